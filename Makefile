@@ -1,0 +1,65 @@
+# Two commands for everyone: `make run` serves the dashboard, `make test` proves it.
+# PORT= changes the port; PIP_ARGS= is passed on to pip (without an NVIDIA GPU, PyTorch's CPU wheels save gigabytes).
+
+SHELL := /bin/bash
+PYTHON ?= python3
+PORT ?= 8501
+PIP_ARGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
+
+.PHONY: run demo test check soak bench pictures messages clean
+.DEFAULT_GOAL := run
+
+run: .venv/.installed
+	@exec $(BIN)/streamlit run app.py --server.port $(PORT)
+
+demo: .venv/.installed
+	@$(BIN)/python -m lora_backend demo --train
+
+test: .venv/.installed-dev .venv/.browser
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.catalogues --check
+
+soak: .venv/.installed-dev .venv/.browser
+	$(BIN)/python -m pytest -m soak
+
+bench: .venv/.installed-dev .venv/.browser
+	$(BIN)/python -m benchmarks
+
+pictures: .venv/.installed-dev .venv/.browser
+	$(BIN)/python -m tests.browser.pictures
+
+# Collects the sentences of the code into the Chinese catalogue; new ones are left empty for a translator.
+messages: .venv/.installed-dev
+	$(BIN)/python -m tests.catalogues --update
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, and $(PYTHON) is not that. Install it, or name one: make run PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "Python's venv module is missing. Install it: sudo apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/.installed: requirements.txt | .venv/bin/python
+	@echo "Installing what the dashboard and training need into .venv (once, a few minutes) …"
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.txt .venv/.installed
+	@echo "Installing what only checks and tests need …"
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+.venv/.browser: tests/browser/chromium.py .venv/.installed-dev
+	@$(BIN)/python -m tests.browser.chromium
+	@touch $@

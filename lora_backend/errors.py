@@ -1,0 +1,68 @@
+"""Errors that a user can cause: each is a `ValueError` with one sentence that says what to change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lora_backend.i18n import Message
+
+
+class FlightdeckError(ValueError):
+    """Base of ours. `message` keeps template and values, so that it can be stored and shown in any language."""
+
+    code = "error"
+
+    def __init__(self, template: str, /, **values: Any) -> None:
+        self.message = Message(template, values)
+        super().__init__(template, values)
+
+    def __str__(self) -> str:
+        return self.message.text()
+
+
+class ConfigError(FlightdeckError):
+    """The config has at least one error; no run may start from it."""
+
+    code = "config"
+
+
+class ModelError(FlightdeckError):
+    """The model cannot be found, read, or used for what was asked."""
+
+    code = "model"
+
+
+class DataError(FlightdeckError):
+    """The data set cannot be found or read; names the file and, where there is one, the line."""
+
+    code = "data"
+
+
+class DeviceError(FlightdeckError):
+    """This machine's devices cannot do what was asked."""
+
+    code = "device"
+
+
+class RankMismatchError(FlightdeckError):
+    """At least one LoRA layer does not carry the rank that was asked for."""
+
+    code = "rank_mismatch"
+
+
+class DiskFullError(FlightdeckError):
+    """A file could not be written for want of space."""
+
+    code = "disk_full"
+
+
+class RunError(FlightdeckError):
+    """A run cannot be found, read, or told to do what was asked."""
+
+    code = "run"
+
+
+class WorkerError(FlightdeckError):
+    """The torch process did not answer: it died, ran out of time, or was cancelled."""
+
+    code = "worker"

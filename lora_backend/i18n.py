@@ -1,0 +1,100 @@
+"""Sentences for people: kept as an English template and values, put into the reader's language at the edge."""
+
+from __future__ import annotations
+
+import gettext
+import io
+import locale
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+LANGUAGES = {"en": "en", "zh": "zh_CN"}
+"""Language code as it stands in addresses and on the command line → catalogue folder."""
+LOCALE_DIR = Path(__file__).with_name("locale")
+
+_current: ContextVar[str | None] = ContextVar("language", default=None)
+
+
+def N_(template: str) -> str:  # noqa: N802 - gettext's own name for "extract, translate later"
+    """Mark `template` for the catalogues without translating it here."""
+    return template
+
+
+def language_of(locale_name: str | None) -> str | None:
+    """`zh-CN`, `zh_TW.UTF-8`, `en` … → a key of `LANGUAGES`, or None where we have no such language."""
+    code = (locale_name or "").lower()[:2]
+    return code if code in LANGUAGES else None
+
+
+def current_language() -> str:
+    """The language set by `use_language`, else the locale's, else English."""
+    return _current.get() or language_of(os.environ.get("LC_ALL") or _system_locale()) or "en"
+
+
+def _system_locale() -> str | None:
+    return os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or locale.getlocale()[0]
+
+
+@contextmanager
+def use_language(language: str | None) -> Iterator[None]:
+    """Let sentences made inside the block be in `language` (None: leave it as it is)."""
+    token = _current.set(language or _current.get())
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def translate(template: str, language: str | None = None) -> str:
+    """`template` in `language`; the template itself where the catalogue has no entry."""
+    return _catalogue(language or current_language()).gettext(template)
+
+
+@lru_cache
+def _catalogue(language: str) -> gettext.NullTranslations:
+    po_file = LOCALE_DIR / LANGUAGES[language] / "LC_MESSAGES" / "messages.po"
+    if not po_file.exists():  # English is the language of the templates
+        return gettext.NullTranslations()
+    # Compiled in memory, so that no binary catalogue can go stale beside its source.
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po
+
+    compiled = io.BytesIO()
+    with po_file.open("rb") as source:
+        write_mo(compiled, read_po(source, locale=LANGUAGES[language]))
+    compiled.seek(0)
+    return gettext.GNUTranslations(compiled)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One sentence: what is stored and passed on is the template and its values, never the finished text."""
+
+    template: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self, language: str | None = None) -> str:
+        """The sentence in `language`; values that are messages are put into it as well."""
+        values = {key: v.text(language) if isinstance(v, Message) else v for key, v in self.values.items()}
+        return translate(self.template, language).format(**values)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def to_json(self) -> dict[str, Any]:
+        values = {key: v.to_json() if isinstance(v, Message) else v for key, v in self.values.items()}
+        return {"template": self.template, "values": values}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Message:
+        values = {
+            key: cls.from_json(v) if isinstance(v, dict) and v.keys() == {"template", "values"} else v
+            for key, v in data["values"].items()
+        }
+        return cls(data["template"], values)

@@ -1,0 +1,62 @@
+"""Where things live: workspace, model roots, data roots and cache, each from an environment variable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+from huggingface_hub import constants as hub
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The places of one installation, all absolute."""
+
+    workspace: Path
+    """Runs, drafts and uploaded data (`FLIGHTDECK_WORKSPACE`, default `./workspace`)."""
+    cache: Path
+    """What can be made again: the demo model (`FLIGHTDECK_HOME`, default the user's cache folder)."""
+    model_roots: tuple[Path, ...]
+    """Folders from which the browser may name a model (`FLIGHTDECK_MODEL_ROOTS`)."""
+    data_roots: tuple[Path, ...]
+    """Folders from which the browser may name a data set (`FLIGHTDECK_DATA_ROOTS`); the first takes uploads."""
+
+    @property
+    def runs(self) -> Path:
+        return self.workspace / "runs"
+
+    @property
+    def drafts(self) -> Path:
+        return self.workspace / "drafts"
+
+
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the places from the environment; relative paths count from the current folder."""
+    workspace = Path(environ.get("FLIGHTDECK_WORKSPACE") or "workspace").expanduser().absolute()
+    cache = (
+        Path(environ.get("FLIGHTDECK_HOME") or platformdirs.user_cache_dir("lora-flightdeck")).expanduser().absolute()
+    )
+    return Settings(
+        workspace=workspace,
+        cache=cache,
+        model_roots=(
+            *_paths(environ.get("FLIGHTDECK_MODEL_ROOTS")),
+            Path(hub.HF_HUB_CACHE).absolute(),
+            workspace,
+            cache / "models",
+        ),
+        data_roots=(*_paths(environ.get("FLIGHTDECK_DATA_ROOTS")), workspace / "data"),
+    )
+
+
+def _paths(value: str | None) -> tuple[Path, ...]:
+    return tuple(Path(part).expanduser().absolute() for part in (value or "").split(os.pathsep) if part)
+
+
+def is_within(path: Path, roots: tuple[Path, ...]) -> bool:
+    """Whether `path`, with every symlink followed, lies in one of `roots`."""
+    resolved = path.resolve()
+    return any(resolved.is_relative_to(root.resolve()) for root in roots)
