@@ -1,0 +1,290 @@
+"""What is wrong with a config. Pure: config and facts in, findings out."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from lora_backend.config.diff import same_value
+from lora_backend.config.expected import expected
+from lora_backend.config.files import ConfigDocument
+from lora_backend.config.findings import SEVERITIES, Finding, Severity
+from lora_backend.config.schema import KEYS, TrainingConfig, default_config
+from lora_backend.i18n import N_, Message
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of model and data; None where nothing is, and then nothing is said about it."""
+
+    num_blocks: int | None = None
+    linear_modules: tuple[str, ...] | None = None
+    """Endings of the names of the model's linear layers (`q_proj`), empty where weights were not there to read."""
+    has_tokenizer: bool | None = None
+    has_chat_template: bool | None = None
+    row_format: str | None = None
+    """`messages` or `prompt_completion`."""
+    problems: tuple[tuple[Severity, str, Message], ...] = ()
+    """What stood in the way of finding out: severity, key, sentence."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """All that a check has to say."""
+
+    findings: tuple[Finding, ...]
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+    differences: dict[str, dict[str, Any]]
+    recommended_config: dict[str, Any]
+
+    @property
+    def is_valid(self) -> bool:
+        return not self.errors
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+    def to_dict(self, language: str | None = None) -> dict[str, Any]:
+        """The document that `check --json` prints and `check_config_consistency` returns."""
+        return {
+            "is_valid": self.is_valid,
+            "issues": [f.message.text(language) for f in self.findings if f.severity != "hint"],
+            "missing": list(self.missing),
+            "unknown": list(self.unknown),
+            "differences": self.differences,
+            "recommended_config": self.recommended_config,
+            "findings": [finding.to_dict(language) for finding in self.findings],
+        }
+
+
+@dataclass(frozen=True)
+class _Config:
+    """A config under check: what it says, and on which line."""
+
+    values: Mapping[str, Any]
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def get(self, key: str) -> Any:
+        """The value given, else the default."""
+        return self.values[key] if key in self.values else KEYS[key].default
+
+    def finding(self, severity: Severity, code: str, key: str, message: Message, remedy: Message) -> Finding:
+        return Finding(severity, code, message, remedy, key, self.lines.get(key))
+
+
+def check_config(document: ConfigDocument | Mapping[str, Any], facts: Facts | None = None) -> CheckResult:
+    """Hold a config against the schema and against what is known. All findings at once, the worst first."""
+    if isinstance(document, ConfigDocument):
+        config, problems = _Config(document.values, document.lines), list(document.problems)
+        readable = document.is_readable
+    else:
+        config, problems, readable = _Config({str(key): value for key, value in document.items()}), [], True
+    findings = problems
+    invalid: set[str] = set()
+    if readable:
+        schema_findings = list(_schema_findings(config))
+        invalid = {finding.key for finding in schema_findings if finding.key}
+        findings = [*problems, *schema_findings, *_across_keys(config, invalid)]
+        findings += _against_facts(config, facts or Facts(), invalid)
+    unknown = tuple(key for key in config.values if key not in KEYS)
+    good = {key: value for key, value in config.values.items() if key in KEYS and key not in invalid}
+    defaults = default_config()
+    return CheckResult(
+        findings=tuple(sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.line or 0))),
+        missing=tuple(key for key in KEYS if key not in config.values),
+        unknown=unknown,
+        differences={
+            key: {"default": defaults.get(key), "value": value}
+            for key, value in config.values.items()
+            if key in KEYS and not (key in defaults and same_value(defaults[key], value))
+        },
+        recommended_config={key: good.get(key, defaults.get(key)) for key in KEYS},
+    )
+
+
+def _schema_findings(config: _Config) -> Iterator[Finding]:
+    try:
+        TrainingConfig.model_validate(dict(config.values))
+    except ValidationError as error:
+        kinds: dict[str, str] = {}
+        for detail in error.errors(include_url=False, include_context=False):
+            kinds.setdefault(str(detail["loc"][0]), detail["type"])
+    else:
+        return
+    for key, kind in kinds.items():
+        if kind == "extra_forbidden":
+            yield _unknown_key(config, key)
+        elif kind == "missing":
+            yield config.finding(
+                "error",
+                "missing_key",
+                key,
+                Message(N_("`{key}` is missing."), {"key": key}),
+                Message(N_("Add a line `{key}: …`: {expected}."), {"key": key, "expected": expected(KEYS[key])}),
+            )
+        else:
+            yield _wrong_value(config, key, kind)
+
+
+def _unknown_key(config: _Config, key: str) -> Finding:
+    message = Message(N_("`{key}` is not a key of a training config; it would be ignored."), {"key": key})
+    near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.6)
+    if near:
+        remedy = Message(N_("Did you mean `{near}`? Rename the key, or take the line out."), {"near": near[0]})
+    else:
+        remedy = Message(N_("Take the line out."))
+    return config.finding("error", "unknown_key", key, message, remedy)
+
+
+def _wrong_value(config: _Config, key: str, kind: str) -> Finding:
+    value = config.values[key]
+    values = {"key": key, "value": shorten(value), "expected": expected(KEYS[key])}
+    out_of_range = kind.startswith(("greater_than", "less_than", "finite"))
+    message = Message(N_("`{key}` is {value}, but must be {expected}."), values)
+    remedy = Message(N_("Change the value of `{key}`."), values)
+    if isinstance(value, str) and re.fullmatch(
+        r"[-+]?\d[\d.]*([eE][-+]?\d+)?|true|false", value.strip(), re.IGNORECASE
+    ):
+        remedy = Message(
+            N_("The value is text. Write it without quotes: `{key}: {bare}`."), {"key": key, "bare": value.strip()}
+        )
+    return config.finding("error", "out_of_range" if out_of_range else "wrong_type", key, message, remedy)
+
+
+def shorten(value: Any, limit: int = 80) -> str:
+    """A value as it would be written, cut at `limit` characters."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _across_keys(config: _Config, invalid: set[str]) -> Iterator[Finding]:
+    yield from _lists(config, invalid)
+    batch, target = config.get("batch_size"), config.get("target_batch_size")
+    if not invalid & {"batch_size", "target_batch_size"} and target is not None and target % batch:
+        values = {
+            "target": target,
+            "batch": batch,
+            "below": target // batch * batch or batch,
+            "above": -(-target // batch) * batch,
+        }
+        yield config.finding(
+            "error",
+            "target_batch_size_no_multiple",
+            "target_batch_size",
+            Message(
+                N_("`target_batch_size` {target} is no multiple of `batch_size` {batch}, so it cannot be reached."),
+                values,
+            ),
+            Message(N_("Set `target_batch_size` to {below} or {above}, or change `batch_size`."), values),
+        )
+    if (
+        not invalid & {"eval_strategy", "val_size"}
+        and config.get("eval_strategy") != "no"
+        and not config.get("val_size")
+    ):
+        yield config.finding(
+            "error",
+            "evaluation_without_data",
+            "eval_strategy",
+            Message(N_("`eval_strategy` asks for evaluation, but `val_size` is 0, so there are no rows to evaluate.")),
+            Message(N_('Set `val_size`, for example to 0.1, or `eval_strategy` to "no".')),
+        )
+    if not invalid & {"pkg", "version"} and bool(config.get("pkg")) != bool(config.get("version")):
+        values = {
+            "given": "pkg" if config.get("pkg") else "version",
+            "other": "version" if config.get("pkg") else "pkg",
+        }
+        yield config.finding(
+            "warning",
+            "incomplete_publication",
+            values["given"],
+            Message(N_("`{given}` is set and `{other}` is not, so the adapter is not published."), values),
+            Message(N_("Set `{other}` as well, or take `{given}` out."), values),
+        )
+
+
+def _lists(config: _Config, invalid: set[str]) -> Iterator[Finding]:
+    for key, value in config.values.items():
+        if key in invalid or key not in KEYS or not isinstance(value, list):
+            continue
+        if not value:
+            yield config.finding(
+                "error" if key == "target_modules" else "warning",
+                "empty_list",
+                key,
+                Message(N_("`{key}` is an empty list."), {"key": key}),
+                Message(N_("Give at least one entry, or take the line out."), {}),
+            )
+        repeated = sorted({str(item) for item in value if value.count(item) > 1})
+        if repeated:
+            yield config.finding(
+                "warning",
+                "repeated_entry",
+                key,
+                Message(N_("`{key}` names {entries} more than once."), {"key": key, "entries": ", ".join(repeated)}),
+                Message(N_("Keep each entry once.")),
+            )
+
+
+def _against_facts(config: _Config, facts: Facts, invalid: set[str]) -> Iterator[Finding]:
+    for problem_severity, key, message in facts.problems:
+        remedy = Message(N_("Change `{key}`, or put there what it names."), {"key": key})
+        yield config.finding(problem_severity, f"{key}_unusable", key, message, remedy)
+    layers = config.get("target_layers")
+    if facts.num_blocks and layers and "target_layers" not in invalid:
+        beyond = [index for index in layers if index >= facts.num_blocks]
+        if beyond:
+            values = {"layers": ", ".join(map(str, beyond)), "last": facts.num_blocks - 1, "count": facts.num_blocks}
+            yield config.finding(
+                "error",
+                "layer_beyond_model",
+                "target_layers",
+                Message(
+                    N_("`target_layers` names {layers}, but the model has {count} blocks, numbered 0 to {last}."),
+                    values,
+                ),
+                Message(N_("Keep to 0 to {last}; blocks are counted from 0."), values),
+            )
+    targets = config.get("target_modules")
+    if facts.linear_modules and isinstance(targets, list) and "target_modules" not in invalid:
+        known = set(facts.linear_modules)
+        unmatched = [t for t in targets if t.rsplit(".", 1)[-1] not in known]
+        if unmatched:
+            severity: Severity = "error" if len(unmatched) == len(targets) else "warning"
+            values = {"names": ", ".join(unmatched), "known": ", ".join(facts.linear_modules)}
+            yield config.finding(
+                severity,
+                "unmatched_target",
+                "target_modules",
+                Message(N_("`target_modules` names {names}, which the model does not have."), values),
+                Message(N_("The model's linear layers are: {known}."), values),
+            )
+    if facts.has_tokenizer is False:
+        yield config.finding(
+            "warning",
+            "no_tokenizer",
+            "model_name",
+            Message(N_("The model's folder holds no tokenizer, so it cannot be trained on text.")),
+            Message(N_("Put the model's tokenizer files (tokenizer.json, tokenizer_config.json) into its folder.")),
+        )
+    if facts.row_format == "messages" and facts.has_chat_template is False:
+        yield config.finding(
+            "error",
+            "no_chat_template",
+            "dataset",
+            Message(
+                N_("The data set holds `messages`, but the model's tokenizer has no chat template to write them with.")
+            ),
+            Message(N_("Take the instruct variant of the model, or data of `prompt` and `completion`.")),
+        )

@@ -1,0 +1,272 @@
+"""Config files: YAML with comments and order kept, JSON and TOML; where each key stands; the commented template."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode
+
+from lora_backend.config.findings import Finding
+from lora_backend.config.schema import GROUPS, KEYS, REQUIRED
+from lora_backend.errors import ConfigError
+from lora_backend.i18n import N_, Message, translate
+
+Format = Literal["yaml", "json", "toml"]
+MAX_CONFIG_BYTES = 512 * 1024
+"""A config is written by hand; what is larger is another kind of file."""
+
+
+@dataclass(frozen=True)
+class ConfigDocument:
+    """A parsed config file. `problems` says what is wrong with the file itself; `values` holds what could be read."""
+
+    text: str
+    format: Format
+    values: dict[str, Any]
+    lines: dict[str, int]
+    problems: tuple[Finding, ...] = ()
+
+    @property
+    def is_readable(self) -> bool:
+        return not any(problem.code == "syntax" for problem in self.problems)
+
+
+def read_config(path: Path) -> ConfigDocument:
+    """Read a file. `ConfigError` where there is none; whatever is wrong inside is among `problems`."""
+    try:
+        size_bytes = path.stat().st_size
+        data = path.read_bytes() if size_bytes <= MAX_CONFIG_BYTES else b""
+    except FileNotFoundError:
+        raise ConfigError(N_("There is no config file {path}. Check the path."), path=str(path)) from None
+    except OSError as error:
+        raise ConfigError(
+            N_("The config file {path} cannot be read: {reason}. Check the path and its permissions."),
+            path=str(path),
+            reason=error.strerror or str(error),
+        ) from error
+    if size_bytes > MAX_CONFIG_BYTES:
+        return _unreadable("", "yaml", _too_large(size_bytes), None)
+    return decode_config(data, path.name)
+
+
+def decode_config(data: bytes, name: str = "config.yaml") -> ConfigDocument:
+    """The document in the bytes of an uploaded or read file; the format follows the name's ending."""
+    if len(data) > MAX_CONFIG_BYTES:
+        return _unreadable("", "yaml", _too_large(len(data)), None)
+    endings: dict[str, Format] = {".json": "json", ".toml": "toml"}
+    file_format = endings.get(Path(name).suffix.lower(), "yaml")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        message = Message(N_("The file is not UTF-8 text (first at line {line})."), {"line": line})
+        return _unreadable("", file_format, message, line)
+    return parse_config(text, file_format)
+
+
+def parse_config(text: str, file_format: Format = "yaml") -> ConfigDocument:
+    """Parse `text`; never raises for what is in it."""
+    if len(text) > MAX_CONFIG_BYTES:
+        return _unreadable(text, file_format, _too_large(len(text.encode())), None)
+    parsers = {"yaml": _parse_yaml, "json": _parse_json, "toml": _parse_toml}
+    try:
+        return parsers[file_format](text)
+    except RecursionError:
+        return _unreadable(text, file_format, Message(N_("The file is nested too deeply to be a config.")), None)
+
+
+def _too_large(size_bytes: int) -> Message:
+    return Message(
+        N_("The file has {size} bytes; a config has at most {limit}."), {"size": size_bytes, "limit": MAX_CONFIG_BYTES}
+    )
+
+
+def _unreadable(text: str, file_format: Format, message: Message, line: int | None) -> ConfigDocument:
+    remedy = Message(N_("Mend the file at that place; nothing of it was used."))
+    if line is None:
+        remedy = Message(N_("Give a YAML, JSON or TOML file with one key per line."))
+    return ConfigDocument(text, file_format, {}, {}, (Finding("error", "syntax", message, remedy, None, line),))
+
+
+def _syntax(text: str, file_format: Format, line: int | None, reason: str) -> ConfigDocument:
+    if line is None:
+        return _unreadable(
+            text, file_format, Message(N_("The file cannot be read: {reason}."), {"reason": reason}), None
+        )
+    values = {"line": line, "reason": reason}
+    return _unreadable(text, file_format, Message(N_("Line {line} cannot be read: {reason}."), values), line)
+
+
+def _duplicate(key: str, first: int, second: int) -> Finding:
+    values = {"key": key, "first": first, "second": second}
+    return Finding(
+        "error",
+        "duplicate_key",
+        Message(N_("`{key}` stands twice, on line {first} and again on line {second}."), values),
+        Message(N_("Keep one of the two lines."), {}),
+        key,
+        second,
+    )
+
+
+def _not_a_mapping(text: str, file_format: Format) -> ConfigDocument:
+    message = Message(N_("The file does not hold keys with values at its top."))
+    remedy = Message(N_("Write one `key: value` per line, for example `model_name: ./my-model`."))
+    return ConfigDocument(text, file_format, {}, {}, (Finding("error", "syntax", message, remedy, None, 1),))
+
+
+# ---------------------------------------------------------------------------------------------- YAML
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="rt")  # YAML 1.2: `1e-4` is a number, `no` is text
+    yaml.allow_duplicate_keys = True  # found below, with both lines
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    return yaml
+
+
+def _parse_yaml(text: str) -> ConfigDocument:
+    if not text.strip():
+        return ConfigDocument(text, "yaml", {}, {})
+    try:
+        root = _yaml().compose(text)
+        if root is None:  # only comments
+            return ConfigDocument(text, "yaml", {}, {})
+        if not isinstance(root, MappingNode):
+            return _not_a_mapping(text, "yaml")
+        lines: dict[str, int] = {}
+        problems: list[Finding] = []
+        for key_node, _ in root.value:
+            name, line = str(key_node.value), key_node.start_mark.line + 1
+            if name in lines:
+                problems.append(_duplicate(name, lines[name], line))
+            lines[name] = line
+        loaded = _plain(_yaml().load(text))
+        if not isinstance(loaded, dict):
+            return _not_a_mapping(text, "yaml")
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        return _syntax(text, "yaml", mark.line + 1 if mark else None, str(error.problem or error.context))
+    except (YAMLError, ValueError) as error:  # a character YAML forbids; a date or number that is none
+        return _syntax(text, "yaml", None, str(error).splitlines()[0])
+    return ConfigDocument(text, "yaml", {str(key): value for key, value in loaded.items()}, lines, tuple(problems))
+
+
+def _plain(value: Any) -> Any:
+    """ruamel's own types → the built-in ones that they stand for."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, datetime.date | datetime.datetime):
+        return value.isoformat()
+    for kind in (int, float, str):  # ruamel's scalars are subclasses
+        if isinstance(value, kind):
+            return kind(value)
+    return bool(value) if type(value).__name__ == "ScalarBoolean" else str(value)
+
+
+# ---------------------------------------------------------------------------------------- JSON, TOML
+
+
+def _lines_of_keys(text: str, pattern: str) -> dict[str, list[int]]:
+    lines: dict[str, list[int]] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if match := re.match(pattern, line):
+            lines.setdefault(match["key"], []).append(number)
+    return lines
+
+
+def _parse_json(text: str) -> ConfigDocument:
+    pairs: list[tuple[str, Any]] = []
+
+    def remember(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        pairs[:] = found  # the outermost object closes last
+        return dict(found)
+
+    try:
+        loaded = json.loads(text, object_pairs_hook=remember) if text.strip() else {}
+    except json.JSONDecodeError as error:
+        return _syntax(text, "json", error.lineno, error.msg)
+    if not isinstance(loaded, dict):
+        return _not_a_mapping(text, "json")
+    places = _lines_of_keys(text, r'^\s*[{,]?\s*"(?P<key>[^"\\]+)"\s*:')
+    lines = {key: places.get(key, [1])[0] for key in loaded}
+    problems = []
+    names = [name for name, _ in pairs]
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            found = places.get(name, [1])
+            problems.append(_duplicate(name, found[0], found[-1]))
+            lines[name] = found[-1]
+    return ConfigDocument(text, "json", loaded, lines, tuple(problems))
+
+
+def _parse_toml(text: str) -> ConfigDocument:
+    try:
+        loaded = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"line (\d+)", str(error))
+        return _syntax(text, "toml", int(line[1]) if line else None, str(error).split(" (at")[0])
+    places = _lines_of_keys(text, r'^\s*\[?"?(?P<key>[\w-]+)"?\s*[=\]]')
+    return ConfigDocument(text, "toml", _plain(loaded), {key: places.get(key, [1])[0] for key in loaded})
+
+
+# ------------------------------------------------------------------------------------------- writing
+
+
+def dump_yaml(values: Mapping[str, Any]) -> str:
+    """`values` as YAML, in their order."""
+    out = io.StringIO()
+    _yaml().dump(dict(values), out)
+    return out.getvalue()
+
+
+def with_values(text: str, changes: Mapping[str, Any]) -> str:
+    """YAML `text` with some keys set (or, where the new value is `REQUIRED`, taken out); the rest stays as written."""
+    yaml = _yaml()
+    loaded = yaml.load(text)
+    if not isinstance(loaded, CommentedMap):  # empty, or only comments
+        return text + dump_yaml({key: value for key, value in changes.items() if value is not REQUIRED})
+    for key, value in changes.items():
+        if value is REQUIRED:
+            loaded.pop(key, None)
+        else:
+            loaded[key] = value
+    out = io.StringIO()
+    yaml.dump(loaded, out)
+    return out.getvalue()
+
+
+def template(values: Mapping[str, Any] | None = None, language: str | None = None) -> str:
+    """The whole config, commented: every key with its help, at the value given or its default."""
+    values = values or {}
+    parts = []
+    for group, title in GROUPS.items():
+        parts.append(f"# {translate(title, language)}\n")
+        for key in KEYS.values():
+            if key.group != group:
+                continue
+            unit = f" [{key.unit}]" if key.unit else ""
+            parts.append(f"# {translate(key.help, language)}{unit}\n")
+            value = values.get(key.name, key.default)
+            if value is REQUIRED:
+                parts.append(f"{key.name}:   # {translate(N_('required'), language)}\n")
+            else:
+                parts.append(dump_yaml({key.name: value}))
+        parts.append("\n")
+    return "".join(parts).rstrip() + "\n"

@@ -1,0 +1,1 @@
+"""Data sets: find them, read their rows, name the bad ones."""

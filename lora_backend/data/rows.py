@@ -1,0 +1,144 @@
+"""Read a data set: JSONL whose rows hold `messages`, or `prompt` and `completion`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lora_backend.errors import DataError, FlightdeckError
+from lora_backend.i18n import N_, Message
+
+RowFormat = Literal["messages", "prompt_completion"]
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All rows of one file, in order, each checked."""
+
+    rows: list[dict[str, Any]]
+    format: RowFormat
+    sha256: str
+    """Of the file's bytes."""
+
+
+def read_dataset(path: Path) -> Dataset:
+    """Read and check every row. `DataError` names the file, and the line of the first row that is wrong."""
+    return parse_dataset(_read_bytes(path), path.name)
+
+
+def parse_dataset(data: bytes, file: str) -> Dataset:
+    """The rows in the bytes of a file that is called `file`."""
+    rows: list[dict[str, Any]] = []
+    row_format: RowFormat | None = None
+    for number, row in parse_rows(data, file):
+        found = _format_of(row, number, file)
+        if row_format and found != row_format:
+            raise DataError(
+                N_(
+                    "Line {line} of {file} is of another kind than the rows before it. Keep `messages` and `prompt`/`completion` in files of their own."
+                ),
+                line=number,
+                file=file,
+            )
+        row_format = found
+        rows.append(row)
+    if row_format is None:
+        raise DataError(N_("The data set {file} is empty. Put one JSON object on each line."), file=file)
+    return Dataset(rows, row_format, hashlib.sha256(data).hexdigest())
+
+
+def read_questions(path: Path) -> list[dict[str, Any]]:
+    """Questions to ask after training: rows of `messages` that end with the user, and `expect`, a list of texts.
+
+    An answer counts as right when it contains one of `expect`; `group` (optional) is what answers are counted by.
+    """
+    questions = []
+    for number, row in parse_rows(_read_bytes(path), path.name):
+        messages, expect = row.get("messages"), row.get("expect", [])
+        if not _are_messages(messages) or row["messages"][-1]["role"] != "user":
+            raise _bad_row(
+                path.name, number, N_("`messages` must be a list of role and content that ends with the user")
+            )
+        if not isinstance(expect, list) or not all(isinstance(item, str) and item for item in expect):
+            raise _bad_row(path.name, number, N_("`expect` must be a list of texts"))
+        questions.append({"messages": messages, "expect": expect, "group": str(row.get("group", ""))})
+    if not questions:
+        raise DataError(N_("The file of questions {file} is empty. Put one JSON object on each line."), file=path.name)
+    return questions
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(N_("There is no data set {path}. Check the path."), path=str(path)) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(N_("The data set {path} cannot be read: {reason}."), path=str(path), reason=reason) from error
+
+
+def parse_rows(data: bytes, file: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number (from 1) and object of every line that is not blank."""
+    for number, line in enumerate(_lines(data), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError:
+            raise DataError(
+                N_("Line {line} of {file} is not UTF-8. Save the file as UTF-8."), line=number, file=file
+            ) from None
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                N_("Line {line} of {file} is not JSON ({reason}). Put one JSON object on each line."),
+                line=number,
+                file=file,
+                reason=str(getattr(error, "msg", error)),
+            ) from None
+        if not isinstance(row, dict):
+            raise _bad_row(file, number, N_("a row must be a JSON object"))
+        yield number, row
+
+
+def _lines(data: bytes) -> Iterable[bytes]:
+    return data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+
+
+def _format_of(row: dict[str, Any], number: int, file: str) -> RowFormat:
+    if "messages" in row:
+        messages = row["messages"]
+        if not _are_messages(messages):
+            raise _bad_row(file, number, N_("`messages` must be a list of objects with role and content"))
+        if not any(message["role"] == "assistant" and message["content"].strip() for message in messages):
+            raise _bad_row(file, number, N_("there is no answer of the assistant to learn"))
+        return "messages"
+    if "prompt" in row or "completion" in row:
+        if not isinstance(row.get("prompt"), str):
+            raise _bad_row(file, number, N_("`prompt` must be a text"))
+        if not isinstance(row.get("completion"), str) or not row["completion"].strip():
+            raise _bad_row(file, number, N_("`completion` is empty, so there is no answer to learn"))
+        return "prompt_completion"
+    raise _bad_row(file, number, N_("a row needs `messages`, or `prompt` and `completion`"))
+
+
+def _are_messages(messages: Any) -> bool:
+    return (
+        isinstance(messages, list)
+        and bool(messages)
+        and all(
+            isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str)
+            for message in messages
+        )
+    )
+
+
+def _bad_row(file: str, number: int, reason: str) -> FlightdeckError:
+
+    return DataError(
+        N_("Line {line} of {file}: {reason}. Mend or remove that line."), line=number, file=file, reason=Message(reason)
+    )

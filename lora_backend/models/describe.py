@@ -1,0 +1,77 @@
+"""What a model's files say of it: blocks, positions, names of its linear layers, tokenizer, chat template."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_
+from lora_backend.models.headers import TensorInfo, read_folder_headers
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """Plain facts of one model folder; None where the files do not say."""
+
+    model_type: str | None
+    num_blocks: int | None
+    max_positions: int | None
+    """Tokens that the model was made for (`max_position_embeddings`)."""
+    linear_modules: tuple[str, ...]
+    """Endings of the names of linear layers inside blocks; empty without safetensors weights."""
+    has_tokenizer: bool
+    has_chat_template: bool
+
+
+def describe_model(path: Path) -> ModelDescription:
+    """Read the files of a model folder, or a bare `config.json`. Raises `ModelError` where they cannot be read."""
+    folder = path if path.is_dir() else path.parent
+    config = _read_json(folder / "config.json" if path.is_dir() else path)
+    # Vision-language configs keep the language model's facts one level down.
+    text_config = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+    tensors = read_folder_headers(folder, "model") if path.is_dir() else {}
+    return ModelDescription(
+        model_type=config.get("model_type"),
+        num_blocks=_whole(text_config, "num_hidden_layers", "n_layer", "num_layers"),
+        max_positions=_whole(text_config, "max_position_embeddings", "n_positions"),
+        linear_modules=_linear_modules(tensors),
+        has_tokenizer=any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")),
+        has_chat_template=_has_chat_template(folder),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        loaded = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            N_("{path} is not a readable JSON file. Download or copy it again."), path=str(path)
+        ) from error
+    if not isinstance(loaded, dict):
+        raise ModelError(N_("{path} does not describe a model. Name the config.json of one."), path=str(path))
+    return loaded
+
+
+def _whole(config: Any, *names: str) -> int | None:
+    return next((config[name] for name in names if isinstance(config.get(name), int)), None)
+
+
+def _linear_modules(tensors: dict[str, TensorInfo]) -> tuple[str, ...]:
+    """Two-dimensional weights under a numbered block: `model.layers.0.self_attn.q_proj.weight` → `q_proj`."""
+    found = {
+        match["name"]: None
+        for name, tensor in tensors.items()
+        if len(tensor.shape) == 2 and (match := re.search(r"\.\d+\.(?:.+\.)?(?P<name>\w+)\.weight$", name))
+    }
+    return tuple(found)
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and bool(_read_json(config).get("chat_template"))

@@ -1,0 +1,43 @@
+"""Find a model: a local folder, a bare `config.json`, or a hub id that is in the cache. No network is asked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
+
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def find_model(name: str) -> Path:
+    """The folder that holds the model `name`, or the `config.json` itself where only that was named.
+
+    Raises `ModelError` where there is none, with the command that downloads a hub model.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                N_("The folder {path} holds no model: it has no config.json. Name the folder that has one."),
+                path=str(path),
+            )
+        return path
+    if path.is_file():
+        if path.suffix == ".json":
+            return path
+        raise ModelError(N_("{path} is a file. Name the model's folder, or its config.json."), path=str(path))
+    if HUB_ID.fullmatch(name) and not name.startswith("."):
+        cached = try_to_load_from_cache(name, "config.json")
+        if isinstance(cached, str):
+            return Path(cached).parent
+        raise ModelError(
+            N_(
+                "There is neither a folder {name} nor a model of that id in the hub's cache. Download it with: hf download {name}"
+            ),
+            name=name,
+        )
+    raise ModelError(N_("There is no model folder {path}. Check `model_name`."), path=name)

@@ -1,0 +1,102 @@
+"""Names, shapes and types of the tensors in safetensors files, from their headers alone."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_, Message
+
+MAX_HEADER_BYTES = 100_000_000
+"""The limit of the safetensors format itself."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a header says of one tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    """As safetensors writes it: F32, BF16, …"""
+    size_bytes: int
+
+
+def read_header(path: Path) -> dict[str, TensorInfo]:
+    """Name → `TensorInfo`. Raises `ModelError` for a file that is cut off, or that lies about its lengths.
+
+    Format: 8 bytes little-endian header length, a JSON object, then the tensors
+    (https://huggingface.co/docs/safetensors). The length is checked before anything is read into memory.
+    """
+    try:
+        with path.open("rb") as file:
+            total_bytes = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            if total_bytes < 8 or length > min(total_bytes - 8, MAX_HEADER_BYTES):
+                raise _damaged(path, N_("its header is longer than the file"))
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise _damaged(path, "{error}", error=error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise _damaged(path, N_("its header is not JSON")) from error
+    if not isinstance(header, dict):
+        raise _damaged(path, N_("its header is not a JSON object"))
+    data_bytes = total_bytes - 8 - length
+    tensors = {name: _tensor(path, name, entry, data_bytes) for name, entry in header.items() if name != "__metadata__"}
+    _refuse_overlaps(path, header)
+    return tensors
+
+
+def _tensor(path: Path, name: str, entry: Any, data_bytes: int) -> TensorInfo:
+    try:
+        begin, end = entry["data_offsets"]
+        shape = tuple(int(size) for size in entry["shape"])
+        dtype = str(entry["dtype"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise _damaged(path, N_("the entry of {name} is not readable"), name=name[:80]) from error
+    if (
+        not (isinstance(begin, int) and isinstance(end, int) and 0 <= begin <= end <= data_bytes)
+        or min(shape, default=0) < 0
+    ):
+        raise _damaged(path, N_("the tensor {name} lies outside the file"), name=name[:80])
+    return TensorInfo(shape, dtype, end - begin)
+
+
+def _refuse_overlaps(path: Path, header: dict[str, Any]) -> None:
+    spans = sorted(entry["data_offsets"] for name, entry in header.items() if name != "__metadata__")
+    if any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans)):
+        raise _damaged(path, N_("tensors overlap"))
+
+
+def _damaged(path: Path, reason: str, **values: str) -> ModelError:
+    return ModelError(
+        N_("The file {path} is damaged ({reason}). Copy or save it again."),
+        path=str(path),
+        reason=Message(reason, values),
+    )
+
+
+def read_folder_headers(folder: Path, stem: str) -> dict[str, TensorInfo]:
+    """All tensors of `<stem>.safetensors`, or of the shards that `<stem>.safetensors.index.json` lists."""
+    single = folder / f"{stem}.safetensors"
+    if single.is_file():
+        return read_header(single)
+    index = folder / f"{stem}.safetensors.index.json"
+    if not index.is_file():
+        return {}
+    try:
+        shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise _damaged(index, N_("it is not a list of shards")) from error
+    tensors: dict[str, TensorInfo] = {}
+    for shard in shards:
+        if Path(str(shard)).name != shard:
+            raise _damaged(index, N_("it names a file outside its folder"))
+        tensors |= read_header(folder / shard)
+    return tensors
