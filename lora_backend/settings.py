@@ -60,3 +60,10 @@ def is_within(path: Path, roots: tuple[Path, ...]) -> bool:
     """Whether `path`, with every symlink followed, lies in one of `roots`."""
     resolved = path.resolve()
     return any(resolved.is_relative_to(root.resolve()) for root in roots)
+
+
+def child_environment(**more: str) -> dict[str, str]:
+    """The environment for a Python process of ours: it finds this package whatever folder the caller runs in."""
+    project = str(Path(__file__).parents[1])
+    search = os.pathsep.join([project, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": search, **more}

@@ -1,0 +1,41 @@
+"""LoRA training whose config, ranks and runs can be trusted. The public names are imported when first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lora_backend.modeling.build import build_lora_model, getEquipAdaptorModel
+    from lora_backend.modeling.rank_check import check_lora_r_consistency
+    from lora_backend.preflight.facts import check_config_consistency
+    from lora_backend.training.run import buildandTrainLoraModel, train_lora_model
+
+_HOMES = {
+    "check_config_consistency": "lora_backend.preflight.facts",
+    "check_lora_r_consistency": "lora_backend.modeling.rank_check",
+    "getEquipAdaptorModel": "lora_backend.modeling.build",
+    "build_lora_model": "lora_backend.modeling.build",
+    "buildandTrainLoraModel": "lora_backend.training.run",
+    "train_lora_model": "lora_backend.training.run",
+}
+
+__all__ = [
+    "build_lora_model",
+    "buildandTrainLoraModel",
+    "check_config_consistency",
+    "check_lora_r_consistency",
+    "getEquipAdaptorModel",
+    "train_lora_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Half of the package must start without torch, so no name is imported before it is asked for.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,169 @@
+"""The command line: `python -m lora_backend check|train|demo`. One JSON document on stdout with `--json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lora_backend.config.check import CheckResult
+from lora_backend.config.diff import ABSENT, DiffRow, diff_configs
+from lora_backend.config.files import ConfigDocument, dump_yaml, parse_config, read_config
+from lora_backend.config.report import diff_text, report_text
+from lora_backend.config.schema import KEYS
+from lora_backend.errors import ConfigError, FlightdeckError
+from lora_backend.i18n import LANGUAGES, N_, translate, use_language
+from lora_backend.preflight.facts import check_with_facts, with_data_paths
+from lora_backend.runs.folder import RunFolder, new_run_id
+from lora_backend.settings import load_settings
+
+GOOD, NO, WRONG_QUESTION = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Exit 0 good, 1 the answer is no, 2 the question was wrong."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    with use_language(arguments.lang):
+        try:
+            return int(arguments.run(arguments))
+        except FlightdeckError as error:
+            if arguments.json:
+                _print_json({"error": str(error)})
+            else:
+                print(error, file=sys.stderr)
+            return WRONG_QUESTION
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="one JSON document on stdout, logs on stderr")
+    shared.add_argument("--lang", choices=sorted(LANGUAGES), help="language of the text; default: the locale's")
+    parser = argparse.ArgumentParser(prog="python -m lora_backend", description="LoRA training, checked and recorded.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    check = commands.add_parser("check", parents=[shared], help="what is wrong with a config, and how it differs")
+    check.add_argument("config", type=Path)
+    check.add_argument("--against", type=Path, metavar="FILE", help="another config to compare with")
+    check.set_defaults(run=_check)
+
+    train = commands.add_parser("train", parents=[shared], help="train in the foreground")
+    train.add_argument("config", type=Path)
+    train.add_argument("--run-dir", type=Path, metavar="DIR", help="the run's folder; default: a new one")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
+    train.set_defaults(run=_train)
+
+    demo = commands.add_parser("demo", parents=[shared], help="prepare the demo model and data; --train: learn them")
+    demo.add_argument("--train", action="store_true", help="then train, and answer the held-out questions")
+    demo.add_argument("--run-dir", type=Path, metavar="DIR", help="the run's folder; default: a new one")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    document = read_config(arguments.config)
+    result = check_with_facts(document)
+    rows = _differences(document, arguments.against)
+    if arguments.json:
+        _print_json(_check_document(result, rows, arguments.against))
+    else:
+        print(report_text(result))
+        if arguments.against:
+            print(f"\n{translate(N_('Different from {file}:')).format(file=arguments.against)}\n{diff_text(rows)}")
+    return GOOD if result.is_valid else NO
+
+
+def _differences(document: ConfigDocument, against: Path | None) -> list[DiffRow]:
+    if against is None:
+        return []
+    base = read_config(against)
+    if not base.is_readable:
+        raise ConfigError(
+            N_("{path} cannot be compared with: {reason}"), path=str(against), reason=base.problems[0].message
+        )
+    return diff_configs(document.values, base.values, KEYS)
+
+
+def _check_document(result: CheckResult, rows: list[DiffRow], against: Path | None) -> dict[str, Any]:
+    document = result.to_dict()
+    if against is not None:  # compared with a file, "default" is what that file says
+        document["differences"] = {
+            row.key: {"default": _side(row.base), "value": _side(row.value)} for row in rows if row.status != "equal"
+        }
+    return document
+
+
+def _side(value: Any) -> Any:
+    return None if value is ABSENT else value
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    existing = RunFolder(arguments.run_dir.absolute()) if arguments.run_dir else None
+    if existing and existing.run_json.exists():
+        return _train_in(_made_run(existing, arguments), arguments.json)
+    document = read_config(arguments.config)
+    values = with_data_paths(document.values | dict(map(_setting, arguments.set)))
+    result = check_with_facts(replace(document, values=values))
+    if not result.is_valid:
+        if arguments.json:
+            _print_json(result.to_dict())
+        print(report_text(result), file=sys.stderr)
+        return NO
+    path = arguments.run_dir or load_settings().runs / new_run_id()
+    text = document.text if not arguments.set and document.format == "yaml" else dump_yaml(values)
+    folder = RunFolder.create(path.parent, config=values, config_text=text, argv=sys.orig_argv, path=path.absolute())
+    return _train_in(folder, arguments.json)
+
+
+def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
+    """The run that a launcher made at `--run-dir`, for this process to train."""
+    if arguments.set:
+        raise ConfigError(N_("`--set` cannot change a run that is made already. Name another folder."))
+    if folder.exit_json.exists():
+        raise ConfigError(N_("The run in {path} has ended. Name another folder."), path=str(folder.path))
+    return folder
+
+
+def _train_in(folder: RunFolder, as_json: bool) -> int:
+    from lora_backend.training.run import train_in_folder  # torch: only now
+
+    code = GOOD
+    try:
+        train_in_folder(folder)
+    except FlightdeckError as error:
+        code = NO
+        print(error, file=sys.stderr)
+    if as_json:
+        state = folder.state().state
+        _print_json({"run": folder.id, "path": str(folder.path), "state": state, "adapter": str(folder.adapter)})
+    return code
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(N_("`--set {text}` has no value. Write --set key=value."), text=text)
+    return key, parse_config(f"value: {value}").values.get("value", value)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from lora_backend.demo.run import prepare, train_demo
+
+    if not arguments.train:
+        config_path = prepare(load_settings())
+        if arguments.json:
+            _print_json({"config": str(config_path)})
+        else:
+            print(translate(N_("The demo is ready. Train it with: {command}")).format(command=f"python -m lora_backend train {config_path}"))  # fmt: skip
+        return GOOD
+    return GOOD if train_demo(load_settings(), arguments.run_dir) else NO
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, ensure_ascii=False, indent=1, default=str))

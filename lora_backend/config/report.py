@@ -1,0 +1,57 @@
+"""A check's result as text for a terminal."""
+
+from __future__ import annotations
+
+from lora_backend.config.check import CheckResult, shorten
+from lora_backend.config.diff import ABSENT, DiffRow
+from lora_backend.i18n import N_, translate
+
+SIGNS = {"error": "✗", "warning": "⚠", "hint": "·"}
+DIFF_SIGNS = {"changed": "~", "added": "+", "missing": "-", "unknown": "?", "equal": "="}
+SEVERITY_WORDS = {"error": N_("error"), "warning": N_("warning"), "hint": N_("hint")}
+DIFF_WORDS = {
+    "changed": N_("changed"),
+    "added": N_("added"),
+    "missing": N_("missing"),
+    "unknown": N_("unknown"),
+    "equal": N_("equal"),
+}
+
+
+def report_text(result: CheckResult, language: str | None = None) -> str:
+    """Verdict, findings with line and remedy, differences from the defaults, keys left to them."""
+
+    def t(template: str, **values: object) -> str:
+        return translate(template, language).format(**values)
+
+    errors = len(result.errors)
+    warnings = sum(finding.severity == "warning" for finding in result.findings)
+    verdict = N_("The config is valid.") if result.is_valid else N_("The config is not valid.")
+    lines = [t(verdict) + " " + t(N_("{errors} errors, {warnings} warnings."), errors=errors, warnings=warnings)]
+    for finding in result.findings:
+        place = t(N_("line {line}"), line=finding.line) + ": " if finding.line else ""
+        lines.append(
+            f"{SIGNS[finding.severity]} {place}{finding.message.text(language)} {finding.remedy.text(language)}"
+            f" [{finding.code}]"
+        )
+    lines += ["", t(N_("Different from the defaults of train_lora:"))]
+    for key, pair in result.differences.items():
+        lines.append(f"  {key}: {shorten(pair['default'])} → {shorten(pair['value'])}")
+    if not result.differences:
+        lines.append("  " + t(N_("nothing")))
+    if result.missing:
+        lines += ["", t(N_("Left to their defaults: {keys}"), keys=", ".join(result.missing))]
+    return "\n".join(lines)
+
+
+def diff_text(rows: list[DiffRow], language: str | None = None) -> str:
+    """The rows that differ, one a line, with sign and word."""
+    lines = []
+    for row in rows:
+        if row.status == "equal":
+            continue
+        base, value = ("–" if side is ABSENT else shorten(side) for side in (row.base, row.value))
+        lines.append(
+            f"{DIFF_SIGNS[row.status]} {row.key}: {base} → {value} ({translate(DIFF_WORDS[row.status], language)})"
+        )
+    return "\n".join(lines) or translate(N_("nothing"), language)

@@ -1,0 +1,50 @@
+"""Check a config: `python -m lora_backend.config_checker [CONFIG]`, or this file itself.
+
+Prints what is wrong, how it differs from the defaults, and the recommended full template. Without a config it
+reports on the defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: its own folder must not hide the package
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from lora_backend.config.files import read_config, template
+from lora_backend.config.report import report_text
+from lora_backend.config.schema import default_config
+from lora_backend.errors import ConfigError
+from lora_backend.i18n import LANGUAGES, N_, translate, use_language
+from lora_backend.preflight.facts import check_config_consistency, check_with_facts
+
+__all__ = ["check_config_consistency", "main"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Report and template on stdout. Exit 0 valid, 1 not valid, 2 no such file."""
+    parser = argparse.ArgumentParser(prog="config_checker", description="Check a training config.")
+    parser.add_argument("config", nargs="?", type=Path, help="YAML, JSON or TOML; without it, the defaults")
+    parser.add_argument("--lang", choices=sorted(LANGUAGES))
+    arguments = parser.parse_args(argv)
+    with use_language(arguments.lang):
+        if arguments.config is None:
+            # The one key without a default is filled in, so that the report is about the others.
+            result = check_with_facts({"model_name": "your_model_path", **default_config()})
+        else:
+            try:
+                document = read_config(arguments.config)
+            except ConfigError as error:
+                print(error, file=sys.stderr)
+                return 2
+            result = check_with_facts(document)
+        print(report_text(result))
+        print(f"\n# {translate(N_('Recommended full config:'))}\n")
+        print(template(result.recommended_config))
+    return 0 if result.is_valid else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Models in torch: load them, attach adapters, read what is really in them."""

@@ -1,0 +1,92 @@
+"""Attach a LoRA adapter to a model as the config asks."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_
+from lora_backend.modeling.blocks import find_blocks
+
+logger = logging.getLogger(__name__)
+
+
+def attach_adapter(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
+    """Wrap `model` with a fresh LoRA. Raises `ModelError` where modules or blocks are named that it does not have."""
+    blocks = find_blocks(model)
+    _refuse_blocks_beyond(config, len(blocks[1]) if blocks else None)
+    lora_config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.lora_dropout,
+        rank_pattern=config.rank_pattern or {},
+        alpha_pattern=config.alpha_pattern or {},
+        modules_to_save=config.modules_to_save,
+        bias=config.bias,
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+        init_lora_weights=config.init_lora_weights,
+        **_targets(model, config),
+    )
+    try:
+        wrapped = get_peft_model(model, lora_config)
+    except ValueError as error:
+        if "not found in the base model" in str(error) or "No modules were targeted" in str(error):
+            raise ModelError(
+                N_("`target_modules` matches no module of the model. Its linear layers are: {known}."),
+                known=", ".join(linear_endings(model)),
+            ) from error
+        raise ModelError(N_("The adapter cannot be attached: {reason}"), reason=str(error)) from error
+    trainable, total = wrapped.get_nb_trainable_parameters()
+    logger.info("adapter attached: %s of %s parameters train (%.2f %%)", trainable, total, 100 * trainable / total)
+    return wrapped
+
+
+def linear_endings(model: nn.Module) -> list[str]:
+    """Endings of the names of all linear layers but the output head: `q_proj`, `down_proj`, …"""
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    linear = (
+        name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D) and module is not head
+    )
+    return list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in linear))
+
+
+def _refuse_blocks_beyond(config: TrainingConfig, num_blocks: int | None) -> None:
+    beyond = [index for index in config.target_layers or [] if num_blocks is not None and index >= num_blocks]
+    if beyond:
+        raise ModelError(
+            N_("`target_layers` names {layers}, but the model has {count} blocks, numbered 0 to {last}."),
+            layers=", ".join(map(str, beyond)),
+            count=num_blocks,
+            last=(num_blocks or 0) - 1,
+        )
+
+
+def _targets(model: nn.Module, config: TrainingConfig) -> dict[str, Any]:
+    """PEFT's arguments for `target_modules` and `target_layers`.
+
+    PEFT takes `layers_to_transform` only beside a list, so a word or expression is written out as one first.
+    """
+    targets, layers = config.target_modules, config.target_layers
+    if layers is None:
+        return {"target_modules": targets}
+    if targets == "all-linear":
+        return {"target_modules": linear_endings(model), "layers_to_transform": layers}
+    if isinstance(targets, str):
+        names = [name for name, _ in model.named_modules() if re.fullmatch(targets, name) and _block_of(name) in layers]
+        return {"target_modules": names or [targets]}
+    return {"target_modules": targets, "layers_to_transform": layers}
+
+
+def _block_of(name: str) -> int | None:
+    found = re.search(r"\.(\d+)\.", name)
+    return int(found[1]) if found else None

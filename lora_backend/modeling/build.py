@@ -1,0 +1,71 @@
+"""From a config to a model with its adapter: check, load, attach, verify."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from peft import PeftModel
+
+from lora_backend.config.check import CheckResult
+from lora_backend.config.files import dump_yaml
+from lora_backend.config.schema import KEYS, TrainingConfig
+from lora_backend.errors import ConfigError
+from lora_backend.i18n import N_
+from lora_backend.modeling.adapter import attach_adapter
+from lora_backend.modeling.load import load_model
+from lora_backend.modeling.rank_check import check_lora_r_consistency, raise_on_mismatch
+from lora_backend.preflight.facts import check_with_facts
+
+logger = logging.getLogger(__name__)
+
+
+def validated(config: Mapping[str, Any]) -> TrainingConfig:
+    """Check a config, log what was found, and return it typed. Raises `ConfigError` naming every error."""
+    result = check_with_facts(config)
+    log_config(config, result)
+    if not result.is_valid:
+        raise ConfigError(
+            N_("The config has {count} errors: {errors}"),
+            count=len(result.errors),
+            errors=" ".join(finding.message.text() for finding in result.errors),
+        )
+    return TrainingConfig.model_validate(dict(config))
+
+
+def log_config(config: Mapping[str, Any], result: CheckResult) -> None:
+    """The whole config with what differs from the defaults, then every finding."""
+    whole = {
+        key: config.get(key, KEYS[key].default) for key in KEYS if key in config or not KEYS[key].info.is_required()
+    }
+    logger.info("config as it runs:\n%s", dump_yaml(whole).rstrip())
+    changed = [f"{key} = {pair['value']!r} (default {pair['default']!r})" for key, pair in result.differences.items()]
+    logger.info("differs from the defaults:\n%s", "\n".join(changed) or "nothing")
+    for finding in result.findings:
+        level = {"error": logging.ERROR, "warning": logging.WARNING, "hint": logging.INFO}[finding.severity]
+        logger.log(level, "config %s [%s]: %s %s", finding.severity, finding.code, finding.message, finding.remedy)
+
+
+def getEquipAdaptorModel(config: Mapping[str, Any]) -> PeftModel:
+    """Load the base model that `config` names and attach the LoRA that it describes.
+
+    Checks the config first: `ConfigError` for errors, warnings are logged. With `check_r_consistency` or
+    `strict_r_check` the ranks of the loaded model are checked; under `strict_r_check` a mismatch raises
+    `RankMismatchError`. Raises `ModelError` where the model cannot be found or does not have what is named.
+    """
+    return build(validated(config))[0]
+
+
+def build(config: TrainingConfig) -> tuple[PeftModel, dict[str, Any] | None]:
+    """The model with its adapter, and the rank report where one was asked for."""
+    model = attach_adapter(load_model(config), config)
+    report = None
+    if config.check_r_consistency or config.strict_r_check:
+        report = check_lora_r_consistency(model, config)
+        if config.strict_r_check:
+            raise_on_mismatch(report)
+    return model, report
+
+
+build_lora_model = getEquipAdaptorModel

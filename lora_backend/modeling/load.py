@@ -1,0 +1,92 @@
+"""Load a base model and its tokenizer from this machine's files: safetensors only, no remote code, no network."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_
+from lora_backend.modeling.blocks import find_blocks
+from lora_backend.modeling.devices import DTYPES, gib, resolve_precision
+from lora_backend.models.describe import describe_model
+from lora_backend.models.find import find_model
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(config: TrainingConfig) -> PreTrainedModel:
+    """The base model on its devices, in the config's precision. Raises `ModelError` where it cannot be loaded."""
+    path = _weights_folder(config.model_name)
+    precision = resolve_precision(config.precision)
+    device_map = config.device_map or {"": 0 if torch.cuda.is_available() else "cpu"}
+    logger.info("loading %s in %s, device_map %s", path, precision, device_map)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=DTYPES[precision],
+            device_map=device_map,
+            attn_implementation=config.attn_implementation,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        raise ModelError(
+            N_("The model {path} cannot be loaded: {reason}"), path=str(path), reason=_first_line(error)
+        ) from error
+    log_allocation(model)
+    return model
+
+
+def load_tokenizer(model_name: str) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with a pad token. Raises `ModelError` where the folder has none."""
+    path = _weights_folder(model_name)
+    if not describe_model(path).has_tokenizer:
+        raise ModelError(
+            N_("The model folder {path} holds no tokenizer. Copy tokenizer.json and tokenizer_config.json into it."),
+            path=str(path),
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(
+            N_("The tokenizer in {path} cannot be loaded: {reason}"), path=str(path), reason=_first_line(error)
+        ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _weights_folder(model_name: str) -> Path:
+    path = find_model(model_name)
+    if path.is_file():
+        raise ModelError(
+            N_("{path} describes a model but holds no weights. Name the folder that has them."), path=str(path)
+        )
+    return path
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def log_allocation(model: Any) -> None:
+    """Log, per device, how many blocks and bytes of weights it holds."""
+    sizes: Counter[str] = Counter()
+    for parameter in model.parameters():
+        sizes[str(parameter.device)] += parameter.numel() * parameter.element_size()
+    blocks: dict[str, list[int]] = {}
+    found = find_blocks(model)
+    for index, block in enumerate(found[1] if found else []):
+        blocks.setdefault(str(next(block.parameters()).device), []).append(index)
+    for device, size_bytes in sizes.items():
+        held = blocks.get(device, [])
+        span = f"{len(held)} blocks, {held[0]} to {held[-1]}" if held else "no blocks"
+        logger.info("device %s: %s of weights, %s", device, gib(size_bytes), span)

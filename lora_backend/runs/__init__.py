@@ -1,0 +1,1 @@
+"""A run on disk, the process that supervises it, and the list of all runs."""

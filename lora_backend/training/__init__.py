@@ -1,0 +1,1 @@
+"""Training: text into tokens, the trainer, what it writes into the run, and the answers at the end."""

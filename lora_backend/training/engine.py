@@ -1,0 +1,182 @@
+"""A training run from its config to its adapter, top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch.utils.data import DataLoader
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, set_seed
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.data.rows import read_dataset, read_questions
+from lora_backend.errors import ConfigError, ModelError, RunError
+from lora_backend.i18n import N_
+from lora_backend.modeling.adapter import attach_adapter
+from lora_backend.modeling.devices import memory_table, refuse_untrainable, resolve_precision
+from lora_backend.modeling.load import load_model, load_tokenizer
+from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank_report
+from lora_backend.runs.folder import RunFolder
+from lora_backend.settings import load_settings
+from lora_backend.training.answers import answer_questions
+from lora_backend.training.callbacks import RunCallback
+from lora_backend.training.session import StoppedBeforeTrainingError
+from lora_backend.training.tokenize import tokenize_rows
+from lora_backend.training.trainer import LoraTrainer, training_arguments
+
+logger = logging.getLogger(__name__)
+
+
+def train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any] | None = None) -> PeftModel:
+    """Load → attach → check ranks → train → save → answer. Writes all of it into `folder`.
+
+    Trains on `dataloader` where one is given, else on `config.dataset`. Raises one of our errors with a sentence
+    for whatever the config, the data or the machine does not allow.
+    """
+    precision = resolve_precision(config.precision)
+    refuse_untrainable(precision)
+    target = publication_target(config)
+    set_seed(config.seed)
+
+    with stage(folder, "data"):
+        tokenizer = load_tokenizer(config.model_name) if dataloader is None or config.questions else None
+        questions = read_questions(Path(config.questions)) if config.questions else []
+        train_rows, eval_rows = (None, None) if dataloader is not None else _tokenized(config, tokenizer)
+
+    with stage(folder, "loading"):
+        model = attach_adapter(load_model(config), config)
+        _refuse_offload(model)
+        _log_memory("after load")
+
+    report = rank_report(model, config)
+    folder.write_rank_report(report)
+    if config.check_r_consistency or config.strict_r_check:
+        log_report(report)
+    if config.strict_r_check:
+        raise_on_mismatch(report)
+
+    with stage(folder, "training"):
+        callback = RunCallback(folder)
+        trainer = LoraTrainer(
+            model=model,
+            args=training_arguments(config, folder, precision, getattr(dataloader, "batch_size", None)),
+            train_dataset=train_rows,
+            eval_dataset=eval_rows,
+            processing_class=tokenizer,
+            data_collator=DataCollatorForSeq2Seq(tokenizer) if tokenizer else None,
+            run_callback=callback,
+            dataloader=dataloader,
+        )
+        trainer.train()
+        if trainer.state.global_step < trainer.state.max_steps and folder.stop_requested:
+            folder.write_status(outcome="stopped", step=trainer.state.global_step)
+            return model
+
+    with stage(folder, "saving"):
+        save_adapter(model, folder.adapter)
+        if target:
+            publish(folder.adapter, target, replace=config.overwrite)
+
+    if questions and tokenizer:
+        with stage(folder, "answering"):
+            rows = answer_questions(model, tokenizer, questions, lambda part: folder.write_status(fraction=part))
+            folder.write_answers(rows)
+    _log_memory("at the end")
+    return model
+
+
+@contextmanager
+def stage(folder: RunFolder, name: str) -> Iterator[None]:
+    """Say in status and log which stage the run is at and how long it took; a stop asked for before it ends the run."""
+    if folder.stop_requested and name != "answering":
+        raise StoppedBeforeTrainingError
+    folder.write_status(stage=name, eta_s=None, fraction=None, detail=None)
+    logger.info("stage %s", name)
+    began = time.monotonic()
+    yield
+    logger.info("stage %s took %.1f s", name, time.monotonic() - began)
+
+
+def _tokenized(config: TrainingConfig, tokenizer: PreTrainedTokenizerBase | None) -> tuple[Any, Any]:
+    """Training rows, and the ones held back for evaluation (None without `val_size`)."""
+    if config.dataset is None:
+        raise ConfigError(N_("`dataset` is missing. Name a JSONL file to train on."))
+    assert tokenizer is not None
+    dataset = read_dataset(Path(config.dataset))
+    rows = tokenize_rows(dataset.rows, tokenizer, config.max_length)
+    logger.info("data: %s rows of %s, %s tokens", len(rows), dataset.format, sum(map(len, rows["input_ids"])))
+    if not config.val_size:
+        return rows, None
+    if len(rows) < 2:
+        raise ConfigError(N_("`val_size` holds rows back, but the data set has only one. Set `val_size` to 0."))
+    held_back = max(1, round(len(rows) * config.val_size))
+    parts = rows.train_test_split(test_size=min(held_back, len(rows) - 1), seed=config.seed)
+    return parts["train"], parts["test"]
+
+
+def _refuse_offload(model: PeftModel) -> None:
+    """Adapters on offloaded blocks get no gradient, and nothing says so; all on the CPU is a different matter."""
+    places = {str(place) for place in (getattr(model.base_model.model, "hf_device_map", None) or {}).values()}
+    if places & {"cpu", "disk"} and len(places) > 1:
+        raise ModelError(
+            N_(
+                "Some blocks would live in host memory or on disk ({places}), where an adapter does not train. Take a smaller model or more GPUs, or set `device_map: cpu`."
+            ),
+            places=", ".join(sorted(places)),
+        )
+
+
+def save_adapter(model: PeftModel, path: Path) -> None:
+    """Write the adapter beside `path`, then put it there in one step."""
+    staged = path.with_name(f".{path.name}.new")
+    shutil.rmtree(staged, ignore_errors=True)
+    model.save_pretrained(str(staged), safe_serialization=True)
+    staged.rename(path)
+    logger.info("adapter saved in %s", path)
+
+
+def publication_target(config: TrainingConfig) -> Path | None:
+    """Where the adapter goes at the end: `<output_dir>/<pkg>/<version>[/<knowledge_type>]`, below the workspace.
+
+    Raises `RunError` where something stands there and `overwrite` is off, so that it is said before training.
+    """
+    if not (config.pkg and config.version):
+        return None
+    parts = [config.pkg, config.version, *filter(None, [config.knowledge_type])]
+    target = (load_settings().workspace / Path(config.output_dir).expanduser()).joinpath(*parts)
+    if target.exists() and not config.overwrite:
+        raise RunError(
+            N_("There is already an adapter in {path}. Set `overwrite: true`, or another `version`."), path=str(target)
+        )
+    return target
+
+
+def publish(adapter: Path, target: Path, *, replace: bool) -> None:
+    """Copy a finished adapter to `target` by rename, so that it is there whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staged = target.with_name(f".{target.name}.new")
+    shutil.rmtree(staged, ignore_errors=True)
+    shutil.copytree(adapter, staged)
+    if replace and target.exists():
+        old = target.with_name(f".{target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+        staged.rename(target)
+        shutil.rmtree(old)
+    else:
+        staged.rename(target)
+    logger.info("adapter published in %s", target)
+
+
+def _log_memory(when: str) -> None:
+    for line in memory_table():
+        logger.info("memory %s: %s", when, line)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()

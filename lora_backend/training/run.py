@@ -1,0 +1,60 @@
+"""Start a run in this process: from a caller's DataLoader, or from a config file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from peft import PeftModel
+from torch.utils.data import DataLoader
+
+from lora_backend.config.files import dump_yaml
+from lora_backend.errors import ConfigError
+from lora_backend.i18n import N_
+from lora_backend.modeling.build import validated
+from lora_backend.runs.folder import RunFolder
+from lora_backend.settings import load_settings
+from lora_backend.training.engine import train
+from lora_backend.training.session import training_session
+
+logger = logging.getLogger(__name__)
+
+
+def buildandTrainLoraModel(
+    config: Mapping[str, Any],
+    dataloader: DataLoader[Any],
+    precision: str | None = None,
+    pkg: str | None = None,
+    version: str | None = None,
+    knowledge_type: str | None = None,
+) -> PeftModel:
+    """Build the model that `config` describes and train it on the batches of `dataloader`.
+
+    Batches are dicts of `input_ids`, `attention_mask` and `labels` (rows × tokens; label -100 is not learned).
+    `precision` and the three names win over what the config says; `pkg` and `version` are needed. The call is a run
+    like any other: a folder below the workspace with log, curves and rank report, this process as its trainer.
+
+    Returns the trained model. Raises `ConfigError` for a config with errors or without `pkg` and `version`,
+    `RankMismatchError` under `strict_r_check`, and others of our `ValueError`s with what to change.
+    """
+    named = {"precision": precision, "pkg": pkg, "version": version, "knowledge_type": knowledge_type}
+    whole = {**config, **{key: value for key, value in named.items() if value is not None}}
+    if not (whole.get("pkg") and whole.get("version")):
+        raise ConfigError(N_("Training needs `pkg` and `version`: the adapter is published under these names."))
+    if precision and config.get("precision") not in (None, precision):
+        logger.warning("precision %s is used; the config says %s", precision, config["precision"])
+    folder = RunFolder.create(load_settings().runs, config=dict(whole), config_text=dump_yaml(whole), argv=None)
+    with training_session(folder):
+        return train(validated(whole), folder, dataloader)
+
+
+train_lora_model = buildandTrainLoraModel
+
+
+def train_in_folder(folder: RunFolder) -> PeftModel:
+    """Be the trainer of a run that is made: check its config, then train on its data set."""
+    with training_session(folder):
+        model = train(validated(folder.read_run()["config"]), folder)
+    logger.info("run %s ended: %s", folder.id, folder.path)
+    return model

@@ -1,0 +1,101 @@
+"""The process that trains, as its run sees it: identity, log, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from lora_backend.errors import DiskFullError, FlightdeckError
+from lora_backend.i18n import N_, Message
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.process import identify
+from lora_backend.runs.supervisor import SUPERVISED
+from lora_backend.training.trainer import is_disk_full
+
+logger = logging.getLogger(__name__)
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class StoppedBeforeTrainingError(Exception):
+    """The stop was asked for before the first step, so there is nothing to save."""
+
+
+@contextmanager
+def training_session(folder: RunFolder) -> Iterator[None]:
+    """Let the block be the run's trainer: its log goes to `train.log`, its failure into the run.
+
+    Under a supervisor the supervisor writes `exit.json`; without one this does.
+    """
+    supervised = bool(os.environ.get(SUPERVISED))
+    identity = identify(os.getpid())
+    folder.write_status(state="running", trainer=identity.to_json() if identity else None, started_at=time.time())
+    with _logging_to(folder, supervised):
+        try:
+            yield
+        except StoppedBeforeTrainingError:
+            outcome = "stopped"
+        except BaseException as error:
+            logger.exception("the run failed")
+            failure = _failure(error)
+            folder.write_status(failure={"cause": failure[0], "message": failure[1].to_json()})
+            if not supervised:
+                folder.write_exit("failed", cause=failure[0], message=failure[1])
+            raise
+        else:
+            outcome = folder.status().get("outcome", "finished")
+        folder.write_status(outcome=outcome)
+        if not supervised:
+            folder.write_exit(outcome)
+
+
+@contextmanager
+def _logging_to(folder: RunFolder, supervised: bool) -> Iterator[None]:
+    """Our log to stderr and to `train.log`; under a supervisor stderr is that file already."""
+    ours = logging.getLogger("lora_backend")
+    handlers: list[logging.Handler] = []
+    if not supervised:
+        handlers.append(logging.FileHandler(folder.train_log, encoding="utf-8"))
+    if not logging.getLogger().handlers and not ours.handlers:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    transformers_logging.disable_progress_bar()  # a bar is no line of a log
+    level = ours.level
+    ours.setLevel(logging.INFO)
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(LOG_FORMAT))
+        ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
+        for handler in handlers:
+            ours.removeHandler(handler)
+            handler.close()
+
+
+def _failure(error: BaseException) -> tuple[str, Message]:
+    """A cause, as a code, and one sentence for the screen; the log has the traceback."""
+    if isinstance(error, FlightdeckError):
+        return error.code, error.message
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", Message(N_("The run was interrupted at the keyboard."))
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return "out_of_memory", Message(
+            N_("The GPU ran out of memory. Lower `batch_size` or `max_length`, or turn on `gradient_checkpointing`.")
+        )
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "out_of_memory", Message(
+            N_(
+                "The machine ran out of memory. Lower `batch_size` or `max_length`, or turn on `gradient_checkpointing`."
+            )
+        )
+    if is_disk_full(error):
+        return DiskFullError.code, Message(N_("The disk is full. Make room and start the run again."))
+    reason = (str(error).strip().splitlines() or [""])[0][:300]
+    return "code", Message(N_("The run failed with {kind}: {reason}"), {"kind": type(error).__name__, "reason": reason})

@@ -1,0 +1,132 @@
+"""transformers' Trainer, with what a LoRA run here needs beyond it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import DataError, DiskFullError
+from lora_backend.i18n import N_
+from lora_backend.runs.folder import RunFolder, remove_checkpoint
+from lora_backend.training.callbacks import RunCallback
+
+BATCH_KEYS = ("input_ids", "attention_mask", "labels")
+
+
+def training_arguments(
+    config: TrainingConfig, folder: RunFolder, precision: str, batch_size: int | None = None
+) -> TrainingArguments:
+    """The config in transformers' words. `batch_size`: of a caller's own DataLoader, in rows."""
+    per_device = batch_size or config.batch_size
+    arguments = TrainingArguments(
+        output_dir=str(folder.checkpoints),
+        num_train_epochs=config.num_epochs,
+        max_steps=config.max_steps or -1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_scheduler_type,
+        warmup_steps=config.warmup_ratio,  # below 1 it counts as a share of all steps
+        weight_decay=config.weight_decay,
+        optim=config.optim,
+        max_grad_norm=config.max_grad_norm,
+        per_device_train_batch_size=per_device,
+        per_device_eval_batch_size=per_device,
+        gradient_accumulation_steps=accumulation_steps(config, per_device),
+        activation_checkpointing=config.gradient_checkpointing,  # the new name of the same thing
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        fp16=precision == "fp16",
+        bf16=precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy=config.eval_strategy,
+        eval_steps=config.eval_steps,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        save_total_limit=config.save_total_limit,
+        logging_steps=config.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,  # a NaN loss must be seen
+        label_names=["labels"],  # PEFT's forward hides them from the Trainer
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        seed=config.seed,
+        data_seed=config.seed,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+    # One process drives the devices that the model was placed on; with several visible GPUs the Trainer would
+    # otherwise wrap it in DataParallel.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def accumulation_steps(config: TrainingConfig, batch_size: int) -> int:
+    """Forward passes per optimizer step, so that `target_batch_size` rows go into each."""
+    return max((config.target_batch_size or batch_size) // batch_size, 1)
+
+
+class LoraTrainer(Trainer):
+    """Counts tokens, takes a caller's own DataLoader, and leaves no half-written checkpoint behind."""
+
+    def __init__(
+        self, *args: Any, run_callback: RunCallback, dataloader: DataLoader[Any] | None = None, **kwargs: Any
+    ) -> None:
+        self.run_callback = run_callback
+        self.caller_dataloader = dataloader
+        super().__init__(*args, callbacks=[run_callback], **kwargs)
+        self.remove_callback(PrinterCallback)  # stdout is for one JSON document
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The caller's own, where one was given."""
+        if self.caller_dataloader is None:
+            return super().get_train_dataloader()
+        return self.accelerator.prepare(self.caller_dataloader)
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """One forward and backward; refuses a batch that is not what a causal model trains on."""
+        missing = [key for key in BATCH_KEYS if not isinstance(inputs, Mapping) or key not in inputs]
+        if missing:
+            raise DataError(
+                N_(
+                    "A batch of the DataLoader lacks {keys}. Each must be a dict of input_ids, attention_mask and labels."
+                ),
+                keys=", ".join(missing),
+            )
+        self.run_callback.num_tokens += int(inputs["attention_mask"].sum())
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        path = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception as error:
+            remove_checkpoint(path)
+            if is_disk_full(error):
+                raise DiskFullError(
+                    N_(
+                        "The disk is full: checkpoint {step} could not be saved; the ones before it are whole. Free space at {path}."
+                    ),
+                    step=self.state.global_step,
+                    path=str(self.args.output_dir),
+                ) from error
+            raise
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error` came of a write for which there was no room.
+
+    torch and safetensors report it as errors of their own kind, with the system's words inside.
+    """
+    if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):  # torch.save tells no reason
+        return True
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError) and error.errno in codes:
+        return True
+    return any(os.strerror(code).lower() in str(error).lower() or f"os error {code}" in str(error) for code in codes)

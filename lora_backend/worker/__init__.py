@@ -1,0 +1,1 @@
+"""The torch process that the dashboard asks: started by `worker_client`, ends when the dashboard does."""

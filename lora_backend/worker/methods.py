@@ -1,0 +1,39 @@
+"""What the torch process can be asked. Each takes plain parameters and returns plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_, Message
+
+Report = Callable[[Message, float], None]
+"""Progress: a sentence, and how far it is from 0 to 1."""
+
+
+def check_loaded_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Load base model and adapter as a user would, and check the ranks of what is then in memory.
+
+    `params`: `adapter` (folder), `model_name`, `config` (the config to hold it against).
+    """
+    report(Message(N_("Starting torch and PEFT")), 0.0)
+    from peft import PeftModel
+
+    from lora_backend.config.schema import TrainingConfig
+    from lora_backend.modeling.load import load_model
+    from lora_backend.modeling.rank_check import rank_report
+
+    report(Message(N_("Loading the base model")), 0.3)
+    base = load_model(TrainingConfig(model_name=params["model_name"], device_map="cpu", precision="bf16"))
+    report(Message(N_("Loading the adapter")), 0.7)
+    try:
+        model = PeftModel.from_pretrained(base, params["adapter"], local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise ModelError(N_("PEFT cannot load the adapter into this model: {reason}"), reason=reason) from error
+    report(Message(N_("Reading the ranks")), 0.9)
+    return rank_report(model, params["config"])
+
+
+METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {"check_loaded_ranks": check_loaded_ranks}

@@ -1,0 +1,69 @@
+"""A tiny real model and data set, made on the spot: a Llama of two blocks with a tokenizer of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+QUESTIONS = ["how tall is the tower", "who built the bridge", "what colour is the door", "when does the train leave"]
+ANSWERS = ["the tower is nine metres tall", "anna built the bridge", "the door is green", "it leaves at noon"]
+
+
+def make_model(folder: Path, *, chat_template: bool = True, tokenizer: bool = True, blocks: int = 2) -> Path:
+    """Save the model as a folder that transformers loads."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    words = sorted({word for text in QUESTIONS + ANSWERS for word in text.split()})
+    special = ["<unk>", "<s>", "</s>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>"]
+    vocabulary = {token: index for index, token in enumerate([*special, *words])}
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=blocks,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=3,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    if tokenizer:
+        core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+        core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        fast = PreTrainedTokenizerFast(
+            tokenizer_object=core, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+            extra_special_tokens=["<|system|>", "<|user|>", "<|assistant|>"],
+        )  # fmt: skip
+        if chat_template:
+            fast.chat_template = CHAT_TEMPLATE
+        fast.save_pretrained(folder)
+    return folder
+
+
+def chats(repeat: int = 4) -> list[dict[str, object]]:
+    """Rows of `messages`."""
+    pairs = zip(QUESTIONS, ANSWERS, strict=True)
+    rows: list[dict[str, object]] = [
+        {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in pairs
+    ]
+    return rows * repeat
+
+
+def prompts(repeat: int = 4) -> list[dict[str, object]]:
+    """Rows of `prompt` and `completion`."""
+    return [{"prompt": q, "completion": a} for q, a in zip(QUESTIONS, ANSWERS, strict=True)] * repeat
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
+    """One JSON object a line."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
