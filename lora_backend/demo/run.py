@@ -16,6 +16,7 @@ from lora_backend.preflight.launch import start_run
 from lora_backend.runs.folder import RunFolder, new_run_id
 from lora_backend.settings import Settings
 
+DEMO_NAME = "SmolLM2-135M · demo"
 HEAD = """\
 # The demo: SmolLM2-135M-Instruct learns the help desk of an invented product.
 # Twelve facts, in English and Chinese; about two minutes on two CPU cores.
@@ -90,7 +91,14 @@ def _make(path: Path, settings: Settings, argv: list[str], actor: str | None, *,
     config, text = demo_config(settings.cache), demo_text(settings)
     data_sha256 = read_dataset(Path(str(config["dataset"]))).sha256
     if start:
-        return start_run(path, config, text, argv, actor, data_sha256)
+        return start_run(path, config, text, argv, actor, data_sha256, name=DEMO_NAME)
     return RunFolder.create(
-        path.parent, config=config, config_text=text, argv=argv, actor=actor, data_sha256=data_sha256, path=path
+        path.parent,
+        config=config,
+        config_text=text,
+        argv=argv,
+        actor=actor,
+        data_sha256=data_sha256,
+        path=path,
+        name=DEMO_NAME,
     )

@@ -35,11 +35,24 @@ def launch_from_browser(text: str, settings: Settings, actor: str | None = None)
 
 
 def start_run(
-    path: Path, values: dict[str, Any], text: str, argv: list[str], actor: str | None, data_sha256: str | None
+    path: Path,
+    values: dict[str, Any],
+    text: str,
+    argv: list[str],
+    actor: str | None,
+    data_sha256: str | None,
+    name: str | None = None,
 ) -> RunFolder:
     """Make the run's folder and start the supervisor that will start `argv`."""
     folder = RunFolder.create(
-        path.parent, config=values, config_text=text, argv=argv, actor=actor, data_sha256=data_sha256, path=path
+        path.parent,
+        config=values,
+        config_text=text,
+        argv=argv,
+        actor=actor,
+        data_sha256=data_sha256,
+        path=path,
+        name=name,
     )
     start_supervisor(folder)
     return folder

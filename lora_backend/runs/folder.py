@@ -91,6 +91,7 @@ class RunFolder:
         actor: str | None = None,
         data_sha256: str | None = None,
         path: Path | None = None,
+        name: str | None = None,
     ) -> RunFolder:
         """Make the folder of a new run below `root`, or at `path`. `RunError` where a run already stands there."""
         folder = cls(path or root / new_run_id())
@@ -103,6 +104,7 @@ class RunFolder:
             folder.run_json,
             {
                 "id": folder.id,
+                "name": name,
                 "created_at": time.time(),
                 "actor": actor or system_user(),
                 "config": config,

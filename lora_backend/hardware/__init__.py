@@ -1,0 +1,1 @@
+"""What this machine has: GPUs through NVML, cores, memory, disk."""

@@ -1,0 +1,118 @@
+"""Home: what this machine has, the demo in one click, runs that go on and recent ones."""
+
+from __future__ import annotations
+
+from pages.parts.guard import guard
+
+guard()
+
+import streamlit as st
+
+from lora_backend.demo.run import DEMO_NAME, launch_demo
+from lora_backend.errors import FlightdeckError
+from lora_backend.hardware.inventory import read_gpus, read_host
+from lora_backend.i18n import N_
+from lora_backend.runs.folder import RunFolder, list_runs
+from pages.parts import state_keys
+from pages.parts.formats import gib
+from pages.parts.header import page_header
+from pages.parts.language import say, t
+from pages.parts.navigation import CONFIG, RUNS, VERIFY
+from pages.parts.run_list import run_row
+from pages.parts.services import settings
+
+RECENT = 6
+
+
+def machine() -> None:
+    host, inventory = read_host(settings().workspace), read_gpus()
+    columns = st.columns(4)
+    gpu_bytes = sum(gpu.total_bytes for gpu in inventory.gpus)
+    figures = [
+        (N_("GPUs"), str(len(inventory.gpus)), gpu_bytes and t(N_("{size} in all"), size=gib(gpu_bytes))),
+        (N_("CPU cores"), str(host.num_cores), None),
+        (N_("Memory free"), gib(host.memory_available_bytes), t(N_("of {size}"), size=gib(host.memory_total_bytes))),
+        (N_("Disk free"), gib(host.disk_free_bytes), t(N_("of {size}"), size=gib(host.disk_total_bytes))),
+    ]
+    for column, (label, figure, whole) in zip(columns, figures, strict=True):
+        column.metric(
+            t(label), figure, whole or None, delta_color="off", delta_arrow="off", border=True, height="stretch"
+        )
+    if inventory.reason:
+        st.caption(say(inventory.reason))
+    for gpu in inventory.gpus:
+        st.progress(
+            gpu.used_bytes / gpu.total_bytes,
+            f"**GPU {gpu.index}** {gpu.name} · "
+            + t(N_("{used} of {total} in use"), used=gib(gpu.used_bytes), total=gib(gpu.total_bytes)),
+        )
+
+
+def demo(runs: list[RunFolder]) -> None:
+    with st.container(border=True, height="stretch"):
+        st.subheader(t(N_("See it work")), anchor=False)
+        st.write(
+            t(
+                N_(
+                    "A real language model (135 million parameters) learns the help desk of an invented product on this machine, in English and Chinese. It takes about four minutes on two CPU cores; the first time 93 MB are downloaded."
+                )
+            )
+        )
+        active = next(
+            (run for run in runs if run.read_run().get("name") == DEMO_NAME and not run.state().has_ended), None
+        )
+        if active:
+            st.page_link(
+                RUNS,
+                label=t(N_("The demo is running: watch it")),
+                icon=":material/show_chart:",
+                query_params={"run": active.id},
+            )
+            return
+        if st.button(t(N_("Start the demo")), type="primary", icon=":material/play_arrow:", key="start_demo"):
+            try:
+                run = launch_demo(settings())
+            except (FlightdeckError, OSError) as error:
+                st.error(str(error))
+            else:
+                st.switch_page(RUNS, query_params={state_keys.RUN: run.id})
+
+
+def own_work() -> None:
+    with st.container(border=True, height="stretch"):
+        st.subheader(t(N_("Train your own")), anchor=False)
+        st.write(
+            t(
+                N_(
+                    "Upload or write a config, see what it changes against the defaults and what is wrong with it, then launch it in a process of its own."
+                )
+            )
+        )
+        with st.container(horizontal=True):
+            st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")
+            st.page_link(VERIFY, label=t(N_("Check an adapter")), icon=":material/verified:")
+
+
+@st.fragment(run_every=5)
+def runs_overview() -> None:
+    runs = list_runs(settings().runs)
+    st.subheader(t(N_("Runs")), anchor=False)
+    if not runs:
+        st.info(
+            t(N_("No run yet. Start the demo above, or launch a config; its run then stands here.")),
+            icon=":material/info:",
+        )
+    for run in runs[:RECENT]:
+        run_row(run)
+    if len(runs) > RECENT:
+        st.page_link(RUNS, label=t(N_("All {count} runs"), count=len(runs)), icon=":material/list:")
+
+
+page_header(t(N_("LoRA Flightdeck")), t(N_("Fine-tune language models with LoRA: configure, launch, watch, verify.")))
+machine()
+left, right = st.columns(2)
+with left:
+    demo(list_runs(settings().runs))
+with right:
+    own_work()
+runs_overview()

@@ -1,0 +1,43 @@
+"""Upload a data set into the data root and name it in the draft."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from lora_backend.config.drafts import Draft
+from lora_backend.config.files import parse_config, with_values
+from lora_backend.data.uploads import MAX_UPLOAD_BYTES, store_upload
+from lora_backend.errors import FlightdeckError
+from lora_backend.i18n import N_
+from pages.parts.config_form import text_changed_elsewhere
+from pages.parts.language import t
+from pages.parts.services import settings
+
+
+def data_upload(draft: Draft) -> None:
+    """A field for a JSONL file; a good one is kept and becomes the draft's `dataset`."""
+    with st.expander(t(N_("Upload a data set")), icon=":material/upload_file:"):
+        file = st.file_uploader(
+            t(N_("JSONL: rows of `messages`, or of `prompt` and `completion`")),
+            type=["jsonl", "json"],
+            max_upload_size=MAX_UPLOAD_BYTES // 2**20,
+            key=f"data-{draft.id}",
+        )
+        if file is None:
+            return
+        try:
+            path, dataset = store_upload(file.getvalue(), file.name, settings().data_roots[-1])
+        except (FlightdeckError, OSError) as error:
+            st.error(str(error), icon=":material/error:")
+            return
+        st.success(
+            t(N_("{count} rows, kept as {file}."), count=len(dataset.rows), file=path.name),
+            icon=":material/check_circle:",
+        )
+        text = draft.text()
+        document = parse_config(text)
+        is_new = document.is_readable and document.values.get("dataset") != path.name
+        if is_new and st.button(t(N_("Train on it: set `dataset`")), key=f"use-{path.name}"):
+            draft.save(with_values(text, {"dataset": path.name}))
+            text_changed_elsewhere()
+            st.rerun()

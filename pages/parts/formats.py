@@ -1,0 +1,40 @@
+"""Numbers for people: sizes, times, steps."""
+
+from __future__ import annotations
+
+import time
+
+from lora_backend.i18n import N_
+from pages.parts.language import t
+
+
+def gib(size_bytes: float | None) -> str:
+    """Bytes in GiB (2**30)."""
+    return "–" if size_bytes is None else f"{size_bytes / 2**30:.1f} GiB"
+
+
+def duration(seconds: float | None) -> str:
+    """`3 min 20 s`, `2 h 5 min`."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return t(N_("{s} s"), s=whole)
+    if whole < 3600:
+        return t(N_("{min} min {s} s"), min=whole // 60, s=whole % 60)
+    return t(N_("{h} h {min} min"), h=whole // 3600, min=whole % 3600 // 60)
+
+
+def when(seconds: float | None) -> str:
+    """A moment in the server's own time."""
+    return "–" if seconds is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def plain(text: str) -> str:
+    """Text of a user as it is, where Streamlit would read it as Markdown."""
+    return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|~$:" else c for c in text)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Four significant digits, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}g}"

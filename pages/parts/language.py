@@ -1,0 +1,48 @@
+"""The reader's language: chosen in the address, else remembered in a cookie, else the browser's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.i18n import LANGUAGES, N_, Message, language_of, translate
+from pages.parts import state_keys
+
+COOKIE = "flightdeck_lang"
+
+
+def language() -> str:
+    """The language of this session. Safe in a fragment, which runs without the page around it."""
+    chosen = st.session_state.get(state_keys.LANGUAGE) or st.query_params.get(state_keys.LANGUAGE)
+    if chosen in LANGUAGES:
+        return str(chosen)
+    return language_of(st.context.cookies.get(COOKIE)) or language_of(st.context.locale) or "en"
+
+
+def t(template: str, **values: Any) -> str:
+    """`template` in the reader's language with its values put in."""
+    return Message(template, values).text(language())
+
+
+def say(message: Message | None) -> str:
+    """A message of the backend in the reader's language; nothing for None."""
+    return message.text(language()) if message else ""
+
+
+def show_language_picker() -> None:
+    """English or Chinese; kept in the address, and in a cookie for addresses without it."""
+    chosen = st.segmented_control(
+        translate(N_("Language"), language()),
+        list(LANGUAGES),  # shown as they are: a label would stand in the address in the place of the code
+        default=language(),
+        required=True,
+        key=state_keys.LANGUAGE,
+        label_visibility="collapsed",
+        bind="query-params",
+    )
+    if chosen and chosen != st.context.cookies.get(COOKIE):
+        st.html(
+            f'<script>document.cookie = "{COOKIE}={chosen}; path=/; max-age=31536000; SameSite=Lax"</script>',
+            unsafe_allow_javascript=True,
+        )

@@ -1,0 +1,36 @@
+"""The list of pages, and `main`, through which every one of them runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from lora_backend.i18n import N_, use_language
+from pages.parts import state_keys
+from pages.parts.language import language, t
+
+HOME, CONFIG, RUNS, VERIFY = "pages/home.py", "pages/config.py", "pages/runs.py", "pages/verify.py"
+ICON = Path(__file__).with_name("icon.png")
+
+
+def main() -> None:
+    """One run of the script: page list first, then what stands on every page, then the page itself."""
+    st.set_page_config(page_title="LoRA Flightdeck", page_icon=str(ICON), layout="wide")
+    page = st.navigation(
+        [
+            st.Page(HOME, title=t(N_("Home")), icon=":material/home:", default=True),
+            st.Page(CONFIG, title=t(N_("Config")), icon=":material/tune:"),
+            st.Page(RUNS, title=t(N_("Runs")), icon=":material/show_chart:"),
+            st.Page(VERIFY, title=t(N_("Verify")), icon=":material/verified:"),
+        ],
+        position="top",
+    )
+    if not st.session_state.get(state_keys.SESSION_STARTED):
+        # Without this the first session after a start loses its first click on what stands on every page.
+        st.session_state[state_keys.SESSION_STARTED] = True
+        st.rerun()
+    st.logo(str(ICON.with_name("logo.svg")), size="large")
+    st.session_state[state_keys.PAGE_MAY_RUN] = True
+    with use_language(language()):
+        page.run()

@@ -1,0 +1,207 @@
+"""One run on the screen: figures, curves, log, config, ranks, answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.errors import RunError
+from lora_backend.i18n import N_
+from lora_backend.runs.folder import RunFolder, RunState
+from lora_backend.verification.report import verdict
+from pages.parts import state_keys
+from pages.parts.charts import loss_chart, rate_chart, speed_chart
+from pages.parts.formats import duration, gib, number, plain
+from pages.parts.language import say, t
+from pages.parts.navigation import VERIFY
+from pages.parts.status_badge import stage_in_words, status_badge
+from pages.parts.tables import rank_table
+
+TICK_S = 2
+GROUPS = {"english": N_("English"), "chinese": N_("Chinese"), "ordinary": N_("Ordinary questions"), "": N_("Questions")}
+
+
+@st.fragment(run_every=TICK_S)
+def live_run(run: RunFolder) -> None:
+    """A run that goes on, made anew every two seconds; when it ends the whole page is, once."""
+    state = run.state()
+    if state.has_ended or not run.run_json.exists():
+        st.rerun()
+    _head(run, state)
+    _body(run, state)
+
+
+def ended_run(run: RunFolder) -> None:
+    """A run that has ended: nothing on its page asks again."""
+    state = run.state()
+    _head(run, state)
+    _body(run, state)
+
+
+def _head(run: RunFolder, state: RunState) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        with st.container(horizontal=True, vertical_alignment="center", width="content"):
+            status_badge(state.state)
+            if not state.has_ended:
+                st.caption(stage_in_words(state.stage) + (f" · {say(state.detail)}" if state.detail else ""))
+        if state.state in ("starting", "running"):
+            st.button(
+                t(N_("Stop after a checkpoint")),
+                icon=":material/stop_circle:",
+                key="stop_run",
+                on_click=_request_stop,
+                args=(run,),
+            )
+    if state.message:
+        st.error(say(state.message) + " " + t(N_("The log below has the details.")), icon=":material/error:")
+    elif state.state == "lost":
+        st.error(
+            t(
+                N_(
+                    "No process of this run is alive, and none wrote how it ended: it was killed, or the machine restarted. What it saved is still in its folder."
+                )
+            ),
+            icon=":material/help:",
+        )
+    elif state.state == "stopping":
+        st.info(
+            t(N_("The stop was asked for. The trainer saves a checkpoint at its next step and ends.")),
+            icon=":material/hourglass_bottom:",
+        )
+    _progress(state)
+
+
+def _request_stop(run: RunFolder) -> None:
+    try:
+        run.request_stop()
+    except (RunError, OSError) as error:
+        st.toast(str(error))
+
+
+def _progress(state: RunState) -> None:
+    if state.total_steps:
+        text = t(N_("Step {step} of {total}"), step=state.step, total=state.total_steps)
+        if state.eta_s is not None and not state.has_ended:
+            text += " · " + t(N_("{time} left"), time=duration(state.eta_s))
+        if state.has_ended and state.started_at and state.ended_at:
+            text += " · " + t(N_("took {time}"), time=duration(state.ended_at - state.started_at))
+        st.progress(min(state.step / state.total_steps, 1.0), text)
+    if state.fraction is not None and not state.has_ended:
+        st.progress(min(state.fraction, 1.0), stage_in_words(state.stage))
+
+
+def _body(run: RunFolder, state: RunState) -> None:
+    metrics = run.metrics()
+    _figures(metrics)
+    curves, log, config, ranks, answers = st.tabs(
+        [t(N_("Curves")), t(N_("Log")), t(N_("Config as it ran")), t(N_("Ranks")), t(N_("Answers"))]
+    )
+    with curves:
+        _curves(metrics)
+    with log:
+        _log(run)
+    with config:
+        _config(run)
+    with ranks:
+        _ranks(run, state)
+    with answers:
+        _answers(run, state)
+
+
+def _figures(metrics: Sequence[dict[str, Any]]) -> None:
+    def last(key: str) -> float | None:
+        return next((row[key] for row in reversed(metrics) if row.get(key) is not None), None)
+
+    tokens_per_s = last("tokens_per_s")
+    speed = "–" if tokens_per_s is None else f"{tokens_per_s:,.0f}"
+    columns = st.columns(5)
+    columns[0].metric(t(N_("Loss")), number(last("loss")), border=True)
+    columns[1].metric(t(N_("Evaluation loss")), number(last("eval_loss")), border=True)
+    columns[2].metric(t(N_("Learning rate")), number(last("learning_rate"), 3), border=True)
+    columns[3].metric(t(N_("Tokens/s")), speed, border=True)
+    columns[4].metric(t(N_("Memory")), gib(last("memory_bytes")), border=True)
+
+
+def _curves(metrics: Sequence[dict[str, Any]]) -> None:
+    if not metrics:
+        st.info(t(N_("The first point comes with the first step.")), icon=":material/show_chart:")
+        return
+    st.plotly_chart(loss_chart(metrics), key="loss_chart", config={"displayModeBar": False})
+    left, right = st.columns(2)
+    left.plotly_chart(rate_chart(metrics), key="rate_chart", config={"displayModeBar": False})
+    right.plotly_chart(speed_chart(metrics), key="speed_chart", config={"displayModeBar": False})
+
+
+def _log(run: RunFolder) -> None:
+    with st.container(height=420, autoscroll=True):
+        st.code(run.log_tail() or t(N_("Nothing is logged yet.")), language=None, wrap_lines=True)
+    if run.train_log.exists():
+        st.download_button(
+            t(N_("Download the whole log")), run.train_log.read_bytes, file_name=f"{run.id}.log", on_click="ignore", key="log_file",
+            icon=":material/download:",
+        )  # fmt: skip
+
+
+def _config(run: RunFolder) -> None:
+    try:
+        st.code(run.config_yaml.read_text("utf-8"), language="yaml")
+    except OSError:
+        st.info(t(N_("The run's config file is gone.")))
+
+
+def _ranks(run: RunFolder, state: RunState) -> None:
+    report = run.rank_report()
+    if report is None:
+        st.info(t(N_("The ranks are checked when the model is loaded.")), icon=":material/verified:")
+        return
+    show = st.success if report["is_consistent"] else st.error
+    show(say(verdict(report)), icon=":material/verified:")
+    rank_table(report["layers"])
+    if state.state == "finished":
+        st.page_link(
+            VERIFY,
+            label=t(N_("Check the saved adapter")),
+            icon=":material/verified:",
+            query_params={state_keys.RUN: run.id},
+        )
+
+
+def _answers(run: RunFolder, state: RunState) -> None:
+    answers = run.answers()
+    if not answers:
+        text = (
+            N_("This run has no answers: its config names no `questions`.")
+            if state.has_ended
+            else N_("Once trained, base model and adapter answer the config's questions here, if it names any.")
+        )
+        st.info(t(text), icon=":material/forum:")
+        return
+    groups = list(dict.fromkeys(str(row["group"]) for row in answers))
+    for column, group in zip(st.columns(len(groups)), groups, strict=True):
+        rows = [row for row in answers if row["group"] == group and row["base_correct"] is not None]
+        right, base = sum(row["adapter_correct"] for row in rows), sum(row["base_correct"] for row in rows)
+        title = t(GROUPS[group]) if group in GROUPS else group
+        column.metric(
+            t(N_("{group}: right with the adapter"), group=title), f"{right} / {len(rows)}",
+            t(N_("base model {base} / {count}"), base=base, count=len(rows)), delta_color="off", delta_arrow="off", border=True,
+        )  # fmt: skip
+    for row in answers:
+        _answer(row)
+
+
+def _answer(row: dict[str, Any]) -> None:
+    with st.container(border=True):
+        st.markdown(f"**{plain(row['question'])}**")
+        base, adapter = st.columns(2)
+        base.caption(t(N_("Base model")) + _mark(row["base_correct"]))
+        base.text(row["base_answer"] or "–")
+        adapter.caption(t(N_("With the adapter")) + _mark(row["adapter_correct"]))
+        adapter.text(row["adapter_answer"] or "–")
+
+
+def _mark(is_correct: bool | None) -> str:
+    if is_correct is None:
+        return ""
+    return " · :green[✓ " + t(N_("right")) + "]" if is_correct else " · :red[✗ " + t(N_("wrong")) + "]"

@@ -1,0 +1,83 @@
+"""Coloured tables: the config diff and the rank check. Colour never stands alone: a sign and a word go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.check import shorten
+from lora_backend.config.diff import ABSENT, DiffRow
+from lora_backend.config.report import DIFF_SIGNS, DIFF_WORDS
+from lora_backend.i18n import N_
+from pages.parts.formats import plain
+from pages.parts.language import t
+
+# Whole-row fills that read well on a light and on a dark page.
+FILLS = {
+    "changed": "rgba(214, 158, 46, .20)",
+    "added": "rgba(56, 161, 105, .22)",
+    "missing": "rgba(113, 128, 150, .18)",
+    "unknown": "rgba(229, 62, 62, .22)",
+    "ok": "rgba(56, 161, 105, .16)",
+    "wrong": "rgba(229, 62, 62, .26)",
+}
+LONG = 400
+
+
+def diff_table(rows: Sequence[DiffRow], base_name: str) -> None:
+    """One row a key: base, value, and what of it differs."""
+    columns = [t(N_("Status")), t(N_("Key")), base_name, t(N_("This config"))]
+    cells = [
+        [
+            plain(f"{DIFF_SIGNS[row.status]} {t(DIFF_WORDS[row.status])}"),
+            plain(row.key),
+            _cell(row.base),
+            _cell(row.value),
+        ]
+        for row in rows
+    ]
+    _table(columns, cells, [FILLS.get(row.status, "") for row in rows])
+
+
+def _cell(value: Any) -> str:
+    return "–" if value is ABSENT or value is None else plain(shorten(value, LONG))
+
+
+RANK_STATES = {
+    "ok": N_("as asked"),
+    "mismatch": N_("other rank"),
+    "a_against_b": N_("A and B differ"),
+    "unreadable": N_("not readable"),
+}
+
+
+def rank_table(records: Iterable[Mapping[str, Any]]) -> None:
+    """One row a layer: expected rank, what PEFT's config says, what A and B are, and the verdict."""
+    records = list(records)
+    columns = [t(N_("State")), t(N_("Layer")), t(N_("Block")), t(N_("Expected")), t(N_("Config")), "A", "B"]
+    names = ("name", "block", "expected_r", "config_r", "a_r", "b_r")
+    cells = [
+        [("✓ " if record["state"] == "ok" else "✗ ") + t(RANK_STATES[record["state"]]), *(record[n] for n in names)]
+        for record in records
+    ]
+    fills = [FILLS["ok" if record["state"] == "ok" else "wrong"] for record in records]
+    _frame(columns, cells, fills)
+
+
+def _style(columns: list[str], cells: list[list[Any]], fills: list[str]) -> Any:
+    import pandas as pd  # here, so that the first page shows before pandas is loaded
+
+    frame = pd.DataFrame(cells, columns=columns)
+    return frame.style.apply(lambda row: [f"background-color: {fills[row.name]}"] * len(row), axis=1)
+
+
+def _table(columns: list[str], cells: list[list[Any]], fills: list[str]) -> None:
+    """A table that shows every value whole, for few rows."""
+    st.table(_style(columns, cells, fills).hide(axis="index"))
+
+
+def _frame(columns: list[str], cells: list[list[Any]], fills: list[str]) -> None:
+    """A table that scrolls, for many rows."""
+    st.dataframe(_style(columns, cells, fills), hide_index=True, height=min(560, 40 + 35 * len(cells)))
