@@ -1,0 +1,131 @@
+"""A real dashboard and a real Chromium."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from lora_backend.runs.folder import list_runs
+from lora_backend.runs.process import ProcessIdentity, is_alive
+from tests.browser.chromium import ARGUMENTS, find_chromium
+from tests.tiny import chats, make_model, write_rows
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Dashboard:
+    """`streamlit run app.py` in a process of its own, with a workspace of its own."""
+
+    home: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def workspace(self) -> Path:
+        return self.home / "ws"
+
+    def start(self) -> None:
+        environment = {
+            **os.environ,
+            "FLIGHTDECK_WORKSPACE": str(self.workspace),
+            "FLIGHTDECK_MODEL_ROOTS": str(self.home),
+            "FLIGHTDECK_DATA_ROOTS": str(self.home),
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port)]
+        log = (self.home / "dashboard.log").open("ab")
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1)
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        raise AssertionError((self.home / "dashboard.log").read_text())
+
+    def kill(self) -> None:
+        """SIGKILL the server and all of its group, as a closed terminal or the kernel would."""
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@pytest.fixture
+def dashboard(tmp_path: Path) -> Iterator[Dashboard]:
+    """A dashboard of the test's own; runs that it leaves behind are ended."""
+    running = Dashboard(tmp_path, free_port())
+    running.start()
+    yield running
+    running.kill()
+    for run in list_runs(running.workspace / "runs"):
+        for who in ("trainer", "supervisor"):
+            data = run.status().get(who)
+            if data and is_alive(identity := ProcessIdentity.from_json(data)):
+                os.kill(identity.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def tiny(dashboard: Dashboard) -> Dashboard:
+    """A dashboard with a tiny model and data set in its roots."""
+    make_model(dashboard.home / "tiny-model")
+    write_rows(dashboard.home / "chats.jsonl", chats())
+    return dashboard
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = find_chromium()
+    assert chromium, "no Chromium here: python -m tests.browser.chromium installs one"
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
+    opened = context.new_page()
+    opened.set_default_timeout(30_000)
+    yield opened
+    context.close()
+
+
+def settled(page: Page, url: str) -> Any:
+    """Open an address and wait until the page has drawn itself."""
+    page.goto(url)
+    page.get_by_test_id("stMain").locator("h1").wait_for()
+    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
+    return page
+
+
+def badge(page: Page, word: str) -> Any:
+    """The state badge that says `word`; its symbol is text as well, so the words are not alone in it."""
+    return page.locator(".stMarkdownBadge", has_text=word)

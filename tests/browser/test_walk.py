@@ -1,0 +1,99 @@
+"""A stranger's walk in a real browser: config → launch → run → verify, on a tiny real model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from lora_backend.runs.folder import list_runs
+from tests.browser.conftest import Dashboard, badge, settled
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+CONFIG = """\
+# a run for the walk
+model_name: {model}
+dataset: chats.jsonl
+r: 4
+alpha: 8
+num_epochs: {epochs}
+learning_rate: 2e-2
+batch_size: 4
+precision: fp32
+val_size: 0.2
+eval_strategy: epoch
+logging_steps: 1
+strict_r_check: true
+"""
+
+
+def open_draft(page: Page, dashboard: Dashboard, tmp_path: Path, epochs: int) -> None:
+    """Upload a config, as a person would."""
+    file = tmp_path / "walk.yaml"
+    file.write_text(CONFIG.format(model=dashboard.home / "tiny-model", epochs=epochs))
+    settled(page, dashboard.url)
+    page.get_by_role("link", name="Config", exact=True).click()
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(file)
+    page.get_by_role("button", name="Launch").wait_for()
+
+
+def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
+    open_draft(page, tiny, tmp_path, epochs=6)
+    assert "draft=" in page.url
+    expect(page.get_by_text("Nothing is wrong with this config.")).to_be_visible()
+    expect(page.get_by_role("cell", name="learning_rate").first).to_be_visible()
+
+    # the address alone brings the draft back
+    page.reload()
+    page.get_by_role("tab", name="Text").click()
+    expect(page.get_by_role("textbox", name="YAML; comments and order are kept")).to_have_value(re.compile("# a run for the walk"))
+
+    page.get_by_role("button", name="Launch").click()
+    page.wait_for_url(re.compile(r"/runs\?.*run="))
+    expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
+    expect(page.get_by_text(re.compile(r"Step 24 of 24"))).to_be_visible()
+    expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
+    page.get_by_role("tab", name="Ranks").click()
+    expect(page.get_by_text("All 14 LoRA layers carry the rank that is expected of them.")).to_be_visible()
+
+    page.get_by_role("link", name="Check the saved adapter").click()
+    page.wait_for_url(re.compile(r"/verify\?.*run="))
+    expect(page.get_by_text("All 14 LoRA layers carry the rank that is expected of them.")).to_be_visible()
+    page.get_by_role("button", name="Load and check").click()
+    expect(page.get_by_text("Checked.")).to_be_visible(timeout=90_000)
+    expect(page.get_by_text("All 14 LoRA layers carry the rank that is expected of them.")).to_have_count(2)
+
+
+def test_two_clicks_on_launch_are_one_run_that_can_be_stopped(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
+    open_draft(page, tiny, tmp_path, epochs=100_000)
+    page.get_by_role("button", name="Launch").dblclick()
+    page.wait_for_url(re.compile(r"/runs\?.*run="))
+    expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible(timeout=60_000)
+    assert len(list_runs(tiny.workspace / "runs")) == 1
+
+    page.get_by_role("button", name="Stop after a checkpoint").click()
+    expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)
+    (run,) = list_runs(tiny.workspace / "runs")
+    (checkpoint,) = run.checkpoints.iterdir()
+    assert (checkpoint / "adapter_model.safetensors").stat().st_size > 0
+
+
+def test_a_run_outlives_a_killed_dashboard(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
+    open_draft(page, tiny, tmp_path, epochs=100_000)
+    page.get_by_role("button", name="Launch").click()
+    expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible(timeout=60_000)
+    address = page.url
+    (run,) = list_runs(tiny.workspace / "runs")
+    tiny.kill()
+    before = run.state()
+    assert before.state == "running"
+
+    tiny.start()
+    settled(page, address)
+    expect(badge(page, "Running")).to_be_visible()
+    assert run.state().step > before.step, "it went on while nobody watched"
+    page.get_by_role("button", name="Stop after a checkpoint").click()
+    expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)

@@ -1,0 +1,66 @@
+"""Nothing on a page is left untranslated."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from lora_backend.config.drafts import new_draft
+from lora_backend.config.schema import KEYS
+from lora_backend.settings import load_settings
+from tests.catalogues import problems
+from tests.pages.test_pages import PAGES, ROOT, finished_run
+
+TEXT_FIELDS = ("value", "label", "help", "placeholder", "body")
+NAMES = {
+    *KEYS, "LoRA Flightdeck", "YAML", "JSON", "TOML", "JSONL", "en", "zh", "all-linear", "train_lora", "A", "B",
+}  # fmt: skip
+ENGLISH = re.compile(r"\b[A-Za-z]{2,}\b[ ,]+\b[a-z]{2,}\b")
+"""Two words in a row, the second one in small letters: a sentence, not a name."""
+
+
+def test_the_chinese_catalogue_says_all_that_the_code_says() -> None:
+    assert problems() == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("content", ["empty", "full"])
+def test_a_chinese_page_holds_no_english_sentence(
+    page: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLIGHTDECK_WORKSPACE", str(tmp_path / "ws"))
+    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "cache"))
+    query = {"lang": "zh"}
+    if content == "full":
+        draft = new_draft(load_settings().drafts, "model_name: m\nr: 'x'\nlearnin_rate: 1\ntarget_batch_size: 7\n")
+        run = finished_run(metrics__jsonl='{"step": 1, "loss": 3.0}\n')
+        query |= {"config": {"draft": draft.id}, "runs": {"run": run.id}, "verify": {"adapter": "runs"}}.get(page, {})
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    at.query_params["lang"] = "zh"
+    at.run()
+    if page != "home":
+        at.switch_page(f"pages/{page}.py")
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    assert not at.exception
+    left = [text for text in _texts(at) if ENGLISH.search(_without_code(text))]
+    assert left == []
+
+
+def _texts(at: AppTest) -> list[str]:
+    found = []
+    for element in at.main:
+        if element.type in ("code", "text_area", "table", "arrow_data_frame"):
+            continue
+        found += [
+            text for name in TEXT_FIELDS if isinstance(text := getattr(element, name, None), str) and text not in NAMES
+        ]
+    return found
+
+
+def _without_code(text: str) -> str:
+    return re.sub(r"`[^`]*`|<[^>]*>.*</[^>]*>|:material/\w+:", "", text, flags=re.DOTALL)

@@ -1,0 +1,206 @@
+"""Every page through Streamlit's own AppTest: renders, says what to do when empty, does what its buttons say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from lora_backend.config.drafts import new_draft
+from lora_backend.runs.folder import RunFolder, list_runs
+from lora_backend.settings import load_settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("home", "config", "runs", "verify")
+
+
+@pytest.fixture(autouse=True)
+def _places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLIGHTDECK_WORKSPACE", str(tmp_path / "ws"))
+    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", str(tmp_path))
+    monkeypatch.setenv("FLIGHTDECK_DATA_ROOTS", str(tmp_path))
+
+
+def show(page: str, **query: str) -> AppTest:
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    at.run()
+    if page != "home":
+        at.switch_page(f"pages/{page}.py")
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def texts(at: AppTest) -> str:
+    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "success", "text", "code")
+    return "\n".join(str(element.value) for kind in kinds for element in at.get(kind))
+
+
+def finished_run(**files: str) -> RunFolder:
+    run = RunFolder.create(
+        load_settings().runs, config={"model_name": "m", "r": 4}, config_text="model_name: m\n", argv=None
+    )
+    for name, text in files.items():
+        (run.path / name.replace("__", ".")).write_text(text, "utf-8")
+    run.write_exit("finished")
+    return run
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_shows_without_a_workspace_and_says_what_to_do(page: str) -> None:
+    at = show(page)
+    assert at.title[0].value
+    assert at.info or at.button, "an empty state offers a way on"
+
+
+def test_no_page_imports_torch_or_what_brings_it(tmp_path: Path) -> None:
+    run = finished_run(metrics__jsonl='{"step": 1, "loss": 2.0}\n')
+    draft = new_draft(load_settings().drafts, "model_name: m\nr: 4\n")
+    script = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+visits = [("home", {{}}), ("config", {{"draft": "{draft.id}"}}), ("runs", {{"run": "{run.id}"}}), ("verify", {{}})]
+for page, query in visits:
+    at = AppTest.from_file("app.py", default_timeout=30).run()
+    if page != "home":
+        at.switch_page(f"pages/{{page}}.py")
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    assert not at.exception, at.exception
+print([name for name in ("torch", "transformers", "peft", "trl", "accelerate", "datasets") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip().splitlines()[-1] == "[]", done.stderr
+
+
+def test_a_draft_shows_its_findings_with_line_and_its_coloured_differences() -> None:
+    draft = new_draft(load_settings().drafts, "model_name: m\nr: 4\nlearnin_rate: 1e-4\n")
+    at = show("config", draft=draft.id)
+    assert any("line 3" in error.value and "learning_rate" in error.value for error in at.error)
+    assert at.button(key="launch").disabled
+    table = at.table[0].value
+    assert "learnin\\_rate" in table.to_string()
+    assert "unknown" in table.to_string()
+
+
+def test_a_field_of_the_form_changes_its_key_and_keeps_the_comments() -> None:
+    draft = new_draft(load_settings().drafts, "# mine\nmodel_name: m\nr: 4   # rank\n")
+    at = show("config", draft=draft.id)
+    field = next(item for item in at.number_input if item.label == "r")
+    field.set_value(8).run()
+    assert not at.exception
+    assert draft.text().startswith("# mine\nmodel_name: m\nr: 8")
+    assert "# rank" in draft.text()
+    assert any("r: 8" in area.value for area in at.text_area), "the text view shows what the form wrote"
+
+
+def test_a_field_set_back_to_its_default_takes_the_line_out() -> None:
+    draft = new_draft(load_settings().drafts, "model_name: m\nr: 4\n")
+    at = show("config", draft=draft.id)
+    next(item for item in at.number_input if item.label == "r").set_value(16).run()
+    assert draft.text() == "model_name: m\n"
+
+
+def test_text_that_does_not_parse_names_the_line_and_keeps_the_draft() -> None:
+    draft = new_draft(load_settings().drafts, "model_name: m\n")
+    at = show("config", draft=draft.id)
+    area = next(area for area in at.text_area if "YAML" in area.label)
+    area.set_value("model_name: m\nr: [1\n").run()
+    assert not at.exception
+    assert any("line" in error.value.lower() for error in at.error)
+    assert draft.text() == "model_name: m\nr: [1\n", "nothing that was typed is lost"
+
+
+def test_an_uploaded_file_becomes_a_draft_with_an_address(tmp_path: Path) -> None:
+    at = show("config")
+    at.file_uploader[0].upload("mine.json", b'{"model_name": "m", "r": 4}').run()
+    assert not at.exception
+    drafts = list(load_settings().drafts.iterdir())
+    assert (drafts[0] / "config.yaml").read_text() == "model_name: m\nr: 4\n"
+
+
+def test_an_upload_that_is_no_text_is_one_sentence() -> None:
+    at = show("config")
+    at.file_uploader[0].upload("picture.yaml", b"\x89PNG\r\n\x1a\n\x00\xff").run()
+    assert "UTF-8" in at.error[0].value
+    assert not load_settings().drafts.exists()
+
+
+def test_a_config_of_a_megabyte_is_refused_with_a_sentence() -> None:
+    at = show("config")
+    at.file_uploader[0].upload("big.yaml", b"a: 1\n" * 200_000).run()
+    assert not at.exception
+    assert "1000000" in at.error[0].value
+
+
+@pytest.mark.parametrize(
+    ("page", "query"),
+    [("runs", {"run": "20200101-000000-dead"}), ("runs", {"run": "../../etc"}), ("config", {"draft": "zzz"})],
+)
+def test_an_address_of_something_that_is_gone_says_so(page: str, query: dict[str, str]) -> None:
+    at = show(page, **query)
+    assert at.warning, "one sentence, and a way on"
+
+
+def test_a_finished_run_shows_figures_curves_config_ranks_and_answers() -> None:
+    row = '{"question": "How tall?", "group": "english", "expect": ["9"], "base_answer": "no idea", "base_correct": false, "adapter_answer": "9 m", "adapter_correct": true}'
+    run = finished_run(
+        metrics__jsonl='{"step": 1, "loss": 3.0, "learning_rate": 0.1}\n{"step": 2, "loss": 0.25, "eval_loss": 0.5}\n',
+        answers__jsonl=row + "\n",
+        train__log="first line\nlast line\n",
+    )
+    at = show("runs", run=run.id)
+    figures = {metric.label: metric.value for metric in at.metric}
+    assert figures["Loss"] == "0.25"
+    assert figures["Evaluation loss"] == "0.5"
+    assert len(at.get("plotly_chart")) == 3
+    shown = texts(at)
+    assert "model_name: m" in shown
+    assert "last line" in shown
+    assert "no idea" in shown
+    assert "9 m" in shown
+
+
+def test_a_stop_is_asked_for_with_one_click() -> None:
+    run = RunFolder.create(load_settings().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
+    at = show("runs", run=run.id)
+    at.button(key="stop_run").click().run()
+    assert run.stop_requested
+
+
+def test_the_folder_of_a_run_may_vanish_under_its_open_page() -> None:
+    import shutil
+
+    run = finished_run()
+    at = show("runs", run=run.id)
+    shutil.rmtree(run.path)
+    at.run()
+    assert not at.exception
+    assert "not there" in at.warning[0].value
+
+
+def test_verify_refuses_a_folder_outside_the_roots(tmp_path: Path) -> None:
+    at = show("verify", adapter="/etc")
+    assert "outside" in at.error[0].value
+
+
+def test_verify_says_what_a_folder_without_adapter_is(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    at = show("verify", adapter=str(tmp_path / "plain"))
+    assert any("adapter_config.json" in error.value for error in at.error)
+
+
+def test_a_launch_that_cannot_start_is_one_sentence_and_leaves_no_run() -> None:
+    draft = new_draft(load_settings().drafts, "model_name: /nowhere/model\n")
+    at = show("config", draft=draft.id)
+    at.button(key="launch").click().run()
+    assert not at.exception
+    assert at.error
+    assert list_runs(load_settings().runs) == []
