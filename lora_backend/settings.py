@@ -11,6 +11,9 @@ import platformdirs
 from huggingface_hub import constants as hub
 
 
+DEMO_DATA = Path(__file__).with_name("demo") / "data"
+
+
 @dataclass(frozen=True)
 class Settings:
     """The places of one installation, all absolute."""
@@ -22,11 +25,16 @@ class Settings:
     model_roots: tuple[Path, ...]
     """Folders from which the browser may name a model (`FLIGHTDECK_MODEL_ROOTS`)."""
     data_roots: tuple[Path, ...]
-    """Folders from which the browser may name a data set (`FLIGHTDECK_DATA_ROOTS`); the first takes uploads."""
+    """Folders from which the browser may name a data set (`FLIGHTDECK_DATA_ROOTS`), uploads and the demo's data."""
 
     @property
     def runs(self) -> Path:
         return self.workspace / "runs"
+
+    @property
+    def uploads(self) -> Path:
+        """Where data sets go that come through the browser; a data root."""
+        return self.workspace / "data"
 
     @property
     def drafts(self) -> Path:
@@ -48,7 +56,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             workspace,
             cache / "models",
         ),
-        data_roots=(*_paths(environ.get("FLIGHTDECK_DATA_ROOTS")), workspace / "data"),
+        data_roots=(*_paths(environ.get("FLIGHTDECK_DATA_ROOTS")), workspace / "data", DEMO_DATA),
     )
 
 

@@ -60,7 +60,8 @@ def chats(repeat: int = 4) -> list[dict[str, object]]:
 
 def prompts(repeat: int = 4) -> list[dict[str, object]]:
     """Rows of `prompt` and `completion`."""
-    return [{"prompt": q, "completion": a} for q, a in zip(QUESTIONS, ANSWERS, strict=True)] * repeat
+    rows: list[dict[str, object]] = [{"prompt": q, "completion": a} for q, a in zip(QUESTIONS, ANSWERS, strict=True)]
+    return rows * repeat
 
 
 def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:

@@ -26,7 +26,7 @@ def data_upload(draft: Draft) -> None:
         if file is None:
             return
         try:
-            path, dataset = store_upload(file.getvalue(), file.name, settings().data_roots[-1])
+            path, dataset = store_upload(file.getvalue(), file.name, settings().uploads)
         except (FlightdeckError, OSError) as error:
             st.error(str(error), icon=":material/error:")
             return

@@ -37,6 +37,7 @@ class Dashboard:
 
     home: Path
     port: int
+    script: Path = ROOT / "app.py"
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -47,15 +48,18 @@ class Dashboard:
     def workspace(self) -> Path:
         return self.home / "ws"
 
-    def start(self) -> None:
-        environment = {
-            **os.environ,
-            "FLIGHTDECK_WORKSPACE": str(self.workspace),
-            "FLIGHTDECK_MODEL_ROOTS": str(self.home),
-            "FLIGHTDECK_DATA_ROOTS": str(self.home),
-            "OMP_NUM_THREADS": "1",
+    def environment(self, **more: str) -> dict[str, str]:
+        """Places of its own, for the dashboard and for commands beside it."""
+        places = {
+            "FLIGHTDECK_WORKSPACE": self.workspace,
+            "FLIGHTDECK_MODEL_ROOTS": self.home,
+            "FLIGHTDECK_DATA_ROOTS": self.home,
         }
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port)]
+        return {**os.environ, **{name: str(path) for name, path in places.items()}, **more}
+
+    def start(self) -> None:
+        environment = self.environment(OMP_NUM_THREADS="1")
+        command = [sys.executable, "-m", "streamlit", "run", str(self.script), "--server.port", str(self.port)]
         log = (self.home / "dashboard.log").open("ab")
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True

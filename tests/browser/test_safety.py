@@ -54,7 +54,7 @@ def test_no_page_asks_a_foreign_host(dashboard: Dashboard, browser: Browser) -> 
     page = context.new_page()
     foreign: list[str] = []
     own = re.compile(rf"^(https?|wss?)://127\.0\.0\.1:{dashboard.port}/|^(data|blob):")
-    page.on("request", lambda request: own.match(request.url) or foreign.append(request.url))
+    page.on("request", lambda request: foreign.extend([] if own.match(request.url) else [request.url]))
     for path in ("/", "/config", "/runs", "/verify"):
         settled(page, dashboard.url + path)
     context.close()

@@ -1,0 +1,1 @@
+"""Ratios measured in one run, against what a user would take instead: `make bench`."""

@@ -1,0 +1,18 @@
+"""Run every benchmark and print its lines: `python -m benchmarks [NAME …]`."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import first_text, training_speed
+
+BENCHMARKS = {"first_text": first_text.main, "training_speed": training_speed.main}
+
+
+def main() -> None:
+    for name in sys.argv[1:] or BENCHMARKS:
+        print(f"## {name}", flush=True)
+        BENCHMARKS[name]()
+
+
+main()

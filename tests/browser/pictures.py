@@ -1,0 +1,117 @@
+"""All screens as pictures, both languages, both themes, desktop and phone: `python -m tests.browser.pictures`.
+
+They show a finished run of the demo, which is trained first (about four minutes). What README shows goes to
+`docs/pictures/`, the rest to `pictures/`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from lora_backend.config.drafts import new_draft
+from lora_backend.runs.folder import list_runs
+from tests.browser.chromium import ARGUMENTS, find_chromium
+from tests.browser.conftest import ROOT, Dashboard, free_port, settled
+
+OUT = ROOT / "pictures"
+README_OUT = ROOT / "docs/pictures"
+IN_README = {"home_light_en_1280", "config_light_en_1280", "run_dark_en_1280", "verify_light_en_1280"}
+IN_README |= {name.replace("_en_", "_zh_") for name in IN_README}
+DRAFT = """\
+# handed over by a colleague
+model_name: {model}
+dataset: {dataset}
+r: "16"                # text, not a number
+alpha: 16
+target_modules: [q_proj, v_proj]
+target_layers: [1, 15, 30]
+learnin_rate: 1e-4
+batch_size: 4
+target_batch_size: 6
+"""
+
+
+def main() -> None:
+    """Train the demo, then take every picture."""
+    if not subprocess.run(["fc-list", ":lang=zh"], capture_output=True, check=False).stdout:
+        sys.exit("Pictures in Chinese need a font: sudo apt-get install fonts-noto-cjk")
+    OUT.mkdir(exist_ok=True)
+    README_OUT.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        dashboard = Dashboard(Path(folder), free_port())
+        empty = Dashboard(Path(folder) / "empty", free_port())
+        empty.home.mkdir()
+        subprocess.run(
+            [sys.executable, "-m", "lora_backend", "demo", "--train"], check=True, cwd=ROOT, env=dashboard.environment()
+        )
+        dashboard.start()
+        empty.start()
+        try:
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(ARGUMENTS))
+                for theme in ("light", "dark"):
+                    for language in ("en", "zh"):
+                        for width in (1280, 400):
+                            _take(browser, dashboard, empty, theme, language, width)
+                browser.close()
+        finally:
+            dashboard.kill()
+            empty.kill()
+    print(f"pictures in {OUT} and {README_OUT}")
+
+
+def _take(browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, language: str, width: int) -> None:
+    (run,) = list_runs(dashboard.workspace / "runs")
+    config = run.read_run()["config"]
+    draft = new_draft(
+        dashboard.workspace / "drafts", DRAFT.format(model=config["model_name"], dataset=config["dataset"])
+    )
+    views = {
+        "home": (dashboard, "/", None),
+        "config": (dashboard, f"/config?draft={draft.id}", None),
+        "config_text": (dashboard, f"/config?draft={draft.id}", 1),
+        "runs": (dashboard, "/runs", None),
+        "run": (dashboard, f"/runs?run={run.id}", None),
+        "run_log": (dashboard, f"/runs?run={run.id}", 1),
+        "run_ranks": (dashboard, f"/runs?run={run.id}", 3),
+        "run_answers": (dashboard, f"/runs?run={run.id}", 4),
+        "verify": (dashboard, f"/verify?run={run.id}", None),
+        "empty_home": (empty, "/", None),
+        "empty_config": (empty, "/config", None),
+        "empty_runs": (empty, "/runs", None),
+        "empty_verify": (empty, "/verify", None),
+    }
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if theme == "dark" else "light",
+        locale="zh-CN" if language == "zh" else "en-US",
+    )  # fmt: skip
+    page = context.new_page()
+    for name, (server, path, tab) in views.items():
+        settled(page, server.url + path)
+        if tab is not None:
+            page.get_by_role("tab").nth(tab).click()
+        _shoot(page, OUT / f"{name}_{theme}_{language}_{width}.png")
+    context.close()
+
+
+def _shoot(page: Page, path: Path) -> None:
+    """As tall as the page is, up to what a reader scrolls."""
+    page.wait_for_timeout(1500)  # charts and fonts draw themselves
+    width = page.viewport_size["width"] if page.viewport_size else 1280
+    height = page.get_by_test_id("stMain").evaluate("element => element.scrollHeight")
+    page.set_viewport_size({"width": width, "height": max(640, min(int(height) + 8, 2400))})
+    page.wait_for_timeout(700)
+    page.screenshot(path=path)
+    page.set_viewport_size({"width": width, "height": 900})
+    if path.stem in IN_README:
+        shutil.copy(path, README_OUT / path.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""The whole demo as a stranger sees it: one click, a real model, better answers. Takes minutes: `make soak`."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from lora_backend.demo.config import promise_kept
+from lora_backend.runs.folder import list_runs
+from tests.browser.conftest import Dashboard, badge, settled
+
+pytestmark = [pytest.mark.browser, pytest.mark.soak, pytest.mark.timeout(1200)]
+
+
+def test_one_click_trains_a_real_model_that_outlives_the_dashboard(dashboard: Dashboard, page: Page) -> None:
+    settled(page, dashboard.url)
+    page.get_by_role("button", name="Start the demo").click()
+    page.wait_for_url(re.compile(r"/runs\?.*run="))
+    expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible(timeout=600_000)
+    dashboard.kill()
+    dashboard.start()
+    settled(page, page.url)
+    expect(badge(page, "Running")).to_be_visible()
+    expect(badge(page, "Finished")).to_be_visible(timeout=600_000)
+
+    (run,) = list_runs(dashboard.workspace / "runs")
+    losses = [row["loss"] for row in run.metrics() if row.get("loss") is not None]
+    assert losses[-1] < losses[0] / 10
+    report = run.rank_report()
+    assert report is not None
+    assert report["status"] == "ok"
+    assert promise_kept(run.answers())
+    page.get_by_role("tab", name="Answers").click()
+    expect(page.get_by_text("With the adapter").first).to_be_visible()
