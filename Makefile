@@ -12,6 +12,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_AR
 .DEFAULT_GOAL := run
 
 run: .venv/.installed
+	@$(BIN)/python -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); \
+	  s.bind(("127.0.0.1", int(sys.argv[1])))' $(PORT) 2>/dev/null || \
+	  { echo "Port $(PORT) is in use or not allowed. Choose another: make run PORT=8600"; exit 1; }
 	@exec $(BIN)/streamlit run app.py --server.port $(PORT)
 
 demo: .venv/.installed
