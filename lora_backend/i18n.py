@@ -80,21 +80,35 @@ class Message:
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self, language: str | None = None) -> str:
-        """The sentence in `language`; values that are messages are put into it as well."""
-        values = {key: v.text(language) if isinstance(v, Message) else v for key, v in self.values.items()}
+        """The sentence in `language`; values that are messages, or lists of them, are put into it as well."""
+        values = {key: _shown(value, language) for key, value in self.values.items()}
         return translate(self.template, language).format(**values)
 
     def __str__(self) -> str:
         return self.text()
 
     def to_json(self) -> dict[str, Any]:
-        values = {key: v.to_json() if isinstance(v, Message) else v for key, v in self.values.items()}
-        return {"template": self.template, "values": values}
+        return {"template": self.template, "values": {key: _stored(value) for key, value in self.values.items()}}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Message:
-        values = {
-            key: cls.from_json(v) if isinstance(v, dict) and v.keys() == {"template", "values"} else v
-            for key, v in data["values"].items()
-        }
-        return cls(data["template"], values)
+        return cls(data["template"], {key: _restored(value) for key, value in data["values"].items()})
+
+
+def _shown(value: Any, language: str | None) -> Any:
+    if isinstance(value, list):
+        return " ".join(str(_shown(item, language)) for item in value)
+    return value.text(language) if isinstance(value, Message) else value
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_stored(item) for item in value]
+    return value.to_json() if isinstance(value, Message) else value
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_restored(item) for item in value]
+    is_message = isinstance(value, dict) and value.keys() == {"template", "values"}
+    return Message.from_json(value) if is_message else value

@@ -10,7 +10,6 @@ from pathlib import Path
 import platformdirs
 from huggingface_hub import constants as hub
 
-
 DEMO_DATA = Path(__file__).with_name("demo") / "data"
 
 

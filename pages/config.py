@@ -6,6 +6,8 @@ from pages.parts.guard import guard
 
 guard()
 
+from dataclasses import replace
+
 import streamlit as st
 
 from lora_backend.config.check import CheckResult
@@ -56,7 +58,7 @@ def check(document: ConfigDocument) -> CheckResult:
         values = bind_paths(document.values, settings())
     except FlightdeckError:
         values = document.values
-    return check_with_facts(ConfigDocument(document.text, document.format, values, document.lines, document.problems))
+    return check_with_facts(replace(document, values=values))
 
 
 def actions(draft: Draft, text: str, result: CheckResult) -> None:

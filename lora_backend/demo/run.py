@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lora_backend.demo.config import demo_config, promise_kept
-from lora_backend.demo.model import prepare_demo_model
-
 from lora_backend.atomic import write_atomic
 from lora_backend.config.files import dump_yaml
 from lora_backend.data.rows import read_dataset
+from lora_backend.demo.config import demo_config, promise_kept
+from lora_backend.demo.model import prepare_demo_model
 from lora_backend.i18n import N_, Message
 from lora_backend.preflight.launch import start_run
 from lora_backend.runs.folder import RunFolder, new_run_id

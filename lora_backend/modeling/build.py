@@ -11,12 +11,10 @@ from peft import PeftModel
 from lora_backend.config.check import CheckResult
 from lora_backend.config.files import dump_yaml
 from lora_backend.config.schema import KEYS, TrainingConfig
-from lora_backend.errors import ConfigError
-from lora_backend.i18n import N_
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.rank_check import check_lora_r_consistency, raise_on_mismatch
-from lora_backend.preflight.facts import check_with_facts
+from lora_backend.preflight.facts import check_with_facts, refuse_errors
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +23,7 @@ def validated(config: Mapping[str, Any]) -> TrainingConfig:
     """Check a config, log what was found, and return it typed. Raises `ConfigError` naming every error."""
     result = check_with_facts(config)
     log_config(config, result)
-    if not result.is_valid:
-        raise ConfigError(
-            N_("The config has {count} errors: {errors}"),
-            count=len(result.errors),
-            errors=" ".join(finding.message.text() for finding in result.errors),
-        )
+    refuse_errors(result)
     return TrainingConfig.model_validate(dict(config))
 
 

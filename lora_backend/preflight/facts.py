@@ -10,8 +10,8 @@ from lora_backend.config.check import CheckResult, Facts, check_config
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import Severity
 from lora_backend.data.rows import read_dataset, read_questions
-from lora_backend.errors import DataError, ModelError
-from lora_backend.i18n import Message
+from lora_backend.errors import ConfigError, DataError, ModelError
+from lora_backend.i18n import N_, Message
 from lora_backend.models.describe import ModelDescription, describe_model
 from lora_backend.models.find import find_model
 
@@ -44,6 +44,16 @@ def check_with_facts(document: ConfigDocument | Mapping[str, Any], base: Path | 
     """The check of a config, against the schema and against what is on this machine. Never raises for an answer."""
     values = document.values if isinstance(document, ConfigDocument) else document
     return check_config(document, gather_facts(values, base))
+
+
+def refuse_errors(result: CheckResult) -> None:
+    """Raise `ConfigError` naming every error of a check, if there is one."""
+    if not result.is_valid:
+        raise ConfigError(
+            N_("The config has {count} errors: {errors}"),
+            count=len(result.errors),
+            errors=[finding.message for finding in result.errors],
+        )
 
 
 def check_config_consistency(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lora_backend.config.files import ConfigDocument, parse_config
+from lora_backend.config.files import parse_config
 from lora_backend.data.rows import read_dataset
 from lora_backend.errors import ConfigError, DataError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.find import HUB_ID, find_model
-from lora_backend.preflight.facts import check_with_facts
+from lora_backend.preflight.facts import check_with_facts, refuse_errors
 from lora_backend.runs.folder import RunFolder, new_run_id
 from lora_backend.runs.supervisor import start_supervisor
 from lora_backend.settings import Settings, is_within
@@ -24,7 +25,7 @@ def launch_from_browser(text: str, settings: Settings, actor: str | None = None)
     """
     document = parse_config(text)
     values = bind_paths(document.values, settings)
-    _refuse_errors(ConfigDocument(text, document.format, values, document.lines, document.problems))
+    refuse_errors(check_with_facts(replace(document, values=values)))
     if not values.get("dataset"):
         raise ConfigError(N_("`dataset` is missing. Upload one on this page, or name a JSONL file in a data root."))
     find_model(values["model_name"])
@@ -104,13 +105,3 @@ def _bound_data_path(name: str, settings: Settings) -> Path:
 
 def _listed(roots: tuple[Path, ...]) -> str:
     return ", ".join(map(str, roots))
-
-
-def _refuse_errors(document: ConfigDocument) -> None:
-    errors = check_with_facts(document).errors
-    if errors:
-        raise ConfigError(
-            N_("The config has {count} errors: {errors}"),
-            count=len(errors),
-            errors=" ".join(finding.message.text() for finding in errors),
-        )

@@ -76,7 +76,9 @@ def _head(run: RunFolder, state: RunState) -> None:
 def _request_stop(run: RunFolder) -> None:
     try:
         run.request_stop()
-    except (RunError, OSError) as error:
+    except RunError as error:
+        st.toast(say(error.message))
+    except OSError as error:
         st.toast(str(error))
 
 

