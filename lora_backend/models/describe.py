@@ -30,7 +30,7 @@ class ModelDescription:
 def describe_model(path: Path) -> ModelDescription:
     """Read the files of a model folder, or a bare `config.json`. Raises `ModelError` where they cannot be read."""
     folder = path if path.is_dir() else path.parent
-    config = _read_json(folder / "config.json" if path.is_dir() else path)
+    config = read_json_object(folder / "config.json" if path.is_dir() else path)
     # Vision-language configs keep the language model's facts one level down.
     text_config = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
     tensors = read_folder_headers(folder, "model") if path.is_dir() else {}
@@ -44,7 +44,8 @@ def describe_model(path: Path) -> ModelDescription:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model or an adapter. Raises `ModelError` where it cannot be read as one."""
     try:
         loaded = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -52,7 +53,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             N_("{path} is not a readable JSON file. Download or copy it again."), path=str(path)
         ) from error
     if not isinstance(loaded, dict):
-        raise ModelError(N_("{path} does not describe a model. Name the config.json of one."), path=str(path))
+        raise ModelError(N_("{path} holds no JSON object. Download or copy it again."), path=str(path))
     return loaded
 
 
@@ -74,4 +75,4 @@ def _has_chat_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").is_file():
         return True
     config = folder / "tokenizer_config.json"
-    return config.is_file() and bool(_read_json(config).get("chat_template"))
+    return config.is_file() and bool(read_json_object(config).get("chat_template"))

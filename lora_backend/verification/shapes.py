@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_backend.errors import ModelError
-from lora_backend.i18n import N_
+from lora_backend.models.describe import read_json_object
 from lora_backend.models.headers import TensorInfo, read_folder_headers
 
 WRAPPER_PREFIXES = (
@@ -57,17 +55,7 @@ def canonical_name(name: str) -> str:
 def read_adapter_config(folder: Path) -> dict[str, Any] | None:
     """`adapter_config.json` of an adapter folder; None where it has none. Raises `ModelError` if it is unreadable."""
     path = folder / "adapter_config.json"
-    if not path.is_file():
-        return None
-    try:
-        loaded = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            N_("{path} is not a readable JSON file. Download or copy it again."), path=str(path)
-        ) from error
-    if not isinstance(loaded, dict):
-        raise ModelError(N_("{path} does not describe an adapter. Name the folder of one."), path=str(path))
-    return loaded
+    return read_json_object(path) if path.is_file() else None
 
 
 def lora_layers_of_folder(folder: Path) -> list[LoraLayer]:
