@@ -16,8 +16,8 @@ from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.settings import is_within
+from lora_backend.verification.folder import read_adapter_config
 from lora_backend.verification.report import check_adapter_folder, verdict
-from lora_backend.verification.shapes import read_adapter_config
 from pages.parts import state_keys
 from pages.parts.findings import show_finding
 from pages.parts.header import page_header

@@ -7,15 +7,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig
-from peft.tuners.lora import LoraLayer as PeftLoraLayer
 from torch import nn
 
 from lora_backend.errors import RankMismatchError
 from lora_backend.i18n import N_
+from lora_backend.modeling.lora_layers import (
+    has_other_tuner,
+    lora_layers_of_model,
+    module_names,
+    peft_config_of,
+    plain_config,
+    read_bin,
+)
 from lora_backend.verification.ranks import rank_rule
-from lora_backend.verification.report import NO_LORA_FOUND, as_table, check_adapter_folder, check_layers, verdict
-from lora_backend.verification.shapes import LoraLayer, canonical_name
+from lora_backend.verification.report import (
+    LORA_TYPES,
+    NO_LORA_FOUND,
+    as_table,
+    check_adapter_folder,
+    check_layers,
+    empty_report,
+    verdict,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +55,17 @@ def rank_report(
     model_or_folder: nn.Module | str | Path, config: Mapping[str, Any] | Any, adapter_name: str | None = None
 ) -> dict[str, Any]:
     """What `check_lora_r_consistency` returns, without logging it."""
-    plain = _plain(config)
+    plain = plain_config(config)
     if isinstance(model_or_folder, str | Path):
-        return check_adapter_folder(Path(model_or_folder), plain)
-    own = _own_config(model_or_folder, adapter_name)
-    layers = lora_layers_of_model(model_or_folder, adapter_name)
-    return check_layers(layers, rank_rule(plain), rank_rule(own) if own else None)
+        return check_adapter_folder(Path(model_or_folder), plain, adapter_name, read_bin)
+    own = peft_config_of(model_or_folder, adapter_name)
+    expected_r = rank_rule(plain).r
+    tuner = (own or plain).get("peft_type") or "LORA"
+    if tuner not in LORA_TYPES or has_other_tuner(model_or_folder):
+        return empty_report("not_lora", None, expected_r)
+    names, linear = module_names(model_or_folder)
+    layers = lora_layers_of_model(model_or_folder, adapter_name, own or plain)
+    return check_layers(layers, plain, own, module_names=names, linear_names=linear)
 
 
 def raise_on_mismatch(report: Mapping[str, Any]) -> None:
@@ -68,38 +86,3 @@ def log_report(report: Mapping[str, Any]) -> None:
     """The verdict and the table of layers, as a warning where something is wrong."""
     level = logging.WARNING if report["is_consistent"] is False else logging.INFO
     logger.log(level, "rank check: %s\n%s", verdict(report), as_table(report))
-
-
-def lora_layers_of_model(model: nn.Module, adapter_name: str | None = None) -> list[LoraLayer]:
-    """Every LoRA layer on a Linear module that the live model holds, read from its tensors."""
-    layers = []
-    for name, module in model.named_modules():
-        if not isinstance(module, PeftLoraLayer):
-            continue
-        adapter = adapter_name or module.active_adapters[0]
-        if adapter in module.lora_A and adapter in module.lora_B:
-            layers.append(
-                LoraLayer(
-                    canonical_name(name),
-                    tuple(module.lora_A[adapter].weight.shape),
-                    tuple(module.lora_B[adapter].weight.shape),
-                    module.r.get(adapter),
-                )
-            )
-    return layers
-
-
-def _own_config(model: nn.Module, adapter_name: str | None) -> dict[str, Any] | None:
-    configs = getattr(model, "peft_config", None)
-    if not configs:
-        return None
-    active = adapter_name or getattr(model, "active_adapter", None)
-    return _plain(configs.get(active) or next(iter(configs.values())))
-
-
-def _plain(config: Mapping[str, Any] | Any) -> dict[str, Any]:
-    if isinstance(config, PeftConfig):
-        return dict(config.to_dict())
-    if hasattr(config, "model_dump"):  # our TrainingConfig
-        return dict(config.model_dump())
-    return dict(config)

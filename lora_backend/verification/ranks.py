@@ -2,43 +2,153 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lora_backend.verification.shapes import LoraLayer
 
-Rank = int | tuple[int, int] | None
-"""r; (r of A, r of B) where they disagree; None where the tensors cannot be read as LoRA."""
+Rank = int | tuple[int | None, int | None] | None
+"""r; (r of A, r of B) where they disagree or one is not there; None where the tensors cannot be read as LoRA."""
 
 
 @dataclass(frozen=True)
 class RankRule:
-    """`r` and `rank_pattern`, resolved for a layer as PEFT does."""
+    """What a config asks of each layer; resolved as PEFT resolves it."""
 
-    r: int
-    rank_pattern: Mapping[str, int]
+    r: int | None
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    alpha: float | None = None
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    use_rslora: bool = False
+    is_adalora: bool = False
+    kept_rows: Mapping[str, int] = field(default_factory=dict)
+    """AdaLoRA, on disk only: layer → rows that its budget left."""
 
-    def for_layer(self, name: str) -> int:
+    def for_layer(self, name: str) -> int | None:
         """First pattern that matches, in order, else `r`.
 
         PEFT: `get_pattern_key` in peft/utils/other.py, `re.match(rf"(.*\\.)?({key})$", name)`.
         """
-        for pattern, rank in self.rank_pattern.items():
-            if re.match(rf"(.*\.)?({pattern})$", name):
-                return rank
-        return self.r
+        if name in self.kept_rows:
+            return self.kept_rows[name]
+        pattern = first_match(self.rank_pattern, name)
+        return self.r if pattern is None else self.rank_pattern[pattern]
+
+    def scaling_for(self, name: str) -> float | None:
+        """alpha / r, or alpha / √r with rsLoRA (PEFT: `LoraLayer.update_layer`); None where no alpha is known."""
+        pattern, rank = first_match(self.alpha_pattern, name), self.for_layer(name)
+        alpha = self.alpha if pattern is None else self.alpha_pattern[pattern]
+        if alpha is None or not rank or self.is_adalora:  # AdaLoRA scales in another way
+            return None
+        return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
 
 
-def rank_rule(config: Mapping[str, Any]) -> RankRule:
-    """The rule in our config, or in the dict of an `adapter_config.json`; both use PEFT's names."""
-    return RankRule(int(config.get("r") or 0), config.get("rank_pattern") or {})
+def first_match(patterns: Mapping[str, Any], name: str) -> str | None:
+    """The first of `patterns` that PEFT takes for `name`."""
+    return next((pattern for pattern in patterns if matches(pattern, name)), None)
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether PEFT lets a rank or alpha pattern count for a module; a broken expression counts for none."""
+    try:
+        return re.match(rf"(.*\.)?({pattern})$", name) is not None
+    except re.error:
+        return False
+
+
+def rank_rule(config: Mapping[str, Any], *, on_disk: bool = False) -> RankRule:
+    """The rule in our config, or in the dict of an `adapter_config.json`."""
+    is_adalora = _peft_type(config) == "ADALORA"
+    r = config.get("init_r") if is_adalora else config.get("r")
+    pattern = config.get("rank_pattern") or {}
+    kept = (
+        {_adalora_layer(key): sum(map(bool, rows)) for key, rows in pattern.items()} if is_adalora and on_disk else {}
+    )
+    return RankRule(
+        r=r if isinstance(r, int) else None,
+        rank_pattern={} if is_adalora else pattern,
+        alpha=config.get("lora_alpha", config.get("alpha")),
+        alpha_pattern=config.get("alpha_pattern") or {},
+        use_rslora=bool(config.get("use_rslora")),
+        is_adalora=is_adalora,
+        kept_rows=kept,
+    )
+
+
+def _peft_type(config: Mapping[str, Any]) -> str | None:
+    found = config.get("peft_type")
+    return None if found is None else str(getattr(found, "value", found))
+
+
+def _adalora_layer(key: str) -> str:
+    """`model.layers.0.self_attn.q_proj.lora_E` (and an adapter's name behind it) → the layer's name."""
+    return re.sub(r"\.lora_E(\.\w+)?$", "", key)
 
 
 def rank_of(layer: LoraLayer) -> Rank:
-    """Rank by the shapes of a LoRA on a Linear layer: A is (r, in), B is (out, r)."""
-    if layer.shape_a is None or layer.shape_b is None or len(layer.shape_a) < 2 or len(layer.shape_b) < 2:
+    """The rank that the tensors have.
+
+    | kind | A | B |
+    |---|---|---|
+    | linear (Conv1D, quantized, DoRA, MultiheadAttention) | (r, in) | (out, r) |
+    | embedding | (r, vocab) | (dim, r) |
+    | conv | (r, in, k…) | (out, r / groups, 1…) |
+    | experts (E of them) | (r·E, in) | (out, r·E) |
+    | merged (old `enable_lora`, n true) | (r·n, in) | (out·n / len, r, 1) |
+
+    Shapes: peft/tuners/lora/layer.py, `update_layer` of each class. `groups` holds what B's second size is to be
+    multiplied by (BD-LoRA's blocks as well), `num_experts` what both are to be divided by.
+    """
+    rank_a, rank_b = _half(layer.shape_a, 0), _half(layer.shape_b, 1)
+    if rank_a is None and rank_b is None:
         return None
-    rank_a, rank_b = layer.shape_a[0], layer.shape_b[1]
+    if has_empty_tensor(layer) or has_flat_tensor(layer):
+        return None
+    share_a = layer.num_experts or 1
+    share_b = 1 if layer.kind == "merged" else share_a
+    rank_a = None if rank_a is None else rank_a // share_a
+    rank_b = None if rank_b is None else rank_b * (layer.groups or 1) // share_b
     return rank_a if rank_a == rank_b else (rank_a, rank_b)
+
+
+def _half(shape: tuple[int, ...] | None, axis: int) -> int | None:
+    return shape[axis] if shape is not None and len(shape) > axis else None
+
+
+def has_empty_tensor(layer: LoraLayer) -> bool:
+    """Whether A or B holds nothing, as a shard that was not gathered; AdaLoRA may leave a layer no row at all."""
+    shapes = [shape for shape in (layer.shape_a, layer.shape_b) if shape is not None]
+    if layer.kind == "adalora" and all(len(shape) == 2 for shape in shapes):
+        return False
+    return any(0 in shape for shape in shapes)
+
+
+def has_flat_tensor(layer: LoraLayer) -> bool:
+    """Whether A or B has fewer than two dimensions, as a flattened shard."""
+    return any(shape is not None and len(shape) < 2 and 0 not in shape for shape in (layer.shape_a, layer.shape_b))
+
+
+def is_undecided(layer: LoraLayer) -> bool:
+    """Whether the shapes alone do not tell the rank: experts or groups are there, and how many is unknown."""
+    if layer.kind == "experts":
+        return layer.num_experts is None
+    rank_a, rank_b = _half(layer.shape_a, 0), _half(layer.shape_b, 1)
+    return (
+        layer.kind == "conv"
+        and layer.groups is None
+        and bool(rank_a and rank_b and rank_a != rank_b and not rank_a % rank_b)
+    )
+
+
+def is_transposed(layer: LoraLayer, expected_r: int | None) -> bool:
+    """Whether A stands as (in, r) and B as (r, out), as MLX writes them, or the two are swapped."""
+    a, b = layer.shape_a, layer.shape_b
+    if layer.kind != "linear" or a is None or b is None or len(a) != 2 or len(b) != 2 or a[1] != b[0]:
+        return False
+    if a[0] != b[1]:
+        return a[1] < a[0] and b[0] < b[1]
+    # Square layers compose both ways; then only the rank that is expected can tell.
+    return a[0] != expected_r and a[1] == expected_r

@@ -8,51 +8,93 @@ from typing import Any
 
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_, Message
-from lora_backend.verification.ranks import RankRule, rank_of, rank_rule
-from lora_backend.verification.shapes import LoraLayer, lora_layers_of_folder, read_adapter_config
+from lora_backend.verification.coverage import Targets, coverage, targets_of
+from lora_backend.verification.folder import ReadBin, read_adapter_config, read_adapter_folder, subfolders_with_adapters
+from lora_backend.verification.ranks import (
+    RankRule,
+    has_empty_tensor,
+    has_flat_tensor,
+    is_transposed,
+    is_undecided,
+    rank_of,
+    rank_rule,
+)
+from lora_backend.verification.shapes import LoraLayer
 
 NO_LORA_FOUND = N_("⚠️  Warning: no LoRA parameter was found. Is the model really loaded with its adapter?")
 """Users of the original tool know this line by its words."""
+LORA_TYPES = ("LORA", "ADALORA")
+WRONG = ("mismatch", "a_against_b", "unreadable", "missing")
+"""States of a layer that make a report inconsistent."""
 
 
-def check_layers(layers: Sequence[LoraLayer], expected: RankRule, configured: RankRule | None) -> dict[str, Any]:
-    """Hold every layer against the rank that `expected` asks of it.
+def check_layers(
+    layers: Sequence[LoraLayer],
+    config: Mapping[str, Any],
+    own_config: Mapping[str, Any] | None = None,
+    *,
+    module_names: Sequence[str] = (),
+    linear_names: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+    on_disk: bool = False,
+) -> dict[str, Any]:
+    """Hold every layer against the rank that `config` asks of it.
 
-    `configured` is what the adapter's own PEFT config says (method 1); the tensors' shapes (method 2) and A against
-    B (method 3) stand beside it in each record of `layers`.
+    `own_config` is the adapter's PEFT config (method 1); the tensors' shapes (method 2) and A against B (method 3)
+    stand beside it in each record. `module_names` and `linear_names` are the base model's, where it is loaded: with
+    them a module that the config targets and that has no LoRA is found.
     """
+    expected = rank_rule(config, on_disk=on_disk)
+    configured = rank_rule(own_config, on_disk=on_disk) if own_config else None
+    targets = targets_of(config, linear_names)
+    present = {layer.name for layer in layers}
+    missing = [name for name in module_names if name not in present and targets.matches(name)]
     if not layers:
-        return _report("no_lora_layers", False, expected.r)
+        return {**empty_report("no_lora_layers", False, expected.r), "mismatched_layers": missing}
     records = [_record(layer, expected, configured) for layer in layers]
-    mismatched = [record["name"] for record in records if record["state"] != "ok"]
-    warnings = ["stale_layer_r"] if any(_is_stale(layer) for layer in layers) else []
+    records += [_missing_record(name, expected, configured) for name in missing]
+    entries = coverage(config, targets, layers)
+    states = {record["state"] for record in records}
+    status = "mismatch" if states & set(WRONG) else "undetermined" if "undetermined" in states else "ok"
+    found = [
+        *warnings,
+        *_layer_warnings(layers, expected),
+        *(entry["warning"] for entry in entries if entry["warning"]),
+    ]
+    if any(_is_unexpected(layer, targets) for layer in layers):
+        found.append("unexpected_layer")
     return {
-        **_report("mismatch" if mismatched else "ok", not mismatched, expected.r),
-        "actual_r_values": {layer.name: rank_of(layer) for layer in layers},
-        "mismatched_layers": mismatched,
-        "warnings": warnings,
+        **empty_report(status, {"mismatch": False, "undetermined": None, "ok": True}[status], expected.r),
+        "actual_r_values": {layer.name: _actual(layer, expected) for layer in layers},
+        "mismatched_layers": [record["name"] for record in records if record["state"] in WRONG],
+        "warnings": list(dict.fromkeys(found)),
         "layers": records,
+        "coverage": entries,
     }
 
 
-def check_adapter_folder(folder: Path, config: Mapping[str, Any] | None) -> dict[str, Any]:
+def check_adapter_folder(
+    folder: Path, config: Mapping[str, Any] | None, adapter_name: str | None = None, read_bin: ReadBin | None = None
+) -> dict[str, Any]:
     """Check an adapter on disk, from its headers alone. `config` None: against its own `adapter_config.json`.
 
     Raises `ModelError` for a path that does not exist and for bytes that cannot be read; what is found in a folder
-    is a result.
+    is a result. PEFT saves an adapter that is not called `default` in a subfolder of its name: `adapter_name` finds it.
     """
     if not folder.is_dir():
         raise ModelError(N_("There is no adapter folder {path}. Check the path."), path=str(folder))
     own = read_adapter_config(folder)
+    if own is None and adapter_name and (folder / adapter_name / "adapter_config.json").is_file():
+        return check_adapter_folder(folder / adapter_name, config, None, read_bin)
     expected_r = rank_rule(config).r if config else None
     if own is None:
-        found = sorted(str(path.parent.relative_to(folder)) for path in folder.glob("*/adapter_config.json"))
-        return _report("no_adapter_here", False, expected_r) | {"subfolders": found}
+        return empty_report("no_adapter_here", False, expected_r) | {"subfolders": subfolders_with_adapters(folder)}
     if "peft_type" not in own:
-        return _report("not_peft", None, expected_r)
-    if own["peft_type"] != "LORA":
-        return _report("not_lora", None, expected_r)
-    return check_layers(lora_layers_of_folder(folder), rank_rule(config or own), rank_rule(own))
+        return empty_report("not_peft", None, expected_r)
+    if own["peft_type"] not in LORA_TYPES:
+        return empty_report("not_lora", None, expected_r)
+    adapter = read_adapter_folder(folder, own, read_bin)
+    return check_layers(adapter.layers, config or own, own, warnings=adapter.warnings, on_disk=True)
 
 
 def verdict(report: Mapping[str, Any]) -> Message:
@@ -71,6 +113,7 @@ def verdict(report: Mapping[str, Any]) -> Message:
         "no_adapter_here": N_("There is no adapter in this folder: it has no adapter_config.json."),
         "not_peft": N_("The adapter_config.json in this folder is not PEFT's, so the question does not apply."),
         "not_lora": N_("The adapter is not a LoRA, so the question does not apply."),
+        "undetermined": N_("The shapes alone do not tell every rank: load base model and adapter to decide."),
     }
     return Message(sentences[report["status"]], values)
 
@@ -84,7 +127,8 @@ def as_table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _report(status: str, is_consistent: bool | None, expected_r: int | None) -> dict[str, Any]:
+def empty_report(status: str, is_consistent: bool | None, expected_r: int | None) -> dict[str, Any]:
+    """A report without layers."""
     return {
         "is_consistent": is_consistent,
         "status": status,
@@ -93,13 +137,21 @@ def _report(status: str, is_consistent: bool | None, expected_r: int | None) -> 
         "mismatched_layers": [],
         "warnings": [],
         "layers": [],
+        "coverage": [],
     }
 
 
+def _actual(layer: LoraLayer, expected: RankRule) -> Any:
+    return None if is_transposed(layer, expected.for_layer(layer.pattern_name)) else rank_of(layer)
+
+
 def _record(layer: LoraLayer, expected: RankRule, configured: RankRule | None) -> dict[str, Any]:
-    rank, expected_r = rank_of(layer), expected.for_layer(layer.name)
+    rank, expected_r = _actual(layer, expected), expected.for_layer(layer.pattern_name)
+    rank_a, rank_b = rank if isinstance(rank, tuple) else (rank, rank)
     if rank is None:
         state = "unreadable"
+    elif is_undecided(layer):
+        state = "undetermined"
     elif isinstance(rank, tuple):
         state = "a_against_b"
     else:
@@ -109,16 +161,59 @@ def _record(layer: LoraLayer, expected: RankRule, configured: RankRule | None) -
         "block": layer.block,
         "module": layer.module,
         "expected_r": expected_r,
-        "config_r": configured.for_layer(layer.name) if configured else None,
+        "config_r": configured.for_layer(layer.pattern_name) if configured else None,
         "layer_r": layer.layer_r,
-        "a_r": layer.shape_a[0] if layer.shape_a else None,
-        "b_r": layer.shape_b[1] if layer.shape_b and len(layer.shape_b) > 1 else None,
+        "a_r": rank_a,
+        "b_r": rank_b,
         "shape_a": list(layer.shape_a) if layer.shape_a else None,
         "shape_b": list(layer.shape_b) if layer.shape_b else None,
+        "scaling": layer.scaling,
+        "expected_scaling": expected.scaling_for(layer.pattern_name),
         "state": state,
     }
 
 
-def _is_stale(layer: LoraLayer) -> bool:
+def _missing_record(name: str, expected: RankRule, configured: RankRule | None) -> dict[str, Any]:
+    """A module that the config targets and that carries no LoRA."""
+    return _record(LoraLayer(name, None, None), expected, configured) | {"state": "missing"}
+
+
+def _layer_warnings(layers: Sequence[LoraLayer], expected: RankRule) -> list[str]:
+    """Codes for what is odd about tensors although, or because of which, a rank is what it is."""
+    tests = {
+        "stale_layer_r": lambda layer: layer.layer_r is not None and _disagrees(layer),
+        "zero_padded": lambda layer: bool(layer.zero_rows_a and layer.shape_a and layer.zero_rows_a < layer.shape_a[0]),
+        "wrong_scaling": lambda layer: _has_wrong_scaling(layer, expected),
+        "A_frozen": lambda layer: layer.b_trains and layer.a_trains is False,
+        "merged": lambda layer: layer.is_merged,
+        "meta": lambda layer: layer.is_meta,
+        "partitioned": lambda layer: layer.is_partitioned,
+        "empty_tensor": has_empty_tensor,
+        "flat_tensor": has_flat_tensor,
+        "transposed": lambda layer: is_transposed(layer, expected.for_layer(layer.pattern_name)),
+        "legacy_merged_linear": lambda layer: layer.kind == "merged",
+    }
+    found = [code for code, test in tests.items() if any(map(test, layers))]
+    if all(layer.adds_nothing for layer in layers):
+        found.append("untrained")
+    return found
+
+
+def _disagrees(layer: LoraLayer) -> bool:
+    """Whether the live layer's own r is none of the ranks that its tensors have."""
+    if has_empty_tensor(layer) or has_flat_tensor(layer):
+        return False
     rank = rank_of(layer)
-    return layer.layer_r is not None and isinstance(rank, int) and layer.layer_r != rank
+    return layer.layer_r not in (rank if isinstance(rank, tuple) else (rank,))
+
+
+def _has_wrong_scaling(layer: LoraLayer, expected: RankRule) -> bool:
+    wanted = expected.scaling_for(layer.pattern_name)
+    return layer.scaling is not None and wanted is not None and abs(layer.scaling - wanted) > 1e-6 * abs(wanted)
+
+
+def _is_unexpected(layer: LoraLayer, targets: Targets) -> bool:
+    """A LoRA on a module that the config does not target; what stands in expert parameters is targeted otherwise."""
+    if targets.modules is None or layer.kind == "experts":
+        return False
+    return not targets.matches(layer.name) and not targets.matches(layer.pattern_name)

@@ -1,14 +1,10 @@
-"""LoRA layers as plain data, read from an adapter folder's headers."""
+"""LoRA layers as plain data: what their tensors look like, whoever read them."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from lora_backend.models.describe import read_json_object
-from lora_backend.models.headers import TensorInfo, read_folder_headers
+from typing import Literal
 
 WRAPPER_PREFIXES = (
     "base_model.model.",
@@ -19,25 +15,49 @@ WRAPPER_PREFIXES = (
 )
 """What PEFT, DDP, `torch.compile`, FSDP and activation checkpointing put into names."""
 
+Kind = Literal["linear", "embedding", "conv", "experts", "adalora", "merged"]
+"""How rank and shapes hang together: see `ranks.rank_of`."""
+Shape = tuple[int, ...] | None
+
 
 @dataclass(frozen=True)
 class LoraLayer:
-    """One LoRA layer as its tensors are."""
+    """One LoRA layer as its tensors are. None stands for what the reader could not see."""
 
     name: str
-    """Canonical: without wrappers, as the base model calls the module."""
-    shape_a: tuple[int, ...] | None
-    """Of lora_A: (r, in)."""
-    shape_b: tuple[int, ...] | None
-    """Of lora_B: (out, r)."""
+    """Canonical: without wrappers, as the base model calls the module (or `<module>.<parameter>`)."""
+    shape_a: Shape
+    shape_b: Shape
+    kind: Kind = "linear"
     layer_r: int | None = None
-    """What the live layer says of itself; None for a folder."""
+    """What the live layer says of itself."""
+    scaling: float | None = None
+    """What the live layer multiplies its output by."""
+    groups: int | None = 1
+    """Of a grouped convolution; None for a folder, whose headers do not say."""
+    num_experts: int | None = None
+    """Of a three-dimensional expert parameter; None for a folder."""
+    rule_name: str | None = None
+    """The name that rank patterns are held against, where it is another (out_proj of a MultiheadAttention)."""
+    zero_rows_a: int | None = None
+    """Rows of A that are all zero."""
+    adds_nothing: bool | None = None
+    """Whether A, B (or AdaLoRA's E) is all zero, so that the layer changes nothing."""
+    a_trains: bool | None = None
+    b_trains: bool | None = None
+    is_meta: bool = False
+    is_partitioned: bool = False
+    is_merged: bool = False
+
+    @property
+    def pattern_name(self) -> str:
+        """The name that rank patterns are held against."""
+        return self.rule_name or self.name
 
     @property
     def block(self) -> int | None:
         """Index of the block that the layer stands in: the first number in its name."""
-        found = re.search(r"\.(\d+)\.", f".{self.name}.")
-        return int(found[1]) if found else None
+        return block_of(self.name)
 
     @property
     def module(self) -> str:
@@ -45,28 +65,14 @@ class LoraLayer:
         return self.name.rsplit(".", 1)[-1]
 
 
+def block_of(name: str) -> int | None:
+    """The first numbered part of a module's name, which is the block (later ones count experts)."""
+    found = re.search(r"\.(\d+)\.", f".{name}.")
+    return int(found[1]) if found else None
+
+
 def canonical_name(name: str) -> str:
     """Take wrapper prefixes out of a module's name wherever they stand, and `.base_layer`."""
     for prefix in WRAPPER_PREFIXES:
-        name = re.sub(rf"(^|\.){re.escape(prefix)}", r"\1", name)
+        name = re.sub(rf"(^|\.)(?:{re.escape(prefix)})+", r"\1", name)
     return name.replace(".base_layer", "")
-
-
-def read_adapter_config(folder: Path) -> dict[str, Any] | None:
-    """`adapter_config.json` of an adapter folder; None where it has none. Raises `ModelError` if it is unreadable."""
-    path = folder / "adapter_config.json"
-    return read_json_object(path) if path.is_file() else None
-
-
-def lora_layers_of_folder(folder: Path) -> list[LoraLayer]:
-    """All LoRA layers on Linear modules in a folder's safetensors headers, in the order of the file."""
-    return pair_tensors(read_folder_headers(folder, "adapter_model"))
-
-
-def pair_tensors(tensors: dict[str, TensorInfo]) -> list[LoraLayer]:
-    """`….lora_A.weight` and `….lora_B.weight` of one module → one layer; a lone half leaves the other None."""
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-    for key, tensor in tensors.items():
-        if match := re.fullmatch(r"(?P<module>.+)\.lora_(?P<half>[AB])\.(?:\w+\.)?weight", key):
-            shapes.setdefault(canonical_name(match["module"]), {})[match["half"]] = tensor.shape
-    return [LoraLayer(name, halves.get("A"), halves.get("B")) for name, halves in shapes.items()]

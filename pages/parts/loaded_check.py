@@ -10,7 +10,7 @@ import streamlit as st
 
 from lora_backend.errors import WorkerError
 from lora_backend.i18n import N_
-from lora_backend.verification.shapes import read_adapter_config
+from lora_backend.verification.folder import read_adapter_config
 from pages.parts import state_keys
 from pages.parts.language import say, t
 from pages.parts.services import worker

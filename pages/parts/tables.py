@@ -50,6 +50,8 @@ RANK_STATES = {
     "mismatch": N_("other rank"),
     "a_against_b": N_("A and B differ"),
     "unreadable": N_("not readable"),
+    "missing": N_("no LoRA here"),
+    "undetermined": N_("cannot be told"),
 }
 
 
@@ -59,10 +61,13 @@ def rank_table(records: Iterable[Mapping[str, Any]]) -> None:
     columns = [t(N_("State")), t(N_("Layer")), t(N_("Block")), t(N_("Expected")), t(N_("Config")), "A", "B"]
     names = ("name", "block", "expected_r", "config_r", "a_r", "b_r")
     cells = [
-        [("✓ " if record["state"] == "ok" else "✗ ") + t(RANK_STATES[record["state"]]), *(record[n] for n in names)]
+        [
+            {"ok": "✓ ", "undetermined": "? "}.get(record["state"], "✗ ") + t(RANK_STATES[record["state"]]),
+            *(record[n] for n in names),
+        ]
         for record in records
     ]
-    fills = [FILLS["ok" if record["state"] == "ok" else "wrong"] for record in records]
+    fills = [FILLS[{"ok": "ok", "undetermined": "missing"}.get(record["state"], "wrong")] for record in records]
     _frame(columns, cells, fills)
 
 

@@ -1,0 +1,180 @@
+"""Read the LoRA layers of a live model as plain data: by type, through every wrapper, whatever the layout."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from peft.tuners.lora import LoraLayer as PeftLoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_
+from lora_backend.models.headers import TensorInfo
+from lora_backend.verification.folder import bd_blocks
+from lora_backend.verification.shapes import Kind, LoraLayer, canonical_name
+
+TARGETABLE = (nn.Linear, Conv1D, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
+
+
+def peft_config_of(model: nn.Module, adapter_name: str | None) -> dict[str, Any] | None:
+    """The PEFT config of an adapter of `model`, through DDP and `torch.compile`; None where it has none."""
+    for module in model.modules():  # the wrappers come first
+        configs = getattr(module, "peft_config", None)
+        if isinstance(configs, Mapping) and configs:
+            active = adapter_name or getattr(module, "active_adapter", None)
+            chosen = configs.get(active) if isinstance(active, str) else None
+            return plain_config(chosen or next(iter(configs.values())))
+    return None
+
+
+def plain_config(config: Any) -> dict[str, Any]:
+    """Ours, a PeftConfig, or a dict → a dict."""
+    if isinstance(config, PeftConfig):
+        plain = dict(config.to_dict())
+        plain["peft_type"] = getattr(config.peft_type, "value", config.peft_type)
+        return plain
+    if hasattr(config, "model_dump"):  # our TrainingConfig
+        return dict(config.model_dump())
+    return dict(config)
+
+
+def has_other_tuner(model: nn.Module) -> bool:
+    """Whether the model carries adapter layers, none of which is a LoRA's."""
+    tuners = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    return bool(tuners) and not any(isinstance(module, PeftLoraLayer) for module in tuners)
+
+
+def module_names(model: nn.Module) -> tuple[list[str], list[str]]:
+    """Canonical names of the modules that LoRA can be put on, and of those that `all-linear` means."""
+    head = None
+    for module in model.modules():
+        if hasattr(module, "get_output_embeddings"):
+            head = module.get_output_embeddings()
+            break
+    targetable: dict[str, None] = {}
+    linear: dict[str, None] = {}
+    for name, module in model.named_modules():
+        if _is_inside_adapter(name) or not isinstance(module, TARGETABLE):
+            continue
+        canonical = canonical_name(name)
+        targetable[canonical] = None
+        if (
+            isinstance(module, nn.Linear | Conv1D)
+            and module is not head
+            and module is not getattr(head, "base_layer", None)
+        ):
+            linear[canonical] = None
+    return list(targetable), list(linear)
+
+
+def _is_inside_adapter(name: str) -> bool:
+    return any(part.startswith("lora_") for part in name.split("."))
+
+
+def lora_layers_of_model(
+    model: nn.Module, adapter_name: str | None = None, own_config: Mapping[str, Any] | None = None
+) -> list[LoraLayer]:
+    """Every LoRA layer of one adapter (default: the active one), read from its tensors."""
+    attention: list[str] = []  # raw names of wrapped MultiheadAttentions
+    layers = []
+    for name, module in model.named_modules():
+        if not isinstance(module, PeftLoraLayer):
+            continue
+        if type(module).__name__ == "MultiheadAttention":
+            attention.append(name)
+        adapter = adapter_name or next(iter(module.active_adapters), "default")
+        layer = _read_layer(name, module, adapter, own_config or {})
+        if layer is not None:
+            layers.append(_with_parent_rule(layer, name, attention))
+    return layers
+
+
+def _with_parent_rule(layer: LoraLayer, raw_name: str, attention: list[str]) -> LoraLayer:
+    """The output projection of a MultiheadAttention takes the rank that is asked of its parent."""
+    parent = next((name for name in attention if raw_name == f"{name}.base_layer.out_proj"), None)
+    return layer if parent is None else LoraLayer(**{**vars(layer), "rule_name": canonical_name(parent)})
+
+
+def _read_layer(name: str, module: PeftLoraLayer, adapter: str, config: Mapping[str, Any]) -> LoraLayer | None:
+    is_embedding = adapter in module.lora_embedding_A or adapter in module.lora_embedding_B
+    halves = (module.lora_embedding_A, module.lora_embedding_B) if is_embedding else (module.lora_A, module.lora_B)
+    a, b = (_tensor(half, adapter) for half in halves)
+    if a is None and b is None:
+        return None
+    e = _tensor(module.lora_E, adapter) if hasattr(module, "lora_E") else None
+    canonical = canonical_name(name)
+    kind: Kind = "embedding" if is_embedding else "adalora" if e is not None else "linear"
+    num_experts, groups = None, bd_blocks(canonical, config)
+    if hasattr(module, "parameter_name"):
+        canonical, kind, num_experts = f"{canonical}.{module.parameter_name}", "experts", module.num_experts
+    elif a is not None and a.dim() > 2:
+        kind, groups = "conv", module.get_base_layer().groups
+    scaling = module.scaling.get(adapter)
+    return LoraLayer(
+        name=canonical,
+        shape_a=_shape(a),
+        shape_b=_shape(b),
+        kind=kind,
+        layer_r=module.r.get(adapter) if isinstance(module.r.get(adapter), int) else None,
+        scaling=float(scaling) if isinstance(scaling, int | float) else None,
+        groups=groups,
+        num_experts=num_experts,
+        zero_rows_a=_zero_rows(a),
+        adds_nothing=_is_zero(a) or _is_zero(b) or _is_zero(e),
+        a_trains=None if a is None else a.requires_grad,
+        b_trains=None if b is None else b.requires_grad,
+        is_meta=any(half is not None and half.is_meta for half in (a, b)),
+        is_partitioned=any(hasattr(half, "ds_shape") for half in (a, b)),
+        is_merged=adapter in module.merged_adapters,
+    )
+
+
+def read_bin(path: Path) -> dict[str, TensorInfo]:
+    """Names and shapes of a pickled weight file, opened so that no code of it runs. Raises `ModelError`."""
+    try:
+        loaded = torch.load(path, map_location="meta", weights_only=True)
+        return {
+            name: TensorInfo(tuple(tensor.shape), str(tensor.dtype), tensor.numel() * tensor.element_size())
+            for name, tensor in loaded.items()
+        }
+    except (OSError, RuntimeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+        raise ModelError(
+            N_(
+                "{path} cannot be opened without running code that it holds, or is damaged. Save the adapter again as safetensors."
+            ),
+            path=str(path),
+        ) from error
+
+
+def _tensor(half: Any, adapter: str) -> torch.Tensor | None:
+    """lora_A and lora_B hold modules, embeddings and AdaLoRA parameters."""
+    if half is None or adapter not in half:
+        return None
+    found = half[adapter]
+    return found if isinstance(found, torch.Tensor) else found.weight
+
+
+def _shape(tensor: torch.Tensor | None) -> tuple[int, ...] | None:
+    """The whole tensor's shape: a ZeRO-3 shard tells it as `ds_shape`, an FSDP2 one as its own."""
+    return None if tensor is None else tuple(getattr(tensor, "ds_shape", tensor.shape))
+
+
+def _has_values(tensor: torch.Tensor | None) -> bool:
+    return tensor is not None and not tensor.is_meta and tensor.numel() > 0
+
+
+def _zero_rows(a: torch.Tensor | None) -> int | None:
+    if a is None or not _has_values(a) or a.dim() < 2:
+        return None
+    return int((a.detach().flatten(1) == 0).all(dim=1).sum())
+
+
+def _is_zero(tensor: torch.Tensor | None) -> bool:
+    return tensor is not None and _has_values(tensor) and not bool(tensor.detach().any())

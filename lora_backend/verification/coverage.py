@@ -1,0 +1,132 @@
+"""Which modules a config targets, and what each of its entries matched."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lora_backend.verification.ranks import first_match, matches
+from lora_backend.verification.shapes import LoraLayer, block_of
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The part of a config that says where LoRA goes, in PEFT's words."""
+
+    modules: str | tuple[str, ...] | None
+    layers: tuple[int, ...] | None = None
+    layers_pattern: tuple[str, ...] = ()
+    exclude: str | tuple[str, ...] = ()
+    saved_whole: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+
+    def matches(self, name: str) -> bool:
+        """Whether PEFT would put a LoRA on the module `name`.
+
+        PEFT: `check_target_module_exists` in peft/tuners/tuners_utils.py. `all-linear` is decided by type, not by
+        name, so it is written out before.
+        """
+        if self._is_excluded(name) or self.modules is None:
+            return False
+        if isinstance(self.modules, str):
+            return _fullmatch(self.modules, name)
+        if name in self.modules:
+            return True
+        if not any(name.endswith(f".{target}") for target in self.modules):
+            return False
+        return not self.layers or self._layer_index(name) in self.layers
+
+    def _is_excluded(self, name: str) -> bool:
+        if isinstance(self.exclude, str):
+            excluded = _fullmatch(self.exclude, name)
+        else:
+            excluded = any(name == item or name.endswith(f".{item}") for item in self.exclude)
+        return excluded or any(re.match(rf"(^|.*\.){item}($|\..*)", name) for item in self.saved_whole)
+
+    def _layer_index(self, name: str) -> int | None:
+        if not self.layers_pattern:
+            found = re.match(r".*?\.[^.]*\.(\d+)\.", name)
+            return int(found[1]) if found else None
+        for pattern in self.layers_pattern:
+            if found := re.match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", name):
+                return int(found[1])
+        return None
+
+
+def _fullmatch(pattern: str, name: str) -> bool:
+    try:
+        return re.fullmatch(pattern, name) is not None
+    except re.error:
+        return False
+
+
+def targets_of(config: Mapping[str, Any], linear_names: Iterable[str] = ()) -> Targets:
+    """The targets in our config, or in an `adapter_config.json`; `all-linear` becomes `linear_names`."""
+    modules = config.get("target_modules")
+    layers = config.get("layers_to_transform", config.get("target_layers"))
+    if modules == "all-linear":
+        names = tuple(linear_names)
+        kept = names if not layers else tuple(name for name in names if block_of(name) in _as_tuple(layers))
+        return Targets(kept or None, saved_whole=_as_tuple(config.get("modules_to_save")))
+    return Targets(
+        modules if isinstance(modules, str) or modules is None else tuple(sorted(modules)),
+        _as_tuple(layers) or None,
+        _as_tuple(config.get("layers_pattern")),
+        exclude if isinstance(exclude := config.get("exclude_modules") or (), str) else _as_tuple(exclude),
+        _as_tuple(config.get("modules_to_save")),
+        _as_tuple(config.get("target_parameters")),
+    )
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str | int) else tuple(value)
+
+
+def coverage(config: Mapping[str, Any], targets: Targets, layers: Sequence[LoraLayer]) -> list[dict[str, Any]]:
+    """One record for each entry of the config: `key`, `entry`, `layers` (how many it matched), `near`, `warning`.
+
+    `near` is the module that the entry may have meant, where it matched none.
+    """
+    names = [layer.name for layer in layers]
+    endings = sorted({layer.module for layer in layers})
+    records = []
+    if isinstance(targets.modules, tuple) and config.get("target_modules") != "all-linear":
+        for entry in targets.modules:
+            count = sum(name == entry or name.endswith(f".{entry}") for name in names)
+            near = difflib.get_close_matches(entry.rsplit(".", 1)[-1], endings, n=1) if not count else []
+            records.append(_entry("target_modules", entry, count, "unmatched_target", near))
+    elif isinstance(targets.modules, str):
+        records.append(_entry("target_modules", targets.modules, sum(map(targets.matches, names)), "unmatched_target"))
+    wanted = config.get("layers_to_transform", config.get("target_layers"))
+    for index in _as_tuple(wanted):
+        count = sum(layer.block == index for layer in layers)
+        records.append(_entry("target_layers", index, count, "missing_layer_index"))
+    return records + _pattern_coverage(config, [layer.pattern_name for layer in layers])
+
+
+def _pattern_coverage(config: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    patterns = config.get("rank_pattern") or {}
+    if any(not isinstance(rank, int) for rank in patterns.values()):  # AdaLoRA's rows
+        return []
+    records = []
+    for pattern in patterns:
+        count = sum(matches(pattern, name) for name in names)
+        wins = sum(first_match(patterns, name) == pattern for name in names)
+        warning = "unmatched_rank_pattern" if not count else "shadowed_rank_pattern"
+        records.append(_entry("rank_pattern", pattern, wins, warning))
+    return records
+
+
+def _entry(key: str, entry: Any, count: int, warning: str, near: Sequence[str] = ()) -> dict[str, Any]:
+    return {
+        "key": key,
+        "entry": entry,
+        "layers": count,
+        "near": near[0] if near else None,
+        "warning": None if count else warning,
+    }

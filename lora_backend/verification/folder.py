@@ -1,0 +1,144 @@
+"""An adapter on disk, read from its headers alone: its config, its LoRA layers, and what is odd about its files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_
+from lora_backend.models.describe import read_json_object
+from lora_backend.models.headers import TensorInfo, read_folder_headers, read_header
+from lora_backend.verification.shapes import WRAPPER_PREFIXES, LoraLayer, canonical_name
+
+PEFT_PREFIX = "base_model.model."
+LORA_TENSOR = re.compile(
+    r"(?P<module>.+)\.(?P<half>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_E)(?:\.(?!bias$)\w+)??(?:\.weight)?"
+)
+
+
+ReadBin = Callable[[Path], dict[str, TensorInfo]]
+
+
+@dataclass(frozen=True)
+class AdapterFolder:
+    """What a folder holds."""
+
+    config: dict[str, Any]
+    layers: tuple[LoraLayer, ...]
+    warnings: tuple[str, ...]
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any] | None:
+    """`adapter_config.json` of an adapter folder; None where it has none. Raises `ModelError` if it is unreadable."""
+    path = folder / "adapter_config.json"
+    return read_json_object(path) if path.is_file() else None
+
+
+def subfolders_with_adapters(folder: Path) -> list[str]:
+    """Names of the folders right below that hold an adapter."""
+    return sorted(str(path.parent.relative_to(folder)) for path in folder.glob("*/adapter_config.json"))
+
+
+def read_adapter_folder(folder: Path, config: dict[str, Any], read_bin: ReadBin | None = None) -> AdapterFolder:
+    """Read the headers of a LoRA adapter. Raises `ModelError` for bytes that are not safetensors, and for `.bin` alone.
+
+    A `.bin` file is pickled Python; only torch can open one without running what it holds, so that is handed in.
+    """
+    tensors = read_adapter_headers(folder)
+    bin_file = folder / "adapter_model.bin"
+    has_bin, has_safetensors = bin_file.is_file(), bool(tensors)
+    if has_bin and not tensors and read_bin:
+        tensors = read_bin(bin_file)
+    if not tensors and has_bin:
+        raise ModelError(
+            N_(
+                "The adapter in {path} is stored as adapter_model.bin, which cannot be read without torch. Load it below, or save it again as safetensors."
+            ),
+            path=str(folder),
+        )
+    layers = [_with_config(layer, config) for layer in pair_tensors(tensors)]
+    warnings = []
+    if has_safetensors and has_bin:
+        warnings.append("two_weight_files")
+    if any(not _will_load(key) for key in tensors):
+        warnings.append("keys_will_not_load")
+    return AdapterFolder(config, tuple(layers), tuple(warnings))
+
+
+def read_adapter_headers(folder: Path) -> dict[str, TensorInfo]:
+    """Name → shape of all adapter tensors: one file, PEFT's shards, or those that transformers writes."""
+    tensors = read_folder_headers(folder, "adapter_model")
+    if tensors:
+        return tensors
+    for shard in sorted(folder.glob("adapter_model-*-of-*.safetensors")):
+        tensors |= read_header(shard)
+    return tensors
+
+
+def _will_load(key: str) -> bool:
+    """PEFT loads keys below its own prefix, in which no other wrapper has left its mark."""
+    rest = key.removeprefix(PEFT_PREFIX)
+    wrapped = any(f".{prefix}" in f".{rest}" for prefix in WRAPPER_PREFIXES if prefix not in (PEFT_PREFIX, "module."))
+    return key.startswith(PEFT_PREFIX) and not wrapped
+
+
+def pair_tensors(tensors: Mapping[str, TensorInfo]) -> list[LoraLayer]:
+    """The two halves of each module → one layer; a half that is not there is None."""
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, tensor in tensors.items():
+        if match := LORA_TENSOR.fullmatch(key):
+            shapes.setdefault(match["module"], {})[match["half"]] = tensor.shape
+    return [_layer(module, halves, shapes) for module, halves in shapes.items()]
+
+
+def _layer(module: str, halves: Mapping[str, tuple[int, ...]], all_shapes: Mapping[str, Any]) -> LoraLayer:
+    name = canonical_name(module)
+    if "lora_embedding_A" in halves or "lora_embedding_B" in halves:
+        return LoraLayer(name, halves.get("lora_embedding_A"), halves.get("lora_embedding_B"), "embedding")
+    shape_a, shape_b = halves.get("lora_A"), halves.get("lora_B")
+    if "lora_E" in halves:
+        return LoraLayer(name, shape_a, shape_b, "adalora")
+    if shape_a and len(shape_a) > 2:
+        return LoraLayer(name, shape_a, shape_b, "conv", groups=None)
+    # The output projection of a MultiheadAttention lies inside the wrapped module and follows its parent's rank.
+    parent, inside, _ = module.rpartition(".base_layer.out_proj")
+    rule_name = canonical_name(parent) if inside and parent in all_shapes else None
+    return LoraLayer(name, shape_a, shape_b, rule_name=rule_name)
+
+
+def _with_config(layer: LoraLayer, config: Mapping[str, Any]) -> LoraLayer:
+    """What the headers do not show and the adapter's own config does."""
+    enabled = config.get("enable_lora")
+    if enabled and layer.shape_b and len(layer.shape_b) == 3:
+        return replace(layer, kind="merged", num_experts=sum(map(bool, enabled)))
+    if any(
+        parameter.rpartition(".")[0] and _ends(layer.name, parameter.rpartition(".")[0])
+        for parameter in _parameters(config)
+    ):
+        return replace(layer, kind="experts", num_experts=None)
+    return replace(layer, groups=layer.groups and layer.groups * bd_blocks(layer.name, config))
+
+
+def _parameters(config: Mapping[str, Any]) -> list[str]:
+    return list(config.get("target_parameters") or [])
+
+
+def _ends(name: str, ending: str) -> bool:
+    return name == ending or name.endswith(f".{ending}")
+
+
+def bd_blocks(name: str, config: Mapping[str, Any]) -> int:
+    """By how many BD-LoRA divides the rank in B's shape: its blocks where B is block-diagonal, else 1.
+
+    PEFT: `BdLoraLinearVariant.init`, “pattern is in target_name”.
+    """
+    bd = config.get("use_bdlora")
+    if not bd:
+        return 1
+    plain = bd if isinstance(bd, Mapping) else vars(bd)
+    is_block_diagonal = any(pattern in name for pattern in plain.get("target_modules_bd_b") or [])
+    return int(plain.get("nblocks") or 1) if is_block_diagonal else 1
