@@ -1,4 +1,4 @@
-"""The command line: `python -m lora_backend check|train|demo`. One JSON document on stdout with `--json`."""
+"""The command line: `python -m lora_backend check|train|verify|demo`. One JSON document on stdout with `--json`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from lora_backend.config.diff import ABSENT, DiffRow, diff_configs
 from lora_backend.config.files import ConfigDocument, dump_yaml, parse_config, read_config
 from lora_backend.config.report import diff_text, report_text
 from lora_backend.config.schema import KEYS
-from lora_backend.errors import ConfigError, FlightdeckError
+from lora_backend.errors import ConfigError, FlightdeckError, ModelError
 from lora_backend.i18n import LANGUAGES, N_, translate, use_language
+from lora_backend.models.find import find_model
 from lora_backend.preflight.facts import check_with_facts, with_data_paths
-from lora_backend.runs.folder import RunFolder, new_run_id
+from lora_backend.runs.folder import RUN_ID, RunFolder, new_run_id
 from lora_backend.settings import load_settings
+from lora_backend.verification.folder import read_adapter_config
+from lora_backend.verification.passport import check_passport, file_sha256
+from lora_backend.verification.report import as_table, check_adapter_folder, verdict
 
 GOOD, NO, WRONG_QUESTION = 0, 1, 2
 
@@ -58,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--run-dir", type=Path, metavar="DIR", help="the run's folder; default: a new one")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
     train.set_defaults(run=_train)
+
+    verify = commands.add_parser("verify", parents=[shared], help="the rank of every LoRA layer of an adapter or a run")
+    verify.add_argument("subject", metavar="ADAPTER_OR_RUN", help="an adapter's folder, a run's folder, or a run's id")
+    verify.add_argument("--config", type=Path, help="the config to hold it against; default: the run's, or its own")
+    verify.set_defaults(run=_verify)
 
     demo = commands.add_parser("demo", parents=[shared], help="prepare the demo model and data; --train: learn them")
     demo.add_argument("--train", action="store_true", help="then train, and answer the held-out questions")
@@ -117,7 +126,10 @@ def _train(arguments: argparse.Namespace) -> int:
         return NO
     path = arguments.run_dir or load_settings().runs / new_run_id()
     text = document.text if not arguments.set and document.format == "yaml" else dump_yaml(values)
-    folder = RunFolder.create(path.parent, config=values, config_text=text, argv=sys.orig_argv, path=path.absolute())
+    data_sha256 = file_sha256(Path(values["dataset"])) if values.get("dataset") else None
+    folder = RunFolder.create(
+        path.parent, config=values, config_text=text, argv=sys.orig_argv, data_sha256=data_sha256, path=path.absolute()
+    )
     return _train_in(folder, arguments.json)
 
 
@@ -150,6 +162,48 @@ def _setting(text: str) -> tuple[str, Any]:
     if not equals:
         raise ConfigError(N_("`--set {text}` has no value. Write --set key=value."), text=text)
     return key, parse_config(f"value: {value}").values.get("value", value)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    adapter, config, base = _verify_subject(arguments)
+    report = check_adapter_folder(adapter, config)
+    parts = check_passport(adapter, config, base)
+    document = {**report, "passport": [part.to_dict() for part in parts]}
+    if report["is_consistent"] is None:
+        document["error"] = verdict(report).text()
+    if arguments.json:
+        _print_json(document)
+    else:
+        print(verdict(report))
+        if report["warnings"]:
+            print(", ".join(report["warnings"]))
+        if report["layers"]:
+            print(as_table(report))
+        for part in parts:
+            print(f"{part.name}: {part.verdict}. {part.detail}")
+    return {True: GOOD, False: NO, None: WRONG_QUESTION}[report["is_consistent"]]
+
+
+def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any] | None, Path | None]:
+    """The adapter's folder, the config to hold it against, and the base model's config.json where it is here."""
+    path = Path(arguments.subject)
+    if not path.exists() and RUN_ID.fullmatch(arguments.subject):
+        path = load_settings().runs / arguments.subject
+    config: dict[str, Any] | None = None
+    if (path / "run.json").is_file():
+        config, path = RunFolder(path).read_run()["config"], path / "adapter"
+    if arguments.config:
+        document = read_config(arguments.config)
+        if not document.is_readable:
+            raise ConfigError(N_("{path}: {reason}"), path=str(arguments.config), reason=document.problems[0].message)
+        config = document.values
+    own = read_adapter_config(path) if path.is_dir() else None
+    name = (config or {}).get("model_name") or (own or {}).get("base_model_name_or_path")
+    try:
+        base = find_model(str(name)) / "config.json" if name else None
+    except ModelError:  # the passport says that it cannot be told
+        base = None
+    return path, config, base
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Verify: the rank of every LoRA layer of an adapter, on disk or loaded, against a config."""
+"""Verify: the rank of every LoRA layer of an adapter, on disk or loaded, against a config; and what it was made from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pages.parts.guard import guard
 
 guard()
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +15,44 @@ import streamlit as st
 from lora_backend.config.files import decode_config
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.i18n import N_
+from lora_backend.models.find import find_model
 from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.settings import is_within
 from lora_backend.verification.folder import read_adapter_config
-from lora_backend.verification.report import check_adapter_folder, verdict
+from lora_backend.verification.passport import check_passport, file_sha256
+from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
 from pages.parts.findings import show_finding
 from pages.parts.header import page_header
+from pages.parts.health_view import read_health, show_health
 from pages.parts.language import say, t
 from pages.parts.loaded_check import loaded_check
 from pages.parts.navigation import CONFIG, HOME
+from pages.parts.passport_view import show_passport
+from pages.parts.rank_view import show_report
 from pages.parts.run_list import run_title
 from pages.parts.services import settings
-from pages.parts.tables import rank_table
+from pages.parts.tables import compare_table
 
 
-def pick() -> tuple[Path, dict[str, Any] | None] | None:
-    """The adapter's folder, and the config to hold it against (None: its own)."""
-    runs = {run.id: run for run in list_runs(settings().runs) if run.adapter.is_dir()}
+@dataclass(frozen=True)
+class Subject:
+    """What is verified: an adapter, and the config to hold it against (None: its own)."""
+
+    adapter: Path
+    config: dict[str, Any] | None
+    config_text: str | None = None
+
+
+def pick(runs: dict[str, RunFolder]) -> Subject | None:
     from_run, from_folder = st.columns(2)
     with from_run:
+        asked = st.query_params.get(state_keys.RUN)
         chosen = st.selectbox(
-            t(N_("A finished run")),
-            list(runs),
-            format_func=lambda run_id: f"{run_title(runs[run_id].read_run())} · {run_id}",
-            index=list(runs).index(st.query_params["run"]) if st.query_params.get("run") in runs else None,
+            t(N_("A finished run")), list(runs), format_func=lambda run_id: name_of(runs[run_id]),
+            index=list(runs).index(asked) if asked in runs else None, key="picked_run",
             placeholder=t(N_("Choose a run")) if runs else t(N_("No run has finished yet")),
-            key="picked_run",
-        )
+        )  # fmt: skip
     with from_folder:
         folder = st.text_input(
             t(N_("Or an adapter's folder")), st.query_params.get(state_keys.ADAPTER, ""), key="picked_folder",
@@ -49,12 +60,16 @@ def pick() -> tuple[Path, dict[str, Any] | None] | None:
         )  # fmt: skip
     if folder:
         keep_in_address(adapter=folder)
-        return bound(folder), uploaded_config()
+        return Subject(bound(folder), uploaded_config())
     if chosen:
         keep_in_address(run=chosen)
-        run: RunFolder = runs[chosen]
-        return run.adapter, run.read_run()["config"]
+        run = runs[chosen]
+        return Subject(run.adapter, run.read_run()["config"], run.config_yaml.read_text("utf-8"))
     return None
+
+
+def name_of(run: RunFolder) -> str:
+    return f"{run_title(run.read_run())} · {run.id}"
 
 
 def keep_in_address(run: str | None = None, adapter: str | None = None) -> None:
@@ -91,13 +106,47 @@ def uploaded_config() -> dict[str, Any] | None:
     return document.values
 
 
-def show(report: dict[str, Any]) -> None:
-    boxes = {True: st.success, False: st.error, None: st.info}
-    boxes[report["is_consistent"]](say(verdict(report)), icon=":material/verified:")
-    if report.get("subfolders"):
-        st.write(t(N_("These folders below it hold one: {names}"), names=", ".join(report["subfolders"])))
-    if report["layers"]:
-        rank_table(report["layers"])
+def verify(subject: Subject, runs: dict[str, RunFolder]) -> None:
+    ranks, passport, loaded, other = st.tabs(
+        [t(N_("Ranks on disk")), t(N_("Belongs together?")), t(N_("Loaded in memory")), t(N_("Beside another"))]
+    )
+    own = read_adapter_config(subject.adapter) or {}
+    with ranks:
+        report = check_adapter_folder(subject.adapter, subject.config)
+        health = read_health(subject.adapter) if report["layers"] else {}
+        show_report(report, "disk", health)
+        if health:
+            show_health(health, report, subject.config or {}, subject.config_text)
+    with passport:
+        show_passport(check_passport(subject.adapter, subject.config, base_config(subject, own), data_sha256(subject)))
+    with loaded:
+        loaded_check(subject.adapter, subject.config or own, lambda found: show_report(found, "loaded"))
+    with other:
+        beside(subject, report, runs)
+
+
+def base_config(subject: Subject, own: dict[str, Any]) -> Path | None:
+    name = (subject.config or {}).get("model_name") or own.get("base_model_name_or_path")
+    try:
+        return find_model(str(name)) / "config.json" if name else None
+    except ModelError:  # another machine's path: the passport says that it cannot be told
+        return None
+
+
+def data_sha256(subject: Subject) -> str | None:
+    name = (subject.config or {}).get("dataset")
+    return file_sha256(Path(str(name))) if name and is_within(Path(str(name)), settings().data_roots) else None
+
+
+def beside(subject: Subject, report: dict[str, Any], runs: dict[str, RunFolder]) -> None:
+    others = [run_id for run_id, run in runs.items() if run.adapter != subject.adapter]
+    if not others:
+        st.info(t(N_("There is no other finished run to compare with.")), icon=":material/compare:")
+        return
+    chosen = st.selectbox(
+        t(N_("The other adapter")), others, format_func=lambda run_id: name_of(runs[run_id]), key="other_run"
+    )
+    compare_table(report["actual_r_values"], check_adapter_folder(runs[chosen].adapter, None)["actual_r_values"])
 
 
 page_header(
@@ -105,7 +154,8 @@ page_header(
     t(N_("Does every LoRA layer carry the rank that was asked for? Read from the tensors, not from the config.")),
 )
 try:
-    picked = pick()
+    finished = {run.id: run for run in list_runs(settings().runs) if run.adapter.is_dir()}
+    picked = pick(finished)
     if picked is None:
         st.info(
             t(
@@ -119,10 +169,6 @@ try:
             st.page_link(HOME, label=t(N_("To the demo")), icon=":material/home:")
             st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")
     else:
-        adapter, config = picked
-        st.subheader(t(N_("On disk")), anchor=False)
-        show(check_adapter_folder(adapter, config))
-        st.subheader(t(N_("Loaded")), anchor=False)
-        loaded_check(adapter, config or read_adapter_config(adapter) or {}, show)
+        verify(picked, finished)
 except FlightdeckError as error:
     st.error(say(error.message), icon=":material/error:")

@@ -21,10 +21,15 @@ class ModelDescription:
     num_blocks: int | None
     max_positions: int | None
     """Tokens that the model was made for (`max_position_embeddings`)."""
-    linear_modules: tuple[str, ...]
-    """Endings of the names of linear layers inside blocks; empty without safetensors weights."""
+    linear_names: tuple[str, ...]
+    """Names of linear layers inside blocks, in the order of the file; empty without safetensors weights."""
     has_tokenizer: bool
     has_chat_template: bool
+
+    @property
+    def linear_modules(self) -> tuple[str, ...]:
+        """Endings of the names of linear layers, each once: `q_proj`, `down_proj`, …"""
+        return tuple(dict.fromkeys(name.rsplit(".", 1)[-1] for name in self.linear_names))
 
 
 def describe_model(path: Path) -> ModelDescription:
@@ -38,7 +43,7 @@ def describe_model(path: Path) -> ModelDescription:
         model_type=config.get("model_type"),
         num_blocks=_whole(text_config, "num_hidden_layers", "n_layer", "num_layers"),
         max_positions=_whole(text_config, "max_position_embeddings", "n_positions"),
-        linear_modules=_linear_modules(tensors),
+        linear_names=_linear_names(tensors),
         has_tokenizer=any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")),
         has_chat_template=_has_chat_template(folder),
     )
@@ -61,14 +66,17 @@ def _whole(config: Any, *names: str) -> int | None:
     return next((config[name] for name in names if isinstance(config.get(name), int)), None)
 
 
-def _linear_modules(tensors: dict[str, TensorInfo]) -> tuple[str, ...]:
-    """Two-dimensional weights under a numbered block: `model.layers.0.self_attn.q_proj.weight` → `q_proj`."""
-    found = {
-        match["name"]: None
+def _linear_names(tensors: dict[str, TensorInfo]) -> tuple[str, ...]:
+    """Two-dimensional weights under a numbered block: `model.layers.0.self_attn.q_proj.weight` is one."""
+    names = (
+        name.removesuffix(".weight")
         for name, tensor in tensors.items()
-        if len(tensor.shape) == 2 and (match := re.search(r"\.\d+\.(?:.+\.)?(?P<name>\w+)\.weight$", name))
-    }
-    return tuple(found)
+        if len(tensor.shape) == 2 and re.search(r"(^|\.)\d+\.(.+\.)?\w+\.weight$", name)
+    )
+    # Headers sort 10 before 2; people count.
+    return tuple(
+        sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+    )
 
 
 def _has_chat_template(folder: Path) -> bool:

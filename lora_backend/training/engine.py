@@ -23,6 +23,7 @@ from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.devices import memory_table, refuse_untrainable, resolve_precision
 from lora_backend.modeling.load import load_model, load_tokenizer
 from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank_report
+from lora_backend.models.find import find_model
 from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import load_settings
 from lora_backend.training.answers import answer_questions
@@ -30,6 +31,7 @@ from lora_backend.training.callbacks import RunCallback
 from lora_backend.training.session import StoppedBeforeTrainingError
 from lora_backend.training.tokenize import tokenize_rows
 from lora_backend.training.trainer import LoraTrainer, training_arguments
+from lora_backend.verification.passport import write_passport
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +83,9 @@ def train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any]
 
     with stage(folder, "saving"):
         save_adapter(model, folder.adapter)
+        report["saved"] = _check_saved(config, folder)
+        folder.write_rank_report(report)
+        _write_passport(config, folder, report)
         if target:
             publish(folder.adapter, target, replace=config.overwrite)
 
@@ -173,6 +178,28 @@ def publish(adapter: Path, target: Path, *, replace: bool) -> None:
     else:
         staged.rename(target)
     logger.info("adapter published in %s", target)
+
+
+def _check_saved(config: TrainingConfig, folder: RunFolder) -> dict[str, Any]:
+    """The rank check once more, on the files of the finished adapter."""
+    report = rank_report(folder.adapter, config)
+    if config.check_r_consistency or config.strict_r_check:
+        log_report(report)
+    if config.strict_r_check:
+        raise_on_mismatch(report)
+    return report
+
+
+def _write_passport(config: TrainingConfig, folder: RunFolder, report: dict[str, Any]) -> None:
+    run = folder.read_run()
+    write_passport(
+        folder.adapter,
+        config=config.model_dump(),
+        data_sha256=run["data_sha256"],
+        base_config=find_model(config.model_name) / "config.json",
+        ranks=report["actual_r_values"],
+        versions=run["versions"],
+    )
 
 
 def _log_memory(when: str) -> None:

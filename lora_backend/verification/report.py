@@ -97,6 +97,12 @@ def check_adapter_folder(
     return check_layers(adapter.layers, config or own, own, warnings=adapter.warnings, on_disk=True)
 
 
+def expected_ranks(config: Mapping[str, Any], linear_names: Sequence[str]) -> dict[str, int]:
+    """Layer → rank that a run with `config` will have, from the names of the model's linear layers alone."""
+    rule, targets = rank_rule(config), targets_of(config, linear_names)
+    return {name: rank for name in linear_names if targets.matches(name) and (rank := rule.for_layer(name))}
+
+
 def verdict(report: Mapping[str, Any]) -> Message:
     """The report in one sentence."""
     count, wrong = len(report["layers"]), len(report["mismatched_layers"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lora_backend.errors import ModelError
@@ -36,4 +37,15 @@ def check_loaded_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]
     return rank_report(model, params["config"])
 
 
-METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {"check_loaded_ranks": check_loaded_ranks}
+def read_health(params: dict[str, Any], report: Report) -> list[dict[str, Any]]:
+    """Read an adapter's tensors: norm, effective rank, NaN. `params`: `adapter` (folder)."""
+    report(Message(N_("Reading the adapter's tensors")), 0.0)
+    from lora_backend.modeling.health import adapter_health
+
+    return adapter_health(Path(params["adapter"]))
+
+
+METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {
+    "check_loaded_ranks": check_loaded_ranks,
+    "read_health": read_health,
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_backend.i18n import N_
@@ -53,6 +53,32 @@ def _lines(metrics: Sequence[dict[str, Any]], series: list[tuple[str, str, str]]
         xaxis={"title": t(N_("Step")), "rangemode": "tozero"},
         yaxis={"title": y_title, "rangemode": "tozero"},
         uirevision="keep",  # a zoom outlives the next tick
+    )
+    return figure
+
+
+def block_heat_map(records: Sequence[Mapping[str, Any]], key: str, title: str) -> Any:
+    """One value of every layer: blocks to the right, modules downwards."""
+    import plotly.graph_objects as go
+
+    modules = list(dict.fromkeys(record["module"] for record in records))
+    blocks = sorted({record["block"] for record in records})
+    values = {(record["module"], record["block"]): record[key] for record in records}
+    figure = go.Figure(
+        go.Heatmap(
+            x=blocks,
+            y=modules,
+            z=[[values.get((module, block)) for block in blocks] for module in modules],
+            colorscale="Blues",
+            hovertemplate=f"%{{y}} {t(N_('block'))} %{{x}}: %{{z:.3g}}<extra></extra>",
+        )
+    )
+    figure.update_layout(
+        title={"text": title, "font": {"size": 14}},
+        height=120 + 26 * len(modules),
+        margin={"l": 8, "r": 8, "t": 36, "b": 8},
+        yaxis={"autorange": "reversed"},
+        xaxis={"title": t(N_("Block"))},
     )
     return figure
 

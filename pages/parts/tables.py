@@ -56,19 +56,61 @@ RANK_STATES = {
 
 
 def rank_table(records: Iterable[Mapping[str, Any]]) -> None:
-    """One row a layer: expected rank, what PEFT's config says, what A and B are, and the verdict."""
+    """One row a layer: expected rank, what PEFT's config says, what A and B are, what is known of its values, verdict."""
     records = list(records)
-    columns = [t(N_("State")), t(N_("Layer")), t(N_("Block")), t(N_("Expected")), t(N_("Config")), "A", "B"]
-    names = ("name", "block", "expected_r", "config_r", "a_r", "b_r")
+    columns = {
+        t(N_("Layer")): "name",
+        t(N_("Block")): "block",
+        t(N_("Module")): "module",
+        t(N_("Expected")): "expected_r",
+        t(N_("Config")): "config_r",
+        "A": "a_r",
+        "B": "b_r",
+    }
+    if any(record.get("scaling") is not None for record in records):
+        columns[t(N_("Scaling"))] = "scaling"
+    if any(record.get("norm") is not None for record in records):
+        columns |= {
+            t(N_("Effective rank")): "effective_rank",
+            t(N_("Needed rank")): "needed_rank",
+            t(N_("Norm")): "norm",
+        }
+    signs = {"ok": "✓ ", "undetermined": "? "}
     cells = [
         [
-            {"ok": "✓ ", "undetermined": "? "}.get(record["state"], "✗ ") + t(RANK_STATES[record["state"]]),
-            *(record[n] for n in names),
+            signs.get(record["state"], "✗ ") + t(RANK_STATES[record["state"]]),
+            *(_rounded(record.get(name)) for name in columns.values()),
         ]
         for record in records
     ]
     fills = [FILLS[{"ok": "ok", "undetermined": "missing"}.get(record["state"], "wrong")] for record in records]
-    _frame(columns, cells, fills)
+    _frame([t(N_("State")), *columns], cells, fills)
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def compare_table(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    """The ranks of two adapters side by side, what differs first."""
+    names = sorted({*one, *other}, key=lambda name: one.get(name) == other.get(name))
+    cells, fills = [], []
+    for name in names:
+        same = one.get(name) == other.get(name)
+        cells.append(
+            [
+                "= " + t(N_("equal")) if same else "~ " + t(N_("changed")),
+                name,
+                _rank(one.get(name)),
+                _rank(other.get(name)),
+            ]
+        )
+        fills.append("" if same else FILLS["changed"])
+    _frame([t(N_("State")), t(N_("Layer")), t(N_("This adapter")), t(N_("The other adapter"))], cells, fills)
+
+
+def _rank(value: Any) -> str:
+    return "–" if value is None else str(value)
 
 
 def _style(columns: list[str], cells: list[list[Any]], fills: list[str]) -> Any:

@@ -1,0 +1,88 @@
+"""What the values of an adapter say beyond its rank: norm, effective rank, NaN, whether it changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_
+from lora_backend.verification.folder import LORA_TENSOR, read_adapter_config
+from lora_backend.verification.ranks import rank_rule
+from lora_backend.verification.shapes import canonical_name
+
+ENERGY = 0.99
+"""Share of ‖ΔW‖² that `needed_rank` has to keep."""
+
+
+def adapter_health(folder: Path) -> list[dict[str, Any]]:
+    """One record a layer of a LoRA folder, its tensors read; the base model is not needed.
+
+    `name`; `dtype`; `has_nonfinite`; `adds_nothing` (A, B or AdaLoRA's E is all zero); and for two-dimensional
+    layers `norm` (‖scaling·B·A‖, Frobenius), `effective_rank`, `needed_rank`: see `spectrum_figures`.
+    Raises `ModelError` where there is no LoRA in safetensors.
+    """
+    config = read_adapter_config(folder)
+    files = sorted(folder.glob("adapter_model*.safetensors"))
+    if config is None or not files:
+        raise ModelError(N_("{path} holds no LoRA adapter in safetensors. Name another folder."), path=str(folder))
+    tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    halves: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        if match := LORA_TENSOR.fullmatch(key):
+            halves.setdefault(canonical_name(match["module"]), {})[match["half"]] = tensor
+    rule = rank_rule(config, on_disk=True)
+    return [_record(name, found, rule.scaling_for(name)) for name, found in halves.items()]
+
+
+def _record(name: str, halves: Mapping[str, torch.Tensor], scaling: float | None) -> dict[str, Any]:
+    a = halves.get("lora_A", halves.get("lora_embedding_A"))
+    b = halves.get("lora_B", halves.get("lora_embedding_B"))
+    values = list(halves.values())
+    record: dict[str, Any] = {
+        "name": name,
+        "dtype": str(values[0].dtype).removeprefix("torch."),
+        "has_nonfinite": any(not bool(torch.isfinite(value).all()) for value in values),
+        "adds_nothing": any(not bool(value.any()) for value in values),
+        "norm": None,
+        "effective_rank": None,
+        "needed_rank": None,
+    }
+    if a is None or b is None or record["has_nonfinite"] or a.dim() != 2 or b.dim() != 2 or a.shape[0] != b.shape[1]:
+        return record
+    singular = singular_values(a.float(), b.float()) * (scaling or 1.0)
+    return record | spectrum_figures(singular)
+
+
+def singular_values(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Singular values of B·A, largest first, without building the product.
+
+    With B = Q₁R₁ and Aᵀ = Q₂R₂ the product is Q₁(R₁R₂ᵀ)Q₂ᵀ, and orthogonal factors change no singular value; what is
+    decomposed is r × r in the place of out × in.
+    """
+    r_b = torch.linalg.qr(b, mode="r").R
+    r_a = torch.linalg.qr(a.T, mode="r").R
+    return torch.linalg.svdvals(r_b @ r_a.T)
+
+
+def spectrum_figures(singular: torch.Tensor) -> dict[str, Any]:
+    """`norm`, `effective_rank` and `needed_rank` of a spectrum.
+
+    `effective_rank` is exp(H(p)) with p = σ / Σσ (Roy and Vetterli, 2007, “The effective rank”): 1 when one direction
+    does all, r when all weigh the same. `needed_rank` is the smallest k whose largest σ keep 99 % of Σσ².
+    """
+    total = float(singular.sum())
+    if total == 0:
+        return {"norm": 0.0, "effective_rank": 0.0, "needed_rank": 0}
+    share = singular / total
+    share = share[share > 0]
+    energy = torch.cumsum(singular**2, 0) / (singular**2).sum()
+    return {
+        "norm": float(singular.norm()),
+        "effective_rank": float(torch.exp(-(share * share.log()).sum())),
+        "needed_rank": int((energy < ENERGY).sum()) + 1,
+    }

@@ -1,0 +1,160 @@
+"""The passport of an adapter (`flightdeck.json`): what it was made from, so that it can be told from another.
+
+Each part is a hash or plain values; the answer names the parts that differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lora_backend.atomic import write_json
+from lora_backend.config.diff import same_value
+from lora_backend.config.schema import KEYS
+from lora_backend.i18n import N_, Message
+from lora_backend.models.describe import read_json_object
+
+FILE = "flightdeck.json"
+ELSEWHERE = ("model_name", "dataset", "questions", "output_dir", "pkg", "version", "knowledge_type", "overwrite")
+"""Keys that name places: another machine has other paths for the same things."""
+Verdict = Literal["same", "different", "unknown"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the answer: which, whether it is the same, and what differs or why it cannot be told."""
+
+    name: str
+    verdict: Verdict
+    detail: Message
+
+    def to_dict(self, language: str | None = None) -> dict[str, Any]:
+        """Plain data, the sentence in `language`."""
+        return {"part": self.name, "verdict": self.verdict, "detail": self.detail.text(language)}
+
+
+def write_passport(
+    adapter: Path,
+    *,
+    config: Mapping[str, Any],
+    data_sha256: str | None,
+    base_config: Path | None,
+    ranks: Mapping[str, Any],
+    versions: Mapping[str, Any],
+) -> None:
+    """Write the passport of a finished adapter into its folder."""
+    passport = {
+        "config": {key: config[key] for key in KEYS if key in config},
+        "data_sha256": data_sha256,
+        "base_config_sha256": file_sha256(base_config),
+        "tensors_sha256": tensors_sha256(adapter),
+        "adapter_config_sha256": file_sha256(adapter / "adapter_config.json"),
+        "ranks": dict(ranks),
+        "versions": dict(versions),
+    }
+    write_json(adapter / FILE, passport)
+
+
+def check_passport(
+    adapter: Path,
+    config: Mapping[str, Any] | None = None,
+    base_config: Path | None = None,
+    data_sha256: str | None = None,
+) -> list[Part]:
+    """Whether adapter, config, base model and data belong together, part by part.
+
+    Without a passport the adapter's own files still say something of rank and targets. Raises `ModelError` for a
+    passport that is not JSON.
+    """
+    path = adapter / FILE
+    if not path.is_file():
+        return [
+            Part(
+                "passport",
+                "unknown",
+                Message(N_("There is no passport, so the adapter may have been changed since it was trained.")),
+            ),
+            *_without_passport(adapter, config),
+        ]
+    passport = read_json_object(path)
+    parts = [
+        _hash_part("tensors", passport.get("tensors_sha256"), tensors_sha256(adapter)),
+        _hash_part(
+            "adapter_config", passport.get("adapter_config_sha256"), file_sha256(adapter / "adapter_config.json")
+        ),
+        _hash_part("base_model", passport.get("base_config_sha256"), file_sha256(base_config)),
+        _hash_part("data", passport.get("data_sha256"), data_sha256),
+    ]
+    return [_config_part(passport.get("config") or {}, config), *parts]
+
+
+def _config_part(recorded: Mapping[str, Any], config: Mapping[str, Any] | None) -> Part:
+    if config is None:
+        return Part("config", "unknown", Message(N_("No config was given to compare with.")))
+    differing = [
+        key
+        for key in KEYS
+        if key not in ELSEWHERE
+        and not same_value(recorded.get(key, KEYS[key].default), config.get(key, KEYS[key].default))
+    ]
+    if differing:
+        return Part("config", "different", Message(N_("Other values: {keys}."), {"keys": ", ".join(differing)}))
+    return Part("config", "same", Message(N_("It says what the adapter was trained with.")))
+
+
+def _hash_part(name: str, recorded: Any, found: str | None) -> Part:
+    if recorded is None or found is None:
+        return Part(name, "unknown", Message(N_("One of the two is not at hand.")))
+    if recorded == found:
+        return Part(name, "same", Message(N_("Unchanged.")))
+    return Part(name, "different", Message(N_("It is not the one that the adapter was made with.")))
+
+
+def _without_passport(adapter: Path, config: Mapping[str, Any] | None) -> list[Part]:
+    path = adapter / "adapter_config.json"
+    if config is None or not path.is_file():
+        return []
+    own = read_json_object(path)
+    pairs = {
+        "r": "r",
+        "alpha": "lora_alpha",
+        "target_modules": "target_modules",
+        "target_layers": "layers_to_transform",
+    }
+    differing = [
+        ours
+        for ours, theirs in pairs.items()
+        if ours in config
+        and config[ours] != "all-linear"
+        and not same_value(_as_set(config[ours]), _as_set(own.get(theirs)))
+    ]
+    if differing:
+        return [Part("config", "different", Message(N_("Other values: {keys}."), {"keys": ", ".join(differing)}))]
+    return [
+        Part("config", "same", Message(N_("Rank, alpha and targets agree; more cannot be told without a passport.")))
+    ]
+
+
+def _as_set(value: Any) -> Any:
+    return sorted(value, key=str) if isinstance(value, list) else value
+
+
+def file_sha256(path: Path | None) -> str | None:
+    """Hash of a file's bytes; None where there is no file."""
+    if path is None or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tensors_sha256(adapter: Path) -> str | None:
+    """One hash over all weight files of an adapter, names and bytes; None where there are none."""
+    files = sorted(adapter.glob("adapter_model*"))
+    if not files:
+        return None
+    hashes = {file.name: file_sha256(file) for file in files}
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,124 @@
+"""A rank report on the screen: verdict, what each entry of the config matched, table, heat map, export."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.i18n import N_
+from lora_backend.verification.report import verdict
+from pages.parts.charts import block_heat_map
+from pages.parts.language import say, t
+from pages.parts.tables import rank_table
+
+WARNINGS = {
+    "stale_layer_r": N_("A layer says another rank of itself than its tensors have."),
+    "zero_padded": N_("Some rows of A are all zero, as after a hot-swap or padding."),
+    "wrong_scaling": N_("A layer is scaled by something else than alpha over its rank."),
+    "untrained": N_("Every layer still adds nothing: it was not trained, or nothing was loaded."),
+    "A_frozen": N_("B trains and A does not."),
+    "merged": N_("The adapter is merged into the base model."),
+    "meta": N_("Tensors without values (meta device)."),
+    "partitioned": N_("Shards of ZeRO-3; ranks are taken from the whole tensors' shapes."),
+    "keys_will_not_load": N_("Some tensors have names that PEFT drops in silence when it loads the adapter."),
+    "two_weight_files": N_("There are two weight files; PEFT takes the safetensors one."),
+    "empty_tensor": N_("Some tensors are empty, as shards that were not gathered before saving."),
+    "flat_tensor": N_("Some tensors have one dimension only, as flattened shards."),
+    "transposed": N_("A and B are transposed or swapped."),
+    "legacy_merged_linear": N_("An old merged linear layer with enable_lora."),
+    "unexpected_layer": N_("There is a LoRA on a layer that the config does not target."),
+    "missing_layer_index": N_("A block of target_layers has no LoRA layer."),
+    "unmatched_target": N_("An entry of target_modules matches nothing."),
+    "unmatched_rank_pattern": N_("An entry of rank_pattern matches nothing."),
+    "shadowed_rank_pattern": N_("An entry of rank_pattern never counts, for an earlier one always wins."),
+}
+
+
+def show_report(report: Mapping[str, Any], key: str, health: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Everything of a report. `key` tells several on one page apart; `health` is layer → record."""
+    boxes = {True: st.success, False: st.error, None: st.info}
+    boxes[report["is_consistent"]](say(verdict(report)), icon=":material/verified:")
+    if report.get("subfolders"):
+        st.write(t(N_("These folders below it hold one: {names}"), names=", ".join(report["subfolders"])))
+    for code in report["warnings"]:
+        st.warning(t(WARNINGS[code]) + f" `{code}`", icon=":material/warning:")
+    _coverage(report.get("coverage") or [])
+    if report["layers"]:
+        _layers(report, key, health or {})
+
+
+def _coverage(entries: Sequence[Mapping[str, Any]]) -> None:
+    for entry in entries:
+        if not entry["warning"]:
+            continue
+        line = t(N_("`{key}`: {entry} matches no layer."), key=entry["key"], entry=f"`{entry['entry']}`")
+        if entry["near"]:
+            line += " " + t(N_("Did you mean {near}?"), near=f"`{entry['near']}`")
+        st.markdown(f"- {line}")
+
+
+def _layers(report: Mapping[str, Any], key: str, health: Mapping[str, Mapping[str, Any]]) -> None:
+    records = sorted(report["layers"], key=lambda record: (record["block"] is None, record["block"] or 0))
+    records = [record | _health_columns(health.get(record["name"])) for record in records]
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        only_problems = st.toggle(t(N_("Problems only")), key=f"problems-{key}")
+        with st.container(horizontal=True, width="content"):
+            _exports(report, records, key)
+    shown = [record for record in records if record["state"] != "ok"] if only_problems else records
+    if not shown:
+        st.info(t(N_("No layer has a problem.")), icon=":material/check_circle:")
+    else:
+        rank_table(shown)
+    _heat_maps(records, key)
+
+
+def _health_columns(record: Mapping[str, Any] | None) -> dict[str, Any]:
+    names = ("norm", "effective_rank", "needed_rank", "has_nonfinite", "adds_nothing")
+    return {name: record[name] if record else None for name in names}
+
+
+def _heat_maps(records: Sequence[Mapping[str, Any]], key: str) -> None:
+    in_blocks = [record for record in records if record["block"] is not None]
+    if len({record["block"] for record in in_blocks}) < 2:
+        return
+    maps = [(t(N_("Rank of A")), "a_r")]
+    if any(record["norm"] is not None for record in in_blocks):
+        maps += [(t(N_("Effective rank")), "effective_rank"), (t(N_("Norm")), "norm")]
+    for column, (title, value) in zip(st.columns(len(maps)), maps, strict=True):
+        column.plotly_chart(
+            block_heat_map(in_blocks, value, title), key=f"heat-{value}-{key}", config={"displayModeBar": False}
+        )
+
+
+def _exports(report: Mapping[str, Any], records: Sequence[Mapping[str, Any]], key: str) -> None:
+    columns = [
+        "name", "block", "module", "expected_r", "config_r", "layer_r", "a_r", "b_r", "scaling", "effective_rank", "norm", "state",
+    ]  # fmt: skip
+    files = {
+        "csv": _as_csv(columns, records),
+        "json": json.dumps({**report, "layers": list(records)}, ensure_ascii=False, indent=1),
+        "md": _as_markdown(columns, records),
+    }
+    for ending, text in files.items():
+        st.download_button(
+            ending.upper(), text, file_name=f"ranks.{ending}", on_click="ignore", key=f"export-{ending}-{key}",
+            icon=":material/download:", type="tertiary",
+        )  # fmt: skip
+
+
+def _as_csv(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(records)
+    return out.getvalue()
+
+
+def _as_markdown(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str:
+    rows = [columns, ["---"] * len(columns), *([str(record[c]) for c in columns] for record in records)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
