@@ -167,7 +167,8 @@ def _setting(text: str) -> tuple[str, Any]:
 def _verify(arguments: argparse.Namespace) -> int:
     adapter, config, base = _verify_subject(arguments)
     report = check_adapter_folder(adapter, config)
-    parts = check_passport(adapter, config, base)
+    dataset = (config or {}).get("dataset")
+    parts = check_passport(adapter, config, base, file_sha256(Path(dataset)) if isinstance(dataset, str) else None)
     document = {**report, "passport": [part.to_dict() for part in parts]}
     if report["is_consistent"] is None:
         document["error"] = verdict(report).text()

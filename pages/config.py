@@ -23,6 +23,7 @@ from pages.parts import state_keys
 from pages.parts.config_form import config_form
 from pages.parts.config_start import choose_start
 from pages.parts.data_upload import data_upload
+from pages.parts.expected_ranks import show_expected_ranks
 from pages.parts.findings import show_findings
 from pages.parts.header import page_header
 from pages.parts.language import say, t
@@ -50,6 +51,7 @@ def editor(draft: Draft) -> None:
     with right:
         show_findings(result)
         differences(document)
+        show_expected_ranks(document.values)
 
 
 def check(document: ConfigDocument) -> CheckResult:

@@ -1,0 +1,45 @@
+"""Before launch: the rank that every layer will have, from the model's structure alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_
+from lora_backend.models.describe import describe_model
+from lora_backend.models.find import find_model
+from lora_backend.verification.report import expected_ranks
+from pages.parts.language import t
+
+
+def show_expected_ranks(values: Mapping[str, Any]) -> None:
+    """One row a module: how many blocks get which rank; nothing is loaded for it."""
+    with st.expander(t(N_("Ranks that this run will have")), icon=":material/verified:"):
+        try:
+            names = describe_model(find_model(str(values.get("model_name") or ""))).linear_names
+        except ModelError:  # the findings say why
+            names = ()
+        if not names:
+            st.caption(t(N_("The model's layers are not known here: its safetensors files are not on this machine.")))
+            return
+        try:
+            ranks = expected_ranks(values, names)
+        except (TypeError, ValueError, AttributeError):  # values of a wrong type; the findings name them
+            ranks = {}
+        if not ranks:
+            st.caption(t(N_("This config puts a LoRA on no layer of the model.")))
+            return
+        st.caption(t(N_("{count} of {all} linear layers get a LoRA."), count=len(ranks), all=len(names)))
+        groups: dict[tuple[str, int], int] = {}
+        for name, rank in ranks.items():
+            group = (name.rsplit(".", 1)[-1], rank)
+            groups[group] = groups.get(group, 0) + 1
+        st.table(
+            [
+                {t(N_("Module")): module.replace("_", "\\_"), t(N_("Rank")): rank, t(N_("Layers")): count}
+                for (module, rank), count in groups.items()
+            ]
+        )
