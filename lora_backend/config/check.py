@@ -272,13 +272,13 @@ def _against_facts(config: _Config, facts: Facts, invalid: set[str]) -> Iterator
             )
     if facts.has_tokenizer is False:
         yield config.finding(
-            "warning",
+            "error" if config.get("dataset") else "warning",
             "no_tokenizer",
             "model_name",
             Message(N_("The model's folder holds no tokenizer, so it cannot be trained on text.")),
             Message(N_("Put the model's tokenizer files (tokenizer.json, tokenizer_config.json) into its folder.")),
         )
-    if facts.row_format == "messages" and facts.has_chat_template is False:
+    if facts.row_format == "messages" and facts.has_tokenizer and facts.has_chat_template is False:
         yield config.finding(
             "error",
             "no_chat_template",

@@ -10,7 +10,7 @@ from peft import PeftModel
 from torch.utils.data import DataLoader
 
 from lora_backend.config.files import dump_yaml
-from lora_backend.errors import ConfigError
+from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
 from lora_backend.modeling.build import validated
 from lora_backend.runs.folder import RunFolder
@@ -47,14 +47,14 @@ def buildandTrainLoraModel(
     folder = RunFolder.create(load_settings().runs, config=dict(whole), config_text=dump_yaml(whole), argv=None)
     with training_session(folder):
         return train(validated(whole), folder, dataloader)
+    raise RunError(N_("The run {id} was stopped before it trained."), id=folder.id)  # the session let only that pass
 
 
 train_lora_model = buildandTrainLoraModel
 
 
-def train_in_folder(folder: RunFolder) -> PeftModel:
+def train_in_folder(folder: RunFolder) -> None:
     """Be the trainer of a run that is made: check its config, then train on its data set."""
     with training_session(folder):
-        model = train(validated(folder.read_run()["config"]), folder)
+        train(validated(folder.read_run()["config"]), folder)
     logger.info("run %s ended: %s", folder.id, folder.path)
-    return model

@@ -1,0 +1,90 @@
+"""Every key that is passed on arrives, under its own name, where transformers and PEFT read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.modeling.adapter import attach_adapter
+from lora_backend.modeling.load import load_model
+from lora_backend.runs.folder import RunFolder
+from lora_backend.training.trainer import training_arguments
+
+Make = Callable[..., dict[str, Any]]
+TO_ARGUMENTS: dict[str, tuple[Any, str, Any]] = {
+    "num_epochs": (2.5, "num_train_epochs", 2.5),
+    "max_steps": (7, "max_steps", 7),
+    "learning_rate": (0.003, "learning_rate", 0.003),
+    "lr_scheduler_type": ("cosine", "lr_scheduler_type", "cosine"),
+    "warmup_ratio": (0.1, "warmup_steps", 0.1),
+    "weight_decay": (0.2, "weight_decay", 0.2),
+    "optim": ("adafactor", "optim", "adafactor"),
+    "max_grad_norm": (0.5, "max_grad_norm", 0.5),
+    "eval_strategy": ("steps", "eval_strategy", "steps"),
+    "eval_steps": (3, "eval_steps", 3),
+    "save_steps": (11, "save_steps", 11),
+    "save_total_limit": (2, "save_total_limit", 2),
+    "logging_steps": (5, "logging_steps", 5),
+    "gradient_checkpointing": (True, "activation_checkpointing", True),
+    "batch_size": (3, "per_device_train_batch_size", 3),
+    "seed": (99, "seed", 99),
+}
+TO_LORA: dict[str, tuple[Any, str, Any]] = {
+    "r": (3, "r", 3),
+    "alpha": (9, "lora_alpha", 9),
+    "lora_dropout": (0.25, "lora_dropout", 0.25),
+    "rank_pattern": ({"q_proj": 2}, "rank_pattern", {"q_proj": 2}),
+    "alpha_pattern": ({"q_proj": 2}, "alpha_pattern", {"q_proj": 2}),
+    "modules_to_save": (["lm_head"], "modules_to_save", ["lm_head"]),
+    "bias": ("lora_only", "bias", "lora_only"),
+    "use_rslora": (True, "use_rslora", True),
+    "use_dora": (True, "use_dora", True),
+    "init_lora_weights": ("gaussian", "init_lora_weights", "gaussian"),
+    "target_modules": (["q_proj"], "target_modules", {"q_proj"}),
+    "target_layers": ([1], "layers_to_transform", [1]),
+}
+
+
+@pytest.mark.parametrize("key", TO_ARGUMENTS)
+def test_a_key_arrives_in_the_training_arguments(key: str, config: Make, tmp_path: Path) -> None:
+    value, name, wanted = TO_ARGUMENTS[key]
+    arguments = training_arguments(TrainingConfig(**config(**{key: value})), RunFolder(tmp_path), "fp32")
+    assert getattr(arguments, name) == wanted
+
+
+@pytest.mark.parametrize(("target", "steps"), [(None, 1), (4, 1), (8, 2), (32, 8)])
+def test_the_target_batch_size_gives_the_accumulation(
+    target: int | None, steps: int, config: Make, tmp_path: Path
+) -> None:
+    asked = TrainingConfig(**config(target_batch_size=target))
+    assert training_arguments(asked, RunFolder(tmp_path), "fp32").gradient_accumulation_steps == steps
+
+
+@pytest.mark.parametrize("key", TO_LORA)
+def test_a_key_arrives_in_the_lora_config(key: str, config: Make) -> None:
+    value, name, wanted = TO_LORA[key]
+    asked = TrainingConfig(**config(**{key: value}))
+    model = attach_adapter(load_model(asked), asked)
+    assert getattr(model.peft_config["default"], name) == wanted
+
+
+def test_the_attention_kernel_arrives(config: Make) -> None:
+    assert load_model(TrainingConfig(**config(attn_implementation="eager"))).config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "up_proj"], r"model\.layers\.\d+\.self_attn\.(q|v)_proj"])
+@pytest.mark.parametrize("layers", [None, [1]])
+def test_targets_and_layers_give_exactly_these_modules(targets: Any, layers: list[int] | None, config: Make) -> None:
+    from lora_backend.modeling.lora_layers import lora_layers_of_model
+
+    asked = TrainingConfig(**config(target_modules=targets, target_layers=layers))
+    found = {(layer.block, layer.module) for layer in lora_layers_of_model(attach_adapter(load_model(asked), asked))}
+    modules = {
+        "all-linear": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+        "['q_proj', 'up_proj']": {"q_proj", "up_proj"},
+    }.get(str(targets), {"q_proj", "v_proj"})
+    assert found == {(block, module) for block in layers or [0, 1] for module in modules}
