@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.schema import GROUPS, KEYS, REQUIRED
@@ -25,6 +26,10 @@ from lora_backend.i18n import N_, Message, translate
 Format = Literal["yaml", "json", "toml"]
 MAX_CONFIG_BYTES = 512 * 1024
 """A config is written by hand; what is larger is another kind of file."""
+
+
+MAX_NODES = 100_000
+"""More values than any file of that size holds without aliases."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,11 @@ def _parse_yaml(text: str) -> ConfigDocument:
             return ConfigDocument(text, "yaml", {}, {})
         if not isinstance(root, MappingNode):
             return _not_a_mapping(text, "yaml")
+        if _expanded_size(root) > MAX_NODES:
+            message = Message(
+                N_("The file's aliases (& and *) expand to more than {limit} values."), {"limit": MAX_NODES}
+            )
+            return _unreadable(text, "yaml", message, None)
         lines: dict[str, int] = {}
         problems: list[Finding] = []
         for key_node, _ in root.value:
@@ -162,6 +172,26 @@ def _parse_yaml(text: str) -> ConfigDocument:
     except (YAMLError, ValueError) as error:  # a character YAML forbids; a date or number that is none
         return _syntax(text, "yaml", None, str(error).splitlines()[0])
     return ConfigDocument(text, "yaml", {str(key): value for key, value in loaded.items()}, lines, tuple(problems))
+
+
+def _expanded_size(root: Node) -> float:
+    """How many values a document has once its aliases are written out; infinite where one contains itself.
+
+    Aliases share their node, so this is counted once a node, however large the document would grow.
+    """
+    sizes: dict[int, float] = {}
+
+    def size(node: Node) -> float:
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf  # until it is known; whoever meets it then is inside it
+            children = (
+                [child for pair in node.value for child in pair] if isinstance(node, MappingNode)
+                else node.value if isinstance(node, SequenceNode) else []
+            )  # fmt: skip
+            sizes[id(node)] = 1 + sum(map(size, children))
+        return sizes[id(node)]
+
+    return size(root)
 
 
 def _plain(value: Any) -> Any:

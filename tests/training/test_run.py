@@ -159,9 +159,9 @@ def test_an_adapter_is_published_once_and_replaced_only_when_asked(config: Make,
 def test_a_strict_mismatch_stops_before_the_first_step(
     config: Make, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lora_backend.training import engine
+    from lora_backend.training import engine  # its imported names are what the run calls
 
-    honest = engine.attach_adapter
+    honest = engine.attach_adapter  # type: ignore[attr-defined]
     # The one way to a model that disobeys its config is to hand over another one.
     monkeypatch.setattr(engine, "attach_adapter", lambda model, asked: honest(model, asked.model_copy(update={"r": 2})))
     folder, sentence = failed_run(workspace, config(strict_r_check=True), RankMismatchError)

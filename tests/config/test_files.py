@@ -1,0 +1,150 @@
+"""Config files: what is read, what is kept, and how a bad one is refused."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lora_backend.config.files import (
+    ConfigDocument,
+    decode_config,
+    dump_yaml,
+    parse_config,
+    read_config,
+    template,
+    with_values,
+)
+from lora_backend.config.schema import KEYS, REQUIRED, default_config
+from lora_backend.errors import ConfigError
+
+
+def problem(document: ConfigDocument) -> tuple[str, int | None]:
+    (found,) = document.problems
+    return found.code, found.line
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("1e-4", 0.0001), ("1e-6", 1e-6), ("no", "no"), ("on", "on"), ("08", 8), ("1:30", "1:30"), ("true", True), ("~", None), ("'16'", "16")],
+)  # fmt: skip
+def test_yaml_is_1_2(written: str, value: object) -> None:
+    assert parse_config(f"a: {written}").values == {"a": value}
+
+
+def test_lines_are_where_the_keys_stand() -> None:
+    assert parse_config("# head\nr: 1\n\nalpha: 2\n").lines == {"r": 2, "alpha": 4}
+    assert parse_config('{\n "r": 1,\n "alpha": 2\n}', "json").lines == {"r": 2, "alpha": 3}
+    assert parse_config("r = 1\n\nalpha = 2\n", "toml").lines == {"r": 1, "alpha": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [("c.yaml", "r: 1\nalpha: 2\nr: 3\n", 3), ("c.json", '{"r": 1,\n"alpha": 2,\n"r": 3}', 3)],
+)
+def test_a_duplicate_key_is_named_at_its_second_place(name: str, text: str, line: int) -> None:
+    assert problem(decode_config(text.encode(), name)) == ("duplicate_key", line)
+
+
+def test_a_changed_key_leaves_comments_order_and_quotes_as_they_were() -> None:
+    text = "# mine\nr: 4   # rank\n\nmodel_name: 'x'\n"
+    assert with_values(text, {"r": 8}) == "# mine\nr: 8   # rank\n\nmodel_name: 'x'\n"
+    assert with_values(text, {"r": REQUIRED}) == "# mine\n\nmodel_name: 'x'\n" or "r:" not in with_values(
+        text, {"r": REQUIRED}
+    )
+    assert with_values("# only a comment\n", {"r": 8}) == "# only a comment\nr: 8\n"
+
+
+def test_the_template_holds_every_key_with_help_and_means_the_defaults() -> None:
+    document = parse_config(template())
+    assert list(document.values) == sorted(KEYS, key=list(document.values).index)
+    assert document.values.keys() == KEYS.keys()
+    assert {k: v for k, v in document.values.items() if k != "model_name"} == default_config()
+    assert all(key.help.replace("`", "") in template().replace("`", "") for key in KEYS.values())
+    assert "基座模型" in template(language="zh")
+
+
+def test_bom_and_crlf_are_read() -> None:
+    assert decode_config(b"\xef\xbb\xbfr: 4\r\nalpha: 8\r\n").values == {"r": 4, "alpha": 8}
+
+
+@pytest.mark.parametrize("data", ["r: é\n".encode("latin-1"), "r: 4\n".encode("utf-16"), b"\x89PNG\r\n\x1a\n\x00\xff"])
+def test_what_is_not_utf8_is_one_sentence(data: bytes) -> None:
+    document = decode_config(data)
+    assert not document.is_readable
+    assert document.values == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("r: [1\nb: 2", 2),
+        ("- r\n- b", 1),
+        ("r: 1\n\talpha: 2", 2),
+        ("r: *none", 1),
+        ("just words", 1),
+        ("a: 1\n---\nb: 2", 2),
+    ],
+)
+def test_what_cannot_be_read_names_its_line(text: str, line: int) -> None:
+    code, found = problem(parse_config(text))
+    assert (code, found) == ("syntax", line)
+
+
+@pytest.mark.parametrize("name", ["c.json", "c.toml"])
+def test_broken_json_and_toml_name_their_line(name: str) -> None:
+    code, line = problem(decode_config(b'\n{"r": [\n', name))
+    assert code == "syntax"
+    assert line in (2, 3)
+
+
+@pytest.mark.parametrize("text", ["", "   \n", "# nothing\n"])
+def test_an_empty_file_is_an_empty_config(text: str) -> None:
+    assert parse_config(text).values == {}
+    assert parse_config(text).problems == ()
+
+
+def test_deep_nesting_is_refused_and_no_tag_runs_code(tmp_path: Path) -> None:
+    assert problem(parse_config("[" * 5000))[0] == "syntax"
+    marker = tmp_path / "ran"
+    parse_config(f"a: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{marker}']]")
+    assert not marker.exists()
+
+
+def test_a_bomb_of_aliases_eats_no_memory() -> None:
+    """Bounded in a process of its own: nine levels of nine would be 387 million entries."""
+    bomb = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+    script = (
+        f"from lora_backend.config.files import parse_config; d = parse_config({bomb!r}); print(d.problems[0].code)"
+    )
+    assert problem(parse_config("a: &a [*a]"))[0] == "syntax", "one that contains itself"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)),
+    )
+    assert done.stdout.strip() == "syntax", done.stderr[-500:]
+
+
+def test_a_megabyte_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "big.yaml"
+    path.write_text("a: 1\n" * 200_000)
+    assert "1000000" in read_config(path).problems[0].message.text("en")
+
+
+def test_a_file_that_is_not_there_raises_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml"):
+        read_config(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path)
+
+
+def test_what_is_dumped_is_read_back() -> None:
+    values = {"a": 1e-4, "b": [1, "no"], "c": None, "d": {"x": True}, "e": "1e-4"}
+    assert parse_config(dump_yaml(values)).values == values

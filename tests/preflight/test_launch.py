@@ -1,0 +1,121 @@
+"""Before a run: drafts, paths bound to the roots, and refusals that leave nothing behind."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from lora_backend.config.drafts import new_draft, open_draft
+from lora_backend.errors import ConfigError, DataError, FlightdeckError, ModelError
+from lora_backend.preflight.facts import check_with_facts
+from lora_backend.preflight.launch import bind_paths, launch_from_browser
+from lora_backend.settings import Settings, load_settings
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Settings:
+    environ = {
+        "FLIGHTDECK_WORKSPACE": str(tmp_path / "ws"),
+        "FLIGHTDECK_MODEL_ROOTS": str(tmp_path / "models"),
+        "FLIGHTDECK_DATA_ROOTS": str(tmp_path / "data"),
+    }
+    (tmp_path / "models/m").mkdir(parents=True)
+    (tmp_path / "models/m/config.json").write_text("{}")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/d.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    return load_settings(environ)
+
+
+def test_paths_inside_the_roots_are_bound(places: Settings, tmp_path: Path) -> None:
+    bound = bind_paths(
+        {"model_name": str(tmp_path / "models/m"), "dataset": "d.jsonl", "output_dir": "adapters"}, places
+    )
+    assert bound["dataset"] == str(tmp_path / "data/d.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error"),
+    [
+        ("model_name", "/etc", ModelError),
+        ("model_name", "MODELS/../outside", ModelError),
+        ("model_name", "MODELS/link", ModelError),
+        ("dataset", "/etc/passwd", DataError),
+        ("dataset", "../../etc/passwd", DataError),
+        ("questions", "/etc/passwd", DataError),
+        ("output_dir", "../../elsewhere", ConfigError),
+        ("output_dir", "/tmp/elsewhere", ConfigError),
+    ],
+)
+def test_paths_outside_the_roots_are_refused(
+    key: str, value: str, error: type[Exception], places: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "models/link").symlink_to("/etc")
+    with pytest.raises(error):
+        bind_paths({key: value.replace("MODELS", str(tmp_path / "models"))}, places)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "model_name: [", "model_name: {m}\nr: x\ndataset: d.jsonl\n", "model_name: {m}\n", "model_name: a/b\ndataset: d.jsonl\n", "model_name: {m}\ndataset: none.jsonl\n"],
+)  # fmt: skip
+def test_a_launch_that_is_refused_makes_no_run(text: str, places: Settings, tmp_path: Path) -> None:
+    with pytest.raises(FlightdeckError):
+        launch_from_browser(text.replace("{m}", str(tmp_path / "models/m")), places)
+    assert not places.runs.exists()
+
+
+def test_what_is_not_on_this_machine_is_a_warning_and_what_is_broken_an_error(places: Settings, tmp_path: Path) -> None:
+    def severities(**values: str) -> set[str]:
+        return {
+            finding.severity
+            for finding in check_with_facts({"model_name": str(tmp_path / "models/m"), **values}).findings
+        }
+
+    assert severities(dataset=str(tmp_path / "none.jsonl")) <= {"warning", "error"}
+    assert [f.severity for f in check_with_facts({"model_name": "no/where"}).findings] == ["warning"]
+    (tmp_path / "broken.jsonl").write_text("{")
+    assert "error" in severities(dataset=str(tmp_path / "broken.jsonl"))
+
+
+def test_two_clicks_at_once_are_one_launch(tmp_path: Path) -> None:
+    draft = new_draft(tmp_path, "model_name: m\n")
+    started = threading.Barrier(8)
+    launched: list[str] = []
+    answers: list[str] = []
+
+    def launch() -> str:
+        launched.append("x")
+        return f"run-{len(launched)}"
+
+    def click() -> None:
+        started.wait()
+        answers.append(draft.launch_once(0, launch))
+
+    threads = [threading.Thread(target=click) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert launched == ["x"]
+    assert set(answers) == {"run-1"}
+    assert draft.launch_once(1, launch) == "run-2"
+    assert draft.launches() == ["run-1", "run-2"]
+
+
+def test_a_launch_that_raised_can_be_tried_again(tmp_path: Path) -> None:
+    draft = new_draft(tmp_path, "model_name: m\n")
+
+    def fail() -> str:
+        raise ConfigError("no")
+
+    with pytest.raises(ConfigError):
+        draft.launch_once(0, fail)
+    assert draft.launch_once(0, lambda: "run") == "run"
+
+
+@pytest.mark.parametrize("draft_id", ["..", "zz", "0123abcd", "a/b", ""])
+def test_a_draft_that_is_none_is_a_sentence(draft_id: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no draft"):
+        open_draft(tmp_path, draft_id)

@@ -1,0 +1,99 @@
+"""The command line, both scripts as files, and which half imports torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "streamlit")
+
+
+def call(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("model_name: no/where\n", 0), ("model_name: no/where\nr: x\n", 1), ("r: [\n", 1), (None, 2)],
+)
+def test_check_answers_with_its_exit_code_and_one_document(text: str | None, code: int, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    if text is not None:
+        path.write_text(text)
+    done = call("-m", "lora_backend", "check", str(path), "--json")
+    assert done.returncode == code, done.stderr
+    document = json.loads(done.stdout)
+    assert ("error" in document) == (code == 2)
+    assert code == 2 or document["is_valid"] == (code == 0)
+
+
+def test_check_against_another_file_says_what_differs_from_it(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("model_name: no/where\nr: 8\nseed: 1\n")
+    (tmp_path / "b.yaml").write_text("model_name: no/where\nr: 16\nalpha: 3\n")
+    done = call(
+        "-m", "lora_backend", "check", str(tmp_path / "a.yaml"), "--against", str(tmp_path / "b.yaml"), "--json"
+    )
+    assert json.loads(done.stdout)["differences"] == {
+        "r": {"default": 16, "value": 8},
+        "alpha": {"default": 3, "value": None},
+        "seed": {"default": None, "value": 1},
+    }
+    text = call(
+        "-m", "lora_backend", "check", str(tmp_path / "a.yaml"), "--against", str(tmp_path / "b.yaml"), "--lang", "zh"
+    ).stdout
+    assert "~ r: 16 → 8" in text
+    assert "配置" in text
+
+
+def test_the_checker_reports_on_the_defaults_when_run_as_a_file_in_its_folder() -> None:
+    done = call("config_checker.py", "--lang", "en", cwd=ROOT / "lora_backend")
+    assert done.returncode == 0, done.stderr
+    assert "The config is valid." in done.stdout
+    assert "gradient_checkpointing: false" in done.stdout
+    assert call("config_checker.py", "none.yaml", cwd=ROOT / "lora_backend").returncode == 2
+
+
+def test_the_trainer_and_the_tour_run_as_files_in_their_folder() -> None:
+    assert call("train_lora.py", "--help", cwd=ROOT / "lora_backend").returncode == 0
+    done = call("example_usage.py", "--quick", cwd=ROOT / "lora_backend")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "is_consistent: True" in done.stdout
+    assert "is_consistent: False" in done.stdout
+    assert "state: finished" in done.stdout
+
+
+def test_verify_asks_the_right_questions(tmp_path: Path) -> None:
+    done = call("-m", "lora_backend", "verify", str(tmp_path / "none"), "--json")
+    assert (done.returncode, set(json.loads(done.stdout))) == (2, {"error"})
+    (tmp_path / "a").mkdir()
+    assert call("-m", "lora_backend", "verify", str(tmp_path / "a"), "--json").returncode == 1
+    (tmp_path / "a/adapter_config.json").write_text('{"peft_type": "LOHA", "r": 4}')
+    done = call("-m", "lora_backend", "verify", str(tmp_path / "a"), "--json")
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (2, "not_lora")
+
+
+def test_the_light_half_imports_nothing_heavy() -> None:
+    modules = [
+        "settings", "errors", "i18n", "atomic", "models.find", "models.describe", "data.rows", "data.uploads", "config.check", "config.drafts",
+        "config.report", "hardware.inventory", "verification.report", "verification.passport", "verification.proposal", "worker_client",
+        "runs.folder", "runs.supervisor", "preflight.launch", "config_checker", "cli", "demo.run", "train_lora",
+    ]  # fmt: skip
+    imports = "; ".join(f"import lora_backend.{name}" for name in modules)
+    done = call("-c", f"import sys; {imports}; print([name for name in {HEAVY!r} if name in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_both_module_names_give_the_same_functions() -> None:
+    import lora_backend
+    from lora_backend import loraTrainUtils
+
+    assert lora_backend.__all__ == loraTrainUtils.__all__
+    for name in lora_backend.__all__:
+        assert getattr(lora_backend, name) is getattr(loraTrainUtils, name)
+    with pytest.raises(AttributeError):
+        _ = lora_backend.nothing
