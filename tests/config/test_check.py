@@ -17,7 +17,7 @@ from lora_backend.config.schema import KEYS, default_config
 GOOD: dict[str, Any] = {"model_name": "m"}
 
 
-def codes(facts: Facts | None = None, **changes: Any) -> list[tuple[str, str | None, str]]:
+def codes(facts: Facts | None = None, /, **changes: Any) -> list[tuple[str, str | None, str]]:
     return [(f.code, f.key, f.severity) for f in check_config({**GOOD, **changes}, facts).findings]
 
 
