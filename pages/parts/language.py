@@ -15,8 +15,11 @@ COOKIE = "flightdeck_lang"
 def language() -> str:
     """The language of this session. Safe in a fragment, which runs without the page around it."""
     chosen = st.session_state.get(state_keys.LANGUAGE) or st.query_params.get(state_keys.LANGUAGE)
-    if chosen in LANGUAGES:
-        return str(chosen)
+    return str(chosen) if chosen in LANGUAGES else _own_language()
+
+
+def _own_language() -> str:
+    """What this browser's reader gets from an address that names no language."""
     return language_of(st.context.cookies.get(COOKIE)) or language_of(st.context.locale) or "en"
 
 
@@ -35,7 +38,7 @@ def show_language_picker() -> None:
     chosen = st.segmented_control(
         translate(N_("Language"), language()),
         list(LANGUAGES),  # shown as they are: a label would stand in the address in the place of the code
-        default=language(),
+        default=_own_language(),
         required=True,
         key=state_keys.LANGUAGE,
         label_visibility="collapsed",

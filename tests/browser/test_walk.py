@@ -56,7 +56,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     page.get_by_role("button", name="Launch").click()
     page.wait_for_url(re.compile(r"/runs\?.*run="))
     expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
-    expect(page.get_by_text(re.compile(r"Step 24 of 24"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Step 24 of 24 · took"))).to_be_visible()
     expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
     page.get_by_role("tab", name="Ranks").click()
     verdict = page.get_by_test_id("stAlertContentSuccess").get_by_text("All 14 LoRA layers carry the rank")
@@ -65,9 +65,43 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     page.get_by_role("link", name="Check the saved adapter").click()
     page.wait_for_url(re.compile(r"/verify\?.*run="))
     expect(verdict).to_be_visible()
+    page.get_by_role("tab", name="Belongs together?").click()
+    expect(page.get_by_text("They belong together, and the adapter is unchanged.")).to_be_visible()
+    page.get_by_role("tab", name="Loaded in memory").click()
     page.get_by_role("button", name="Load and check").click()
     expect(page.get_by_text("Checked.")).to_be_visible(timeout=90_000)
     expect(verdict).to_have_count(2)
+
+
+def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from lora_backend.verification.report import check_adapter_folder
+
+    open_draft(page, tiny, tmp_path, epochs=1)
+    page.get_by_role("button", name="Launch").click()
+    expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
+    (run,) = list_runs(tiny.workspace / "runs")
+    address = f"{tiny.url}/verify?run={run.id}"
+    settled(page, address)
+    expect(page.get_by_text("All 14 LoRA layers carry the rank")).to_be_visible()
+
+    file = run.adapter / "adapter_model.safetensors"
+    tensors = load_file(file)
+    key = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"
+    save_file(tensors | {key: tensors[key][:2].contiguous()}, file)
+    settled(page, address)
+    expect(page.get_by_text("1 of 14 LoRA layers do not carry the rank")).to_be_visible()
+    page.get_by_text("Problems only").click()
+    table = page.get_by_test_id("stDataFrame").first
+    expect(table).to_be_visible()
+    # The grid is a canvas; what it was given is checked where it can be read.
+    bad = [row for row in check_adapter_folder(run.adapter, run.read_run()["config"])["layers"] if row["state"] != "ok"]
+    assert [(row["name"], row["state"], row["a_r"], row["b_r"]) for row in bad] == [
+        ("model.layers.1.self_attn.q_proj", "a_against_b", 2, 4)
+    ]
+    page.get_by_role("tab", name="Belongs together?").click()
+    expect(page.get_by_text("They do not belong together. Different: Tensors.")).to_be_visible()
 
 
 def test_two_clicks_on_launch_are_one_run_that_can_be_stopped(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
