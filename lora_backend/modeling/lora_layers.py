@@ -99,7 +99,7 @@ def lora_layers_of_model(
 def _with_parent_rule(layer: LoraLayer, raw_name: str, attention: list[str]) -> LoraLayer:
     """The output projection of a MultiheadAttention takes the rank that is asked of its parent."""
     parent = next((name for name in attention if raw_name == f"{name}.base_layer.out_proj"), None)
-    return layer if parent is None else LoraLayer(**{**vars(layer), "rule_name": canonical_name(parent)})
+    return layer if parent is None else layer._replace(rule_name=canonical_name(parent))
 
 
 def _read_layer(name: str, module: PeftLoraLayer, adapter: str, config: Mapping[str, Any]) -> LoraLayer | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_, Message
@@ -16,8 +15,7 @@ MAX_HEADER_BYTES = 100_000_000
 """The limit of the safetensors format itself."""
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """What a header says of one tensor."""
 
     shape: tuple[int, ...]
@@ -56,7 +54,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 def _tensor(path: Path, name: str, entry: Any, data_bytes: int) -> TensorInfo:
     try:
         begin, end = entry["data_offsets"]
-        shape = tuple(int(size) for size in entry["shape"])
+        shape = tuple(map(int, entry["shape"]))
         dtype = str(entry["dtype"])
     except (TypeError, KeyError, ValueError) as error:
         raise _damaged(path, N_("the entry of {name} is not readable"), name=name[:80]) from error

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lora_backend.verification.ranks import first_match, matches
@@ -29,15 +30,19 @@ class Targets:
         PEFT: `check_target_module_exists` in peft/tuners/tuners_utils.py. `all-linear` is decided by type, not by
         name, so it is written out before.
         """
-        if self._is_excluded(name) or self.modules is None:
+        if self.modules is None or ((self.exclude or self.saved_whole) and self._is_excluded(name)):
             return False
         if isinstance(self.modules, str):
             return _fullmatch(self.modules, name)
         if name in self.modules:
             return True
-        if not any(name.endswith(f".{target}") for target in self.modules):
+        if not name.endswith(self._endings):
             return False
         return not self.layers or self._layer_index(name) in self.layers
+
+    @cached_property
+    def _endings(self) -> tuple[str, ...]:
+        return tuple(f".{target}" for target in self.modules or ())
 
     def _is_excluded(self, name: str) -> bool:
         if isinstance(self.exclude, str):
@@ -97,7 +102,8 @@ def coverage(config: Mapping[str, Any], targets: Targets, layers: Sequence[LoraL
     records = []
     if isinstance(targets.modules, tuple) and config.get("target_modules") != "all-linear":
         for entry in targets.modules:
-            count = sum(name == entry or name.endswith(f".{entry}") for name in names)
+            ending = f".{entry}"
+            count = sum(name.endswith(ending) or name == entry for name in names)
             near = difflib.get_close_matches(entry.rsplit(".", 1)[-1], endings, n=1) if not count else []
             records.append(_entry("target_modules", entry, count, "unmatched_target", near))
     elif isinstance(targets.modules, str):

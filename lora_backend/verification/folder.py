@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.describe import read_json_object
 from lora_backend.models.headers import TensorInfo, read_folder_headers, read_header
-from lora_backend.verification.shapes import WRAPPER_PREFIXES, LoraLayer, canonical_name
+from lora_backend.verification.shapes import LoraLayer, canonical_name
 
 PEFT_PREFIX = "base_model.model."
+LEFT_OVER = re.compile(r"\.(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 LORA_TENSOR = re.compile(
     r"(?P<module>.+)\.(?P<half>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_E)(?:\.(?!bias$)\w+)??(?:\.weight)?"
 )
@@ -81,9 +82,7 @@ def read_adapter_headers(folder: Path) -> dict[str, TensorInfo]:
 
 def _will_load(key: str) -> bool:
     """PEFT loads keys below its own prefix, in which no other wrapper has left its mark."""
-    rest = key.removeprefix(PEFT_PREFIX)
-    wrapped = any(f".{prefix}" in f".{rest}" for prefix in WRAPPER_PREFIXES if prefix not in (PEFT_PREFIX, "module."))
-    return key.startswith(PEFT_PREFIX) and not wrapped
+    return key.startswith(PEFT_PREFIX) and not LEFT_OVER.search(key)
 
 
 def pair_tensors(tensors: Mapping[str, TensorInfo]) -> list[LoraLayer]:
@@ -114,13 +113,14 @@ def _with_config(layer: LoraLayer, config: Mapping[str, Any]) -> LoraLayer:
     """What the headers do not show and the adapter's own config does."""
     enabled = config.get("enable_lora")
     if enabled and layer.shape_b and len(layer.shape_b) == 3:
-        return replace(layer, kind="merged", num_experts=sum(map(bool, enabled)))
-    if any(
+        return layer._replace(kind="merged", num_experts=sum(map(bool, enabled)))
+    if config.get("target_parameters") and any(
         parameter.rpartition(".")[0] and _ends(layer.name, parameter.rpartition(".")[0])
         for parameter in _parameters(config)
     ):
-        return replace(layer, kind="experts", num_experts=None)
-    return replace(layer, groups=layer.groups and layer.groups * bd_blocks(layer.name, config))
+        return layer._replace(kind="experts", num_experts=None)
+    blocks = bd_blocks(layer.name, config)
+    return layer if blocks == 1 or layer.groups is None else layer._replace(groups=layer.groups * blocks)
 
 
 def _parameters(config: Mapping[str, Any]) -> list[str]:

@@ -32,6 +32,8 @@ class RankRule:
 
         PEFT: `get_pattern_key` in peft/utils/other.py, `re.match(rf"(.*\\.)?({key})$", name)`.
         """
+        if not self.rank_pattern and not self.kept_rows:
+            return self.r
         if name in self.kept_rows:
             return self.kept_rows[name]
         pattern = first_match(self.rank_pattern, name)
@@ -39,8 +41,9 @@ class RankRule:
 
     def scaling_for(self, name: str) -> float | None:
         """alpha / r, or alpha / √r with rsLoRA (PEFT: `LoraLayer.update_layer`); None where no alpha is known."""
-        pattern, rank = first_match(self.alpha_pattern, name), self.for_layer(name)
-        alpha = self.alpha if pattern is None else self.alpha_pattern[pattern]
+        rank, alpha = self.for_layer(name), self.alpha
+        if self.alpha_pattern and (pattern := first_match(self.alpha_pattern, name)) is not None:
+            alpha = self.alpha_pattern[pattern]
         if alpha is None or not rank or self.is_adalora:  # AdaLoRA scales in another way
             return None
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank

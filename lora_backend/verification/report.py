@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.verification.coverage import Targets, coverage, targets_of
 from lora_backend.verification.folder import ReadBin, read_adapter_config, read_adapter_folder, subfolders_with_adapters
 from lora_backend.verification.ranks import (
+    Rank,
     RankRule,
     has_empty_tensor,
     has_flat_tensor,
@@ -51,7 +54,8 @@ def check_layers(
     missing = [name for name in module_names if name not in present and targets.matches(name)]
     if not layers:
         return {**empty_report("no_lora_layers", False, expected.r), "mismatched_layers": missing}
-    records = [_record(layer, expected, configured) for layer in layers]
+    ranks = [_actual(layer, expected) for layer in layers]
+    records = [_record(layer, rank, expected, configured) for layer, rank in zip(layers, ranks, strict=True)]
     records += [_missing_record(name, expected, configured) for name in missing]
     entries = coverage(config, targets, layers)
     states = {record["state"] for record in records}
@@ -65,7 +69,7 @@ def check_layers(
         found.append("unexpected_layer")
     return {
         **empty_report(status, {"mismatch": False, "undetermined": None, "ok": True}[status], expected.r),
-        "actual_r_values": {layer.name: _actual(layer, expected) for layer in layers},
+        "actual_r_values": {layer.name: rank for layer, rank in zip(layers, ranks, strict=True)},
         "mismatched_layers": [record["name"] for record in records if record["state"] in WRONG],
         "warnings": list(dict.fromkeys(found)),
         "layers": records,
@@ -93,8 +97,22 @@ def check_adapter_folder(
         return empty_report("not_peft", None, expected_r)
     if own["peft_type"] not in LORA_TYPES:
         return empty_report("not_lora", None, expected_r)
-    adapter = read_adapter_folder(folder, own, read_bin)
-    return check_layers(adapter.layers, config or own, own, warnings=adapter.warnings, on_disk=True)
+    with _collector_paused():
+        adapter = read_adapter_folder(folder, own, read_bin)
+        return check_layers(adapter.layers, config or own, own, warnings=adapter.warnings, on_disk=True)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Of a folder with many tensors hundreds of thousands of small objects are made, and none of them is garbage:
+    looking through them again and again took 40 % of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def expected_ranks(config: Mapping[str, Any], linear_names: Sequence[str]) -> dict[str, int]:
@@ -147,12 +165,12 @@ def empty_report(status: str, is_consistent: bool | None, expected_r: int | None
     }
 
 
-def _actual(layer: LoraLayer, expected: RankRule) -> Any:
+def _actual(layer: LoraLayer, expected: RankRule) -> Rank:
     return None if is_transposed(layer, expected.for_layer(layer.pattern_name)) else rank_of(layer)
 
 
-def _record(layer: LoraLayer, expected: RankRule, configured: RankRule | None) -> dict[str, Any]:
-    rank, expected_r = _actual(layer, expected), expected.for_layer(layer.pattern_name)
+def _record(layer: LoraLayer, rank: Rank, expected: RankRule, configured: RankRule | None) -> dict[str, Any]:
+    expected_r = expected.for_layer(layer.pattern_name)
     rank_a, rank_b = rank if isinstance(rank, tuple) else (rank, rank)
     if rank is None:
         state = "unreadable"
@@ -181,12 +199,12 @@ def _record(layer: LoraLayer, expected: RankRule, configured: RankRule | None) -
 
 def _missing_record(name: str, expected: RankRule, configured: RankRule | None) -> dict[str, Any]:
     """A module that the config targets and that carries no LoRA."""
-    return _record(LoraLayer(name, None, None), expected, configured) | {"state": "missing"}
+    return _record(LoraLayer(name, None, None), None, expected, configured) | {"state": "missing"}
 
 
 def _layer_warnings(layers: Sequence[LoraLayer], expected: RankRule) -> list[str]:
     """Codes for what is odd about tensors although, or because of which, a rank is what it is."""
-    tests = {
+    of_live_layers = {
         "stale_layer_r": lambda layer: layer.layer_r is not None and _disagrees(layer),
         "zero_padded": lambda layer: bool(layer.zero_rows_a and layer.shape_a and layer.zero_rows_a < layer.shape_a[0]),
         "wrong_scaling": lambda layer: _has_wrong_scaling(layer, expected),
@@ -194,13 +212,17 @@ def _layer_warnings(layers: Sequence[LoraLayer], expected: RankRule) -> list[str
         "merged": lambda layer: layer.is_merged,
         "meta": lambda layer: layer.is_meta,
         "partitioned": lambda layer: layer.is_partitioned,
+    }
+    of_shapes = {
         "empty_tensor": has_empty_tensor,
         "flat_tensor": has_flat_tensor,
         "transposed": lambda layer: is_transposed(layer, expected.for_layer(layer.pattern_name)),
         "legacy_merged_linear": lambda layer: layer.kind == "merged",
     }
+    is_live = any(layer.a_trains is not None or layer.b_trains is not None for layer in layers)
+    tests = of_live_layers | of_shapes if is_live else of_shapes
     found = [code for code, test in tests.items() if any(map(test, layers))]
-    if all(layer.adds_nothing for layer in layers):
+    if is_live and all(layer.adds_nothing for layer in layers):
         found.append("untrained")
     return found
 

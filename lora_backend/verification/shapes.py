@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 WRAPPER_PREFIXES = (
     "base_model.model.",
@@ -15,13 +14,15 @@ WRAPPER_PREFIXES = (
 )
 """What PEFT, DDP, `torch.compile`, FSDP and activation checkpointing put into names."""
 
+_WRAPPERS = re.compile(rf"(?:^|(?<=\.))(?:{'|'.join(map(re.escape, WRAPPER_PREFIXES))})")
+_NUMBERED_PART = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
+
 Kind = Literal["linear", "embedding", "conv", "experts", "adalora", "merged"]
 """How rank and shapes hang together: see `ranks.rank_of`."""
 Shape = tuple[int, ...] | None
 
 
-@dataclass(frozen=True)
-class LoraLayer:
+class LoraLayer(NamedTuple):
     """One LoRA layer as its tensors are. None stands for what the reader could not see."""
 
     name: str
@@ -67,12 +68,10 @@ class LoraLayer:
 
 def block_of(name: str) -> int | None:
     """The first numbered part of a module's name, which is the block (later ones count experts)."""
-    found = re.search(r"\.(\d+)\.", f".{name}.")
+    found = _NUMBERED_PART.search(name)
     return int(found[1]) if found else None
 
 
 def canonical_name(name: str) -> str:
     """Take wrapper prefixes out of a module's name wherever they stand, and `.base_layer`."""
-    for prefix in WRAPPER_PREFIXES:
-        name = re.sub(rf"(^|\.)(?:{re.escape(prefix)})+", r"\1", name)
-    return name.replace(".base_layer", "")
+    return _WRAPPERS.sub("", name).replace(".base_layer", "")
