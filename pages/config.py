@@ -6,8 +6,6 @@ from pages.parts.guard import guard
 
 guard()
 
-from dataclasses import replace
-
 import streamlit as st
 
 from lora_backend.config.check import CheckResult
@@ -17,8 +15,8 @@ from lora_backend.config.files import ConfigDocument, parse_config
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
-from lora_backend.preflight.facts import check_with_facts
-from lora_backend.preflight.launch import bind_paths, launch_from_browser
+from lora_backend.preflight.launch import launch_from_browser
+from lora_backend.preflight.roots import check_from_browser
 from pages.parts import state_keys
 from pages.parts.config_form import config_form
 from pages.parts.config_start import choose_start
@@ -35,7 +33,7 @@ from pages.parts.tables import diff_table
 def editor(draft: Draft) -> None:
     text = draft.text()
     document = parse_config(text)
-    result = check(document)
+    result = check_from_browser(document, settings())
     actions(draft, text, result)
     left, right = st.columns([1, 1], gap="medium")
     with left:
@@ -52,15 +50,6 @@ def editor(draft: Draft) -> None:
         show_findings(result)
         differences(document)
         show_expected_ranks(document.values)
-
-
-def check(document: ConfigDocument) -> CheckResult:
-    """The same check that launching makes; a path outside the roots is said when launching."""
-    try:
-        values = bind_paths(document.values, settings())
-    except FlightdeckError:
-        values = document.values
-    return check_with_facts(replace(document, values=values))
 
 
 def actions(draft: Draft, text: str, result: CheckResult) -> None:

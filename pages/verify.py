@@ -15,7 +15,7 @@ import streamlit as st
 from lora_backend.config.files import decode_config
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.i18n import N_
-from lora_backend.models.find import find_model
+from lora_backend.preflight.roots import allowed_model
 from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.settings import is_within
 from lora_backend.verification.folder import read_adapter_config
@@ -128,8 +128,8 @@ def verify(subject: Subject, runs: dict[str, RunFolder]) -> None:
 def base_config(subject: Subject, own: dict[str, Any]) -> Path | None:
     name = (subject.config or {}).get("model_name") or own.get("base_model_name_or_path")
     try:
-        return find_model(str(name)) / "config.json" if name else None
-    except ModelError:  # another machine's path: the passport says that it cannot be told
+        return allowed_model(str(name), settings()) / "config.json" if name else None
+    except ModelError:  # another machine's path, or outside the roots: the passport says that it cannot be told
         return None
 
 

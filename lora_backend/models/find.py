@@ -10,7 +10,7 @@ from huggingface_hub import try_to_load_from_cache
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def find_model(name: str) -> Path:
@@ -30,7 +30,7 @@ def find_model(name: str) -> Path:
         if path.suffix == ".json":
             return path
         raise ModelError(N_("{path} is a file. Name the model's folder, or its config.json."), path=str(path))
-    if HUB_ID.fullmatch(name) and not name.startswith("."):
+    if HUB_ID.fullmatch(name):
         cached = try_to_load_from_cache(name, "config.json")
         if isinstance(cached, str):
             return Path(cached).parent

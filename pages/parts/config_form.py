@@ -13,9 +13,10 @@ from lora_backend.config.schema import GROUPS, KEYS, REQUIRED, Key
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.describe import describe_model
-from lora_backend.models.find import find_model
+from lora_backend.preflight.roots import allowed_model
 from pages.parts import state_keys
 from pages.parts.language import t
+from pages.parts.services import settings
 
 
 def config_form(draft: Draft, document: ConfigDocument) -> None:
@@ -45,7 +46,7 @@ def _default(key: Key) -> Any:
 
 def _linear_modules(model_name: Any) -> tuple[str, ...]:
     try:
-        return describe_model(find_model(str(model_name))).linear_modules if model_name else ()
+        return describe_model(allowed_model(str(model_name), settings())).linear_modules if model_name else ()
     except ModelError:  # the findings say so
         return ()
 

@@ -10,16 +10,17 @@ import streamlit as st
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.describe import describe_model
-from lora_backend.models.find import find_model
+from lora_backend.preflight.roots import allowed_model
 from lora_backend.verification.report import expected_ranks
 from pages.parts.language import t
+from pages.parts.services import settings
 
 
 def show_expected_ranks(values: Mapping[str, Any]) -> None:
     """One row a module: how many blocks get which rank; nothing is loaded for it."""
     with st.expander(t(N_("Ranks that this run will have")), icon=":material/verified:"):
         try:
-            names = describe_model(find_model(str(values.get("model_name") or ""))).linear_names
+            names = describe_model(allowed_model(str(values.get("model_name") or ""), settings())).linear_names
         except ModelError:  # the findings say why
             names = ()
         if not names:

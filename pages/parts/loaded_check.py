@@ -8,12 +8,13 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.errors import WorkerError
+from lora_backend.errors import ModelError, WorkerError
 from lora_backend.i18n import N_
+from lora_backend.preflight.roots import allowed_model
 from lora_backend.verification.folder import read_adapter_config
 from pages.parts import state_keys
 from pages.parts.language import say, t
-from pages.parts.services import worker
+from pages.parts.services import settings, worker
 
 DEADLINE_S = 600.0
 
@@ -34,13 +35,14 @@ def loaded_check(adapter: Path, config: dict[str, Any], show: Callable[[dict[str
     if st.button(t(N_("Load and check")), icon=":material/memory:", key="load_and_check", disabled=not model_name):
         with st.status(t(N_("Starting torch and PEFT")), expanded=False) as status:
             try:
+                allowed_model(model_name, settings())
                 report = worker().ask(
                     "check_loaded_ranks",
                     {"adapter": str(adapter), "model_name": model_name, "config": config},
                     DEADLINE_S,
                     lambda message, _: status.update(label=say(message)),
                 )
-            except WorkerError as error:
+            except (WorkerError, ModelError) as error:
                 status.update(label=say(error.message), state="error")
                 return
             status.update(label=t(N_("Checked.")), state="complete")

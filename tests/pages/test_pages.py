@@ -197,8 +197,8 @@ def test_verify_says_what_a_folder_without_adapter_is(tmp_path: Path) -> None:
     assert any("adapter_config.json" in error.value for error in at.error)
 
 
-def test_a_launch_that_cannot_start_is_one_sentence_and_leaves_no_run() -> None:
-    draft = new_draft(load_settings().drafts, "model_name: /nowhere/model\n")
+def test_a_launch_that_cannot_start_is_one_sentence_and_leaves_no_run(tmp_path: Path) -> None:
+    draft = new_draft(load_settings().drafts, f"model_name: {tmp_path}/none\n")
     at = show("config", draft=draft.id)
     at.button(key="launch").click().run()
     assert not at.exception

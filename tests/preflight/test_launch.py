@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from lora_backend.config.drafts import new_draft, open_draft
+from lora_backend.config.files import parse_config
 from lora_backend.errors import ConfigError, DataError, FlightdeckError, ModelError
 from lora_backend.preflight.facts import check_with_facts
-from lora_backend.preflight.launch import bind_paths, launch_from_browser
+from lora_backend.preflight.launch import launch_from_browser
+from lora_backend.preflight.roots import allowed_model, bind_paths, check_from_browser
 from lora_backend.settings import Settings, load_settings
 
 
@@ -41,6 +43,7 @@ def test_paths_inside_the_roots_are_bound(places: Settings, tmp_path: Path) -> N
         ("model_name", "/etc", ModelError),
         ("model_name", "MODELS/../outside", ModelError),
         ("model_name", "MODELS/link", ModelError),
+        ("model_name", "../models", ModelError),
         ("dataset", "/etc/passwd", DataError),
         ("dataset", "../../etc/passwd", DataError),
         ("questions", "/etc/passwd", DataError),
@@ -54,6 +57,23 @@ def test_paths_outside_the_roots_are_refused(
     (tmp_path / "models/link").symlink_to("/etc")
     with pytest.raises(error):
         bind_paths({key: value.replace("MODELS", str(tmp_path / "models"))}, places)
+
+
+def test_the_check_says_what_lies_outside_and_reads_nothing_of_it(places: Settings, tmp_path: Path) -> None:
+    (tmp_path / "secret.jsonl").write_text("this is the secret")
+    document = parse_config(f"model_name: /etc\ndataset: {tmp_path / 'secret.jsonl'}\nr: x\n")
+    findings = check_from_browser(document, places).findings
+    assert {finding.key for finding in findings} == {"model_name", "dataset", "r"}
+    outside = [finding.message.text("en") for finding in findings if finding.key != "r"]
+    assert all("outside the folders" in sentence for sentence in outside)
+    assert {finding.line for finding in findings} == {1, 2, 3}
+
+
+def test_a_model_outside_the_roots_is_not_even_looked_at(places: Settings, tmp_path: Path) -> None:
+    for name in ("/etc", "../models", str(tmp_path)):
+        with pytest.raises(ModelError, match="outside"):
+            allowed_model(name, places)
+    assert allowed_model(str(tmp_path / "models/m"), places) == tmp_path / "models/m"
 
 
 @pytest.mark.parametrize(

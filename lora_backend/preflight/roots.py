@@ -1,0 +1,93 @@
+"""Paths that come through the browser: bound to the roots, and refused before anything behind them is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lora_backend.config.check import CheckResult, check_config
+from lora_backend.config.files import ConfigDocument
+from lora_backend.errors import ConfigError, DataError, FlightdeckError, ModelError
+from lora_backend.i18n import N_
+from lora_backend.models.find import HUB_ID, find_model
+from lora_backend.preflight.facts import DATA_KEYS, gather_facts
+from lora_backend.settings import Settings, is_within
+
+
+def bind_paths(values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """`values` with data paths made absolute; raises where a path leaves the roots.
+
+    The browser may name models below a model root or in the hub's cache, data below a data root, and an output
+    folder below the workspace.
+    """
+    for _, error in _escapes(values, settings):
+        raise error
+    paths = {key: str(_data_path(values[key], settings)) for key in DATA_KEYS if _is_path(values.get(key))}
+    return {**values, **paths}
+
+
+def check_from_browser(document: ConfigDocument, settings: Settings) -> CheckResult:
+    """The check of a config with what is known of its files; what lies outside the roots is an error and is not read."""
+    escapes = list(_escapes(document.values, settings))
+    outside = {key for key, _ in escapes}
+    inside = bind_paths({key: value for key, value in document.values.items() if key not in outside}, settings)
+    facts = gather_facts(inside)
+    problems = (*facts.problems, *(("error", key, error.message) for key, error in escapes))
+    return check_config(replace(document, values={**document.values, **inside}), replace(facts, problems=problems))
+
+
+def allowed_model(name: str, settings: Settings) -> Path:
+    """`find_model` for a name that came through the browser. Raises `ModelError` outside the roots."""
+    if _model_escapes(name, settings):
+        raise _outside_model_roots(name, settings)
+    return find_model(name)
+
+
+def _escapes(values: Mapping[str, Any], settings: Settings) -> Iterator[tuple[str, FlightdeckError]]:
+    """Each key whose path leaves the roots, with the sentence that says so."""
+    model, output = values.get("model_name"), values.get("output_dir")
+    if _is_path(model) and _model_escapes(str(model), settings):
+        yield "model_name", _outside_model_roots(str(model), settings)
+    for key in DATA_KEYS:
+        if _is_path(values.get(key)) and not is_within(_data_path(values[key], settings), settings.data_roots):
+            yield key, DataError(
+                N_("The data set {path} lies outside the folders that the browser may use ({roots}). Upload it, or add its folder to FLIGHTDECK_DATA_ROOTS and restart."),
+                path=values[key],
+                roots=_listed(settings.data_roots),
+            )  # fmt: skip
+    if _is_path(output) and not is_within(settings.workspace / str(output), (settings.workspace,)):
+        yield (
+            "output_dir",
+            ConfigError(N_("`output_dir` must lie below the workspace {path}."), path=str(settings.workspace)),
+        )
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _model_escapes(name: str, settings: Settings) -> bool:
+    # `../model` looks like a hub id, so what is on the disk is a path whatever it looks like.
+    path = Path(name).expanduser()
+    is_hub_id = HUB_ID.fullmatch(name) is not None and not path.exists()
+    return not is_hub_id and not is_within(path, settings.model_roots)
+
+
+def _outside_model_roots(name: str, settings: Settings) -> ModelError:
+    return ModelError(
+        N_("The model {path} lies outside the folders that the browser may use ({roots}). Move it there, or add its folder to FLIGHTDECK_MODEL_ROOTS and restart."),
+        path=name,
+        roots=_listed(settings.model_roots),
+    )  # fmt: skip
+
+
+def _data_path(name: str, settings: Settings) -> Path:
+    path = Path(name).expanduser()
+    candidates = [path] if path.is_absolute() else [root / path for root in settings.data_roots]
+    return next((candidate for candidate in candidates if candidate.exists()), candidates[0])
+
+
+def _listed(roots: tuple[Path, ...]) -> str:
+    return ", ".join(map(str, roots))
