@@ -119,6 +119,8 @@ def _train(arguments: argparse.Namespace) -> int:
     document = read_config(arguments.config)
     values = with_data_paths(document.values | dict(map(_setting, arguments.set)))
     result = check_with_facts(replace(document, values=values))
+    if result.is_valid and not values.get("dataset"):
+        raise ConfigError(N_("`dataset` is missing. Name a JSONL file to train on."))
     if not result.is_valid:
         if arguments.json:
             _print_json(result.to_dict())
@@ -208,7 +210,8 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from lora_backend.demo.run import prepare, train_demo
+    from lora_backend.demo.config import promise_kept
+    from lora_backend.demo.run import prepare, score_table, train_demo
 
     if not arguments.train:
         config_path = prepare(load_settings())
@@ -217,7 +220,13 @@ def _demo(arguments: argparse.Namespace) -> int:
         else:
             print(translate(N_("The demo is ready. Train it with: {command}")).format(command=f"python -m lora_backend train {config_path}"))  # fmt: skip
         return GOOD
-    return GOOD if train_demo(load_settings(), arguments.run_dir) else NO
+    folder = train_demo(load_settings(), arguments.run_dir)
+    kept = promise_kept(folder.answers())
+    if arguments.json:
+        _print_json({"run": folder.id, "path": str(folder.path), "promise_kept": kept, "answers": folder.answers()})
+    else:
+        print(score_table(folder))
+    return GOOD if kept else NO
 
 
 def _print_json(document: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -77,7 +77,7 @@ def targets_of(config: Mapping[str, Any], linear_names: Iterable[str] = ()) -> T
         kept = names if not layers else tuple(name for name in names if block_of(name) in _as_tuple(layers))
         return Targets(kept or None, saved_whole=_as_tuple(config.get("modules_to_save")))
     return Targets(
-        modules if isinstance(modules, str) or modules is None else tuple(sorted(modules)),
+        modules if isinstance(modules, str) or modules is None else tuple(sorted(map(str, _as_tuple(modules)))),
         _as_tuple(layers) or None,
         _as_tuple(config.get("layers_pattern")),
         exclude if isinstance(exclude := config.get("exclude_modules") or (), str) else _as_tuple(exclude),
@@ -89,7 +89,7 @@ def targets_of(config: Mapping[str, Any], linear_names: Iterable[str] = ()) -> T
 def _as_tuple(value: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
-    return (value,) if isinstance(value, str | int) else tuple(value)
+    return tuple(value) if isinstance(value, Collection) and not isinstance(value, str) else (value,)
 
 
 def coverage(config: Mapping[str, Any], targets: Targets, layers: Sequence[LoraLayer]) -> list[dict[str, Any]]:
@@ -117,7 +117,9 @@ def coverage(config: Mapping[str, Any], targets: Targets, layers: Sequence[LoraL
 
 def _pattern_coverage(config: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
     patterns = config.get("rank_pattern") or {}
-    if any(not isinstance(rank, int) for rank in patterns.values()):  # AdaLoRA's rows
+    if not isinstance(patterns, Mapping) or any(
+        not isinstance(rank, int) for rank in patterns.values()
+    ):  # AdaLoRA's rows
         return []
     records = []
     for pattern in patterns:

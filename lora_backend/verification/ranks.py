@@ -66,19 +66,24 @@ def rank_rule(config: Mapping[str, Any], *, on_disk: bool = False) -> RankRule:
     """The rule in our config, or in the dict of an `adapter_config.json`."""
     is_adalora = _peft_type(config) == "ADALORA"
     r = config.get("init_r") if is_adalora else config.get("r")
-    pattern = config.get("rank_pattern") or {}
+    pattern = _mapping(config.get("rank_pattern"))
     kept = (
         {_adalora_layer(key): sum(map(bool, rows)) for key, rows in pattern.items()} if is_adalora and on_disk else {}
     )
     return RankRule(
         r=r if isinstance(r, int) else None,
         rank_pattern={} if is_adalora else pattern,
-        alpha=config.get("lora_alpha", config.get("alpha")),
-        alpha_pattern=config.get("alpha_pattern") or {},
+        alpha=alpha if isinstance(alpha := config.get("lora_alpha", config.get("alpha")), int | float) else None,
+        alpha_pattern=_mapping(config.get("alpha_pattern")),
         use_rslora=bool(config.get("use_rslora")),
         is_adalora=is_adalora,
         kept_rows=kept,
     )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A config may come from anywhere; what is no mapping names no pattern (the config check says that it is wrong)."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _peft_type(config: Mapping[str, Any]) -> str | None:
