@@ -9,7 +9,6 @@ from typing import Any
 import pynvml
 import pytest
 
-from lora_backend.hardware import inventory
 from lora_backend.hardware.inventory import read_gpus, read_host
 
 
@@ -26,7 +25,7 @@ def test_what_stands_in_the_way_of_the_gpus_is_a_sentence(
     def fail() -> None:
         raise pynvml.NVMLError(error)
 
-    monkeypatch.setattr(inventory.pynvml, "nvmlInit", fail)
+    monkeypatch.setattr(pynvml, "nvmlInit", fail)
     found = read_gpus()
     assert found.gpus == ()
     assert found.reason is not None
@@ -45,7 +44,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
         "nvmlDeviceGetCudaComputeCapability": lambda index: (8, 9),
     }
     for name, answer in answers.items():
-        monkeypatch.setattr(inventory.pynvml, name, answer)
+        monkeypatch.setattr(pynvml, name, answer)
 
 
 def test_gpus_are_read_as_plain_data(monkeypatch: pytest.MonkeyPatch) -> None:
