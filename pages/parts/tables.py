@@ -24,6 +24,9 @@ FILLS = {
     "wrong": "rgba(229, 62, 62, .26)",
 }
 LONG = 400
+"""Characters of a value that a table shows."""
+SHORT = 14
+"""Rows up to which a table is shown whole."""
 
 
 def diff_table(rows: Sequence[DiffRow], base_name: str) -> None:
@@ -58,33 +61,31 @@ RANK_STATES = {
 def rank_table(records: Iterable[Mapping[str, Any]]) -> None:
     """One row a layer: expected rank, what PEFT's config says, what A and B are, what is known of its values, verdict."""
     records = list(records)
-    columns = {
-        t(N_("Layer")): "name",
-        t(N_("Block")): "block",
-        t(N_("Module")): "module",
-        t(N_("Expected")): "expected_r",
-        t(N_("Config")): "config_r",
-        "A": "a_r",
-        "B": "b_r",
-    }
-    if any(record.get("scaling") is not None for record in records):
-        columns[t(N_("Scaling"))] = "scaling"
-    if any(record.get("norm") is not None for record in records):
-        columns |= {
-            t(N_("Effective rank")): "effective_rank",
-            t(N_("Needed rank")): "needed_rank",
-            t(N_("Norm")): "norm",
-        }
-    signs = {"ok": "✓ ", "undetermined": "? "}
-    cells = [
-        [
-            signs.get(record["state"], "✗ ") + t(RANK_STATES[record["state"]]),
-            *(_rounded(record.get(name)) for name in columns.values()),
-        ]
-        for record in records
+    columns = [
+        (t(N_("Layer")), "name"),
+        (t(N_("Block")), "block"),
+        (t(N_("Module")), "module"),
+        (t(N_("Expected")), "expected_r"),
+        (t(N_("Config")), "config_r"),
+        ("A", "a_r"),
+        ("B", "b_r"),
     ]
+    if any(record.get("scaling") is not None for record in records):
+        columns.append((t(N_("Scaling")), "scaling"))
+    if any(record.get("norm") is not None for record in records):
+        columns += [
+            (t(N_("Effective rank")), "effective_rank"),
+            (t(N_("Needed rank")), "needed_rank"),
+            (t(N_("Norm")), "norm"),
+        ]
+    cells = [[_state(record["state"]), *(_rounded(record.get(name)) for _, name in columns)] for record in records]
     fills = [FILLS[{"ok": "ok", "undetermined": "missing"}.get(record["state"], "wrong")] for record in records]
-    _frame([t(N_("State")), *columns], cells, fills)
+    _frame([t(N_("State")), *(title for title, _ in columns)], cells, fills)
+
+
+def _state(state: str) -> str:
+    sign = {"ok": "✓", "undetermined": "?"}.get(state, "✗")
+    return f"{sign} {t(RANK_STATES[state])}"
 
 
 def _rounded(value: Any) -> Any:
@@ -127,4 +128,4 @@ def _table(columns: list[str], cells: list[list[Any]], fills: list[str]) -> None
 
 def _frame(columns: list[str], cells: list[list[Any]], fills: list[str]) -> None:
     """A table that scrolls, for many rows."""
-    st.dataframe(_style(columns, cells, fills), hide_index=True, height=min(560, 40 + 35 * len(cells)))
+    st.dataframe(_style(columns, cells, fills), hide_index=True, height="content" if len(cells) <= SHORT else 560)

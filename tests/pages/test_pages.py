@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -204,3 +205,30 @@ def test_a_launch_that_cannot_start_is_one_sentence_and_leaves_no_run(tmp_path: 
     assert not at.exception
     assert at.error
     assert list_runs(load_settings().runs) == []
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_rank_table_has_every_column_in_every_language(lang: str) -> None:
+    layer = {
+        "name": "model.layers.3.q_proj",
+        "block": 3,
+        "module": "q_proj",
+        "expected_r": 4,
+        "config_r": 4,
+        "a_r": 4,
+        "b_r": 2,
+        "state": "a_against_b",
+    }
+    report = {
+        "is_consistent": False,
+        "status": "mismatch",
+        "expected_r": 4,
+        "mismatched_layers": [layer["name"]],
+        "warnings": [],
+        "layers": [layer],
+    }
+    run = finished_run(rank_report__json=json.dumps(report))
+    at = show("runs", run=run.id, lang=lang)
+    (table,) = at.dataframe
+    assert list(table.value.iloc[0])[1:] == ["model.layers.3.q_proj", 3, "q_proj", 4, 4, 4, 2]
+    assert len(set(table.value.columns)) == 8
