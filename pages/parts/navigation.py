@@ -8,6 +8,7 @@ import streamlit as st
 
 from lora_backend.i18n import N_, use_language
 from pages.parts import state_keys
+from pages.parts.header import make_header
 from pages.parts.language import language, t
 
 HOME, CONFIG, RUNS, VERIFY = "pages/home.py", "pages/config.py", "pages/runs.py", "pages/verify.py"
@@ -31,6 +32,7 @@ def main() -> None:
         st.session_state[state_keys.SESSION_STARTED] = True
         st.rerun()
     st.logo(str(ICON.with_name("logo.svg")), size="large")
+    make_header()
     st.session_state[state_keys.PAGE_MAY_RUN] = True
     with use_language(language()):
         page.run()
