@@ -70,7 +70,7 @@ class WorkerClient:
             if waited_s >= deadline_s:
                 self.cancel(request)
                 raise WorkerError(
-                    N_("There was no answer within {seconds} s; the question was dropped. Try again."),
+                    N_("There was no answer within {seconds} s; the request was dropped. Try again."),
                     seconds=round(deadline_s),
                 )
         if request.error is not None:
@@ -136,6 +136,6 @@ class WorkerClient:
                 del self._requests[request.id]
         for request in waiting:
             request.error = WorkerError(
-                N_("The process that loads models ended before it answered. It starts again with the next question.")
+                N_("The process that loads models ended before it answered. It starts again with the next request.")
             )
             request.done.set()

@@ -239,7 +239,7 @@ def _lists(config: _Config, invalid: set[str]) -> Iterator[Finding]:
 
 def _against_facts(config: _Config, facts: Facts, invalid: set[str]) -> Iterator[Finding]:
     for problem_severity, key, message in facts.problems:
-        remedy = Message(N_("Change `{key}`, or put there what it names."), {"key": key})
+        remedy = Message(N_("Change `{key}`, or put the file where it points."), {"key": key})
         yield config.finding(problem_severity, f"{key}_unusable", key, message, remedy)
     layers = config.get("target_layers")
     if facts.num_blocks and layers and "target_layers" not in invalid:

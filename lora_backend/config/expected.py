@@ -49,12 +49,12 @@ def _in_words(annotation: Any, metadata: list[Any]) -> Message:
 
 
 def _either(first: Message, second: Message) -> Message:
-    return Message(N_("{first} or {second}"), {"first": first, "second": second})
+    return Message(N_("{first}; or {second}"), {"first": first, "second": second})
 
 
 def _number(kind: str, metadata: list[Any]) -> Message:
     bounds = []
-    for item in metadata:
+    for item in sorted(metadata, key=lambda item: isinstance(item, Le | Lt)):  # from below first
         if isinstance(item, Ge):
             bounds.append(Message(N_("at least {bound}"), {"bound": item.ge}))
         elif isinstance(item, Gt):

@@ -101,7 +101,7 @@ class TrainingConfig(BaseModel):
     use_rslora: bool = _key(False, N_("Scale by alpha / √r instead of alpha / r."), group="adapter")
     use_dora: bool = _key(False, N_("Weight-decomposed LoRA: slower, sometimes better at low rank."), group="adapter")
     init_lora_weights: bool | Literal["gaussian", "pissa", "olora", "orthogonal"] = _key(
-        True, N_("How the adapter starts, by its name in PEFT. True: A random, B zero."), group="adapter"
+        True, N_("How the adapter is initialised, by its name in PEFT. True: A random, B zero."), group="adapter"
     )
 
     num_epochs: Positive = _key(
@@ -156,7 +156,7 @@ class TrainingConfig(BaseModel):
         "no", N_("When the held-back rows are evaluated."), group="evaluation"
     )
     eval_steps: int | None = _key(
-        None, N_("Steps between evaluations, for eval_strategy steps."), group="evaluation", unit="steps", ge=1
+        None, N_("Steps between evaluations, for `eval_strategy: steps`."), group="evaluation", unit="steps", ge=1
     )
     questions: Text | None = _key(
         None,
@@ -181,7 +181,9 @@ class TrainingConfig(BaseModel):
         group="checks",
         common=True,
     )
-    strict_r_check: bool = _key(False, N_("Stop before the first step when it does not."), group="checks", common=True)
+    strict_r_check: bool = _key(
+        False, N_("Stop before the first step when one does not carry it."), group="checks", common=True
+    )
 
 
 @dataclass(frozen=True)
