@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
-from lora_backend.verification.folder import LORA_TENSOR, read_adapter_config
+from lora_backend.verification.folder import read_adapter_config, split_lora_key
 from lora_backend.verification.ranks import rank_rule
 from lora_backend.verification.shapes import canonical_name
 
@@ -33,8 +33,9 @@ def adapter_health(folder: Path) -> list[dict[str, Any]]:
     tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
     halves: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
-        if match := LORA_TENSOR.fullmatch(key):
-            halves.setdefault(canonical_name(match["module"]), {})[match["half"]] = tensor
+        if found := split_lora_key(key):
+            module, half = found
+            halves.setdefault(canonical_name(module), {})[half] = tensor
     rule = rank_rule(config, on_disk=True)
     return [_record(name, found, rule.scaling_for(name)) for name, found in halves.items()]
 

@@ -11,6 +11,7 @@ import torch
 from peft import PeftConfig
 from peft.tuners.lora import LoraLayer as PeftLoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -43,6 +44,26 @@ def plain_config(config: Any) -> dict[str, Any]:
     if hasattr(config, "model_dump"):  # our TrainingConfig
         return dict(config.model_dump())
     return dict(config)
+
+
+def modules_saved_whole(model: nn.Module) -> list[str]:
+    """Canonical names of the modules that are trained and saved whole beside LoRA (`modules_to_save`)."""
+    return [canonical_name(name) for name, module in model.named_modules() if isinstance(module, ModulesToSaveWrapper)]
+
+
+def base_trains(model: nn.Module, config: Mapping[str, Any]) -> bool:
+    """Whether a parameter of the base model would be trained that the config does not ask for."""
+    asked = (
+        "modules_to_save",
+        "trainable_tokens",
+        "lora_",
+        *(["bias"] if config.get("bias", "none") != "none" else []),
+    )
+    is_peft = any(isinstance(module, PeftLoraLayer) for module in model.modules())
+    return is_peft and any(
+        parameter.requires_grad and not any(part in name for part in asked)
+        for name, parameter in model.named_parameters()
+    )
 
 
 def has_other_tuner(model: nn.Module) -> bool:

@@ -12,9 +12,11 @@ from torch import nn
 from lora_backend.errors import RankMismatchError
 from lora_backend.i18n import N_
 from lora_backend.modeling.lora_layers import (
+    base_trains,
     has_other_tuner,
     lora_layers_of_model,
     module_names,
+    modules_saved_whole,
     peft_config_of,
     plain_config,
     read_bin,
@@ -65,7 +67,15 @@ def rank_report(
         return empty_report("not_lora", None, expected_r)
     names, linear = module_names(model_or_folder)
     layers = lora_layers_of_model(model_or_folder, adapter_name, own or plain)
-    return check_layers(layers, plain, own, module_names=names, linear_names=linear)
+    return check_layers(
+        layers,
+        plain,
+        own,
+        module_names=names,
+        linear_names=linear,
+        saved_whole=modules_saved_whole(model_or_folder),
+        warnings=["base_trains"] if base_trains(model_or_folder, own or plain) else [],
+    )
 
 
 def raise_on_mismatch(report: Mapping[str, Any]) -> None:

@@ -92,7 +92,9 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, Collection) and not isinstance(value, str) else (value,)
 
 
-def coverage(config: Mapping[str, Any], targets: Targets, layers: Sequence[LoraLayer]) -> list[dict[str, Any]]:
+def coverage(
+    config: Mapping[str, Any], targets: Targets, layers: Sequence[LoraLayer], saved_whole: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """One record for each entry of the config: `key`, `entry`, `layers` (how many it matched), `near`, `warning`.
 
     `near` is the module that the entry may have meant, where it matched none.
@@ -112,7 +114,14 @@ def coverage(config: Mapping[str, Any], targets: Targets, layers: Sequence[LoraL
     for index in _as_tuple(wanted):
         count = sum(layer.block == index for layer in layers)
         records.append(_entry("target_layers", index, count, "missing_layer_index"))
+    for entry in targets.saved_whole:
+        count = sum(_ends(name, entry) for name in saved_whole)
+        records.append(_entry("modules_to_save", entry, count, "unmatched_module_to_save"))
     return records + _pattern_coverage(config, [layer.pattern_name for layer in layers])
+
+
+def _ends(name: str, ending: str) -> bool:
+    return name == ending or name.endswith(f".{ending}")
 
 
 def _pattern_coverage(config: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:

@@ -16,9 +16,7 @@ from lora_backend.verification.shapes import LoraLayer, canonical_name
 
 PEFT_PREFIX = "base_model.model."
 LEFT_OVER = re.compile(r"\.(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-LORA_TENSOR = re.compile(
-    r"(?P<module>.+)\.(?P<half>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_E)(?:\.(?!bias$)\w+)??(?:\.weight)?"
-)
+HALVES = ("A", "B", "embedding_A", "embedding_B", "E")
 
 
 ReadBin = Callable[[Path], dict[str, TensorInfo]]
@@ -31,6 +29,8 @@ class AdapterFolder:
     config: dict[str, Any]
     layers: tuple[LoraLayer, ...]
     warnings: tuple[str, ...]
+    saved_whole: tuple[str, ...]
+    """Canonical names of the modules that are saved beside the LoRA layers."""
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any] | None:
@@ -67,7 +67,8 @@ def read_adapter_folder(folder: Path, config: dict[str, Any], read_bin: ReadBin 
         warnings.append("two_weight_files")
     if any(not _will_load(key) for key in tensors):
         warnings.append("keys_will_not_load")
-    return AdapterFolder(config, tuple(layers), tuple(warnings))
+    saved_whole = {canonical_name(key).rpartition(".")[0]: None for key in tensors if ".lora_" not in key}
+    return AdapterFolder(config, tuple(layers), tuple(warnings), tuple(saved_whole))
 
 
 def read_adapter_headers(folder: Path) -> dict[str, TensorInfo]:
@@ -85,12 +86,25 @@ def _will_load(key: str) -> bool:
     return key.startswith(PEFT_PREFIX) and not LEFT_OVER.search(key)
 
 
+def split_lora_key(key: str) -> tuple[str, str] | None:
+    """`….q_proj.lora_A.weight` → (`….q_proj`, `lora_A`); None for biases, magnitudes and what is no LoRA at all.
+
+    An adapter's name may stand behind the half, as in a live model's state dict.
+    """
+    module, found, tail = key.partition(".lora_")
+    half, *rest = tail.split(".")
+    if not found or half not in HALVES or len(rest) > 2 or rest[-1:] == ["bias"]:
+        return None
+    return module, f"lora_{half}"
+
+
 def pair_tensors(tensors: Mapping[str, TensorInfo]) -> list[LoraLayer]:
     """The two halves of each module → one layer; a half that is not there is None."""
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, tensor in tensors.items():
-        if match := LORA_TENSOR.fullmatch(key):
-            shapes.setdefault(match["module"], {})[match["half"]] = tensor.shape
+        if found := split_lora_key(key):
+            module, half = found
+            shapes.setdefault(module, {})[half] = tensor.shape
     return [_layer(module, halves, shapes) for module, halves in shapes.items()]
 
 

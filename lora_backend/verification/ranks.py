@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lora_backend.config.schema import KEYS
 from lora_backend.verification.shapes import LoraLayer
 
 Rank = int | tuple[int | None, int | None] | None
@@ -65,7 +66,7 @@ def matches(pattern: str, name: str) -> bool:
 def rank_rule(config: Mapping[str, Any], *, on_disk: bool = False) -> RankRule:
     """The rule in our config, or in the dict of an `adapter_config.json`."""
     is_adalora = _peft_type(config) == "ADALORA"
-    r = config.get("init_r") if is_adalora else config.get("r")
+    r = config.get("init_r") if is_adalora else config.get("r", _default_r(config))
     pattern = _mapping(config.get("rank_pattern"))
     kept = (
         {_adalora_layer(key): sum(map(bool, rows)) for key, rows in pattern.items()} if is_adalora and on_disk else {}
@@ -79,6 +80,12 @@ def rank_rule(config: Mapping[str, Any], *, on_disk: bool = False) -> RankRule:
         is_adalora=is_adalora,
         kept_rows=kept,
     )
+
+
+def _default_r(config: Mapping[str, Any]) -> int | None:
+    """The rank of a config of ours that leaves it to its default; a PEFT config always says its own."""
+    is_ours = "peft_type" not in config and "lora_alpha" not in config
+    return int(KEYS["r"].default) if is_ours else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

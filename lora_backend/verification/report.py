@@ -38,13 +38,14 @@ def check_layers(
     *,
     module_names: Sequence[str] = (),
     linear_names: Sequence[str] = (),
+    saved_whole: Sequence[str] = (),
     warnings: Sequence[str] = (),
     on_disk: bool = False,
 ) -> dict[str, Any]:
     """Hold every layer against the rank that `config` asks of it.
 
     `own_config` is the adapter's PEFT config (method 1); the tensors' shapes (method 2) and A against B (method 3)
-    stand beside it in each record. `module_names` and `linear_names` are the base model's, where it is loaded: with
+    stand beside it in each record. `saved_whole` are the modules that are trained beside LoRA. `module_names` and `linear_names` are the base model's, where it is loaded: with
     them a module that the config targets and that has no LoRA is found.
     """
     expected = rank_rule(config, on_disk=on_disk)
@@ -57,7 +58,7 @@ def check_layers(
     ranks = [_actual(layer, expected) for layer in layers]
     records = [_record(layer, rank, expected, configured) for layer, rank in zip(layers, ranks, strict=True)]
     records += [_missing_record(name, expected, configured) for name in missing]
-    entries = coverage(config, targets, layers)
+    entries = coverage(config, targets, layers, saved_whole)
     states = {record["state"] for record in records}
     status = "mismatch" if states & set(WRONG) else "undetermined" if "undetermined" in states else "ok"
     found = [
@@ -99,7 +100,14 @@ def check_adapter_folder(
         return empty_report("not_lora", None, expected_r)
     with _collector_paused():
         adapter = read_adapter_folder(folder, own, read_bin)
-        return check_layers(adapter.layers, config or own, own, warnings=adapter.warnings, on_disk=True)
+        return check_layers(
+            adapter.layers,
+            config or own,
+            own,
+            saved_whole=adapter.saved_whole,
+            warnings=adapter.warnings,
+            on_disk=True,
+        )
 
 
 @contextmanager
@@ -174,7 +182,7 @@ def _record(layer: LoraLayer, rank: Rank, expected: RankRule, configured: RankRu
     rank_a, rank_b = rank if isinstance(rank, tuple) else (rank, rank)
     if rank is None:
         state = "unreadable"
-    elif is_undecided(layer):
+    elif is_undecided(layer) or expected_r is None:
         state = "undetermined"
     elif isinstance(rank, tuple):
         state = "a_against_b"
