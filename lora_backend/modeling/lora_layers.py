@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,17 @@ def modules_saved_whole(model: nn.Module) -> list[str]:
 
 def base_trains(model: nn.Module, config: Mapping[str, Any]) -> bool:
     """Whether a parameter of the base model would be trained that the config does not ask for."""
-    asked = (
-        "modules_to_save",
-        "trainable_tokens",
-        "lora_",
-        *(["bias"] if config.get("bias", "none") != "none" else []),
-    )
-    is_peft = any(isinstance(module, PeftLoraLayer) for module in model.modules())
-    return is_peft and any(
-        parameter.requires_grad and not any(part in name for part in asked)
+    tuners = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    adapters = {
+        id(parameter)
+        for tuner in tuners
+        for name in (*tuner.adapter_layer_names, *tuner.other_param_names)
+        if isinstance(part := getattr(tuner, name, None), nn.Module)
+        for parameter in part.parameters()
+    }
+    asked = ("modules_to_save", "trainable_tokens", *(["bias"] if config.get("bias", "none") != "none" else []))
+    return bool(tuners) and any(
+        parameter.requires_grad and id(parameter) not in adapters and not any(part in name for part in asked)
         for name, parameter in model.named_parameters()
     )
 
@@ -96,7 +99,8 @@ def module_names(model: nn.Module) -> tuple[list[str], list[str]]:
 
 
 def _is_inside_adapter(name: str) -> bool:
-    return any(part.startswith("lora_") for part in name.split("."))
+    inside = ("original_module", "modules_to_save", "token_adapter")
+    return any(part.startswith("lora_") or part in inside for part in name.split("."))
 
 
 def lora_layers_of_model(
@@ -135,9 +139,11 @@ def _read_layer(name: str, module: PeftLoraLayer, adapter: str, config: Mapping[
     num_experts, groups = None, bd_blocks(canonical, config)
     if hasattr(module, "parameter_name"):
         canonical, kind, num_experts = f"{canonical}.{module.parameter_name}", "experts", module.num_experts
-    elif a is not None and a.dim() > 2:
+    elif len(_shape(a) or ()) > 2:
         kind, groups = "conv", module.get_base_layer().groups
     scaling = module.scaling.get(adapter)
+    if isinstance(scaling, torch.Tensor) and scaling.numel() == 1 and not scaling.is_meta:
+        scaling = scaling.item()
     return LoraLayer(
         name=canonical,
         shape_a=_shape(a),
@@ -153,8 +159,13 @@ def _read_layer(name: str, module: PeftLoraLayer, adapter: str, config: Mapping[
         b_trains=None if b is None else b.requires_grad,
         is_meta=any(half is not None and half.is_meta for half in (a, b)),
         is_partitioned=any(hasattr(half, "ds_shape") for half in (a, b)),
+        in_features=module.in_features if kind == "linear" else None,
         is_merged=adapter in module.merged_adapters,
     )
+
+
+UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, AttributeError, LookupError, TypeError)
+"""What torch raises for bytes that are no pickled tensors, beside the errors of pickle and struct themselves."""
 
 
 def read_bin(path: Path) -> dict[str, TensorInfo]:
@@ -164,8 +175,9 @@ def read_bin(path: Path) -> dict[str, TensorInfo]:
         return {
             name: TensorInfo(tuple(tensor.shape), str(tensor.dtype), tensor.numel() * tensor.element_size())
             for name, tensor in loaded.items()
+            if isinstance(tensor, torch.Tensor)
         }
-    except (OSError, RuntimeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+    except (*UNREADABLE, pickle.UnpicklingError, struct.error) as error:
         raise ModelError(
             N_(
                 "{path} cannot be opened without running code that it holds, or is damaged. Save the adapter again as safetensors."

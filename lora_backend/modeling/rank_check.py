@@ -57,10 +57,11 @@ def rank_report(
     model_or_folder: nn.Module | str | Path, config: Mapping[str, Any] | Any, adapter_name: str | None = None
 ) -> dict[str, Any]:
     """What `check_lora_r_consistency` returns, without logging it."""
-    plain = plain_config(config)
     if isinstance(model_or_folder, str | Path):
+        plain = None if config is None else plain_config(config)
         return check_adapter_folder(Path(model_or_folder), plain, adapter_name, read_bin)
     own = peft_config_of(model_or_folder, adapter_name)
+    plain = (own or {}) if config is None else plain_config(config)
     expected_r = rank_rule(plain).r
     tuner = (own or plain).get("peft_type") or "LORA"
     if tuner not in LORA_TYPES or has_other_tuner(model_or_folder):

@@ -53,7 +53,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a model or an adapter. Raises `ModelError` where it cannot be read as one."""
     try:
         loaded = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             N_("{path} is not a readable JSON file. Download or copy it again."), path=str(path)
         ) from error

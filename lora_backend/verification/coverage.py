@@ -12,6 +12,9 @@ from typing import Any
 from lora_backend.verification.ranks import first_match, matches
 from lora_backend.verification.shapes import LoraLayer, block_of
 
+HEADS, HEADS_OF = ("classifier", "score"), ("SEQ_CLS", "TOKEN_CLS")
+"""What PEFT adds to `modules_to_save` by itself, and for which tasks."""
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -30,7 +33,7 @@ class Targets:
         PEFT: `check_target_module_exists` in peft/tuners/tuners_utils.py. `all-linear` is decided by type, not by
         name, so it is written out before.
         """
-        if self.modules is None or ((self.exclude or self.saved_whole) and self._is_excluded(name)):
+        if self.modules is None or ((self.exclude or self.saved_whole) and self.excludes(name)):
             return False
         if isinstance(self.modules, str):
             return _fullmatch(self.modules, name)
@@ -44,45 +47,64 @@ class Targets:
     def _endings(self) -> tuple[str, ...]:
         return tuple(f".{target}" for target in self.modules or ())
 
-    def _is_excluded(self, name: str) -> bool:
+    def excludes(self, name: str) -> bool:
+        """Whether `exclude_modules` or `modules_to_save` keeps LoRA off the module `name`."""
         if isinstance(self.exclude, str):
             excluded = _fullmatch(self.exclude, name)
         else:
             excluded = any(name == item or name.endswith(f".{item}") for item in self.exclude)
-        return excluded or any(re.match(rf"(^|.*\.){item}($|\..*)", name) for item in self.saved_whole)
+        return excluded or any(_fullmatch(rf"(.*\.)?{item}(\..*)?", name) for item in self.saved_whole)
+
+    def index_of(self, name: str) -> int | None:
+        """The index that `layers_to_transform` is held against; the block's where PEFT sees none."""
+        found = self._layer_index(name)
+        return block_of(name) if found is None else found
 
     def _layer_index(self, name: str) -> int | None:
         if not self.layers_pattern:
             found = re.match(r".*?\.[^.]*\.(\d+)\.", name)
             return int(found[1]) if found else None
         for pattern in self.layers_pattern:
-            if found := re.match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", name):
+            if found := _match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", name):
                 return int(found[1])
         return None
 
 
-def _fullmatch(pattern: str, name: str) -> bool:
+def _match(pattern: str, name: str) -> re.Match[str] | None:
+    """`re.match`, where a broken expression matches nothing."""
     try:
-        return re.fullmatch(pattern, name) is not None
+        return re.match(pattern, name)
     except re.error:
-        return False
+        return None
+
+
+def _fullmatch(pattern: str, name: str) -> bool:
+    return _match(rf"(?:{pattern})\Z", name) is not None
+
+
+def _is_all_linear(modules: Any) -> bool:
+    """PEFT takes the word in any case."""
+    return isinstance(modules, str) and modules.lower() == "all-linear"
 
 
 def targets_of(config: Mapping[str, Any], linear_names: Iterable[str] = ()) -> Targets:
     """The targets in our config, or in an `adapter_config.json`; `all-linear` becomes `linear_names`."""
     modules = config.get("target_modules")
     layers = config.get("layers_to_transform", config.get("target_layers"))
-    if modules == "all-linear":
+    exclude = config.get("exclude_modules") or ()
+    exclude = exclude if isinstance(exclude, str) else tuple(map(str, _as_tuple(exclude)))
+    saved_whole = tuple(map(str, _as_tuple(config.get("modules_to_save"))))
+    if _is_all_linear(modules):
         names = tuple(linear_names)
         kept = names if not layers else tuple(name for name in names if block_of(name) in _as_tuple(layers))
-        return Targets(kept or None, saved_whole=_as_tuple(config.get("modules_to_save")))
+        return Targets(kept or None, exclude=exclude, saved_whole=saved_whole)
     return Targets(
         modules if isinstance(modules, str) or modules is None else tuple(sorted(map(str, _as_tuple(modules)))),
         _as_tuple(layers) or None,
         _as_tuple(config.get("layers_pattern")),
-        exclude if isinstance(exclude := config.get("exclude_modules") or (), str) else _as_tuple(exclude),
-        _as_tuple(config.get("modules_to_save")),
-        _as_tuple(config.get("target_parameters")),
+        exclude,
+        saved_whole,
+        tuple(map(str, _as_tuple(config.get("target_parameters")))),
     )
 
 
@@ -102,8 +124,10 @@ def coverage(
     names = [layer.name for layer in layers]
     endings = sorted({layer.module for layer in layers})
     records = []
-    if isinstance(targets.modules, tuple) and config.get("target_modules") != "all-linear":
+    if isinstance(targets.modules, tuple) and not _is_all_linear(config.get("target_modules")):
         for entry in targets.modules:
+            if targets.excludes(entry):  # PEFT writes the names of excluded modules out as well
+                continue
             ending = f".{entry}"
             count = sum(name.endswith(ending) or name == entry for name in names)
             near = difflib.get_close_matches(entry.rsplit(".", 1)[-1], endings, n=1) if not count else []
@@ -112,12 +136,21 @@ def coverage(
         records.append(_entry("target_modules", targets.modules, sum(map(targets.matches, names)), "unmatched_target"))
     wanted = config.get("layers_to_transform", config.get("target_layers"))
     for index in _as_tuple(wanted):
-        count = sum(layer.block == index for layer in layers)
+        count = sum(targets.index_of(layer.name) == index for layer in layers)
         records.append(_entry("target_layers", index, count, "missing_layer_index"))
     for entry in targets.saved_whole:
+        if entry in HEADS and config.get("task_type") in HEADS_OF:  # PEFT names both, whichever the model has
+            continue
         count = sum(_ends(name, entry) for name in saved_whole)
         records.append(_entry("modules_to_save", entry, count, "unmatched_module_to_save"))
-    return records + _pattern_coverage(config, [layer.pattern_name for layer in layers])
+    return records + _pattern_coverage(config, [name for layer in layers for name in _pattern_names(layer, targets)])
+
+
+def _pattern_names(layer: LoraLayer, targets: Targets) -> list[str]:
+    """What rank patterns are held against; a folder does not say which of its module's parameters an expert layer is."""
+    if layer.kind != "experts" or layer.num_experts is not None:
+        return [layer.pattern_name]
+    return [f"{layer.name}.{entry.rpartition('.')[2]}" for entry in targets.parameters]
 
 
 def _ends(name: str, ending: str) -> bool:

@@ -12,6 +12,7 @@ from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.describe import read_json_object
 from lora_backend.models.headers import TensorInfo, read_folder_headers, read_header
+from lora_backend.verification.coverage import targets_of
 from lora_backend.verification.shapes import LoraLayer, canonical_name
 
 PEFT_PREFIX = "base_model.model."
@@ -83,7 +84,8 @@ def read_adapter_headers(folder: Path) -> dict[str, TensorInfo]:
 
 def _will_load(key: str) -> bool:
     """PEFT loads keys below its own prefix, in which no other wrapper has left its mark."""
-    return key.startswith(PEFT_PREFIX) and not LEFT_OVER.search(key)
+    rest = key.removeprefix(PEFT_PREFIX)
+    return rest != key and not LEFT_OVER.search(key) and not rest.startswith((PEFT_PREFIX, "module."))
 
 
 def split_lora_key(key: str) -> tuple[str, str] | None:
@@ -128,17 +130,23 @@ def _with_config(layer: LoraLayer, config: Mapping[str, Any]) -> LoraLayer:
     enabled = config.get("enable_lora")
     if enabled and layer.shape_b and len(layer.shape_b) == 3:
         return layer._replace(kind="merged", num_experts=sum(map(bool, enabled)))
-    if config.get("target_parameters") and any(
-        parameter.rpartition(".")[0] and _ends(layer.name, parameter.rpartition(".")[0])
-        for parameter in _parameters(config)
-    ):
+    if _holds_experts(layer.pattern_name, config):
         return layer._replace(kind="experts", num_experts=None)
     blocks = bd_blocks(layer.name, config)
     return layer if blocks == 1 or layer.groups is None else layer._replace(groups=layer.groups * blocks)
 
 
-def _parameters(config: Mapping[str, Any]) -> list[str]:
-    return list(config.get("target_parameters") or [])
+def _holds_experts(module: str, config: Mapping[str, Any]) -> bool:
+    """Whether `target_parameters` asks for a parameter of `module`.
+
+    An entry without an owner (`gate_up_proj`, as PEFT writes it for Mixtral) asks for any module's, so a module that
+    is not targeted as one must carry it.
+    """
+    if not config.get("target_parameters"):
+        return False
+    targets = targets_of(config)
+    owners = [entry.rpartition(".")[0] for entry in targets.parameters]
+    return any(_ends(module, owner) if owner else not targets.matches(module) for owner in owners)
 
 
 def _ends(name: str, ending: str) -> bool:
@@ -153,6 +161,6 @@ def bd_blocks(name: str, config: Mapping[str, Any]) -> int:
     bd = config.get("use_bdlora")
     if not bd:
         return 1
-    plain = bd if isinstance(bd, Mapping) else vars(bd)
+    plain = bd if isinstance(bd, Mapping) else getattr(bd, "__dict__", {})
     is_block_diagonal = any(pattern in name for pattern in plain.get("target_modules_bd_b") or [])
     return int(plain.get("nblocks") or 1) if is_block_diagonal else 1

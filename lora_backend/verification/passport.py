@@ -89,7 +89,8 @@ def check_passport(
         _hash_part("base_model", passport.get("base_config_sha256"), file_sha256(base_config)),
         _hash_part("data", passport.get("data_sha256"), data_sha256),
     ]
-    return [_config_part(passport.get("config") or {}, config), *parts]
+    recorded = passport.get("config")
+    return [_config_part(recorded if isinstance(recorded, dict) else {}, config), *parts]
 
 
 def _config_part(recorded: Mapping[str, Any], config: Mapping[str, Any] | None) -> Part:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Any
 
 from lora_backend.config.schema import KEYS
@@ -67,7 +68,7 @@ def rank_rule(config: Mapping[str, Any], *, on_disk: bool = False) -> RankRule:
     """The rule in our config, or in the dict of an `adapter_config.json`."""
     is_adalora = _peft_type(config) == "ADALORA"
     r = config.get("init_r") if is_adalora else config.get("r", _default_r(config))
-    pattern = _mapping(config.get("rank_pattern"))
+    pattern = _mapping(config.get("rank_pattern"), list if is_adalora else int)
     kept = (
         {_adalora_layer(key): sum(map(bool, rows)) for key, rows in pattern.items()} if is_adalora and on_disk else {}
     )
@@ -75,7 +76,7 @@ def rank_rule(config: Mapping[str, Any], *, on_disk: bool = False) -> RankRule:
         r=r if isinstance(r, int) else None,
         rank_pattern={} if is_adalora else pattern,
         alpha=alpha if isinstance(alpha := config.get("lora_alpha", config.get("alpha")), int | float) else None,
-        alpha_pattern=_mapping(config.get("alpha_pattern")),
+        alpha_pattern=_mapping(config.get("alpha_pattern"), int | float),
         use_rslora=bool(config.get("use_rslora")),
         is_adalora=is_adalora,
         kept_rows=kept,
@@ -88,9 +89,12 @@ def _default_r(config: Mapping[str, Any]) -> int | None:
     return int(KEYS["r"].default) if is_ours else None
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    """A config may come from anywhere; what is no mapping names no pattern (the config check says that it is wrong)."""
-    return value if isinstance(value, Mapping) else {}
+def _mapping(value: Any, kind: type | UnionType) -> Mapping[str, Any]:
+    """A config may come from anywhere: what is no mapping, or maps to another kind of value, names no pattern.
+
+    The config check says that it is wrong.
+    """
+    return {key: item for key, item in value.items() if isinstance(item, kind)} if isinstance(value, Mapping) else {}
 
 
 def _peft_type(config: Mapping[str, Any]) -> str | None:
@@ -149,7 +153,7 @@ def has_flat_tensor(layer: LoraLayer) -> bool:
 def is_undecided(layer: LoraLayer) -> bool:
     """Whether the shapes alone do not tell the rank: experts or groups are there, and how many is unknown."""
     if layer.kind == "experts":
-        return layer.num_experts is None
+        return layer.num_experts is None and _half(layer.shape_a, 0) == _half(layer.shape_b, 1)
     rank_a, rank_b = _half(layer.shape_a, 0), _half(layer.shape_b, 1)
     return (
         layer.kind == "conv"
@@ -161,9 +165,18 @@ def is_undecided(layer: LoraLayer) -> bool:
 def is_transposed(layer: LoraLayer, expected_r: int | None) -> bool:
     """Whether A stands as (in, r) and B as (r, out), as MLX writes them, or the two are swapped."""
     a, b = layer.shape_a, layer.shape_b
-    if layer.kind != "linear" or a is None or b is None or len(a) != 2 or len(b) != 2 or a[1] != b[0]:
+    if (
+        layer.kind not in ("linear", "embedding")
+        or a is None
+        or b is None
+        or len(a) != 2
+        or len(b) != 2
+        or a[1] != b[0]
+    ):
+        return False
+    if layer.in_features is not None and a[1] == layer.in_features:
         return False
     if a[0] != b[1]:
         return a[1] < a[0] and b[0] < b[1]
     # Square layers compose both ways; then only the rank that is expected can tell.
-    return a[0] != expected_r and a[1] == expected_r
+    return a[0] > a[1] == expected_r

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,17 @@ def check_layers(
     stand beside it in each record. `saved_whole` are the modules that are trained beside LoRA. `module_names` and `linear_names` are the base model's, where it is loaded: with
     them a module that the config targets and that has no LoRA is found.
     """
-    expected = rank_rule(config, on_disk=on_disk)
-    configured = rank_rule(own_config, on_disk=on_disk) if own_config else None
+    expected = _rule(config, layers, on_disk)
+    configured = _rule(own_config, layers, on_disk) if own_config else None
     targets = targets_of(config, linear_names)
     present = {layer.name for layer in layers}
     missing = [name for name in module_names if name not in present and targets.matches(name)]
     if not layers:
-        return {**empty_report("no_lora_layers", False, expected.r), "mismatched_layers": missing}
+        return {
+            **empty_report("no_lora_layers", False, expected.r),
+            "mismatched_layers": missing,
+            "warnings": list(dict.fromkeys(warnings)),
+        }
     ranks = [_actual(layer, expected) for layer in layers]
     records = [_record(layer, rank, expected, configured) for layer, rank in zip(layers, ranks, strict=True)]
     records += [_missing_record(name, expected, configured) for name in missing]
@@ -66,12 +71,12 @@ def check_layers(
         *_layer_warnings(layers, expected),
         *(entry["warning"] for entry in entries if entry["warning"]),
     ]
-    if any(_is_unexpected(layer, targets) for layer in layers):
+    if any(_is_unexpected(layer, targets) and not _is_tied(layer, layers, config) for layer in layers):
         found.append("unexpected_layer")
     return {
         **empty_report(status, {"mismatch": False, "undetermined": None, "ok": True}[status], expected.r),
         "actual_r_values": {layer.name: rank for layer, rank in zip(layers, ranks, strict=True)},
-        "mismatched_layers": [record["name"] for record in records if record["state"] in WRONG],
+        "mismatched_layers": list(dict.fromkeys(record["name"] for record in records if record["state"] in WRONG)),
         "warnings": list(dict.fromkeys(found)),
         "layers": records,
         "coverage": entries,
@@ -84,17 +89,16 @@ def check_adapter_folder(
     """Check an adapter on disk, from its headers alone. `config` None: against its own `adapter_config.json`.
 
     Raises `ModelError` for a path that does not exist and for bytes that cannot be read; what is found in a folder
-    is a result. PEFT saves an adapter that is not called `default` in a subfolder of its name: `adapter_name` finds it.
+    is a result. PEFT saves an adapter that is not called `default` in a subfolder of its name; a folder is not
+    descended into, so asked for that name it has none at its top, and the report names the subfolders.
     """
     if not folder.is_dir():
         raise ModelError(N_("There is no adapter folder {path}. Check the path."), path=str(folder))
     own = read_adapter_config(folder)
-    if own is None and adapter_name and (folder / adapter_name / "adapter_config.json").is_file():
-        return check_adapter_folder(folder / adapter_name, config, None, read_bin)
     expected_r = rank_rule(config).r if config else None
-    if own is None:
+    if own is None or (adapter_name and (folder / adapter_name / "adapter_config.json").is_file()):
         return empty_report("no_adapter_here", False, expected_r) | {"subfolders": subfolders_with_adapters(folder)}
-    if "peft_type" not in own:
+    if not own.get("peft_type"):
         return empty_report("not_peft", None, expected_r)
     if own["peft_type"] not in LORA_TYPES:
         return empty_report("not_lora", None, expected_r)
@@ -182,7 +186,7 @@ def _record(layer: LoraLayer, rank: Rank, expected: RankRule, configured: RankRu
     rank_a, rank_b = rank if isinstance(rank, tuple) else (rank, rank)
     if rank is None:
         state = "unreadable"
-    elif is_undecided(layer) or expected_r is None:
+    elif expected_r is None or (is_undecided(layer) and (layer.kind != "conv" or rank_a == expected_r)):
         state = "undetermined"
     elif isinstance(rank, tuple):
         state = "a_against_b"
@@ -205,6 +209,30 @@ def _record(layer: LoraLayer, rank: Rank, expected: RankRule, configured: RankRu
     }
 
 
+def _rule(config: Mapping[str, Any], layers: Sequence[LoraLayer], on_disk: bool) -> RankRule:
+    """The rule of a config; a live AdaLoRA keeps all its rows until it is read from disk, where PEFT cuts each layer
+    to its budget."""
+    rule = rank_rule(config, on_disk=True)
+    if on_disk or not rule.kept_rows:
+        return rule
+    live = {layer.name: layer.layer_r for layer in layers}
+    return replace(rule, kept_rows={name: kept for name, kept in rule.kept_rows.items() if live.get(name) == kept})
+
+
+def _is_tied(layer: LoraLayer, layers: Sequence[LoraLayer], config: Mapping[str, Any]) -> bool:
+    """With `ensure_weight_tying` PEFT puts a LoRA on the other end of the tied weight too: the embedding's, transposed."""
+    if not config.get("ensure_weight_tying"):
+        return False
+    if layer.kind == "embedding":
+        return True
+    embeddings = (other for other in layers if other.kind == "embedding" and other.shape_a and other.shape_b)
+    return any(
+        (layer.shape_a, layer.shape_b) == (e.shape_b[::-1], e.shape_a[::-1])
+        for e in embeddings
+        if e.shape_a and e.shape_b
+    )
+
+
 def _missing_record(name: str, expected: RankRule, configured: RankRule | None) -> dict[str, Any]:
     """A module that the config targets and that carries no LoRA."""
     return _record(LoraLayer(name, None, None), None, expected, configured) | {"state": "missing"}
@@ -213,7 +241,7 @@ def _missing_record(name: str, expected: RankRule, configured: RankRule | None) 
 def _layer_warnings(layers: Sequence[LoraLayer], expected: RankRule) -> list[str]:
     """Codes for what is odd about tensors although, or because of which, a rank is what it is."""
     of_live_layers = {
-        "stale_layer_r": lambda layer: layer.layer_r is not None and _disagrees(layer),
+        "stale_layer_r": lambda layer: layer.layer_r is not None and _disagrees(layer, expected),
         "zero_padded": lambda layer: bool(layer.zero_rows_a and layer.shape_a and layer.zero_rows_a < layer.shape_a[0]),
         "wrong_scaling": lambda layer: _has_wrong_scaling(layer, expected),
         "A_frozen": lambda layer: layer.b_trains and layer.a_trains is False,
@@ -235,11 +263,13 @@ def _layer_warnings(layers: Sequence[LoraLayer], expected: RankRule) -> list[str
     return found
 
 
-def _disagrees(layer: LoraLayer) -> bool:
+def _disagrees(layer: LoraLayer, expected: RankRule) -> bool:
     """Whether the live layer's own r is none of the ranks that its tensors have."""
     if has_empty_tensor(layer) or has_flat_tensor(layer):
         return False
-    rank = rank_of(layer)
+    rank = _actual(layer, expected)
+    if rank is None:
+        return False
     return layer.layer_r not in (rank if isinstance(rank, tuple) else (rank,))
 
 

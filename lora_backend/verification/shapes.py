@@ -15,6 +15,7 @@ WRAPPER_PREFIXES = (
 """What PEFT, DDP, `torch.compile`, FSDP and activation checkpointing put into names."""
 
 _WRAPPERS = re.compile(rf"(?:^|(?<=\.))(?:{'|'.join(map(re.escape, WRAPPER_PREFIXES))})")
+_BASE_LAYER = re.compile(r"\.base_layer(?=\.|$)")
 _NUMBERED_PART = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
 
 Kind = Literal["linear", "embedding", "conv", "experts", "adalora", "merged"]
@@ -49,6 +50,8 @@ class LoraLayer(NamedTuple):
     is_meta: bool = False
     is_partitioned: bool = False
     is_merged: bool = False
+    in_features: int | None = None
+    """Of the live Linear that LoRA stands on: with it a transposed A can be told for certain."""
 
     @property
     def pattern_name(self) -> str:
@@ -74,4 +77,4 @@ def block_of(name: str) -> int | None:
 
 def canonical_name(name: str) -> str:
     """Take wrapper prefixes out of a module's name wherever they stand, and `.base_layer`."""
-    return _WRAPPERS.sub("", name).replace(".base_layer", "")
+    return _BASE_LAYER.sub("", _WRAPPERS.sub("", name))

@@ -289,12 +289,109 @@ def test_a_pickled_file_is_read_without_running_it(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_adapter_that_is_not_called_default_is_found_by_its_name(tmp_path: Path) -> None:
+def test_a_folder_is_not_descended_into_and_names_the_subfolders_that_hold_an_adapter(tmp_path: Path) -> None:
     model = trained(get_peft_model(llama(), lora(4), adapter_name="other"))
     model.save_pretrained(tmp_path)
-    report = check_lora_r_consistency(tmp_path, lora(4))
-    assert (report["status"], report["subfolders"]) == ("no_adapter_here", ["other"])
-    assert check_lora_r_consistency(tmp_path, lora(4), adapter_name="other")["status"] == "ok"
+    for name in (None, "other"):
+        report = check_lora_r_consistency(tmp_path, lora(4), adapter_name=name)
+        assert (report["status"], report["subfolders"]) == ("no_adapter_here", ["other"])
+    assert check_lora_r_consistency(tmp_path / "other", lora(4))["status"] == "ok"
+
+
+def test_experts_named_without_their_module_are_experts_too(tmp_path: Path) -> None:
+    """As PEFT itself writes Mixtral's w1, w2 and w3."""
+    trained(get_peft_model(mixtral(), lora(2, ("q_proj", "w1", "w2", "w3")))).save_pretrained(tmp_path)
+    report = check_lora_r_consistency(tmp_path, json.loads((tmp_path / "adapter_config.json").read_text()))
+    assert (report["status"], report["warnings"]) == ("undetermined", [])
+
+
+def test_experts_whose_a_and_b_disagree_are_a_mismatch(tmp_path: Path) -> None:
+    trained(
+        get_peft_model(mixtral(), lora(2, ("q_proj",), target_parameters=["mlp.experts.down_proj"]))
+    ).save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(file)
+    (key,) = [key for key in tensors if "experts" in key and "lora_B" in key]
+    save_file(tensors | {key: tensors[key][:, :4].contiguous()}, file)
+    report = check_lora_r_consistency(tmp_path, json.loads((tmp_path / "adapter_config.json").read_text()))
+    assert (report["status"], report["actual_r_values"]["model.layers.0.mlp.experts"]) == ("mismatch", (8, 4))
+
+
+def test_a_pruned_adalora_that_is_loaded_again_goes_by_what_its_budget_left(tmp_path: Path) -> None:
+    model = get_peft_model(
+        llama(), AdaLoraConfig(init_r=4, target_r=2, total_step=9, tinit=0, tfinal=0, target_modules=["q_proj"])
+    )
+    kept = {
+        f"model.layers.{block}.self_attn.q_proj.lora_E": [True] * (block + 1) + [False] * (3 - block)
+        for block in (0, 1)
+    }
+    own(model).rank_pattern = dict(kept)
+    trained(model).save_pretrained(tmp_path)
+    reloaded = PeftModel.from_pretrained(llama(), tmp_path)
+    report = check_lora_r_consistency(reloaded, own(reloaded))
+    assert (report["status"], list(report["actual_r_values"].values())) == ("ok", [1, 2])
+
+
+@pytest.mark.parametrize("asked", [16, 32])
+def test_a_square_layer_of_the_wrong_rank_is_read_and_not_called_transposed(asked: int) -> None:
+    model = trained(get_peft_model(llama(), lora(4, ("q_proj",))))  # 16 × 16
+    report = check_lora_r_consistency(model, lora(asked, ("q_proj",)))
+    assert (report["status"], set(report["actual_r_values"].values())) == ("mismatch", {4})
+    assert "transposed" not in report["warnings"]
+
+
+def test_a_grouped_convolution_of_the_wrong_rank_is_a_mismatch_on_disk(tmp_path: Path) -> None:
+    trained(get_peft_model(Zoo(), lora(4, ("grouped",)))).save_pretrained(tmp_path)
+    assert check_lora_r_consistency(tmp_path, {"r": 8, "target_modules": ["grouped"]})["mismatched_layers"] == [
+        "grouped"
+    ]
+
+
+def test_a_healthy_adapter_gives_no_warning_whatever_it_was_asked_for() -> None:
+    tied = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=32,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            tie_word_embeddings=True,
+        )
+    )
+    configs: list[tuple[Any, Any, Any]] = [
+        (tied, lora(4, ("embed_tokens", "lm_head"), ensure_weight_tying=True), None),
+        (llama(), lora(4, "all-linear", exclude_modules=["q_proj"]), "same"),
+        (llama(), lora(4, modules_to_save=["lm_head"], bias="all"), None),
+        (llama(), lora(4), {"target_modules": ["q_proj", "v_proj"], "r": 4, "alpha": 8}),
+    ]
+    for base, config, user in configs:
+        asked = copy.deepcopy(config)
+        model = trained(get_peft_model(base, config))
+        report = check_lora_r_consistency(model, asked if user == "same" else user or own(model))
+        assert (report["status"], report["warnings"], report["mismatched_layers"]) == ("ok", [], [])
+
+
+def test_a_base_weight_that_trains_is_said() -> None:
+    model = trained(get_peft_model(llama(), lora(4)))
+    model.base_model.model.lm_head.weight.requires_grad_(True)
+    assert check_lora_r_consistency(model, own(model))["warnings"] == ["base_trains"]
+
+
+def test_a_config_without_a_rank_is_ours_at_its_default_or_cannot_be_decided() -> None:
+    model = trained(get_peft_model(llama(), lora(16)))
+    assert check_lora_r_consistency(model, {"target_modules": ["q_proj", "v_proj"]})["status"] == "ok", (
+        "our default is 16"
+    )
+    report = check_lora_r_consistency(model, {"peft_type": "LORA", "target_modules": ["q_proj", "v_proj"]})
+    assert (report["status"], report["expected_r"]) == ("undetermined", None)
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"\x80\x04K\x01."])
+def test_a_damaged_bin_file_is_a_sentence(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4}')
+    (tmp_path / "adapter_model.bin").write_bytes(content)
+    with pytest.raises(ModelError, match="adapter_model"):
+        check_lora_r_consistency(tmp_path, None)
 
 
 def test_the_adapter_that_is_asked_for_is_the_one_that_is_read() -> None:
