@@ -26,4 +26,4 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """`value` as JSON with the format's number, by `write_atomic`."""
-    write_atomic(path, json.dumps({"format": 1, **value}, ensure_ascii=False, indent=1) + "\n")
+    write_atomic(path, json.dumps({"format": 1, **value}, ensure_ascii=False, indent=1, default=str) + "\n")

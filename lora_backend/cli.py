@@ -21,6 +21,7 @@ from lora_backend.i18n import LANGUAGES, N_, translate, use_language
 from lora_backend.models.find import find_model
 from lora_backend.preflight.facts import check_with_facts, with_data_paths
 from lora_backend.runs.folder import RUN_ID, RunFolder, new_run_id
+from lora_backend.runs.process import ProcessIdentity, is_alive
 from lora_backend.settings import load_settings
 from lora_backend.verification.folder import read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256
@@ -141,6 +142,13 @@ def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
         raise ConfigError(N_("`--set` cannot change a run that is made already. Name another folder."))
     if folder.exit_json.exists():
         raise ConfigError(N_("The run in {path} has ended. Name another folder."), path=str(folder.path))
+    trainer = folder.status().get("trainer")
+    if trainer and is_alive(ProcessIdentity.from_json(trainer)):
+        raise ConfigError(
+            N_("The run in {path} is being trained by process {pid}. Stop it first, or name another folder."),
+            path=str(folder.path),
+            pid=trainer["pid"],
+        )
     return folder
 
 
@@ -150,9 +158,10 @@ def _train_in(folder: RunFolder, as_json: bool) -> int:
     code = GOOD
     try:
         train_in_folder(folder)
-    except FlightdeckError as error:
+    except Exception as error:  # the log has the traceback, the run's state the sentence
         code = NO
-        print(error, file=sys.stderr)
+        message = folder.state().message
+        print(message.text() if message else error, file=sys.stderr)
     if as_json:
         state = folder.state().state
         _print_json({"run": folder.id, "path": str(folder.path), "state": state, "adapter": str(folder.adapter)})

@@ -82,7 +82,8 @@ class Message:
     def text(self, language: str | None = None) -> str:
         """The sentence in `language`; values that are messages, or lists of them, are put into it as well."""
         values = {key: _shown(value, language) for key, value in self.values.items()}
-        return translate(self.template, language).format(**values)
+        sentence = translate(self.template, language).format(**values)
+        return sentence.encode("utf-8", "backslashreplace").decode("utf-8")  # half a surrogate pair cannot be printed
 
     def __str__(self) -> str:
         return self.text()

@@ -63,6 +63,22 @@ def _paths(value: str | None) -> tuple[Path, ...]:
     return tuple(Path(part).expanduser().absolute() for part in (value or "").split(os.pathsep) if part)
 
 
+def path_of(text: str) -> Path | None:
+    """The path that `text` names, `~` written out; None where no file system takes it.
+
+    A null byte, half a surrogate pair, a name that is too long and the home of nobody all come from real configs.
+    """
+    try:
+        path = Path(text).expanduser()
+        os.fsencode(path)
+        path.stat()
+    except FileNotFoundError:
+        return path
+    except (OSError, ValueError, RuntimeError) as error:
+        return path if isinstance(error, PermissionError | NotADirectoryError) else None
+    return path
+
+
 def is_within(path: Path, roots: tuple[Path, ...]) -> bool:
     """Whether `path`, with every symlink followed, lies in one of `roots`."""
     resolved = path.resolve()

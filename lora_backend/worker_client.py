@@ -20,6 +20,8 @@ class Request:
     """One question under way; read by whoever waits for it, written by the thread that reads the answers."""
 
     id: int
+    method: str
+    params: dict[str, Any]
     process: subprocess.Popen[str]
     done: threading.Event = field(default_factory=threading.Event)
     progress: Message | None = None
@@ -41,16 +43,10 @@ class WorkerClient:
     def submit(self, method: str, params: dict[str, Any]) -> Request:
         """Put a question; watch `progress` and `done` of what comes back."""
         with self._lock:
-            process = self._running()
             self._last_id += 1
-            request = self._requests[self._last_id] = Request(self._last_id, process)
-            line = json.dumps({"id": request.id, "method": method, "params": params}) + "\n"
-            try:
-                assert process.stdin is not None
-                process.stdin.write(line)
-                process.stdin.flush()
-            except OSError:  # it died just now; the reader thread says so to all who wait
-                pass
+            request = Request(self._last_id, method, params, self._running())
+            self._requests[request.id] = request
+            self._write(request)
         return request
 
     def ask(
@@ -78,9 +74,25 @@ class WorkerClient:
         return request.result
 
     def cancel(self, request: Request) -> None:
-        """Drop a question. What it loads cannot be interrupted from inside, so the process is ended."""
-        if not request.done.is_set():
-            self.close()
+        """Drop a question. What it loads cannot be interrupted from inside, so the process is ended if it is at it.
+
+        The questions of others are then put again, to the next process.
+        """
+        with self._lock:
+            if self._requests.pop(request.id, None) is None:  # answered
+                return
+            others = [other for other in self._requests.values() if other.process is request.process]
+            is_under_way = all(request.id < other.id for other in others)  # they are answered in their order
+            if is_under_way:
+                self._process = None
+                for other in others:
+                    other.process = self._running()
+                    self._write(other)
+        if is_under_way:
+            request.process.kill()
+            request.process.wait()
+        request.error = WorkerError(N_("The question was dropped."))
+        request.done.set()
 
     def close(self) -> None:
         """End the process; the next question starts another."""
@@ -93,6 +105,15 @@ class WorkerClient:
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process and self._process.poll() is None else None
+
+    def _write(self, request: Request) -> None:
+        line = json.dumps({"id": request.id, "method": request.method, "params": request.params}) + "\n"
+        try:
+            assert request.process.stdin is not None
+            request.process.stdin.write(line)
+            request.process.stdin.flush()
+        except OSError:  # it died just now; the reader thread says so to all who wait
+            pass
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
@@ -111,15 +132,19 @@ class WorkerClient:
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            message = json.loads(line)
+            try:
+                message = json.loads(line)
+            except ValueError:  # it died in the middle of a line
+                continue
             request = self._requests.get(message.get("id"))
-            if request is None:
+            if request is None or request.process is not process:
                 continue
             if "progress" in message:
                 request.progress = Message.from_json(message["progress"]["message"])
                 request.fraction = message["progress"]["fraction"]
                 continue
-            del self._requests[request.id]
+            if self._requests.pop(request.id, None) is None:  # dropped just now
+                continue
             if "error" in message:
                 error = Message.from_json(message["error"])
                 request.error = WorkerError(error.template, **error.values)

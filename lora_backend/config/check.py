@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,9 @@ from lora_backend.config.findings import SEVERITIES, Finding, Severity
 from lora_backend.config.schema import KEYS, TrainingConfig, default_config
 from lora_backend.i18n import N_, Message
 
+LARGEST = 2**63 - 1
+"""The largest whole number that any of the libraries behind takes."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -26,6 +30,8 @@ class Facts:
     num_blocks: int | None = None
     linear_modules: tuple[str, ...] | None = None
     """Endings of the names of the model's linear layers (`q_proj`), empty where weights were not there to read."""
+    outer_modules: tuple[str, ...] = ()
+    """Endings of the names of what an adapter can sit on outside of the blocks (`embed_tokens`, `lm_head`)."""
     has_tokenizer: bool | None = None
     has_chat_template: bool | None = None
     row_format: str | None = None
@@ -111,14 +117,17 @@ def check_config(document: ConfigDocument | Mapping[str, Any], facts: Facts | No
 
 
 def _schema_findings(config: _Config) -> Iterator[Finding]:
+    kinds: dict[str, str] = {}
+    unreadable = {key: kind for key, value in config.values.items() if (kind := _unreadable(key, value))}
     try:
-        TrainingConfig.model_validate(dict(config.values))
+        TrainingConfig.model_validate({key: value for key, value in config.values.items() if key not in unreadable})
     except ValidationError as error:
-        kinds: dict[str, str] = {}
         for detail in error.errors(include_url=False, include_context=False):
             kinds.setdefault(str(detail["loc"][0]), detail["type"])
-    else:
-        return
+    for key in unreadable:
+        if kinds.get(key) == "missing":
+            del kinds[key]
+    kinds |= unreadable
     for key, kind in kinds.items():
         if kind == "extra_forbidden":
             yield _unknown_key(config, key)
@@ -132,6 +141,24 @@ def _schema_findings(config: _Config) -> Iterator[Finding]:
             )
         else:
             yield _wrong_value(config, key, kind)
+
+
+def _unreadable(key: str, value: Any) -> str | None:
+    """The kind of error of what the schema cannot even be held against; None for all else."""
+    if key not in KEYS:
+        return "extra_forbidden"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST:
+        return "less_than"
+    return "string_unicode" if isinstance(value, str) and not _is_unicode(value) else None
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written to a file: half a surrogate pair cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unknown_key(config: _Config, key: str) -> Finding:
@@ -163,13 +190,14 @@ def shorten(value: Any, limit: int = 80) -> str:
     """A value as it would be written, cut at `limit` characters."""
     try:
         text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        text = repr(value)
+    except (TypeError, ValueError, RecursionError):
+        text = type(value).__name__  # what cannot be written in JSON, or not in this world
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _across_keys(config: _Config, invalid: set[str]) -> Iterator[Finding]:
     yield from _lists(config, invalid)
+    yield from _expressions(config, invalid)
     batch, target = config.get("batch_size"), config.get("target_batch_size")
     if not invalid & {"batch_size", "target_batch_size"} and target is not None and target % batch:
         values = {
@@ -214,6 +242,24 @@ def _across_keys(config: _Config, invalid: set[str]) -> Iterator[Finding]:
         )
 
 
+def _expressions(config: _Config, invalid: set[str]) -> Iterator[Finding]:
+    """PEFT reads a single target, and the keys of both patterns, as regular expressions."""
+    for key in ("target_modules", "rank_pattern", "alpha_pattern"):
+        value = None if key in invalid else config.get(key)
+        for pattern in [value] if isinstance(value, str) else value if isinstance(value, Mapping) else []:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                values = {"key": key, "pattern": shorten(pattern), "reason": str(error)}
+                yield config.finding(
+                    "error",
+                    "no_expression",
+                    key,
+                    Message(N_("`{key}` holds {pattern}, which is no regular expression: {reason}."), values),
+                    Message(N_("Close what it opens, or name modules by the endings of their names."), values),
+                )
+
+
 def _lists(config: _Config, invalid: set[str]) -> Iterator[Finding]:
     for key, value in config.values.items():
         if key in invalid or key not in KEYS or not isinstance(value, list):
@@ -226,7 +272,7 @@ def _lists(config: _Config, invalid: set[str]) -> Iterator[Finding]:
                 Message(N_("`{key}` is an empty list."), {"key": key}),
                 Message(N_("Give at least one entry, or take the line out."), {}),
             )
-        repeated = sorted({str(item) for item in value if value.count(item) > 1})
+        repeated = sorted(text for text, count in Counter(map(shorten, value)).items() if count > 1)
         if repeated:
             yield config.finding(
                 "warning",
@@ -258,7 +304,7 @@ def _against_facts(config: _Config, facts: Facts, invalid: set[str]) -> Iterator
             )
     targets = config.get("target_modules")
     if facts.linear_modules and isinstance(targets, list) and "target_modules" not in invalid:
-        known = set(facts.linear_modules)
+        known = {*facts.linear_modules, *facts.outer_modules}
         unmatched = [t for t in targets if t.rsplit(".", 1)[-1] not in known]
         if unmatched:
             severity: Severity = "error" if len(unmatched) == len(targets) else "warning"

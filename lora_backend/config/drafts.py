@@ -31,9 +31,12 @@ class Draft:
         try:
             return (self.path / "config.yaml").read_text("utf-8")
         except OSError as error:
-            raise ConfigError(N_("There is no draft {id} (any more). Start a new one."), id=self.id) from error
+            raise _gone(self.id) from error
 
     def save(self, text: str) -> None:
+        """Keep `text`. Raises `ConfigError` where the draft was deleted meanwhile."""
+        if not self.path.is_dir():
+            raise _gone(self.id)
         write_atomic(self.path / "config.yaml", text)
 
     def launches(self) -> list[str]:
@@ -46,12 +49,18 @@ class Draft:
 
         Whoever comes second gets the first one's run id. A launch that raises can be tried again.
         """
+        if not self.path.is_dir():
+            raise _gone(self.id)
         (self.path / "launches").mkdir(exist_ok=True)
         marker = self.path / "launches" / str(number)
         with FileLock(self.path / "launch.lock"):
             if not marker.exists():
                 write_atomic(marker, launch())
             return marker.read_text("utf-8")
+
+
+def _gone(draft_id: str) -> ConfigError:
+    return ConfigError(N_("There is no draft {id} (any more). Start a new one."), id=draft_id)
 
 
 def new_draft(root: Path, text: str) -> Draft:
@@ -65,5 +74,5 @@ def new_draft(root: Path, text: str) -> Draft:
 def open_draft(root: Path, draft_id: str) -> Draft:
     """The draft `draft_id`; `ConfigError` where there is none."""
     if not DRAFT_ID.fullmatch(draft_id) or not (root / draft_id / "config.yaml").is_file():
-        raise ConfigError(N_("There is no draft {id} (any more). Start a new one."), id=draft_id[:20])
+        raise _gone(draft_id[:20])
     return Draft(root / draft_id)

@@ -8,7 +8,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -158,20 +158,41 @@ def _parse_yaml(text: str) -> ConfigDocument:
             return _unreadable(text, "yaml", message, None)
         lines: dict[str, int] = {}
         problems: list[Finding] = []
-        for key_node, _ in root.value:
-            name, line = str(key_node.value), key_node.start_mark.line + 1
-            if name in lines:
-                problems.append(_duplicate(name, lines[name], line))
-            lines[name] = line
+        for mapping in _mappings(root):
+            found: dict[str, int] = {}
+            for key_node, _ in mapping.value:
+                name, line = str(key_node.value), key_node.start_mark.line + 1
+                if name in found:
+                    problems.append(_duplicate(name, found[name], line))
+                found[name] = line
+            if mapping is root:
+                lines = found
         loaded = _plain(_yaml().load(text))
         if not isinstance(loaded, dict):
             return _not_a_mapping(text, "yaml")
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         return _syntax(text, "yaml", mark.line + 1 if mark else None, str(error.problem or error.context))
-    except (YAMLError, ValueError) as error:  # a character YAML forbids; a date or number that is none
-        return _syntax(text, "yaml", None, str(error).splitlines()[0])
+    except (YAMLError, ValueError, TypeError, LookupError, OverflowError) as error:
+        # A character that YAML forbids, a date or number that is none, a list in the place of a key.
+        return _syntax(text, "yaml", None, (str(error).splitlines() or [type(error).__name__])[0][:200])
     return ConfigDocument(text, "yaml", {str(key): value for key, value in loaded.items()}, lines, tuple(problems))
+
+
+def _mappings(root: Node) -> Iterator[MappingNode]:
+    """Every mapping of a document, the outermost first; one that aliases share comes once."""
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop(0)
+        if id(node) in seen or not isinstance(node, MappingNode | SequenceNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, MappingNode):
+            yield node
+            waiting += [value for _, value in node.value]
+        else:
+            waiting += node.value
 
 
 def _expanded_size(root: Node) -> float:
@@ -213,47 +234,39 @@ def _plain(value: Any) -> Any:
 # ---------------------------------------------------------------------------------------- JSON, TOML
 
 
-def _lines_of_keys(text: str, pattern: str) -> dict[str, list[int]]:
-    lines: dict[str, list[int]] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if match := re.match(pattern, line):
-            lines.setdefault(match["key"], []).append(number)
-    return lines
-
-
 def _parse_json(text: str) -> ConfigDocument:
-    pairs: list[tuple[str, Any]] = []
-
-    def remember(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        pairs[:] = found  # the outermost object closes last
-        return dict(found)
-
     try:
-        loaded = json.loads(text, object_pairs_hook=remember) if text.strip() else {}
+        loaded = json.loads(text) if text.strip() else {}
     except json.JSONDecodeError as error:
         return _syntax(text, "json", error.lineno, error.msg)
+    except ValueError as error:  # a number of thousands of digits
+        return _syntax(text, "json", None, str(error))
     if not isinstance(loaded, dict):
         return _not_a_mapping(text, "json")
-    places = _lines_of_keys(text, r'^\s*[{,]?\s*"(?P<key>[^"\\]+)"\s*:')
-    lines = {key: places.get(key, [1])[0] for key in loaded}
-    problems = []
-    names = [name for name, _ in pairs]
-    for name in dict.fromkeys(names):
-        if names.count(name) > 1:
-            found = places.get(name, [1])
-            problems.append(_duplicate(name, found[0], found[-1]))
-            lines[name] = found[-1]
-    return ConfigDocument(text, "json", loaded, lines, tuple(problems))
+    # JSON is YAML, whose reader knows where each key stands; what else Unicode calls a line end is none here.
+    as_yaml = _parse_yaml(re.sub("[\x85\u2028\u2029]", " ", text.replace("\t", " ")))
+    problems = tuple(problem for problem in as_yaml.problems if problem.code == "duplicate_key")
+    return ConfigDocument(text, "json", loaded, as_yaml.lines, problems)
 
 
 def _parse_toml(text: str) -> ConfigDocument:
     try:
         loaded = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError is one, and so is a number of thousands of digits
         line = re.search(r"line (\d+)", str(error))
         return _syntax(text, "toml", int(line[1]) if line else None, str(error).split(" (at")[0])
-    places = _lines_of_keys(text, r'^\s*\[?"?(?P<key>[\w-]+)"?\s*[=\]]')
-    return ConfigDocument(text, "toml", _plain(loaded), {key: places.get(key, [1])[0] for key in loaded})
+    return ConfigDocument(text, "toml", _plain(loaded), _toml_lines(text))
+
+
+def _toml_lines(text: str) -> dict[str, int]:
+    """Where each key stands first; nothing where strings run over lines, for a line in one may look like a key."""
+    if '""' in text or "'''" in text:
+        return {}
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if match := re.match(r'\s*\[?"?(?P<key>[\w-]+)"?\s*[.=\]]', line):
+            lines.setdefault(match["key"], number)
+    return lines
 
 
 # ------------------------------------------------------------------------------------------- writing
@@ -262,7 +275,7 @@ def _parse_toml(text: str) -> ConfigDocument:
 def dump_yaml(values: Mapping[str, Any]) -> str:
     """`values` as YAML, in their order."""
     out = io.StringIO()
-    _yaml().dump(dict(values), out)
+    _yaml().dump(_plain(values), out)
     return out.getvalue()
 
 
@@ -271,7 +284,8 @@ def with_values(text: str, changes: Mapping[str, Any]) -> str:
     yaml = _yaml()
     loaded = yaml.load(text)
     if not isinstance(loaded, CommentedMap):  # empty, or only comments
-        return text + dump_yaml({key: value for key, value in changes.items() if value is not REQUIRED})
+        head = text if not text or text.endswith("\n") else f"{text}\n"
+        return head + dump_yaml({key: value for key, value in changes.items() if value is not REQUIRED})
     for key, value in changes.items():
         if value is REQUIRED:
             loaded.pop(key, None)

@@ -77,8 +77,8 @@ def _read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise DataError(N_("There is no data set {path}. Check the path."), path=str(path)) from None
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, ValueError) as error:  # a null byte in the name is a ValueError
+        reason = getattr(error, "strerror", None) or str(error)
         raise DataError(N_("The data set {path} cannot be read: {reason}."), path=str(path), reason=reason) from error
 
 

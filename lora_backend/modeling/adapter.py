@@ -23,23 +23,23 @@ def attach_adapter(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
     """Wrap `model` with a fresh LoRA. Raises `ModelError` where modules or blocks are named that it does not have."""
     blocks = find_blocks(model)
     _refuse_blocks_beyond(config, len(blocks[1]) if blocks else None)
-    lora_config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=config.r,
-        lora_alpha=config.alpha,
-        lora_dropout=config.lora_dropout,
-        rank_pattern=config.rank_pattern or {},
-        alpha_pattern=config.alpha_pattern or {},
-        modules_to_save=config.modules_to_save,
-        bias=config.bias,
-        use_rslora=config.use_rslora,
-        use_dora=config.use_dora,
-        init_lora_weights=config.init_lora_weights,
-        **_targets(model, config),
-    )
     try:
+        lora_config = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=config.r,
+            lora_alpha=config.alpha,
+            lora_dropout=config.lora_dropout,
+            rank_pattern=config.rank_pattern or {},
+            alpha_pattern=config.alpha_pattern or {},
+            modules_to_save=config.modules_to_save,
+            bias=config.bias,
+            use_rslora=config.use_rslora,
+            use_dora=config.use_dora,
+            init_lora_weights=config.init_lora_weights,
+            **_targets(model, config),
+        )
         wrapped = get_peft_model(model, lora_config)
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         if "not found in the base model" in str(error) or "No modules were targeted" in str(error):
             raise ModelError(
                 N_("`target_modules` matches no module of the model. Its linear layers are: {known}."),

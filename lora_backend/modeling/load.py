@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lora_backend.config.schema import TrainingConfig
@@ -37,7 +38,7 @@ def load_model(config: TrainingConfig) -> PreTrainedModel:
             use_safetensors=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             N_("The model {path} cannot be loaded: {reason}"), path=str(path), reason=_first_line(error)
         ) from error

@@ -23,6 +23,8 @@ class ModelDescription:
     """Tokens that the model was made for (`max_position_embeddings`)."""
     linear_names: tuple[str, ...]
     """Names of linear layers inside blocks, in the order of the file; empty without safetensors weights."""
+    outer_modules: tuple[str, ...]
+    """Endings of the names of two-dimensional weights outside of blocks, and of the head, which has no weights when tied."""
     has_tokenizer: bool
     has_chat_template: bool
 
@@ -44,6 +46,16 @@ def describe_model(path: Path) -> ModelDescription:
         num_blocks=_whole(text_config, "num_hidden_layers", "n_layer", "num_layers"),
         max_positions=_whole(text_config, "max_position_embeddings", "n_positions"),
         linear_names=_linear_names(tensors),
+        outer_modules=tuple(
+            dict.fromkeys(
+                [
+                    name.removesuffix(".weight").rsplit(".", 1)[-1]
+                    for name, tensor in tensors.items()
+                    if len(tensor.shape) == 2 and name.endswith(".weight") and not re.search(r"(^|\.)\d+\.", name)
+                ]
+                + ["lm_head"]
+            )
+        ),
         has_tokenizer=any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")),
         has_chat_template=_has_chat_template(folder),
     )
@@ -63,7 +75,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def _whole(config: Any, *names: str) -> int | None:
-    return next((config[name] for name in names if isinstance(config.get(name), int)), None)
+    return next((config[name] for name in names if type(config.get(name)) is int), None)
 
 
 def _linear_names(tensors: dict[str, TensorInfo]) -> tuple[str, ...]:

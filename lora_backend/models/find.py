@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
+from lora_backend.settings import path_of
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -18,7 +20,9 @@ def find_model(name: str) -> Path:
 
     Raises `ModelError` where there is none, with the command that downloads a hub model.
     """
-    path = Path(name).expanduser()
+    path = path_of(name)
+    if path is None:
+        raise ModelError(N_("There is no model folder {path}. Check `model_name`."), path=name[:200])
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(
@@ -31,7 +35,10 @@ def find_model(name: str) -> Path:
             return path
         raise ModelError(N_("{path} is a file. Name the model's folder, or its config.json."), path=str(path))
     if HUB_ID.fullmatch(name):
-        cached = try_to_load_from_cache(name, "config.json")
+        try:
+            cached = try_to_load_from_cache(name, "config.json")
+        except HFValidationError:  # no id that the hub would give
+            raise ModelError(N_("There is no model folder {path}. Check `model_name`."), path=name[:200]) from None
         if isinstance(cached, str):
             return Path(cached).parent
         raise ModelError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,13 @@ from lora_backend.i18n import N_, Message
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the safetensors format itself."""
+
+
+DTYPE_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
+    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4,
+}  # fmt: skip
+"""Size of one value, by the format's names; a type that is not here is taken as it is."""
 
 
 class TensorInfo(NamedTuple):
@@ -56,13 +64,16 @@ def _tensor(path: Path, name: str, entry: Any, data_bytes: int) -> TensorInfo:
         begin, end = entry["data_offsets"]
         shape = tuple(map(int, entry["shape"]))
         dtype = str(entry["dtype"])
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise _damaged(path, N_("the entry of {name} is not readable"), name=name[:80]) from error
     if (
         not (isinstance(begin, int) and isinstance(end, int) and 0 <= begin <= end <= data_bytes)
         or min(shape, default=0) < 0
     ):
         raise _damaged(path, N_("the tensor {name} lies outside the file"), name=name[:80])
+    bits = DTYPE_BITS.get(dtype)
+    if bits is not None and math.prod(shape) * bits != 8 * (end - begin):
+        raise _damaged(path, N_("shape and size of {name} do not agree"), name=name[:80])
     return TensorInfo(shape, dtype, end - begin)
 
 
@@ -90,7 +101,7 @@ def read_folder_headers(folder: Path, stem: str) -> dict[str, TensorInfo]:
         return {}
     try:
         shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, LookupError, AttributeError, TypeError, OSError, RecursionError) as error:
         raise _damaged(index, N_("it is not a list of shards")) from error
     tensors: dict[str, TensorInfo] = {}
     for shard in shards:

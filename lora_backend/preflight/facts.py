@@ -14,6 +14,7 @@ from lora_backend.errors import ConfigError, DataError, ModelError
 from lora_backend.i18n import N_, Message
 from lora_backend.models.describe import ModelDescription, describe_model
 from lora_backend.models.find import find_model
+from lora_backend.settings import path_of
 
 Rows = TypeVar("Rows")
 DATA_KEYS = ("dataset", "questions")
@@ -33,6 +34,7 @@ def gather_facts(values: Mapping[str, Any], base: Path | None = None) -> Facts:
     return Facts(
         num_blocks=model.num_blocks if model else None,
         linear_modules=model.linear_modules if model else None,
+        outer_modules=model.outer_modules if model else (),
         has_tokenizer=model.has_tokenizer if model else None,
         has_chat_template=model.has_chat_template if model else None,
         row_format=dataset.format if dataset else None,
@@ -90,11 +92,12 @@ def _read(
 ) -> Rows | None:
     if not isinstance(name, str) or not name:
         return None
-    path = data_path(name, base)
+    path = None
     try:
+        path = data_path(name, base)
         return read(path)
     except DataError as error:
-        problems.append(("error" if path.exists() else "warning", key, error.message))
+        problems.append(("error" if path and path.exists() else "warning", key, error.message))
         return None
 
 
@@ -107,5 +110,11 @@ def with_data_paths(values: Mapping[str, Any], base: Path | None = None) -> dict
 
 
 def data_path(name: str, base: Path | None = None) -> Path:
-    """A data set's path; a relative one counts from `base` (default: the current folder)."""
-    return (base or Path.cwd()) / Path(name).expanduser()
+    """A data set's path; a relative one counts from `base` (default: the current folder).
+
+    Raises `DataError` for a text that can be no path.
+    """
+    path = path_of(name)
+    if path is None or path_of(str(whole := (base or Path.cwd()) / path)) is None:
+        raise DataError(N_("There is no data set {path}. Check the path."), path=name[:200])
+    return whole

@@ -13,7 +13,7 @@ from lora_backend.errors import ConfigError, DataError, FlightdeckError, ModelEr
 from lora_backend.i18n import N_
 from lora_backend.models.find import HUB_ID, find_model
 from lora_backend.preflight.facts import DATA_KEYS, gather_facts
-from lora_backend.settings import Settings, is_within
+from lora_backend.settings import Settings, is_within, path_of
 
 
 def bind_paths(values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
@@ -51,13 +51,15 @@ def _escapes(values: Mapping[str, Any], settings: Settings) -> Iterator[tuple[st
     if _is_path(model) and _model_escapes(str(model), settings):
         yield "model_name", _outside_model_roots(str(model), settings)
     for key in DATA_KEYS:
-        if _is_path(values.get(key)) and not is_within(_data_path(values[key], settings), settings.data_roots):
+        path = _data_path(values[key], settings) if _is_path(values.get(key)) else None
+        if _is_path(values.get(key)) and (path is None or not is_within(path, settings.data_roots)):
             yield key, DataError(
                 N_("The data set {path} lies outside the folders that the browser may use ({roots}). Upload it, or add its folder to FLIGHTDECK_DATA_ROOTS and restart."),
-                path=values[key],
+                path=values[key][:200],
                 roots=_listed(settings.data_roots),
             )  # fmt: skip
-    if _is_path(output) and not is_within(settings.workspace / str(output), (settings.workspace,)):
+    folder = path_of(str(settings.workspace / str(output))) if _is_path(output) else None
+    if _is_path(output) and (folder is None or not is_within(folder, (settings.workspace,))):
         yield (
             "output_dir",
             ConfigError(N_("`output_dir` must lie below the workspace {path}."), path=str(settings.workspace)),
@@ -70,7 +72,9 @@ def _is_path(value: Any) -> bool:
 
 def _model_escapes(name: str, settings: Settings) -> bool:
     # `../model` looks like a hub id, so what is on the disk is a path whatever it looks like.
-    path = Path(name).expanduser()
+    path = path_of(name)
+    if path is None:  # no file system takes it, so nothing lies behind it
+        return False
     is_hub_id = HUB_ID.fullmatch(name) is not None and not path.exists()
     return not is_hub_id and not is_within(path, settings.model_roots)
 
@@ -83,10 +87,13 @@ def _outside_model_roots(name: str, settings: Settings) -> ModelError:
     )  # fmt: skip
 
 
-def _data_path(name: str, settings: Settings) -> Path:
-    path = Path(name).expanduser()
+def _data_path(name: str, settings: Settings) -> Path | None:
+    path = path_of(name)
+    if path is None:
+        return None
     candidates = [path] if path.is_absolute() else [root / path for root in settings.data_roots]
-    return next((candidate for candidate in candidates if candidate.exists()), candidates[0])
+    usable = [candidate for candidate in candidates if path_of(str(candidate)) is not None]
+    return next((candidate for candidate in usable if candidate.exists()), usable[0] if usable else None)
 
 
 def _listed(roots: tuple[Path, ...]) -> str:

@@ -175,7 +175,9 @@ class RunFolder:
         _append_jsonl(self.metrics_jsonl, row)
 
     def write_answers(self, rows: list[dict[str, Any]]) -> None:
-        write_atomic(self.answers_jsonl, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_atomic(
+            self.answers_jsonl, "".join(json.dumps({"format": 1, **row}, ensure_ascii=False) + "\n" for row in rows)
+        )
 
     def write_rank_report(self, report: dict[str, Any]) -> None:
         write_json(self.rank_report_json, report)
@@ -272,5 +274,9 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"format": 1, **row}) + "\n")
+    with path.open("ab+") as file:
+        line = json.dumps({"format": 1, **row}) + "\n"
+        if file.tell():  # behind half a line that a crash left, on a line of its own
+            file.seek(-1, 2)
+            line = line if file.read(1) == b"\n" else f"\n{line}"
+        file.write(line.encode("utf-8"))

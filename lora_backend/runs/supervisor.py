@@ -67,7 +67,7 @@ def write_end(folder: RunFolder, returncode: int) -> None:
             "failed", cause=failure["cause"], message=Message.from_json(failure["message"]), returncode=returncode
         )
     elif returncode < 0:
-        name = signal.Signals(-returncode).name
+        name = _signal_name(-returncode)
         message = Message(
             N_("The trainer was ended from outside by {signal}. The log's last lines may say why."), {"signal": name}
         )
@@ -77,6 +77,13 @@ def write_end(folder: RunFolder, returncode: int) -> None:
             N_("The trainer ended with code {code} without saying why. See the log."), {"code": returncode}
         )
         folder.write_exit("failed", cause="crashed", message=message, returncode=returncode)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has none
+        return f"signal {number}"
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_NEW_TOKENS = 64
 BATCH_SIZE = 16
@@ -18,6 +18,7 @@ def answer_questions(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[dict[str, Any]],
     report: Callable[[float], None] = lambda _: None,
+    base_answers: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """One row a question: `question`, `group`, `expect`, and of base and adapter the answer and whether it is right.
 
@@ -28,12 +29,25 @@ def answer_questions(
     for begin in range(0, len(questions), BATCH_SIZE):
         batch = questions[begin : begin + BATCH_SIZE]
         chats = [question["messages"] for question in batch]
-        with model.disable_adapter():
-            base = _generate(model, tokenizer, chats)
+        if base_answers is not None:
+            base = list(base_answers[begin : begin + BATCH_SIZE])
+        else:
+            with model.disable_adapter():
+                base = _generate(model, tokenizer, chats)
         adapted = _generate(model, tokenizer, chats)
         rows += _rows(batch, base, adapted)
         report(len(rows) / len(questions))
     return rows
+
+
+def answer_all(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Every question's answer from `model` as it is."""
+    model.eval()
+    chats = [question["messages"] for question in questions]
+    batches = (chats[begin : begin + BATCH_SIZE] for begin in range(0, len(chats), BATCH_SIZE))
+    return [answer for batch in batches for answer in _generate(model, tokenizer, batch)]
 
 
 def _rows(questions: Sequence[dict[str, Any]], base: list[str], adapted: list[str]) -> Iterator[dict[str, Any]]:
@@ -54,7 +68,9 @@ def is_correct(answer: str, expect: Sequence[str]) -> bool | None:
     return any(text.casefold() in answer.casefold() for text in expect) if expect else None
 
 
-def _generate(model: PeftModel, tokenizer: PreTrainedTokenizerBase, chats: Sequence[list[dict[str, str]]]) -> list[str]:
+def _generate(
+    model: PeftModel | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chats: Sequence[list[dict[str, str]]]
+) -> list[str]:
     if tokenizer.chat_template:
         texts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
     else:

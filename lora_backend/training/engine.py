@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch.utils.data import DataLoader
-from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, set_seed
+from transformers import DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers.trainer_utils import has_length
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.rows import read_dataset, read_questions
-from lora_backend.errors import ConfigError, ModelError, RunError
+from lora_backend.errors import ConfigError, DataError, ModelError, RunError
 from lora_backend.i18n import N_
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.devices import memory_table, refuse_untrainable, resolve_precision
@@ -26,7 +28,7 @@ from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank
 from lora_backend.models.find import find_model
 from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import load_settings
-from lora_backend.training.answers import answer_questions
+from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.callbacks import RunCallback
 from lora_backend.training.session import StoppedBeforeTrainingError
 from lora_backend.training.tokenize import tokenize_rows
@@ -53,7 +55,14 @@ def train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any]
         train_rows, eval_rows = (None, None) if dataloader is not None else _tokenized(config, tokenizer)
 
     with stage(folder, "loading"):
-        model = attach_adapter(load_model(config), config)
+        base = load_model(config)
+        if train_rows is not None:
+            refuse_rows_beyond_positions(base, train_rows)
+        # These starts take their share out of the base weights, and an adapter switched off does not put it back.
+        base_answers = None
+        if questions and tokenizer and config.init_lora_weights in ("pissa", "olora"):
+            base_answers = answer_all(base, tokenizer, questions)
+        model = attach_adapter(base, config)
         _refuse_offload(model)
         _log_memory("after load")
 
@@ -66,9 +75,11 @@ def train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any]
 
     with stage(folder, "training"):
         callback = RunCallback(folder)
-        trainer = LoraTrainer(
+        trainer = _trainer(
+            config=config,
+            folder=folder,
+            precision=precision,
             model=model,
-            args=training_arguments(config, folder, precision, getattr(dataloader, "batch_size", None)),
             train_dataset=train_rows,
             eval_dataset=eval_rows,
             processing_class=tokenizer,
@@ -91,16 +102,42 @@ def train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any]
 
     if questions and tokenizer:
         with stage(folder, "answering"):
-            rows = answer_questions(model, tokenizer, questions, lambda part: folder.write_status(fraction=part))
+            rows = answer_questions(
+                model, tokenizer, questions, lambda part: folder.write_status(fraction=part), base_answers
+            )
             folder.write_answers(rows)
     _log_memory("at the end")
     return model
 
 
+def _trainer(
+    *, dataloader: DataLoader[Any] | None, config: TrainingConfig, folder: RunFolder, precision: str, **more: Any
+) -> LoraTrainer:
+    """The trainer; what transformers does not take of the config is a `ConfigError`."""
+    batch_size = getattr(dataloader, "batch_size", None)
+    if config.target_batch_size and batch_size and config.target_batch_size % batch_size:
+        raise ConfigError(
+            N_(
+                "`target_batch_size` {target} is no multiple of the DataLoader's batches of {batch} rows. Change one of them."
+            ),
+            target=config.target_batch_size,
+            batch=batch_size,
+        )
+    if dataloader is not None and not config.max_steps and not has_length(dataloader):
+        raise ConfigError(N_("The DataLoader has no length, so its epochs cannot be counted. Set `max_steps`."))
+    try:
+        args = training_arguments(config, folder, precision, batch_size)
+        LoraTrainer.get_optimizer_cls_and_kwargs(args)  # raises where its package is not installed
+        return LoraTrainer(args=args, dataloader=dataloader, **more)
+    except (ValueError, ImportError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise ConfigError(N_("transformers does not take the config: {reason}"), reason=reason) from error
+
+
 @contextmanager
 def stage(folder: RunFolder, name: str) -> Iterator[None]:
     """Say in status and log which stage the run is at and how long it took; a stop asked for before it ends the run."""
-    if folder.stop_requested and name != "answering":
+    if folder.stop_requested and name in ("preparing", "data", "loading", "training"):
         raise StoppedBeforeTrainingError
     folder.write_status(stage=name, eta_s=None, fraction=None, detail=None)
     logger.info("stage %s", name)
@@ -126,6 +163,28 @@ def _tokenized(config: TrainingConfig, tokenizer: PreTrainedTokenizerBase | None
     return parts["train"], parts["test"]
 
 
+def refuse_rows_beyond_positions(model: PreTrainedModel, rows: Any) -> None:
+    """A model that learned its positions has a table of them, and breaks at its end."""
+    table = next(
+        (
+            m
+            for n, m in model.named_modules()
+            if isinstance(m, torch.nn.Embedding) and re.search(r"(^|\.)(wpe|\w*position\w*)$", n)
+        ),
+        None,
+    )
+    limit = getattr(model.config, "max_position_embeddings", None) if table is not None else None
+    longest = max(map(len, rows["input_ids"]))
+    if limit and longest > limit:
+        raise DataError(
+            N_(
+                "The longest row has {longest} tokens, but the model has only {limit} positions. Set `max_length: {limit}`."
+            ),
+            longest=longest,
+            limit=limit,
+        )
+
+
 def _refuse_offload(model: PeftModel) -> None:
     """Adapters on offloaded blocks get no gradient, and nothing says so; all on the CPU is a different matter."""
     places = {str(place) for place in (getattr(model.base_model.model, "hf_device_map", None) or {}).values()}
@@ -142,8 +201,12 @@ def save_adapter(model: PeftModel, path: Path) -> None:
     """Write the adapter beside `path`, then put it there in one step."""
     staged = path.with_name(f".{path.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
-    model.save_pretrained(str(staged), safe_serialization=True)
-    staged.rename(path)
+    try:
+        model.save_pretrained(str(staged), safe_serialization=True)
+        staged.rename(path)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)  # its room may be what the run's own files need
+        raise
     logger.info("adapter saved in %s", path)
 
 
@@ -168,7 +231,11 @@ def publish(adapter: Path, target: Path, *, replace: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     staged = target.with_name(f".{target.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
-    shutil.copytree(adapter, staged)
+    try:
+        shutil.copytree(adapter, staged)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
     if replace and target.exists():
         old = target.with_name(f".{target.name}.old")
         shutil.rmtree(old, ignore_errors=True)

@@ -42,10 +42,10 @@ def buildandTrainLoraModel(
     whole = {**config, **{key: value for key, value in named.items() if value is not None}}
     if not (whole.get("pkg") and whole.get("version")):
         raise ConfigError(N_("Training needs `pkg` and `version`: the adapter is published under these names."))
-    if precision and config.get("precision") not in (None, precision):
-        logger.warning("precision %s is used; the config says %s", precision, config["precision"])
     folder = RunFolder.create(load_settings().runs, config=dict(whole), config_text=dump_yaml(whole), argv=None)
     with training_session(folder):
+        if precision and config.get("precision") not in (None, precision):
+            logger.warning("precision %s is used; the config says %s", precision, config["precision"])
         return train(validated(whole), folder, dataloader)
     raise RunError(N_("The run {id} was stopped before it trained."), id=folder.id)  # the session let only that pass
 

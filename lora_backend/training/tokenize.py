@@ -62,7 +62,7 @@ def _messages(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before = _ids(tokenizer, messages[:index], add_generation_prompt=True)
+        before = _ids(tokenizer, messages[:index], add_generation_prompt=True) if index else _opening(tokenizer, whole)
         after = _ids(tokenizer, messages[: index + 1], add_generation_prompt=False)
         if whole[: len(before)] != before or whole[: len(after)] != after:
             raise ModelError(
@@ -74,11 +74,17 @@ def _messages(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase
     return _labelled(whole, answers)
 
 
+def _opening(tokenizer: PreTrainedTokenizerBase, whole: list[int]) -> list[int]:
+    """The mark that opens a turn of the assistant, where the chat begins with one: no template writes an empty chat."""
+    question = [{"role": "user", "content": "?"}]
+    marked = _ids(tokenizer, question, add_generation_prompt=True)
+    mark = marked[len(_ids(tokenizer, question, add_generation_prompt=False)) :]
+    return mark if whole[: len(mark)] == mark else []
+
+
 def _ids(
     tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, add_generation_prompt: bool
 ) -> list[int]:
-    if not messages:
-        return []
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 

@@ -91,11 +91,15 @@ class LoraTrainer(Trainer):
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """One forward and backward; refuses a batch that is not what a causal model trains on."""
-        missing = [key for key in BATCH_KEYS if not isinstance(inputs, Mapping) or key not in inputs]
+        missing = [
+            key
+            for key in BATCH_KEYS
+            if not isinstance(inputs, Mapping) or not isinstance(inputs.get(key), torch.Tensor)
+        ]
         if missing:
             raise DataError(
                 N_(
-                    "A batch of the DataLoader lacks {keys}. Each must be a dict of input_ids, attention_mask and labels."
+                    "A batch of the DataLoader lacks {keys}. Each must be a dict of input_ids, attention_mask and labels, all tensors."
                 ),
                 keys=", ".join(missing),
             )

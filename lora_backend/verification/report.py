@@ -16,6 +16,7 @@ from lora_backend.verification.folder import ReadBin, read_adapter_config, read_
 from lora_backend.verification.ranks import (
     Rank,
     RankRule,
+    first_match,
     has_empty_tensor,
     has_flat_tensor,
     is_transposed,
@@ -182,7 +183,7 @@ def _actual(layer: LoraLayer, expected: RankRule) -> Rank:
 
 
 def _record(layer: LoraLayer, rank: Rank, expected: RankRule, configured: RankRule | None) -> dict[str, Any]:
-    expected_r = expected.for_layer(layer.pattern_name)
+    expected_r = _expected_r(layer, expected, configured)
     rank_a, rank_b = rank if isinstance(rank, tuple) else (rank, rank)
     if rank is None:
         state = "unreadable"
@@ -207,6 +208,20 @@ def _record(layer: LoraLayer, rank: Rank, expected: RankRule, configured: RankRu
         "expected_scaling": expected.scaling_for(layer.pattern_name),
         "state": state,
     }
+
+
+def _expected_r(layer: LoraLayer, expected: RankRule, configured: RankRule | None) -> int | None:
+    """What is asked of the layer; where PEFT fuses experts' matrices into one parameter, as many times that.
+
+    PEFT: `_convert_peft_config_moe` in peft/utils/transformers_weight_conversion.py writes
+    `rank_pattern[".*\\.gate_up_proj"] = r * 2` into its own config, so that each half keeps its rank.
+    """
+    asked = expected.for_layer(layer.pattern_name)
+    if layer.kind != "experts" or configured is None or asked is None or configured.r != expected.r:
+        return asked
+    pattern = first_match(configured.rank_pattern, layer.pattern_name)
+    is_fused = pattern is not None and pattern.startswith(r".*\.") and pattern not in expected.rank_pattern
+    return configured.rank_pattern[pattern] if pattern and is_fused else asked
 
 
 def _rule(config: Mapping[str, Any], layers: Sequence[LoraLayer], on_disk: bool) -> RankRule:

@@ -32,9 +32,11 @@ def main() -> None:
 
 
 def _read(requests: queue.Queue[dict[str, Any]]) -> None:
-    for line in sys.stdin:
-        requests.put(json.loads(line))
-    os._exit(0)  # in the middle of a load as well
+    try:
+        for line in sys.stdin:
+            requests.put(json.loads(line))
+    finally:  # half a line too means that who asked is gone
+        os._exit(0)  # in the middle of a load as well
 
 
 def _serve(request: dict[str, Any], answers: TextIO) -> None:

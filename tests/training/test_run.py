@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from torch.utils.data import DataLoader
-from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
-from lora_backend import buildandTrainLoraModel
-from lora_backend.config.files import dump_yaml
+from lora_backend.config.files import parse_config
+from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import (
     ConfigError,
     DataError,
@@ -25,135 +25,323 @@ from lora_backend.errors import (
     RankMismatchError,
     RunError,
 )
-from lora_backend.modeling.load import load_tokenizer
-from lora_backend.runs.folder import RunFolder, list_runs
+from lora_backend.runs.folder import RunFolder
+from lora_backend.training.engine import train
 from lora_backend.training.run import train_in_folder
-from lora_backend.training.tokenize import tokenize_rows
+from lora_backend.training.session import training_session
 from tests.tiny import ANSWERS, QUESTIONS, chats, make_model, prompts, write_rows
+from tests.training.helpers import failed_run, made, run
 
 Make = Callable[..., dict[str, Any]]
+IDS = torch.tensor([[5, 9, 10]])
+POINT = {"step", "epoch", "loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes", "time", "format"}
 
 
-def run(workspace: Path, values: dict[str, Any]) -> RunFolder:
-    folder = RunFolder.create(workspace / "runs", config=values, config_text=dump_yaml(values), argv=None)
-    train_in_folder(folder)
-    return folder
+def losses(folder: RunFolder) -> list[float]:
+    return [row["loss"] for row in folder.metrics() if "loss" in row]
 
 
-def failed_run(workspace: Path, values: dict[str, Any], error: type[FlightdeckError]) -> tuple[RunFolder, str]:
-    folder = RunFolder.create(workspace / "runs", config=values, config_text=dump_yaml(values), argv=None)
-    with pytest.raises(error) as raised:
-        train_in_folder(folder)
-    state = folder.state()
-    assert state.state == "failed"
-    assert state.message is not None
-    assert state.message.text() == str(raised.value)
-    assert "Traceback" in folder.train_log.read_text()
-    return folder, str(raised.value)
+def adapter_bytes(folder: RunFolder) -> bytes:
+    return (folder.adapter / "adapter_model.safetensors").read_bytes()
 
 
-def test_a_run_learns_and_leaves_everything_behind(config: Make, workspace: Path, tiny_model: Path) -> None:
-    folder = run(workspace, config(val_size=0.25, eval_strategy="epoch", num_epochs=10))
-    metrics = folder.metrics()
-    losses = [row["loss"] for row in metrics if "loss" in row]
-    assert losses[-1] < losses[0] - 0.3
-    point = next(row for row in metrics if "loss" in row)
-    assert point.keys() >= {
-        "step",
-        "epoch",
-        "loss",
-        "learning_rate",
-        "grad_norm",
-        "tokens_per_s",
-        "memory_bytes",
-        "time",
-        "format",
-    }
-    assert any("eval_loss" in row for row in metrics)
+# ------------------------------------------------------------------------------------- what it leaves behind
+
+
+def test_a_run_leaves_every_file_that_the_design_names(config: Make, workspace: Path) -> None:
+    values = config()
+    folder = run(workspace, values)
     assert folder.state().state == "finished"
     for name in ("run", "status", "rank_report", "exit"):
         assert json.loads((folder.path / f"{name}.json").read_text())["format"] == 1
+    assert parse_config(folder.config_yaml.read_text()).values == values
+    assert folder.read_run()["config"] == values
+    assert folder.read_run()["versions"]["peft"]
+    assert folder.read_run()["actor"]
+    assert {row["format"] for row in folder.metrics()} == {1}
     report = folder.rank_report()
     assert report is not None
     assert (report["status"], report["saved"]["status"]) == ("ok", "ok")
-    log = folder.train_log.read_text()
+    assert {path.name for path in folder.adapter.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    assert list(folder.path.glob(".*")) == [], "nothing half written is left"
+
+
+def test_the_log_tells_config_devices_stages_and_memory(config: Make, workspace: Path) -> None:
+    log = run(workspace, config(check_r_consistency=True)).train_log.read_text()
     for said in (
-        "config as it runs",
-        "differs from the defaults",
-        "device cpu",
-        "stage training took",
-        "memory after load",
-        "memory after the first step",
-        "memory at the end",
-    ):
+        "config as it runs", "differs from the defaults", "device cpu", "rank check: All 14", "stage training took",
+        "memory after load", "memory after the first step", "memory at the end",
+    ):  # fmt: skip
         assert said in log
-    base = AutoModelForCausalLM.from_pretrained(tiny_model)
-    ids = torch.tensor([[5, 9, 10]])
-    before = base(ids).logits.detach().clone()
-    after = PeftModel.from_pretrained(base, folder.adapter)(ids).logits
-    assert not torch.allclose(before, after), "the adapter changes what the model says"
 
 
-def test_prompt_and_completion_train_as_well(config: Make, workspace: Path, tmp_path: Path) -> None:
-    data = write_rows(tmp_path / "prompts.jsonl", prompts())
-    folder = run(workspace, config(dataset=str(data)))
+def test_the_status_counts_up_to_the_last_step(config: Make, workspace: Path) -> None:
+    state = run(workspace, config(num_epochs=2)).state()
+    assert (state.step, state.total_steps) == (8, 8)
+    assert state.started_at
+    assert state.ended_at
+    assert state.ended_at >= state.started_at
+
+
+def test_every_point_of_the_curves_has_its_figures(config: Make, workspace: Path) -> None:
+    rows = run(workspace, config(num_epochs=2, warmup_ratio=0.5, lr_scheduler_type="constant_with_warmup")).metrics()
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert all(row.keys() == POINT for row in rows)
+    assert all(row["tokens_per_s"] > 0 and row["memory_bytes"] > 0 and row["grad_norm"] > 0 for row in rows)
+    rates = [row["learning_rate"] for row in rows]
+    assert rates[0] < rates[1] < rates[2] < rates[3], "half of the steps is warm-up"
+    assert rates[4:] == [pytest.approx(2e-2)] * 4
+
+
+def test_curves_are_as_dense_as_asked_and_begin_at_the_first_step(config: Make, workspace: Path) -> None:
+    rows = run(workspace, config(num_epochs=2, logging_steps=4)).metrics()
+    assert [row["step"] for row in rows] == [1, 4, 8]
+
+
+@pytest.mark.parametrize(("strategy", "steps"), [("epoch", [3, 6]), ("steps", [2, 4, 6])])
+def test_held_back_rows_are_evaluated_when_asked(
+    strategy: str, steps: list[int], config: Make, workspace: Path
+) -> None:
+    folder = run(workspace, config(val_size=0.25, eval_strategy=strategy, eval_steps=2, num_epochs=2))
+    assert folder.state().total_steps == 6, "four of the sixteen rows are held back"
+    evaluated = [row for row in folder.metrics() if "eval_loss" in row]
+    assert [row["step"] for row in evaluated] == steps
+    assert all(row["eval_loss"] > 0 for row in evaluated)
+
+
+def test_a_share_of_a_few_rows_holds_back_at_least_one_and_leaves_at_least_one(
+    config: Make, workspace: Path, tmp_path: Path
+) -> None:
+    two = str(write_rows(tmp_path / "two.jsonl", prompts(1)[:2]))
+    for share in (0.01, 0.99):
+        folder = run(workspace, config(dataset=two, val_size=share, eval_strategy="epoch", num_epochs=1, batch_size=1))
+        assert folder.state().total_steps == 1
+        assert any("eval_loss" in row for row in folder.metrics())
+    one = str(write_rows(tmp_path / "one.jsonl", prompts(1)[:1]))
+    _, sentence = failed_run(workspace, config(dataset=one, val_size=0.5, eval_strategy="epoch"), ConfigError)
+    assert "val_size" in sentence
+
+
+def test_max_steps_ends_the_run_whatever_the_epochs_say(config: Make, workspace: Path) -> None:
+    assert run(workspace, config(max_steps=3)).state().step == 3
+
+
+def test_checkpoints_are_kept_as_many_as_asked(config: Make, workspace: Path) -> None:
+    folder = run(workspace, config(num_epochs=2, save_steps=2, save_total_limit=2))
+    assert {path.name for path in folder.checkpoints.iterdir()} == {"checkpoint-6", "checkpoint-8"}
+    assert {path.name for path in run(workspace, config(num_epochs=2, save_steps=2, save_total_limit=None)).checkpoints.iterdir()} == {
+        f"checkpoint-{step}" for step in (2, 4, 6, 8)
+    }  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------- what it learns
+
+
+@pytest.mark.parametrize("rows", [chats(), prompts()], ids=["messages", "prompts"])
+def test_the_loss_falls(rows: list[dict[str, object]], config: Make, workspace: Path, tmp_path: Path) -> None:
+    data = str(write_rows(tmp_path / "rows.jsonl", rows))
+    found = losses(run(workspace, config(dataset=data, num_epochs=10)))
+    assert found[-1] < found[0] - 0.3
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "some-blocks": {"target_modules": ["q_proj", "v_proj"], "target_layers": [1]},
+    "dora": {"use_dora": True},
+    "rslora": {"use_rslora": True},
+    "gaussian": {"init_lora_weights": "gaussian"},
+    "pissa": {"init_lora_weights": "pissa"},
+    "olora": {"init_lora_weights": "olora"},
+    "orthogonal": {"init_lora_weights": "orthogonal"},
+    "patterns": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3}},
+    "head-beside": {"modules_to_save": ["lm_head"]},
+    "accumulated": {"target_batch_size": 8},
+    "half": {"precision": "bf16"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_adapter_loads_with_plain_peft_and_says_what_the_trained_model_says(
+    kind: str, config: Make, workspace: Path, tiny_model: Path
+) -> None:
+    values = config(num_epochs=2, **KINDS[kind])
+    folder = made(workspace, values)
+    with training_session(folder):
+        trained = train(TrainingConfig(**values), folder).eval()
+    dtype = torch.bfloat16 if kind == "half" else torch.float32
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=dtype)
+    with torch.inference_mode():
+        wanted, before = trained(IDS).logits.float(), base(IDS).logits.float()
+        loaded = PeftModel.from_pretrained(base, folder.adapter).eval()(IDS).logits.float()
+    assert not torch.allclose(before, wanted, atol=1e-3), "training changed what the model says"
+    close = 0.05 if kind == "half" else 1e-4  # what is trained under autocast is rounded at other places
+    torch.testing.assert_close(loaded, wanted, atol=close, rtol=close)
+
+
+def test_without_a_gpu_the_adapter_trains_in_full_precision_on_half_weights(config: Make, workspace: Path) -> None:
+    folder = run(workspace, config(precision="bf16", num_epochs=10))
+    assert losses(folder)[-1] < losses(folder)[0] - 0.3
+    assert {tensor.dtype for tensor in load_file(folder.adapter / "adapter_model.safetensors").values()} == {
+        torch.float32
+    }
+
+
+FAMILIES: dict[str, Any] = {
+    "gpt2": (GPT2LMHeadModel, GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=2, n_positions=64)),
+    "mixtral": (MixtralForCausalLM, MixtralConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=2,
+    )),
+}  # fmt: skip
+
+
+def another_model(tiny_model: Path, folder: Path, family: str) -> Path:
+    """The tiny tokenizer beside a model of another family."""
+    shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("*.safetensors", "*config.json"))
+    shutil.copy(tiny_model / "tokenizer_config.json", folder)
+    torch.manual_seed(0)
+    kind, settings = FAMILIES[family]
+    kind(settings).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_train_under_the_strict_check(
+    family: str, config: Make, workspace: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    path = another_model(tiny_model, tmp_path / family, family)
+    folder = run(workspace, config(model_name=str(path), strict_r_check=True))
     assert folder.state().state == "finished"
+    assert losses(folder)[-1] < losses(folder)[0]
+
+
+def test_rows_longer_than_the_model_has_positions_are_refused_with_a_sentence(
+    config: Make, workspace: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """A model with learned positions would break at its table's end, with an error that tells nobody why."""
+    path = another_model(tiny_model, tmp_path / "gpt2", "gpt2")
+    settings = json.loads((path / "config.json").read_text())
+    GPT2LMHeadModel(GPT2Config(**(settings | {"n_positions": 8}))).save_pretrained(path)
+    _, sentence = failed_run(workspace, config(model_name=str(path)), Exception)
+    assert "max_length" in sentence
 
 
 def test_the_same_seed_gives_the_same_adapter(config: Make, workspace: Path) -> None:
     one, two = (run(workspace, config(lora_dropout=0.1)) for _ in range(2))
     other = run(workspace, config(lora_dropout=0.1, seed=7))
-    bytes_of = lambda folder: (folder.adapter / "adapter_model.safetensors").read_bytes()  # noqa: E731
-    assert bytes_of(one) == bytes_of(two) != bytes_of(other)
+    assert adapter_bytes(one) == adapter_bytes(two) != adapter_bytes(other)
 
 
-def test_checkpointing_activations_changes_no_loss(config: Make, workspace: Path) -> None:
-    plain, checkpointed = (run(workspace, config(gradient_checkpointing=on)) for on in (False, True))
-    pairs = zip(plain.metrics(), checkpointed.metrics(), strict=True)
-    assert all(a["loss"] == pytest.approx(b["loss"], rel=1e-5) for a, b in pairs)
+def test_accumulated_batches_learn_what_one_large_batch_learns(config: Make, workspace: Path) -> None:
+    """The loss is the mean over tokens of the whole step, not a mean of means."""
+    large = run(workspace, config(batch_size=8, num_epochs=2))
+    small = run(workspace, config(batch_size=2, target_batch_size=8, num_epochs=2))
+    assert losses(small) == pytest.approx(losses(large), rel=1e-4)
 
 
-def test_bf16_trains_and_fp16_is_refused_without_a_gpu(config: Make, workspace: Path) -> None:
-    assert run(workspace, config(precision="bf16")).state().state == "finished"
-    _, sentence = failed_run(workspace, config(precision="fp16"), DeviceError)
-    assert "precision" in sentence
+def test_checkpointing_activations_is_on_and_changes_no_loss(config: Make, workspace: Path) -> None:
+    plain = run(workspace, config())
+    values = config(gradient_checkpointing=True)
+    folder = made(workspace, values)
+    with training_session(folder):
+        model = train(TrainingConfig(**values), folder)
+    assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    assert losses(folder) == pytest.approx(losses(plain), rel=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_fp16_is_refused_without_a_gpu_before_anything_is_loaded(config: Make, workspace: Path) -> None:
+    folder, sentence = failed_run(workspace, config(precision="fp16"), DeviceError)
+    assert "Set `precision: fp32` or `bf16`" in sentence
+    assert "stage loading" not in folder.train_log.read_text()
+
+
+def test_blocks_outside_of_the_gpus_are_refused(config: Make, workspace: Path) -> None:
+    places = {"model": "cpu", "lm_head": "disk"}
+    _, sentence = failed_run(workspace, config(device_map=places), ModelError)
+    assert "does not train" in sentence
+
+
+# ---------------------------------------------------------------------------------------------- its questions
+
+
+def asked(tmp_path: Path) -> str:
+    rows: list[dict[str, object]] = [
+        {"messages": [{"role": "user", "content": question}], "expect": [answer.upper()], "group": "g"}
+        for question, answer in zip(QUESTIONS, ANSWERS, strict=True)
+    ]
+    return str(write_rows(tmp_path / "questions.jsonl", rows))
 
 
 def test_questions_are_answered_by_base_and_adapter(config: Make, workspace: Path, tmp_path: Path) -> None:
-    rows = [
-        {"messages": [{"role": "user", "content": question}], "expect": [answer], "group": "g"}
-        for question, answer in zip(QUESTIONS, ANSWERS, strict=True)
-    ]
-    folder = run(
-        workspace,
-        config(questions=str(write_rows(tmp_path / "q.jsonl", rows)), num_epochs=60, r=16, learning_rate=3e-2),
-    )
+    folder = run(workspace, config(questions=asked(tmp_path), num_epochs=60, r=16, learning_rate=3e-2))
     answers = folder.answers()
     assert [row["question"] for row in answers] == QUESTIONS
+    assert {row["group"] for row in answers} == {"g"}
     assert not any(row["base_correct"] for row in answers)
     assert sum(row["adapter_correct"] for row in answers) >= 3, answers
+    right = next(row for row in answers if row["adapter_correct"])
+    assert right["adapter_answer"] in ANSWERS, "it learned to stop as well"
+
+
+def test_every_answer_carries_the_format(config: Make, workspace: Path, tmp_path: Path) -> None:
+    assert {row.get("format") for row in run(workspace, config(questions=asked(tmp_path), max_steps=1)).answers()} == {
+        1
+    }
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_the_base_models_answers_are_the_base_models_however_the_adapter_started(
+    start: str, config: Make, workspace: Path, tmp_path: Path
+) -> None:
+    """These starts take a share out of the base weights, so switching the adapter off is not the base model."""
+    plain = run(workspace, config(questions=asked(tmp_path), max_steps=1, r=16))
+    other = run(workspace, config(questions=asked(tmp_path), max_steps=1, r=16, init_lora_weights=start))
+    base = [row["base_answer"] for row in plain.answers()]
+    assert [row["base_answer"] for row in other.answers()] == base
+
+
+# --------------------------------------------------------------------------------------------------- its end
 
 
 def test_a_stop_asked_for_before_training_ends_the_run_as_stopped(config: Make, workspace: Path) -> None:
-    values = config()
-    folder = RunFolder.create(workspace / "runs", config=values, config_text=dump_yaml(values), argv=None)
+    folder = made(workspace, config())
     folder.request_stop()
     train_in_folder(folder)
     assert folder.state().state == "stopped"
     assert not folder.adapter.exists()
+    assert "stage loading" not in folder.train_log.read_text()
 
 
 def test_an_adapter_is_published_once_and_replaced_only_when_asked(config: Make, workspace: Path) -> None:
     names = {"pkg": "shop", "version": "1.0.0", "knowledge_type": "faq"}
-    run(workspace, config(**names))
+    first = run(workspace, config(**names))
     published = workspace / "adapters/shop/1.0.0/faq"
-    first = (published / "adapter_model.safetensors").read_bytes()
-    _, sentence = failed_run(workspace, config(**names, seed=7), RunError)
+    assert (published / "adapter_model.safetensors").read_bytes() == adapter_bytes(first)
+    refused, sentence = failed_run(workspace, config(**names, seed=7), RunError)
     assert "overwrite" in sentence
-    assert (published / "adapter_model.safetensors").read_bytes() == first
-    run(workspace, config(**names, seed=7, overwrite=True))
-    assert (published / "adapter_model.safetensors").read_bytes() != first
+    assert refused.metrics() == [], "that is said before training"
+    assert (published / "adapter_model.safetensors").read_bytes() == adapter_bytes(first)
+    second = run(workspace, config(**names, seed=7, overwrite=True))
+    assert (published / "adapter_model.safetensors").read_bytes() == adapter_bytes(second) != adapter_bytes(first)
     assert [path.name for path in published.parent.iterdir()] == ["faq"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"pkg": "a", "version": "2"}, "adapters/a/2"),
+        ({"pkg": "a", "version": "2", "output_dir": "out/here"}, "out/here/a/2"),
+        ({"pkg": "a"}, None),
+        ({}, None),
+    ],
+)
+def test_publication_takes_the_names_that_are_given(
+    changes: dict[str, Any], place: str | None, config: Make, workspace: Path
+) -> None:
+    run(workspace, config(max_steps=1, **changes))
+    found = [path.parent.relative_to(workspace) for path in workspace.rglob("adapter_config.json")]
+    assert [str(path) for path in found if path.parts[0] != "runs"] == ([place] if place else [])
 
 
 def test_a_strict_mismatch_stops_before_the_first_step(
@@ -200,41 +388,16 @@ def test_a_bad_input_is_one_sentence(name: str, config: Make, workspace: Path, t
     assert said in sentence
 
 
-# ------------------------------------------------------------------------------- a caller's own DataLoader
+OURS_TOO: dict[str, dict[str, Any]] = {
+    "no such optimizer": {"optim": "nonsense"},
+    "an optimizer that is not installed": {"optim": "adamw_bnb_8bit"},
+    "an attention kernel that is not installed": {"attn_implementation": "flash_attention_2"},
+    "no expression": {"target_modules": "q_proj["},
+    "no expression for ranks": {"rank_pattern": {"q_proj[": 2}},
+    "an odd rank for orthogonal": {"r": 3, "init_lora_weights": "orthogonal"},
+}
 
 
-def loader(tiny_model: Path, batch_size: int = 2) -> DataLoader[Any]:
-    tokenizer = load_tokenizer(str(tiny_model))
-    return DataLoader(
-        tokenize_rows(chats(), tokenizer, 64), batch_size=batch_size, collate_fn=DataCollatorForSeq2Seq(tokenizer)
-    )
-
-
-def test_a_callers_dataloader_trains_as_a_run_like_any_other(
-    config: Make, workspace: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    values = config(dataset=..., target_batch_size=8, batch_size=2, num_epochs=2)
-    with caplog.at_level(logging.WARNING):
-        model = buildandTrainLoraModel(values, loader(tiny_model), "bf16", "pkg", "1.0.0", "facts")
-    assert "precision bf16 is used; the config says fp32" in caplog.text
-    (folder,) = list_runs(workspace / "runs")
-    assert folder.state().state == "finished"
-    assert folder.state().total_steps == 4, "16 rows, 8 a step, two epochs"
-    assert folder.rank_report() is not None
-    assert isinstance(model, PeftModel)
-    assert (workspace / "adapters/pkg/1.0.0/facts/adapter_model.safetensors").is_file()
-
-
-@pytest.mark.parametrize("names", [{}, {"pkg": "a"}, {"version": "1"}])
-def test_a_direct_call_needs_its_names_and_makes_no_run_without(
-    names: dict[str, str], config: Make, workspace: Path, tiny_model: Path
-) -> None:
-    with pytest.raises(ValueError, match="pkg"):
-        buildandTrainLoraModel(config(), loader(tiny_model), **names)
-    assert list_runs(workspace / "runs") == []
-
-
-def test_a_batch_that_is_no_dict_of_tokens_is_refused_with_a_sentence(config: Make, workspace: Path) -> None:
-    batches: Any = DataLoader([{"input_ids": torch.tensor([1, 2])}] * 4, batch_size=2)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="attention_mask, labels"):
-        buildandTrainLoraModel(config(), batches, pkg="a", version="1")
+@pytest.mark.parametrize("name", OURS_TOO)
+def test_whatever_a_config_can_say_wrong_is_an_error_of_ours(name: str, config: Make, workspace: Path) -> None:
+    failed_run(workspace, config(**OURS_TOO[name]), FlightdeckError)

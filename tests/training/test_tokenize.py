@@ -13,42 +13,94 @@ from lora_backend.training.tokenize import IGNORED, tokenize_rows
 from tests.tiny import make_model
 
 
-def learned(row: dict[str, Any], tokenizer: Any, max_length: int = 64) -> str:
+def chat(*turns: str) -> dict[str, Any]:
+    """`role: text` each."""
+    pairs = (turn.split(": ") for turn in turns)
+    return {"messages": [{"role": role, "content": text} for role, text in pairs]}
+
+
+def tokens_of(row: dict[str, Any], tokenizer: Any, max_length: int = 64) -> dict[str, Any]:
     (tokens,) = tokenize_rows([row], tokenizer, max_length)
-    assert len(tokens["input_ids"]) == len(tokens["labels"]) == len(tokens["attention_mask"])
-    return str(tokenizer.decode([label for label in tokens["labels"] if label != IGNORED]))
+    assert len(tokens["input_ids"]) == len(tokens["labels"]) == len(tokens["attention_mask"]) <= max_length
+    assert set(tokens["attention_mask"]) == {1}
+    assert all(label in (IGNORED, token) for token, label in zip(tokens["input_ids"], tokens["labels"], strict=True))
+    return dict(tokens)
+
+
+def learned(row: dict[str, Any], tokenizer: Any, max_length: int = 64) -> list[str]:
+    labels = tokens_of(row, tokenizer, max_length)["labels"]
+    return str(tokenizer.decode([label for label in labels if label != IGNORED])).split()
 
 
 def test_of_a_chat_every_answer_is_learned_with_its_end(tiny_model: Path) -> None:
-    turns = [
-        ("system", "the door"),
-        ("user", "who built the bridge"),
-        ("assistant", "anna built"),
-        ("user", "when"),
-        ("assistant", "at noon"),
-    ]
-    row = {"messages": [{"role": role, "content": text} for role, text in turns]}
-    assert learned(row, load_tokenizer(str(tiny_model))).split() == ["anna", "built", "</s>", "at", "noon", "</s>"]
+    row = chat("system: the door", "user: who built the bridge", "assistant: anna built", "user: when", "assistant: at noon")  # fmt: skip
+    tokenizer = load_tokenizer(str(tiny_model))
+    assert learned(row, tokenizer) == ["anna", "built", "</s>", "at", "noon", "</s>"]
+    text = tokenizer.decode(tokens_of(row, tokenizer)["input_ids"])
+    assert text.split()[:2] == ["<|system|>", "the"], "in the model's own template, which writes no other marks"
+
+
+def test_a_question_behind_the_last_answer_is_not_learned(tiny_model: Path) -> None:
+    row = chat("user: who", "assistant: anna", "user: when")
+    assert learned(row, load_tokenizer(str(tiny_model))) == ["anna", "</s>"]
+
+
+def test_of_a_chat_that_the_assistant_opens_only_its_words_are_learned(tiny_model: Path) -> None:
+    """The mark that opens its turn is written by the template, in the first turn as in all others."""
+    row = chat("assistant: the door", "user: who", "assistant: anna")
+    assert learned(row, load_tokenizer(str(tiny_model))) == ["the", "door", "</s>", "anna", "</s>"]
 
 
 def test_of_prompt_and_completion_the_completion_is_learned_with_its_end(tiny_model: Path) -> None:
-    assert learned({"prompt": "who built", "completion": "anna"}, load_tokenizer(str(tiny_model))).split() == [
-        "anna",
-        "</s>",
-    ]
+    row = {"prompt": "who built", "completion": "anna"}
+    assert learned(row, load_tokenizer(str(tiny_model))) == ["anna", "</s>"]
+
+
+def test_a_tokenizer_that_closes_every_text_does_not_close_the_prompt(tiny_model: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = load_tokenizer(str(tiny_model))
+    closing = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    tokenizer.backend_tokenizer.post_processor = closing  # type: ignore[attr-defined]
+    row = {"prompt": "who built", "completion": "anna"}
+    text = tokenizer.decode(tokens_of(row, tokenizer)["input_ids"])
+    assert text.split() == ["<s>", "who", "built", "anna", "</s>"]
+
+
+def test_the_end_is_learned_where_pad_and_end_are_one_token(tiny_model: Path) -> None:
+    """Padding is never learned, and must not take the end of the answer with it."""
+    from transformers import DataCollatorForSeq2Seq
+
+    tokenizer = load_tokenizer(str(tiny_model))
+    tokenizer.pad_token = tokenizer.eos_token
+    rows = [{"prompt": "who built", "completion": "anna"}, {"prompt": "who", "completion": "anna built the bridge"}]
+    batch = DataCollatorForSeq2Seq(tokenizer)(list(tokenize_rows(rows, tokenizer, 64)))
+    assert batch["labels"][0].tolist().count(tokenizer.eos_token_id) == 1
+    assert batch["labels"][0].tolist()[-2:] == [IGNORED, IGNORED]
+    assert batch["attention_mask"][0].tolist()[-2:] == [0, 0]
 
 
 def test_a_long_answer_is_cut_and_a_row_without_a_learned_token_is_refused(tiny_model: Path) -> None:
     tokenizer = load_tokenizer(str(tiny_model))
     row = {"prompt": "who built", "completion": "anna built the bridge"}
-    assert learned(row, tokenizer, max_length=4).split() == ["anna", "built"]
-    with pytest.raises(DataError, match="Row 1"):
-        tokenize_rows([row], tokenizer, 2)
+    assert learned(row, tokenizer, max_length=4) == ["anna", "built"]
+    short = {"prompt": "who", "completion": "anna"}
+    with pytest.raises(DataError, match="Row 2 is longer than `max_length` 2"):
+        tokenize_rows([short, row], tokenizer, 2)
 
 
-def test_messages_need_a_chat_template(tmp_path: Path) -> None:
+def test_messages_need_a_chat_template_and_prompts_do_not(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(make_model(tmp_path / "m", chat_template=False)))
+    assert learned({"prompt": "who", "completion": "anna"}, tokenizer) == ["anna", "</s>"]
     with pytest.raises(ModelError, match="chat template"):
-        tokenize_rows(
-            [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}], tokenizer, 9
-        )
+        tokenize_rows([chat("user: who", "assistant: anna")], tokenizer, 9)
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(tiny_model: Path) -> None:
+    """Labels would stand on the wrong words."""
+    tokenizer = load_tokenizer(str(tiny_model))
+    tokenizer.chat_template = (
+        "{{ 'noon' if messages | length > 2 else 'the' }} {% for m in messages %}{{ m['content'] }} {% endfor %}"
+    )
+    with pytest.raises(ModelError, match="rewrites earlier turns"):
+        tokenize_rows([chat("user: who", "assistant: anna", "user: when", "assistant: at noon")], tokenizer, 64)

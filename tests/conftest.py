@@ -1,7 +1,8 @@
-"""A tiny real model and data set, and a workspace of the test's own."""
+"""What all tests share: a tiny real model, a data set, and a workspace of the test's own. No torch until it is asked for."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,33 @@ import pytest
 
 from tests.tiny import chats, make_model, write_rows
 
+# Read by torch when it is first imported, here and in children: workers that share the cores get one thread each.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Sentences are compared in English, whoever runs the tests.
+os.environ["LC_ALL"] = "C.UTF-8"
+
+Make = Callable[..., dict[str, Any]]
+
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two blocks with tokenizer and chat template; tests read it and change nothing."""
     return make_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The workspace; models and data may come from anywhere below the test's own folder."""
     monkeypatch.setenv("FLIGHTDECK_WORKSPACE", str(tmp_path / "ws"))
+    monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", str(tmp_path))
+    monkeypatch.setenv("FLIGHTDECK_DATA_ROOTS", str(tmp_path))
     return tmp_path / "ws"
 
 
 @pytest.fixture
-def config(tiny_model: Path, workspace: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """A good config for the tiny model; keywords change single keys."""
+def config(tiny_model: Path, workspace: Path, tmp_path: Path) -> Make:
+    """A good config for the tiny model: keywords change single keys, `...` takes one out."""
     data = write_rows(tmp_path / "chats.jsonl", chats())
 
     def make(**changes: Any) -> dict[str, Any]:

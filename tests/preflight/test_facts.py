@@ -1,0 +1,153 @@
+"""What is known of model and data before a run, and what is said where it cannot be known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from lora_backend.preflight.facts import check_config_consistency, check_with_facts, gather_facts, with_data_paths
+from tests.tiny import chats, prompts, write_rows
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "num_hidden_layers": 2}))
+    names = [f"model.layers.{block}.self_attn.{module}" for block in (0, 1) for module in ("q_proj", "v_proj")]
+    tensors = {f"{name}.weight": np.zeros((2, 2), np.float32) for name in [*names, "lm_head", "model.embed_tokens"]}
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "chat_template.jinja").write_text("x")
+    return folder
+
+
+def found(model: Path, **values: Any) -> list[tuple[str, str | None, str]]:
+    return [(f.severity, f.key, f.code) for f in check_with_facts({"model_name": str(model), **values}).findings]
+
+
+def test_the_facts_of_a_whole_model_and_its_data(model: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "d.jsonl", chats())
+    facts = gather_facts({"model_name": str(model), "dataset": str(data)})
+    assert (facts.num_blocks, facts.has_tokenizer, facts.has_chat_template, facts.row_format) == (2, True, True, "messages")  # fmt: skip
+    assert set(facts.linear_modules or ()) >= {"q_proj", "v_proj"}
+    assert facts.problems == ()
+    assert found(model, dataset=str(data)) == []
+
+
+def test_a_bare_config_json_says_what_it_can(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    bare = Path(str(model / "config.json")).rename(tmp_path / "bare/config.json")
+    assert gather_facts({"model_name": str(bare)}).num_blocks == 2
+    assert ("error", "target_layers", "layer_beyond_model") in found(bare, target_layers=[2])
+    assert not [code for _, _, code in found(bare, target_modules=["nothing"]) if code == "unmatched_target"]
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [["lm_head"], ["embed_tokens"], ["q_proj", "lm_head"], ["self_attn.q_proj"], ["model.layers.0.self_attn.v_proj"]],
+)
+def test_a_module_that_the_model_has_may_be_a_target_in_or_out_of_a_block(targets: list[str], model: Path) -> None:
+    assert found(model, target_modules=targets) == []
+
+
+@pytest.mark.parametrize(
+    ("targets", "severity"),
+    [(["q_porj"], "error"), (["q_proj", "k_proj"], "warning"), (["layernorm", "x"], "error"), (["model.embed_tokenz"], "error")],
+)  # fmt: skip
+def test_a_module_that_the_model_does_not_have_is_named(targets: list[str], severity: str, model: Path) -> None:
+    assert found(model, target_modules=targets) == [(severity, "target_modules", "unmatched_target")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "template", "expected"),
+    [(chats(), True, []), (prompts(), True, []), (prompts(), False, []), (chats(), False, [("error", "dataset", "no_chat_template")])],
+)  # fmt: skip
+def test_chats_need_a_chat_template(rows: Any, template: bool, expected: Any, model: Path, tmp_path: Path) -> None:
+    if not template:
+        (model / "chat_template.jinja").unlink()
+    assert found(model, dataset=str(write_rows(tmp_path / "d.jsonl", rows))) == expected
+
+
+def test_a_model_without_a_tokenizer_is_an_error_once_there_is_data(model: Path, tmp_path: Path) -> None:
+    (model / "tokenizer.json").unlink()
+    assert found(model) == [("warning", "model_name", "no_tokenizer")]
+    data = write_rows(tmp_path / "d.jsonl", prompts())
+    assert found(model, dataset=str(data)) == [("error", "model_name", "no_tokenizer")]
+
+
+@pytest.mark.parametrize("key", ["dataset", "questions"])
+def test_data_that_is_not_here_is_a_warning_and_data_that_is_bad_an_error(
+    key: str, model: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("{")
+    assert found(model, **{key: str(tmp_path / "none.jsonl")}) == [("warning", key, f"{key}_unusable")]
+    assert found(model, **{key: str(bad)}) == [("error", key, f"{key}_unusable")]
+    assert found(model, **{key: str(tmp_path)}) == [("error", key, f"{key}_unusable")]
+
+
+def test_a_damaged_model_is_an_error(model: Path) -> None:
+    (model / "model.safetensors").write_bytes(b"x")
+    assert found(model) == [("error", "model_name", "model_name_unusable")]
+
+
+def test_relative_data_counts_from_the_folder_that_is_given(model: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / "d.jsonl", prompts())
+    values = {"model_name": str(model), "dataset": "d.jsonl", "questions": "", "r": 4}
+    assert gather_facts(values, tmp_path).row_format == "prompt_completion"
+    assert with_data_paths(values, tmp_path) == {**values, "dataset": str(tmp_path / "d.jsonl")}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a\0b",
+        "\ud800",
+        "x" * 300,
+        "~no-such-user/x",
+        "a--b/c",
+        "a/b.git",
+        "x/..",
+        "a/" + "b" * 300,
+        " ",
+        ".",
+        "..",
+        "/",
+        "~",
+        "a\nb",
+        "/dev/null",
+        "/proc/self/mem",
+    ],
+)
+@pytest.mark.parametrize("key", ["model_name", "dataset", "questions"])
+def test_no_path_makes_a_check_raise(key: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    document = check_config_consistency({"model_name": "no/where", key: value})
+    assert any(finding["key"] == key for finding in document["findings"])
+
+
+def test_a_check_leaves_the_config_as_it_was(model: Path) -> None:
+    values = {"model_name": str(model), "target_modules": ["q_proj"], "rank_pattern": {"q": 4}, "dataset": "d.jsonl"}
+    before = json.dumps(values)
+    check_config_consistency(values)
+    assert json.dumps(values) == before
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_no_text_makes_a_check_raise(model_name: str, dataset: str) -> None:
+    assert "is_valid" in check_config_consistency({"model_name": model_name, "dataset": dataset})
+
+
+def test_a_data_set_that_may_not_be_read_is_a_sentence(model: Path, tmp_path: Path) -> None:
+    loop = tmp_path / "loop.jsonl"
+    loop.symlink_to(loop)
+    assert [key for _, key, _ in found(model, dataset=str(loop))] == ["dataset"]

@@ -1,0 +1,117 @@
+"""Sentences are stored as template and values, and put into the reader's language at the edge."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from lora_backend.errors import ConfigError, FlightdeckError
+from lora_backend.i18n import Message, current_language, language_of, translate, use_language
+
+KNOWN = "`{key}` is missing."
+
+
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [
+        ("zh", "zh"), ("zh-CN", "zh"), ("zh_TW.UTF-8", "zh"), ("ZH_cn", "zh"), ("en_US.UTF-8", "en"), ("en", "en"), ("de_DE", None), ("C", None), ("C.UTF-8", None),
+        ("POSIX", None), ("", None), (None, None),
+    ],
+)  # fmt: skip
+def test_a_locales_name_is_one_of_our_languages_or_none(name: str | None, language: str | None) -> None:
+    assert language_of(name) == language
+
+
+@pytest.mark.parametrize(
+    ("environment", "language"),
+    [
+        ({"LC_ALL": "zh_CN.UTF-8"}, "zh"), ({"LC_ALL": "", "LC_MESSAGES": "zh_CN"}, "zh"), ({"LC_ALL": "", "LC_MESSAGES": "", "LANG": "zh_TW"}, "zh"),
+        ({"LC_ALL": "C.UTF-8", "LANG": "zh_CN"}, "en"), ({"LC_ALL": "", "LC_MESSAGES": "en_GB", "LANG": "zh_CN"}, "en"),
+        ({"LC_ALL": "", "LC_MESSAGES": "", "LANG": "fr_FR"}, "en"),
+    ],
+)  # fmt: skip
+def test_the_locale_decides_until_a_language_is_set(
+    environment: dict[str, str], language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert current_language() == language
+    with use_language("zh"):
+        assert current_language() == "zh"
+        with use_language(None):
+            assert current_language() == "zh"
+        with use_language("en"):
+            assert current_language() == "en"
+        assert current_language() == "zh"
+    assert current_language() == language
+
+
+def test_a_language_that_was_set_ends_with_its_block_even_by_an_error() -> None:
+    before = current_language()
+    with pytest.raises(ConfigError), use_language("zh"):
+        raise ConfigError("x")
+    assert current_language() == before
+
+
+def test_one_threads_language_is_not_anothers() -> None:
+    """A dashboard serves a reader of each language at once."""
+    seen: dict[str, list[str]] = {"en": [], "zh": []}
+    together = threading.Barrier(2)
+
+    def read(language: str) -> None:
+        with use_language(language):
+            for _ in range(50):
+                together.wait()
+                seen[language].append(Message(KNOWN, {"key": "r"}).text())
+
+    threads = [threading.Thread(target=read, args=(language,)) for language in seen]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(seen["en"]) == {"`r` is missing."}
+    assert len(set(seen["zh"])) == 1
+    assert seen["zh"][0] != seen["en"][0]
+
+
+def test_a_sentence_without_a_translation_is_said_in_english() -> None:
+    assert translate("no such sentence", "zh") == "no such sentence"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"key": "r"}, {"key": 3}, {"key": None}, {"key": 1.5}, {"key": "{key} and {other} and {0} and {"}, {"key": "%s %(x)s"}, {"key": ["a", 1]},
+        {"key": Message(KNOWN, {"key": "inner"})}, {"key": [Message(KNOWN, {"key": "one"}), Message(KNOWN, {"key": [Message(KNOWN, {"key": "deep"})]})]},
+        {"key": {"a": 1}}, {"key": {"template": 1}}, {"key": "é 😀 \u2028"},
+    ],
+)  # fmt: skip
+def test_a_message_comes_back_from_json_and_says_the_same(values: dict[str, Any]) -> None:
+    message = Message(KNOWN, values)
+    back = Message.from_json(json.loads(json.dumps(message.to_json())))
+    for language in ("en", "zh"):
+        assert back.text(language) == message.text(language)
+
+
+def test_a_message_inside_a_message_is_in_the_same_language() -> None:
+    inner = Message(KNOWN, {"key": "r"})
+    outer = Message("The config has {count} errors: {errors}", {"count": 2, "errors": [inner, inner]})
+    assert outer.text("zh").count(inner.text("zh")) == 2
+    assert inner.text("en") not in outer.text("zh")
+
+
+def test_an_error_is_said_in_the_language_of_whoever_reads_it() -> None:
+    error = ConfigError(KNOWN, key="r")
+    assert isinstance(error, ValueError)
+    assert isinstance(error, FlightdeckError)
+    with use_language("en"):
+        assert str(error) == "`r` is missing."
+    with use_language("zh"):
+        assert str(error) == error.message.text("zh") != "`r` is missing."
+
+
+def test_a_value_may_be_called_template() -> None:
+    assert str(ConfigError("{template}", template="x")) == "x"

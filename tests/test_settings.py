@@ -1,0 +1,91 @@
+"""Where things live, and whether a path lies inside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lora_backend.settings import DEMO_DATA, child_environment, is_within, load_settings
+
+
+def test_without_an_environment_the_workspace_is_below_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = load_settings({})
+    assert places.workspace == tmp_path / "workspace"
+    assert (places.runs, places.uploads, places.drafts) == tuple(
+        tmp_path / "workspace" / name for name in ("runs", "data", "drafts")
+    )
+    assert places.workspace in places.model_roots
+    assert places.data_roots == (places.uploads, DEMO_DATA)
+    assert not places.workspace.exists(), "to look is not to make"
+
+
+@pytest.mark.parametrize("value", ["ws", "./ws", "ws/"])
+def test_every_place_is_absolute(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("FLIGHTDECK_WORKSPACE", "FLIGHTDECK_HOME", "FLIGHTDECK_MODEL_ROOTS", "FLIGHTDECK_DATA_ROOTS")
+    places = load_settings(dict.fromkeys(names, value))
+    assert places.workspace == places.cache == tmp_path / "ws"
+    assert all(path.is_absolute() for path in (*places.model_roots, *places.data_roots))
+
+
+def test_several_roots_are_told_apart_and_empty_ones_are_none(tmp_path: Path) -> None:
+    value = os.pathsep.join(["", str(tmp_path / "a"), "", str(tmp_path / "b"), ""])
+    places = load_settings(
+        {"FLIGHTDECK_MODEL_ROOTS": value, "FLIGHTDECK_DATA_ROOTS": value, "FLIGHTDECK_WORKSPACE": ""}
+    )
+    assert places.model_roots[:2] == places.data_roots[:2] == (tmp_path / "a", tmp_path / "b")
+    assert Path.cwd() not in (*places.model_roots, *places.data_roots), "an empty part would open the current folder"
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_settings({"FLIGHTDECK_WORKSPACE": "~/ws"}).workspace == tmp_path / "ws"
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        ("root", True), ("root/a", True), ("root/none/at/all", True), ("root/../root/a", True), ("root/..", False), ("root/../other", False),
+        ("root-beside/a", False), ("root/link", False), ("root/link/a", False), ("into", True), ("", False),
+    ],
+)  # fmt: skip
+def test_a_path_is_inside_when_it_is_once_every_link_is_followed(path: str, inside: bool, tmp_path: Path) -> None:
+    for name in ("root/a", "other", "root-beside/a"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "root/link").symlink_to(tmp_path / "other")
+    (tmp_path / "into").symlink_to(tmp_path / "root/a")
+    assert is_within(tmp_path / path, (tmp_path / "none", tmp_path / "root")) is inside
+
+
+def test_a_root_that_is_a_link_itself_counts_for_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "real/a").mkdir(parents=True)
+    (tmp_path / "root").symlink_to(tmp_path / "real")
+    assert is_within(tmp_path / "real/a", (tmp_path / "root",))
+    assert is_within(tmp_path / "root/a", (tmp_path / "real",))
+    assert not is_within(tmp_path, (tmp_path / "root",))
+    assert not is_within(tmp_path, ())
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "loop", "x" * 300])
+def test_a_path_that_cannot_be_resolved_is_no_reason_to_raise(name: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert is_within(tmp_path / name, (tmp_path,)) in (True, False)
+
+
+def test_a_child_finds_the_package_from_any_folder_and_keeps_the_callers_own_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    script = "import lora_backend, theirs, os; print(os.environ['MORE'])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd="/", env=child_environment(MORE="x"), capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.stdout == "x\n", done.stderr
