@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lora_backend.config.check import CheckResult
+from lora_backend.config.check import LARGEST, CheckResult, shorten
 from lora_backend.config.diff import ABSENT, DiffRow, diff_configs
 from lora_backend.config.files import ConfigDocument, dump_yaml, parse_config, read_config
 from lora_backend.config.report import diff_text, report_text
@@ -22,7 +24,7 @@ from lora_backend.models.find import find_model
 from lora_backend.preflight.facts import check_with_facts, with_data_paths
 from lora_backend.runs.folder import RUN_ID, RunFolder, new_run_id
 from lora_backend.runs.process import ProcessIdentity, is_alive
-from lora_backend.settings import load_settings
+from lora_backend.settings import load_settings, path_of
 from lora_backend.verification.folder import read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256
 from lora_backend.verification.report import as_table, check_adapter_folder, verdict
@@ -33,6 +35,9 @@ GOOD, NO, WRONG_QUESTION = 0, 1, 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit 0 good, 1 the answer is no, 2 the question was wrong."""
     arguments = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no Chinese shows escapes, not a traceback
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with use_language(arguments.lang):
@@ -198,7 +203,9 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any] | None, Path | None]:
     """The adapter's folder, the config to hold it against, and the base model's config.json where it is here."""
-    path = Path(arguments.subject)
+    path = path_of(arguments.subject)
+    if path is None:
+        raise ModelError(N_("There is no adapter folder {path}. Check the path."), path=arguments.subject[:200])
     if not path.exists() and RUN_ID.fullmatch(arguments.subject):
         path = load_settings().runs / arguments.subject
     config: dict[str, Any] | None = None
@@ -239,4 +246,16 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, ensure_ascii=False, indent=1, default=str))
+    # Escaped, so that a terminal of any encoding passes it on whole.
+    print(json.dumps(_finite(document), indent=1, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """`value` with what JSON cannot say as text: NaN, infinity, and numbers of thousands of digits."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return shorten(value) if isinstance(value, int) and abs(value) > LARGEST else value

@@ -81,8 +81,11 @@ def path_of(text: str) -> Path | None:
 
 def is_within(path: Path, roots: tuple[Path, ...]) -> bool:
     """Whether `path`, with every symlink followed, lies in one of `roots`."""
-    resolved = path.resolve()
-    return any(resolved.is_relative_to(root.resolve()) for root in roots)
+    try:
+        resolved = path.resolve()
+        return any(resolved.is_relative_to(root.resolve()) for root in roots)
+    except (OSError, ValueError, RuntimeError):  # symlinks in a circle, a null byte: it lies nowhere
+        return False
 
 
 def child_environment(**more: str) -> dict[str, str]:

@@ -33,11 +33,10 @@ def test_json_keeps_its_words_readable_and_its_format(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"format": 1}
 
 
-@pytest.mark.parametrize("value", [{"a": object()}, {"a": "\ud800"}])
-def test_what_cannot_be_written_leaves_the_old_file_alone(value: dict[str, object], tmp_path: Path) -> None:
+def test_what_cannot_be_written_leaves_the_old_file_alone(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"old": 1})
-    with pytest.raises((TypeError, ValueError)):
-        write_json(tmp_path / "a.json", value)
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"a": "\ud800"})
     assert json.loads((tmp_path / "a.json").read_text()) == {"format": 1, "old": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.settings import DEMO_DATA, child_environment, is_within, load_settings
+from lora_backend.settings import DEMO_DATA, child_environment, is_within, load_settings, path_of
 
 
 def test_without_an_environment_the_workspace_is_below_the_current_folder(
@@ -73,10 +73,22 @@ def test_a_root_that_is_a_link_itself_counts_for_what_it_points_to(tmp_path: Pat
     assert not is_within(tmp_path, ())
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800", "loop", "x" * 300])
-def test_a_path_that_cannot_be_resolved_is_no_reason_to_raise(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "loop", "loop/below", "x" * 300, "~no-such-user/x"])
+def test_a_text_that_no_file_system_takes_is_no_path(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert is_within(tmp_path / name, (tmp_path,)) in (True, False)
+    assert path_of(text) is None
+
+
+@pytest.mark.parametrize("text", ["a", "a/b/none", "file", "file/below", ".", "", "é", "a\nb"])
+def test_a_text_that_names_a_place_is_a_path_whether_something_is_there_or_not(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert path_of(text) == Path(text)
 
 
 def test_a_child_finds_the_package_from_any_folder_and_keeps_the_callers_own_path(

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from lora_backend.config.diff import same_value
 from lora_backend.config.expected import expected
-from lora_backend.config.files import ConfigDocument
+from lora_backend.config.files import ConfigDocument, parse_config
 from lora_backend.config.findings import SEVERITIES, Finding, Severity
 from lora_backend.config.schema import KEYS, TrainingConfig, default_config
 from lora_backend.i18n import N_, Message
@@ -147,7 +147,7 @@ def _unreadable(key: str, value: Any) -> str | None:
     """The kind of error of what the schema cannot even be held against; None for all else."""
     if key not in KEYS:
         return "extra_forbidden"
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST:
+    if isinstance(value, int) and abs(value) > LARGEST:
         return "less_than"
     return "string_unicode" if isinstance(value, str) and not _is_unicode(value) else None
 
@@ -177,13 +177,21 @@ def _wrong_value(config: _Config, key: str, kind: str) -> Finding:
     out_of_range = kind.startswith(("greater_than", "less_than", "finite"))
     message = Message(N_("`{key}` is {value}, but must be {expected}."), values)
     remedy = Message(N_("Change the value of `{key}`."), values)
-    if isinstance(value, str) and re.fullmatch(
-        r"[-+]?\d[\d.]*([eE][-+]?\d+)?|true|false", value.strip(), re.IGNORECASE
-    ):
+    if isinstance(value, str) and _is_good_without_quotes(key, value):
         remedy = Message(
             N_("The value is text. Write it without quotes: `{key}: {bare}`."), {"key": key, "bare": value.strip()}
         )
     return config.finding("error", "out_of_range" if out_of_range else "wrong_type", key, message, remedy)
+
+
+def _is_good_without_quotes(key: str, text: str) -> bool:
+    """Whether the bare text is a value that the key takes."""
+    bare = parse_config(f"{key}: {text.strip()}").values
+    try:
+        TrainingConfig.model_validate({"model_name": "m", **bare})
+    except ValidationError:
+        return False
+    return not isinstance(bare.get(key, ""), str)
 
 
 def shorten(value: Any, limit: int = 80) -> str:
@@ -272,7 +280,7 @@ def _lists(config: _Config, invalid: set[str]) -> Iterator[Finding]:
                 Message(N_("`{key}` is an empty list."), {"key": key}),
                 Message(N_("Give at least one entry, or take the line out."), {}),
             )
-        repeated = sorted(text for text, count in Counter(map(shorten, value)).items() if count > 1)
+        repeated = sorted(shorten(text) for text, count in Counter(map(str, value)).items() if count > 1)
         if repeated:
             yield config.finding(
                 "warning",

@@ -173,7 +173,7 @@ def _parse_yaml(text: str) -> ConfigDocument:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         return _syntax(text, "yaml", mark.line + 1 if mark else None, str(error.problem or error.context))
-    except (YAMLError, ValueError, TypeError, LookupError, OverflowError) as error:
+    except (YAMLError, ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
         # A character that YAML forbids, a date or number that is none, a list in the place of a key.
         return _syntax(text, "yaml", None, (str(error).splitlines() or [type(error).__name__])[0][:200])
     return ConfigDocument(text, "yaml", {str(key): value for key, value in loaded.items()}, lines, tuple(problems))
@@ -286,6 +286,7 @@ def with_values(text: str, changes: Mapping[str, Any]) -> str:
     if not isinstance(loaded, CommentedMap):  # empty, or only comments
         head = text if not text or text.endswith("\n") else f"{text}\n"
         return head + dump_yaml({key: value for key, value in changes.items() if value is not REQUIRED})
+    loaded.fa.set_block_style()  # a nested value has no place in `{a: 1}` on one line
     for key, value in changes.items():
         if value is REQUIRED:
             loaded.pop(key, None)

@@ -57,22 +57,23 @@ def read_gpus() -> GpuInventory:
                 N_("The NVIDIA driver does not answer ({reason}). Training runs on the CPU."), {"reason": str(error)}
             ),
         )
+    gpus: list[Gpu] = []
+    reason: Message | None = None
     try:
-        gpus = tuple(_read_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
-    except pynvml.NVMLError as error:
-        return GpuInventory(
-            (),
-            Message(
-                N_("The NVIDIA driver does not answer ({reason}). Training runs on the CPU."), {"reason": str(error)}
-            ),
-        )
-    finally:
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            try:
+                gpus.append(_read_gpu(index))
+            except pynvml.NVMLError as error:  # one that is lost hides none of the others
+                reason = Message(N_("GPU {index} does not answer ({reason})."), {"index": index, "reason": str(error)})
         pynvml.nvmlShutdown()
-    if not gpus:
-        return GpuInventory(
-            (), Message(N_("The NVIDIA driver is there, but it shows no GPU. Training runs on the CPU."))
-        )
-    return GpuInventory(gpus)
+    except pynvml.NVMLError as error:
+        reason = Message(N_("The NVIDIA driver does not answer ({reason})."), {"reason": str(error)})
+    if gpus:
+        return GpuInventory(tuple(gpus), reason)
+    none_here = Message(N_("The NVIDIA driver is there, but it shows no GPU. Training runs on the CPU."))
+    return GpuInventory(
+        (), Message(N_("{reason} Training runs on the CPU."), {"reason": reason}) if reason else none_here
+    )
 
 
 def _read_gpu(index: int) -> Gpu:

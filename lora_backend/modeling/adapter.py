@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import transformers_weight_conversion as weight_conversion
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -23,6 +24,7 @@ def attach_adapter(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
     """Wrap `model` with a fresh LoRA. Raises `ModelError` where modules or blocks are named that it does not have."""
     blocks = find_blocks(model)
     _refuse_blocks_beyond(config, len(blocks[1]) if blocks else None)
+    _refuse_experts_left_out(config, model)
     try:
         lora_config = LoraConfig(
             task_type="CAUSAL_LM",
@@ -68,6 +70,19 @@ def _refuse_blocks_beyond(config: TrainingConfig, num_blocks: int | None) -> Non
             layers=", ".join(map(str, beyond)),
             count=num_blocks,
             last=(num_blocks or 0) - 1,
+        )
+
+
+def _refuse_experts_left_out(config: TrainingConfig, model: nn.Module) -> None:
+    """For some mixtures PEFT lets `all-linear` mean the experts' parameters too, but only where it writes it out itself."""
+    if config.target_modules != "all-linear" or config.target_layers is None:
+        return
+    pattern = weight_conversion._MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type)  # type: ignore[union-attr]
+    if pattern in weight_conversion._MOE_FUSED_TARGETS:
+        raise ModelError(
+            N_(
+                "`all-linear` together with `target_layers` would leave out the experts of this model. Name the modules in `target_modules`, or leave `target_layers` out."
+            )
         )
 
 

@@ -62,10 +62,12 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 def _tensor(path: Path, name: str, entry: Any, data_bytes: int) -> TensorInfo:
     try:
         begin, end = entry["data_offsets"]
-        shape = tuple(map(int, entry["shape"]))
+        shape = tuple(entry["shape"])
         dtype = str(entry["dtype"])
     except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise _damaged(path, N_("the entry of {name} is not readable"), name=name[:80]) from error
+    if not isinstance(entry["shape"], list) or not set(map(type, shape)) <= {int}:
+        raise _damaged(path, N_("the entry of {name} is not readable"), name=name[:80])
     if (
         not (isinstance(begin, int) and isinstance(end, int) and 0 <= begin <= end <= data_bytes)
         or min(shape, default=0) < 0

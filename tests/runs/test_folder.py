@@ -86,7 +86,7 @@ def test_answers_are_replaced_as_a_whole(run: RunFolder) -> None:
     assert run.answers() == []
     run.write_answers([{"a": "é"}, {"a": "2"}])
     run.write_answers([{"a": "\u2028"}])
-    assert run.answers() == [{"a": "\u2028"}]
+    assert run.answers() == [{"format": 1, "a": "\u2028"}]
 
 
 @pytest.mark.parametrize(
