@@ -73,6 +73,12 @@ def test_a_root_that_is_a_link_itself_counts_for_what_it_points_to(tmp_path: Pat
     assert not is_within(tmp_path, ())
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "loop", "loop/below"])
+def test_what_cannot_be_resolved_lies_nowhere(name: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert not is_within(tmp_path / name, (tmp_path,))
+
+
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", "loop", "loop/below", "x" * 300, "~no-such-user/x"])
 def test_a_text_that_no_file_system_takes_is_no_path(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

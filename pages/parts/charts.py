@@ -70,6 +70,7 @@ def block_heat_map(records: Sequence[Mapping[str, Any]], key: str, title: str) -
             y=modules,
             z=[[values.get((module, block)) for block in blocks] for module in modules],
             colorscale="Blues",
+            zmin=0,
             hovertemplate=f"%{{y}} {t(N_('block'))} %{{x}}: %{{z:.3g}}<extra></extra>",
         )
     )
