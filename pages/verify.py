@@ -18,7 +18,7 @@ from lora_backend.i18n import N_
 from lora_backend.preflight.roots import allowed_model
 from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.settings import is_within
-from lora_backend.verification.folder import read_adapter_config
+from lora_backend.verification.folder import is_pickled, read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256
 from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
@@ -31,7 +31,7 @@ from pages.parts.navigation import CONFIG, HOME
 from pages.parts.passport_view import show_passport
 from pages.parts.rank_view import show_report
 from pages.parts.run_list import run_title
-from pages.parts.services import settings
+from pages.parts.services import settings, worker
 from pages.parts.tables import compare_table
 
 
@@ -112,8 +112,8 @@ def verify(subject: Subject, runs: dict[str, RunFolder]) -> None:
     )
     own = read_adapter_config(subject.adapter) or {}
     with ranks:
-        report = check_adapter_folder(subject.adapter, subject.config)
-        health = read_health(subject.adapter) if report["layers"] else {}
+        report = check_on_disk(subject.adapter, subject.config)
+        health = read_health(subject.adapter) if report["layers"] and not is_pickled(subject.adapter) else {}
         show_report(report, "disk", health)
         if health:
             show_health(health, report, subject.config or {}, subject.config_text)
@@ -123,6 +123,14 @@ def verify(subject: Subject, runs: dict[str, RunFolder]) -> None:
         loaded_check(subject.adapter, subject.config or own, lambda found: show_report(found, "loaded"))
     with other:
         beside(subject, report, runs)
+
+
+def check_on_disk(adapter: Path, config: dict[str, Any] | None) -> dict[str, Any]:
+    """From the headers; a pickled file is opened by the torch process, which runs none of what it holds."""
+    if not is_pickled(adapter):
+        return check_adapter_folder(adapter, config)
+    with st.spinner(t(N_("Reading the adapter's tensors"))):
+        return dict(worker().ask("check_folder_ranks", {"adapter": str(adapter), "config": config}))
 
 
 def base_config(subject: Subject, own: dict[str, Any]) -> Path | None:

@@ -58,7 +58,7 @@ def read_adapter_folder(folder: Path, config: dict[str, Any], read_bin: ReadBin 
     if not tensors and has_bin:
         raise ModelError(
             N_(
-                "The adapter in {path} is stored as adapter_model.bin, which cannot be read without torch. Load it below, or save it again as safetensors."
+                "The adapter in {path} is stored as adapter_model.bin, which cannot be read without torch. Save it again as safetensors, or open it on the Verify page."
             ),
             path=str(folder),
         )
@@ -70,6 +70,11 @@ def read_adapter_folder(folder: Path, config: dict[str, Any], read_bin: ReadBin 
         warnings.append("keys_will_not_load")
     saved_whole = {canonical_name(key).rpartition(".")[0]: None for key in tensors if ".lora_" not in key}
     return AdapterFolder(config, tuple(layers), tuple(warnings), tuple(saved_whole))
+
+
+def is_pickled(folder: Path) -> bool:
+    """Whether the folder's weights are in `adapter_model.bin` alone, which only torch can open safely."""
+    return (folder / "adapter_model.bin").is_file() and not any(folder.glob("adapter_model*.safetensors"))
 
 
 def read_adapter_headers(folder: Path) -> dict[str, TensorInfo]:

@@ -37,6 +37,17 @@ def check_loaded_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]
     return rank_report(model, params["config"])
 
 
+def check_folder_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Check an adapter's folder whose weights are pickled, opened so that no code in them runs.
+
+    `params`: `adapter` (folder), `config` (None: its own).
+    """
+    report(Message(N_("Reading the adapter's tensors")), 0.0)
+    from lora_backend.modeling.rank_check import rank_report
+
+    return rank_report(params["adapter"], params["config"])
+
+
 def read_health(params: dict[str, Any], report: Report) -> list[dict[str, Any]]:
     """Read an adapter's tensors: norm, effective rank, NaN. `params`: `adapter` (folder)."""
     report(Message(N_("Reading the adapter's tensors")), 0.0)
@@ -47,5 +58,6 @@ def read_health(params: dict[str, Any], report: Report) -> list[dict[str, Any]]:
 
 METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {
     "check_loaded_ranks": check_loaded_ranks,
+    "check_folder_ranks": check_folder_ranks,
     "read_health": read_health,
 }

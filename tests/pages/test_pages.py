@@ -232,3 +232,17 @@ def test_the_rank_table_has_every_column_in_every_language(lang: str) -> None:
     (table,) = at.dataframe
     assert list(table.value.iloc[0])[1:] == ["model.layers.3.q_proj", 3, "q_proj", 4, 4, 4, 2]
     assert len(set(table.value.columns)) == 8
+
+
+def test_a_pickled_adapter_is_read_by_the_torch_process(tmp_path: Path) -> None:
+    import torch
+
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/adapter_config.json").write_text(
+        '{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}'
+    )
+    key = "base_model.model.model.layers.0.self_attn.q_proj"
+    tensors = {f"{key}.lora_A.weight": torch.ones(4, 8), f"{key}.lora_B.weight": torch.ones(8, 4)}
+    torch.save(tensors, tmp_path / "old/adapter_model.bin")
+    at = show("verify", adapter=str(tmp_path / "old"))
+    assert any("All 1 LoRA layers" in success.value for success in at.success)
