@@ -28,6 +28,8 @@ class Facts:
     """What is known of model and data; None where nothing is, and then nothing is said about it."""
 
     num_blocks: int | None = None
+    linear_names: tuple[str, ...] = ()
+    """Whole names of the model's linear layers inside blocks."""
     linear_modules: tuple[str, ...] | None = None
     """Endings of the names of the model's linear layers (`q_proj`), empty where weights were not there to read."""
     outer_modules: tuple[str, ...] = ()
@@ -177,6 +179,8 @@ def _wrong_value(config: _Config, key: str, kind: str) -> Finding:
     out_of_range = kind.startswith(("greater_than", "less_than", "finite"))
     message = Message(N_("`{key}` is {value}, but must be {expected}."), values)
     remedy = Message(N_("Change the value of `{key}`."), values)
+    if isinstance(value, int | float) and not isinstance(value, bool) and _is_good(key, shorten(value)):
+        remedy = Message(N_('Write it in quotes: `{key}: "{value}"`.'), {"key": key, "value": shorten(value)})
     if isinstance(value, str) and _is_good_without_quotes(key, value):
         remedy = Message(
             N_("The value is text. Write it without quotes: `{key}: {bare}`."), {"key": key, "bare": value.strip()}
@@ -185,13 +189,18 @@ def _wrong_value(config: _Config, key: str, kind: str) -> Finding:
 
 
 def _is_good_without_quotes(key: str, text: str) -> bool:
-    """Whether the bare text is a value that the key takes."""
-    bare = parse_config(f"{key}: {text.strip()}").values
+    """Whether the bare text is another value, and one that the key takes."""
+    bare = parse_config(f"{key}: {text.strip()}").values.get(key, "")
+    return not isinstance(bare, str) and _is_good(key, bare)
+
+
+def _is_good(key: str, value: Any) -> bool:
+    """Whether the key takes the value."""
     try:
-        TrainingConfig.model_validate({"model_name": "m", **bare})
+        TrainingConfig.model_validate({"model_name": "m", key: value})
     except ValidationError:
         return False
-    return not isinstance(bare.get(key, ""), str)
+    return True
 
 
 def shorten(value: Any, limit: int = 80) -> str:
@@ -324,6 +333,8 @@ def _against_facts(config: _Config, facts: Facts, invalid: set[str]) -> Iterator
                 Message(N_("`target_modules` names {names}, which the model does not have."), values),
                 Message(N_("The model's linear layers are: {known}."), values),
             )
+    if facts.linear_names and isinstance(targets, str) and "target_modules" not in invalid:
+        yield from _expression_without_match(config, targets, facts)
     if facts.has_tokenizer is False:
         yield config.finding(
             "error" if config.get("dataset") else "warning",
@@ -342,3 +353,25 @@ def _against_facts(config: _Config, facts: Facts, invalid: set[str]) -> Iterator
             ),
             Message(N_("Take the instruct variant of the model, or data of `prompt` and `completion`.")),
         )
+
+
+def _expression_without_match(config: _Config, targets: str, facts: Facts) -> Iterator[Finding]:
+    """PEFT holds a text against each module's whole name, so a bare `q_proj` matches none."""
+    if targets.lower() == "all-linear":
+        return
+    try:
+        if any(re.fullmatch(targets, name) for name in facts.linear_names):
+            return
+    except re.error:  # said elsewhere
+        return
+    values = {"targets": targets, "known": ", ".join(facts.linear_modules or ())}
+    if targets in (facts.linear_modules or ()):
+        remedy = Message(N_("Write it as a list: `target_modules: [{targets}]`."), values)
+    else:
+        remedy = Message(N_("The model's linear layers are: {known}."), values)
+    message = Message(
+        N_("`target_modules` is the expression {targets}, which matches no whole name of a linear layer."), values
+    )
+    # An expression may mean what lies outside of the blocks, and that is not known here by its whole name.
+    severity: Severity = "error" if targets in (facts.linear_modules or ()) else "warning"
+    yield config.finding(severity, "unmatched_target", "target_modules", message, remedy)

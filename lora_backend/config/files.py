@@ -29,7 +29,9 @@ MAX_CONFIG_BYTES = 512 * 1024
 
 
 MAX_NODES = 100_000
-"""More values than any file of that size holds without aliases."""
+"""Values in a document, aliases written out."""
+MAX_DEPTH = 100
+"""Brackets that are open at once."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,23 @@ def parse_config(text: str, file_format: Format = "yaml") -> ConfigDocument:
     """Parse `text`; never raises for what is in it."""
     if len(text) > MAX_CONFIG_BYTES:
         return _unreadable(text, file_format, _too_large(len(text.encode())), None)
+    if _is_nested_too_deeply(text):
+        return _unreadable(text, file_format, Message(N_("The file is nested too deeply to be a config.")), None)
     parsers = {"yaml": _parse_yaml, "json": _parse_json, "toml": _parse_toml}
     try:
         return parsers[file_format](text)
     except RecursionError:
         return _unreadable(text, file_format, Message(N_("The file is nested too deeply to be a config.")), None)
+
+
+def _is_nested_too_deeply(text: str) -> bool:
+    """Whether more than 100 brackets are open at once, which costs YAML's reader seconds; those in texts count too."""
+    depth = 0
+    for bracket in re.finditer(r"[\[{\]}]", text):
+        depth = depth + 1 if bracket[0] in "[{" else max(depth - 1, 0)
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 def _too_large(size_bytes: int) -> Message:
@@ -147,13 +161,13 @@ def _parse_yaml(text: str) -> ConfigDocument:
         return ConfigDocument(text, "yaml", {}, {})
     try:
         root = _yaml().compose(text)
-        if root is None:  # only comments
+        if root is None or root.value == "":  # only comments, or a line of dashes
             return ConfigDocument(text, "yaml", {}, {})
         if not isinstance(root, MappingNode):
             return _not_a_mapping(text, "yaml")
         if _expanded_size(root) > MAX_NODES:
             message = Message(
-                N_("The file's aliases (& and *) expand to more than {limit} values."), {"limit": MAX_NODES}
+                N_("The file holds more than {limit} values, aliases (& and *) written out."), {"limit": MAX_NODES}
             )
             return _unreadable(text, "yaml", message, None)
         lines: dict[str, int] = {}
@@ -260,7 +274,7 @@ def _parse_toml(text: str) -> ConfigDocument:
 
 def _toml_lines(text: str) -> dict[str, int]:
     """Where each key stands first; nothing where strings run over lines, for a line in one may look like a key."""
-    if '""' in text or "'''" in text:
+    if '"""' in text or "'''" in text:
         return {}
     lines: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), start=1):
@@ -281,6 +295,8 @@ def dump_yaml(values: Mapping[str, Any]) -> str:
 
 def with_values(text: str, changes: Mapping[str, Any]) -> str:
     """YAML `text` with some keys set (or, where the new value is `REQUIRED`, taken out); the rest stays as written."""
+    if not parse_config(text).is_readable:
+        raise ConfigError(N_("The text cannot be read, so no key can be set in it. Mend it first."))
     yaml = _yaml()
     loaded = yaml.load(text)
     if not isinstance(loaded, CommentedMap):  # empty, or only comments

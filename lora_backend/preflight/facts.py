@@ -33,6 +33,7 @@ def gather_facts(values: Mapping[str, Any], base: Path | None = None) -> Facts:
     _read(values.get("questions"), "questions", read_questions, base, problems)
     return Facts(
         num_blocks=model.num_blocks if model else None,
+        linear_names=model.linear_names if model else (),
         linear_modules=model.linear_modules if model else None,
         outer_modules=model.outer_modules if model else (),
         has_tokenizer=model.has_tokenizer if model else None,

@@ -55,6 +55,11 @@ def test_a_number_as_text_is_told_to_lose_its_quotes() -> None:
     assert "`r: 16`" in found.remedy.text("en")
 
 
+def test_a_number_in_the_place_of_a_text_is_told_to_take_quotes() -> None:
+    (found,) = check_config({**GOOD, "pkg": "a", "version": 1.0}).findings
+    assert '`version: "1.0"`' in found.remedy.text("en")
+
+
 def test_an_unknown_key_is_an_error_with_the_nearest_name() -> None:
     result = check_config(parse_config("model_name: m\nlearnin_rate: 1e-4\n"))
     (found,) = result.findings
@@ -107,6 +112,12 @@ def test_a_rule_speaks_of_the_config_that_breaks_it_and_not_of_its_neighbour(
             Facts(linear_modules=("q_proj",)),
             {"target_modules": ["q_porj"]},
             {"target_modules": ["q_proj"]},
+            "unmatched_target",
+        ),
+        (
+            Facts(linear_names=("model.layers.0.q_proj",), linear_modules=("q_proj",)),
+            {"target_modules": "q_proj"},
+            {"target_modules": r".*\.q_proj"},
             "unmatched_target",
         ),
         (Facts(has_tokenizer=True, has_chat_template=False, row_format="messages"), {}, None, "no_chat_template"),

@@ -67,6 +67,12 @@ def test_the_template_holds_every_key_with_help_and_means_the_defaults() -> None
     assert "基座模型" in template(language="zh")
 
 
+def test_a_key_is_not_set_in_a_text_that_cannot_be_read() -> None:
+    for text in ("- a\n", "r: [", "~\n"):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            with_values(text, {"r": 8})
+
+
 def test_bom_and_crlf_are_read() -> None:
     assert decode_config(b"\xef\xbb\xbfr: 4\r\nalpha: 8\r\n").values == {"r": 4, "alpha": 8}
 
@@ -108,7 +114,8 @@ def test_an_empty_file_is_an_empty_config(text: str) -> None:
 
 
 def test_deep_nesting_is_refused_and_no_tag_runs_code(tmp_path: Path) -> None:
-    assert problem(parse_config("[" * 5000))[0] == "syntax"
+    for text in ("[" * 5000, "r: " + "[" * 1000, "[a, " * 3000, "{a: " * 500):
+        assert "nested" in parse_config(text).problems[0].message.text("en")
     marker = tmp_path / "ran"
     parse_config(f"a: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{marker}']]")
     assert not marker.exists()
