@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lora_backend.config.check import LARGEST, CheckResult, shorten
+from lora_backend.config.check import LARGEST, CheckResult
 from lora_backend.config.diff import ABSENT, DiffRow, diff_configs
 from lora_backend.config.files import ConfigDocument, dump_yaml, parse_config, read_config
+from lora_backend.config.findings import shorten
 from lora_backend.config.report import diff_text, report_text
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError, FlightdeckError, ModelError

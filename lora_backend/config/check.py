@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import json
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,31 +12,13 @@ from pydantic import ValidationError
 from lora_backend.config.diff import same_value
 from lora_backend.config.expected import expected
 from lora_backend.config.files import ConfigDocument, parse_config
-from lora_backend.config.findings import SEVERITIES, Finding, Severity
+from lora_backend.config.findings import SEVERITIES, Finding, shorten
+from lora_backend.config.rules import ConfigView, Facts, across_keys, against_facts
 from lora_backend.config.schema import KEYS, TrainingConfig, default_config
 from lora_backend.i18n import N_, Message
 
 LARGEST = 2**63 - 1
 """The largest whole number that any of the libraries behind takes."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of model and data; None where nothing is, and then nothing is said about it."""
-
-    num_blocks: int | None = None
-    linear_names: tuple[str, ...] = ()
-    """Whole names of the model's linear layers inside blocks."""
-    linear_modules: tuple[str, ...] | None = None
-    """Endings of the names of the model's linear layers (`q_proj`), empty where weights were not there to read."""
-    outer_modules: tuple[str, ...] = ()
-    """Endings of the names of what an adapter can sit on outside of the blocks (`embed_tokens`, `lm_head`)."""
-    has_tokenizer: bool | None = None
-    has_chat_template: bool | None = None
-    row_format: str | None = None
-    """`messages` or `prompt_completion`."""
-    problems: tuple[tuple[Severity, str, Message], ...] = ()
-    """What stood in the way of finding out: severity, key, sentence."""
 
 
 @dataclass(frozen=True)
@@ -73,35 +52,20 @@ class CheckResult:
         }
 
 
-@dataclass(frozen=True)
-class _Config:
-    """A config under check: what it says, and on which line."""
-
-    values: Mapping[str, Any]
-    lines: Mapping[str, int] = field(default_factory=dict)
-
-    def get(self, key: str) -> Any:
-        """The value given, else the default."""
-        return self.values[key] if key in self.values else KEYS[key].default
-
-    def finding(self, severity: Severity, code: str, key: str, message: Message, remedy: Message) -> Finding:
-        return Finding(severity, code, message, remedy, key, self.lines.get(key))
-
-
 def check_config(document: ConfigDocument | Mapping[str, Any], facts: Facts | None = None) -> CheckResult:
     """Hold a config against the schema and against what is known. All findings at once, the worst first."""
     if isinstance(document, ConfigDocument):
-        config, problems = _Config(document.values, document.lines), list(document.problems)
+        config, problems = ConfigView(document.values, document.lines), list(document.problems)
         readable = document.is_readable
     else:
-        config, problems, readable = _Config({str(key): value for key, value in document.items()}), [], True
+        config, problems, readable = ConfigView({str(key): value for key, value in document.items()}), [], True
     findings = problems
     invalid: set[str] = set()
     if readable:
         schema_findings = list(_schema_findings(config))
         invalid = {finding.key for finding in schema_findings if finding.key}
-        findings = [*problems, *schema_findings, *_across_keys(config, invalid)]
-        findings += _against_facts(config, facts or Facts(), invalid)
+        findings = [*problems, *schema_findings, *across_keys(config, invalid)]
+        findings += against_facts(config, facts or Facts(), invalid)
     unknown = tuple(key for key in config.values if key not in KEYS)
     good = {key: value for key, value in config.values.items() if key in KEYS and key not in invalid}
     defaults = default_config()
@@ -118,7 +82,7 @@ def check_config(document: ConfigDocument | Mapping[str, Any], facts: Facts | No
     )
 
 
-def _schema_findings(config: _Config) -> Iterator[Finding]:
+def _schema_findings(config: ConfigView) -> Iterator[Finding]:
     kinds: dict[str, str] = {}
     unreadable = {key: kind for key, value in config.values.items() if (kind := _unreadable(key, value))}
     try:
@@ -163,7 +127,7 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _unknown_key(config: _Config, key: str) -> Finding:
+def _unknown_key(config: ConfigView, key: str) -> Finding:
     message = Message(N_("`{key}` is not a key of a training config; it would be ignored."), {"key": key})
     near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.6)
     if near:
@@ -173,7 +137,7 @@ def _unknown_key(config: _Config, key: str) -> Finding:
     return config.finding("error", "unknown_key", key, message, remedy)
 
 
-def _wrong_value(config: _Config, key: str, kind: str) -> Finding:
+def _wrong_value(config: ConfigView, key: str, kind: str) -> Finding:
     value = config.values[key]
     values = {"key": key, "value": shorten(value), "expected": expected(KEYS[key])}
     out_of_range = kind.startswith(("greater_than", "less_than", "finite"))
@@ -201,177 +165,3 @@ def _is_good(key: str, value: Any) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def shorten(value: Any, limit: int = 80) -> str:
-    """A value as it would be written, cut at `limit` characters."""
-    try:
-        text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        text = type(value).__name__  # what cannot be written in JSON, or not in this world
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _across_keys(config: _Config, invalid: set[str]) -> Iterator[Finding]:
-    yield from _lists(config, invalid)
-    yield from _expressions(config, invalid)
-    batch, target = config.get("batch_size"), config.get("target_batch_size")
-    if not invalid & {"batch_size", "target_batch_size"} and target is not None and target % batch:
-        values = {
-            "target": target,
-            "batch": batch,
-            "below": target // batch * batch or batch,
-            "above": -(-target // batch) * batch,
-        }
-        yield config.finding(
-            "error",
-            "target_batch_size_no_multiple",
-            "target_batch_size",
-            Message(
-                N_("`target_batch_size` {target} is no multiple of `batch_size` {batch}, so it cannot be reached."),
-                values,
-            ),
-            Message(N_("Set `target_batch_size` to {below} or {above}, or change `batch_size`."), values),
-        )
-    if (
-        not invalid & {"eval_strategy", "val_size"}
-        and config.get("eval_strategy") != "no"
-        and not config.get("val_size")
-    ):
-        yield config.finding(
-            "error",
-            "evaluation_without_data",
-            "eval_strategy",
-            Message(N_("`eval_strategy` asks for evaluation, but `val_size` is 0, so there are no rows to evaluate.")),
-            Message(N_('Set `val_size`, for example to 0.1, or `eval_strategy` to "no".')),
-        )
-    if not invalid & {"pkg", "version"} and bool(config.get("pkg")) != bool(config.get("version")):
-        values = {
-            "given": "pkg" if config.get("pkg") else "version",
-            "other": "version" if config.get("pkg") else "pkg",
-        }
-        yield config.finding(
-            "warning",
-            "incomplete_publication",
-            values["given"],
-            Message(N_("`{given}` is set and `{other}` is not, so the adapter is not published."), values),
-            Message(N_("Set `{other}` as well, or take `{given}` out."), values),
-        )
-
-
-def _expressions(config: _Config, invalid: set[str]) -> Iterator[Finding]:
-    """PEFT reads a single target, and the keys of both patterns, as regular expressions."""
-    for key in ("target_modules", "rank_pattern", "alpha_pattern"):
-        value = None if key in invalid else config.get(key)
-        for pattern in [value] if isinstance(value, str) else value if isinstance(value, Mapping) else []:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                values = {"key": key, "pattern": shorten(pattern), "reason": str(error)}
-                yield config.finding(
-                    "error",
-                    "no_expression",
-                    key,
-                    Message(N_("`{key}` holds {pattern}, which is no regular expression: {reason}."), values),
-                    Message(N_("Close what it opens, or name modules by the endings of their names."), values),
-                )
-
-
-def _lists(config: _Config, invalid: set[str]) -> Iterator[Finding]:
-    for key, value in config.values.items():
-        if key in invalid or key not in KEYS or not isinstance(value, list):
-            continue
-        if not value:
-            yield config.finding(
-                "error" if key == "target_modules" else "warning",
-                "empty_list",
-                key,
-                Message(N_("`{key}` is an empty list."), {"key": key}),
-                Message(N_("Give at least one entry, or take the line out."), {}),
-            )
-        repeated = sorted(shorten(text) for text, count in Counter(map(str, value)).items() if count > 1)
-        if repeated:
-            yield config.finding(
-                "warning",
-                "repeated_entry",
-                key,
-                Message(N_("`{key}` names {entries} more than once."), {"key": key, "entries": ", ".join(repeated)}),
-                Message(N_("Keep each entry once.")),
-            )
-
-
-def _against_facts(config: _Config, facts: Facts, invalid: set[str]) -> Iterator[Finding]:
-    for problem_severity, key, message in facts.problems:
-        remedy = Message(N_("Change `{key}`, or put the file where it points."), {"key": key})
-        yield config.finding(problem_severity, f"{key}_unusable", key, message, remedy)
-    layers = config.get("target_layers")
-    if facts.num_blocks and layers and "target_layers" not in invalid:
-        beyond = [index for index in layers if index >= facts.num_blocks]
-        if beyond:
-            values = {"layers": ", ".join(map(str, beyond)), "last": facts.num_blocks - 1, "count": facts.num_blocks}
-            yield config.finding(
-                "error",
-                "layer_beyond_model",
-                "target_layers",
-                Message(
-                    N_("`target_layers` names {layers}, but the model has {count} blocks, numbered 0 to {last}."),
-                    values,
-                ),
-                Message(N_("Keep to 0 to {last}; blocks are counted from 0."), values),
-            )
-    targets = config.get("target_modules")
-    if facts.linear_modules and isinstance(targets, list) and "target_modules" not in invalid:
-        known = {*facts.linear_modules, *facts.outer_modules}
-        unmatched = [t for t in targets if t.rsplit(".", 1)[-1] not in known]
-        if unmatched:
-            severity: Severity = "error" if len(unmatched) == len(targets) else "warning"
-            values = {"names": ", ".join(unmatched), "known": ", ".join(facts.linear_modules)}
-            yield config.finding(
-                severity,
-                "unmatched_target",
-                "target_modules",
-                Message(N_("`target_modules` names {names}, which the model does not have."), values),
-                Message(N_("The model's linear layers are: {known}."), values),
-            )
-    if facts.linear_names and isinstance(targets, str) and "target_modules" not in invalid:
-        yield from _expression_without_match(config, targets, facts)
-    if facts.has_tokenizer is False:
-        yield config.finding(
-            "error" if config.get("dataset") else "warning",
-            "no_tokenizer",
-            "model_name",
-            Message(N_("The model's folder holds no tokenizer, so it cannot be trained on text.")),
-            Message(N_("Put the model's tokenizer files (tokenizer.json, tokenizer_config.json) into its folder.")),
-        )
-    if facts.row_format == "messages" and facts.has_tokenizer and facts.has_chat_template is False:
-        yield config.finding(
-            "error",
-            "no_chat_template",
-            "dataset",
-            Message(
-                N_("The data set holds `messages`, but the model's tokenizer has no chat template to write them with.")
-            ),
-            Message(N_("Take the instruct variant of the model, or data of `prompt` and `completion`.")),
-        )
-
-
-def _expression_without_match(config: _Config, targets: str, facts: Facts) -> Iterator[Finding]:
-    """PEFT holds a text against each module's whole name, so a bare `q_proj` matches none."""
-    if targets.lower() == "all-linear":
-        return
-    try:
-        if any(re.fullmatch(targets, name) for name in facts.linear_names):
-            return
-    except re.error:  # said elsewhere
-        return
-    values = {"targets": targets, "known": ", ".join(facts.linear_modules or ())}
-    if targets in (facts.linear_modules or ()):
-        remedy = Message(N_("Write it as a list: `target_modules: [{targets}]`."), values)
-    else:
-        remedy = Message(N_("The model's linear layers are: {known}."), values)
-    message = Message(
-        N_("`target_modules` is the expression {targets}, which matches no whole name of a linear layer."), values
-    )
-    # An expression may mean what lies outside of the blocks, and that is not known here by its whole name.
-    severity: Severity = "error" if targets in (facts.linear_modules or ()) else "warning"
-    yield config.finding(severity, "unmatched_target", "target_modules", message, remedy)

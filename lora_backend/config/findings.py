@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,3 +35,12 @@ class Finding:
             "message": self.message.text(language),
             "remedy": self.remedy.text(language),
         }
+
+
+def shorten(value: Any, limit: int = 80) -> str:
+    """A value as it would be written, cut at `limit` characters."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        text = type(value).__name__  # what cannot be written in JSON, or not in this world
+    return text if len(text) <= limit else text[: limit - 1] + "…"

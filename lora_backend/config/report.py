@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lora_backend.config.check import CheckResult, shorten
+from lora_backend.config.check import CheckResult
 from lora_backend.config.diff import ABSENT, DiffRow
+from lora_backend.config.findings import shorten
 from lora_backend.i18n import N_, translate
 
 SIGNS = {"error": "✗", "warning": "⚠", "hint": "·"}

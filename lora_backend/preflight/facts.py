@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lora_backend.config.check import CheckResult, Facts, check_config
+from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import Severity
+from lora_backend.config.rules import Facts
 from lora_backend.data.rows import read_dataset, read_questions
 from lora_backend.errors import ConfigError, DataError, ModelError
 from lora_backend.i18n import N_, Message

@@ -7,8 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.check import shorten
 from lora_backend.config.diff import ABSENT, DiffRow
+from lora_backend.config.findings import shorten
 from lora_backend.config.report import DIFF_SIGNS, DIFF_WORDS
 from lora_backend.i18n import N_
 from pages.parts.formats import plain
