@@ -58,7 +58,7 @@ class Dashboard:
         return {**os.environ, **{name: str(path) for name, path in places.items()}, **more}
 
     def start(self) -> None:
-        environment = self.environment(OMP_NUM_THREADS="1")
+        environment = self.environment()
         command = [sys.executable, "-m", "streamlit", "run", str(self.script), "--server.port", str(self.port)]
         log = (self.home / "dashboard.log").open("ab")
         self.process = subprocess.Popen(

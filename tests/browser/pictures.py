@@ -1,5 +1,7 @@
 """All screens as pictures, both languages, both themes, desktop and phone: `python -m tests.browser.pictures`.
 
+With `--readme` only those that README shows.
+
 They show a finished run of the demo, which is trained first (about four minutes). What README shows goes to
 `docs/pictures/`, the rest to `pictures/`.
 """
@@ -93,10 +95,13 @@ def _take(browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, 
     )  # fmt: skip
     page = context.new_page()
     for name, (server, path, tab) in views.items():
+        stem = f"{name}_{theme}_{language}_{width}"
+        if "--readme" in sys.argv and stem not in IN_README:
+            continue
         settled(page, server.url + path)
         if tab is not None:
             page.get_by_role("tab").nth(tab).click()
-        _shoot(page, OUT / f"{name}_{theme}_{language}_{width}.png")
+        _shoot(page, OUT / f"{stem}.png")
     context.close()
 
 
