@@ -18,8 +18,9 @@ from lora_backend.runs.process import identify
 from lora_backend.settings import child_environment
 
 SHARED_CORES = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
-"""A trainer shares its cores with the dashboard and a browser. Threads that wait asleep cost 2 % on an idle machine of
-two cores; spinning ones, beside other work, made it two to three times slower."""
+"""A trainer shares its cores with the dashboard, a browser and more. Beside a second training on two cores, threads that
+spin while they wait left it 15 tokens/s, sleeping ones 85. On an idle machine sleeping costs 2 % of large products and
+a quarter of the speed of answering; who has the machine alone sets OMP_WAIT_POLICY=ACTIVE."""
 SUPERVISED = "FLIGHTDECK_SUPERVISED"
 """Set for a trainer whose end a supervisor writes down."""
 
