@@ -70,7 +70,8 @@ def block_heat_map(records: Sequence[Mapping[str, Any]], key: str, title: str) -
             y=modules,
             z=[[values.get((module, block)) for block in blocks] for module in modules],
             colorscale="Blues",
-            zmin=0,
+            zmin=0,  # counts only together with zmax
+            zmax=max((record[key] or 0 for record in records), default=1),
             hovertemplate=f"%{{y}} {t(N_('block'))} %{{x}}: %{{z:.3g}}<extra></extra>",
         )
     )
