@@ -68,9 +68,8 @@ def _tensor(path: Path, name: str, entry: Any, data_bytes: int) -> TensorInfo:
         raise _damaged(path, N_("the entry of {name} is not readable"), name=name[:80]) from error
     if not isinstance(entry["shape"], list) or not set(map(type, shape)) <= {int}:
         raise _damaged(path, N_("the entry of {name} is not readable"), name=name[:80])
-    if (
-        not (isinstance(begin, int) and isinstance(end, int) and 0 <= begin <= end <= data_bytes)
-        or min(shape, default=0) < 0
+    if not (isinstance(begin, int) and isinstance(end, int) and 0 <= begin <= end <= data_bytes) or (
+        shape and min(shape) < 0
     ):
         raise _damaged(path, N_("the tensor {name} lies outside the file"), name=name[:80])
     bits = DTYPE_BITS.get(dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -122,14 +123,13 @@ def coverage(
     `near` is the module that the entry may have meant, where it matched none.
     """
     names = [layer.name for layer in layers]
-    endings = sorted({layer.module for layer in layers})
+    endings = Counter(layer.module for layer in layers)
     records = []
     if isinstance(targets.modules, tuple) and not _is_all_linear(config.get("target_modules")):
         for entry in targets.modules:
             if targets.excludes(entry):  # PEFT writes the names of excluded modules out as well
                 continue
-            ending = f".{entry}"
-            count = sum(name.endswith(ending) or name == entry for name in names)
+            count = endings[entry] if "." not in entry else sum(_ends(name, entry) for name in names)
             near = difflib.get_close_matches(entry.rsplit(".", 1)[-1], endings, n=1) if not count else []
             records.append(_entry("target_modules", entry, count, "unmatched_target", near))
     elif isinstance(targets.modules, str):

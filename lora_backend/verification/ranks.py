@@ -139,7 +139,10 @@ def _half(shape: tuple[int, ...] | None, axis: int) -> int | None:
 
 def has_empty_tensor(layer: LoraLayer) -> bool:
     """Whether A or B holds nothing, as a shard that was not gathered; AdaLoRA may leave a layer no row at all."""
-    shapes = [shape for shape in (layer.shape_a, layer.shape_b) if shape is not None]
+    a, b = layer.shape_a, layer.shape_b
+    if (a is None or 0 not in a) and (b is None or 0 not in b):
+        return False
+    shapes = [shape for shape in (a, b) if shape is not None]
     if layer.kind == "adalora" and all(len(shape) == 2 for shape in shapes):
         return False
     return any(0 in shape for shape in shapes)
@@ -147,7 +150,8 @@ def has_empty_tensor(layer: LoraLayer) -> bool:
 
 def has_flat_tensor(layer: LoraLayer) -> bool:
     """Whether A or B has fewer than two dimensions, as a flattened shard."""
-    return any(shape is not None and len(shape) < 2 and 0 not in shape for shape in (layer.shape_a, layer.shape_b))
+    a, b = layer.shape_a, layer.shape_b
+    return (a is not None and len(a) < 2 and 0 not in a) or (b is not None and len(b) < 2 and 0 not in b)
 
 
 def is_undecided(layer: LoraLayer) -> bool:

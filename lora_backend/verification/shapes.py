@@ -77,4 +77,5 @@ def block_of(name: str) -> int | None:
 
 def canonical_name(name: str) -> str:
     """Take wrapper prefixes out of a module's name wherever they stand, and `.base_layer`."""
-    return _BASE_LAYER.sub("", _WRAPPERS.sub("", name))
+    plain = _WRAPPERS.sub("", name)
+    return _BASE_LAYER.sub("", plain) if ".base_layer" in plain else plain
