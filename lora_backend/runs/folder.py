@@ -22,7 +22,6 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.process import ProcessIdentity, is_alive
 
-STATES = ("queued", "starting", "running", "stopping", "stopped", "finished", "failed", "lost")
 ENDED = frozenset({"stopped", "finished", "failed", "lost"})
 START_GRACE_S = 30.0
 """How long a run may be without any process after it was made, before it counts as lost."""
