@@ -41,6 +41,14 @@ def ended_run(run: RunFolder) -> None:
 
 
 def _head(run: RunFolder, state: RunState) -> None:
+    # One box, whatever stands in it: so the tabs below keep their place when the run's state changes, and the
+    # browser never shows the old and the new ones at once.
+    with st.container():
+        _state(run, state)
+        _progress(state)
+
+
+def _state(run: RunFolder, state: RunState) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             status_badge(state.state)
@@ -70,7 +78,6 @@ def _head(run: RunFolder, state: RunState) -> None:
             t(N_("The stop was asked for. The trainer saves a checkpoint at its next step and ends.")),
             icon=":material/hourglass_bottom:",
         )
-    _progress(state)
 
 
 def _request_stop(run: RunFolder) -> None:

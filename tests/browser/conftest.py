@@ -126,8 +126,13 @@ def settled(page: Page, url: str) -> Any:
     """Open an address and wait until the page has drawn itself."""
     page.goto(url)
     page.get_by_test_id("stMain").locator("h1").wait_for()
-    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
+    idle(page)
     return page
+
+
+def idle(page: Page) -> None:
+    """Wait until no script runs: until then parts of the page before may still stand on the screen."""
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
 
 
 def badge(page: Page, word: str) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lora_backend.runs.folder import list_runs
-from tests.browser.conftest import Dashboard, badge, settled
+from tests.browser.conftest import Dashboard, badge, idle, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -57,6 +57,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     page.wait_for_url(re.compile(r"/runs\?.*run="))
     expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
     expect(page.get_by_text(re.compile(r"Step 24 of 24 · took"))).to_be_visible()
+    idle(page)
     expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
     page.get_by_role("tab", name="Ranks").click()
     verdict = page.get_by_test_id("stAlertContentSuccess").get_by_text("All 14 LoRA layers carry the rank")
@@ -65,6 +66,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     page.get_by_role("link", name="Check the saved adapter").click()
     page.wait_for_url(re.compile(r"/verify\?.*run="))
     expect(verdict).to_be_visible()
+    idle(page)
     page.get_by_role("tab", name="Belongs together?").click()
     expect(page.get_by_text("They belong together, and the adapter is unchanged.")).to_be_visible()
     page.get_by_role("tab", name="Loaded in memory").click()
