@@ -51,6 +51,8 @@ def across_keys(config: ConfigView, invalid: set[str]) -> Iterator[Finding]:
     """What keys say of each other; keys in `invalid` are left out."""
     yield from _lists(config, invalid)
     yield from _expressions(config, invalid)
+    yield from _devices(config, invalid)
+    yield from _quantization(config, invalid)
     batch, target = config.get("batch_size"), config.get("target_batch_size")
     if not invalid & {"batch_size", "target_batch_size"} and target is not None and target % batch:
         values = {
@@ -92,6 +94,63 @@ def across_keys(config: ConfigView, invalid: set[str]) -> Iterator[Finding]:
             values["given"],
             Message(N_("`{given}` is set and `{other}` is not, so the adapter is not published."), values),
             Message(N_("Set `{other}` as well, or take `{given}` out."), values),
+        )
+
+
+def _devices(config: ConfigView, invalid: set[str]) -> Iterator[Finding]:
+    """A map in the config is never planned anew; what steers the planner says nothing without it."""
+    if invalid & {"device_map", "use_balanced_device_map"}:
+        return
+    if config.get("use_balanced_device_map") and config.get("device_map") is not None:
+        yield config.finding(
+            "warning",
+            "device_map_wins",
+            "use_balanced_device_map",
+            Message(N_("`device_map` is set, so it is used as it is and `use_balanced_device_map` has no effect.")),
+            Message(N_("Take one of the two out.")),
+        )
+    elif not config.get("use_balanced_device_map"):
+        for key in ("force_balance", "exclude_cpu", "min_memory_gb"):
+            if key not in invalid and config.get(key) != KEYS[key].default:
+                yield config.finding(
+                    "warning",
+                    "no_balancing",
+                    key,
+                    Message(N_("`{key}` has no effect without `use_balanced_device_map`."), {"key": key}),
+                    Message(N_("Set `use_balanced_device_map: true`, or take `{key}` out."), {"key": key}),
+                )
+
+
+def _quantization(config: ConfigView, invalid: set[str]) -> Iterator[Finding]:
+    """What PEFT and transformers refuse of a base model in 4 or 8 bits (tried, on their CPU backend)."""
+    if "quantization" in invalid or config.get("quantization") is None:
+        return
+    values = {"quantization": config.get("quantization"), "start": shorten(config.get("init_lora_weights"))}
+    if "init_lora_weights" not in invalid and config.get("init_lora_weights") in ("pissa", "orthogonal"):
+        yield config.finding(
+            "error",
+            "start_of_quantized",
+            "init_lora_weights",
+            Message(
+                N_(
+                    "`init_lora_weights: {start}` needs whole weights, which `quantization: {quantization}` takes away."
+                ),
+                values,
+            ),
+            Message(N_("Set `init_lora_weights: true`, or take `quantization` out.")),
+        )
+    places = config.get("device_map") if "device_map" not in invalid else None
+    offloaded = {str(place) for place in places.values()} & {"cpu", "disk"} if isinstance(places, Mapping) else set()
+    if isinstance(places, Mapping) and offloaded and set(places.values()) != {"cpu"}:
+        yield config.finding(
+            "error",
+            "quantized_offload",
+            "device_map",
+            Message(
+                N_("`device_map` puts modules on {places}, where `quantization: {quantization}` cannot load them."),
+                {**values, "places": ", ".join(sorted(offloaded))},
+            ),
+            Message(N_("Put every module on a GPU, or all of them on the CPU.")),
         )
 
 
@@ -170,6 +229,7 @@ def against_facts(config: ConfigView, facts: Facts, invalid: set[str]) -> Iterat
                 Message(N_("`target_modules` names {names}, which the model does not have."), values),
                 Message(N_("The model's linear layers are: {known}."), values),
             )
+    yield from _quantized_whole(config, facts, invalid)
     if facts.linear_names and isinstance(targets, str) and "target_modules" not in invalid:
         yield from _expression_without_match(config, targets, facts)
     if facts.has_tokenizer is False:
@@ -189,6 +249,26 @@ def against_facts(config: ConfigView, facts: Facts, invalid: set[str]) -> Iterat
                 N_("The data set holds `messages`, but the model's tokenizer has no chat template to write them with.")
             ),
             Message(N_("Take the instruct variant of the model, or data of `prompt` and `completion`.")),
+        )
+
+
+def _quantized_whole(config: ConfigView, facts: Facts, invalid: set[str]) -> Iterator[Finding]:
+    """Weights in 4 or 8 bits have no gradient, so a layer that holds them cannot be trained whole."""
+    if invalid & {"quantization", "modules_to_save"} or config.get("quantization") is None:
+        return
+    quantized = [
+        name for name in config.get("modules_to_save") or [] if name.rsplit(".", 1)[-1] in (facts.linear_modules or ())
+    ]
+    if quantized:
+        values = {"names": ", ".join(quantized), "quantization": config.get("quantization")}
+        yield config.finding(
+            "error",
+            "quantized_whole",
+            "modules_to_save",
+            Message(
+                N_("`modules_to_save` names {names}, which `quantization: {quantization}` makes untrainable."), values
+            ),
+            Message(N_("Name them in `target_modules` instead, or take `quantization` out.")),
         )
 
 

@@ -17,6 +17,7 @@ from lora_backend.i18n import N_
 
 GROUPS = {
     "model": N_("Model and data"),
+    "devices": N_("Devices"),
     "adapter": N_("Adapter"),
     "training": N_("Training"),
     "evaluation": N_("Evaluation"),
@@ -36,7 +37,7 @@ Positive = Annotated[int | float, Field(gt=0)]
 def _key(
     default: Any, help_text: str, *, group: str, unit: str | None = None, common: bool = False, **bounds: Any
 ) -> Any:
-    """One key: `common` ones stand in the short form; `unit` is a word of the field (steps, tokens, epochs)."""
+    """One key: `common` ones stand in the short form; `unit` is a word of the field (steps, tokens, GiB)."""
     extra: dict[str, Any] = {"group": group, "unit": unit, "common": common}
     return Field(default, description=help_text, json_schema_extra=extra, **bounds)
 
@@ -61,10 +62,36 @@ class TrainingConfig(BaseModel):
     attn_implementation: Text | None = _key(
         None, N_("Attention kernel, by its name in transformers (sdpa, eager, flash_attention_2)."), group="model"
     )
+    quantization: Literal["nf4", "int8"] | None = _key(
+        None,
+        N_(
+            "Loads the base model's linear layers in 4 bits (nf4) or 8 bits (int8) through bitsandbytes. Unset: as `precision` says."
+        ),
+        group="model",
+    )
+
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential", "cpu"] | dict[str, int | str] | None = _key(
         None,
         N_("Where modules live: a word of accelerate's, or a map of module to device. Unset: one device."),
-        group="model",
+        group="devices",
+    )
+    use_balanced_device_map: bool = _key(
+        False,
+        N_("Spreads the blocks over the GPUs so that the fullest one is as free as can be."),
+        group="devices",
+    )
+    force_balance: bool = _key(
+        False,
+        N_("Uses every GPU, even with less than min_memory_gb free, and stops where that cannot be done."),
+        group="devices",
+    )
+    exclude_cpu: bool = _key(
+        True,
+        N_("Keeps every block on a GPU. False: what fits on none lives in host memory, where it does not train."),
+        group="devices",
+    )
+    min_memory_gb: float = _key(
+        2.0, N_("A GPU with less free memory than this is left out."), group="devices", unit="GiB", ge=0
     )
 
     r: Rank = _key(16, N_("Rank of the adapter's matrices."), group="adapter", common=True)
@@ -141,6 +168,11 @@ class TrainingConfig(BaseModel):
         N_("Saves memory by computing activations twice; about a third slower."),
         group="training",
         common=True,
+    )
+    loss_type: Literal["nll", "chunked_nll"] = _key(
+        "nll",
+        N_("How the loss is computed. chunked_nll: the same loss, without ever holding the logits of all tokens."),
+        group="training",
     )
     optim: Text = _key("adamw_torch", N_("Optimizer, by its name in transformers."), group="training")
     weight_decay: float = _key(0.0, N_("Decay of the adapter's weights."), group="training", ge=0, le=1)

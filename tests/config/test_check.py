@@ -96,6 +96,25 @@ def test_everything_is_found_at_once_the_worst_first() -> None:
         ({"pkg": "a"}, {"pkg": "a", "version": "1"}, "incomplete_publication"),
         ({"target_modules": []}, {"target_modules": ["q"]}, "empty_list"),
         ({"target_layers": [1, 1]}, {"target_layers": [1, 2]}, "repeated_entry"),
+        ({"use_balanced_device_map": True, "device_map": "auto"}, {"use_balanced_device_map": True}, "device_map_wins"),
+        ({"force_balance": True}, {"force_balance": True, "use_balanced_device_map": True}, "no_balancing"),
+        ({"exclude_cpu": False}, {"exclude_cpu": False, "use_balanced_device_map": True}, "no_balancing"),
+        ({"min_memory_gb": 4}, {"min_memory_gb": 4, "use_balanced_device_map": True}, "no_balancing"),
+        (
+            {"quantization": "nf4", "init_lora_weights": "pissa"},
+            {"quantization": "nf4", "init_lora_weights": "olora"},
+            "start_of_quantized",
+        ),
+        (
+            {"quantization": "nf4", "device_map": {"model": 0, "lm_head": "cpu"}},
+            {"quantization": "nf4", "device_map": {"model": "cpu", "lm_head": "cpu"}},
+            "quantized_offload",
+        ),
+        (
+            {"quantization": "int8", "device_map": {"": "disk"}},
+            {"quantization": "int8", "device_map": {"": 0}},
+            "quantized_offload",
+        ),
     ],
 )
 def test_a_rule_speaks_of_the_config_that_breaks_it_and_not_of_its_neighbour(
@@ -121,6 +140,12 @@ def test_a_rule_speaks_of_the_config_that_breaks_it_and_not_of_its_neighbour(
             {"target_modules": r".*\.q_proj"},
             "unmatched_target",
         ),
+        (
+            Facts(linear_modules=("q_proj",), outer_modules=("lm_head",)),
+            {"quantization": "int8", "modules_to_save": ["q_proj"]},
+            {"quantization": "int8", "modules_to_save": ["lm_head"]},
+            "quantized_whole",
+        ),
         (Facts(has_tokenizer=True, has_chat_template=False, row_format="messages"), {}, None, "no_chat_template"),
         (Facts(has_tokenizer=False), {}, None, "no_tokenizer"),
     ],
@@ -129,6 +154,12 @@ def test_facts_of_model_and_data_are_held_against_the_config(facts: Facts, broke
     assert code in [found[0] for found in codes(facts, **broken)]
     if whole is not None:
         assert codes(facts, **whole) == []
+
+
+def test_a_map_in_the_config_wins_with_a_warning_and_no_error() -> None:
+    assert codes(use_balanced_device_map=True, device_map={"": 0}, force_balance=True) == [
+        ("device_map_wins", "use_balanced_device_map", "warning")
+    ]
 
 
 def test_the_document_is_as_promised() -> None:
