@@ -16,6 +16,7 @@ from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.devices import DTYPES, gib, resolve_precision
+from lora_backend.modeling.quantization import quantization_config, quantized_layers, scale_bytes, settle_quantized
 from lora_backend.models.describe import describe_model
 from lora_backend.models.find import find_model
 
@@ -23,11 +24,17 @@ logger = logging.getLogger(__name__)
 
 
 def load_model(config: TrainingConfig) -> PreTrainedModel:
-    """The base model on its devices, in the config's precision. Raises `ModelError` where it cannot be loaded."""
+    """The base model on its devices, in the config's precision, its linear layers in that of `quantization`.
+
+    Raises `ModelError` where it cannot be loaded so.
+    """
     path = _weights_folder(config.model_name)
     precision = resolve_precision(config.precision)
     device_map = config.device_map or {"": 0 if torch.cuda.is_available() else "cpu"}
-    logger.info("loading %s in %s, device_map %s", path, precision, device_map)
+    quantized = quantization_config(config.quantization, DTYPES[precision], path)
+    logger.info(
+        "loading %s in %s, quantization %s, device_map %s", path, precision, config.quantization or "none", device_map
+    )
     try:
         model = AutoModelForCausalLM.from_pretrained(
             path,
@@ -37,11 +44,14 @@ def load_model(config: TrainingConfig) -> PreTrainedModel:
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            # Left out where it is None: transformers takes that for the word that a quantized model is whole.
+            **({"quantization_config": quantized} if quantized else {}),
         )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             N_("The model {path} cannot be loaded: {reason}"), path=str(path), reason=_first_line(error)
         ) from error
+    settle_quantized(model, config.quantization)
     log_allocation(model)
     return model
 
@@ -83,6 +93,8 @@ def log_allocation(model: Any) -> None:
     sizes: Counter[str] = Counter()
     for parameter in model.parameters():
         sizes[str(parameter.device)] += parameter.numel() * parameter.element_size()
+    for layer in quantized_layers(model):
+        sizes[str(layer.weight.device)] += scale_bytes(layer)
     blocks: dict[str, list[int]] = {}
     found = find_blocks(model)
     for index, block in enumerate(found[1] if found else []):

@@ -1,0 +1,133 @@
+"""Base models in 4 or 8 bits through bitsandbytes: what is asked of it, and what of the model it has changed.
+
+Nothing else is done to the model, so that its memory is what the formats say. PEFT's
+`prepare_model_for_kbit_training` would also cast embedding, head and norms to fp32 and make the embedding's output
+require a gradient; neither is needed here: norms compute in fp32 by themselves, Trainer's autocast covers the
+rest, and checkpointing is of the kind that follows the adapters' own gradients (`use_reentrant=False`).
+
+Bytes a weight, as stored (measured; per matrix, unquantized parts keep their precision): nf4 with double
+quantization 0.5 + 1/64 + 4/(64·256) = 0.51587, and 1,092 bytes of tables for each matrix; int8 1, and 4 bytes for each
+output feature. While a layer computes, its weight is there once more in the precision of its input, with nf4 in
+forward and in backward, and is kept in neither; a layer in int8 keeps its input for backward.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers.utils import is_bitsandbytes_available
+
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_
+from lora_backend.modeling.blocks import find_blocks
+from lora_backend.models.describe import read_json_object
+
+logger = logging.getLogger(__name__)
+FORMATS = ("Params4bit", "Int8Params")
+"""Classes of bitsandbytes' parameters; by name, since most models are looked at without it."""
+SCALES_OF_NF4 = ("absmax", "code", "offset")
+EXPECTED_SHARE = 0.5
+"""Of the weights inside blocks; with less of them quantized, the model is larger than its user expects."""
+
+
+def quantization_config(word: str | None, dtype: torch.dtype, path: Path) -> BitsAndBytesConfig | None:
+    """transformers' config for `quantization`, computing in `dtype`; None without it.
+
+    Raises `ModelError` where bitsandbytes is missing or cannot use this machine's device, and where the model in the
+    folder `path` comes quantized: transformers would take its format and not say so.
+    """
+    if word is None:
+        return None
+    if not is_bitsandbytes_available():
+        raise ModelError(
+            N_(
+                "`quantization: {word}` needs bitsandbytes, which is not installed. Run `pip install bitsandbytes`, or take `quantization` out."
+            ),
+            word=word,
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in _supported_devices():
+        raise ModelError(
+            N_(
+                "The bitsandbytes that is installed does not work on {device}, so `quantization: {word}` cannot be used. Install a newer one, or take `quantization` out."
+            ),
+            device=device,
+            word=word,
+        )
+    if read_json_object(path / "config.json").get("quantization_config"):
+        raise ModelError(
+            N_(
+                "The model {path} is quantized already. Take `quantization` out, or name the folder of the whole weights."
+            ),
+            path=str(path),
+        )
+    if word == "int8":
+        # It warns of a cast at every layer of every step.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _supported_devices() -> set[str]:
+    import bitsandbytes  # takes a second, and most runs do without
+
+    return set(bitsandbytes.supported_torch_devices)
+
+
+def settle_quantized(model: PreTrainedModel, word: str | None) -> None:
+    """Make a loaded model trainable if it is quantized, and log how much of it is.
+
+    Raises `ModelError` where `quantization` was asked for and no layer took it.
+    """
+    layers = quantized_layers(model)
+    for layer in layers:
+        # On a CPU with bf16 instructions the first evaluation would repack nf4 weights into a layout without a
+        # backward: adapters below would get no gradient from then on, and nothing would say so.
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+    if word is None:
+        return
+    if not layers:
+        raise ModelError(
+            N_(
+                "No layer of the model can be loaded with `quantization: {word}`. Take it out: the model stays as large as it is."
+            ),
+            word=word,
+        )
+    share = _quantized_share(model)
+    level = logging.INFO if share >= EXPECTED_SHARE else logging.WARNING
+    logger.log(level, "quantization %s: %s layers, %.1f %% of the weights in blocks", word, len(layers), 100 * share)
+
+
+def quantized_layers(model: nn.Module) -> list[Any]:
+    """The linear layers that bitsandbytes holds in 4 or 8 bits."""
+    return [module for module in model.modules() if type(getattr(module, "weight", None)).__name__ in FORMATS]
+
+
+def scale_bytes(layer: Any) -> int:
+    """Bytes of the scales and tables that a quantized layer holds beside its packed weight."""
+    state = getattr(layer.weight, "quant_state", None)
+    held = [getattr(part, name, None) for part in (state, getattr(state, "state2", None)) for name in SCALES_OF_NF4]
+    # int8 scales move from the weight to the layer's state with the first forward.
+    held += [getattr(part, "SCB", None) for part in (layer.weight, getattr(layer, "state", None))]
+    storages = {tensor.data_ptr(): tensor.untyped_storage() for tensor in held if isinstance(tensor, torch.Tensor)}
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+def _quantized_share(model: PreTrainedModel) -> float:
+    """Of the weights inside blocks, the share that is quantized. Experts in one tensor, for one, never are."""
+    found = find_blocks(model)
+    blocks = found[1] if found else model
+    quantized = sum(layer.in_features * layer.out_features for layer in quantized_layers(blocks))
+    whole = sum(p.numel() for p in blocks.parameters() if type(p).__name__ not in FORMATS)
+    return quantized / max(quantized + whole, 1)
