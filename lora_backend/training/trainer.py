@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,25 @@ from lora_backend.errors import DataError, DiskFullError
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder, remove_checkpoint
 from lora_backend.training.callbacks import RunCallback
+from lora_backend.training.loss import ChunkedLoss, verified_chunked_loss
 
 BATCH_KEYS = ("input_ids", "attention_mask", "labels")
 
 
+@dataclass
+class LoraArguments(TrainingArguments):
+    """transformers' arguments, and TRL's word for how the loss is computed."""
+
+    loss_type: str = "nll"
+
+
 def training_arguments(
     config: TrainingConfig, folder: RunFolder, precision: str, batch_size: int | None = None
-) -> TrainingArguments:
+) -> LoraArguments:
     """The config in transformers' words. `batch_size`: of a caller's own DataLoader, in rows."""
     per_device = batch_size or config.batch_size
-    arguments = TrainingArguments(
+    arguments = LoraArguments(
+        loss_type=config.loss_type,
         output_dir=str(folder.checkpoints),
         num_train_epochs=config.num_epochs,
         max_steps=config.max_steps or -1,
@@ -73,15 +84,29 @@ def accumulation_steps(config: TrainingConfig, batch_size: int) -> int:
 
 
 class LoraTrainer(Trainer):
-    """Counts tokens, takes a caller's own DataLoader, and leaves no half-written checkpoint behind."""
+    """Counts tokens, takes a caller's own DataLoader, computes the loss in pieces where that is asked for, and leaves
+    no half-written checkpoint behind."""
 
     def __init__(
         self, *args: Any, run_callback: RunCallback, dataloader: DataLoader[Any] | None = None, **kwargs: Any
     ) -> None:
         self.run_callback = run_callback
         self.caller_dataloader = dataloader
+        self.chunked_loss: ChunkedLoss | None = None
         super().__init__(*args, callbacks=[run_callback], **kwargs)
         self.remove_callback(PrinterCallback)  # stdout is for one JSON document
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises `ModelError` where the model's loss cannot be computed as `loss_type` says."""
+        if self.args.loss_type == "chunked_nll":
+            with self.accelerator.autocast():
+                self.chunked_loss = verified_chunked_loss(self.model)
+        return super().train(*args, **kwargs)
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own loss, or the same in pieces; for training and evaluation alike."""
+        with self.chunked_loss.active() if self.chunked_loss else nullcontext():
+            return super().compute_loss(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The caller's own, where one was given."""
