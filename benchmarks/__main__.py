@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import first_text, rank_check, training_speed
+from benchmarks import first_text, partition_speed, rank_check, training_speed
 
-BENCHMARKS = {"first_text": first_text.main, "rank_check": rank_check.main, "training_speed": training_speed.main}
+BENCHMARKS = {"first_text": first_text.main, "partition_speed": partition_speed.main, "rank_check": rank_check.main, "training_speed": training_speed.main}
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from lora_backend.errors import DataError, ModelError
 from lora_backend.i18n import N_
+from lora_backend.modeling.loss import IGNORED
 
-IGNORED = -100
 """The label that torch's cross entropy leaves out."""
 
 Tokens = dict[str, list[int]]

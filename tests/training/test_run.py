@@ -390,7 +390,7 @@ def test_a_bad_input_is_one_sentence(name: str, config: Make, workspace: Path, t
 
 OURS_TOO: dict[str, dict[str, Any]] = {
     "no such optimizer": {"optim": "nonsense"},
-    "an optimizer that is not installed": {"optim": "adamw_bnb_8bit"},
+    "an optimizer that is not installed": {"optim": "adamw_torch_8bit"},
     "an attention kernel that is not installed": {"attn_implementation": "flash_attention_2"},
     "no expression": {"target_modules": "q_proj["},
     "no expression for ranks": {"rank_pattern": {"q_proj[": 2}},

@@ -23,8 +23,9 @@ from transformers.utils import ModelOutput
 
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
-from lora_backend.training.tokenize import IGNORED
 
+IGNORED = -100
+"""Label of a token that is not learned: transformers' and torch's own."""
 TILE_BYTES = 256 * 2**20
 """One tile of logits in fp32. While it is worked on, up to 10 bytes a logit are held where it is in 16 bits, else 8."""
 SAME_LOGITS = 0.02

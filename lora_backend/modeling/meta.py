@@ -1,0 +1,200 @@
+"""A model with its adapter on the meta device: every shape is there, no byte is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_
+from lora_backend.modeling.adapter import attach_adapter
+from lora_backend.modeling.blocks import find_blocks
+from lora_backend.modeling.devices import DTYPES
+from lora_backend.planning.profile import TraceSettings
+
+LoraDims = tuple[int, int]
+"""Parameters that do not depend on `r`, and parameters for each unit of it."""
+
+
+@dataclass
+class MetaModel:
+    """A whole model without its bytes, and where its blocks are."""
+
+    model: PeftModel
+    base: PreTrainedModel
+    blocks_path: str
+    blocks: nn.ModuleList
+
+
+def model_config(facts: Mapping[str, Any]) -> PretrainedConfig:
+    """The transformers config that a `config.json` describes. No code of the model's own is run."""
+    values = {key: value for key, value in facts.items() if key not in ("quantization_config", "transformers_version")}
+    model_type = values.pop("model_type", None)
+    if not isinstance(model_type, str):
+        raise ModelError(N_("The model's config.json has no `model_type`, so its family is unknown. Add it."))
+    if model_type not in CONFIG_MAPPING:
+        if values.get("auto_map"):
+            raise ModelError(
+                N_(
+                    "Models of the type {model_type} bring their own code, which is not run here. Choose a model that transformers itself knows."
+                ),
+                model_type=model_type,
+            )
+        raise ModelError(
+            N_("transformers does not know models of the type {model_type}. Check `model_type` in config.json."),
+            model_type=model_type,
+        )
+    try:
+        return AutoConfig.for_model(model_type, **values)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(N_("config.json cannot be understood: {reason}"), reason=_first_line(error)) from error
+
+
+def build_base(facts: Mapping[str, Any], settings: TraceSettings) -> PreTrainedModel:
+    """The base model on the meta device. Raises `ModelError` where transformers builds no causal language model of it."""
+    config = model_config(facts)
+    # Kernels that are not installed here keep what the fused one of torch keeps: queries, keys, values, output.
+    attention = settings.attn_implementation
+    attention = "sdpa" if attention and "flash" in attention else attention
+    try:
+        with torch.device("meta"), no_init_weights():
+            return AutoModelForCausalLM.from_config(
+                config, dtype=DTYPES[settings.precision], attn_implementation=attention
+            )
+    except Exception as error:  # a family's code may raise anything for figures that do not fit together
+        raise ModelError(
+            N_("No causal language model can be built from config.json: {reason}"), reason=_first_line(error)
+        ) from error
+
+
+def build_meta(facts: Mapping[str, Any], settings: TraceSettings, config: TrainingConfig) -> MetaModel:
+    """The model that `config` would train, on the meta device, with the adapter that it would have."""
+    base = build_base(facts, settings)
+    found = find_blocks(base)
+    if found is None:
+        raise ModelError(N_("The model's blocks cannot be found, so it cannot be planned layer by layer."))
+    with torch.device("meta"):
+        model = attach_adapter(base, config.model_copy(update={"init_lora_weights": True}))
+    # PEFT keeps adapters in fp32 beside half precision, but on the meta device it leaves them as they are.
+    dtype = DTYPES[settings.adapter_precision if settings.precision != "fp32" else "fp32"]
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    return MetaModel(model, base, *found)
+
+
+def signature(block: nn.Module) -> str:
+    """Blocks of one signature cost the same: classes, shapes, what trains, and every plain setting but the index."""
+    parts: list[Any] = []
+    for name, module in block.named_modules():
+        plain = {
+            key: value
+            for key, value in vars(module).items()
+            if isinstance(value, str | int | float | bool | None) and not key.startswith("_") and "idx" not in key
+        }
+        own = [(key, tuple(p.shape), str(p.dtype), p.requires_grad) for key, p in module._parameters.items() if p is not None]  # fmt: skip
+        parts.append([name, type(module).__name__, plain, own])
+    return json.dumps(parts, default=str)
+
+
+def keep_blocks(meta: MetaModel, kept: list[int]) -> None:
+    """Leave only these blocks in the model, in this order, and let its config say so."""
+    depth = len(meta.blocks)
+    chosen = [meta.blocks[index] for index in kept]
+    parent = meta.base.get_submodule(meta.blocks_path.rpartition(".")[0])
+    meta.blocks = nn.ModuleList(chosen)
+    setattr(parent, meta.blocks_path.rpartition(".")[2], meta.blocks)
+    configs = {id(module.config): module.config for module in meta.base.modules() if hasattr(module, "config")}
+    for config in configs.values():
+        if not isinstance(config, PretrainedConfig):
+            continue
+        for key, value in list(vars(config).items()):
+            if key.startswith("_"):
+                continue
+            if isinstance(value, list | tuple) and len(value) == depth:
+                setattr(config, key, [value[index] for index in kept])
+            elif key in ("num_hidden_layers", "n_layer", "num_layers", "n_layers") and value == depth:
+                setattr(config, key, len(kept))
+    for new_index, block in enumerate(chosen):
+        for module in block.modules():
+            for key in ("layer_idx", "layer_id"):
+                if isinstance(getattr(module, key, None), int):
+                    setattr(module, key, new_index)
+
+
+def set_rank(model: nn.Module, old: int, new: int) -> None:
+    """Give every LoRA layer of rank `old` the rank `new`, by shapes alone."""
+    for module in model.modules():
+        if not isinstance(module, BaseTunerLayer):
+            continue
+        for adapter, rank in list(getattr(module, "r", {}).items()):
+            if rank != old:
+                continue
+            module.r[adapter] = new
+            for axis, names in ((0, ("lora_A", "lora_embedding_A")), (1, ("lora_B", "lora_embedding_B"))):
+                for name in names:
+                    _resize(getattr(module, name, {}), adapter, axis, old, new)
+
+
+def _resize(holder: Any, adapter: str, axis: int, old: int, new: int) -> None:
+    if adapter not in holder:
+        return
+    weights = holder[adapter]
+    if isinstance(weights, nn.Parameter):
+        holder[adapter] = _resized(weights, axis, old, new)
+        return
+    weights.weight = _resized(weights.weight, axis, old, new)
+    for key in ("out_features", "out_channels") if axis == 0 else ("in_features", "in_channels"):
+        if hasattr(weights, key):
+            setattr(weights, key, weights.weight.shape[axis])
+
+
+def _resized(parameter: nn.Parameter, axis: int, old: int, new: int) -> nn.Parameter:
+    shape = list(parameter.shape)
+    shape[axis] = shape[axis] // old * new
+    return nn.Parameter(
+        torch.empty(shape, dtype=parameter.dtype, device=parameter.device), requires_grad=parameter.requires_grad
+    )
+
+
+def trained(module: nn.Module, rank: int) -> tuple[LoraDims, LoraDims]:
+    """Trained parameters of a module in all, and of its largest tensor; `rank` is the config's `r`."""
+    fixed = per_rank = 0
+    largest: LoraDims = (0, 0)
+    follows = {
+        id(parameter)
+        for layer in module.modules()
+        if isinstance(layer, BaseTunerLayer)
+        for adapter, layer_rank in getattr(layer, "r", {}).items()
+        if layer_rank == rank
+        for name in ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
+        for parameter in _tensors(getattr(layer, name, {}), adapter)
+    }
+    for parameter in module.parameters():
+        if not parameter.requires_grad:
+            continue
+        dims = (0, parameter.numel() // rank) if id(parameter) in follows else (parameter.numel(), 0)
+        fixed, per_rank = fixed + dims[0], per_rank + dims[1]
+        largest = max(largest, dims, key=lambda pair: pair[0] + pair[1] * rank)
+    return (fixed, per_rank), largest
+
+
+def _tensors(holder: Any, adapter: str) -> list[nn.Parameter]:
+    if adapter not in holder:
+        return []
+    weights = holder[adapter]
+    return [weights] if isinstance(weights, nn.Parameter) else [weights.weight]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,90 @@
+"""Record every tensor storage that a computation makes and drops, with the operations' FLOPs."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import flop_registry
+
+
+@dataclass
+class Recording:
+    """Events in the order in which they happened."""
+
+    storages: list[int] = field(default_factory=list)
+    """Per event, the storage's number: n ≥ 0 when storage n appears, -n - 1 when it goes."""
+    sizes_bytes: list[int] = field(default_factory=list)
+    """Per storage, its size."""
+    flops: list[tuple[int, int]] = field(default_factory=list)
+    """(event index, FLOPs) of every operation that torch has a formula for."""
+    marks: list[tuple[str, int]] = field(default_factory=list)
+    """(label, event index): where a part of the step begins."""
+
+
+class TensorTracker(TorchDispatchMode):
+    """While active, records what operations allocate and free. Storages of `known` tensors are not counted.
+
+    A storage is counted when an operation first returns a tensor on it, and is gone when Python's last reference is
+    (a weak reference says so); views cost nothing. FLOPs are those of `torch.utils.flop_counter`.
+    """
+
+    def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
+        super().__init__()
+        self.recording = Recording()
+        self._alive: dict[int, weakref.ref[Any]] = {}
+        self._known = {tensor.untyped_storage()._cdata for tensor in known}
+
+    def mark(self, label: str) -> None:
+        """A part of the step begins here."""
+        self.recording.marks.append((label, len(self.recording.storages)))
+
+    def current_bytes(self) -> int:
+        """What is alive now, of what was recorded."""
+        alive = {number for number in self.recording.storages if number >= 0} - {
+            -number - 1 for number in self.recording.storages if number < 0
+        }
+        return sum(self.recording.sizes_bytes[number] for number in alive)
+
+    def peak_bytes(self) -> int:
+        """The most that was alive at once."""
+        current = peak = 0
+        for number in self.recording.storages:
+            current += self.recording.sizes_bytes[number] if number >= 0 else -self.recording.sizes_bytes[-number - 1]
+            peak = max(peak, current)
+        return peak
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.recording.flops.append((len(self.recording.storages), int(formula(*args, **kwargs, out_val=result))))
+        for tensor in tree_iter(result):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor)
+        return result
+
+    def _count(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._alive or key in self._known:
+            return
+        size_bytes = storage.nbytes()
+        if not size_bytes:
+            return
+        recording = self.recording
+        number = len(recording.sizes_bytes)
+        recording.sizes_bytes.append(size_bytes)
+        recording.storages.append(number)
+
+        def gone(_: object) -> None:
+            self._alive.pop(key, None)
+            recording.storages.append(-number - 1)
+
+        self._alive[key] = weakref.ref(storage, gone)

@@ -1,0 +1,291 @@
+"""Bytes of a training step on one device, from a profile: sums of its parts in the order in which they happen.
+
+A device runs the forward pass of the units that it holds, waits for the rest of the model, and runs their backward
+pass in the other order. Its peak is the highest of these moments, or that of the optimizer's step:
+
+- forward of unit u: what the units before it kept + the part's own peak
+- the loss: what all units kept + the head's peak
+- backward of unit u: what the units up to u kept + the gradients of those behind it + the part's own peak
+
+The order was read in transformers' Trainer and in accelerate's hooks; `docs/memory-model.md` has what it was measured by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lora_backend.planning.optimizers import optimizer_bytes
+from lora_backend.planning.profile import Part, Profile, Unit
+from lora_backend.planning.scaling import Size, Vector, monomials
+
+CONTEXT_BYTES = 500 * 2**20
+"""CUDA context and cuBLAS workspace of a device that is used. An assumption: 300 to 600 MiB are reported by card and driver."""
+RESERVE = 0.04
+"""Of all tensors that come and go, for what the allocator cannot use between them. An assumption, not a measurement."""
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """How a model is trained, as far as a profile leaves it open."""
+
+    size: Size
+    optim: str = "adamw_torch"
+    accumulates: bool = False
+    """Gradients of several passes are summed: they are there in the forward pass as well."""
+    on_gpu: bool = True
+    """Without a GPU there is no CUDA context, and the optimizer goes through its tensors one by one."""
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Bytes of one device at its own peak; they sum to `total`."""
+
+    weights: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    overhead: int
+    """What is no tensor: CUDA context, cuBLAS workspace, and a reserve for fragmentation."""
+
+    @property
+    def total(self) -> int:
+        return sum(vars(self).values())
+
+    @property
+    def tensors(self) -> int:
+        """All but the overhead: what a trace can be held against."""
+        return self.total - self.overhead
+
+
+EMPTY = Breakdown(0, 0, 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """One unit at one size; bytes."""
+
+    weights: float
+    adapter: float
+    gradients: float
+    optimizer: float
+    forward_peak: float
+    forward_delta: float
+    backward_peak: float
+    backward_delta: float
+    side: float
+    released: float
+
+
+class Memory:
+    """A profile at one workload. Units are numbered: 0 is the embedding, then the blocks, then the head.
+
+    Where embedding and head are one tensor there is no unit of the head: it belongs to unit 0.
+    """
+
+    def __init__(self, profile: Profile, workload: Workload) -> None:
+        self.profile = profile
+        self.workload = workload
+        self._values = monomials(workload.size)
+        rank = workload.size.rank
+        trainable = profile.trainable(rank)
+        itemsize = BYTES[profile.settings.adapter_precision if profile.settings.precision != "fp32" else "fp32"]
+        largest = max(
+            (unit.largest_trainable[0] + unit.largest_trainable[1] * rank)
+            for unit in (profile.embed, profile.head, *profile.kinds)
+        )
+        costs = optimizer_bytes(workload.optim, trainable, itemsize, largest, on_gpu=workload.on_gpu)
+        self._itemsize = itemsize
+        self._state_per_parameter = costs.state_bytes / max(trainable, 1)
+        self._transient_per_parameter = costs.transient_bytes / max(trainable, 1)
+        self.optimizer_is_known = costs.is_known
+        kinds = [self._moments(kind) for kind in profile.kinds]
+        self._blocks = [kinds[kind] for kind in profile.kind_of_block]
+        self._embed, self._head = self._moments(profile.embed), self._moments(profile.head)
+        self._returns_peak, self._returns_delta = self._peak(profile.returns), self._at(profile.returns.delta)
+        self._logits, self._hidden = self._at(profile.logits), self._at(profile.hidden)
+
+    @property
+    def num_units(self) -> int:
+        return len(self._blocks) + (1 if self.profile.is_tied else 2)
+
+    @property
+    def is_block(self) -> tuple[bool, ...]:
+        """Per unit."""
+        return tuple(0 < unit <= len(self._blocks) for unit in range(self.num_units))
+
+    def _at(self, vector: Vector) -> float:
+        return float(vector @ self._values)
+
+    def _peak(self, part: Part) -> float:
+        return max((self._at(peak) for peak in part.peaks), default=0.0)
+
+    def _moments(self, unit: Unit) -> _Moments:
+        trainable = unit.trainable(self.workload.size.rank)
+        gradients = float(trainable * self._itemsize)
+        return _Moments(
+            weights=unit.weights_bytes,
+            adapter=trainable * self._itemsize,
+            gradients=gradients,
+            optimizer=trainable * self._state_per_parameter,
+            forward_peak=self._peak(unit.forward),
+            forward_delta=self._at(unit.forward.delta),
+            backward_peak=self._peak(unit.backward),
+            # Where gradients are summed over several passes they are there from the beginning.
+            backward_delta=self._at(unit.backward.delta) - (gradients if self.workload.accumulates else 0.0),
+            side=self._at(unit.side_inputs),
+            released=self._at(unit.released),
+        )
+
+    # -------------------------------------------------------------------------------- any set of units
+
+    def device(self, units: Sequence[int]) -> Breakdown:
+        """What a device holds at its peak that has these units, in ascending order. A copy of what its inputs are
+        is made on every device but the embedding's (accelerate's hooks)."""
+        if not units:
+            return EMPTY
+        last = len(self._blocks) + 1
+        has_embed = units[0] == 0
+        has_head = has_embed if self.profile.is_tied else units[-1] == last
+        blocks = [self._blocks[unit - 1] for unit in units if 0 < unit < last]
+        held = [*([self._embed] if has_embed else []), *blocks, *([self._head] if has_head else [])]
+        all_gradients = sum(unit.gradients for unit in held)
+        there = all_gradients if self.workload.accumulates else 0.0
+        now = there
+        moments: list[tuple[float, float, float]] = []
+        """(tensors that come and go, of these gradients, of these the loss's) at each moment that may be the highest."""
+        if has_embed:
+            moments.append((now + self._embed.forward_peak, there, 0))
+            now += self._embed.forward_delta
+        else:
+            now += self._hidden
+        for block in blocks:
+            now += 0.0 if has_embed else block.side
+            moments.append((now + block.forward_peak, there, 0))
+            now += block.forward_delta
+        before_head, released = now, sum(block.released for block in blocks)
+        if has_head:
+            moments.append((now + self._head.forward_peak, there, self._head.forward_peak))
+            now += self._head.forward_delta
+        now, before_head = now - released, before_head - released
+        if has_embed:  # the outputs come back to where the inputs are
+            back = self._returns_peak + (0.0 if has_head else self._logits)
+            moments.append((now + back, there, now + back - before_head))
+        if has_head:
+            now += self._returns_delta
+            peak = now + self._head.backward_peak
+            moments.append((peak, there, peak - before_head))
+            now += self._head.backward_delta
+        done = self._head.gradients if has_head else 0.0
+        for block in reversed(blocks):
+            moments.append((now + block.backward_peak, there or done, 0))
+            now += block.backward_delta
+            done += block.gradients
+        if has_embed:
+            moments.append((now + self._embed.backward_peak, there or done, 0))
+        transient = sum(unit.adapter for unit in held) / self._itemsize * self._transient_per_parameter
+        moments.append((all_gradients + transient, all_gradients, 0))
+        highest, gradients, logits = max(moments)
+        return self._breakdown(held, highest, gradients, logits)
+
+    def _breakdown(self, held: Sequence[_Moments], highest: float, gradients: float, logits: float) -> Breakdown:
+        moving = round(highest)
+        return Breakdown(
+            weights=round(sum(unit.weights for unit in held)),
+            adapter=round(sum(unit.adapter for unit in held)),
+            gradients=round(gradients),
+            optimizer=round(sum(unit.optimizer for unit in held)),
+            activations=moving - round(gradients) - round(logits),
+            logits=round(logits),
+            overhead=self.overhead_bytes + round(RESERVE * moving),
+        )
+
+    @property
+    def overhead_bytes(self) -> int:
+        """Of each device that is used, whatever it holds."""
+        return CONTEXT_BYTES if self.workload.on_gpu else 0
+
+    # ------------------------------------------------------------------------------ all intervals at once
+
+    @cached_property
+    def interval_bytes(self) -> NDArray[np.int64]:
+        """(units + 1, units + 1): [i, j] is what units i to j − 1 take on one device, without `overhead_bytes`.
+
+        The same sums as `device` makes, for all intervals together; made monotone, so that a larger interval never
+        takes less.
+        """
+        count = self.num_units
+        units = [self._embed, *self._blocks, *([] if self.profile.is_tied else [self._head])]
+        whole = self._intervals(units, embed_first=True)
+        others = self._intervals(units, embed_first=False)
+        whole[1:] = others[1:]
+        upper = np.triu(np.ceil(whole), 1)
+        # From the last row up, and along each row: an interval takes at least what any part of it takes.
+        upper = np.maximum.accumulate(upper[::-1], axis=0)[::-1]
+        upper = np.maximum.accumulate(upper, axis=1)
+        assert upper.shape == (count + 1, count + 1)
+        return np.triu(upper, 1).astype(np.int64)
+
+    def _intervals(self, units: Sequence[_Moments], *, embed_first: bool) -> NDArray[np.float64]:
+        """All intervals [i, j]; with `embed_first` only row 0 holds, without it all the others."""
+        count, tied = len(units), self.profile.is_tied
+        column = {name: np.array([getattr(unit, name) for unit in units]) for name in vars(units[0])}
+        if not embed_first:
+            column["forward_delta"] = column["forward_delta"] + column["side"]
+            column["forward_peak"] = column["forward_peak"] + column["side"]
+        head = self._head
+        kept = np.concatenate([[0.0], np.cumsum(column["forward_delta"])])
+        carried = np.concatenate([[0.0], np.cumsum(column["forward_delta"] - column["released"])])
+        left = carried + np.concatenate([[0.0], np.cumsum(column["backward_delta"])])
+        gradients = np.concatenate([[0.0], np.cumsum(column["gradients"])])
+        static = np.concatenate([[0.0], np.cumsum(column["weights"] + column["adapter"] + column["optimizer"])])
+        adapter = np.concatenate([[0.0], np.cumsum(column["adapter"])])
+        start = 0.0 if embed_first else self._hidden
+
+        def running(values: NDArray[np.float64]) -> NDArray[np.float64]:
+            """[i, j]: the largest of values[i : j]."""
+            table = np.where(np.arange(count)[None, :] >= np.arange(count + 1)[:, None], values[None, :], -np.inf)
+            table = np.maximum.accumulate(table, axis=1)
+            return np.concatenate([np.full((count + 1, 1), -np.inf), table], axis=1)
+
+        def between(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+            return sums[None, :] - sums[:, None]
+
+        blocks_kept, blocks_carried = start + between(kept), start + between(carried)
+        moving = start + running(kept[:-1] + column["forward_peak"]) - kept[:, None]
+        # behind unit u: what is left of the units from u + 1 on
+        behind = running(carried[1:] + column["backward_peak"] - left[1:]) - carried[:, None] + start + left[None, :]
+        if tied and embed_first:
+            moving = np.maximum(moving, blocks_kept + head.forward_peak)
+            after = blocks_carried + head.forward_delta
+            moving = np.maximum(moving, after + self._returns_peak)
+            after = after + self._returns_delta
+            moving = np.maximum(moving, after + head.backward_peak)
+            behind = behind + head.forward_delta + self._returns_delta + head.backward_delta
+            static, gradients, adapter = (
+                sums + np.where(np.arange(count + 1) > 0, value, 0.0)
+                for sums, value in (
+                    (static, head.weights + head.adapter + head.optimizer),
+                    (gradients, head.gradients),
+                    (adapter, head.adapter),
+                )
+            )
+        elif not tied:
+            # The last unit is the head: what its outputs leave goes before its backward pass.
+            with_head = np.arange(count + 1) == count
+            behind = behind + np.where(with_head, self._returns_delta, 0.0)
+            if embed_first:
+                back = self._returns_peak + np.where(with_head, 0.0, self._logits)
+                moving = np.maximum(moving, blocks_carried + back)
+        moving = np.maximum(moving, behind)
+        if self.workload.accumulates:
+            moving = moving + between(gradients)
+        stepping = between(gradients) + between(adapter) / self._itemsize * self._transient_per_parameter
+        return between(static) + (1 + RESERVE) * np.maximum(moving, stepping)

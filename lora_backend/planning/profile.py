@@ -1,0 +1,251 @@
+"""What one model costs, per module and block, independent of devices: plain data that a trace fills in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.planning.scaling import EXPONENTS, Vector
+
+VERSION = 1
+"""Of the figures: profiles of another version are traced anew."""
+
+
+@dataclass(frozen=True)
+class TraceSettings:
+    """What a profile belongs to; another set of these is another profile."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    adapter_precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """PEFT's adapters are fp32 and compute under autocast; another word means no autocast."""
+    gradient_checkpointing: bool = False
+    quantization: Literal["nf4", "int8"] | None = None
+    attn_implementation: str | None = None
+    loss_type: str = "nll"
+    is_tiled: bool = False
+    """Whether the chunked loss takes more than one tile of tokens."""
+    padded: bool = False
+    """Several rows of unequal length need an explicit attention mask; one row, or equal ones, need none."""
+    tokens_above: int = 0
+    """The longest attention window that the rows exceed (0: none, or no windows): beyond it masks are built."""
+    target_modules: str | tuple[str, ...] = "all-linear"
+    target_layers: tuple[int, ...] | None = None
+    rank_pattern: tuple[tuple[str, int], ...] = ()
+    modules_to_save: tuple[str, ...] = ()
+    bias: str = "none"
+    use_dora: bool = False
+    lora_dropout: bool = False
+
+    @classmethod
+    def of(
+        cls, config: TrainingConfig, precision: str, windows: tuple[int, ...] = (), tile_tokens: int = 0
+    ) -> TraceSettings:
+        """The set that a training config asks for.
+
+        `precision` is resolved, `windows` are the model's attention windows and `tile_tokens` the chunked loss's tile.
+        """
+        targets = config.target_modules
+        return cls(
+            precision=precision,  # type: ignore[arg-type]  # one of its three words
+            gradient_checkpointing=config.gradient_checkpointing,
+            quantization=config.quantization,
+            attn_implementation=config.attn_implementation,
+            loss_type=config.loss_type,
+            is_tiled=config.loss_type == "chunked_nll" and config.batch_size * config.max_length > tile_tokens,
+            padded=config.batch_size > 1,
+            tokens_above=max((window for window in windows if config.max_length >= window), default=0),
+            target_modules=targets if isinstance(targets, str) else tuple(targets),
+            target_layers=None if config.target_layers is None else tuple(config.target_layers),
+            rank_pattern=tuple((config.rank_pattern or {}).items()),
+            modules_to_save=tuple(config.modules_to_save or ()),
+            bias=config.bias,
+            use_dora=config.use_dora,
+            lora_dropout=config.lora_dropout > 0,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TraceSettings:
+        """The other way round; JSON's lists become tuples again."""
+        values = {name.name: data[name.name] for name in fields(cls) if name.name in data}
+        for name in ("target_modules", "target_layers", "modules_to_save"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
+        values["rank_pattern"] = tuple((str(name), int(rank)) for name, rank in values.get("rank_pattern", ()))
+        return cls(**values)
+
+    @property
+    def uses_autocast(self) -> bool:
+        """Whether the forward pass runs under autocast, as transformers' Trainer does for fp16 and bf16."""
+        return self.precision != "fp32" and self.adapter_precision == "fp32"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a training step; every vector has a coefficient per monomial of `scaling.EXPONENTS`."""
+
+    peaks: tuple[Vector, ...]
+    """The largest of these, at a size, is the peak in bytes above what was there when the stretch began."""
+    delta: Vector
+    """Bytes that are there at its end and were not at its beginning (negative: let go)."""
+    flops: Vector
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "peaks": [peak.tolist() for peak in self.peaks],
+            "delta": self.delta.tolist(),
+            "flops": self.flops.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Part:
+        return cls(tuple(np.array(peak) for peak in data["peaks"]), np.array(data["delta"]), np.array(data["flops"]))
+
+
+NOTHING = Part((), np.zeros(len(EXPONENTS)), np.zeros(len(EXPONENTS)))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is placed as one: a block, all before the blocks, or all behind them."""
+
+    parameters: int
+    """Of the base model."""
+    weights_bytes: int
+    """Parameters and buffers of the base model, as they lie in memory."""
+    trainable_fixed: int
+    """Trained parameters whose number does not depend on `r`."""
+    trainable_per_rank: int
+    """Trained parameters for each unit of `r`."""
+    largest_trainable: tuple[int, int] = (0, 0)
+    """Of the largest trained tensor: parameters that do not depend on `r`, and those for each unit of it."""
+    forward: Part = NOTHING
+    backward: Part = NOTHING
+    side_inputs: Vector = field(default_factory=lambda: np.zeros(len(EXPONENTS)))
+    """Bytes of a block's inputs beside the hidden states (mask, rotary angles): copied to each block on another device."""
+    released: Vector = field(default_factory=lambda: np.zeros(len(EXPONENTS)))
+    """Of what a block's forward pass keeps, bytes that are let go when all blocks are done (autocast's copies)."""
+
+    def trainable(self, rank: int) -> int:
+        """Trained parameters at `r` = rank."""
+        return self.trainable_fixed + self.trainable_per_rank * rank
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "parameters": self.parameters,
+            "weights_bytes": self.weights_bytes,
+            "trainable_fixed": self.trainable_fixed,
+            "trainable_per_rank": self.trainable_per_rank,
+            "largest_trainable": list(self.largest_trainable),
+            "forward": self.forward.to_json(),
+            "backward": self.backward.to_json(),
+            "side_inputs": self.side_inputs.tolist(),
+            "released": self.released.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Unit:
+        return cls(
+            data["parameters"],
+            data["weights_bytes"],
+            data["trainable_fixed"],
+            data["trainable_per_rank"],
+            (data["largest_trainable"][0], data["largest_trainable"][1]),
+            Part.from_json(data["forward"]),
+            Part.from_json(data["backward"]),
+            np.array(data["side_inputs"]),
+            np.array(data["released"]),
+        )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One model under one set of `TraceSettings`."""
+
+    settings: TraceSettings
+    method: Literal["traced", "formula"]
+    expected_error: float
+    """Of the peak, as a share: what the figures of this method were off by at most where both could be had."""
+    model_type: str
+    max_positions: int | None
+    windows: tuple[int, ...]
+    """Lengths of the model's attention windows, in tokens."""
+    is_tied: bool
+    """Whether head and embedding are one tensor; they then live on one device."""
+    blocks_path: str
+    """`model.layers`: block i is the module `model.layers.i`."""
+    embed_modules: tuple[str, ...]
+    """Modules that live with the embedding, by name."""
+    head_modules: tuple[str, ...]
+    embed: Unit
+    kinds: tuple[Unit, ...]
+    kind_of_block: tuple[int, ...]
+    """Per block, its index in `kinds`."""
+    head: Unit
+    returns: Part
+    """From the end of the model's forward to the beginning of the backward pass, on the device of the inputs."""
+    logits: Vector
+    """Bytes of the logits that the model returns (0 where the loss path builds none)."""
+    hidden: Vector
+    """Bytes of the hidden states between two blocks."""
+
+    @property
+    def parameters(self) -> int:
+        """Of the whole base model, tied ones once."""
+        return self.embed.parameters + self.head.parameters + sum(self.kinds[k].parameters for k in self.kind_of_block)
+
+    def trainable(self, rank: int) -> int:
+        """Trained parameters of the whole model at `r` = rank."""
+        units = [self.embed, self.head, *(self.kinds[kind] for kind in self.kind_of_block)]
+        return sum(unit.trainable(rank) for unit in units)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; `from_json` gives the profile back."""
+        return {
+            "version": VERSION,
+            "settings": self.settings.to_json(),
+            "method": self.method,
+            "expected_error": self.expected_error,
+            "model_type": self.model_type,
+            "max_positions": self.max_positions,
+            "windows": list(self.windows),
+            "is_tied": self.is_tied,
+            "blocks_path": self.blocks_path,
+            "embed_modules": list(self.embed_modules),
+            "head_modules": list(self.head_modules),
+            "embed": self.embed.to_json(),
+            "kinds": [kind.to_json() for kind in self.kinds],
+            "kind_of_block": list(self.kind_of_block),
+            "head": self.head.to_json(),
+            "returns": self.returns.to_json(),
+            "logits": self.logits.tolist(),
+            "hidden": self.hidden.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Profile:
+        return cls(
+            TraceSettings.from_json(data["settings"]),
+            data["method"],
+            data["expected_error"],
+            data["model_type"],
+            data["max_positions"],
+            tuple(data["windows"]),
+            data["is_tied"],
+            data["blocks_path"],
+            tuple(data["embed_modules"]),
+            tuple(data["head_modules"]),
+            Unit.from_json(data["embed"]),
+            tuple(map(Unit.from_json, data["kinds"])),
+            tuple(data["kind_of_block"]),
+            Unit.from_json(data["head"]),
+            Part.from_json(data["returns"]),
+            np.array(data["logits"]),
+            np.array(data["hidden"]),
+        )
