@@ -6,7 +6,12 @@ import sys
 
 from benchmarks import first_text, partition_speed, rank_check, training_speed
 
-BENCHMARKS = {"first_text": first_text.main, "partition_speed": partition_speed.main, "rank_check": rank_check.main, "training_speed": training_speed.main}
+BENCHMARKS = {
+    "first_text": first_text.main,
+    "partition_speed": partition_speed.main,
+    "rank_check": rank_check.main,
+    "training_speed": training_speed.main,
+}
 
 
 def main() -> None:

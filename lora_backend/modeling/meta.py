@@ -68,13 +68,15 @@ def build_base(facts: Mapping[str, Any], settings: TraceSettings) -> PreTrainedM
     attention = "sdpa" if attention and "flash" in attention else attention
     try:
         with torch.device("meta"), no_init_weights():
-            return AutoModelForCausalLM.from_config(
+            model = AutoModelForCausalLM.from_config(
                 config, dtype=DTYPES[settings.precision], attn_implementation=attention
             )
+            model.tie_weights()  # is part of the initialisation that was left out
     except Exception as error:  # a family's code may raise anything for figures that do not fit together
         raise ModelError(
             N_("No causal language model can be built from config.json: {reason}"), reason=_first_line(error)
         ) from error
+    return model
 
 
 def build_meta(facts: Mapping[str, Any], settings: TraceSettings, config: TrainingConfig) -> MetaModel:
@@ -162,9 +164,8 @@ def _resize(holder: Any, adapter: str, axis: int, old: int, new: int) -> None:
 def _resized(parameter: nn.Parameter, axis: int, old: int, new: int) -> nn.Parameter:
     shape = list(parameter.shape)
     shape[axis] = shape[axis] // old * new
-    return nn.Parameter(
-        torch.empty(shape, dtype=parameter.dtype, device=parameter.device), requires_grad=parameter.requires_grad
-    )
+    weights = torch.empty(shape, dtype=parameter.dtype, device="meta")
+    return nn.Parameter(weights, requires_grad=parameter.requires_grad)
 
 
 def trained(module: nn.Module, rank: int) -> tuple[LoraDims, LoraDims]:

@@ -30,7 +30,7 @@ class FakeStep:
     def __init__(self, meta: MetaModel, settings: TraceSettings) -> None:
         self.meta = meta
         self.settings = settings
-        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.mode = FakeTensorMode(allow_non_fake_inputs=False)
         self.recording = Recording()
         self.logits_bytes = 0
         self.hidden_bytes = 0
@@ -126,8 +126,8 @@ class FakeStep:
             for index, block in enumerate(blocks)
         ]
         handles.append(blocks[-1].register_forward_hook(self._behind_blocks))
-        for name in outer_modules(self.meta.base, self.meta.blocks_path):
-            handles.append(self.meta.base.get_submodule(name).register_forward_pre_hook(self._seen(name)))
+        outer = outer_modules(self.meta.base, self.meta.blocks_path)
+        handles += [self.meta.base.get_submodule(name).register_forward_pre_hook(self._seen(name)) for name in outer]
         try:
             yield
         finally:

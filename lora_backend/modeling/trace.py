@@ -80,7 +80,9 @@ def trace_profile(
         pairs = [dims[id(module)] for module in modules]
         largest = max((pair[1] for pair in pairs), key=lambda dim: dim[0] + dim[1] * config.r, default=(0, 0))
         return Unit(
-            parameters=sum(counts[id(module)] for module in modules) if label != "head" else sum(counts[id(module)] for module in modules) - tied,
+            parameters=sum(counts[id(module)] for module in modules)
+            if label != "head"
+            else sum(counts[id(module)] for module in modules) - tied,
             weights_bytes=weights_bytes,
             trainable_fixed=sum(pair[0][0] for pair in pairs),
             trainable_per_rank=sum(pair[0][1] for pair in pairs),
@@ -108,7 +110,9 @@ def trace_profile(
         embed_modules=tuple(embed_names),
         head_modules=tuple(head_names),
         embed=unit([units[name] for name in embed_names], "embed"),
-        kinds=tuple(unit([meta.blocks[index]], str(index), sides[index], released[index]) for index in range(len(kinds))),
+        kinds=tuple(
+            unit([meta.blocks[index]], str(index), sides[index], released[index]) for index in range(len(kinds))
+        ),
         kind_of_block=tuple(kind_of_block),
         head=unit([units[name] for name in head_names], "head"),
         returns=parts["return"],
@@ -172,6 +176,8 @@ def trace_sizes(settings: TraceSettings, windows: tuple[int, ...], positions: in
         low = min(low, max(high // 3, 1))
     high = max(min(high, 3 * low), low + 3)
     tokens = [low, low + (high - low) * 3 // 10, high - (high - low) // 10]
+    # Odd lengths are padded by some kernels; where there is room, take what users take.
+    tokens = [-(-number // 8) * 8 for number in tokens[:2]] + [tokens[2] // 8 * 8] if high - low > 80 else tokens
     return [Size(*size) for size in zip(rows, tokens, (8, 20, 36), strict=True)]
 
 
@@ -201,7 +207,9 @@ def _part(changes: list[NDArray[Any]], flops: list[NDArray[Any]], sizes: list[Si
             running = np.concatenate([zero, np.cumsum(growth, axis=0)])
             return Part(tuple(highest(running)), running[-1], _sum_of_flops(flops, sizes)), True
     running_sums = [np.concatenate([[0.0], np.cumsum(other)]) for other in changes]
-    figures, is_known = identify(sizes, np.array([[run.max() for run in running_sums], [run[-1] for run in running_sums]]))
+    figures, is_known = identify(
+        sizes, np.array([[run.max() for run in running_sums], [run[-1] for run in running_sums]])
+    )
     return Part((figures[0],), figures[1], _sum_of_flops(flops, sizes)), bool(is_known.all())
 
 
@@ -232,7 +240,8 @@ def _stretches(recording: Recording) -> dict[str, tuple[NDArray[Any], NDArray[An
         numbers: list[int] = []
         # What is let go at one moment goes in no certain order.
         for is_new, run in groupby(recording.storages[start:stop], key=lambda number: number >= 0):
-            numbers += run if is_new else sorted(run, reverse=True)
+            together = list(run)
+            numbers += together if is_new else sorted(together, reverse=True)
         if label in AFTER_BLOCKS:
             numbers = [number for number in numbers if number >= 0 or made_in[-number - 1] not in middle]
         changes = [recording.sizes_bytes[n] if n >= 0 else -recording.sizes_bytes[-n - 1] for n in numbers]

@@ -31,9 +31,7 @@ ONE_BY_ONE = ("adamw_torch_fused", "adamw_apex_fused")
 """Update in place, in one kernel."""
 
 
-def optimizer_bytes(
-    name: str, parameters: int, itemsize: int, largest: int, *, on_gpu: bool
-) -> OptimizerBytes:
+def optimizer_bytes(name: str, parameters: int, itemsize: int, largest: int, *, on_gpu: bool) -> OptimizerBytes:
     """`parameters`: trained ones; `itemsize`: bytes of each; `largest`: parameters of the largest tensor.
 
     On a GPU torch's loops over all tensors at once need about one more copy of them for a moment; elsewhere one tensor's.

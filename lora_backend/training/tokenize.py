@@ -12,8 +12,6 @@ from lora_backend.errors import DataError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.modeling.loss import IGNORED
 
-"""The label that torch's cross entropy leaves out."""
-
 Tokens = dict[str, list[int]]
 
 

@@ -18,9 +18,9 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import DataError, DiskFullError
 from lora_backend.i18n import N_
+from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
 from lora_backend.runs.folder import RunFolder, remove_checkpoint
 from lora_backend.training.callbacks import RunCallback
-from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
 
 BATCH_KEYS = ("input_ids", "attention_mask", "labels")
 

@@ -27,9 +27,9 @@ from transformers import (
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.modeling.adapter import linear_endings
+from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
 from lora_backend.runs.folder import RunFolder
 from lora_backend.training import trainer
-from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
 from tests.modeling.families import CONFIGS, HEADS, SMALL
 from tests.training.helpers import failed_run, run
 

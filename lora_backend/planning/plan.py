@@ -1,0 +1,218 @@
+"""A plan: which device each module lives on, and what every device will hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from lora_backend.errors import DeviceError
+from lora_backend.i18n import N_, Message
+from lora_backend.planning.memory import Breakdown, Memory, Workload
+from lora_backend.planning.partition import Costs, Device, partition
+from lora_backend.planning.profile import Profile
+from lora_backend.planning.targets import GIB, Target
+
+Strategy = Literal["single", "layer_split", "cpu"]
+LinkSpeed = Callable[[int, int], float]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the placement is chosen; the config's keys have the same names."""
+
+    force_balance: bool = False
+    exclude_cpu: bool = True
+    min_memory_gb: float = 2.0
+    """GPUs with less memory for us are left out."""
+    objective: Literal["balance", "fewest"] = "balance"
+    max_utilisation: float = 0.9
+    """For `fewest`: how full a device may be."""
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """One device and what it will hold."""
+
+    target: Target
+    units: tuple[int, ...]
+    """0 is the embedding, then the blocks from 1 on, then the head where it is a tensor of its own."""
+    blocks: tuple[int, ...]
+    breakdown: Breakdown
+
+    @property
+    def utilisation(self) -> float:
+        """Planned bytes / capacity; infinite where there is no capacity and something is placed."""
+        if not self.breakdown.total:
+            return 0.0
+        return self.breakdown.total / self.target.capacity_bytes if self.target.capacity_bytes else float("inf")
+
+    @property
+    def free_bytes(self) -> int:
+        """Negative where it is over."""
+        return self.target.capacity_bytes - self.breakdown.total
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A placement with its predicted bytes; every target is listed, those without work with no blocks."""
+
+    devices: tuple[DevicePlan, ...]
+    assignment: tuple[int, ...]
+    """Per unit, the position of its device in `devices`."""
+    profile: Profile
+    workload: Workload
+    is_exact: bool = True
+    """False where the placement is not proven to be the best one (very many different devices)."""
+
+    @property
+    def fits(self) -> bool:
+        return self.bottleneck_utilisation <= 1
+
+    @property
+    def bottleneck_utilisation(self) -> float:
+        return max(device.utilisation for device in self.devices)
+
+    @property
+    def bottleneck(self) -> DevicePlan:
+        return max(self.devices, key=lambda device: device.utilisation)
+
+    @property
+    def used(self) -> tuple[DevicePlan, ...]:
+        return tuple(device for device in self.devices if device.units)
+
+    @property
+    def strategy(self) -> Strategy:
+        if all(device.target.is_cpu for device in self.used):
+            return "cpu"
+        return "single" if len(self.used) == 1 else "layer_split"
+
+    @property
+    def device_map(self) -> dict[str, int | str]:
+        """Module → device, as accelerate and transformers take it: every module named once, no block split."""
+        return device_map(self.profile, [self.devices[index].target.device for index in self.assignment])
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `plan --json`, without advice."""
+        return {
+            "fits": self.fits,
+            "strategy": self.strategy,
+            "device_map": self.device_map,
+            "bottleneck_utilisation": self.bottleneck_utilisation,
+            "devices": [
+                {
+                    "index": device.target.device,
+                    "name": device.target.name,
+                    "capacity_bytes": device.target.capacity_bytes,
+                    "breakdown": dict(vars(device.breakdown)),
+                    "total_bytes": device.breakdown.total,
+                    "utilisation": device.utilisation,
+                    "blocks": list(device.blocks),
+                }
+                for device in self.devices
+            ],
+        }
+
+
+def device_map(profile: Profile, devices: Sequence[int | str]) -> dict[str, int | str]:
+    """Module → device from the device of each unit. Tied weights are together, for they are one unit."""
+    placed: dict[str, int | str] = dict.fromkeys(profile.embed_modules, devices[0])
+    blocks = len(profile.kind_of_block)
+    placed |= {f"{profile.blocks_path}.{block}": devices[block + 1] for block in range(blocks)}
+    return placed | dict.fromkeys(profile.head_modules, devices[0] if profile.is_tied else devices[blocks + 1])
+
+
+def make_plan(
+    profile: Profile,
+    workload: Workload,
+    targets: Sequence[Target],
+    options: Options | None = None,
+    link_speed: LinkSpeed | None = None,
+) -> Plan:
+    """The placement with the least bottleneck; one that is over capacity where nothing fits.
+
+    Raises `DeviceError` where no target has `min_memory_gb` for us, or `force_balance` asks for more devices than blocks.
+    """
+    options = options or Options()
+    usable = usable_targets(targets, options)
+    memory = Memory(profile, replace(workload, on_gpu=not all(target.is_cpu for target in targets)))
+    split = partition(
+        Costs(memory.interval_bytes, memory.is_block),
+        [
+            Device(targets[index].capacity_bytes, 0 if targets[index].is_cpu else memory.overhead_bytes)
+            for index in usable
+        ],
+        every_device=options.force_balance,
+        objective=options.objective,
+        max_utilisation=options.max_utilisation,
+        link_speed=None if link_speed is None else lambda a, b: link_speed(usable[a], usable[b]),
+    )
+    assignment = tuple(usable[device] for device in split.assignment)
+    return replace(score_plan(memory, targets, assignment), is_exact=split.is_exact)
+
+
+def score_plan(memory: Memory, targets: Sequence[Target], assignment: Sequence[int]) -> Plan:
+    """A placement as it is, never changed: what every device would hold. Any unit may be on any target."""
+    if len(assignment) != memory.num_units:
+        raise DeviceError(
+            N_("The placement has {given} parts, but the model has {count}."),
+            given=len(assignment),
+            count=memory.num_units,
+        )
+    held: list[list[int]] = [[] for _ in targets]
+    for unit, target in enumerate(assignment):
+        held[target].append(unit)
+    blocks = len(memory.profile.kind_of_block)
+    return Plan(
+        tuple(
+            DevicePlan(
+                target, tuple(units), tuple(unit - 1 for unit in units if 0 < unit <= blocks), memory.device(units)
+            )
+            for target, units in zip(targets, held, strict=True)
+        ),
+        tuple(assignment),
+        memory.profile,
+        memory.workload,
+    )
+
+
+def usable_targets(targets: Sequence[Target], options: Options) -> list[int]:
+    """Positions of the targets that the planner may use. Raises `DeviceError` in the words its users know."""
+    if options.force_balance:
+        return list(range(len(targets)))
+    usable = [
+        index
+        for index, target in enumerate(targets)
+        if target.is_cpu or target.capacity_bytes >= options.min_memory_gb * GIB
+    ]
+    if not usable:
+        raise no_gpu_has_enough(options.min_memory_gb)
+    return usable
+
+
+def no_gpu_has_enough(min_memory_gb: float) -> DeviceError:
+    """The refusal with its three remedies."""
+    return DeviceError(
+        N_(
+            "❌ No GPU has enough memory (at least {gb} GB needed). Free memory on a GPU (close other programs, empty the cache), lower `min_memory_gb`, or set `force_balance: true`."
+        ),
+        gb=f"{min_memory_gb:g}",
+    )
+
+
+def single_is_enough(plan: Plan) -> Message | None:
+    """Says so where one GPU would hold what is spread over several: a split runs one GPU at a time."""
+    if plan.strategy != "layer_split":
+        return None
+    memory = Memory(plan.profile, plan.workload)
+    whole = memory.device(range(memory.num_units)).total
+    alone = [
+        device.target for device in plan.devices if not device.target.is_cpu and device.target.capacity_bytes >= whole
+    ]
+    if not alone:
+        return None
+    best = max(alone, key=lambda target: target.capacity_bytes)
+    return Message(
+        N_("{name} (device {device}) alone would hold it, and be faster: with a split, one GPU waits for the other."),
+        {"name": best.name, "device": best.device},
+    )
