@@ -32,16 +32,26 @@ class ModelError(FlightdeckError):
     code = "model"
 
 
-class DataError(FlightdeckError):
-    """The data set cannot be found or read; names the file and, where there is one, the line."""
-
-    code = "data"
-
-
 class DeviceError(FlightdeckError):
     """This machine's devices cannot do what was asked."""
 
     code = "device"
+
+
+class UntraceableError(ModelError):
+    """The model can be built, but its training step cannot be run on tensors without values."""
+
+
+class PlanError(DeviceError):
+    """What is planned does not fit, or is for devices that are not there any more."""
+
+    code = "plan"
+
+
+class DataError(FlightdeckError):
+    """The data set cannot be found or read; names the file and, where there is one, the line."""
+
+    code = "data"
 
 
 class RankMismatchError(FlightdeckError):

@@ -6,6 +6,7 @@ rows, tokens and rank. A model of full depth at any size is then a sum of the pa
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from itertools import groupby, pairwise
 from typing import Any
@@ -15,16 +16,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import ModelError
+from lora_backend.errors import ModelError, UntraceableError
 from lora_backend.i18n import N_, Message
 from lora_backend.modeling.loss import TILE_BYTES
-from lora_backend.modeling.meta import build_meta, keep_blocks, set_rank, signature, trained
+from lora_backend.modeling.meta import build_meta, keep_blocks, model_config, set_rank, signature, trained
 from lora_backend.modeling.stand_in import stand_in_for_quantized
 from lora_backend.modeling.step import FakeStep, outer_modules
 from lora_backend.modeling.tracker import Recording
+from lora_backend.planning.formula import formula_profile
 from lora_backend.planning.profile import NOTHING, Part, Profile, TraceSettings, Unit
 from lora_backend.planning.scaling import EXPONENTS, Size, Vector, highest, identify
 
+logger = logging.getLogger(__name__)
 Report = Callable[[Message, float], None]
 ERROR_EXACT = 0.01
 """What a composed peak differs from a full trace by at most, where every tensor's growth is known exactly."""
@@ -51,7 +54,8 @@ def trace_profile(
     if settings.quantization:
         stand_in_for_quantized(meta.base, settings.quantization, settings.precision)
     step, recordings = FakeStep(meta, settings), []
-    sizes = trace_sizes(settings, windows, positions, tile_tokens(meta.base.config))
+    tile = tile_tokens(meta.base.config)
+    sizes = trace_sizes(settings, windows, positions, tile)
     notes: list[tuple[int, int, dict[int, int]]] = []
     rank = config.r
     for number, size in enumerate(sizes):
@@ -64,7 +68,7 @@ def trace_profile(
         except ModelError:
             raise
         except Exception as error:  # whatever a family's code does with tensors that have no values
-            raise ModelError(
+            raise UntraceableError(
                 N_("The model's training step cannot be traced: {reason}"), reason=_first_line(error)
             ) from error
         notes.append((step.logits_bytes, step.hidden_bytes, dict(step.side_bytes)))
@@ -105,6 +109,7 @@ def trace_profile(
         model_type=meta.base.config.model_type,
         max_positions=positions,
         windows=windows,
+        tile_tokens=tile,
         is_tied=bool(tied),
         blocks_path=meta.blocks_path,
         embed_modules=tuple(embed_names),
@@ -119,6 +124,20 @@ def trace_profile(
         logits=whole[0],
         hidden=whole[1],
     )
+
+
+def profile_for(facts: Mapping[str, Any], config: TrainingConfig, report: Report = lambda *_: None) -> Profile:
+    """The profile that `config` (its `precision` resolved) needs: traced, or from a formula where that fails.
+
+    Raises `ModelError` where the model cannot be built at all.
+    """
+    architecture = model_config(facts)
+    settings = TraceSettings.of(config, config.precision, attention_windows(architecture), tile_tokens(architecture))
+    try:
+        return trace_profile(facts, config, settings, report)
+    except UntraceableError as error:
+        logger.warning("%s", error)
+        return formula_profile(facts, config, settings)
 
 
 def full_trace(
@@ -190,7 +209,7 @@ def cut(recordings: list[Recording], sizes: list[Size]) -> tuple[dict[str, Part]
     stretches = [_stretches(recording) for recording in recordings]
     labels = list(stretches[0])
     if any(list(other) != labels for other in stretches):
-        raise ModelError(N_("The model's training step cannot be traced: its blocks run in another order at another size."))  # fmt: skip
+        raise UntraceableError(N_("The model's training step cannot be traced: its blocks run in another order at another size."))  # fmt: skip
     parts, all_exact = {}, True
     for label in labels:
         seen = [other[label] for other in stretches]

@@ -176,6 +176,8 @@ class Profile:
     max_positions: int | None
     windows: tuple[int, ...]
     """Lengths of the model's attention windows, in tokens."""
+    tile_tokens: int
+    """Tokens in a tile of the chunked loss."""
     is_tied: bool
     """Whether head and embedding are one tensor; they then live on one device."""
     blocks_path: str
@@ -215,6 +217,7 @@ class Profile:
             "model_type": self.model_type,
             "max_positions": self.max_positions,
             "windows": list(self.windows),
+            "tile_tokens": self.tile_tokens,
             "is_tied": self.is_tied,
             "blocks_path": self.blocks_path,
             "embed_modules": list(self.embed_modules),
@@ -237,6 +240,7 @@ class Profile:
             data["model_type"],
             data["max_positions"],
             tuple(data["windows"]),
+            data["tile_tokens"],
             data["is_tied"],
             data["blocks_path"],
             tuple(data["embed_modules"]),

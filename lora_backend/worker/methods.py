@@ -56,8 +56,18 @@ def read_health(params: dict[str, Any], report: Report) -> list[dict[str, Any]]:
     return adapter_health(Path(params["adapter"]))
 
 
+def profile(params: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Trace what a model costs. `params`: `facts` (its config.json), `config` (with its `precision` resolved)."""
+    report(Message(N_("Starting torch and PEFT")), 0.0)
+    from lora_backend.config.schema import TrainingConfig
+    from lora_backend.modeling.trace import profile_for
+
+    return profile_for(params["facts"], TrainingConfig(**params["config"]), report).to_json()
+
+
 METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {
     "check_loaded_ranks": check_loaded_ranks,
     "check_folder_ranks": check_folder_ranks,
     "read_health": read_health,
+    "profile": profile,
 }

@@ -1,0 +1,138 @@
+"""A profile from formulas, for families whose training step cannot be traced: what a Llama of these measures costs.
+
+Bytes that autograd keeps per token and block, equal to what `saved_tensors_hooks` counted on Llama with fused attention
+(H hidden, A = heads × head size, K = key-value heads × head size, I intermediate, r rank; seven adapted modules):
+- fp32 adapters under autocast: 18H + 6A + 4K + 8I + 4·heads + 14r + 8
+- adapters in half precision: 12H + 4A + 4K + 8I + 4·heads + 14r + 8
+- fp32 throughout: 28H + 8A + 4K + 10I + 4·heads + 28r + 8
+- with checkpointing 2H (fp32: 4H) are kept; the block's own bytes and 10H + 6I come back for a moment
+The loss holds 12 bytes for each token and word. Experts count as many times as a token visits them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_
+from lora_backend.planning.profile import Part, Profile, TraceSettings, Unit
+from lora_backend.planning.scaling import EXPONENTS, Vector
+
+EXPECTED_ERROR = 0.25
+"""Of the peak, on other families than Llama's; see docs/memory-model.md for what was found."""
+ITEMSIZE = {"fp32": 4, "bf16": 2, "fp16": 2}
+CONSTANT, ROWS_TOKENS, MASK, ROWS_TOKENS_RANK = (EXPONENTS.index(e) for e in ((0, 0, 0), (1, 1, 0), (1, 2, 0), (1, 1, 1)))  # fmt: skip
+
+
+def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: TraceSettings) -> Profile:
+    """A profile from the measures in a `config.json`. Raises `ModelError` where they are not all there."""
+    text = facts.get("text_config") if isinstance(facts.get("text_config"), dict) else facts
+    assert isinstance(text, Mapping)
+    hidden = _measure(text, "hidden_size", "n_embd", "d_model")
+    blocks = _measure(text, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    heads = _measure(text, "num_attention_heads", "n_head", "n_heads")
+    vocabulary = _measure(text, "vocab_size")
+    head_size = int(text.get("head_dim") or hidden // heads)
+    wide, narrow = heads * head_size, int(text.get("num_key_value_heads") or heads) * head_size
+    inner = int(text.get("moe_intermediate_size") or text.get("intermediate_size") or text.get("n_inner") or 4 * hidden)
+    experts = int(text.get("num_local_experts") or text.get("num_experts") or text.get("n_routed_experts") or 1)
+    visited = int(text.get("num_experts_per_tok") or 1) if experts > 1 else 1
+    itemsize = ITEMSIZE[settings.precision]
+
+    linear = {
+        "q_proj": (hidden, wide), "k_proj": (hidden, narrow), "v_proj": (hidden, narrow), "o_proj": (wide, hidden),
+        "gate_proj": (hidden, inner), "up_proj": (hidden, inner), "down_proj": (inner, hidden),
+    }  # fmt: skip
+    attention = sum(linear[name][0] * linear[name][1] for name in ("q_proj", "k_proj", "v_proj", "o_proj"))
+    expert = sum(linear[name][0] * linear[name][1] for name in ("gate_proj", "up_proj", "down_proj"))
+    parameters = attention + experts * expert + (experts * hidden if experts > 1 else 0) + 2 * hidden
+    adapted = linear if settings.target_modules == "all-linear" or isinstance(settings.target_modules, str) else {name: linear[name] for name in linear if name in settings.target_modules}  # fmt: skip
+    per_rank = sum(sum(shape) for shape in adapted.values())
+    weight_bytes = {None: itemsize, "nf4": 0.516, "int8": 1.0}[settings.quantization]
+
+    kept = _kept(settings, hidden, wide, narrow, visited * inner, heads)
+    if settings.padded:
+        kept[MASK] += 2
+        kept[ROWS_TOKENS] += 4 * (wide - narrow)
+    whole, back = kept.copy(), _vector(tokens=2 * itemsize * hidden)
+    if settings.gradient_checkpointing:
+        kept = _vector(tokens=itemsize * hidden)
+        back = whole + _vector(tokens=10 * hidden + 6 * visited * inner)
+    flops = _vector(tokens=2.0 * (attention + visited * expert))
+    flops[MASK] = 4.0 * wide
+    kind = Unit(
+        parameters=parameters,
+        weights_bytes=round((parameters - 2 * hidden) * weight_bytes) + 2 * hidden * itemsize,
+        trainable_fixed=0,
+        trainable_per_rank=per_rank,
+        largest_trainable=(0, max((max(shape) for shape in adapted.values()), default=0)),
+        forward=Part((whole,), kept, flops),
+        backward=Part((back,), -kept, flops * (2 if settings.gradient_checkpointing else 1)),
+    )
+    logits = itemsize * vocabulary
+    is_tied = bool(text.get("tie_word_embeddings", facts.get("tie_word_embeddings", False)))
+    table = vocabulary * hidden
+    loss = _vector(tokens=12.0 * vocabulary if settings.loss_type == "nll" else 4.0 * itemsize * hidden)
+    if settings.loss_type != "nll":
+        loss[CONSTANT] = 2.5 * 2**28
+    head_flops = _vector(tokens=2.0 * table)
+    prefix = "model"
+    return Profile(
+        settings=settings,
+        method="formula",
+        expected_error=EXPECTED_ERROR,
+        model_type=str(facts.get("model_type")),
+        max_positions=text.get("max_position_embeddings"),
+        windows=(),
+        tile_tokens=max(2**28 // (4 * vocabulary), 1),
+        is_tied=is_tied,
+        blocks_path=f"{prefix}.layers",
+        embed_modules=(f"{prefix}.embed_tokens", f"{prefix}.rotary_emb"),
+        head_modules=(f"{prefix}.norm", "lm_head"),
+        embed=Unit(table, table * itemsize, 0, 0, forward=Part((), _vector(tokens=itemsize * hidden), _vector())),
+        kinds=(kind,),
+        kind_of_block=(0,) * blocks,
+        head=Unit(
+            hidden if is_tied else table + hidden,
+            (hidden if is_tied else table + hidden) * itemsize,
+            0,
+            0,
+            forward=Part((loss * (10 / 12),), loss * (8 / 12), head_flops),
+            backward=Part((loss * (4 / 12),), loss * (-8 / 12), head_flops),
+        ),
+        returns=Part((_vector(tokens=4.0 * vocabulary if settings.loss_type == "nll" else 0.0),), _vector(), _vector()),
+        logits=_vector(tokens=float(logits) if settings.loss_type == "nll" else 0.0),
+        hidden=_vector(tokens=itemsize * hidden),
+    )
+
+
+def _kept(settings: TraceSettings, hidden: int, wide: int, narrow: int, inner: int, heads: int) -> Vector:
+    if settings.precision == "fp32":
+        tokens, rank = 28 * hidden + 8 * wide + 4 * narrow + 10 * inner + 4 * heads + 8, 28
+    elif settings.uses_autocast:
+        tokens, rank = 18 * hidden + 6 * wide + 4 * narrow + 8 * inner + 4 * heads + 8, 14
+    else:
+        tokens, rank = 12 * hidden + 4 * wide + 4 * narrow + 8 * inner + 4 * heads + 8, 14
+    vector = _vector(tokens=tokens)
+    vector[ROWS_TOKENS_RANK] = rank
+    return vector
+
+
+def _vector(tokens: float = 0.0) -> Vector:
+    vector = np.zeros(len(EXPONENTS))
+    vector[ROWS_TOKENS] = tokens
+    return vector
+
+
+def _measure(facts: Mapping[str, Any], *names: str) -> int:
+    found = next((facts[name] for name in names if type(facts.get(name)) is int and facts[name] > 0), None)
+    if found is None:
+        raise ModelError(
+            N_("The model's config.json has no usable `{name}`, so it cannot be planned. Check the file."),
+            name=names[0],
+        )
+    return int(found)

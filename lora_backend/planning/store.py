@@ -1,0 +1,67 @@
+"""Profiles kept on disk, by the content of what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lora_backend.atomic import write_json
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.planning.profile import VERSION, Profile, TraceSettings
+
+MADE_WITH = ("torch", "transformers", "peft", "accelerate")
+"""Packages whose code a trace runs: another version of one may cost something else."""
+NO_FACTS = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
+"""Keys of a config.json that say nothing of the model's size."""
+
+
+class ProfileStore:
+    """Profiles below one folder: `<model>/<settings>.json`, and beside them what the settings of a model depend on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, facts: Mapping[str, Any], config: TrainingConfig) -> Profile | None:
+        """The profile of a model for what `config` asks (its `precision` resolved), if it was made before."""
+        model = self.folder / model_key(facts)
+        card = _read(model / "model.json")
+        if card is None:
+            return None
+        settings = TraceSettings.of(config, config.precision, tuple(card["windows"]), card["tile_tokens"])
+        data = _read(model / f"{_key(settings.to_json())}.json")
+        return None if data is None or data.get("version") != VERSION else Profile.from_json(data)
+
+    def save(self, facts: Mapping[str, Any], profile: Profile) -> None:
+        """Keep a profile; the folder is made if it is not there."""
+        model = self.folder / model_key(facts)
+        model.mkdir(parents=True, exist_ok=True)
+        write_json(model / f"{_key(profile.settings.to_json())}.json", profile.to_json())
+        write_json(model / "model.json", {"windows": list(profile.windows), "tile_tokens": profile.tile_tokens})
+
+
+def model_key(facts: Mapping[str, Any]) -> str:
+    """The same for configs that say the same of a model, under the same versions of what traces it."""
+    said = {key: value for key, value in facts.items() if key not in NO_FACTS}
+    return _key({"facts": said, "versions": _versions(), "profile": VERSION})
+
+
+@lru_cache
+def _versions() -> tuple[str, ...]:
+    return tuple(metadata.version(name) for name in MADE_WITH)
+
+
+def _key(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        loaded = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return loaded if isinstance(loaded, dict) else None

@@ -1,0 +1,89 @@
+"""What a plan needs, gathered: the model's facts, this machine's devices, a profile from the cache or a new trace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ModelError
+from lora_backend.hardware.inventory import read_gpus, read_host
+from lora_backend.hardware.links import GpuLink
+from lora_backend.hardware.visible import visible_gpus
+from lora_backend.i18n import Message
+from lora_backend.models.catalogue import find_in_catalogue
+from lora_backend.models.describe import read_json_object
+from lora_backend.models.find import find_model
+from lora_backend.planning.plan import LinkSpeed
+from lora_backend.planning.planner import Planner, ProfileSource
+from lora_backend.planning.profile import Profile
+from lora_backend.planning.store import ProfileStore
+from lora_backend.planning.targets import Target, of_host, of_machine, of_words
+from lora_backend.settings import Settings
+
+Trace = Callable[[Mapping[str, Any], TrainingConfig], Profile]
+"""Makes a profile: in the torch process that the dashboard asks, or in this one."""
+
+
+def model_facts(name: str) -> dict[str, Any]:
+    """The `config.json` of a model: of a folder, a file, the hub's cache, or else of the catalogue.
+
+    Raises `ModelError` where none of these has it.
+    """
+    try:
+        path = find_model(name)
+    except ModelError:
+        known = find_in_catalogue(name)
+        if known is None:
+            raise
+        return known.config
+    return read_json_object(path / "config.json" if path.is_dir() else path)
+
+
+def profiles(facts: Mapping[str, Any], trace: Trace, settings: Settings) -> ProfileSource:
+    """Profiles of one model: those that are known, and a trace for each that is not."""
+    store = ProfileStore(settings.cache / "profiles")
+
+    def profile_of(config: TrainingConfig) -> Profile:
+        known = store.find(facts, config)
+        if known is not None:
+            return known
+        made = trace(facts, config)
+        store.save(facts, made)
+        return made
+
+    return profile_of
+
+
+def machine_targets(
+    environment: Mapping[str, str] = os.environ,
+) -> tuple[tuple[Target, ...], LinkSpeed | None, Message | None]:
+    """This machine's GPUs as torch will number them, their links, and what there is to say of them.
+
+    The host's memory is the one target where there is no GPU.
+    """
+    inventory = read_gpus()
+    gpus, message = visible_gpus(inventory.gpus, environment)
+    if not gpus:
+        return (of_host(read_host(Path.cwd())),), None, message or inventory.reason
+    return of_machine(gpus), _link_speed([gpu.uuid for gpu in gpus], inventory.links), message or inventory.reason
+
+
+def planner_for(
+    facts: Mapping[str, Any], trace: Trace, settings: Settings, gpus: str | None = None
+) -> tuple[Planner, Message | None]:
+    """A planner for the GPUs that `gpus` names, or for this machine's. Raises `DeviceError` for words that name none."""
+    if gpus is None:
+        targets, speed, message = machine_targets()
+    else:
+        targets, speed, message = of_words(gpus), None, None
+    return Planner(profiles(facts, trace, settings), targets, speed), message
+
+
+def _link_speed(uuids: list[str], links: tuple[GpuLink, ...]) -> LinkSpeed | None:
+    known = {frozenset((link.first_uuid, link.second_uuid)): float(link.bandwidth_bytes_per_s or 0) for link in links}
+    if not known:
+        return None
+    return lambda a, b: known.get(frozenset((uuids[a], uuids[b])), 0.0)
