@@ -1,4 +1,4 @@
-"""The command line: `python -m lora_backend check|train|verify|demo`. One JSON document on stdout with `--json`."""
+"""The command line: `python -m lora_backend check|plan|train|verify|demo`. One JSON document on stdout with `--json`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,15 @@ from lora_backend.config.diff import ABSENT, DiffRow, diff_configs
 from lora_backend.config.files import ConfigDocument, dump_yaml, parse_config, read_config
 from lora_backend.config.findings import shorten
 from lora_backend.config.report import diff_text, report_text
-from lora_backend.config.schema import KEYS
+from lora_backend.config.schema import KEYS, TrainingConfig
 from lora_backend.errors import ConfigError, FlightdeckError, ModelError
 from lora_backend.i18n import LANGUAGES, N_, translate, use_language
 from lora_backend.models.find import find_model
+from lora_backend.planning.advice import advise
+from lora_backend.planning.profile import Profile
+from lora_backend.planning.report import plan_document, plan_text
 from lora_backend.preflight.facts import check_with_facts, with_data_paths
+from lora_backend.preflight.planning import config_to_plan, model_facts, planner_for
 from lora_backend.runs.folder import RUN_ID, RunFolder, new_run_id
 from lora_backend.runs.process import ProcessIdentity, is_alive
 from lora_backend.settings import load_settings, path_of
@@ -63,6 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("config", type=Path)
     check.add_argument("--against", type=Path, metavar="FILE", help="another config to compare with")
     check.set_defaults(run=_check)
+
+    plan = commands.add_parser("plan", parents=[shared], help="what every GPU will hold, and where each layer goes")
+    plan.add_argument("config", type=Path, nargs="?", help="a training config; without one, --model with the defaults")
+    plan.add_argument("--model", help="a folder, a config.json, a hub id, or a model of the catalogue")
+    plan.add_argument(
+        "--gpus", help='GPUs to plan for: "24,12,8" (GiB) or "2xRTX-4090,A100-40G"; default: this machine\'s'
+    )
+    plan.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
+    plan.set_defaults(run=_plan)
 
     train = commands.add_parser("train", parents=[shared], help="train in the foreground")
     train.add_argument("config", type=Path)
@@ -117,6 +130,33 @@ def _check_document(result: CheckResult, rows: list[DiffRow], against: Path | No
 
 def _side(value: Any) -> Any:
     return None if value is ABSENT else value
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    values = _readable(arguments.config).values if arguments.config else {}
+    values = values | ({"model_name": arguments.model} if arguments.model else {}) | dict(map(_setting, arguments.set))
+    config = config_to_plan(values)
+    planner, message = planner_for(model_facts(config.model_name), _trace_here, load_settings(), arguments.gpus)
+    plan = planner.plan(config)
+    advice = advise(planner, config, plan)
+    if arguments.json:
+        _print_json(plan_document(plan, advice))
+    else:
+        print(plan_text(plan, config, advice, message, use_colour=sys.stdout.isatty()))
+    return GOOD if plan.fits else NO
+
+
+def _readable(path: Path) -> ConfigDocument:
+    document = read_config(path)
+    if not document.is_readable:
+        raise ConfigError(N_("{path}: {reason}"), path=str(path), reason=document.problems[0].message)
+    return document
+
+
+def _trace_here(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
+    from lora_backend.modeling.trace import profile_for  # torch: only where no profile is known
+
+    return profile_for(facts, config)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -213,10 +253,7 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
     if (path / "run.json").is_file():
         config, path = RunFolder(path).read_run()["config"], path / "adapter"
     if arguments.config:
-        document = read_config(arguments.config)
-        if not document.is_readable:
-            raise ConfigError(N_("{path}: {reason}"), path=str(arguments.config), reason=document.problems[0].message)
-        config = document.values
+        config = _readable(arguments.config).values
     own = read_adapter_config(path) if path.is_dir() else None
     name = (config or {}).get("model_name") or (own or {}).get("base_model_name_or_path")
     try:

@@ -38,6 +38,10 @@ class DeviceError(FlightdeckError):
     code = "device"
 
 
+class TooLittleMemoryError(DeviceError):
+    """No device has the memory that is asked of one, and the CPU is excluded."""
+
+
 class UntraceableError(ModelError):
     """The model can be built, but its training step cannot be run on tensors without values."""
 

@@ -12,6 +12,7 @@ from lora_backend.config.check import CheckResult
 from lora_backend.config.files import dump_yaml
 from lora_backend.config.schema import KEYS, TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
+from lora_backend.modeling.device_map import placement
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.rank_check import check_lora_r_consistency, raise_on_mismatch
 from lora_backend.preflight.facts import check_with_facts, refuse_errors
@@ -43,6 +44,9 @@ def log_config(config: Mapping[str, Any], result: CheckResult) -> None:
 def getEquipAdaptorModel(config: Mapping[str, Any]) -> PeftModel:
     """Load the base model that `config` names and attach the LoRA that it describes.
 
+    With `use_balanced_device_map` the model is spread over the GPUs as planned, unless a `device_map` is given; where
+    no GPU has enough memory that is logged, and the model is loaded on one device.
+
     Checks the config first: `ConfigError` for errors, warnings are logged. With `check_r_consistency` or
     `strict_r_check` the ranks of the loaded model are checked; under `strict_r_check` a mismatch raises
     `RankMismatchError`. Raises `ModelError` where the model cannot be found or does not have what is named.
@@ -52,7 +56,7 @@ def getEquipAdaptorModel(config: Mapping[str, Any]) -> PeftModel:
 
 def build(config: TrainingConfig) -> tuple[PeftModel, dict[str, Any] | None]:
     """The model with its adapter, and the rank report where one was asked for."""
-    model = attach_adapter(load_model(config), config)
+    model = attach_adapter(load_model(config, placement(config)[0]), config)
     report = None
     if config.check_r_consistency or config.strict_r_check:
         report = check_lora_r_consistency(model, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,15 @@ from lora_backend.models.find import find_model
 logger = logging.getLogger(__name__)
 
 
-def load_model(config: TrainingConfig) -> PreTrainedModel:
+def load_model(config: TrainingConfig, device_map: Mapping[str, int | str] | str | None = None) -> PreTrainedModel:
     """The base model on its devices, in the config's precision, its linear layers in that of `quantization`.
 
+    `device_map`: a map or a word of accelerate's, in place of the config's; without either, one device.
     Raises `ModelError` where it cannot be loaded so.
     """
     path = _weights_folder(config.model_name)
     precision = resolve_precision(config.precision)
-    device_map = config.device_map or {"": 0 if torch.cuda.is_available() else "cpu"}
+    device_map = device_map or config.device_map or {"": 0 if torch.cuda.is_available() else "cpu"}
     quantized = quantization_config(config.quantization, DTYPES[precision], path)
     logger.info(
         "loading %s in %s, quantization %s, device_map %s", path, precision, config.quantization or "none", device_map

@@ -121,6 +121,15 @@ class Memory:
         """Per unit."""
         return tuple(0 < unit <= len(self._blocks) for unit in range(self.num_units))
 
+    def weights_bytes(self, unit: int) -> int:
+        """Of the base model's weights in one unit."""
+        blocks = len(self._blocks)
+        if 0 < unit <= blocks:
+            return round(self._blocks[unit - 1].weights)
+        if unit == 0:
+            return round(self._embed.weights + (self._head.weights if self.profile.is_tied else 0))
+        return round(self._head.weights)
+
     def _at(self, vector: Vector) -> float:
         return float(vector @ self._values)
 

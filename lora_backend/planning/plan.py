@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from lora_backend.errors import DeviceError
+from lora_backend.errors import DeviceError, TooLittleMemoryError
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.memory import Breakdown, Memory, Workload
 from lora_backend.planning.partition import Costs, Device, partition
@@ -122,6 +122,42 @@ def device_map(profile: Profile, devices: Sequence[int | str]) -> dict[str, int 
     return placed | dict.fromkeys(profile.head_modules, devices[0] if profile.is_tied else devices[blocks + 1])
 
 
+def assignment_of(profile: Profile, given: Mapping[str, int | str], targets: Sequence[Target]) -> tuple[int, ...]:
+    """The position in `targets` of each unit's device, as a map of modules to devices places them.
+
+    A name stands for all below it, as in accelerate. Raises `DeviceError` for a device that is not there, a module that
+    no entry covers, and a map that splits a block or parts tied weights.
+    """
+    positions: dict[int | str, int] = {target.device: index for index, target in enumerate(targets)}
+    positions |= {f"cuda:{device}": index for device, index in positions.items() if isinstance(device, int)}
+
+    def place(module: str) -> int:
+        inside = {device for name, device in given.items() if name.startswith(f"{module}.")}
+        parents = [name for name in given if name in ("", module) or module.startswith(f"{name}.")]
+        devices = inside or {given[max(parents, key=len)]} if parents or inside else set()
+        if not devices:
+            raise DeviceError(N_("`device_map` has no entry for {module}. Name every module, or a part of the model that holds it."), module=module)  # fmt: skip
+        if len(devices) > 1:
+            raise DeviceError(N_("`device_map` splits {module} over several devices. A block must be on one."), module=module)  # fmt: skip
+        (device,) = devices
+        if device not in positions:
+            raise DeviceError(
+                N_("`device_map` places {module} on {device}, which is not among the devices: {known}."),
+                module=module,
+                device=device,
+                known=", ".join(str(target.device) for target in targets),
+            )
+        return positions[device]
+
+    blocks = [place(f"{profile.blocks_path}.{index}") for index in range(len(profile.kind_of_block))]
+    ends = place(profile.embed_modules[0]), place(profile.head_modules[0])
+    if profile.is_tied:
+        if ends[0] != ends[1]:
+            raise DeviceError(N_("`device_map` places {one} and {other} apart, but they are one tensor."), one=profile.embed_modules[0], other=profile.head_modules[0])  # fmt: skip
+        return (ends[0], *blocks)
+    return (ends[0], *blocks, ends[1])
+
+
 def make_plan(
     profile: Profile,
     workload: Workload,
@@ -131,7 +167,7 @@ def make_plan(
 ) -> Plan:
     """The placement with the least bottleneck; one that is over capacity where nothing fits.
 
-    Raises `DeviceError` where no target has `min_memory_gb` for us, or `force_balance` asks for more devices than blocks.
+    Raises `TooLittleMemoryError` where no target has `min_memory_gb` for us, `DeviceError` where `force_balance` asks for more devices than blocks.
     """
     options = options or Options()
     usable = usable_targets(targets, options)
@@ -190,9 +226,9 @@ def usable_targets(targets: Sequence[Target], options: Options) -> list[int]:
     return usable
 
 
-def no_gpu_has_enough(min_memory_gb: float) -> DeviceError:
+def no_gpu_has_enough(min_memory_gb: float) -> TooLittleMemoryError:
     """The refusal with its three remedies."""
-    return DeviceError(
+    return TooLittleMemoryError(
         N_(
             "❌ No GPU has enough memory (at least {gb} GB needed). Free memory on a GPU (close other programs, empty the cache), lower `min_memory_gb`, or set `force_balance: true`."
         ),

@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.planning.memory import Memory, Workload
-from lora_backend.planning.plan import LinkSpeed, Options, Plan, make_plan, score_plan
+from lora_backend.planning.plan import LinkSpeed, Options, Plan, assignment_of, make_plan, score_plan
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.scaling import Size
 from lora_backend.planning.targets import Target
@@ -28,9 +28,14 @@ class Planner:
     link_speed: LinkSpeed | None = None
 
     def plan(self, config: TrainingConfig, options: Options | None = None) -> Plan:
-        """The best placement for `config`. Raises `DeviceError` or `ModelError`."""
+        """The best placement for `config`; a `device_map` that it names is scored as it is.
+
+        Raises `DeviceError` or `ModelError`.
+        """
         config = self.resolved(config)
         profile = self.profile_of(config)
+        if isinstance(config.device_map, dict):
+            return self.score(config, assignment_of(profile, config.device_map, self.targets))
         return make_plan(
             profile, workload_of(config, self.targets), self.targets, options or options_of(config), self.link_speed
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lora_backend.config.check import check_config
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.hardware.inventory import read_gpus, read_host
@@ -21,6 +22,7 @@ from lora_backend.planning.planner import Planner, ProfileSource
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.store import ProfileStore
 from lora_backend.planning.targets import Target, of_host, of_machine, of_words
+from lora_backend.preflight.facts import refuse_errors
 from lora_backend.settings import Settings
 
 Trace = Callable[[Mapping[str, Any], TrainingConfig], Profile]
@@ -40,6 +42,14 @@ def model_facts(name: str) -> dict[str, Any]:
             raise
         return known.config
     return read_json_object(path / "config.json" if path.is_dir() else path)
+
+
+def config_to_plan(values: Mapping[str, Any]) -> TrainingConfig:
+    """The typed config that is planned; it needs a model and nothing else. Raises `ConfigError` naming every error."""
+    result = check_config(values)
+    if result.errors:
+        refuse_errors(result)
+    return TrainingConfig.model_validate(dict(values))
 
 
 def profiles(facts: Mapping[str, Any], trace: Trace, settings: Settings) -> ProfileSource:

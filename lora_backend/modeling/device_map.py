@@ -1,0 +1,218 @@
+"""The balanced device map: made before anything is loaded, then loaded with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from accelerate import infer_auto_device_map
+from accelerate.utils import get_balanced_memory
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ConfigError, DeviceError, ModelError, TooLittleMemoryError
+from lora_backend.hardware.inventory import read_host
+from lora_backend.i18n import N_, Message
+from lora_backend.modeling.load import load_model, load_tokenizer
+from lora_backend.modeling.meta import build_base
+from lora_backend.modeling.trace import profile_for
+from lora_backend.planning.memory import Memory
+from lora_backend.planning.offload import with_host_memory
+from lora_backend.planning.plan import Plan, device_map, no_gpu_has_enough, usable_targets
+from lora_backend.planning.planner import Planner, options_of, precision_on, workload_of
+from lora_backend.planning.profile import TraceSettings
+from lora_backend.planning.report import plan_table, verdict
+from lora_backend.planning.targets import Target, of_host, of_words
+from lora_backend.preflight.planning import config_to_plan, machine_targets, model_facts, profiles
+from lora_backend.settings import load_settings
+
+logger = logging.getLogger(__name__)
+DeviceMap = dict[str, int | str]
+MAP_KEYS = ("force_balance", "exclude_cpu", "min_memory_gb", "precision")
+"""What `apply_balanced_device_map` takes."""
+
+
+def create_balanced_device_map(
+    model_name_or_path: str,
+    force_balance: bool = False,
+    exclude_cpu: bool = True,
+    *,
+    min_memory_gb: float = 2.0,
+    config: Mapping[str, Any] | None = None,
+    gpus: str | Sequence[Target] | None = None,
+) -> DeviceMap:
+    """Module → device with the least bottleneck over the GPUs that have `min_memory_gb` GiB free; it can be loaded as it is.
+
+    Planned for training as `config` says, or with the defaults. `force_balance`: every GPU gets at least one block, those
+    with less memory too. `exclude_cpu=False`: what fits on no GPU lives in host memory, for loading and trying. `gpus`:
+    "24,12,8" (GiB) or names of the catalogue in place of this machine's.
+
+    Raises `TooLittleMemoryError` where no GPU may be used and the CPU is excluded, `DeviceError` where the weights do not
+    fit, `ModelError` where there is no such model. Training that would need more than is free is warned of. Where the
+    model's blocks cannot be found the map is accelerate's `auto`, and a warning says why.
+    """
+    asked = {"force_balance": force_balance, "exclude_cpu": exclude_cpu, "min_memory_gb": float(min_memory_gb)}
+    typed = config_to_plan({**(config or {}), "model_name": model_name_or_path, "device_map": None, **asked})
+    targets = _targets(gpus)
+    facts = model_facts(model_name_or_path)
+    if all(target.is_cpu for target in targets):
+        if exclude_cpu:
+            raise no_gpu_has_enough(min_memory_gb)
+        logger.info("no GPU: everything on the CPU")
+        return {"": "cpu"}
+    try:
+        planner = Planner(profiles(facts, profile_for, load_settings()), targets)
+        plan = planner.plan(typed)
+    except TooLittleMemoryError:
+        if exclude_cpu:
+            raise
+        logger.info("no GPU has %g GiB free: everything on the CPU", min_memory_gb)
+        return {"": "cpu"}
+    except ModelError as error:
+        return _auto_map(facts, typed, targets, error)
+    return _checked(plan, typed, planner)
+
+
+def apply_balanced_device_map(
+    model_name_or_path: str, device_map_config: Mapping[str, Any]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, DeviceMap]:
+    """Load a model with a balanced device map: the model, its tokenizer, and the map that the model really has.
+
+    `device_map_config`: `force_balance`, `exclude_cpu`, `min_memory_gb`, `precision`, each as in a training config. Where
+    no GPU has enough memory, and `force_balance` is off, that is logged and the model is loaded as if balancing were off.
+    """
+    unknown = [key for key in device_map_config if key not in MAP_KEYS]
+    if unknown:
+        raise ConfigError(
+            N_("`device_map_config` takes {known}, and knows no {unknown}."),
+            known=", ".join(MAP_KEYS),
+            unknown=", ".join(map(str, unknown)),
+        )
+    config = config_to_plan({**device_map_config, "model_name": model_name_or_path, "use_balanced_device_map": True})
+    planned, _ = placement(config)
+    model = load_model(config, planned)
+    actual = loaded_map(model)
+    if planned is not None and _where(model, planned) != _where(model, actual):
+        logger.warning("the model's device map differs from the planned one: %s, planned %s", actual, planned)
+    return model, load_tokenizer(model_name_or_path), actual
+
+
+def placement(config: TrainingConfig) -> tuple[DeviceMap | str | None, Message | None]:
+    """The device map that `config` asks for, and why it is not the balanced one where that was asked for.
+
+    A map in the config is taken as it is. None: one device.
+    """
+    if config.device_map is not None or not config.use_balanced_device_map:
+        return config.device_map, None
+    asked = config.model_dump(exclude={"model_name", "device_map", "force_balance", "exclude_cpu", "min_memory_gb"})
+    try:
+        made = create_balanced_device_map(
+            config.model_name,
+            config.force_balance,
+            config.exclude_cpu,
+            min_memory_gb=config.min_memory_gb,
+            config=asked,
+        )
+    except TooLittleMemoryError as error:
+        if config.force_balance:
+            raise
+        logger.warning("%s", error)
+        logger.warning("the model is loaded as if `use_balanced_device_map` were off")
+        return None, error.message
+    return made, None
+
+
+def loaded_map(model: PreTrainedModel) -> DeviceMap:
+    """Module → device as a loaded model has it."""
+    found = getattr(model, "hf_device_map", None)
+    if found:
+        return {str(name): _plain(device) for name, device in found.items()}
+    return {"": _plain(next(model.parameters()).device)}
+
+
+def _targets(gpus: str | Sequence[Target] | None) -> tuple[Target, ...]:
+    if isinstance(gpus, str):
+        return of_words(gpus)
+    if gpus is not None:
+        return tuple(gpus)
+    targets, _, message = machine_targets()
+    if message is not None:
+        logger.info("%s", message)
+    return in_torch_order(targets)
+
+
+def in_torch_order(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """This machine's GPUs under the numbers that torch gives them in this process; NVML's order can be another."""
+    if not torch.cuda.is_available():
+        return targets
+    by_uuid = {target.uuid: target for target in targets}
+    uuids = [f"GPU-{torch.cuda.get_device_properties(index).uuid}" for index in range(torch.cuda.device_count())]
+    if not all(uuid in by_uuid for uuid in uuids):  # MIG instances go by other names; there is one at most
+        return targets
+    return tuple(replace(by_uuid[uuid], device=index) for index, uuid in enumerate(uuids))
+
+
+def _checked(plan: Plan, config: TrainingConfig, planner: Planner) -> DeviceMap:
+    """The plan's map, where at least the weights fit; logs the plan."""
+    logger.info("balanced device map:\n%s", plan_table(plan))
+    over_bytes = sum(max(device.breakdown.weights - device.target.capacity_bytes, 0) for device in plan.devices)
+    if over_bytes:
+        resolved = planner.resolved(config)
+        memory = Memory(plan.profile, workload_of(resolved, planner.targets))
+        usable = [plan.devices[index].target for index in usable_targets(planner.targets, options_of(config))]
+        host = None if config.exclude_cpu else of_host(read_host(load_settings().workspace))
+        units, short_bytes = with_host_memory(memory, usable, host, every_device=config.force_balance)
+        if short_bytes:
+            raise DeviceError(
+                N_(
+                    "The model's weights do not fit: {short} GiB are missing. Free memory or add a GPU, take a smaller model or `quantization: nf4`, or set `exclude_cpu: false` to keep a part in host memory for trying."
+                ),
+                short=f"{short_bytes / 2**30:.1f}",
+            )
+        if "cpu" in units:
+            logger.warning("some blocks live in host memory; the model can be tried, but not trained so")
+        return device_map(plan.profile, units)
+    if not plan.fits:
+        logger.warning("training would need more than is free: %s", verdict(plan))
+    return plan.device_map
+
+
+def _auto_map(
+    facts: Mapping[str, Any], config: TrainingConfig, targets: Sequence[Target], reason: ModelError
+) -> DeviceMap:
+    """What accelerate's `auto` would do, where the blocks cannot be found; said, never silent."""
+    message = Message(
+        N_("⚠️  The model's layers cannot be found, so the standard `auto` map is used. {reason}"), {"reason": reason.message}
+    )  # fmt: skip
+    logger.warning("%s", message)
+    settings = TraceSettings(precision=precision_on(config.precision, targets))  # type: ignore[arg-type]  # its words
+    model = build_base(facts, settings)
+    usable = usable_targets(targets, options_of(config))
+    memory: dict[int | str, int] = {targets[index].device: targets[index].capacity_bytes for index in usable}
+    if not config.exclude_cpu:
+        memory["cpu"] = of_host(read_host(load_settings().workspace)).capacity_bytes
+    no_split = list(getattr(model, "_no_split_modules", None) or [])
+    balanced = get_balanced_memory(model, memory, no_split_module_classes=no_split)
+    return {str(name): _plain(device) for name, device in infer_auto_device_map(model, balanced, no_split).items()}
+
+
+def _plain(device: Any) -> int | str:
+    if isinstance(device, torch.device):
+        return "cpu" if device.type == "cpu" else int(device.index or 0)
+    return device if isinstance(device, int) else str(device)
+
+
+def _where(model: PreTrainedModel, given: DeviceMap | str) -> Any:
+    """Per module of the model, its device by a map; the same for maps that say the same in other words."""
+    if isinstance(given, str):
+        return given
+    names = [name for name, _ in model.named_parameters()]
+    return {name: _device_of(name, given) for name in names}
+
+
+def _device_of(name: str, given: DeviceMap) -> int | str | None:
+    above = [key for key in given if key == "" or name == key or name.startswith(f"{key}.")]
+    return given[max(above, key=len)] if above else None

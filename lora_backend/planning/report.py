@@ -1,0 +1,165 @@
+"""A plan in words: what there is to say of it, and its table for a terminal or a log."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.i18n import N_, Message, translate
+from lora_backend.planning.advice import Advice
+from lora_backend.planning.plan import DevicePlan, Plan, single_is_enough
+from lora_backend.planning.targets import GIB
+
+COLUMNS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead")
+RED, GREEN, BOLD, PLAIN = "\033[31m", "\033[32m", "\033[1m", "\033[0m"
+
+
+def plan_document(plan: Plan, advice: Sequence[Advice]) -> dict[str, Any]:
+    """The JSON document of the command `plan`."""
+    return {
+        **plan.to_json(),
+        "method": plan.profile.method,
+        "expected_error": plan.profile.expected_error,
+        "advice": [remedy.to_json() for remedy in advice],
+    }
+
+
+def verdict(plan: Plan) -> Message:
+    """Whether it fits, and what decides it."""
+    device = plan.bottleneck
+    values = {
+        "name": device.target.name,
+        "device": device.target.device,
+        "percent": f"{100 * device.utilisation:.0f}",
+        "over": f"{-device.free_bytes / GIB:.1f}",
+        "free": f"{device.free_bytes / GIB:.1f}",
+    }
+    if plan.fits:
+        return Message(
+            N_("It fits. The fullest device is {name} (device {device}): {percent} % of what is free there, {free} GiB are left."),
+            values,
+        )  # fmt: skip
+    return Message(N_("It does not fit: {name} (device {device}) would be {over} GiB over what is free there."), values)
+
+
+def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
+    """What a reader must know beside the figures."""
+    found: list[Message] = []
+    positions = plan.profile.max_positions
+    if positions and config.max_length > positions:
+        found.append(
+            Message(
+                N_("`max_length` is {length}, but the model was made for {positions} tokens."),
+                {"length": config.max_length, "positions": positions},
+            )
+        )
+    faster = single_is_enough(plan)
+    if faster is not None:
+        found.append(faster)
+    if plan.profile.method == "formula":
+        found.append(
+            Message(
+                N_("This family cannot be traced; the figures come from a formula and may be off by {percent} %."),
+                {"percent": f"{100 * plan.profile.expected_error:.0f}"},
+            )
+        )
+    if isinstance(config.device_map, str) and config.device_map != "cpu":
+        found.append(
+            Message(
+                N_("`device_map: {word}` lets accelerate place the model, by weights alone; the plan shows the best placement. Use its map to get it."),
+                {"word": config.device_map},
+            )
+        )  # fmt: skip
+    if not plan.is_exact:
+        found.append(
+            Message(N_("There are so many different devices that the placement may not be the very best one."))
+        )
+    return found
+
+
+def plan_table(plan: Plan) -> str:
+    """One line per device, in GiB; for a log or a terminal."""
+    head = [
+        translate(N_("device")),
+        translate(N_("blocks")),
+        translate(N_("free")),
+        *COLUMNS,
+        translate(N_("total")),
+        "%",
+    ]
+    rows = [head, *(_row(device) for device in plan.devices)]
+    widths = [max(_width(row[index]) for row in rows) for index in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            _pad(cell, width, left=index < 2) for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def _row(device: DevicePlan) -> list[str]:
+    percent = f"{100 * device.utilisation:.0f}" if device.units else "–"
+    return [
+        f"{device.target.device} {device.target.name}",
+        ranges(device.blocks) or "–",
+        f"{device.target.capacity_bytes / GIB:.1f}",
+        *(f"{getattr(device.breakdown, name) / GIB:.2f}" for name in COLUMNS),
+        f"{device.breakdown.total / GIB:.2f}",
+        percent if device.utilisation <= 1 else f"{percent} !",
+    ]
+
+
+def plan_text(
+    plan: Plan, config: TrainingConfig, advice: Sequence[Advice], message: Message | None, *, use_colour: bool
+) -> str:
+    """The plan for a person in a terminal."""
+    said = verdict(plan).text()
+    if use_colour:
+        said = f"{BOLD}{GREEN if plan.fits else RED}{said}{PLAIN}"
+    lines = [said, "", plan_table(plan)]
+    more = [*([message] if message else []), *notes(plan, config)]
+    if more:
+        lines += ["", *(note.text() for note in more)]
+    if advice and not plan.fits:
+        lines += ["", translate(N_("What would help:")), *(f"- {advice_text(remedy)}" for remedy in advice)]
+    return "\n".join(lines)
+
+
+def advice_text(advice: Advice) -> str:
+    """`gradient_checkpointing: true — saves 11.2 GiB, about 30 % slower (activations are computed twice); then it fits`."""
+    change = ", ".join(f"{key}: {_value(value)}" for key, value in advice.change.items())
+    text = translate(N_("{change} saves {saves} GiB ({price})")).format(
+        change=change or translate(N_("One more GPU")),
+        saves=f"{advice.saves_bytes / GIB:.1f}",
+        price=advice.price.text(),
+    )
+    if advice.slowdown is not None and advice.slowdown >= 1.02:
+        text += translate(N_(", about {percent} % slower")).format(percent=round(100 * (advice.slowdown - 1)))
+    return text + (translate(N_("; then it fits")) if advice.fits else "")
+
+
+def _value(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """`0–11, 14`: runs of numbers that follow each other."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def _width(text: str) -> int:
+    """Columns that a text takes in a terminal; a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _pad(text: str, width: int, *, left: bool) -> str:
+    fill = " " * (width - _width(text))
+    return text + fill if left else fill + text
