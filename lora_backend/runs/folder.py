@@ -72,6 +72,7 @@ class RunFolder:
         self.stop_request = path / "stop.request"
         self.checkpoints = path / "checkpoints"
         self.adapter = path / "adapter"
+        self.attempts = path / "attempts"
 
     @property
     def id(self) -> str:
@@ -140,6 +141,16 @@ class RunFolder:
         """`status.json` as it was last written, whatever has happened to the processes since."""
         return _read_json(self.status_json) or {}
 
+    def attempt(self) -> dict[str, Any]:
+        """The newest of `attempts/`: plan, devices, fallback and measured memory of one start; empty without any."""
+        numbers = self._attempt_numbers()
+        return (_read_json(self.attempts / f"{numbers[-1]}.json") or {}) if numbers else {}
+
+    def _attempt_numbers(self) -> list[int]:
+        if not self.attempts.is_dir():
+            return []
+        return sorted(int(path.stem) for path in self.attempts.glob("*.json") if path.stem.isdigit())
+
     def metrics(self) -> list[dict[str, Any]]:
         """All points of the curves, in order; a last line that is half written is left out."""
         return list(_read_jsonl(self.metrics_jsonl))
@@ -169,6 +180,19 @@ class RunFolder:
         """Change some keys of `status.json`; None takes a key out."""
         status = self.status() | changes | {"updated_at": time.time()}
         write_json(self.status_json, {key: value for key, value in status.items() if value is not None})
+
+    def new_attempt(self, **facts: Any) -> int:
+        """Write down another start of the run; returns its number, counted from 1."""
+        number = max(self._attempt_numbers(), default=0) + 1
+        self.attempts.mkdir(exist_ok=True)
+        write_json(self.attempts / f"{number}.json", {"number": number, "time": time.time(), **facts})
+        return number
+
+    def write_attempt(self, **changes: Any) -> None:
+        """Add to what is known of the newest start; the first where there is none yet."""
+        number = max(self._attempt_numbers(), default=0) or self.new_attempt()
+        path = self.attempts / f"{number}.json"
+        write_json(path, (_read_json(path) or {"number": number}) | changes)
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         _append_jsonl(self.metrics_jsonl, row)

@@ -52,7 +52,11 @@ def supervise(folder: RunFolder) -> None:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=child_environment(**{SUPERVISED: "1", "PYTHONUNBUFFERED": "1"}, **SHARED_CORES),
+                env=child_environment(
+                    **{SUPERVISED: "1", "PYTHONUNBUFFERED": "1"},
+                    **SHARED_CORES,
+                    **folder.attempt().get("environment", {}),
+                ),
             )
     except OSError as error:
         message = Message(N_("The trainer could not be started: {reason}."), {"reason": str(error)})

@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from lora_backend.modeling.devices import memory_in_use_bytes, memory_table
 from lora_backend.runs.folder import RunFolder
+from lora_backend.training.measure import StepMemory
 
 logger = logging.getLogger(__name__)
 STATUS_INTERVAL_S = 0.5
@@ -22,10 +23,12 @@ class RunCallback(TrainerCallback):
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
+        self.memory = StepMemory()
         self.num_tokens = 0
         """Tokens that are no padding, trained on since the last point of the curves."""
         self._counted_since = self._began = self._last_status = time.monotonic()
         self._first_step = 0
+        self._memory_is_written = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._counted_since = self._began = time.monotonic()
@@ -44,6 +47,9 @@ class RunCallback(TrainerCallback):
         if done == 1:
             for line in memory_table():
                 logger.info("memory after the first step: %s", line)
+        if self.memory.result is not None and not self._memory_is_written:
+            self._memory_is_written = True
+            self.folder.write_attempt(measured={"step": state.global_step, **self.memory.result})
         if self.folder.stop_requested:
             logger.info("stop was asked for: saving a checkpoint after step %s", state.global_step)
             control.should_save = control.should_training_stop = True

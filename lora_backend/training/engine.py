@@ -22,10 +22,14 @@ from lora_backend.data.rows import read_dataset, read_questions
 from lora_backend.errors import ConfigError, DataError, ModelError, RunError
 from lora_backend.i18n import N_
 from lora_backend.modeling.adapter import attach_adapter
+from lora_backend.modeling.device_map import loaded_map, placement
 from lora_backend.modeling.devices import memory_table, refuse_untrainable, resolve_precision
 from lora_backend.modeling.load import load_model, load_tokenizer
 from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank_report
+from lora_backend.modeling.trace import profile_for
 from lora_backend.models.find import find_model
+from lora_backend.planning.report import plan_table, verdict
+from lora_backend.preflight.placement import plan_start
 from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import load_settings
 from lora_backend.training.answers import answer_all, answer_questions
@@ -55,13 +59,15 @@ def train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any]
         train_rows, eval_rows = (None, None) if dataloader is not None else _tokenized(config, tokenizer)
 
     with stage(folder, "loading"):
-        base = load_model(config)
+        _plan(config, folder)
+        base = load_model(config, _device_map(config, folder))
         if train_rows is not None:
             refuse_rows_beyond_positions(base, train_rows)
         # These starts take their share out of the base weights, and an adapter switched off does not put it back.
         base_answers = None
         if questions and tokenizer and config.init_lora_weights in ("pissa", "olora"):
             base_answers = answer_all(base, tokenizer, questions)
+        folder.write_attempt(loaded_device_map=loaded_map(base))
         model = attach_adapter(base, config)
         _refuse_offload(model)
         _log_memory("after load")
@@ -183,6 +189,29 @@ def refuse_rows_beyond_positions(model: PreTrainedModel, rows: Any) -> None:
             longest=longest,
             limit=limit,
         )
+
+
+def _plan(config: TrainingConfig, folder: RunFolder) -> None:
+    """Plan this start where its launcher has not, and log what every device is expected to hold."""
+    if "plan" in folder.attempt():
+        return
+    start = plan_start(config.model_dump(), load_settings(), profile_for)
+    folder.write_attempt(**start.to_json())
+    if start.plan is None:
+        logger.warning("no plan: %s", start.note)
+        return
+    logger.log(logging.INFO if start.plan.fits else logging.WARNING, "plan: %s\n%s", verdict(start.plan), plan_table(start.plan))  # fmt: skip
+
+
+def _device_map(config: TrainingConfig, folder: RunFolder) -> dict[str, int | str] | str | None:
+    """The map that was planned for this start, else the one that the config asks for; a fallback is written down."""
+    planned = (folder.attempt().get("plan") or {}).get("device_map")
+    if planned and config.use_balanced_device_map and config.device_map is None:
+        return dict(planned)
+    made, fallback = placement(config)
+    if fallback is not None:
+        folder.write_attempt(fallback=fallback.to_json())
+    return made
 
 
 def _refuse_offload(model: PeftModel) -> None:

@@ -21,6 +21,7 @@ from lora_backend.i18n import N_
 from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
 from lora_backend.runs.folder import RunFolder, remove_checkpoint
 from lora_backend.training.callbacks import RunCallback
+from lora_backend.training.measure import MEASURED_STEP
 
 BATCH_KEYS = ("input_ids", "attention_mask", "labels")
 
@@ -93,6 +94,7 @@ class LoraTrainer(Trainer):
         self.run_callback = run_callback
         self.caller_dataloader = dataloader
         self.chunked_loss: ChunkedLoss | None = None
+        self.memory = run_callback.memory
         super().__init__(*args, callbacks=[run_callback], **kwargs)
         self.remove_callback(PrinterCallback)  # stdout is for one JSON document
 
@@ -129,6 +131,9 @@ class LoraTrainer(Trainer):
                 keys=", ".join(missing),
             )
         self.run_callback.num_tokens += int(inputs["attention_mask"].sum())
+        if self.memory.result is None and self.state.global_step >= min(MEASURED_STEP, self.state.max_steps - 1):
+            with self.memory.around(self.model, self.optimizer, inputs):
+                return super().training_step(model, inputs, num_items_in_batch)
         return super().training_step(model, inputs, num_items_in_batch)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

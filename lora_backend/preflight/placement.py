@@ -1,0 +1,135 @@
+"""The plan of a start: made from what is free now, kept with the attempt, and refused or confirmed where it does not fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError
+from lora_backend.hardware.inventory import read_gpus, read_host
+from lora_backend.hardware.visible import environment_for, visible_gpus
+from lora_backend.i18n import N_, Message
+from lora_backend.planning.advice import Advice, advise
+from lora_backend.planning.plan import Plan, no_gpu_has_enough
+from lora_backend.planning.planner import Planner
+from lora_backend.planning.report import verdict
+from lora_backend.planning.targets import Target, of_host
+from lora_backend.preflight.planning import Trace, machine_targets, model_facts, profiles
+from lora_backend.settings import Settings
+
+
+@dataclass(frozen=True)
+class StartPlan:
+    """What one start is expected to hold, and where."""
+
+    plan: Plan | None
+    planner: Planner | None = None
+    fallback: Message | None = None
+    """Why the balanced map that was asked for is not used."""
+    note: Message | None = None
+    """Why there is no plan, where there is none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For the attempt's file."""
+        return {
+            "plan": None if self.plan is None else _document(self.plan),
+            "fallback": None if self.fallback is None else self.fallback.to_json(),
+            "note": None if self.note is None else self.note.to_json(),
+            "device_uuids": [device.target.uuid for device in self.plan.used] if self.plan else [],
+            "environment": start_environment(),
+        }
+
+
+class DoesNotFitError(PlanError):
+    """The run would need more memory than is free; it can be started all the same."""
+
+    def __init__(self, plan: Plan, advice: list[Advice]) -> None:
+        said = verdict(plan)
+        super().__init__(said.template, **said.values)
+        self.plan = plan
+        self.advice = advice
+
+
+def plan_start(values: Mapping[str, Any], settings: Settings, trace: Trace) -> StartPlan:
+    """The plan for a config as it would run now.
+
+    A `device_map` of the config is scored as it is; `use_balanced_device_map` places the layers; without either the
+    model goes to one device. Raises `DeviceError` for a map that names devices which are not there (any more), and
+    `TooLittleMemoryError` where `force_balance` forbids to fall back.
+    """
+    config = TrainingConfig.model_validate(dict(values))
+    targets, links, _ = machine_targets()
+    if config.device_map == "cpu":
+        targets, links = (of_host(read_host(settings.workspace)),), None
+    elif isinstance(config.device_map, str) and not targets[0].is_cpu:
+        word = Message(N_("`device_map: {word}` is accelerate's to place, so there is no plan."), {"word": config.device_map})  # fmt: skip
+        return StartPlan(None, note=word)
+    if isinstance(config.device_map, dict):
+        targets = _with_host(targets, config.device_map, settings)
+    try:
+        planner = Planner(profiles(model_facts(config.model_name), trace, settings), targets, links)
+        fallback = None
+        if config.use_balanced_device_map and config.device_map is None:
+            try:
+                return StartPlan(planner.plan(_balanced(config, targets)), planner)
+            except TooLittleMemoryError as error:
+                if config.force_balance:
+                    raise
+                fallback = error.message
+        if isinstance(config.device_map, dict):
+            return StartPlan(planner.plan(config), planner)
+        plan = planner.score(config, (0,) * _num_units(planner, config))
+    except ModelError as error:
+        return StartPlan(None, note=error.message)
+    return StartPlan(plan, planner, fallback)
+
+
+def refuse_what_does_not_fit(start: StartPlan, values: Mapping[str, Any]) -> None:
+    """Raise `DoesNotFitError` with the remedies where the plan is over what is free."""
+    if start.plan is None or start.planner is None or start.plan.fits:
+        return
+    config = TrainingConfig.model_validate(dict(values))
+    one_device = replace(start.planner, targets=tuple(device.target for device in start.plan.used))
+    advised = start.planner if config.use_balanced_device_map else one_device
+    raise DoesNotFitError(start.plan, advise(advised, config.model_copy(update={"device_map": None}), start.plan))
+
+
+def start_environment() -> dict[str, str]:
+    """Variables with which a trainer sees this machine's GPUs under the numbers of its plan."""
+    gpus, _ = visible_gpus(read_gpus().gpus, os.environ)
+    return environment_for(gpus) if gpus else {}
+
+
+def _balanced(config: TrainingConfig, targets: tuple[Target, ...]) -> TrainingConfig:
+    """Without any GPU the CPU is what there is, unless it is excluded: then the planner refuses."""
+    if all(target.is_cpu for target in targets) and config.exclude_cpu:
+        raise no_gpu_has_enough(config.min_memory_gb)
+    return config
+
+
+def _with_host(targets: tuple[Target, ...], given: Mapping[str, Any], settings: Settings) -> tuple[Target, ...]:
+    """The host as well, where a map places modules there."""
+    if "cpu" in given.values() and not any(target.is_cpu for target in targets):
+        return (*targets, of_host(read_host(settings.workspace)))
+    return targets
+
+
+def _num_units(planner: Planner, config: TrainingConfig) -> int:
+    profile = planner.profile_of(planner.resolved(config))
+    return len(profile.kind_of_block) + (1 if profile.is_tied else 2)
+
+
+def _document(plan: Plan) -> dict[str, Any]:
+    size = plan.workload.size
+    return {
+        **plan.to_json(),
+        "method": plan.profile.method,
+        "expected_error": plan.profile.expected_error,
+        "precision": plan.profile.settings.precision,
+        "rows": size.rows,
+        "tokens": size.tokens,
+        "assignment": list(plan.assignment),
+    }
