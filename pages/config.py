@@ -15,7 +15,6 @@ from lora_backend.config.files import ConfigDocument, parse_config
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
-from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.roots import check_from_browser
 from pages.parts import state_keys
 from pages.parts.config_form import config_form
@@ -25,6 +24,7 @@ from pages.parts.expected_ranks import show_expected_ranks
 from pages.parts.findings import show_findings
 from pages.parts.header import page_header
 from pages.parts.language import say, t
+from pages.parts.launch import ask_where_it_does_not_fit, launch_draft
 from pages.parts.navigation import CONFIG, RUNS
 from pages.parts.services import settings
 from pages.parts.tables import diff_table
@@ -74,12 +74,8 @@ def actions(draft: Draft, text: str, result: CheckResult) -> None:
             )  # fmt: skip
         st.caption(t(N_("Draft {id}, kept on disk with every change"), id=draft.id))
     if launch:
-        try:
-            run_id = draft.launch_once(len(launched), lambda: launch_from_browser(text, settings()).id)
-        except (FlightdeckError, OSError) as error:
-            st.error(str(error), icon=":material/error:")
-        else:
-            st.switch_page(RUNS, query_params={state_keys.RUN: run_id})
+        launch_draft(draft, text, len(launched))
+    ask_where_it_does_not_fit(draft, text, len(launched))
 
 
 def text_view(draft: Draft, text: str) -> None:

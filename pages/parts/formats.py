@@ -7,10 +7,20 @@ import time
 from lora_backend.i18n import N_
 from pages.parts.language import t
 
+UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+
 
 def gib(size_bytes: float | None) -> str:
     """Bytes in GiB (2**30)."""
     return "–" if size_bytes is None else f"{size_bytes / 2**30:.1f} GiB"
+
+
+def size(size_bytes: float | None, *, sign: bool = False) -> str:
+    """Bytes in the unit that reads best: GiB, MiB or KiB (powers of 1024)."""
+    if size_bytes is None:
+        return "–"
+    unit, name = next(((unit, name) for unit, name in UNITS if abs(size_bytes) >= unit), (1, "B"))
+    return f"{size_bytes / unit:{'+' if sign else ''}.{0 if unit == 1 else 2}f} {name}"
 
 
 def duration(seconds: float | None) -> str:

@@ -15,6 +15,7 @@ from pages.parts import state_keys
 from pages.parts.charts import loss_chart, rate_chart, speed_chart
 from pages.parts.formats import duration, gib, number, plain
 from pages.parts.language import say, t
+from pages.parts.memory_view import memory_view
 from pages.parts.navigation import VERIFY
 from pages.parts.status_badge import stage_in_words, status_badge
 from pages.parts.tables import rank_table
@@ -104,13 +105,15 @@ def _progress(state: RunState) -> None:
 def _body(run: RunFolder, state: RunState) -> None:
     metrics = run.metrics()
     _figures(metrics)
-    curves, log, config, ranks, answers = st.tabs(
-        [t(N_("Curves")), t(N_("Log")), t(N_("Config as it ran")), t(N_("Ranks")), t(N_("Answers"))]
+    curves, log, memory, config, ranks, answers = st.tabs(
+        [t(N_("Curves")), t(N_("Log")), t(N_("Memory")), t(N_("Config as it ran")), t(N_("Ranks")), t(N_("Answers"))]
     )
     with curves:
         _curves(metrics)
     with log:
         _log(run)
+    with memory:
+        memory_view(run)
     with config:
         _config(run)
     with ranks:

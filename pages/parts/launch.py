@@ -1,0 +1,91 @@
+"""Launch a draft: plan it, ask where it does not fit, start it once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.drafts import Draft
+from lora_backend.config.files import with_values
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import FlightdeckError
+from lora_backend.i18n import N_
+from lora_backend.planning.advice import Advice
+from lora_backend.planning.profile import Profile
+from lora_backend.planning.report import advice_text
+from lora_backend.preflight.launch import launch_from_browser
+from lora_backend.preflight.placement import DoesNotFitError
+from pages.parts import state_keys
+from pages.parts.language import say, t
+from pages.parts.navigation import RUNS
+from pages.parts.services import settings, worker
+
+TRACE_DEADLINE_S = 180.0
+
+
+def launch_draft(draft: Draft, text: str, launches: int, *, anyway: bool = False) -> None:
+    """Start a run from `text` and show it; what stands in the way is said on the page."""
+    with st.status(t(N_("Planning what each device will hold …"))) as status:
+
+        def trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
+            answer = worker().ask(
+                "profile",
+                {"facts": dict(facts), "config": config.model_dump()},
+                TRACE_DEADLINE_S,
+                lambda message, _: status.update(label=say(message)),
+            )
+            return Profile.from_json(answer)
+
+        try:
+            run_id = draft.launch_once(launches, lambda: launch_from_browser(text, settings(), trace, anyway=anyway).id)
+        except DoesNotFitError as error:
+            st.session_state[state_keys.DOES_NOT_FIT] = (draft.id, text, error)
+            status.update(label=t(N_("It does not fit.")), state="error")
+            return
+        except (FlightdeckError, OSError) as error:
+            said = say(error.message) if isinstance(error, FlightdeckError) else str(error)
+            status.update(label=said, state="error")
+            return
+    st.switch_page(RUNS, query_params={state_keys.RUN: run_id})
+
+
+def ask_where_it_does_not_fit(draft: Draft, text: str, launches: int) -> None:
+    """The question that a refused launch leaves: mend it with one click, or start all the same."""
+    refused = st.session_state.get(state_keys.DOES_NOT_FIT)
+    if refused is None or refused[:2] != (draft.id, text):
+        return
+    error: DoesNotFitError = refused[2]
+    with st.container(border=True):
+        st.warning(say(error.message), icon=":material/memory_alt:")
+        remedies = [remedy for remedy in error.advice if remedy.change]
+        for remedy in remedies[:3]:
+            st.caption(advice_text(remedy))
+        with st.container(horizontal=True):
+            if remedies:
+                st.button(
+                    t(N_("Change it: {change}"), change=change_in_words(remedies[0])),
+                    type="primary",
+                    icon=":material/build:",
+                    key="apply_remedy",
+                    on_click=_apply,
+                    args=(draft, text, remedies[0]),
+                )
+            anyway = st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="start_anyway")
+    if anyway:
+        launch_draft(draft, text, launches, anyway=True)
+
+
+def change_in_words(remedy: Advice) -> str:
+    """`gradient_checkpointing: true`."""
+    return ", ".join(
+        f"{key}: {str(value).lower() if isinstance(value, bool) else value}" for key, value in remedy.change.items()
+    )
+
+
+def _apply(draft: Draft, text: str, remedy: Advice) -> None:
+    draft.save(with_values(text, remedy.change))
+    for revision in (state_keys.FORM_REVISION, state_keys.TEXT_REVISION):
+        st.session_state[revision] = st.session_state.get(revision, 0) + 1
+    st.session_state.pop(state_keys.DOES_NOT_FIT, None)

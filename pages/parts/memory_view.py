@@ -1,0 +1,79 @@
+"""A run's memory: what was planned for each device beside what was measured after the first steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lora_backend.i18n import N_, Message
+from lora_backend.preflight.measured import Comparison, compare
+from lora_backend.runs.folder import RunFolder
+from pages.parts.formats import size
+from pages.parts.language import say, t
+from pages.parts.services import settings
+
+WORDS = {
+    "weights": N_("Weights"),
+    "adapter": N_("Adapter"),
+    "gradients": N_("Gradients kept between passes"),
+    "optimizer": N_("Optimizer"),
+    "moving": N_("Activations, loss and new gradients"),
+}
+
+
+def memory_view(run: RunFolder) -> None:
+    """Plan, fallback and measurement of the newest attempt."""
+    attempt = run.attempt()
+    for key in ("fallback", "note"):
+        if attempt.get(key):
+            st.warning(say(Message.from_json(attempt[key])), icon=":material/warning:")
+    comparisons = [found for found in compare(attempt, run.read_run()["config"], settings()) if found.planned_at_most]
+    if not comparisons:
+        if not attempt.get("note"):
+            st.info(t(N_("The plan of this start stands here once it is made.")), icon=":material/memory:")
+        return
+    measured = attempt.get("measured") or {}
+    for found in comparisons:
+        _device(found, measured)
+    if not measured:
+        st.caption(t(N_("The second step is measured; its figures come here beside the plan.")))
+    elif any(found.expected is None for found in comparisons):
+        st.caption(t(N_("What the plan expects for rows of that length is not known: no profile for it is kept here.")))
+
+
+def _device(found: Comparison, measured: dict[str, Any]) -> None:
+    with st.container(border=True):
+        st.markdown(f"**{t(N_('Device {device}'), device=found.device)}**")
+        columns = st.columns(3)
+        columns[0].metric(t(N_("Planned at most")), size(found.planned_at_most))
+        columns[1].metric(
+            t(N_("Measured in step {step}"), step=measured.get("step", "–")), size(_total(found.measured))
+        )
+        difference = "–" if found.difference is None else f"{100 * found.difference:+.1f} %"
+        columns[2].metric(t(N_("Plan against measurement")), difference)
+        if found.measured is None:
+            return
+        st.caption(
+            t(
+                N_("The step had {rows} rows of {tokens} tokens; the plan allows for the longest. Both sides count tensors alone; the whole process held {process}."),
+                rows=measured["rows"],
+                tokens=measured["tokens"],
+                process=size(found.process_bytes),
+            )
+        )  # fmt: skip
+        rows = [
+            {
+                t(N_("Part")): t(word),
+                t(N_("Expected")): size(found.expected[name]) if found.expected else "–",
+                t(N_("Measured")): size(found.measured[name]),
+                t(N_("Difference")): size(found.expected[name] - found.measured[name], sign=True) if found.expected else "–",
+            }
+            for name, word in WORDS.items()
+        ]  # fmt: skip
+        st.table(pd.DataFrame(rows).set_index(t(N_("Part"))))
+
+
+def _total(parts: Any) -> int | None:
+    return None if parts is None else sum(parts.values())
