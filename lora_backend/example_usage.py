@@ -18,7 +18,7 @@ if not __package__:  # run as a file: its own folder must not hide the package
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the three parts one after the other, and say what each does."""
+    """Run the parts one after the other, and say what each does."""
     parser = argparse.ArgumentParser(prog="example_usage", description="A tour of the backend on a real model.")
     parser.add_argument("--quick", action="store_true", help="a tiny model in place of the demo's")
     quick = parser.parse_args(argv).quick
@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
             "check_r_consistency": True,
         }
         show_config_check(config)
+        show_device_map(config)
         show_rank_check(config)
         show_training(config)
     return 0
@@ -87,6 +88,23 @@ def show_config_check(config: dict[str, Any]) -> None:
     result = check_config_consistency({**config, "learnin_rate": 1e-4, "r": "16", "target_layers": [1, 99]})
     for finding in result["findings"]:
         print(f"{finding['severity']}: {finding['message']} {finding['remedy']}")
+
+
+def show_device_map(config: dict[str, Any]) -> None:
+    """Plan the model over GPUs that are not there, then load it with a map on the CPU."""
+    from lora_backend import apply_balanced_device_map, create_balanced_device_map
+
+    say("Balanced device map: a 14B model over GPUs of 24, 12 and 8 GiB, planned for training")
+    wanted = {"batch_size": 1, "max_length": 2048, "gradient_checkpointing": True}
+    placed = create_balanced_device_map("Qwen/Qwen2.5-14B", gpus="24,12,8", config=wanted)
+    for device in sorted(set(placed.values()), key=str):
+        names = [name for name, where in placed.items() if where == device]
+        print(f"GPU {device}: {len(names)} modules, from {names[0]} to {names[-1]}")
+    say("Balanced device map: this model, loaded with one on the CPU")
+    model, tokenizer, actual = apply_balanced_device_map(
+        config["model_name"], {"force_balance": False, "exclude_cpu": False, "precision": config["precision"]}
+    )
+    print(type(model).__name__, "with", len(tokenizer), "tokens on", actual)
 
 
 def show_rank_check(config: dict[str, Any]) -> None:

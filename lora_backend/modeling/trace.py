@@ -309,17 +309,19 @@ def _middle_blocks(recording: Recording) -> set[str]:
 def _kinds(blocks: nn.ModuleList) -> tuple[list[str], list[int], list[int]]:
     """Kinds of blocks, the kind of each, and a block for each kind.
 
-    The first and the last are kinds of their own: nothing before the first needs a gradient, and what a block leaves
-    to be let go by the next one stays behind the last.
+    The first and the last are kinds of their own: what a block leaves to be let go by the next one stays behind the last.
+    So are those before which nothing trains: their inputs need no gradient.
     """
     kinds: list[str] = []
     kind_of_block, kept = [], []
+    is_reached = False
     for index, block in enumerate(blocks):
-        kind = "first" if index == 0 else "last" if index == len(blocks) - 1 else signature(block)
+        kind = "first" if index == 0 else "last" if index == len(blocks) - 1 else f"{is_reached} {signature(block)}"
         if kind not in kinds:
             kinds.append(kind)
             kept.append(index)
         kind_of_block.append(kinds.index(kind))
+        is_reached |= any(parameter.requires_grad for parameter in block.parameters())
     return kinds, kind_of_block, kept
 
 

@@ -31,9 +31,14 @@ def with_host_memory(
             break
         placed = [gpus[device].device for device in split.assignment] if count else []
         return [*placed, *["cpu"] * (memory.num_units - count)], 0
-    room = sum(max(device.capacity_bytes - device.overhead_bytes, 0) for device in devices)
-    missing = round(sum(weights)) - room - (host.capacity_bytes if host else 0)
-    return [], max(missing, 1)
+    whole = _split(weights, memory.is_block, devices, every_device)
+    over = [
+        sum(weights[stage.start : stage.stop])
+        + devices[stage.device].overhead_bytes
+        - devices[stage.device].capacity_bytes
+        for stage in whole.stages
+    ]
+    return [], round(sum(max(excess, 0) for excess in over) - (host.capacity_bytes if host else 0))
 
 
 def _split(weights: Sequence[float], is_block: tuple[bool, ...], devices: list[Device], every_device: bool) -> Split:

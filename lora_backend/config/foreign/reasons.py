@@ -1,0 +1,35 @@
+"""Why a key of another tool is not carried over, in one sentence each: what that means for the run here."""
+
+from __future__ import annotations
+
+from lora_backend.i18n import N_
+
+LEARNS = N_("It changes what is learned, and there is nothing like it here: expect another result.")
+ADAPTER = N_("PEFT knows it, a config here does not: the adapter will be another one.")
+METHOD = N_("Only supervised training of a LoRA adapter is done here; this asks for another method.")
+SPEED = N_("It changes speed and memory, not what is learned.")
+LOADER = N_("It steers how rows are loaded; that is done in the trainer's own process here.")
+DISTRIBUTED = N_("One process trains here, over the devices of its map; there is nothing for it to steer.")
+PACKING = N_(
+    "Rows are not packed here: each is padded to the longest of its batch. Packed batches hold more rows, so there will be more steps."
+)
+DATA = N_("The data set here is one JSONL file of `messages`, or of `prompt` and `completion`; name its path as `dataset`.")
+ROWS = N_("All rows of the file are trained on here; shorten the file if only some should be.")
+TEMPLATE = N_("Chats are written in the tokenizer's own template here.")
+TOKENIZER = N_("The tokenizer is used here as it comes with the model.")
+MODEL = N_("The model is loaded here as its own files say.")
+REMOTE_CODE = N_("Code that comes with a model is not run here.")
+STORED = N_("The base model is loaded here in the precision that it trains in.")
+QUANTIZED = N_("4 bits are nf4 with double quantization here; no other kind can be chosen.")
+EVALUATION = N_("Evaluation here is the loss on the rows that are held back.")
+SAVING = N_("Checkpoints are written every `save_steps` here, whole, so that a run can go on from them.")
+LOGGING = N_("A run logs into its own folder here; there is nothing for it to steer.")
+TRACKING = N_("Nothing is sent to other services here; the curves are in the run's folder.")
+HUB = N_("Nothing is uploaded here; the adapter stays on this machine.")
+SECRET = N_("A secret has no place in a config; it is not carried over, nor shown.")
+RESUME = N_("A run is resumed by its id here, not by its config.")
+FRESH = N_("Training starts from a fresh adapter here.")
+GENERATION = N_("It is about answers, not about training; answers are asked for on the playground.")
+PICTURES = N_("Only text is trained here.")
+RECORD = N_("It records how the file came about; training does not read it.")
+"""Sentences that stand in rows and in the documentation."""

@@ -1,0 +1,211 @@
+"""How one key of another tool becomes ours: rules that are data, each with the words that the documentation shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lora_backend.config.check import check_config
+from lora_backend.config.diff import same_value
+from lora_backend.config.expected import expected
+from lora_backend.config.findings import shorten
+from lora_backend.config.foreign.result import ImportOutcome
+from lora_backend.config.foreign.source import Source
+from lora_backend.config.schema import KEYS
+from lora_backend.i18n import N_, Message
+
+UNSET: Any = object()
+"""Stands for “no value”, since None is one."""
+TAKEN = N_("Taken as `{target}`.")
+SAME = N_("The same here.")
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What became of one key; without a target nothing had to be, or could be, carried."""
+
+    outcome: ImportOutcome
+    message: Message
+    target_key: str | None = None
+    target_value: Any = None
+
+
+Apply = Callable[[Source, str], Carried]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`apply` says what becomes of a key in a source; `targets` and `note` say it for any value, to readers."""
+
+    apply: Apply
+    targets: tuple[str, ...] = ()
+    note: str = TAKEN
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Another tool's config: by which keys it is known, and what becomes of each key."""
+
+    id: str
+    title: str
+    markers: frozenset[str]
+    """Keys that no other tool's config has."""
+    rules: Mapping[str, Rule]
+    defaults: Callable[[Mapping[str, Any]], dict[str, Any]]
+    """Values of a file → what the tool takes for keys that are not there, as far as it changes the training."""
+    sections: frozenset[str] = field(default_factory=frozenset)
+    also: Callable[[str], Rule | None] = lambda key: None
+    """A rule for a key that is in no list."""
+
+    def rule(self, key: str) -> Rule | None:
+        return self.rules.get(key) or self.also(key)
+
+
+# ------------------------------------------------------------------------------------------- values
+
+
+def fits(target: str, value: Any) -> bool:
+    """Whether our key takes the value."""
+    errors = check_config({"model_name": "m", target: value}).errors
+    return not any(error.key == target and error.code in ("wrong_type", "out_of_range") for error in errors)
+
+
+def coerced(target: str, value: Any) -> Any:
+    """The value as our key takes it, where only its spelling differs (`"2e-4"`, `3.0`, `yes`), else `UNSET`."""
+    candidates = [value]
+    if isinstance(value, str):
+        candidates += [{"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}.get(value.lower(), UNSET)]  # fmt: skip
+        candidates += [number(value)]
+    candidates += [int(item) for item in candidates if isinstance(item, float) and item.is_integer()]
+    for candidate in candidates:
+        if candidate is not UNSET and candidate is not None and fits(target, candidate):
+            return candidate
+    return UNSET
+
+
+def number(value: Any) -> float | int | None:
+    """The number that a value is or spells; None for all else, bools among it."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) or (isinstance(value, float) and value == value) else None
+
+
+def is_on(value: Any) -> bool:
+    """Whether a switch is on, in the words that YAML 1.1 has for it."""
+    return value is True or (isinstance(value, str) and value.strip().lower() in ("true", "yes", "on", "1"))
+
+
+def is_off(value: Any, default: Any = UNSET) -> bool:
+    """Whether a value asks for nothing: it is the tool's default, or empty."""
+    if value is None or (default is not UNSET and same_value(value, default)):
+        return True
+    if default is not UNSET and default not in (None, False, "", 0):
+        return False
+    is_empty = isinstance(value, bool | int | float | str | list | dict) and not value
+    return is_empty or (isinstance(value, str) and value.strip().lower() in ("none", "no", "false", "null", "off"))
+
+
+# ---------------------------------------------------------------------------------------- outcomes
+
+
+def nothing(message: str = SAME, **values: Any) -> Carried:
+    """Nothing had to be carried."""
+    return Carried("taken", Message(message, values))
+
+
+def lost(message: str, **values: Any) -> Carried:
+    """It cannot be carried; the message says what that means."""
+    return Carried("not_supported", Message(message, values))
+
+
+def translated(target: str, value: Any, message: str, **values: Any) -> Carried:
+    """Another value that means the same; lost where our key does not take it."""
+    ours = coerced(target, value)
+    if ours is UNSET:
+        return _unfit(target, value)
+    return Carried("translated", Message(message, {"target": target, "ours": shorten(ours), **values}), target, ours)
+
+
+def _unfit(target: str, value: Any) -> Carried:
+    return lost(
+        N_("`{target}` must be {expected} here; {value} is not carried over."),
+        target=target,
+        expected=expected(KEYS[target]),
+        value=shorten(value),
+    )
+
+
+def as_taken(target: str, value: Any) -> Carried:
+    """The value under our key, where the key takes it."""
+    ours = coerced(target, value)
+    return _unfit(target, value) if ours is UNSET else Carried("taken", Message(TAKEN, {"target": target}), target, ours)
+
+
+# ------------------------------------------------------------------------------------------- rules
+
+
+def take(target: str, *, null: bool = False) -> Rule:
+    """The value as it is. `null`: None is a value too, which our default is not."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value = source.get(key)
+        if value is None and null:
+            return Carried("taken", Message(TAKEN, {"target": target}), target, None)
+        return nothing(N_("Not set.")) if value is None else as_taken(target, value)
+
+    return Rule(apply, (target,))
+
+
+def absent(reason: str, default: Any = UNSET) -> Rule:
+    """A key that has no counterpart; nothing is lost where it is at its default, or off."""
+
+    def apply(source: Source, key: str) -> Carried:
+        if is_off(source.get(key), default):
+            return nothing(N_("Off, or at its default: nothing to carry."))
+        return lost(reason)
+
+    return Rule(apply, (), reason)
+
+
+def expects(reason: str, *allowed: Any) -> Rule:
+    """A key that must say what is done here anyway."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value = source.get(key)
+        return nothing() if value is None or any(same_value(value, item) for item in allowed) else lost(reason)
+
+    return Rule(apply, (), reason)
+
+
+def mapped(target: str, words: Mapping[Any, Any], note: str) -> Rule:
+    """A key whose values have other names; `UNSET` among them means that nothing has to be said."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value = source.get(key)
+        if value is None:
+            return nothing(N_("Not set."))
+        ours = words.get(value) if isinstance(value, str | int | bool) else None
+        if ours is UNSET:
+            return nothing()
+        return _unfit(target, value) if ours is None else translated(target, ours, note)
+
+    return Rule(apply, (target,), note)
+
+
+def table(reasons: Mapping[str, str | Mapping[str, Any]]) -> dict[str, Rule]:
+    """Keys without a counterpart, by their reason: names in one text, or names with their defaults."""
+    rules = {}
+    for reason, names in reasons.items():
+        defaults = dict.fromkeys(names.split(), UNSET) if isinstance(names, str) else names
+        rules |= {name: absent(reason, default) for name, default in defaults.items()}
+    return rules
+
+

@@ -1,0 +1,59 @@
+"""The config of another tool as flat keys with their values and lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode
+
+from lora_backend.config.files import ConfigDocument
+
+
+@dataclass(frozen=True)
+class Source:
+    """What stands in the file, and what the tool takes for what does not."""
+
+    values: Mapping[str, Any]
+    lines: Mapping[str, int] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def get(self, key: str) -> Any:
+        """The value that the tool would use: the file's, else its own default, else None."""
+        value = self.values.get(key)
+        return self.defaults.get(key) if value is None else value
+
+
+def flat(document: ConfigDocument, sections: frozenset[str] = frozenset()) -> tuple[dict[str, Any], dict[str, int]]:
+    """Values and lines by key; the keys of a mapping that is one of `sections` as `section.key`."""
+    values: dict[str, Any] = {}
+    lines = dict(document.lines)
+    nested = _nested_lines(document, sections) if sections else {}
+    for key, value in document.values.items():
+        if key in sections and isinstance(value, Mapping):
+            for inner, item in value.items():
+                name = f"{key}.{inner}"
+                values[name] = item
+                lines[name] = nested.get(name, lines.get(key, 1))
+        else:
+            values[key] = value
+    return values, lines
+
+
+def _nested_lines(document: ConfigDocument, sections: frozenset[str]) -> dict[str, int]:
+    """Where the keys inside of sections stand; nothing where the text is no YAML."""
+    yaml = YAML(typ="rt")
+    yaml.allow_duplicate_keys = True
+    try:
+        root = yaml.compose(document.text.replace("\t", " ") if document.format == "json" else document.text)
+    except YAMLError:
+        return {}
+    lines: dict[str, int] = {}
+    for key_node, value_node in root.value if isinstance(root, MappingNode) else []:
+        if str(key_node.value) in sections and isinstance(value_node, MappingNode):
+            for inner, _ in value_node.value:
+                lines[f"{key_node.value}.{inner.value}"] = inner.start_mark.line + 1
+    return lines

@@ -1,0 +1,162 @@
+"""The balanced device map as the original's users call it, on simulated GPUs and for real on the CPU."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.utils import check_device_map
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from lora_backend import apply_balanced_device_map, create_balanced_device_map
+from lora_backend.errors import ConfigError, DeviceError, ModelError, TooLittleMemoryError
+from lora_backend.i18n import use_language
+from lora_backend.modeling import device_map as module
+from lora_backend.modeling.device_map import placement
+from lora_backend.planning.targets import GIB, Target
+from lora_backend.preflight.planning import config_to_plan
+
+SMALL = {
+    "model_type": "llama", "vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
+    "num_attention_heads": 32, "num_key_value_heads": 4, "max_position_embeddings": 2048,
+}  # fmt: skip
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    """The config.json of a 1.1B Llama: 2.05 GiB of weights in bf16."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(SMALL))
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever machine this is, `gpus=None` sees none here."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def blocks_on(placed: dict[str, int | str], device: int | str) -> list[int]:
+    return [int(name.rsplit(".", 1)[1]) for name, where in placed.items() if ".layers." in name and where == device]
+
+
+def test_every_parameter_is_covered_once_and_accelerate_accepts_the_map(small: str) -> None:
+    placed = create_balanced_device_map(small, gpus="24,12,8")
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**SMALL))
+    check_device_map(model, placed)
+    for name, _ in model.named_parameters():
+        assert len([key for key in placed if name == key or name.startswith(f"{key}.")]) == 1
+
+
+def test_equal_blocks_follow_the_free_memory_of_unequal_gpus(small: str) -> None:
+    wanted = {"gradient_checkpointing": True, "loss_type": "chunked_nll", "batch_size": 1}
+    # So small that all three are needed; what the context takes of each is not there for blocks.
+    gpus = [Target(index, f"GPU {index}", round(size * GIB)) for index, size in enumerate((2.6, 1.6, 1.1))]
+    placed = create_balanced_device_map(small, gpus=gpus, config=wanted, min_memory_gb=1.0)
+    counts = [len(blocks_on(placed, device)) for device in range(3)]
+    assert sum(counts) == 22
+    assert counts[0] > counts[1] > counts[2] > 0
+
+
+def test_force_balance_gives_every_gpu_a_block_those_with_little_memory_too(small: str) -> None:
+    placed = create_balanced_device_map(small, force_balance=True, gpus="24,24,1.5")
+    assert all(blocks_on(placed, device) for device in range(3))
+    without = create_balanced_device_map(small, gpus="24,24,1.5")
+    assert not blocks_on(without, 2)
+
+
+def test_no_gpu_with_enough_memory_is_refused_in_the_words_that_users_know(small: str) -> None:
+    with pytest.raises(TooLittleMemoryError, match=r"❌ No GPU has enough memory \(at least 2 GB needed\)"):
+        create_balanced_device_map(small, gpus="1.5,1")
+    with pytest.raises(TooLittleMemoryError), use_language("zh"):
+        create_balanced_device_map(small)
+    with use_language("zh"):
+        try:
+            create_balanced_device_map(small, min_memory_gb=3, gpus="1.5")
+        except TooLittleMemoryError as error:
+            said = str(error)
+    assert "❌ 没有GPU有足够的内存（需要至少3GB）" in said
+    assert all(key in said for key in ("min_memory_gb", "force_balance"))
+
+
+def test_weights_that_do_not_fit_raise_with_the_shortage_and_training_bytes_warn(
+    small: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(DeviceError, match=r"weights do not fit: \d+\.\d GiB are missing"):
+        create_balanced_device_map(small, gpus="2")
+    with caplog.at_level(logging.WARNING):
+        create_balanced_device_map(small, gpus="4", config={"batch_size": 64})
+    assert "training would need more than is free" in caplog.text
+
+
+def test_without_exclude_cpu_what_fits_on_no_gpu_lives_in_host_memory(
+    small: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    placed = create_balanced_device_map(small, exclude_cpu=False, gpus="2", config={"batch_size": 64})
+    assert blocks_on(placed, 0)
+    assert blocks_on(placed, "cpu")
+    assert max(blocks_on(placed, 0)) < min(blocks_on(placed, "cpu"))
+    assert "not trained" in caplog.text
+    assert create_balanced_device_map(small, exclude_cpu=False) == {"": "cpu"}
+
+
+def test_where_blocks_cannot_be_found_it_is_the_auto_map_and_says_why(
+    small: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def nothing_found(*_: Any) -> None:
+        raise ModelError("The model's blocks cannot be found, so it cannot be planned layer by layer.")
+
+    monkeypatch.setattr(module, "profile_for", nothing_found)
+    monkeypatch.setenv("FLIGHTDECK_HOME", str(Path(small).parent / "empty"))
+    with use_language("zh"):
+        placed = create_balanced_device_map(small, gpus="24,12")
+    assert "⚠️  无法自动检测模型层数，使用默认分配策略" in caplog.text
+    with torch.device("meta"):
+        check_device_map(AutoModelForCausalLM.from_config(AutoConfig.for_model(**SMALL)), placed)
+
+
+def test_each_call_logs_free_planned_and_blocks_of_every_gpu(small: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        create_balanced_device_map(small, gpus="24,12")
+    table = next(record.getMessage() for record in caplog.records if "balanced device map:\n" in record.getMessage())
+    assert "0 GPU 24 GiB" in table
+    assert "1 GPU 12 GiB" in table
+
+
+@pytest.mark.parametrize(("words", "said"), [("24;12", "24;12"), ("0", "0"), ("3xNoSuchCard", "NoSuchCard")])
+def test_words_that_name_no_gpus_are_one_sentence(small: str, words: str, said: str) -> None:
+    with pytest.raises(DeviceError, match=said):
+        create_balanced_device_map(small, gpus=words)
+
+
+def test_apply_loads_on_the_cpu_and_returns_the_map_that_the_model_has(tiny_model: Path) -> None:
+    model, tokenizer, actual = apply_balanced_device_map(str(tiny_model), {"exclude_cpu": False, "precision": "fp32"})
+    assert actual == {"": "cpu"}
+    assert next(model.parameters()).dtype == torch.float32
+    assert tokenizer.pad_token_id is not None
+
+
+def test_apply_loads_as_if_balancing_were_off_where_no_gpu_has_enough(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, _, actual = apply_balanced_device_map(str(tiny_model), {})
+    assert actual == {"": "cpu"}
+    assert "❌ No GPU has enough memory" in caplog.text
+    with pytest.raises(TooLittleMemoryError):
+        apply_balanced_device_map(str(tiny_model), {"force_balance": True})
+
+
+def test_apply_names_what_it_does_not_take(tiny_model: Path) -> None:
+    with pytest.raises(ConfigError, match="forcebalance"):
+        apply_balanced_device_map(str(tiny_model), {"forcebalance": True})
+
+
+def test_a_device_map_of_the_config_wins_and_is_never_planned_anew(tiny_model: Path) -> None:
+    given = {"model.embed_tokens": "cpu", "model": "cpu", "lm_head": "cpu"}
+    config = config_to_plan({"model_name": str(tiny_model), "device_map": given, "use_balanced_device_map": True})
+    assert placement(config) == (given, None)
