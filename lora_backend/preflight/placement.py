@@ -58,7 +58,7 @@ def plan_start(values: Mapping[str, Any], settings: Settings, trace: Trace) -> S
 
     A `device_map` of the config is scored as it is; `use_balanced_device_map` places the layers; without either the
     model goes to one device. Raises `DeviceError` for a map that names devices which are not there (any more), and
-    `TooLittleMemoryError` where `force_balance` forbids to fall back.
+    `TooLittleMemoryError` where `force_balance` forbids to fall back, `ModelError` for blocks outside of the GPUs.
     """
     config = TrainingConfig.model_validate(dict(values))
     targets, links, _ = machine_targets()
@@ -68,7 +68,9 @@ def plan_start(values: Mapping[str, Any], settings: Settings, trace: Trace) -> S
         word = Message(N_("`device_map: {word}` is accelerate's to place, so there is no plan."), {"word": config.device_map})  # fmt: skip
         return StartPlan(None, note=word)
     if isinstance(config.device_map, dict):
-        targets = _with_host(targets, config.device_map, settings)
+        refuse_host_memory({str(place) for place in config.device_map.values()})
+        if "cpu" in config.device_map.values():
+            targets, links = (of_host(read_host(settings.workspace)),), None
     try:
         planner = Planner(profiles(model_facts(config.model_name), trace, settings), targets, links)
         fallback = None
@@ -110,11 +112,16 @@ def _balanced(config: TrainingConfig, targets: tuple[Target, ...]) -> TrainingCo
     return config
 
 
-def _with_host(targets: tuple[Target, ...], given: Mapping[str, Any], settings: Settings) -> tuple[Target, ...]:
-    """The host as well, where a map places modules there."""
-    if "cpu" in given.values() and not any(target.is_cpu for target in targets):
-        return (*targets, of_host(read_host(settings.workspace)))
-    return targets
+def refuse_host_memory(places: set[str]) -> None:
+    """Raise `ModelError` for a placement with some modules in host memory or on disk: adapters there get no gradient,
+    and nothing says so. Everything on the CPU is a different matter."""
+    if "disk" in places or ("cpu" in places and len(places) > 1):
+        raise ModelError(
+            N_(
+                "Some blocks would live in host memory or on disk ({places}), where an adapter does not train. Take a smaller model or more GPUs, or set `device_map: cpu`."
+            ),
+            places=", ".join(sorted(places)),
+        )
 
 
 def _num_units(planner: Planner, config: TrainingConfig) -> int:
