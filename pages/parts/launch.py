@@ -27,7 +27,7 @@ TRACE_DEADLINE_S = 180.0
 
 def launch_draft(draft: Draft, text: str, launches: int, *, anyway: bool = False) -> None:
     """Start a run from `text` and show it; what stands in the way is said on the page."""
-    with st.status(t(N_("Planning what each device will hold …"))) as status:
+    with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
 
         def trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
             answer = worker().ask(
@@ -45,8 +45,8 @@ def launch_draft(draft: Draft, text: str, launches: int, *, anyway: bool = False
             status.update(label=t(N_("It does not fit.")), state="error")
             return
         except (FlightdeckError, OSError) as error:
-            said = say(error.message) if isinstance(error, FlightdeckError) else str(error)
-            status.update(label=said, state="error")
+            status.update(label=t(N_("Not started")), state="error")
+            st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")
             return
     st.switch_page(RUNS, query_params={state_keys.RUN: run_id})
 

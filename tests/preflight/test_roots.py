@@ -9,6 +9,7 @@ import pytest
 
 from lora_backend.config.files import parse_config
 from lora_backend.errors import FlightdeckError, ModelError
+from lora_backend.planning.profile import Profile
 from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.roots import allowed_model, bind_paths, check_from_browser
 from lora_backend.settings import Settings, load_settings
@@ -52,6 +53,10 @@ WAYS_OUT = [
 ]  # fmt: skip
 
 
+def no_trace(*_: object) -> Profile:
+    raise AssertionError("nothing is planned for a launch that is refused")
+
+
 @pytest.mark.parametrize(("key", "value"), WAYS_OUT)
 def test_a_way_out_of_the_roots_is_refused_and_nothing_there_is_read(
     key: str, value: str, places: Settings, tmp_path: Path
@@ -66,7 +71,7 @@ def test_a_way_out_of_the_roots_is_refused_and_nothing_there_is_read(
     assert [(finding.severity, finding.key) for finding in result.findings if finding.key == key] == [("error", key)]
     assert not any("77" in finding.message.text("en") for finding in result.findings), "the model was read"
     with pytest.raises(FlightdeckError):
-        launch_from_browser(json.dumps({"dataset": "d.jsonl", **json.loads(text)}), places)
+        launch_from_browser(json.dumps({"dataset": "d.jsonl", **json.loads(text)}), places, no_trace)
     assert not places.runs.exists()
     if key == "model_name":
         with pytest.raises(ModelError):
@@ -119,5 +124,5 @@ def test_what_is_no_path_is_left_to_the_check(key: str, value: object, places: S
 )
 def test_a_launch_that_is_refused_leaves_no_run_folder(text: str, places: Settings) -> None:
     with pytest.raises(FlightdeckError):
-        launch_from_browser(text, places)
+        launch_from_browser(text, places, no_trace)
     assert not places.runs.exists()
