@@ -12,7 +12,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.hardware.links import GpuLink
-from lora_backend.hardware.visible import visible_gpus
+from lora_backend.hardware.visible import unusable_together, visible_gpus
 from lora_backend.i18n import Message
 from lora_backend.models.catalogue import find_in_catalogue
 from lora_backend.models.describe import read_json_object
@@ -78,7 +78,8 @@ def machine_targets(
     gpus, message = visible_gpus(inventory.gpus, environment)
     if not gpus:
         return (of_host(read_host(Path.cwd())),), None, message or inventory.reason
-    return of_machine(gpus), _link_speed([gpu.uuid for gpu in gpus], inventory.links), message or inventory.reason
+    said = unusable_together(gpus) or message or inventory.reason
+    return of_machine(gpus), _link_speed([gpu.uuid for gpu in gpus], inventory.links), said
 
 
 def planner_for(
