@@ -11,7 +11,9 @@ from pages.parts import state_keys
 from pages.parts.header import make_header
 from pages.parts.language import language, t
 
-HOME, CONFIG, RUNS, VERIFY = "pages/home.py", "pages/config.py", "pages/runs.py", "pages/verify.py"
+HOME, CONFIG, PLAN, RUNS, VERIFY = (
+    f"pages/{name}.py" for name in ("home", "config", "plan", "runs", "verify")
+)
 ICON = Path(__file__).with_name("icon.png")
 
 
@@ -22,6 +24,7 @@ def main() -> None:
         [
             st.Page(HOME, title=t(N_("Home")), icon=":material/home:", default=True),
             st.Page(CONFIG, title=t(N_("Config")), icon=":material/tune:"),
+            st.Page(PLAN, title=t(N_("Plan")), icon=":material/memory:"),
             st.Page(RUNS, title=t(N_("Runs")), icon=":material/show_chart:"),
             st.Page(VERIFY, title=t(N_("Verify")), icon=":material/verified:"),
         ],
