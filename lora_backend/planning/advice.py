@@ -13,6 +13,17 @@ from lora_backend.planning.estimate import estimate, flops
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner, with_changes
 
+CHANGES_RESULT = ("quantization", "shorter_rows", "fewer_targets", "one_more_gpu")
+"""Remedies that change what is learned, or need hardware."""
+IN_THIS_ORDER = (
+    "chunked_loss",
+    "gradient_checkpointing",
+    "smaller_batch",
+    "optimizer_8bit",
+    "quantization",
+    "shorter_rows",
+)
+"""In which they are tried on top of each other."""
 ATTENTION_TARGETS = ["q_proj", "v_proj"]
 
 
@@ -49,16 +60,49 @@ def advise(planner: Planner, config: TrainingConfig, plan: Plan) -> list[Advice]
         try:
             changed = with_changes(config, **change)
             other = planner.plan(changed)
-        except FlightdeckError:  # a family that does not support it, a value out of bounds: no remedy then
-            continue
-        except ValueError:
+        except ValueError:  # a family that does not support it, a value out of bounds: no remedy then
             continue
         found.append(_advice(code, change, price, plan, other, config, changed))
     more = _one_more_gpu(planner, config, plan)
     if more is not None:
         found.append(more)
     useful = [advice for advice in found if advice.saves_bytes > 0]
-    return sorted(useful, key=lambda advice: (not advice.fits, advice.slowdown or 1.0, -advice.saves_bytes))
+    if not plan.fits and not any(advice.fits and advice.change for advice in useful):
+        together = _together(planner, config, plan)
+        useful += [together] if together is not None else []
+    # What leaves the result as it is comes before what changes what is learned.
+    return sorted(
+        useful,
+        key=lambda advice: (
+            not advice.fits,
+            advice.code in CHANGES_RESULT,
+            advice.slowdown or 1.0,
+            -advice.saves_bytes,
+        ),
+    )
+
+
+def _together(planner: Planner, config: TrainingConfig, plan: Plan) -> Advice | None:
+    """Remedies on top of each other until it fits, where none alone is enough; rows are cut off last."""
+    changes: dict[str, Any] = {}
+    changed, other = config, plan
+    for code in IN_THIS_ORDER:
+        while not other.fits:
+            step = next((change for name, change, _ in _remedies(changed, other) if name == code), None)
+            if step is None:
+                break
+            try:
+                next_config = with_changes(changed, **step)
+                other = planner.plan(next_config)
+            except ValueError:  # this model does not support it
+                break
+            changed, changes = next_config, changes | step
+            if code != "smaller_batch" and code != "shorter_rows":
+                break
+    if not other.fits:
+        return None
+    price = Message(N_("all of these together; none alone is enough"))
+    return _advice("together", changes, price, plan, other, config, changed)
 
 
 def _remedies(config: TrainingConfig, plan: Plan) -> Iterator[tuple[str, dict[str, Any], Message]]:

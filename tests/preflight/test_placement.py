@@ -1,0 +1,149 @@
+"""The plan of a start: from what is free now, refused or confirmed where it does not fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import DeviceError, ModelError, TooLittleMemoryError
+from lora_backend.planning.profile import Profile
+from lora_backend.planning.targets import GIB, Target, of_words
+from lora_backend.preflight import placement
+from lora_backend.preflight.placement import DoesNotFitError, plan_start, refuse_what_does_not_fit
+from lora_backend.settings import load_settings
+from tests.hardware.nvml import describe, description_file, result_of, stub_environment
+
+FACTS = {
+    "model_type": "llama", "vocab_size": 32000, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 8,
+    "num_attention_heads": 16, "max_position_embeddings": 2048,
+}  # fmt: skip
+Start = Callable[..., placement.StartPlan]
+
+
+@pytest.fixture(scope="module")
+def trace() -> Callable[..., Profile]:
+    from lora_backend.modeling.trace import profile_for
+
+    return profile_for
+
+
+@pytest.fixture
+def start(
+    tmp_path: Path, workspace: Path, trace: Callable[..., Profile], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., placement.StartPlan]:
+    """`start(gpus, **keys)`: the plan on simulated GPUs, or on the CPU for None."""
+    (tmp_path / "config.json").write_text(json.dumps(FACTS))
+
+    def make(gpus: str | tuple[Target, ...] | None, **keys: Any) -> placement.StartPlan:
+        targets = (
+            (Target("cpu", "CPU", 16 * GIB),) if gpus is None else of_words(gpus) if isinstance(gpus, str) else gpus
+        )
+        monkeypatch.setattr(placement, "machine_targets", lambda: (targets, None, None))
+        return plan_start(values(tmp_path, **keys), load_settings(), trace)
+
+    return make
+
+
+def values(folder: Path, **keys: Any) -> dict[str, Any]:
+    return {"model_name": str(folder / "config.json"), "batch_size": 1, "max_length": 512, **keys}
+
+
+def test_without_balancing_the_whole_model_is_planned_on_one_device(start: Start) -> None:
+    found = start("24,24")
+    assert found.plan is not None
+    assert found.plan.strategy == "single"
+    assert [len(device.blocks) for device in found.plan.devices] == [8, 0]
+    assert len(found.to_json()["plan"]["devices"]) == 2
+
+
+def test_with_balancing_the_layers_are_spread(start: Start) -> None:
+    found = start("3,3", use_balanced_device_map=True)
+    assert found.plan is not None
+    assert found.plan.strategy == "layer_split"
+    assert set(found.plan.device_map.values()) == {0, 1}
+
+
+def test_a_map_of_the_config_is_scored_as_it_is(start: Start) -> None:
+    given = {"model.embed_tokens": 1, "model.layers": 0, "model.norm": 1, "model.rotary_emb": 1, "lm_head": 1}
+    given |= {"model.layers.7": 1}
+    found = start("24,24", device_map=given, use_balanced_device_map=True)
+    assert found.plan is not None
+    assert [device.blocks for device in found.plan.devices] == [tuple(range(7)), (7,)]
+
+
+def test_a_map_with_a_gpu_that_is_gone_is_refused_with_the_devices_that_are_there(start: Start) -> None:
+    with pytest.raises(DeviceError, match=r"places .* on 2, which is not among the devices: 0, 1"):
+        start("24,24", device_map={"model": 2, "lm_head": 2})
+
+
+def test_a_gpu_that_vanishes_between_plan_and_launch_is_refused_through_the_real_driver_interface(
+    tmp_path: Path,
+) -> None:
+    one = "gpu name=NVIDIA RTX A, uuid=GPU-a, gib=24, cc=8.6"
+    environment = stub_environment(tmp_path, f"{one}\ngpu name=NVIDIA RTX B, uuid=GPU-b, gib=24, cc=8.6")
+    (tmp_path / "config.json").write_text(json.dumps(FACTS))
+    given = {"model_name": str(tmp_path / "config.json"), "device_map": {"model": 1, "lm_head": 1}}
+    start = f"""plan_start({given!r}, load_settings(), profile_for).plan.strategy"""
+    imports = "from lora_backend.preflight.placement import plan_start\nfrom lora_backend.settings import load_settings\nfrom lora_backend.modeling.trace import profile_for\n"
+    imports += (
+        "def refused():\n    try:\n        " + start + "\n    except ValueError as error:\n        return str(error)\n"
+    )
+    assert result_of(start, environment, imports) == "single"
+    describe(description_file(environment), one)
+    assert "on 1, which is not among the devices: 0" in result_of("refused()", environment, imports)
+
+
+@pytest.mark.parametrize("device_map", [{"model": 0, "lm_head": "cpu"}, {"model": 0, "lm_head": "disk"}])
+def test_blocks_outside_of_the_gpus_are_refused_before_anything_is_loaded(
+    start: Start, device_map: dict[str, Any]
+) -> None:
+    with pytest.raises(ModelError, match="an adapter does not train"):
+        start("24", device_map=device_map)
+
+
+def test_no_gpu_with_enough_memory_falls_back_and_says_so_unless_forced(start: Start) -> None:
+    found = start("1.5", use_balanced_device_map=True)
+    assert found.fallback is not None
+    assert "No GPU has enough memory" in str(found.fallback)
+    assert found.plan is not None
+    assert found.to_json()["fallback"]["values"] == {"gb": "2"}
+    on_cpu = start(None, use_balanced_device_map=True)
+    assert on_cpu.fallback is not None
+    with pytest.raises(TooLittleMemoryError):
+        start(None, use_balanced_device_map=True, force_balance=True)
+
+
+def test_a_word_of_accelerates_has_no_plan_and_says_why(start: Start) -> None:
+    found = start("24,24", device_map="auto")
+    assert found.plan is None
+    assert "auto" in str(found.note)
+
+
+def test_what_does_not_fit_comes_with_remedies_of_which_the_first_makes_it_fit(start: Start, tmp_path: Path) -> None:
+    keys = {"batch_size": 16, "max_length": 2048}
+    found = start("8", **keys)
+    with pytest.raises(DoesNotFitError, match="It does not fit") as raised:
+        refuse_what_does_not_fit(found, values(tmp_path, **keys))
+    best = raised.value.advice[0]
+    assert best.fits
+    assert best.change
+    assert found.planner is not None
+    mended = TrainingConfig.model_validate({**values(tmp_path, **keys), **best.change})
+    assert found.planner.plan(mended).fits
+
+
+def test_what_fits_is_not_asked_about(start: Start, tmp_path: Path) -> None:
+    refuse_what_does_not_fit(start("24"), values(tmp_path))
+
+
+def test_memory_that_others_hold_is_not_there_for_the_plan(start: Start, tmp_path: Path) -> None:
+    (whole,) = of_words("24")
+    found = start((replace(whole, held_bytes=23 * GIB),), batch_size=4)
+    with pytest.raises(DoesNotFitError):
+        refuse_what_does_not_fit(found, values(tmp_path, batch_size=4))
