@@ -1,0 +1,92 @@
+"""Deleted runs: moved aside with undo, gone when the bin is emptied."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from lora_backend.atomic import write_json
+from lora_backend.errors import RunError
+from lora_backend.i18n import N_
+from lora_backend.runs.folder import RUN_ID, RunFolder, system_user
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """One run in the bin."""
+
+    id: str
+    deleted_at: float
+    actor: str
+    path: Path
+
+
+class Bin:
+    """`<workspace>/bin`: a folder for each deleted run, with who deleted it and when beside it."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.runs = workspace / "runs"
+        self.folder = workspace / "bin"
+
+    def delete(self, run: RunFolder, actor: str | None = None) -> None:
+        """Move a run that has ended into the bin. Raises `RunError` for one that goes on."""
+        if not run.state().has_ended:
+            raise RunError(N_("The run {id} goes on. Stop it first."), id=run.id)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        run.path.rename(self.folder / run.id)
+        write_json(self.folder / f"{run.id}.json", {"deleted_at": time.time(), "actor": actor or system_user()})
+
+    def restore(self, run_id: str) -> RunFolder:
+        """Undo: put a run back. Raises `RunError` where it is not in the bin, or another one has its place."""
+        source = self._find(run_id)
+        target = self.runs / run_id
+        if target.exists():
+            raise RunError(N_("There is a run {id} again; this one stays in the bin."), id=run_id)
+        self.runs.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        (self.folder / f"{run_id}.json").unlink(missing_ok=True)
+        return RunFolder(target)
+
+    def list(self) -> list[Deleted]:
+        """What is in the bin, the newest first."""
+        if not self.folder.is_dir():
+            return []
+        found = []
+        for path in self.folder.iterdir():
+            if not (path / "run.json").is_file():
+                continue
+            try:
+                facts = json.loads((self.folder / f"{path.name}.json").read_text("utf-8"))
+            except (OSError, ValueError):
+                facts = {}
+            found.append(Deleted(path.name, float(facts.get("deleted_at", 0)), str(facts.get("actor", "")), path))
+        return sorted(found, key=lambda run: run.deleted_at, reverse=True)
+
+    def empty(self) -> int:
+        """Delete for good all that is in the bin. Returns how many runs that were."""
+        runs = self.list()
+        for run in runs:
+            shutil.rmtree(run.path)
+            (self.folder / f"{run.id}.json").unlink(missing_ok=True)
+        return len(runs)
+
+    def _find(self, run_id: str) -> Path:
+        path = self.folder / run_id
+        if not RUN_ID.fullmatch(run_id) or not (path / "run.json").is_file():
+            raise RunError(N_("There is no run {id} in the bin."), id=run_id[:80])
+        return path
+
+
+def disk_bytes(folder: Path) -> int:
+    """What a folder takes on the disk, all files together."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and not path.is_symlink():
+                total += path.stat().st_size
+        except OSError:  # gone meanwhile
+            continue
+    return total

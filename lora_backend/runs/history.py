@@ -1,0 +1,167 @@
+"""All runs of a workspace as rows, with any config key or figure as a column; read again only where a file changed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lora_backend.config.diff import ABSENT, same_value
+from lora_backend.runs.curves import last_value
+from lora_backend.runs.folder import RunFolder, RunState, list_runs
+from lora_backend.runs.labels import Labels, read_labels
+
+FIGURES = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes")
+TAIL_BYTES = 32_768
+"""Of the points' file, read for the newest value of each figure."""
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run, as a table shows it."""
+
+    id: str
+    name: str | None
+    actor: str
+    created_at: float
+    """Seconds since the epoch."""
+    state: RunState
+    config: dict[str, Any]
+    figures: dict[str, float | None]
+    labels: Labels
+    is_consistent: bool | None
+    """What the rank check said; None where it said nothing."""
+
+    def column(self, key: str) -> Any:
+        """A config key, else a figure; `learning_rate` is the config's where it says one."""
+        return self.config[key] if key in self.config else self.figures.get(key)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "actor": self.actor,
+            "created_at": self.created_at,
+            "state": self.state.state,
+            "step": self.state.step,
+            "total_steps": self.state.total_steps,
+            "cause": self.state.cause,
+            "config": self.config,
+            "figures": self.figures,
+            "tags": list(self.labels.tags),
+            "note": self.labels.note,
+            "pinned": self.labels.pinned,
+            "archived": self.labels.archived,
+            "is_consistent": self.is_consistent,
+        }
+
+
+@dataclass
+class History:
+    """The runs below one folder. Keeps what it read; may be asked from any thread."""
+
+    root: Path
+    _known: dict[str, tuple[tuple[int, ...], RunRow]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def rows(self) -> list[RunRow]:
+        """Every run, pinned ones first, then the newest first."""
+        with self._lock:
+            found = [row for run in list_runs(self.root) if (row := self._row(run)) is not None]
+            self._known = {row.id: self._known[row.id] for row in found}
+        return sorted(found, key=lambda row: not row.labels.pinned)
+
+    def _row(self, run: RunFolder) -> RunRow | None:
+        stamp = _stamp(run)
+        known = self._known.get(run.id)
+        if known is not None and known[0] == stamp and known[1].state.has_ended:
+            return known[1]
+        row = read_row(run)
+        if row is not None:
+            self._known[run.id] = (stamp, row)
+        return row
+
+
+def read_row(run: RunFolder) -> RunRow | None:
+    """One run; None where its folder is no run (any more)."""
+    try:
+        about = json.loads(run.run_json.read_text("utf-8"))
+        config = about["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    report = run.rank_report() or {}
+    tail = _tail(run.metrics_jsonl)
+    return RunRow(
+        run.id,
+        about.get("name"),
+        str(about.get("actor", "")),
+        float(about.get("created_at") or 0),
+        run.state(),
+        config if isinstance(config, dict) else {},
+        {name: last_value(tail, name) for name in FIGURES},
+        read_labels(run.path),
+        report.get("is_consistent"),
+    )
+
+
+def filtered(
+    rows: Iterable[RunRow], text: str = "", states: Sequence[str] = (), tags: Sequence[str] = ()
+) -> list[RunRow]:
+    """Rows whose id, name, note, tags or config hold every word of `text`, in one of `states`, with all of `tags`."""
+    words = text.lower().split()
+
+    def matches(row: RunRow) -> bool:
+        if (states and row.state.state not in states) or not set(tags) <= set(row.labels.tags):
+            return False
+        haystack = " ".join(
+            [row.id, row.name or "", row.labels.note, *row.labels.tags, json.dumps(row.config, ensure_ascii=False)]
+        ).lower()
+        return all(word in haystack for word in words)
+
+    return [row for row in rows if matches(row)]
+
+
+def config_differences(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Key → its value in each config, for the keys that are not the same in all; `ABSENT` where one has none."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    sides = {key: [config.get(key, ABSENT) for config in configs] for key in keys}
+    return {key: values for key, values in sides.items() if not all(_same(values[0], value) for value in values[1:])}
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other or (ABSENT not in (one, other) and same_value(one, other))
+
+
+def _tail(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            size_bytes = file.seek(0, 2)
+            file.seek(max(0, size_bytes - TAIL_BYTES))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:  # the line that the tail begins in, or one that is being written
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def _stamp(run: RunFolder) -> tuple[int, ...]:
+    """Changes whenever a file that a row is made of does."""
+    files = (run.run_json, run.exit_json, run.metrics_jsonl, run.rank_report_json, run.path / "labels.json")
+    return tuple(_changed_at(path) for path in files)
+
+
+def _changed_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

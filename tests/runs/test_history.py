@@ -1,0 +1,220 @@
+"""All runs as rows, what people say of them, the bin, and curves that lose no spike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lora_backend.config.diff import ABSENT
+from lora_backend.errors import RunError
+from lora_backend.runs.bin import Bin, disk_bytes
+from lora_backend.runs.curves import COLUMNS, downsample, points, read_columns, smooth
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.history import History, config_differences, filtered, read_row
+from lora_backend.runs.labels import Labels, read_labels, write_labels
+
+
+def made(workspace: Path, name: str, state: str = "finished", **config: Any) -> RunFolder:
+    run = RunFolder.create(
+        workspace / "runs",
+        config={"r": 8, **config},
+        config_text="",
+        argv=None,
+        path=workspace / "runs" / name,
+        name=name,
+    )
+    run.append_metrics({"step": 1, "loss": 2.0, "time": 0.0})
+    run.append_metrics({"step": 2, "loss": 1.5, "eval_loss": 1.7, "time": 2.0, "tokens_per_s": 10.0})
+    if state != "running":
+        run.write_exit(state)
+    return run
+
+
+# -------------------------------------------------------------------------------------------------- rows
+
+
+def test_a_row_has_every_config_key_and_the_newest_figures_as_columns(tmp_path: Path) -> None:
+    row = read_row(made(tmp_path, "a", learning_rate=1e-4))
+    assert row is not None
+    assert (row.column("r"), row.column("learning_rate"), row.column("loss"), row.column("eval_loss")) == (
+        8,
+        1e-4,
+        1.5,
+        1.7,
+    )
+    assert row.column("nothing") is None
+    assert json.loads(json.dumps(row.to_json()))["state"] == "finished"
+
+
+def test_pinned_runs_come_first_then_the_newest(tmp_path: Path) -> None:
+    for name in ("1", "2", "3"):
+        made(tmp_path, name)
+    write_labels(tmp_path / "runs/1", pinned=True)
+    assert [row.id for row in History(tmp_path / "runs").rows()] == ["1", "3", "2"]
+
+
+def test_an_ended_run_is_read_again_only_when_a_file_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(tmp_path, "a")
+    made(tmp_path, "b", "running")
+    history = History(tmp_path / "runs")
+    reads: list[str] = []
+    from lora_backend.runs import history as module
+
+    original = module.read_row
+
+    def counted(run: RunFolder) -> Any:
+        reads.append(run.id)
+        return original(run)
+
+    monkeypatch.setattr(module, "read_row", counted)
+    history.rows()
+    assert sorted(reads) == ["a", "b"]
+    history.rows()
+    assert sorted(reads) == ["a", "b", "b"], "what goes on is read each time"
+    write_labels(tmp_path / "runs/a", note="new")
+    assert next(row for row in history.rows() if row.id == "a").labels.note == "new"
+
+
+def test_a_folder_that_is_gone_or_broken_hides_no_other(tmp_path: Path) -> None:
+    made(tmp_path, "a")
+    made(tmp_path, "b")
+    (tmp_path / "runs/b/run.json").write_text('{"id": "b", "conf')
+    assert [row.id for row in History(tmp_path / "runs").rows()] == ["a"]
+
+
+def test_the_filter_looks_at_words_states_and_tags(tmp_path: Path) -> None:
+    made(tmp_path, "one", dataset="shop.jsonl")
+    made(tmp_path, "two", "failed", dataset="faq.jsonl")
+    write_labels(tmp_path / "runs/two", tags=["night"], note="对比")
+    rows = History(tmp_path / "runs").rows()
+    assert [row.id for row in filtered(rows, "SHOP")] == ["one"]
+    assert [row.id for row in filtered(rows, "对比 faq")] == ["two"]
+    assert [row.id for row in filtered(rows, states=["failed"])] == ["two"]
+    assert [row.id for row in filtered(rows, tags=["night"])] == ["two"]
+    assert filtered(rows, "shop faq") == []
+
+
+def test_only_what_differs_is_compared_and_equal_numbers_are_equal() -> None:
+    found = config_differences([{"r": 8, "lr": 1e-4, "a": 1}, {"r": 16, "lr": 0.0001}, {"r": 8, "lr": 1e-4, "a": 1}])
+    assert found == {"r": [8, 16, 8], "a": [1, ABSENT, 1]}
+
+
+# ---------------------------------------------------------------------------------------- labels, bin, disk
+
+
+def test_labels_are_text_whatever_they_hold_and_long_ones_are_refused(tmp_path: Path) -> None:
+    tag = "<script>alert(1)</script>"
+    write_labels(tmp_path, tags=[" a ", "a", "", tag], note="n")
+    assert read_labels(tmp_path) == Labels(("a", tag), "n")
+    write_labels(tmp_path, archived=True)
+    assert read_labels(tmp_path) == Labels(("a", tag), "n", archived=True)
+    with pytest.raises(RunError, match="at most 40 characters"):
+        write_labels(tmp_path, tags=["x" * 41])
+    assert read_labels(tmp_path).tags == ("a", tag)
+    (tmp_path / "labels.json").write_text("[")
+    assert read_labels(tmp_path) == Labels()
+
+
+def test_a_deleted_run_comes_back_whole_and_an_emptied_bin_is_empty(tmp_path: Path) -> None:
+    run, place = made(tmp_path, "a"), Bin(tmp_path)
+    before = sorted(path.name for path in run.path.iterdir())
+    place.delete(run, "me")
+    assert not run.path.exists()
+    assert [(deleted.id, deleted.actor) for deleted in place.list()] == [("a", "me")]
+    assert sorted(path.name for path in place.restore("a").path.iterdir()) == before
+    place.delete(RunFolder(tmp_path / "runs/a"))
+    assert place.empty() == 1
+    assert place.list() == []
+    with pytest.raises(RunError, match="no run a in the bin"):
+        place.restore("a")
+
+
+@pytest.mark.parametrize("run_id", ["..", "../runs/a", "a/b", ""])
+def test_the_bin_gives_back_only_what_is_in_it(tmp_path: Path, run_id: str) -> None:
+    made(tmp_path, "a")
+    with pytest.raises(RunError):
+        Bin(tmp_path).restore(run_id)
+
+
+def test_a_run_that_goes_on_is_not_deleted(tmp_path: Path) -> None:
+    run = made(tmp_path, "a", "running")
+    with pytest.raises(RunError, match="Stop it first"):
+        Bin(tmp_path).delete(run)
+    assert run.run_json.exists()
+
+
+def test_a_run_made_again_meanwhile_is_not_overwritten_by_undo(tmp_path: Path) -> None:
+    place = Bin(tmp_path)
+    place.delete(made(tmp_path, "a"))
+    made(tmp_path, "a", note="second")
+    with pytest.raises(RunError, match="stays in the bin"):
+        place.restore("a")
+
+
+def test_disk_use_counts_every_file_once(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/one").write_bytes(b"1" * 100)
+    (tmp_path / "two").write_bytes(b"1" * 10)
+    (tmp_path / "link").symlink_to(tmp_path / "two")
+    assert disk_bytes(tmp_path) == 110
+
+
+# ------------------------------------------------------------------------------------------------ curves
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("".join(lines))
+    return path
+
+
+def test_columns_have_a_place_for_each_point_and_leave_out_half_a_line(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "m", '{"format":1,"step":1,"loss":2}\n', '{"step":2,"loss":null,"other":"x"}\n', '{"step":3,"lo'
+    )
+    columns = read_columns(path)
+    assert set(columns) == set(COLUMNS)
+    assert columns["step"].tolist() == [1, 2]
+    assert columns["loss"][0] == 2
+    assert np.isnan(columns["loss"][1])
+
+
+@pytest.mark.parametrize("line", ['{"step":2,"loss":NaN}\n', "oops\n", '{"step":2,"loss":"text"}\n', "[]\n", "\n"])
+def test_a_line_of_another_form_costs_no_other_line(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path / "m", '{"step":1,"loss":2.5}\n', line, '{"step":3,"loss":1.5}\n')
+    steps, losses = points(read_columns(path), "loss")
+    assert (steps.tolist(), losses.tolist()) == ([1, 3], [2.5, 1.5])
+
+
+def test_without_points_there_is_nothing_to_draw(tmp_path: Path) -> None:
+    assert read_columns(tmp_path / "none") == {}
+    assert read_columns(write(tmp_path / "m", "")) == {}
+    assert points({}, "loss")[0].tolist() == []
+
+
+def test_downsampling_keeps_every_spike_and_both_ends() -> None:
+    x, y = np.arange(200_000.0), np.ones(200_000)
+    y[123_457], y[55_555] = 50.0, -3.0
+    few_x, few_y = downsample(x, y)
+    assert len(few_x) <= 2000
+    assert (few_x[0], few_x[-1]) == (0, 199_999)
+    assert {50.0, -3.0} <= set(few_y)
+    assert (np.diff(few_x) > 0).all()
+    assert few_x[few_y == 50.0].tolist() == [123_457]
+
+
+def test_curves_run_over_steps_time_or_tokens(tmp_path: Path) -> None:
+    rows = [{"step": s, "loss": 1.0, "time": 100.0 + 2 * s, "tokens_per_s": 5.0} for s in (1, 2, 3)]
+    columns = read_columns(write(tmp_path / "m", *(json.dumps(row) + "\n" for row in rows)))
+    assert points(columns, "loss", "time")[0].tolist() == [0, 2, 4]
+    assert points(columns, "loss", "tokens")[0].tolist() == [0, 10, 20]
+
+
+def test_a_smoothed_curve_begins_where_the_curve_does_and_follows_it() -> None:
+    y = np.array([4.0, 4.0, 4.0, 0.0, 0.0])
+    found = smooth(y, 0.5)
+    assert found[:3].tolist() == [4, 4, 4]
+    assert 0 < found[4] < found[3] < 4
