@@ -13,7 +13,9 @@ DISTRIBUTED = N_("One process trains here, over the devices of its map; there is
 PACKING = N_(
     "Rows are not packed here: each is padded to the longest of its batch. Packed batches hold more rows, so there will be more steps."
 )
-DATA = N_("The data set here is one JSONL file of `messages`, or of `prompt` and `completion`; name its path as `dataset`.")
+DATA = N_(
+    "The data set here is one JSONL file of `messages`, or of `prompt` and `completion`; name its path as `dataset`."
+)
 ROWS = N_("All rows of the file are trained on here; shorten the file if only some should be.")
 TEMPLATE = N_("Chats are written in the tokenizer's own template here.")
 TOKENIZER = N_("The tokenizer is used here as it comes with the model.")
@@ -32,4 +34,5 @@ FRESH = N_("Training starts from a fresh adapter here.")
 GENERATION = N_("It is about answers, not about training; answers are asked for on the playground.")
 PICTURES = N_("Only text is trained here.")
 RECORD = N_("It records how the file came about; training does not read it.")
-"""Sentences that stand in rows and in the documentation."""
+ONLY_ANSWERS = N_("Only answers are learned here, whole chats and prompts are not: expect another result.")
+NO_CUT = N_("Rows are always cut here, at `max_length` tokens; set it to the longest that should be learned.")

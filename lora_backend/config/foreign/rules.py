@@ -62,6 +62,11 @@ class Tool:
         return self.rules.get(key) or self.also(key)
 
 
+def keys(text: str) -> frozenset[str]:
+    """Names, as they stand in one text."""
+    return frozenset(text.split())
+
+
 # ------------------------------------------------------------------------------------------- values
 
 
@@ -107,8 +112,8 @@ def is_off(value: Any, default: Any = UNSET) -> bool:
     """Whether a value asks for nothing: it is the tool's default, or empty."""
     if value is None or (default is not UNSET and same_value(value, default)):
         return True
-    if default is not UNSET and default not in (None, False, "", 0):
-        return False
+    if default is not UNSET and default not in (None, False, "", 0, "none", "no"):
+        return False  # empty is a choice where the default is not
     is_empty = isinstance(value, bool | int | float | str | list | dict) and not value
     return is_empty or (isinstance(value, str) and value.strip().lower() in ("none", "no", "false", "null", "off"))
 
@@ -146,7 +151,9 @@ def _unfit(target: str, value: Any) -> Carried:
 def as_taken(target: str, value: Any) -> Carried:
     """The value under our key, where the key takes it."""
     ours = coerced(target, value)
-    return _unfit(target, value) if ours is UNSET else Carried("taken", Message(TAKEN, {"target": target}), target, ours)
+    return (
+        _unfit(target, value) if ours is UNSET else Carried("taken", Message(TAKEN, {"target": target}), target, ours)
+    )
 
 
 # ------------------------------------------------------------------------------------------- rules
@@ -202,10 +209,8 @@ def mapped(target: str, words: Mapping[Any, Any], note: str) -> Rule:
 
 def table(reasons: Mapping[str, str | Mapping[str, Any]]) -> dict[str, Rule]:
     """Keys without a counterpart, by their reason: names in one text, or names with their defaults."""
-    rules = {}
+    rules: dict[str, Rule] = {}
     for reason, names in reasons.items():
         defaults = dict.fromkeys(names.split(), UNSET) if isinstance(names, str) else names
         rules |= {name: absent(reason, default) for name, default in defaults.items()}
     return rules
-
-

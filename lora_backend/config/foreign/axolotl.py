@@ -1,0 +1,253 @@
+"""axolotl's YAML; names and defaults as in its `utils/schemas/` and, for the warm-up, its trainer builder, read there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lora_backend.config.foreign import axolotl_keys, training_arguments
+from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign.rules import (
+    Carried,
+    Rule,
+    Tool,
+    absent,
+    expects,
+    is_off,
+    is_on,
+    keys,
+    lost,
+    mapped,
+    nothing,
+    number,
+    table,
+    take,
+    translated,
+)
+from lora_backend.config.foreign.shared import (
+    BATCH_NOTE,
+    NO_TARGETS,
+    TARGETS,
+    accumulation,
+    first_of_datasets,
+    load_in,
+    names,
+    precision_flag,
+    steps_or_none,
+    targets,
+    warmup_ratio,
+    warmup_steps,
+)
+from lora_backend.config.foreign.source import Source
+from lora_backend.config.foreign.writing import Written, yaml_text
+from lora_backend.i18n import N_
+
+IS = N_("`{target}` is {ours}.")
+TOTAL = N_("`{target}` is {ours}, the rows of one step over all GPUs.")
+ONCE_AN_EPOCH = N_("Once an epoch: `{target}` is {ours}.")
+OFFLOADED = N_("`{target}` is {ours}; nothing is moved to host memory here.")
+LINEAR = N_("`{target}` is {ours}.")
+
+
+def _adapter(source: Source, key: str) -> Carried:
+    return nothing() if source.get(key) in ("lora", "qlora") else lost(why.METHOD)
+
+
+def _attention(word: str) -> Rule:
+    def apply(source: Source, key: str) -> Carried:
+        return translated("attn_implementation", word, IS) if is_on(source.get(key)) else nothing(N_("Off: nothing to carry."))  # fmt: skip
+
+    return Rule(apply, ("attn_implementation",), IS)
+
+
+def _linear(source: Source, key: str) -> Carried:
+    if is_on(source.get(key)):
+        return translated("target_modules", "all-linear", LINEAR)
+    return nothing(N_("Off: nothing to carry.")) if source.get("lora_target_modules") else lost(NO_TARGETS)
+
+
+def _modules(source: Source, key: str) -> Carried:
+    if is_on(source.get("lora_target_linear")):  # axolotl adds the two together, and all is all
+        return nothing(N_("`{key}` is set as well, and wins."), key="lora_target_linear")
+    return targets(all_words=("all-linear",), is_expression=True).apply(source, key)
+
+
+def _total_batch(source: Source, key: str) -> Carried:
+    return nothing(N_("Not set.")) if is_off(source.get(key)) else translated("target_batch_size", source.get(key), TOTAL)  # fmt: skip
+
+
+def _evals_per_epoch(source: Source, key: str) -> Carried:
+    if is_off(source.get(key)) or is_off(source.get("val_set_size")):
+        return nothing(N_("No rows are held back, or none are asked for: nothing is evaluated."))
+    if number(source.get(key)) == 1:
+        return translated("eval_strategy", "epoch", ONCE_AN_EPOCH)
+    return lost(
+        N_(
+            "Evaluation comes once an epoch, or every `eval_steps`, here; how many steps an epoch has is not in the file."
+        )
+    )
+
+
+RULES: dict[str, Rule] = {
+    **{key: rule for key, rule in training_arguments.RULES.items() if not rule.targets},
+    **table(axolotl_keys.ABSENT),
+    **table({**axolotl_keys.WITH_DEFAULTS}),
+    "base_model": take("model_name"),
+    "adapter": Rule(_adapter, (), why.METHOD),
+    "load_in_4bit": load_in(4),
+    "load_in_8bit": load_in(8),
+    "lora_r": take("r"),
+    "lora_alpha": take("alpha"),
+    "lora_dropout": take("lora_dropout"),
+    "lora_target_linear": Rule(_linear, ("target_modules",), LINEAR),
+    "lora_target_modules": Rule(_modules, ("target_modules",), TARGETS),
+    "lora_modules_to_save": names("modules_to_save"),
+    "peft_layers_to_transform": take("target_layers"),
+    "peft_use_dora": take("use_dora"),
+    "peft_use_rslora": take("use_rslora"),
+    "peft_init_lora_weights": take("init_lora_weights"),
+    "datasets": first_of_datasets(),
+    "sequence_len": take("max_length"),
+    "micro_batch_size": take("batch_size"),
+    "gradient_accumulation_steps": accumulation("micro_batch_size"),
+    "batch_size": Rule(_total_batch, ("target_batch_size",), BATCH_NOTE),
+    "train_on_inputs": expects(why.ONLY_ANSWERS, False),
+    "num_epochs": take("num_epochs"),
+    "max_steps": steps_or_none("max_steps"),
+    "learning_rate": take("learning_rate"),
+    "lr_scheduler": take("lr_scheduler_type"),
+    "warmup_steps": warmup_steps(),
+    "warmup_ratio": warmup_ratio(),
+    "optimizer": take("optim"),
+    "weight_decay": take("weight_decay"),
+    "max_grad_norm": take("max_grad_norm"),
+    "gradient_clipping": absent(why.DISTRIBUTED),
+    "bf16": precision_flag("bf16", "fp16", neither="fp32"),
+    "fp16": precision_flag("fp16", "bf16"),
+    "bfloat16": absent(why.STORED),
+    "float16": absent(why.STORED),
+    "float32": absent(why.STORED),
+    "gradient_checkpointing": mapped(
+        "gradient_checkpointing",
+        {True: True, False: False, "true": True, "offload": True, "offload_disk": True, "unsloth": True},
+        OFFLOADED,
+    ),
+    "attn_implementation": take("attn_implementation"),
+    "flash_attention": _attention("flash_attention_2"),
+    "sdp_attention": _attention("sdpa"),
+    "eager_attention": _attention("eager"),
+    "device_map": take("device_map"),
+    "seed": take("seed"),
+    "val_set_size": take("val_size"),
+    "eval_strategy": take("eval_strategy"),
+    "evaluation_strategy": take("eval_strategy"),
+    "eval_steps": take("eval_steps"),
+    "evals_per_epoch": Rule(_evals_per_epoch, ("eval_strategy",), ONCE_AN_EPOCH),
+    "output_dir": take("output_dir"),
+    "save_strategy": expects(why.SAVING, "steps"),
+    "save_steps": take("save_steps"),
+    "save_total_limit": take("save_total_limit", null=True),
+    "logging_steps": take("logging_steps"),
+}
+
+
+def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    found = {
+        "micro_batch_size": 1, "gradient_accumulation_steps": 1, "num_epochs": 1.0, "lr_scheduler": "cosine",
+        "sequence_len": 512, "bf16": "auto", "lora_dropout": 0.0, "lora_target_linear": None, "weight_decay": 0.0,
+    }  # fmt: skip
+    if values.get("warmup_steps") is None and values.get("warmup_ratio") is None:
+        found["warmup_ratio"] = 0.03
+    if values.get("eval_steps") is not None and not is_off(values.get("val_set_size")):
+        found["eval_strategy"] = "steps"
+    if values.get("batch_size") is not None:
+        del found["gradient_accumulation_steps"]
+    return found
+
+
+TOOL = Tool(
+    id="axolotl",
+    title="axolotl",
+    markers=keys(
+        "base_model micro_batch_size sequence_len val_set_size lora_target_linear sample_packing dataset_prepared_path "
+        "adapter pad_to_sequence_len flash_attention lr_scheduler saves_per_epoch evals_per_epoch peft_use_dora "
+        "peft_layers_to_transform train_on_inputs"
+    ),
+    rules=RULES,
+    defaults=_defaults,
+)
+FILE_NAME = "axolotl.yaml"
+_ATTENTION = {"flash_attention_2": "flash_attention", "sdpa": "sdp_attention", "eager": "eager_attention"}
+
+
+def write(out: Written) -> str:
+    """Our config for `axolotl train`."""
+    out.carry("model_name", base_model=out["model_name"])
+    out.write(adapter="qlora" if out["quantization"] == "nf4" else "lora")
+    bits = {"nf4": {"load_in_4bit": True}, "int8": {"load_in_8bit": True}}
+    out.carry("quantization", **bits.get(out["quantization"], {}))
+    _write_adapter(out)
+    _write_training(out)
+    if out["dataset"] is None:
+        out.carry("dataset")
+    elif out["dataset"].lower().endswith((".jsonl", ".json")):
+        out.carry("dataset", datasets=[{"path": out["dataset"], "ds_type": "json", "type": "chat_template"}])
+    else:
+        out.drop("dataset", N_("axolotl tells files by their ending; name it .jsonl."))
+    for key in ("rank_pattern", "alpha_pattern", "bias"):
+        out.drop(key, N_("axolotl has no key for it: its adapter will be another one."))
+    out.drop_rest(N_("axolotl has no key for it."))
+    return yaml_text(out.lines)
+
+
+def _write_adapter(out: Written) -> None:
+    out.carry("r", lora_r=out["r"])
+    if float(out["alpha"]).is_integer():
+        out.carry("alpha", lora_alpha=int(out["alpha"]))
+    else:
+        out.drop("alpha", N_("axolotl takes whole numbers only."))
+    out.carry("lora_dropout", lora_dropout=out["lora_dropout"])
+    if out["target_modules"] == "all-linear":
+        out.carry("target_modules", lora_target_linear=True)
+    else:
+        out.carry("target_modules", lora_target_modules=out["target_modules"])
+    for key, theirs in (
+        ("target_layers", "peft_layers_to_transform"), ("modules_to_save", "lora_modules_to_save"),
+        ("use_dora", "peft_use_dora"), ("use_rslora", "peft_use_rslora"),
+        ("init_lora_weights", "peft_init_lora_weights"),
+    ):  # fmt: skip
+        out.carry_set(key, theirs)
+
+
+def _write_training(out: Written) -> None:
+    out.carry("max_length", sequence_len=out["max_length"])
+    out.carry("batch_size", micro_batch_size=out["batch_size"])
+    target = out["target_batch_size"] or out["batch_size"]
+    out.carry("target_batch_size", gradient_accumulation_steps=max(target // out["batch_size"], 1))
+    word = out["precision"]
+    flags: dict[str, dict[str, Any]] = {
+        "auto": {"bf16": "auto"},
+        "bf16": {"bf16": True},
+        "fp16": {"fp16": True, "bf16": False},
+    }
+    out.carry("precision", **flags.get(word, {"bf16": False, "fp16": False}))
+    for key, theirs in (
+        ("num_epochs", "num_epochs"), ("learning_rate", "learning_rate"), ("lr_scheduler_type", "lr_scheduler"),
+        ("warmup_ratio", "warmup_ratio"), ("weight_decay", "weight_decay"), ("optim", "optimizer"),
+        ("max_grad_norm", "max_grad_norm"), ("seed", "seed"), ("val_size", "val_set_size"),
+        ("output_dir", "output_dir"), ("save_steps", "save_steps"), ("save_total_limit", "save_total_limit"),
+        ("logging_steps", "logging_steps"), ("gradient_checkpointing", "gradient_checkpointing"),
+    ):  # fmt: skip
+        out.carry(key, **{theirs: out[key]})
+    for key in ("max_steps", "device_map"):
+        out.carry_set(key, key)
+    out.carry("eval_strategy", eval_strategy=out["eval_strategy"])
+    if out["eval_strategy"] == "steps":
+        out.carry_set("eval_steps", "eval_steps")
+    else:
+        out.drop("eval_steps", N_("axolotl refuses it without `eval_strategy: steps`."))
+    attention = out["attn_implementation"]
+    if attention in _ATTENTION:
+        out.carry("attn_implementation", **{_ATTENTION[attention]: True})
+    else:
+        out.carry_set("attn_implementation", "attn_implementation")

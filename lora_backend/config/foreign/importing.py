@@ -1,0 +1,112 @@
+"""A config of another tool → ours, with a row for every key: nothing is dropped without a word."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from lora_backend.config.check import check_config
+from lora_backend.config.diff import same_value
+from lora_backend.config.files import ConfigDocument, Format, dump_yaml, parse_config
+from lora_backend.config.findings import shorten
+from lora_backend.config.foreign.result import HIDDEN, ImportResult, ImportRow, is_secret
+from lora_backend.config.foreign.rules import Carried, Tool
+from lora_backend.config.foreign.source import Source, flat
+from lora_backend.config.foreign.tools import TOOLS, recognise
+from lora_backend.config.schema import KEYS
+from lora_backend.errors import ConfigError
+from lora_backend.i18n import N_, Message
+
+
+def import_text(text: str, name: str = "config.yaml") -> ImportResult:
+    """The config that `text` means. Only TOML is told by the ending of `name`.
+
+    Raises `ConfigError` where the text cannot be read, is of no known tool, or of two.
+    """
+    file_format: Format = "toml" if Path(name).suffix.lower() == ".toml" else "yaml"
+    if text.lstrip("\ufeff \t\r\n").startswith("{"):
+        as_json = parse_config(text.lstrip("\ufeff"), "json")
+        if as_json.is_readable:
+            return import_document(as_json)
+    return import_document(parse_config(text, file_format))
+
+
+def import_document(document: ConfigDocument) -> ImportResult:
+    """The same for a document that was read already (`read_config`, `decode_config`)."""
+    if not document.is_readable:
+        raise ConfigError(N_("Nothing was imported: {reason}"), reason=document.problems[0].message)
+    tool = recognise(document)
+    written, lines = flat(document, tool.sections)
+    source = Source(written, lines, tool.defaults(written))
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    rows = [_row(tool, source, key, values, origin) for key in written]
+    assumed = []
+    said = {row.key for row in rows if row.outcome == "not_supported"}
+    for key, default in source.defaults.items():
+        if written.get(key) is None and key not in said:
+            row = _assumed(tool, source, key, default, values, origin)
+            if row:
+                assumed.append(row)
+    ordered = {key: values[key] for key in KEYS if key in values}
+    text = dump_yaml(ordered) if ordered else ""
+    problems = tuple(problem for problem in document.problems if problem.code != "syntax")
+    findings = problems + check_config(parse_config(text)).findings
+    return ImportResult(tool.id, tool.title, tuple(rows), tuple(assumed), ordered, text, findings)
+
+
+def _row(tool: Tool, source: Source, key: str, values: dict[str, Any], origin: dict[str, str]) -> ImportRow:
+    """What becomes of one key of the file; its target goes into `values`, and whose it is into `origin`."""
+    rule = tool.rule(key)
+    carried = rule.apply(source, key) if rule else _unknown(tool, key)
+    target = carried.target_key
+    if target in values and target is not None:
+        if not same_value(values[target], carried.target_value):
+            carried = Carried(
+                "not_supported",
+                Message(
+                    N_("`{target}` is {ours} already, by `{other}`."),
+                    {"target": target, "ours": shorten(values[target]), "other": origin[target]},
+                ),
+            )
+    elif target is not None:
+        values[target], origin[target] = carried.target_value, key
+    value = HIDDEN if is_secret(key) and source.values[key] is not None else source.values[key]
+    return ImportRow(
+        key, value, source.lines.get(key), carried.outcome, carried.target_key, carried.target_value, carried.message
+    )
+
+
+def _assumed(
+    tool: Tool, source: Source, key: str, default: Any, values: dict[str, Any], origin: dict[str, str]
+) -> ImportRow | None:
+    """A default of the tool that is not ours, or that means something that is not done here; None for the others."""
+    rule = tool.rule(key)
+    if rule is None or set(rule.targets) & values.keys():
+        return None
+    carried = rule.apply(source, key)
+    target = carried.target_key
+    if carried.outcome != "not_supported":
+        if target is None or same_value(KEYS[target].default, carried.target_value):
+            return None
+        values[target], origin[target] = carried.target_value, key
+    said = {"key": key, "title": tool.title, "value": shorten(default), "meaning": carried.message}
+    message = Message(N_("`{key}` is not in the file; {title} takes {value} then. {meaning}"), said)
+    return ImportRow(key, default, None, carried.outcome, target, carried.target_value, message)
+
+
+def _unknown(tool: Tool, key: str) -> Carried:
+    values = {"title": tool.title, "key": key}
+    others = [other.title for other in TOOLS.values() if other.id != tool.id and key in other.markers]
+    if others:
+        message = Message(
+            N_("A key of {other}, not of {title}; nothing is done with it."), {**values, "other": others[0]}
+        )
+    elif near := difflib.get_close_matches(key, tool.rules, n=1, cutoff=0.8):
+        message = Message(
+            N_("Not a key of {title}; nothing is done with it. Did you mean `{near}`?"), {**values, "near": near[0]}
+        )
+    else:
+        message = Message(N_("Not a key of {title}; nothing is done with it."), values)
+    return Carried("unknown", message)

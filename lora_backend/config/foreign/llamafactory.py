@@ -1,0 +1,281 @@
+"""LLaMA-Factory's YAML: transformers' TrainingArguments and its own arguments for model, data and method.
+
+Names and defaults as in its `hparams/` (model_args.py, data_args.py, finetuning_args.py, generating_args.py), read there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign import training_arguments
+from lora_backend.config.foreign.rules import (
+    UNSET,
+    Carried,
+    Rule,
+    Tool,
+    expects,
+    is_off,
+    is_on,
+    keys,
+    lost,
+    mapped,
+    nothing,
+    number,
+    table,
+    take,
+    translated,
+)
+from lora_backend.config.foreign.shared import QUANT, QUANT_NOTE, dataset, names, precision_flag, targets
+from lora_backend.config.foreign.source import Source
+from lora_backend.config.foreign.writing import Written, yaml_text
+from lora_backend.i18n import N_
+
+CHECKPOINTING = N_("`{target}` is {ours}: it is on unless this key turns it off.")
+PISSA = N_("`{target}` is {ours}.")
+ATTENTION = {"auto": UNSET, "disabled": "eager", "sdpa": "sdpa", "fa2": "flash_attention_2", "fa3": "flash_attention_3"}
+"""Word of LLaMA-Factory → word of transformers."""
+
+ABSENT: dict[str, str | Mapping[str, Any]] = {
+    why.METHOD: "oft_rank oft_target module_dropout use_llama_pro use_galore use_apollo use_badam use_mca "
+    "train_from_scratch mixture_of_depths reward_model",
+    why.LEARNS: "loraplus_lr_ratio use_adam_mini use_muon use_dft_loss use_asft_loss use_eaft_loss disable_shuffling early_stopping_steps "
+    "shift_attn rope_scaling moe_aux_loss_coef mask_history train_on_prompt pure_bf16 upcast_layernorm "
+    "upcast_lmhead_output add_tokens add_special_tokens resize_vocab new_special_tokens_config",
+    why.ADAPTER: "pissa_convert",
+    why.FRESH: "adapter_name_or_path adapter_folder create_new_adapter",
+    why.PACKING: "packing neat_packing",
+    why.DATA: "eval_dataset streaming tokenized_path interleave_probs data_shared_file_system "
+    "dataset_info_path tool_format",
+    why.ROWS: "max_samples",
+    why.SPEED: "use_unsloth use_unsloth_gc enable_liger_kernel use_v1_kernels fp8 fp8_enable_fsdp_float8_all_gather use_kt",
+    why.PICTURES: "image_do_pan_and_scan crop_to_patches use_audio_in_video media_dir",
+    why.TRACKING: "use_swanlab swanlab_workspace swanlab_run_name swanlab_logdir plot_loss",
+    why.SECRET: "swanlab_api_key swanlab_lark_webhook_url swanlab_lark_secret hf_hub_token ms_hub_token om_hub_token",
+    why.EVALUATION: "eval_on_each_dataset compute_accuracy eval_num_beams",
+    why.REMOTE_CODE: "trust_remote_code",
+    why.LOGGING: "include_effective_tokens_per_second print_param_status",
+    why.DISTRIBUTED: "ray_run_name ray_init_kwargs ray_storage_filesystem quantization_device_map",
+    why.GENERATION: "default_system enable_thinking skip_special_tokens",
+    why.TOKENIZER: "split_special_tokens",
+    why.SAVING: "export_dir export_quantization_bit export_quantization_dataset export_legacy_format export_hub_model_id",
+}
+WITH_DEFAULTS: dict[str, dict[str, Any]] = {
+    why.METHOD: {
+        "freeze_trainable_layers": 2, "freeze_trainable_modules": "all", "freeze_extra_modules": None,
+        "oft_block_size": 32, "pref_beta": 0.1, "pref_ftx": 0.0, "pref_bco_weight": 0.0, "pref_loss": "sigmoid",
+        "dpo_label_smoothing": 0.0, "kto_chosen_weight": 1.0, "kto_rejected_weight": 1.0, "simpo_gamma": 0.5,
+        "ppo_buffer_size": 1, "ppo_epochs": 4, "ppo_score_norm": False, "ppo_target": 6.0, "ppo_whiten_rewards": False,
+        "ref_model": None, "ref_model_adapters": None, "ref_model_quantization_bit": None,
+        "reward_model_adapters": None, "reward_model_quantization_bit": None, "reward_model_type": "lora",
+        "ld_alpha": None, "galore_target": "all", "galore_rank": 16, "galore_update_interval": 200, "galore_scale": 2.0,
+        "galore_proj_type": "std", "galore_layerwise": False, "apollo_target": "all", "apollo_rank": 16,
+        "apollo_update_interval": 200, "apollo_scale": 32.0, "apollo_proj": "random", "apollo_proj_type": "std",
+        "apollo_scale_type": "channel", "apollo_layerwise": False, "apollo_scale_front": False, "badam_mode": "layer",
+        "badam_start_block": None, "badam_switch_mode": "ascending", "badam_switch_interval": 50,
+        "badam_update_ratio": 0.05, "badam_mask_mode": "adjacent", "badam_verbose": 0,
+    },
+    why.LEARNS: {"loraplus_lr_embedding": 1e-6, "ignore_pad_token_for_loss": True, "init_special_tokens": "noise_init"},
+    why.DATA: {"dataset_dir": "data", "buffer_size": 16384, "mix_strategy": "concat"},
+    why.TEMPLATE: {"template": None},
+    why.LOADER: {
+        "preprocessing_num_workers": None, "preprocessing_batch_size": 1000, "overwrite_cache": False,
+        "low_cpu_mem_usage": True, "offload_folder": "offload", "cache_dir": None,
+    },
+    why.SPEED: {"use_reentrant_gc": True, "fp8_backend": "auto"},
+    why.TOKENIZER: {"use_fast_tokenizer": True},
+    why.MODEL: {"model_revision": "main"},
+    why.PICTURES: {
+        "image_max_pixels": 589824, "image_min_pixels": 1024, "video_max_pixels": 65536, "video_min_pixels": 256,
+        "video_fps": 2.0, "video_maxlen": 128, "audio_sampling_rate": 16000, "freeze_vision_tower": True,
+        "freeze_multi_modal_projector": True, "freeze_language_model": False,
+    },
+    why.QUANTIZED: {"quantization_type": "nf4", "double_quantization": True},
+    why.TRACKING: {"swanlab_project": "llamafactory", "swanlab_mode": "cloud"},
+    why.DISTRIBUTED: {
+        "ray_storage_path": "./saves", "ray_num_workers": 1, "resources_per_worker": {"GPU": 1},
+        "placement_strategy": "PACK",
+    },
+    why.GENERATION: {
+        "infer_backend": "huggingface", "infer_dtype": "auto", "use_kv_cache": True, "do_sample": True,
+        "temperature": 0.95, "top_p": 0.7, "top_k": 50, "num_beams": 1, "max_length": 1024, "max_new_tokens": 1024,
+        "repetition_penalty": 1.0, "length_penalty": 1.0, "seed_for_generation": None,
+    },
+    why.SAVING: {
+        "export_size": 5, "export_device": "cpu", "export_quantization_nsamples": 128,
+        "export_quantization_maxlen": 1024,
+    },
+}  # fmt: skip
+
+
+def _quantization_bit(source: Source, key: str) -> Carried:
+    bits = number(source.get(key))
+    if bits in (None, 0):
+        return nothing(N_("Not set."))
+    kind, method = source.get("quantization_type") or "nf4", source.get("quantization_method") or "bnb"
+    if method not in ("bnb", "bitsandbytes") or bits not in (4, 8) or (bits == 4 and kind != "nf4"):
+        return lost(why.QUANTIZED)
+    return translated("quantization", "nf4" if bits == 4 else "int8", QUANT)
+
+
+def _checkpointing(source: Source, key: str) -> Carried:
+    is_kept = is_on(source.get(key)) and not is_on(source.get("gradient_checkpointing"))
+    return translated("gradient_checkpointing", not is_kept, CHECKPOINTING)
+
+
+def _trainers_checkpointing(source: Source, key: str) -> Carried:
+    if is_on(source.get(key)):
+        return translated("gradient_checkpointing", True, PISSA)
+    return nothing(N_("`{key}` decides."), key="disable_gradient_checkpointing")
+
+
+def _pissa(source: Source, key: str) -> Carried:
+    if is_off(source.get(key)):
+        return nothing(N_("Off: nothing to carry."))
+    return translated("init_lora_weights", "pissa", PISSA)
+
+
+def _pissa_iterations(source: Source, key: str) -> Carried:
+    is_used = is_on(source.get("pissa_init")) and number(source.get(key)) != -1
+    return (
+        lost(N_("PiSSA starts from the whole decomposition here, not from a fast estimate.")) if is_used else nothing()
+    )
+
+
+RULES: dict[str, Rule] = {
+    **training_arguments.RULES,
+    **table(ABSENT),
+    **table({**WITH_DEFAULTS}),
+    "model_name_or_path": take("model_name"),
+    "stage": expects(why.METHOD, "sft"),
+    "finetuning_type": expects(why.METHOD, "lora"),
+    "lora_rank": take("r"),
+    "lora_alpha": take("alpha"),
+    "lora_dropout": take("lora_dropout"),
+    "lora_target": targets(),
+    "additional_target": names("modules_to_save"),
+    "use_rslora": take("use_rslora"),
+    "use_dora": take("use_dora"),
+    "pissa_init": Rule(_pissa, ("init_lora_weights",), PISSA),
+    "pissa_iter": Rule(_pissa_iterations),
+    "dataset": dataset(),
+    "cutoff_len": take("max_length"),
+    "val_size": take("val_size"),
+    "flash_attn": mapped("attn_implementation", ATTENTION, PISSA),
+    "quantization_bit": Rule(_quantization_bit, ("quantization",), QUANT_NOTE),
+    "quantization_method": expects(why.QUANTIZED, "bnb", "bitsandbytes"),
+    "bf16": precision_flag("bf16", "fp16"),
+    "fp16": precision_flag("fp16", "bf16"),
+    "disable_gradient_checkpointing": Rule(_checkpointing, ("gradient_checkpointing",), CHECKPOINTING),
+    "gradient_checkpointing": Rule(_trainers_checkpointing, ("gradient_checkpointing",), PISSA),
+    "activation_checkpointing": Rule(_trainers_checkpointing, ("gradient_checkpointing",), PISSA),
+}
+
+
+def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    rank = number(values.get("lora_rank")) or 8
+    own = {"lora_rank": 8, "lora_alpha": rank * 2, "lora_dropout": 0.0, "lora_target": "all", "cutoff_len": 2048}
+    shared = {key: value for key, value in training_arguments.DEFAULTS.items() if key != "bf16"}
+    return shared | own | {"disable_gradient_checkpointing": False, "pissa_iter": 16}
+
+
+TOOL = Tool(
+    id="llamafactory",
+    title="LLaMA-Factory",
+    markers=keys(
+        "finetuning_type stage lora_rank lora_target cutoff_len quantization_bit dataset_dir template "
+        "preprocessing_num_workers flash_attn additional_target pissa_init enable_liger_kernel neat_packing "
+        "train_on_prompt mask_history overwrite_cache disable_gradient_checkpointing max_samples"
+    ),
+    rules=RULES,
+    defaults=_defaults,
+)
+FILE_NAME = "llamafactory.yaml"
+_WORDS = {ours: theirs for theirs, ours in ATTENTION.items() if ours is not UNSET}
+
+
+def write(out: Written) -> str:
+    """Our config for `llamafactory-cli train`; its data set has to be an entry of dataset_info.json."""
+    out.carry("model_name", model_name_or_path=out["model_name"])
+    out.write(stage="sft", do_train=True, finetuning_type="lora")
+    _write_adapter(out)
+    _write_training(out)
+    out.drop(
+        "dataset",
+        N_("LLaMA-Factory takes a name from its dataset_info.json; enter the file there and name it as `dataset`."),
+    )
+    for key in ("rank_pattern", "alpha_pattern", "bias", "target_layers"):
+        out.drop(key, N_("LLaMA-Factory has no key for it: its adapter will be another one."))
+    out.drop_rest(N_("LLaMA-Factory has no key for it."))
+    return yaml_text(out.lines)
+
+
+def _write_adapter(out: Written) -> None:
+    out.carry("r", lora_rank=out["r"])
+    if float(out["alpha"]).is_integer():
+        out.carry("alpha", lora_alpha=int(out["alpha"]))
+    else:
+        out.drop("alpha", N_("LLaMA-Factory takes whole numbers only."))
+    out.carry("lora_dropout", lora_dropout=out["lora_dropout"])
+    wanted = out["target_modules"]
+    if wanted == "all-linear":
+        out.carry("target_modules", lora_target="all")
+    elif (
+        isinstance(wanted, list)
+        and wanted
+        and all(_is_plain_name(name) and name not in ("all", "all-linear") for name in wanted)
+    ):
+        out.carry("target_modules", lora_target=",".join(wanted))
+    else:
+        out.drop("target_modules", N_("LLaMA-Factory takes a list of names, or `all`; no regular expression."))
+    saved = out["modules_to_save"]
+    if not saved:
+        out.carry("modules_to_save")
+    elif all(map(_is_plain_name, saved)):
+        out.carry("modules_to_save", additional_target=",".join(saved))
+    else:
+        out.drop("modules_to_save", N_("LLaMA-Factory parts names at commas."))
+    for key in ("use_rslora", "use_dora"):
+        out.carry(key, **{key: out[key]})
+    if out["init_lora_weights"] == "pissa":
+        out.carry("init_lora_weights", pissa_init=True, pissa_iter=-1)
+    elif out["init_lora_weights"] is True:
+        out.carry("init_lora_weights")
+    else:
+        out.drop("init_lora_weights", N_("LLaMA-Factory has no key for it: its adapter will be another one."))
+
+
+def _is_plain_name(name: str) -> bool:
+    return "," not in name and name == name.strip()
+
+
+def _write_training(out: Written) -> None:
+    out.carry("max_length", cutoff_len=out["max_length"])
+    out.carry("batch_size", per_device_train_batch_size=out["batch_size"])
+    target = out["target_batch_size"] or out["batch_size"]
+    out.carry("target_batch_size", gradient_accumulation_steps=max(target // out["batch_size"], 1))
+    out.carry("num_epochs", num_train_epochs=float(out["num_epochs"]))
+    out.carry_set("max_steps", "max_steps")
+    same = "learning_rate lr_scheduler_type warmup_ratio weight_decay optim max_grad_norm seed eval_strategy "
+    for key in (same + "output_dir save_steps save_total_limit logging_steps val_size").split():
+        out.carry(key, **{key: out[key]})
+    out.carry_set("eval_steps", "eval_steps")
+    word = out["precision"]
+    if word == "fp32":
+        out.drop("precision", N_("With neither bf16 nor fp16 LLaMA-Factory takes the precision of the model's files."))
+    else:
+        out.carry("precision", **({word: True} if word != "auto" else {}))
+    out.carry("gradient_checkpointing", disable_gradient_checkpointing=not out["gradient_checkpointing"])
+    bits: dict[Any, dict[str, Any]] = {
+        "nf4": {"quantization_bit": 4, "quantization_type": "nf4"},
+        "int8": {"quantization_bit": 8},
+    }
+    out.carry("quantization", **bits.get(out["quantization"], {}))
+    attention = out["attn_implementation"]
+    if attention is None:
+        out.carry("attn_implementation")
+    elif attention in _WORDS:
+        out.carry("attn_implementation", flash_attn=_WORDS[attention])
+    else:
+        out.drop("attn_implementation", N_("LLaMA-Factory has no word for it."))

@@ -1,0 +1,189 @@
+"""Rules that several tools need: batches, warm-up, number formats, targets, quantization, data files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lora_backend.config.foreign.reasons import DATA, QUANTIZED
+from lora_backend.config.foreign.rules import Carried, Rule, as_taken, is_off, is_on, lost, nothing, number, translated
+from lora_backend.config.foreign.source import Source
+from lora_backend.i18n import N_
+
+BATCH = N_(
+    "{batch} rows on each GPU, {steps} times: `{target}` is {ours}. With several GPUs it was that many times more."
+)
+BATCH_NOTE = N_(
+    "Rows per forward pass × accumulation steps gives `target_batch_size`; the number of GPUs is not in the file."
+)
+WARMUP = N_("{steps} of {total} steps: `{target}` is {ours}.")
+WARMUP_NOTE = N_("Steps / `max_steps` gives `warmup_ratio`; without `max_steps` it cannot be told.")
+WARMUP_UNKNOWN = N_(
+    "How many steps there will be is not in the file, so {steps} steps are no share of them. Set `warmup_ratio` to {steps} / number of steps."
+)
+PRECISION = N_("`{target}` is {ours}.")
+PRECISION_NOTE = N_("`bf16: true` is `precision: bf16`, `fp16: true` is `fp16`; both off is `fp32`.")
+TARGETS = N_("`{target}` is {ours}.")
+TARGETS_NOTE = N_("`all` is `all-linear`; names with commas become a list.")
+NO_TARGETS = N_(
+    "No targets are named, so PEFT takes its own list for the family of the model; here it is `all-linear`. Name the modules in `target_modules`."
+)
+QUANT = N_("`{target}` is {ours}.")
+QUANT_NOTE = N_("4 bits are `quantization: nf4`, 8 bits `int8`.")
+DATA_FILE = N_("The file is taken as `{target}`; its rows must hold `messages`, or `prompt` and `completion`.")
+DATA_NOTE = N_("A single JSONL file is taken as `dataset`; names of data sets are not.")
+OFF_NOTE = N_("0 or less means that nothing is set.")
+
+
+def steps_or_none(target: str) -> Rule:
+    """A number of steps, where 0 and less stand for “not set”."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value = number(source.get(key))
+        if source.get(key) is None or (value is not None and value <= 0):
+            return nothing(N_("Not set."))
+        return as_taken(target, source.get(key))
+
+    return Rule(apply, (target,), OFF_NOTE)
+
+
+def accumulation(batch_key: str) -> Rule:
+    """Forward passes per optimizer step → `target_batch_size`."""
+
+    def apply(source: Source, key: str) -> Carried:
+        steps, batch = number(source.get(key)), number(source.get(batch_key))
+        if steps == 1 or (steps is None and source.get(key) is None):
+            return nothing(N_("Each forward pass is a step: nothing to carry."))
+        if not isinstance(steps, int) or not isinstance(batch, int):
+            return lost(N_("`{key}` and `{batch_key}` must be whole numbers."), key=key, batch_key=batch_key)
+        return translated("target_batch_size", steps * batch, BATCH, batch=batch, steps=steps)
+
+    return Rule(apply, ("target_batch_size",), BATCH_NOTE)
+
+
+def warmup_steps(total_key: str = "max_steps") -> Rule:
+    """A number of steps, or (below 1, as in transformers) a share of them → `warmup_ratio`."""
+
+    def apply(source: Source, key: str) -> Carried:
+        steps, total = number(source.get(key)), number(source.get(total_key))
+        if steps == 0 or source.get(key) is None:
+            return nothing(N_("No warm-up, unless a ratio says so: nothing to carry."))
+        if steps is not None and 0 < steps < 1:
+            return as_taken("warmup_ratio", steps)
+        if steps is not None and total is not None and total > steps > 0:
+            return translated("warmup_ratio", steps / total, WARMUP, steps=steps, total=total)
+        return lost(WARMUP_UNKNOWN, steps=source.get(key))
+
+    return Rule(apply, ("warmup_ratio",), WARMUP_NOTE)
+
+
+def warmup_ratio(steps_key: str = "warmup_steps") -> Rule:
+    """A share of the steps, which a number of steps beats."""
+
+    def apply(source: Source, key: str) -> Carried:
+        steps = number(source.values.get(steps_key))
+        if steps:
+            return nothing(N_("`{key}` is set as well, and wins."), key=steps_key)
+        return nothing(N_("Not set.")) if source.get(key) is None else as_taken("warmup_ratio", source.get(key))
+
+    return Rule(apply, ("warmup_ratio",))
+
+
+def precision_flag(word: str, other_key: str, neither: str | None = None) -> Rule:
+    """`bf16` and `fp16` → `precision`. `neither`: what it is when both are off, said by the key that has it."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value, other = source.get(key), source.get(other_key)
+        if value == "auto":
+            return translated("precision", "auto", PRECISION)
+        if is_on(value) and not (is_on(source.values.get(other_key)) and source.values.get(key) is None):
+            return translated("precision", word, PRECISION)
+        if is_off(value) and neither and not is_on(other) and other != "auto":
+            return translated("precision", neither, PRECISION)
+        return nothing(N_("Off: nothing to carry.")) if is_off(value) or is_on(value) else as_taken("precision", value)
+
+    return Rule(apply, ("precision",), PRECISION_NOTE)
+
+
+def targets(*, all_words: tuple[str, ...] = ("all", "all-linear"), is_expression: bool = False) -> Rule:
+    """Names of modules → `target_modules`. `is_expression`: a text is a regular expression, not a list of names."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value = source.get(key)
+        if is_off(value):
+            return lost(NO_TARGETS)
+        if isinstance(value, str) and not is_expression:
+            value = [name.strip() for name in value.split(",") if name.strip()]
+        if value in all_words or (isinstance(value, list) and any(name in all_words for name in value)):
+            return as_taken("target_modules", "all-linear") if value == "all-linear" else translated("target_modules", "all-linear", TARGETS)  # fmt: skip
+        if value == source.get(key):
+            return as_taken("target_modules", value)
+        return translated("target_modules", value, TARGETS)
+
+    return Rule(apply, ("target_modules",), TARGETS_NOTE)
+
+
+def names(target: str) -> Rule:
+    """A list of names, or names with commas."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value = source.get(key)
+        if is_off(value):
+            return nothing(N_("Not set."))
+        if isinstance(value, str):
+            return translated(target, [name.strip() for name in value.split(",") if name.strip()], TARGETS)
+        return as_taken(target, value)
+
+    return Rule(apply, (target,), N_("Names with commas become a list."))
+
+
+def load_in(bits: int, kind_key: str | None = None) -> Rule:
+    """`load_in_4bit`, `load_in_8bit` → `quantization`. `kind_key` says which 4 bits."""
+
+    def apply(source: Source, key: str) -> Carried:
+        if is_off(source.get(key)):
+            return nothing(N_("Off: nothing to carry."))
+        if bits == 4 and kind_key and source.get(kind_key) not in (None, "nf4"):
+            return lost(QUANTIZED)
+        return translated("quantization", "nf4" if bits == 4 else "int8", QUANT)
+
+    return Rule(apply, ("quantization",), QUANT_NOTE)
+
+
+def any_of(target: str, *keys: str) -> Rule:
+    """A switch that several keys turn on."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value = source.get(key)
+        if is_off(value) and any(is_on(source.get(other)) for other in keys if other != key):
+            return nothing(N_("Off, but another key turns it on."))
+        return nothing(N_("Not set.")) if value is None else as_taken(target, value)
+
+    return Rule(apply, (target,))
+
+
+def data_file(path: Any) -> Carried:
+    """A path of a JSONL file → `dataset`; a name, or several, cannot be carried."""
+    found = path[0] if isinstance(path, list) and len(path) == 1 else path
+    if is_off(found):
+        return nothing(N_("Not set."))
+    if isinstance(found, str) and found.lower().endswith((".jsonl", ".json")) and "," not in found:
+        return translated("dataset", found, DATA_FILE)
+    return lost(DATA)
+
+
+def dataset() -> Rule:
+    """The data set, where it is a file."""
+    return Rule(lambda source, key: data_file(source.get(key)), ("dataset",), DATA_NOTE)
+
+
+def first_of_datasets() -> Rule:
+    """A list of data sets, each a mapping with its path: the one and only, where it is a file."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value = source.get(key)
+        if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], Mapping):
+            return nothing(N_("Not set.")) if is_off(value) else lost(DATA)
+        return data_file(value[0].get("data_files") or value[0].get("path"))
+
+    return Rule(apply, ("dataset",), DATA_NOTE)

@@ -1,0 +1,61 @@
+"""The tools whose configs are known, and which one wrote a file: told by its keys, never by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lora_backend.config.files import ConfigDocument
+from lora_backend.config.foreign import axolotl, llamafactory, original, peft, training_arguments, trl, unsloth
+from lora_backend.config.foreign.rules import Tool
+from lora_backend.config.foreign.source import flat
+from lora_backend.errors import ConfigError
+from lora_backend.i18n import N_
+
+TOOLS: dict[str, Tool] = {
+    tool.id: tool
+    for tool in (
+        original.TOOL, llamafactory.TOOL, axolotl.TOOL, unsloth.TOOL, trl.TOOL, peft.TOOL, training_arguments.TOOL,
+    )
+}  # fmt: skip
+"""Tool by id, in the order in which the documentation shows them."""
+WRITERS = {"peft": peft, "llamafactory": llamafactory, "axolotl": axolotl}
+"""Tools that we can write a file for, by id."""
+INSIDE = {"llamafactory", "trl"}
+"""Tools whose configs hold those of TrainingArguments as well."""
+
+
+def recognise(document: ConfigDocument) -> Tool:
+    """The tool whose keys stand in the document.
+
+    Raises `ConfigError` where there are none of a known tool, or those of two. A single stray key makes no second
+    tool of a file that has many of the first; it gets its row as an unknown one.
+    """
+    found = {tool.id: tool.markers & flat(document, tool.sections)[0].keys() for tool in TOOLS.values()}
+    ranked = sorted((tool_id for tool_id in found if found[tool_id]), key=lambda tool_id: -len(found[tool_id]))
+    if INSIDE & set(ranked):  # whoever has one of theirs, has TrainingArguments by right
+        ranked = [tool_id for tool_id in ranked if tool_id != "training_arguments"]
+    if not ranked:
+        raise ConfigError(
+            N_("The file is no config of a tool that can be imported ({tools}): none of their keys stands in it."),
+            tools=", ".join(tool.title for tool in TOOLS.values()),
+        )
+    first = ranked[0]
+    if len(ranked) > 1:
+        second = ranked[1]
+        if len(found[second]) > 1 or len(found[first]) < 3:
+            raise ConfigError(
+                N_(
+                    "The file mixes keys of {first} ({first_keys}) and of {second} ({second_keys}). Part it, or take out those of one."
+                ),
+                first=TOOLS[first].title,
+                first_keys=_in_order(document, found[first]),
+                second=TOOLS[second].title,
+                second_keys=_in_order(document, found[second]),
+            )
+    return TOOLS[first]
+
+
+def _in_order(document: ConfigDocument, keys: Iterable[str]) -> str:
+    """The first keys, as they stand in the file."""
+    ordered = sorted(keys, key=lambda key: document.lines.get(key.split(".", maxsplit=1)[0], 0))
+    return ", ".join(f"`{key}`" for key in ordered[:5]) + (", …" if len(ordered) > 5 else "")

@@ -1,0 +1,136 @@
+"""TRL's command-line YAML: SFTConfig, ModelConfig and ScriptArguments in one file.
+
+Names and defaults are those of trl 1.16 (`sft_config.py`, `model_config.py`, `scripts/utils.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign import training_arguments
+from lora_backend.config.foreign.rules import (
+    Carried,
+    Rule,
+    Tool,
+    as_taken,
+    expects,
+    is_off,
+    keys,
+    lost,
+    nothing,
+    table,
+    take,
+)
+from lora_backend.config.foreign.shared import dataset, first_of_datasets, load_in, names, precision_flag, targets
+from lora_backend.config.foreign.source import Source
+from lora_backend.i18n import N_
+
+WITH_DEFAULTS: dict[str, dict[str, Any]] = {
+    why.LEARNS: {
+        "router_aux_loss_coef": None, "shuffle_dataset": False, "eos_token": None, "pad_token": None,
+        "truncation_mode": "keep_start",
+    },
+    why.MODEL: {"model_init_kwargs": None, "model_revision": "main"},
+    why.REMOTE_CODE: {"trust_remote_code": False},
+    why.TEMPLATE: {"chat_template_path": None},
+    why.DATA: {
+        "dataset_text_field": "text", "dataset_kwargs": None, "dataset_config": None, "dataset_train_split": "train",
+        "dataset_test_split": "test", "dataset_streaming": False, "streaming": False,
+    },
+    why.LOADER: {"dataset_num_proc": None, "dataset_batch_size": 1000},
+    why.PACKING: {
+        "packing": False, "packing_strategy": "bfd", "padding_free": False, "eval_packing": None,
+        "pad_to_multiple_of": "auto",
+    },
+    why.SPEED: {"activation_offloading": False, "use_liger": False},
+    why.ADAPTER: {"lora_target_parameters": None},
+    why.QUANTIZED: {"bnb_4bit_quant_type": "nf4", "bnb_4bit_quant_storage": None},
+    why.DISTRIBUTED: {"ignore_bias_buffers": False},
+    why.EVALUATION: {"gradient_accumulation_steps_eval": None},
+}  # fmt: skip
+
+
+def _max_length(source: Source, key: str) -> Carried:
+    if key in source.values and source.values[key] is None:
+        return lost(why.NO_CUT)
+    return as_taken("max_length", source.get(key))
+
+
+def _stored(source: Source, key: str) -> Carried:
+    """The base model's own number format; here it follows `precision`."""
+    value = source.get(key)
+    is_same = value in (None, "auto", "bfloat16") or (value == "float32" and is_off(source.get("bf16")))
+    return nothing() if is_same else lost(why.STORED)
+
+
+def _nested(source: Source, key: str) -> Carried:
+    """Double quantization, which is always on here."""
+    if is_off(source.get(key)) and not is_off(source.get("load_in_4bit")):
+        return lost(why.QUANTIZED)
+    return nothing()
+
+
+def _target_modules(source: Source, key: str) -> Carried:
+    """TRL takes a list of one entry out of its list, so that it is a regular expression, or `all-linear`."""
+    value = source.get(key)
+    one = value[0] if isinstance(value, list) and len(value) == 1 else value
+    taken = Source({**source.values, key: one}, source.lines, source.defaults)
+    return targets(all_words=("all-linear",), is_expression=True).apply(taken, key)
+
+
+RULES: dict[str, Rule] = {
+    **training_arguments.RULES,
+    **table({**WITH_DEFAULTS}),
+    "model_name_or_path": take("model_name"),
+    "dtype": Rule(_stored, (), why.STORED),
+    "torch_dtype": Rule(_stored, (), why.STORED),
+    "attn_implementation": take("attn_implementation"),
+    "use_peft": expects(why.METHOD, True),
+    "lora_r": take("r"),
+    "lora_alpha": take("alpha"),
+    "lora_dropout": take("lora_dropout"),
+    "lora_target_modules": Rule(
+        _target_modules, ("target_modules",), N_("A list of one entry is a regular expression in TRL.")
+    ),
+    "lora_modules_to_save": names("modules_to_save"),
+    "lora_task_type": expects(why.METHOD, "CAUSAL_LM"),
+    "use_rslora": take("use_rslora"),
+    "use_dora": take("use_dora"),
+    "load_in_4bit": load_in(4, "bnb_4bit_quant_type"),
+    "load_in_8bit": load_in(8),
+    "use_bnb_nested_quant": Rule(_nested, (), why.QUANTIZED),
+    "dataset_name": dataset(),
+    "datasets": first_of_datasets(),
+    "test_split_size": take("val_size"),
+    "max_length": Rule(_max_length, ("max_length",)),
+    "max_seq_length": Rule(_max_length, ("max_length",)),
+    "loss_type": take("loss_type"),
+    "completion_only_loss": expects(why.ONLY_ANSWERS, True),
+    "assistant_only_loss": expects(why.ONLY_ANSWERS, True),
+    "bf16": precision_flag("bf16", "fp16", neither="fp32"),
+}
+
+
+def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    own = {
+        "learning_rate": 2e-5, "gradient_checkpointing": True, "bf16": is_off(values.get("fp16")), "lora_r": 16,
+        "lora_alpha": 32, "lora_dropout": 0.05, "lora_target_modules": None, "assistant_only_loss": False,
+        "use_peft": False,
+    }  # fmt: skip
+    length = {} if "max_seq_length" in values else {"max_length": 1024}
+    return training_arguments.DEFAULTS | own | length
+
+
+TOOL = Tool(
+    id="trl",
+    title="TRL",
+    markers=keys(
+        "use_peft lora_task_type dataset_name dataset_text_field use_bnb_nested_quant assistant_only_loss "
+        "completion_only_loss packing_strategy dataset_train_split dataset_test_split max_seq_length padding_free "
+        "bnb_4bit_quant_type"
+    ),
+    rules=RULES,
+    defaults=_defaults,
+)

@@ -1,0 +1,399 @@
+"""Configs of other tools become ours, every key with its row, and mean the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainingArguments
+
+from lora_backend.config.files import decode_config, parse_config
+from lora_backend.config.foreign import TOOLS, ImportResult, ImportRow, import_document, import_text
+from lora_backend.errors import ConfigError
+
+LLAMAFACTORY = """\
+### model
+model_name_or_path: my/model
+quantization_bit: 4
+flash_attn: fa2
+### method
+stage: sft
+do_train: true
+finetuning_type: lora
+lora_rank: 8
+lora_target: all
+### data
+dataset: a, b
+template: llama3
+cutoff_len: 4096
+packing: true
+val_size: 0.1
+### train
+per_device_train_batch_size: 2
+gradient_accumulation_steps: 8
+learning_rate: 2e-4
+num_train_epochs: 3.0
+lr_scheduler_type: cosine
+warmup_ratio: 0.1
+bf16: true
+deepspeed: zero3.json
+eval_strategy: steps
+eval_steps: 100
+"""
+AXOLOTL = """\
+base_model: my/model
+adapter: qlora
+load_in_4bit: true
+lora_r: 32
+lora_alpha: 64
+lora_dropout: 0.05
+lora_target_linear: true
+datasets:
+  - path: data/train.jsonl
+    type: chat_template
+sequence_len: 2048
+sample_packing: false
+micro_batch_size: 2
+gradient_accumulation_steps: 4
+num_epochs: 2
+optimizer: adamw_torch
+lr_scheduler: cosine
+learning_rate: 0.0002
+warmup_steps: 10
+max_steps: 200
+bf16: auto
+flash_attention: true
+gradient_checkpointing: true
+val_set_size: 0.05
+evals_per_epoch: 1
+saves_per_epoch: 2
+wandb_project: mine
+"""
+UNSLOTH = """\
+model: my/model
+data:
+  dataset: some/data
+  format_type: auto
+training:
+  training_type: lora
+  max_seq_length: 1024
+  load_in_4bit: false
+  num_epochs: 1
+  learning_rate: 0.0002
+  batch_size: 2
+  gradient_accumulation_steps: 4
+  warmup_steps: 5
+  max_steps: 50
+  save_steps: 0
+  random_seed: 7
+  packing: false
+  train_on_completions: true
+  gradient_checkpointing: "unsloth"
+lora:
+  lora_r: 64
+  lora_alpha: 16
+  target_modules: "q_proj, v_proj"
+  use_loftq: true
+logging:
+  wandb_token: abc123
+"""
+TRL = """\
+model_name_or_path: my/model
+dataset_name: trl-lib/Capybara
+use_peft: true
+lora_r: 8
+lora_alpha: 16
+lora_target_modules: [q_proj, v_proj]
+load_in_4bit: true
+use_bnb_nested_quant: true
+max_length: 512
+packing: false
+assistant_only_loss: true
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 16
+learning_rate: 1.0e-4
+num_train_epochs: 1
+"""
+PEFT: dict[str, Any] = {
+    "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "my/model", "r": 4, "lora_alpha": 8,
+    "lora_dropout": 0.1, "target_modules": ["v_proj", "q_proj"], "layers_to_transform": [0, 1], "inference_mode": True,
+    "rank_pattern": {"q_proj": 2}, "alpha_pattern": {}, "bias": "none", "layers_pattern": None, "lora_bias": True,
+}  # fmt: skip
+ORIGINAL = """\
+model_name: my/model
+r: 16
+alpha: 32
+dropout: 0.05
+target_modules: [q_proj, v_proj]
+target_layers: [1, 2, 3, 4]
+learning_rate: 1e-6
+num_epochs: 2
+batch_size: 2
+target_batch_size: 8
+precision: bf16
+device_map: auto
+use_balanced_device_map: true
+check_r_consistency: true
+loraadaptor_save_path_base: /models/adapters
+traindata_percentage: 0.5
+pkg: numpy
+version: "1.26"
+knowledge_type: docstring
+predict_prompt: hello
+"""
+EXAMPLES = {
+    "llamafactory": LLAMAFACTORY,
+    "axolotl": AXOLOTL,
+    "unsloth": UNSLOTH,
+    "trl": TRL,
+    "peft": json.dumps(PEFT, indent=1),
+    "original": ORIGINAL,
+}
+
+
+def row(result: ImportResult, key: str) -> ImportRow:
+    (found,) = [item for item in (*result.rows, *result.assumed) if item.key == key]
+    return found
+
+
+def with_line(text: str, line: str) -> ImportResult:
+    return import_text(f"{text}{line}\n")
+
+
+@pytest.mark.parametrize("tool_id", EXAMPLES)
+def test_a_tool_is_told_by_its_keys_and_every_key_has_its_row_and_line(tool_id: str) -> None:
+    for name in ("config.yaml", "lora.json", "notes"):
+        assert import_text(EXAMPLES[tool_id], name).tool == tool_id
+    result = import_text(EXAMPLES[tool_id])
+    lines = EXAMPLES[tool_id].splitlines()
+    for item in result.rows:
+        assert item.line is not None
+        assert item.key.rpartition(".")[2] in lines[item.line - 1]
+    document = parse_config(EXAMPLES[tool_id])
+    sections = TOOLS[tool_id].sections
+    wanted = sum(len(value) if key in sections and isinstance(value, dict) else 1 for key, value in document.values.items())  # fmt: skip
+    assert len(result.rows) == wanted
+    assert "unknown" not in {item.outcome for item in result.rows}
+
+
+@pytest.mark.parametrize("tool_id", EXAMPLES)
+def test_the_result_is_a_config_that_can_be_checked(tool_id: str) -> None:
+    result = import_text(EXAMPLES[tool_id])
+    assert parse_config(result.text).values == result.values
+    assert result.is_valid, [finding.message.text("en") for finding in result.findings]
+    assert json.loads(json.dumps(result.to_dict("zh")))["tool"] == tool_id
+
+
+def test_llamafactory_means_the_same() -> None:
+    result = import_text(LLAMAFACTORY)
+    assert result.values == {
+        "model_name": "my/model", "max_length": 4096, "attn_implementation": "flash_attention_2", "quantization": "nf4",
+        "r": 8, "alpha": 16, "target_modules": "all-linear", "num_epochs": 3.0, "learning_rate": 2e-4,
+        "lr_scheduler_type": "cosine", "warmup_ratio": 0.1, "batch_size": 2, "target_batch_size": 16,
+        "precision": "bf16", "gradient_checkpointing": True, "val_size": 0.1, "eval_strategy": "steps",
+        "eval_steps": 100,
+    }  # fmt: skip
+    outcomes = {item.key: item.outcome for item in result.rows}
+    assert outcomes["lora_target"] == "translated"
+    assert {key for key, outcome in outcomes.items() if outcome == "not_supported"} == {
+        "dataset", "template", "packing", "deepspeed",
+    }  # fmt: skip
+    assert "longest" in row(result, "packing").message.text("en")
+
+
+def test_defaults_of_the_other_tool_are_written_down_where_ours_are_others() -> None:
+    result = import_text("finetuning_type: lora\nmodel_name_or_path: m\nlora_rank: 4\n")
+    assumed = {item.key: item.target_value for item in result.assumed}
+    assert assumed["lora_alpha"] == 8
+    assert assumed["cutoff_len"] == 2048
+    assert assumed["per_device_train_batch_size"] == 8
+    assert assumed["disable_gradient_checkpointing"] is True
+    assert all(item.line is None for item in result.assumed)
+    assert "seed" not in assumed
+
+
+def test_axolotl_means_the_same() -> None:
+    result = import_text(AXOLOTL)
+    assert result.values["dataset"] == "data/train.jsonl"
+    assert result.values["quantization"] == "nf4"
+    assert result.values["warmup_ratio"] == 0.05
+    assert result.values["target_batch_size"] == 8
+    assert result.values["precision"] == "auto"
+    assert result.values["eval_strategy"] == "epoch"
+    assert result.values["attn_implementation"] == "flash_attention_2"
+    assert row(result, "saves_per_epoch").outcome == "not_supported"
+    assert row(result, "sample_packing").outcome == "taken"
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("batch_size: 12", {"target_batch_size": 12}),
+        ("gradient_accumulation_steps: 3", {"target_batch_size": 6}),
+        ("fp16: true\nbf16: false", {"precision": "fp16"}),
+        ("fp16: false\nbf16: false", {"precision": "fp32"}),
+        ("lora_target_modules: [q_proj]", {"target_modules": ["q_proj"]}),
+        ("eval_steps: 20\nval_set_size: 0.1", {"eval_steps": 20, "eval_strategy": "steps"}),
+        ("warmup_ratio: 0.2", {"warmup_ratio": 0.2}),
+        ("", {"warmup_ratio": 0.03, "num_epochs": 1.0, "lr_scheduler_type": "cosine", "max_length": 512}),
+    ],
+)
+def test_axolotls_words(line: str, values: dict[str, Any]) -> None:
+    result = with_line("base_model: m\nadapter: lora\nmicro_batch_size: 2\n", line)
+    assert {key: result.values.get(key) for key in values} == values
+
+
+def test_unsloths_sections_are_read_with_their_lines() -> None:
+    result = import_text(UNSLOTH)
+    assert result.values["r"] == 64
+    assert result.values["target_modules"] == ["q_proj", "v_proj"]
+    assert result.values["warmup_ratio"] == 0.1
+    assert result.values["seed"] == 7
+    assert result.values["gradient_checkpointing"] is True
+    assert "quantization" not in result.values
+    assert row(result, "lora.use_loftq").outcome == "not_supported"
+    assert row(result, "training.save_steps").outcome == "not_supported"
+    assert row(result, "lora.lora_r").line == UNSLOTH.splitlines().index("  lora_r: 64") + 1
+
+
+def test_a_secret_is_neither_carried_nor_shown() -> None:
+    assert "abc123" not in json.dumps(import_text(UNSLOTH).to_dict())
+    assert "tell" not in json.dumps(with_line(LLAMAFACTORY, "my_secret_password: tell").to_dict())
+
+
+def test_trl_takes_a_list_of_one_for_an_expression_and_says_what_it_learns() -> None:
+    assert import_text(TRL).values["quantization"] == "nf4"
+    one = TRL.replace("[q_proj, v_proj]", "[all-linear]")
+    assert import_text(one).values["target_modules"] == "all-linear"
+    without = TRL.replace("lora_target_modules: [q_proj, v_proj]\n", "").replace("assistant_only_loss: true\n", "")
+    result = import_text(without)
+    assert row(result, "lora_target_modules").outcome == "not_supported"
+    assert row(result, "assistant_only_loss").outcome == "not_supported"
+    assert row(with_line(TRL.replace("max_length: 512\n", ""), "max_length: null"), "max_length").outcome == "not_supported"  # fmt: skip
+    assert result.values["precision"] == "bf16"
+    assert with_line(TRL, "fp16: true").values["precision"] == "fp16"
+    assert with_line(TRL, "bf16: false").values["precision"] == "fp32"
+
+
+def test_an_adapter_config_says_what_the_adapter_is() -> None:
+    result = import_text(EXAMPLES["peft"], "adapter_config.json")
+    assert result.values == {
+        "model_name": "my/model", "r": 4, "alpha": 8, "target_modules": ["v_proj", "q_proj"], "target_layers": [0, 1],
+        "lora_dropout": 0.1, "rank_pattern": {"q_proj": 2}, "bias": "none",
+    }  # fmt: skip
+    assert row(result, "lora_bias").outcome == "not_supported"
+    assert row(import_text(json.dumps(PEFT | {"peft_type": "IA3"})), "peft_type").outcome == "not_supported"
+
+
+def test_training_arguments_that_transformers_wrote(tmp_path: Path) -> None:
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), per_device_train_batch_size=2, gradient_accumulation_steps=4, warmup_steps=10,
+        max_steps=100, learning_rate=3e-4, weight_decay=0.01, neftune_noise_alpha=5, report_to="none", use_cpu=True,
+    )  # fmt: skip
+    result = import_text(arguments.to_json_string(), "args.json")
+    assert result.tool == "training_arguments"
+    assert "unknown" not in {item.outcome for item in result.rows}
+    assert result.values["target_batch_size"] == 8
+    assert result.values["warmup_ratio"] == 0.1
+    assert result.values["max_steps"] == 100
+    assert result.values["precision"] == "fp32"
+    assert result.values["save_total_limit"] is None
+    lost = {item.key for item in result.rows if item.outcome == "not_supported"}
+    assert lost == {"neftune_noise_alpha", "use_cpu", "dataloader_pin_memory"}
+    assert [finding.code for finding in result.findings if finding.severity == "error"] == ["missing_key"]
+
+
+def test_the_original_keeps_its_values_and_is_told_how_layers_are_counted() -> None:
+    result = import_text(ORIGINAL)
+    assert result.values["lora_dropout"] == 0.05
+    assert result.values["learning_rate"] == 1e-6
+    assert result.values["output_dir"] == "/models/adapters"
+    assert result.values["target_layers"] == [1, 2, 3, 4]
+    assert "block 0" in row(result, "target_layers").message.text("en")
+    assert "device_map" not in result.values
+    assert result.values["use_balanced_device_map"] is True
+    outcomes = {item.key: item.outcome for item in result.rows}
+    assert outcomes["traindata_percentage"] == outcomes["predict_prompt"] == "not_supported"
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("lora_target: q_proj, v_proj", {"target_modules": ["q_proj", "v_proj"]}),
+        ("lora_target: q_proj", {"target_modules": ["q_proj"]}),
+        ("quantization_bit: 8", {"quantization": "int8"}),
+        ("quantization_bit: 4\nquantization_type: fp4", {"quantization": None}),
+        ("quantization_bit: 4\nquantization_method: hqq", {"quantization": None}),
+        ("fp16: true", {"precision": "fp16"}),
+        ("warmup_steps: 20\nmax_steps: 100\nwarmup_ratio: 0.5", {"warmup_ratio": 0.2}),
+        ("warmup_steps: 20", {"warmup_ratio": None}),
+        ("disable_gradient_checkpointing: true", {"gradient_checkpointing": False}),
+        ("pissa_init: true\npissa_iter: -1", {"init_lora_weights": "pissa"}),
+        ("dataset: rows.jsonl", {"dataset": "rows.jsonl"}),
+        ("additional_target: embed_tokens,lm_head", {"modules_to_save": ["embed_tokens", "lm_head"]}),
+        ('learning_rate: "1e-5"', {"learning_rate": 1e-5}),
+        ("use_dora: yes", {"use_dora": True}),
+        ("max_steps: -1", {"max_steps": None}),
+        ("lora_rank: many", {"r": None}),
+        ("lr_scheduler_type: cosine_with_restarts", {"lr_scheduler_type": None}),
+    ],
+)
+def test_llamafactorys_words(line: str, values: dict[str, Any]) -> None:
+    result = with_line("finetuning_type: lora\nmodel_name_or_path: m\n", line)
+    assert {key: result.values.get(key) for key in values} == values
+
+
+def test_a_value_that_ours_cannot_take_is_said_and_not_carried() -> None:
+    found = row(with_line("finetuning_type: lora\n", "lr_scheduler_type: cosine_with_restarts"), "lr_scheduler_type")
+    assert found.outcome == "not_supported"
+    assert "cosine_with_restarts" in found.message.text("en")
+
+
+def test_two_keys_that_mean_one_thing_do_not_overwrite_each_other_in_silence() -> None:
+    result = with_line(LLAMAFACTORY, "evaluation_strategy: epoch")
+    assert result.values["eval_strategy"] == "steps"
+    assert row(result, "evaluation_strategy").outcome == "not_supported"
+
+
+def test_a_key_of_no_tool_or_of_another_is_unknown_and_says_so() -> None:
+    assert row(with_line(LLAMAFACTORY, "frobnicate: 1"), "frobnicate").outcome == "unknown"
+    stray = row(with_line(LLAMAFACTORY, "micro_batch_size: 1"), "micro_batch_size")
+    assert stray.outcome == "unknown"
+    assert "axolotl" in stray.message.text("en")
+    near = row(with_line(LLAMAFACTORY, "lora_ranks: 1"), "lora_ranks")
+    assert "`lora_rank`" in near.message.text("en")
+
+
+def test_a_file_of_two_tools_is_refused_with_keys_of_both() -> None:
+    with pytest.raises(ConfigError) as refused:
+        import_text(LLAMAFACTORY + AXOLOTL)
+    for word in ("LLaMA-Factory", "axolotl", "`finetuning_type`", "`base_model`"):
+        assert word in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "name: x\nservices: {}\n", "{}"])
+def test_a_file_of_no_tool_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="LLaMA-Factory"):
+        import_text(text)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "lora_rank: 8 # \xe9".encode("latin-1"), "lora_rank: 8".encode("utf-16"),
+        b"x: 1\n" * 2_000_000, b"- lora_rank\n- 8\n", b"lora_rank: 8\n---\nlora_rank: 9\n", b"lora_rank: [8\n",
+        b"a: " + b"[" * 200, b"!!python/object:os.system {}",
+    ],
+    ids=["png", "latin-1", "utf-16", "10 MB", "list", "documents", "bracket", "deep", "tag"],
+)  # fmt: skip
+def test_what_cannot_be_read_is_one_sentence(data: bytes) -> None:
+    with pytest.raises(ConfigError) as refused:
+        import_document(decode_config(data))
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_duplicate_key_is_a_finding_with_its_line() -> None:
+    result = import_text("finetuning_type: lora\nlora_rank: 8\nlora_rank: 9\n")
+    assert [(finding.key, finding.line) for finding in result.findings if finding.code == "duplicate_key"] == [("lora_rank", 3)]  # fmt: skip
