@@ -56,8 +56,9 @@ def model_config(facts: Mapping[str, Any]) -> PretrainedConfig:
         )
     try:
         return AutoConfig.for_model(model_type, **values)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ModelError(N_("config.json cannot be understood: {reason}"), reason=_first_line(error)) from error
+    except Exception as error:  # transformers and huggingface_hub raise their own kinds for values of a wrong type
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelError(N_("config.json cannot be understood: {reason}"), reason=reason) from error
 
 
 def build_base(facts: Mapping[str, Any], settings: TraceSettings) -> PreTrainedModel:

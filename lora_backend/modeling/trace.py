@@ -189,11 +189,12 @@ def trace_sizes(settings: TraceSettings, windows: tuple[int, ...], positions: in
     high = min([*longer, positions or 2**20])
     low = max(settings.tokens_above, min(384, high // 3), 8)
     if settings.is_tiled:
-        low = max(low, min(2 * tile // rows[0] + 1, high - 3))
+        # Two tiles and more; where rows cannot be so long, more than one.
+        low = max(low, min(2 * tile // rows[0] + 1, max(high * 2 // 3, tile // rows[0] + 1), high - 4))
     elif settings.loss_type == "chunked_nll":
         high = min(high, max(tile // rows[-1], 4))
         low = min(low, max(high // 3, 1))
-    high = max(min(high, 3 * low), low + 3)
+    high = max(min(high, 3 * low), low + 4)
     tokens = [low, low + (high - low) * 3 // 10, high - (high - low) // 10]
     # Odd lengths are padded by some kernels; where there is room, take what users take.
     tokens = [-(-number // 8) * 8 for number in tokens[:2]] + [tokens[2] // 8 * 8] if high - low > 80 else tokens

@@ -13,6 +13,23 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
 
+def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> int:
+    """Queries by keys, then scores by values; a causal mask is not taken off."""
+    return 2 * query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+
+
+def _attention_backward(_: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *__: Any, **___: Any) -> int:  # fmt: skip
+    """The scores again, then the gradients of queries, keys, scores and values."""
+    return 2 * query.shape[:-1].numel() * key.shape[-2] * (3 * query.shape[-1] + 2 * value.shape[-1])
+
+
+FORMULAS = {
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
 @dataclass
 class Recording:
     """Events in the order in which they happened."""
@@ -31,7 +48,8 @@ class TensorTracker(TorchDispatchMode):
     """While active, records what operations allocate and free. Storages of `known` tensors are not counted.
 
     A storage is counted when an operation first returns a tensor on it, and is gone when Python's last reference is
-    (a weak reference says so); views cost nothing. FLOPs are those of `torch.utils.flop_counter`.
+    (a weak reference says so); views cost nothing. FLOPs are those of `torch.utils.flop_counter`, which leaves out
+    fused attention on the CPU; it is counted here as it counts the same on GPUs.
     """
 
     def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
@@ -62,7 +80,7 @@ class TensorTracker(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        formula = flop_registry.get(func._overloadpacket)
+        formula = FORMULAS.get(func._overloadpacket)
         if formula is not None:
             self.recording.flops.append((len(self.recording.storages), int(formula(*args, **kwargs, out_val=result))))
         for tensor in tree_iter(result):
