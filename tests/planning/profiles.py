@@ -1,0 +1,58 @@
+"""Profiles that several tests share: families of the catalogue with few blocks, and a Llama that is small all over."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.modeling.meta import model_config
+from lora_backend.modeling.trace import attention_windows, tile_tokens, trace_profile
+from lora_backend.models.catalogue import catalogue
+from lora_backend.planning.profile import Profile, TraceSettings
+
+CONFIG = TrainingConfig(model_name="any", precision="bf16")
+LLAMA: dict[str, Any] = {
+    "model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 5,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
+}  # fmt: skip
+TIED = {**LLAMA, "model_type": "qwen2", "tie_word_embeddings": True}
+WINDOWS = {**LLAMA, "model_type": "gemma2", "head_dim": 16, "sliding_window": 512, "num_hidden_layers": 6}
+MIXTRAL = {**LLAMA, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
+DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+
+
+def shallow(name: str, blocks: int = 5) -> dict[str, Any]:
+    """`config.json` of a catalogue's model with fewer blocks, its widths as published."""
+    facts = next(model.config for model in catalogue() if model.name == name)
+    depth = next((facts[key] for key in DEPTHS if key in facts), None)
+    for key, value in list(facts.items()):
+        if isinstance(value, list) and len(value) == depth:
+            facts[key] = value[:blocks]
+    return facts | {next((key for key in DEPTHS if key in facts), "n_layer"): blocks}
+
+
+def settings_of(facts: dict[str, Any], tokens: int, **chosen: Any) -> TraceSettings:
+    """The trace settings of rows with so many tokens."""
+    architecture = model_config(facts)
+    return TraceSettings(
+        is_tiled=chosen.get("loss_type") == "chunked_nll" and tokens > tile_tokens(architecture),
+        tokens_above=max((window for window in attention_windows(architecture) if tokens >= window), default=0),
+        **chosen,
+    )
+
+
+def profile_of(facts: dict[str, Any], settings: TraceSettings, **keys: Any) -> Profile:
+    """Traced, once in a process; `keys` of the config are those that shape the adapter."""
+    return _profile_of(json.dumps(facts, sort_keys=True), settings, json.dumps(keys, sort_keys=True))
+
+
+@lru_cache
+def _profile_of(facts: str, settings: TraceSettings, keys: str) -> Profile:
+    return trace_profile(json.loads(facts), CONFIG.model_copy(update=json.loads(keys)), settings)
+
+
+def llama(*, is_tied: bool = False, checkpointing: bool = False) -> Profile:
+    """The small Llama's (or a tied relative's) profile."""
+    return profile_of(TIED if is_tied else LLAMA, TraceSettings(gradient_checkpointing=checkpointing))

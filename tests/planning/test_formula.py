@@ -1,0 +1,78 @@
+"""The formula: a Llama as a trace finds it, and a sentence for a config.json that lacks a measure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lora_backend.errors import ModelError
+from lora_backend.modeling.trace import full_trace
+from lora_backend.models.catalogue import catalogue
+from lora_backend.planning.formula import EXPECTED_ERROR, formula_profile
+from lora_backend.planning.memory import Memory, Workload
+from lora_backend.planning.profile import TraceSettings
+from lora_backend.planning.scaling import Size
+from tests.planning.profiles import CONFIG, LLAMA, TIED, shallow
+
+
+def whole(facts: dict[str, Any], settings: TraceSettings, size: Size) -> int:
+    memory = Memory(formula_profile(facts, CONFIG, settings), Workload(size, on_gpu=False))
+    breakdown = memory.device(range(memory.num_units))
+    return breakdown.tensors - breakdown.adapter - breakdown.optimizer
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        TraceSettings(),
+        TraceSettings(precision="fp32"),
+        TraceSettings(adapter_precision="bf16", gradient_checkpointing=True),
+        TraceSettings(loss_type="chunked_nll", is_tiled=True, gradient_checkpointing=True),
+    ],
+    ids=["autocast", "fp32", "bf16", "chunked loss"],
+)
+def test_of_a_llama_it_is_near_a_trace(settings: TraceSettings) -> None:
+    facts, size = shallow("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 4), Size(1, 3000, 16)
+    assert whole(facts, settings, size) == pytest.approx(sum(full_trace(facts, CONFIG, settings, size)), rel=0.06)
+
+
+def test_parameters_of_llamas_are_those_that_are_published() -> None:
+    for model in catalogue():
+        if model.model_type == "llama":
+            assert formula_profile(model.config, CONFIG, TraceSettings()).parameters == model.parameters
+
+
+def test_it_says_that_it_is_a_formula_and_how_far_it_may_be_off() -> None:
+    profile = formula_profile(LLAMA, CONFIG, TraceSettings())
+    assert (profile.method, profile.expected_error) == ("formula", EXPECTED_ERROR)
+
+
+def test_fewer_targets_less_precision_and_ties_cost_less() -> None:
+    full = formula_profile(LLAMA, CONFIG, TraceSettings())
+    some = formula_profile(LLAMA, CONFIG, TraceSettings(target_modules=("q_proj",)))
+    small = formula_profile(LLAMA, CONFIG, TraceSettings(quantization="nf4"))
+    tied = formula_profile(TIED, CONFIG, TraceSettings())
+    assert some.trainable(16) == 16 * 128 * LLAMA["num_hidden_layers"] < full.trainable(16)
+    assert small.kinds[0].weights_bytes < full.kinds[0].weights_bytes / 3
+    assert full.parameters - tied.parameters == LLAMA["vocab_size"] * LLAMA["hidden_size"]
+
+
+def test_experts_weigh_all_and_are_kept_by_those_that_a_token_visits() -> None:
+    one = formula_profile(LLAMA, CONFIG, TraceSettings()).kinds[0]
+    many = formula_profile({**LLAMA, "num_local_experts": 8, "num_experts_per_tok": 2}, CONFIG, TraceSettings()).kinds[0]  # fmt: skip
+    kept_one, kept_many = one.forward.delta[1], many.forward.delta[1]
+    assert many.parameters > 5 * one.parameters
+    assert kept_many - kept_one == 8 * LLAMA["intermediate_size"]
+
+
+@pytest.mark.parametrize("missing", ["hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"])
+@pytest.mark.parametrize("value", [None, 0, -1, "64", True])
+def test_a_measure_that_is_missing_or_unusable_is_named(missing: str, value: Any) -> None:
+    with pytest.raises(ModelError, match=f"no usable `{missing}`"):
+        formula_profile({**LLAMA, missing: value}, CONFIG, TraceSettings())
+
+
+def test_measures_of_a_text_model_inside_another_are_found() -> None:
+    inside = formula_profile({"model_type": "gemma3", "text_config": LLAMA}, CONFIG, TraceSettings())
+    assert inside.parameters == formula_profile(LLAMA, CONFIG, TraceSettings()).parameters

@@ -1,0 +1,90 @@
+"""Profiles on disk: found again by content alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.planning import store as store_module
+from lora_backend.planning.formula import formula_profile
+from lora_backend.planning.memory import Memory, Workload
+from lora_backend.planning.profile import Profile, TraceSettings
+from lora_backend.planning.scaling import Size
+from lora_backend.planning.store import ProfileStore, model_key
+from tests.planning.profiles import CONFIG, LLAMA, WINDOWS, llama, profile_of
+
+Change = Callable[[Profile], Profile]
+
+
+def test_a_profile_is_the_same_after_a_round_trip_through_json() -> None:
+    for profile in (llama(), profile_of(WINDOWS, TraceSettings(rank_pattern=(("q_proj", 4),)), rank_pattern={"q_proj": 4})):  # fmt: skip
+        again = Profile.from_json(json.loads(json.dumps(profile.to_json())))
+        assert again.to_json() == profile.to_json()
+        assert again.settings == profile.settings, "tuples are tuples again"
+        for size in (Size(1, 777, 8), Size(6, 333, 64)):
+            one, other = (Memory(each, Workload(size)) for each in (profile, again))
+            assert np.array_equal(one.interval_bytes, other.interval_bytes)
+            assert one.device(range(one.num_units)) == other.device(range(other.num_units))
+
+
+def test_what_was_kept_is_found_for_the_same_question_alone(tmp_path: Path) -> None:
+    store, config = ProfileStore(tmp_path / "profiles"), CONFIG.model_copy(update={"batch_size": 1})
+    profile = formula_profile(LLAMA, config, TraceSettings.of(config, "bf16"))
+    assert store.find(LLAMA, config) is None
+    store.save(LLAMA, profile)
+    found = store.find(LLAMA, config)
+    assert found is not None
+    assert found.to_json() == profile.to_json()
+    # What is arithmetic needs no other profile; what a trace depends on does.
+    for same in ({"max_length": 64}, {"r": 3}, {"learning_rate": 0.5}, {"optim": "sgd"}):
+        assert store.find(LLAMA, config.model_copy(update=same)) is not None, same
+    for other in ({"batch_size": 2}, {"precision": "fp16"}, {"gradient_checkpointing": True}, {"quantization": "nf4"},
+                  {"target_layers": [1]}, {"lora_dropout": 0.1}, {"loss_type": "chunked_nll"}):  # fmt: skip
+        assert store.find(LLAMA, config.model_copy(update=other)) is None, other
+    assert store.find({**LLAMA, "hidden_size": 128}, config) is None
+
+
+def test_longer_rows_than_a_window_ask_for_another_profile(tmp_path: Path) -> None:
+    store, config = ProfileStore(tmp_path), CONFIG.model_copy(update={"batch_size": 1, "max_length": 100})
+    store.save(WINDOWS, replace(formula_profile(WINDOWS, config, TraceSettings.of(config, "bf16")), windows=(512,)))
+    assert store.find(WINDOWS, config.model_copy(update={"max_length": 511})) is not None
+    assert store.find(WINDOWS, config.model_copy(update={"max_length": 512})) is None
+
+
+def test_a_model_is_known_by_what_shapes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = model_key(LLAMA)
+    assert model_key({**LLAMA, "_name_or_path": "elsewhere", "transformers_version": "1", "use_cache": False}) == key
+    assert model_key(dict(reversed(LLAMA.items()))) == key
+    assert model_key({**LLAMA, "num_hidden_layers": 6}) != key
+    monkeypatch.setattr(store_module, "_versions", lambda: ("another torch",))
+    assert model_key(LLAMA) != key, "another version may cost something else"
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"version": 0}'])
+def test_a_damaged_or_old_profile_is_made_again(damage: str, tmp_path: Path) -> None:
+    store, config = ProfileStore(tmp_path), CONFIG.model_copy(update={"batch_size": 1})
+    store.save(LLAMA, formula_profile(LLAMA, config, TraceSettings.of(config, "bf16")))
+    for path in tmp_path.rglob("*.json"):
+        if path.name != "model.json":
+            path.write_text(damage)
+    assert store.find(LLAMA, config) is None
+
+
+def test_settings_of_a_config_are_those_that_a_trace_depends_on() -> None:
+    def of(tile_tokens: int = 100, windows: tuple[int, ...] = (), **keys: Any) -> TraceSettings:
+        return TraceSettings.of(TrainingConfig(model_name="any", **keys), "bf16", windows, tile_tokens)
+
+    assert (of(batch_size=1).padded, of(batch_size=2).padded) == (False, True)
+    assert [of(batch_size=1, max_length=tokens, loss_type="chunked_nll").is_tiled for tokens in (100, 101)] == [False, True]  # fmt: skip
+    assert not of(batch_size=1, max_length=101).is_tiled, "the plain loss has no tiles"
+    assert [of(windows=(64, 512), max_length=tokens).tokens_above for tokens in (63, 64, 511, 512)] == [0, 64, 64, 512]
+    assert of().uses_autocast
+    assert not TraceSettings(precision="fp32").uses_autocast
+    assert not TraceSettings(adapter_precision="bf16").uses_autocast
