@@ -34,6 +34,7 @@ from lora_backend.i18n import N_
 
 CHECKPOINTING = N_("`{target}` is {ours}: it is on unless this key turns it off.")
 PISSA = N_("`{target}` is {ours}.")
+PISSA_WHOLE = N_("PiSSA starts from the whole decomposition here, not from a fast estimate.")
 ATTENTION = {"auto": UNSET, "disabled": "eager", "sdpa": "sdpa", "fa2": "flash_attention_2", "fa3": "flash_attention_3"}
 """Word of LLaMA-Factory → word of transformers."""
 
@@ -100,7 +101,7 @@ WITH_DEFAULTS: dict[str, dict[str, Any]] = {
     why.GENERATION: {
         "infer_backend": "huggingface", "infer_dtype": "auto", "use_kv_cache": True, "do_sample": True,
         "temperature": 0.95, "top_p": 0.7, "top_k": 50, "num_beams": 1, "max_length": 1024, "max_new_tokens": 1024,
-        "repetition_penalty": 1.0, "length_penalty": 1.0, "seed_for_generation": None,
+        "repetition_penalty": 1.0, "length_penalty": 1.0,
     },
     why.SAVING: {
         "export_size": 5, "export_device": "cpu", "export_quantization_nsamples": 128,
@@ -138,9 +139,7 @@ def _pissa(source: Source, key: str) -> Carried:
 
 def _pissa_iterations(source: Source, key: str) -> Carried:
     is_used = is_on(source.get("pissa_init")) and number(source.get(key)) != -1
-    return (
-        lost(N_("PiSSA starts from the whole decomposition here, not from a fast estimate.")) if is_used else nothing()
-    )
+    return lost(PISSA_WHOLE) if is_used else nothing()
 
 
 RULES: dict[str, Rule] = {
@@ -158,7 +157,7 @@ RULES: dict[str, Rule] = {
     "use_rslora": take("use_rslora"),
     "use_dora": take("use_dora"),
     "pissa_init": Rule(_pissa, ("init_lora_weights",), PISSA),
-    "pissa_iter": Rule(_pissa_iterations),
+    "pissa_iter": Rule(_pissa_iterations, (), PISSA_WHOLE),
     "dataset": dataset(),
     "cutoff_len": take("max_length"),
     "val_size": take("val_size"),

@@ -22,7 +22,8 @@ WARMUP_UNKNOWN = N_(
     "How many steps there will be is not in the file, so {steps} steps are no share of them. Set `warmup_ratio` to {steps} / number of steps."
 )
 PRECISION = N_("`{target}` is {ours}.")
-PRECISION_NOTE = N_("`bf16: true` is `precision: bf16`, `fp16: true` is `fp16`; both off is `fp32`.")
+FLAG_NOTE = N_("`bf16: true` is `precision: bf16`, `fp16: true` is `fp16`.")
+BOTH_FLAGS_NOTE = N_("`bf16: true` is `precision: bf16`, `fp16: true` is `fp16`; both off is `fp32`.")
 TARGETS = N_("`{target}` is {ours}.")
 TARGETS_NOTE = N_("`all` is `all-linear`; names with commas become a list.")
 NO_TARGETS = N_(
@@ -102,7 +103,7 @@ def precision_flag(word: str, other_key: str, neither: str | None = None) -> Rul
             return translated("precision", neither, PRECISION)
         return nothing(N_("Off: nothing to carry.")) if is_off(value) or is_on(value) else as_taken("precision", value)
 
-    return Rule(apply, ("precision",), PRECISION_NOTE)
+    return Rule(apply, ("precision",), BOTH_FLAGS_NOTE if neither else FLAG_NOTE)
 
 
 def targets(*, all_words: tuple[str, ...] = ("all", "all-linear"), is_expression: bool = False) -> Rule:

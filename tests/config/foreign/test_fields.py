@@ -13,7 +13,8 @@ from trl.scripts.utils import DatasetMixtureConfig
 
 from lora_backend.config.diff import same_value
 from lora_backend.config.foreign import TOOLS, peft, training_arguments, trl
-from lora_backend.config.foreign.rules import Source, Tool
+from lora_backend.config.foreign.rules import Tool
+from lora_backend.config.foreign.source import Source
 
 
 def fields(*classes: Any) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def test_what_is_assumed_for_a_key_that_is_not_there_is_the_librarys_default(
             assert same_value(value, library[name]), name
 
 
-@pytest.mark.parametrize("tool_id", LIBRARY)
+@pytest.mark.parametrize("tool_id", TOOLS)
 def test_no_value_breaks_a_rule(tool_id: str) -> None:
     """Whatever stands for a key: an outcome, and a sentence in both languages."""
     tool = TOOLS[tool_id]

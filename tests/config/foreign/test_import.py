@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import TrainingArguments
 
 from lora_backend.config.files import decode_config, parse_config
@@ -397,3 +400,16 @@ def test_what_cannot_be_read_is_one_sentence(data: bytes) -> None:
 def test_a_duplicate_key_is_a_finding_with_its_line() -> None:
     result = import_text("finetuning_type: lora\nlora_rank: 8\nlora_rank: 9\n")
     assert [(finding.key, finding.line) for finding in result.findings if finding.code == "duplicate_key"] == [("lora_rank", 3)]  # fmt: skip
+
+
+@given(st.sampled_from(sorted(EXAMPLES)), st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_damaged_file_is_imported_or_refused_and_never_a_traceback(tool_id: str, data: st.DataObject) -> None:
+    text = EXAMPLES[tool_id]
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, min(start + 20, len(text))))
+    damaged = text[:start] + data.draw(st.text(max_size=8)) + text[end:]
+    with suppress(ConfigError):
+        result = import_text(damaged)
+        assert json.dumps(result.to_dict("zh"), default=str)
+        assert not [f.code for f in result.findings if f.code in ("wrong_type", "out_of_range", "unknown_key")]
