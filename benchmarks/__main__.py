@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import first_text, partition_speed, rank_check, training_speed
+from benchmarks import first_text, memory_prediction, partition_speed, placement, rank_check, training_speed
 
 BENCHMARKS = {
     "first_text": first_text.main,
+    "memory_prediction": memory_prediction.main,
     "partition_speed": partition_speed.main,
+    "placement": placement.main,
     "rank_check": rank_check.main,
     "training_speed": training_speed.main,
 }

@@ -143,6 +143,11 @@ def _times() -> None:
 
     units = range(memory().num_units)
     devices = [Device(80 * 2**30, 500 * 2**20) for _ in range(16)]
+
+    def split() -> object:
+        made = memory()
+        return partition(Costs(made.interval_bytes, made.is_block), devices)
+
     rows: dict[str, Callable[[], object]] = {
         "bytes of one device": lambda: memory().device(units),
         "bytes of every interval of units": lambda: memory().interval_bytes,
