@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_backend.config.check import check_config
 from lora_backend.config.diff import same_value
-from lora_backend.config.files import ConfigDocument, Format, dump_yaml, parse_config
+from lora_backend.config.files import ConfigDocument, Format, dump_yaml, parse_config, read_config
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign.result import HIDDEN, ImportResult, ImportRow, is_secret
 from lora_backend.config.foreign.rules import Carried, Tool
@@ -30,6 +30,12 @@ def import_text(text: str, name: str = "config.yaml") -> ImportResult:
         if as_json.is_readable:
             return import_document(as_json)
     return import_document(parse_config(text, file_format))
+
+
+def import_file(path: Path) -> ImportResult:
+    """The same for a file. `ConfigError` where there is none too."""
+    document = read_config(path)
+    return import_text(document.text, path.name) if document.text else import_document(document)
 
 
 def import_document(document: ConfigDocument) -> ImportResult:

@@ -202,6 +202,8 @@ def mapped(target: str, words: Mapping[Any, Any], note: str) -> Rule:
         ours = words.get(value) if isinstance(value, str | int | bool) else None
         if ours is UNSET:
             return nothing()
+        if ours is not None and same_value(ours, value):
+            return as_taken(target, value)
         return _unfit(target, value) if ours is None else translated(target, ours, note)
 
     return Rule(apply, (target,), note)

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from transformers import TrainingArguments
 
 from lora_backend.config.files import decode_config, parse_config
-from lora_backend.config.foreign import TOOLS, ImportResult, ImportRow, import_document, import_text
+from lora_backend.config.foreign import (
+    TOOLS,
+    ImportResult,
+    ImportRow,
+    export_config,
+    export_report,
+    import_document,
+    import_file,
+    import_report,
+    import_text,
+)
 from lora_backend.errors import ConfigError
 
 LLAMAFACTORY = """\
@@ -226,6 +236,7 @@ def test_axolotl_means_the_same() -> None:
     assert result.values["precision"] == "auto"
     assert result.values["eval_strategy"] == "epoch"
     assert result.values["attn_implementation"] == "flash_attention_2"
+    assert row(result, "gradient_checkpointing").outcome == "taken"
     assert row(result, "saves_per_epoch").outcome == "not_supported"
     assert row(result, "sample_packing").outcome == "taken"
 
@@ -369,6 +380,14 @@ def test_a_key_of_no_tool_or_of_another_is_unknown_and_says_so() -> None:
     assert "`lora_rank`" in near.message.text("en")
 
 
+def test_what_a_tool_is_told_by_is_no_key_of_another() -> None:
+    for tool in TOOLS.values():
+        assert tool.markers <= tool.rules.keys()
+        for other in TOOLS.values():
+            if other.id != tool.id and tool.id != "training_arguments":  # those stand inside of others
+                assert not tool.markers & other.rules.keys(), (tool.id, other.id)
+
+
 def test_a_file_of_two_tools_is_refused_with_keys_of_both() -> None:
     with pytest.raises(ConfigError) as refused:
         import_text(LLAMAFACTORY + AXOLOTL)
@@ -400,6 +419,27 @@ def test_what_cannot_be_read_is_one_sentence(data: bytes) -> None:
 def test_a_duplicate_key_is_a_finding_with_its_line() -> None:
     result = import_text("finetuning_type: lora\nlora_rank: 8\nlora_rank: 9\n")
     assert [(finding.key, finding.line) for finding in result.findings if finding.code == "duplicate_key"] == [("lora_rank", 3)]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config.json", "config"])
+def test_a_file_is_read_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+    for text in (LLAMAFACTORY, json.dumps(parse_config(LLAMAFACTORY).values)):
+        (tmp_path / name).write_text(text, "utf-8-sig")
+        assert import_file(tmp_path / name).values == import_text(LLAMAFACTORY).values
+    (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(ConfigError):
+        import_file(tmp_path / name)
+
+
+def test_the_report_for_a_terminal_has_every_key_and_what_is_wrong() -> None:
+    text = UNSLOTH.replace("model: my/model\n", "")
+    for language in ("en", "zh"):
+        report = import_report(import_text(text), language)
+        for item in import_text(text).rows:
+            assert item.key in report
+        assert "`model_name`" in report
+        assert "abc123" not in report
+        assert "rank_pattern" in export_report(export_config({"model_name": "m", "rank_pattern": {"a": 1}}, "axolotl"), language)  # fmt: skip
 
 
 @given(st.sampled_from(sorted(EXAMPLES)), st.data())
