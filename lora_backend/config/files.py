@@ -9,17 +9,18 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.schema import GROUPS, KEYS, REQUIRED
+from lora_backend.config.traps import remedy_of_syntax
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message, translate
 
@@ -43,6 +44,8 @@ class ConfigDocument:
     values: dict[str, Any]
     lines: dict[str, int]
     problems: tuple[Finding, ...] = ()
+    written: Mapping[str, str] = field(default_factory=dict)
+    """Plain values (no quotes) of keys at the top, letter by letter: `08` was read as 8."""
 
     @property
     def is_readable(self) -> bool:
@@ -113,6 +116,8 @@ def _too_large(size_bytes: int) -> Message:
 
 def _unreadable(text: str, file_format: Format, message: Message, line: int | None) -> ConfigDocument:
     remedy = Message(N_("Mend the file at that place; nothing of it was used."))
+    if line is not None and file_format == "yaml":
+        remedy = remedy_of_syntax(text, line) or remedy
     if line is None:
         remedy = Message(N_("Give a YAML, JSON or TOML file with one key per line."))
     return ConfigDocument(text, file_format, {}, {}, (Finding("error", "syntax", message, remedy, None, line),))
@@ -141,7 +146,9 @@ def _duplicate(key: str, first: int, second: int) -> Finding:
 
 def _not_a_mapping(text: str, file_format: Format) -> ConfigDocument:
     message = Message(N_("The file does not hold keys with values at its top."))
-    remedy = Message(N_("Write one `key: value` per line, for example `model_name: ./my-model`."))
+    remedy = remedy_of_syntax(text, 1) or Message(
+        N_("Write one `key: value` per line, for example `model_name: ./my-model`.")
+    )
     return ConfigDocument(text, file_format, {}, {}, (Finding("error", "syntax", message, remedy, None, 1),))
 
 
@@ -171,6 +178,7 @@ def _parse_yaml(text: str) -> ConfigDocument:
             )
             return _unreadable(text, "yaml", message, None)
         lines: dict[str, int] = {}
+        written: dict[str, str] = {}
         problems: list[Finding] = []
         for mapping in _mappings(root):
             found: dict[str, int] = {}
@@ -181,6 +189,11 @@ def _parse_yaml(text: str) -> ConfigDocument:
                 found[name] = line
             if mapping is root:
                 lines = found
+                written = {
+                    str(key.value): value.value
+                    for key, value in root.value
+                    if isinstance(value, ScalarNode) and not value.style
+                }
         loaded = _plain(_yaml().load(text))
         if not isinstance(loaded, dict):
             return _not_a_mapping(text, "yaml")
@@ -190,7 +203,8 @@ def _parse_yaml(text: str) -> ConfigDocument:
     except (YAMLError, ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
         # A character that YAML forbids, a date or number that is none, a list in the place of a key.
         return _syntax(text, "yaml", None, (str(error).splitlines() or [type(error).__name__])[0][:200])
-    return ConfigDocument(text, "yaml", {str(key): value for key, value in loaded.items()}, lines, tuple(problems))
+    values = {str(key): value for key, value in loaded.items()}
+    return ConfigDocument(text, "yaml", values, lines, tuple(problems), written)
 
 
 def _mappings(root: Node) -> Iterator[MappingNode]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lora_backend.config.secrets import redact, redacted
 from lora_backend.i18n import Message
 
 Severity = Literal["error", "warning", "hint"]
@@ -24,6 +26,13 @@ class Finding:
     """The key as the user wrote it."""
     line: int | None = None
     """Where the key stands, counted from 1; None when the config did not come from a file."""
+    fix: Mapping[str, Any] | None = None
+    """What mends it at once, where one thing does: key → new value, None to take the key out (`fixes.with_fix`)."""
+
+    def __post_init__(self) -> None:
+        # Findings are logged, stored and copied into tickets; a secret stays where the user put it.
+        object.__setattr__(self, "message", redacted(self.message))
+        object.__setattr__(self, "remedy", redacted(self.remedy))
 
     def to_dict(self, language: str | None = None) -> dict[str, Any]:
         """Plain data with the sentences in `language`."""
@@ -34,13 +43,15 @@ class Finding:
             "line": self.line,
             "message": self.message.text(language),
             "remedy": self.remedy.text(language),
+            "fix": dict(self.fix) if self.fix is not None else None,
         }
 
 
 def shorten(value: Any, limit: int = 80) -> str:
-    """A value as it would be written, cut at `limit` characters."""
+    """A value as it would be written, cut at `limit` characters, without what looks like a secret."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
         text = type(value).__name__  # what cannot be written in JSON, or not in this world
+    text = redact(text[: limit * 10])  # first, for half a secret has no shape any more
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -2,52 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import Severity
-from lora_backend.config.rules import Facts
+from lora_backend.config.rules import Facts, GpuFact
+from lora_backend.config.schema import KEYS
 from lora_backend.data.rows import read_dataset, read_questions
-from lora_backend.errors import ConfigError, DataError, ModelError
+from lora_backend.errors import ConfigError, DataError, ModelError, RunError
+from lora_backend.hardware.inventory import Gpu, read_gpus
 from lora_backend.i18n import N_, Message
-from lora_backend.models.describe import ModelDescription, describe_model
+from lora_backend.models.describe import ModelDescription, describe_model, read_json_object
 from lora_backend.models.find import find_model
-from lora_backend.settings import path_of
+from lora_backend.models.headers import read_folder_headers
+from lora_backend.runs.folder import RunFolder
+from lora_backend.settings import load_settings, path_of
 
 Rows = TypeVar("Rows")
 DATA_KEYS = ("dataset", "questions")
 """Keys that name a file of rows."""
 
 
-def gather_facts(values: Mapping[str, Any], base: Path | None = None) -> Facts:
+@dataclass(frozen=True)
+class Readers:
+    """How facts of this machine are read; a test passes others."""
+
+    gpus: Callable[[], Sequence[Gpu]] = lambda: read_gpus().gpus
+    disk_free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
+    runs: Callable[[Path], Sequence[RunFolder]] = lambda root: [RunFolder(path.parent) for path in root.glob("*/run.json")]  # fmt: skip
+
+
+def gather_facts(values: Mapping[str, Any], base: Path | None = None, readers: Readers | None = None) -> Facts:
     """Read the files that a config names; relative paths of data count from `base` (default: the current folder).
 
     A model or data set that is not on this machine is a warning, for the config may be meant for another one;
-    one that is there and cannot be used is an error.
+    one that is there and cannot be used is an error. GPUs and runs are asked only where a key depends on them.
     """
+    readers = readers or Readers()
     problems: list[tuple[Severity, str, Message]] = []
-    model = _model(values.get("model_name"), problems)
+    path, model = _model(values.get("model_name"), problems)
     dataset = _read(values.get("dataset"), "dataset", read_dataset, base, problems)
     _read(values.get("questions"), "questions", read_questions, base, problems)
+    is_published, used_by = _publication(values, readers)
     return Facts(
         num_blocks=model.num_blocks if model else None,
         linear_names=model.linear_names if model else (),
         linear_modules=model.linear_modules if model else None,
         outer_modules=model.outer_modules if model else (),
+        linear_width=_linear_width(path, model) if path and model else {},
+        has_experts=_has_experts(path) if path and model else None,
+        max_positions=model.max_positions if model else None,
         has_tokenizer=model.has_tokenizer if model else None,
         has_chat_template=model.has_chat_template if model else None,
         row_format=dataset.format if dataset else None,
+        num_rows=len(dataset.rows) if dataset else None,
+        gpus=tuple(GpuFact(g.name, g.compute_capability) for g in readers.gpus()) if _needs_gpus(values) else None,
+        disk_free_bytes=_disk_free_bytes(readers),
+        is_published=is_published,
+        output_used_by=used_by,
         problems=tuple(problems),
     )
 
 
-def check_with_facts(document: ConfigDocument | Mapping[str, Any], base: Path | None = None) -> CheckResult:
+def _needs_gpus(values: Mapping[str, Any]) -> bool:
+    """Whether any rule about GPUs could speak; asking the driver takes its time."""
+    return (
+        values.get("precision") in ("fp16", "bf16")
+        or bool(values.get("quantization") or values.get("force_balance"))
+        or isinstance(values.get("device_map"), Mapping)
+        or "flash" in str(values.get("attn_implementation"))
+    )
+
+
+def _disk_free_bytes(readers: Readers) -> int | None:
+    """Of the disk that holds the runs, or will once their folder is made."""
+    runs = load_settings().runs
+    try:
+        return readers.disk_free_bytes(next(folder for folder in (runs, *runs.parents) if folder.is_dir()))
+    except (OSError, StopIteration):
+        return None
+
+
+def _linear_width(path: Path, model: ModelDescription) -> dict[str, int]:
+    """Ending → inputs plus outputs of all linear layers with that ending."""
+    names = set(model.linear_names)
+    widths: dict[str, int] = {}
+    for name, tensor in (read_folder_headers(path, "model") if path.is_dir() else {}).items():
+        module = name.removesuffix(".weight")
+        if module in names:
+            ending = module.rsplit(".", 1)[-1]
+            widths[ending] = widths.get(ending, 0) + sum(tensor.shape)
+    return widths
+
+
+def _has_experts(path: Path) -> bool:
+    """Whether the model's config counts experts, under any of the names in use."""
+    config = read_json_object(path / "config.json" if path.is_dir() else path)
+    text_config = config.get("text_config")
+    inner = text_config if isinstance(text_config, dict) else config
+    names = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+    return any(type(inner.get(name)) is int and inner[name] > 1 for name in names)
+
+
+def _publication(values: Mapping[str, Any], readers: Readers) -> tuple[bool | None, str | None]:
+    """Whether something is published already where the adapter would go, and which other run will publish there."""
+    target = _target(values)
+    settings = load_settings()
+    if target is None:
+        return None, None
+    folder = path_of(str(settings.workspace / Path(*target)))
+    is_published = folder.exists() if folder is not None else None
+    try:
+        runs = readers.runs(settings.runs)
+    except OSError:
+        runs = []
+    for run in runs:
+        try:
+            same = _target(run.read_run().get("config") or {}) == target
+        except RunError:
+            continue
+        if same and not run.state().has_ended:
+            return is_published, run.id
+    return is_published, None
+
+
+def _target(values: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """`output_dir`, `pkg`, `version`, `knowledge_type` of a config that publishes; None for all others."""
+    parts = [values.get("output_dir", KEYS["output_dir"].default), values.get("pkg"), values.get("version")]
+    if values.get("knowledge_type"):
+        parts.append(values["knowledge_type"])
+    if not all(isinstance(part, str) and part and path_of(part) is not None for part in parts):
+        return None
+    return tuple(parts)
+
+
+def check_with_facts(
+    document: ConfigDocument | Mapping[str, Any], base: Path | None = None, readers: Readers | None = None
+) -> CheckResult:
     """The check of a config, against the schema and against what is on this machine. Never raises for an answer."""
     values = document.values if isinstance(document, ConfigDocument) else document
-    return check_config(document, gather_facts(values, base))
+    return check_config(document, gather_facts(values, base, readers))
 
 
 def refuse_errors(result: CheckResult) -> None:
@@ -64,25 +163,28 @@ def check_config_consistency(config: Mapping[str, Any]) -> dict[str, Any]:
     """Check a config and say how it differs from the defaults of `train_lora.py`.
 
     Returns `{"is_valid": bool, "issues": [str], "missing": [key], "unknown": [key], "differences": {key: {"default",
-    "value"}}, "recommended_config": {…}, "findings": [{"severity", "code", "key", "line", "message", "remedy"}]}`,
+    "value"}}, "recommended_config": {…}, "findings": [{"severity", "code", "key", "line", "message", "remedy",
+    "fix"}]}`,
     with sentences in the current language. Asks no network; never raises for a bad config.
     """
     return check_with_facts(config).to_dict()
 
 
-def _model(name: Any, problems: list[tuple[Severity, str, Message]]) -> ModelDescription | None:
+def _model(
+    name: Any, problems: list[tuple[Severity, str, Message]]
+) -> tuple[Path, ModelDescription] | tuple[None, None]:
     if not isinstance(name, str) or not name:
-        return None
+        return None, None
     try:
         path = find_model(name)
     except ModelError as error:
         problems.append(("warning", "model_name", error.message))
-        return None
+        return None, None
     try:
-        return describe_model(path)
+        return path, describe_model(path)
     except ModelError as error:
         problems.append(("error", "model_name", error.message))
-        return None
+        return None, None
 
 
 def _read(

@@ -1,0 +1,159 @@
+"""Each key by itself against the schema: unknown names, missing ones, values that it does not take."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import ValidationError
+
+from lora_backend.config.aliases import our_name, plain_name, translated
+from lora_backend.config.expected import expected
+from lora_backend.config.files import parse_config
+from lora_backend.config.findings import Finding, shorten
+from lora_backend.config.rules import ConfigView
+from lora_backend.config.schema import KEYS, Key, TrainingConfig
+from lora_backend.config.traps import SWITCHES, to_ascii
+from lora_backend.i18n import N_, Message
+
+LARGEST = 2**63 - 1
+"""The largest whole number that any of the libraries behind takes."""
+
+
+def schema_findings_of(config: ConfigView, written: Mapping[str, str]) -> Iterator[Finding]:
+    """Every key that is unknown, missing or has a value that it does not take; `written` is how values stand in the file."""
+    kinds: dict[str, str] = {}
+    unreadable = {key: kind for key, value in config.values.items() if (kind := _unreadable(key, value))}
+    try:
+        TrainingConfig.model_validate({key: value for key, value in config.values.items() if key not in unreadable})
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_context=False):
+            kinds.setdefault(str(detail["loc"][0]), detail["type"])
+    for key in unreadable:
+        if kinds.get(key) == "missing":
+            del kinds[key]
+    kinds |= unreadable
+    for key, kind in kinds.items():
+        if kind == "extra_forbidden":
+            yield _unknown_key(config, key)
+        elif kind == "missing":
+            yield config.finding(
+                "error",
+                "missing_key",
+                key,
+                Message(N_("`{key}` is missing."), {"key": key}),
+                Message(N_("Add a line `{key}: …`: {expected}."), {"key": key, "expected": expected(KEYS[key])}),
+            )
+        else:
+            yield _wrong_value(config, key, kind, written.get(key))
+
+
+def _unreadable(key: str, value: Any) -> str | None:
+    """The kind of error of what the schema cannot even be held against; None for all else."""
+    if key not in KEYS:
+        return "extra_forbidden"
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return "less_than"
+    return "string_unicode" if isinstance(value, str) and not _is_unicode(value) else None
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written to a file: half a surrogate pair cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def takes_words(key: Key) -> bool:
+    """Whether the key takes certain words only, so that no other reading of them can be meant."""
+    return get_origin(key.annotation) is Literal or any(
+        get_origin(kind) is Literal for kind in get_args(key.annotation)
+    )
+
+
+def _unknown_key(config: ConfigView, key: str) -> Finding:
+    message = Message(N_("`{key}` is not a key of a training config; it would be ignored."), {"key": key})
+    if plain_name(key) == "use_cache":
+        on = config.values.get("gradient_checkpointing") is True
+        message = Message(
+            N_("`use_cache` is not a key of a training config: the cache is for generating, and off while training.")
+        )
+        remedy = Message(N_("Take the line out."))
+        code = "cache_with_checkpointing" if on else "unknown_key"
+        return config.finding("error", code, key, message, remedy, {key: None})  # fmt: skip
+    ascii_name = to_ascii(key)
+    other = our_name(ascii_name)
+    if other is not None:
+        return _foreign_name(config, key, ascii_name, other, message)
+    near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.6)
+    if near:
+        remedy = Message(N_("Did you mean `{near}`? Rename the key, or take the line out."), {"near": near[0]})
+        return config.finding("error", "unknown_key", key, message, remedy, _renamed(config, key, {near[0]: config.values[key]}))  # fmt: skip
+    return config.finding("error", "unknown_key", key, message, Message(N_("Take the line out.")), {key: None})
+
+
+def _foreign_name(config: ConfigView, key: str, ascii_name: str, ours: str, message: Message) -> Finding:
+    """What another tool calls it, or ours in other letters."""
+    means = translated(ascii_name, config.values[key], config.values)
+    if means:
+        lines = ", ".join(f"`{name}: {shorten(value)}`" for name, value in means.items())
+        remedy = Message(N_("Here it is `{near}`. Write {lines} instead."), {"near": ours, "lines": lines})
+    elif means == {}:
+        remedy = Message(N_("It is off, which is how it is here: take the line out."))
+    else:
+        remedy = Message(N_("Did you mean `{near}`? Rename the key, or take the line out."), {"near": ours})
+    fix = {key: None} if means == {} else _renamed(config, key, means)
+    return config.finding("error", "unknown_key", key, message, remedy, fix)
+
+
+def _renamed(config: ConfigView, key: str, means: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The fix that puts `means` in the place of `key`; None where it would write over something or be refused."""
+    if not means or means.keys() & config.values.keys() or not all(_is_good(*pair) for pair in means.items()):
+        return None
+    return {key: None, **means}
+
+
+def _wrong_value(config: ConfigView, key: str, kind: str, written: str | None) -> Finding:
+    value = config.values[key]
+    values = {"key": key, "value": shorten(value), "expected": expected(KEYS[key])}
+    out_of_range = kind.startswith(("greater_than", "less_than", "finite"))
+    message = Message(N_("`{key}` is {value}, but must be {expected}."), values)
+    remedy = Message(N_("Change the value of `{key}`."), values)
+    fix: dict[str, Any] | None = None
+    if isinstance(value, int | float) and not isinstance(value, bool) and _is_good(key, written or shorten(value)):
+        # As it stands in the file: `version: 01` means "01", though it was read as 1.
+        quoted = written or shorten(value)
+        remedy = Message(N_('Write it in quotes: `{key}: "{value}"`.'), {"key": key, "value": quoted})
+        fix = {key: quoted}
+    if isinstance(value, str):
+        meant = _meant(key, value)
+        if meant is not None:
+            remedy = Message(
+                N_("The value is text. Write it without quotes: `{key}: {bare}`."), {"key": key, "bare": shorten(meant)}
+            )
+            fix = {key: meant}
+    return config.finding("error", "out_of_range" if out_of_range else "wrong_type", key, message, remedy, fix)
+
+
+def _meant(key: str, text: str) -> Any:
+    """The number or switch that a text stands for and that the key takes; None where there is none.
+
+    `no` and `on` are texts in YAML 1.2, and full-width digits are no digits.
+    """
+    plain = to_ascii(text).strip()
+    if KEYS[key].annotation is bool and plain.lower() in SWITCHES:
+        return SWITCHES[plain.lower()]
+    bare = parse_config(f"{key}: {plain}").values.get(key, "")
+    return bare if not isinstance(bare, str) and bare is not None and _is_good(key, bare) else None
+
+
+def _is_good(key: str, value: Any) -> bool:
+    """Whether the key takes the value."""
+    try:
+        TrainingConfig.model_validate({"model_name": "m", key: value})
+    except ValidationError:
+        return False
+    return True

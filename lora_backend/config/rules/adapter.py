@@ -1,0 +1,180 @@
+"""Rules about the adapter: lists, expressions, patterns, scale, start."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lora_backend.config.findings import Finding, shorten
+from lora_backend.config.rules.base import ConfigView, KeyRule
+from lora_backend.config.schema import KEYS
+from lora_backend.i18n import N_, Message
+
+SCALES = (1 / 8, 8)
+"""Between these alpha / r is usual: 16/64 (QLoRA's paper) to 4 times the rank, with room on both sides."""
+MANY_LAYERS = 8
+"""A list from 1 to at least this many is rather every block, counted from one, than a choice."""
+PATTERNS = ("rank_pattern", "alpha_pattern")
+
+
+def matches(pattern: str, name: str) -> bool:
+    """As PEFT holds a pattern's key against a module's name (peft/utils/other.py, get_pattern_key)."""
+    try:
+        return re.match(rf"(.*\.)?({pattern})$", name) is not None
+    except re.error:  # said elsewhere
+        return False
+
+
+def _lists(config: ConfigView) -> Iterator[Finding]:
+    for key, value in config.values.items():
+        if key in config.invalid or key not in KEYS or not isinstance(value, list):
+            continue
+        if not value:
+            yield config.finding(
+                "error" if key == "target_modules" else "warning",
+                "empty_list",
+                key,
+                Message(N_("`{key}` is an empty list."), {"key": key}),
+                Message(N_("Give at least one entry, or take the line out."), {}),
+                {key: None},
+            )
+        repeated = sorted(shorten(text) for text, count in Counter(map(str, value)).items() if count > 1)
+        if repeated:
+            yield config.finding(
+                "warning",
+                "repeated_entry",
+                key,
+                Message(N_("`{key}` names {entries} more than once."), {"key": key, "entries": ", ".join(repeated)}),
+                Message(N_("Keep each entry once.")),
+                {key: list(dict.fromkeys(value))},
+            )
+
+
+def _expressions(config: ConfigView) -> Iterator[Finding]:
+    """PEFT reads a single target, and the keys of both patterns, as regular expressions."""
+    for key in ("target_modules", *PATTERNS):
+        value = None if key in config.invalid else config.get(key)
+        for pattern in [value] if isinstance(value, str) else value if isinstance(value, Mapping) else []:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                values = {"key": key, "pattern": shorten(pattern), "reason": str(error)}
+                yield config.finding(
+                    "error",
+                    "no_expression",
+                    key,
+                    Message(N_("`{key}` holds {pattern}, which is no regular expression: {reason}."), values),
+                    Message(N_("Close what it opens, or name modules by the endings of their names."), values),
+                )
+
+
+def _shadowed(config: ConfigView) -> Iterator[Finding]:
+    """The first pattern that matches counts, so a name behind a wider pattern is never reached."""
+    for key in PATTERNS:
+        patterns: dict[str, Any] = {} if key in config.invalid else config.get(key) or {}
+        names = list(patterns)[:200]  # each is held against each
+        for place, name in enumerate(names):
+            earlier = next((other for other in names[:place] if matches(other, name)), None)
+            if earlier is not None:
+                values = {"key": key, "name": name, "earlier": earlier}
+                yield config.finding(
+                    "warning",
+                    "shadowed_pattern",
+                    key,
+                    Message(N_("`{key}`: {name} is never reached, for {earlier} stands before it and matches too."), values),
+                    Message(N_("Put {name} before {earlier}."), values),
+                    {key: {name: patterns[name], **{other: value for other, value in patterns.items() if other != name}}},
+                )  # fmt: skip
+
+
+def _scale(config: ConfigView) -> Iterator[Finding]:
+    if not config.has_good("r", "alpha", "use_rslora"):
+        return
+    rank, alpha = config.get("r"), config.get("alpha")
+    scale = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
+    if not SCALES[0] <= scale <= SCALES[1]:
+        usual = round(2 * rank**0.5) if config.get("use_rslora") else 2 * rank
+        values = {"alpha": alpha, "r": rank, "scale": f"{scale:.3g}", "usual": usual}
+        yield config.finding(
+            "warning",
+            "unusual_scale",
+            "alpha" if "alpha" in config.values else "r",
+            Message(N_("`alpha` {alpha} with `r` {r} scales the adapter by {scale}, far from the usual 1 to 2."), values),
+            Message(N_("Set `alpha: {usual}`, or lower the learning rate to match."), values),
+            {"alpha": usual},
+        )  # fmt: skip
+
+
+def _layers(config: ConfigView) -> Iterator[Finding]:
+    layers = config.get("target_layers") if config.has_good("target_layers") else None
+    if layers and len(layers) >= MANY_LAYERS and layers == list(range(1, len(layers) + 1)):
+        values = {"last": layers[-1], "before": layers[-1] - 1}
+        yield config.finding(
+            "warning",
+            "layers_from_one",
+            "target_layers",
+            Message(N_("`target_layers` lists 1 to {last}; blocks are counted from 0, so the first one gets no adapter."), values),
+            Message(N_("Write 0 to {before}, or take the line out for every block."), values),
+            {"target_layers": list(range(len(layers)))},
+        )  # fmt: skip
+
+
+def _start(config: ConfigView) -> Iterator[Finding]:
+    if config.has_good("init_lora_weights") and config.get("init_lora_weights") is False:
+        yield config.finding(
+            "warning",
+            "random_start",
+            "init_lora_weights",
+            Message(N_("`init_lora_weights: false` starts from random matrices, so the model is worse before the first step; PEFT means it for tests.")),
+            Message(N_("Set `init_lora_weights: true`.")),
+            {"init_lora_weights": True},
+        )  # fmt: skip
+
+
+def _bias(config: ConfigView) -> Iterator[Finding]:
+    if config.has_good("bias") and config.get("bias") != "none":
+        yield config.finding(
+            "hint",
+            "bias_changes_base",
+            "bias",
+            Message(N_("`bias: {bias}` trains biases of the base model: with the adapter switched off it answers differently than before."), {"bias": config.get("bias")}),
+            Message(N_("Set `bias: none` if the base model must stay as it is.")),
+            {"bias": "none"},
+        )  # fmt: skip
+
+
+def _twice(config: ConfigView) -> Iterator[Finding]:
+    targets = config.get("target_modules")
+    if not config.has_good("target_modules", "modules_to_save") or not isinstance(targets, list):
+        return
+    both = [name for name in config.get("modules_to_save") or [] if name in targets]
+    if both:
+        values = {"names": ", ".join(dict.fromkeys(both))}
+        rest = [name for name in config.get("modules_to_save") if name not in both]
+        yield config.finding(
+            "warning",
+            "trained_twice",
+            "modules_to_save",
+            Message(N_("{names} stands in `target_modules` and in `modules_to_save`; what is trained whole needs no adapter."), values),
+            Message(N_("Keep it in one of the two.")),
+            {"modules_to_save": rest or None},
+        )  # fmt: skip
+
+
+def _strict(config: ConfigView) -> Iterator[Finding]:
+    if not config.has_good("strict_r_check", "check_r_consistency"):
+        return
+    if config.get("strict_r_check") and not config.get("check_r_consistency"):
+        yield config.finding(
+            "warning",
+            "strict_without_check",
+            "strict_r_check",
+            Message(N_("`strict_r_check` is on and `check_r_consistency` off: a wrong rank stops the run, but weaker doubts are not told.")),
+            Message(N_("Set `check_r_consistency: true` as well.")),
+            {"check_r_consistency": True},
+        )  # fmt: skip
+
+
+RULES: tuple[KeyRule, ...] = (_lists, _expressions, _shadowed, _scale, _layers, _start, _bias, _twice, _strict)

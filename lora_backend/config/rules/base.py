@@ -1,0 +1,86 @@
+"""What a rule is given: the config under check, and the facts that are known of model, data and machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lora_backend.config.findings import Finding, Severity
+from lora_backend.config.schema import KEYS
+from lora_backend.i18n import Message
+
+
+@dataclass(frozen=True)
+class GpuFact:
+    """One GPU of this machine."""
+
+    name: str
+    compute_capability: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of model, data and machine; None where nothing is, and then nothing is said about it."""
+
+    num_blocks: int | None = None
+    linear_names: tuple[str, ...] = ()
+    """Whole names of the model's linear layers inside blocks."""
+    linear_modules: tuple[str, ...] | None = None
+    """Endings of the names of the model's linear layers (`q_proj`), empty where weights were not there to read."""
+    outer_modules: tuple[str, ...] = ()
+    """Endings of the names of what an adapter can sit on outside of the blocks (`embed_tokens`, `lm_head`)."""
+    linear_width: Mapping[str, int] = field(default_factory=dict)
+    """Ending → inputs plus outputs of all linear layers with it: an adapter has `r` times as many parameters."""
+    has_experts: bool | None = None
+    """Whether it is a mixture of experts."""
+    max_positions: int | None = None
+    """Tokens that the model was made for."""
+    has_tokenizer: bool | None = None
+    has_chat_template: bool | None = None
+    row_format: str | None = None
+    """`messages` or `prompt_completion`."""
+    num_rows: int | None = None
+    gpus: tuple[GpuFact, ...] | None = None
+    """Empty: this machine has none. None: nobody asked."""
+    disk_free_bytes: int | None = None
+    """Of the disk that holds the runs."""
+    is_published: bool | None = None
+    """Whether something stands already where the adapter would be published."""
+    output_used_by: str | None = None
+    """Id of a run that is under way and will publish to the same folder."""
+    problems: tuple[tuple[Severity, str, Message], ...] = ()
+    """What stood in the way of finding out: severity, key, sentence."""
+
+
+@dataclass(frozen=True)
+class ConfigView:
+    """A config under check: what it says, on which line, and which keys are wrong by themselves already."""
+
+    values: Mapping[str, Any]
+    lines: Mapping[str, int] = field(default_factory=dict)
+    invalid: frozenset[str] = frozenset()
+
+    def get(self, key: str) -> Any:
+        """The value given, else the default."""
+        return self.values[key] if key in self.values else KEYS[key].default
+
+    def has_good(self, *keys: str) -> bool:
+        """Whether none of `keys` is wrong by itself, so that a rule may read them."""
+        return not self.invalid.intersection(keys)
+
+    def finding(
+        self,
+        severity: Severity,
+        code: str,
+        key: str,
+        message: Message,
+        remedy: Message,
+        fix: Mapping[str, Any] | None = None,
+    ) -> Finding:
+        """A finding about `key`, on its line."""
+        return Finding(severity, code, message, remedy, key, self.lines.get(key), fix)
+
+
+KeyRule = Callable[[ConfigView], Iterator[Finding]]
+FactRule = Callable[[ConfigView, Facts], Iterator[Finding]]

@@ -1,0 +1,67 @@
+"""Rules that hold the config against its data: format, number of rows, steps that follow from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from lora_backend.config.findings import Finding
+from lora_backend.config.rules.base import ConfigView, FactRule, Facts
+from lora_backend.config.rules.training import steps_that_never_come
+from lora_backend.i18n import N_, Message
+
+_STEP_KEYS = ("val_size", "batch_size", "target_batch_size", "num_epochs", "max_steps")
+
+
+def training_rows(config: ConfigView, num_rows: int) -> int:
+    """Rows that are left to train on once some are held back."""
+    share = config.get("val_size")
+    return num_rows - min(max(1, round(num_rows * share)), num_rows - 1) if share else num_rows
+
+
+def _chats(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    if facts.row_format == "messages" and facts.has_tokenizer and facts.has_chat_template is False:
+        yield config.finding(
+            "error",
+            "no_chat_template",
+            "dataset",
+            Message(
+                N_("The data set holds `messages`, but the model's tokenizer has no chat template to write them with.")
+            ),
+            Message(N_("Take the instruct variant of the model, or data of `prompt` and `completion`.")),
+        )
+
+
+def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    if facts.num_rows is None or not config.has_good(*_STEP_KEYS):
+        return
+    if config.get("val_size") and facts.num_rows < 2:
+        yield config.finding(
+            "error",
+            "nothing_to_hold_back",
+            "val_size",
+            Message(N_("`val_size` holds rows back, but the data set has only one.")),
+            Message(N_("Set `val_size` to 0.")),
+            {"val_size": None, "eval_strategy": None},
+        )
+        return
+    rows = training_rows(config, facts.num_rows)
+    step_rows = config.get("target_batch_size") or config.get("batch_size")
+    if step_rows > rows and {"batch_size", "target_batch_size"} & config.values.keys():
+        key = "target_batch_size" if config.get("target_batch_size") else "batch_size"
+        values = {"key": key, "step": step_rows, "rows": rows}
+        yield config.finding(
+            "warning",
+            "batch_beyond_rows",
+            key,
+            Message(N_("`{key}` is {step}, but there are only {rows} rows to train on, so a step never has that many."), values),
+            Message(N_("Set `{key}` to at most {rows}."), values),
+            {"target_batch_size": None, "batch_size": min(config.get("batch_size"), rows)},
+        )  # fmt: skip
+    if not config.get("max_steps"):
+        batches = math.ceil(rows / config.get("batch_size"))
+        per_epoch = max(math.ceil(batches * config.get("batch_size") / step_rows), 1)
+        yield from steps_that_never_come(config, max(math.ceil(per_epoch * config.get("num_epochs")), 1))
+
+
+RULES: tuple[FactRule, ...] = (_chats, _rows)

@@ -1,0 +1,148 @@
+"""Rules that hold the config against this machine: its GPUs, its disk, its other runs. A config may be meant for
+another one, so what this one cannot do is a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from lora_backend.config.findings import Finding
+from lora_backend.config.rules.base import ConfigView, FactRule, Facts
+from lora_backend.i18n import N_, Message
+
+BF16_SINCE = (8, 0)
+"""CUDA compute capability of Ampere, the first with bf16 (NVIDIA, CUDA Programming Guide, arithmetic by capability)."""
+CHECKPOINT_BYTES = 12
+"""Of each trained parameter in a checkpoint: fp32 weight and AdamW's two fp32 states."""
+_GIB = 2**30
+
+
+def _formats(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    if facts.gpus is None or not config.has_good("precision"):
+        return
+    precision = config.get("precision")
+    old = [gpu.name for gpu in facts.gpus if gpu.compute_capability < BF16_SINCE]
+    if precision == "fp16" and not facts.gpus:
+        yield config.finding(
+            "warning",
+            "fp16_without_gpu",
+            "precision",
+            Message(N_("`precision: fp16` trains on NVIDIA GPUs only, and this machine has none.")),
+            Message(N_("Set `precision: auto`.")),
+            {"precision": "auto"},
+        )
+    elif precision == "bf16" and old:
+        yield config.finding(
+            "warning",
+            "bf16_on_old_gpu",
+            "precision",
+            Message(N_("`precision: bf16` is not computed by {names}."), {"names": ", ".join(dict.fromkeys(old))}),
+            Message(N_("Set `precision: auto`, which takes fp16 there.")),
+            {"precision": "auto"},
+        )
+
+
+def _quantized(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    if facts.gpus == () and config.has_good("quantization") and config.get("quantization"):
+        values = {"quantization": config.get("quantization")}
+        yield config.finding(
+            "warning",
+            "quantization_without_gpu",
+            "quantization",
+            Message(N_("`quantization: {quantization}` is made for NVIDIA GPUs; this machine has none, and on the CPU it is very slow."), values),
+            Message(N_("Take `quantization` out, or launch on a machine with a GPU.")),
+            {"quantization": None},
+        )  # fmt: skip
+
+
+def _kernels(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    kernel = config.get("attn_implementation") if config.has_good("attn_implementation") else None
+    if facts.gpus == () and kernel and "flash_attention" in kernel:
+        yield config.finding(
+            "warning",
+            "flash_without_gpu",
+            "attn_implementation",
+            Message(N_("`{kernel}` runs on GPUs only, and this machine has none."), {"kernel": kernel}),
+            Message(N_("Take `attn_implementation` out.")),
+            {"attn_implementation": None},
+        )
+
+
+def _devices(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    places = config.get("device_map") if config.has_good("device_map") else None
+    if facts.gpus is not None and isinstance(places, Mapping):
+        absent = sorted({place for place in places.values() if type(place) is int and place >= len(facts.gpus)})
+        if absent:
+            values = {"devices": ", ".join(map(str, absent)), "count": len(facts.gpus)}
+            yield config.finding(
+                "warning",
+                "no_such_device",
+                "device_map",
+                Message(N_("`device_map` names GPU {devices}, but this machine has {count}, counted from 0."), values),
+                Message(N_("Take `device_map` out and set `use_balanced_device_map: true`: the map is made for what is there.")),
+                {"device_map": None, "use_balanced_device_map": True},
+            )  # fmt: skip
+    if (
+        facts.gpus
+        and facts.num_blocks
+        and config.has_good("force_balance")
+        and config.get("force_balance")
+        and len(facts.gpus) > facts.num_blocks
+    ):
+        values = {"gpus": len(facts.gpus), "blocks": facts.num_blocks}
+        yield config.finding(
+            "warning",
+            "more_gpus_than_blocks",
+            "force_balance",
+            Message(N_("`force_balance` gives every GPU a block, but there are {gpus} GPUs and {blocks} blocks."), values),
+            Message(N_("Set `force_balance: false`.")),
+            {"force_balance": None},
+        )  # fmt: skip
+
+
+def _output(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    if facts.is_published and config.has_good("overwrite") and not config.get("overwrite"):
+        yield config.finding(
+            "error",
+            "already_published",
+            "version",
+            Message(N_("An adapter is already published under `pkg` and `version`, and `overwrite` is off.")),
+            Message(N_("Set another `version`, or `overwrite: true`.")),
+            {"overwrite": True},
+        )
+    if facts.output_used_by:
+        yield config.finding(
+            "warning",
+            "output_in_use",
+            "version",
+            Message(N_("Run {run} is under way and will publish its adapter to the same folder."), {"run": facts.output_used_by}),
+            Message(N_("Set another `version`, or wait until that run has ended.")),
+        )  # fmt: skip
+
+
+def _disk(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    """The adapter, and every checkpoint that is kept with the optimizer's states."""
+    if facts.disk_free_bytes is None or not config.has_good("r", "target_modules", "target_layers", "save_total_limit"):
+        return
+    targets, layers, limit = config.get("target_modules"), config.get("target_layers"), config.get("save_total_limit")
+    width = sum(
+        width
+        for ending, width in facts.linear_width.items()
+        if not isinstance(targets, list) or any(target.rsplit(".", 1)[-1] == ending for target in targets)
+    )
+    share = len(set(layers)) / facts.num_blocks if layers and facts.num_blocks else 1.0
+    each_bytes = config.get("r") * width * min(share, 1.0) * CHECKPOINT_BYTES
+    # Without a limit at least three are likely; one more is there while the oldest is not yet gone.
+    needed_bytes = round(each_bytes * ((limit or 3) + 1))
+    if needed_bytes > facts.disk_free_bytes:
+        values = {"needed": f"{needed_bytes / _GIB:.1f}", "free": f"{facts.disk_free_bytes / _GIB:.1f}"}
+        yield config.finding(
+            "warning",
+            "disk_too_small",
+            "save_total_limit",
+            Message(N_("Checkpoints may take {needed} GiB, but the disk of the runs has only {free} GiB free."), values),
+            Message(N_("Make room, set `save_total_limit: 1`, or lower `r`.")),
+            {"save_total_limit": 1} if 2 * each_bytes <= facts.disk_free_bytes else None,
+        )  # fmt: skip
+
+
+RULES: tuple[FactRule, ...] = (_formats, _quantized, _kernels, _devices, _output, _disk)

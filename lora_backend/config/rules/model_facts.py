@@ -1,0 +1,174 @@
+"""Rules that hold the config against its model: blocks, names of modules, positions, tokenizer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lora_backend.config.findings import Finding, Severity
+from lora_backend.config.rules.adapter import PATTERNS, matches
+from lora_backend.config.rules.base import ConfigView, FactRule, Facts
+from lora_backend.i18n import N_, Message
+
+MANY_CHECKS = 200_000
+"""Patterns times names; more would take seconds, and a config with that many was not written by hand."""
+
+
+def _problems(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    for severity, key, message in facts.problems:
+        remedy = Message(N_("Change `{key}`, or put the file where it points."), {"key": key})
+        yield config.finding(severity, f"{key}_unusable", key, message, remedy)
+
+
+def _layers(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    layers = config.get("target_layers")
+    if not facts.num_blocks or not layers or not config.has_good("target_layers"):
+        return
+    beyond = [index for index in layers if index >= facts.num_blocks]
+    if beyond:
+        values = {"layers": ", ".join(map(str, beyond)), "last": facts.num_blocks - 1, "count": facts.num_blocks}
+        from_one = 0 not in layers and max(layers) == facts.num_blocks
+        kept = [index - 1 for index in layers] if from_one else [index for index in layers if index < facts.num_blocks]
+        yield config.finding(
+            "error",
+            "layer_beyond_model",
+            "target_layers",
+            Message(
+                N_("`target_layers` names {layers}, but the model has {count} blocks, numbered 0 to {last}."), values
+            ),
+            Message(N_("Keep to 0 to {last}; blocks are counted from 0."), values),
+            {"target_layers": kept or None},
+        )
+
+
+def _targets(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    targets = config.get("target_modules")
+    if not facts.linear_modules or not isinstance(targets, list) or not config.has_good("target_modules"):
+        return
+    known = {*facts.linear_modules, *facts.outer_modules}
+    unmatched = [target for target in targets if target.rsplit(".", 1)[-1] not in known]
+    if unmatched:
+        severity: Severity = "error" if len(unmatched) == len(targets) else "warning"
+        values = {"names": ", ".join(unmatched), "known": ", ".join(facts.linear_modules)}
+        matched = [target for target in targets if target not in unmatched]
+        yield config.finding(
+            severity,
+            "unmatched_target",
+            "target_modules",
+            Message(N_("`target_modules` names {names}, which the model does not have."), values),
+            Message(N_("The model's linear layers are: {known}."), values),
+            {"target_modules": matched or "all-linear"},
+        )
+
+
+def _expression(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    """PEFT holds a text against each module's whole name, so a bare `q_proj` matches none."""
+    targets = config.get("target_modules")
+    if not facts.linear_names or not isinstance(targets, str) or not config.has_good("target_modules"):
+        return
+    if targets.lower() == "all-linear":
+        return
+    try:
+        if any(re.fullmatch(targets, name) for name in facts.linear_names):
+            return
+    except re.error:  # said elsewhere
+        return
+    values = {"targets": targets, "known": ", ".join(facts.linear_modules or ())}
+    is_ending = targets in (facts.linear_modules or ())
+    if is_ending:
+        remedy = Message(N_("Write it as a list: `target_modules: [{targets}]`."), values)
+    else:
+        remedy = Message(N_("The model's linear layers are: {known}."), values)
+    message = Message(
+        N_("`target_modules` is the expression {targets}, which matches no whole name of a linear layer."), values
+    )
+    # An expression may mean what lies outside of the blocks, and that is not known here by its whole name.
+    severity: Severity = "error" if is_ending else "warning"
+    fix = {"target_modules": [targets] if is_ending else "all-linear"}
+    yield config.finding(severity, "unmatched_target", "target_modules", message, remedy, fix)
+
+
+def _patterns(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    """A pattern that matches nothing changes nothing, and PEFT says so nowhere."""
+    for key in PATTERNS:
+        patterns = {} if key in config.invalid else config.get(key) or {}
+        if not facts.linear_names or len(patterns) * len(facts.linear_names) > MANY_CHECKS:
+            continue
+        names = [*facts.linear_names, *facts.outer_modules]
+        unmatched = [pattern for pattern in patterns if not any(matches(pattern, name) for name in names)]
+        if unmatched:
+            values = {"key": key, "patterns": ", ".join(unmatched), "known": ", ".join(facts.linear_modules or ())}
+            yield config.finding(
+                "warning",
+                "unmatched_pattern",
+                key,
+                Message(N_("`{key}` holds {patterns}, which matches no layer of the model."), values),
+                Message(N_("The model's linear layers are: {known}."), values),
+                {key: {name: value for name, value in patterns.items() if name not in unmatched} or None},
+            )
+
+
+def _quantized_whole(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    """Weights in 4 or 8 bits have no gradient, so a layer that holds them cannot be trained whole."""
+    if not config.has_good("quantization", "modules_to_save") or config.get("quantization") is None:
+        return
+    saved = config.get("modules_to_save") or []
+    quantized = [name for name in saved if name.rsplit(".", 1)[-1] in (facts.linear_modules or ())]
+    if quantized:
+        values = {"names": ", ".join(quantized), "quantization": config.get("quantization")}
+        yield config.finding(
+            "error",
+            "quantized_whole",
+            "modules_to_save",
+            Message(
+                N_("`modules_to_save` names {names}, which `quantization: {quantization}` makes untrainable."), values
+            ),
+            Message(N_("Name them in `target_modules` instead, or take `quantization` out.")),
+            {"modules_to_save": [name for name in saved if name not in quantized] or None},
+        )
+
+
+def _experts(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    """PEFT merges an expert's weights anew for each forward pass: about 2.7 GiB a Mixtral layer (peft issue 3577)."""
+    targets = config.get("target_modules") if config.has_good("target_modules") else None
+    if facts.has_experts and isinstance(targets, str) and targets.lower() == "all-linear":
+        attention = [name for name in facts.linear_modules or () if name in ("q_proj", "k_proj", "v_proj", "o_proj")]
+        yield config.finding(
+            "warning",
+            "experts_all_linear",
+            "target_modules",
+            Message(N_("The model is a mixture of experts: `all-linear` puts adapters on every expert, which takes much more memory and time.")),
+            Message(N_("Name the attention's layers, for example `target_modules: [q_proj, k_proj, v_proj, o_proj]`.")),
+            {"target_modules": attention} if attention else None,
+        )  # fmt: skip
+
+
+def _positions(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    if not facts.max_positions or not config.has_good("max_length") or "max_length" not in config.values:
+        return
+    if config.get("max_length") > facts.max_positions:
+        values = {"length": config.get("max_length"), "positions": facts.max_positions}
+        yield config.finding(
+            "warning",
+            "max_length_beyond_positions",
+            "max_length",
+            Message(N_("`max_length` is {length}, but the model was made for {positions} tokens."), values),
+            Message(N_("Set `max_length: {positions}`."), values),
+            {"max_length": facts.max_positions},
+        )
+
+
+def _tokenizer(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    if facts.has_tokenizer is False:
+        yield config.finding(
+            "error" if config.get("dataset") else "warning",
+            "no_tokenizer",
+            "model_name",
+            Message(N_("The model's folder holds no tokenizer, so it cannot be trained on text.")),
+            Message(N_("Put the model's tokenizer files (tokenizer.json, tokenizer_config.json) into its folder.")),
+        )
+
+
+RULES: tuple[FactRule, ...] = (
+    _problems, _layers, _targets, _expression, _patterns, _quantized_whole, _experts, _positions, _tokenizer,
+)  # fmt: skip

@@ -1,0 +1,28 @@
+"""The rule about secrets, which every run keeps a copy of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lora_backend.config.findings import Finding
+from lora_backend.config.rules.base import ConfigView, KeyRule
+from lora_backend.config.schema import KEYS, REQUIRED
+from lora_backend.config.secrets import holds_secret
+from lora_backend.i18n import N_, Message
+
+
+def _secrets(config: ConfigView) -> Iterator[Finding]:
+    for key, value in config.values.items():
+        if holds_secret(key, value):
+            required = key in KEYS and KEYS[key].default is REQUIRED
+            yield config.finding(
+                "warning",
+                "secret_in_config",
+                key,
+                Message(N_("`{key}` looks like it holds a secret; every run keeps a copy of its config."), {"key": key}),
+                Message(N_("Take it out and have it replaced where it was made; the hub's token belongs into the environment variable HF_TOKEN.")),
+                None if required else {key: None},
+            )  # fmt: skip
+
+
+RULES: tuple[KeyRule, ...] = (_secrets,)

@@ -1,0 +1,240 @@
+"""The defaults of any training script, read from its source by syntax tree; nothing of it is ever run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lora_backend.config.aliases import our_name, translated
+from lora_backend.config.constants import NotConstantError, constants_of, evaluate
+from lora_backend.errors import ConfigError
+from lora_backend.i18n import N_, Message
+
+MAX_SCRIPT_BYTES = 1024 * 1024
+"""A script is written by hand; what is larger is another kind of file."""
+_NAMED = re.compile(r"default|config|args|param|setting|hyper", re.IGNORECASE)
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What the reader of a script should know; `name` is the script's own."""
+
+    line: int
+    name: str
+    message: Message
+
+
+@dataclass(frozen=True)
+class ScriptDefaults:
+    """Values under our names where they are known, else under the script's own; `lines` count from 1.
+
+    `values` can be the base of `diff_configs`. What has a default that cannot be told without running the script has
+    no value and a remark.
+    """
+
+    values: dict[str, Any]
+    lines: dict[str, int]
+    remarks: tuple[Remark, ...]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One option of the script: its default as a syntax tree, or none."""
+
+    name: str
+    line: int
+    node: ast.expr | None = None
+    value: Any = _ABSENT
+    kind: str | None = None
+    """The word given as `type` to argparse."""
+
+
+def script_defaults(source: str) -> ScriptDefaults:
+    """Read argparse options, dataclass fields and dict literals of a script, in this order; the first one counts.
+
+    Raises `ConfigError` for a source that is too large, is no Python, or holds no defaults.
+    """
+    if len(source) > MAX_SCRIPT_BYTES:
+        raise ConfigError(
+            N_("The script has {size} characters; at most {limit} are read."), size=len(source), limit=MAX_SCRIPT_BYTES
+        )
+    try:
+        tree = ast.parse(source.removeprefix("\ufeff"))
+        constants = constants_of(tree)
+        nodes = list(ast.walk(tree))
+    except SyntaxError as error:
+        raise ConfigError(
+            N_("Line {line} of the script is no Python: {reason}."), line=error.lineno or 1, reason=error.msg
+        ) from None
+    except (ValueError, RecursionError, MemoryError) as error:  # a null byte; brackets in brackets in brackets
+        raise ConfigError(N_("The script cannot be read as Python. Give the source of a training script.")) from error
+    values: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    remarks: list[Remark] = []
+    for found in (*_arguments(nodes, remarks), *_fields(nodes), *_literals(tree)):
+        _add(found, constants, values, lines, remarks)
+    if not lines and not remarks:
+        raise ConfigError(
+            N_("The script holds no defaults: no add_argument, no dataclass, no dict at its top. Give another file.")
+        )
+    renamed = _under_our_names(values)
+    places = {our_name(name) or name: line for name, line in reversed(lines.items())}
+    return ScriptDefaults(
+        renamed,
+        {name: places[name] for name in renamed if name in places},
+        tuple(sorted(remarks, key=lambda remark: remark.line)),
+    )
+
+
+def _add(
+    found: _Found, constants: dict[str, Any], values: dict[str, Any], lines: dict[str, int], remarks: list[Remark]
+) -> None:
+    name = found.name
+    try:
+        value = found.value if found.node is None else evaluate(found.node, constants)
+    except NotConstantError:
+        assert found.node is not None
+        expression = ast.unparse(found.node)[:80]
+        message = Message(N_("The default of `{name}` is `{expression}`, which only running the script would tell."), {"name": name, "expression": expression})  # fmt: skip
+        remarks.append(Remark(found.line, name, message))
+        lines.setdefault(name, found.line)
+        return
+    if value is _ABSENT:
+        remarks.append(Remark(found.line, name, Message(N_("`{name}` has no default; it must be given."), {"name": name})))  # fmt: skip
+        lines.setdefault(name, found.line)
+        return
+    value = _converted(value, found.kind)
+    if name in values:
+        if values[name] != value:
+            message = Message(
+                N_("`{name}` has another default on line {line}; that one is taken."),
+                {"name": name, "line": lines[name]},
+            )
+            remarks.append(Remark(found.line, name, message))
+        return
+    values[name], lines[name] = value, found.line
+
+
+def _under_our_names(values: dict[str, Any]) -> dict[str, Any]:
+    """What is called so by us first, for a script may have both `r` and `lora_r`."""
+    renamed: dict[str, Any] = {}
+    for name, value in sorted(values.items(), key=lambda pair: our_name(pair[0]) != pair[0]):
+        means = translated(name, value, values)
+        if means is None:
+            renamed.setdefault(name, value)
+        else:
+            for key, item in means.items():
+                renamed.setdefault(key, item)
+    order = [our_name(name) or name for name in values]
+    return dict(sorted(renamed.items(), key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order)))
+
+
+# ------------------------------------------------------------------------------------------ argparse
+
+
+def _arguments(nodes: list[ast.AST], remarks: list[Remark]) -> Iterator[_Found]:
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
+        keywords = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+        if _last_name(call.func) == "set_defaults":
+            yield from (_Found(name, node.lineno, node) for name, node in keywords.items())
+        if _last_name(call.func) == "add_argument" and (name := _destination(call, keywords)):
+            yield from _argument(name, call.lineno, keywords, remarks)
+
+
+def _argument(name: str, line: int, keywords: dict[str, ast.expr], remarks: list[Remark]) -> Iterator[_Found]:
+    kind = _last_name(keywords["type"]) if "type" in keywords else None
+    action = keywords.get("action")
+    word = action.value if isinstance(action, ast.Constant) else None
+    if kind == "bool":
+        message = Message(N_("`{name}` is declared `type=bool`: any text counts as true, so `--{name} False` means True."), {"name": name})  # fmt: skip
+        remarks.append(Remark(line, name, message))
+    if word in ("help", "version"):
+        return
+    if "default" in keywords:
+        yield _Found(name, line, keywords["default"], kind=kind)
+    elif word in ("store_true", "store_false"):
+        yield _Found(name, line, value=word == "store_false")
+    elif isinstance(required := keywords.get("required"), ast.Constant) and required.value is True:
+        yield _Found(name, line)
+    else:
+        yield _Found(name, line, value=None)
+
+
+def _destination(call: ast.Call, keywords: dict[str, ast.expr]) -> str | None:
+    """The name under which argparse keeps it: `dest`, else the first long option, else the first one."""
+    if isinstance(dest := keywords.get("dest"), ast.Constant) and isinstance(dest.value, str):
+        return dest.value
+    names = [item.value for item in call.args if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+    name = next((name for name in names if name.startswith("--")), names[0] if names else "")
+    if not name.startswith("-"):
+        return None  # a positional one has no default
+    return name.lstrip("-").replace("-", "_") or None
+
+
+def _converted(value: Any, kind: str | None) -> Any:
+    """As argparse does, a default that is text goes through `type`."""
+    try:
+        return {"int": int, "float": float}[kind](value) if kind and isinstance(value, str) else value
+    except (KeyError, ValueError):
+        return value
+
+
+# ---------------------------------------------------------------------------------- dataclasses, dicts
+
+
+def _fields(nodes: list[ast.AST]) -> Iterator[_Found]:
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    for node in sorted(classes, key=lambda node: node.lineno):
+        if not any(_last_name(mark) == "dataclass" for mark in node.decorator_list):
+            continue
+        for item in node.body:
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                yield _field(item.target.id, item)
+
+
+def _field(name: str, item: ast.AnnAssign) -> _Found:
+    value = item.value
+    if not isinstance(value, ast.Call) or _last_name(value.func) != "field":
+        return _Found(name, item.lineno, value)
+    keywords = {keyword.arg: keyword.value for keyword in value.keywords}
+    if "default" in keywords:
+        return _Found(name, item.lineno, keywords["default"])
+    factory = keywords.get("default_factory")
+    if isinstance(factory, ast.Lambda):
+        return _Found(name, item.lineno, factory.body)
+    if factory is not None:
+        return _Found(name, item.lineno, ast.copy_location(ast.Call(factory, [], []), factory))
+    return _Found(name, item.lineno)
+
+
+def _literals(tree: ast.Module) -> Iterator[_Found]:
+    """The entries of the dict at the top that is called like a config, else of the largest one."""
+    dicts: list[tuple[str, list[tuple[str, ast.expr]]]] = []
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []  # fmt: skip
+        if targets and isinstance(targets[0], ast.Name) and isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
+            dicts.append((targets[0].id, _entries(node.value)))
+    named = [item for item in dicts if _NAMED.search(item[0]) and item[1]]
+    _, entries = max(named or dicts, key=lambda item: len(item[1]), default=("", []))
+    yield from (_Found(name, node.lineno, node) for name, node in entries)
+
+
+def _entries(node: ast.expr) -> list[tuple[str, ast.expr]]:
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return [(k.value, v) for k, v in pairs if isinstance(k, ast.Constant) and isinstance(k.value, str)]
+    if isinstance(node, ast.Call) and _last_name(node.func) == "dict":
+        return [(keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg]
+    return []
+
+
+def _last_name(node: ast.expr) -> str:
+    """`dataclass` of `@dataclasses.dataclass(frozen=True)`."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""

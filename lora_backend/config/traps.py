@@ -1,0 +1,96 @@
+"""What YAML reads as something else than people mean: leading zeros, words of YAML 1.1, full-width characters."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from lora_backend.config.findings import Finding, shorten
+from lora_backend.i18n import N_, Message
+
+_LEADING_ZERO = re.compile(r"[-+]?0\d[\d_]*")
+_WORDS_OF_1_1 = re.compile(r"(?:yes|no|on|off|y|n)|\d+(?::[0-5]\d)+|\d+e[-+]?\d+", re.IGNORECASE)
+"""Text here, but a switch, base 60 or (the last) a text in tools that read YAML 1.1."""
+SWITCHES = {"yes": True, "on": True, "y": True, "true": True, "no": False, "off": False, "n": False, "false": False}
+"""Words that people mean as true or false."""
+
+
+def to_ascii(text: str) -> str:
+    """Full-width letters, digits and punctuation, and typographic quotes, as ordinary ones."""
+    normal = unicodedata.normalize("NFKC", text)
+    return normal.translate(str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "−": "-", "–": "-", "、": ",", "。": "."}))  # fmt: skip
+
+
+def is_full_width(text: str) -> bool:
+    """Whether a text holds characters of the full-width block, which look like ordinary ones."""
+    return any("\uff01" <= char <= "\uff5e" or char == "\u3000" for char in text)
+
+
+def leading_zero(key: str, written: str, value: Any, line: int | None) -> Finding | None:
+    """`08` is 8 here and no number in YAML 1.1; `010` is 10 here and 8 there."""
+    if not _LEADING_ZERO.fullmatch(written) or isinstance(value, str):
+        return None
+    values = {"key": key, "written": written, "value": value}
+    return Finding(
+        "warning",
+        "leading_zero",
+        Message(N_("`{key}: {written}` is read as {value} here; other YAML readers take it as octal, or as text."), values),
+        Message(N_('Write `{key}: {value}`, or in quotes where the zero belongs to a name: `{key}: "{written}"`.'), values),
+        key,
+        line,
+        {key: value},
+    )  # fmt: skip
+
+
+def word_of_yaml_1_1(key: str, written: str, value: Any, line: int | None) -> Finding | None:
+    """A bare text that is no text in tools that still read YAML 1.1."""
+    if not isinstance(value, str) or not _WORDS_OF_1_1.fullmatch(written):
+        return None
+    values = {"key": key, "written": written}
+    return Finding(
+        "hint",
+        "yaml_1_1",
+        Message(N_("`{key}: {written}` is text here, but tools that read YAML 1.1 take it as something else."), values),
+        Message(N_('Write it in quotes: `{key}: "{written}"`.'), values),
+        key,
+        line,
+    )
+
+
+def remedy_of_syntax(text: str, line: int) -> Message | None:
+    """What helps with a line that cannot be read, where its characters tell."""
+    lines = text.splitlines()
+    around = lines[max(line - 2, 0) : line]
+    if any(re.match(r"\s*\t", item) for item in around):
+        return Message(N_("Indent with spaces; YAML takes no tabs."))
+    if any(is_full_width(item) for item in around):
+        wide = next(item for item in reversed(around) if is_full_width(item))
+        found = next(char for char in wide if is_full_width(char))
+        return Message(
+            N_("Line {line} holds the full-width character {found}. Write the ordinary {plain} instead."),
+            {"line": max(line - 1, 1) + around.index(wide) if len(around) > 1 else line, "found": found, "plain": shorten(to_ascii(found))},
+        )  # fmt: skip
+    return None
+
+
+def full_width_values(values: Mapping[str, Any], lines: Mapping[str, int]) -> list[Finding]:
+    """Texts with full-width characters in them; a model may be called so, a number never is."""
+    found = []
+    for key, value in values.items():
+        if isinstance(value, str) and is_full_width(value):
+            plain = to_ascii(value)
+            shown = {"key": key, "value": shorten(value), "plain": shorten(plain)}
+            found.append(
+                Finding(
+                    "warning",
+                    "full_width",
+                    Message(N_("`{key}` is {value}, which holds full-width characters; they look like ordinary ones."), shown),
+                    Message(N_("Write {plain}."), shown),
+                    key,
+                    lines.get(key),
+                    {key: plain},
+                )
+            )  # fmt: skip
+    return found

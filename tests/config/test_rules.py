@@ -1,0 +1,161 @@
+"""Each rule by itself: the config that breaks it, its nearest neighbour, and the fix that leads from one to the other."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import lora_backend.config
+from lora_backend.config.check import CheckResult, check_config
+from lora_backend.config.files import parse_config
+from lora_backend.config.fixes import fixed_values, with_fix
+from lora_backend.config.rules import Facts
+from lora_backend.config.rules.examples import EXAMPLES, Example
+
+BY_CODE = [pytest.param(example, id=example.code) for example in EXAMPLES]
+SOURCES = Path(lora_backend.config.__file__).parent
+
+
+def checked(lines: str, facts: Facts | None = None) -> CheckResult:
+    return check_config(parse_config(f"model_name: m\n{lines}\n"), facts)
+
+
+def codes(result: CheckResult) -> list[str]:
+    return [finding.code for finding in result.findings]
+
+
+@pytest.mark.parametrize("example", BY_CODE)
+def test_a_rule_speaks_of_the_config_that_breaks_it_and_nothing_else_does(example: Example) -> None:
+    result = checked(example.broken, example.facts)
+    assert codes(result) == [example.code]
+    (found,) = result.findings
+    assert found.key is not None or found.line is not None
+    assert found.message.text("en").endswith(".")
+    assert found.remedy.text("en").endswith(".")
+
+
+@pytest.mark.parametrize("example", BY_CODE)
+def test_its_nearest_neighbour_is_a_good_config(example: Example) -> None:
+    facts = example.facts if example.whole_facts is None else example.whole_facts
+    assert codes(checked(example.whole, facts)) == []
+
+
+@pytest.mark.parametrize("example", BY_CODE)
+def test_a_fix_mends_what_it_is_for_and_breaks_nothing(example: Example) -> None:
+    text = f"# mine\nmodel_name: m\n{example.broken}\n"
+    for finding in check_config(parse_config(text), example.facts).findings:
+        if finding.fix is None:
+            continue
+        mended = with_fix(text, finding.fix)
+        after = check_config(parse_config(mended), example.facts)
+        assert example.code not in codes(after)
+        assert after.is_valid
+        assert mended.startswith("# mine\n")
+        values = fixed_values(parse_config(text).values, finding.fix)
+        assert values == parse_config(mended).values
+
+
+def test_most_rules_have_a_fix_for_one_click() -> None:
+    """A fix can only be missing where there is more than one way, or none within the config."""
+    without = {
+        example.code
+        for example in EXAMPLES
+        if any(finding.fix is None for finding in checked(example.broken, example.facts).findings)
+    }
+    assert without == {
+        "syntax", "duplicate_key", "out_of_range", "yaml_1_1", "no_expression", "quantized_offload", "model_name_unusable",
+        "dataset_unusable", "questions_unusable", "output_dir_unusable", "experts_all_linear", "no_tokenizer", "no_chat_template",
+        "output_in_use",
+    }  # fmt: skip
+
+
+def codes_in_source() -> set[str]:
+    """The code of every finding that the source makes: what stands behind a severity."""
+    found = set()
+    for file in SOURCES.glob("**/*.py"):
+        if "foreign" in file.parts:
+            continue
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            name = getattr(getattr(node, "func", None), "attr", getattr(getattr(node, "func", None), "id", ""))
+            if isinstance(node, ast.Call) and name in ("finding", "Finding") and len(node.args) > 2:
+                found |= {
+                    c.value for c in ast.walk(node.args[1]) if isinstance(c, ast.Constant) and "_" in str(c.value)
+                }
+                found |= {node.args[1].value} if isinstance(node.args[1], ast.Constant) else set()
+    return {str(code) for code in found}
+
+
+def test_every_rule_has_its_example() -> None:
+    shown = {example.code for example in EXAMPLES} | {"missing_key"}
+    assert codes_in_source() - {"_unusable"} <= shown
+    assert len(EXAMPLES) == len({example.code for example in EXAMPLES}) >= 25
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "ours", "fixed"),
+    [
+        ("lora_rank", 8, "r", {"r": 8}), ("lora_r", 8, "r", {"r": 8}), ("lora_alpha", 16, "alpha", {"alpha": 16}),
+        ("dropout", 0.1, "lora_dropout", {"lora_dropout": 0.1}), ("per_device_train_batch_size", 2, "batch_size", {"batch_size": 2}),
+        ("gradient_accumulation_steps", 4, "target_batch_size", {"target_batch_size": 16}), ("bf16", True, "precision", {"precision": "bf16"}),
+        ("load_in_4bit", True, "quantization", {"quantization": "nf4"}), ("torch_dtype", "torch.bfloat16", "precision", {"precision": "bf16"}),
+        ("cutoff_len", 512, "max_length", {"max_length": 512}), ("lr", 1e-4, "learning_rate", {"learning_rate": 1e-4}),
+        ("Learning-Rate", 1e-4, "learning_rate", {"learning_rate": 1e-4}), ("ｒ", 8, "r", {"r": 8}),
+        ("loraadaptor_save_path_base", "x", "output_dir", {"output_dir": "x"}), ("learnin_rate", 1e-4, "learning_rate", {"learning_rate": 1e-4}),
+    ],
+)  # fmt: skip
+def test_another_tools_name_is_told_ours_with_what_it_means_here(key: str, value: object, ours: str, fixed: dict[str, object]) -> None:  # fmt: skip
+    (found,) = check_config({"model_name": "m", key: value}).errors
+    assert f"`{ours}`" in found.remedy.text("en")
+    assert found.fix == {key: None, **fixed}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("lora_rank", "many"), ("bf16", "yes"), ("gradient_accumulation_steps", 2.5)]
+)
+def test_a_name_whose_value_does_not_carry_over_has_no_fix(key: str, value: object) -> None:
+    (found,) = check_config({"model_name": "m", key: value}).errors
+    assert found.fix is None
+
+
+def test_a_renaming_never_writes_over_a_key_that_is_there() -> None:
+    (found,) = check_config({"model_name": "m", "r": 4, "lora_rank": 8}).errors
+    assert found.fix is None
+
+
+def test_a_switch_that_is_off_may_go() -> None:
+    (found,) = check_config({"model_name": "m", "load_in_4bit": False}).errors
+    assert found.fix == {"load_in_4bit": None}
+
+
+def test_layers_counted_from_one_are_moved_to_where_they_are() -> None:
+    facts = Facts(num_blocks=32)
+    fixes = [f.fix for f in check_config({"model_name": "m", "target_layers": list(range(1, 33))}, facts).findings]
+    assert fixes == [{"target_layers": list(range(32))}] * 2
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"dataset": "hf_abcdefghijklmnopqrst"}, {"r": "sk-abcdefghijklmnopqrstuv"}, {"hf_token": "hf_abcdefghijklmnopqrst"},
+        {"target_modules": ["ghp_abcdefghijklmnopqrst0123"]}, {"modules_to_save": ["AKIAABCDEFGHIJKLMNOP"]}, {"wandb_api_key": "0123456789abcdef"},
+        {"hf_abcdefghijklmnopqrst": 1, "dataset": "sk-abcdefghijklmnopqrstuv"},
+    ],
+)  # fmt: skip
+def test_a_secret_is_told_of_and_never_repeated(values: dict[str, object]) -> None:
+    facts = Facts(num_blocks=2, linear_modules=("q_proj",))
+    result = check_config({"model_name": "m", **values}, facts)
+    assert "secret_in_config" in codes(result)
+    for finding in result.findings:
+        for sentence in (finding.message.text("en"), finding.remedy.text("en"), finding.message.text("zh")):
+            assert "abcdefghij" not in sentence.lower()
+            assert "0123456789abcdef" not in sentence
+
+
+def test_a_share_of_all_rows_decides_how_many_steps_there_are() -> None:
+    """100 rows, 10 held back: 90 in batches of 4 are 23 steps an epoch."""
+    facts = Facts(num_rows=100)
+    base = {"model_name": "m", "val_size": 0.1, "eval_strategy": "epoch", "seed": 1, "num_epochs": 2}
+    assert codes(check_config({**base, "save_steps": 46}, facts)) == []
+    assert codes(check_config({**base, "save_steps": 47}, facts)) == ["steps_never_come"]
