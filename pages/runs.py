@@ -10,11 +10,13 @@ import streamlit as st
 
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
-from lora_backend.runs.folder import RunFolder, list_runs, open_run
+from lora_backend.runs.folder import RunFolder, open_run
 from pages.parts import state_keys
 from pages.parts.header import page_header
 from pages.parts.language import say, t
 from pages.parts.navigation import CONFIG, HOME, RUNS
+from pages.parts.run_compare import compare_runs
+from pages.parts.run_history import MOST_COMPARED, bin_and_disk, history, run_history, undo_of_delete
 from pages.parts.run_list import run_row, run_title
 from pages.parts.run_view import ended_run, live_run
 from pages.parts.services import settings
@@ -22,14 +24,28 @@ from pages.parts.services import settings
 
 def all_runs() -> None:
     page_header(t(N_("Runs")), t(N_("Every training run of this workspace, the newest first.")))
-    runs = list_runs(settings().runs)
-    if not runs:
+    rows = history(str(settings().runs)).rows()
+    undo_of_delete()
+    if not rows:
         st.info(t(N_("No run yet. Start the demo on the home page, or launch a config.")), icon=":material/info:")
         with st.container(horizontal=True):
             st.page_link(HOME, label=t(N_("To the demo")), icon=":material/home:")
             st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")
-    for run in runs:
-        run_row(run)
+    else:
+        for row in rows:
+            if not row.state.has_ended:
+                run_row(open_run(settings().runs, row.id))
+        run_history(rows)
+    bin_and_disk()
+
+
+def compared(ids: list[str]) -> None:
+    page_header(t(N_("Runs")), t(N_("{count} runs side by side."), count=len(ids)))
+    if not 2 <= len(ids) <= MOST_COMPARED:
+        st.warning(t(N_("Two to eight runs can be compared.")), icon=":material/compare_arrows:")
+    else:
+        compare_runs([open_run(settings().runs, run_id) for run_id in ids])
+    st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")
 
 
 def one_run(run: RunFolder) -> None:
@@ -42,13 +58,15 @@ def one_run(run: RunFolder) -> None:
     st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")
 
 
-run_id = st.query_params.get(state_keys.RUN)
-if run_id:
-    try:
+run_id, compare_ids = st.query_params.get(state_keys.RUN), st.query_params.get(state_keys.COMPARE)
+try:
+    if run_id:
         one_run(open_run(settings().runs, run_id))
-    except RunError as error:
-        page_header(t(N_("Runs")), "")
-        st.warning(say(error.message), icon=":material/search_off:")
-        st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")
-else:
-    all_runs()
+    elif compare_ids:
+        compared([part for part in compare_ids.split(",") if part])
+    else:
+        all_runs()
+except RunError as error:
+    page_header(t(N_("Runs")), "")
+    st.warning(say(error.message), icon=":material/search_off:")
+    st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")

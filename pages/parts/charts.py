@@ -6,43 +6,59 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_backend.i18n import N_
+from lora_backend.runs.curves import Column, downsample, points, smooth
 from pages.parts.language import t
 
-MAX_POINTS = 1000
-"""More than a screen shows; beyond it only the largest and smallest of each stretch are drawn."""
-LOSS, EVAL_LOSS, RATE, SPEED = "#2f8fd0", "#e0803a", "#8a6fd1", "#3a9e78"
+LOSS, EVAL_LOSS, RATE, SPEED, NORM, MEMORY = "#2f8fd0", "#e0803a", "#8a6fd1", "#3a9e78", "#c25d8f", "#7a8694"
+SEVERAL = ("#2f8fd0", "#e0803a", "#3a9e78", "#8a6fd1", "#c25d8f", "#b59b2b", "#4bb3b8", "#7a8694")
+"""One for each of up to eight runs that are compared."""
+Columns = dict[str, Column]
+Line = tuple[str, Column, Column, str, bool]
+"""Name, x, y, colour, and whether it is drawn faintly behind the others."""
 
 
-def loss_chart(metrics: Sequence[dict[str, Any]]) -> Any:
-    """Training loss, and evaluation loss where there is one, over steps."""
-    series = [(t(N_("Loss")), "loss", LOSS), (t(N_("Evaluation loss")), "eval_loss", EVAL_LOSS)]
-    return _lines(metrics, series, height=340, y_title=t(N_("Loss")))
+def loss_chart(columns: Columns) -> Any:
+    """Training loss, raw and smoothed, and evaluation loss where there is one, over steps."""
+    x, y = points(columns, "loss")
+    name = t(N_("Loss"))
+    lines: list[Line] = [(name, x, y, LOSS, False)]
+    if len(x) >= SMOOTHED_FROM:
+        lines = [(name, x, y, LOSS, True), (t(N_("Loss, smoothed")), x, smooth(y), LOSS, False)]
+    lines.append((t(N_("Evaluation loss")), *points(columns, "eval_loss"), EVAL_LOSS, False))
+    return _lines(lines, height=340, y_title=name)
 
 
-def rate_chart(metrics: Sequence[dict[str, Any]]) -> Any:
-    """Learning rate over steps."""
-    return _lines(
-        metrics, [(t(N_("Learning rate")), "learning_rate", RATE)], height=190, y_title=t(N_("Learning rate"))
-    )
+SMOOTHED_FROM = 20
+"""Points from which on a smoothed curve says more than the raw one."""
 
 
-def speed_chart(metrics: Sequence[dict[str, Any]]) -> Any:
-    """Trained tokens per second over steps."""
-    return _lines(metrics, [(t(N_("Tokens/s")), "tokens_per_s", SPEED)], height=190, y_title=t(N_("Tokens/s")))
+def figure_chart(columns: Columns, key: str, title: str, color: str, scale: float = 1.0) -> Any:
+    """One figure over steps; `scale` divides it."""
+    x, y = points(columns, key)
+    return _lines([(title, x, y / scale, color, False)], height=190, y_title=title)
 
 
-def _lines(metrics: Sequence[dict[str, Any]], series: list[tuple[str, str, str]], *, height: int, y_title: str) -> Any:
+def compared_chart(runs: Sequence[tuple[str, Columns]], key: str, over: str, titles: tuple[str, str]) -> Any:
+    """The same figure of several runs, over steps, time or tokens; `titles` of x and y."""
+    lines: list[Line] = [
+        (name, *points(columns, key, over), SEVERAL[index % len(SEVERAL)], False)
+        for index, (name, columns) in enumerate(runs)
+    ]
+    return _lines(lines, height=380, y_title=titles[1], x_title=titles[0])
+
+
+def _lines(lines: Sequence[Line], *, height: int, y_title: str, x_title: str | None = None) -> Any:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for name, key, color in series:
-        points = thin([(row["step"], row[key]) for row in metrics if row.get(key) is not None])
-        if not points:
+    for name, x, y, color, is_faint in lines:
+        if not len(x):
             continue
-        mode = "lines+markers" if key == "eval_loss" or len(points) < 3 else "lines"
+        few_x, few_y = downsample(x, y)
         figure.add_scatter(
-            x=[step for step, _ in points], y=[value for _, value in points], name=name, mode=mode,
-            line={"color": color, "width": 2}, hovertemplate=f"{name} %{{y:.4g}}<extra></extra>",
+            x=few_x, y=few_y, name=name, mode="lines+markers" if len(few_x) < 20 else "lines",
+            line={"color": color, "width": 1 if is_faint else 2}, opacity=0.35 if is_faint else 1,
+            hovertemplate=f"{name} %{{y:.4g}}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(
         height=height,
@@ -50,7 +66,7 @@ def _lines(metrics: Sequence[dict[str, Any]], series: list[tuple[str, str, str]]
         hovermode="x unified",
         showlegend=len(figure.data) > 1,
         legend={"orientation": "h", "y": 1.08, "x": 0},
-        xaxis={"title": t(N_("Step")), "rangemode": "tozero"},
+        xaxis={"title": x_title or t(N_("Step")), "rangemode": "tozero"},
         yaxis={"title": y_title, "rangemode": "tozero"},
         uirevision="keep",  # a zoom outlives the next tick
     )
@@ -83,15 +99,3 @@ def block_heat_map(records: Sequence[Mapping[str, Any]], key: str, title: str) -
         xaxis={"title": t(N_("Block"))},
     )
     return figure
-
-
-def thin(points: list[tuple[float, float]], limit: int = MAX_POINTS) -> list[tuple[float, float]]:
-    """At most `limit` points: of each stretch the smallest and the largest value, so that no spike is lost."""
-    if len(points) <= limit:
-        return points
-    size = -(-len(points) * 2 // limit)
-    kept: list[tuple[float, float]] = []
-    for begin in range(0, len(points), size):
-        stretch = points[begin : begin + size]
-        kept += sorted({min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])})
-    return kept

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
 
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
+from lora_backend.runs.curves import points, read_columns
 from lora_backend.runs.folder import RunFolder, RunState
 from lora_backend.verification.report import verdict
 from pages.parts import state_keys
-from pages.parts.charts import loss_chart, rate_chart, speed_chart
+from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
 from pages.parts.formats import duration, gib, number, plain
 from pages.parts.language import say, t
 from pages.parts.memory_view import memory_view
@@ -103,13 +103,13 @@ def _progress(state: RunState) -> None:
 
 
 def _body(run: RunFolder, state: RunState) -> None:
-    metrics = run.metrics()
-    _figures(metrics)
+    columns = read_columns(run.metrics_jsonl)
+    _figures(columns)
     curves, log, memory, config, ranks, answers = st.tabs(
         [t(N_("Curves")), t(N_("Log")), t(N_("Memory")), t(N_("Config as it ran")), t(N_("Ranks")), t(N_("Answers"))]
     )
     with curves:
-        _curves(metrics)
+        _curves(columns)
     with log:
         _log(run)
     with memory:
@@ -122,28 +122,37 @@ def _body(run: RunFolder, state: RunState) -> None:
         _answers(run, state)
 
 
-def _figures(metrics: Sequence[dict[str, Any]]) -> None:
+def _figures(columns: Columns) -> None:
     def last(key: str) -> float | None:
-        return next((row[key] for row in reversed(metrics) if row.get(key) is not None), None)
+        values = points(columns, key)[1]
+        return float(values[-1]) if len(values) else None
 
     tokens_per_s = last("tokens_per_s")
     speed = "–" if tokens_per_s is None else f"{tokens_per_s:,.0f}"
-    columns = st.columns(5)
-    columns[0].metric(t(N_("Loss")), number(last("loss")), border=True)
-    columns[1].metric(t(N_("Evaluation loss")), number(last("eval_loss")), border=True)
-    columns[2].metric(t(N_("Learning rate")), number(last("learning_rate"), 3), border=True)
-    columns[3].metric(t(N_("Tokens/s")), speed, border=True)
-    columns[4].metric(t(N_("Memory")), gib(last("memory_bytes")), border=True)
+    shown = st.columns(5)
+    shown[0].metric(t(N_("Loss")), number(last("loss")), border=True)
+    shown[1].metric(t(N_("Evaluation loss")), number(last("eval_loss")), border=True)
+    shown[2].metric(t(N_("Learning rate")), number(last("learning_rate"), 3), border=True)
+    shown[3].metric(t(N_("Tokens/s")), speed, border=True)
+    shown[4].metric(t(N_("Memory")), gib(last("memory_bytes")), border=True)
 
 
-def _curves(metrics: Sequence[dict[str, Any]]) -> None:
-    if not metrics:
+def _curves(columns: Columns) -> None:
+    if not columns:
         st.info(t(N_("The first point comes with the first step.")), icon=":material/show_chart:")
         return
-    st.plotly_chart(loss_chart(metrics), key="loss_chart", config={"displayModeBar": False})
-    left, right = st.columns(2)
-    left.plotly_chart(rate_chart(metrics), key="rate_chart", config={"displayModeBar": False})
-    right.plotly_chart(speed_chart(metrics), key="speed_chart", config={"displayModeBar": False})
+    plain_chart = {"displayModeBar": False}
+    st.plotly_chart(loss_chart(columns), key="loss_chart", config=plain_chart)
+    small = (
+        ("learning_rate", N_("Learning rate"), RATE, 1.0),
+        ("tokens_per_s", N_("Tokens/s"), SPEED, 1.0),
+        ("grad_norm", N_("Gradient norm"), NORM, 1.0),
+        ("memory_bytes", N_("Memory, GiB"), MEMORY, 2.0**30),
+    )
+    drawn = [entry for entry in small if len(points(columns, entry[0])[0])]
+    places = [place for _ in range(0, len(drawn), 2) for place in st.columns(2)]
+    for place, (key, title, color, scale) in zip(places, drawn, strict=False):
+        place.plotly_chart(figure_chart(columns, key, t(title), color, scale), key=f"{key}_chart", config=plain_chart)
 
 
 def _log(run: RunFolder) -> None:

@@ -1,0 +1,88 @@
+"""Two to eight runs side by side: curves, what their configs differ in, ranks, memory, answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lora_backend.config.diff import ABSENT
+from lora_backend.config.findings import shorten
+from lora_backend.i18n import N_
+from lora_backend.runs.curves import points, read_columns
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.history import config_differences
+from pages.parts.charts import compared_chart
+from pages.parts.formats import duration, number, size
+from pages.parts.language import t
+from pages.parts.run_list import run_title
+from pages.parts.status_badge import BADGES
+
+OVER = {"step": N_("Step"), "time": N_("Seconds"), "tokens": N_("Tokens")}
+FIGURES = {
+    "loss": N_("Loss"),
+    "eval_loss": N_("Evaluation loss"),
+    "learning_rate": N_("Learning rate"),
+    "grad_norm": N_("Gradient norm"),
+    "tokens_per_s": N_("Tokens/s"),
+}
+RANKS = {"True": N_("as asked"), "False": N_("other ranks")}
+
+
+def compare_runs(runs: Sequence[RunFolder]) -> None:
+    """The comparison of `runs`, in the order in which they were chosen."""
+    abouts = [run.read_run() for run in runs]
+    names = [f"{run_title(about)} · {run.id}" for run, about in zip(runs, abouts, strict=True)]
+    columns = [read_columns(run.metrics_jsonl) for run in runs]
+    left, right = st.columns(2)
+    figure = left.segmented_control(
+        t(N_("Figure")), list(FIGURES), format_func=lambda key: t(FIGURES[key]), default="loss", required=True, key="compare_figure"
+    )  # fmt: skip
+    over = right.segmented_control(
+        t(N_("Over")), list(OVER), format_func=lambda key: t(OVER[key]), default="step", required=True, key="compare_over"
+    )  # fmt: skip
+    chart = compared_chart(list(zip(names, columns, strict=True)), figure, over, (t(OVER[over]), t(FIGURES[figure])))
+    st.plotly_chart(chart, key="compare_chart", config={"displayModeBar": False})
+
+    st.subheader(t(N_("What their configs differ in")), anchor=False)
+    differences = config_differences([about["config"] for about in abouts])
+    if differences:
+        _table({key: [_text(value) for value in values] for key, values in differences.items()}, names)
+    else:
+        st.caption(t(N_("Their configs are the same.")))
+    st.subheader(t(N_("What came of them")), anchor=False)
+    _table(_outcomes(runs, columns), names)
+
+
+def _outcomes(runs: Sequence[RunFolder], columns: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for run, curves in zip(runs, columns, strict=True):
+        state, report = run.state(), run.rank_report() or {}
+        loss, eval_loss = points(curves, "loss")[1], points(curves, "eval_loss")[1]
+        took = state.ended_at - state.started_at if state.ended_at and state.started_at else None
+        measured = (run.attempt().get("measured") or {}).get("devices", ())
+        answers = [row for row in run.answers() if row.get("adapter_correct") is not None]
+        ranks = RANKS.get(str(report.get("is_consistent")), N_("not checked"))
+        cells = {
+            t(N_("State")): t(BADGES[state.state][0]),
+            t(N_("Step")): f"{state.step} / {state.total_steps or '–'}",
+            t(N_("Last loss")): number(float(loss[-1])) if len(loss) else "–",
+            t(N_("Lowest evaluation loss")): number(float(eval_loss.min())) if len(eval_loss) else "–",
+            t(N_("Time")): duration(took),
+            t(N_("Ranks")): t(ranks),
+            t(N_("Measured tensors, all devices")): size(sum(device["tensors"] for device in measured) or None),
+            t(N_("Right answers")): f"{sum(row['adapter_correct'] for row in answers)} / {len(answers)}" if answers else "–",
+        }  # fmt: skip
+        for name, value in cells.items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def _table(rows: dict[str, list[str]], names: Sequence[str]) -> None:
+    st.dataframe(pd.DataFrame(rows, index=list(names)).T)
+
+
+def _text(value: Any) -> str:
+    return "–" if value is ABSENT or value is None else shorten(value, 200)

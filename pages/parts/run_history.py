@@ -1,0 +1,187 @@
+"""The table of all runs: any config key or figure as a column, filtered, chosen, and acted upon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lora_backend.config.findings import shorten
+from lora_backend.config.schema import KEYS
+from lora_backend.errors import RunError
+from lora_backend.i18n import N_
+from lora_backend.runs.bin import Bin, disk_bytes
+from lora_backend.runs.folder import open_run
+from lora_backend.runs.history import FIGURES, History, RunRow, filtered
+from lora_backend.runs.labels import write_labels
+from pages.parts import state_keys
+from pages.parts.formats import size, when
+from pages.parts.language import say, t
+from pages.parts.navigation import RUNS
+from pages.parts.run_list import run_title
+from pages.parts.services import settings
+from pages.parts.status_badge import BADGES
+
+DEFAULT_COLUMNS = ("loss", "eval_loss", "r", "learning_rate")
+MOST_COMPARED = 8
+
+
+@st.cache_resource(show_spinner=False)
+def history(root: str) -> History:
+    """One history for all sessions of this dashboard: what it read is read once."""
+    return History(Path(root))
+
+
+def run_history(rows: Sequence[RunRow]) -> None:
+    """Filter, table and actions for `rows`."""
+    shown = _filter(rows)
+    columns = st.multiselect(
+        t(N_("Columns")),
+        [*FIGURES, *KEYS],
+        DEFAULT_COLUMNS,
+        key=state_keys.RUN_COLUMNS,
+        label_visibility="collapsed",
+        placeholder=t(N_("Config keys and figures as columns")),
+    )
+    if not shown:
+        st.info(t(N_("No run matches. Change the words or the states.")), icon=":material/filter_alt_off:")
+        return
+    table = st.dataframe(
+        pd.DataFrame([_cells(row, columns) for row in shown]),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="multi-row",
+        key=state_keys.RUN_TABLE,
+        column_config={t(N_("Open")): st.column_config.LinkColumn(display_text=":material/open_in_new:", width=50)},
+    )
+    chosen = [shown[index] for index in table.selection.rows if index < len(shown)]  # type: ignore[attr-defined]  # of a table with on_select
+    _actions(chosen)
+
+
+def _filter(rows: Sequence[RunRow]) -> list[RunRow]:
+    left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom")
+    text = left.text_input(
+        t(N_("Filter")), key=state_keys.RUN_FILTER, placeholder=t(N_("words of id, name, tags, note or config"))
+    )
+    states = middle.multiselect(
+        t(N_("States")), list(BADGES), format_func=lambda word: t(BADGES[word][0]), key=state_keys.RUN_STATES
+    )
+    with_archived = right.toggle(t(N_("Archived too")), key=state_keys.RUN_ARCHIVED)
+    return [row for row in filtered(rows, text, states) if with_archived or not row.labels.archived]
+
+
+def _cells(row: RunRow, columns: Sequence[str]) -> dict[str, Any]:
+    pin = "📌 " if row.labels.pinned else ""
+    language = st.query_params.get(state_keys.LANGUAGE)
+    cells: dict[str, Any] = {
+        t(N_("Open")): f"/runs?{state_keys.RUN}={row.id}" + (f"&{state_keys.LANGUAGE}={language}" if language else ""),
+        t(N_("State")): t(BADGES[row.state.state][0]),
+        t(N_("Name")): pin + run_title({"name": row.name, "config": row.config}),
+        t(N_("Started")): when(row.created_at),
+        t(N_("Step")): f"{row.state.step} / {row.state.total_steps or '–'}",
+        t(N_("Tags")): ", ".join(row.labels.tags),
+    }
+    for column in columns:
+        value = row.column(column)
+        cells[column] = value if value is None or isinstance(value, int | float | bool) else shorten(value, 80)
+    return cells
+
+
+def _actions(chosen: Sequence[RunRow]) -> None:
+    if not chosen:
+        st.caption(t(N_("Choose runs at the left edge of the table to compare, tag, archive or delete them.")))
+        return
+    ids = [row.id for row in chosen]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if 2 <= len(ids) <= MOST_COMPARED:
+            st.page_link(
+                RUNS, label=t(N_("Compare {count} runs"), count=len(ids)), icon=":material/compare_arrows:",
+                query_params={state_keys.COMPARE: ",".join(ids)},
+            )  # fmt: skip
+        else:
+            st.caption(t(N_("Two to eight runs can be compared.")))
+        pinned = all(row.labels.pinned for row in chosen)
+        st.button(
+            t(N_("Unpin")) if pinned else t(N_("Pin")), icon=":material/push_pin:", on_click=_label, args=(ids,),
+            kwargs={"pinned": not pinned}, key="pin_runs",
+        )  # fmt: skip
+        archived = all(row.labels.archived for row in chosen)
+        st.button(
+            t(N_("Take out of the archive")) if archived else t(N_("Archive")), icon=":material/archive:",
+            on_click=_label, args=(ids,), kwargs={"archived": not archived}, key="archive_runs",
+        )  # fmt: skip
+        st.button(t(N_("Delete")), icon=":material/delete:", on_click=_delete, args=(ids,), key="delete_runs")
+        with st.popover(t(N_("Tags")), icon=":material/sell:"), st.form("tags", border=False):
+            tags = st.text_input(t(N_("Tags, separated by commas")), ", ".join(chosen[0].labels.tags), key="tags_text")
+            if st.form_submit_button(t(N_("Set for the chosen runs"))):
+                _label(ids, tags=tags.split(","))
+                st.rerun()
+
+
+def _label(ids: Sequence[str], **labels: Any) -> None:
+    for run_id in ids:
+        try:
+            write_labels(open_run(settings().runs, run_id).path, **labels)
+        except (RunError, OSError) as error:
+            st.toast(say(error.message) if isinstance(error, RunError) else str(error))
+
+
+def _delete(ids: Sequence[str]) -> None:
+    deleted = []
+    for run_id in ids:
+        try:
+            Bin(settings().workspace).delete(open_run(settings().runs, run_id))
+            deleted.append(run_id)
+        except (RunError, OSError) as error:
+            st.toast(say(error.message) if isinstance(error, RunError) else str(error))
+    st.session_state[state_keys.DELETED] = deleted
+
+
+def undo_of_delete() -> None:
+    """A line after a deletion, with the way back."""
+    deleted = st.session_state.get(state_keys.DELETED)
+    if not deleted:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(t(N_("{count} runs are in the bin."), count=len(deleted)))
+        st.button(t(N_("Undo")), icon=":material/undo:", on_click=_restore, args=(deleted,), key="undo_delete")
+
+
+def _restore(ids: Sequence[str]) -> None:
+    for run_id in ids:
+        try:
+            Bin(settings().workspace).restore(run_id)
+        except (RunError, OSError) as error:
+            st.toast(say(error.message) if isinstance(error, RunError) else str(error))
+    st.session_state.pop(state_keys.DELETED, None)
+
+
+def bin_and_disk() -> None:
+    """What lies in the bin and what all runs take; asked for, because it looks at every file."""
+    place = Bin(settings().workspace)
+    with st.expander(t(N_("Bin and disk use")), icon=":material/delete:"):
+        if st.button(t(N_("Measure disk use")), key="measure_disk"):
+            st.caption(
+                t(
+                    N_("Runs take {runs}, the bin {bin}."),
+                    runs=size(disk_bytes(place.runs)),
+                    bin=size(disk_bytes(place.folder)),
+                )
+            )
+        deleted = place.list()
+        if not deleted:
+            st.caption(t(N_("The bin is empty.")))
+            return
+        for run in deleted:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.caption(f"{run.id} · {when(run.deleted_at)} · {run.actor}")
+                st.button(t(N_("Put back")), key=f"restore-{run.id}", on_click=_restore, args=([run.id],))
+        if st.checkbox(t(N_("I want to delete these for good.")), key="empty_sure") and st.button(
+            t(N_("Empty the bin")), type="primary", key="empty_bin"
+        ):
+            place.empty()
+            st.session_state.pop(state_keys.DELETED, None)
+            st.rerun()

@@ -1,0 +1,113 @@
+"""The table of all runs and the comparison of some."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from lora_backend.runs.bin import Bin
+from lora_backend.runs.folder import RunFolder, list_runs
+from lora_backend.runs.labels import read_labels, write_labels
+from lora_backend.settings import load_settings
+from pages.parts import state_keys
+from tests.pages.test_pages import show
+
+pytestmark = pytest.mark.usefixtures("places")
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORKSPACE", "HOME"):
+        monkeypatch.setenv(f"FLIGHTDECK_{name}", str(tmp_path / name.lower()))
+
+
+def made(name: str, state: str = "finished", **config: Any) -> RunFolder:
+    runs = load_settings().runs
+    run = RunFolder.create(
+        runs, config={"model_name": "m", "r": 8, **config}, config_text="", argv=None, path=runs / name, name=name
+    )
+    run.append_metrics({"step": 1, "loss": 2.0, "time": 0.0})
+    run.append_metrics({"step": 2, "loss": 1.0, "time": 1.0, "tokens_per_s": 9.0})
+    run.write_exit(state)
+    return run
+
+
+def chosen(at: AppTest, *rows: int) -> AppTest:
+    """A click on rows of the table; AppTest has none, so the selection is set as the browser would."""
+    at.session_state[state_keys.RUN_TABLE] = {"selection": {"rows": list(rows), "columns": [], "cells": []}}
+    return at.run()
+
+
+def test_the_table_shows_config_keys_and_figures_of_every_run() -> None:
+    made("one", r=16)
+    made("two", "failed")
+    table = show("runs").dataframe[0].value
+    assert table["Name"].tolist() == ["two", "one"]
+    assert table["State"].tolist() == ["Failed", "Finished"]
+    assert table["r"].tolist() == [8, 16]
+    assert table["loss"].tolist() == [1.0, 1.0]
+    assert table["Open"].tolist() == ["/runs?run=two", "/runs?run=one"]
+
+
+def test_words_and_states_filter_the_table_and_the_archive_is_left_out() -> None:
+    made("one", dataset="shop.jsonl")
+    made("two", "failed")
+    write_labels(made("three").path, archived=True)
+    at = show("runs")
+    assert at.dataframe[0].value["Name"].tolist() == ["two", "one"]
+    at.text_input(key=state_keys.RUN_FILTER).set_value("shop").run()
+    assert at.dataframe[0].value["Name"].tolist() == ["one"]
+    at.text_input(key=state_keys.RUN_FILTER).set_value("nowhere").run()
+    assert "No run matches" in at.info[0].value
+    at.text_input(key=state_keys.RUN_FILTER).set_value("")
+    at.toggle(key=state_keys.RUN_ARCHIVED).set_value(True).run()
+    assert len(at.dataframe[0].value) == 3
+
+
+def test_two_runs_are_compared_by_curves_differences_and_outcome() -> None:
+    made("one", r=16)
+    made("two", seed=7)
+    at = show("runs", compare="one,two")
+    assert not at.exception
+    assert len(at.get("plotly_chart")) == 1
+    differences, outcome = (frame.value for frame in at.dataframe)
+    assert differences.index.tolist() == ["r", "seed"]
+    assert differences.loc["r"].tolist() == ["16", "8"]
+    assert outcome.loc["Last loss"].tolist() == ["1", "1"]
+
+
+@pytest.mark.parametrize("ids", ["one", "one,none", "../one,one", ",".join(["one"] * 9)])
+def test_a_comparison_that_cannot_be_made_is_one_sentence(ids: str) -> None:
+    made("one")
+    at = show("runs", compare=ids)
+    assert not at.exception
+    assert len(at.warning) == 1
+
+
+def test_a_deleted_run_is_gone_and_undo_brings_it_back() -> None:
+    made("one")
+    made("two")
+    at = chosen(show("runs"), 0)
+    at.button(key="delete_runs").click().run()
+    assert [run.id for run in list_runs(load_settings().runs)] == ["one"]
+    assert [run.id for run in Bin(load_settings().workspace).list()] == ["two"]
+    at.button(key="undo_delete").click().run()
+    assert [run.id for run in list_runs(load_settings().runs)] == ["two", "one"]
+
+
+def test_a_pin_and_the_archive_are_switched_for_all_that_are_chosen() -> None:
+    runs = [made("one"), made("two")]
+    at = chosen(show("runs"), 0, 1)
+    at.button(key="pin_runs").click().run()
+    assert all(read_labels(run.path).pinned for run in runs)
+    at = chosen(show("runs"), 0, 1)
+    at.button(key="pin_runs").click().run()
+    assert not any(read_labels(run.path).pinned for run in runs)
+
+
+def test_a_tag_with_markup_is_shown_as_it_is() -> None:
+    write_labels(made("one").path, tags=["<b>x</b>"])
+    assert show("runs").dataframe[0].value["Tags"].tolist() == ["<b>x</b>"]
