@@ -19,11 +19,14 @@ from lora_backend.i18n import N_, Message
 
 LARGEST = 2**63 - 1
 """The largest whole number that any of the libraries behind takes."""
+MOST_GUESSES = 50
+"""Unknown keys for which the nearest name is looked for; a file with more is a config of something else."""
 
 
 def schema_findings_of(config: ConfigView, written: Mapping[str, str]) -> Iterator[Finding]:
     """Every key that is unknown, missing or has a value that it does not take; `written` is how values stand in the file."""
     kinds: dict[str, str] = {}
+    num_unknown = 0
     unreadable = {key: kind for key, value in config.values.items() if (kind := _unreadable(key, value))}
     try:
         TrainingConfig.model_validate({key: value for key, value in config.values.items() if key not in unreadable})
@@ -36,7 +39,8 @@ def schema_findings_of(config: ConfigView, written: Mapping[str, str]) -> Iterat
     kinds |= unreadable
     for key, kind in kinds.items():
         if kind == "extra_forbidden":
-            yield _unknown_key(config, key)
+            num_unknown += 1
+            yield _unknown_key(config, key, guess=num_unknown <= MOST_GUESSES)
         elif kind == "missing":
             yield config.finding(
                 "error",
@@ -74,7 +78,7 @@ def takes_words(key: Key) -> bool:
     )
 
 
-def _unknown_key(config: ConfigView, key: str) -> Finding:
+def _unknown_key(config: ConfigView, key: str, *, guess: bool) -> Finding:
     message = Message(N_("`{key}` is not a key of a training config; it would be ignored."), {"key": key})
     if plain_name(key) == "use_cache":
         on = config.values.get("gradient_checkpointing") is True
@@ -88,7 +92,7 @@ def _unknown_key(config: ConfigView, key: str) -> Finding:
     other = our_name(ascii_name)
     if other is not None:
         return _foreign_name(config, key, ascii_name, other, message)
-    near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.6) if guess else []
     if near:
         remedy = Message(N_("Did you mean `{near}`? Rename the key, or take the line out."), {"near": near[0]})
         return config.finding("error", "unknown_key", key, message, remedy, _renamed(config, key, {near[0]: config.values[key]}))  # fmt: skip

@@ -13,6 +13,7 @@ from lora_backend.i18n import N_, Message
 _LEADING_ZERO = re.compile(r"[-+]?0\d[\d_]*")
 _WORDS_OF_1_1 = re.compile(r"(?:yes|no|on|off|y|n)|\d+(?::[0-5]\d)+|\d+e[-+]?\d+", re.IGNORECASE)
 """Text here, but a switch, base 60 or (the last) a text in tools that read YAML 1.1."""
+_TYPOGRAPHIC = {ord(odd): plain for odd, plain in zip("“”‘’−–、。", "\"\"''--,.", strict=True)}
 SWITCHES = {"yes": True, "on": True, "y": True, "true": True, "no": False, "off": False, "n": False, "false": False}
 """Words that people mean as true or false."""
 
@@ -20,7 +21,7 @@ SWITCHES = {"yes": True, "on": True, "y": True, "true": True, "no": False, "off"
 def to_ascii(text: str) -> str:
     """Full-width letters, digits and punctuation, and typographic quotes, as ordinary ones."""
     normal = unicodedata.normalize("NFKC", text)
-    return normal.translate(str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "−": "-", "–": "-", "、": ",", "。": "."}))  # fmt: skip
+    return normal.translate(_TYPOGRAPHIC)
 
 
 def is_full_width(text: str) -> bool:

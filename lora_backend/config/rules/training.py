@@ -156,7 +156,7 @@ def _publication(config: ConfigView) -> Iterator[Finding]:
             {names["given"]: None},
         )
     elif not pkg:
-        for key in ("knowledge_type", "overwrite", "output_dir"):
+        for key in ("knowledge_type", "overwrite"):
             if key not in config.invalid and key in config.values and config.get(key) != KEYS[key].default:
                 yield config.finding(
                     "warning",
