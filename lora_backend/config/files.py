@@ -167,7 +167,8 @@ def _parse_yaml(text: str) -> ConfigDocument:
     if not text.strip():
         return ConfigDocument(text, "yaml", {}, {})
     try:
-        root = _yaml().compose(text)
+        yaml = _yaml()
+        root = yaml.compose(text)
         if root is None or root.value == "":  # only comments, or a line of dashes
             return ConfigDocument(text, "yaml", {}, {})
         if not isinstance(root, MappingNode):
@@ -194,7 +195,7 @@ def _parse_yaml(text: str) -> ConfigDocument:
                     for key, value in root.value
                     if isinstance(value, ScalarNode) and not value.style
                 }
-        loaded = _plain(_yaml().load(text))
+        loaded = _plain(yaml.constructor.construct_document(root))  # reading the text again would take as long
         if not isinstance(loaded, dict):
             return _not_a_mapping(text, "yaml")
     except MarkedYAMLError as error:

@@ -1,0 +1,55 @@
+"""The reference in docs/ says what the code says, in both languages, and the JSON Schema agrees with the check."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from lora_backend.config.check import check_config
+from lora_backend.config.json_schema import config_json_schema
+from lora_backend.config.presets import PRESETS
+from lora_backend.config.reference import DOCS, keys_page, out_of_date, rules_page
+from lora_backend.config.rules.examples import EXAMPLES
+from lora_backend.config.schema import KEYS, REQUIRED, default_config
+
+
+def test_the_files_are_as_the_code_makes_them() -> None:
+    assert out_of_date() == [], "run `python -m lora_backend.config.reference`"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_key_every_preset_and_every_rule_is_there(language: str) -> None:
+    keys, rules = keys_page(language), rules_page(language)
+    assert all(f"| `{name}` |" in keys for name in KEYS)
+    assert all(f"### `{example.code}` (" in rules for example in EXAMPLES)
+    assert keys.count("\n### ") == len(PRESETS)
+    assert "# yaml-language-server: $schema=" in keys
+
+
+def test_the_json_schema_has_every_key_with_its_default_help_and_unit() -> None:
+    schema = json.loads((DOCS / "config.schema.json").read_text("utf-8"))
+    assert schema["required"] == ["model_name"]
+    assert schema["additionalProperties"] is False
+    assert list(schema["properties"]) == list(KEYS)
+    for name, key in KEYS.items():
+        made = schema["properties"][name]
+        assert made["description"].startswith(key.help)
+        assert key.unit is None or f"[{key.unit}]" in made["description"]
+        assert made.get("default", REQUIRED) == key.default
+    assert "基座模型" in config_json_schema("zh")["properties"]["model_name"]["description"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("r", 0), ("r", 4), ("alpha", 0), ("alpha", 1.5), ("alpha_pattern", {"q": 0}), ("alpha_pattern", {"q": 1.5}), ("learning_rate", 2), ("lora_dropout", 1), ("precision", "fp8"), ("pkg", "../x"), ("target_layers", [-1]),
+     ("target_layers", [0]), ("rank_pattern", {"q": 0}), ("rank_pattern", {"q": 4}), ("seed", 2**32), ("nonsense", 1), ("use_dora", "yes")],
+)  # fmt: skip
+def test_the_json_schema_takes_what_the_check_takes(key: str, value: Any) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(config_json_schema())
+    values = {"model_name": "m", key: value}
+    wrong = {"wrong_type", "out_of_range", "unknown_key"}
+    assert validator.is_valid(values) == (not wrong & {finding.code for finding in check_config(values).findings})
+    assert validator.is_valid({"model_name": "m", **default_config()})

@@ -1,0 +1,123 @@
+"""Defaults read from a training script's source, which is never run."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lora_backend.config.diff import diff_configs
+from lora_backend.config.schema import KEYS
+from lora_backend.config.scripts import ScriptDefaults, script_defaults
+from lora_backend.errors import ConfigError
+
+
+def remarks(found: ScriptDefaults) -> dict[int, str]:
+    return {remark.line: remark.message.text("en") for remark in found.remarks}
+
+
+def argument(words: str) -> ScriptDefaults:
+    return script_defaults(f"parser.add_argument({words})\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        ('"--lora_r", type=int, default=8', {"r": 8}), ('"--lora-alpha", default=16', {"alpha": 16}), ('"-s", "--seed", default=1', {"seed": 1}),
+        ('"--lr", type=float, default="2e-5"', {"learning_rate": 2e-5}), ('"--x", dest="seed", default=3', {"seed": 3}),
+        ('"--use_dora", action="store_true"', {"use_dora": False}), ('"--use_dora", action="store_false"', {"use_dora": True}),
+        ('"--use_dora", action=argparse.BooleanOptionalAction, default=True', {"use_dora": True}), ('"--dataset"', {"dataset": None}),
+        ('"--prompt_style", default="short"', {"prompt_style": "short"}), ('"--bf16", default=True', {"precision": "bf16"}),
+        ('"--torch_dtype", default="float16"', {"precision": "fp16"}), ('"--max_seq_length", default=1024 * 2', {"max_length": 2048}),
+        ('"--output_dir", default=Path("out") / "a"', {"output_dir": "out/a"}), ('"--target_layers", default=[-1 + 1, 2**3]', {"target_layers": [0, 8]}),
+    ],
+)  # fmt: skip
+def test_an_option_of_argparse_has_its_default_under_our_name(words: str, values: dict[str, Any]) -> None:
+    assert argument(words).values == values
+
+
+def test_a_switch_of_type_bool_is_pointed_out_with_its_line() -> None:
+    found = script_defaults("import argparse\n\np.add_argument('--force_balance', type=bool, default=True)\n")
+    assert found.values == {"force_balance": True}
+    assert found.lines == {"force_balance": 3}
+    assert "`--force_balance False` means True" in remarks(found)[3]
+
+
+def test_a_dataclass_is_read_with_its_factories() -> None:
+    source = """
+from dataclasses import dataclass, field
+RANK = 4 * 2
+@dataclass
+class Arguments:
+    lora_rank: int = RANK
+    lora_alpha: int = field(default=2 * RANK, metadata={"help": "scale"})
+    target_modules: list = field(default_factory=lambda: ["q_proj", "v_proj"])
+    layers: list = field(default_factory=list)
+    model_name_or_path: str = field(metadata={"help": "which"})
+class Other:
+    seed: int = 5
+"""
+    found = script_defaults(source)
+    assert found.values == {"r": 8, "alpha": 16, "target_modules": ["q_proj", "v_proj"], "layers": []}
+    assert found.lines["alpha"] == 7
+    assert "no default" in remarks(found)[10]
+
+
+@pytest.mark.parametrize("written", ['{"lora_r": 8, "nested": {"a": [1, 2]}}', "dict(lora_r=8, nested={'a': [1, 2]})"])
+def test_the_dict_that_is_called_like_a_config_is_read_before_a_larger_one(written: str) -> None:
+    source = f'COLORS = {{"a": 1, "b": 2, "c": 3}}\nDEFAULT_CONFIG = {written}\n'
+    assert script_defaults(source).values == {"r": 8, "nested": {"a": [1, 2]}}
+
+
+def test_what_only_running_would_tell_is_listed_and_not_dropped() -> None:
+    marker = "import pathlib\np.add_argument('--seed', default=pathlib.Path('ran').touch())\np.add_argument('--r', default=10**10**10)\n"
+    found = script_defaults(marker)
+    assert found.values == {}
+    assert found.lines == {}
+    assert set(remarks(found)) == {2, 3}
+    assert "pathlib.Path('ran').touch()" in remarks(found)[2]
+    assert not Path("ran").exists()
+
+
+def test_a_name_that_is_set_twice_is_no_constant() -> None:
+    found = script_defaults("R = 4\nif big:\n    R = 8\np.add_argument('--r', default=R)\n")
+    assert found.values == {}
+    assert "`R`" in remarks(found)[4]
+
+
+def test_two_defaults_of_one_option_are_told_of() -> None:
+    found = script_defaults("p.add_argument('--seed', default=1)\nDEFAULTS = {'seed': 2}\n")
+    assert found.values == {"seed": 1}
+    assert "line 1" in remarks(found)[2]
+
+
+def test_what_is_read_is_the_base_of_a_diff() -> None:
+    base = script_defaults("p.add_argument('--lora_r', default=8)\np.add_argument('--lr', default=1e-4)\n").values
+    rows = {row.key: row.status for row in diff_configs({"r": 16, "learning_rate": 0.0001}, base, KEYS)}
+    assert rows == {"r": "changed", "learning_rate": "equal"}
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [("x = (", "Line 1"), ("a = 1\nb = = 2", "Line 2"), ("a\0b", "Python"), ("x = 1", "no defaults"), ("#" * 2**21, "characters"), ("(" * 5000, "")],
+)  # fmt: skip
+def test_what_is_no_script_is_one_sentence(source: str, word: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        script_defaults(source)
+    assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_script_with_a_byte_order_mark_and_windows_lines_is_read() -> None:
+    assert script_defaults("\ufeffp.add_argument('--seed',\r\n  default=1)\r\n").values == {"seed": 1}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet="p.add_argument('-x', default=1)[]{}*+\n:\\\"#@", max_size=60))
+def test_no_source_makes_the_reader_raise_anything_else(noise: str) -> None:
+    with suppress(ConfigError):
+        script_defaults(f"p.add_argument('--a', default={noise})\n")
