@@ -179,6 +179,17 @@ class TrainingConfig(BaseModel):
     max_grad_norm: float = _key(
         1.0, N_("Gradients are scaled down to this norm; 0 leaves them."), group="training", ge=0
     )
+    max_time: Positive | None = _key(
+        None,
+        N_("Saves a checkpoint and stops within this many hours of each start; the run can be resumed."),
+        group="training",
+        unit="hours",
+    )
+    deterministic: bool = _key(
+        False,
+        N_("Allows only algorithms that always round alike: on GPUs slower, but a resumed run is then bit-identical."),
+        group="training",
+    )
     seed: int = _key(42, N_("Seed of every random choice."), group="training", common=True, ge=0, lt=2**32)
 
     val_size: float = _key(
@@ -204,7 +215,12 @@ class TrainingConfig(BaseModel):
     knowledge_type: Name | None = _key(None, N_("Third folder below output_dir."), group="saving")
     overwrite: bool = _key(False, N_("Replace an adapter that is already published there."), group="saving")
     save_steps: int = _key(500, N_("Steps between checkpoints."), group="saving", unit="steps", ge=1)
-    save_total_limit: int | None = _key(3, N_("How many checkpoints are kept. Unset: all."), group="saving", ge=1)
+    save_total_limit: int | None = _key(
+        3,
+        N_("How many of the last checkpoints are kept, at least two, beside the best one. Unset: all."),
+        group="saving",
+        ge=1,
+    )
     logging_steps: int = _key(10, N_("Steps between two points of the curves."), group="saving", unit="steps", ge=1)
 
     check_r_consistency: bool = _key(

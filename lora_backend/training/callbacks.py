@@ -7,8 +7,10 @@ import math
 import time
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import IntervalStrategy, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lora_backend.errors import FlightdeckError
+from lora_backend.i18n import N_
 from lora_backend.modeling.devices import memory_in_use_bytes, memory_table
 from lora_backend.runs.folder import RunFolder
 from lora_backend.training.measure import StepMemory
@@ -18,24 +20,75 @@ STATUS_INTERVAL_S = 0.5
 """`status.json` is flushed to the disk, so not at every step of a fast model."""
 
 
-class RunCallback(TrainerCallback):
-    """Keeps `status.json` and `metrics.jsonl` of one run."""
+SAVE_REQUEST = "save.request"
+"""A file in the run's folder: save now and go on. It is removed when the checkpoint is there."""
 
-    def __init__(self, folder: RunFolder) -> None:
+
+class NanLossError(FlightdeckError):
+    """Training has diverged: its loss, or the adapter, is no number any more."""
+
+    code = "nan_loss"
+
+
+def nan_loss(step: int, saved_step: int) -> NanLossError:
+    """What to do about a loss that is no number; `saved_step` is the last checkpoint's, 0 without one."""
+    if saved_step:
+        return NanLossError(
+            N_(
+                "The loss or the adapter is no number any more at step {step}. Checkpoint {saved} is the last good one: resume from it with a lower `learning_rate` or `max_grad_norm`."
+            ),
+            step=step,
+            saved=saved_step,
+        )
+    return NanLossError(
+        N_(
+            "The loss or the adapter is no number any more at step {step}, and no checkpoint was saved before. Start again with a lower `learning_rate` or `max_grad_norm`, and look for bad rows in the data."
+        ),
+        step=step,
+    )
+
+
+class RunCallback(TrainerCallback):
+    """Keeps `status.json` and `metrics.jsonl` of one run, and decides when it ends before its last step."""
+
+    def __init__(self, folder: RunFolder, max_time_s: float | None = None, began: float | None = None) -> None:
+        """`began`: when the clock of `max_time_s` began, by `time.monotonic`."""
         self.folder = folder
+        self.save_request = folder.path / SAVE_REQUEST
+        self.ended_by: str | None = None
+        """`stop_request` or `max_time`, once the run shall end before its last step."""
+        self.evaluation_skipped = False
+        self.saved_step = 0
+        self._deadline = None if max_time_s is None else (began or time.monotonic()) + max_time_s
+        self._slowest_step_s = self._slowest_save_s = 0.0
         self.memory = StepMemory()
         self.num_tokens = 0
         """Tokens that are no padding, trained on since the last point of the curves."""
-        self._counted_since = self._began = self._last_status = time.monotonic()
+        self._counted_since = self._began = self._last_status = self._step_began = time.monotonic()
         self._first_step = 0
         self._memory_is_written = False
 
+    def shall_end(self, ahead_s: float = 0.0) -> bool:
+        """Whether the run shall end now: it was asked to, or `max_time` would be over within `ahead_s` and a save."""
+        if self.ended_by is None and self.folder.stop_requested:
+            self.ended_by = "stop_request"
+        ready_at = time.monotonic() + ahead_s + 2 * self._slowest_save_s
+        if self.ended_by is None and self._deadline is not None and ready_at >= self._deadline:
+            self.ended_by = "max_time"
+        return self.ended_by is not None
+
+    def saved(self, step: int, seconds: float) -> None:
+        """A checkpoint of `step` is there, whole."""
+        self.saved_step = step
+        self._slowest_save_s = max(self._slowest_save_s, seconds)
+        self.save_request.unlink(missing_ok=True)
+
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._counted_since = self._began = time.monotonic()
-        self._first_step = state.global_step
+        self._counted_since = self._began = self._step_began = time.monotonic()
+        self._first_step = self.saved_step = state.global_step
         self.folder.write_status(
             state="running",
-            stage="training",
+            stage="first_step",
             step=state.global_step,
             total_steps=state.max_steps,
             fraction=None,
@@ -44,19 +97,37 @@ class RunCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         now, done = time.monotonic(), state.global_step - self._first_step
+        self._slowest_step_s, self._step_began = max(self._slowest_step_s, now - self._step_began), now
         if done == 1:
+            self.folder.write_status(stage="training")
             for line in memory_table():
                 logger.info("memory after the first step: %s", line)
         if self.memory.result is not None and not self._memory_is_written:
             self._memory_is_written = True
             self.folder.write_attempt(measured={"step": state.global_step, **self.memory.result})
-        if self.folder.stop_requested:
-            logger.info("stop was asked for: saving a checkpoint after step %s", state.global_step)
+        is_last = state.global_step >= state.max_steps
+        if args.eval_strategy == IntervalStrategy.EPOCH and (is_last or float(state.epoch or 0).is_integer()):
+            control.should_evaluate = True  # before the checkpoint of this step, which then knows of it
+        if self.save_request.exists():
+            logger.info("saving was asked for: checkpoint after step %s", state.global_step)
+            control.should_save = True
+        if not is_last and self.shall_end(self._slowest_step_s):
+            logger.info("ending (%s): saving a checkpoint after step %s", self.ended_by, state.global_step)
             control.should_save = control.should_training_stop = True
+            self.evaluation_skipped, control.should_evaluate = control.should_evaluate, False
         if now - self._last_status >= STATUS_INTERVAL_S or state.global_step == state.max_steps:
             self._last_status = now
             eta_s = (now - self._began) / done * (state.max_steps - state.global_step)
             self.folder.write_status(step=state.global_step, epoch=state.epoch, eta_s=round(eta_s, 1))
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._step_began = time.monotonic()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._step_began = time.monotonic()
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        control.should_evaluate = False  # it was done at the end of the epoch's last step
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
@@ -74,6 +145,8 @@ class RunCallback(TrainerCallback):
         logger.info(
             "step %s of %s: %s", state.global_step, state.max_steps, {k: v for k, v in row.items() if k != "step"}
         )
+        if "loss" in row and row["loss"] is None:
+            raise nan_loss(state.global_step, self.saved_step)
 
 
 def _finite(value: float) -> float | None:

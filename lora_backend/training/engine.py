@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +18,8 @@ from transformers.trainer_utils import has_length
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.rows import read_dataset, read_questions
-from lora_backend.errors import ConfigError, DataError, ModelError, RunError
-from lora_backend.i18n import N_
+from lora_backend.errors import ConfigError, DataError, ModelError
+from lora_backend.i18n import N_, Message
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import loaded_map, placement
 from lora_backend.modeling.devices import memory_table, refuse_untrainable, resolve_precision
@@ -34,6 +33,9 @@ from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import load_settings
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.callbacks import RunCallback
+from lora_backend.training.publish import publication_target, publish, save_adapter
+from lora_backend.training.randomness import deterministic_algorithms
+from lora_backend.training.resume import prepare_start
 from lora_backend.training.session import StoppedBeforeTrainingError
 from lora_backend.training.tokenize import tokenize_rows
 from lora_backend.training.trainer import LoraTrainer, training_arguments
@@ -46,11 +48,20 @@ def train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any]
     """Load → attach → check ranks → train → save → answer. Writes all of it into `folder`.
 
     Trains on `dataloader` where one is given, else on `config.dataset`. Raises one of our errors with a sentence
-    for whatever the config, the data or the machine does not allow.
+    for whatever the config, the data or the machine does not allow. Goes on from the checkpoint that the newest
+    attempt names.
     """
+    with deterministic_algorithms(config.deterministic):
+        return _train(config, folder, dataloader)
+
+
+def _train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any] | None) -> PeftModel:
+    began = time.monotonic()
     precision = resolve_precision(config.precision)
     refuse_untrainable(precision)
     target = publication_target(config)
+    resume = prepare_start(folder, config)
+    _log_reproducibility()
     set_seed(config.seed)
 
     with stage(folder, "data"):
@@ -72,15 +83,10 @@ def train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any]
         _refuse_offload(model)
         _log_memory("after load")
 
-    report = rank_report(model, config)
-    folder.write_rank_report(report)
-    if config.check_r_consistency or config.strict_r_check:
-        log_report(report)
-    if config.strict_r_check:
-        raise_on_mismatch(report)
+    report = _check_ranks(model, config, folder)
 
     with stage(folder, "training"):
-        callback = RunCallback(folder)
+        callback = RunCallback(folder, config.max_time and config.max_time * 3600, began)
         trainer = _trainer(
             config=config,
             folder=folder,
@@ -92,10 +98,13 @@ def train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any]
             data_collator=DataCollatorForSeq2Seq(tokenizer) if tokenizer else None,
             run_callback=callback,
             dataloader=dataloader,
+            resume=resume,
+            after_load=lambda: report.update(_check_ranks(model, config, folder)),
         )
         trainer.train()
-        if trainer.state.global_step < trainer.state.max_steps and folder.stop_requested:
-            folder.write_status(outcome="stopped", step=trainer.state.global_step)
+        callback.save_request.unlink(missing_ok=True)
+        if trainer.ended_early:
+            _write_stopped(folder, trainer, config)
             return model
 
     with stage(folder, "saving"):
@@ -134,7 +143,7 @@ def _trainer(
     try:
         args = training_arguments(config, folder, precision, batch_size)
         LoraTrainer.get_optimizer_cls_and_kwargs(args)  # raises where its package is not installed
-        return LoraTrainer(args=args, dataloader=dataloader, **more)
+        return LoraTrainer(args=args, dataloader=dataloader, config=config, **more)
     except (ValueError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise ConfigError(N_("transformers does not take the config: {reason}"), reason=reason) from error
@@ -226,54 +235,37 @@ def _refuse_offload(model: PeftModel) -> None:
         )
 
 
-def save_adapter(model: PeftModel, path: Path) -> None:
-    """Write the adapter beside `path`, then put it there in one step."""
-    staged = path.with_name(f".{path.name}.new")
-    shutil.rmtree(staged, ignore_errors=True)
-    try:
-        model.save_pretrained(str(staged), safe_serialization=True)
-        staged.rename(path)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)  # its room may be what the run's own files need
-        raise
-    logger.info("adapter saved in %s", path)
+def _check_ranks(model: PeftModel, config: TrainingConfig, folder: RunFolder) -> dict[str, Any]:
+    """The rank check of the loaded model, written into the run; under `strict_r_check` a mismatch raises."""
+    report = rank_report(model, config)
+    folder.write_rank_report(report)
+    if config.check_r_consistency or config.strict_r_check:
+        log_report(report)
+    if config.strict_r_check:
+        raise_on_mismatch(report)
+    return report
 
 
-def publication_target(config: TrainingConfig) -> Path | None:
-    """Where the adapter goes at the end: `<output_dir>/<pkg>/<version>[/<knowledge_type>]`, below the workspace.
-
-    Raises `RunError` where something stands there and `overwrite` is off, so that it is said before training.
-    """
-    if not (config.pkg and config.version):
-        return None
-    parts = [config.pkg, config.version, *filter(None, [config.knowledge_type])]
-    target = (load_settings().workspace / Path(config.output_dir).expanduser()).joinpath(*parts)
-    if target.exists() and not config.overwrite:
-        raise RunError(
-            N_("There is already an adapter in {path}. Set `overwrite: true`, or another `version`."), path=str(target)
+def _write_stopped(folder: RunFolder, trainer: LoraTrainer, config: TrainingConfig) -> None:
+    """The outcome of a run that was told to end before its last step, with the reason where nobody asked for it."""
+    why: dict[str, Any] = {}
+    if trainer.run_callback.ended_by == "max_time":
+        said = Message(
+            N_("`max_time` of {hours} h was over. Resume the run: it goes on after step {step}."),
+            {"hours": config.max_time, "step": trainer.state.global_step},
         )
-    return target
+        why = {"outcome_cause": "max_time", "outcome_message": said.to_json()}
+    folder.write_status(outcome="stopped", step=trainer.state.global_step, **why)
 
 
-def publish(adapter: Path, target: Path, *, replace: bool) -> None:
-    """Copy a finished adapter to `target` by rename, so that it is there whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staged = target.with_name(f".{target.name}.new")
-    shutil.rmtree(staged, ignore_errors=True)
-    try:
-        shutil.copytree(adapter, staged)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
-    if replace and target.exists():
-        old = target.with_name(f".{target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-        staged.rename(target)
-        shutil.rmtree(old)
+def _log_reproducibility() -> None:
+    """Whether a resume of this run is promised to be bit-identical."""
+    if torch.cuda.is_available() and not torch.are_deterministic_algorithms_enabled():
+        logger.info("a resume is not promised to be bit-identical on GPUs: set `deterministic: true` for that")
+    elif torch.cuda.is_available():
+        logger.info("deterministic algorithms are on: a resume on the same GPUs is bit-identical")
     else:
-        staged.rename(target)
-    logger.info("adapter published in %s", target)
+        logger.info("a resume on this processor is bit-identical, with %s threads", torch.get_num_threads())
 
 
 def _check_saved(config: TrainingConfig, folder: RunFolder) -> dict[str, Any]:

@@ -17,9 +17,12 @@ from lora_backend.i18n import N_, Message
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.process import identify
 from lora_backend.runs.supervisor import SUPERVISED
-from lora_backend.training.trainer import is_disk_full
+from lora_backend.training.checkpoints import is_disk_full
+from lora_backend.training.worst_case import is_out_of_memory
 
 logger = logging.getLogger(__name__)
+OF_ITS_END = ("outcome", "outcome_cause", "outcome_message", "failure")
+"""Keys of `status.json` in which a trainer leaves to its supervisor how it ended."""
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -35,7 +38,12 @@ def training_session(folder: RunFolder) -> Iterator[None]:
     """
     supervised = bool(os.environ.get(SUPERVISED))
     identity = identify(os.getpid())
-    folder.write_status(state="running", trainer=identity.to_json() if identity else None, started_at=time.time())
+    folder.write_status(
+        state="running",
+        trainer=identity.to_json() if identity else None,
+        started_at=time.time(),
+        **dict.fromkeys(OF_ITS_END),  # an earlier start's are not this one's
+    )
     with _logging_to(folder, supervised):
         try:
             yield
@@ -52,7 +60,11 @@ def training_session(folder: RunFolder) -> Iterator[None]:
             outcome = folder.status().get("outcome", "finished")
         folder.write_status(outcome=outcome)
         if not supervised:
-            folder.write_exit(outcome)
+            status = folder.status()
+            said = status.get("outcome_message")
+            folder.write_exit(
+                outcome, cause=status.get("outcome_cause"), message=Message.from_json(said) if said else None
+            )
 
 
 @contextmanager
@@ -89,7 +101,7 @@ def _failure(error: BaseException) -> tuple[str, Message]:
         return "out_of_memory", Message(
             N_("The GPU ran out of memory. Lower `batch_size` or `max_length`, or turn on `gradient_checkpointing`.")
         )
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return "out_of_memory", Message(
             N_(
                 "The machine ran out of memory. Lower `batch_size` or `max_length`, or turn on `gradient_checkpointing`."

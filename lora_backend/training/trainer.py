@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import DataError, DiskFullError
+from lora_backend.errors import DataError
 from lora_backend.i18n import N_
 from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
-from lora_backend.runs.folder import RunFolder, remove_checkpoint
+from lora_backend.runs.folder import RunFolder
 from lora_backend.training.callbacks import RunCallback
+from lora_backend.training.exact import ExactTrainer, LeaveStepError
 from lora_backend.training.measure import MEASURED_STEP
+from lora_backend.training.worst_case import try_longest_batch
 
 BATCH_KEYS = ("input_ids", "attention_mask", "labels")
 
@@ -84,26 +83,31 @@ def accumulation_steps(config: TrainingConfig, batch_size: int) -> int:
     return max((config.target_batch_size or batch_size) // batch_size, 1)
 
 
-class LoraTrainer(Trainer):
-    """Counts tokens, takes a caller's own DataLoader, computes the loss in pieces where that is asked for, and leaves
-    no half-written checkpoint behind."""
+class LoraTrainer(ExactTrainer):
+    """Counts tokens, takes a caller's own DataLoader, tries the longest batch first, and computes the loss in pieces
+    where that is asked for."""
 
     def __init__(
         self, *args: Any, run_callback: RunCallback, dataloader: DataLoader[Any] | None = None, **kwargs: Any
     ) -> None:
-        self.run_callback = run_callback
         self.caller_dataloader = dataloader
         self.chunked_loss: ChunkedLoss | None = None
         self.memory = run_callback.memory
-        super().__init__(*args, callbacks=[run_callback], **kwargs)
-        self.remove_callback(PrinterCallback)  # stdout is for one JSON document
+        super().__init__(*args, run_callback=run_callback, **kwargs)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Raises `ModelError` where the model's loss cannot be computed as `loss_type` says."""
+        """Raises `ModelError` where the model's loss cannot be computed as `loss_type` says, `OutOfMemoryError` where
+        the longest batch does not fit."""
         if self.args.loss_type == "chunked_nll":
             with self.accelerator.autocast():
                 self.chunked_loss = verified_chunked_loss(self.model)
         return super().train(*args, **kwargs)
+
+    def _prepare_for_training(self, *args: Any) -> Any:
+        found = super()._prepare_for_training(*args)
+        self.folder.write_status(stage="first_step")
+        try_longest_batch(self, found[0])
+        return found
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own loss, or the same in pieces; for training and evaluation alike."""
@@ -130,37 +134,15 @@ class LoraTrainer(Trainer):
                 ),
                 keys=", ".join(missing),
             )
+        if self.current_gradient_accumulation_steps > 1 and self.run_callback.shall_end():
+            raise LeaveStepError
         self.run_callback.num_tokens += int(inputs["attention_mask"].sum())
         if self.memory.result is None and self.state.global_step >= min(MEASURED_STEP, self.state.max_steps - 1):
             with self.memory.around(self.model, self.optimizer, inputs):
                 return super().training_step(model, inputs, num_items_in_batch)
         return super().training_step(model, inputs, num_items_in_batch)
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        path = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        try:
-            super()._save_checkpoint(model, trial)
-        except Exception as error:
-            remove_checkpoint(path)
-            if is_disk_full(error):
-                raise DiskFullError(
-                    N_(
-                        "The disk is full: checkpoint {step} could not be saved; the ones before it are whole. Free space at {path}."
-                    ),
-                    step=self.state.global_step,
-                    path=str(self.args.output_dir),
-                ) from error
-            raise
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether `error` came of a write for which there was no room.
-
-    torch and safetensors report it as errors of their own kind, with the system's words inside.
-    """
-    if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):  # torch.save tells no reason
-        return True
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if isinstance(error, OSError) and error.errno in codes:
-        return True
-    return any(os.strerror(code).lower() in str(error).lower() or f"os error {code}" in str(error) for code in codes)
+    def one_pass(self, model: nn.Module, inputs: Any) -> None:
+        """A forward and backward that belongs to no step."""
+        self.current_gradient_accumulation_steps = 1
+        super().training_step(model, inputs)

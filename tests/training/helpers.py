@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from lora_backend.config.files import dump_yaml
 from lora_backend.errors import FlightdeckError
+from lora_backend.runs.checkpoints import newest_whole
 from lora_backend.runs.folder import RunFolder
 from lora_backend.training.run import train_in_folder
 
@@ -54,3 +57,57 @@ def until(condition: Callable[[], Any], limit_s: float = 90.0) -> Any:
             return found
         time.sleep(0.02)
     raise AssertionError(f"not within {limit_s} s: {condition}")
+
+
+COMPARED = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
+
+
+def curve(folder: RunFolder) -> list[dict[str, Any]]:
+    """All that training computes of every point; times and memory differ between two runs that are the same."""
+    return [{key: row[key] for key in COMPARED if key in row} for row in folder.metrics()]
+
+
+def adapter_bytes(folder: RunFolder) -> bytes:
+    return (folder.adapter / "adapter_model.safetensors").read_bytes()
+
+
+@contextlib.contextmanager
+def at_line(start: str, action: Callable[[], Any]) -> Iterator[None]:
+    """Do `action` when the backend logs a line that begins with `start`."""
+
+    class AtLine(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage().startswith(start):
+                action()
+
+    handler, backend = AtLine(), logging.getLogger("lora_backend")
+    backend.addHandler(handler)
+    try:
+        yield
+    finally:
+        backend.removeHandler(handler)
+
+
+def made_ready(folder: RunFolder, changes: dict[str, Any] | None = None) -> None:
+    """Another start of a run that has ended, or was killed: from its newest whole checkpoint."""
+    newest, _ = newest_whole(folder)
+    number = folder.new_attempt(resume_from=newest.name if newest else None, changes=changes or {})
+    if folder.exit_json.exists():
+        folder.exit_json.rename(folder.attempts / f"{number - 1}.exit.json")
+    folder.stop_request.unlink(missing_ok=True)
+
+
+def resumed(folder: RunFolder, changes: dict[str, Any] | None = None) -> RunFolder:
+    """Train on in this process."""
+    made_ready(folder, changes)
+    train_in_folder(folder)
+    return folder
+
+
+def stopped_at(workspace: Path, values: dict[str, Any], step: int) -> RunFolder:
+    """A run that was asked to stop while step `step` was logged."""
+    folder = made(workspace, values)
+    with at_line(f"step {step} of", folder.request_stop):
+        train_in_folder(folder)
+    assert folder.state().state == "stopped"
+    return folder

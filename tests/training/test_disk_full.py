@@ -20,6 +20,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from lora_backend.config.files import dump_yaml
+from lora_backend.runs.checkpoints import verified
 from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import child_environment
 from tests.training.helpers import failed_run, run, until
@@ -40,7 +41,7 @@ def test_the_checkpoints_before_stay_whole_and_the_one_that_failed_is_gone(
         [sys.executable, *command], env=child_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
-        until(lambda: (folder.checkpoints / "checkpoint-40" / "trainer_state.json").exists() or trainer.poll())
+        until(lambda: (folder.checkpoints / "checkpoint-40" / "manifest.json").exists() or trainer.poll())
         resource.prlimit(trainer.pid, resource.RLIMIT_FSIZE, (ROOM_BYTES, ROOM_BYTES))
         out, _ = trainer.communicate(timeout=90)
     finally:
@@ -58,6 +59,7 @@ def test_the_checkpoints_before_stay_whole_and_the_one_that_failed_is_gone(
     assert kept
     assert not any(path.name.startswith(".") for path in folder.path.iterdir())
     for checkpoint in kept:
+        assert verified(checkpoint) == []
         assert json.loads((checkpoint / "trainer_state.json").read_text())["global_step"] % 40 == 0
         assert torch.load(checkpoint / "optimizer.pt", weights_only=True)["state"]
         model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), checkpoint)
@@ -115,13 +117,13 @@ def test_an_adapter_that_finds_no_room_where_it_is_published_leaves_the_old_one(
             if record.getMessage().startswith("adapter saved"):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM_BYTES, resource.RLIM_INFINITY))
 
-    engine, handler = logging.getLogger("lora_backend.training.engine"), AfterSaving("")
+    publishing, handler = logging.getLogger("lora_backend.training.publish"), AfterSaving("")
     full_from("never")
-    engine.addHandler(handler)
+    publishing.addHandler(handler)
     try:
         folder, _ = failed_run(workspace, config(**names, seed=7), Exception)
     finally:
-        engine.removeHandler(handler)
+        publishing.removeHandler(handler)
     assert folder.state().cause == "disk_full"
     assert (folder.adapter / "adapter_model.safetensors").is_file(), "what was trained is kept in the run"
     assert (published / "adapter_model.safetensors").read_bytes() == before

@@ -30,7 +30,7 @@ from lora_backend.training.engine import train
 from lora_backend.training.run import train_in_folder
 from lora_backend.training.session import training_session
 from tests.tiny import ANSWERS, QUESTIONS, chats, make_model, prompts, write_rows
-from tests.training.helpers import failed_run, made, run
+from tests.training.helpers import adapter_bytes, failed_run, made, run
 
 Make = Callable[..., dict[str, Any]]
 IDS = torch.tensor([[5, 9, 10]])
@@ -39,10 +39,6 @@ POINT = {"step", "epoch", "loss", "learning_rate", "grad_norm", "tokens_per_s", 
 
 def losses(folder: RunFolder) -> list[float]:
     return [row["loss"] for row in folder.metrics() if "loss" in row]
-
-
-def adapter_bytes(folder: RunFolder) -> bytes:
-    return (folder.adapter / "adapter_model.safetensors").read_bytes()
 
 
 # ------------------------------------------------------------------------------------- what it leaves behind

@@ -1,0 +1,158 @@
+"""Go on from a checkpoint: which one, whether its adapter is really loaded, and what the curves hold of later steps."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
+
+from lora_backend.atomic import write_atomic
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import RunError
+from lora_backend.i18n import N_
+from lora_backend.runs.changes import classify
+from lora_backend.runs.checkpoints import MANIFEST, Damaged, checkpoints_of, newest_whole, set_aside, step_of, sweep
+from lora_backend.runs.folder import RunFolder
+from lora_backend.training.checkpoints import NEEDED, Progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The checkpoint that training goes on from."""
+
+    path: Path
+    step: int
+    progress: Progress
+    restarts_schedule: bool
+    """Whether settings changed that the learning rate's schedule is made of."""
+
+
+def prepare_start(folder: RunFolder, config: TrainingConfig) -> Resume | None:
+    """Choose the checkpoint of this start and bring folder and threads into its state; None: from the first step.
+
+    The newest attempt's `resume_from` names the checkpoint; without that key it is the newest, which is for a trainer
+    that is started again by hand. Damaged ones are passed over for the one before, said in log and attempt. Points of
+    the curves beyond the checkpoint are moved to `attempts/<n>.metrics.jsonl`. Raises `RunError` for a changed setting
+    that a resumed run cannot take.
+    """
+    sweep(folder)
+    chosen, damaged = _choose(folder)
+    for found in damaged:
+        logger.warning("%s is damaged and passed over: %s", found.path.name, "; ".join(found.problems))
+    progress = Progress.read(chosen) if chosen else None
+    step = (step_of(chosen) or 0) if chosen else 0
+    changed = classify(progress.config, config.model_dump()) if progress else {"restarts_schedule": {}, "refused": {}}
+    for key, reason in changed["refused"].items():
+        raise RunError(
+            N_("The run cannot go on with another `{key}`. {reason} Start a new run from its config."),
+            key=key,
+            reason=reason,
+        )
+    passed_over = {found.path for found in damaged}
+    set_aside(folder, [path for path in checkpoints_of(folder) if path in passed_over or (step_of(path) or 0) > step])
+    drop_points_beyond(folder, step, evaluation_pending=progress is not None and progress.evaluation_pending)
+    if damaged:
+        folder.write_attempt(passed_over=[found.to_json() for found in damaged])
+    if progress is not None:
+        torch.set_num_threads(progress.num_threads)
+        logger.info("resuming from %s, with %s threads as before", chosen, progress.num_threads)
+    folder.write_attempt(num_threads=torch.get_num_threads())
+    if chosen is None or progress is None:
+        return None
+    return Resume(chosen, step, progress, restarts_schedule=bool(changed["restarts_schedule"]))
+
+
+def _choose(folder: RunFolder) -> tuple[Path | None, list[Damaged]]:
+    attempt = folder.attempt()
+    asked = attempt.get("resume_from")
+    if "resume_from" in attempt and asked is None:
+        return None, []
+    found, damaged = _newest_usable(folder, before=(step_of(Path(asked)) or 0) + 1 if asked else None)
+    name = found.name if found else None
+    if asked and name != asked:
+        folder.write_attempt(resume_from=name)
+    elif not asked and found:
+        folder.new_attempt(resume_from=name)
+    return found, damaged
+
+
+def _newest_usable(folder: RunFolder, before: int | None) -> tuple[Path | None, list[Damaged]]:
+    """The newest that is whole and has every file that a bit-identical resume needs."""
+    path, damaged = newest_whole(folder, before)
+    while path is not None:
+        files = json.loads((path / MANIFEST).read_text("utf-8"))["files"]
+        missing = [name for name in NEEDED if name not in files]
+        if not missing:
+            break
+        damaged.append(Damaged(path, tuple(f"{name}: missing" for name in missing)))
+        path, more = newest_whole(folder, before=step_of(path))
+        damaged += more
+    return path, damaged
+
+
+def drop_points_beyond(folder: RunFolder, step: int, *, evaluation_pending: bool = False) -> None:
+    """Take the points of later steps out of `metrics.jsonl`, in one step, and keep them beside the attempt.
+
+    With `evaluation_pending` an evaluation of `step` itself goes too: it is about to be done again.
+    """
+    try:
+        lines = folder.metrics_jsonl.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return
+    kept: list[bytes] = []
+    dropped: list[bytes] = []
+    for line in filter(None, lines):
+        row = _row(line)
+        again = evaluation_pending and row.get("step") == step and "eval_loss" in row
+        is_point = isinstance(row.get("step"), int) and row["step"] <= step and not again
+        (kept if is_point else dropped).append(line)
+    if dropped:
+        number = folder.attempt().get("number", 1)
+        folder.attempts.mkdir(exist_ok=True)
+        write_atomic(folder.attempts / f"{number}.metrics.jsonl", b"\n".join([*dropped, b""]))
+        write_atomic(folder.metrics_jsonl, b"\n".join([*kept, b""]) if kept else b"")
+        logger.info("%s points of the curves beyond step %s are dropped; they will be made again", len(dropped), step)
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:  # half a line, of a kill
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def check_loadable(model: PeftModel, checkpoint: Path) -> None:
+    """Raise `RunError` unless the checkpoint holds exactly the tensors that the model's adapter has.
+
+    PEFT and the Trainer drop what does not match without a word, and training would go on from a fresh adapter.
+    """
+    own, saved = get_peft_model_state_dict(model), load_file(checkpoint / "adapter_model.safetensors")
+    differ = sorted(own.keys() ^ saved.keys())
+    differ += [name for name in own.keys() & saved.keys() if own[name].shape != saved[name].shape]
+    _refuse(checkpoint, differ)
+
+
+def check_loaded(model: PeftModel, checkpoint: Path) -> None:
+    """Raise `RunError` unless every tensor of the model's adapter is the one that the checkpoint holds."""
+    own, saved = get_peft_model_state_dict(model), load_file(checkpoint / "adapter_model.safetensors")
+    _refuse(checkpoint, [name for name in saved if not torch.equal(own[name].detach().cpu(), saved[name].to(own[name].dtype))])  # fmt: skip
+    logger.info("all %s tensors of the adapter are loaded from %s", len(saved), checkpoint.name)
+
+
+def _refuse(checkpoint: Path, names: list[str]) -> None:
+    if names:
+        raise RunError(
+            N_("{checkpoint} does not fit the adapter: {count} tensors differ, first {first}. Nothing was trained."),
+            checkpoint=checkpoint.name,
+            count=len(names),
+            first=names[0],
+        )
