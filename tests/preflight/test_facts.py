@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from lora_backend.preflight.facts import check_config_consistency, check_with_facts, gather_facts, with_data_paths
+from lora_backend.atomic import write_json
+from lora_backend.config.rules import GpuFact
+from lora_backend.hardware.inventory import Gpu
+from lora_backend.preflight.facts import (
+    Readers,
+    check_config_consistency,
+    check_with_facts,
+    gather_facts,
+    with_data_paths,
+)
+from lora_backend.runs.folder import RunFolder
 from tests.tiny import chats, prompts, write_rows
 
 
@@ -151,3 +161,52 @@ def test_a_data_set_that_may_not_be_read_is_a_sentence(model: Path, tmp_path: Pa
     loop = tmp_path / "loop.jsonl"
     loop.symlink_to(loop)
     assert [key for _, key, _ in found(model, dataset=str(loop))] == ["dataset"]
+
+
+def reading(gpus: tuple[Gpu, ...] = (), disk_free_bytes: int = 2**40) -> Readers:
+    return Readers(gpus=lambda: gpus, disk_free_bytes=lambda folder: disk_free_bytes)
+
+
+def test_gpus_are_asked_only_where_a_key_depends_on_them(model: Path) -> None:
+    def ask() -> tuple[Gpu, ...]:
+        asked.append(True)
+        return (Gpu(0, "GPU-0", "NVIDIA T4", 2**34, 0, (7, 5)),)
+
+    asked: list[bool] = []
+    readers = Readers(gpus=ask)
+    assert gather_facts({"model_name": str(model), "r": 8}, readers=readers).gpus is None
+    assert asked == []
+    facts = gather_facts({"model_name": str(model), "precision": "bf16"}, readers=readers)
+    assert facts.gpus == (GpuFact("NVIDIA T4", (7, 5)),)
+
+
+def test_the_width_of_the_models_layers_decides_whether_checkpoints_fit_on_the_disk(model: Path) -> None:
+    """Two blocks of a 2 × 2 layer each: width 8, so rank 4 takes 4 · 16 · 12 bytes a checkpoint, four times."""
+    assert gather_facts({"model_name": str(model)}).linear_width == {"q_proj": 8, "v_proj": 8}
+    for free_bytes, expected in ((4 * 16 * 12 * 4 - 1, ["disk_too_small"]), (4 * 16 * 12 * 4, [])):
+        result = check_with_facts({"model_name": str(model), "r": 4, "alpha": 8}, readers=reading((), free_bytes))
+        assert [finding.code for finding in result.findings] == expected
+
+
+def test_a_mixture_of_experts_and_the_models_positions_are_known(model: Path) -> None:
+    config = {"model_type": "mixtral", "num_hidden_layers": 2, "num_local_experts": 8, "max_position_embeddings": 64}
+    (model / "config.json").write_text(json.dumps(config))
+    facts = gather_facts({"model_name": str(model)})
+    assert (facts.has_experts, facts.max_positions) == (True, 64)
+    assert ("warning", "max_length", "max_length_beyond_positions") in found(model, max_length=65)
+
+
+def test_a_run_that_will_publish_to_the_same_folder_is_named(model: Path, workspace: Path) -> None:
+    values = {"model_name": str(model), "pkg": "a", "version": "v1"}
+    folder = RunFolder.create(workspace / "runs", config=values, config_text="", argv=None)
+    assert gather_facts(values).output_used_by == folder.id
+    assert gather_facts({**values, "version": "v2"}).output_used_by is None
+    write_json(folder.exit_json, {"state": "finished"})
+    assert gather_facts(values).output_used_by is None
+
+
+def test_what_is_published_already_is_an_error_before_training(model: Path, workspace: Path) -> None:
+    (workspace / "adapters/a/v1").mkdir(parents=True)
+    assert found(model, pkg="a", version="v1") == [("error", "version", "already_published")]
+    assert found(model, pkg="a", version="v1", overwrite=True) == []
+    assert found(model, pkg="a", version="v2") == []
