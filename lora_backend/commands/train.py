@@ -1,0 +1,75 @@
+"""`train`: the trainer that the dashboard starts, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from lora_backend.commands.words import GOOD, NO, print_json, setting
+from lora_backend.config.files import dump_yaml, read_config
+from lora_backend.config.report import report_text
+from lora_backend.errors import ConfigError
+from lora_backend.i18n import N_
+from lora_backend.preflight.facts import check_with_facts, with_data_paths
+from lora_backend.runs.folder import RunFolder, new_run_id
+from lora_backend.runs.process import ProcessIdentity, is_alive
+from lora_backend.settings import load_settings
+from lora_backend.verification.passport import file_sha256
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    existing = RunFolder(arguments.run_dir.absolute()) if arguments.run_dir else None
+    if existing and existing.run_json.exists():
+        return _train_in(_made_run(existing, arguments), arguments.json)
+    document = read_config(arguments.config)
+    values = with_data_paths(document.values | dict(map(setting, arguments.set)))
+    result = check_with_facts(replace(document, values=values))
+    if result.is_valid and not values.get("dataset"):
+        raise ConfigError(N_("`dataset` is missing. Name a JSONL file to train on."))
+    if not result.is_valid:
+        if arguments.json:
+            print_json(result.to_dict())
+        print(report_text(result), file=sys.stderr)
+        return NO
+    path = arguments.run_dir or load_settings().runs / new_run_id()
+    text = document.text if not arguments.set and document.format == "yaml" else dump_yaml(values)
+    data_sha256 = file_sha256(Path(values["dataset"])) if values.get("dataset") else None
+    folder = RunFolder.create(
+        path.parent, config=values, config_text=text, argv=sys.orig_argv, data_sha256=data_sha256, path=path.absolute()
+    )
+    return _train_in(folder, arguments.json)
+
+
+def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
+    """The run that a launcher made at `--run-dir`, for this process to train."""
+    if arguments.set:
+        raise ConfigError(N_("`--set` cannot change a run that is made already. Name another folder."))
+    if folder.exit_json.exists():
+        raise ConfigError(N_("The run in {path} has ended. Name another folder."), path=str(folder.path))
+    trainer = folder.status().get("trainer")
+    if trainer and is_alive(ProcessIdentity.from_json(trainer)):
+        raise ConfigError(
+            N_("The run in {path} is being trained by process {pid}. Stop it first, or name another folder."),
+            path=str(folder.path),
+            pid=trainer["pid"],
+        )
+    return folder
+
+
+def _train_in(folder: RunFolder, as_json: bool) -> int:
+    from lora_backend.training.run import train_in_folder  # torch: only now
+
+    code = GOOD
+    try:
+        train_in_folder(folder)
+    except Exception as error:  # the log has the traceback, the run's state the sentence
+        code = NO
+        message = folder.state().message
+        print(message.text() if message else error, file=sys.stderr)
+    if as_json:
+        state = folder.state().state
+        print_json({"run": folder.id, "path": str(folder.path), "state": state, "adapter": str(folder.adapter)})
+    return code

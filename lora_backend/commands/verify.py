@@ -1,0 +1,60 @@
+"""`verify`: the rank of every layer of an adapter or a run, and whether its parts belong together."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lora_backend.commands.words import GOOD, NO, WRONG_QUESTION, print_json, readable
+from lora_backend.errors import ModelError
+from lora_backend.i18n import N_
+from lora_backend.models.find import find_model
+from lora_backend.runs.folder import RUN_ID, RunFolder
+from lora_backend.settings import load_settings, path_of
+from lora_backend.verification.folder import read_adapter_config
+from lora_backend.verification.passport import check_passport, file_sha256
+from lora_backend.verification.report import as_table, check_adapter_folder, verdict
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    adapter, config, base = _verify_subject(arguments)
+    report = check_adapter_folder(adapter, config)
+    dataset = (config or {}).get("dataset")
+    parts = check_passport(adapter, config, base, file_sha256(Path(dataset)) if isinstance(dataset, str) else None)
+    document = {**report, "passport": [part.to_dict() for part in parts]}
+    if report["is_consistent"] is None:
+        document["error"] = verdict(report).text()
+    if arguments.json:
+        print_json(document)
+    else:
+        print(verdict(report))
+        if report["warnings"]:
+            print(", ".join(report["warnings"]))
+        if report["layers"]:
+            print(as_table(report))
+        for part in parts:
+            print(f"{part.name}: {part.verdict}. {part.detail}")
+    return {True: GOOD, False: NO, None: WRONG_QUESTION}[report["is_consistent"]]
+
+
+def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any] | None, Path | None]:
+    """The adapter's folder, the config to hold it against, and the base model's config.json where it is here."""
+    path = path_of(arguments.subject)
+    if path is None:
+        raise ModelError(N_("There is no adapter folder {path}. Check the path."), path=arguments.subject[:200])
+    if not path.exists() and RUN_ID.fullmatch(arguments.subject):
+        path = load_settings().runs / arguments.subject
+    config: dict[str, Any] | None = None
+    if (path / "run.json").is_file():
+        config, path = RunFolder(path).read_run()["config"], path / "adapter"
+    if arguments.config:
+        config = readable(arguments.config).values
+    own = read_adapter_config(path) if path.is_dir() else None
+    name = (config or {}).get("model_name") or (own or {}).get("base_model_name_or_path")
+    try:
+        base = find_model(str(name)) / "config.json" if name else None
+    except ModelError:  # the passport says that it cannot be told
+        base = None
+    return path, config, base
