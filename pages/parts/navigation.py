@@ -11,9 +11,7 @@ from pages.parts import state_keys
 from pages.parts.header import make_header
 from pages.parts.language import language, t
 
-HOME, CONFIG, PLAN, RUNS, VERIFY = (
-    f"pages/{name}.py" for name in ("home", "config", "plan", "runs", "verify")
-)
+HOME, CONFIG, PLAN, RUNS, VERIFY = (f"pages/{name}.py" for name in ("home", "config", "plan", "runs", "verify"))
 ICON = Path(__file__).with_name("icon.png")
 
 

@@ -86,4 +86,4 @@ def _drop(key: str) -> None:
 def _key(facts: Mapping[str, Any], config: TrainingConfig) -> str:
     # A window and a tile of one token: rows of any length are then told apart, which only makes more keys.
     settings = TraceSettings.of(config, config.precision, (config.max_length,), 1)
-    return f"{model_key(facts)}-{abs(hash(str(settings.to_json())))}"
+    return model_key({**facts, "settings": settings.to_json()})

@@ -17,7 +17,7 @@ from lora_backend.models.catalogue import find_in_catalogue
 from lora_backend.planning.plan import Plan, assignment_of
 from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.targets import Target
-from lora_backend.preflight.planning import Trace, model_facts, planner_for
+from lora_backend.preflight.planning import Trace, model_facts, planner_for, profiles
 from lora_backend.preflight.roots import allowed_model
 from pages.parts import state_keys
 from pages.parts.plan_question import Question, placement_of
@@ -51,9 +51,8 @@ class Work:
 
     def on(self, targets: tuple[Target, ...], source: Trace = trace) -> Planner:
         """A planner of this model for other devices."""
-        profile_of = planner_for(self.facts, source, settings(), "1")[0].profile_of
         links = self.planner.link_speed if targets == self.planner.targets else None
-        return Planner(profile_of, targets, links)
+        return Planner(profiles(self.facts, source, settings()), targets, links)
 
 
 def read_question() -> Question:
@@ -103,10 +102,10 @@ def _placement(
     if text == BEST or (text is None and not isinstance(given, dict)):
         return None, None
     profile = planner.profile_of(planner.resolved(config))
-    if text is None:
+    if text is None and isinstance(given, dict):
         return assignment_of(profile, given, planner.targets), None
     num_units = len(profile.kind_of_block) + (1 if profile.is_tied else 2)
-    placed = placement_of(text, num_units, len(planner.targets))
+    placed = placement_of(str(text), num_units, len(planner.targets))
     if placed is not None:
         return placed, None
     return None, Message(

@@ -1,0 +1,133 @@
+"""What a plan comes to: the verdict, what it rests on, and what the last change did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.i18n import N_
+from lora_backend.planning.estimate import Estimate
+from lora_backend.planning.memory import RESERVE, Memory
+from lora_backend.planning.plan import Plan
+from lora_backend.planning.report import notes, verdict
+from pages.parts import state_keys
+from pages.parts.formats import duration, gib
+from pages.parts.language import say, t
+from pages.parts.layer_strip import device_name
+from pages.parts.plan_work import Work
+
+STRATEGIES = {
+    "single": N_("one GPU"),
+    "layer_split": N_("layer split over {count} GPUs"),
+    "cpu": N_("on the CPU"),
+}
+
+
+def show_verdict(work: Work) -> None:
+    """Whether it fits comes first, then what a reader must know beside the figures."""
+    plan = work.plan
+    box, icon = (st.success, ":material/check_circle:") if plan.fits else (st.error, ":material/error:")
+    box(f"**{say(verdict(plan))}**  \n{_facts(work)}", icon=icon)
+    for note in [*([work.refused] if work.refused else []), *notes(plan, work.config)]:
+        st.warning(say(note), icon=":material/info:")
+    if work.message is not None:
+        st.caption(say(work.message))
+
+
+def strategy(plan: Plan) -> str:
+    """Its strategy in words."""
+    return t(STRATEGIES[plan.strategy], count=len(plan.used))
+
+
+def _facts(work: Work) -> str:
+    plan, profile = work.plan, work.plan.profile
+    parts = [
+        strategy(plan) + (f" ({t(N_('placed by hand'))})" if work.is_by_hand else ""),
+        t(N_("{count} billion parameters, {trained} million of them trained"), count=f"{profile.parameters / 1e9:.2f}", trained=f"{profile.trainable(plan.workload.size.rank) / 1e6:.1f}"),
+        profile.settings.precision + (f", {profile.settings.quantization}" if profile.settings.quantization else ""),
+    ]  # fmt: skip
+    return " · ".join(parts)
+
+
+def show_basis(work: Work) -> None:
+    """How the figures were found, and what is assumed in them."""
+    profile, memory = work.plan.profile, Memory(work.plan.profile, work.plan.workload)
+    percent = f"{100 * profile.expected_error:.0f}"
+    said = [
+        t(N_("Traced from the model's own training step; tensors are expected within {percent} %."), percent=percent)
+        if profile.method == "traced"
+        else t(N_("From a formula; expected within {percent} %."), percent=percent),
+        t(N_("Assumed beside tensors: {context} for CUDA context and cuBLAS on each GPU that is used, and {reserve} % of what comes and goes for fragmentation."), context=gib(memory.overhead_bytes), reserve=f"{100 * RESERVE:.0f}"),
+        t(N_("Every row is planned as {length} tokens long."), length=work.config.max_length),
+    ]  # fmt: skip
+    if profile.settings.padded:
+        said.append(t(N_("Several rows of unequal length are padded and need an attention mask; that is counted.")))
+    if not memory.optimizer_is_known:
+        said.append(t(N_("The optimizer {name} is not known here; AdamW's states stand in for its own."), name=f"`{work.config.optim}`"))  # fmt: skip
+    st.caption(" ".join(said))
+
+
+def show_effect(work: Work) -> None:
+    """What the last change did to the fullest device, and how many weights change places."""
+    now = _state(work)
+    last, before = st.session_state.get(state_keys.PLAN_STATES, (None, None))
+    if last is not None and last["asked"] != now["asked"]:
+        before = last
+    st.session_state[state_keys.PLAN_STATES] = (now, before)
+    if before is None or before["model"] != now["model"]:
+        return
+    # A non-breaking space keeps a figure and its unit on one line.
+    parts = [
+        t(N_("Effect of the last change: fullest device {before} → {after}"), before=_fullest(before), after=f"**{_fullest(now)}**"),
+        t(N_("in all {before} → {after}"), before=gib(before["total"]), after=f"**{gib(now['total'])}**"),
+    ]  # fmt: skip
+    if before["devices"] == now["devices"] and len(before["placed"]) == len(now["placed"]):
+        memory = Memory(work.plan.profile, work.plan.workload)
+        moved = [unit for unit, device in enumerate(now["placed"]) if before["placed"][unit] != device]
+        size = sum(memory.weights_bytes(unit) for unit in moved)
+        if moved:
+            parts.append(t(N_("{count} parts of the model move, {size} of weights"), count=len(moved), size=gib(size)))
+    if before["fits"] != now["fits"]:
+        parts.append(t(N_("**now it fits**")) if now["fits"] else t(N_("**now it does not fit**")))
+    with st.container(key="plan_effect"):
+        st.markdown(":material/compare_arrows: " + " · ".join(parts))
+
+
+def _state(work: Work) -> dict[str, Any]:
+    plan = work.plan
+    return {
+        "asked": {**work.question.params, "lang": ""},
+        "model": work.question.model,
+        "devices": [device.target.total_bytes for device in plan.devices],
+        "placed": plan.assignment,
+        "fullest": (device_name(plan.bottleneck), plan.bottleneck_utilisation),
+        "total": sum(device.breakdown.total for device in plan.devices),
+        "fits": plan.fits,
+    }
+
+
+def _fullest(state: dict[str, Any]) -> str:
+    name, share = state["fullest"]
+    return f"{100 * share:.0f} % ({name})"
+
+
+def step_words(found: Estimate | None) -> str:
+    """`2.1 s to 4.0 s`; a dash where it cannot be said."""
+    return "–" if found is None else _range(found.step_s)
+
+
+def total_words(found: Estimate | None) -> str:
+    """Time of the whole run, likewise."""
+    return "–" if found is None or found.total_s is None else _range(found.total_s)
+
+
+def cost_words(found: Estimate | None, price: float | None, num_gpus: int) -> str:
+    """Money for the whole run, likewise."""
+    cost = found.cost(price, num_gpus) if found is not None and price else None
+    return "–" if cost is None else t(N_("{low} to {high}"), low=f"{cost[0]:,.2f}", high=f"{cost[1]:,.2f}")
+
+
+def _range(seconds: tuple[float, float]) -> str:
+    low, high = (f"{value:.2g} s" if value < 10 else duration(value) for value in seconds)
+    return t(N_("{low} to {high}"), low=low, high=high)

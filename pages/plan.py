@@ -1,0 +1,108 @@
+"""Plan: what every GPU would hold, and where each layer goes, before anything is loaded."""
+
+from __future__ import annotations
+
+from pages.parts.guard import guard
+
+guard()
+
+import streamlit as st
+
+from lora_backend.errors import FlightdeckError
+from lora_backend.i18n import N_
+from pages.parts import state_keys
+from pages.parts.header import page_header
+from pages.parts.language import say, t
+from pages.parts.navigation import CONFIG, PLAN
+from pages.parts.plan_advice import show_advice, show_limits
+from pages.parts.plan_compare import show_launchable, show_machines
+from pages.parts.plan_controls import model_and_gpus, settings_bar
+from pages.parts.plan_export import show_export, use_in_config
+from pages.parts.plan_moves import show_moves, show_strip
+from pages.parts.plan_tables import component_bars, component_table
+from pages.parts.plan_trace import offer_again
+from pages.parts.plan_verdict import show_basis, show_effect, show_verdict
+from pages.parts.plan_work import Work, prepare, read_question
+
+EXAMPLES: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("meta-llama/Llama-3.1-70B", "80,48,24", {"gradient_checkpointing": "true", "batch_size": "1"}),
+    ("meta-llama/Llama-3.1-8B", "RTX-4090,RTX-3060-12G", {}),
+    ("Qwen/Qwen2.5-14B", "2xRTX-4090", {"quantization": "nf4", "gradient_checkpointing": "true"}),
+)
+
+
+def empty() -> None:
+    st.info(
+        t(
+            N_(
+                "Choose a model and GPUs, owned or only thought of. You see what each GPU would hold and whether a run fits, move layers by hand, and take the map along. Nothing is downloaded or loaded."
+            )
+        ),
+        icon=":material/memory:",
+    )
+    st.markdown(t(N_("For example:")))
+    with st.container(horizontal=True):
+        for model, gpus, more in EXAMPLES:
+            label = t(N_("{model} on {gpus}"), model=model.rpartition("/")[2], gpus=gpus)
+            query = {state_keys.MODEL: model, state_keys.GPUS: gpus, **more}
+            st.page_link(PLAN, label=label, icon=":material/arrow_forward:", query_params=query)
+
+
+def show(work: Work) -> None:
+    show_verdict(work)
+    show_effect(work)
+    show_strip(work)
+    show_moves(work)
+    show_basis(work)
+    with st.container(horizontal=True):
+        use_in_config(work)
+        if state_keys.DRAFT in work.question.params:
+            st.page_link(
+                CONFIG, label=t(N_("Back to the draft")), icon=":material/arrow_back:",
+                query_params={state_keys.DRAFT: work.question.params[state_keys.DRAFT]},
+            )  # fmt: skip
+    details(work)
+
+
+def details(work: Work) -> None:
+    """Only the tab that is open is computed, so that the sliders stay quick."""
+    names = [
+        N_("What would help"),
+        N_("Components"),
+        N_("Other machines"),
+        N_("What can be launched"),
+        N_("Device map"),
+    ]
+    tabs = st.tabs([t(name) for name in names], on_change="rerun", key="plan_tabs")
+    helps, components, machines, launchable, export = tabs
+    if helps.open:
+        with helps:
+            show_advice(work)
+            show_limits(work)
+    if components.open:
+        with components:
+            st.plotly_chart(component_bars(work.plan), key="components", config={"displayModeBar": False})
+            component_table(work.plan)
+    if machines.open:
+        with machines:
+            show_machines(work)
+    if launchable.open:
+        with launchable:
+            show_launchable(work)
+    if export.open:
+        with export:
+            show_export(work)
+
+
+page_header(t(N_("Plan")), t(N_("What every GPU would hold, and where each layer goes, before anything is loaded.")))
+try:
+    question = read_question()
+    model_and_gpus(question)
+    if not question.model:
+        empty()
+    else:
+        settings_bar(question)
+        show(prepare(question))
+except FlightdeckError as error:
+    st.error(say(error.message), icon=":material/error:")
+    offer_again()
