@@ -9,7 +9,8 @@ import pytest
 
 from lora_backend.errors import DataError, ModelError
 from lora_backend.modeling.load import load_tokenizer
-from lora_backend.training.tokenize import IGNORED, tokenize_rows
+from lora_backend.modeling.loss import IGNORED
+from lora_backend.training.tokenize import tokenize_rows
 from tests.tiny import make_model
 
 

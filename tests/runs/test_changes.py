@@ -1,0 +1,67 @@
+"""Every changed setting of a resumed run is safe, restarts the schedule, or is refused, and says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_backend.config.schema import KEYS
+from lora_backend.runs.changes import BATCH, REFUSED, SAFE, SCHEDULE, classify, config_as_changed
+from lora_backend.runs.folder import RunFolder
+
+OLD: dict[str, Any] = {"model_name": "m", "dataset": "d.jsonl", "batch_size": 4, "target_batch_size": 8}
+
+
+def kinds(**changes: Any) -> dict[str, list[str]]:
+    return {kind: list(found) for kind, found in classify(OLD, OLD | changes).items() if found}
+
+
+def test_every_key_of_the_schema_stands_in_exactly_one_place() -> None:
+    places = [*SAFE, *SCHEDULE, *REFUSED, *BATCH]
+    assert sorted(places) == sorted(KEYS)
+
+
+def test_nothing_changed_is_nothing_to_say() -> None:
+    assert kinds() == {}
+    written_out = OLD | {"r": KEYS["r"].default, "learning_rate": 0.0001}
+    assert not any(classify(OLD, written_out).values()), "a default written out is no change"
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"save_steps": 7}, {"safe": ["save_steps"]}),
+        ({"max_time": 2}, {"safe": ["max_time"]}),
+        ({"learning_rate": 1e-5}, {"restarts_schedule": ["learning_rate"]}),
+        ({"num_epochs": 9, "max_steps": 5}, {"restarts_schedule": ["num_epochs", "max_steps"]}),
+        ({"r": 8}, {"refused": ["r"]}),
+        ({"dataset": "other.jsonl"}, {"refused": ["dataset"]}),
+        ({"precision": "bf16"}, {"refused": ["precision"]}),
+        ({"no_such_key": 1}, {"refused": ["no_such_key"]}),
+        ({"r": 8, "save_steps": 7}, {"safe": ["save_steps"], "refused": ["r"]}),
+    ],
+    ids=str,
+)
+def test_a_change_is_told_by_what_it_does(changes: dict[str, Any], wanted: dict[str, list[str]]) -> None:
+    assert kinds(**changes) == wanted
+
+
+def test_a_smaller_batch_is_safe_while_a_step_has_as_many_rows() -> None:
+    assert kinds(batch_size=2) == {"safe": ["batch_size"]}
+    assert kinds(batch_size=8, target_batch_size=None) == {"safe": ["batch_size", "target_batch_size"]}
+    assert kinds(target_batch_size=None) == {"refused": ["target_batch_size"]}
+    (reason,) = classify(OLD, OLD | {"batch_size": 16})["refused"].values()
+    assert "8 → 16" in reason.text("en")
+
+
+def test_changes_of_all_starts_add_up(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, config=OLD, config_text="", argv=None)
+    assert config_as_changed(folder) == OLD
+    folder.new_attempt()
+    folder.new_attempt(changes={"learning_rate": 1e-5, "save_steps": 7})
+    folder.new_attempt(changes={"learning_rate": 1e-6})
+    folder.new_attempt(changes=None)
+    assert config_as_changed(folder) == OLD | {"learning_rate": 1e-6, "save_steps": 7}
+    assert folder.read_run()["config"] == OLD

@@ -1,0 +1,92 @@
+"""The longest batch is tried before the first step: too little memory shows at once, and nothing else changes."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from lora_backend.training.run import train_in_folder
+from lora_backend.training.trainer import LoraTrainer
+from lora_backend.training.worst_case import longest_rows
+from tests.tiny import prompts, write_rows
+from tests.training.helpers import adapter_bytes, at_line, curve, failed_run, made, run
+
+Make = Callable[..., dict[str, Any]]
+
+
+def test_the_longest_rows_make_the_batch() -> None:
+    assert longest_rows([3, 9, 1, 7, 9], 3) == [1, 4, 3]
+    assert longest_rows([3], 4) == [0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"target_batch_size": 8}, {"gradient_checkpointing": True, "loss_type": "chunked_nll"}],
+    ids=["accumulated", "checkpointed, in chunks"],
+)
+def test_training_is_the_same_with_and_without_it(
+    changes: dict[str, Any], config: Make, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row | {"completion": f"{row['completion']} " * (index % 3 + 1)} for index, row in enumerate(prompts())]
+    data = str(write_rows(tmp_path / "uneven.jsonl", rows))
+    values = config(dataset=data, lora_dropout=0.1, num_epochs=2, **changes)
+    tried: list[int] = []
+    honest = LoraTrainer.one_pass
+
+    def one_pass(self: LoraTrainer, model: Any, inputs: Any) -> None:
+        tried.append(int(inputs["attention_mask"].sum()))
+        honest(self, model, inputs)
+
+    monkeypatch.setattr(LoraTrainer, "one_pass", one_pass)
+    with_it = run(workspace, values)
+    monkeypatch.setattr("lora_backend.training.trainer.try_longest_batch", lambda *_: None)
+    without = run(workspace, values)
+    lengths = sorted(len(f"{row['prompt']} {row['completion']} end".split()) for row in rows)
+    assert tried == [sum(lengths[-4:])]
+    assert curve(with_it) == curve(without)
+    assert adapter_bytes(with_it) == adapter_bytes(without)
+
+
+@pytest.fixture
+def little_memory() -> Iterator[Callable[[], None]]:
+    """Call it, and this process may take one GiB more than it has."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**30, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_a_batch_that_does_not_fit_fails_before_the_first_step_and_says_which(
+    config: Make, workspace: Path, tmp_path: Path, little_memory: Callable[[], None]
+) -> None:
+    """One row of forty is long: without this it would come at some step of the epoch."""
+    rows = [*prompts(10), {"prompt": "how tall is the tower", "completion": "tower " * 12_000}]
+    data = str(write_rows(tmp_path / "long.jsonl", rows))
+    values = config(
+        dataset=data, max_length=16_000, batch_size=2, attn_implementation="eager", use_balanced_device_map=...
+    )
+    with at_line("stage training", little_memory):
+        folder, sentence = failed_run(workspace, values)
+    assert folder.state().cause == "out_of_memory"
+    assert "2 rows of 12006 tokens" in sentence
+    assert "`batch_size`" in sentence
+    assert folder.metrics() == []
+
+
+def test_the_stage_is_shown(config: Make, workspace: Path) -> None:
+    folder = made(workspace, config(max_steps=2))
+    seen: list[Any] = []
+    with (
+        at_line("the longest batch fits", lambda: seen.append(folder.status()["stage"])),
+        at_line("step 2 of", lambda: seen.append(folder.status()["stage"])),
+    ):
+        train_in_folder(folder)
+    assert seen == ["first_step", "training"]
