@@ -76,11 +76,13 @@ def trace_profile(
     released = [released_by(recordings, sizes, index) for index in range(len(kinds))]
 
     seen: set[int] = set()
+    loose_bytes = _loose_bytes(meta.base, meta.blocks_path)
 
     def unit(
         modules: list[nn.Module], label: str, side: Vector = NOTHING.delta, released: Vector = NOTHING.delta
     ) -> Unit:
         weights_bytes = sum(_frozen_bytes(module, seen) for module in modules)
+        weights_bytes += loose_bytes if label == "embed" else 0
         pairs = [dims[id(module)] for module in modules]
         largest = max((pair[1] for pair in pairs), key=lambda dim: dim[0] + dim[1] * config.r, default=(0, 0))
         return Unit(
@@ -339,6 +341,13 @@ def _frozen_bytes(module: nn.Module, seen: set[int]) -> int:
             seen.add(id(tensor))
             size_bytes += tensor.numel() * tensor.element_size()
     return size_bytes
+
+
+def _loose_bytes(model: nn.Module, blocks_path: str) -> int:
+    """Buffers of the modules that hold the blocks, and of none inside of them (GPT-BigCode's mask); they lie with the inputs."""
+    parts = blocks_path.split(".")
+    holders = [model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts))]
+    return sum(b.numel() * b.element_size() for holder in holders for b in holder._buffers.values() if b is not None)
 
 
 def _parameters(module: nn.Module) -> int:

@@ -22,8 +22,9 @@ from lora_backend.i18n import N_
 from lora_backend.planning.profile import Part, Profile, TraceSettings, Unit
 from lora_backend.planning.scaling import EXPONENTS, Vector
 
-EXPECTED_ERROR = 0.25
-"""Of the peak, on other families than Llama's; see docs/memory-model.md for what was found."""
+EXPECTED_ERROR = 0.5
+"""Of the peak: 95 % of 188 predictions for 47 families were within 0.47, the median was off by 0.017, the worst by 0.68
+(attention that is not fused, without checkpointing); see docs/memory-model.md."""
 ITEMSIZE = {"fp32": 4, "bf16": 2, "fp16": 2}
 CONSTANT, ROWS_TOKENS, MASK, ROWS_TOKENS_RANK = (EXPONENTS.index(e) for e in ((0, 0, 0), (1, 1, 0), (1, 2, 0), (1, 1, 1)))  # fmt: skip
 
@@ -39,8 +40,14 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
     head_size = int(text.get("head_dim") or hidden // heads)
     wide, narrow = heads * head_size, int(text.get("num_key_value_heads") or heads) * head_size
     inner = int(text.get("moe_intermediate_size") or text.get("intermediate_size") or text.get("n_inner") or 4 * hidden)
-    experts = int(text.get("num_local_experts") or text.get("num_experts") or text.get("n_routed_experts") or 1)
-    visited = int(text.get("num_experts_per_tok") or 1) if experts > 1 else 1
+    experts = int(
+        text.get("num_local_experts")
+        or text.get("num_experts")
+        or text.get("n_routed_experts")
+        or text.get("moe_num_experts")
+        or 1
+    )
+    visited = int(text.get("num_experts_per_tok") or text.get("moe_k") or 1) if experts > 1 else 1
     itemsize = ITEMSIZE[settings.precision]
 
     linear = {
@@ -52,6 +59,8 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
     parameters = attention + experts * expert + (experts * hidden if experts > 1 else 0) + 2 * hidden
     adapted = linear if settings.target_modules == "all-linear" or isinstance(settings.target_modules, str) else {name: linear[name] for name in linear if name in settings.target_modules}  # fmt: skip
     per_rank = sum(sum(shape) for shape in adapted.values())
+    # Experts are no linear layers to transformers and bitsandbytes: they stay as they are.
+    packed = attention + (expert if experts == 1 else 0)
     weight_bytes = {None: itemsize, "nf4": 0.516, "int8": 1.0}[settings.quantization]
 
     kept = _kept(settings, hidden, wide, narrow, visited * inner, heads)
@@ -66,7 +75,7 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
     flops[MASK] = 4.0 * wide
     kind = Unit(
         parameters=parameters,
-        weights_bytes=round((parameters - 2 * hidden) * weight_bytes) + 2 * hidden * itemsize,
+        weights_bytes=round(packed * weight_bytes) + (parameters - packed) * itemsize,
         trainable_fixed=0,
         trainable_per_rank=per_rank,
         largest_trainable=(0, max((max(shape) for shape in adapted.values()), default=0)),

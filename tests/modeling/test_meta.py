@@ -91,20 +91,17 @@ def test_flash_attention_that_is_not_installed_is_traced_as_torchs_own() -> None
 
 @pytest.mark.parametrize(
     "family",
-    [
-        pytest.param(family, marks=[] if family in IN_EVERY_RUN else [pytest.mark.soak])
-        for family in sorted(SMALLEST)
-    ],
+    [pytest.param(family, marks=[] if family in IN_EVERY_RUN else [pytest.mark.soak]) for family in sorted(SMALLEST)],
 )
 def test_a_map_covers_every_parameter_once_and_is_accepted_by_accelerate(family: str) -> None:
     facts = shallow(SMALLEST[family], 3)
-    profile = profile_of(facts, TraceSettings(precision="fp32"))
-    model = build_base(facts, TraceSettings(precision="fp32"))
+    profile = profile_of(facts, TraceSettings())
+    model = build_base(facts, TraceSettings())
     units = len(profile.kind_of_block) + (1 if profile.is_tied else 2)
     placed = device_map(profile, [0, 1, 1, 2, 2][:units])
     check_device_map(model, placed)
     homes: dict[int, set[int | str]] = defaultdict(set)
-    for name, tensor in [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]:
+    for name, tensor in model.state_dict(keep_vars=True).items():
         entries = [entry for entry in placed if name == entry or name.startswith(f"{entry}.")]
         assert len(entries) == 1, name
         homes[id(tensor)].add(placed[entries[0]])

@@ -155,6 +155,12 @@ def test_parameters_and_trained_ones_are_those_of_the_model() -> None:
         assert (profile.trainable(CONFIG.r), profile.parameters) == (counts[True], counts[False])
 
 
+def test_a_buffer_beside_the_modules_is_counted_with_the_inputs() -> None:
+    facts = {"model_type": "gpt_bigcode", "vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 512}
+    found, traced = both(facts, TraceSettings(), Size(1, 300, 16))
+    assert found == traced
+
+
 def test_blocks_of_one_kind_share_a_part_and_others_do_not() -> None:
     assert llama().kind_of_block == (0, 1, 1, 1, 2)
     assert profile_of(WINDOWS, TraceSettings()).kind_of_block == (0, 1, 2, 1, 2, 3)

@@ -30,6 +30,8 @@ def shallow(name: str, blocks: int = 5) -> dict[str, Any]:
     for key, value in list(facts.items()):
         if isinstance(value, list) and len(value) == depth:
             facts[key] = value[:blocks]
+    if "attention_types" in facts:  # GPT-Neo's way to say the same
+        facts["attention_types"] = [[[*(["global", "local"] * blocks)[:blocks]], 1]]
     return facts | {next((key for key in DEPTHS if key in facts), "n_layer"): blocks}
 
 

@@ -96,7 +96,7 @@ def test_gradients_that_are_summed_are_there_all_the_time() -> None:
 
 def test_more_rows_tokens_or_rank_take_more_and_another_optimizer_less() -> None:
     def total(size: Size, **more: Any) -> int:
-        return whole(llama(), Workload(size, **more)).total
+        return int(whole(llama(), Workload(size, **more)).total)
 
     assert total(SIZE) < total(Size(2, 900, 16))
     assert total(SIZE) < total(Size(1, 901, 16))
