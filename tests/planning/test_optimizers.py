@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import bitsandbytes
 import pytest
 import torch
+from bitsandbytes.optim.adamw import AdamW8bit
 from transformers import Adafactor
 
-from lora_backend.planning.optimizers import EIGHT_BIT, STATES, optimizer_bytes
+from lora_backend.planning.optimizers import EIGHT_BIT, SMALL_TENSOR, STATES, optimizer_bytes
 
 MATRIX = (256, 256)
 
@@ -52,7 +52,8 @@ def test_adafactor_keeps_next_to_nothing() -> None:
 def test_eight_bit_states_are_a_byte_each_and_a_scale_for_256(name: str, moments: int) -> None:
     blocks = 65_536 // 256
     assert optimizer_bytes(name, 65_536, 4, 0, on_gpu=True).state_bytes == moments * (65_536 + 4 * blocks)
-    assert bitsandbytes.optim.AdamW8bit([torch.nn.Parameter(torch.zeros(MATRIX))]).args.min_8bit_size == 4096
+    optimizer: Any = AdamW8bit([torch.nn.Parameter(torch.zeros(MATRIX))])
+    assert optimizer.args.min_8bit_size == SMALL_TENSOR
 
 
 def test_a_step_copies_all_tensors_on_a_gpu_and_one_elsewhere() -> None:
