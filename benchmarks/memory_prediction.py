@@ -153,7 +153,7 @@ def _times() -> None:
         "bytes of every interval of units": lambda: memory().interval_bytes,
         "both, and the best split over 16 GPUs": lambda: partition(
             Costs((m := memory()).interval_bytes, m.is_block), devices
-        ),  # fmt: skip
+        ),
     }
     for title, run in rows.items():
         times = [1000 * one for one in _seconds(run, 21)]
