@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,40 +20,19 @@ from typing import Any
 from lora_backend.atomic import write_atomic, write_json
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message
-from lora_backend.runs.process import ProcessIdentity, is_alive
+from lora_backend.runs.failures import failure
+from lora_backend.runs.files import append_jsonl, is_newer, lock_file, read_json, read_jsonl
+from lora_backend.runs.states import ENDED, RunState, StateError, check_move, judge, launch_moment
 
-ENDED = frozenset({"stopped", "finished", "failed", "lost"})
-START_GRACE_S = 30.0
-"""How long a run may be without any process after it was made, before it counts as lost."""
+__all__ = ["ENDED", "RUN_ID", "RunFolder", "RunState", "list_runs", "new_run_id", "open_run", "system_user"]
 RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}")
 RECORDED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "streamlit")
-
-
-@dataclass(frozen=True)
-class RunState:
-    """A run's state as it is now, judged by its files and its processes."""
-
-    state: str
-    stage: str | None = None
-    """What the trainer is at: preparing, loading, data, training, saving, answering."""
-    step: int = 0
-    total_steps: int | None = None
-    epoch: float | None = None
-    eta_s: float | None = None
-    fraction: float | None = None
-    """How far a stage that counts no steps has come, from 0 to 1."""
-    detail: Message | None = None
-    """What the stage has to say of itself."""
-    started_at: float | None = None
-    """Seconds since the epoch, as all times here."""
-    ended_at: float | None = None
-    cause: str | None = None
-    """Why it failed, as a code."""
-    message: Message | None = None
-
-    @property
-    def has_ended(self) -> bool:
-        return self.state in ENDED
+STOP_DEADLINE_S = 120.0
+"""How long a trainer may take to save and end after a stop; then its supervisor ends it."""
+LEAST_ROOM_BYTES = 64 * 1024
+"""A disk with less has no room for the few lines that say how a run ended."""
+OF_ONE_ATTEMPT = ("trainer", "supervisor", "outcome", "failure", "stage", "eta_s", "fraction", "detail", "queue")
+"""Keys of `status.json` that mean nothing to the next attempt."""
 
 
 class RunFolder:
@@ -70,6 +49,7 @@ class RunFolder:
         self.config_yaml = path / "config.yaml"
         self.train_log = path / "train.log"
         self.stop_request = path / "stop.request"
+        self.save_request = path / "save.request"
         self.checkpoints = path / "checkpoints"
         self.adapter = path / "adapter"
         self.attempts = path / "attempts"
@@ -92,6 +72,7 @@ class RunFolder:
         data_sha256: str | None = None,
         path: Path | None = None,
         name: str | None = None,
+        state: str = "starting",
     ) -> RunFolder:
         """Make the folder of a new run below `root`, or at `path`. `RunError` where a run already stands there."""
         folder = cls(path or root / new_run_id())
@@ -99,7 +80,7 @@ class RunFolder:
         if folder.run_json.exists():
             raise RunError(N_("There is already a run in {path}. Name another folder."), path=str(folder.path))
         write_atomic(folder.config_yaml, config_text)
-        folder.write_status(state="starting", created_at=time.time())
+        folder.write_status(state=state, created_at=time.time(), launched=launch_moment())
         write_json(
             folder.run_json,
             {
@@ -118,33 +99,38 @@ class RunFolder:
     # ----------------------------------------------------------------------------------- reading
 
     def read_run(self) -> dict[str, Any]:
-        """`run.json`. Raises `RunError` where the folder is no run (any more)."""
-        run = _read_json(self.run_json)
+        """`run.json`. Raises `RunError` where the folder is no run (any more), or one of a newer version."""
+        run = read_json(self.run_json)
         if run is None:
             raise RunError(N_("The run {id} is not there; its folder may have been deleted."), id=self.id)
+        self._refuse_newer(run)
         return run
 
+    def config(self) -> dict[str, Any]:
+        """The config as the newest attempt trains it: as it was launched, with what resuming has changed."""
+        changes = self.attempt().get("changes")
+        return {**self.read_run()["config"], **(changes if isinstance(changes, dict) else {})}
+
     def state(self) -> RunState:
-        """What is true now: an ended run says how; one without a living process is lost."""
-        status = self.status()
-        ended = _read_json(self.exit_json)
-        if ended:
-            return _run_state(status | ended, str(ended["state"]))
-        processes = [ProcessIdentity.from_json(status[who]) for who in ("trainer", "supervisor") if status.get(who)]
-        if any(map(is_alive, processes)):
-            return _run_state(status, "stopping" if self.stop_requested else str(status.get("state", "starting")))
-        if not processes and time.time() - float(status.get("created_at", 0)) < START_GRACE_S:
-            return _run_state(status, "starting")
-        return _run_state(status, "lost")
+        """What is true now. Reads only; `recovery.recover` also sees to it that somebody watches the trainer."""
+        return judge(
+            self.status(), read_json(self.exit_json), stop_requested=self.stop_requested, disk_is_full=self._is_full()
+        )
+
+    def _is_full(self) -> bool:
+        try:
+            return shutil.disk_usage(self.path).free < LEAST_ROOM_BYTES
+        except OSError:
+            return False
 
     def status(self) -> dict[str, Any]:
         """`status.json` as it was last written, whatever has happened to the processes since."""
-        return _read_json(self.status_json) or {}
+        return read_json(self.status_json) or {}
 
     def attempt(self) -> dict[str, Any]:
         """The newest of `attempts/`: plan, devices, fallback and measured memory of one start; empty without any."""
         numbers = self._attempt_numbers()
-        return (_read_json(self.attempts / f"{numbers[-1]}.json") or {}) if numbers else {}
+        return (read_json(self.attempts / f"{numbers[-1]}.json") or {}) if numbers else {}
 
     def _attempt_numbers(self) -> list[int]:
         if not self.attempts.is_dir():
@@ -153,13 +139,13 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """All points of the curves, in order; a last line that is half written is left out."""
-        return list(_read_jsonl(self.metrics_jsonl))
+        return list(read_jsonl(self.metrics_jsonl))
 
     def answers(self) -> list[dict[str, Any]]:
-        return list(_read_jsonl(self.answers_jsonl))
+        return list(read_jsonl(self.answers_jsonl))
 
     def rank_report(self) -> dict[str, Any] | None:
-        return _read_json(self.rank_report_json)
+        return read_json(self.rank_report_json)
 
     def log_tail(self, max_bytes: int = 32_000) -> str:
         """The end of the log, from a whole line on."""
@@ -176,10 +162,53 @@ class RunFolder:
 
     # ----------------------------------------------------------------------------------- writing
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Reading and writing back as one: launcher, supervisor and trainer all change these files."""
+        with lock_file(self.path / "status.lock"):
+            yield
+
     def write_status(self, **changes: Any) -> None:
-        """Change some keys of `status.json`; None takes a key out."""
-        status = self.status() | changes | {"updated_at": time.time()}
-        write_json(self.status_json, {key: value for key, value in status.items() if value is not None})
+        """Change some keys of `status.json`; None takes a key out. `StateError` for a state that cannot follow."""
+        with self._writing():
+            self._write_status(changes)
+
+    def _write_status(self, changes: dict[str, Any], drop: tuple[str, ...] = ()) -> None:
+        status = self.status()
+        self._refuse_newer(status)
+        if "state" in changes and status.get("state"):  # without one it was lost with half a file
+            ended = read_json(self.exit_json)
+            check_move(str((ended or status)["state"]), changes["state"])
+        kept = {key: value for key, value in status.items() if key not in drop}
+        now = {"updated_at": time.time(), "updated_boot_clock_s": launch_moment()["boot_clock_s"]}
+        written = {**kept, **changes, **now}
+        write_json(self.status_json, {key: value for key, value in written.items() if value is not None})
+
+    def move(self, old: str, new: str, **changes: Any) -> None:
+        """Take a run from `old` to `new` if nobody else has: `StateError` where it is not (any more) in `old`."""
+        with self._writing():
+            ended = read_json(self.exit_json)
+            found = str((ended or self.status()).get("state"))
+            if found != old:
+                raise StateError(N_("The run {id} is {found}, not {old}."), id=self.id, found=found, old=old)
+            self._write_status({"state": new, "launched": launch_moment(), **changes})
+
+    def begin_attempt(self, state: str, **facts: Any) -> int:
+        """Start a run that has ended anew: its end goes to the attempts, requests are taken back. Returns the number.
+
+        `StateError` where it has not ended: of two who resume it at once, one does.
+        """
+        with self._writing():
+            ended = read_json(self.exit_json)
+            if ended is None:
+                raise StateError(N_("The run {id} has not ended, so it cannot be resumed."), id=self.id)
+            check_move(str(ended["state"]), state)
+            number = self.new_attempt(**facts)
+            for request in (self.stop_request, self.save_request):
+                request.unlink(missing_ok=True)
+            self._write_status({"state": state, "launched": launch_moment()}, drop=OF_ONE_ATTEMPT)
+            self.exit_json.replace(self.attempts / f"{number - 1}.exit.json")  # from here on it is a run that goes on
+            return number
 
     def new_attempt(self, **facts: Any) -> int:
         """Write down another start of the run; returns its number, counted from 1."""
@@ -192,10 +221,10 @@ class RunFolder:
         """Add to what is known of the newest start; the first where there is none yet."""
         number = max(self._attempt_numbers(), default=0) or self.new_attempt()
         path = self.attempts / f"{number}.json"
-        write_json(path, (_read_json(path) or {"number": number}) | changes)
+        write_json(path, (read_json(path) or {"number": number}) | changes)
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        _append_jsonl(self.metrics_jsonl, row)
+        append_jsonl(self.metrics_jsonl, row)
 
     def write_answers(self, rows: list[dict[str, Any]]) -> None:
         write_atomic(
@@ -207,19 +236,56 @@ class RunFolder:
 
     def write_exit(self, state: str, *, cause: str | None = None, message: Message | None = None, **more: Any) -> None:
         """End the run. The first end stands; a second is not written."""
-        if self.exit_json.exists():
+        with self._writing():
+            self._write_exit(state, cause=cause, message=message, **more)
+
+    def _write_exit(self, state: str, *, cause: str | None, message: Message | None, **more: Any) -> None:
+        if read_json(self.exit_json) is not None:
             return
+        if written := self.status().get("state"):
+            check_move(str(written), state)
         ended = {"state": state, "ended_at": time.time(), "cause": cause, **more}
-        write_json(self.exit_json, ended | {"message": message.to_json() if message else None})
+        sentences = {"message": message, "remedy": more.get("remedy")}
+        write_json(
+            self.exit_json, ended | {key: value.to_json() if value else None for key, value in sentences.items()}
+        )
 
     @property
     def stop_requested(self) -> bool:
         return self.stop_request.exists()
 
-    def request_stop(self, actor: str | None = None) -> None:
-        """Ask the trainer to save a checkpoint and end at its next step."""
+    def request_stop(self, actor: str | None = None, deadline_s: float = STOP_DEADLINE_S) -> None:
+        """Ask the trainer to save a checkpoint and end at its next step, within `deadline_s`; a queued run just ends."""
         self.read_run()
-        write_json(self.stop_request, {"actor": actor or system_user(), "time": time.time()})
+        request = {"actor": actor or system_user(), "time": time.time(), "deadline_s": deadline_s}
+        with self._saying_why():
+            with self._writing():
+                is_queued = read_json(self.exit_json) is None and self.status().get("state") == "queued"
+                if is_queued:
+                    cancelled = failure("cancelled")
+                    self._write_exit("stopped", cause="cancelled", message=cancelled.message, actor=request["actor"])
+            if not is_queued and read_json(self.exit_json) is None:
+                write_json(self.stop_request, request)
+
+    def request_save(self, actor: str | None = None) -> None:
+        """Ask the trainer for a checkpoint after its next step, and to go on."""
+        self.read_run()
+        if self.state().has_ended or self.status().get("state") == "queued":
+            raise StateError(N_("The run {id} is not being trained, so there is nothing to save."), id=self.id)
+        with self._saying_why():
+            write_json(self.save_request, {"actor": actor or system_user(), "time": time.time()})
+
+    @contextmanager
+    def _saying_why(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RunError(N_("Nothing can be written into {path}: {reason}."), path=str(self.path), reason=reason) from error  # fmt: skip
+
+    def _refuse_newer(self, data: dict[str, Any]) -> None:
+        if is_newer(data):
+            raise RunError(N_("The run {id} was written by a newer version of this program. Update, then open it again."), id=self.id)  # fmt: skip
 
 
 def new_run_id() -> str:
@@ -261,45 +327,3 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _run_state(data: dict[str, Any], state: str) -> RunState:
-    plain: dict[str, Any] = {
-        name: data.get(name)
-        for name in ("stage", "total_steps", "epoch", "eta_s", "fraction", "started_at", "ended_at", "cause")
-    }
-    sentences: dict[str, Any] = {
-        name: Message.from_json(data[name]) for name in ("detail", "message") if data.get(name)
-    }
-    return RunState(state, step=int(data.get("step", 0)), **plain, **sentences)
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        loaded = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return loaded if isinstance(loaded, dict) else None
-
-
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        return
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:  # blank, or being written
-            continue
-        if isinstance(row, dict):
-            yield row
-
-
-def _append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    with path.open("ab+") as file:
-        line = json.dumps({"format": 1, **row}) + "\n"
-        if file.tell():  # behind half a line that a crash left, on a line of its own
-            file.seek(-1, 2)
-            line = line if file.read(1) == b"\n" else f"\n{line}"
-        file.write(line.encode("utf-8"))

@@ -1,12 +1,19 @@
-"""Which process is which: a pid alone is reused, and `create_time` moves when the clock is set."""
+"""Which process is which, and when it ends: a pid alone is reused, and `create_time` moves when the clock is set."""
 
 from __future__ import annotations
 
+import os
+import select
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+POLL_S = 0.2
+"""How often a process is looked at where the kernel cannot tell of its end."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,11 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def boot_clock_s() -> float:
+    """Seconds since boot, sleep included: no setting of the clock moves them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def is_alive(identity: ProcessIdentity) -> bool:
     """Whether that very process still runs; a zombie does not."""
     if identify(identity.pid) != identity:
@@ -49,3 +61,49 @@ def is_alive(identity: ProcessIdentity) -> bool:
         return psutil.Process(identity.pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def wait_for_end(identity: ProcessIdentity, timeout_s: float) -> bool:
+    """Wait until that process, a child or not, has ended; True where it has within `timeout_s`."""
+    try:
+        descriptor = os.pidfd_open(identity.pid)
+    except OSError:  # gone, or a kernel without pidfd
+        deadline = time.monotonic() + timeout_s
+        while is_alive(identity) and time.monotonic() < deadline:
+            time.sleep(min(POLL_S, timeout_s))
+        return not is_alive(identity)
+    try:
+        if not is_alive(identity):  # only now does the descriptor stand for the process that was meant
+            return True
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        return bool(waiting.poll(timeout_s * 1000))
+    finally:
+        os.close(descriptor)
+
+
+def signal_process(identity: ProcessIdentity, number: int) -> None:
+    """Send a signal to that process and the group it leads, and to no other that got its pid."""
+    if not is_alive(identity):
+        return
+    try:
+        if os.getpgid(identity.pid) == identity.pid:
+            os.killpg(identity.pid, number)
+        else:
+            os.kill(identity.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def marked(name: str, value: str) -> Iterator[ProcessIdentity]:
+    """Every living process of ours whose environment says `name=value`: what a trainer started, in whatever session."""
+    mark = f"{name}={value}".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:  # another user's, or just gone
+            continue
+        if mark in environment and (found := identify(int(entry.name))) and is_alive(found):
+            yield found

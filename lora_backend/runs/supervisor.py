@@ -1,103 +1,225 @@
-"""The light process beside each trainer: starts it, reaps it, writes how it ended.
+"""The light process beside each trainer: starts or adopts it, enforces a stop's deadline, writes how it ended.
 
-`python -m lora_backend.runs.supervisor RUN_DIR`. It holds no torch. It and its trainer have sessions of their own,
-so that nothing which happens to the dashboard reaches them.
+`python -m lora_backend.runs.supervisor RUN_DIR [LEASE_DESCRIPTOR …]`. It holds no torch. It and its trainer have sessions
+of their own, so that nothing which happens to the dashboard reaches them.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lora_backend.i18n import N_, Message
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.process import identify
+from lora_backend.runs.failures import Failure, failure, failure_of, last_log_lines, oom_kills
+from lora_backend.runs.files import read_json
+from lora_backend.runs.folder import STOP_DEADLINE_S, RunFolder
+from lora_backend.runs.leases import Lease, lock_once
+from lora_backend.runs.process import ProcessIdentity, identify, marked, signal_process, wait_for_end
+from lora_backend.runs.states import identity_in
 from lora_backend.settings import child_environment
 
+logger = logging.getLogger(__name__)
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 SHARED_CORES = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
 """A trainer shares its cores with the dashboard, a browser and more. Beside a second training on two cores, threads that
 spin while they wait left it 15 tokens/s, sleeping ones 85. On an idle machine sleeping costs 2 % of large products and
 a quarter of the speed of answering; who has the machine alone sets OMP_WAIT_POLICY=ACTIVE."""
 SUPERVISED = "FLIGHTDECK_SUPERVISED"
 """Set for a trainer whose end a supervisor writes down."""
+RUN_MARK = "FLIGHTDECK_RUN"
+"""Set to the run's folder for its trainer and all that it starts, so that none of them is left behind."""
+TICK_S = 0.25
+KILL_AFTER_S = 10.0
+"""Between SIGTERM and SIGKILL."""
+GONE_AFTER_TICKS = 20
+"""A folder must be away for so long before its run is ended; a network drive may come back."""
 
 
-def start_supervisor(folder: RunFolder) -> int:
-    """Start a run's supervisor, detached. Returns its pid."""
+def start_supervisor(folder: RunFolder, leases: Sequence[Lease] = ()) -> int:
+    """Start a run's supervisor, detached, and hand it the leases. Returns its pid."""
+    descriptors = [lease.descriptor for lease in leases]
     with (folder.path / "supervisor.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lora_backend.runs.supervisor", str(folder.path)],
+            [sys.executable, "-m", "lora_backend.runs.supervisor", str(folder.path), *map(str, descriptors)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env=child_environment(),
+            pass_fds=descriptors,
+            env=detached_environment(),
         )
-    identity = identify(process.pid)
-    folder.write_status(supervisor=identity.to_json() if identity else None)
+    if identity := identify(process.pid):
+        folder.write_status(supervisor=identity.to_json())
     return process.pid
 
 
-def supervise(folder: RunFolder) -> None:
-    """Start the trainer named in `run.json`, wait for its end, write `exit.json`."""
-    argv = folder.read_run()["argv"]
+def detached_environment() -> dict[str, str]:
+    """For a process that belongs to no run, even where one of a run starts it."""
+    return {name: value for name, value in child_environment().items() if name not in (RUN_MARK, SUPERVISED)}
+
+
+def supervise(
+    folder: RunFolder, descriptors: Sequence[int] = (), count_oom_kills: Callable[[], int] = oom_kills
+) -> None:
+    """See a run to its end and write `exit.json`: adopt the trainer that there is, else start the one it names.
+
+    Returns at once where the run has ended or another supervisor sees to it. `descriptors` are leases to pass on.
+    """
+    lock = lock_once(folder.path / "supervisor.lock")
+    if lock is None:
+        return
+    try:
+        if read_json(folder.exit_json) is not None:
+            return
+        identity = identify(os.getpid())
+        status = folder.status()
+        folder.write_status(supervisor=identity.to_json() if identity else None)
+        # One that was started a moment before its supervisor died is not in the status yet, but it has the mark.
+        trainer = identity_in(status, "trainer") or next(marked(RUN_MARK, str(folder.path)), None)
+        if trainer is None:
+            _start_and_watch(folder, descriptors, count_oom_kills)
+        else:
+            logger.info("adopting trainer %s", trainer.pid)
+            forced, oom_killed = _watch(folder, trainer, count_oom_kills)
+            _end(folder, descriptors, None, forced, oom_killed)
+    finally:
+        os.close(lock)
+
+
+def _start_and_watch(folder: RunFolder, descriptors: Sequence[int], count_oom_kills: Callable[[], int]) -> None:
     try:
         with folder.train_log.open("ab") as log:
-            trainer = subprocess.Popen(
-                argv,
+            child = subprocess.Popen(
+                folder.attempt().get("argv") or folder.read_run()["argv"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=tuple(descriptors),
                 env=child_environment(
-                    **{SUPERVISED: "1", "PYTHONUNBUFFERED": "1"},
+                    **{SUPERVISED: "1", RUN_MARK: str(folder.path), "PYTHONUNBUFFERED": "1"},
                     **SHARED_CORES,
                     **folder.attempt().get("environment", {}),
                 ),
             )
     except OSError as error:
-        message = Message(N_("The trainer could not be started: {reason}."), {"reason": str(error)})
-        folder.write_exit("failed", cause="start", message=message)
+        _write_end(folder, failure("start", reason=str(error)), None)
         return
-    write_end(folder, trainer.wait())
+    trainer = identify(child.pid)
+    assert trainer is not None  # a child stays at least as a zombie until it is waited for
+    folder.write_status(trainer=trainer.to_json())
+    forced, oom_killed = _watch(folder, trainer, count_oom_kills)
+    _end(folder, descriptors, child.wait(), forced, oom_killed)
 
 
-def write_end(folder: RunFolder, returncode: int) -> None:
-    """`exit.json` from what the trainer left in `status.json` and from its return code (negative: a signal)."""
+def _watch(
+    folder: RunFolder, trainer: ProcessIdentity, count_oom_kills: Callable[[], int]
+) -> tuple[Failure | None, bool]:
+    """Wait for a trainer's end. Why it had to be ended from here, if so; and whether the kernel killed for memory then."""
+    stop_seen: float | None = None
+    forced: Failure | None = None
+    kill_at: float | None = None
+    missing = 0
+    kills = [count_oom_kills()] * 8  # of the last two seconds: of a long run, others may have died in the meantime
+    while not wait_for_end(trainer, TICK_S):
+        kills = [*kills[1:], count_oom_kills()]
+        now = time.monotonic()
+        missing = missing + 1 if not folder.path.exists() else 0
+        if kill_at is not None:
+            if now >= kill_at:
+                _log(folder, "the trainer did not end within %g s after SIGTERM: SIGKILL", KILL_AFTER_S)
+                if forced and forced.cause == "stop_deadline":
+                    forced = failure("stop_deadline", **{**forced.message.values, "signal": "SIGKILL"})
+                signal_process(trainer, signal.SIGKILL)
+                kill_at = float("inf")
+            continue
+        if missing >= GONE_AFTER_TICKS:
+            forced = failure("folder_gone")
+        elif request := read_json(folder.stop_request):
+            stop_seen = now if stop_seen is None else stop_seen
+            deadline_s = _deadline_s(request.get("deadline_s"))
+            if now - stop_seen >= deadline_s:
+                _log(folder, "the trainer did not end within %g s after the stop was asked for: SIGTERM", deadline_s)
+                forced = failure("stop_deadline", deadline_s=round(deadline_s), signal="SIGTERM")
+        if forced:
+            signal_process(trainer, signal.SIGTERM)
+            kill_at = now + KILL_AFTER_S
+    return forced, count_oom_kills() > kills[0]
+
+
+def _deadline_s(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else STOP_DEADLINE_S
+
+
+def _end(
+    folder: RunFolder, descriptors: Sequence[int], returncode: int | None, forced: Failure | None, oom_killed: bool
+) -> None:
+    for left in marked(RUN_MARK, str(folder.path)):
+        if left.pid != os.getpid():
+            signal_process(left, signal.SIGKILL)
+    for descriptor in descriptors:  # the end may have to wait for room on the disk; the GPU need not
+        os.close(descriptor)
+    write_end(folder, returncode, forced=forced, oom_killed=oom_killed)
+
+
+def write_end(
+    folder: RunFolder, returncode: int | None, *, forced: Failure | None = None, oom_killed: bool = False
+) -> None:
+    """`exit.json` from what the trainer left in `status.json` and in its log, and from its return code
+    (negative: a signal; None: nobody saw it)."""
     status = folder.status()
-    if status.get("outcome"):
-        folder.write_exit(status["outcome"], returncode=returncode)
-    elif status.get("failure"):
-        failure = status["failure"]
-        folder.write_exit(
-            "failed", cause=failure["cause"], message=Message.from_json(failure["message"]), returncode=returncode
-        )
-    elif returncode < 0:
-        name = _signal_name(-returncode)
-        message = Message(
-            N_("The trainer was ended from outside by {signal}. The log's last lines may say why."), {"signal": name}
-        )
-        folder.write_exit("failed", cause="killed", message=message, returncode=returncode)
-    else:
-        message = Message(
-            N_("The trainer ended with code {code} without saying why. See the log."), {"code": returncode}
-        )
-        folder.write_exit("failed", cause="crashed", message=message, returncode=returncode)
+    outcome = status.get("outcome")
+    if outcome in ("finished", "stopped"):
+        _write(folder, str(outcome), returncode=returncode)
+        return
+    found = forced or failure_of(status, returncode, folder.train_log, oom_killed=oom_killed)
+    _write_end(folder, found, returncode, state="stopped" if found.cause == "stop_deadline" else "failed")
 
 
-def _signal_name(number: int) -> str:
+def _write_end(folder: RunFolder, found: Failure, returncode: int | None, state: str = "failed") -> None:
+    _write(
+        folder,
+        state,
+        cause=found.cause,
+        message=found.message,
+        remedy=found.remedy,
+        returncode=returncode,
+        log=last_log_lines(folder.train_log),
+    )
+
+
+def _write(folder: RunFolder, state: str, **more: object) -> None:
+    """Write the end, as soon as there is room for it; a folder that is gone needs none."""
+    while folder.path.exists():
+        try:
+            folder.write_exit(state, **more)  # type: ignore[arg-type]
+        except OSError as error:
+            logger.warning("the end cannot be written yet: %s", error)
+            time.sleep(1)
+        else:
+            return
+
+
+def _log(folder: RunFolder, text: str, *values: object) -> None:
+    """A line of ours in the run's own log."""
+    logger.warning(text, *values)
+    record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, values, None)
     try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal has none
-        return f"signal {number}"
+        with folder.train_log.open("a", encoding="utf-8") as log:
+            log.write(logging.Formatter(LOG_FORMAT).format(record) + "\n")
+    except OSError:
+        return
 
 
 def main() -> None:
     """Entry of the process."""
-    supervise(RunFolder(Path(sys.argv[1])))
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    supervise(RunFolder(Path(sys.argv[1])), [int(descriptor) for descriptor in sys.argv[2:]])
 
 
 if __name__ == "__main__":

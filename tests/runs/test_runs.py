@@ -15,7 +15,7 @@ import pytest
 from lora_backend.errors import RunError
 from lora_backend.i18n import Message
 from lora_backend.runs.folder import RunFolder, list_runs, open_run
-from lora_backend.runs.process import ProcessIdentity, identify, is_alive
+from lora_backend.runs.process import ProcessIdentity, boot_clock_s, boot_id, identify, is_alive
 from lora_backend.runs.supervisor import supervise
 
 
@@ -70,7 +70,7 @@ def test_the_state_follows_the_processes(tmp_path: Path, child: Any) -> None:
 
 def test_a_run_that_no_process_ever_took_up_is_lost_after_its_grace(tmp_path: Path) -> None:
     run = made(tmp_path)
-    run.write_status(created_at=time.time() - 60)
+    run.write_status(launched={"boot_id": boot_id(), "boot_clock_s": boot_clock_s() - 60})
     assert run.state().state == "lost"
 
 

@@ -1,0 +1,176 @@
+"""Why a run failed: each cause with one sentence and what to do, and how it is told from what a dead trainer left."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_backend.i18n import N_, Message
+
+NUM_LOG_LINES = 20
+"""Kept with the end of a run, so that it explains itself when its log is gone."""
+CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS})  # fmt: skip
+"""Signals that a process brings on itself; any other came from outside."""
+CAUSES: dict[str, tuple[str, str | None]] = {
+    "gpu_out_of_memory": (
+        N_("The GPU ran out of memory."),
+        N_("Lower `batch_size` or `max_length`, or turn on `gradient_checkpointing`; the plan page says what each saves."),
+    ),
+    "host_out_of_memory": (
+        N_("The machine ran out of memory."),
+        N_("Lower `batch_size` or `max_length`, end other programs, or add memory or swap."),
+    ),
+    "out_of_memory": (
+        N_("The run ran out of memory."),
+        N_("Lower `batch_size` or `max_length`, or turn on `gradient_checkpointing`; the plan page says what each saves."),
+    ),
+    "oom_killer": (
+        N_("The kernel ended the trainer because the machine ran out of memory."),
+        N_("Lower `batch_size` or `max_length`, end other programs, or add memory or swap."),
+    ),
+    "disk_full": (
+        N_("The disk is full."),
+        N_("Make room and resume: what the last whole checkpoint holds is kept."),
+    ),
+    "nan_loss": (
+        N_("The loss became NaN."),
+        N_("Lower `learning_rate`, set `max_grad_norm`, or train in bf16 or fp32 instead of fp16; then resume from a checkpoint before it."),
+    ),
+    "killed": (
+        N_("The trainer was ended from outside by {signal}. The log's last lines may say why."),
+        N_("Resume when what ended it is gone. SIGKILL without a word may be the kernel's, for want of memory: `dmesg` says so."),
+    ),
+    "fault": (
+        N_("The trainer crashed with {signal}."),
+        N_("A library or a driver broke. Look at the log's last lines, then resume."),
+    ),
+    "crashed": (
+        N_("The trainer ended with code {code} without saying why. See the log."),
+        None,
+    ),
+    "ended_unseen": (
+        N_("The trainer ended while no supervisor was there to see how."),
+        N_("The log's last lines may say why. The run can be resumed."),
+    ),
+    "stop_deadline": (
+        N_("The stop was asked for, and the trainer did not end within {deadline_s} s: it was ended by {signal}."),
+        N_("What came after the last checkpoint is lost. The run can be resumed from it."),
+    ),
+    "folder_gone": (
+        N_("The run's folder is gone, so its trainer was ended."),
+        None,
+    ),
+    "cancelled": (
+        N_("The run was taken out of the queue before it started."),
+        None,
+    ),
+    "start": (
+        N_("The trainer could not be started: {reason}."),
+        None,
+    ),
+    "reboot": (
+        N_("This machine was started anew while the run went on, or the run belongs to another machine."),
+        N_("The run can be resumed from its last whole checkpoint."),
+    ),
+    "lost": (
+        N_("No process of this run is alive, and none wrote how it ended."),
+        N_("The run can be resumed from its last whole checkpoint."),
+    ),
+}  # fmt: skip
+"""Code → sentence and remedy. Others (`data`, `config`, `model`, `code` …) bring the sentence of the error itself."""
+REMEDIES = {
+    "data": N_("Correct the data set and start a new run, or resume if only its path was wrong."),
+    "code": N_("The log's last lines say where. If that was no mistake of the config, resume."),
+}
+_IN_THE_LOG = (
+    (re.compile(rb"(CUDA|HIP) out of memory|torch\.OutOfMemoryError|CUDA error: out of memory"), "gpu_out_of_memory"),
+    (re.compile(rb"No space left on device|Disk quota exceeded"), "disk_full"),
+    (re.compile(rb"MemoryError\b|can't allocate memory|Cannot allocate memory|std::bad_alloc"), "host_out_of_memory"),
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cause as a code, what happened, and what to do."""
+
+    cause: str
+    message: Message
+    remedy: Message | None = None
+
+
+def failure(cause: str, /, **values: Any) -> Failure:
+    """The failure that the table knows as `cause`."""
+    sentence, remedy = CAUSES[cause]
+    return Failure(cause, Message(sentence, values), Message(remedy) if remedy else None)
+
+
+def failure_of(status: Mapping[str, Any], returncode: int | None, log: Path, *, oom_killed: bool = False) -> Failure:
+    """Why a trainer failed, from what it said in `status.json`, its return code (negative: a signal; None: nobody saw
+    it) and the end of its log. `oom_killed`: the kernel ended a process for want of memory at that moment.
+    """
+    said = status.get("failure")
+    if isinstance(said, dict) and "cause" in said and "message" in said:
+        return _as_said(str(said["cause"]), Message.from_json(said["message"]), log)
+    if returncode is not None and returncode < 0:
+        name = signal_name(-returncode)
+        if -returncode == signal.SIGKILL and oom_killed:
+            return failure("oom_killer")
+        if -returncode in CRASHES:
+            return failure(_logged_cause(log) or "fault", signal=name)
+        return failure("killed", signal=name)
+    logged = _logged_cause(log)
+    if logged:
+        return failure(logged)
+    return failure("ended_unseen") if returncode is None else failure("crashed", code=returncode)
+
+
+def _as_said(cause: str, message: Message, log: Path) -> Failure:
+    if cause == "out_of_memory":  # of a trainer that does not tell the two apart
+        cause = _logged_cause(log) or cause
+    remedy = REMEDIES.get(cause) or (CAUSES[cause][1] if cause in CAUSES else None)
+    return Failure(cause, message, Message(remedy) if remedy else None)
+
+
+def _logged_cause(log: Path) -> str | None:
+    """The cause that the log's end names: the last word counts, for an error brings others before it ends a process."""
+    tail = _end_of(log)
+    found = [(match.start(), cause) for pattern, cause in _IN_THE_LOG for match in pattern.finditer(tail)]
+    return max(found)[1] if found else None
+
+
+def last_log_lines(log: Path) -> list[str]:
+    """The log's last lines, each cut to a readable length."""
+    lines = _end_of(log).decode("utf-8", errors="replace").splitlines()[-NUM_LOG_LINES:]
+    return [line[:500] for line in lines]
+
+
+def _end_of(log: Path, max_bytes: int = 16_000) -> bytes:
+    try:
+        with log.open("rb") as file:
+            size_bytes = file.seek(0, 2)
+            file.seek(max(0, size_bytes - max_bytes))
+            return file.read(max_bytes)
+    except OSError:
+        return b""
+
+
+def signal_name(number: int) -> str:
+    """SIGTERM for 15; `signal 40` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has none
+        return f"signal {number}"
+
+
+def oom_kills() -> int:
+    """How often the kernel has ended a process for want of memory since boot; 0 where it does not say."""
+    try:
+        counters = Path("/proc/vmstat").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^oom_kill (\d+)$", counters, re.MULTILINE)
+    return int(found[1]) if found else 0

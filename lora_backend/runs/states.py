@@ -1,0 +1,157 @@
+"""The states of a run: the one table of moves between them, and what files and processes say of it now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lora_backend.errors import RunError
+from lora_backend.i18n import N_, Message
+from lora_backend.runs.failures import failure
+from lora_backend.runs.process import ProcessIdentity, boot_clock_s, boot_id, is_alive
+
+ENDED = frozenset({"stopped", "finished", "failed", "lost"})
+MOVES: dict[str | None, frozenset[str]] = {
+    None: frozenset({"queued", "starting"}),  # the folder is made
+    "queued": frozenset({"starting", "stopped", "failed"}),  # its turn has come, it was cancelled, it cannot start
+    "starting": frozenset({"running", "queued", "stopping"})
+    | ENDED,  # back to the queue where its lease was taken away
+    "running": frozenset({"stopping"}) | ENDED,
+    "stopping": ENDED,
+    # Resumed, or started anew: another attempt.
+    "stopped": frozenset({"queued", "starting"}),
+    "finished": frozenset({"queued", "starting"}),
+    "failed": frozenset({"queued", "starting"}),
+    "lost": frozenset({"queued", "starting"}),
+}
+"""State → those that may follow it. `stopping` (a stop was asked for) and `lost` (no process is left and none said
+why) are read off the folder and its processes; `status.json` never holds them."""
+STATES = frozenset(state for state in MOVES if state)
+START_GRACE_S = 30.0
+"""How long a run may be without any process after it was started, before it counts as lost."""
+NO_HEARTBEAT_S = 600.0
+"""A living trainer that wrote nothing for so long is shown as silent. It is not ended: a large model may load, or one
+step may take, longer than that."""
+
+
+class StateError(RunError):
+    """A run was told to go where its state does not lead."""
+
+    code = "state"
+
+
+def check_move(old: str | None, new: str) -> None:
+    """Raise `StateError` where no move leads from `old` to `new`; to stay is no move."""
+    if new not in STATES or (new != old and new not in MOVES.get(old, frozenset())):
+        raise StateError(N_("A run that is {old} cannot become {new}."), old=old or "new", new=new)
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run's state as it is now, judged by its files and its processes."""
+
+    state: str
+    stage: str | None = None
+    """What the trainer is at: preparing, loading, data, training, saving, answering."""
+    step: int = 0
+    total_steps: int | None = None
+    epoch: float | None = None
+    eta_s: float | None = None
+    fraction: float | None = None
+    """How far a stage that counts no steps has come, from 0 to 1."""
+    detail: Message | None = None
+    """What the stage has to say of itself."""
+    started_at: float | None = None
+    """Seconds since the epoch, as all times here."""
+    ended_at: float | None = None
+    cause: str | None = None
+    """Why it failed, as a code."""
+    message: Message | None = None
+    remedy: Message | None = None
+    """What to do about it."""
+    silent_s: float | None = None
+    """Since when a living trainer has written nothing, where that is longer than `NO_HEARTBEAT_S`."""
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ENDED
+
+
+def judge(
+    status: Mapping[str, Any], ended: Mapping[str, Any] | None, *, stop_requested: bool, disk_is_full: bool = False
+) -> RunState:
+    """What is true now: an ended run says how; one without a living process ended as its trainer said, or is lost."""
+    if ended:
+        state = ended.get("state")
+        return _run_state({**status, **ended}, state if isinstance(state, str) and state in ENDED else "lost")
+    if status.get("state") == "queued":
+        return _run_state(status, "queued")
+    trainer, supervisor = identity_in(status, "trainer"), identity_in(status, "supervisor")
+    alive = [process for process in (trainer, supervisor) if process and is_alive(process)]
+    if trainer and trainer not in alive and disk_is_full and not status.get("outcome"):
+        return _failed(status, "failed", "disk_full")  # and so nobody could write it down
+    if alive:
+        state = "stopping" if stop_requested else str(status.get("state", "starting"))
+        return _run_state({**status, "silent_s": _silent_s(status) if trainer in alive else None}, state)
+    if not (trainer or supervisor) and _is_fresh(status):
+        return _run_state(status, "starting")
+    return _without_process(status, trainer or supervisor)
+
+
+def identity_in(status: Mapping[str, Any], role: str) -> ProcessIdentity | None:
+    """The process that `status.json` names as `trainer` or `supervisor`."""
+    try:
+        return ProcessIdentity.from_json(status[role])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def launch_moment() -> dict[str, Any]:
+    """When a run was started, on a clock that nobody sets."""
+    return {"boot_id": boot_id(), "boot_clock_s": boot_clock_s()}
+
+
+def _without_process(status: Mapping[str, Any], last: ProcessIdentity | None) -> RunState:
+    if status.get("outcome") in ("finished", "stopped"):
+        return _run_state(status, str(status["outcome"]))
+    said = status.get("failure")
+    if isinstance(said, dict):
+        return _run_state({**status, **said}, "failed")
+    moment = status.get("launched")
+    boot = last.boot_id if last else moment.get("boot_id") if isinstance(moment, dict) else None
+    return _failed(status, "lost", "reboot" if boot not in (None, boot_id()) else "lost")
+
+
+def _failed(status: Mapping[str, Any], state: str, cause: str) -> RunState:
+    found = failure(cause)
+    return _run_state({**status, "cause": cause, "message": found.message, "remedy": found.remedy}, state)
+
+
+def _is_fresh(status: Mapping[str, Any]) -> bool:
+    moment = status.get("launched")
+    if not isinstance(moment, dict) or moment.get("boot_id") != boot_id():
+        return False
+    return boot_clock_s() - float(moment.get("boot_clock_s", 0)) < START_GRACE_S
+
+
+def _silent_s(status: Mapping[str, Any]) -> float | None:
+    written = status.get("updated_boot_clock_s")
+    silent_s = boot_clock_s() - written if isinstance(written, int | float) else 0.0
+    return silent_s if silent_s > NO_HEARTBEAT_S else None
+
+
+def _run_state(data: Mapping[str, Any], state: str) -> RunState:
+    names = ("stage", "total_steps", "epoch", "eta_s", "fraction", "started_at", "ended_at", "cause", "silent_s")
+    plain: dict[str, Any] = {name: data.get(name) for name in names}
+    sentences: dict[str, Any] = {name: _message(data.get(name)) for name in ("detail", "message", "remedy")}
+    return RunState(state, step=int(data.get("step", 0)), **plain, **sentences)
+
+
+def _message(value: Any) -> Message | None:
+    if value is None or isinstance(value, Message):
+        return value
+    try:
+        return Message.from_json(value)
+    except (KeyError, TypeError, AttributeError):
+        return None
