@@ -26,8 +26,9 @@ NAMES = {
     "loss": N_("loss"),
     "overhead": N_("overhead"),
 }
-ROW_PX = 46
+ROW_PX = 48
 SELECTED = "#f0a92e"
+TEXT = {"light": "#1b242c", "dark": "#e6ebef"}
 OVER, OUTLINE = {"light": "#c02626", "dark": "#ff8a80"}, {"light": "#9aa5af", "dark": "#66727e"}
 FREE_FILL = "rgba(125, 135, 145, .16)"
 
@@ -153,11 +154,17 @@ def _frame(figure: Any, row: int, device: DevicePlan, theme: str) -> None:
     end = device.target.total_bytes / GIB
     figure.add_shape(type="rect", x0=0, x1=end, y0=row - 0.25, y1=row + 0.25, fillcolor=FREE_FILL, line={"width": 0}, layer="below")  # fmt: skip
     color = OVER[theme] if device.free_bytes < 0 else OUTLINE[theme]
-    figure.add_shape(type="line", x0=end, x1=end, y0=row - 0.31, y1=row + 0.31, line={"color": color, "width": 3})
+    figure.add_shape(type="line", x0=end, x1=end, y0=row - 0.27, y1=row + 0.27, line={"color": color, "width": 3})
     blocks = ranges(device.blocks)
     left = f"<b>{device_name(device)}</b>" + (f" · {blocks}" if blocks else "")
     used = f"{100 * device.utilisation:.0f} % · " if device.units else ""
-    words = {"xref": "paper", "y": row - 0.3, "yanchor": "bottom", "showarrow": False, "font": {"size": 12}}
+    words = {
+        "xref": "paper",
+        "y": row - 0.28,
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 12, "color": TEXT[theme]},
+    }
     figure.add_annotation(text=left, x=0, xanchor="left", **words)
     if device.free_bytes < 0:
         words["font"] = {"size": 12, "color": OVER[theme]}

@@ -15,6 +15,9 @@ from pages.parts.plan_controls import set_param
 from pages.parts.plan_question import as_text
 from pages.parts.plan_work import Work
 
+WORTH_SHOWING_BYTES = 0.05 * GIB
+"""What would be shown as 0.0 GiB is no remedy."""
+
 
 def may_trace(section: str, label: str) -> bool:
     """Whether the reader asked for the further traces of a section; else the button that does. Holds for the session."""
@@ -29,7 +32,8 @@ def show_advice(work: Work) -> None:
     """Remedies that are known at once, and a button for those that need a trace first."""
     place = st.container()
     traced = may_trace("advice", t(N_("Look at the remedies that need another trace (a few seconds each)")))
-    advice = advise(work.planner if traced else work.known, work.config, work.plan)
+    found = advise(work.planner if traced else work.known, work.config, work.plan)
+    advice = [remedy for remedy in found if remedy.saves_bytes >= WORTH_SHOWING_BYTES]
     with place:
         if not advice:
             st.info(t(N_("None of the remedies whose cost is known saves anything here.")), icon=":material/info:")

@@ -124,7 +124,7 @@ def _choice(
     value = question.value(name)
     _show(name, value)
     words = list(dict.fromkeys([*options, value]))
-    st.selectbox(options=words, format_func=lambda word: t(N_("unset")) if word is None else str(word), **_shared(question, name, label, help_text))  # fmt: skip
+    st.selectbox(options=words, placeholder=t(N_("unset")), format_func=lambda word: t(N_("unset")) if word is None else str(word), **_shared(question, name, label, help_text))  # fmt: skip
 
 
 def _number(question: Question, name: str, *, step: float, least: float, label: str | None = None) -> None:

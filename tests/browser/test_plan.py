@@ -1,0 +1,60 @@
+"""A person plans a 70B model on three unequal GPUs in a real browser, moves layers, takes it back, and takes the map along."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Dashboard, idle, settled
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+ADDRESS = "/plan?model=meta-llama/Llama-3.1-70B&gpus=80,48,24&gradient_checkpointing=true&batch_size=1"
+
+
+def test_llama_70b_on_three_unequal_gpus(dashboard: Dashboard, page: Page) -> None:
+    page.goto(dashboard.url + ADDRESS)  # traced first, so it is not settled soon
+    verdict = page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits.")
+    expect(verdict).to_be_visible(timeout=120_000)
+    idle(page)
+
+    chart = page.get_by_test_id("stPlotlyChart").first
+    for name in ("GPU 0 · 80.0 GiB", "GPU 1 · 48.0 GiB", "GPU 2 · 24.0 GiB"):
+        expect(chart.get_by_text(name)).to_be_visible()
+    cells = chart.locator(".bars .point")
+    assert cells.count() >= 82, "80 blocks, embedding and head"
+
+    # a click on the last block selects it; the range is then widened by keyboard
+    chart.locator(".bars .point", has_text=re.compile(r"^79$")).locator("path").click(force=True)
+    first = page.get_by_role("spinbutton", name="from")
+    expect(first).to_have_value("79")
+    first.fill("78")
+    first.press("Enter")
+    idle(page)
+    page.get_by_role("button", name="Move", exact=True).click()
+    effect = page.get_by_text("Effect of the last change")
+    expect(effect).to_contain_text("2 parts of the model move")
+    expect(page.get_by_text("placed by hand")).to_be_visible()
+    assert "placement=" in page.url
+    by_hand = page.url
+
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("placed by hand")).to_have_count(0)
+    assert "placement=" not in page.url
+
+    page.get_by_role("tab", name="Device map").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    placed = json.loads(Path(download.value.path()).read_text("utf-8"))
+    blocks = [name for name in placed if name.startswith("model.layers.")]
+    assert sorted(blocks, key=lambda name: int(name.rpartition(".")[2])) == [f"model.layers.{i}" for i in range(80)]
+    assert set(placed.values()) == {0, 1, 2}
+    assert {"model.embed_tokens", "lm_head"} <= set(placed)
+
+    # the address alone brings the placement made by hand back
+    settled(page, by_hand)
+    expect(page.get_by_text("placed by hand")).to_be_visible()

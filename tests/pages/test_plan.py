@@ -1,0 +1,298 @@
+"""The plan page: what it says when it fits, when it does not, and when it was asked something that has no answer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from lora_backend.config.drafts import new_draft
+from lora_backend.config.files import parse_config
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import WorkerError
+from lora_backend.planning.formula import EXPECTED_ERROR, formula_profile
+from lora_backend.planning.memory import Memory
+from lora_backend.planning.plan import Plan
+from lora_backend.planning.planner import Planner
+from lora_backend.planning.profile import Profile, TraceSettings
+from lora_backend.planning.targets import of_words
+from lora_backend.settings import load_settings
+from pages.parts.layer_strip import cells_of, strip
+from pages.parts.plan_export import map_texts
+from pages.parts.plan_question import Question, placement_of, placement_text
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 8,
+    "num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": 32000, "max_position_embeddings": 2048,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def profile_of(config: TrainingConfig, method: str = "traced") -> Profile:
+    """The formula's figures stand in for a trace, which would take seconds."""
+    settings = TraceSettings.of(config, "bf16" if config.precision == "auto" else config.precision)
+    made = formula_profile(SMALL, config, settings)
+    return made if method == "formula" else replace(made, method="traced", expected_error=0.01)
+
+
+def answer(method: str = "traced") -> Callable[[Mapping[str, Any], TrainingConfig], Profile]:
+    return lambda facts, config: profile_of(config, method)
+
+
+@pytest.fixture(autouse=True)
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A config.json below a model root; the torch process is replaced at its edge."""
+    monkeypatch.setenv("FLIGHTDECK_WORKSPACE", str(tmp_path / "ws"))
+    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", str(tmp_path))
+    monkeypatch.setattr("pages.parts.plan_work.trace", answer())
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small/config.json").write_text(json.dumps(SMALL))
+    return tmp_path / "small"
+
+
+def show(**query: str) -> AppTest:
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    at.run()
+    at.switch_page("pages/plan.py")
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def texts(at: AppTest) -> str:
+    kinds = ("markdown", "caption", "info", "warning", "error", "success")
+    return "\n".join(str(element.value) for kind in kinds for element in at.get(kind))
+
+
+def test_without_a_model_it_says_what_it_does_and_offers_examples() -> None:
+    at = show()
+    assert "Choose a model" in at.info[0].value
+    assert len(at.get("page_link")) >= 3
+
+
+def test_a_plan_that_fits_says_so_first_with_what_it_rests_on(model: Path) -> None:
+    at = show(model=str(model), gpus="24,12")
+    assert at.success[0].value.startswith("**It fits.")
+    assert "Traced from the model's own training step" in texts(at)
+    assert "CUDA context" in texts(at)
+    assert len(at.get("plotly_chart")) == 1
+
+
+def test_one_gpu_that_would_be_enough_is_said_to_be_faster(model: Path) -> None:
+    at = show(model=str(model), gpus="24,24")
+    assert any("be faster" in warning.value for warning in at.warning)
+
+
+def test_a_plan_that_does_not_fit_names_gpu_and_shortage_and_a_remedy_is_one_click(model: Path) -> None:
+    at = show(model=str(model), gpus="4,3", batch_size="16")
+    assert "GiB over what is free there" in at.error[0].value
+    at.button(key="apply-smaller_batch").click().run()
+    assert at.query_params["batch_size"] == "8"
+    assert at.select_slider(key="plan-batch_size").value == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [("24;12", "separated by commas"), ("0", "above 0"), ("3xNoSuchCard", "nearest names")]
+)
+def test_words_that_name_no_gpus_are_one_sentence(model: Path, words: str, said: str) -> None:
+    at = show(model=str(model), gpus=words)
+    assert said in at.error[0].value
+
+
+def test_a_model_that_is_not_there_is_one_sentence() -> None:
+    at = show(model="nobody/nothing", gpus="24")
+    assert "nobody/nothing" in at.error[0].value
+
+
+def test_a_path_outside_the_roots_is_refused_unread() -> None:
+    at = show(model="/etc", gpus="24")
+    assert "outside" in at.error[0].value
+
+
+def test_a_worker_that_fails_is_one_sentence(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
+        raise WorkerError(
+            "The process that loads models ended before it answered. It starts again with the next request."
+        )
+
+    monkeypatch.setattr("pages.parts.plan_work.trace", fails)
+    at = show(model=str(model), gpus="24")
+    assert "ended before it answered" in at.error[0].value
+
+
+def test_a_cancelled_trace_is_not_asked_for_again_until_the_reader_wants_it(model: Path) -> None:
+    from pages.parts import plan_trace, state_keys
+
+    script = f"""
+import streamlit as st
+from pages.parts import state_keys
+from pages.parts.plan_trace import _key, trace, offer_again
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import WorkerError
+config = TrainingConfig(model_name="m", precision="bf16")
+st.session_state.setdefault("{state_keys.TRACE_DROPPED}", _key({{}}, config))
+try:
+    trace({{}}, config)
+except WorkerError as error:
+    st.error(str(error))
+    offer_again()
+"""
+    at = AppTest.from_string(script).run()
+    assert "cancelled" in at.error[0].value
+    assert at.button(key="trace_again")
+    assert not plan_trace._under_way()
+
+
+def test_figures_of_a_formula_carry_their_expected_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pages.parts.plan_work.trace", answer("formula"))
+    at = show(model=str(model), gpus="24")
+    percent = f"{100 * EXPECTED_ERROR:.0f} %"
+    assert f"From a formula; expected within {percent}." in texts(at)
+    assert any(f"may be off by {percent}" in warning.value for warning in at.warning)
+
+
+def test_rows_longer_than_the_model_was_made_for_are_warned_of(model: Path) -> None:
+    at = show(model=str(model), gpus="80", max_length="4096", gradient_checkpointing="true")
+    assert any("2048" in warning.value and "4096" in warning.value for warning in at.warning)
+
+
+def test_a_negative_batch_is_named_and_planned_for_nobody(model: Path) -> None:
+    at = show(model=str(model), gpus="24", batch_size="-3")
+    assert "batch_size" in at.error[0].value
+    assert not at.success
+
+
+def test_a_move_shows_its_effect_and_undo_redo_and_reset_go_through_the_states(model: Path) -> None:
+    at = show(model=str(model), gpus="6,6,6")
+    for key, value in (("move-first", 6), ("move-last", 7)):
+        at.number_input(key=key).set_value(value)
+    at.selectbox(key="move-onto").set_value(0).run()
+    at.button(key="plan-move").click().run()
+    placed = at.query_params["placement"]
+    assert "placed by hand" in texts(at)
+    assert "Effect of the last change" in texts(at)
+    assert "parts of the model move" in texts(at)
+    at.button(key="plan-undo").click().run()
+    assert "placement" not in at.query_params
+    at.button(key="plan-redo").click().run()
+    assert at.query_params["placement"] == placed
+    at.button(key="plan-reset").click().run()
+    assert "placement" not in at.query_params
+    assert "placed by hand" not in texts(at)
+
+
+def test_a_placement_in_the_address_is_scored_as_it_is(model: Path) -> None:
+    at = show(model=str(model), gpus="24,2", placement="0x9.1x1")
+    assert "placed by hand" in texts(at)
+    assert at.query_params["placement"] == "0x9.1x1"
+
+
+def test_a_placement_for_another_model_is_refused_in_words(model: Path) -> None:
+    at = show(model=str(model), gpus="24,24", placement="0x40.1x40")
+    assert any("not for a model of 10 parts on 2 devices" in warning.value for warning in at.warning)
+
+
+def test_a_draft_is_planned_and_comes_back_with_the_map(model: Path) -> None:
+    draft = new_draft(load_settings().drafts, f"# mine\nmodel_name: {model}\nr: 4\nuse_balanced_device_map: true\n")
+    at = show(draft=draft.id, gpus="6,5")
+    assert at.select_slider(key="plan-r").value == 4
+    at.button(key="use_in_config").click().run()
+    (made,) = [path for path in load_settings().drafts.iterdir() if path.name != draft.id]
+    text = (made / "config.yaml").read_text("utf-8")
+    assert text.startswith("# mine")
+    values = parse_config(text).values
+    assert set(values["device_map"].values()) == {0, 1}
+    assert "use_balanced_device_map" not in values
+
+
+def test_every_tab_shows_itself(model: Path) -> None:
+    at = show(model=str(model), gpus="24,RTX-4090", rows="1000", price="2", machines="2xA100-80G;nonsense!")
+    for tab in ("Components", "Other machines", "What can be launched", "Device map"):
+        at.session_state["plan_tabs"] = tab
+        at.run()
+        assert not at.exception, tab
+        if tab == "Other machines":
+            table = at.dataframe[0].value
+            assert list(table["On"]) == ["this plan", "2xA100-80G", "nonsense!"]
+            assert " to " in table["Cost"][1]
+        if tab == "What can be launched":
+            assert len(at.dataframe[0].value) == 5
+    assert '"model.layers.7"' in at.code[0].value
+
+
+def plan_of(words: str) -> Plan:
+    config = TrainingConfig(model_name="m")
+    return Planner(profile_of, of_words(words)).plan(config)
+
+
+def test_the_cells_of_a_device_add_up_to_its_planned_bytes() -> None:
+    plan = plan_of("6,5,4")
+    memory = Memory(plan.profile, plan.workload)
+    for device in plan.devices:
+        cells = cells_of(plan, device, memory)
+        assert sum(cell.size_bytes for cell in cells) == pytest.approx(device.breakdown.total)
+        assert [cell.unit for cell in cells if cell.unit is not None] == list(device.units)
+
+
+def test_the_strip_has_one_cell_a_block_and_each_gpus_own_capacity() -> None:
+    plan = plan_of("6,5,4")
+    figure = strip(plan, [1], "light")
+    (blocks,) = [trace for trace in figure.data if trace.name == "blocks"]
+    assert sorted(point[0] for point in blocks.customdata) == list(range(1, 9))
+    ends = [shape.x0 for shape in figure.layout.shapes if shape.type == "line"]
+    assert ends == [6, 5, 4]
+    assert sum("free" in note.text or "over" in note.text for note in figure.layout.annotations) == 3
+
+
+def test_the_map_says_the_same_in_three_languages() -> None:
+    plan = plan_of("6,5,4")
+    found = map_texts(plan)
+    as_python: dict[str, Any] = {}
+    exec(found["py"], as_python)
+    assert json.loads(found["json"]) == plan.device_map == as_python["device_map"]
+    assert parse_config(found["yaml"]).values["device_map"] == plan.device_map
+
+
+def test_a_placement_survives_the_address() -> None:
+    placed = (0, 0, 1, 1, 1, 0, 2)
+    assert placement_of(placement_text(placed), 7, 3) == placed
+    assert placement_of(placement_text(placed), 7, 2) is None
+    assert placement_of("0x9x", 7, 3) is None
+    assert placement_of("0x99999", 7, 3) is None
+
+
+def test_the_address_wins_over_the_draft_and_nonsense_falls_back() -> None:
+    question = Question({"r": "8", "objective": "best", "price": "nan", "quantization": "none"}, {"r": 4, "quantization": "nf4"})  # fmt: skip
+    assert (question.value("r"), question.value("quantization")) == (8, None)
+    assert (question.value("objective"), question.value("price")) == ("balance", None)
+
+
+def test_the_plan_page_imports_no_torch(model: Path) -> None:
+    script = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+from lora_backend.planning.formula import formula_profile
+from lora_backend.planning.profile import TraceSettings
+import json, pages.parts.plan_work as plan_work
+facts = json.load(open({str(model / "config.json")!r}))
+plan_work.trace = lambda _, config: formula_profile(facts, config, TraceSettings.of(config, "bf16"))
+at = AppTest.from_file("app.py", default_timeout=60).run()
+at.switch_page("pages/plan.py")
+at.query_params["model"], at.query_params["gpus"] = {str(model)!r}, "24,12"
+at.run()
+assert at.success and not at.exception
+print([name for name in ("torch", "transformers", "peft", "trl", "accelerate", "datasets") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip().splitlines()[-1:] == ["[]"], done.stderr
