@@ -37,7 +37,7 @@ PRESETS: dict[str, Preset] = {
             {
                 "max_length": 512, "r": 8, "alpha": 16, "batch_size": 1, "target_batch_size": 16,
                 "gradient_checkpointing": True, "loss_type": "chunked_nll", "optim": "adamw_torch",
-                "lr_scheduler_type": "cosine", "warmup_ratio": 0.03, "learning_rate": 2e-4, "save_total_limit": 1, **_CHECKED,
+                "lr_scheduler_type": "cosine", "warmup_ratio": 0.03, "learning_rate": 2e-4, "save_total_limit": 2, **_CHECKED,
             },
         ),
         Preset(
@@ -66,7 +66,7 @@ PRESETS: dict[str, Preset] = {
             N_("Two optimizer steps on short rows: whether model, data and config work together, before an hour is spent."),
             {
                 "max_length": 256, "r": 4, "alpha": 8, "batch_size": 1, "max_steps": 2, "logging_steps": 1,
-                "save_steps": 2, "save_total_limit": 1, **_CHECKED,
+                "save_steps": 2, "save_total_limit": 2, **_CHECKED,
             },
         ),
         Preset(

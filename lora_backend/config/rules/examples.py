@@ -18,8 +18,9 @@ _LLAMA = Facts(
 )
 
 
-def _absent(key: str) -> Facts:
-    return Facts(problems=(("warning", key, Message(N_("There is no {key} here."), {"key": key})),))
+def _problem(key: str, template: str, path: str) -> Facts:
+    """Facts of a file that stands in the way, with the sentence of who looked for it."""
+    return Facts(problems=(("warning", key, Message(template, {"path": path})),))
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,34 @@ ACROSS = _pairs(
 """What keys say of each other."""
 
 KNOWN = [
-    Example("model_name_unusable", "", "", _absent("model_name"), Facts()),
-    Example("dataset_unusable", "dataset: d.jsonl", "dataset: d.jsonl", _absent("dataset"), Facts()),
-    Example("questions_unusable", "questions: q.jsonl", "questions: q.jsonl", _absent("questions"), Facts()),
-    Example("output_dir_unusable", "pkg: a\nversion: v1", "pkg: a\nversion: v1", _absent("output_dir"), Facts()),
+    Example(
+        "model_name_unusable",
+        "",
+        "",
+        _problem("model_name", N_("There is no model folder {path}. Check `model_name`."), "m"),
+        Facts(),
+    ),
+    Example(
+        "dataset_unusable",
+        "dataset: d.jsonl",
+        "dataset: d.jsonl",
+        _problem("dataset", N_("There is no data set {path}. Check the path."), "d.jsonl"),
+        Facts(),
+    ),
+    Example(
+        "questions_unusable",
+        "questions: q.jsonl",
+        "questions: q.jsonl",
+        _problem("questions", N_("There is no data set {path}. Check the path."), "q.jsonl"),
+        Facts(),
+    ),
+    Example(
+        "output_dir_unusable",
+        "output_dir: /elsewhere",
+        "output_dir: adapters",
+        _problem("output_dir", N_("`output_dir` must lie below the workspace {path}."), "./workspace"),
+        Facts(),
+    ),
     Example("layer_beyond_model", "target_layers: [31, 32]", "target_layers: [30, 31]", _LLAMA),
     Example("unmatched_target", "target_modules: [q_porj]", "target_modules: [q_proj]", _LLAMA),
     Example("unmatched_pattern", "rank_pattern: {k_proj: 8}", "rank_pattern: {q_proj: 8}", _LLAMA),
@@ -173,7 +198,7 @@ KNOWN = [
         "disk_too_small",
         "r: 64\nalpha: 64",
         "r: 8\nalpha: 8",
-        Facts(linear_width={"q_proj": 400_000}, disk_free_bytes=2**30),
+        Facts(linear_width={"q_proj": 350_000}, disk_free_bytes=2**30),
     ),
 ]
 """What model, data and machine say."""

@@ -140,8 +140,8 @@ def _disk(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "disk_too_small",
             "save_total_limit",
             Message(N_("Checkpoints may take {needed} GiB, but the disk of the runs has only {free} GiB free."), values),
-            Message(N_("Make room, set `save_total_limit: 1`, or lower `r`.")),
-            {"save_total_limit": 1} if 2 * each_bytes <= facts.disk_free_bytes else None,
+            Message(N_("Make room, set `save_total_limit: 2`, or lower `r`.")),
+            {"save_total_limit": 2} if 3 * each_bytes <= facts.disk_free_bytes else None,
         )  # fmt: skip
 
 
