@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
+from transformers import PreTrainedModel
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError, UntraceableError
 from lora_backend.i18n import N_, Message
+from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.loss import TILE_BYTES
-from lora_backend.modeling.meta import build_meta, keep_blocks, model_config, set_rank, signature, trained
+from lora_backend.modeling.meta import build_base, build_meta, keep_blocks, model_config, set_rank, signature, trained
 from lora_backend.modeling.stand_in import stand_in_for_quantized
 from lora_backend.modeling.step import FakeStep, outer_modules
 from lora_backend.modeling.tracker import Recording
@@ -139,7 +142,34 @@ def profile_for(facts: Mapping[str, Any], config: TrainingConfig, report: Report
         return trace_profile(facts, config, settings, report)
     except UntraceableError as error:
         logger.warning("%s", error)
-        return formula_profile(facts, config, settings)
+        return _named(formula_profile(facts, config, settings), build_base(facts, settings))
+
+
+def _named(profile: Profile, model: PreTrainedModel) -> Profile:
+    """A formula's profile with the model's own names: what is made behind the blocks, but for what only turns angles,
+    counts as the head's."""
+    found = find_blocks(model)
+    assert found is not None, "build_meta has found them"
+    path = found[0]
+    last = path.rpartition(".")[2]
+    holder = model.get_submodule(path.rpartition(".")[0])
+    siblings = [name for name, _ in holder.named_children()]
+    behind = set(siblings[siblings.index(last) + 1 :])
+    head = model.get_output_embeddings()
+
+    def is_head(name: str) -> bool:
+        module = model.get_submodule(name)
+        return module is head or (name.rpartition(".")[2] in behind and any(True for _ in module.parameters()))
+
+    names = outer_modules(model, path)
+    return replace(
+        profile,
+        blocks_path=path,
+        embed_modules=tuple(name for name in names if not is_head(name)),
+        head_modules=tuple(name for name in names if is_head(name)),
+        kind_of_block=(0,) * len(found[1]),
+        windows=attention_windows(model.config),
+    )
 
 
 def full_trace(

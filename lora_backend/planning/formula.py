@@ -35,7 +35,7 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
     assert isinstance(text, Mapping)
     hidden = _measure(text, "hidden_size", "n_embd", "d_model")
     blocks = _measure(text, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
-    heads = _measure(text, "num_attention_heads", "n_head", "n_heads")
+    heads = _measure(text, "num_attention_heads", "n_head", "n_heads", "num_heads")
     vocabulary = _measure(text, "vocab_size")
     head_size = int(text.get("head_dim") or hidden // heads)
     wide, narrow = heads * head_size, int(text.get("num_key_value_heads") or heads) * head_size

@@ -6,14 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from accelerate.utils import check_device_map
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError, UntraceableError
 from lora_backend.modeling import trace
-from lora_backend.modeling.meta import build_meta, model_config
+from lora_backend.modeling.meta import build_base, build_meta, model_config
 from lora_backend.modeling.step import FakeStep
 from lora_backend.modeling.trace import attention_windows, full_trace, max_positions, profile_for, trace_sizes
+from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.memory import Memory, Workload
+from lora_backend.planning.plan import device_map
 from lora_backend.planning.profile import Profile, TraceSettings
 from lora_backend.planning.scaling import Size, monomials
 from tests.planning.profiles import CONFIG, LLAMA, MIXTRAL, TIED, WINDOWS, llama, profile_of, settings_of, shallow
@@ -292,3 +295,20 @@ def test_vision_language_models_are_planned_by_their_blocks_or_refused() -> None
     assert len(profile.kind_of_block) == 6
     assert profile.blocks_path.endswith("layers")
     assert "vision" not in profile.blocks_path
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "falcon", "gemma2"])
+def test_a_formula_takes_the_models_own_names_so_that_its_map_can_be_loaded(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def untraceable(*_: object) -> None:
+        raise UntraceableError("Its step cannot be traced.")
+
+    monkeypatch.setattr(trace, "trace_profile", untraceable)
+    model = next(known for known in catalogue() if known.model_type == family)
+    profile = trace.profile_for(model.config, TrainingConfig(model_name="m", precision="bf16"))
+    assert profile.method == "formula"
+    units = len(profile.kind_of_block) + (1 if profile.is_tied else 2)
+    check_device_map(
+        build_base(model.config, profile.settings), device_map(profile, [index % 2 for index in range(units)])
+    )
