@@ -20,10 +20,6 @@ STATUS_INTERVAL_S = 0.5
 """`status.json` is flushed to the disk, so not at every step of a fast model."""
 
 
-SAVE_REQUEST = "save.request"
-"""A file in the run's folder: save now and go on. It is removed when the checkpoint is there."""
-
-
 class NanLossError(FlightdeckError):
     """Training has diverged: its loss, or the adapter, is no number any more."""
 
@@ -54,7 +50,6 @@ class RunCallback(TrainerCallback):
     def __init__(self, folder: RunFolder, max_time_s: float | None = None, began: float | None = None) -> None:
         """`began`: when the clock of `max_time_s` began, by `time.monotonic`."""
         self.folder = folder
-        self.save_request = folder.path / SAVE_REQUEST
         self.ended_by: str | None = None
         """`stop_request` or `max_time`, once the run shall end before its last step."""
         self.evaluation_skipped = False
@@ -81,7 +76,7 @@ class RunCallback(TrainerCallback):
         """A checkpoint of `step` is there, whole."""
         self.saved_step = step
         self._slowest_save_s = max(self._slowest_save_s, seconds)
-        self.save_request.unlink(missing_ok=True)
+        self.folder.save_request.unlink(missing_ok=True)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._counted_since = self._began = self._step_began = time.monotonic()
@@ -108,7 +103,7 @@ class RunCallback(TrainerCallback):
         is_last = state.global_step >= state.max_steps
         if args.eval_strategy == IntervalStrategy.EPOCH and (is_last or float(state.epoch or 0).is_integer()):
             control.should_evaluate = True  # before the checkpoint of this step, which then knows of it
-        if self.save_request.exists():
+        if self.folder.save_request.exists():
             logger.info("saving was asked for: checkpoint after step %s", state.global_step)
             control.should_save = True
         if not is_last and self.shall_end(self._slowest_step_s):

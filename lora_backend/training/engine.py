@@ -102,7 +102,7 @@ def _train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any
             after_load=lambda: report.update(_check_ranks(model, config, folder)),
         )
         trainer.train()
-        callback.save_request.unlink(missing_ok=True)
+        folder.save_request.unlink(missing_ok=True)
         if trainer.ended_early:
             _write_stopped(folder, trainer, config)
             return model

@@ -91,10 +91,11 @@ def at_line(start: str, action: Callable[[], Any]) -> Iterator[None]:
 def made_ready(folder: RunFolder, changes: dict[str, Any] | None = None) -> None:
     """Another start of a run that has ended, or was killed: from its newest whole checkpoint."""
     newest, _ = newest_whole(folder)
-    number = folder.new_attempt(resume_from=newest.name if newest else None, changes=changes or {})
+    start = {"resume_from": newest.name if newest else None, "changes": changes or {}}
     if folder.exit_json.exists():
-        folder.exit_json.rename(folder.attempts / f"{number - 1}.exit.json")
-    folder.stop_request.unlink(missing_ok=True)
+        folder.begin_attempt("starting", **start)
+    else:
+        folder.new_attempt(**start)
 
 
 def resumed(folder: RunFolder, changes: dict[str, Any] | None = None) -> RunFolder:

@@ -16,7 +16,7 @@ Make = Callable[..., dict[str, Any]]
 
 def test_a_save_request_saves_at_the_end_of_the_step_and_the_run_goes_on(config: Make, workspace: Path) -> None:
     folder = made(workspace, config(save_total_limit=None))
-    request = folder.path / "save.request"
+    request = folder.save_request
     seen: list[tuple[bool, int]] = []
     with (
         at_line("step 4 of", request.touch),

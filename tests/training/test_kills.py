@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ def is_saving(folder: RunFolder, files: int) -> bool:
         return False
 
 
+def is_due(folder: RunFolder, process: subprocess.Popen[bytes], step: int, files: int | None) -> bool:
+    """Whether to kill: `step` is reached, and with `files` a checkpoint is being written too. Or it ended by itself."""
+    if process.poll() is not None:
+        return True
+    reached = folder.status().get("stage") == "training" and _last_step(folder) >= step
+    return reached and (files is None or is_saving(folder, files))
+
+
 def killed_and_resumed(folder: RunFolder, kills: int, total_steps: int, draw: random.Random) -> list[str]:
     """Kill the trainer `kills` times, each time a random number of steps after where it was; returns where it was hit."""
     hit: list[str] = []
@@ -53,16 +62,9 @@ def killed_and_resumed(folder: RunFolder, kills: int, total_steps: int, draw: ra
         if number:
             made_ready(folder)
         process = trainer(folder)
-        began = _last_step(folder)
-        ahead = began + draw.randint(1, max(2, total_steps // kills))
-        files = draw.randint(0, 12)
-        saving = draw.random() < 0.5
-
-        def is_due(ahead: int = ahead, files: int = files, saving: bool = saving) -> bool:
-            reached = folder.status().get("stage") == "training" and _last_step(folder) >= min(ahead, total_steps - 2)
-            return process.poll() is not None or (reached and (not saving or is_saving(folder, files)))
-
-        until(is_due)
+        ahead = _last_step(folder) + draw.randint(1, max(2, total_steps // kills - 3))
+        files = draw.choice([None, draw.randint(0, 12)])
+        until(partial(is_due, folder, process, ahead, files))
         hit.append(f"{'saving' if is_saving(folder, 0) else 'training'} at step {_last_step(folder)}")
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)

@@ -68,7 +68,7 @@ def test_a_batch_that_does_not_fit_fails_before_the_first_step_and_says_which(
     config: Make, workspace: Path, tmp_path: Path, little_memory: Callable[[], None]
 ) -> None:
     """One row of forty is long: without this it would come at some step of the epoch."""
-    rows = [*prompts(10), {"prompt": "how tall is the tower", "completion": "tower " * 12_000}]
+    rows: list[dict[str, object]] = [*prompts(10), {"prompt": "how tall is the tower", "completion": "tower " * 12_000}]
     data = str(write_rows(tmp_path / "long.jsonl", rows))
     values = config(
         dataset=data, max_length=16_000, batch_size=2, attn_implementation="eager", use_balanced_device_map=...
