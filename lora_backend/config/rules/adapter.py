@@ -171,8 +171,8 @@ def _strict(config: ConfigView) -> Iterator[Finding]:
             "warning",
             "strict_without_check",
             "strict_r_check",
-            Message(N_("`strict_r_check` is on and `check_r_consistency` off: a wrong rank stops the run, but weaker doubts are not told.")),
-            Message(N_("Set `check_r_consistency: true` as well.")),
+            Message(N_("`check_r_consistency` is off, but `strict_r_check` checks all the same, and stops the run at a wrong rank.")),
+            Message(N_("Set `check_r_consistency: true` as well, so that the config says what happens, or take `strict_r_check` out.")),
             {"check_r_consistency": True},
         )  # fmt: skip
 
