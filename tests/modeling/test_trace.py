@@ -241,11 +241,12 @@ def test_a_family_that_cannot_be_traced_gets_a_formula_that_says_so(monkeypatch:
     def fails(*_: Any) -> None:
         raise RuntimeError("data-dependent\nsecond line")
 
+    traced_error = llama().expected_error  # while it can be traced
     monkeypatch.setattr(FakeStep, "run", fails)
     config = CONFIG.model_copy(update={"batch_size": 1})
     profile = profile_for(LLAMA, config)
     assert profile.method == "formula"
-    assert profile.expected_error > llama().expected_error
+    assert profile.expected_error > traced_error
     with pytest.raises(UntraceableError, match=r"cannot be traced: data-dependent$"):
         trace.trace_profile(LLAMA, config, TraceSettings())
 
