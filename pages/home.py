@@ -17,7 +17,7 @@ from pages.parts import state_keys
 from pages.parts.formats import gib
 from pages.parts.header import page_header
 from pages.parts.language import say, t
-from pages.parts.navigation import CONFIG, RUNS, VERIFY
+from pages.parts.navigation import CONFIG, PLAN, RUNS, VERIFY
 from pages.parts.run_list import run_row
 from pages.parts.services import settings
 
@@ -90,6 +90,7 @@ def own_work() -> None:
         )
         with st.container(horizontal=True):
             st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")
+            st.page_link(PLAN, label=t(N_("Plan for your GPUs")), icon=":material/memory:")
             st.page_link(VERIFY, label=t(N_("Check an adapter")), icon=":material/verified:")
 
 

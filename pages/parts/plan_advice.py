@@ -13,7 +13,7 @@ from pages.parts.formats import gib
 from pages.parts.language import say, t
 from pages.parts.plan_controls import set_param
 from pages.parts.plan_question import as_text
-from pages.parts.plan_work import Work
+from pages.parts.plan_work import Work, best_of
 
 WORTH_SHOWING_BYTES = 0.05 * GIB
 """What would be shown as 0.0 GiB is no remedy."""
@@ -32,9 +32,12 @@ def show_advice(work: Work) -> None:
     """Remedies that are known at once, and a button for those that need a trace first."""
     place = st.container()
     traced = may_trace("advice", t(N_("Look at the remedies that need another trace (a few seconds each)")))
-    found = advise(work.planner if traced else work.known, work.config, work.plan)
+    # Remedies are planned at their best, so they are held against the best, not against a placement by hand.
+    found = advise(work.planner if traced else work.known, work.config, best_of(work))
     advice = [remedy for remedy in found if remedy.saves_bytes >= WORTH_SHOWING_BYTES]
     with place:
+        if work.is_by_hand:
+            st.caption(t(N_("Counted from the best placement, not from the one made by hand.")))
         if not advice:
             st.info(t(N_("None of the remedies whose cost is known saves anything here.")), icon=":material/info:")
         for remedy in advice:

@@ -87,7 +87,9 @@ def show_effect(work: Work) -> None:
         moved = [unit for unit, device in enumerate(now["placed"]) if before["placed"][unit] != device]
         size = sum(memory.weights_bytes(unit) for unit in moved)
         if moved:
-            parts.append(t(N_("{count} parts of the model move, {size} of weights"), count=len(moved), size=gib(size)))
+            parts.append(
+                t(N_("parts of the model that move: {count} ({size} of weights)"), count=len(moved), size=gib(size))
+            )
     if before["fits"] != now["fits"]:
         parts.append(t(N_("**now it fits**")) if now["fits"] else t(N_("**now it does not fit**")))
     with st.container(key="plan_effect"):

@@ -25,6 +25,8 @@ OUT = ROOT / "pictures"
 README_OUT = ROOT / "docs/pictures"
 IN_README = {"home_light_en_1280", "config_light_en_1280", "run_dark_en_1280", "verify_light_en_1280"}
 IN_README |= {name.replace("_en_", "_zh_") for name in IN_README}
+PLAN = "model=meta-llama/Llama-3.1-70B&gpus=80,48,24&gradient_checkpointing=true&batch_size=1"
+PLAN_MANY = "model=meta-llama/Llama-3.1-405B&gpus=8xH100-80G,4xL40S,4xA100-40G&gradient_checkpointing=true&batch_size=1"
 DRAFT = """\
 # handed over by a colleague
 model_name: {model}
@@ -78,6 +80,8 @@ def _take(browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, 
         "home": (dashboard, "/", None),
         "config": (dashboard, f"/config?draft={draft.id}", None),
         "config_text": (dashboard, f"/config?draft={draft.id}", 1),
+        "plan": (dashboard, f"/plan?{PLAN}", None),
+        "plan_many": (dashboard, f"/plan?{PLAN_MANY}", None),
         "runs": (dashboard, "/runs", None),
         "run": (dashboard, f"/runs?run={run.id}", None),
         "run_log": (dashboard, f"/runs?run={run.id}", 1),
@@ -86,6 +90,7 @@ def _take(browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, 
         "verify": (dashboard, f"/verify?run={run.id}", None),
         "empty_home": (empty, "/", None),
         "empty_config": (empty, "/config", None),
+        "empty_plan": (empty, "/plan", None),
         "empty_runs": (empty, "/runs", None),
         "empty_verify": (empty, "/verify", None),
     }
@@ -94,6 +99,7 @@ def _take(browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, 
         locale="zh-CN" if language == "zh" else "en-US",
     )  # fmt: skip
     page = context.new_page()
+    page.set_default_timeout(120_000)  # the first plan of a model waits for its trace
     for name, (server, path, tab) in views.items():
         stem = f"{name}_{theme}_{language}_{width}"
         if "--readme" in sys.argv and stem not in IN_README:

@@ -37,7 +37,7 @@ def test_llama_70b_on_three_unequal_gpus(dashboard: Dashboard, page: Page) -> No
     idle(page)
     page.get_by_role("button", name="Move", exact=True).click()
     effect = page.get_by_text("Effect of the last change")
-    expect(effect).to_contain_text("2 parts of the model move")
+    expect(effect).to_contain_text("parts of the model that move: 2")
     expect(page.get_by_text("placed by hand")).to_be_visible()
     assert "placement=" in page.url
     by_hand = page.url

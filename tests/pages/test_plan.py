@@ -182,7 +182,7 @@ def test_a_move_shows_its_effect_and_undo_redo_and_reset_go_through_the_states(m
     placed = at.query_params["placement"]
     assert "placed by hand" in texts(at)
     assert "Effect of the last change" in texts(at)
-    assert "parts of the model move" in texts(at)
+    assert "parts of the model that move: 2" in texts(at)
     at.button(key="plan-undo").click().run()
     assert "placement" not in at.query_params
     at.button(key="plan-redo").click().run()
