@@ -1,8 +1,8 @@
-"""How a config differs from a base, value by value."""
+"""How a config differs from a base, value by value, nested values by their path."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,9 +16,15 @@ class DiffRow:
     """One key: `changed` both have it, `added` only the config, `missing` only the base, `unknown` to the schema."""
 
     key: str
+    """`rank_pattern[q_proj]` for a value inside of another one."""
     status: Status
     base: Any
     value: Any
+
+    @property
+    def top_key(self) -> str:
+        """The config's own key, without the path below it."""
+        return self.key.partition("[")[0]
 
 
 def diff_configs(values: Mapping[str, Any], base: Mapping[str, Any], known: Collection[str]) -> list[DiffRow]:
@@ -28,6 +34,32 @@ def diff_configs(values: Mapping[str, Any], base: Mapping[str, Any], known: Coll
         base_value, value = base.get(key, ABSENT), values.get(key, ABSENT)
         rows.append(DiffRow(key, _status(key, base_value, value, known), base_value, value))
     return rows
+
+
+def diff_paths(values: Mapping[str, Any], base: Mapping[str, Any], known: Collection[str]) -> list[DiffRow]:
+    """Like `diff_configs`, in the order of `known`, with a row for each value inside of a mapping."""
+    order = {key: number for number, key in enumerate(known)}
+    rows = sorted(diff_configs(values, base, known), key=lambda row: order.get(row.key, len(order)))
+    return [inner for row in rows for inner in _inner_rows(row)]
+
+
+def is_difference(row: DiffRow, defaults: Mapping[str, Any]) -> bool:
+    """Whether the two configs would do something else there: a key that one side lacks means its default."""
+    if row.status in ("missing", "added") and "[" not in row.key:
+        given = row.base if row.status == "missing" else row.value
+        return not same_value(given, defaults.get(row.key, ABSENT))
+    return row.status != "equal" and (row.value is not ABSENT or row.status == "missing")
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values mean the same; a bool is never a number."""
+    if isinstance(one, bool) != isinstance(other, bool):
+        return False
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)
+    return bool(one == other)
 
 
 def _status(key: str, base: Any, value: Any, known: Collection[str]) -> Status:
@@ -40,12 +72,17 @@ def _status(key: str, base: Any, value: Any, known: Collection[str]) -> Status:
     return "equal" if same_value(base, value) else "changed"
 
 
-def same_value(one: Any, other: Any) -> bool:
-    """Whether two values mean the same; a bool is never a number."""
-    if isinstance(one, bool) != isinstance(other, bool):
-        return False
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same_value, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)
-    return bool(one == other)
+def _inner_rows(row: DiffRow) -> Iterator[DiffRow]:
+    """The row itself, or one for each entry where a side is a mapping and the other one is no other kind of value."""
+    sides = (row.base, row.value)
+    mappings = [side for side in sides if isinstance(side, Mapping)]
+    if not any(mappings) or not all(isinstance(side, Mapping) or side is ABSENT or side is None for side in sides):
+        yield row
+        return
+    base, value = (
+        {str(key): item for key, item in (side if isinstance(side, Mapping) else {}).items()} for side in sides
+    )
+    for key in dict.fromkeys([*base, *value]):
+        one, other = base.get(key, ABSENT), value.get(key, ABSENT)
+        status: Status = "unknown" if row.status == "unknown" else _status(key, one, other, (key,))
+        yield from _inner_rows(DiffRow(f"{row.key}[{key}]", status, one, other))

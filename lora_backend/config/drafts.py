@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Callable
@@ -11,15 +12,32 @@ from pathlib import Path
 from filelock import FileLock
 
 from lora_backend.atomic import write_atomic
+from lora_backend.config.draft_history import DraftHistory
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 
 DRAFT_ID = re.compile(r"[0-9a-f]{8}")
+BIN = ".bin"
+"""Folder below the drafts' own where deleted ones wait."""
+
+
+class DraftConflictError(ConfigError):
+    """Someone else has changed the draft meanwhile; `theirs` is the text that it has now, `mine` what was to be saved."""
+
+    code = "draft_conflict"
+
+    def __init__(self, draft_id: str, mine: str, theirs: str) -> None:
+        self.mine, self.theirs = mine, theirs
+        super().__init__(N_("Draft {id} was changed in another tab while you edited it here."), id=draft_id)
 
 
 @dataclass(frozen=True)
 class Draft:
-    """One draft's folder: `config.yaml`, and under `launches/` one file for each time that it was launched."""
+    """One draft's folder.
+
+    `config.yaml` is the text, `history/` what it was before, `launches/` has one file for each time that it was
+    launched, `bases/` the files that it was compared with, `imported/` the file of another tool that it came from.
+    """
 
     path: Path
 
@@ -27,17 +45,46 @@ class Draft:
     def id(self) -> str:
         return self.path.name
 
+    @property
+    def history(self) -> DraftHistory:
+        return DraftHistory(self.path / "history")
+
+    @property
+    def changed_at(self) -> float:
+        """When the text was saved last, in seconds since the epoch; 0 where the draft is gone."""
+        try:
+            return (self.path / "config.yaml").stat().st_mtime
+        except OSError:
+            return 0.0
+
     def text(self) -> str:
         try:
             return (self.path / "config.yaml").read_text("utf-8")
         except OSError as error:
             raise _gone(self.id) from error
 
-    def save(self, text: str) -> None:
-        """Keep `text`. Raises `ConfigError` where the draft was deleted meanwhile."""
-        if not self.path.is_dir():
-            raise _gone(self.id)
-        write_atomic(self.path / "config.yaml", text)
+    def save(self, text: str, expected_revision: str | None = None) -> None:
+        """Keep `text`, and the one before it for undo.
+
+        Raises `ConfigError` where the draft was deleted meanwhile, and `DraftConflictError` where it has another text
+        than the one with `expected_revision` (None: whatever it has is replaced).
+        """
+        with self._locked():
+            now = self.text() if (self.path / "config.yaml").exists() else None
+            if now is not None and text != now and expected_revision not in (None, revision_of(now)):
+                raise DraftConflictError(self.id, text, now)
+            if now is not None:
+                self._keep(now)
+            self._keep(text)
+            write_atomic(self.path / "config.yaml", text)
+
+    def undo(self) -> bool:
+        """Back to the text before; False where there is none."""
+        return self._step(self.history.before)
+
+    def redo(self) -> bool:
+        """Forward to the text that was undone; False where there is none."""
+        return self._step(self.history.after)
 
     def launches(self) -> list[str]:
         """Ids of the runs that were launched from this draft, the first one first."""
@@ -58,6 +105,33 @@ class Draft:
                 write_atomic(marker, launch())
             return marker.read_text("utf-8")
 
+    def _locked(self) -> FileLock:
+        if not self.path.is_dir():
+            raise _gone(self.id)
+        return FileLock(self.path / "draft.lock")
+
+    def _keep(self, text: str) -> None:
+        """Make `text` the newest of the history, unless it is that already."""
+        history = self.history
+        if history.text(history.position()) != text:
+            history.push(text)
+
+    def _step(self, target: Callable[[], int | None]) -> bool:
+        with self._locked():
+            self._keep(self.text())  # also what an editor outside wrote can be undone
+            number = target()
+            text = None if number is None else self.history.text(number)
+            if number is None or text is None:
+                return False
+            write_atomic(self.path / "config.yaml", text)
+            self.history.move_to(number)
+            return True
+
+
+def revision_of(text: str) -> str:
+    """What a text is recognised by; the same text is the same revision, whoever wrote it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
 
 def _gone(draft_id: str) -> ConfigError:
     return ConfigError(N_("There is no draft {id} (any more). Start a new one."), id=draft_id)
@@ -76,3 +150,24 @@ def open_draft(root: Path, draft_id: str) -> Draft:
     if not DRAFT_ID.fullmatch(draft_id) or not (root / draft_id / "config.yaml").is_file():
         raise _gone(draft_id[:20])
     return Draft(root / draft_id)
+
+
+def list_drafts(root: Path) -> list[Draft]:
+    """All drafts below `root`, the one that was changed last first."""
+    folders = [path for path in root.iterdir() if DRAFT_ID.fullmatch(path.name)] if root.is_dir() else []
+    drafts = [Draft(path) for path in folders if (path / "config.yaml").is_file()]
+    return sorted(drafts, key=lambda draft: draft.changed_at, reverse=True)
+
+
+def delete_draft(root: Path, draft_id: str) -> None:
+    """Put a draft into the bin. Raises `ConfigError` where there is none."""
+    draft = open_draft(root, draft_id)
+    (root / BIN).mkdir(exist_ok=True)
+    draft.path.replace(root / BIN / draft_id)
+
+
+def restore_draft(root: Path, draft_id: str) -> Draft:
+    """Take a draft out of the bin. Raises `ConfigError` where it is not there."""
+    draft = open_draft(root / BIN, draft_id)
+    draft.path.replace(root / draft_id)
+    return open_draft(root, draft_id)

@@ -1,0 +1,88 @@
+"""A config to copy: as a command, as Python; and a diff as Markdown."""
+
+from __future__ import annotations
+
+import json
+import pprint
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lora_backend.config.diff import ABSENT, DiffRow, same_value
+from lora_backend.config.files import parse_config
+from lora_backend.config.findings import shorten
+from lora_backend.config.report import DIFF_SIGNS, DIFF_WORDS
+from lora_backend.config.schema import default_config
+from lora_backend.i18n import N_, translate
+
+EMPTY_CONFIG = "/dev/null"
+"""A config file without keys: all that is wanted then comes by `--set`."""
+
+
+def as_command(values: Mapping[str, Any], config: str = EMPTY_CONFIG, base: Mapping[str, Any] | None = None) -> str:
+    """The shell command that trains with `values`: the file `config`, and `--set` for all that differs from it.
+
+    `base`: what the file `config` holds over the defaults. A key that only `base` has is set to its default.
+    """
+    base, defaults = base or {}, default_config()
+    changed = {
+        key: value for key, value in values.items() if not (_has(key, base, defaults) and same_value(value, (defaults | dict(base))[key]))
+    }  # fmt: skip
+    for key in base:
+        if key not in values and key in defaults and not same_value(base[key], defaults[key]):
+            changed[key] = defaults[key]
+    parts = [f"python -m lora_backend train {shlex.quote(config)}"]
+    parts += [f"  --set {shlex.quote(f'{key}={_as_setting(value)}')}" for key, value in changed.items()]
+    return " \\\n".join(parts) + "\n"
+
+
+def as_python(values: Mapping[str, Any]) -> str:
+    """Python that builds the model with its adapter from `values`."""
+    config = pprint.pformat(dict(values), sort_dicts=False, width=100)
+    return (
+        "from lora_backend import check_config_consistency, getEquipAdaptorModel\n\n"
+        f"config = {config}\n\n"
+        'assert check_config_consistency(config)["is_valid"]\n'
+        "model = getEquipAdaptorModel(config)\n"
+    )
+
+
+def diff_markdown(rows: Sequence[DiffRow], base_name: str, language: str | None = None) -> str:
+    """The rows as a Markdown table, every value whole."""
+
+    def t(template: str) -> str:
+        return translate(template, language)
+
+    lines = [
+        f"| {t(N_('Status'))} | {t(N_('Key'))} | {_cell(base_name)} | {t(N_('This config'))} |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        base, value = (_code(side) for side in (row.base, row.value))
+        lines.append(
+            f"| {DIFF_SIGNS[row.status]} {t(DIFF_WORDS[row.status])} | {_code_text(row.key)} | {base} | {value} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _has(key: str, base: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+    return key in base or key in defaults
+
+
+def _as_setting(value: Any) -> str:
+    """A value as `--set` takes it: bare where that is read as the same, else as JSON, which is YAML."""
+    if isinstance(value, str) and value.strip() == value and parse_config(f"value: {value}").values == {"value": value}:
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _code(value: Any) -> str:
+    return "–" if value is ABSENT else _code_text(shorten(value, 10_000))
+
+
+def _code_text(text: str) -> str:
+    return f"`{_cell(text).replace('`', 'ʼ')}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
