@@ -1,16 +1,21 @@
-"""How a draft begins: blank, from a file, from pasted text, or as the demo's config."""
+"""How a draft begins: blank, from a file, from pasted text, from a preset, or where it was left."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from lora_backend.config.drafts import new_draft
-from lora_backend.config.files import MAX_CONFIG_BYTES, decode_config, dump_yaml
+from lora_backend.config.files import MAX_CONFIG_BYTES, ConfigDocument, decode_config, dump_yaml, parse_config
+from lora_backend.config.foreign import import_document
+from lora_backend.config.presets import PRESETS, Preset
 from lora_backend.demo.run import demo_text
+from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from pages.parts import state_keys
+from pages.parts.config_drafts import recent_drafts
+from pages.parts.config_import import is_foreign, keep_source, show_import
 from pages.parts.findings import show_finding
-from pages.parts.language import t
+from pages.parts.language import say, t
 from pages.parts.navigation import CONFIG
 from pages.parts.services import settings
 
@@ -24,6 +29,7 @@ num_epochs: 3
 learning_rate: 1e-4
 batch_size: 4
 """
+PRESET_COLUMNS = 3
 
 
 def choose_start() -> None:
@@ -32,18 +38,15 @@ def choose_start() -> None:
     with upload, st.container(border=True, height="stretch"):
         st.subheader(t(N_("Upload")), anchor=False)
         file = st.file_uploader(
-            t(N_("A YAML, JSON or TOML file")),
+            t(N_("A YAML, JSON or TOML file, of ours or of another tool")),
             type=["yaml", "yml", "json", "toml"],
             max_upload_size=1,
             key="config_file",
         )
-        if file is not None:
-            _begin_with_file(file.getvalue(), file.name)
     with paste, st.container(border=True, height="stretch"), st.form("paste", border=False):
         st.subheader(t(N_("Paste")), anchor=False)
         text = st.text_area(t(N_("YAML text")), height=120, key="pasted")
-        if st.form_submit_button(t(N_("Open as a draft"))) and text.strip():
-            _begin(text)
+        pasted = st.form_submit_button(t(N_("Open as a draft")))
     with fresh, st.container(border=True, height="stretch"):
         st.subheader(t(N_("Start new")), anchor=False)
         st.write(t(N_("From the common keys, or from the demo's config, which trains on this machine.")))
@@ -51,18 +54,79 @@ def choose_start() -> None:
             _begin(BLANK.format(model=t(N_("a model folder or hub id")), dataset=t(N_("a JSONL file"))))
         if st.button(t(N_("The demo's config")), icon=":material/school:", key="demo_config"):
             _begin(demo_text(settings()))
+    if pasted and text.strip():
+        st.session_state[state_keys.IMPORT_SOURCE] = (
+            "pasted.yaml",
+            text,
+        )  # the form's button is up again in the next run
+        _begin_with_document(parse_config(text), "pasted.yaml")
+    elif file is not None:
+        _begin_with_file(file.getvalue(), file.name)
+    elif kept := st.session_state.get(state_keys.IMPORT_SOURCE):
+        _begin_with_document(parse_config(kept[1]), kept[0])
+    _presets()
+    recent_drafts()
+
+
+def _presets() -> None:
+    st.subheader(t(N_("Presets")), anchor=False)
+    presets = list(PRESETS.values())
+    for start in range(0, len(presets), PRESET_COLUMNS):
+        for column, preset in zip(st.columns(PRESET_COLUMNS), presets[start : start + PRESET_COLUMNS], strict=False):
+            with column, st.container(border=True, height="stretch"):
+                st.markdown(f"**{t(preset.title)}**")
+                st.caption(t(preset.purpose))
+                if st.button(t(N_("Start from this")), key=f"preset-{preset.id}", icon=":material/arrow_forward:"):
+                    _begin(_preset_text(preset))
+
+
+def _preset_text(preset: Preset) -> str:
+    if preset.id == "demo":
+        return demo_text(settings())
+    model, dataset = t(N_("a model folder or hub id")), t(N_("a JSONL file"))
+    head = (
+        f"# {t(preset.title)}: {t(preset.purpose)}\nmodel_name:          # {model}\ndataset:             # {dataset}\n"
+    )
+    return head + dump_yaml(preset.values)
 
 
 def _begin_with_file(data: bytes, name: str) -> None:
     document = decode_config(data, name)
     if len(data) > MAX_CONFIG_BYTES or (not document.is_readable and not document.text):
         show_finding(document.problems[0])  # nothing that an editor could show
+    else:
+        _begin_with_document(document, name)
+
+
+def _begin_with_document(document: ConfigDocument, name: str) -> None:
+    if is_foreign(document):
+        _preview(document, name)
     elif document.format == "yaml" or not document.is_readable:
         _begin(document.text)
     else:
         _begin(dump_yaml(document.values))
 
 
-def _begin(text: str) -> None:
+def _preview(document: ConfigDocument, name: str) -> None:
+    """Every key of the other tool's file, before a draft is made of it."""
+    with st.container(border=True):
+        try:
+            result = import_document(document)
+        except ConfigError as error:
+            st.error(say(error.message), icon=":material/error:")
+            if st.button(t(N_("Open it as it is")), key="open_as_is"):
+                _begin(document.text if document.format == "yaml" else dump_yaml(document.values))
+            return
+        st.subheader(t(N_("A config of {tool}"), tool=result.title), anchor=False)
+        opened = st.button(t(N_("Open as our config")), type="primary", icon=":material/input:", key="open_import")
+        show_import(result)
+    if opened:
+        _begin(f"# {result.title}: {name}\n{result.text}", (name, document.text))
+
+
+def _begin(text: str, source: tuple[str, str] | None = None) -> None:
     draft = new_draft(settings().drafts, text)
+    if source is not None:
+        keep_source(draft, *source)
+    st.session_state.pop(state_keys.IMPORT_SOURCE, None)
     st.switch_page(CONFIG, query_params={state_keys.DRAFT: draft.id})

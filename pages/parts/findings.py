@@ -1,33 +1,45 @@
-"""The findings of a check on the screen: severity in word and colour, line, sentence, remedy."""
+"""The findings of a check on the screen: severity in word and colour, line, sentence, remedy, and one click that mends."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import streamlit as st
 
 from lora_backend.config.check import CheckResult
-from lora_backend.config.findings import Finding
+from lora_backend.config.findings import Finding, shorten
 from lora_backend.config.report import SEVERITY_WORDS
 from lora_backend.i18n import N_
 from pages.parts.language import say, t
 
 BOXES = {"error": st.error, "warning": st.warning, "hint": st.info}
 ICONS = {"error": ":material/error:", "warning": ":material/warning:", "hint": ":material/lightbulb:"}
+Mend = Callable[[Mapping[str, Any]], None]
 
 
-def show_findings(result: CheckResult) -> None:
-    """The verdict, then every finding, the worst first."""
-    if not result.findings:
-        st.success(t(N_("Nothing is wrong with this config.")), icon=":material/check_circle:")
-        return
+def show_findings(result: CheckResult, mend: Mend | None = None) -> None:
+    """The verdict, then every finding, the worst first; hints are folded. `mend` is called with a finding's fix."""
     counts = {severity: sum(f.severity == severity for f in result.findings) for severity in BOXES}
     parts = []
     if counts["error"]:
         parts.append(t(N_("{count} errors"), count=counts["error"]))
     if counts["warning"]:
         parts.append(t(N_("{count} warnings"), count=counts["warning"]))
-    st.markdown("**" + " · ".join(parts) + "**")
-    for finding in result.findings:
-        show_finding(finding)
+    if parts:
+        st.markdown("**" + " · ".join(parts) + "**")
+    else:
+        st.success(t(N_("Nothing is wrong with this config.")), icon=":material/check_circle:")
+    hints = [finding for finding in result.findings if finding.severity == "hint"]
+    for number, finding in enumerate(result.findings):
+        if finding.severity != "hint":
+            show_finding(finding)
+            _offer(finding, number, mend)
+    if hints:
+        with st.expander(t(N_("{count} hints"), count=len(hints)), icon=":material/lightbulb:"):
+            for number, finding in enumerate(hints):
+                show_finding(finding)
+                _offer(finding, number, mend)
 
 
 def show_finding(finding: Finding) -> None:
@@ -37,3 +49,18 @@ def show_finding(finding: Finding) -> None:
     BOXES[finding.severity](
         f"**{head}** · {say(finding.message)}  \n{say(finding.remedy)}", icon=ICONS[finding.severity]
     )
+
+
+def _offer(finding: Finding, number: int, mend: Mend | None) -> None:
+    if finding.fix is None or mend is None:
+        return
+    st.button(
+        t(N_("Mend it: {change}"), change=_change(finding.fix)), icon=":material/build:", on_click=mend, args=(finding.fix,),
+        key=f"fix-{finding.severity}-{number}-{finding.code}", help=t(N_("It can be undone.")),
+    )  # fmt: skip
+
+
+def _change(fix: Mapping[str, Any]) -> str:
+    """`r: 16`, `− lora_rank`."""
+    parts = [f"− {key}" if value is None else f"{key}: {shorten(value, 40)}" for key, value in fix.items()]
+    return ", ".join(f"`{part}`" for part in parts)

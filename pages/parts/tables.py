@@ -1,4 +1,4 @@
-"""Coloured tables: the config diff and the rank check. Colour never stands alone: a sign and a word go with it."""
+"""Coloured tables: the config diff, an import, and the rank check. Colour never stands alone: a sign and a word go with it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import streamlit as st
 from lora_backend.config.diff import ABSENT, DiffRow
 from lora_backend.config.findings import shorten
 from lora_backend.config.report import DIFF_SIGNS, DIFF_WORDS
+from lora_backend.config.schema import KEYS, REQUIRED
 from lora_backend.i18n import N_
 from pages.parts.formats import plain
 from pages.parts.language import t
@@ -29,23 +30,67 @@ SHORT = 14
 """Rows up to which a table is shown whole."""
 
 
-def diff_table(rows: Sequence[DiffRow], base_name: str) -> None:
+Effects = Mapping[str, str] | None
+"""Key → what it does, where that was asked for."""
+
+
+def diff_table(rows: Sequence[DiffRow], base_name: str, effects: Effects = None) -> None:
     """One row a key: base, value, and what of it differs."""
-    columns = [t(N_("Status")), t(N_("Key")), base_name, t(N_("This config"))]
-    cells = [
-        [
-            plain(f"{DIFF_SIGNS[row.status]} {t(DIFF_WORDS[row.status])}"),
-            plain(row.key),
-            _cell(row.base),
-            _cell(row.value),
-        ]
-        for row in rows
-    ]
+    columns = [t(N_("Status")), t(N_("Key")), plain(base_name), t(N_("This config"))]
+    cells = [[_diff_state(row), plain(row.key), _side(row, row.base), _side(row, row.value)] for row in rows]
+    _with_effects(columns, cells, [row.top_key for row in rows], effects)
     _table(columns, cells, [FILLS.get(row.status, "") for row in rows])
 
 
-def _cell(value: Any) -> str:
+def unified_table(rows: Sequence[DiffRow], base_name: str, effects: Effects = None) -> None:
+    """What the base has and what the config has, one below the other: for narrow screens and long values."""
+    columns = [t(N_("Status")), t(N_("Key")), t(N_("− {base}, + this config"), base=plain(base_name))]
+    cells, fills, keys = [], [], []
+    for row in rows:
+        sides = [("−", row.base, "missing"), ("+", row.value, "added")]
+        if row.status == "equal":
+            sides = [("=", row.value, "")]
+        for sign, side, fill in sides:
+            if side is not ABSENT:
+                cells.append([_diff_state(row), plain(row.key), plain(f"{sign} {shorten(side, LONG)}")])
+                fills.append(FILLS.get("unknown" if row.status == "unknown" else fill, ""))
+                keys.append(row.top_key)
+    _with_effects(columns, cells, keys, effects)
+    _table(columns, cells, fills)
+
+
+def outcome_table(columns: list[str], cells: list[list[str]], outcomes: Sequence[str]) -> None:
+    """One row a key of another tool's config, coloured by what became of it."""
+    fills = {"translated": "changed", "not_supported": "wrong", "unknown": "missing", "taken": "ok"}
+    _table(columns, cells, [FILLS[fills[outcome]] for outcome in outcomes])
+
+
+def whole(value: Any) -> str:
+    """A value as a table would show it, however long it is."""
+    return "–" if value is ABSENT else shorten(value, 10**6)
+
+
+def _diff_state(row: DiffRow) -> str:
+    return plain(f"{DIFF_SIGNS[row.status]} {t(DIFF_WORDS[row.status])}")
+
+
+def _side(row: DiffRow, value: Any) -> str:
+    """A value; where a side lacks the key, the default that it means."""
+    default = KEYS[row.key].default if row.key in KEYS else REQUIRED
+    if value is ABSENT and default is not REQUIRED:
+        return t(N_("not set: {value}"), value=plain(shorten(default, LONG)))
     return "–" if value is ABSENT or value is None else plain(shorten(value, LONG))
+
+
+def _with_effects(columns: list[str], cells: list[list[str]], keys: Sequence[str], effects: Effects) -> None:
+    """A last column for what each key does; a key with several rows has it in the first."""
+    if effects is None:
+        return
+    columns.append(t(N_("What it does")))
+    said: set[str] = set()
+    for row, key in zip(cells, keys, strict=True):
+        row.append("" if key in said else plain(effects.get(key, "–")))
+        said.add(key)
 
 
 RANK_STATES = {

@@ -1,0 +1,66 @@
+"""The row of buttons above a draft: start it, undo and redo, copy it, take it away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.check import CheckResult
+from lora_backend.config.copying import as_command, as_python
+from lora_backend.config.drafts import Draft
+from lora_backend.config.files import ConfigDocument
+from lora_backend.i18n import N_
+from pages.parts import state_keys
+from pages.parts.config_edit import step
+from pages.parts.language import t
+from pages.parts.launch import ask_where_it_does_not_fit, launch_draft
+from pages.parts.navigation import CONFIG, RUNS
+
+
+def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult) -> None:
+    """All of them; what a launch has to ask comes below."""
+    text, launched = document.text, draft.launches()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        launch = st.button(
+            t(N_("Launch")), type="primary", icon=":material/rocket_launch:", disabled=not result.is_valid, key="launch",
+            help=None if result.is_valid else t(N_("Mend the errors first.")),
+        )  # fmt: skip
+        if st.button(t(N_("Save")), icon=":material/save:", key="save"):
+            st.toast(t(N_("Saved. This page's address opens the draft again.")))
+        for name, label, icon, target in (
+            ("undo", N_("Undo"), "undo", draft.history.before),
+            ("redo", N_("Redo"), "redo", draft.history.after),
+        ):
+            st.button(
+                t(label), icon=f":material/{icon}:", key=name, disabled=target() is None, on_click=step, args=(draft,),
+                kwargs={"forward": name == "redo"},
+            )  # fmt: skip
+        with st.popover(t(N_("Copy")), icon=":material/content_copy:"):
+            _copies(text, document.values)
+        st.download_button(
+            t(N_("Download")), text, file_name="config.yaml", mime="application/yaml", icon=":material/download:",
+            on_click="ignore", key="download",
+        )  # fmt: skip
+        if st.button(t(N_("New draft")), icon=":material/add:", type="tertiary", key="new_draft"):
+            st.switch_page(CONFIG)
+        if launched:
+            st.page_link(
+                RUNS, label=t(N_("Last launched: {id}"), id=launched[-1]), icon=":material/show_chart:",
+                query_params={state_keys.RUN: launched[-1]},
+            )  # fmt: skip
+        st.caption(t(N_("Draft {id}, kept on disk with every change"), id=draft.id))
+    if launch:
+        launch_draft(draft, text, len(launched))
+    ask_where_it_does_not_fit(draft, text, len(launched))
+
+
+def _copies(text: str, values: dict[str, Any]) -> None:
+    """The draft in three forms, each with Streamlit's own button that copies it."""
+    for title, code, language in (
+        ("YAML", text, "yaml"),
+        (N_("Command"), as_command(values), "bash"),
+        ("Python", as_python(values), "python"),
+    ):
+        st.caption(t(title))
+        st.code(code, language=language, height=160)

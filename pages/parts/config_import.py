@@ -1,0 +1,103 @@
+"""The config of another tool: recognised by its content, every key of it with what became of it, opened as a draft."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import streamlit as st
+
+from lora_backend.atomic import write_atomic
+from lora_backend.config.diff import ABSENT
+from lora_backend.config.drafts import Draft
+from lora_backend.config.files import ConfigDocument, parse_config
+from lora_backend.config.findings import shorten
+from lora_backend.config.foreign import TOOLS, ImportResult, ImportRow, import_text
+from lora_backend.config.schema import KEYS
+from lora_backend.errors import ConfigError
+from lora_backend.i18n import N_
+from pages.parts.formats import plain
+from pages.parts.language import say, t
+from pages.parts.tables import outcome_table
+
+OUTCOMES = {
+    "taken": ("=", N_("taken as it is")),
+    "translated": ("→", N_("translated")),
+    "not_supported": ("✗", N_("not supported")),
+    "unknown": ("?", N_("unknown")),
+}
+MAX_NAME = 80
+
+
+def is_foreign(document: ConfigDocument) -> bool:
+    """Whether a config was written for another tool; one that names its model as ours do is ours, with its mistakes."""
+    values = document.values
+    if not document.is_readable or not values:
+        return False
+    if "model_name" in values:
+        return bool((TOOLS["original"].markers - KEYS.keys()) & values.keys())
+    known = sum(key in KEYS for key in values)
+    return any(len(tool.rules.keys() & values.keys()) > known for tool in TOOLS.values())
+
+
+def show_import(result: ImportResult) -> None:
+    """What became of every key, in words and numbers."""
+    rows = [*result.rows, *result.assumed]
+    counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in OUTCOMES}
+    st.markdown(
+        f"**{plain(result.title)}** · "
+        + " · ".join(f"{OUTCOMES[outcome][0]} {count} {t(OUTCOMES[outcome][1])}" for outcome, count in counts.items() if count)
+    )  # fmt: skip
+    _table(rows)
+
+
+def keep_source(draft: Draft, name: str, text: str) -> None:
+    """Keep the file of the other tool with the draft that was made of it."""
+    folder = draft.path / "imported"
+    folder.mkdir(exist_ok=True)
+    write_atomic(folder / safe_name(name), text)
+
+
+def show_kept_import(draft: Draft) -> None:
+    """The table again, in a draft that came from another tool's file."""
+    source = next(iter(sorted((draft.path / "imported").glob("*"))), None)
+    if source is None:
+        return
+    with st.expander(
+        t(N_("Imported from {file}: what became of every key"), file=plain(source.name)), icon=":material/input:"
+    ):
+        try:
+            show_import(import_text(source.read_text("utf-8"), source.name))
+        except (ConfigError, OSError, UnicodeDecodeError) as error:
+            st.warning(say(error.message) if isinstance(error, ConfigError) else str(error))
+
+
+def safe_name(name: str) -> str:
+    """A file's name that any file system takes, its ending kept."""
+    path = Path(name)
+    stem = re.sub(r"[^\w-]+", "_", path.stem)[:MAX_NAME].strip("_") or "config"
+    return stem + re.sub(r"[^.\w]", "", path.suffix)[:8]
+
+
+def values_of(text: str, name: str) -> dict[str, object]:
+    """The values of a config of ours or of another tool. Raises `ConfigError` where it cannot be read."""
+    ending = Path(name).suffix.lower()
+    document = parse_config(text, "json" if ending == ".json" else "toml" if ending == ".toml" else "yaml")
+    if not document.is_readable:
+        raise ConfigError(N_("{file} cannot be read: {reason}"), file=name, reason=document.problems[0].message)
+    return import_text(text, name).values if is_foreign(document) else document.values
+
+
+def _table(rows: Iterable[ImportRow]) -> None:
+    cells, kinds = [], []
+    for row in rows:
+        sign, word = OUTCOMES[row.outcome]
+        here = "–" if row.target_key is None else f"{row.target_key}: {shorten(row.target_value)}"
+        value = "–" if row.value is ABSENT else shorten(row.value)
+        cells.append(
+            [str(row.line or "–"), plain(f"{row.key}: {value}"), f"{sign} {t(word)}", plain(here), say(row.message)]
+        )
+        kinds.append(row.outcome)
+    headings = [t(N_("Line")), t(N_("In the file")), t(N_("What became of it")), t(N_("Here")), t(N_("Why"))]
+    outcome_table(headings, cells, kinds)

@@ -1,0 +1,79 @@
+"""What each difference really does, worked out when it is asked for; it may wait for a trace of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.drafts import Draft
+from lora_backend.config.files import ConfigDocument
+from lora_backend.errors import FlightdeckError
+from lora_backend.i18n import N_
+from lora_backend.preflight.consequences import Consequence, consequences
+from lora_backend.preflight.planning import planner_for
+from pages.parts import state_keys
+from pages.parts.config_facts import known_facts
+from pages.parts.diff_bases import Base
+from pages.parts.formats import size
+from pages.parts.language import say, t
+from pages.parts.plan_trace import trace
+from pages.parts.plan_work import facts_of
+from pages.parts.services import settings
+
+MIN_STEP_CHANGE = 0.005
+"""A step that is less than half a percent longer or shorter is the same."""
+
+
+def asked_consequences(
+    draft: Draft, document: ConfigDocument, base: Base, keys: Sequence[str]
+) -> dict[str, str] | None:
+    """Key → what it does, in words; None where nobody asked for this config and base."""
+    question = (draft.id, document.text, base.id)
+    asked = st.button(
+        t(N_("What does each of them do?")), icon=":material/balance:", key="consequences", disabled=not keys,
+        help=t(N_("Plans the run with and without each key: memory, time, trained parameters, steps, ranks.")),
+    )  # fmt: skip
+    if asked:
+        st.session_state[state_keys.CONSEQUENCES] = (question, _work_out(document.values, base.values, keys))
+    known, found = st.session_state.get(state_keys.CONSEQUENCES, (None, {}))
+    if known != question:
+        return None
+    if not found:
+        st.caption(t(N_("It can be told once the config has no errors.")))
+        return None
+    return {key: in_words(consequence) for key, consequence in found.items()}
+
+
+def in_words(consequence: Consequence) -> str:
+    """One line; a dash where nothing that is counted changes."""
+    if consequence.without_effect is not None:
+        return "⊘ " + t(N_("without effect: {reason}"), reason=say(consequence.without_effect))
+    parts = []
+    if consequence.bytes_on_fullest:
+        parts.append(t(N_("{size} on the fullest device"), size=size(consequence.bytes_on_fullest, sign=True)))
+    if consequence.step_time and abs(consequence.step_time - 1) > MIN_STEP_CHANGE:
+        parts.append(t(N_("a step takes ×{factor}"), factor=f"{consequence.step_time:.2f}"))
+    if consequence.trainable:
+        parts.append(t(N_("{count} trained parameters"), count=f"{consequence.trainable:+,}"))
+    if consequence.steps:
+        parts.append(t(N_("{count} steps"), count=f"{consequence.steps:+,}"))
+    if consequence.layers:
+        parts.append(t(N_("another rank in {count} layers"), count=len(consequence.layers)))
+    return "; ".join(parts) or "–"
+
+
+def _work_out(values: Mapping[str, Any], base: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Consequence]:
+    known = known_facts(values)
+    planner = None
+    try:
+        planner, _ = planner_for(facts_of(str(values.get("model_name") or "")), trace, settings())
+    except FlightdeckError as error:
+        st.caption(t(N_("Without memory and time: {reason}"), reason=say(error.message)))
+    with st.spinner(t(N_("Planning with and without each key …"))):
+        return consequences(
+            values, base, keys, planner,
+            linear_names=known.model.linear_names if known.model else (),
+            num_rows=known.data.num_rows if known.data else None,
+        )  # fmt: skip

@@ -1,0 +1,91 @@
+"""The coloured diff of a draft against a base: what differs, what each difference does, to copy and to share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.copying import as_command, diff_markdown
+from lora_backend.config.diff import ABSENT, DiffRow, diff_paths, is_difference
+from lora_backend.config.drafts import Draft
+from lora_backend.config.files import ConfigDocument, dump_yaml
+from lora_backend.config.report import DIFF_SIGNS, DIFF_WORDS
+from lora_backend.config.schema import KEYS, default_config
+from lora_backend.i18n import N_
+from pages.parts import state_keys
+from pages.parts.diff_bases import Base, choose_base
+from pages.parts.diff_consequences import asked_consequences
+from pages.parts.formats import plain
+from pages.parts.language import language, t
+from pages.parts.tables import LONG, diff_table, unified_table, whole
+
+FILTERS = {"differences": N_("Differences"), "all": N_("All keys")}
+LAYOUTS = {"side": N_("Side by side"), "unified": N_("Unified")}
+
+
+def show_differences(draft: Draft, document: ConfigDocument) -> None:
+    """Base, filter and layout, the table, and what can be done with it."""
+    base = choose_base(draft)
+    rows = diff_paths(document.values, base.values, KEYS)
+    given = [row for row in rows if is_difference(row, default_config())]
+    with st.container(horizontal=True):
+        shown = _choice(t(N_("Rows")), FILTERS, state_keys.DIFF_FILTER)
+        layout = _choice(t(N_("Layout")), LAYOUTS, state_keys.DIFF_LAYOUT)
+    _remarks(base)
+    if shown == "differences" and not given:
+        st.info(t(N_("Nothing differs from the defaults.")) if base.id == "defaults" else t(N_("Nothing differs.")), icon=":material/equal:")  # fmt: skip
+        return
+    chosen = given if shown == "differences" else rows
+    counts = {status: sum(row.status == status for row in chosen) for status in DIFF_WORDS}
+    st.caption(" · ".join(f"{plain(DIFF_SIGNS[status])} {count} {t(DIFF_WORDS[status])}" for status, count in counts.items() if count))  # fmt: skip
+    keys = list(dict.fromkeys(row.top_key for row in given if row.top_key in KEYS))
+    effects = asked_consequences(draft, document, base, keys)
+    (diff_table if layout == "side" else unified_table)(chosen, base.name, effects)
+    _long_values(chosen)
+    _take_away(chosen, base, document.values)
+
+
+def _choice(label: str, words: Mapping[str, str], key: str) -> str:
+    options = list(words)
+    chosen = st.segmented_control(
+        label, options, format_func=lambda word: t(words[word]), default=options[0], required=True, key=key,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    return str(chosen)
+
+
+def _remarks(base: Base) -> None:
+    """What a script's source says that its values do not: `type=bool`, defaults that cannot be told."""
+    for remark in base.remarks:
+        st.warning(
+            t(N_("Line {line} of the script"), line=remark.line) + f" · {remark.message.text(language())}",
+            icon=":material/code:",
+        )
+
+
+def _long_values(rows: Sequence[DiffRow]) -> None:
+    long = [row for row in rows if max(len(whole(row.base)), len(whole(row.value))) > LONG]
+    if not long:
+        return
+    with st.expander(t(N_("{count} long values, whole"), count=len(long)), icon=":material/unfold_more:"):
+        for row in long:
+            st.caption(plain(row.key))
+            st.code("\n".join(f"{sign} {whole(side)}" for sign, side in (("-", row.base), ("+", row.value)) if side is not ABSENT), language="diff", wrap_lines=True)  # fmt: skip
+
+
+def _take_away(rows: Sequence[DiffRow], base: Base, values: Mapping[str, Any]) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.popover(t(N_("Copy the diff")), icon=":material/content_copy:"):
+            st.caption("Markdown")
+            st.code(diff_markdown(rows, base.name, language()), language="markdown", height=200)
+            if base.config is not None:
+                st.caption(t(N_("Command from that run's config")))
+                st.code(as_command(values, base.config, base.values), language="bash", height=160)
+            st.caption(t(N_("The base as YAML")))
+            st.code(dump_yaml(base.values), language="yaml", height=160)
+        if base.can_be_shared:
+            st.caption(t(N_("This page's address shows the same diff to anyone with access.")))
+        else:
+            st.caption(t(N_("The file is kept with this draft; the address works while the draft is there.")))
