@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import first_text, memory_prediction, partition_speed, placement, rank_check, training_speed
+from benchmarks import config_check, first_text, memory_prediction, partition_speed, placement, rank_check, training_speed
 
 BENCHMARKS = {
+    "config_check": config_check.main,
     "first_text": first_text.main,
     "memory_prediction": memory_prediction.main,
     "partition_speed": partition_speed.main,

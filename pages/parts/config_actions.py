@@ -15,7 +15,7 @@ from pages.parts import state_keys
 from pages.parts.config_edit import step
 from pages.parts.language import t
 from pages.parts.launch import ask_where_it_does_not_fit, launch_draft
-from pages.parts.navigation import CONFIG, RUNS
+from pages.parts.navigation import CONFIG, PLAN, RUNS
 
 
 def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult) -> None:
@@ -44,6 +44,9 @@ def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult) ->
         )  # fmt: skip
         if st.button(t(N_("New draft")), icon=":material/add:", type="tertiary", key="new_draft"):
             st.switch_page(CONFIG)
+        st.page_link(
+            PLAN, label=t(N_("Plan this config")), icon=":material/memory:", query_params={state_keys.DRAFT: draft.id}
+        )
         if launched:
             st.page_link(
                 RUNS, label=t(N_("Last launched: {id}"), id=launched[-1]), icon=":material/show_chart:",

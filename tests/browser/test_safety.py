@@ -42,7 +42,7 @@ def test_a_foreign_host_is_refused(dashboard: Dashboard) -> None:
     assert status("evil.example") == 403
 
 
-@pytest.mark.parametrize("path", ["/config", "/runs", "/verify"])
+@pytest.mark.parametrize("path", ["/config", "/plan", "/runs", "/verify"])
 def test_a_deep_link_on_a_fresh_server_goes_through_the_entry(dashboard: Dashboard, page: Page, path: str) -> None:
     settled(page, f"{dashboard.url}{path}?lang=zh")
     expect(page.get_by_role("link", name="核验", exact=True)).to_be_visible()
@@ -55,7 +55,7 @@ def test_no_page_asks_a_foreign_host(dashboard: Dashboard, browser: Browser) -> 
     foreign: list[str] = []
     own = re.compile(rf"^(https?|wss?)://127\.0\.0\.1:{dashboard.port}/|^(data|blob):")
     page.on("request", lambda request: foreign.extend([] if own.match(request.url) else [request.url]))
-    for path in ("/", "/config", "/runs", "/verify"):
+    for path in ("/", "/config", "/plan", "/runs", "/verify"):
         settled(page, dashboard.url + path)
     context.close()
     assert foreign == []

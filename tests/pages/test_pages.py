@@ -15,7 +15,7 @@ from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("home", "config", "runs", "verify")
+PAGES = ("home", "config", "plan", "runs", "verify")
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def test_no_page_imports_torch_or_what_brings_it(tmp_path: Path) -> None:
     script = f"""
 import sys
 from streamlit.testing.v1 import AppTest
-visits = [("home", {{}}), ("config", {{"draft": "{draft.id}"}}), ("runs", {{"run": "{run.id}"}}), ("verify", {{}})]
+visits = [("home", {{}}), ("config", {{"draft": "{draft.id}"}}), ("plan", {{}}), ("runs", {{"run": "{run.id}"}}), ("verify", {{}})]
 for page, query in visits:
     at = AppTest.from_file("app.py", default_timeout=30).run()
     if page != "home":

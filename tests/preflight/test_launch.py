@@ -11,6 +11,7 @@ from lora_backend.config.drafts import new_draft, open_draft
 from lora_backend.config.files import parse_config
 from lora_backend.errors import ConfigError, DataError, FlightdeckError, ModelError
 from lora_backend.preflight.facts import check_with_facts
+from lora_backend.planning.profile import Profile
 from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.roots import allowed_model, bind_paths, check_from_browser
 from lora_backend.settings import Settings, load_settings
@@ -76,13 +77,17 @@ def test_a_model_outside_the_roots_is_not_even_looked_at(places: Settings, tmp_p
     assert allowed_model(str(tmp_path / "models/m"), places) == tmp_path / "models/m"
 
 
+def no_trace(*_: object) -> Profile:
+    raise AssertionError("nothing is planned for a launch that is refused")
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "model_name: [", "model_name: {m}\nr: x\ndataset: d.jsonl\n", "model_name: {m}\n", "model_name: a/b\ndataset: d.jsonl\n", "model_name: {m}\ndataset: none.jsonl\n"],
 )  # fmt: skip
 def test_a_launch_that_is_refused_makes_no_run(text: str, places: Settings, tmp_path: Path) -> None:
     with pytest.raises(FlightdeckError):
-        launch_from_browser(text.replace("{m}", str(tmp_path / "models/m")), places)
+        launch_from_browser(text.replace("{m}", str(tmp_path / "models/m")), places, no_trace)
     assert not places.runs.exists()
 
 
