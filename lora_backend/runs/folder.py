@@ -31,7 +31,19 @@ STOP_DEADLINE_S = 120.0
 """How long a trainer may take to save and end after a stop; then its supervisor ends it."""
 LEAST_ROOM_BYTES = 64 * 1024
 """A disk with less has no room for the few lines that say how a run ended."""
-OF_ONE_ATTEMPT = ("trainer", "supervisor", "outcome", "failure", "stage", "eta_s", "fraction", "detail", "queue")
+OF_ONE_ATTEMPT = (
+    "trainer",
+    "supervisor",
+    "outcome",
+    "outcome_cause",
+    "outcome_message",
+    "failure",
+    "stage",
+    "eta_s",
+    "fraction",
+    "detail",
+    "queue",
+)
 """Keys of `status.json` that mean nothing to the next attempt."""
 
 
@@ -105,11 +117,6 @@ class RunFolder:
             raise RunError(N_("The run {id} is not there; its folder may have been deleted."), id=self.id)
         self._refuse_newer(run)
         return run
-
-    def config(self) -> dict[str, Any]:
-        """The config as the newest attempt trains it: as it was launched, with what resuming has changed."""
-        changes = self.attempt().get("changes")
-        return {**self.read_run()["config"], **(changes if isinstance(changes, dict) else {})}
 
     def state(self) -> RunState:
         """What is true now. Reads only; `recovery.recover` also sees to it that somebody watches the trainer."""
@@ -216,6 +223,13 @@ class RunFolder:
         self.attempts.mkdir(exist_ok=True)
         write_json(self.attempts / f"{number}.json", {"number": number, "time": time.time(), **facts})
         return number
+
+    def replan(self, **facts: Any) -> int:
+        """Write down another plan for a run that waits. `StateError` where it waits no more."""
+        with self._writing():
+            if read_json(self.exit_json) is not None or self.status().get("state") != "queued":
+                raise StateError(N_("The run {id} waits no more, so its GPUs cannot be changed."), id=self.id)
+            return self.new_attempt(**facts)
 
     def write_attempt(self, **changes: Any) -> None:
         """Add to what is known of the newest start; the first where there is none yet."""

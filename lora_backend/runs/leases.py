@@ -13,6 +13,7 @@ import os
 import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,10 @@ def _take_one(folder: Path, key: str, run: Path, *, anyway: bool) -> Lease | Non
     if slot is None:
         os.close(descriptor)
         return None
-    write_json(_info(folder, key, slot), {"run": run.name, "path": str(run), "pid": os.getpid(), "time": time.time()})
+    with suppress(OSError):  # the lock is what counts; on a full disk nobody can read who has it
+        write_json(
+            _info(folder, key, slot), {"run": run.name, "path": str(run), "pid": os.getpid(), "time": time.time()}
+        )
     return Lease(key, descriptor)
 
 

@@ -87,7 +87,8 @@ def judge(
         return _run_state({**status, **ended}, state if isinstance(state, str) and state in ENDED else "lost")
     if status.get("state") == "queued":
         return _run_state(status, "queued")
-    trainer, supervisor = identity_in(status, "trainer"), identity_in(status, "supervisor")
+    trainer = identity_in(status, "trainer") or identity_in(status, "child")
+    supervisor = identity_in(status, "supervisor")
     alive = [process for process in (trainer, supervisor) if process and is_alive(process)]
     if trainer and trainer not in alive and disk_is_full and not status.get("outcome"):
         return _failed(status, "failed", "disk_full")  # and so nobody could write it down
@@ -100,7 +101,7 @@ def judge(
 
 
 def identity_in(status: Mapping[str, Any], role: str) -> ProcessIdentity | None:
-    """The process that `status.json` names as `trainer` or `supervisor`."""
+    """The process that `status.json` names: the `supervisor`, its `child`, and the `trainer`, which may be a child's."""
     try:
         return ProcessIdentity.from_json(status[role])
     except (KeyError, TypeError, ValueError):

@@ -1,6 +1,6 @@
 """The light process beside each trainer: starts or adopts it, enforces a stop's deadline, writes how it ended.
 
-`python -m lora_backend.runs.supervisor RUN_DIR [LEASE_DESCRIPTOR …]`. It holds no torch. It and its trainer have sessions
+`python -m lora_backend.runs.supervisor RUN_DIR [--adopt] [LEASE_DESCRIPTOR …]`. It holds no torch. It and its trainer have sessions
 of their own, so that nothing which happens to the dashboard reaches them.
 """
 
@@ -12,14 +12,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from lora_backend.i18n import Message
 from lora_backend.runs.failures import Failure, failure, failure_of, last_log_lines, oom_kills
 from lora_backend.runs.files import read_json
 from lora_backend.runs.folder import STOP_DEADLINE_S, RunFolder
 from lora_backend.runs.leases import Lease, lock_once
-from lora_backend.runs.process import ProcessIdentity, identify, marked, signal_process, wait_for_end
+from lora_backend.runs.process import ProcessIdentity, identify, is_alive, marked, signal_process, wait_for_end
 from lora_backend.runs.states import identity_in
 from lora_backend.settings import child_environment
 
@@ -40,12 +42,22 @@ GONE_AFTER_TICKS = 20
 """A folder must be away for so long before its run is ended; a network drive may come back."""
 
 
-def start_supervisor(folder: RunFolder, leases: Sequence[Lease] = ()) -> int:
-    """Start a run's supervisor, detached, and hand it the leases. Returns its pid."""
+def start_supervisor(folder: RunFolder, leases: Sequence[Lease] = (), *, adopt: bool = False) -> int:
+    """Start a run's supervisor, detached, and hand it the leases. Returns its pid.
+
+    `adopt`: of a run whose supervisor has died. It watches what is left, and starts nothing: it has no lease.
+    """
     descriptors = [lease.descriptor for lease in leases]
     with (folder.path / "supervisor.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lora_backend.runs.supervisor", str(folder.path), *map(str, descriptors)],
+            [
+                sys.executable,
+                "-m",
+                "lora_backend.runs.supervisor",
+                str(folder.path),
+                *(["--adopt"] if adopt else []),
+                *map(str, descriptors),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -64,7 +76,11 @@ def detached_environment() -> dict[str, str]:
 
 
 def supervise(
-    folder: RunFolder, descriptors: Sequence[int] = (), count_oom_kills: Callable[[], int] = oom_kills
+    folder: RunFolder,
+    descriptors: Sequence[int] = (),
+    count_oom_kills: Callable[[], int] = oom_kills,
+    *,
+    adopt: bool = False,
 ) -> None:
     """See a run to its end and write `exit.json`: adopt the trainer that there is, else start the one it names.
 
@@ -79,9 +95,10 @@ def supervise(
         identity = identify(os.getpid())
         status = folder.status()
         folder.write_status(supervisor=identity.to_json() if identity else None)
-        # One that was started a moment before its supervisor died is not in the status yet, but it has the mark.
-        trainer = identity_in(status, "trainer") or next(marked(RUN_MARK, str(folder.path)), None)
-        if trainer is None:
+        trainer = _trainer_of(folder, status)
+        if trainer is None and adopt:
+            write_end(folder, None)
+        elif trainer is None:
             _start_and_watch(folder, descriptors, count_oom_kills)
         else:
             logger.info("adopting trainer %s", trainer.pid)
@@ -89,6 +106,14 @@ def supervise(
             _end(folder, descriptors, None, forced, oom_killed)
     finally:
         os.close(lock)
+
+
+def _trainer_of(folder: RunFolder, status: Mapping[str, Any]) -> ProcessIdentity | None:
+    """What there is to adopt: the process that was started for the run, else the one that says it trains (a launcher
+    is the first and not the second), else one that was started a moment before its supervisor could write it down."""
+    known = [identity for role in ("child", "trainer") if (identity := identity_in(status, role))]
+    living = [identity for identity in known if is_alive(identity)]
+    return next(iter(living), None) or next(marked(RUN_MARK, str(folder.path)), None) or next(iter(known), None)
 
 
 def _start_and_watch(folder: RunFolder, descriptors: Sequence[int], count_oom_kills: Callable[[], int]) -> None:
@@ -112,7 +137,7 @@ def _start_and_watch(folder: RunFolder, descriptors: Sequence[int], count_oom_ki
         return
     trainer = identify(child.pid)
     assert trainer is not None  # a child stays at least as a zombie until it is waited for
-    folder.write_status(trainer=trainer.to_json())
+    folder.write_status(child=trainer.to_json())
     forced, oom_killed = _watch(folder, trainer, count_oom_kills)
     _end(folder, descriptors, child.wait(), forced, oom_killed)
 
@@ -175,7 +200,9 @@ def write_end(
     status = folder.status()
     outcome = status.get("outcome")
     if outcome in ("finished", "stopped"):
-        _write(folder, str(outcome), returncode=returncode)
+        said = status.get("outcome_message")
+        message = Message.from_json(said) if said else None
+        _write(folder, str(outcome), cause=status.get("outcome_cause"), message=message, returncode=returncode)
         return
     found = forced or failure_of(status, returncode, folder.train_log, oom_killed=oom_killed)
     _write_end(folder, found, returncode, state="stopped" if found.cause == "stop_deadline" else "failed")
@@ -219,7 +246,8 @@ def _log(folder: RunFolder, text: str, *values: object) -> None:
 def main() -> None:
     """Entry of the process."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-    supervise(RunFolder(Path(sys.argv[1])), [int(descriptor) for descriptor in sys.argv[2:]])
+    descriptors = [int(word) for word in sys.argv[2:] if word.isdigit()]
+    supervise(RunFolder(Path(sys.argv[1])), descriptors, adopt="--adopt" in sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,174 @@
+"""From a table, one config becomes many runs: what each will be, and their launch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from lora_backend.config.check import CheckResult
+from lora_backend.config.diff import DiffRow, diff_configs
+from lora_backend.config.files import parse_config, with_values
+from lora_backend.config.schema import KEYS
+from lora_backend.errors import ConfigError, FlightdeckError
+from lora_backend.i18n import N_, Message
+from lora_backend.preflight.launch import launch_from_browser
+from lora_backend.preflight.planning import Trace
+from lora_backend.preflight.roots import check_from_browser
+from lora_backend.runs.folder import RunFolder
+from lora_backend.settings import Settings
+
+NAME = "name"
+"""A column of this title names the run; it is no key of a config."""
+MAX_ROWS = 1000
+PLACE = ("output_dir", "pkg", "version", "knowledge_type")
+"""Keys that say where an adapter is published."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: column → cell; an empty cell leaves the base's value."""
+
+    line: int
+    """Counted from 1, the titles being the first."""
+    cells: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one row will be as a run."""
+
+    line: int
+    name: str | None
+    text: str
+    """The config as it will be launched."""
+    values: Mapping[str, Any]
+    differences: tuple[DiffRow, ...]
+    """From the base config; only keys that differ."""
+    result: CheckResult
+    problem: Message | None = None
+    """What the check of one config cannot see: another row would publish to the same place."""
+
+    @property
+    def can_start(self) -> bool:
+        return self.result.is_valid and self.problem is None
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What came of one row: a run, or the sentence that says why not."""
+
+    variant: Variant
+    run: RunFolder | None
+    error: Message | None = None
+
+
+def read_table(text: str) -> list[Row]:
+    """The rows of a table with titles in its first line: tabs (as pasted from a sheet), semicolons or commas.
+
+    Raises `ConfigError` for a table without titles or rows, with a title twice, or a row with more cells than titles.
+    """
+    lines = [line for line in text.lstrip("\ufeff").splitlines() if line.strip()]
+    if len(lines) < 2:
+        raise ConfigError(N_("The table has no rows. Write the keys into its first line, and one run into each line below."))  # fmt: skip
+    separator = max("\t;,", key=lines[0].count)
+    try:
+        table = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, strict=True))
+    except csv.Error as error:
+        raise ConfigError(N_("The table cannot be read: {reason}."), reason=str(error)) from error
+    titles = [title.strip() for title in table[0]]
+    for position, title in enumerate(titles):
+        if not title or title in titles[:position]:
+            raise ConfigError(N_("Column {number} of the table has no title, or one that stands there twice."), number=position + 1)  # fmt: skip
+    if len(table) - 1 > MAX_ROWS:
+        raise ConfigError(N_("The table has {count} rows; at most {limit} runs are made at once."), count=len(table) - 1, limit=MAX_ROWS)  # fmt: skip
+    rows = []
+    for line, cells in enumerate(table[1:], start=2):
+        if len(cells) > len(titles) and any(cell.strip() for cell in cells[len(titles) :]):
+            raise ConfigError(N_("Line {line} of the table has {cells} cells, but there are {titles} columns."), line=line, cells=len(cells), titles=len(titles))  # fmt: skip
+        rows.append(Row(line, {title: cell.strip() for title, cell in zip(titles, cells, strict=False) if cell.strip()}))  # fmt: skip
+    return rows
+
+
+def preview(base_text: str, rows: Sequence[Row], settings: Settings) -> list[Variant]:
+    """What each row will be: the base config with the row's cells, how it differs, and what the check says of it."""
+    base = parse_config(base_text)
+    if not base.is_readable:
+        raise ConfigError(N_("The config cannot be read: {reason}"), reason=base.problems[0].message)
+    taken: dict[tuple[Any, ...], int] = {}
+    return [_variant(base_text, base.values, row, taken, settings) for row in rows]
+
+
+def queue_all(
+    variants: Sequence[Variant], settings: Settings, trace: Trace, actor: str | None = None
+) -> list[Launched]:
+    """Launch every variant; the first starts where its GPUs are free, the others wait.
+
+    Raises `ConfigError`, and launches nothing, where one of them cannot start. One that is refused by its plan or its
+    data leaves the others as they are.
+    """
+    bad = [variant.line for variant in variants if not variant.can_start]
+    if bad:
+        raise ConfigError(N_("Nothing was started: line {lines} of the table cannot start as it is."), lines=", ".join(map(str, bad)))  # fmt: skip
+    launched = []
+    for variant in variants:
+        try:
+            run = launch_from_browser(variant.text, settings, trace, actor, name=variant.name)
+        except FlightdeckError as error:
+            launched.append(Launched(variant, None, error.message))
+        else:
+            launched.append(Launched(variant, run))
+    return launched
+
+
+def cell_value(key: str, cell: str) -> Any:
+    """A cell as the key's type takes it: `8` is a number for `r` and a text for `version`; lists as in YAML."""
+    parsed = parse_config(f"value: {cell}").values.get("value", cell)
+    known = KEYS.get(key)
+    if known is None or _fits(known.info, parsed) or not _fits(known.info, cell):
+        return parsed
+    return cell
+
+
+def _fits(info: Any, value: Any) -> bool:
+    # The field's own bounds are left to the check, whose sentence says what they are.
+    adapter: TypeAdapter[Any] = TypeAdapter(info.annotation, config=ConfigDict(strict=True))
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _variant(
+    base_text: str, base: Mapping[str, Any], row: Row, taken: dict[tuple[Any, ...], int], settings: Settings
+) -> Variant:
+    changes = {key: cell_value(key, cell) for key, cell in row.cells.items() if key != NAME}
+    text = with_values(base_text, changes)
+    document = parse_config(text)
+    differences = [diff for diff in diff_configs(document.values, base, KEYS) if diff.status != "equal"]
+    result = check_from_browser(document, settings)
+    return Variant(
+        row.line,
+        row.cells.get(NAME),
+        text,
+        document.values,
+        tuple(diff for diff in differences if diff.key in changes),
+        result,
+        _same_place(document.values, row.line, taken),
+    )
+
+
+def _same_place(values: Mapping[str, Any], line: int, taken: dict[tuple[Any, ...], int]) -> Message | None:
+    """One adapter would replace the other, or be refused when it is trained already."""
+    if not (values.get("pkg") and values.get("version")):
+        return None
+    place = tuple(str(values.get(key)) for key in PLACE)
+    first = taken.setdefault(place, line)
+    if first == line:
+        return None
+    return Message(N_("It would publish its adapter in the same place as line {line}. Give it a `version` or `knowledge_type` of its own."), {"line": first})  # fmt: skip

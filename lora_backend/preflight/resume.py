@@ -1,0 +1,87 @@
+"""Resume a run: from its newest whole checkpoint, with changed settings where they can be, as another attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lora_backend.errors import ConfigError, RunError
+from lora_backend.i18n import N_
+from lora_backend.preflight.facts import check_with_facts, refuse_errors
+from lora_backend.preflight.launch import plan_attempt, trainer_command
+from lora_backend.preflight.planning import Trace
+from lora_backend.runs.changes import Classified, classify, config_as_changed
+from lora_backend.runs.checkpoints import newest_whole
+from lora_backend.runs.failures import failure
+from lora_backend.runs.folder import RunFolder, system_user
+from lora_backend.runs.queue import start_or_queue
+from lora_backend.runs.recovery import recover
+from lora_backend.settings import Settings
+
+
+def resume_run(
+    folder: RunFolder,
+    settings: Settings,
+    trace: Trace,
+    changes: Mapping[str, Any] | None = None,
+    actor: str | None = None,
+    *,
+    anyway: bool = False,
+) -> RunFolder:
+    """Let a run that has ended go on; queued where its GPUs are taken.
+
+    Raises `RunError` for one that has not ended, that was finished and would have nothing to do, or whose batches came
+    from a caller; `ConfigError` for changes that cannot be made in the middle; `DoesNotFitError` as a launch does. Then
+    the run stays as it is.
+    """
+    run = folder.read_run()
+    state = recover(folder)
+    if not state.has_ended:
+        raise RunError(N_("The run {id} is {state}. Stop it before you resume it."), id=folder.id, state=state.state)
+    if not run["argv"]:
+        raise RunError(N_("The run {id} was trained on a caller's own batches, so only the caller can repeat it."), id=folder.id)  # fmt: skip
+    sorted_changes = check_changes(folder, changes or {})
+    if state.state == "finished" and not sorted_changes["restarts_schedule"]:
+        raise RunError(N_("The run {id} has finished. To train on, raise `num_epochs` or `max_steps`."), id=folder.id)
+    values = {**config_as_changed(folder), **(changes or {})}
+    planned = plan_attempt(values, settings, trace, anyway=anyway, shares=bool(folder.attempt().get("shares")))
+    checkpoint, damaged = newest_whole(folder)
+    if not folder.exit_json.exists():  # its processes went with the machine, and none was left to write it
+        ended = failure("reboot" if state.cause == "reboot" else "lost")
+        folder.write_exit(state.state, cause=ended.cause, message=state.message, remedy=state.remedy)
+    folder.begin_attempt(
+        "queued",
+        **planned,
+        argv=_command(folder, run["argv"]),
+        actor=actor or system_user(),
+        resume_from=checkpoint.name if checkpoint else None,
+        damaged=[item.to_json() for item in damaged],
+        changes=dict(changes or {}),
+        restarts_schedule=sorted(sorted_changes["restarts_schedule"]),
+    )
+    start_or_queue(folder, settings.workspace)
+    return folder
+
+
+def check_changes(folder: RunFolder, changes: Mapping[str, Any]) -> Classified:
+    """What changed settings would do to a run that is resumed. `ConfigError` where one cannot be made in the middle."""
+    before = config_as_changed(folder)
+    after = {**before, **changes}
+    found = classify(before, after)
+    if found["refused"]:
+        reasons = [message for _, message in sorted(found["refused"].items())]
+        raise ConfigError(
+            N_("These settings cannot change in the middle of a run: {keys}. {reasons} Start a new run with them."),
+            keys=", ".join(f"`{key}`" for key in sorted(found["refused"])),
+            reasons=reasons,
+        )
+    if changes:
+        refuse_errors(check_with_facts(after))
+    return found
+
+
+def _command(folder: RunFolder, argv: list[str]) -> list[str]:
+    """The command that trains the run in its own folder; one from a terminal may have named none, or a relative one."""
+    names_folder = "--run-dir" in argv and Path(argv[argv.index("--run-dir") + 1]) == folder.path
+    return argv if names_folder and "--set" not in argv else trainer_command(folder.path)

@@ -1,0 +1,70 @@
+"""Whoever looks at a run sees to it that somebody watches it: a supervisor or a queue that died gets a successor."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from lora_backend.errors import RunError
+from lora_backend.runs.folder import RunFolder, list_runs, open_run
+from lora_backend.runs.leases import is_locked
+from lora_backend.runs.process import boot_id, is_alive
+from lora_backend.runs.states import RunState, identity_in
+from lora_backend.runs.supervisor import start_supervisor
+from lora_backend.runs.waiting import enter, entry_of, start_queue
+
+logger = logging.getLogger(__name__)
+
+
+def recover(run: RunFolder) -> RunState:
+    """The run's state; where its supervisor has died, a successor is on its way that adopts the trainer or writes the end.
+
+    Costs a few small reads for a run that is well. What cannot be written to is only looked at.
+    """
+    if not run.exit_json.exists() and os.access(run.path, os.W_OK):
+        try:
+            _recover(run)
+        except (OSError, RunError) as error:  # no room, deleted under our hands, or of a newer version
+            logger.warning("run %s could not be recovered: %s", run.id, error)
+    return run.state()
+
+
+def recover_all(root: Path) -> list[RunFolder]:
+    """All runs below `root`, the newest first, each recovered."""
+    runs = list_runs(root)
+    for run in runs:
+        recover(run)
+    return runs
+
+
+def open_recovered(root: Path, run_id: str) -> RunFolder:
+    """`open_run`, and recovered."""
+    run = open_run(root, run_id)
+    recover(run)
+    return run
+
+
+def workspace_of(run: RunFolder) -> Path:
+    """The workspace whose queue a run stands in; the one that its folder lies in where it does not say."""
+    queue = run.status().get("queue")
+    if isinstance(queue, dict) and "workspace" in queue:
+        return Path(str(queue["workspace"]))
+    return run.path.parent.parent
+
+
+def _recover(run: RunFolder) -> None:
+    run.read_run()
+    status = run.status()
+    if status.get("state") == "queued":
+        workspace = workspace_of(run)
+        if entry_of(run, workspace) is None:
+            enter(run, workspace)
+        start_queue(workspace)
+        return
+    supervisor = identity_in(status, "supervisor")
+    if supervisor is None or supervisor.boot_id != boot_id() or is_alive(supervisor):
+        return  # none was meant to be, another machine's or another boot's, or all is well
+    if not is_locked(run.path / "supervisor.lock"):  # else a successor is there already
+        logger.info("the supervisor of run %s has died: starting a successor", run.id)
+        start_supervisor(run, adopt=True)

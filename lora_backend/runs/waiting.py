@@ -1,0 +1,111 @@
+"""The queue on disk: one small file for each waiting run, in the order in which they came.
+
+`<workspace>/queue/<number>-<run id>.json`. The run's own state is the truth; the file is the way to find it without
+reading a thousand folders.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lora_backend.atomic import write_json
+from lora_backend.runs.files import lock_file, read_json
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.leases import is_locked, lease_keys
+from lora_backend.runs.supervisor import detached_environment
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run that waits, and what it waits for."""
+
+    number: int
+    file: Path
+    run: RunFolder
+    keys: tuple[str, ...]
+    """Of leases."""
+
+
+def queue_folder(workspace: Path) -> Path:
+    """Where the waiting runs of a workspace stand."""
+    return workspace / "queue"
+
+
+def leases_folder(workspace: Path) -> Path:
+    """Where the locks of a workspace stand."""
+    return workspace / "leases"
+
+
+def queue_lock(workspace: Path) -> Path:
+    """Held by the one process that starts what waits."""
+    return leases_folder(workspace) / "queue.lock"
+
+
+def enter(run: RunFolder, workspace: Path) -> Entry:
+    """Put a run that is queued at the end of the queue, or back in its place."""
+    folder = queue_folder(workspace)
+    folder.mkdir(parents=True, exist_ok=True)
+    known = run.status().get("queue")
+    number = known.get("number") if isinstance(known, dict) else None
+    if not isinstance(number, int):
+        number = _next_number(folder)
+        run.write_status(queue={"number": number, "workspace": str(workspace)})
+    file = folder / f"{number:09d}-{run.id}.json"
+    keys = lease_keys(run.attempt())
+    write_json(file, {"number": number, "path": str(run.path), "keys": list(keys)})
+    return Entry(number, file, run, keys)
+
+
+def entries(workspace: Path) -> list[Entry]:
+    """All that wait, the first come first. The entries of runs that wait no more are taken away."""
+    found = []
+    for file in sorted(queue_folder(workspace).glob("*-*.json")):
+        data = read_json(file)
+        if data is None:
+            continue
+        run = RunFolder(Path(str(data.get("path"))))
+        if run.exit_json.exists() or run.status().get("state") != "queued":
+            file.unlink(missing_ok=True)
+            continue
+        found.append(Entry(int(data.get("number", 0)), file, run, tuple(map(str, data.get("keys", ())))))
+    return found
+
+
+def entry_of(run: RunFolder, workspace: Path) -> Entry | None:
+    """A run's place, where it has one."""
+    return next((entry for entry in entries(workspace) if entry.run.path == run.path), None)
+
+
+def ahead_of(entry: Entry, among: Sequence[Entry]) -> list[Entry]:
+    """Who came before and waits for one of the same GPUs: whoever wants others is not in the way."""
+    return [other for other in among if other.number < entry.number and set(other.keys) & set(entry.keys)]
+
+
+def start_queue(workspace: Path) -> None:
+    """See to it that a process waits for this workspace's leases; the lock decides which one, where there are more."""
+    if is_locked(queue_lock(workspace)):  # it looks again after it has let go, so nobody is overlooked
+        return
+    leases_folder(workspace).mkdir(parents=True, exist_ok=True)
+    with (leases_folder(workspace) / "queue.log").open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "lora_backend.runs.queue", str(workspace)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=detached_environment(),
+        )
+
+
+def _next_number(folder: Path) -> int:
+    """Counted, not read off a clock: a clock can be set back."""
+    with lock_file(folder / "last.lock"):
+        last = read_json(folder / "last.json") or {}
+        waiting = [int(file.name[:9]) for file in folder.glob("*-*.json") if file.name[:9].isdigit()]
+        number = max(int(last.get("number", 0)), max(waiting, default=0)) + 1
+        write_json(folder / "last.json", {"number": number})
+        return number
