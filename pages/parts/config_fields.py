@@ -32,15 +32,19 @@ def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool
         "args": (draft, key, widget_key),
         "disabled": disabled,
     }
-    _widget(label, key, value, known, shared)
-    problem = st.session_state.get(state_keys.FIELD_PROBLEMS, {}).get(widget_key)
-    if problem is not None:
-        st.error(say(problem))
-    if is_set and key.default is not REQUIRED and not same_value(value, key.default):
-        st.button(
-            t(N_("≠ default {value} · put it back"), value=f"`{_as_text(key.default) or '–'}`"), type="tertiary",
-            key=f"reset-{draft.id}-{key.name}", icon=":material/undo:", disabled=disabled, on_click=_reset, args=(draft, key),
-        )  # fmt: skip
+    differs = is_set and key.default is not REQUIRED and not same_value(value, key.default)
+    with st.container(gap=None):
+        _widget(label, key, value, known, shared)
+        problem = st.session_state.get(state_keys.FIELD_PROBLEMS, {}).get(widget_key)
+        if problem is not None:
+            st.error(say(problem))
+        if differs:
+            default = _as_text(key.default)
+            st.button(
+                t(N_("≠ default {value} · put it back"), value=f"`{default}`") if default else t(N_("set · take it out")),
+                type="tertiary", key=f"reset-{draft.id}-{key.name}", icon=":material/undo:", disabled=disabled,
+                on_click=_reset, args=(draft, key),
+            )  # fmt: skip
 
 
 def _widget(label: str, key: Key, value: Any, known: KnownFacts, shared: dict[str, Any]) -> None:

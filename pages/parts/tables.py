@@ -30,6 +30,7 @@ SHORT = 14
 """Rows up to which a table is shown whole."""
 
 
+WHAT_IT_DOES = N_("What it does")
 Effects = Mapping[str, str] | None
 """Key → what it does, where that was asked for."""
 
@@ -78,7 +79,7 @@ def _side(row: DiffRow, value: Any) -> str:
     """A value; where a side lacks the key, the default that it means."""
     default = KEYS[row.key].default if row.key in KEYS else REQUIRED
     if value is ABSENT and default is not REQUIRED:
-        return t(N_("not set: {value}"), value=plain(shorten(default, LONG)))
+        return t(N_("not set")) if default is None else t(N_("not set: {value}"), value=plain(shorten(default, LONG)))
     return "–" if value is ABSENT or value is None else plain(shorten(value, LONG))
 
 
@@ -86,7 +87,7 @@ def _with_effects(columns: list[str], cells: list[list[str]], keys: Sequence[str
     """A last column for what each key does; a key with several rows has it in the first."""
     if effects is None:
         return
-    columns.append(t(N_("What it does")))
+    columns.append(t(WHAT_IT_DOES))
     said: set[str] = set()
     for row, key in zip(cells, keys, strict=True):
         row.append("" if key in said else plain(effects.get(key, "–")))
@@ -167,8 +168,12 @@ def _style(columns: list[str], cells: list[list[Any]], fills: list[str]) -> Any:
 
 
 def _table(columns: list[str], cells: list[list[Any]], fills: list[str]) -> None:
-    """A table that shows every value whole, for few rows."""
-    st.table(_style(columns, cells, fills).hide(axis="index"))
+    """A table that shows every value whole, for few rows; a sign stays beside its word, and sentences have room."""
+    style = _style(columns, cells, fills).set_properties(subset=columns[:1], **{"white-space": "nowrap"})
+    style = style.set_properties(subset=columns[1:], **{"overflow-wrap": "anywhere"})
+    if t(WHAT_IT_DOES) in columns:
+        style = style.set_properties(subset=[t(WHAT_IT_DOES)], **{"min-width": "14rem"})
+    st.table(style.hide(axis="index"))
 
 
 def _frame(columns: list[str], cells: list[list[Any]], fills: list[str]) -> None:

@@ -1,0 +1,135 @@
+"""Another tool's config with three faults: seen with their lines, mended by clicks and by hand, compared, launched."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from lora_backend.config.drafts import list_drafts
+from lora_backend.runs.folder import list_runs
+from tests.browser.conftest import Dashboard, badge, idle, settled
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+LLAMA_FACTORY = """\
+### model
+model_name_or_path: {model}
+stage: sft
+do_train: true
+finetuning_type: lora
+lora_rank: 4
+lora_target: q_porj,v_proj
+dataset: {data}
+cutoff_len: 4096
+per_device_train_batch_size: 4
+learning_rate: 2.0e-4
+num_train_epochs: 2
+logging_steps: 1
+"""
+SCRIPT = """\
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--r", type=int, default=16)
+parser.add_argument("--check_r_consistency", type=bool, default=True)
+"""
+
+
+def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
+    file, script = tmp_path / "lf.yaml", tmp_path / "train_lora.py"
+    file.write_text(LLAMA_FACTORY.format(model=tiny.home / "tiny-model", data=tiny.home / "chat.jsonl"))
+    script.write_text(SCRIPT)
+    settled(page, f"{tiny.url}/config")
+    page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(file)
+    expect(page.get_by_text("A config of LLaMA-Factory")).to_be_visible()
+    expect(page.get_by_role("cell", name="lora_target")).to_be_visible()
+    page.get_by_role("button", name="Open as our config").click()
+    page.get_by_role("button", name="Launch").wait_for()
+    idle(page)
+
+    # each fault with the line that it has in the draft
+    (draft,) = list_drafts(tiny.workspace / "drafts")
+    lines = draft.text().splitlines()
+    for key, message in (
+        ("max_length", "the model was made for 128 tokens"),
+        ("target_modules", "names q_porj, which the model does not have"),
+        ("dataset", "There is no data set"),
+    ):
+        number = next(index for index, line in enumerate(lines, start=1) if line.startswith(f"{key}:"))
+        box = page.get_by_test_id("stAlert").filter(has_text=message)
+        expect(box).to_contain_text(f"line {number}")
+
+    # two by one click each
+    page.get_by_role("button", name="Mend it: max_length").click()
+    expect(page.get_by_text("the model was made for 128 tokens")).to_have_count(0)
+    idle(page)
+    page.get_by_role("button", name="Mend it: target_modules").click()
+    expect(page.get_by_text("names q_porj")).to_have_count(0)
+    idle(page)
+    assert "max_length: 128" in draft.text()
+
+    # one by hand
+    page.get_by_role("tab", name="Text").click()
+    box = page.get_by_role("textbox", name="YAML; comments and order are kept")
+    box.fill(draft.text().replace("chat.jsonl", "chats.jsonl"))
+    box.press("Control+Enter")
+    expect(page.get_by_text("There is no data set")).to_have_count(0)
+    expect(page.get_by_text("Nothing is wrong with this config.")).to_be_visible()
+    idle(page)
+
+    # against the defaults of the team's own script
+    page.get_by_role("button", name="A file or a script").click()
+    popover = page.get_by_test_id("stPopoverBody")
+    popover.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(script)
+    expect(popover.get_by_text("train_lora.py")).to_be_visible()
+    popover.get_by_role("button", name="Compare with it").click()
+    page.wait_for_url(re.compile(r"base=file(:|%3A)train_lora\.py"))
+    expect(page.get_by_text("Line 4 of the script")).to_be_visible()
+    expect(page.get_by_role("cell", name="check_r_consistency")).to_be_visible()
+    page.keyboard.press("Escape")
+    idle(page)
+
+    page.get_by_role("button", name="Launch").click()
+    page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=90_000)
+    expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
+    (run,) = list_runs(tiny.workspace / "runs")
+    assert run.read_run()["config"]["target_modules"] == ["v_proj"]
+
+
+def test_an_edit_survives_a_reload_and_a_second_tab_is_asked(tiny: Dashboard, page: Page) -> None:
+    from lora_backend.config.drafts import new_draft
+
+    draft = new_draft(tiny.workspace / "drafts", f"model_name: {tiny.home / 'tiny-model'}\nr: 4\n")
+    address = f"{tiny.url}/config?draft={draft.id}"
+    settled(page, address)
+    other = page.context.new_page()
+    settled(other, address)
+    rank = page.get_by_role("spinbutton", name="r", exact=True)
+    rank.fill("8")
+    rank.press("Enter")
+    expect(page.get_by_role("button", name="Undo")).to_be_enabled()
+    idle(page)
+    assert "r: 8" in draft.text()
+
+    rank = other.get_by_role("spinbutton", name="r", exact=True)
+    rank.fill("12")
+    rank.press("Enter")
+    expect(other.get_by_text("Another tab changed this draft")).to_be_visible()
+    assert "r: 8" in draft.text()
+    other.get_by_role("button", name="Keep mine").click()
+    expect(other.get_by_text("Another tab changed this draft")).to_have_count(0)
+    idle(other)
+    assert "r: 12" in draft.text()
+
+    page.reload()
+    expect(page.get_by_role("spinbutton", name="r", exact=True)).to_have_value("12")
+    idle(page)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("spinbutton", name="r", exact=True)).to_have_value("8")
+    tiny.kill()
+    tiny.start()
+    settled(page, address)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("spinbutton", name="r", exact=True)).to_have_value("4")
