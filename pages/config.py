@@ -23,6 +23,7 @@ from pages.parts.config_form import config_form
 from pages.parts.config_import import show_kept_import
 from pages.parts.config_start import choose_start
 from pages.parts.data_upload import data_upload
+from pages.parts.diff_consequences import are_shown
 from pages.parts.diff_view import show_differences
 from pages.parts.expected_ranks import show_expected_ranks
 from pages.parts.findings import show_findings
@@ -37,7 +38,7 @@ def editor(draft: Draft) -> None:
     result = check_from_browser(document, settings())
     show_conflict(draft)
     show_actions(draft, document, result)
-    left, right = st.columns([1, 1], gap="medium")
+    left, right = st.columns([2, 3] if are_shown(draft, text) else [1, 1], gap="medium")
     with left:
         form, source = st.tabs([t(N_("Form")), t(N_("Text"))])
         with form:

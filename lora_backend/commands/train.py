@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,8 @@ def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
     if folder.exit_json.exists():
         raise ConfigError(N_("The run in {path} has ended. Name another folder."), path=str(folder.path))
     trainer = folder.status().get("trainer")
-    if trainer and is_alive(ProcessIdentity.from_json(trainer)):
+    # The supervisor writes this process down before it looks here.
+    if trainer and trainer["pid"] != os.getpid() and is_alive(ProcessIdentity.from_json(trainer)):
         raise ConfigError(
             N_("The run in {path} is being trained by process {pid}. Stop it first, or name another folder."),
             path=str(folder.path),

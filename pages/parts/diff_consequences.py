@@ -37,6 +37,7 @@ def asked_consequences(
     )  # fmt: skip
     if asked:
         st.session_state[state_keys.CONSEQUENCES] = (question, _work_out(document.values, base.values, keys))
+        st.rerun()  # the column that it stands in has to be wider
     known, found = st.session_state.get(state_keys.CONSEQUENCES, (None, {}))
     if known != question:
         return None
@@ -44,6 +45,12 @@ def asked_consequences(
         st.caption(t(N_("It can be told once the config has no errors.")))
         return None
     return {key: in_words(consequence) for key, consequence in found.items()}
+
+
+def are_shown(draft: Draft, text: str) -> bool:
+    """Whether this text's differences have their consequences beside them, and so need room."""
+    question, found = st.session_state.get(state_keys.CONSEQUENCES, ((), {}))
+    return bool(found) and question[:2] == (draft.id, text)
 
 
 def in_words(consequence: Consequence) -> str:
@@ -66,7 +73,7 @@ def in_words(consequence: Consequence) -> str:
 
 def _work_out(values: Mapping[str, Any], base: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Consequence]:
     known = known_facts(values)
-    planner = None
+    planner, reason = None, None
     try:
         planner, _ = planner_for(facts_of(str(values.get("model_name") or "")), trace, settings())
     except FlightdeckError as error:

@@ -24,6 +24,7 @@ STAGES = {
     "preparing": N_("preparing the model"),
     "data": N_("reading the data"),
     "loading": N_("loading the model"),
+    "first_step": N_("trying the longest batch"),
     "training": N_("training"),
     "saving": N_("saving the adapter"),
     "answering": N_("answering the questions"),

@@ -72,7 +72,7 @@ def whole(value: Any) -> str:
 
 
 def _diff_state(row: DiffRow) -> str:
-    return plain(f"{DIFF_SIGNS[row.status]} {t(DIFF_WORDS[row.status])}")
+    return plain(f"{DIFF_SIGNS[row.status]}\u00a0{t(DIFF_WORDS[row.status])}")  # a sign stays beside its word
 
 
 def _side(row: DiffRow, value: Any) -> str:
@@ -168,11 +168,10 @@ def _style(columns: list[str], cells: list[list[Any]], fills: list[str]) -> Any:
 
 
 def _table(columns: list[str], cells: list[list[Any]], fills: list[str]) -> None:
-    """A table that shows every value whole, for few rows; a sign stays beside its word, and sentences have room."""
-    style = _style(columns, cells, fills).set_properties(subset=columns[:1], **{"white-space": "nowrap"})
-    style = style.set_properties(subset=columns[1:], **{"overflow-wrap": "anywhere"})
+    """A table that shows every value whole, for few rows; sentences have room."""
+    style = _style(columns, cells, fills)
     if t(WHAT_IT_DOES) in columns:
-        style = style.set_properties(subset=[t(WHAT_IT_DOES)], **{"min-width": "14rem"})
+        style = style.set_properties(subset=[t(WHAT_IT_DOES)], **{"min-width": "12rem"})
     st.table(style.hide(axis="index"))
 
 

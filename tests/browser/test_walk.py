@@ -20,12 +20,14 @@ dataset: chats.jsonl
 r: 4
 alpha: 8
 num_epochs: {epochs}
-learning_rate: 2e-2
+learning_rate: 2e-3
+seed: 42
 batch_size: 4
 precision: fp32
 val_size: 0.2
 eval_strategy: epoch
 logging_steps: 1
+check_r_consistency: true
 strict_r_check: true
 """
 
