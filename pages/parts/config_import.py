@@ -19,7 +19,7 @@ from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from pages.parts.formats import plain
 from pages.parts.language import say, t
-from pages.parts.tables import outcome_table
+from pages.parts.tables import OUTCOME, WHY, outcome_table
 
 OUTCOMES = {
     "taken": ("=", N_("taken as it is")),
@@ -99,5 +99,5 @@ def _table(rows: Iterable[ImportRow]) -> None:
             [str(row.line or "–"), plain(f"{row.key}: {value}"), f"{sign} {t(word)}", plain(here), say(row.message)]
         )
         kinds.append(row.outcome)
-    headings = [t(N_("Line")), t(N_("In the file")), t(N_("What became of it")), t(N_("Here")), t(N_("Why"))]
+    headings = [t(N_("Line")), t(N_("In the file")), t(OUTCOME), t(N_("Here")), t(WHY)]
     outcome_table(headings, cells, kinds)

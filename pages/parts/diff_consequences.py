@@ -10,7 +10,7 @@ import streamlit as st
 from lora_backend.config.drafts import Draft
 from lora_backend.config.files import ConfigDocument
 from lora_backend.errors import FlightdeckError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Message
 from lora_backend.preflight.consequences import Consequence, consequences
 from lora_backend.preflight.planning import planner_for
 from pages.parts import state_keys
@@ -36,11 +36,13 @@ def asked_consequences(
         help=t(N_("Plans the run with and without each key: memory, time, trained parameters, steps, ranks.")),
     )  # fmt: skip
     if asked:
-        st.session_state[state_keys.CONSEQUENCES] = (question, _work_out(document.values, base.values, keys))
+        st.session_state[state_keys.CONSEQUENCES] = (question, *_work_out(document.values, base.values, keys))
         st.rerun()  # the column that it stands in has to be wider
-    known, found = st.session_state.get(state_keys.CONSEQUENCES, (None, {}))
+    known, found, reason = st.session_state.get(state_keys.CONSEQUENCES, (None, {}, None))
     if known != question:
         return None
+    if reason is not None:
+        st.caption(t(N_("Without memory and time: {reason}"), reason=say(reason)))
     if not found:
         st.caption(t(N_("It can be told once the config has no errors.")))
         return None
@@ -49,7 +51,7 @@ def asked_consequences(
 
 def are_shown(draft: Draft, text: str) -> bool:
     """Whether this text's differences have their consequences beside them, and so need room."""
-    question, found = st.session_state.get(state_keys.CONSEQUENCES, ((), {}))
+    question, found, _ = st.session_state.get(state_keys.CONSEQUENCES, ((), {}, None))
     return bool(found) and question[:2] == (draft.id, text)
 
 
@@ -71,16 +73,20 @@ def in_words(consequence: Consequence) -> str:
     return "; ".join(parts) or "–"
 
 
-def _work_out(values: Mapping[str, Any], base: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Consequence]:
+def _work_out(
+    values: Mapping[str, Any], base: Mapping[str, Any], keys: Sequence[str]
+) -> tuple[dict[str, Consequence], Message | None]:
+    """What was found, and why there is no plan in it."""
     known = known_facts(values)
     planner, reason = None, None
     try:
         planner, _ = planner_for(facts_of(str(values.get("model_name") or "")), trace, settings())
     except FlightdeckError as error:
-        st.caption(t(N_("Without memory and time: {reason}"), reason=say(error.message)))
+        reason = error.message
     with st.spinner(t(N_("Planning with and without each key …"))):
-        return consequences(
+        found = consequences(
             values, base, keys, planner,
             linear_names=known.model.linear_names if known.model else (),
             num_rows=known.data.num_rows if known.data else None,
         )  # fmt: skip
+    return found, reason

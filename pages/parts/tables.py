@@ -30,7 +30,7 @@ SHORT = 14
 """Rows up to which a table is shown whole."""
 
 
-WHAT_IT_DOES = N_("What it does")
+WHAT_IT_DOES, OUTCOME, WHY = N_("What it does"), N_("What became of it"), N_("Why")
 Effects = Mapping[str, str] | None
 """Key → what it does, where that was asked for."""
 
@@ -170,8 +170,14 @@ def _style(columns: list[str], cells: list[list[Any]], fills: list[str]) -> Any:
 def _table(columns: list[str], cells: list[list[Any]], fills: list[str]) -> None:
     """A table that shows every value whole, for few rows; sentences have room."""
     style = _style(columns, cells, fills)
-    if t(WHAT_IT_DOES) in columns:
-        style = style.set_properties(subset=[t(WHAT_IT_DOES)], **{"min-width": "12rem"})
+    for column, width in (
+        (t(N_("Status")), "5.5rem"),
+        (t(OUTCOME), "7rem"),
+        (t(WHAT_IT_DOES), "12rem"),
+        (t(WHY), "14rem"),
+    ):
+        if column in columns:
+            style = style.set_properties(subset=[column], **{"min-width": width})
     st.table(style.hide(axis="index"))
 
 
