@@ -173,7 +173,7 @@ def _table(columns: list[str], cells: list[list[Any]], fills: list[str]) -> None
     for column, width in (
         (t(N_("Status")), "5.5rem"),
         (t(OUTCOME), "7rem"),
-        (t(WHAT_IT_DOES), "12rem"),
+        (t(WHAT_IT_DOES), "10rem"),
         (t(WHY), "14rem"),
     ):
         if column in columns:
