@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.tiny import chats, make_model, write_rows
@@ -14,6 +15,9 @@ from tests.tiny import chats, make_model, write_rows
 # Read by torch when it is first imported, here and in children: workers that share the cores get one thread each.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A busy machine is no failure.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 # Sentences are compared in English, whoever runs the tests.
 os.environ["LC_ALL"] = "C.UTF-8"
 

@@ -48,6 +48,7 @@ def is_number(annotation: Any) -> bool:
     """Whether a key is one number, if perhaps none."""
     kinds = {kind for kind in (annotation, *get_args(annotation)) if kind is not type(None)}
     parts = {get_args(kind)[0] if hasattr(kind, "__metadata__") else kind for kind in kinds}
+    parts |= {member for part in parts for member in get_args(part)}  # `int | float` within
     return bool(parts & {int, float}) and dict not in {getattr(kind, "__origin__", kind) for kind in kinds}
 
 
