@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
-import pytest
 
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.process import ProcessIdentity, is_alive
@@ -68,41 +63,3 @@ def queue_processes(workspace: Path) -> list[psutil.Process]:
         if command[-2:] == ["lora_backend.runs.queue", str(workspace)] and process.info["status"] != "zombie":
             found.append(process)
     return found
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes runs in the workspace `tmp_path`; at the end all that still lives of them is killed."""
-    runs: list[RunFolder] = []
-
-    def make(script: str = TRAIN, *uuids: str, state: str = "starting", **attempt: Any) -> RunFolder:
-        path = tmp_path / "runs" / f"run{len(runs)}"
-        argv = [sys.executable, "-c", HEAD + script, str(path)]
-        run = RunFolder.create(path.parent, config={"r": 4}, config_text="r: 4\n", argv=argv, path=path, state=state)
-        run.new_attempt(device_uuids=list(uuids), **attempt)
-        runs.append(run)
-        return run
-
-    yield make
-    for run in runs:
-        if run.status().get("state") == "queued":
-            run.request_stop()
-    for process in queue_processes(tmp_path):
-        process.kill()
-    for run in runs:
-        for role in ("supervisor", "child", "trainer"):
-            found = identity_in(run.status(), role)
-            if found and found.pid != os.getpid() and is_alive(found):
-                os.kill(found.pid, signal.SIGKILL)
-
-
-@pytest.fixture(scope="session")
-def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The preload library, compiled."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    library = tmp_path_factory.mktemp("preload") / "faults.so"
-    source = Path(__file__).parent / "preload" / "faults.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
-    return library
