@@ -32,6 +32,7 @@ STOP_DEADLINE_S = 120.0
 LEAST_ROOM_BYTES = 64 * 1024
 """A disk with less has no room for the few lines that say how a run ended."""
 OF_ONE_ATTEMPT = (
+    "child",
     "trainer",
     "supervisor",
     "outcome",

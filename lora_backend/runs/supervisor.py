@@ -18,7 +18,7 @@ from typing import Any
 
 from lora_backend.i18n import Message
 from lora_backend.runs.failures import Failure, failure, failure_of, last_log_lines, oom_kills
-from lora_backend.runs.files import read_json
+from lora_backend.runs.files import LOCK_TIMEOUT_S, read_json
 from lora_backend.runs.folder import STOP_DEADLINE_S, RunFolder
 from lora_backend.runs.leases import Lease, lock_once
 from lora_backend.runs.process import ProcessIdentity, identify, is_alive, marked, signal_process, wait_for_end
@@ -87,6 +87,10 @@ def supervise(
     Returns at once where the run has ended or another supervisor sees to it. `descriptors` are leases to pass on.
     """
     lock = lock_once(folder.path / "supervisor.lock")
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while lock is None and not adopt and time.monotonic() < deadline:
+        time.sleep(0.02)  # the supervisor of the attempt before has written the end and is about to leave
+        lock = lock_once(folder.path / "supervisor.lock")
     if lock is None:
         return
     try:

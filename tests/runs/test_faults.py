@@ -18,6 +18,7 @@ import pytest
 from lora_backend.errors import RunError
 from lora_backend.runs.failures import CAUSES, failure
 from lora_backend.runs.folder import open_run
+from lora_backend.runs.leases import lock_once
 from lora_backend.runs.process import identify, is_alive
 from lora_backend.runs.recovery import recover, recover_all
 from lora_backend.runs.states import MOVES, NO_HEARTBEAT_S, STATES, StateError, check_move
@@ -431,3 +432,30 @@ def test_save_is_asked_for_only_where_somebody_trains(make: Make) -> None:
     until(run.exit_json.exists, "the end")
     with pytest.raises(StateError, match="nothing to save"):
         run.request_save()
+
+
+def test_the_next_attempts_supervisor_waits_for_the_last_ones_to_leave(make: Make) -> None:
+    run = make()
+    leaving = lock_once(run.path / "supervisor.lock")
+    assert leaving is not None
+    start_supervisor(run)
+    assert run.state().state == "starting"
+    os.close(leaving)
+    until(lambda: run.state().state == "running", "it takes over")
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+
+
+def test_another_attempt_adopts_nothing_of_the_one_before(make: Make) -> None:
+    run = make()
+    start_supervisor(run)
+    until(lambda: run.state().state == "running", "it runs")
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+    (run.path / "go").unlink()
+    run.begin_attempt("starting")
+    assert {"child", "trainer", "supervisor", "outcome"}.isdisjoint(run.status())
+    start_supervisor(run)
+    until(lambda: run.state().state == "running", "a trainer of its own runs")
+    let_end(run)
+    until(run.exit_json.exists, "the end")

@@ -1,0 +1,126 @@
+"""From a table to many runs: how cells are read, what each row will be, and that one bad row starts nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ConfigError, ModelError
+from lora_backend.planning.profile import Profile
+from lora_backend.preflight.many import cell_value, preview, queue_all, read_table
+from lora_backend.runs.folder import list_runs
+from lora_backend.runs.leases import release, take
+from lora_backend.runs.waiting import entries, leases_folder
+from lora_backend.settings import Settings, load_settings
+
+
+def no_trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
+    raise ModelError("no trace here, so there is no plan")
+
+
+@pytest.fixture
+def places(workspace: Path, tmp_path: Path) -> Settings:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/config.json").write_text("{}")
+    (tmp_path / "m/tokenizer.json").write_text("{}")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text('{"prompt": "%s", "completion": "b"}\n' % name)  # noqa: UP031
+    return load_settings(os.environ)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> str:
+    return f"model_name: {tmp_path / 'm'}\ndataset: a.jsonl  # the first one\nr: 4\npkg: shop\n"
+
+
+@pytest.mark.parametrize("separator", ["\t", ",", ";"])
+def test_a_table_is_read_as_it_is_pasted(separator: str) -> None:
+    text = "\ufeff" + "\r\n".join(["version;r;dataset", "1;8;b.jsonl", ";;", "2;;"]).replace(";", separator)
+    rows = read_table(text)
+    assert (rows[0].line, dict(rows[0].cells)) == (2, {"version": "1", "r": "8", "dataset": "b.jsonl"})
+    assert dict(rows[-1].cells) == {"version": "2"}, "an empty cell leaves the base's value"
+
+
+def test_quoted_cells_hold_separators() -> None:
+    (row,) = read_table('version,target_modules\n1,"[q_proj, v_proj]"\n')
+    assert cell_value("target_modules", row.cells["target_modules"]) == ["q_proj", "v_proj"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no rows"), ("version,r\n", "no rows"), ("version,version\n1,2\n", "Column 2"), ("version,\n1,2\n", "Column 2"),
+        ("version,r\n1,2,3\n", "Line 2"), ('version\n"1\n', "cannot be read"), ("version\n" + "1\n" * 1001, "at most 1000"),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_none_is_a_sentence(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_table(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "cell", "value"),
+    [
+        ("r", "8", 8), ("version", "1.10", "1.10"), ("version", "8", "8"), ("pkg", "true", "true"), ("learning_rate", "1e-4", 1e-4),
+        ("use_dora", "true", True), ("target_layers", "[0, 1]", [0, 1]), ("target_modules", "q_proj", "q_proj"), ("r", "many", "many"),
+        ("dataset", "a: b", "a: b"), ("r", "-1", -1), ("unknown", "1", 1),
+    ],
+)  # fmt: skip
+def test_a_cell_is_what_its_key_takes(key: str, cell: str, value: Any) -> None:
+    found = cell_value(key, cell)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_the_preview_says_what_each_row_will_be(places: Settings, base: str) -> None:
+    rows = read_table(
+        "name\tversion\tr\tdataset\nfirst\t1.0\t8\t\n\t2.0\tx\tb.jsonl\n\t1.0\t4\t\n\t3.0\t4\t../out.jsonl\n"
+    )
+    first, second, third, fourth = preview(base, rows, places)
+    assert first.name == "first"
+    assert {diff.key: diff.value for diff in first.differences} == {"version": "1.0", "r": 8}
+    assert "# the first one" in first.text, "the rest of the config stays as it was written"
+    assert first.can_start
+    assert not second.can_start
+    assert {finding.key for finding in second.result.errors} == {"r"}
+    assert third.problem is not None
+    assert "line 2" in third.problem.text("en")
+    assert "dataset" in {finding.key for finding in fourth.result.errors}, "a path is bound whichever way it comes"
+
+
+def test_one_bad_row_starts_nothing(places: Settings, base: str) -> None:
+    variants = preview(base, read_table("version,r\n1,4\n2,x\n"), places)
+    with pytest.raises(ConfigError, match="line 3"):
+        queue_all(variants, places, no_trace)
+    assert list_runs(places.runs) == []
+
+
+def test_a_base_that_cannot_be_read_is_a_sentence(places: Settings) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        preview("r: [", read_table("version\n1\n"), places)
+
+
+def test_every_row_becomes_a_run_in_the_tables_order(places: Settings, base: str) -> None:
+    leases = take(leases_folder(places.workspace), ["cpu"], places.runs / "other")
+    assert leases
+    variants = preview(base, read_table("name,version,dataset\none,1,a.jsonl\ntwo,2,b.jsonl\nthree,3,\n"), places)
+    launched = queue_all(variants, places, no_trace, "anna")
+    try:
+        assert [item.error for item in launched] == [None] * 3
+        runs = [item.run for item in launched if item.run]
+        assert [run.state().state for run in runs] == ["queued"] * 3
+        assert [entry.run.id for entry in entries(places.workspace)] == [run.id for run in runs]
+        about = [run.read_run() for run in runs]
+        assert [run["name"] for run in about] == ["one", "two", "three"]
+        assert [run["config"]["version"] for run in about] == ["1", "2", "3"]
+        assert len({run["data_sha256"] for run in about}) == 2
+        assert {run["actor"] for run in about} == {"anna"}
+    finally:
+        for run in list_runs(places.runs):
+            run.request_stop()
+        release(leases)
+    assert entries(places.workspace) == []

@@ -1,0 +1,184 @@
+"""Resuming a run: what it goes on from, what may change, and when it is refused. The trainer is a stand-in."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ConfigError, ModelError, RunError
+from lora_backend.planning.profile import Profile
+from lora_backend.preflight.resume import check_changes, resume_run
+from lora_backend.runs.checkpoints import write_manifest
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.leases import release, take
+from lora_backend.runs.process import identify
+from lora_backend.runs.supervisor import start_supervisor
+from lora_backend.runs.waiting import leases_folder
+from lora_backend.settings import Settings, load_settings
+from tests.runs.stand_in import HEAD, TRAIN, kill, let_end, until
+
+
+def no_trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
+    raise ModelError("no trace here, so there is no plan")
+
+
+@pytest.fixture
+def places(workspace: Path) -> Settings:
+    return load_settings(os.environ)
+
+
+@pytest.fixture
+def run(places: Settings, tmp_path: Path) -> RunFolder:
+    """Made and not started; its model is a bare config.json."""
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/config.json").write_text("{}")
+    (tmp_path / "m/tokenizer.json").write_text("{}")
+    (tmp_path / "d.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    config = {"model_name": str(tmp_path / "m"), "dataset": str(tmp_path / "d.jsonl"), "num_epochs": 2}
+    path = places.runs / "one"
+    argv = [sys.executable, "-c", HEAD + TRAIN, "--run-dir", str(path)]
+    argv[2] = argv[2].replace("sys.argv[1]", "sys.argv[2]")
+    run = RunFolder.create(places.runs, config=config, config_text="", argv=argv, path=path)
+    run.new_attempt(device_uuids=[])
+    return run
+
+
+def checkpoint(run: RunFolder, step: int) -> Path:
+    path = run.checkpoints / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "optimizer.pt").write_bytes(b"state" * step)
+    write_manifest(path, step)
+    return path
+
+
+def test_a_stopped_run_goes_on_from_its_newest_whole_checkpoint(run: RunFolder, places: Settings) -> None:
+    start_supervisor(run)
+    until(lambda: run.state().state == "running", "it runs")
+    run.request_stop()
+    until(run.exit_json.exists, "it stops")
+    checkpoint(run, 5)
+    (checkpoint(run, 10) / "optimizer.pt").write_bytes(b"damaged")
+    assert resume_run(run, places, no_trace, actor="anna").id == run.id
+    until(lambda: run.state().state == "running", "it goes on")
+    attempt = run.attempt()
+    assert (attempt["number"], attempt["resume_from"], attempt["actor"]) == (2, "checkpoint-5", "anna")
+    assert [item["checkpoint"] for item in attempt["damaged"]] == ["checkpoint-10"]
+    assert json.loads((run.attempts / "1.exit.json").read_text())["state"] == "stopped"
+    with pytest.raises(RunError, match="Stop it before"):
+        resume_run(run, places, no_trace)
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+    assert run.state().state == "finished"
+
+
+def test_a_killed_run_without_a_checkpoint_starts_from_the_beginning(run: RunFolder, places: Settings) -> None:
+    start_supervisor(run)
+    until(lambda: run.state().state == "running", "it runs")
+    kill(run, "trainer")
+    until(run.exit_json.exists, "the end is written")
+    resume_run(run, places, no_trace)
+    assert run.attempt()["resume_from"] is None
+    until(lambda: run.state().state == "running", "it goes on")
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+
+
+def test_a_run_that_the_machines_restart_ended_goes_on(run: RunFolder, places: Settings) -> None:
+    mine = identify(os.getpid())
+    assert mine
+    run.write_status(state="running", trainer=mine.to_json() | {"boot_id": "another"})
+    assert run.state().cause == "reboot"
+    resume_run(run, places, no_trace)
+    assert json.loads((run.attempts / "1.exit.json").read_text())["cause"] == "reboot"
+    until(lambda: run.state().state == "running", "it goes on")
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+
+
+def test_of_two_who_resume_it_at_once_one_does(run: RunFolder, places: Settings) -> None:
+    run.write_exit("failed", cause="killed")
+    gate, done, refused = threading.Barrier(4), [], []
+
+    def resume() -> None:
+        gate.wait()
+        try:
+            done.append(resume_run(run, places, no_trace))
+        except RunError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=resume) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(done), len(refused)) == (1, 3)
+    assert run.attempt()["number"] == 2
+    until(lambda: run.state().state == "running", "it goes on")
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+
+
+def test_a_resumed_run_waits_where_its_device_is_taken(run: RunFolder, places: Settings) -> None:
+    run.write_exit("failed", cause="killed")
+    leases = take(leases_folder(places.workspace), ["cpu"], places.runs / "other")
+    assert leases
+    resume_run(run, places, no_trace)
+    assert run.state().state == "queued"
+    release(leases)
+    until(lambda: run.state().state == "running", "its turn comes")
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+
+
+def test_changes_are_kept_with_the_attempt_and_the_config_of_the_launch_stays(run: RunFolder, places: Settings) -> None:
+    run.write_exit("failed", cause="killed")
+    resume_run(run, places, no_trace, {"num_epochs": 9, "save_steps": 7})
+    assert run.attempt()["changes"] == {"num_epochs": 9, "save_steps": 7}
+    assert run.attempt()["restarts_schedule"] == ["num_epochs"]
+    assert run.read_run()["config"]["num_epochs"] == 2
+    until(lambda: run.state().state == "running", "it goes on")
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+
+
+@pytest.mark.parametrize("changes", [{"r": 99}, {"seed": 1}, {"num_epochs": -1}, {"no_such_key": 1}])
+def test_a_change_that_cannot_be_made_leaves_the_run_as_it_was(
+    changes: dict[str, Any], run: RunFolder, places: Settings
+) -> None:
+    run.write_exit("failed", cause="killed")
+    before = sorted(str(path) for path in run.path.rglob("*"))
+    with pytest.raises(ConfigError):
+        resume_run(run, places, no_trace, changes)
+    assert sorted(str(path) for path in run.path.rglob("*")) == before
+    assert run.state().state == "failed"
+
+
+def test_what_a_change_would_do_is_said_before(run: RunFolder) -> None:
+    found = check_changes(run, {"num_epochs": 3, "save_steps": 7})
+    assert (set(found["safe"]), set(found["restarts_schedule"])) == ({"save_steps"}, {"num_epochs"})
+
+
+def test_a_finished_run_has_nothing_to_go_on_with_unless_it_trains_longer(run: RunFolder, places: Settings) -> None:
+    run.write_status(state="running")
+    run.write_exit("finished")
+    with pytest.raises(RunError, match="raise `num_epochs`"):
+        resume_run(run, places, no_trace)
+    resume_run(run, places, no_trace, {"num_epochs": 5})
+    until(lambda: run.state().state == "running", "it goes on")
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+
+
+def test_a_run_on_a_callers_batches_is_the_callers_to_repeat(places: Settings) -> None:
+    run = RunFolder.create(places.runs, config={"model_name": "m"}, config_text="", argv=None)
+    run.write_exit("failed", cause="killed")
+    with pytest.raises(RunError, match="caller"):
+        resume_run(run, places, no_trace)
