@@ -1,0 +1,41 @@
+"""A disk that fills up under the real trainer: what was whole stays whole, and the run goes on when there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_backend.config.files import dump_yaml
+from lora_backend.preflight.launch import trainer_command
+from lora_backend.runs.checkpoints import checkpoints_of, verified
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.supervisor import start_supervisor
+from tests.runs.stand_in import until
+
+Config = Callable[..., dict[str, Any]]
+
+
+@pytest.mark.parametrize("full", ["metrics.jsonl", "/checkpoints/", "train.log"])
+def test_a_full_disk_ends_the_run_with_its_cause_or_not_at_all(
+    full: str, config: Config, workspace: Path, faults: Path
+) -> None:
+    values = config(num_epochs=60, save_steps=20, logging_steps=5)
+    path = workspace / "runs" / "one"
+    run = RunFolder.create(path.parent, config=values, config_text=dump_yaml(values), argv=trainer_command(path), path=path)  # fmt: skip
+    when = path / "checkpoints" / "checkpoint-40"
+    run.new_attempt(device_uuids=[], environment={"LD_PRELOAD": str(faults), "FAULT_PATH": full, "FAULT_WHEN": str(when)})  # fmt: skip
+    start_supervisor(run)
+    until(run.exit_json.exists, "it ends", limit_s=150)
+    state = run.state()
+    if full == "train.log":  # no line of a log is worth a run
+        assert state.state == "finished", run.log_tail()
+    else:
+        assert (state.state, state.cause) == ("failed", "disk_full"), run.log_tail()
+        assert state.message is not None
+        assert "disk is full" in state.message.text("en")
+    assert checkpoints_of(run)
+    assert [verified(checkpoint) for checkpoint in checkpoints_of(run)] == [[]] * len(checkpoints_of(run))
+    assert run.metrics()
