@@ -23,7 +23,6 @@ from lora_backend.errors import (
     FlightdeckError,
     ModelError,
     RankMismatchError,
-    RunError,
 )
 from lora_backend.runs.folder import RunFolder
 from lora_backend.training.engine import train
@@ -314,7 +313,7 @@ def test_an_adapter_is_published_once_and_replaced_only_when_asked(config: Make,
     first = run(workspace, config(**names))
     published = workspace / "adapters/shop/1.0.0/faq"
     assert (published / "adapter_model.safetensors").read_bytes() == adapter_bytes(first)
-    refused, sentence = failed_run(workspace, config(**names, seed=7), RunError)
+    refused, sentence = failed_run(workspace, config(**names, seed=7), ConfigError)
     assert "overwrite" in sentence
     assert refused.metrics() == [], "that is said before training"
     assert (published / "adapter_model.safetensors").read_bytes() == adapter_bytes(first)
