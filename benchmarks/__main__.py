@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import config_check, first_text, memory_prediction, partition_speed, placement, rank_check, training_speed
+from benchmarks import (
+    config_check,
+    first_text,
+    memory_prediction,
+    partition_speed,
+    placement,
+    rank_check,
+    training_speed,
+)
 
 BENCHMARKS = {
     "config_check": config_check.main,

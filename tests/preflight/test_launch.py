@@ -10,8 +10,8 @@ import pytest
 from lora_backend.config.drafts import new_draft, open_draft
 from lora_backend.config.files import parse_config
 from lora_backend.errors import ConfigError, DataError, FlightdeckError, ModelError
-from lora_backend.preflight.facts import check_with_facts
 from lora_backend.planning.profile import Profile
+from lora_backend.preflight.facts import check_with_facts
 from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.roots import allowed_model, bind_paths, check_from_browser
 from lora_backend.settings import Settings, load_settings
