@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from lora_backend.preflight.measured import compare
 from lora_backend.runs.folder import list_runs
+from lora_backend.settings import load_settings
 from tests.browser.conftest import Dashboard, badge, idle, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -61,6 +63,14 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     expect(page.get_by_text(re.compile(r"Step 24 of 24 · took"))).to_be_visible()
     idle(page)
     expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
+    page.get_by_role("tab", name="Memory").click()
+    expect(page.get_by_text("Planned at most")).to_be_visible()
+    expect(page.get_by_text("Measured in step 2")).to_be_visible()
+    (run,) = list_runs(tiny.workspace / "runs")
+    (compared,) = compare(run.attempt(), run.read_run()["config"], load_settings(tiny.environment()))
+    assert compared.difference is not None
+    assert abs(compared.difference) <= 0.03, "planned beside measured, for the rows that the step really had"
+    expect(page.get_by_text(f"{100 * compared.difference:+.1f} %")).to_be_visible()
     page.get_by_role("tab", name="Ranks").click()
     verdict = page.get_by_test_id("stAlertContentSuccess").get_by_text("All 14 LoRA layers carry the rank")
     expect(verdict).to_be_visible()
