@@ -11,10 +11,11 @@ import streamlit as st
 from lora_backend.demo.run import DEMO_NAME, launch_demo
 from lora_backend.errors import FlightdeckError
 from lora_backend.hardware.inventory import read_gpus, read_host
+from lora_backend.hardware.processes import GpuProcess
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder, list_runs
 from pages.parts import state_keys
-from pages.parts.formats import gib
+from pages.parts.formats import gib, plain
 from pages.parts.header import page_header
 from pages.parts.language import say, t
 from pages.parts.navigation import CONFIG, PLAN, RUNS, VERIFY
@@ -46,6 +47,14 @@ def machine() -> None:
             f"**GPU {gpu.index}** {gpu.name} · "
             + t(N_("{used} of {total} in use"), used=gib(gpu.used_bytes), total=gib(gpu.total_bytes)),
         )
+        if gpu.processes:
+            st.caption(" · ".join(map(_user_of_gpu, gpu.processes)))
+
+
+def _user_of_gpu(process: GpuProcess) -> str:
+    """`python (alice, 4711) 3.2 GiB`; what is not told is left out."""
+    who = ", ".join(filter(None, [process.user, str(process.pid)]))
+    return plain(f"{process.name or '–'} ({who}) {gib(process.used_bytes)}")
 
 
 def demo(runs: list[RunFolder]) -> None:

@@ -11,6 +11,7 @@ import streamlit as st
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder, open_run
+from lora_backend.runs.recovery import recover, recover_all
 from pages.parts import state_keys
 from pages.parts.header import page_header
 from pages.parts.language import say, t
@@ -24,6 +25,7 @@ from pages.parts.services import settings
 
 def all_runs() -> None:
     page_header(t(N_("Runs")), t(N_("Every training run of this workspace, the newest first.")))
+    recover_all(settings().runs)
     rows = history(str(settings().runs)).rows()
     undo_of_delete()
     if not rows:
@@ -51,7 +53,7 @@ def compared(ids: list[str]) -> None:
 def one_run(run: RunFolder) -> None:
     about = run.read_run()
     page_header(run_title(about), t(N_("Run {id}, started by {actor}"), id=run.id, actor=about["actor"]))
-    if run.state().has_ended:
+    if recover(run).has_ended:
         ended_run(run)
     else:
         live_run(run)

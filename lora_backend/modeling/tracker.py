@@ -62,13 +62,6 @@ class TensorTracker(TorchDispatchMode):
         """A part of the step begins here."""
         self.recording.marks.append((label, len(self.recording.storages)))
 
-    def current_bytes(self) -> int:
-        """What is alive now, of what was recorded."""
-        alive = {number for number in self.recording.storages if number >= 0} - {
-            -number - 1 for number in self.recording.storages if number < 0
-        }
-        return sum(self.recording.sizes_bytes[number] for number in alive)
-
     def peak_bytes(self) -> int:
         """The most that was alive at once."""
         current = peak = 0

@@ -22,7 +22,6 @@ class Options:
     """How the placement is chosen; the config's keys have the same names."""
 
     force_balance: bool = False
-    exclude_cpu: bool = True
     min_memory_gb: float = 2.0
     """GPUs with less memory for us are left out."""
     objective: Literal["balance", "fewest"] = "balance"

@@ -72,9 +72,7 @@ def workload_of(config: TrainingConfig, targets: Sequence[Target]) -> Workload:
 
 def options_of(config: TrainingConfig) -> Options:
     """The config's own keys."""
-    return Options(
-        force_balance=config.force_balance, exclude_cpu=config.exclude_cpu, min_memory_gb=float(config.min_memory_gb)
-    )
+    return Options(force_balance=config.force_balance, min_memory_gb=float(config.min_memory_gb))
 
 
 def with_changes(config: TrainingConfig, **changes: Any) -> TrainingConfig:

@@ -63,9 +63,10 @@ def _two_terms(basis: NDArray[np.float64], values: NDArray[np.float64]) -> Vecto
         matrix = basis[:2, pair]
         if abs(np.linalg.det(matrix)) < 1e-9:
             continue
-        found = np.linalg.solve(matrix, values[:2])
-        whole = np.round(found)
-        if np.allclose(found, whole, rtol=1e-9, atol=1e-6) and float(basis[2, pair] @ whole) == float(values[2]):
+        # Bytes are whole, and below 2**53: what gives them back at all three sizes is proof enough, while how near the
+        # solution is to whole numbers depends on how unequal the two terms are.
+        whole = np.round(np.linalg.solve(matrix, values[:2]))
+        if np.array_equal(basis[:, pair] @ whole, values):
             vector = np.zeros(len(EXPONENTS))
             vector[list(pair)] = whole
             return vector

@@ -324,11 +324,6 @@ def list_runs(root: Path) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted(root.iterdir(), reverse=True) if (path / "run.json").is_file()]
 
 
-def remove_checkpoint(path: Path) -> None:
-    """Take away a checkpoint that was not written whole."""
-    shutil.rmtree(path, ignore_errors=True)
-
-
 def system_user() -> str:
     """Who acts, as the operating system says."""
     try:

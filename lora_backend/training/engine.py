@@ -18,7 +18,7 @@ from transformers.trainer_utils import has_length
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.rows import read_dataset, read_questions
-from lora_backend.errors import ConfigError, DataError, ModelError
+from lora_backend.errors import ConfigError, DataError
 from lora_backend.i18n import N_, Message
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import loaded_map, placement
@@ -28,7 +28,7 @@ from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank
 from lora_backend.modeling.trace import profile_for
 from lora_backend.models.find import find_model
 from lora_backend.planning.report import plan_table, verdict
-from lora_backend.preflight.placement import plan_start
+from lora_backend.preflight.placement import plan_start, refuse_host_memory
 from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import load_settings
 from lora_backend.training.answers import answer_all, answer_questions
@@ -80,7 +80,7 @@ def _train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any
             base_answers = answer_all(base, tokenizer, questions)
         folder.write_attempt(loaded_device_map=loaded_map(base))
         model = attach_adapter(base, config)
-        _refuse_offload(model)
+        refuse_host_memory({str(place) for place in loaded_map(base).values()})
         _log_memory("after load")
 
     report = _check_ranks(model, config, folder)
@@ -221,18 +221,6 @@ def _device_map(config: TrainingConfig, folder: RunFolder) -> dict[str, int | st
     if fallback is not None:
         folder.write_attempt(fallback=fallback.to_json())
     return made
-
-
-def _refuse_offload(model: PeftModel) -> None:
-    """Adapters on offloaded blocks get no gradient, and nothing says so; all on the CPU is a different matter."""
-    places = {str(place) for place in (getattr(model.base_model.model, "hf_device_map", None) or {}).values()}
-    if places & {"cpu", "disk"} and len(places) > 1:
-        raise ModelError(
-            N_(
-                "Some blocks would live in host memory or on disk ({places}), where an adapter does not train. Take a smaller model or more GPUs, or set `device_map: cpu`."
-            ),
-            places=", ".join(sorted(places)),
-        )
 
 
 def _check_ranks(model: PeftModel, config: TrainingConfig, folder: RunFolder) -> dict[str, Any]:

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
 from lora_backend.config.drafts import Draft
 from lora_backend.config.files import with_values
-from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.planning.advice import Advice
-from lora_backend.planning.profile import Profile
 from lora_backend.planning.report import advice_text
 from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.placement import DoesNotFitError
 from pages.parts import state_keys
 from pages.parts.language import say, t
 from pages.parts.navigation import RUNS
-from pages.parts.services import settings, worker
-
-TRACE_DEADLINE_S = 180.0
+from pages.parts.services import settings
+from pages.parts.tracing import trace_within
 
 
 def launch_draft(draft: Draft, text: str, launches: int, *, anyway: bool = False) -> None:
     """Start a run from `text` and show it; what stands in the way is said on the page."""
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
-
-        def trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
-            answer = worker().ask(
-                "profile",
-                {"facts": dict(facts), "config": config.model_dump()},
-                TRACE_DEADLINE_S,
-                lambda message, _: status.update(label=say(message)),
-            )
-            return Profile.from_json(answer)
-
         try:
-            run_id = draft.launch_once(launches, lambda: launch_from_browser(text, settings(), trace, anyway=anyway).id)
+            run_id = draft.launch_once(
+                launches, lambda: launch_from_browser(text, settings(), trace_within(status), anyway=anyway).id
+            )
         except DoesNotFitError as error:
             st.session_state[state_keys.DOES_NOT_FIT] = (draft.id, text, error)
             status.update(label=t(N_("It does not fit.")), state="error")

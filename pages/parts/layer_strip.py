@@ -95,13 +95,6 @@ def strip(plan: Plan, selected: Collection[int], theme: str) -> Any:
     return figure
 
 
-def unit_name(plan: Plan, unit: int) -> str:
-    """A part of the model in words."""
-    if _kind(plan, unit) == "block":
-        return t(N_("block {number}"), number=unit - 1)
-    return t(N_("embedding")) if unit == 0 else t(N_("head"))
-
-
 def device_name(device: DevicePlan) -> str:
     """`GPU 0 · A100-80G`; an amount of memory alone has no other name."""
     target = device.target

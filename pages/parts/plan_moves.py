@@ -16,7 +16,6 @@ from pages.parts.plan_question import placement_text
 from pages.parts.plan_work import BEST, Work
 
 WHAT, FIRST, LAST, ONTO = "move-what", "move-first", "move-last", "move-onto"
-What = Literal["blocks", "embedding", "head"]
 WORDS = {"blocks": N_("blocks"), "embedding": N_("embedding"), "head": N_("head")}
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.curves import points, read_columns
 from lora_backend.runs.folder import RunFolder, RunState
+from lora_backend.runs.recovery import recover
 from lora_backend.verification.report import verdict
 from pages.parts import state_keys
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
@@ -17,6 +17,7 @@ from pages.parts.formats import duration, gib, number, plain
 from pages.parts.language import say, t
 from pages.parts.memory_view import memory_view
 from pages.parts.navigation import VERIFY
+from pages.parts.run_actions import resume_button, run_actions, what_it_waits_for
 from pages.parts.status_badge import stage_in_words, status_badge
 from pages.parts.tables import rank_table
 
@@ -27,7 +28,7 @@ GROUPS = {"english": N_("English"), "chinese": N_("Chinese"), "ordinary": N_("Or
 @st.fragment(run_every=TICK_S)
 def live_run(run: RunFolder) -> None:
     """A run that goes on, made anew every two seconds; when it ends the whole page is, once."""
-    state = run.state()
+    state = recover(run)
     if state.has_ended or not run.run_json.exists():
         st.rerun()
     _head(run, state)
@@ -47,6 +48,7 @@ def _head(run: RunFolder, state: RunState) -> None:
     with st.container():
         _state(run, state)
         _progress(state)
+        resume_button(run, state)
 
 
 def _state(run: RunFolder, state: RunState) -> None:
@@ -55,39 +57,23 @@ def _state(run: RunFolder, state: RunState) -> None:
             status_badge(state.state)
             if not state.has_ended:
                 st.caption(stage_in_words(state.stage) + (f" · {say(state.detail)}" if state.detail else ""))
-        if state.state in ("starting", "running"):
-            st.button(
-                t(N_("Stop after a checkpoint")),
-                icon=":material/stop_circle:",
-                key="stop_run",
-                on_click=_request_stop,
-                args=(run,),
-            )
+        with st.container(horizontal=True, width="content"):
+            run_actions(run, state)
+    if state.state == "queued":
+        what_it_waits_for(run)
     if state.message:
-        st.error(say(state.message) + " " + t(N_("The log below has the details.")), icon=":material/error:")
-    elif state.state == "lost":
-        st.error(
-            t(
-                N_(
-                    "No process of this run is alive, and none wrote how it ended: it was killed, or the machine restarted. What it saved is still in its folder."
-                )
-            ),
-            icon=":material/help:",
-        )
+        parts = [
+            say(state.message),
+            *([say(state.remedy)] if state.remedy else []),
+            t(N_("The log below has the details.")),
+        ]
+        show = st.info if state.state == "stopped" else st.error
+        show(" ".join(parts), icon=":material/info:" if state.state == "stopped" else ":material/error:")
     elif state.state == "stopping":
         st.info(
             t(N_("The stop was asked for. The trainer saves a checkpoint at its next step and ends.")),
             icon=":material/hourglass_bottom:",
         )
-
-
-def _request_stop(run: RunFolder) -> None:
-    try:
-        run.request_stop()
-    except RunError as error:
-        st.toast(say(error.message))
-    except OSError as error:
-        st.toast(str(error))
 
 
 def _progress(state: RunState) -> None:

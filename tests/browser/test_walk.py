@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lora_backend.preflight.measured import compare
+from lora_backend.runs.checkpoints import checkpoints_of
 from lora_backend.runs.folder import list_runs
 from lora_backend.settings import load_settings
 from tests.browser.conftest import Dashboard, badge, idle, settled
@@ -130,6 +131,39 @@ def test_two_clicks_on_launch_are_one_run_that_can_be_stopped(tiny: Dashboard, p
     (run,) = list_runs(tiny.workspace / "runs")
     (checkpoint,) = run.checkpoints.iterdir()
     assert (checkpoint / "adapter_model.safetensors").stat().st_size > 0
+
+
+def test_a_second_run_waits_its_turn_and_a_stopped_one_goes_on(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
+    open_draft(page, tiny, tmp_path, epochs=100_000)
+    page.get_by_role("button", name="Launch").click()
+    expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible(timeout=60_000)
+    first = page.url
+    page.get_by_role("button", name="Save a checkpoint now").click()
+    (run,) = list_runs(tiny.workspace / "runs")
+
+    open_draft(page, tiny, tmp_path, epochs=1)
+    page.get_by_role("button", name="Launch").click()
+    expect(badge(page, "Queued")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(f"{run.id} has its device.")).to_be_visible()
+    second = page.url
+
+    settled(page, first)
+    page.get_by_role("button", name="Stop after a checkpoint").click()
+    expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)
+    assert len(checkpoints_of(run)) >= 2, "the one that was asked for, and the one of the stop"
+    stopped_at = run.state().step
+    settled(page, second)
+    expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
+
+    settled(page, first)
+    page.get_by_role("button", name="Resume").click()
+    expect(badge(page, "Running")).to_be_visible(timeout=90_000)
+    expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Stop after a checkpoint").click()
+    expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)
+    assert run.state().step > stopped_at
+    steps = [row["step"] for row in run.metrics() if "loss" in row]
+    assert steps == list(range(1, steps[-1] + 1)), "no point of the curve is missing or there twice"
 
 
 def test_a_run_outlives_a_killed_dashboard(tiny: Dashboard, page: Page, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from lora_backend.config.check import check_config
 from lora_backend.config.json_schema import config_json_schema
@@ -47,8 +48,7 @@ def test_the_json_schema_has_every_key_with_its_default_help_and_unit() -> None:
      ("target_layers", [0]), ("rank_pattern", {"q": 0}), ("rank_pattern", {"q": 4}), ("seed", 2**32), ("nonsense", 1), ("use_dora", "yes")],
 )  # fmt: skip
 def test_the_json_schema_takes_what_the_check_takes(key: str, value: Any) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    validator = jsonschema.Draft202012Validator(config_json_schema())
+    validator = Draft202012Validator(config_json_schema())
     values = {"model_name": "m", key: value}
     wrong = {"wrong_type", "out_of_range", "unknown_key"}
     assert validator.is_valid(values) == (not wrong & {finding.code for finding in check_config(values).findings})

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from lora_backend.errors import DeviceError
 from lora_backend.planning import links
 from lora_backend.planning import partition as partition_module
-from lora_backend.planning.moves import move, score_assignment, stages_of
-from lora_backend.planning.partition import Costs, Device, Split, Stage, partition, score
+from lora_backend.planning.moves import move
+from lora_backend.planning.partition import Costs, Device, Stage, partition, score
 
 GIB = 2**30
 
@@ -422,27 +422,12 @@ def test_a_split_that_is_not_whole_is_refused(stages: tuple[Stage, ...]) -> None
         score(plain([1, 1, 1]), [Device(10), Device(10)], stages)
 
 
-def test_a_placement_made_by_hand_is_scored_as_it_is() -> None:
-    devices = [Device(100, 10), Device(100, 20)]
-    asked: list[tuple[int, ...]] = []
-
-    def bytes_of(units: tuple[int, ...]) -> int:
-        asked.append(units)
-        return 10 * len(units)
-
-    split = score_assignment((0, 0, 1, 1, 1, 0), devices, bytes_of)
-    assert split == Split((Stage(0, 0, 2), Stage(1, 2, 5), Stage(0, 5, 6)), 0.5)
-    assert sorted(asked) == [(0, 1, 5), (2, 3, 4)]
-    assert split.assignment == (0, 0, 1, 1, 1, 0)
-
-
 def test_moving_a_range_changes_nothing_else() -> None:
     before = (0, 0, 0, 1, 1, 1)
     after = move(before, 1, 2, 1, num_devices=3)
     assert after == (0, 1, 1, 1, 1, 1)
     assert before == (0, 0, 0, 1, 1, 1)
     assert move(before, 4, 4, 2, num_devices=3) == (0, 0, 0, 1, 2, 1)
-    assert stages_of(after) == (Stage(0, 0, 1), Stage(1, 1, 6))
 
 
 @pytest.mark.parametrize(
@@ -455,8 +440,3 @@ def test_moving_a_range_changes_nothing_else() -> None:
 def test_a_move_that_cannot_be_made_says_why(first: int, last: int, device: int, says: str) -> None:
     with pytest.raises(DeviceError, match=says):
         move((0, 0, 0, 1, 1, 1), first, last, device, num_devices=2)
-
-
-def test_a_placement_on_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(DeviceError, match="no device 2"):
-        score_assignment((0, 2), [Device(1), Device(1)], len)

@@ -199,7 +199,7 @@ def test_workload_and_options_are_the_configs() -> None:
     assert workload == Workload(Size(2, 333, 5), "sgd", accumulates=True, on_gpu=True)
     assert not workload_of(with_changes(config, target_batch_size=2), [CPU]).accumulates
     assert not workload_of(config, [CPU]).on_gpu
-    assert options_of(config) == Options(force_balance=True, exclude_cpu=True, min_memory_gb=3.0)
+    assert options_of(config) == Options(force_balance=True, min_memory_gb=3.0)
 
 
 def test_faster_links_decide_between_equal_plans() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.process import is_alive
 from lora_backend.runs.states import identity_in
+from tests.hardware.nvml import compiler
 from tests.runs.stand_in import HEAD, TRAIN, Make, queue_processes
 
 
@@ -48,10 +48,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 @pytest.fixture(scope="session")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The preload library, compiled."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler")
     library = tmp_path_factory.mktemp("preload") / "faults.so"
     source = Path(__file__).parent / "preload" / "faults.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
+    subprocess.run([*compiler(), "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
     return library
