@@ -91,8 +91,9 @@ class Draft:
         files = sorted((self.path / "launches").glob("[0-9]*"), key=lambda path: int(path.name))
         return [path.read_text("utf-8") for path in files]
 
-    def launch_once(self, number: int, launch: Callable[[], str]) -> str:
-        """Launch number `number` (from 0) of this draft: `launch` runs once, however often this is asked.
+    def launch_once(self, number: int | str, launch: Callable[[], str]) -> str:
+        """Launch number `number` (from 0; a row of a table has a name) of this draft: `launch` runs once, however often
+        this is asked.
 
         Whoever comes second gets the first one's run id. A launch that raises can be tried again.
         """
@@ -104,6 +105,13 @@ class Draft:
             if not marker.exists():
                 write_atomic(marker, launch())
             return marker.read_text("utf-8")
+
+    def launched(self, number: int | str) -> str | None:
+        """The id of the run that this launch made; None where it has not been launched."""
+        try:
+            return (self.path / "launches" / str(number)).read_text("utf-8")
+        except OSError:
+            return None
 
     def _locked(self) -> FileLock:
         if not self.path.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.planning import Trace
 from lora_backend.preflight.roots import check_from_browser
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.labels import write_labels
 from lora_backend.settings import Settings
 
 NAME = "name"
@@ -67,6 +68,10 @@ class Launched:
     error: Message | None = None
 
 
+Once = Callable[[Variant, Callable[[], str]], str]
+"""Calls the launch of a variant, unless that was done before; the id of its run."""
+
+
 def read_table(text: str) -> list[Row]:
     """The rows of a table with titles in its first line: tabs (as pasted from a sheet), semicolons or commas.
 
@@ -104,24 +109,42 @@ def preview(base_text: str, rows: Sequence[Row], settings: Settings) -> list[Var
 
 
 def queue_all(
-    variants: Sequence[Variant], settings: Settings, trace: Trace, actor: str | None = None
+    variants: Sequence[Variant],
+    settings: Settings,
+    trace: Trace,
+    actor: str | None = None,
+    *,
+    anyway: bool = False,
+    shares: bool = False,
+    tags: Sequence[str] = (),
+    once: Once = lambda _, launch: launch(),
+    progress: Callable[[int], None] = lambda _: None,
 ) -> list[Launched]:
     """Launch every variant; the first starts where its GPUs are free, the others wait.
 
     Raises `ConfigError`, and launches nothing, where one of them cannot start. One that is refused by its plan or its
-    data leaves the others as they are.
+    data leaves the others as they are. `anyway` and `shares` as in `launch_from_browser`; `tags` go to every run;
+    `once` sees to it that a row which was launched before is not launched again; `progress` hears how many are done.
     """
     bad = [variant.line for variant in variants if not variant.can_start]
     if bad:
         raise ConfigError(N_("Nothing was started: line {lines} of the table cannot start as it is."), lines=", ".join(map(str, bad)))  # fmt: skip
     launched = []
-    for variant in variants:
+    for done, variant in enumerate(variants):
+        progress(done)
+
+        def launch(variant: Variant = variant) -> str:
+            run = launch_from_browser(
+                variant.text, settings, trace, actor, anyway=anyway, shares=shares, name=variant.name
+            )
+            write_labels(run.path, tags=tags)
+            return run.id
+
         try:
-            run = launch_from_browser(variant.text, settings, trace, actor, name=variant.name)
+            launched.append(Launched(variant, RunFolder(settings.runs / once(variant, launch))))
         except FlightdeckError as error:
             launched.append(Launched(variant, None, error.message))
-        else:
-            launched.append(Launched(variant, run))
+    progress(len(variants))
     return launched
 
 
