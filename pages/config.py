@@ -30,6 +30,7 @@ from pages.parts.findings import show_findings
 from pages.parts.header import page_header
 from pages.parts.language import say, t
 from pages.parts.services import settings
+from pages.parts.table_runs import many_runs
 
 
 def editor(draft: Draft) -> None:
@@ -52,6 +53,7 @@ def editor(draft: Draft) -> None:
             show_differences(draft, document)
         show_kept_import(draft)
         show_expected_ranks(document.values)
+    many_runs(draft, text)
 
 
 def text_view(draft: Draft, text: str) -> None:

@@ -6,11 +6,14 @@ from pages.parts.guard import guard
 
 guard()
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder, open_run
+from lora_backend.runs.history import RunRow
 from lora_backend.runs.recovery import recover, recover_all
 from pages.parts import state_keys
 from pages.parts.header import page_header
@@ -19,7 +22,7 @@ from pages.parts.navigation import CONFIG, HOME, RUNS
 from pages.parts.run_compare import compare_runs
 from pages.parts.run_history import MOST_COMPARED, bin_and_disk, history, run_history, undo_of_delete
 from pages.parts.run_list import run_row, run_title
-from pages.parts.run_view import ended_run, live_run
+from pages.parts.run_view import TICK_S, ended_run, live_run
 from pages.parts.services import settings
 
 
@@ -34,11 +37,28 @@ def all_runs() -> None:
             st.page_link(HOME, label=t(N_("To the demo")), icon=":material/home:")
             st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")
     else:
-        for row in rows:
-            if not row.state.has_ended:
-                run_row(open_run(settings().runs, row.id))
+        live_runs(rows)
         run_history(rows)
     bin_and_disk()
+
+
+def live_runs(rows: Sequence[RunRow]) -> None:
+    """Those that are being trained, above the table, as they are now; the page is made anew when one changes its state."""
+    shown = {row.id: row.state.state for row in rows if not row.state.has_ended}
+    if shown:
+        _live_rows(shown)
+
+
+@st.fragment(run_every=TICK_S)
+def _live_rows(shown: dict[str, str]) -> None:
+    runs = [RunFolder(settings().runs / run_id) for run_id in shown]
+    if {run.id: recover(run).state for run in runs} != shown:
+        st.rerun()
+    for run in runs:
+        if shown[run.id] != "queued":
+            run_row(run)
+    if waiting := list(shown.values()).count("queued"):
+        st.caption(":material/schedule: " + t(N_("{count} runs wait for their turn."), count=waiting))
 
 
 def compared(ids: list[str]) -> None:

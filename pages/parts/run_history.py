@@ -43,6 +43,7 @@ def run_history(rows: Sequence[RunRow]) -> None:
         [*FIGURES, *KEYS],
         DEFAULT_COLUMNS,
         key=state_keys.RUN_COLUMNS,
+        bind="query-params",
         label_visibility="collapsed",
         placeholder=t(N_("Config keys and figures as columns")),
     )
@@ -64,12 +65,19 @@ def run_history(rows: Sequence[RunRow]) -> None:
 def _filter(rows: Sequence[RunRow]) -> list[RunRow]:
     left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom")
     text = left.text_input(
-        t(N_("Filter")), key=state_keys.RUN_FILTER, placeholder=t(N_("words of id, name, tags, note or config"))
+        t(N_("Filter")),
+        key=state_keys.RUN_FILTER,
+        bind="query-params",
+        placeholder=t(N_("words of id, name, tags, note or config")),
     )
     states = middle.multiselect(
-        t(N_("States")), list(BADGES), format_func=lambda word: t(BADGES[word][0]), key=state_keys.RUN_STATES
+        t(N_("States")),
+        list(BADGES),
+        format_func=lambda word: t(BADGES[word][0]),
+        key=state_keys.RUN_STATES,
+        bind="query-params",
     )
-    with_archived = right.toggle(t(N_("Archived too")), key=state_keys.RUN_ARCHIVED)
+    with_archived = right.toggle(t(N_("Archived too")), key=state_keys.RUN_ARCHIVED, bind="query-params")
     return [row for row in filtered(rows, text, states) if with_archived or not row.labels.archived]
 
 

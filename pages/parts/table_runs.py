@@ -1,0 +1,162 @@
+"""Many runs from a table: what each row will be, and their launch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lora_backend.config.drafts import Draft
+from lora_backend.config.findings import shorten
+from lora_backend.errors import FlightdeckError
+from lora_backend.i18n import N_
+from lora_backend.preflight.many import Launched, Variant, preview, queue_all, read_table
+from pages.parts import state_keys
+from pages.parts.language import say, t
+from pages.parts.navigation import RUNS
+from pages.parts.services import settings
+from pages.parts.tracing import trace_within
+
+EXAMPLE = "name\tversion\tlearning_rate\nslow\t1\t5e-5\nfast\t2\t2e-4"
+MAX_TABLE_MB = 1
+
+
+def many_runs(draft: Draft, text: str) -> None:
+    """A table pasted or uploaded, its preview, and one button that starts all rows; `text` is the base config."""
+    with st.expander(t(N_("Many runs from a table")), icon=":material/table_rows:"):
+        st.caption(
+            t(
+                N_("The first line names keys (`name` names the run); every line below is one run of this config with its cells. An empty cell keeps this config's value.")
+            )
+        )  # fmt: skip
+        left, right = st.columns([2, 1])
+        pasted = left.text_area(
+            t(N_("Paste a table: from a spreadsheet, or CSV")), height=160, key=f"table-{draft.id}", placeholder=EXAMPLE
+        )
+        with right:
+            file = st.file_uploader(
+                t(N_("Or upload one")),
+                type=["csv", "tsv", "txt"],
+                max_upload_size=MAX_TABLE_MB,
+                key=f"table-file-{draft.id}",
+            )
+            tag = st.text_input(
+                t(N_("Tag for all of them")), f"table-{draft.id}", key=f"table-tag-{draft.id}", max_chars=40
+            ).strip()
+        table = pasted
+        if file is not None:
+            try:
+                table = file.getvalue().decode("utf-8-sig")
+            except UnicodeDecodeError:
+                st.error(t(N_("{file} is no UTF-8 text. Save it as CSV in UTF-8."), file=file.name), icon=":material/error:")  # fmt: skip
+                return
+        if table.strip():
+            _rows(draft, text, table, tag)
+
+
+def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
+    try:
+        variants = _variants(text, table)
+    except FlightdeckError as error:
+        st.error(say(error.message), icon=":material/error:")
+        return
+    key = hashlib.sha256(f"{text}\0{table}\0{tag}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    rows = [_row(variant, draft.launched(_launch_name(key, variant))) for variant in variants]
+    st.dataframe(pd.DataFrame(rows).fillna(""), hide_index=True)
+    bad = [variant for variant in variants if not variant.can_start]
+    launched = [row for row in (draft.launched(_launch_name(key, variant)) for variant in variants) if row]
+    if bad:
+        st.warning(
+            t(N_("Nothing can be started while a row has errors: line {lines}."), lines=", ".join(str(variant.line) for variant in bad)),
+            icon=":material/block:",
+        )  # fmt: skip
+    elif launched:
+        st.info(
+            t(N_("{count} of {total} rows were started before. A row is started once; another tag makes them new runs."), count=len(launched), total=len(variants)),
+            icon=":material/info:",
+        )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="center"):
+        start = st.button(
+            t(N_("Start {count} runs"), count=len(variants) - len(launched)), type="primary", icon=":material/rocket_launch:",
+            disabled=bool(bad) or len(launched) == len(variants), key="start_table",
+        )  # fmt: skip
+        anyway = st.checkbox(t(N_("Also those whose plan does not fit")), key="table_anyway")
+        if launched and tag:
+            st.page_link(
+                RUNS, label=t(N_("Show these runs")), icon=":material/show_chart:",
+                query_params={state_keys.RUN_FILTER: tag},
+            )  # fmt: skip
+    if start:
+        _start(draft, variants, key, tag, anyway=anyway)
+
+
+def _variants(text: str, table: str) -> list[Variant]:
+    """The preview, made once for the same config and table: a thousand rows are checked in some seconds."""
+    known = st.session_state.get(state_keys.TABLE_PREVIEW)
+    if known is not None and known[:2] == (text, table):
+        found: list[Variant] = known[2]
+        return found
+    with st.spinner(t(N_("Checking every row …"))):
+        found = preview(text, read_table(table), settings())
+    st.session_state[state_keys.TABLE_PREVIEW] = (text, table, found)
+    return found
+
+
+def _row(variant: Variant, run_id: str | None) -> dict[str, Any]:
+    """One row of the preview: its place in the table, what it changes, and what stands in its way."""
+    if run_id:
+        verdict = t(N_("started as {id}"), id=run_id)
+    elif variant.can_start:
+        verdict = "✓ " + t(N_("can start"))
+    else:
+        problems = [*[finding.message for finding in variant.result.errors], *([variant.problem] if variant.problem else [])]  # fmt: skip
+        verdict = "✗ " + " ".join(say(message) for message in problems)
+    return {
+        t(N_("Line")): variant.line,
+        t(N_("Name")): variant.name or "–",
+        **{row.key: row.value if isinstance(row.value, str) else shorten(row.value, 60) for row in variant.differences},
+        t(N_("Verdict")): verdict,
+    }
+
+
+def _launch_name(key: str, variant: Variant) -> str:
+    return f"table-{key}-{variant.line}"
+
+
+def _start(draft: Draft, variants: Sequence[Variant], key: str, tag: str, *, anyway: bool) -> None:
+    total = len(variants)
+    with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
+        bar = st.progress(0.0)
+        try:
+            found = queue_all(
+                variants,
+                settings(),
+                trace_within(status),
+                anyway=anyway,
+                tags=[tag],
+                once=lambda variant, launch: draft.launch_once(_launch_name(key, variant), launch),
+                progress=lambda done: bar.progress(
+                    done / total, t(N_("Run {done} of {total}"), done=done, total=total)
+                ),
+            )
+        except (FlightdeckError, OSError) as error:
+            status.update(label=t(N_("Not started")), state="error")
+            st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")
+            return
+        refused = [one for one in found if one.run is None]
+        if refused:
+            status.update(label=t(N_("{count} of {total} rows were not started."), count=len(refused), total=total), state="error")  # fmt: skip
+            _refusals(refused)
+            return
+    st.switch_page(RUNS, query_params={state_keys.RUN_FILTER: tag} if tag else {})
+
+
+def _refusals(refused: Sequence[Launched]) -> None:
+    for one in refused:
+        st.error(
+            t(N_("Line {line}: {reason}"), line=one.variant.line, reason=say(one.error) if one.error else ""),
+            icon=":material/error:",
+        )

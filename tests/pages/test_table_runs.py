@@ -1,0 +1,97 @@
+"""Many runs from a table on the config page: the preview, what is refused, and that no row is started twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from lora_backend.config.drafts import Draft, new_draft
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ModelError
+from lora_backend.planning.profile import Profile
+from lora_backend.runs.folder import list_runs
+from lora_backend.runs.labels import read_labels
+from lora_backend.runs.leases import release, take
+from lora_backend.runs.waiting import leases_folder
+from lora_backend.settings import load_settings
+from pages.parts import table_runs
+from tests.pages.test_pages import show
+
+
+def no_trace(facts: Mapping[str, object], config: TrainingConfig) -> Profile:
+    raise ModelError("no trace here, so there is no plan")
+
+
+@pytest.fixture
+def draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Draft]:
+    """A draft on a machine whose CPU another run has, so that all of its runs wait."""
+    for name, place in (("WORKSPACE", "ws"), ("HOME", "home"), ("MODEL_ROOTS", ""), ("DATA_ROOTS", "")):
+        monkeypatch.setenv(f"FLIGHTDECK_{name}", str(tmp_path / place))
+    monkeypatch.setattr(table_runs, "trace_within", lambda status: no_trace)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/config.json").write_text("{}")
+    (tmp_path / "m/tokenizer.json").write_text("{}")
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    leases = take(leases_folder(load_settings().workspace), ["cpu"], tmp_path / "other")
+    assert leases
+    yield new_draft(load_settings().drafts, f"model_name: {tmp_path / 'm'}\ndataset: a.jsonl\nr: 4\npkg: shop\n")
+    for run in list_runs(load_settings().runs):
+        run.request_stop()
+    release(leases)
+
+
+def with_table(draft: Draft, table: str) -> AppTest:
+    at = show("config", draft=draft.id)
+    at.text_area(key=f"table-{draft.id}").set_value(table)
+    at.run()
+    assert not at.exception
+    return at
+
+
+def preview_of(at: AppTest) -> dict[str, list[object]]:
+    found = next(table.value for table in at.dataframe if "Verdict" in table.value)
+    return {str(name): list(column) for name, column in found.items()}
+
+
+def test_every_row_is_shown_as_what_it_will_be_and_started_once(draft: Draft) -> None:
+    at = with_table(draft, "name\tversion\tr\none\t1\t8\ntwo\t2\t\n")
+    rows = preview_of(at)
+    assert (rows["Line"], rows["Name"], rows["version"]) == ([2, 3], ["one", "two"], ["1", "2"])
+    assert rows["Verdict"] == ["✓ can start"] * 2
+    at.button(key="start_table").click().run()
+    runs = list_runs(load_settings().runs)
+    assert sorted(str(run.read_run()["name"]) for run in runs) == ["one", "two"]
+    assert {read_labels(run.path).tags for run in runs} == {(f"table-{draft.id}",)}
+    assert at.query_params["filter"] == f"table-{draft.id}", "the table of runs shows these"
+
+    again = with_table(draft, "name\tversion\tr\none\t1\t8\ntwo\t2\t\n")
+    assert again.button(key="start_table").disabled
+    assert all(str(verdict).startswith("started as ") for verdict in preview_of(again)["Verdict"])
+    again.text_input(key=f"table-tag-{draft.id}").set_value("once more").run()
+    assert not again.button(key="start_table").disabled
+    assert len(list_runs(load_settings().runs)) == 2
+
+
+def test_a_row_with_an_error_is_named_and_nothing_can_be_started(draft: Draft) -> None:
+    at = with_table(draft, "version,r\n1,8\n2,x\n1,4\n")
+    good, bad, same = preview_of(at)["Verdict"]
+    assert str(good).startswith("✓")
+    assert str(bad).startswith("✗")
+    assert "line 2" in str(same)
+    assert at.button(key="start_table").disabled
+    assert any("3, 4" in warning.value for warning in at.warning)
+
+
+def test_a_table_that_is_none_is_a_sentence(draft: Draft) -> None:
+    at = with_table(draft, "version\n")
+    assert any("no rows" in error.value for error in at.error)
+
+
+def test_an_uploaded_table_in_another_encoding_is_a_sentence(draft: Draft) -> None:
+    at = show("config", draft=draft.id)
+    at.file_uploader(key=f"table-file-{draft.id}").set_value(("runs.csv", "版本,r\n1,8\n".encode("gbk"), "text/csv"))
+    at.run()
+    assert any("runs.csv is no UTF-8 text" in error.value for error in at.error)
