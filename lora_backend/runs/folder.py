@@ -22,6 +22,7 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.failures import failure
 from lora_backend.runs.files import append_jsonl, is_newer, lock_file, read_json, read_jsonl
+from lora_backend.runs.logs import read_log
 from lora_backend.runs.states import ENDED, RunState, StateError, check_move, judge, launch_moment
 
 __all__ = ["ENDED", "RUN_ID", "RunFolder", "RunState", "list_runs", "new_run_id", "open_run", "system_user"]
@@ -157,16 +158,7 @@ class RunFolder:
 
     def log_tail(self, max_bytes: int = 32_000) -> str:
         """The end of the log, from a whole line on."""
-        try:
-            with self.train_log.open("rb") as file:
-                size_bytes = file.seek(0, 2)
-                file.seek(max(0, size_bytes - max_bytes))
-                tail = file.read(max_bytes)
-        except OSError:
-            return ""
-        if size_bytes > max_bytes:
-            tail = tail.partition(b"\n")[2]
-        return tail.decode("utf-8", errors="replace")
+        return read_log(self.train_log, max_bytes=max_bytes).text
 
     # ----------------------------------------------------------------------------------- writing
 
