@@ -15,7 +15,7 @@ import streamlit as st
 from lora_backend.config.files import decode_config
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.i18n import N_
-from lora_backend.preflight.roots import allowed_model
+from lora_backend.preflight.roots import allowed_folder, allowed_model
 from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.settings import is_within
 from lora_backend.verification.folder import is_pickled, read_adapter_config
@@ -60,7 +60,7 @@ def pick(runs: dict[str, RunFolder]) -> Subject | None:
         )  # fmt: skip
     if folder:
         keep_in_address(adapter=folder)
-        return Subject(bound(folder), uploaded_config())
+        return Subject(allowed_folder(folder, settings()), uploaded_config())
     if chosen:
         keep_in_address(run=chosen)
         run = runs[chosen]
@@ -78,18 +78,6 @@ def keep_in_address(run: str | None = None, adapter: str | None = None) -> None:
             st.query_params[key] = value
         else:
             st.query_params.pop(key, None)
-
-
-def bound(name: str) -> Path:
-    path = settings().workspace / Path(name).expanduser()
-    roots = (settings().workspace, *settings().model_roots)
-    if not is_within(path, roots):
-        raise ModelError(
-            N_("The folder {path} lies outside the folders that the browser may use ({roots})."),
-            path=name,
-            roots=", ".join(map(str, roots)),
-        )
-    return path
 
 
 def uploaded_config() -> dict[str, Any] | None:

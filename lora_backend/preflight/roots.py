@@ -45,6 +45,23 @@ def allowed_model(name: str, settings: Settings) -> Path:
     return find_model(name)
 
 
+def allowed_folder(name: str, settings: Settings) -> Path:
+    """The folder `name` that came through the browser; a relative path counts from the workspace.
+
+    Raises `ModelError` outside the workspace and the model roots.
+    """
+    written = path_of(name)
+    roots = tuple(dict.fromkeys((settings.workspace, *settings.model_roots)))
+    path = None if written is None else settings.workspace / written
+    if path is None or not is_within(path, roots):
+        raise ModelError(
+            N_("The folder {path} lies outside the folders that the browser may use ({roots})."),
+            path=name[:200],
+            roots=_listed(roots),
+        )
+    return path
+
+
 def _escapes(values: Mapping[str, Any], settings: Settings) -> Iterator[tuple[str, FlightdeckError]]:
     """Each key whose path leaves the roots, with the sentence that says so."""
     model, output = values.get("model_name"), values.get("output_dir")
