@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,11 @@ from lora_backend.i18n import N_, Message
 from lora_backend.runs.failures import failure
 from lora_backend.runs.files import append_jsonl, is_newer, lock_file, read_json, read_jsonl
 from lora_backend.runs.logs import read_log
+from lora_backend.runs.provenance import provenance
 from lora_backend.runs.states import ENDED, RunState, StateError, check_move, judge, launch_moment
 
 __all__ = ["ENDED", "RUN_ID", "RunFolder", "RunState", "list_runs", "new_run_id", "open_run", "system_user"]
 RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}")
-RECORDED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "streamlit")
 STOP_DEADLINE_S = 120.0
 """How long a trainer may take to save and end after a stop; then its supervisor ends it."""
 LEAST_ROOM_BYTES = 64 * 1024
@@ -105,7 +104,7 @@ class RunFolder:
                 "config": config,
                 "argv": argv,
                 "data_sha256": data_sha256,
-                "versions": {name: _version(name) for name in RECORDED_PACKAGES},
+                **provenance(),
             },
         )
         return folder
@@ -322,10 +321,3 @@ def system_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return "unknown"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
