@@ -16,6 +16,7 @@ from lora_backend.runs.folder import RunFolder, open_run
 from lora_backend.runs.history import RunRow
 from lora_backend.runs.recovery import recover, recover_all
 from pages.parts import state_keys
+from pages.parts.found_view import folder_box, found_folder
 from pages.parts.header import page_header
 from pages.parts.language import say, t
 from pages.parts.navigation import CONFIG, HOME, RUNS
@@ -39,6 +40,7 @@ def all_runs() -> None:
     else:
         live_runs(rows)
         run_history(rows)
+    folder_box()
     bin_and_disk()
 
 
@@ -86,6 +88,8 @@ try:
         one_run(open_run(settings().runs, run_id))
     elif compare_ids:
         compared([part for part in compare_ids.split(",") if part])
+    elif folder := st.query_params.get(state_keys.FOLDER):
+        found_folder(folder)
     else:
         all_runs()
 except RunError as error:
