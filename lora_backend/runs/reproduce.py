@@ -67,7 +67,7 @@ def reproduction(run: RunFolder, program: Path = PROGRAM) -> Reproduction:
     Raises `RunError` where the folder is no run.
     """
     about = run.read_run()
-    config: dict[str, Any] = about["config"]
+    config: dict[str, Any] = about.get("config") or {}
     changed = config_as_changed(run)
     dataset = config.get("dataset")
     code_then, code_now = about.get("code") or {}, code_of(program) or {}

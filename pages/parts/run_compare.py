@@ -11,9 +11,10 @@ import streamlit as st
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.findings import shorten
 from lora_backend.i18n import N_
-from lora_backend.runs.curves import points, read_columns
+from lora_backend.runs.curves import read_columns
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.history import config_differences
+from lora_backend.runs.outcome import outcome_of
 from pages.parts.charts import compared_chart
 from pages.parts.formats import duration, number, size
 from pages.parts.language import t
@@ -59,22 +60,18 @@ def compare_runs(runs: Sequence[RunFolder]) -> None:
 def _outcomes(runs: Sequence[RunFolder], columns: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for run, curves in zip(runs, columns, strict=True):
-        state, report = run.state(), run.rank_report() or {}
-        loss, eval_loss = points(curves, "loss")[1], points(curves, "eval_loss")[1]
-        took = state.ended_at - state.started_at if state.ended_at and state.started_at else None
-        measured = (run.attempt().get("measured") or {}).get("devices", ())
-        answers = [row for row in run.answers() if row.get("adapter_correct") is not None]
-        ranks = RANKS.get(str(report.get("is_consistent")), N_("not checked"))
+        outcome = outcome_of(run, curves)
+        ranks = RANKS.get(str(outcome.is_consistent), N_("not checked"))
         cells = {
-            t(N_("State")): t(BADGES[state.state][0]),
-            t(N_("Step")): f"{state.step} / {state.total_steps or '–'}",
-            t(N_("Last loss")): number(float(loss[-1])) if len(loss) else "–",
-            t(N_("Lowest evaluation loss")): number(float(eval_loss.min())) if len(eval_loss) else "–",
-            t(N_("Time")): duration(took),
+            t(N_("State")): t(BADGES[outcome.state][0]),
+            t(N_("Step")): f"{outcome.step} / {outcome.total_steps or '–'}",
+            t(N_("Last loss")): number(outcome.last_loss),
+            t(N_("Lowest evaluation loss")): number(outcome.lowest_eval_loss),
+            t(N_("Time")): duration(outcome.took_s),
             t(N_("Ranks")): t(ranks),
-            t(N_("Measured tensors, all devices")): size(sum(device["tensors"] for device in measured) or None),
-            t(N_("Right answers")): f"{sum(row['adapter_correct'] for row in answers)} / {len(answers)}" if answers else "–",
-        }  # fmt: skip
+            t(N_("Measured tensors, all devices")): size(outcome.measured_bytes),
+            t(N_("Right answers")): f"{outcome.right_answers} / {outcome.num_answers}" if outcome.num_answers else "–",
+        }
         for name, value in cells.items():
             found.setdefault(name, []).append(value)
     return found

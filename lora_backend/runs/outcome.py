@@ -1,0 +1,54 @@
+"""What came of a run, in figures: the same ones for the page and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lora_backend.runs.curves import Column, points, read_columns
+from lora_backend.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one run, as it is now; None where there is nothing to tell (yet)."""
+
+    state: str
+    step: int
+    total_steps: int | None
+    last_loss: float | None
+    lowest_eval_loss: float | None
+    took_s: float | None
+    """From start to end, of a run that has ended."""
+    is_consistent: bool | None
+    """What the rank check said."""
+    measured_bytes: int | None
+    """Tensors on all devices together, each at its own peak."""
+    right_answers: int | None
+    num_answers: int
+    """Those that could be right or wrong."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def outcome_of(run: RunFolder, curves: Mapping[str, Column] | None = None) -> Outcome:
+    """The outcome of `run`; `curves` are its points where they are read already."""
+    columns = dict(read_columns(run.metrics_jsonl) if curves is None else curves)
+    state, report = run.state(), run.rank_report() or {}
+    loss, eval_loss = points(columns, "loss")[1], points(columns, "eval_loss")[1]
+    measured = (run.attempt().get("measured") or {}).get("devices", ())
+    answers = [row for row in run.answers() if row.get("adapter_correct") is not None]
+    return Outcome(
+        state.state,
+        state.step,
+        state.total_steps,
+        float(loss[-1]) if len(loss) else None,
+        float(eval_loss.min()) if len(eval_loss) else None,
+        state.ended_at - state.started_at if state.ended_at and state.started_at else None,
+        report.get("is_consistent"),
+        sum(device["tensors"] for device in measured) or None,
+        sum(bool(row["adapter_correct"]) for row in answers) if answers else None,
+        len(answers),
+    )
