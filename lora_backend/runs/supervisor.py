@@ -1,6 +1,6 @@
 """The light process beside each trainer: starts or adopts it, enforces a stop's deadline, writes how it ended.
 
-`python -m lora_backend.runs.supervisor RUN_DIR [--adopt] [LEASE_DESCRIPTOR …]`. It holds no torch. It and its trainer have sessions
+`python -m lora_backend.runs.supervisor RUN_DIR [--adopt ENDS] [LEASE_DESCRIPTOR …]`. It holds no torch. It and its trainer have sessions
 of their own, so that nothing which happens to the dashboard reaches them.
 """
 
@@ -55,7 +55,7 @@ def start_supervisor(folder: RunFolder, leases: Sequence[Lease] = (), *, adopt: 
                 "-m",
                 "lora_backend.runs.supervisor",
                 str(folder.path),
-                *(["--adopt"] if adopt else []),
+                *(["--adopt", str(_num_ends(folder))] if adopt else []),
                 *map(str, descriptors),
             ],
             stdin=subprocess.DEVNULL,
@@ -81,10 +81,13 @@ def supervise(
     count_oom_kills: Callable[[], int] = oom_kills,
     *,
     adopt: bool = False,
+    num_ends: int | None = None,
 ) -> None:
     """See a run to its end and write `exit.json`: adopt the trainer that there is, else start the one it names.
 
     Returns at once where the run has ended or another supervisor sees to it. `descriptors` are leases to pass on.
+    `num_ends`: how often the run had ended when this was asked for; a run that has been resumed since has a supervisor
+    of its own, and the end of the attempt before is none of the new one's.
     """
     lock = lock_once(folder.path / "supervisor.lock")
     deadline = time.monotonic() + LOCK_TIMEOUT_S
@@ -94,30 +97,49 @@ def supervise(
     if lock is None:
         return
     try:
-        if read_json(folder.exit_json) is not None:
+        if _is_over(folder, num_ends):
             return
         identity = identify(os.getpid())
         status = folder.status()
         folder.write_status(supervisor=identity.to_json() if identity else None)
-        trainer = _trainer_of(folder, status)
+        trainer = _trainer_of(folder, status, adopt=adopt)
         if trainer is None and adopt:
-            write_end(folder, None)
+            if not _is_over(folder, num_ends):
+                write_end(folder, None)
         elif trainer is None:
+            _end_leftovers(folder)
             _start_and_watch(folder, descriptors, count_oom_kills)
         else:
             logger.info("adopting trainer %s", trainer.pid)
             forced, oom_killed = _watch(folder, trainer, count_oom_kills)
-            _end(folder, descriptors, None, forced, oom_killed)
+            if not _is_over(folder, num_ends):
+                _end(folder, descriptors, None, forced, oom_killed)
     finally:
         os.close(lock)
 
 
-def _trainer_of(folder: RunFolder, status: Mapping[str, Any]) -> ProcessIdentity | None:
+def _num_ends(folder: RunFolder) -> int:
+    """How often the run has ended and was started anew."""
+    return len(list(folder.attempts.glob("*.exit.json")))
+
+
+def _is_over(folder: RunFolder, num_ends: int | None) -> bool:
+    """Whether the attempt has ended that a supervisor was asked to see to."""
+    # In this order: an end that is moved away between the two is then counted.
+    return read_json(folder.exit_json) is not None or (num_ends is not None and _num_ends(folder) != num_ends)
+
+
+def _trainer_of(folder: RunFolder, status: Mapping[str, Any], *, adopt: bool) -> ProcessIdentity | None:
     """What there is to adopt: the process that was started for the run, else the one that says it trains (a launcher
-    is the first and not the second), else one that was started a moment before its supervisor could write it down."""
+    is the first and not the second); only where neither was written down, one that was started a moment before.
+
+    Beside a trainer that is known and dead, or before one is started, what bears the run's mark is what another left:
+    to wait for that would be for ever.
+    """
     known = [identity for role in ("child", "trainer") if (identity := identity_in(status, role))]
-    living = [identity for identity in known if is_alive(identity)]
-    return next(iter(living), None) or next(marked(RUN_MARK, str(folder.path)), None) or next(iter(known), None)
+    if not known:
+        return next(marked(RUN_MARK, str(folder.path)), None) if adopt else None
+    return next((identity for identity in known if is_alive(identity)), known[0])
 
 
 def _start_and_watch(folder: RunFolder, descriptors: Sequence[int], count_oom_kills: Callable[[], int]) -> None:
@@ -188,12 +210,17 @@ def _deadline_s(value: object) -> float:
 def _end(
     folder: RunFolder, descriptors: Sequence[int], returncode: int | None, forced: Failure | None, oom_killed: bool
 ) -> None:
-    for left in marked(RUN_MARK, str(folder.path)):
-        if left.pid != os.getpid():
-            signal_process(left, signal.SIGKILL)
+    _end_leftovers(folder)
     for descriptor in descriptors:  # the end may have to wait for room on the disk; the GPU need not
         os.close(descriptor)
     write_end(folder, returncode, forced=forced, oom_killed=oom_killed)
+
+
+def _end_leftovers(folder: RunFolder) -> None:
+    """What a trainer that is dead has started, in whatever session."""
+    for left in marked(RUN_MARK, str(folder.path)):
+        if left.pid != os.getpid():
+            signal_process(left, signal.SIGKILL)
 
 
 def write_end(
@@ -250,8 +277,10 @@ def _log(folder: RunFolder, text: str, *values: object) -> None:
 def main() -> None:
     """Entry of the process."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-    descriptors = [int(word) for word in sys.argv[2:] if word.isdigit()]
-    supervise(RunFolder(Path(sys.argv[1])), descriptors, adopt="--adopt" in sys.argv[2:])
+    path, *words = sys.argv[1:]
+    adopt = words[:1] == ["--adopt"]
+    num_ends = int(words[1]) if adopt else None
+    supervise(RunFolder(Path(path)), [int(word) for word in words[2 * adopt :]], adopt=adopt, num_ends=num_ends)
 
 
 if __name__ == "__main__":

@@ -133,6 +133,60 @@ def test_both_killed_is_a_failure_that_says_that_nobody_saw_it(make: Make) -> No
     assert (run.state().state, run.state().cause) == ("failed", "ended_unseen")
 
 
+def test_what_a_dead_trainer_left_is_ended_and_not_waited_for(make: Make) -> None:
+    """Both are killed; a process that the trainer started, in a session of its own, lives on."""
+    run = make(
+        "import subprocess\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+        "(RUN.path / 'left').write_text(str(p.pid))\n" + TRAIN
+    )
+    start_supervisor(run)
+    until(lambda: run.state().state == "running", "it runs")
+    left = identify(int((run.path / "left").read_text()))
+    assert left is not None
+    kill(run, "supervisor")
+    kill(run, "trainer")
+    recover(run)
+    until(run.exit_json.exists, "a successor writes the end")
+    assert (run.state().state, run.state().cause) == ("failed", "ended_unseen")
+    until(lambda: not is_alive(left), "what was left is ended")
+
+
+def test_what_an_attempt_left_is_not_taken_for_the_next_ones_trainer(make: Make) -> None:
+    """Nobody ended it: the machine's memory was full, say, and no successor could be started."""
+    run = make()
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    left = subprocess.Popen(command, env=child_environment(FLIGHTDECK_RUN=str(run.path)))
+    try:
+        start_supervisor(run)
+        until(lambda: run.state().state == "running", "a trainer of its own runs")
+        until(lambda: left.poll() is not None, "what was left is ended")
+        let_end(run)
+        until(run.exit_json.exists, "the end")
+    finally:
+        left.kill()
+        left.wait()
+
+
+def test_a_successor_that_comes_too_late_ends_no_attempt_but_its_own(make: Make) -> None:
+    """Both were killed; whoever looked started a successor, and the run was resumed before that came to look."""
+    run = make()
+    start_supervisor(run)
+    until(lambda: run.state().state == "running", "it runs")
+    kill(run, "supervisor")
+    kill(run, "trainer")
+    assert run.state().state == "lost"
+    run.write_exit("lost")
+    run.begin_attempt("starting")
+    supervise(run, adopt=True, num_ends=0)
+    assert not run.exit_json.exists(), "the attempt before was its own"
+    start_supervisor(run)
+    until(lambda: run.state().state == "running", "the resumed one runs")
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+    assert run.state().state == "finished"
+
+
 def test_lookers_at_once_start_one_successor(make: Make) -> None:
     run = make()
     start_supervisor(run)
