@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from typing import Any
 from lora_backend.i18n import Message
 from lora_backend.runs.failures import Failure, failure, failure_of, last_log_lines, oom_kills
 from lora_backend.runs.files import LOCK_TIMEOUT_S, read_json
-from lora_backend.runs.folder import STOP_DEADLINE_S, RunFolder
+from lora_backend.runs.folder import LEAST_ROOM_BYTES, STOP_DEADLINE_S, RunFolder
 from lora_backend.runs.leases import Lease, lock_once
 from lora_backend.runs.process import ProcessIdentity, identify, is_alive, marked, signal_process, wait_for_end
 from lora_backend.runs.states import identity_in
@@ -38,6 +39,8 @@ RUN_MARK = "FLIGHTDECK_RUN"
 TICK_S = 0.25
 KILL_AFTER_S = 10.0
 """Between SIGTERM and SIGKILL."""
+WITHOUT_A_WORD = frozenset({"crashed", "ended_unseen"})
+"""Causes of a trainer that left no word of why it ended."""
 GONE_AFTER_TICKS = 20
 """A folder must be away for so long before its run is ended; a network drive may come back."""
 
@@ -236,7 +239,16 @@ def write_end(
         _write(folder, str(outcome), cause=status.get("outcome_cause"), message=message, returncode=returncode)
         return
     found = forced or failure_of(status, returncode, folder.train_log, oom_killed=oom_killed)
+    if found.cause in WITHOUT_A_WORD and _has_no_room(folder):  # not even for the trainer's last words
+        found = failure("disk_full")
     _write_end(folder, found, returncode, state="stopped" if found.cause == "stop_deadline" else "failed")
+
+
+def _has_no_room(folder: RunFolder) -> bool:
+    try:
+        return shutil.disk_usage(folder.path).free < LEAST_ROOM_BYTES
+    except OSError:
+        return False
 
 
 def _write_end(folder: RunFolder, found: Failure, returncode: int | None, state: str = "failed") -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -384,6 +385,18 @@ def test_a_disk_without_room_for_a_metric_is_said_and_what_was_written_stays(mak
     until(run.exit_json.exists, "it ends")
     assert (run.state().state, run.state().cause) == ("failed", "disk_full")
     assert [row["step"] for row in run.metrics()] == [1]
+
+
+def test_a_trainer_that_found_no_room_even_for_its_last_words_ended_for_want_of_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, spoke = make("os._exit(1)"), make("sys.exit('MemoryError')")
+    monkeypatch.setattr("lora_backend.runs.supervisor.shutil.disk_usage", lambda _: SimpleNamespace(free=0))  # fmt: skip
+    supervise(run)
+    supervise(spoke)
+    monkeypatch.undo()
+    assert (run.state().state, run.state().cause) == ("failed", "disk_full")
+    assert (spoke.state().state, spoke.state().cause) == ("failed", "host_out_of_memory"), "what was said stands"
 
 
 def test_the_end_is_written_when_there_is_room_again(make: Make, faults: Path) -> None:
