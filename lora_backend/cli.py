@@ -1,4 +1,4 @@
-"""The command line: `python -m lora_backend check|plan|train|verify|import|export|demo`. One JSON document with `--json`."""
+"""The command line: `python -m lora_backend check|plan|train|verify|runs|import|export|demo`. One JSON document with `--json`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from lora_backend.commands.check import check as check_run
 from lora_backend.commands.demo import demo as demo_run
 from lora_backend.commands.foreign import export_command, import_command
 from lora_backend.commands.plan import plan_command as plan_run
+from lora_backend.commands.run_acts import queue_command, resume_command, stop_command
+from lora_backend.commands.runs import compare_command, list_command, show_command
 from lora_backend.commands.train import train as train_run
 from lora_backend.commands.verify import verify as verify_run
 from lora_backend.commands.words import WRONG_QUESTION, print_json
 from lora_backend.config.foreign import EXPORT_TOOLS
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import LANGUAGES, use_language
+from lora_backend.runs.states import STATES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--config", type=Path, help="the config to hold it against; default: the run's, or its own")
     verify.set_defaults(run=verify_run)
 
+    _add_runs(commands.add_parser("runs", help="list, show, stop, resume, queue and compare runs"), shared)
+
     import_ = commands.add_parser("import", parents=[shared], help="read the config of another tool into ours")
     import_.add_argument("config", type=Path, metavar="FILE")
     import_.add_argument("--output", type=Path, metavar="FILE", help="write the config there; default: stdout")
@@ -87,3 +92,50 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--run-dir", type=Path, metavar="DIR", help="the run's folder; default: a new one")
     demo.set_defaults(run=demo_run)
     return parser
+
+
+def _add_runs(runs: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+    commands = runs.add_subparsers(dest="runs_command", required=True)
+
+    listed = commands.add_parser("list", parents=[shared], help="all runs: pinned ones first, then the newest")
+    listed.add_argument("--filter", default="", metavar="WORDS", help="all of them in id, name, note, tags or config")
+    listed.add_argument("--state", action="extend", nargs="+", default=[], choices=sorted(STATES), metavar="STATE", help=f"one of {', '.join(sorted(STATES))}")  # fmt: skip
+    listed.add_argument("--tag", action="extend", nargs="+", default=[], metavar="TAG", help="runs with all of these tags")  # fmt: skip
+    listed.add_argument("--columns", metavar="KEY,...", help="config keys and figures of the table; --json has them all")  # fmt: skip
+    listed.add_argument("--archived", action="store_true", help="those that were put away too")
+    listed.set_defaults(run=list_command)
+
+    show = commands.add_parser("show", parents=[shared], help="one run: state, checkpoints, ranks, how to make it again. Exit 1 where it failed or is lost")  # fmt: skip
+    show.add_argument("id")
+    show.set_defaults(run=show_command)
+
+    stop = commands.add_parser(
+        "stop", parents=[shared], help="save a checkpoint and end; a queued run leaves the queue"
+    )
+    stop.add_argument("id")
+    stop.add_argument("--wait", action="store_true", help="until it has ended")
+    stop.add_argument("--deadline", type=float, metavar="SECONDS", help="how long the trainer may take; then it is ended. Default: 120")  # fmt: skip
+    stop.set_defaults(run=stop_command)
+
+    resume = commands.add_parser("resume", parents=[shared], help="go on from the newest whole checkpoint; queued where its devices are taken")  # fmt: skip
+    resume.add_argument("id")
+    resume.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
+    resume.add_argument("--anyway", action="store_true", help="also where its plan does not fit")
+    resume.set_defaults(run=resume_command)
+
+    queue = commands.add_parser(
+        "queue", parents=[shared], help="launch a run, or many from a table, detached; without CONFIG: what waits, and for what",
+        description="Launches as the page does: checked, planned, started where its devices are free, else queued. Model "
+        "and data may be anywhere, and relative paths count from the current folder; `output_dir` lies below the workspace.",
+    )  # fmt: skip
+    queue.add_argument("config", type=Path, nargs="?")
+    queue.add_argument("--table", type=Path, metavar="FILE", help="keys in the first line, one run in each line below (CSV, TSV)")  # fmt: skip
+    queue.add_argument("--dry-run", action="store_true", help="say what each run would be, and start none")
+    queue.add_argument("--name", help="of the run")
+    queue.add_argument("--anyway", action="store_true", help="also what does not fit by its plan")
+    queue.add_argument("--shares", action="store_true", help="beside other runs on the same devices, without waiting")
+    queue.set_defaults(run=queue_command)
+
+    compare = commands.add_parser("compare", parents=[shared], help="two to eight runs: configs and outcomes")
+    compare.add_argument("ids", nargs="+", metavar="ID")
+    compare.set_defaults(run=compare_command)

@@ -35,6 +35,11 @@ class RunRow:
     is_consistent: bool | None
     """What the rank check said; None where it said nothing."""
 
+    @property
+    def title(self) -> str:
+        """Its name, else its model's."""
+        return str(self.name or Path(str(self.config.get("model_name", ""))).name or "–")
+
     def column(self, key: str) -> Any:
         """A config key, else a figure; `learning_rate` is the config's where it says one."""
         return self.config[key] if key in self.config else self.figures.get(key)

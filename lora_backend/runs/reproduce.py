@@ -58,7 +58,7 @@ class Reproduction:
         return not (self.versions or self.data_sha256.differs or self.commit.differs or self.is_modified)
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "versions": {name: asdict(sides) for name, sides in self.versions.items()}}
+        return asdict(self)
 
 
 def reproduction(run: RunFolder, program: Path = PROGRAM) -> Reproduction:

@@ -1,0 +1,256 @@
+"""`runs list`, `runs show`, `runs compare`: what there is to know of runs. Looking at them changes nothing of theirs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from lora_backend.commands.run_words import (
+    STAGE_WORDS,
+    aligned,
+    cell,
+    damaged_lines,
+    duration,
+    number,
+    plain,
+    say,
+    size,
+    state_word,
+    waiting_document,
+    waiting_text,
+    when,
+)
+from lora_backend.commands.words import GOOD, NO, print_json
+from lora_backend.config.diff import ABSENT
+from lora_backend.config.schema import KEYS
+from lora_backend.errors import RunError
+from lora_backend.i18n import N_
+from lora_backend.runs.checkpoints import checkpoints_of, newest_whole
+from lora_backend.runs.failures import last_log_lines
+from lora_backend.runs.files import read_json
+from lora_backend.runs.folder import RunFolder, open_run
+from lora_backend.runs.history import FIGURES, History, RunRow, config_differences, filtered, read_row
+from lora_backend.runs.outcome import Outcome, outcome_of
+from lora_backend.runs.queue import Waiting, waiting_for
+from lora_backend.runs.recovery import open_recovered, recover_all, workspace_of
+from lora_backend.runs.reproduce import Reproduction, ThenNow, reproduction
+from lora_backend.settings import load_settings
+from lora_backend.verification.report import verdict
+
+DEFAULT_COLUMNS = ("loss", "eval_loss", "r", "learning_rate")
+FEWEST_COMPARED, MOST_COMPARED = 2, 8
+RANKS = {True: N_("as asked"), False: N_("other ranks"), None: N_("not checked")}
+
+
+def list_command(arguments: argparse.Namespace) -> int:
+    """The table of all runs, as the page shows it: pinned ones first, then the newest."""
+    columns = _columns(arguments.columns)
+    root = load_settings().runs
+    recover_all(root)
+    known = History(root).rows()
+    found = filtered(known, arguments.filter, arguments.state, arguments.tag)
+    rows = [row for row in found if arguments.archived or not row.labels.archived]
+    if arguments.json:
+        print_json({"runs": [row.to_json() for row in rows]})
+    elif rows:
+        heads = ("id", say(N_("State")), say(N_("Name")), say(N_("Started")), say(N_("Step")), *columns, say(N_("Tags")))  # fmt: skip
+        print(aligned([heads, *(_cells(row, columns) for row in rows)]))
+    elif known:
+        print(say(N_("No run matches. Change the words or the states.")))
+    else:
+        print(say(N_("There is no run in {path} yet."), path=root))
+    return GOOD
+
+
+def show_command(arguments: argparse.Namespace) -> int:
+    """One run as it is now; 1 where it failed or is lost."""
+    run = open_recovered(load_settings().runs, arguments.id)
+    row = read_row(run)
+    if row is None:
+        raise RunError(N_("The run {id} is not there; its folder may have been deleted."), id=run.id)
+    again = reproduction(run)
+    waiting = waiting_for(run, workspace_of(run)) if row.state.state == "queued" else None
+    document = _document(run, row, waiting, again)
+    if arguments.json:
+        print_json(document)
+    else:
+        print("\n".join([*_about(row, document, waiting), "", *_again(again)]))
+    return NO if row.state.state in ("failed", "lost") else GOOD
+
+
+def compare_command(arguments: argparse.Namespace) -> int:
+    """Two to eight runs side by side."""
+    if not FEWEST_COMPARED <= len(arguments.ids) <= MOST_COMPARED:
+        raise RunError(N_("Two to eight runs can be compared."))
+    runs = [open_run(load_settings().runs, run_id) for run_id in arguments.ids]
+    configs = [run.read_run().get("config") or {} for run in runs]
+    differences, outcomes = config_differences(configs), [outcome_of(run) for run in runs]
+    if arguments.json:
+        sides = {key: [None if value is ABSENT else value for value in values] for key, values in differences.items()}
+        print_json(
+            {"runs": arguments.ids, "differences": sides, "outcomes": [outcome.to_json() for outcome in outcomes]}
+        )
+        return GOOD
+    heads = ("", *arguments.ids)
+    print(say(N_("What their configs differ in")))
+    if differences:
+        print(aligned([heads, *((key, *map(cell, values)) for key, values in differences.items())]))
+    else:
+        print(say(N_("Their configs are the same.")))
+    print("\n" + say(N_("What came of them")))
+    print(aligned([heads, *_outcome_rows(outcomes)]))
+    return GOOD
+
+
+def _columns(text: str | None) -> Sequence[str]:
+    if text is None:
+        return DEFAULT_COLUMNS
+    columns = [part.strip() for part in text.split(",") if part.strip()]
+    for column in columns:
+        if column not in FIGURES and column not in KEYS:
+            raise RunError(
+                N_("There is no column {column}. Take a key of the config, or one of: {figures}."),
+                column=plain(column)[:80],
+                figures=", ".join(FIGURES),
+            )
+    return columns
+
+
+def _cells(row: RunRow, columns: Sequence[str]) -> list[str]:
+    return [
+        row.id,
+        state_word(row.state.state),
+        ("* " if row.labels.pinned else "") + plain(row.title)[:40],
+        when(row.created_at),
+        f"{row.state.step} / {row.state.total_steps or '–'}",
+        *(cell(row.column(column), 40) for column in columns),
+        plain(", ".join(row.labels.tags)),
+    ]
+
+
+def _document(run: RunFolder, row: RunRow, waiting: Waiting | None, again: Reproduction) -> dict[str, Any]:
+    state, report = row.state, run.rank_report()
+    whole, damaged = newest_whole(run)
+    return {
+        **row.to_json(),
+        "path": str(run.path),
+        "stage": state.stage,
+        "detail": state.detail.text() if state.detail else None,
+        "eta_s": state.eta_s,
+        "silent_s": state.silent_s,
+        "started_at": state.started_at,
+        "ended_at": state.ended_at,
+        "message": state.message.text() if state.message else None,
+        "remedy": state.remedy.text() if state.remedy else None,
+        "log": _last_words(run) if state.state in ("failed", "lost") else [],
+        "waiting": waiting_document(waiting) if waiting else None,
+        "ranks": {"status": report.get("status"), "verdict": _verdict(report)} if report else None,
+        "attempt": run.attempt().get("number"),
+        "checkpoints": {
+            "all": [path.name for path in checkpoints_of(run)],
+            "newest_whole": whole.name if whole else None,
+            "damaged": [item.to_json() for item in damaged],
+        },
+        "reproduction": {**again.to_json(), "is_as_recorded": again.is_as_recorded},
+    }
+
+
+def _verdict(report: dict[str, Any]) -> str:
+    try:
+        return verdict(report).text()
+    except (KeyError, TypeError):  # half a report, of another version
+        return str(report.get("status"))
+
+
+def _last_words(run: RunFolder) -> list[str]:
+    """As they were kept with the end; of a run that nobody saw end, from the log itself."""
+    kept = (read_json(run.exit_json) or {}).get("log")
+    return [str(line) for line in kept] if isinstance(kept, list) else last_log_lines(run.train_log)
+
+
+def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> list[str]:
+    state, labels = row.state, row.labels
+    lines = [f"{row.id}  {plain(row.title)}  {state_word(state.state)}", document["path"]]
+    lines.append(say(N_("Started {time} by {actor}."), time=when(row.created_at), actor=plain(row.actor)))
+    if not state.has_ended and state.state != "queued":
+        lines.append(say(STAGE_WORDS[state.stage]) if state.stage in STAGE_WORDS else say(N_("starting Python and torch")))  # fmt: skip
+    if state.total_steps:
+        parts = [say(N_("Step {step} of {total}"), step=state.step, total=state.total_steps)]
+        if state.eta_s is not None and not state.has_ended:
+            parts.append(say(N_("{time} left"), time=duration(state.eta_s)))
+        if state.has_ended and state.started_at and state.ended_at:
+            parts.append(say(N_("took {time}"), time=duration(state.ended_at - state.started_at)))
+        lines.append(" · ".join(parts))
+    if state.silent_s is not None:
+        lines.append(say(N_("Its trainer lives, and has written nothing for {time}."), time=duration(state.silent_s)))
+    lines += [plain(document[key]) for key in ("detail", "message", "remedy") if document[key]]
+    lines += [f"  | {plain(line)}" for line in document["log"]]
+    if waiting:
+        lines.append(waiting_text(waiting))
+    figures = {name: size(value) if name == "memory_bytes" else number(value) for name, value in row.figures.items() if value is not None}  # fmt: skip
+    if figures:
+        lines.append(", ".join(f"{name} {value}" for name, value in figures.items()))
+    if document["ranks"]:
+        lines.append(document["ranks"]["verdict"])
+    lines += _checkpoint_lines(document["checkpoints"])
+    if labels.tags:
+        lines.append(f"{say(N_('Tags'))}: {plain(', '.join(labels.tags))}")
+    if labels.note:
+        lines.append(f"{say(N_('Note'))}: {plain(labels.note)}")
+    return lines
+
+
+def _checkpoint_lines(checkpoints: dict[str, Any]) -> list[str]:
+    name = checkpoints["newest_whole"]
+    whole = say(N_("{count} checkpoints; the newest whole one is {name}."), count=len(checkpoints["all"]), name=name)
+    return [*([whole] if name else []), *damaged_lines(checkpoints["damaged"])]
+
+
+def _again(again: Reproduction) -> list[str]:
+    """How to make the run again, and what is not as it was."""
+    if again.command is None:
+        lines = [say(N_("No command makes it again: it was trained on a caller's own batches, or its config file is gone."))]  # fmt: skip
+    else:
+        lines = [say(N_("To make it again:")), f"  {again.command}"]
+    data = again.data_sha256
+    if data.then is None:
+        lines.append(say(N_("The hash of its data was not recorded.")))
+    elif data.now is None:
+        lines.append(say(N_("Its data {path} is not there any more."), path=again.dataset))
+    elif data.differs:
+        lines.append(say(N_("Its data {path} was changed since: it had the hash {then}, and has {now}."), path=again.dataset, then=data.then[:12], now=data.now[:12]))  # fmt: skip
+    else:
+        lines.append(say(N_("Its data is as it was (sha256 {hash})."), hash=data.then[:12]))
+    lines.append(_code_line(again))
+    lines += [f"{name}: {sides.then or '–'} → {sides.now or '–'}" for name, sides in again.versions.items()]
+    if not again.versions:
+        lines.append(say(N_("All recorded versions are installed.")))
+    if again.later_changes:
+        lines.append(say(N_("It was resumed with other settings, which the command gives from the first step on: {keys}."), keys=", ".join(again.later_changes)))  # fmt: skip
+    return lines
+
+
+def _code_line(again: Reproduction) -> str:
+    commit: ThenNow = again.commit
+    if commit.then is None:
+        return say(N_("The commit of the program was not recorded."))
+    then = commit.then[:12] + (say(N_(" with changes that no commit holds")) if again.was_modified else "")
+    if commit.now is None:
+        return say(N_("The program was at commit {then}; where it is now cannot be told."), then=then)
+    now = commit.now[:12] + (say(N_(" with changes that no commit holds")) if again.is_modified else "")
+    return say(N_("The program was at commit {then}, and is at {now}."), then=then, now=now)
+
+
+def _outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
+    rows = {
+        N_("State"): [state_word(one.state) for one in outcomes],
+        N_("Step"): [f"{one.step} / {one.total_steps or '–'}" for one in outcomes],
+        N_("Last loss"): [number(one.last_loss) for one in outcomes],
+        N_("Lowest evaluation loss"): [number(one.lowest_eval_loss) for one in outcomes],
+        N_("Time"): [duration(one.took_s) for one in outcomes],
+        N_("Ranks"): [say(RANKS.get(one.is_consistent, RANKS[None])) for one in outcomes],
+        N_("Measured tensors, all devices"): [size(one.measured_bytes) for one in outcomes],
+        N_("Right answers"): [f"{one.right_answers} / {one.num_answers}" if one.num_answers else "–" for one in outcomes],
+    }  # fmt: skip
+    return [(say(head), *cells) for head, cells in rows.items()]
