@@ -1,0 +1,125 @@
+"""What somebody should know of a run that goes on: a loss that rises, a trainer that says nothing, a disk that fills up."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lora_backend.i18n import N_, Message
+from lora_backend.runs.bin import disk_bytes
+from lora_backend.runs.curves import Column, points, smooth
+from lora_backend.runs.folder import RunFolder, RunState
+from lora_backend.runs.process import boot_clock_s
+
+FEWEST_POINTS = 30
+"""From which on a smoothed curve shows a trend."""
+RISE = 1.5
+"""A smoothed loss that is so many times its lowest …"""
+NOISE = 4.0
+"""… and so many standard deviations of the raw points around the smoothed ones above it, has turned away."""
+STALL_INTERVALS, STALL_S = 10, 60.0
+"""Nothing for so many times the usual interval between two points, and for at least so many seconds."""
+LEAST_DISK_BYTES = 1 << 30
+ROOM_IN_CHECKPOINTS = 2.0
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One thing to know, and what to do about it."""
+
+    kind: str
+    """`nan`, `divergence`, `stall` or `disk`."""
+    message: Message
+
+
+def alerts(run: RunFolder, state: RunState, columns: dict[str, Column]) -> list[Alert]:
+    """Of a run that goes on; empty for one that has ended, whose state says what there is to say."""
+    if state.has_ended or state.state == "queued":
+        return []
+    return [*_not_a_number(columns), *_diverges(columns), *_stalls(run, state, columns), *_disk(run)]
+
+
+def _not_a_number(columns: dict[str, Column]) -> Iterator[Alert]:
+    """The trainer ends at a NaN loss by itself; a gradient that overflows is left out by fp16's scaler, and goes on."""
+    if not columns:
+        return
+    trained = np.isfinite(columns["learning_rate"])
+    lost = int((trained & ~np.isfinite(columns["loss"])).sum())
+    if lost:
+        yield Alert("nan", Message(N_("The loss was no number at {count} points."), {"count": lost}))
+    overflown = int((trained & np.isfinite(columns["loss"]) & ~np.isfinite(columns["grad_norm"])).sum())
+    if overflown > 3 and overflown > 0.1 * trained.sum():  # the scaler's first search for a scale is normal
+        yield Alert(
+            "nan",
+            Message(
+                N_("The gradient was no number at {count} of {total} points, so those steps changed nothing. Lower `learning_rate`, or train in bf16 or fp32."),
+                {"count": overflown, "total": int(trained.sum())},
+            ),
+        )  # fmt: skip
+
+
+def _diverges(columns: dict[str, Column]) -> Iterator[Alert]:
+    x, y = points(columns, "loss")
+    if len(y) < FEWEST_POINTS:
+        return
+    smoothed = smooth(y)[FEWEST_POINTS // 3 :]  # its first points are little more than the raw ones
+    x, y = x[FEWEST_POINTS // 3 :], y[FEWEST_POINTS // 3 :]
+    lowest = int(smoothed.argmin())
+    noise = float(np.std(y[: lowest + 1] - smoothed[: lowest + 1])) if lowest else float(np.std(y - smoothed))
+    if smoothed[-1] > RISE * smoothed[lowest] and smoothed[-1] - smoothed[lowest] > NOISE * noise:
+        yield Alert(
+            "divergence",
+            Message(
+                N_("The loss rises: smoothed {now}, after {lowest} at step {step}. Stop, and resume from a checkpoint before with a lower `learning_rate`."),
+                {"now": f"{smoothed[-1]:.4g}", "lowest": f"{smoothed[lowest]:.4g}", "step": int(x[lowest])},
+            ),
+        )  # fmt: skip
+
+
+def _stalls(run: RunFolder, state: RunState, columns: dict[str, Column]) -> Iterator[Alert]:
+    silent_s = state.silent_s
+    if silent_s is None and state.stage == "training" and columns:
+        times = columns["time"][np.isfinite(columns["time"])][-50:]
+        usual_s = float(np.median(np.diff(times))) if len(times) > 2 else None
+        written = run.status().get("updated_boot_clock_s")
+        quiet_s = boot_clock_s() - written if isinstance(written, int | float) else 0.0
+        if usual_s is not None and quiet_s > max(STALL_INTERVALS * usual_s, STALL_S):
+            silent_s = quiet_s
+    if silent_s is not None:
+        yield Alert(
+            "stall",
+            Message(
+                N_("The trainer has said nothing for {minutes} minutes. It lives, so it may be at a long step; if its log does not move either, stop it and resume."),
+                {"minutes": max(round(silent_s / 60), 1)},
+            ),
+        )  # fmt: skip
+
+
+def _disk(run: RunFolder) -> Iterator[Alert]:
+    try:
+        free_bytes = shutil.disk_usage(run.path).free
+    except OSError:
+        return
+    saved = sorted(run.checkpoints.glob("checkpoint-*"), key=_changed_at)
+    checkpoint_bytes = disk_bytes(saved[-1]) if saved else 0
+    if free_bytes >= max(LEAST_DISK_BYTES, ROOM_IN_CHECKPOINTS * checkpoint_bytes):
+        return
+    values: dict[str, Any] = {"free": f"{free_bytes / 2**30:.2f}", "checkpoint": f"{checkpoint_bytes / 2**30:.2f}"}
+    sentence = (
+        N_("The disk is nearly full: {free} GiB are free, and a checkpoint takes {checkpoint} GiB. Make room before the next one.")
+        if saved
+        else N_("The disk is nearly full: {free} GiB are free. Make room before the first checkpoint.")
+    )  # fmt: skip
+    yield Alert("disk", Message(sentence, values))
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # rotated away meanwhile
+        return 0.0
