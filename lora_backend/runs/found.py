@@ -181,12 +181,13 @@ def _newest_training(path: Path, checkpoints: Sequence[FoundCheckpoint], problem
 
     At the top a Trainer leaves its state at the end only, and a resumed one leaves the old state there.
     """
-    found = [_trainer_state(path / TRAINER_STATE, problems)]
+    newest = _trainer_state(path / TRAINER_STATE, problems)
     for checkpoint in reversed(checkpoints):
-        found.append(_trainer_state(checkpoint.path / TRAINER_STATE, problems))
-        if found[-1]:
+        if newest and checkpoint.step <= _how_far(newest):
             break
-    newest = max(filter(None, found), key=_how_far, default=None)
+        if further := _trainer_state(checkpoint.path / TRAINER_STATE, problems):
+            newest = max(further, newest or further, key=_how_far)
+            break
     log = _trainer_log(path / TRAINER_LOG, problems)
     if log is None or newest is None:
         return log or newest

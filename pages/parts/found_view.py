@@ -25,6 +25,8 @@ from pages.parts.services import settings
 from pages.parts.status_badge import BADGES, status_badge
 
 MOST_CONFIG_BYTES = 1_000_000
+FIGURE_WIDTH = 172
+"""Pixels; two stand side by side on a telephone."""
 SMALL_CHARTS = (
     ("learning_rate", N_("Learning rate"), RATE, 1.0),
     ("grad_norm", N_("Gradient norm"), NORM, 1.0),
@@ -112,31 +114,33 @@ def _figures(found: FoundFolder) -> None:
         values = points(found.columns, key)[1]
         return float(values[-1]) if len(values) else None
 
-    figures = [
-        (t(N_("Step")), _steps(found)),
-        (t(N_("Epoch")), number(found.epoch, 3)),
-        (t(N_("Loss")), number(last("loss"))),
-        (t(N_("Evaluation loss")), number(last("eval_loss"))),
-        (t(N_("Best metric")), number(found.best_metric)),
-        (t(N_("Time")), duration(found.runtime_s)),
-    ]
-    if found.columns:
-        for column, (label, value) in zip(st.columns(len(figures)), figures, strict=True):
-            column.metric(label, value, border=True)
+    losses = ((t(N_("Loss")), last("loss")), (t(N_("Evaluation loss")), last("eval_loss")))
+    figures = [(t(N_("Step")), _steps(found)), (t(N_("Epoch")), _shown(found.epoch, 3))]
+    figures += [(label, _shown(value)) for label, value in (*losses, (t(N_("Best metric")), found.best_metric))]
+    with st.container(horizontal=True):
+        for label, value in figures:
+            if value:
+                st.metric(label, value, border=True, width=FIGURE_WIDTH)
     facts = []
     if found.base_model:
         facts.append(t(N_("Base model: {name}"), name=plain(found.base_model)))
     if found.best_checkpoint:
         facts.append(t(N_("Best checkpoint: {name}"), name=plain(found.best_checkpoint)))
+    if found.runtime_s is not None:
+        facts.append(t(N_("took {time}"), time=duration(found.runtime_s)))
     if found.source:
         facts.append(t(N_("Curves from {file}"), file=plain(str(found.source.relative_to(found.path)))))
     if facts:
         st.caption(" · ".join(facts))
 
 
-def _steps(found: FoundFolder) -> str:
+def _shown(value: float | None, digits: int = 4) -> str | None:
+    return None if value is None else number(value, digits)
+
+
+def _steps(found: FoundFolder) -> str | None:
     if found.step is None:
-        return "–"
+        return None
     return f"{found.step} / {found.total_steps}" if found.total_steps else str(found.step)
 
 

@@ -134,6 +134,12 @@ def test_a_resumed_training_is_further_than_the_state_that_was_left_at_the_top(t
     assert open_folder(tmp_path).step == 20
 
 
+def test_an_old_checkpoint_that_is_half_written_is_not_looked_at(tmp_path: Path) -> None:
+    write(tmp_path / "trainer_state.json", state(10))
+    write(tmp_path / "checkpoint-10/trainer_state.json", "{")
+    assert open_folder(tmp_path).problems == ()
+
+
 def test_a_newest_checkpoint_that_is_half_written_leaves_the_one_before_and_says_so(tmp_path: Path) -> None:
     write(tmp_path / "checkpoint-5/trainer_state.json", state(5))
     write(tmp_path / "checkpoint-6/trainer_state.json", json.dumps(state(6))[:200])
