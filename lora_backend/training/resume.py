@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def prepare_start(folder: RunFolder, config: TrainingConfig) -> Resume | None:
 
     The newest attempt's `resume_from` names the checkpoint; without that key it is the newest, which is for a trainer
     that is started again by hand. Damaged ones are passed over for the one before, said in log and attempt. Points of
-    the curves beyond the checkpoint are moved to `attempts/<n>.metrics.jsonl`. Raises `RunError` for a changed setting
+    the curves beyond the checkpoint are moved to `attempts/<n>.metrics.jsonl`, an adapter that an earlier start finished
+    to `attempts/<n>.adapter`. Raises `RunError` for a changed setting
     that a resumed run cannot take.
     """
     sweep(folder)
@@ -59,6 +61,7 @@ def prepare_start(folder: RunFolder, config: TrainingConfig) -> Resume | None:
     passed_over = {found.path for found in damaged}
     set_aside(folder, [path for path in checkpoints_of(folder) if path in passed_over or (step_of(path) or 0) > step])
     drop_points_beyond(folder, step, evaluation_pending=progress is not None and progress.evaluation_pending)
+    _keep_adapter_aside(folder)
     if damaged:
         folder.write_attempt(passed_over=[found.to_json() for found in damaged])
     if progress is not None:
@@ -120,6 +123,15 @@ def drop_points_beyond(folder: RunFolder, step: int, *, evaluation_pending: bool
         write_atomic(folder.attempts / f"{number}.metrics.jsonl", b"\n".join([*dropped, b""]))
         write_atomic(folder.metrics_jsonl, b"\n".join([*kept, b""]) if kept else b"")
         logger.info("%s points of the curves beyond step %s are dropped; they will be made again", len(dropped), step)
+
+
+def _keep_adapter_aside(folder: RunFolder) -> None:
+    """It was trained for fewer steps, or its start was killed behind it; this start's takes its place."""
+    if folder.adapter.exists():
+        kept = folder.attempts / f"{folder.attempt().get('number', 1)}.adapter"
+        shutil.rmtree(kept, ignore_errors=True)
+        folder.attempts.mkdir(exist_ok=True)
+        folder.adapter.rename(kept)
 
 
 def _row(line: bytes) -> dict[str, Any]:

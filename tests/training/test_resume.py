@@ -190,6 +190,16 @@ def test_a_run_whose_last_checkpoint_is_there_trains_no_step_more(config: Make, 
     assert adapter_bytes(folder) == adapter_bytes(whole)
 
 
+def test_a_run_that_was_killed_behind_its_adapter_ends_with_the_same_one(config: Make, workspace: Path) -> None:
+    """In its last stages the adapter is there already."""
+    folder = run(workspace, config(**HARD))
+    whole, points = adapter_bytes(folder), curve(folder)
+    folder.exit_json.unlink()
+    resumed(folder)
+    assert folder.state().state == "finished"
+    assert (adapter_bytes(folder), curve(folder)) == (whole, points)
+
+
 def test_threads_are_set_as_before(config: Make, workspace: Path) -> None:
     before = torch.get_num_threads()
     try:
@@ -261,11 +271,13 @@ def test_another_learning_rate_enters_its_schedule_at_the_step_reached(config: M
     )
 
 
-def test_more_epochs_train_on(config: Make, workspace: Path) -> None:
+def test_more_epochs_train_on_and_the_adapter_of_fewer_is_kept(config: Make, workspace: Path) -> None:
     folder = run(workspace, config(num_epochs=1))
-    shutil.rmtree(folder.adapter)
+    before = adapter_bytes(folder)
     resumed(folder, {"num_epochs": 2})
     assert folder.state().step == 8
+    assert adapter_bytes(folder) != before
+    assert (folder.attempts / f"{folder.attempt()['number']}.adapter/adapter_model.safetensors").read_bytes() == before
     assert [row["step"] for row in folder.metrics()] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
