@@ -1,0 +1,145 @@
+"""The page of a run, and the list, with what a run's folder may hold that no run of this version wrote here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.labels import write_labels
+from lora_backend.settings import load_settings
+from pages.parts import state_keys
+from tests.pages.test_pages import finished_run, show, texts
+
+pytestmark = pytest.mark.usefixtures("workspace")
+ELSEWHERE = {"pid": 4711, "start_ticks": 1, "boot_id": "of another machine"}
+LONG_LINE_BYTES = 50 * 2**20
+MARKUP = "<b>x</b> ![x](http://example.org/x.png)"
+
+
+def sent_bytes(at: AppTest) -> int:
+    """What all elements of a page have as their content."""
+    return sum(len(element.proto.SerializeToString()) for element in at.main if getattr(element, "proto", None))
+
+
+def figures(at: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in at.metric}
+
+
+def test_a_run_of_a_newer_version_is_one_sentence_and_leaves_the_list_whole() -> None:
+    finished_run()
+    newer = finished_run()
+    newer.run_json.write_text(newer.run_json.read_text().replace('"format": 1', '"format": 99'))
+    at = show("runs", run=newer.id)
+    assert ["newer version" in warning.value for warning in at.warning] == [True]
+    assert not at.metric
+    assert len(show("runs").dataframe[0].value) == 2
+
+
+def test_a_run_copied_from_another_machine_is_lost_and_still_shows_its_curves() -> None:
+    run = RunFolder.create(load_settings().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
+    run.write_status(state="running", step=2, total_steps=9, trainer=ELSEWHERE, supervisor=ELSEWHERE)
+    run.append_metrics({"step": 2, "loss": 1.5})
+    at = show("runs", run=run.id)
+    assert figures(at)["Loss"] == "1.5"
+    assert len(at.get("plotly_chart")) == 1
+    assert "another machine" in at.error[0].value
+    assert not run.exit_json.exists(), "its end is not ours to write"
+    assert show("runs").dataframe[0].value["State"].tolist() == ["Lost"]
+
+
+def test_nan_infinity_and_points_without_step_leave_gaps_in_a_chart_that_still_draws() -> None:
+    rows = [
+        '{"step": 1, "loss": NaN}', '{"step": 2, "loss": 2.0, "grad_norm": Infinity}', '{"loss": 9.0}', '{"step": 3, "eval_loss": -Infinity}',
+        '{"step": 4, "loss": 1.0, "learning_rate": null}', '{"step": "5", "loss": []}', "[1]", "no json", '{"step": 6, "lo',
+    ]  # fmt: skip
+    run = finished_run(metrics__jsonl="\n".join(rows))
+    at = show("runs", run=run.id)
+    (chart,) = at.get("plotly_chart")
+    drawn = json.loads(chart.proto.spec)["data"]
+    assert [line["name"] for line in drawn] == ["Loss"]
+    assert "NaN" not in json.dumps(drawn)
+    assert figures(at)["Loss"] == "1"
+    assert figures(at)["Evaluation loss"] == "–"
+
+
+def test_metrics_without_any_number_still_show_the_page() -> None:
+    run = finished_run(metrics__jsonl='{"step": 1, "loss": NaN}\n')
+    assert figures(show("runs", run=run.id))["Loss"] == "–"
+
+
+def write_long_line(run: RunFolder, end: bytes) -> None:
+    with run.train_log.open("wb") as file:
+        file.write(b"the first line\n")
+        for _ in range(LONG_LINE_BYTES // 2**20):
+            file.write(b"x" * 2**20)
+        file.write(end)
+
+
+def test_a_line_of_fifty_mebibytes_in_the_log_is_not_sent_to_the_browser() -> None:
+    run = finished_run()
+    write_long_line(run, b"\nthe last line\n")
+    at = show("runs", run=run.id)
+    assert "the last line" in texts(at)
+    assert sent_bytes(at) < 200_000
+
+
+def test_a_log_that_ends_in_such_a_line_still_shows_something() -> None:
+    run = finished_run()
+    write_long_line(run, b" and its end")
+    at = show("runs", run=run.id)
+    assert "xxx" in texts(at)
+    assert "Nothing is logged yet" not in texts(at)
+    assert sent_bytes(at) < 200_000
+
+
+def test_bytes_that_are_no_text_in_a_log_are_shown_as_such() -> None:
+    run = finished_run()
+    run.train_log.write_bytes(b"good \xff\xfe\x80 bytes\x00\x1b[31m and \xe4\xb8 half a letter\nlast\n")
+    shown = texts(show("runs", run=run.id))
+    assert "good \ufffd" in shown
+    assert "last" in shown
+
+
+def test_a_tag_a_note_and_a_name_with_markup_are_text_in_the_table() -> None:
+    run = RunFolder.create(
+        load_settings().runs, config={"model_name": "m"}, config_text="", argv=None, name=MARKUP, actor=MARKUP
+    )
+    run.write_exit("finished")
+    write_labels(run.path, tags=["<img src=x onerror=alert(1)>"], note=MARKUP)
+    table = show("runs").dataframe[0].value
+    assert table["Tags"].tolist() == ["<img src=x onerror=alert(1)>"]
+    assert table["Name"].tolist() == [MARKUP]
+
+
+@pytest.mark.parametrize(
+    "run_id", ["..", "../x", "a/b", "/etc", "a\\b", "a\0b", "%2e%2e", ".hidden", "é", "x" * 300, "a b", "-a"]
+)
+def test_an_address_that_is_no_id_of_a_run_is_one_sentence(run_id: str) -> None:
+    finished_run()
+    at = show("runs", run=run_id)
+    assert len(at.warning) == 1
+    assert not at.metric
+
+
+HALF: list[tuple[str, Any]] = [
+    ("exit.json", {"state": "exploded", "ended_at": "yesterday", "started_at": {}}),
+    ("labels.json", {"tags": "abc", "note": 5}),
+]
+
+
+@pytest.mark.parametrize("case", HALF, ids=lambda case: f"{case[0]} {json.dumps(case[1])[:60]}")
+def test_files_of_other_forms_break_neither_the_page_nor_the_list(case: tuple[str, Any]) -> None:
+    good = finished_run(metrics__jsonl='{"step": 1, "loss": 1.0}\n')
+    run = RunFolder.create(load_settings().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
+    name, data = case
+    (run.path / name).parent.mkdir(exist_ok=True)
+    Path(run.path / name).write_text(json.dumps(data) + "\n")
+    show("runs", run=run.id)
+    table = show("runs").dataframe[0].value
+    assert any(good.id in link for link in table["Open"])
+    assert state_keys.RUN in table["Open"][0]
