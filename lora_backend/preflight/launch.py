@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,10 +61,16 @@ def trainer_command(path: Path) -> list[str]:
 
 
 def plan_attempt(
-    values: Mapping[str, Any], settings: Settings, trace: Trace, *, anyway: bool = False, shares: bool = False
+    values: Mapping[str, Any],
+    settings: Settings,
+    trace: Trace,
+    *,
+    anyway: bool = False,
+    shares: bool = False,
+    environment: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
     """What an attempt's file says of its plan. Raises `DoesNotFitError` as `launch_from_browser` does."""
-    planned = plan_start(values, settings, trace)
+    planned = plan_start(values, settings, trace, environment)
     attempt = planned.to_json() | ({"anyway": True} if anyway else {}) | ({"shares": True} if shares else {})
     if not anyway:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
@@ -31,6 +31,8 @@ class StartPlan:
     """Why the balanced map that was asked for is not used."""
     note: Message | None = None
     """Why there is no plan, where there is none."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables with which the trainer sees the machine's GPUs under the numbers of the plan."""
 
     def to_json(self) -> dict[str, Any]:
         """For the attempt's file."""
@@ -39,7 +41,7 @@ class StartPlan:
             "fallback": None if self.fallback is None else self.fallback.to_json(),
             "note": None if self.note is None else self.note.to_json(),
             "device_uuids": [device.target.uuid for device in self.plan.used] if self.plan else [],
-            "environment": start_environment(),
+            "environment": dict(self.environment),
         }
 
 
@@ -53,15 +55,21 @@ class DoesNotFitError(PlanError):
         self.advice = advice
 
 
-def plan_start(values: Mapping[str, Any], settings: Settings, trace: Trace) -> StartPlan:
-    """The plan for a config as it would run now.
+def plan_start(
+    values: Mapping[str, Any], settings: Settings, trace: Trace, environment: Mapping[str, str] = os.environ
+) -> StartPlan:
+    """The plan for a config as it would run now, on the GPUs that `environment` shows.
 
     A `device_map` of the config is scored as it is; `use_balanced_device_map` places the layers; without either the
     model goes to one device. Raises `DeviceError` for a map that names devices which are not there (any more), and
     `TooLittleMemoryError` where `force_balance` forbids to fall back, `ModelError` for blocks outside of the GPUs.
     """
-    config = TrainingConfig.model_validate(dict(values))
-    targets, links, _ = machine_targets()
+    planned = _plan(TrainingConfig.model_validate(dict(values)), settings, trace, environment)
+    return replace(planned, environment=start_environment(environment))
+
+
+def _plan(config: TrainingConfig, settings: Settings, trace: Trace, environment: Mapping[str, str]) -> StartPlan:
+    targets, links, _ = machine_targets(environment)
     if config.device_map == "cpu":
         targets, links = (of_host(read_host(settings.workspace)),), None
     elif isinstance(config.device_map, str) and not targets[0].is_cpu:
@@ -91,17 +99,23 @@ def plan_start(values: Mapping[str, Any], settings: Settings, trace: Trace) -> S
 
 def refuse_what_does_not_fit(start: StartPlan, values: Mapping[str, Any]) -> None:
     """Raise `DoesNotFitError` with the remedies where the plan is over what is free."""
-    if start.plan is None or start.planner is None or start.plan.fits:
-        return
+    if start.plan is not None and not start.plan.fits:
+        raise DoesNotFitError(start.plan, advice_for(start, values))
+
+
+def advice_for(start: StartPlan, values: Mapping[str, Any]) -> list[Advice]:
+    """What would make the start need less memory on the devices that it has; empty where there is no plan."""
+    if start.plan is None or start.planner is None:
+        return []
     config = TrainingConfig.model_validate(dict(values))
     one_device = replace(start.planner, targets=tuple(device.target for device in start.plan.used))
     advised = start.planner if config.use_balanced_device_map else one_device
-    raise DoesNotFitError(start.plan, advise(advised, config.model_copy(update={"device_map": None}), start.plan))
+    return advise(advised, config.model_copy(update={"device_map": None}), start.plan)
 
 
-def start_environment() -> dict[str, str]:
-    """Variables with which a trainer sees this machine's GPUs under the numbers of its plan."""
-    gpus, _ = visible_gpus(read_gpus().gpus, os.environ)
+def start_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Variables with which a trainer sees the GPUs that `environment` shows, under the numbers of its plan."""
+    gpus, _ = visible_gpus(read_gpus().gpus, environment)
     return environment_for(gpus) if gpus else {}
 
 

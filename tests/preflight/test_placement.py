@@ -44,7 +44,7 @@ def start(
         targets = (
             (Target("cpu", "CPU", 16 * GIB),) if gpus is None else of_words(gpus) if isinstance(gpus, str) else gpus
         )
-        monkeypatch.setattr(placement, "machine_targets", lambda: (targets, None, None))
+        monkeypatch.setattr(placement, "machine_targets", lambda *_: (targets, None, None))
         return plan_start(values(tmp_path, **keys), load_settings(), trace)
 
     return make

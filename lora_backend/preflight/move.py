@@ -1,0 +1,36 @@
+"""Move a run that waits to other GPUs: plan it there, and let it wait for these."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from lora_backend.errors import DeviceError
+from lora_backend.hardware.inventory import read_gpus
+from lora_backend.hardware.visible import environment_for, unusable_together
+from lora_backend.i18n import N_
+from lora_backend.preflight.launch import plan_attempt
+from lora_backend.preflight.planning import Trace
+from lora_backend.runs.changes import config_as_changed
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.queue import change_plan, start_or_queue
+from lora_backend.settings import Settings
+
+
+def move_run(run: RunFolder, settings: Settings, trace: Trace, uuids: Sequence[str], *, anyway: bool = False) -> None:
+    """Plan a queued run on the GPUs `uuids` alone, which are `cuda:0`, `cuda:1`, … to it in this order.
+
+    Raises `DeviceError` for a GPU that is not there, or GPUs that no process can use together, `DoesNotFitError` as a
+    launch does, `StateError` where the run waits no more. Then it waits for what it waited for.
+    """
+    gpus = {gpu.uuid: gpu for gpu in read_gpus().gpus}
+    missing = [uuid for uuid in uuids if uuid not in gpus]
+    if missing or not uuids:
+        raise DeviceError(N_("The driver does not show {gpus}."), gpus=", ".join(missing) or "–")
+    chosen = [gpus[uuid] for uuid in uuids]
+    if reason := unusable_together(chosen):
+        raise DeviceError("{reason}", reason=reason)
+    environment = {**os.environ, **environment_for(chosen)}
+    planned = plan_attempt(config_as_changed(run), settings, trace, anyway=anyway, environment=environment)
+    change_plan(run, settings.workspace, planned)
+    start_or_queue(run, settings.workspace)
