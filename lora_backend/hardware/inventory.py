@@ -35,6 +35,8 @@ class Gpu:
     processes: tuple[GpuProcess, ...] = ()
     parent_uuid: str | None = None
     uses_host_memory: bool = False
+    utilization: float | None = None
+    """Share of the driver's last sample (up to a second) in which a kernel ran; None where it does not tell (MIG)."""
 
     @property
     def free_bytes(self) -> int:
@@ -185,7 +187,13 @@ def _read_gpu(
         read_processes(handle),
         parent_uuid,
         uses_host_memory,
+        _read_utilization(handle),
     )
+
+
+def _read_utilization(handle: Any) -> float | None:
+    rates = ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    return None if rates is None else rates.gpu / 100
 
 
 def _read_memory(handle: Any) -> tuple[int, int, bool]:

@@ -159,6 +159,11 @@ class RunFolder:
         """The end of the log, from a whole line on."""
         return read_log(self.train_log, max_bytes=max_bytes).text
 
+    def last_lines(self) -> list[str]:
+        """The log's last lines as they were when the run failed, kept in `exit.json`."""
+        lines = (read_json(self.exit_json) or {}).get("log")
+        return [str(line) for line in lines] if isinstance(lines, list) else []
+
     # ----------------------------------------------------------------------------------- writing
 
     @contextmanager

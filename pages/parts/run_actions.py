@@ -1,4 +1,4 @@
-"""What a person can do with a run in its state: cancel or start a queued one, stop or save, resume."""
+"""What a person can do with a run that has not ended: start, move or cancel a queued one, save, stop."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Callable
 import streamlit as st
 
 from lora_backend.errors import FlightdeckError
+from lora_backend.hardware.inventory import read_gpus
 from lora_backend.i18n import N_
-from lora_backend.preflight.placement import DoesNotFitError
-from lora_backend.preflight.resume import resume_run
+from lora_backend.preflight.move import move_run
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.queue import start, waiting_for
 from lora_backend.runs.states import RunState
-from pages.parts import state_keys
 from pages.parts.formats import size
 from pages.parts.language import say, t
-from pages.parts.navigation import RUNS
 from pages.parts.services import settings
 from pages.parts.tracing import trace_within
 
@@ -51,31 +49,28 @@ def what_it_waits_for(run: RunFolder) -> None:
     st.info(" ".join([t(N_("It starts by itself when its turn comes.")), *parts]), icon=":material/schedule:")
 
 
-def resume_button(run: RunFolder, state: RunState) -> None:
-    """For a run that has ended before it was done: go on from the newest whole checkpoint."""
-    if state.state not in ("stopped", "failed", "lost") or not run.read_run().get("argv"):
+def other_gpus(run: RunFolder) -> None:
+    """For a queued run on a machine with several GPUs: choose others, planned before it waits for them."""
+    gpus = {gpu.uuid: gpu for gpu in read_gpus().gpus}
+    if len(gpus) < 2:
         return
-    refused = st.session_state.get(state_keys.RESUME_REFUSED)
-    asks = refused is not None and refused[0] == run.id
-    with st.container(horizontal=True):
-        resume = st.button(t(N_("Resume")), icon=":material/resume:", key="resume_run", type="primary")
-        anyway = asks and st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="resume_anyway")
-    if asks:
-        st.warning(refused[1], icon=":material/memory_alt:")
-    if not (resume or anyway):
-        return
-    with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
-        try:
-            resume_run(run, settings(), trace_within(status), anyway=bool(anyway))
-        except DoesNotFitError as error:
-            st.session_state[state_keys.RESUME_REFUSED] = (run.id, say(error.message))
-            st.rerun()
-        except (FlightdeckError, OSError) as error:
-            status.update(label=t(N_("Not started")), state="error")
-            st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")
+    with st.expander(t(N_("Move to other GPUs")), icon=":material/swap_horiz:"):
+        now = [uuid for uuid in run.attempt().get("device_uuids") or () if uuid in gpus]
+        chosen = st.multiselect(
+            t(N_("GPUs, in the order in which the run numbers them")), list(gpus), now, key=f"gpus-{run.id}",
+            format_func=lambda uuid: t(N_("{name}, {free} free"), name=gpus[uuid].name, free=size(gpus[uuid].free_bytes)) + f" · {uuid[:12]}",
+        )  # fmt: skip
+        anyway = st.checkbox(t(N_("Even where its plan does not fit")), key=f"gpus-anyway-{run.id}")
+        if not st.button(t(N_("Plan and move")), key="move_run", disabled=not chosen or chosen == now):
             return
-    st.session_state.pop(state_keys.RESUME_REFUSED, None)
-    st.switch_page(RUNS, query_params={state_keys.RUN: run.id})
+        with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
+            try:
+                move_run(run, settings(), trace_within(status), chosen, anyway=anyway)
+            except (FlightdeckError, OSError) as error:
+                status.update(label=t(N_("It waits for what it waited for.")), state="error")
+                st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")  # fmt: skip
+                return
+    st.rerun()
 
 
 def _start_anyway(run: RunFolder) -> None:

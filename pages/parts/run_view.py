@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -9,6 +10,7 @@ import streamlit as st
 from lora_backend.i18n import N_
 from lora_backend.runs.curves import points, read_columns
 from lora_backend.runs.folder import RunFolder, RunState
+from lora_backend.runs.pace import time_left
 from lora_backend.runs.recovery import recover
 from lora_backend.verification.report import verdict
 from pages.parts import state_keys
@@ -17,9 +19,14 @@ from pages.parts.formats import duration, gib, number, plain
 from pages.parts.language import say, t
 from pages.parts.memory_view import memory_view
 from pages.parts.navigation import VERIFY
-from pages.parts.run_actions import resume_button, run_actions, what_it_waits_for
+from pages.parts.run_actions import other_gpus, run_actions, what_it_waits_for
+from pages.parts.run_alerts import run_alerts, say_that_it_ended
+from pages.parts.run_labels import run_labels
+from pages.parts.run_log import run_log
+from pages.parts.run_resume import run_again
 from pages.parts.status_badge import stage_in_words, status_badge
 from pages.parts.tables import rank_table
+from pages.parts.usage_view import usage_now
 
 TICK_S = 2
 GROUPS = {"english": N_("English"), "chinese": N_("Chinese"), "ordinary": N_("Ordinary questions"), "": N_("Questions")}
@@ -31,24 +38,44 @@ def live_run(run: RunFolder) -> None:
     state = recover(run)
     if state.has_ended or not run.run_json.exists():
         st.rerun()
-    _head(run, state)
-    _body(run, state)
+    say_that_it_ended(run, state)
+    columns = _columns(run)
+    _head(run, state, columns)
+    _body(run, state, columns)
 
 
 def ended_run(run: RunFolder) -> None:
     """A run that has ended: nothing on its page asks again."""
     state = run.state()
-    _head(run, state)
-    _body(run, state)
+    say_that_it_ended(run, state)
+    columns = _columns(run)
+    _head(run, state, columns)
+    _body(run, state, columns)
 
 
-def _head(run: RunFolder, state: RunState) -> None:
+def _columns(run: RunFolder) -> Columns:
+    try:
+        found = run.metrics_jsonl.stat()
+    except OSError:
+        return {}
+    return _read_columns(str(run.metrics_jsonl), (found.st_size, found.st_mtime_ns))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _read_columns(path: str, stamp: tuple[int, int]) -> Columns:
+    """Read again only when the file has grown; nobody changes what it returns."""
+    return read_columns(Path(path))
+
+
+def _head(run: RunFolder, state: RunState, columns: Columns) -> None:
     # One box, whatever stands in it: so the tabs below keep their place when the run's state changes, and the
     # browser never shows the old and the new ones at once.
     with st.container():
         _state(run, state)
-        _progress(state)
-        resume_button(run, state)
+        _progress(state, columns)
+        run_alerts(run, state, columns)
+        if state.has_ended:
+            run_again(run, state)
 
 
 def _state(run: RunFolder, state: RunState) -> None:
@@ -59,8 +86,10 @@ def _state(run: RunFolder, state: RunState) -> None:
                 st.caption(stage_in_words(state.stage) + (f" · {say(state.detail)}" if state.detail else ""))
         with st.container(horizontal=True, width="content"):
             run_actions(run, state)
+            run_labels(run)
     if state.state == "queued":
         what_it_waits_for(run)
+        other_gpus(run)
     if state.message:
         parts = [
             say(state.message),
@@ -69,6 +98,9 @@ def _state(run: RunFolder, state: RunState) -> None:
         ]
         show = st.info if state.state == "stopped" else st.error
         show(" ".join(parts), icon=":material/info:" if state.state == "stopped" else ":material/error:")
+        if lines := run.last_lines():
+            with st.expander(t(N_("The log's last lines")), expanded=state.state == "failed"):
+                st.code("\n".join(lines), language=None, wrap_lines=True)
     elif state.state == "stopping":
         st.info(
             t(N_("The stop was asked for. The trainer saves a checkpoint at its next step and ends.")),
@@ -76,11 +108,11 @@ def _state(run: RunFolder, state: RunState) -> None:
         )
 
 
-def _progress(state: RunState) -> None:
+def _progress(state: RunState, columns: Columns) -> None:
     if state.total_steps:
         text = t(N_("Step {step} of {total}"), step=state.step, total=state.total_steps)
         if state.eta_s is not None and not state.has_ended:
-            text += " · " + t(N_("{time} left"), time=duration(state.eta_s))
+            text += " · " + _left(state, columns)
         if state.has_ended and state.started_at and state.ended_at:
             text += " · " + t(N_("took {time}"), time=duration(state.ended_at - state.started_at))
         st.progress(min(state.step / state.total_steps, 1.0), text)
@@ -88,8 +120,16 @@ def _progress(state: RunState) -> None:
         st.progress(min(state.fraction, 1.0), stage_in_words(state.stage))
 
 
-def _body(run: RunFolder, state: RunState) -> None:
-    columns = read_columns(run.metrics_jsonl)
+def _left(state: RunState, columns: Columns) -> str:
+    left = time_left(columns, state.total_steps, state.started_at)
+    if left is None:
+        return t(N_("{time} left"), time=duration(state.eta_s))
+    return t(
+        N_("{time} left (between {low} and {high})"), time=duration(left.expected_s), low=duration(left.low_s), high=duration(left.high_s)
+    )  # fmt: skip
+
+
+def _body(run: RunFolder, state: RunState, columns: Columns) -> None:
     _figures(columns)
     curves, log, memory, config, ranks, answers = st.tabs(
         [t(N_("Curves")), t(N_("Log")), t(N_("Memory")), t(N_("Config as it ran")), t(N_("Ranks")), t(N_("Answers"))]
@@ -97,8 +137,10 @@ def _body(run: RunFolder, state: RunState) -> None:
     with curves:
         _curves(columns)
     with log:
-        _log(run)
+        run_log(run)
     with memory:
+        if state.state in ("running", "stopping"):
+            usage_now(run)
         memory_view(run)
     with config:
         _config(run)
@@ -139,16 +181,6 @@ def _curves(columns: Columns) -> None:
     places = [place for _ in range(0, len(drawn), 2) for place in st.columns(2)]
     for place, (key, title, color, scale) in zip(places, drawn, strict=False):
         place.plotly_chart(figure_chart(columns, key, t(title), color, scale), key=f"{key}_chart", config=plain_chart)
-
-
-def _log(run: RunFolder) -> None:
-    with st.container(height=420, autoscroll=True):
-        st.code(run.log_tail() or t(N_("Nothing is logged yet.")), language=None, wrap_lines=True)
-    if run.train_log.exists():
-        st.download_button(
-            t(N_("Download the whole log")), run.train_log.read_bytes, file_name=f"{run.id}.log", on_click="ignore", key="log_file",
-            icon=":material/download:",
-        )  # fmt: skip
 
 
 def _config(run: RunFolder) -> None:

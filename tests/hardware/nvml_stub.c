@@ -13,6 +13,7 @@ enum {
 enum { MAX_DEVICES = 64, MAX_GPUS = 32, MAX_PROCESSES = 16, MAX_LINKS = 36, MAX_ERRORS = 16, TO_SWITCH = -1 };
 
 typedef struct { unsigned long long total, free, used; } Memory;
+typedef struct { unsigned gpu, memory; } Utilization;
 typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; } ProcessInfo;
 typedef struct {
     char legacy_bus_id[16];
@@ -24,7 +25,7 @@ typedef struct Device {
     int index, parent; /* parent: place in `devices` of the GPU that an instance is of, -1 for a GPU */
     char uuid[96], name[96];
     unsigned long long total, used;
-    int major, minor, in_mig_mode;
+    int major, minor, in_mig_mode, utilization; /* in per cent, -1: not told */
     unsigned pcie_generation, pcie_lanes;
     ProcessInfo processes[2][MAX_PROCESSES]; /* compute, graphics */
     unsigned num_processes[2];
@@ -78,6 +79,7 @@ static void add_device(char *line, int parent) {
     words(line, "name", device->name, sizeof device->name, "NVIDIA Stub", 0);
     device->total = gib(line, "gib");
     device->used = gib(line, "used_gib");
+    device->utilization = (int)number(line, "busy", -1);
     device->major = 8;
     char *capability = field(line, "cc");
     if (capability) sscanf(capability, "%d.%d", &device->major, &device->minor);
@@ -215,6 +217,14 @@ int nvmlDeviceGetMemoryInfo(Device *device, Memory *memory) {
     memory->total = device->total;
     memory->used = device->used;
     memory->free = device->total - device->used;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetUtilizationRates(Device *device, Utilization *rates) {
+    FAIL_IF_TOLD(device);
+    if (device->parent >= 0 || device->utilization < 0) return NOT_SUPPORTED;
+    rates->gpu = (unsigned)device->utilization;
+    rates->memory = 0;
     return SUCCESS;
 }
 

@@ -68,6 +68,11 @@ def test_a_gpu_is_plain_data(read: Read) -> None:
     assert (inventory.reason, inventory.links) == (None, ())
 
 
+def test_how_busy_a_gpu_is_is_told_where_the_driver_tells(read: Read) -> None:
+    gpus = read("gpu gib=24, busy=87\ngpu gib=24").gpus
+    assert [gpu.utilization for gpu in gpus] == [0.87, None]
+
+
 @pytest.mark.parametrize("count", [3, 16])
 def test_every_gpu_is_listed_in_the_order_of_the_bus(count: int, read: Read) -> None:
     inventory = read("\n".join(f"gpu gib={8 + index}" for index in range(count)))

@@ -1,0 +1,39 @@
+"""What somebody should know of a run now: alerts while it goes on, and a word when it ends on an open page."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from lora_backend.i18n import N_
+from lora_backend.runs.alerts import alerts
+from lora_backend.runs.folder import RunFolder, RunState
+from pages.parts import state_keys
+from pages.parts.charts import Columns
+from pages.parts.language import say, t
+
+ICONS = {"nan": "error", "divergence": "trending_up", "stall": "hourglass_disabled", "disk": "hard_drive"}
+ENDS = {
+    "finished": (N_("The run has finished."), "check_circle"),
+    "stopped": (N_("The run has stopped."), "stop_circle"),
+    "failed": (N_("The run has failed."), "error"),
+    "lost": (N_("The run is lost: no process of it is left."), "help"),
+}
+
+
+def run_alerts(run: RunFolder, state: RunState, columns: Columns) -> None:
+    """A warning for each; nothing where all is well."""
+    for alert in alerts(run, state, columns):
+        show = st.error if alert.kind == "nan" else st.warning
+        show(say(alert.message), icon=f":material/{ICONS[alert.kind]}:")
+
+
+def say_that_it_ended(run: RunFolder, state: RunState) -> None:
+    """Once, to whoever had the page open when it did."""
+    watched = st.session_state.get(state_keys.WATCHED)
+    if state.has_ended:
+        st.session_state.pop(state_keys.WATCHED, None)
+        if watched == run.id:
+            text, icon = ENDS[state.state]
+            st.toast(t(text), icon=f":material/{icon}:", duration="infinite")
+    else:
+        st.session_state[state_keys.WATCHED] = run.id

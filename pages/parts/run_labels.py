@@ -1,0 +1,39 @@
+"""Tags, a note and a pin of one run, edited on its page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.errors import RunError
+from lora_backend.i18n import N_
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.labels import LONGEST_NOTE, read_labels, write_labels
+from pages.parts.language import say, t
+
+
+def run_labels(run: RunFolder) -> None:
+    """Kept with every change, in the run's own folder."""
+    labels = read_labels(run.path)
+    title = t(N_("Tags and note")) + (f": {', '.join(labels.tags)}" if labels.tags else "")
+    with st.popover(title, icon=":material/sell:"):
+        st.multiselect(
+            t(N_("Tags")), list(labels.tags), list(labels.tags), accept_new_options=True, key=f"tags-{run.id}",
+            on_change=lambda: _write(run, tags=st.session_state[f"tags-{run.id}"]),
+        )  # fmt: skip
+        st.text_area(
+            t(N_("Note")), labels.note, max_chars=LONGEST_NOTE, key=f"note-{run.id}", height=160,
+            on_change=lambda: _write(run, note=st.session_state[f"note-{run.id}"]),
+        )  # fmt: skip
+        st.toggle(
+            t(N_("Pinned to the top of the table")), labels.pinned, key=f"pinned-{run.id}",
+            on_change=lambda: _write(run, pinned=st.session_state[f"pinned-{run.id}"]),
+        )  # fmt: skip
+
+
+def _write(run: RunFolder, **labels: Any) -> None:
+    try:
+        write_labels(run.path, **labels)
+    except (RunError, OSError) as error:
+        st.toast(say(error.message) if isinstance(error, RunError) else str(error))

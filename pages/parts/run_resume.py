@@ -1,0 +1,174 @@
+"""A run that has ended before it was done: go on from its newest checkpoint, with other settings, or as a new draft."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.drafts import new_draft
+from lora_backend.config.files import parse_config, with_values
+from lora_backend.errors import ConfigError, FlightdeckError
+from lora_backend.i18n import N_
+from lora_backend.planning.advice import Advice
+from lora_backend.planning.report import advice_text
+from lora_backend.preflight.placement import DoesNotFitError
+from lora_backend.preflight.remedy import OUT_OF_MEMORY, remedies
+from lora_backend.preflight.resume import check_changes, resume_run
+from lora_backend.runs.changes import config_as_changed
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.states import RunState
+from pages.parts import state_keys
+from pages.parts.language import say, t
+from pages.parts.launch import change_in_words
+from pages.parts.navigation import CONFIG, RUNS
+from pages.parts.services import settings
+from pages.parts.tracing import trace_within
+
+EFFECTS = {
+    "safe": N_(":green[✓ safe]"),
+    "restarts_schedule": N_(":orange[↻ the schedule is computed anew]"),
+    "refused": N_(":red[✗ refused]"),
+}
+
+
+def run_again(run: RunFolder, state: RunState) -> None:
+    """Resume, resume with other settings, open as a draft; after an out-of-memory what the planner proposes."""
+    refused = st.session_state.get(state_keys.RESUME_REFUSED)
+    asks = refused is not None and refused[0] == run.id
+    can_resume = bool(run.read_run().get("argv"))
+    changes: dict[str, Any] = {}
+    with st.container(horizontal=True):
+        resume = (
+            can_resume
+            and state.state != "finished"
+            and st.button(t(N_("Resume")), icon=":material/resume:", key="resume_run", type="primary")
+        )
+        if can_resume:
+            with st.popover(t(N_("Resume with other settings")), icon=":material/tune:"):
+                changes, changed = _changes(run)
+        else:
+            changed = False
+        draft = st.button(t(N_("Open as a draft")), icon=":material/content_copy:", key="clone_run")
+        anyway = asks and st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="resume_anyway")
+    if asks:
+        st.warning(refused[1], icon=":material/memory_alt:")
+    if state.cause in OUT_OF_MEMORY:
+        _remedies(run, can_resume=can_resume)
+    if draft:
+        _open_as_draft(run)
+    elif changed:
+        _resume(run, changes)
+    elif anyway:
+        _resume(run, refused[2], anyway=True)
+    elif resume:
+        _resume(run)
+
+
+def _changes(run: RunFolder) -> tuple[dict[str, Any], bool]:
+    """Settings to resume with, and whether that was asked for; what each of them does is said before."""
+    st.caption(
+        t(N_("Keys and their new values, as in a config. What cannot change in the middle of a run is refused."))
+    )
+    text = st.text_area(
+        t(N_("Settings")),
+        key=f"changes-{run.id}",
+        placeholder="max_time: 2\nnum_epochs: 4",
+        label_visibility="collapsed",
+    )
+    document = parse_config(text)
+    if not document.values:
+        if text.strip() and document.problems:
+            st.error(say(document.problems[0].message), icon=":material/error:")
+        return {}, False
+    found, error = {}, None
+    try:
+        found = check_changes(run, document.values)
+    except ConfigError as refusal:
+        error = refusal
+    for effect, keys in found.items():
+        for key, why in keys.items():
+            st.markdown(f"`{key}` {t(EFFECTS[effect])}: {say(why)}")
+    if error is not None:
+        st.error(say(error.message), icon=":material/block:")
+    elif not any(found.values()):
+        st.caption(t(N_("These are the run's own values: nothing changes.")))
+    pressed = st.button(
+        t(N_("Resume with these")),
+        type="primary",
+        key="resume_changed",
+        disabled=error is not None or not any(found.values()),
+    )
+    return dict(document.values), pressed
+
+
+def _remedies(run: RunFolder, *, can_resume: bool) -> None:
+    """What the planner proposes instead; asked for, because it may have to look at the model first."""
+    known = st.session_state.get(state_keys.REMEDIES)
+    if known is None or known[0] != run.id:
+        if not st.button(t(N_("What would fit?")), icon=":material/memory_alt:", key="ask_planner"):
+            return
+        with st.status(t(N_("Planning what each device will hold …"))) as status:
+            try:
+                found = remedies(config_as_changed(run), settings(), trace_within(status))
+            except (FlightdeckError, OSError) as error:
+                status.update(label=t(N_("There is no plan.")), state="error")
+                st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error))
+                return
+        known = (run.id, found)
+        st.session_state[state_keys.REMEDIES] = known
+    if not known[1]:
+        st.info(t(N_("The planner knows nothing that would save memory here. Take a smaller model or a larger GPU.")))
+    for number, remedy in enumerate(known[1][:4]):
+        _remedy(run, remedy, number, can_resume=can_resume)
+
+
+def _remedy(run: RunFolder, remedy: Advice, number: int, *, can_resume: bool) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        with st.container(width=430):
+            st.caption(advice_text(remedy))
+        with st.container(horizontal=True, width="content"):
+            if (
+                can_resume
+                and _may_change(run, remedy.change)
+                and st.button(
+                    t(N_("Resume with {change}"), change=change_in_words(remedy)), key=f"resume-remedy-{number}"
+                )
+            ):
+                _resume(run, remedy.change)
+            if st.button(t(N_("Draft with it")), key=f"draft-remedy-{number}", icon=":material/content_copy:"):
+                _open_as_draft(run, remedy.change)
+
+
+def _may_change(run: RunFolder, changes: Mapping[str, Any]) -> bool:
+    try:
+        check_changes(run, changes)
+    except ConfigError:
+        return False
+    return True
+
+
+def _open_as_draft(run: RunFolder, changes: Mapping[str, Any] | None = None) -> None:
+    """The run's config as a draft of its own, with what its later starts changed."""
+    text = run.config_yaml.read_text("utf-8")
+    now, before = config_as_changed(run), run.read_run()["config"]
+    changed = {key: value for key, value in now.items() if before.get(key) != value}
+    draft = new_draft(settings().drafts, with_values(text, {**changed, **(changes or {})}))
+    st.switch_page(CONFIG, query_params={state_keys.DRAFT: draft.id, state_keys.BASE: f"run:{run.id}"})
+
+
+def _resume(run: RunFolder, changes: Mapping[str, Any] | None = None, *, anyway: bool = False) -> None:
+    with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
+        try:
+            resume_run(run, settings(), trace_within(status), changes, anyway=anyway)
+        except DoesNotFitError as error:
+            st.session_state[state_keys.RESUME_REFUSED] = (run.id, say(error.message), dict(changes or {}))
+            st.rerun()
+        except (FlightdeckError, OSError) as error:
+            status.update(label=t(N_("Not started")), state="error")
+            st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")
+            return
+    for key in (state_keys.RESUME_REFUSED, state_keys.REMEDIES):
+        st.session_state.pop(key, None)
+    st.switch_page(RUNS, query_params={state_keys.RUN: run.id})
