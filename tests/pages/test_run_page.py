@@ -1,0 +1,169 @@
+"""One run's page: what it says of a run in each state, and what can be done with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from lora_backend.config.drafts import list_drafts
+from lora_backend.errors import ModelError
+from lora_backend.runs.failures import failure
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.labels import Labels, read_labels
+from lora_backend.runs.leases import release, take
+from lora_backend.runs.queue import start_or_queue
+from lora_backend.runs.waiting import leases_folder
+from lora_backend.settings import load_settings
+from pages.parts import run_resume, state_keys
+from tests.pages.test_pages import show, texts
+
+LOG = """\
+2026-01-01 10:00:00,000 INFO lora_backend.training: step 1
+2026-01-01 10:00:01,000 ERROR lora_backend.training: the run failed
+Traceback (most recent call last):
+ValueError: no
+"""
+
+
+@pytest.fixture(autouse=True)
+def _places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, place in (("WORKSPACE", "ws"), ("HOME", "home"), ("MODEL_ROOTS", ""), ("DATA_ROOTS", "")):
+        monkeypatch.setenv(f"FLIGHTDECK_{name}", str(tmp_path / place))
+
+
+def made(state: str | None, cause: str | None = None, argv: list[str] | None = None, **config: Any) -> RunFolder:
+    values = {"model_name": "m", "num_epochs": 1, **config}
+    text = "# mine\n" + "".join(f"{key}: {value}\n" for key, value in values.items())
+    run = RunFolder.create(load_settings().runs, config=values, config_text=text, argv=argv or ["true"])
+    if state:
+        found = failure(cause) if cause else None
+        more = {"remedy": found.remedy, "log": ["the last line"]} if found else {}
+        run.write_exit(state, cause=cause, message=found.message if found else None, **more)
+    return run
+
+
+def press(at: AppTest, key: str) -> AppTest:
+    at.button(key=key).click().run()
+    assert not at.exception, at.exception
+    return at
+
+
+@pytest.mark.parametrize("state", ["stopped", "failed", "lost"])
+def test_a_run_that_was_not_done_can_be_resumed_and_one_that_was_can_train_on(state: str) -> None:
+    assert show("runs", run=made(state).id).button(key="resume_run")
+    run = made("finished")
+    keys = [button.key for button in show("runs", run=run.id).button]
+    assert "resume_run" not in keys
+    at = show("runs", run=run.id)
+    at.text_area(key=f"changes-{run.id}").set_value("num_epochs: 2").run()
+    assert not at.button(key="resume_changed").disabled
+
+
+def test_what_a_change_would_do_is_said_before_it_is_made() -> None:
+    run = made("stopped")
+    at = show("runs", run=run.id)
+    at.text_area(key=f"changes-{run.id}").set_value("max_time: 2\nnum_epochs: 3").run()
+    shown = texts(at)
+    assert "`max_time` :green[✓ safe]" in shown
+    assert "`num_epochs` :orange[↻ the schedule is computed anew]" in shown
+    assert not at.button(key="resume_changed").disabled
+    at.text_area(key=f"changes-{run.id}").set_value("r: 64").run()
+    assert any("`r`" in error.value for error in at.error)
+    assert at.button(key="resume_changed").disabled
+    at.text_area(key=f"changes-{run.id}").set_value("num_epochs: 1").run()
+    assert at.button(key="resume_changed").disabled, "nothing changes"
+
+
+def test_a_run_becomes_a_draft_with_its_comments_and_what_later_starts_changed() -> None:
+    run = made("stopped", seed=7)
+    run.new_attempt(changes={"max_time": 2.0})
+    at = press(show("runs", run=run.id), "clone_run")
+    (draft,) = list_drafts(load_settings().drafts)
+    assert "# mine" in draft.text()
+    assert "seed: 7" in draft.text()
+    assert "max_time: 2" in draft.text()
+    assert at.query_params["draft"] == draft.id
+    assert at.query_params["base"] == f"run:{run.id}", "compared with the run that it came from"
+
+
+def test_a_failure_comes_with_its_last_log_lines_and_out_of_memory_with_the_planners_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = made("failed", "gpu_out_of_memory")
+    at = show("runs", run=run.id)
+    assert any("The GPU ran out of memory." in error.value for error in at.error)
+    assert any("the last line" in code.value for code in at.code)
+
+    def no_plan(*_: object) -> None:
+        raise ModelError("no model here")
+
+    monkeypatch.setattr(run_resume, "remedies", no_plan)
+    assert any("no model here" in error.value for error in press(at, "ask_planner").error)
+    assert "ask_planner" not in [button.key for button in show("runs", run=made("failed", "disk_full").id).button]
+
+
+def test_the_log_is_searched_and_filtered_and_walked_through() -> None:
+    run = made("failed")
+    run.train_log.write_text("old line\n" * 20_000 + LOG)
+    at = show("runs", run=run.id)
+    assert at.code[0].value.endswith("ValueError: no")
+    at.segmented_control(key=f"log-level-{run.id}").set_value("ERROR").run()
+    assert at.code[0].value.splitlines()[0].endswith("the run failed")
+    assert "1 records found" in texts(at)
+    at.text_input(key=f"log-words-{run.id}").set_value("nowhere").run()
+    assert at.code[0].value == "Nothing in the log matches."
+    at.text_input(key=f"log-words-{run.id}").set_value("")
+    at.segmented_control(key=f"log-level-{run.id}").set_value("DEBUG").run()
+    older = press(at, "log_older").code[0].value
+    assert set(older.splitlines()) == {"old line"}
+    assert press(at, "log_newest").code[0].value.endswith("ValueError: no")
+
+
+def test_tags_a_note_and_a_pin_are_kept_from_the_page() -> None:
+    run = made("finished")
+    at = show("runs", run=run.id)
+    at.text_area(key=f"note-{run.id}").set_value("the <b>good</b> one").run()
+    at.toggle(key=f"pinned-{run.id}").set_value(True).run()
+    assert read_labels(run.path) == Labels((), "the <b>good</b> one", pinned=True)
+
+
+def test_a_loss_that_rises_is_an_alert_while_the_run_goes_on_and_its_end_is_said_once() -> None:
+    run = made(None)
+    for step in range(1, 120):
+        loss = 2 - step / 60 if step < 60 else 1 + (step - 60) / 10
+        run.append_metrics({"step": step, "loss": loss, "learning_rate": 1, "grad_norm": 1, "time": step})
+    at = show("runs", run=run.id)
+    assert any("The loss rises" in warning.value for warning in at.warning)
+    run.write_exit("finished")
+    at.run()
+    assert not at.warning
+    assert [toast.value for toast in at.toast] == ["The run has finished."]
+    at.run()
+    assert not at.toast
+
+
+def test_a_queued_run_says_who_is_before_it_and_can_be_taken_out() -> None:
+    workspace = load_settings().workspace
+    leases = take(leases_folder(workspace), ["cpu"], load_settings().runs / "somebody")
+    assert leases
+    values = {"model_name": "m"}
+    run = RunFolder.create(load_settings().runs, config=values, config_text="", argv=["true"], state="queued")
+    run.new_attempt(device_uuids=[])
+    start_or_queue(run, workspace)
+    at = show("runs", run=run.id)
+    assert any("somebody has its device." in info.value for info in at.info)
+    press(at, "cancel_run")
+    assert run.state().cause == "cancelled"
+    release(leases)
+
+
+def test_a_resume_that_does_not_fit_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made("stopped")
+    at = show("runs", run=run.id)
+    at.session_state[state_keys.RESUME_REFUSED] = (run.id, "It does not fit: 1 GiB too much.", {})
+    at.run()
+    assert any("does not fit" in warning.value for warning in at.warning)
+    assert at.button(key="resume_anyway")
