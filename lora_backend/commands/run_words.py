@@ -71,6 +71,11 @@ def size(size_bytes: float | None) -> str:
     return f"{size_bytes / unit:.{0 if unit == 1 else 2}f} {name}"
 
 
+def figure(name: str, value: Any, limit: int = 60) -> str:
+    """A figure or a config's value by its name: bytes are shown as a size."""
+    return size(value) if name.endswith("_bytes") and isinstance(value, int | float) else cell(value, limit)
+
+
 def duration(seconds: float | None) -> str:
     """`3 min 20 s`, `2 h 5 min`."""
     if seconds is None:

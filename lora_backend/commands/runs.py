@@ -12,6 +12,7 @@ from lora_backend.commands.run_words import (
     cell,
     damaged_lines,
     duration,
+    figure,
     number,
     plain,
     say,
@@ -124,7 +125,7 @@ def _cells(row: RunRow, columns: Sequence[str]) -> list[str]:
         ("* " if row.labels.pinned else "") + plain(row.title)[:40],
         when(row.created_at),
         f"{row.state.step} / {row.state.total_steps or '–'}",
-        *(cell(row.column(column), 40) for column in columns),
+        *(figure(column, row.column(column), 40) for column in columns),
         plain(", ".join(row.labels.tags)),
     ]
 
@@ -188,9 +189,8 @@ def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> li
     lines += [f"  | {plain(line)}" for line in document["log"]]
     if waiting:
         lines.append(waiting_text(waiting))
-    figures = {name: size(value) if name == "memory_bytes" else number(value) for name, value in row.figures.items() if value is not None}  # fmt: skip
-    if figures:
-        lines.append(", ".join(f"{name} {value}" for name, value in figures.items()))
+    if figures := {name: value for name, value in row.figures.items() if value is not None}:
+        lines.append(", ".join(f"{name} {figure(name, value)}" for name, value in figures.items()))
     if document["ranks"]:
         lines.append(document["ranks"]["verdict"])
     lines += _checkpoint_lines(document["checkpoints"])
