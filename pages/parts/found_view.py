@@ -12,6 +12,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.preflight.roots import allowed_folder
 from lora_backend.runs.curves import points
 from lora_backend.runs.found import FoundFolder, open_folder
+from lora_backend.runs.logs import read_log
 from lora_backend.runs.states import RunState
 from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
@@ -159,7 +160,8 @@ def _parts(found: FoundFolder) -> None:
         with tabs[3]:
             _config(found)
         with tabs[4]:
-            st.code(found.run.log_tail() or t(N_("Nothing is logged yet.")), language=None, wrap_lines=True, height=420)
+            log = read_log(found.run.train_log).text
+            st.code(log or t(N_("Nothing is logged yet.")), language=None, wrap_lines=True, height=420)
 
 
 def _curves(columns: Columns) -> None:

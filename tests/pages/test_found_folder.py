@@ -183,6 +183,14 @@ def test_a_run_copied_from_another_machine_opens_read_only(workspace: Path) -> N
     assert tree(run.path) == before
 
 
+def test_a_copied_log_of_one_long_line_shows_its_end_alone(workspace: Path) -> None:
+    run = copied_run(workspace / "inbox/one")
+    run.train_log.write_bytes(b"x" * 5_000_000 + b"\xff")
+    log = show("runs", folder="inbox/one").code[-1].value
+    assert log.startswith("xxx")
+    assert len(log) < 50_000
+
+
 def test_a_run_of_this_workspace_leads_to_its_own_page() -> None:
     run = finished_run()
     at = show("runs", folder=str(load_settings().runs / run.id))
