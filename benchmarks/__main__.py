@@ -11,6 +11,7 @@ from benchmarks import (
     partition_speed,
     placement,
     rank_check,
+    run_history,
     training_speed,
 )
 
@@ -21,6 +22,7 @@ BENCHMARKS = {
     "partition_speed": partition_speed.main,
     "placement": placement.main,
     "rank_check": rank_check.main,
+    "run_history": run_history.main,
     "training_speed": training_speed.main,
 }
 

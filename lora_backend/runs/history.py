@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ from typing import Any
 
 from lora_backend.config.diff import ABSENT, same_value
 from lora_backend.runs.curves import last_value
-from lora_backend.runs.folder import RunFolder, RunState, list_runs
+from lora_backend.runs.folder import RunFolder, RunState
 from lora_backend.runs.labels import Labels, read_labels
 
 FIGURES = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes")
@@ -75,18 +77,18 @@ class History:
     def rows(self) -> list[RunRow]:
         """Every run, pinned ones first, then the newest first."""
         with self._lock:
-            found = [row for run in list_runs(self.root) if (row := self._row(run)) is not None]
+            found = [row for name in _names(self.root) if (row := self._row(name)) is not None]
             self._known = {row.id: self._known[row.id] for row in found}
         return sorted(found, key=lambda row: not row.labels.pinned)
 
-    def _row(self, run: RunFolder) -> RunRow | None:
-        stamp = _stamp(run)
-        known = self._known.get(run.id)
+    def _row(self, name: str) -> RunRow | None:
+        stamp = _stamp(f"{self.root}/{name}")
+        known = self._known.get(name)
         if known is not None and known[0] == stamp and known[1].state.has_ended:
             return known[1]
-        row = read_row(run)
+        row = read_row(RunFolder(self.root / name))
         if row is not None:
-            self._known[run.id] = (stamp, row)
+            self._known[name] = (stamp, row)
         return row
 
 
@@ -97,8 +99,6 @@ def read_row(run: RunFolder) -> RunRow | None:
         config = about["config"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    report = run.rank_report() or {}
-    tail = _tail(run.metrics_jsonl)
     return RunRow(
         run.id,
         about.get("name"),
@@ -106,9 +106,9 @@ def read_row(run: RunFolder) -> RunRow | None:
         float(about.get("created_at") or 0),
         run.state(),
         config if isinstance(config, dict) else {},
-        {name: last_value(tail, name) for name in FIGURES},
+        _newest_figures(_end_of(run.metrics_jsonl)),
         read_labels(run.path),
-        report.get("is_consistent"),
+        _is_consistent(run),
     )
 
 
@@ -140,33 +140,69 @@ def _same(one: Any, other: Any) -> bool:
     return one is other or (ABSENT not in (one, other) and same_value(one, other))
 
 
-def _tail(path: Path) -> list[dict[str, Any]]:
+def _end_of(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             size_bytes = file.seek(0, 2)
             file.seek(max(0, size_bytes - TAIL_BYTES))
-            lines = file.read().split(b"\n")
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _newest_figures(points: bytes) -> dict[str, float | None]:
+    """The newest value of each figure, from the few lines that hold them: of a thousand runs not every line is read."""
+    rows: dict[int, dict[str, Any]] = {}
+    found: dict[str, float | None] = dict.fromkeys(FIGURES)
+    for name in FIGURES:
+        end, word = len(points), f'"{name}"'.encode()
+        while found[name] is None and (place := points.rfind(word, 0, end)) >= 0:
+            start = points.rfind(b"\n", 0, place) + 1
+            if start not in rows:
+                rows[start] = _object(points[start:].partition(b"\n")[0])
+            found[name] = last_value([rows[start]], name)
+            end = start
+    return found
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """Empty for a line that the file's end begins in, or that is being written."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _is_consistent(run: RunFolder) -> bool | None:
+    """What the rank report says first; the rest of it is a record of every layer."""
+    try:
+        with run.rank_report_json.open("rb") as file:
+            head = file.read(200)
+    except OSError:
+        return None
+    said = re.match(rb'\{\s*(?:"format": \d+,\s*)?"is_consistent": (true|false|null)[,\s]', head)
+    if said:
+        return {b"true": True, b"false": False}.get(said[1])
+    return (run.rank_report() or {}).get("is_consistent")
+
+
+def _names(root: Path) -> list[str]:
+    """What may be a run below `root`, the newest first."""
+    try:
+        return sorted((path.name for path in root.iterdir()), reverse=True)
     except OSError:
         return []
-    rows = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:  # the line that the tail begins in, or one that is being written
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
 
 
-def _stamp(run: RunFolder) -> tuple[int, ...]:
-    """Changes whenever a file that a row is made of does."""
-    files = (run.run_json, run.exit_json, run.metrics_jsonl, run.rank_report_json, run.path / "labels.json")
-    return tuple(_changed_at(path) for path in files)
+def _stamp(path: str) -> tuple[int, ...]:
+    """Changes whenever a file that a row is made of does. Of texts: to make a `Path` costs more than to ask for its time."""
+    files = ("run.json", "exit.json", "metrics.jsonl", "rank_report.json", "labels.json")
+    return tuple(_changed_at(f"{path}/{name}") for name in files)
 
 
-def _changed_at(path: Path) -> int:
+def _changed_at(path: str) -> int:
     try:
-        return path.stat().st_mtime_ns
+        return os.stat(path).st_mtime_ns  # noqa: PTH116 - of thousands
     except OSError:
         return 0

@@ -50,6 +50,27 @@ def test_a_row_has_every_config_key_and_the_newest_figures_as_columns(tmp_path: 
     assert json.loads(json.dumps(row.to_json()))["state"] == "finished"
 
 
+def test_a_figure_is_its_newest_number_whatever_stands_around_it(tmp_path: Path) -> None:
+    run = made(tmp_path, "a")
+    run.append_metrics({"step": 3, "loss": None, "note": '"eval_loss"', "time": 3.0})
+    with run.metrics_jsonl.open("a") as file:
+        file.write('{"step": 4, "loss": 9, "eval_lo')
+    row = read_row(run)
+    assert row is not None
+    assert (row.column("loss"), row.column("eval_loss"), row.column("grad_norm")) == (1.5, 1.7, None)
+
+
+@pytest.mark.parametrize("said", [True, False, None])
+def test_a_row_says_what_the_rank_check_said_however_long_its_report(said: bool | None, tmp_path: Path) -> None:
+    run, other = made(tmp_path, "a"), made(tmp_path, "b")
+    layers = [{"name": f"layer{number}", "is_consistent": not said} for number in range(1000)]
+    run.write_rank_report({"is_consistent": said, "layers": layers})
+    other.write_rank_report({"layers": layers, "is_consistent": said})
+    assert [row.is_consistent for row in History(tmp_path / "runs").rows()] == [said, said]
+    run.rank_report_json.write_text('{"is_cons')
+    assert [row.is_consistent for row in History(tmp_path / "runs").rows()] == [said, None]
+
+
 def test_pinned_runs_come_first_then_the_newest(tmp_path: Path) -> None:
     for name in ("1", "2", "3"):
         made(tmp_path, name)
