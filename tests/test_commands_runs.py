@@ -199,6 +199,18 @@ def test_runs_side_by_side_differ_in_what_they_differ(make: Make, ask: Ask, caps
     assert "3.00 KiB" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("value", [None, 1, "x", [1], {"a": 1}, float("nan"), 10**40])
+def test_figures_that_another_hand_has_written_are_left_out(value: Any, make: Make, ask: Ask) -> None:
+    make("b2").write_exit("finished")
+    run = make("a1", config={"r": value})
+    run.new_attempt(measured=value, device_uuids=[])
+    run.write_rank_report({"is_consistent": value, "layers": value})
+    run.write_exit("finished", started_at=value, log=value)
+    run.run_json.write_text(json.dumps(run.read_run() | {"versions": value, "code": value}))
+    for words in (["compare", "a1", "b2"], ["show", "a1"], ["list"]):
+        assert ask(*words)[0] == 0
+
+
 # ------------------------------------------------------------------------------------------------- stop, resume
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.findings import shorten
@@ -78,7 +78,7 @@ def figure(name: str, value: Any, limit: int = 60) -> str:
 
 def duration(seconds: float | None) -> str:
     """`3 min 20 s`, `2 h 5 min`."""
-    if seconds is None:
+    if not _is_time(seconds):
         return "–"
     whole = round(seconds)
     if whole < 60:
@@ -90,7 +90,12 @@ def duration(seconds: float | None) -> str:
 
 def when(seconds: float | None, form: str = "%Y-%m-%d %H:%M") -> str:
     """A moment in this machine's own time."""
-    return "–" if seconds is None else time.strftime(form, time.localtime(seconds))
+    return time.strftime(form, time.localtime(seconds)) if _is_time(seconds) else "–"
+
+
+def _is_time(seconds: object) -> TypeGuard[float]:
+    """A file of a run may have come from anywhere, and a year of fourteen digits is none."""
+    return isinstance(seconds, int | float) and abs(seconds) < 1e11
 
 
 def waiting_text(waiting: Waiting) -> str:

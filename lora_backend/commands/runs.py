@@ -85,7 +85,7 @@ def compare_command(arguments: argparse.Namespace) -> int:
     if not FEWEST_COMPARED <= len(arguments.ids) <= MOST_COMPARED:
         raise RunError(N_("Two to eight runs can be compared."))
     runs = [open_run(load_settings().runs, run_id) for run_id in arguments.ids]
-    configs = [run.read_run().get("config") or {} for run in runs]
+    configs = [config if isinstance(config := run.read_run().get("config"), dict) else {} for run in runs]
     differences, outcomes = config_differences(configs), [outcome_of(run) for run in runs]
     if arguments.json:
         sides = {key: [None if value is ABSENT else value for value in values] for key, values in differences.items()}
@@ -175,7 +175,7 @@ def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> li
     lines = [f"{row.id}  {plain(row.title)}  {state_word(state.state)}", document["path"]]
     lines.append(say(N_("Started {time} by {actor}."), time=when(row.created_at), actor=plain(row.actor)))
     if not state.has_ended and state.state != "queued":
-        lines.append(say(STAGE_WORDS[state.stage]) if state.stage in STAGE_WORDS else say(N_("starting Python and torch")))  # fmt: skip
+        lines.append(say(STAGE_WORDS.get(str(state.stage), N_("starting Python and torch"))))  # fmt: skip
     if state.total_steps:
         parts = [say(N_("Step {step} of {total}"), step=state.step, total=state.total_steps)]
         if state.eta_s is not None and not state.has_ended:
@@ -249,7 +249,7 @@ def _outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
         N_("Last loss"): [number(one.last_loss) for one in outcomes],
         N_("Lowest evaluation loss"): [number(one.lowest_eval_loss) for one in outcomes],
         N_("Time"): [duration(one.took_s) for one in outcomes],
-        N_("Ranks"): [say(RANKS.get(one.is_consistent, RANKS[None])) for one in outcomes],
+        N_("Ranks"): [say(RANKS[one.is_consistent]) for one in outcomes],
         N_("Measured tensors, all devices"): [size(one.measured_bytes) for one in outcomes],
         N_("Right answers"): [f"{one.right_answers} / {one.num_answers}" if one.num_answers else "–" for one in outcomes],
     }  # fmt: skip

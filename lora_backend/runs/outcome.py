@@ -38,7 +38,8 @@ def outcome_of(run: RunFolder, curves: Mapping[str, Column] | None = None) -> Ou
     columns = dict(read_columns(run.metrics_jsonl) if curves is None else curves)
     state, report = run.state(), run.rank_report() or {}
     loss, eval_loss = points(columns, "loss")[1], points(columns, "eval_loss")[1]
-    measured = (run.attempt().get("measured") or {}).get("devices", ())
+    measured, consistent = run.attempt().get("measured"), report.get("is_consistent")
+    devices = measured.get("devices", ()) if isinstance(measured, dict) else ()
     answers = [row for row in run.answers() if row.get("adapter_correct") is not None]
     return Outcome(
         state.state,
@@ -46,9 +47,13 @@ def outcome_of(run: RunFolder, curves: Mapping[str, Column] | None = None) -> Ou
         state.total_steps,
         float(loss[-1]) if len(loss) else None,
         float(eval_loss.min()) if len(eval_loss) else None,
-        state.ended_at - state.started_at if state.ended_at and state.started_at else None,
-        report.get("is_consistent"),
-        sum(device["tensors"] for device in measured) or None,
+        _between(state.started_at, state.ended_at),
+        consistent if isinstance(consistent, bool) else None,
+        sum(device["tensors"] for device in devices) or None,
         sum(bool(row["adapter_correct"]) for row in answers) if answers else None,
         len(answers),
     )
+
+
+def _between(start: object, end: object) -> float | None:
+    return float(end - start) if isinstance(start, float) and isinstance(end, float) else None

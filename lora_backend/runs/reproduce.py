@@ -67,10 +67,10 @@ def reproduction(run: RunFolder, program: Path = PROGRAM) -> Reproduction:
     Raises `RunError` where the folder is no run.
     """
     about = run.read_run()
-    config: dict[str, Any] = about.get("config") or {}
-    changed = config_as_changed(run)
+    config = _object(about.get("config"))
+    changed = _changed(run, config)
     dataset = config.get("dataset")
-    code_then, code_now = about.get("code") or {}, code_of(program) or {}
+    code_then, code_now = _object(about.get("code")), code_of(program) or {}
     return Reproduction(
         config_text=_read(run.config_yaml) or dump_yaml(config),
         command=_command(run, changed) if about.get("argv") and run.config_yaml.is_file() else None,
@@ -82,6 +82,17 @@ def reproduction(run: RunFolder, program: Path = PROGRAM) -> Reproduction:
         is_modified=code_now.get("is_modified"),
         later_changes={key: value for key, value in changed.items() if not same_value(value, config.get(key, ABSENT))},
     )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _changed(run: RunFolder, config: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return config_as_changed(run)
+    except (TypeError, ValueError, KeyError):  # a file that another hand has written
+        return config
 
 
 def _command(run: RunFolder, config: Mapping[str, Any]) -> str:
@@ -111,7 +122,7 @@ def _as_yaml(value: Any) -> str:
 
 
 def _versions(about: Mapping[str, Any]) -> dict[str, ThenNow]:
-    sides = {name: ThenNow(then, version_of(name)) for name, then in (about.get("versions") or {}).items()}
+    sides = {name: ThenNow(then, version_of(name)) for name, then in _object(about.get("versions")).items()}
     now = {"python": platform.python_version(), "platform": platform.platform()}
     sides |= {name: ThenNow(about[name], found) for name, found in now.items() if about.get(name)}
     return {name: side for name, side in sides.items() if side.then != side.now}

@@ -158,3 +158,11 @@ def test_settings_changed_while_it_was_resumed_are_named_and_given_from_the_star
 def test_a_callers_own_batches_have_no_command(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path, config={"r": 4}, config_text="r: 4\n", argv=None)
     assert reproduction(run).command is None
+
+
+@pytest.mark.parametrize("value", [None, 1, "x", [1], True])
+@pytest.mark.parametrize("key", ["config", "versions", "code"])
+def test_what_another_hand_has_written_leaves_it_open(key: str, value: Any, run: RunFolder) -> None:
+    run.run_json.write_text(json.dumps(run.read_run() | {key: value}))
+    run.new_attempt(changes=value)
+    assert reproduction(run).config_text
