@@ -143,6 +143,8 @@ def test_a_run_that_goes_on_shows_where_it_is(started: Make, ask: Ask) -> None:
     run = started("a1")
     run.write_status(stage="training", step=3, total_steps=9, eta_s=125.0)
     run.write_rank_report({"status": "ok", "is_consistent": True, "expected_r": 4, "layers": [{}], "mismatched_layers": []})  # fmt: skip
+    for step in range(3):
+        run.append_metrics({"step": step, "loss": None, "learning_rate": 1e-4, "grad_norm": 1.0, "time": float(step)})
     checkpoint(run, 1)
     (checkpoint(run, 2) / "adapter_model.safetensors").write_bytes(b"y" * 100)
     code, document = ask("show", "a1")
@@ -155,6 +157,7 @@ def test_a_run_that_goes_on_shows_where_it_is(started: Make, ask: Ask) -> None:
     )
     assert document["checkpoints"]["newest_whole"] == "checkpoint-1"
     assert document["checkpoints"]["damaged"][0]["checkpoint"] == "checkpoint-2"
+    assert "nan" in [alert["kind"] for alert in document["alerts"]]
     assert "All 1 LoRA layers" in document["ranks"]["verdict"]
     assert document["reproduction"]["command"] == f"python -m lora_backend train {run.config_yaml}"
 

@@ -27,7 +27,9 @@ from lora_backend.config.diff import ABSENT
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
+from lora_backend.runs.alerts import Alert, alerts
 from lora_backend.runs.checkpoints import checkpoints_of, newest_whole
+from lora_backend.runs.curves import read_columns
 from lora_backend.runs.failures import last_log_lines
 from lora_backend.runs.files import read_json
 from lora_backend.runs.folder import RunFolder, open_run
@@ -142,6 +144,7 @@ def _document(run: RunFolder, row: RunRow, waiting: Waiting | None, again: Repro
         "silent_s": state.silent_s,
         "started_at": state.started_at,
         "ended_at": state.ended_at,
+        "alerts": [{"kind": one.kind, "message": one.message.text()} for one in _alerts(run, row)],
         "message": state.message.text() if state.message else None,
         "remedy": state.remedy.text() if state.remedy else None,
         "log": _last_words(run) if state.state in ("failed", "lost") else [],
@@ -155,6 +158,10 @@ def _document(run: RunFolder, row: RunRow, waiting: Waiting | None, again: Repro
         },
         "reproduction": {**again.to_json(), "is_as_recorded": again.is_as_recorded},
     }
+
+
+def _alerts(run: RunFolder, row: RunRow) -> Sequence[Alert]:
+    return alerts(run, row.state, read_columns(run.metrics_jsonl)) if not row.state.has_ended else ()
 
 
 def _verdict(report: dict[str, Any]) -> str:
@@ -185,6 +192,7 @@ def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> li
         lines.append(" · ".join(parts))
     if state.silent_s is not None:
         lines.append(say(N_("Its trainer lives, and has written nothing for {time}."), time=duration(state.silent_s)))
+    lines += [f"⚠ {plain(one['message'])}" for one in document["alerts"]]
     lines += [plain(document[key]) for key in ("detail", "message", "remedy") if document[key]]
     lines += [f"  | {plain(line)}" for line in document["log"]]
     if waiting:
