@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,6 +16,8 @@ import psutil
 
 POLL_S = 0.2
 """How often a process is looked at where the kernel cannot tell of its end."""
+_children: list[subprocess.Popen[bytes]] = []
+_children_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,19 @@ def signal_process(identity: ProcessIdentity, number: int) -> None:
             os.kill(identity.pid, number)
     except ProcessLookupError:
         return
+
+
+def let_go(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a child no more, which lives as long as it likes; `reap` takes it away when it is dead. Returns its pid."""
+    with _children_lock:
+        _children.append(process)
+    return process.pid
+
+
+def reap() -> None:
+    """Take away the children that were let go and have ended since: else each would stay a zombie as long as we live."""
+    with _children_lock:
+        _children[:] = [child for child in _children if child.poll() is None]
 
 
 def marked(name: str, value: str) -> Iterator[ProcessIdentity]:

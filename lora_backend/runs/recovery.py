@@ -9,10 +9,10 @@ from pathlib import Path
 from lora_backend.errors import RunError
 from lora_backend.runs.folder import RunFolder, list_runs, open_run
 from lora_backend.runs.leases import is_locked
-from lora_backend.runs.process import boot_id, is_alive
+from lora_backend.runs.process import boot_id, is_alive, reap
 from lora_backend.runs.states import RunState, identity_in
 from lora_backend.runs.supervisor import start_supervisor
-from lora_backend.runs.waiting import enter, entry_of, start_queue
+from lora_backend.runs.waiting import enter, entry_of, queue_folder, start_queue
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ def recover(run: RunFolder) -> RunState:
 
     Costs a few small reads for a run that is well. What cannot be written to is only looked at.
     """
+    reap()
     if not run.exit_json.exists() and os.access(run.path, os.W_OK):
         try:
             _recover(run)
@@ -48,7 +49,7 @@ def open_recovered(root: Path, run_id: str) -> RunFolder:
 def workspace_of(run: RunFolder) -> Path:
     """The workspace whose queue a run stands in; the one that its folder lies in where it does not say."""
     queue = run.status().get("queue")
-    if isinstance(queue, dict) and "workspace" in queue:
+    if isinstance(queue, dict) and queue_folder(Path(str(queue.get("workspace")))).is_dir():  # not so for a copied run
         return Path(str(queue["workspace"]))
     return run.path.parent.parent
 

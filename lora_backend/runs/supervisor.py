@@ -22,7 +22,7 @@ from lora_backend.runs.failures import Failure, failure, failure_of, last_log_li
 from lora_backend.runs.files import LOCK_TIMEOUT_S, read_json
 from lora_backend.runs.folder import LEAST_ROOM_BYTES, STOP_DEADLINE_S, RunFolder
 from lora_backend.runs.leases import Lease, lock_once
-from lora_backend.runs.process import ProcessIdentity, identify, is_alive, marked, signal_process, wait_for_end
+from lora_backend.runs.process import ProcessIdentity, identify, is_alive, let_go, marked, signal_process, wait_for_end
 from lora_backend.runs.states import identity_in
 from lora_backend.settings import child_environment
 
@@ -68,9 +68,10 @@ def start_supervisor(folder: RunFolder, leases: Sequence[Lease] = (), *, adopt: 
             pass_fds=descriptors,
             env=detached_environment(),
         )
-    if identity := identify(process.pid):
+    pid = let_go(process)
+    if identity := identify(pid):
         folder.write_status(supervisor=identity.to_json())
-    return process.pid
+    return pid
 
 
 def detached_environment() -> dict[str, str]:

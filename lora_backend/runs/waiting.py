@@ -16,6 +16,7 @@ from lora_backend.atomic import write_json
 from lora_backend.runs.files import lock_file, read_json
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.leases import is_locked, lease_keys
+from lora_backend.runs.process import let_go
 from lora_backend.runs.supervisor import detached_environment
 
 
@@ -91,7 +92,7 @@ def start_queue(workspace: Path) -> None:
         return
     leases_folder(workspace).mkdir(parents=True, exist_ok=True)
     with (leases_folder(workspace) / "queue.log").open("ab") as log:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "lora_backend.runs.queue", str(workspace)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -99,6 +100,7 @@ def start_queue(workspace: Path) -> None:
             start_new_session=True,
             env=detached_environment(),
         )
+    let_go(process)
 
 
 def _next_number(folder: Path) -> int:

@@ -134,6 +134,13 @@ def test_both_killed_is_a_failure_that_says_that_nobody_saw_it(make: Make) -> No
     assert (run.state().state, run.state().cause) == ("failed", "ended_unseen")
 
 
+def test_whoever_looks_takes_dead_supervisors_away(make: Make) -> None:
+    """A dashboard that starts runs for weeks would else gather a zombie for each."""
+    run = make("RUN.write_status(outcome='finished')")
+    pid = start_supervisor(run)
+    until(lambda: recover(run).has_ended and not psutil.pid_exists(pid), "it ends, and nothing is left of it")
+
+
 def test_what_a_dead_trainer_left_is_ended_and_not_waited_for(make: Make) -> None:
     """Both are killed; a process that the trainer started, in a session of its own, lives on."""
     run = make(
