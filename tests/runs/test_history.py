@@ -64,8 +64,9 @@ def test_a_figure_is_its_newest_number_whatever_stands_around_it(tmp_path: Path)
 def test_a_row_says_what_the_rank_check_said_however_long_its_report(said: bool | None, tmp_path: Path) -> None:
     run, other = made(tmp_path, "a"), made(tmp_path, "b")
     layers = [{"name": f"layer{number}", "is_consistent": not said} for number in range(1000)]
-    run.write_rank_report({"is_consistent": said, "layers": layers})
-    other.write_rank_report({"layers": layers, "is_consistent": said})
+    rest = {"status": "ok", "expected_r": 4, "mismatched_layers": [], "warnings": [], "layers": layers}
+    run.write_rank_report({"is_consistent": said, **rest})
+    other.write_rank_report({**rest, "is_consistent": said})
     assert [row.is_consistent for row in History(tmp_path / "runs").rows()] == [said, said]
     run.rank_report_json.write_text('{"is_cons')
     assert [row.is_consistent for row in History(tmp_path / "runs").rows()] == [said, None]
