@@ -16,9 +16,10 @@ from lora_backend.runs.folder import RunFolder, open_run
 from lora_backend.runs.history import RunRow
 from lora_backend.runs.recovery import recover, recover_all
 from pages.parts import state_keys
+from pages.parts.formats import as_text, plain
 from pages.parts.found_view import folder_box, found_folder
 from pages.parts.header import page_header
-from pages.parts.language import say, t
+from pages.parts.language import t
 from pages.parts.navigation import CONFIG, HOME, RUNS
 from pages.parts.run_compare import compare_runs
 from pages.parts.run_history import MOST_COMPARED, bin_and_disk, history, run_history, undo_of_delete
@@ -74,7 +75,8 @@ def compared(ids: list[str]) -> None:
 
 def one_run(run: RunFolder) -> None:
     about = run.read_run()
-    page_header(run_title(about), t(N_("Run {id}, started by {actor}"), id=run.id, actor=about["actor"]))
+    actor = plain(str(about.get("actor") or "–"))
+    page_header(plain(run_title(about)), t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor))
     if recover(run).has_ended:
         ended_run(run)
     else:
@@ -94,5 +96,5 @@ try:
         all_runs()
 except RunError as error:
     page_header(t(N_("Runs")), "")
-    st.warning(say(error.message), icon=":material/search_off:")
+    st.warning(as_text(error.message), icon=":material/search_off:")
     st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")

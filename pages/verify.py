@@ -23,9 +23,10 @@ from lora_backend.verification.passport import check_passport, file_sha256
 from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
 from pages.parts.findings import show_finding
+from pages.parts.formats import as_text
 from pages.parts.header import page_header
 from pages.parts.health_view import read_health, show_health
-from pages.parts.language import say, t
+from pages.parts.language import t
 from pages.parts.loaded_check import loaded_check
 from pages.parts.navigation import CONFIG, HOME
 from pages.parts.passport_view import show_passport
@@ -167,4 +168,4 @@ try:
     else:
         verify(picked, finished)
 except FlightdeckError as error:
-    st.error(say(error.message), icon=":material/error:")
+    st.error(as_text(error.message), icon=":material/error:")

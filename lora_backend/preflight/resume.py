@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lora_backend.config.check import check_config
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
 from lora_backend.preflight.facts import check_with_facts, refuse_errors
@@ -68,6 +69,8 @@ def check_changes(folder: RunFolder, changes: Mapping[str, Any]) -> Classified:
     """What changed settings would do to a run that is resumed. `ConfigError` where one cannot be made in the middle."""
     before = config_as_changed(folder)
     after = {**before, **changes}
+    if changes:
+        refuse_errors(check_config(after))  # before rows are counted with values that are no numbers
     found = classify(before, after)
     if found["refused"]:
         reasons = [message for _, message in sorted(found["refused"].items())]

@@ -46,7 +46,7 @@ def _read_one_by_one(data: bytes) -> dict[str, Column]:
     for line in data.split(b"\n"):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             rows.append([_number(row.get(name)) for name in COLUMNS])
@@ -55,7 +55,12 @@ def _read_one_by_one(data: bytes) -> dict[str, Column]:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return float("nan")
+    try:
+        return float(value)
+    except OverflowError:  # a whole number that no float holds
+        return float("nan")
 
 
 def points(columns: dict[str, Column], name: str, over: str = "step") -> tuple[Column, Column]:
@@ -98,5 +103,5 @@ def smooth(y: Column, weight: float = 0.9) -> Column:
 
 def last_value(rows: Sequence[dict[str, object]], name: str) -> float | None:
     """The newest value of a figure that not every point has."""
-    found = (row[name] for row in reversed(rows) if isinstance(row.get(name), int | float))
-    return next((float(value) for value in found if isinstance(value, int | float)), None)
+    found = (_number(row.get(name)) for row in reversed(rows))
+    return next((value for value in found if np.isfinite(value)), None)

@@ -38,7 +38,7 @@ CAUSES: dict[str, tuple[str, str | None]] = {
     ),
     "nan_loss": (
         N_("The loss became NaN."),
-        N_("Lower `learning_rate`, set `max_grad_norm`, or train in bf16 or fp32 instead of fp16; then resume from a checkpoint before it."),
+        N_("Lower `learning_rate` or `max_grad_norm` and resume; another `precision` needs a new run."),
     ),
     "killed": (
         N_("The trainer was ended from outside by {signal}. The log's last lines may say why."),

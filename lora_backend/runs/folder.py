@@ -46,6 +46,10 @@ OF_ONE_ATTEMPT = (
     "queue",
 )
 """Keys of `status.json` that mean nothing to the next attempt."""
+REPORT_KEYS = frozenset({"is_consistent", "status", "expected_r", "mismatched_layers", "warnings", "layers"})
+"""Without one of these a rank report is half a file."""
+ATTEMPT_PARTS = ("plan", "measured", "fallback", "note")
+"""Objects in an attempt's file, where they are there."""
 
 
 class RunFolder:
@@ -117,6 +121,8 @@ class RunFolder:
         if run is None:
             raise RunError(N_("The run {id} is not there; its folder may have been deleted."), id=self.id)
         self._refuse_newer(run)
+        if not isinstance(run.get("config"), dict):
+            raise RunError(N_("The run.json of run {id} holds no config, so it cannot be shown. Copy the run again."), id=self.id)  # fmt: skip
         return run
 
     def state(self) -> RunState:
@@ -138,7 +144,8 @@ class RunFolder:
     def attempt(self) -> dict[str, Any]:
         """The newest of `attempts/`: plan, devices, fallback and measured memory of one start; empty without any."""
         numbers = self._attempt_numbers()
-        return (read_json(self.attempts / f"{numbers[-1]}.json") or {}) if numbers else {}
+        attempt = (read_json(self.attempts / f"{numbers[-1]}.json") or {}) if numbers else {}
+        return {key: value for key, value in attempt.items() if key not in ATTEMPT_PARTS or isinstance(value, dict)}
 
     def _attempt_numbers(self) -> list[int]:
         if not self.attempts.is_dir():
@@ -153,7 +160,9 @@ class RunFolder:
         return list(read_jsonl(self.answers_jsonl))
 
     def rank_report(self) -> dict[str, Any] | None:
-        return read_json(self.rank_report_json)
+        report = read_json(self.rank_report_json)
+        is_whole = report is not None and report.keys() >= REPORT_KEYS and isinstance(report["layers"], list)
+        return report if is_whole else None
 
     def log_tail(self, max_bytes: int = 32_000) -> str:
         """The end of the log, from a whole line on."""

@@ -97,13 +97,14 @@ def read_row(run: RunFolder) -> RunRow | None:
     try:
         about = json.loads(run.run_json.read_text("utf-8"))
         config = about["config"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    name, created_at = about.get("name"), about.get("created_at")
     return RunRow(
         run.id,
-        about.get("name"),
+        name if isinstance(name, str) else None,
         str(about.get("actor", "")),
-        float(about.get("created_at") or 0),
+        created_at if isinstance(created_at, int | float) else 0.0,
         run.state(),
         config if isinstance(config, dict) else {},
         _newest_figures(_end_of(run.metrics_jsonl)),

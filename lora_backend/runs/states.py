@@ -93,7 +93,10 @@ def judge(
     if trainer and trainer not in alive and disk_is_full and not status.get("outcome"):
         return _failed(status, "failed", "disk_full")  # and so nobody could write it down
     if alive:
-        state = "stopping" if stop_requested else str(status.get("state", "starting"))
+        written = status.get("state")
+        state = (
+            "stopping" if stop_requested else written if isinstance(written, str) and written in STATES else "starting"
+        )
         return _run_state({**status, "silent_s": _silent_s(status) if trainer in alive else None}, state)
     if not (trainer or supervisor) and _is_fresh(status):
         return _run_state(status, "starting")
@@ -133,7 +136,8 @@ def _is_fresh(status: Mapping[str, Any]) -> bool:
     moment = status.get("launched")
     if not isinstance(moment, dict) or moment.get("boot_id") != boot_id():
         return False
-    return boot_clock_s() - float(moment.get("boot_clock_s", 0)) < START_GRACE_S
+    began = moment.get("boot_clock_s")
+    return isinstance(began, int | float) and boot_clock_s() - began < START_GRACE_S
 
 
 def _silent_s(status: Mapping[str, Any]) -> float | None:
@@ -143,16 +147,30 @@ def _silent_s(status: Mapping[str, Any]) -> float | None:
 
 
 def _run_state(data: Mapping[str, Any], state: str) -> RunState:
-    names = ("stage", "total_steps", "epoch", "eta_s", "fraction", "started_at", "ended_at", "cause", "silent_s")
-    plain: dict[str, Any] = {name: data.get(name) for name in names}
+    """A file may be half of another version's, or a person's: what has not the type that it should have is absent."""
+    words: dict[str, Any] = {name: _of(data.get(name), str) for name in ("stage", "cause")}
+    numbers: dict[str, Any] = {
+        name: _of(data.get(name), int, float)
+        for name in ("epoch", "eta_s", "fraction", "started_at", "ended_at", "silent_s")
+    }
     sentences: dict[str, Any] = {name: _message(data.get(name)) for name in ("detail", "message", "remedy")}
-    return RunState(state, step=int(data.get("step", 0)), **plain, **sentences)
+    step, total_steps = (max(_of(data.get(name), int) or 0, 0) for name in ("step", "total_steps"))
+    return RunState(state, step=step, total_steps=total_steps or None, **words, **numbers, **sentences)
+
+
+def _of(value: Any, *kinds: type) -> Any:
+    """`value` where it is of one of `kinds` (no bool for a number) and, a number, one that can be shown."""
+    if type(value) not in kinds or (not isinstance(value, str) and not abs(value) < 2**53):
+        return None
+    return value
 
 
 def _message(value: Any) -> Message | None:
     if value is None or isinstance(value, Message):
         return value
     try:
-        return Message.from_json(value)
-    except (KeyError, TypeError, AttributeError):
+        message = Message.from_json(value)
+        message.text("en")  # every value that the template names is there
+    except (LookupError, TypeError, AttributeError, ValueError):
         return None
+    return message

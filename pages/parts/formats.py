@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from lora_backend.i18n import N_
-from pages.parts.language import t
+from lora_backend.i18n import N_, Message
+from pages.parts.language import say, t
 
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
@@ -35,9 +35,11 @@ def duration(seconds: float | None) -> str:
     return t(N_("{h} h {min} min"), h=whole // 3600, min=whole % 3600 // 60)
 
 
-def when(seconds: float | None) -> str:
-    """A moment in the server's own time."""
-    return "–" if seconds is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+def when(seconds: object) -> str:
+    """A moment in the server's own time; a dash for what no clock would say."""
+    if not isinstance(seconds, int | float) or not 0 <= seconds < 2**34:
+        return "–"
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def plain(text: str) -> str:
@@ -48,3 +50,9 @@ def plain(text: str) -> str:
 def number(value: float | None, digits: int = 4) -> str:
     """Four significant digits, or a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}g}"
+
+
+def as_text(message: Message) -> str:
+    """A sentence whose values came from outside: names and paths are shown as they are."""
+    values = {key: plain(value) if isinstance(value, str) else value for key, value in message.values.items()}
+    return say(Message(message.template, values))

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from lora_backend.errors import FlightdeckError
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_
 from lora_backend.preflight.roots import allowed_folder
 from lora_backend.runs.curves import points
 from lora_backend.runs.found import FoundFolder, open_folder
@@ -17,9 +17,9 @@ from lora_backend.runs.states import RunState
 from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
-from pages.parts.formats import duration, number, plain, when
+from pages.parts.formats import as_text, duration, number, plain, when
 from pages.parts.header import page_header
-from pages.parts.language import say, t
+from pages.parts.language import t
 from pages.parts.navigation import RUNS, VERIFY
 from pages.parts.rank_view import show_report
 from pages.parts.services import settings
@@ -65,7 +65,7 @@ def found_folder(name: str) -> None:
         found = open_folder(allowed_folder(name, settings()))
     except FlightdeckError as error:
         page_header(t(N_("Runs")), "")
-        st.warning(_as_text(error.message), icon=":material/search_off:")
+        st.warning(as_text(error.message), icon=":material/search_off:")
         folder_box(name)
     else:
         page_header(plain(found.title), plain(str(found.path)))
@@ -89,7 +89,7 @@ def _what_it_is(found: FoundFolder) -> None:
     elif found.run and found.state:
         _copied_run(found, found.run.id, found.state)
     for problem in found.problems:
-        st.warning(_as_text(problem), icon=":material/warning:")
+        st.warning(as_text(problem), icon=":material/warning:")
 
 
 def _copied_run(found: FoundFolder, run_id: str, state: RunState) -> None:
@@ -106,7 +106,7 @@ def _copied_run(found: FoundFolder, run_id: str, state: RunState) -> None:
             )
         )
     elif state.message:
-        text += " " + _as_text(state.message)
+        text += " " + as_text(state.message)
     st.info(text, icon=":material/info:")
 
 
@@ -186,7 +186,7 @@ def _ranks(found: FoundFolder) -> None:
     try:
         report = check_adapter_folder(found.adapter, config if isinstance(config, dict) else None)
     except FlightdeckError as error:
-        st.error(_as_text(error.message), icon=":material/error:")
+        st.error(as_text(error.message), icon=":material/error:")
     else:
         if found.adapter != found.path:
             st.caption(t(N_("Of the adapter in {folder}"), folder=plain(str(found.adapter.relative_to(found.path)))))
@@ -231,9 +231,3 @@ def _config(found: FoundFolder) -> None:
         st.info(t(N_("The run's config file is gone.")))
     else:
         st.code(text, language="yaml")
-
-
-def _as_text(message: Message) -> str:
-    """A sentence whose values came from outside: names and paths are shown as they are."""
-    values = {key: plain(value) if isinstance(value, str) else value for key, value in message.values.items()}
-    return say(Message(message.template, values))

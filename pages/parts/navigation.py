@@ -34,6 +34,9 @@ def main() -> None:
         st.rerun()
     st.logo(str(ICON.with_name("logo.svg")), size="large")
     make_header()
+    # A link from a page to itself changes what the script is asked for, not what the browser's address says; told
+    # again, the browser sets its address where it differs, and only there.
+    st.query_params.update()
     st.session_state[state_keys.PAGE_MAY_RUN] = True
     with use_language(language()):
         page.run()

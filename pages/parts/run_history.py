@@ -41,12 +41,12 @@ def run_history(rows: Sequence[RunRow]) -> None:
     columns = st.multiselect(
         t(N_("Columns")),
         [*FIGURES, *KEYS],
-        DEFAULT_COLUMNS,
+        _listed(state_keys.RUN_COLUMNS, [*FIGURES, *KEYS]) or DEFAULT_COLUMNS,
         key=state_keys.RUN_COLUMNS,
-        bind="query-params",
         label_visibility="collapsed",
         placeholder=t(N_("Config keys and figures as columns")),
     )
+    _into_the_address(columns)
     if not shown:
         st.info(t(N_("No run matches. Change the words or the states.")), icon=":material/filter_alt_off:")
         return
@@ -65,20 +65,35 @@ def run_history(rows: Sequence[RunRow]) -> None:
 def _filter(rows: Sequence[RunRow]) -> list[RunRow]:
     left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom")
     text = left.text_input(
-        t(N_("Filter")),
-        key=state_keys.RUN_FILTER,
-        bind="query-params",
+        t(N_("Filter")), st.query_params.get(state_keys.RUN_FILTER, ""), key=state_keys.RUN_FILTER,
         placeholder=t(N_("words of id, name, tags, note or config")),
-    )
+    )  # fmt: skip
     states = middle.multiselect(
-        t(N_("States")),
-        list(BADGES),
-        format_func=lambda word: t(BADGES[word][0]),
-        key=state_keys.RUN_STATES,
-        bind="query-params",
-    )
-    with_archived = right.toggle(t(N_("Archived too")), key=state_keys.RUN_ARCHIVED, bind="query-params")
+        t(N_("States")), list(BADGES), _listed(state_keys.RUN_STATES, list(BADGES)),
+        format_func=lambda word: t(BADGES[word][0]), key=state_keys.RUN_STATES,
+    )  # fmt: skip
+    with_archived = right.toggle(t(N_("Archived too")), key=state_keys.RUN_ARCHIVED)
     return [row for row in filtered(rows, text, states) if with_archived or not row.labels.archived]
+
+
+def _listed(key: str, known: Sequence[str]) -> list[str]:
+    """What the address says of a choice of several."""
+    return [word for word in st.query_params.get(key, "").split(",") if word in known]
+
+
+def _into_the_address(columns: Sequence[str]) -> None:
+    """What the table shows, so that a link shows it too, in any language."""
+    state = st.session_state
+    words = {
+        state_keys.RUN_FILTER: state[state_keys.RUN_FILTER],
+        state_keys.RUN_STATES: ",".join(state[state_keys.RUN_STATES]),
+        state_keys.RUN_COLUMNS: "" if tuple(columns) == DEFAULT_COLUMNS else ",".join(columns),
+    }
+    for key, text in words.items():
+        if text:
+            st.query_params[key] = text
+        else:
+            st.query_params.pop(key, None)
 
 
 def _cells(row: RunRow, columns: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
 from pages.parts import state_keys
-from pages.parts.formats import duration, number, when
+from pages.parts.formats import duration, number, plain, when
 from pages.parts.language import say, t
 from pages.parts.navigation import RUNS
 from pages.parts.status_badge import stage_in_words, status_badge
@@ -33,8 +33,8 @@ def run_row(run: RunFolder) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         status_badge(state.state)
         with st.container(width=330, gap=None):
-            st.page_link(RUNS, label=f"**{run_title(about)}**", query_params={state_keys.RUN: run.id})
-            st.caption(f"{run.id} · {when(about['created_at'])}")
+            st.page_link(RUNS, label=f"**{plain(run_title(about))}**", query_params={state_keys.RUN: run.id})
+            st.caption(f"{run.id} · {when(about.get('created_at'))}")
         st.caption(_in_short(run))
 
 

@@ -23,6 +23,7 @@ from pages.parts.run_actions import other_gpus, run_actions, what_it_waits_for
 from pages.parts.run_alerts import run_alerts, say_that_it_ended
 from pages.parts.run_labels import run_labels
 from pages.parts.run_log import run_log
+from pages.parts.run_reproduce import run_reproduce
 from pages.parts.run_resume import run_again
 from pages.parts.status_badge import stage_in_words, status_badge
 from pages.parts.tables import rank_table
@@ -30,6 +31,7 @@ from pages.parts.usage_view import usage_now
 
 TICK_S = 2
 GROUPS = {"english": N_("English"), "chinese": N_("Chinese"), "ordinary": N_("Ordinary questions"), "": N_("Questions")}
+ANSWER_KEYS = {"question", "group", "base_answer", "base_correct", "adapter_answer", "adapter_correct"}
 
 
 @st.fragment(run_every=TICK_S)
@@ -143,7 +145,7 @@ def _body(run: RunFolder, state: RunState, columns: Columns) -> None:
             usage_now(run)
         memory_view(run)
     with config:
-        _config(run)
+        run_reproduce(run)
     with ranks:
         _ranks(run, state)
     with answers:
@@ -183,13 +185,6 @@ def _curves(columns: Columns) -> None:
         place.plotly_chart(figure_chart(columns, key, t(title), color, scale), key=f"{key}_chart", config=plain_chart)
 
 
-def _config(run: RunFolder) -> None:
-    try:
-        st.code(run.config_yaml.read_text("utf-8"), language="yaml")
-    except OSError:
-        st.info(t(N_("The run's config file is gone.")))
-
-
 def _ranks(run: RunFolder, state: RunState) -> None:
     report = run.rank_report()
     if report is None:
@@ -208,7 +203,7 @@ def _ranks(run: RunFolder, state: RunState) -> None:
 
 
 def _answers(run: RunFolder, state: RunState) -> None:
-    answers = run.answers()
+    answers = [row for row in run.answers() if row.keys() >= ANSWER_KEYS]
     if not answers:
         text = (
             N_("This run has no answers: its config names no `questions`.")

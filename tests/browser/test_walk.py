@@ -133,37 +133,72 @@ def test_two_clicks_on_launch_are_one_run_that_can_be_stopped(tiny: Dashboard, p
     assert (checkpoint / "adapter_model.safetensors").stat().st_size > 0
 
 
-def test_a_second_run_waits_its_turn_and_a_stopped_one_goes_on(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
-    open_draft(page, tiny, tmp_path, epochs=100_000)
-    page.get_by_role("button", name="Launch").click()
-    expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible(timeout=60_000)
-    first = page.url
-    page.get_by_role("button", name="Save a checkpoint now").click()
-    (run,) = list_runs(tiny.workspace / "runs")
+TABLE = "name\tseed\tnum_epochs\nlong\t1\t100000\nshort\t2\t1\nother\t3\t1"
 
+
+def choose_rows(page: Page, *rows: int) -> None:
+    """Click the boxes at the left edge of the table, which is drawn on a canvas."""
+    box = page.get_by_test_id("stDataFrame").bounding_box()
+    assert box is not None
+    for row in rows:
+        page.mouse.click(box["x"] + 15, box["y"] + 35 * (row + 1) + 18)
+        idle(page)
+
+
+@pytest.mark.timeout(420)
+def test_three_runs_from_a_table_are_watched_stopped_resumed_and_compared(
+    tiny: Dashboard, page: Page, tmp_path: Path
+) -> None:
     open_draft(page, tiny, tmp_path, epochs=1)
-    page.get_by_role("button", name="Launch").click()
-    expect(badge(page, "Queued")).to_be_visible(timeout=60_000)
-    expect(page.get_by_text(f"{run.id} has its device.")).to_be_visible()
-    second = page.url
+    page.get_by_text("Many runs from a table").click()
+    page.get_by_label("Paste a table: from a spreadsheet, or CSV").fill(TABLE)
+    page.keyboard.press("Control+Enter")
+    page.get_by_role("button", name="Start 3 runs").click()
+    page.wait_for_url(re.compile(r"/runs\?.*filter=table-"), timeout=90_000)
+    table = page.url
+    runs = {run.read_run()["name"]: run for run in list_runs(tiny.workspace / "runs")}
+    assert set(runs) == {"long", "short", "other"}
+    expect(page.get_by_text("2 runs wait for their turn.")).to_be_visible(timeout=60_000)
+    page.get_by_role("link", name="long").click()
+    expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible(timeout=90_000)
+    watched = page.url
+    page.get_by_role("button", name="Save a checkpoint now").click()
 
-    settled(page, first)
+    settled(page, f"{tiny.url}/runs?run={runs['short'].id}")
+    expect(badge(page, "Queued")).to_be_visible()
+    expect(page.get_by_text(f"{runs['long'].id} has its device.")).to_be_visible()
+
+    tiny.kill()
+    before = runs["long"].state()
+    assert before.state == "running"
+    tiny.start()
+    settled(page, watched)
+    expect(badge(page, "Running")).to_be_visible()
+    assert runs["long"].state().step > before.step, "it went on while nobody watched"
     page.get_by_role("button", name="Stop after a checkpoint").click()
     expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)
-    assert len(checkpoints_of(run)) >= 2, "the one that was asked for, and the one of the stop"
-    stopped_at = run.state().step
-    settled(page, second)
-    expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
+    assert len(checkpoints_of(runs["long"])) >= 2, "the one that was asked for, and the one of the stop"
+    stopped_at = runs["long"].state().step
 
-    settled(page, first)
-    page.get_by_role("button", name="Resume").click()
+    settled(page, f"{tiny.url}/runs?run={runs['other'].id}")
+    expect(badge(page, "Finished")).to_be_visible(timeout=150_000)
+    assert runs["short"].state().state == "finished", "they came in the table's order"
+
+    settled(page, watched)
+    page.get_by_role("button", name="Resume", exact=True).click()
     expect(badge(page, "Running")).to_be_visible(timeout=90_000)
     expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Stop after a checkpoint").click()
     expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)
-    assert run.state().step > stopped_at
-    steps = [row["step"] for row in run.metrics() if "loss" in row]
+    assert runs["long"].state().step > stopped_at
+    steps = [row["step"] for row in runs["long"].metrics() if "loss" in row]
     assert steps == list(range(1, steps[-1] + 1)), "no point of the curve is missing or there twice"
+
+    settled(page, table)
+    choose_rows(page, 0, 1)
+    page.get_by_role("link", name="Compare 2 runs").click()
+    expect(page.get_by_text("What their configs differ in")).to_be_visible()
+    expect(page.locator(".js-plotly-plot .legendtext")).to_have_count(2)
 
 
 def test_a_run_outlives_a_killed_dashboard(tiny: Dashboard, page: Page, tmp_path: Path) -> None:

@@ -116,19 +116,48 @@ def test_a_tag_a_note_and_a_name_with_markup_are_text_in_the_table() -> None:
     assert table["Name"].tolist() == [MARKUP]
 
 
+def test_a_name_with_markup_is_text_on_its_page() -> None:
+    run = RunFolder.create(
+        load_settings().runs, config={"model_name": "m"}, config_text="", argv=None, name=MARKUP, actor=MARKUP
+    )
+    run.write_exit("finished")
+    at = show("runs", run=run.id)
+    assert "![x](" not in at.title[0].value
+    assert "![x](" not in texts(at)
+
+
+def test_a_live_run_with_markup_in_its_name_is_text_in_the_list() -> None:
+    RunFolder.create(load_settings().runs, config={"model_name": "m"}, config_text="", argv=None, name=MARKUP)
+    at = show("runs")
+    assert [link for link in at.get("page_link") if "![x](" in link.proto.label] == []
+
+
 @pytest.mark.parametrize(
-    "run_id", ["..", "../x", "a/b", "/etc", "a\\b", "a\0b", "%2e%2e", ".hidden", "é", "x" * 300, "a b", "-a"]
+    "run_id", ["..", "../x", "a/b", "/etc", "a\\b", "a\0b", "%2e%2e", ".hidden", "é", "x" * 300, "a b", "-a", MARKUP]
 )
 def test_an_address_that_is_no_id_of_a_run_is_one_sentence(run_id: str) -> None:
     finished_run()
     at = show("runs", run=run_id)
     assert len(at.warning) == 1
+    assert "![x](" not in at.warning[0].value
     assert not at.metric
 
 
 HALF: list[tuple[str, Any]] = [
+    ("status.json", {"state": "running", "step": "two", "total_steps": "nine"}),
+    ("status.json", {"state": "running", "step": None}),
+    ("status.json", {"state": ["running"], "total_steps": -3, "step": 4}),
     ("exit.json", {"state": "exploded", "ended_at": "yesterday", "started_at": {}}),
+    ("exit.json", {"state": "failed", "message": {"template": "{x}", "values": {}}}),
+    ("run.json", {"config": {"model_name": 5}, "name": ["a"], "created_at": "long ago"}),
+    ("run.json", {"config": None}),
+    ("run.json", {}),
     ("labels.json", {"tags": "abc", "note": 5}),
+    ("rank_report.json", {"is_consistent": True}),
+    ("rank_report.json", {"layers": 5, "is_consistent": None}),
+    ("answers.jsonl", {"question": 5}),
+    ("metrics.jsonl", {"step": 1, "loss": 10**400}),
+    ("attempts/1.json", {"plan": 5, "measured": "x"}),
 ]
 
 

@@ -1,0 +1,59 @@
+"""How to make a run again, and what is not any more as it was then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lora_backend.i18n import N_
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.reproduce import Reproduction, reproduction
+from pages.parts import state_keys
+from pages.parts.language import t
+
+
+def run_reproduce(run: RunFolder) -> None:
+    """The config as it ran, the command, and on request whether data, versions and code are still the same."""
+    try:
+        st.code(run.config_yaml.read_text("utf-8"), language="yaml")
+    except OSError:
+        st.info(t(N_("The run's config file is gone.")))
+    st.subheader(t(N_("Make it again")), anchor=False)
+    known = st.session_state.get(state_keys.REPRODUCTION)
+    pressed = st.button(
+        t(N_("Compare with now")), icon=":material/replay:", key="reproduce",
+        help=t(N_("Reads the whole data set to see whether it is still the same.")),
+    )  # fmt: skip
+    if pressed:
+        known = (run.id, reproduction(run))
+        st.session_state[state_keys.REPRODUCTION] = known
+    if known is None or known[0] != run.id:
+        return
+    found: Reproduction = known[1]
+    if found.command:
+        st.code(found.command, language="bash", wrap_lines=True)
+    if found.is_as_recorded:
+        st.success(t(N_("Nothing that was recorded is known to be different now.")), icon=":material/check_circle:")
+    st.table(pd.DataFrame(_rows(found)).set_index(t(N_("What"))))
+
+
+def _rows(found: Reproduction) -> list[dict[str, Any]]:
+    sides = {
+        t(N_("Hash of the data")): found.data_sha256,
+        t(N_("Commit of the code")): found.commit,
+        **found.versions,
+    }
+    same = t(N_("as then"))
+    rows = [
+        {t(N_("What")): name, t(N_("Then")): _text(side.then), t(N_("Now")): same if side.differs is False else _text(side.now)}
+        for name, side in sides.items()
+    ]  # fmt: skip
+    if found.was_modified:
+        rows.append({t(N_("What")): t(N_("Uncommitted changes")), t(N_("Then")): t(N_("yes")), t(N_("Now")): "–"})
+    return rows
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None else str(value)[:16] if len(str(value)) == 64 else str(value)
