@@ -39,6 +39,7 @@ def editor(draft: Draft) -> None:
     result = check_from_browser(document, settings())
     show_conflict(draft)
     show_actions(draft, document, result)
+    many_runs(draft, text)
     left, right = st.columns([2, 3] if are_shown(draft, text) else [1, 1], gap="medium")
     with left:
         form, source = st.tabs([t(N_("Form")), t(N_("Text"))])
@@ -53,7 +54,6 @@ def editor(draft: Draft) -> None:
             show_differences(draft, document)
         show_kept_import(draft)
         show_expected_ranks(document.values)
-    many_runs(draft, text)
 
 
 def text_view(draft: Draft, text: str) -> None:

@@ -57,7 +57,7 @@ def _lines(lines: Sequence[Line], *, height: int, y_title: str, x_title: str | N
         few_x, few_y = downsample(x, y)
         figure.add_scatter(
             x=few_x, y=few_y, name=name, mode="lines+markers" if len(few_x) < 20 else "lines",
-            line={"color": color, "width": 1 if is_faint else 2}, opacity=0.35 if is_faint else 1,
+            line={"color": color, "width": 1 if is_faint else 2}, opacity=0.5 if is_faint else 1,
             hovertemplate=f"{name} %{{y:.4g}}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(

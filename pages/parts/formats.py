@@ -7,6 +7,8 @@ import time
 from lora_backend.i18n import N_, Message
 from pages.parts.language import say, t
 
+FIGURE_WIDTH = 172
+"""Of a figure's box, in pixels; two stand side by side on a telephone."""
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 

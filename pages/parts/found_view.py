@@ -17,7 +17,7 @@ from lora_backend.runs.states import RunState
 from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
-from pages.parts.formats import as_text, duration, number, plain, when
+from pages.parts.formats import FIGURE_WIDTH, as_text, duration, number, plain, when
 from pages.parts.header import page_header
 from pages.parts.language import t
 from pages.parts.navigation import RUNS, VERIFY
@@ -26,8 +26,6 @@ from pages.parts.services import settings
 from pages.parts.status_badge import BADGES, status_badge
 
 MOST_CONFIG_BYTES = 1_000_000
-FIGURE_WIDTH = 172
-"""Pixels; two stand side by side on a telephone."""
 SMALL_CHARTS = (
     ("learning_rate", N_("Learning rate"), RATE, 1.0),
     ("grad_norm", N_("Gradient norm"), NORM, 1.0),

@@ -57,7 +57,7 @@ def other_gpus(run: RunFolder) -> None:
     with st.expander(t(N_("Move to other GPUs")), icon=":material/swap_horiz:"):
         now = [uuid for uuid in run.attempt().get("device_uuids") or () if uuid in gpus]
         chosen = st.multiselect(
-            t(N_("GPUs, in the order in which the run numbers them")), list(gpus), now, key=f"gpus-{run.id}",
+            t(N_("GPUs, in the order in which the run numbers them")), list(gpus), now, key=f"gpus-{run.id}", placeholder=t(N_("one or several")),
             format_func=lambda uuid: t(N_("{name}, {free} free"), name=gpus[uuid].name, free=size(gpus[uuid].free_bytes)) + f" · {uuid[:12]}",
         )  # fmt: skip
         anyway = st.checkbox(t(N_("Even where its plan does not fit")), key=f"gpus-anyway-{run.id}")

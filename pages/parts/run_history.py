@@ -71,6 +71,7 @@ def _filter(rows: Sequence[RunRow]) -> list[RunRow]:
     states = middle.multiselect(
         t(N_("States")), list(BADGES), _listed(state_keys.RUN_STATES, list(BADGES)),
         format_func=lambda word: t(BADGES[word][0]), key=state_keys.RUN_STATES,
+        placeholder=t(N_("all states")),
     )  # fmt: skip
     with_archived = right.toggle(t(N_("Archived too")), key=state_keys.RUN_ARCHIVED)
     return [row for row in filtered(rows, text, states) if with_archived or not row.labels.archived]
@@ -97,7 +98,7 @@ def _into_the_address(columns: Sequence[str]) -> None:
 
 
 def _cells(row: RunRow, columns: Sequence[str]) -> dict[str, Any]:
-    pin = "📌 " if row.labels.pinned else ""
+    pin = "★ " if row.labels.pinned else ""
     language = st.query_params.get(state_keys.LANGUAGE)
     cells: dict[str, Any] = {
         t(N_("Open")): f"/runs?{state_keys.RUN}={row.id}" + (f"&{state_keys.LANGUAGE}={language}" if language else ""),

@@ -20,6 +20,7 @@ def run_labels(run: RunFolder) -> None:
     with st.popover(title, icon=":material/sell:"):
         st.multiselect(
             t(N_("Tags")), list(labels.tags), list(labels.tags), accept_new_options=True, key=f"tags-{run.id}",
+            placeholder=t(N_("type a tag and press Enter")),
             on_change=lambda: _write(run, tags=st.session_state[f"tags-{run.id}"]),
         )  # fmt: skip
         st.text_area(

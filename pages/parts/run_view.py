@@ -15,7 +15,7 @@ from lora_backend.runs.recovery import recover
 from lora_backend.verification.report import verdict
 from pages.parts import state_keys
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
-from pages.parts.formats import duration, gib, number, plain
+from pages.parts.formats import FIGURE_WIDTH, duration, gib, number, plain
 from pages.parts.language import say, t
 from pages.parts.memory_view import memory_view
 from pages.parts.navigation import VERIFY
@@ -126,9 +126,10 @@ def _left(state: RunState, columns: Columns) -> str:
     left = time_left(columns, state.total_steps, state.started_at)
     if left is None:
         return t(N_("{time} left"), time=duration(state.eta_s))
-    return t(
-        N_("{time} left (between {low} and {high})"), time=duration(left.expected_s), low=duration(left.low_s), high=duration(left.high_s)
-    )  # fmt: skip
+    low, high = duration(left.low_s), duration(left.high_s)
+    if low == high:
+        return t(N_("{time} left"), time=low)
+    return t(N_("{time} left (between {low} and {high})"), time=duration(left.expected_s), low=low, high=high)
 
 
 def _body(run: RunFolder, state: RunState, columns: Columns) -> None:
@@ -159,12 +160,16 @@ def _figures(columns: Columns) -> None:
 
     tokens_per_s = last("tokens_per_s")
     speed = "–" if tokens_per_s is None else f"{tokens_per_s:,.0f}"
-    shown = st.columns(5)
-    shown[0].metric(t(N_("Loss")), number(last("loss")), border=True)
-    shown[1].metric(t(N_("Evaluation loss")), number(last("eval_loss")), border=True)
-    shown[2].metric(t(N_("Learning rate")), number(last("learning_rate"), 3), border=True)
-    shown[3].metric(t(N_("Tokens/s")), speed, border=True)
-    shown[4].metric(t(N_("Memory")), gib(last("memory_bytes")), border=True)
+    figures = {
+        N_("Loss"): number(last("loss")),
+        N_("Evaluation loss"): number(last("eval_loss")),
+        N_("Learning rate"): number(last("learning_rate"), 3),
+        N_("Tokens/s"): speed,
+        N_("Memory"): gib(last("memory_bytes")),
+    }
+    with st.container(horizontal=True):
+        for label, value in figures.items():
+            st.metric(t(label), value, border=True, width=FIGURE_WIDTH)
 
 
 def _curves(columns: Columns) -> None:

@@ -12,7 +12,7 @@ import streamlit as st
 from lora_backend.config.drafts import Draft
 from lora_backend.config.findings import shorten
 from lora_backend.errors import FlightdeckError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Message
 from lora_backend.preflight.many import Launched, Variant, preview, queue_all, read_table
 from pages.parts import state_keys
 from pages.parts.language import say, t
@@ -22,6 +22,8 @@ from pages.parts.tracing import trace_within
 
 EXAMPLE = "name\tversion\tlearning_rate\nslow\t1\t5e-5\nfast\t2\t2e-4"
 MAX_TABLE_MB = 1
+MOST_SHOWN = 10
+"""Rows whose errors are written out."""
 
 
 def many_runs(draft: Draft, text: str) -> None:
@@ -64,15 +66,17 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
         st.error(say(error.message), icon=":material/error:")
         return
     key = hashlib.sha256(f"{text}\0{table}\0{tag}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    rows = [_row(variant, draft.launched(_launch_name(key, variant))) for variant in variants]
-    st.dataframe(pd.DataFrame(rows).fillna(""), hide_index=True)
+    runs = {variant.line: draft.launched(_launch_name(key, variant)) for variant in variants}
+    keys = dict.fromkeys(row.key for variant in variants for row in variant.differences)
+    order = [t(N_("Line")), t(N_("Name")), *keys, t(N_("Verdict"))]
+    rows = [_row(variant, runs[variant.line]) for variant in variants]
+    st.dataframe(pd.DataFrame(rows, columns=order).fillna(""), hide_index=True)
     bad = [variant for variant in variants if not variant.can_start]
-    launched = [row for row in (draft.launched(_launch_name(key, variant)) for variant in variants) if row]
+    launched = [run_id for run_id in runs.values() if run_id]
     if bad:
-        st.warning(
-            t(N_("Nothing can be started while a row has errors: line {lines}."), lines=", ".join(str(variant.line) for variant in bad)),
-            icon=":material/block:",
-        )  # fmt: skip
+        st.warning(t(N_("Nothing can be started while {count} rows have errors."), count=len(bad)), icon=":material/block:")  # fmt: skip
+        for variant in bad[:MOST_SHOWN]:
+            st.caption(t(N_("Line {line}: {reason}"), line=variant.line, reason=" ".join(map(say, _problems(variant)))))
     elif launched:
         st.info(
             t(N_("{count} of {total} rows were started before. A row is started once; another tag makes them new runs."), count=len(launched), total=len(variants)),
@@ -112,14 +116,18 @@ def _row(variant: Variant, run_id: str | None) -> dict[str, Any]:
     elif variant.can_start:
         verdict = "✓ " + t(N_("can start"))
     else:
-        problems = [*[finding.message for finding in variant.result.errors], *([variant.problem] if variant.problem else [])]  # fmt: skip
-        verdict = "✗ " + " ".join(say(message) for message in problems)
+        wrong = dict.fromkeys(finding.key for finding in variant.result.errors if finding.key)
+        verdict = "✗ " + (", ".join(wrong) or t(N_("see below")))
     return {
         t(N_("Line")): variant.line,
         t(N_("Name")): variant.name or "–",
         **{row.key: row.value if isinstance(row.value, str) else shorten(row.value, 60) for row in variant.differences},
         t(N_("Verdict")): verdict,
     }
+
+
+def _problems(variant: Variant) -> list[Message]:
+    return [*[finding.message for finding in variant.result.errors], *([variant.problem] if variant.problem else [])]
 
 
 def _launch_name(key: str, variant: Variant) -> str:

@@ -199,21 +199,3 @@ def test_three_runs_from_a_table_are_watched_stopped_resumed_and_compared(
     page.get_by_role("link", name="Compare 2 runs").click()
     expect(page.get_by_text("What their configs differ in")).to_be_visible()
     expect(page.locator(".js-plotly-plot .legendtext")).to_have_count(2)
-
-
-def test_a_run_outlives_a_killed_dashboard(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
-    open_draft(page, tiny, tmp_path, epochs=100_000)
-    page.get_by_role("button", name="Launch").click()
-    expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible(timeout=60_000)
-    address = page.url
-    (run,) = list_runs(tiny.workspace / "runs")
-    tiny.kill()
-    before = run.state()
-    assert before.state == "running"
-
-    tiny.start()
-    settled(page, address)
-    expect(badge(page, "Running")).to_be_visible()
-    assert run.state().step > before.step, "it went on while nobody watched"
-    page.get_by_role("button", name="Stop after a checkpoint").click()
-    expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)

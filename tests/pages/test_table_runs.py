@@ -79,10 +79,12 @@ def test_a_row_with_an_error_is_named_and_nothing_can_be_started(draft: Draft) -
     at = with_table(draft, "version,r\n1,8\n2,x\n1,4\n")
     good, bad, same = preview_of(at)["Verdict"]
     assert str(good).startswith("✓")
-    assert str(bad).startswith("✗")
-    assert "line 2" in str(same)
+    assert (bad, same) == ("✗ r", "✗ see below")
     assert at.button(key="start_table").disabled
-    assert any("3, 4" in warning.value for warning in at.warning)
+    assert any("2 rows have errors" in warning.value for warning in at.warning)
+    said = [caption.value for caption in at.caption]
+    assert any(text.startswith("Line 3: ") and "`r`" in text for text in said), said
+    assert any(text.startswith("Line 4: ") and "line 2" in text for text in said)
 
 
 def test_a_table_that_is_none_is_a_sentence(draft: Draft) -> None:
