@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lora_backend.cli import main
 from lora_backend.config.files import dump_yaml
 from lora_backend.errors import FlightdeckError
 from lora_backend.runs.checkpoints import newest_whole
@@ -112,3 +115,14 @@ def stopped_at(workspace: Path, values: dict[str, Any], step: int) -> RunFolder:
         train_in_folder(folder)
     assert folder.state().state == "stopped"
     return folder
+
+
+def trainer_main(path: str, environment: dict[str, str]) -> None:
+    """A whole process: the command line that trains the run in `path`, in a session of its own, its words in the log."""
+    os.setsid()
+    os.environ.update(environment)
+    folder = RunFolder(Path(path))
+    log = os.open(folder.train_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.exit(main(["train", str(folder.config_yaml), "--run-dir", path]))
