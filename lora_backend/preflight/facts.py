@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.files import ConfigDocument
@@ -46,7 +47,7 @@ def gather_facts(values: Mapping[str, Any], base: Path | None = None, readers: R
     readers = readers or Readers()
     problems: list[tuple[Severity, str, Message]] = []
     path, model = _model(values.get("model_name"), problems)
-    dataset = _read(values.get("dataset"), "dataset", read_dataset, base, problems)
+    dataset = _read(values.get("dataset"), "dataset", _rows_of, base, problems)
     _read(values.get("questions"), "questions", read_questions, base, problems)
     is_published, used_by = _publication(values, readers)
     return Facts(
@@ -60,13 +61,35 @@ def gather_facts(values: Mapping[str, Any], base: Path | None = None, readers: R
         has_tokenizer=model.has_tokenizer if model else None,
         has_chat_template=model.has_chat_template if model else None,
         row_format=dataset.format if dataset else None,
-        num_rows=len(dataset.rows) if dataset else None,
+        num_rows=dataset.num_rows if dataset else None,
         gpus=tuple(GpuFact(g.name, g.compute_capability) for g in readers.gpus()) if _needs_gpus(values) else None,
         disk_free_bytes=_disk_free_bytes(readers),
         is_published=is_published,
         output_used_by=used_by,
         problems=tuple(problems),
     )
+
+
+class _Rows(NamedTuple):
+    """What a check asks of a data set."""
+
+    format: str
+    num_rows: int
+
+
+def _rows_of(path: Path) -> _Rows:
+    """Read only when the file has changed: a page checks its config at every click. Raises `DataError`."""
+    try:
+        found = path.stat()
+    except OSError:
+        return _read_rows(path, (0, 0))  # which says what is wrong
+    return _read_rows(path, (found.st_size, found.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _read_rows(path: Path, stamp: tuple[int, int]) -> _Rows:
+    dataset = read_dataset(path)
+    return _Rows(dataset.format, len(dataset.rows))
 
 
 def _needs_gpus(values: Mapping[str, Any]) -> bool:

@@ -12,7 +12,6 @@ from lora_backend.config.files import ConfigDocument, parse_config
 from lora_backend.config.schema import GROUPS, KEYS, REQUIRED, Key
 from lora_backend.i18n import N_
 from pages.parts import state_keys
-from pages.parts.config_edit import refresh_views
 from pages.parts.config_facts import known_facts, show_known_facts
 from pages.parts.config_fields import field
 from pages.parts.language import say, t
@@ -67,11 +66,6 @@ def last_good_values(draft: Draft) -> dict[str, Any]:
         if document.is_readable:
             return document.values
     return {}
-
-
-def text_changed_elsewhere() -> None:
-    """Have both views read the draft anew."""
-    refresh_views()
 
 
 def _more(keys: Sequence[Key], values: Mapping[str, Any]) -> str:

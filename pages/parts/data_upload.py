@@ -5,11 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from lora_backend.config.drafts import Draft
-from lora_backend.config.files import parse_config, with_values
+from lora_backend.config.files import parse_config
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES, store_upload
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
-from pages.parts.config_form import text_changed_elsewhere
+from pages.parts.config_edit import set_values
 from pages.parts.language import t
 from pages.parts.services import settings
 
@@ -38,6 +38,5 @@ def data_upload(draft: Draft) -> None:
         document = parse_config(text)
         is_new = document.is_readable and document.values.get("dataset") != path.name
         if is_new and st.button(t(N_("Train on it: set `dataset`")), key=f"use-{path.name}"):
-            draft.save(with_values(text, {"dataset": path.name}))
-            text_changed_elsewhere()
+            set_values(draft, {"dataset": path.name})
             st.rerun()

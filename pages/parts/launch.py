@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from lora_backend.config.drafts import Draft
-from lora_backend.config.files import with_values
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.planning.advice import Advice
@@ -13,6 +12,7 @@ from lora_backend.planning.report import advice_text
 from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.placement import DoesNotFitError
 from pages.parts import state_keys
+from pages.parts.config_edit import set_values
 from pages.parts.language import say, t
 from pages.parts.navigation import RUNS
 from pages.parts.services import settings
@@ -56,7 +56,7 @@ def ask_where_it_does_not_fit(draft: Draft, text: str, launches: int) -> None:
                     icon=":material/build:",
                     key="apply_remedy",
                     on_click=_apply,
-                    args=(draft, text, remedies[0]),
+                    args=(draft, remedies[0]),
                 )
             anyway = st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="start_anyway")
     if anyway:
@@ -70,8 +70,6 @@ def change_in_words(remedy: Advice) -> str:
     )
 
 
-def _apply(draft: Draft, text: str, remedy: Advice) -> None:
-    draft.save(with_values(text, remedy.change))
-    for revision in (state_keys.FORM_REVISION, state_keys.TEXT_REVISION):
-        st.session_state[revision] = st.session_state.get(revision, 0) + 1
+def _apply(draft: Draft, remedy: Advice) -> None:
+    set_values(draft, remedy.change)
     st.session_state.pop(state_keys.DOES_NOT_FIT, None)

@@ -14,7 +14,9 @@ from safetensors.numpy import save_file
 
 from lora_backend.atomic import write_json
 from lora_backend.config.rules import GpuFact
+from lora_backend.data.rows import Dataset, read_dataset
 from lora_backend.hardware.inventory import Gpu
+from lora_backend.preflight import facts
 from lora_backend.preflight.facts import (
     Readers,
     check_config_consistency,
@@ -50,6 +52,26 @@ def test_the_facts_of_a_whole_model_and_its_data(model: Path, tmp_path: Path) ->
     assert set(facts.linear_modules or ()) >= {"q_proj", "v_proj"}
     assert facts.problems == ()
     assert found(model, dataset=str(data)) == []
+
+
+def test_a_data_set_is_read_again_only_when_it_has_changed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+
+    def counted(path: Path) -> Dataset:
+        reads.append(path)
+        return read_dataset(path)
+
+    monkeypatch.setattr(facts, "read_dataset", counted)
+    data = write_rows(tmp_path / "d.jsonl", chats())
+    values = {"model_name": str(model), "dataset": str(data)}
+    first = gather_facts(values).num_rows
+    assert gather_facts(values).num_rows == first
+    assert len(reads) == 1
+    write_rows(data, [*chats(), *chats()])
+    assert gather_facts(values).num_rows == 2 * (first or 0)
+    assert len(reads) == 2
 
 
 def test_a_bare_config_json_says_what_it_can(model: Path, tmp_path: Path) -> None:
