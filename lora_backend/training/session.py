@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from lora_backend.errors import DiskFullError, FlightdeckError
 from lora_backend.i18n import N_, Message
+from lora_backend.runs.failures import failure, failure_of
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.process import identify
 from lora_backend.runs.supervisor import SUPERVISED
@@ -51,10 +52,11 @@ def training_session(folder: RunFolder) -> Iterator[None]:
             outcome = "stopped"
         except BaseException as error:
             logger.exception("the run failed")
-            failure = _failure(error)
-            folder.write_status(failure={"cause": failure[0], "message": failure[1].to_json()})
+            cause, message = _failure(error)
+            folder.write_status(failure={"cause": cause, "message": message.to_json()})
             if not supervised:
-                folder.write_exit("failed", cause=failure[0], message=failure[1])
+                found = failure_of(folder.status(), None, folder.train_log)  # with the remedy, as a supervisor writes it
+                folder.write_exit("failed", cause=found.cause, message=found.message, remedy=found.remedy)
             raise
         else:
             outcome = folder.status().get("outcome", "finished")
@@ -98,15 +100,9 @@ def _failure(error: BaseException) -> tuple[str, Message]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", Message(N_("The run was interrupted at the keyboard."))
     if isinstance(error, torch.cuda.OutOfMemoryError):
-        return "out_of_memory", Message(
-            N_("The GPU ran out of memory. Lower `batch_size` or `max_length`, or turn on `gradient_checkpointing`.")
-        )
+        return "gpu_out_of_memory", failure("gpu_out_of_memory").message
     if is_out_of_memory(error):
-        return "out_of_memory", Message(
-            N_(
-                "The machine ran out of memory. Lower `batch_size` or `max_length`, or turn on `gradient_checkpointing`."
-            )
-        )
+        return "host_out_of_memory", failure("host_out_of_memory").message
     if is_disk_full(error):
         return DiskFullError.code, Message(N_("The disk is full. Make room and start the run again."))
     reason = (str(error).strip().splitlines() or [""])[0][:300]

@@ -75,7 +75,7 @@ def test_a_batch_that_does_not_fit_fails_before_the_first_step_and_says_which(
     )
     with at_line("stage training", little_memory):
         folder, sentence = failed_run(workspace, values)
-    assert folder.state().cause == "out_of_memory"
+    assert folder.state().cause == "host_out_of_memory"
     assert "2 rows of 12006 tokens" in sentence
     assert "`batch_size`" in sentence
     assert folder.metrics() == []
