@@ -6,31 +6,35 @@ checkpoints, an adapter, or a run of ours that was copied from elsewhere. Its fi
 
 from __future__ import annotations
 
-import json
-import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.checkpoints import step_of
-from lora_backend.runs.curves import COLUMNS, Column, read_columns
-from lora_backend.runs.files import read_jsonl
+from lora_backend.runs.curves import Column, read_columns
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.states import RunState
+from lora_backend.runs.trainer_state import (
+    Training,
+    columns_of,
+    finite,
+    last_value,
+    read_log,
+    read_object,
+    read_state,
+    readable,
+    text_of,
+    unreadable,
+    whole,
+)
 
 TRAINER_STATE, TRAINER_LOG, ADAPTER_CONFIG, RUN_JSON = (
     "trainer_state.json", "trainer_log.jsonl", "adapter_config.json", "run.json",
 )  # fmt: skip
-MOST_BYTES = 32 * 2**20
-"""Of one file: some two hundred thousand logged steps. What is larger would hold up the dashboard."""
 MOST_NAMED = 5
-OTHER_NAMES = {"step": ("step", "current_steps"), "learning_rate": ("learning_rate", "lr")}
-"""Column → what Trainer, and LLaMA-Factory's `trainer_log.jsonl`, call it."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +78,6 @@ class FoundFolder:
     """Its `run.json`."""
 
 
-@dataclass(frozen=True)
-class _Training:
-    """What one file says of the training."""
-
-    source: Path
-    rows: Sequence[Mapping[str, Any]]
-    step: int | None
-    total_steps: int | None
-    epoch: float | None
-    best_metric: float | None = None
-    best_checkpoint: str | None = None
-
-
 def open_folder(path: Path) -> FoundFolder:
     """What is in `path`. Raises `RunError`, and nothing else, where it cannot be read or holds no training."""
     try:
@@ -96,7 +87,7 @@ def open_folder(path: Path) -> FoundFolder:
             raise RunError(N_("{path} is a file. Name the folder that it lies in."), path=str(path))
         return _open_run(path) if (path / RUN_JSON).is_file() else _open_training(path)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 # ------------------------------------------------------------------------------------ a run of ours
@@ -104,20 +95,20 @@ def open_folder(path: Path) -> FoundFolder:
 
 def _open_run(path: Path) -> FoundFolder:
     run = RunFolder(path)
-    _object(run.run_json)  # says what is wrong with a file that is half copied
+    read_object(run.run_json)  # says what is wrong with a file that is half copied
     about = run.read_run()
     config = about.get("config")
     config = config if isinstance(config, dict) else {}
     state = _judged(run)
     checkpoints = _checkpoints(run.checkpoints)
-    model = _text(config.get("model_name"))
+    model = text_of(config.get("model_name"))
     return FoundFolder(
         path=path,
-        title=_text(about.get("name")) or PurePosixPath(model or "").name or path.name,
+        title=text_of(about.get("name")) or PurePosixPath(model or "").name or path.name,
         base_model=model,
-        step=_whole(state.step),
-        total_steps=_whole(state.total_steps) or None,
-        epoch=_finite(state.epoch),
+        step=whole(state.step),
+        total_steps=whole(state.total_steps) or None,
+        epoch=finite(state.epoch),
         runtime_s=_took(state),
         columns=read_columns(run.metrics_jsonl),
         source=run.metrics_jsonl if run.metrics_jsonl.is_file() else None,
@@ -138,7 +129,7 @@ def _judged(run: RunFolder) -> RunState:
 
 
 def _took(state: RunState) -> float | None:
-    begin, end = _finite(state.started_at), _finite(state.ended_at)
+    begin, end = finite(state.started_at), finite(state.ended_at)
     return None if begin is None or end is None else max(end - begin, 0.0)
 
 
@@ -152,11 +143,11 @@ def _open_training(path: Path) -> FoundFolder:
     adapter = _adapter_of(path, checkpoints)
     if training is None and adapter is None:
         raise _nothing_here(path, problems)
-    own = _readable(adapter / ADAPTER_CONFIG, problems) if adapter else None
+    own = readable(adapter / ADAPTER_CONFIG, problems) if adapter else None
     found = FoundFolder(
         path=path,
         title=f"{path.parent.name}/{path.name}" if step_of(path) is not None else path.name,
-        base_model=_text((own or {}).get("base_model_name_or_path")),
+        base_model=text_of((own or {}).get("base_model_name_or_path")),
         adapter=adapter,
         checkpoints=checkpoints,
         problems=tuple(problems),
@@ -168,27 +159,27 @@ def _open_training(path: Path) -> FoundFolder:
         step=training.step,
         total_steps=training.total_steps,
         epoch=training.epoch,
-        runtime_s=_last(training.rows, "train_runtime"),
+        runtime_s=last_value(training.rows, "train_runtime"),
         best_metric=training.best_metric,
         best_checkpoint=training.best_checkpoint,
-        columns=_columns(training.rows),
+        columns=columns_of(training.rows),
         source=training.source,
     )
 
 
-def _newest_training(path: Path, checkpoints: Sequence[FoundCheckpoint], problems: list[Message]) -> _Training | None:
+def _newest_training(path: Path, checkpoints: Sequence[FoundCheckpoint], problems: list[Message]) -> Training | None:
     """The file that has come furthest: at the top, in the newest checkpoint that can be read, or the log beside it.
 
     At the top a Trainer leaves its state at the end only, and a resumed one leaves the old state there.
     """
-    newest = _trainer_state(path / TRAINER_STATE, problems)
+    newest = read_state(path / TRAINER_STATE, problems)
     for checkpoint in reversed(checkpoints):
         if newest and checkpoint.step <= _how_far(newest):
             break
-        if further := _trainer_state(checkpoint.path / TRAINER_STATE, problems):
+        if further := read_state(checkpoint.path / TRAINER_STATE, problems):
             newest = max(further, newest or further, key=_how_far)
             break
-    log = _trainer_log(path / TRAINER_LOG, problems)
+    log = read_log(path / TRAINER_LOG, problems)
     if log is None or newest is None:
         return log or newest
     if _how_far(log) <= _how_far(newest):
@@ -196,48 +187,8 @@ def _newest_training(path: Path, checkpoints: Sequence[FoundCheckpoint], problem
     return replace(log, best_metric=newest.best_metric, best_checkpoint=newest.best_checkpoint)
 
 
-def _how_far(training: _Training) -> int:
+def _how_far(training: Training) -> int:
     return training.step or 0
-
-
-def _trainer_state(path: Path, problems: list[Message]) -> _Training | None:
-    """transformers: `TrainerState.save_to_json` in trainer_callback.py."""
-    data = _readable(path, problems)
-    if data is None:
-        return None
-    history = data.get("log_history")
-    rows = [row for row in history if isinstance(row, dict)] if isinstance(history, list) else []
-    best = _text(data.get("best_model_checkpoint"))
-    best_step = _whole(data.get("best_global_step"))
-    return _Training(
-        source=path,
-        rows=rows,
-        step=_whole(data.get("global_step")),
-        total_steps=_whole(data.get("max_steps")) or None,
-        epoch=_finite(data.get("epoch")),
-        best_metric=_finite(data.get("best_metric")),
-        # The path is the other machine's.
-        best_checkpoint=PurePosixPath(best.replace("\\", "/")).name if best else f"checkpoint-{best_step}" if best_step else None,
-    )  # fmt: skip
-
-
-def _trainer_log(path: Path, problems: list[Message]) -> _Training | None:
-    """LLaMA-Factory: `LogCallback.on_log` in train/callbacks.py. A resumed training goes on in the same file."""
-    if not path.is_file():
-        return None
-    if path.stat().st_size > MOST_BYTES:
-        problems.append(_too_large(path).message)
-        return None
-    rows: list[dict[str, Any]] = []
-    for row in read_jsonl(path):
-        step = _number(row.get("current_steps"))
-        while rows and _number(rows[-1].get("current_steps")) > step:  # trained anew from here on
-            rows.pop()
-        rows.append(row)
-    if not rows:
-        return None
-    last = rows[-1]
-    return _Training(path, rows, _whole(last.get("current_steps")), _whole(last.get("total_steps")) or None, _finite(last.get("epoch")))  # fmt: skip
 
 
 def _checkpoints(folder: Path) -> tuple[FoundCheckpoint, ...]:
@@ -271,87 +222,8 @@ def _nothing_here(path: Path, problems: Sequence[Message]) -> RunError:
     )  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------ reading
-
-
-def _readable(path: Path, problems: list[Message]) -> dict[str, Any] | None:
-    """The object in `path`; what keeps it from being read goes to `problems`."""
-    try:
-        return _object(path)
-    except RunError as error:
-        problems.append(error.message)
-        return None
-
-
-def _object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a regular file; None where there is none. Raises `RunError` for anything else."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-            return None
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if len(data) > MOST_BYTES:
-        raise _too_large(path)
-    try:
-        loaded = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise RunError(N_("{path} is not whole JSON. Wait until it is written, or copy it again."), path=str(path)) from error  # fmt: skip
-    if not isinstance(loaded, dict):
-        raise RunError(N_("{path} holds no JSON object. Download or copy it again."), path=str(path))
-    return loaded
-
-
-def _unreadable(path: Path, error: OSError) -> RunError:
-    return RunError(N_("{path} cannot be read: {reason}."), path=str(path), reason=error.strerror or str(error))
-
-
-def _too_large(path: Path) -> RunError:
-    return RunError(N_("{path} has more than {limit} MiB, which is too large to be read here."), path=str(path), limit=MOST_BYTES // 2**20)  # fmt: skip
-
-
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:  # a folder that may be listed and not entered
         return False
-
-
-def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, Column]:
-    names = [OTHER_NAMES.get(column, (column,)) for column in COLUMNS]
-    cells = [[_number(next((row[name] for name in aliases if name in row), None)) for aliases in names] for row in rows]
-    table = np.array(cells, dtype=np.float64).reshape(-1, len(COLUMNS))
-    return {column: table[:, index] for index, column in enumerate(COLUMNS)}
-
-
-def _last(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    return next((value for row in reversed(rows) if (value := _finite(row.get(name))) is not None), None)
-
-
-def _number(value: object) -> float:
-    """A number, or text that is one, as some trainers log it; NaN for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return float("nan")
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return float("nan")
-
-
-def _finite(value: object) -> float | None:
-    found = _number(value)
-    return found if np.isfinite(found) else None
-
-
-def _whole(value: object) -> int | None:
-    """A count; None for what no counter of steps would say."""
-    found = _number(value)
-    return int(found) if found.is_integer() and 0 <= found < 2**53 else None
-
-
-def _text(value: object) -> str | None:
-    """Text; half a surrogate pair, which JSON can hold and nothing can show, is written out."""
-    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) and value else None

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from lora_backend.errors import RunError
 from lora_backend.runs.curves import COLUMNS, points
 from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.found import MOST_BYTES, open_folder
+from lora_backend.runs.found import open_folder
+from lora_backend.runs.trainer_state import MOST_BYTES
 from lora_backend.verification.report import check_adapter_folder
 
 ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}  # fmt: skip
