@@ -132,6 +132,7 @@ def _add_runs(runs: argparse.ArgumentParser, shared: argparse.ArgumentParser) ->
     queue.add_argument("--table", type=Path, metavar="FILE", help="keys in the first line, one run in each line below (CSV, TSV)")  # fmt: skip
     queue.add_argument("--dry-run", action="store_true", help="say what each run would be, and start none")
     queue.add_argument("--name", help="of the run")
+    queue.add_argument("--tag", action="append", default=[], help="of every run; repeatable")
     queue.add_argument("--anyway", action="store_true", help="also what does not fit by its plan")
     queue.add_argument("--shares", action="store_true", help="beside other runs on the same devices, without waiting")
     queue.set_defaults(run=queue_command)

@@ -355,10 +355,11 @@ def test_a_table_starts_its_first_run_and_queues_the_others_with_paths_from_here
     until(lambda: second.state().state == "running", "the second's turn comes")
 
 
-def test_one_config_is_launched_under_its_name(base: str, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["runs", "queue", base, "--name", "mine", "--lang", "en"]) == 0
+def test_one_config_is_launched_under_its_name_and_tag(base: str, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "queue", base, "--name", "mine", "--tag", "shop", "--lang", "en"]) == 0
     assert "started." in capsys.readouterr().out
     assert [row["name"] for row in ask("list")[1]["runs"]] == ["mine"]
+    assert [row["tags"] for row in ask("list", "--tag", "shop")[1]["runs"]] == [["shop"]]
 
 
 @pytest.mark.parametrize("text", ["r: [", "model_name: models/m\n", "model_name: models/m\ndataset: none.jsonl\n", "model_name: models/none\ndataset: d.jsonl\n"])  # fmt: skip

@@ -136,7 +136,9 @@ def queue_command(arguments: argparse.Namespace) -> int:
             if not arguments.dry_run:
                 print(say(N_("Nothing was started.")))
         return GOOD if can_start else NO
-    launched = queue_all(variants, settings, trace_here, anyway=arguments.anyway, shares=arguments.shares)
+    launched = queue_all(
+        variants, settings, trace_here, anyway=arguments.anyway, shares=arguments.shares, tags=arguments.tag
+    )
     if arguments.json:
         print_json({"runs": [_launched_document(one) for one in launched]})
     else:
