@@ -13,6 +13,7 @@ from lora_backend.config.files import ConfigDocument
 from lora_backend.i18n import N_
 from pages.parts import state_keys
 from pages.parts.config_edit import step
+from pages.parts.config_export import export_for_another_tool
 from pages.parts.language import t
 from pages.parts.launch import ask_where_it_does_not_fit, launch_draft
 from pages.parts.navigation import CONFIG, PLAN, RUNS
@@ -42,6 +43,7 @@ def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult) ->
             t(N_("Download")), text, file_name="config.yaml", mime="application/yaml", icon=":material/download:",
             on_click="ignore", key="download",
         )  # fmt: skip
+        export_for_another_tool(document.values)
         if st.button(t(N_("New draft")), icon=":material/add:", type="tertiary", key="new_draft"):
             st.switch_page(CONFIG)
         st.page_link(

@@ -277,3 +277,17 @@ def test_a_draft_is_deleted_from_the_list_and_brought_back() -> None:
     assert list_drafts(load_settings().drafts) == []
     at.button(key="restore_draft").click().run()
     assert [item.id for item in list_drafts(load_settings().drafts)] == [draft.id]
+
+
+def test_a_draft_is_written_for_another_tool_with_what_is_lost() -> None:
+    draft = new_draft(load_settings().drafts, "model_name: org/m\ndataset: d.jsonl\nr: 4\npkg: shop\nversion: '1'\n")
+    at = show("config", draft=draft.id)
+    at.segmented_control(key="export_tool").set_value("llamafactory").run()
+    assert not at.exception
+    shown = texts(at)
+    assert "Not carried over to LLaMA-Factory:" in shown
+    assert "`pkg`" in shown
+    assert len(at.get("download_button")) == 2, "the draft, and the other tool's file"
+    draft.save("r: x\n")
+    at = show("config", draft=draft.id)
+    assert any("cannot be exported" in warning.value for warning in at.warning)
