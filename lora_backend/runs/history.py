@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from lora_backend.runs.folder import RunFolder, RunState
 from lora_backend.runs.labels import Labels, read_labels
 
 FIGURES = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes")
+READERS = 8
+"""Threads that read runs at once."""
 TAIL_BYTES = 32_768
 """Of the points' file, read for the newest value of each figure."""
 
@@ -77,19 +80,22 @@ class History:
     def rows(self) -> list[RunRow]:
         """Every run, pinned ones first, then the newest first."""
         with self._lock:
-            found = [row for name in _names(self.root) if (row := self._row(name)) is not None]
-            self._known = {row.id: self._known[row.id] for row in found}
+            stamps = {name: _stamp(f"{self.root}/{name}") for name in _names(self.root)}
+            changed = [name for name, stamp in stamps.items() if not self._is_known(name, stamp)]
+            # Most of a first look is waiting for the disk, one small file behind the other.
+            with ThreadPoolExecutor(READERS) as pool:
+                read = dict(zip(changed, pool.map(self._read, changed), strict=True))
+            rows = {name: read[name] if name in read else self._known[name][1] for name in stamps}
+            self._known = {name: (stamps[name], row) for name, row in rows.items() if row is not None}
+            found = [row for _, row in self._known.values()]
         return sorted(found, key=lambda row: not row.labels.pinned)
 
-    def _row(self, name: str) -> RunRow | None:
-        stamp = _stamp(f"{self.root}/{name}")
+    def _is_known(self, name: str, stamp: tuple[int, ...]) -> bool:
         known = self._known.get(name)
-        if known is not None and known[0] == stamp and known[1].state.has_ended:
-            return known[1]
-        row = read_row(RunFolder(self.root / name))
-        if row is not None:
-            self._known[name] = (stamp, row)
-        return row
+        return known is not None and known[0] == stamp and known[1].state.has_ended
+
+    def _read(self, name: str) -> RunRow | None:
+        return read_row(RunFolder(self.root / name))
 
 
 def read_row(run: RunFolder) -> RunRow | None:
