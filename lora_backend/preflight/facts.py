@@ -134,17 +134,17 @@ def _has_experts(path: Path) -> bool:
 
 def _publication(values: Mapping[str, Any], readers: Readers) -> tuple[bool | None, str | None]:
     """Whether something is published already where the adapter would go, and which other run will publish there."""
-    target = _target(values)
-    settings = load_settings()
+    target, folder = _target(values), publication_folder(values)
     if target is None:
         return None, None
-    folder = path_of(str(settings.workspace / Path(*target)))
     is_published = folder.exists() if folder is not None else None
     try:
-        runs = readers.runs(settings.runs)
+        runs = readers.runs(load_settings().runs)
     except OSError:
         runs = []
     for run in runs:
+        if run.exit_json.exists():  # told without reading it: a workspace has hundreds
+            continue
         try:
             same = _target(run.read_run().get("config") or {}) == target
         except RunError:
@@ -152,6 +152,12 @@ def _publication(values: Mapping[str, Any], readers: Readers) -> tuple[bool | No
         if same and not run.state().has_ended:
             return is_published, run.id
     return is_published, None
+
+
+def publication_folder(values: Mapping[str, Any]) -> Path | None:
+    """Where a config's adapter would be published; None where it would not be."""
+    target = _target(values)
+    return None if target is None else path_of(str(load_settings().workspace / Path(*target)))
 
 
 def _target(values: Mapping[str, Any]) -> tuple[str, ...] | None:

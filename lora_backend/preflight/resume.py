@@ -9,13 +9,14 @@ from typing import Any
 from lora_backend.config.check import check_config
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
-from lora_backend.preflight.facts import check_with_facts, refuse_errors
+from lora_backend.preflight.facts import check_with_facts, publication_folder, refuse_errors
 from lora_backend.preflight.launch import plan_attempt, trainer_command
 from lora_backend.preflight.planning import Trace
 from lora_backend.runs.changes import Classified, classify, config_as_changed
 from lora_backend.runs.checkpoints import newest_whole
 from lora_backend.runs.failures import failure
 from lora_backend.runs.folder import RunFolder, system_user
+from lora_backend.runs.published import is_published_by
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.recovery import recover
 from lora_backend.settings import Settings
@@ -80,8 +81,15 @@ def check_changes(folder: RunFolder, changes: Mapping[str, Any]) -> Classified:
             reasons=reasons,
         )
     if changes:
-        refuse_errors(check_with_facts(after))
+        refuse_errors(check_with_facts(over_its_own(folder, after)))
     return found
+
+
+def over_its_own(folder: RunFolder, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with `overwrite` where the adapter that stands in the place is the run's own, of an earlier start."""
+    target = publication_folder(values)
+    is_own = target is not None and is_published_by(folder, target)
+    return {**values, "overwrite": True} if is_own else dict(values)
 
 
 def _command(folder: RunFolder, argv: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from lora_backend.config.files import dump_yaml
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
 from lora_backend.modeling.build import validated
+from lora_backend.preflight.resume import over_its_own
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import load_settings
@@ -57,5 +58,5 @@ train_lora_model = buildandTrainLoraModel
 def train_in_folder(folder: RunFolder) -> None:
     """Be the trainer of a run that is made: check its config, then train on its data set."""
     with training_session(folder):
-        train(validated(config_as_changed(folder)), folder)
+        train(validated(over_its_own(folder, config_as_changed(folder))), folder)
     logger.info("run %s ended: %s", folder.id, folder.path)

@@ -55,7 +55,9 @@ def training_session(folder: RunFolder) -> Iterator[None]:
             cause, message = _failure(error)
             folder.write_status(failure={"cause": cause, "message": message.to_json()})
             if not supervised:
-                found = failure_of(folder.status(), None, folder.train_log)  # with the remedy, as a supervisor writes it
+                found = failure_of(
+                    folder.status(), None, folder.train_log
+                )  # with the remedy, as a supervisor writes it
                 folder.write_exit("failed", cause=found.cause, message=found.message, remedy=found.remedy)
             raise
         else:

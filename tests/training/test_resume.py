@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lora_backend.errors import RunError
+from lora_backend.errors import ConfigError, RunError
+from lora_backend.preflight.resume import check_changes
 from lora_backend.runs.checkpoints import checkpoints_of, verified, write_manifest
 from lora_backend.runs.folder import RunFolder
 from lora_backend.training.run import train_in_folder
@@ -279,6 +280,21 @@ def test_more_epochs_train_on_and_the_adapter_of_fewer_is_kept(config: Make, wor
     assert adapter_bytes(folder) != before
     assert (folder.attempts / f"{folder.attempt()['number']}.adapter/adapter_model.safetensors").read_bytes() == before
     assert [row["step"] for row in folder.metrics()] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_run_takes_its_own_published_place_again_and_nobody_elses(config: Make, workspace: Path) -> None:
+    folder = run(workspace, config(num_epochs=1, pkg="shop", version="1"))
+    published = workspace / "adapters/shop/1/adapter_model.safetensors"
+    before = adapter_bytes(folder)
+    assert published.read_bytes() == before
+    check_changes(folder, {"num_epochs": 2})
+    resumed(folder, {"num_epochs": 2})
+    assert published.read_bytes() == adapter_bytes(folder) != before
+    published.write_bytes(before + b"of another")
+    with pytest.raises(ConfigError, match="already published"):
+        check_changes(folder, {"num_epochs": 3})
+    with pytest.raises(ConfigError, match="already published"):
+        resumed(folder, {"num_epochs": 3})
 
 
 def test_a_change_stays_for_the_starts_that_follow(config: Make, workspace: Path) -> None:
