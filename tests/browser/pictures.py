@@ -2,8 +2,8 @@
 
 With `--readme` only those that README shows.
 
-They show a finished run of the demo, which is trained first (about four minutes). What README shows goes to
-`docs/pictures/`, the rest to `pictures/`.
+They show a finished run of the demo in `lora-flightdeck` below the folder for temporary files; it is trained first where
+there is none (about four minutes). What README shows goes to `docs/pictures/`, the rest to `pictures/`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lora_backend.config.drafts import new_draft
 from lora_backend.runs.folder import list_runs
@@ -22,6 +22,8 @@ from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.browser.conftest import ROOT, Dashboard, free_port, settled
 
 OUT = ROOT / "pictures"
+HOME = Path(tempfile.gettempdir()) / "lora-flightdeck"
+MODEL, DATA = "SmolLM2-135M-Instruct", "chats.jsonl"
 README_OUT = ROOT / "docs/pictures"
 IN_README = {"home_light_en_1280", "config_light_en_1280", "run_dark_en_1280", "verify_light_en_1280"}
 IN_README |= {name.replace("_en_", "_zh_") for name in IN_README}
@@ -47,35 +49,42 @@ def main() -> None:
         sys.exit("Pictures in Chinese need a font: sudo apt-get install fonts-noto-cjk")
     OUT.mkdir(exist_ok=True)
     README_OUT.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        dashboard = Dashboard(Path(folder), free_port())
-        empty = Dashboard(Path(folder) / "empty", free_port())
-        empty.home.mkdir()
-        subprocess.run(
-            [sys.executable, "-m", "lora_backend", "demo", "--train"], check=True, cwd=ROOT, env=dashboard.environment()
-        )
-        dashboard.start()
-        empty.start()
-        try:
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(ARGUMENTS))
-                for theme in ("light", "dark"):
-                    for language in ("en", "zh"):
-                        for width in (1280, 400):
-                            _take(browser, dashboard, empty, theme, language, width)
-                browser.close()
-        finally:
-            dashboard.kill()
-            empty.kill()
+    dashboard = Dashboard(HOME, free_port())
+    empty = Dashboard(HOME / "empty", free_port())
+    empty.home.mkdir(parents=True, exist_ok=True)
+    if not list_runs(dashboard.workspace / "runs"):
+        command = [sys.executable, "-m", "lora_backend", "demo", "--train"]
+        subprocess.run(command, check=True, cwd=ROOT, env=dashboard.environment())
+    _put_model_and_data_there(dashboard)
+    dashboard.start()
+    empty.start()
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(ARGUMENTS))
+            for theme in ("light", "dark"):
+                for language in ("en", "zh"):
+                    for width in (1280, 400):
+                        _take(browser, dashboard, empty, theme, language, width)
+            browser.close()
+    finally:
+        dashboard.kill()
+        empty.kill()
     print(f"pictures in {OUT} and {README_OUT}")
+
+
+def _put_model_and_data_there(dashboard: Dashboard) -> None:
+    """So that the pictures show no path of whoever takes them."""
+    (run,) = list_runs(dashboard.workspace / "runs")
+    config = run.read_run()["config"]
+    if not (HOME / MODEL).exists():
+        shutil.copytree(config["model_name"], HOME / MODEL)
+    shutil.copy(config["dataset"], HOME / DATA)
+    shutil.rmtree(dashboard.workspace / "drafts", ignore_errors=True)
 
 
 def _take(browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, language: str, width: int) -> None:
     (run,) = list_runs(dashboard.workspace / "runs")
-    config = run.read_run()["config"]
-    draft = new_draft(
-        dashboard.workspace / "drafts", DRAFT.format(model=config["model_name"], dataset=config["dataset"])
-    )
+    draft = new_draft(dashboard.workspace / "drafts", DRAFT.format(model=HOME / MODEL, dataset=DATA))
     views = {
         "home": (dashboard, "/", None),
         "config": (dashboard, f"/config?draft={draft.id}", None),
@@ -114,9 +123,16 @@ def _take(browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, 
     context.close()
 
 
+def _drawn(page: Page) -> None:
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(
+        0, timeout=60_000
+    )  # what stands for a widget that is not loaded yet
+    page.wait_for_timeout(1500)  # charts and fonts draw themselves
+
+
 def _shoot(page: Page, path: Path) -> None:
     """As tall as the page is, up to what a reader scrolls."""
-    page.wait_for_timeout(1500)  # charts and fonts draw themselves
+    _drawn(page)
     width = page.viewport_size["width"] if page.viewport_size else 1280
     height = page.get_by_test_id("stMain").evaluate("element => element.scrollHeight")
     page.set_viewport_size({"width": width, "height": max(640, min(int(height) + 8, 2400))})
