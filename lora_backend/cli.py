@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from lora_backend.commands.run_acts import queue_command, resume_command, stop_c
 from lora_backend.commands.runs import compare_command, list_command, show_command
 from lora_backend.commands.train import train as train_run
 from lora_backend.commands.verify import verify as verify_run
-from lora_backend.commands.words import WRONG_QUESTION, print_json
+from lora_backend.commands.words import NO, WRONG_QUESTION, plain, print_json
 from lora_backend.config.foreign import EXPORT_TOOLS
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import LANGUAGES, use_language
@@ -34,13 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with use_language(arguments.lang):
         try:
-            return int(arguments.run(arguments))
+            code = int(arguments.run(arguments))
+            sys.stdout.flush()
         except FlightdeckError as error:
             if arguments.json:
                 print_json({"error": str(error)})
             else:
-                print(error, file=sys.stderr)
+                print(plain(str(error)), file=sys.stderr)
             return WRONG_QUESTION
+        except BrokenPipeError:  # whoever read our output has had enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return NO
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

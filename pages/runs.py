@@ -65,11 +65,13 @@ def _live_rows(shown: dict[str, str]) -> None:
 
 
 def compared(ids: list[str]) -> None:
-    page_header(t(N_("Runs")), t(N_("{count} runs side by side."), count=len(ids)))
-    if not 2 <= len(ids) <= MOST_COMPARED:
+    fits = 2 <= len(ids) <= MOST_COMPARED
+    runs = [open_run(settings().runs, run_id) for run_id in ids] if fits else []
+    page_header(t(N_("Runs")), t(N_("{count} runs side by side."), count=len(runs)) if fits else "")
+    if not fits:
         st.warning(t(N_("Two to eight runs can be compared.")), icon=":material/compare_arrows:")
     else:
-        compare_runs([open_run(settings().runs, run_id) for run_id in ids])
+        compare_runs(runs)
     st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")
 
 
@@ -89,7 +91,7 @@ try:
     if run_id:
         one_run(open_run(settings().runs, run_id))
     elif compare_ids:
-        compared([part for part in compare_ids.split(",") if part])
+        compared(list(dict.fromkeys(part for part in compare_ids.split(",") if part)))
     elif folder := st.query_params.get(state_keys.FOLDER):
         found_folder(folder)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from lora_backend.runs.labels import write_labels
 from lora_backend.runs.process import is_alive
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.states import identity_in
+from lora_backend.settings import child_environment
 from tests.runs.stand_in import HEAD, TRAIN, kill, let_end, queue_processes, until
 from tests.test_cli import strict
 from tests.tiny import chats, write_rows
@@ -134,7 +136,7 @@ def test_points_that_are_no_numbers_leave_the_document_json(make: Make, ask: Ask
         run = make(name)
         run.append_metrics({"step": 1, "loss": float("nan"), "eval_loss": float("inf")})
         run.write_exit("finished")
-    assert ask("list")[1]["runs"][0]["figures"]["loss"] == "nan"
+    assert ask("list")[1]["runs"][0]["figures"]["loss"] is None
     assert ask("show", "a1")[0] == 0
     assert ask("compare", "a1", "b2")[0] == 0
 
@@ -142,7 +144,7 @@ def test_points_that_are_no_numbers_leave_the_document_json(make: Make, ask: Ask
 def test_a_run_that_goes_on_shows_where_it_is(started: Make, ask: Ask) -> None:
     run = started("a1")
     run.write_status(stage="training", step=3, total_steps=9, eta_s=125.0)
-    run.write_rank_report({"status": "ok", "is_consistent": True, "expected_r": 4, "layers": [{}], "mismatched_layers": []})  # fmt: skip
+    run.write_rank_report({"status": "ok", "is_consistent": True, "expected_r": 4, "layers": [{}], "mismatched_layers": [], "warnings": []})  # fmt: skip
     for step in range(3):
         run.append_metrics({"step": step, "loss": None, "learning_rate": 1e-4, "grad_norm": 1.0, "time": float(step)})
     checkpoint(run, 1)
@@ -404,3 +406,12 @@ def test_what_cannot_be_asked_is_the_wrong_question(words: list[str], make: Make
     make("a1").write_exit("finished")
     code, document = ask(*words)
     assert (code, set(document)) == (2, {"error"})
+
+
+def test_a_reader_that_has_had_enough_gets_no_traceback(make: Make) -> None:
+    for number in range(200):
+        make(f"run{number:03d}").write_exit("finished")
+    command = f"{sys.executable} -m lora_backend runs list --lang en | head -1"
+    shown = subprocess.run(["bash", "-c", command], env=child_environment(), capture_output=True, text=True, check=True)
+    assert len(shown.stdout.splitlines()) == 1
+    assert "Traceback" not in shown.stderr

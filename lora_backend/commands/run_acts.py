@@ -14,14 +14,13 @@ from lora_backend.commands.plan import trace_here
 from lora_backend.commands.run_words import (
     cell,
     damaged_lines,
-    plain,
     say,
     state_word,
     waiting_document,
     waiting_text,
     when,
 )
-from lora_backend.commands.words import GOOD, NO, print_json, setting
+from lora_backend.commands.words import GOOD, NO, plain, print_json, setting
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.files import dump_yaml, read_config, with_values
 from lora_backend.config.report import report_text

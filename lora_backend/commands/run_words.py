@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from lora_backend.commands.words import plain
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.findings import shorten
 from lora_backend.i18n import N_, translate
@@ -42,11 +43,6 @@ def say(template: str, **values: object) -> str:
 def state_word(state: str) -> str:
     """A state in the language of the command."""
     return say(STATE_WORDS[state]) if state in STATE_WORDS else plain(state)
-
-
-def plain(text: str) -> str:
-    """Text of others in one line: what would move the cursor or change the terminal is left out."""
-    return "".join(letter if letter.isprintable() else " " for letter in text).strip()
 
 
 def cell(value: Any, limit: int = 60) -> str:

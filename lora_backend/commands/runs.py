@@ -14,7 +14,6 @@ from lora_backend.commands.run_words import (
     duration,
     figure,
     number,
-    plain,
     say,
     size,
     state_word,
@@ -22,12 +21,13 @@ from lora_backend.commands.run_words import (
     waiting_text,
     when,
 )
-from lora_backend.commands.words import GOOD, NO, print_json
+from lora_backend.commands.words import GOOD, NO, plain, print_json
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.alerts import Alert, alerts
+from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.checkpoints import checkpoints_of, newest_whole
 from lora_backend.runs.curves import read_columns
 from lora_backend.runs.failures import last_log_lines
@@ -87,7 +87,7 @@ def compare_command(arguments: argparse.Namespace) -> int:
     if not FEWEST_COMPARED <= len(arguments.ids) <= MOST_COMPARED:
         raise RunError(N_("Two to eight runs can be compared."))
     runs = [open_run(load_settings().runs, run_id) for run_id in arguments.ids]
-    configs = [config if isinstance(config := run.read_run().get("config"), dict) else {} for run in runs]
+    configs = [config_as_changed(run) for run in runs]
     differences, outcomes = config_differences(configs), [outcome_of(run) for run in runs]
     if arguments.json:
         sides = {key: [None if value is ABSENT else value for value in values] for key, values in differences.items()}

@@ -35,7 +35,7 @@ class Row:
     """One line of the table: column → cell; an empty cell leaves the base's value."""
 
     line: int
-    """Counted from 1, the titles being the first."""
+    """Counted from 1, as an editor does."""
     cells: Mapping[str, str]
 
 
@@ -77,22 +77,28 @@ def read_table(text: str) -> list[Row]:
 
     Raises `ConfigError` for a table without titles or rows, with a title twice, or a row with more cells than titles.
     """
-    lines = [line for line in text.lstrip("\ufeff").splitlines() if line.strip()]
-    if len(lines) < 2:
-        raise ConfigError(N_("The table has no rows. Write the keys into its first line, and one run into each line below."))  # fmt: skip
-    separator = max("\t;,", key=lines[0].count)
+    text = text.lstrip("\ufeff")
+    separator = max("\t;,", key=next((line for line in text.splitlines() if line.strip()), "").count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        table = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, strict=True))
+        table = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
         raise ConfigError(N_("The table cannot be read: {reason}."), reason=str(error)) from error
-    titles = [title.strip() for title in table[0]]
+    if len(table) < 2:
+        raise ConfigError(N_("The table has no rows. Write the keys into its first line, and one run into each line below."))  # fmt: skip
+    (_, heads), *lines = table
+    titles = [title.strip() for title in heads]
+    while (
+        len(titles) > 1 and not titles[-1] and not any("".join(cells[len(titles) - 1 :]).strip() for _, cells in lines)
+    ):
+        titles.pop()  # a sheet's empty columns
     for position, title in enumerate(titles):
         if not title or title in titles[:position]:
             raise ConfigError(N_("Column {number} of the table has no title, or one that stands there twice."), number=position + 1)  # fmt: skip
-    if len(table) - 1 > MAX_ROWS:
-        raise ConfigError(N_("The table has {count} rows; at most {limit} runs are made at once."), count=len(table) - 1, limit=MAX_ROWS)  # fmt: skip
+    if len(lines) > MAX_ROWS:
+        raise ConfigError(N_("The table has {count} rows; at most {limit} runs are made at once."), count=len(lines), limit=MAX_ROWS)  # fmt: skip
     rows = []
-    for line, cells in enumerate(table[1:], start=2):
+    for line, cells in lines:
         if len(cells) > len(titles) and any(cell.strip() for cell in cells[len(titles) :]):
             raise ConfigError(N_("Line {line} of the table has {cells} cells, but there are {titles} columns."), line=line, cells=len(cells), titles=len(titles))  # fmt: skip
         rows.append(Row(line, {title: cell.strip() for title, cell in zip(titles, cells, strict=False) if cell.strip()}))  # fmt: skip
@@ -144,6 +150,8 @@ def queue_all(
             launched.append(Launched(variant, RunFolder(settings.runs / once(variant, launch))))
         except FlightdeckError as error:
             launched.append(Launched(variant, None, error.message))
+        except OSError as error:  # a full disk; the runs before go on
+            launched.append(Launched(variant, None, Message("{reason}", {"reason": str(error)})))
     progress(len(variants))
     return launched
 

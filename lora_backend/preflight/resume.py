@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.config.check import check_config
+from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
 from lora_backend.preflight.facts import check_with_facts, publication_folder, refuse_errors
@@ -44,9 +45,9 @@ def resume_run(
     if not run["argv"]:
         raise RunError(N_("The run {id} was trained on a caller's own batches, so only the caller can repeat it."), id=folder.id)  # fmt: skip
     sorted_changes = check_changes(folder, changes or {})
-    if state.state == "finished" and not sorted_changes["restarts_schedule"]:
-        raise RunError(N_("The run {id} has finished. To train on, raise `num_epochs` or `max_steps`."), id=folder.id)
     values = {**config_as_changed(folder), **(changes or {})}
+    if state.state == "finished" and not _goes_further(config_as_changed(folder), values, state.step):
+        raise RunError(N_("The run {id} has finished. To train on, raise `num_epochs` or `max_steps`."), id=folder.id)
     planned = plan_attempt(values, settings, trace, anyway=anyway, shares=bool(folder.attempt().get("shares")))
     checkpoint, damaged = newest_whole(folder)
     if not folder.exit_json.exists():  # its processes went with the machine, and none was left to write it
@@ -64,6 +65,17 @@ def resume_run(
     )
     start_or_queue(folder, settings.workspace)
     return folder
+
+
+def _goes_further(before: Mapping[str, Any], after: Mapping[str, Any], step: int) -> bool:
+    """Whether a run that was finished at `step` would have steps to do."""
+    if after.get("max_steps"):
+        return bool(after["max_steps"] > step)
+    defaults = {"num_epochs": KEYS["num_epochs"].default}
+    return (
+        bool(before.get("max_steps"))
+        or (defaults | dict(after))["num_epochs"] > (defaults | dict(before))["num_epochs"]
+    )
 
 
 def check_changes(folder: RunFolder, changes: Mapping[str, Any]) -> Classified:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.config.diff import ABSENT, same_value
+from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.curves import last_value
 from lora_backend.runs.folder import RunFolder, RunState
 from lora_backend.runs.labels import Labels, read_labels
@@ -105,6 +106,8 @@ def read_row(run: RunFolder) -> RunRow | None:
         config = about["config"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    if (run.attempts / "2.json").exists():  # it was resumed, perhaps with other settings
+        config = config_as_changed(run)
     name, created_at = about.get("name"), about.get("created_at")
     return RunRow(
         run.id,

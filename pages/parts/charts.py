@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from lora_backend.i18n import N_
@@ -41,7 +42,7 @@ def figure_chart(columns: Columns, key: str, title: str, color: str, scale: floa
 def compared_chart(runs: Sequence[tuple[str, Columns]], key: str, over: str, titles: tuple[str, str]) -> Any:
     """The same figure of several runs, over steps, time or tokens; `titles` of x and y."""
     lines: list[Line] = [
-        (name, *points(columns, key, over), SEVERAL[index % len(SEVERAL)], False)
+        (escape(name), *points(columns, key, over), SEVERAL[index % len(SEVERAL)], False)
         for index, (name, columns) in enumerate(runs)
     ]
     return _lines(lines, height=380, y_title=titles[1], x_title=titles[0])
@@ -65,7 +66,7 @@ def _lines(lines: Sequence[Line], *, height: int, y_title: str, x_title: str | N
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         hovermode="x unified",
         showlegend=len(figure.data) > 1,
-        legend={"orientation": "h", "y": 1.08, "x": 0},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         xaxis={"title": x_title or t(N_("Step")), "rangemode": "tozero"},
         yaxis={"title": y_title, "rangemode": "tozero"},
         uirevision="keep",  # a zoom outlives the next tick

@@ -74,12 +74,14 @@ def found_folder(name: str) -> None:
 
 
 def _what_it_is(found: FoundFolder) -> None:
+    is_ours = bool(found.run) and found.path.parent.resolve() == settings().runs.resolve()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(t(N_("Read-only")), color="gray", icon=":material/lock:")
         if found.state:
             status_badge(found.state.state if found.state.state in BADGES else "lost")
-        st.caption(t(N_("It was not started here, so it can be looked at and not changed.")))
-    if found.run and found.path.parent.resolve() == settings().runs.resolve():
+        if not is_ours:
+            st.caption(t(N_("It was not started here, so it can be looked at and not changed.")))
+    if found.run and is_ours:
         st.info(t(N_("This is a run of this workspace; its own page can do more.")), icon=":material/info:")
         st.page_link(
             RUNS, label=t(N_("Open its page")), icon=":material/show_chart:", query_params={state_keys.RUN: found.run.id}

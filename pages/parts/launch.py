@@ -28,10 +28,10 @@ def launch_draft(draft: Draft, text: str, launches: int, *, anyway: bool = False
             )
         except DoesNotFitError as error:
             st.session_state[state_keys.DOES_NOT_FIT] = (draft.id, text, error)
-            status.update(label=t(N_("It does not fit.")), state="error")
+            status.update(label=t(N_("It does not fit.")), state="error", expanded=True)
             return
         except (FlightdeckError, OSError) as error:
-            status.update(label=t(N_("Not started")), state="error")
+            status.update(label=t(N_("Not started")), state="error", expanded=True)
             st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")
             return
     st.switch_page(RUNS, query_params={state_keys.RUN: run_id})

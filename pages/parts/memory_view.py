@@ -23,7 +23,7 @@ WORDS = {
 }
 
 
-def memory_view(run: RunFolder) -> None:
+def memory_view(run: RunFolder, *, has_ended: bool) -> None:
     """Plan, fallback and measurement of the newest attempt."""
     attempt = run.attempt()
     for key in ("fallback", "note"):
@@ -32,13 +32,23 @@ def memory_view(run: RunFolder) -> None:
     comparisons = [found for found in compare(attempt, run.read_run()["config"], settings()) if found.planned_at_most]
     if not comparisons:
         if not attempt.get("note"):
-            st.info(t(N_("The plan of this start stands here once it is made.")), icon=":material/memory:")
+            text = (
+                N_("This start ended before it was planned.")
+                if has_ended
+                else N_("The plan of this start stands here once it is made.")
+            )
+            st.info(t(text), icon=":material/memory:")
         return
     measured = attempt.get("measured") or {}
     for found in comparisons:
         _device(found, measured)
     if not measured:
-        st.caption(t(N_("The second step is measured; its figures come here beside the plan.")))
+        text = (
+            N_("It ended before the second step, which is the one that is measured.")
+            if has_ended
+            else N_("The second step is measured; its figures come here beside the plan.")
+        )
+        st.caption(t(text))
     elif any(found.expected is None for found in comparisons):
         st.caption(t(N_("What the plan expects for rows of that length is not known: no profile for it is kept here.")))
 

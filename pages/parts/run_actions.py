@@ -67,7 +67,7 @@ def other_gpus(run: RunFolder) -> None:
             try:
                 move_run(run, settings(), trace_within(status), chosen, anyway=anyway)
             except (FlightdeckError, OSError) as error:
-                status.update(label=t(N_("It waits for what it waited for.")), state="error")
+                status.update(label=t(N_("It waits for what it waited for.")), state="error", expanded=True)
                 st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")  # fmt: skip
                 return
     st.rerun()

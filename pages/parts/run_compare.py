@@ -11,6 +11,7 @@ import streamlit as st
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.findings import shorten
 from lora_backend.i18n import N_
+from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.curves import read_columns
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.history import config_differences
@@ -48,7 +49,7 @@ def compare_runs(runs: Sequence[RunFolder]) -> None:
     st.plotly_chart(chart, key="compare_chart", config={"displayModeBar": False})
 
     st.subheader(t(N_("What their configs differ in")), anchor=False)
-    differences = config_differences([about["config"] for about in abouts])
+    differences = config_differences([config_as_changed(run) for run in runs])
     if differences:
         _table({key: [_text(value) for value in values] for key, values in differences.items()}, names)
     else:

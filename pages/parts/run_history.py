@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,16 @@ def run_history(rows: Sequence[RunRow]) -> None:
         hide_index=True,
         on_select="rerun",
         selection_mode="multi-row",
-        key=state_keys.RUN_TABLE,
+        key=table_key([row.id for row in shown]),
         column_config={t(N_("Open")): st.column_config.LinkColumn(display_text=":material/open_in_new:", width=50)},
     )
     chosen = [shown[index] for index in table.selection.rows if index < len(shown)]  # type: ignore[attr-defined]  # of a table with on_select
     _actions(chosen)
+
+
+def table_key(ids: Iterable[str]) -> str:
+    """The table's key. What is chosen are places in it: with other rows, or in another order, they would be other runs."""
+    return f"{state_keys.RUN_TABLE}-{hashlib.sha256(','.join(ids).encode()).hexdigest()[:12]}"
 
 
 def _filter(rows: Sequence[RunRow]) -> list[RunRow]:
@@ -107,6 +113,7 @@ def _cells(row: RunRow, columns: Sequence[str]) -> dict[str, Any]:
         t(N_("Started")): when(row.created_at),
         t(N_("Step")): f"{row.state.step} / {row.state.total_steps or '–'}",
         t(N_("Tags")): ", ".join(row.labels.tags),
+        "ID": row.id,
     }
     for column in columns:
         value = row.column(column)
@@ -139,9 +146,18 @@ def _actions(chosen: Sequence[RunRow]) -> None:
         )  # fmt: skip
         st.button(t(N_("Delete")), icon=":material/delete:", on_click=_delete, args=(ids,), key="delete_runs")
         with st.popover(t(N_("Tags")), icon=":material/sell:"), st.form("tags", border=False):
-            tags = st.text_input(t(N_("Tags, separated by commas")), ", ".join(chosen[0].labels.tags), key="tags_text")
+            # Those that all of them have: what is written beside them is added, what is struck out is taken away.
+            common = [tag for tag in chosen[0].labels.tags if all(tag in row.labels.tags for row in chosen)]
+            text = st.text_input(
+                t(N_("Tags, separated by commas")), ", ".join(common), key=f"tags_text-{','.join(ids)}"
+            )
             if st.form_submit_button(t(N_("Set for the chosen runs"))):
-                _label(ids, tags=tags.split(","))
+                written = [tag.strip() for tag in text.split(",")]
+                for row in chosen:
+                    _label(
+                        [row.id],
+                        tags=[*(tag for tag in row.labels.tags if tag in written or tag not in common), *written],
+                    )
                 st.rerun()
 
 

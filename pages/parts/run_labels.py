@@ -10,13 +10,14 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.labels import LONGEST_NOTE, read_labels, write_labels
+from pages.parts.formats import plain
 from pages.parts.language import say, t
 
 
 def run_labels(run: RunFolder) -> None:
     """Kept with every change, in the run's own folder."""
     labels = read_labels(run.path)
-    title = t(N_("Tags and note")) + (f": {', '.join(labels.tags)}" if labels.tags else "")
+    title = t(N_("Tags and note")) + (f": {plain(', '.join(labels.tags))}" if labels.tags else "")
     with st.popover(title, icon=":material/sell:"):
         st.multiselect(
             t(N_("Tags")), list(labels.tags), list(labels.tags), accept_new_options=True, key=f"tags-{run.id}",
@@ -35,6 +36,7 @@ def run_labels(run: RunFolder) -> None:
 
 def _write(run: RunFolder, **labels: Any) -> None:
     try:
+        run.read_run()  # says that it is gone, where another tab deleted it
         write_labels(run.path, **labels)
     except (RunError, OSError) as error:
         st.toast(say(error.message) if isinstance(error, RunError) else str(error))

@@ -7,7 +7,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from lora_backend.config.files import dump_yaml
 from lora_backend.i18n import N_
+from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.reproduce import Reproduction, reproduction
 from pages.parts import state_keys
@@ -20,6 +22,11 @@ def run_reproduce(run: RunFolder) -> None:
         st.code(run.config_yaml.read_text("utf-8"), language="yaml")
     except OSError:
         st.info(t(N_("The run's config file is gone.")))
+    before, now = run.read_run()["config"], config_as_changed(run)
+    changed = {key: value for key, value in now.items() if before.get(key) != value}
+    if changed:
+        st.caption(t(N_("Changed when it was resumed:")))
+        st.code(dump_yaml(changed), language="yaml")
     st.subheader(t(N_("Make it again")), anchor=False)
     known = st.session_state.get(state_keys.REPRODUCTION)
     pressed = st.button(

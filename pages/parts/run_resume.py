@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.config.drafts import new_draft
-from lora_backend.config.files import parse_config, with_values
+from lora_backend.config.files import dump_yaml, parse_config, with_values
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.planning.advice import Advice
@@ -16,6 +16,7 @@ from lora_backend.planning.report import advice_text
 from lora_backend.preflight.placement import DoesNotFitError
 from lora_backend.preflight.remedy import OUT_OF_MEMORY, remedies
 from lora_backend.preflight.resume import check_changes, resume_run
+from lora_backend.preflight.roots import bind_paths
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.states import RunState
@@ -78,14 +79,16 @@ def _changes(run: RunFolder) -> tuple[dict[str, Any], bool]:
         label_visibility="collapsed",
     )
     document = parse_config(text)
-    if not document.values:
-        if text.strip() and document.problems:
-            st.error(say(document.problems[0].message), icon=":material/error:")
+    if document.problems:
+        st.error(say(document.problems[0].message), icon=":material/error:")
+    if document.problems or not document.values:
         return {}, False
+    changes: dict[str, Any] = {}
     found, error = {}, None
     try:
-        found = check_changes(run, document.values)
-    except ConfigError as refusal:
+        changes = bind_paths(document.values, settings())
+        found = check_changes(run, changes)
+    except FlightdeckError as refusal:
         error = refusal
     for effect, keys in found.items():
         for key, why in keys.items():
@@ -100,7 +103,7 @@ def _changes(run: RunFolder) -> tuple[dict[str, Any], bool]:
         key="resume_changed",
         disabled=error is not None or not any(found.values()),
     )
-    return dict(document.values), pressed
+    return changes, pressed
 
 
 def _remedies(run: RunFolder, *, can_resume: bool) -> None:
@@ -113,7 +116,7 @@ def _remedies(run: RunFolder, *, can_resume: bool) -> None:
             try:
                 found = remedies(config_as_changed(run), settings(), trace_within(status))
             except (FlightdeckError, OSError) as error:
-                status.update(label=t(N_("There is no plan.")), state="error")
+                status.update(label=t(N_("There is no plan.")), state="error", expanded=True)
                 st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error))
                 return
         known = (run.id, found)
@@ -151,8 +154,11 @@ def _may_change(run: RunFolder, changes: Mapping[str, Any]) -> bool:
 
 def _open_as_draft(run: RunFolder, changes: Mapping[str, Any] | None = None) -> None:
     """The run's config as a draft of its own, with what its later starts changed."""
-    text = run.config_yaml.read_text("utf-8")
     now, before = config_as_changed(run), run.read_run()["config"]
+    try:
+        text = run.config_yaml.read_text("utf-8")
+    except OSError:  # somebody took it out of the folder; its values are in run.json too
+        text = dump_yaml(before)
     changed = {key: value for key, value in now.items() if before.get(key) != value}
     draft = new_draft(settings().drafts, with_values(text, {**changed, **(changes or {})}))
     st.switch_page(CONFIG, query_params={state_keys.DRAFT: draft.id, state_keys.BASE: f"run:{run.id}"})
@@ -166,7 +172,7 @@ def _resume(run: RunFolder, changes: Mapping[str, Any] | None = None, *, anyway:
             st.session_state[state_keys.RESUME_REFUSED] = (run.id, say(error.message), dict(changes or {}))
             st.rerun()
         except (FlightdeckError, OSError) as error:
-            status.update(label=t(N_("Not started")), state="error")
+            status.update(label=t(N_("Not started")), state="error", expanded=True)
             st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")
             return
     for key in (state_keys.RESUME_REFUSED, state_keys.REMEDIES):

@@ -138,13 +138,13 @@ def _body(run: RunFolder, state: RunState, columns: Columns) -> None:
         [t(N_("Curves")), t(N_("Log")), t(N_("Memory")), t(N_("Config as it ran")), t(N_("Ranks")), t(N_("Answers"))]
     )
     with curves:
-        _curves(columns)
+        _curves(columns, state)
     with log:
         run_log(run)
     with memory:
         if state.state in ("running", "stopping"):
             usage_now(run)
-        memory_view(run)
+        memory_view(run, has_ended=state.has_ended)
     with config:
         run_reproduce(run)
     with ranks:
@@ -172,9 +172,14 @@ def _figures(columns: Columns) -> None:
             st.metric(t(label), value, border=True, width=FIGURE_WIDTH)
 
 
-def _curves(columns: Columns) -> None:
+def _curves(columns: Columns, state: RunState) -> None:
     if not columns:
-        st.info(t(N_("The first point comes with the first step.")), icon=":material/show_chart:")
+        text = (
+            N_("It ended before its first point.")
+            if state.has_ended
+            else N_("The first point comes with the first step.")
+        )
+        st.info(t(text), icon=":material/show_chart:")
         return
     plain_chart = {"displayModeBar": False}
     st.plotly_chart(loss_chart(columns), key="loss_chart", config=plain_chart)
@@ -193,7 +198,12 @@ def _curves(columns: Columns) -> None:
 def _ranks(run: RunFolder, state: RunState) -> None:
     report = run.rank_report()
     if report is None:
-        st.info(t(N_("The ranks are checked when the model is loaded.")), icon=":material/verified:")
+        text = (
+            N_("It ended before its ranks were checked, or its config does not ask for that.")
+            if state.has_ended
+            else N_("The ranks are checked when the model is loaded.")
+        )
+        st.info(t(text), icon=":material/verified:")
         return
     show = st.success if report["is_consistent"] else st.error
     show(say(verdict(report)), icon=":material/verified:")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -65,8 +65,8 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
     except FlightdeckError as error:
         st.error(say(error.message), icon=":material/error:")
         return
-    key = hashlib.sha256(f"{text}\0{table}\0{tag}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    runs = {variant.line: draft.launched(_launch_name(key, variant)) for variant in variants}
+    names = _launch_names(variants, tag)
+    runs = {variant.line: draft.launched(names[variant.line]) for variant in variants}
     keys = dict.fromkeys(row.key for variant in variants for row in variant.differences)
     order = [t(N_("Line")), t(N_("Name")), *keys, t(N_("Verdict"))]
     rows = [_row(variant, runs[variant.line]) for variant in variants]
@@ -94,7 +94,7 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
                 query_params={state_keys.RUN_FILTER: tag},
             )  # fmt: skip
     if start:
-        _start(draft, variants, key, tag, anyway=anyway)
+        _start(draft, variants, names, tag, anyway=anyway)
 
 
 def _variants(text: str, table: str) -> list[Variant]:
@@ -130,11 +130,19 @@ def _problems(variant: Variant) -> list[Message]:
     return [*[finding.message for finding in variant.result.errors], *([variant.problem] if variant.problem else [])]
 
 
-def _launch_name(key: str, variant: Variant) -> str:
-    return f"table-{key}-{variant.line}"
+def _launch_names(variants: Sequence[Variant], tag: str) -> dict[int, str]:
+    """Line → the name of its launch: of what the row says and not of where it stands, so that a mended row starts alone."""
+    names: dict[int, str] = {}
+    for variant in variants:
+        said = f"{variant.text}\0{variant.name or ''}\0{tag}".encode("utf-8", "surrogatepass")
+        name = f"table-{hashlib.sha256(said).hexdigest()[:12]}"
+        names[variant.line] = (
+            f"{name}-{sum(other.startswith(name) for other in names.values())}"  # a row that stands there twice
+        )
+    return names
 
 
-def _start(draft: Draft, variants: Sequence[Variant], key: str, tag: str, *, anyway: bool) -> None:
+def _start(draft: Draft, variants: Sequence[Variant], names: Mapping[int, str], tag: str, *, anyway: bool) -> None:
     total = len(variants)
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         bar = st.progress(0.0)
@@ -145,18 +153,18 @@ def _start(draft: Draft, variants: Sequence[Variant], key: str, tag: str, *, any
                 trace_within(status),
                 anyway=anyway,
                 tags=[tag],
-                once=lambda variant, launch: draft.launch_once(_launch_name(key, variant), launch),
+                once=lambda variant, launch: draft.launch_once(names[variant.line], launch),
                 progress=lambda done: bar.progress(
                     done / total, t(N_("Run {done} of {total}"), done=done, total=total)
                 ),
             )
         except (FlightdeckError, OSError) as error:
-            status.update(label=t(N_("Not started")), state="error")
+            status.update(label=t(N_("Not started")), state="error", expanded=True)
             st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")
             return
         refused = [one for one in found if one.run is None]
         if refused:
-            status.update(label=t(N_("{count} of {total} rows were not started."), count=len(refused), total=total), state="error")  # fmt: skip
+            status.update(label=t(N_("{count} of {total} rows were not started."), count=len(refused), total=total), state="error", expanded=True)  # fmt: skip
             _refusals(refused)
             return
     st.switch_page(RUNS, query_params={state_keys.RUN_FILTER: tag} if tag else {})

@@ -13,6 +13,7 @@ from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.runs.labels import read_labels, write_labels
 from lora_backend.settings import load_settings
 from pages.parts import state_keys
+from pages.parts.run_history import table_key
 from tests.pages.test_pages import show
 
 pytestmark = pytest.mark.usefixtures("places")
@@ -37,7 +38,9 @@ def made(name: str, state: str = "finished", **config: Any) -> RunFolder:
 
 def chosen(at: AppTest, *rows: int) -> AppTest:
     """A click on rows of the table; AppTest has none, so the selection is set as the browser would."""
-    at.session_state[state_keys.RUN_TABLE] = {"selection": {"rows": list(rows), "columns": [], "cells": []}}
+    at.session_state[table_key(at.dataframe[0].value["ID"])] = {
+        "selection": {"rows": list(rows), "columns": [], "cells": []}
+    }
     return at.run()
 
 
@@ -111,3 +114,44 @@ def test_a_pin_and_the_archive_are_switched_for_all_that_are_chosen() -> None:
 def test_a_tag_with_markup_is_shown_as_it_is() -> None:
     write_labels(made("one").path, tags=["<b>x</b>"])
     assert show("runs").dataframe[0].value["Tags"].tolist() == ["<b>x</b>"]
+
+
+def test_what_is_chosen_does_not_jump_to_another_run_when_the_rows_change() -> None:
+    made("one")
+    made("two")
+    at = chosen(show("runs"), 1)
+    made("three")
+    at.run()
+    assert "pin_runs" not in [button.key for button in at.button], "nothing is chosen in a table of other rows"
+
+
+def test_tags_of_several_runs_keep_what_each_of_them_has_alone() -> None:
+    for name, tags in (("one", ["shared", "mine"]), ("two", ["shared"])):
+        write_labels(made(name).path, tags=tags)
+    at = chosen(show("runs"), 0, 1)
+    (field,) = [field for field in at.text_input if field.label == "Tags, separated by commas"]
+    assert field.value == "shared"
+    field.set_value("new")
+    next(button for button in at.button if button.label == "Set for the chosen runs").click().run()
+    assert not at.exception
+    found = {run.id: set(read_labels(run.path).tags) for run in list_runs(load_settings().runs)}
+    assert found == {"one": {"mine", "new"}, "two": {"new"}}
+
+
+@pytest.mark.parametrize("ids", ["one,one", "one,gone", "one", "a,b,c,d,e,f,g,h,i"])
+def test_a_comparison_that_cannot_be_is_one_sentence_under_one_title(ids: str) -> None:
+    made("one")
+    at = show("runs", compare=ids)
+    assert not at.exception
+    assert len(at.title) == 1
+    assert len(at.warning) == 1
+
+
+def test_settings_that_were_changed_on_resume_are_compared_and_listed() -> None:
+    made("one", seed=1)
+    two = made("two", seed=1)
+    for changes in ({}, {"max_time": 2.0}):
+        two.new_attempt(changes=changes)
+    differences = show("runs", compare="one,two").dataframe[0].value
+    assert list(differences.index) == ["max_time"]
+    assert show("runs", columns="max_time").dataframe[0].value["max_time"].tolist()[0] == 2.0

@@ -167,3 +167,29 @@ def test_a_resume_that_does_not_fit_asks(monkeypatch: pytest.MonkeyPatch) -> Non
     at.run()
     assert any("does not fit" in warning.value for warning in at.warning)
     assert at.button(key="resume_anyway")
+
+
+def test_paths_of_changed_settings_are_bound_to_the_roots_as_those_of_a_launch_are(tmp_path: Path) -> None:
+    run = made("stopped")
+    at = show("runs", run=run.id)
+    for text in ("output_dir: /tmp/elsewhere", "questions: /etc/passwd"):
+        at.text_area(key=f"changes-{run.id}").set_value(text).run()
+        assert not at.exception
+        assert at.button(key="resume_changed").disabled
+        assert len(at.error) == 1
+
+
+def test_settings_that_cannot_be_read_are_not_resumed_with() -> None:
+    run = made("stopped")
+    at = show("runs", run=run.id)
+    at.text_area(key=f"changes-{run.id}").set_value("save_steps: 50\nsave_steps: 60").run()
+    assert at.button
+    assert "resume_changed" not in [button.key for button in at.button if not button.disabled]
+    assert at.error
+
+
+@pytest.mark.parametrize("tab", ["It ended before its first point.", "It ended before its ranks were checked"])
+def test_an_ended_run_promises_nothing(tab: str) -> None:
+    at = show("runs", run=made("failed").id)
+    assert any(tab in info.value for info in at.info)
+    assert not any("comes with the first step" in info.value for info in at.info)

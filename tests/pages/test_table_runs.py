@@ -75,6 +75,21 @@ def test_every_row_is_shown_as_what_it_will_be_and_started_once(draft: Draft) ->
     assert len(list_runs(load_settings().runs)) == 2
 
 
+def test_a_mended_row_starts_alone(draft: Draft) -> None:
+    table = "name\tversion\tdataset\none\t1\t\ntwo\t2\tb.jsonl\n"
+    data = load_settings().data_roots[0] / "b.jsonl"
+    data.write_text('{"prompt": "a", "completion": "b"}\n')
+    at = with_table(draft, table)
+    data.unlink()
+    at.button(key="start_table").click().run()
+    assert any("Line 3" in error.value for error in at.error), "what was refused is said, in an open box"
+    assert len(list_runs(load_settings().runs)) == 1
+    at = with_table(draft, table.replace("b.jsonl", "a.jsonl"))
+    assert [str(verdict)[:1] for verdict in preview_of(at)["Verdict"]] == ["s", "✓"]
+    at.button(key="start_table").click().run()
+    assert len(list_runs(load_settings().runs)) == 2
+
+
 def test_a_row_with_an_error_is_named_and_nothing_can_be_started(draft: Draft) -> None:
     at = with_table(draft, "version,r\n1,8\n2,x\n1,4\n")
     good, bad, same = preview_of(at)["Verdict"]

@@ -46,6 +46,11 @@ def test_a_table_is_read_as_it_is_pasted(separator: str) -> None:
     assert dict(rows[-1].cells) == {"version": "2"}, "an empty cell leaves the base's value"
 
 
+def test_a_sheets_empty_columns_and_lines_are_left_out_and_lines_are_counted_as_an_editor_does() -> None:
+    rows = read_table("version\tr\t\t\n\n1\t8\t\t\n\t\t\t\n2\t4\u2028\t\t\n")
+    assert [(row.line, dict(row.cells)) for row in rows] == [(3, {"version": "1", "r": "8"}), (5, {"version": "2", "r": "4"})]  # fmt: skip
+
+
 def test_quoted_cells_hold_separators() -> None:
     (row,) = read_table('version,target_modules\n1,"[q_proj, v_proj]"\n')
     assert cell_value("target_modules", row.cells["target_modules"]) == ["q_proj", "v_proj"]
