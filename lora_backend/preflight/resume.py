@@ -20,6 +20,7 @@ from lora_backend.runs.folder import RunFolder, system_user
 from lora_backend.runs.published import is_published_by
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.recovery import recover
+from lora_backend.runs.states import RunState
 from lora_backend.settings import Settings
 
 
@@ -46,8 +47,7 @@ def resume_run(
         raise RunError(N_("The run {id} was trained on a caller's own batches, so only the caller can repeat it."), id=folder.id)  # fmt: skip
     sorted_changes = check_changes(folder, changes or {})
     values = {**config_as_changed(folder), **(changes or {})}
-    if state.state == "finished" and not _goes_further(config_as_changed(folder), values, state.step):
-        raise RunError(N_("The run {id} has finished. To train on, raise `num_epochs` or `max_steps`."), id=folder.id)
+    refuse_nothing_to_do(folder, state, changes or {})
     planned = plan_attempt(values, settings, trace, anyway=anyway, shares=bool(folder.attempt().get("shares")))
     checkpoint, damaged = newest_whole(folder)
     if not folder.exit_json.exists():  # its processes went with the machine, and none was left to write it
@@ -65,6 +65,13 @@ def resume_run(
     )
     start_or_queue(folder, settings.workspace)
     return folder
+
+
+def refuse_nothing_to_do(folder: RunFolder, state: RunState, changes: Mapping[str, Any]) -> None:
+    """Raise `RunError` for a finished run that would have no further step."""
+    before = config_as_changed(folder)
+    if state.state == "finished" and not _goes_further(before, {**before, **changes}, state.step):
+        raise RunError(N_("The run {id} has finished. To train on, raise `num_epochs` or `max_steps`."), id=folder.id)
 
 
 def _goes_further(before: Mapping[str, Any], after: Mapping[str, Any], step: int) -> bool:

@@ -26,12 +26,22 @@ def run_labels(run: RunFolder) -> None:
         )  # fmt: skip
         st.text_area(
             t(N_("Note")), labels.note, max_chars=LONGEST_NOTE, key=f"note-{run.id}", height=160,
-            on_change=lambda: _write(run, note=st.session_state[f"note-{run.id}"]),
+            on_change=lambda: _write_note(run, labels.note, st.session_state[f"note-{run.id}"]),
         )  # fmt: skip
         st.toggle(
             t(N_("Pinned to the top of the table")), labels.pinned, key=f"pinned-{run.id}",
             on_change=lambda: _write(run, pinned=st.session_state[f"pinned-{run.id}"]),
         )  # fmt: skip
+
+
+def _write_note(run: RunFolder, seen: str, note: str) -> None:
+    """What another tab wrote since this one showed the note is kept above it."""
+    theirs = read_labels(run.path).note
+    if theirs not in (seen, note, ""):
+        note = f"{theirs}\n{note}"
+        st.session_state[f"note-{run.id}"] = note
+        st.toast(t(N_("Another tab changed the note meanwhile. Both are kept.")))
+    _write(run, note=note)
 
 
 def _write(run: RunFolder, **labels: Any) -> None:

@@ -15,7 +15,7 @@ from lora_backend.planning.advice import Advice
 from lora_backend.planning.report import advice_text
 from lora_backend.preflight.placement import DoesNotFitError
 from lora_backend.preflight.remedy import OUT_OF_MEMORY, remedies
-from lora_backend.preflight.resume import check_changes, resume_run
+from lora_backend.preflight.resume import check_changes, refuse_nothing_to_do, resume_run
 from lora_backend.preflight.roots import bind_paths
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
@@ -48,7 +48,7 @@ def run_again(run: RunFolder, state: RunState) -> None:
         )
         if can_resume:
             with st.popover(t(N_("Resume with other settings")), icon=":material/tune:"):
-                changes, changed = _changes(run)
+                changes, changed = _changes(run, state)
         else:
             changed = False
         draft = st.button(t(N_("Open as a draft")), icon=":material/content_copy:", key="clone_run")
@@ -67,7 +67,7 @@ def run_again(run: RunFolder, state: RunState) -> None:
         _resume(run)
 
 
-def _changes(run: RunFolder) -> tuple[dict[str, Any], bool]:
+def _changes(run: RunFolder, state: RunState) -> tuple[dict[str, Any], bool]:
     """Settings to resume with, and whether that was asked for; what each of them does is said before."""
     st.caption(
         t(N_("Keys and their new values, as in a config. What cannot change in the middle of a run is refused."))
@@ -88,6 +88,7 @@ def _changes(run: RunFolder) -> tuple[dict[str, Any], bool]:
     try:
         changes = bind_paths(document.values, settings())
         found = check_changes(run, changes)
+        refuse_nothing_to_do(run, state, changes)
     except FlightdeckError as refusal:
         error = refusal
     for effect, keys in found.items():

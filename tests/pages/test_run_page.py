@@ -58,8 +58,9 @@ def test_a_run_that_was_not_done_can_be_resumed_and_one_that_was_can_train_on(st
     keys = [button.key for button in show("runs", run=run.id).button]
     assert "resume_run" not in keys
     at = show("runs", run=run.id)
-    at.text_area(key=f"changes-{run.id}").set_value("num_epochs: 2").run()
-    assert not at.button(key="resume_changed").disabled
+    for text, can_start in (("num_epochs: 2", True), ("save_steps: 50", False), ("max_steps: 0", False)):
+        at.text_area(key=f"changes-{run.id}").set_value(text).run()
+        assert at.button(key="resume_changed").disabled != can_start
 
 
 def test_what_a_change_would_do_is_said_before_it_is_made() -> None:
@@ -193,3 +194,14 @@ def test_an_ended_run_promises_nothing(tab: str) -> None:
     at = show("runs", run=made("failed").id)
     assert any(tab in info.value for info in at.info)
     assert not any("comes with the first step" in info.value for info in at.info)
+
+
+def test_a_note_of_another_tab_is_kept_above_this_ones() -> None:
+    run = made("finished")
+    one, two = show("runs", run=run.id), show("runs", run=run.id)
+    one.text_area(key=f"note-{run.id}").set_value("first").run()
+    two.text_area(key=f"note-{run.id}").set_value("second").run()
+    assert read_labels(run.path).note == "first\nsecond"
+    assert two.text_area(key=f"note-{run.id}").value == "first\nsecond"
+    two.text_area(key=f"note-{run.id}").set_value("third").run()
+    assert read_labels(run.path).note == "third"
