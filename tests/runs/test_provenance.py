@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from lora_backend.commands.words import setting
+from lora_backend.errors import RunError
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.provenance import code_of, provenance, version_of
 from lora_backend.runs.reproduce import ThenNow, reproduction
@@ -161,8 +162,14 @@ def test_a_callers_own_batches_have_no_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 1, "x", [1], True])
-@pytest.mark.parametrize("key", ["config", "versions", "code"])
+@pytest.mark.parametrize("key", ["versions", "code"])
 def test_what_another_hand_has_written_leaves_it_open(key: str, value: Any, run: RunFolder) -> None:
     run.run_json.write_text(json.dumps(run.read_run() | {key: value}))
     run.new_attempt(changes=value)
     assert reproduction(run).config_text
+
+
+def test_a_run_without_its_config_is_a_sentence(run: RunFolder) -> None:
+    run.run_json.write_text(json.dumps(run.read_run() | {"config": None}))
+    with pytest.raises(RunError, match="holds no config"):
+        reproduction(run)
