@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -56,6 +56,7 @@ def compare_runs(runs: Sequence[RunFolder]) -> None:
         st.caption(t(N_("Their configs are the same.")))
     st.subheader(t(N_("What came of them")), anchor=False)
     _table(_outcomes(runs, columns), names)
+    _answers(runs, names)
 
 
 def _outcomes(runs: Sequence[RunFolder], columns: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
@@ -76,6 +77,24 @@ def _outcomes(runs: Sequence[RunFolder], columns: Sequence[dict[str, Any]]) -> d
         for name, value in cells.items():
             found.setdefault(name, []).append(value)
     return found
+
+
+def _answers(runs: Sequence[RunFolder], names: Sequence[str]) -> None:
+    """What each adapter answered to the same questions; ✓ and ✗ where the config says what is expected."""
+    asked = [{str(row.get("question")): row for row in run.answers()} for run in runs]
+    questions = list(dict.fromkeys(question for answers in asked for question in answers))
+    if not questions:
+        return
+    st.subheader(t(N_("What their adapters answered")), anchor=False)
+    _table({question: [_answer(answers.get(question)) for answers in asked] for question in questions}, names)
+
+
+def _answer(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    correct = row.get("adapter_correct")  # None where nothing is expected
+    mark = "✓ " if correct is True else "✗ " if correct is False else ""
+    return f"{mark}{row.get('adapter_answer') or '–'}"
 
 
 def _table(rows: dict[str, list[str]], names: Sequence[str]) -> None:

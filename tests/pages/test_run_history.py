@@ -155,3 +155,15 @@ def test_settings_that_were_changed_on_resume_are_compared_and_listed() -> None:
     differences = show("runs", compare="one,two").dataframe[0].value
     assert list(differences.index) == ["max_time"]
     assert show("runs", columns="max_time").dataframe[0].value["max_time"].tolist()[0] == 2.0
+
+
+def test_the_answers_to_the_same_questions_stand_side_by_side() -> None:
+    for name, answer, correct in (("one", "9 m", True), ("two", "no <b>idea</b>", False)):
+        run = made(name)
+        run.write_answers([{"question": "How tall?", "adapter_answer": answer, "adapter_correct": correct}])
+    at = show("runs", compare="one,two")
+    answers = at.dataframe[-1].value
+    assert answers.loc["How tall?"].tolist() == ["✓ 9 m", "✗ no <b>idea</b>"]
+    made("three"), made("four")
+    titles = [title.value for title in show("runs", compare="three,four").subheader]
+    assert "What their adapters answered" not in titles
