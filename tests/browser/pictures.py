@@ -3,7 +3,7 @@
 With `--readme` only those that README shows.
 
 They show a finished run of the demo in `lora-flightdeck` below the folder for temporary files; it is trained first where
-there is none (about four minutes). What README shows goes to `docs/pictures/`, the rest to `pictures/`.
+there is none (about five minutes). What README shows goes to `docs/pictures/`, the rest to `pictures/`.
 """
 
 from __future__ import annotations
