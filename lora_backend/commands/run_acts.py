@@ -11,20 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.commands.plan import trace_here
-from lora_backend.commands.run_words import (
-    cell,
-    damaged_lines,
-    say,
-    state_word,
-    waiting_document,
-    waiting_text,
-    when,
-)
+from lora_backend.commands.run_words import cell, damaged_lines, say, state_word, waiting_document, waiting_text
 from lora_backend.commands.words import GOOD, NO, plain, print_json, setting
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.files import dump_yaml, read_config, with_values
 from lora_backend.config.report import report_text
 from lora_backend.errors import ConfigError, RunError
+from lora_backend.formats import when
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.report import advice_text
 from lora_backend.preflight.facts import check_with_facts, refuse_errors

@@ -7,24 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_backend.commands.run_words import (
-    STAGE_WORDS,
     aligned,
     cell,
     damaged_lines,
     duration,
     figure,
-    number,
     say,
-    size,
     state_word,
     waiting_document,
     waiting_text,
-    when,
 )
 from lora_backend.commands.words import GOOD, NO, plain, print_json
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
+from lora_backend.formats import number, size, when
 from lora_backend.i18n import N_
 from lora_backend.runs.alerts import Alert, alerts
 from lora_backend.runs.changes import config_as_changed
@@ -38,6 +35,7 @@ from lora_backend.runs.outcome import Outcome, outcome_of
 from lora_backend.runs.queue import Waiting, waiting_for
 from lora_backend.runs.recovery import open_recovered, recover_all, workspace_of
 from lora_backend.runs.reproduce import Reproduction, ThenNow, reproduction
+from lora_backend.runs.words import stage_message
 from lora_backend.settings import load_settings
 from lora_backend.verification.report import verdict
 
@@ -182,7 +180,7 @@ def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> li
     lines = [f"{row.id}  {plain(row.title)}  {state_word(state.state)}", document["path"]]
     lines.append(say(N_("Started {time} by {actor}."), time=when(row.created_at), actor=plain(row.actor)))
     if not state.has_ended and state.state != "queued":
-        lines.append(say(STAGE_WORDS.get(str(state.stage), N_("starting Python and torch"))))  # fmt: skip
+        lines.append(stage_message(state.stage).text())  # fmt: skip
     if state.total_steps:
         parts = [say(N_("Step {step} of {total}"), step=state.step, total=state.total_steps)]
         if state.eta_s is not None and not state.has_ended:

@@ -88,7 +88,8 @@ def config_as_changed(run: RunFolder) -> dict[str, Any]:
             attempt = json.loads((run.attempts / f"{number}.json").read_text("utf-8"))
         except (OSError, ValueError):
             continue
-        config |= (attempt.get("changes") or {}) if isinstance(attempt, dict) else {}
+        changes = attempt.get("changes") if isinstance(attempt, dict) else None
+        config |= changes if isinstance(changes, dict) else {}
     return config
 
 

@@ -20,7 +20,6 @@ from lora_backend.runs.states import RunState
 from lora_backend.runs.trainer_state import (
     Training,
     columns_of,
-    finite,
     last_value,
     read_log,
     read_object,
@@ -28,7 +27,6 @@ from lora_backend.runs.trainer_state import (
     readable,
     text_of,
     unreadable,
-    whole,
 )
 
 TRAINER_STATE, TRAINER_LOG, ADAPTER_CONFIG, RUN_JSON = (
@@ -97,18 +95,16 @@ def _open_run(path: Path) -> FoundFolder:
     run = RunFolder(path)
     read_object(run.run_json)  # says what is wrong with a file that is half copied
     about = run.read_run()
-    config = about.get("config")
-    config = config if isinstance(config, dict) else {}
-    state = _judged(run)
+    state = run.state()
     checkpoints = _checkpoints(run.checkpoints)
-    model = text_of(config.get("model_name"))
+    model = text_of(about["config"].get("model_name"))
     return FoundFolder(
         path=path,
         title=text_of(about.get("name")) or PurePosixPath(model or "").name or path.name,
         base_model=model,
-        step=whole(state.step),
-        total_steps=whole(state.total_steps) or None,
-        epoch=finite(state.epoch),
+        step=state.step,
+        total_steps=state.total_steps,
+        epoch=state.epoch,
         runtime_s=_took(state),
         columns=read_columns(run.metrics_jsonl),
         source=run.metrics_jsonl if run.metrics_jsonl.is_file() else None,
@@ -120,16 +116,8 @@ def _open_run(path: Path) -> FoundFolder:
     )
 
 
-def _judged(run: RunFolder) -> RunState:
-    """The run's state; files that hold anything else than a state leave it lost."""
-    try:
-        return run.state()
-    except (TypeError, ValueError, LookupError, AttributeError, OverflowError):
-        return RunState("lost")
-
-
 def _took(state: RunState) -> float | None:
-    begin, end = finite(state.started_at), finite(state.ended_at)
+    begin, end = state.started_at, state.ended_at
     return None if begin is None or end is None else max(end - begin, 0.0)
 
 

@@ -67,8 +67,8 @@ def reproduction(run: RunFolder, program: Path = PROGRAM) -> Reproduction:
     Raises `RunError` where the folder is no run.
     """
     about = run.read_run()
-    config = _object(about.get("config"))
-    changed = _changed(run, config)
+    config: dict[str, Any] = about["config"]
+    changed = config_as_changed(run)
     dataset = config.get("dataset")
     code_then, code_now = _object(about.get("code")), code_of(program) or {}
     return Reproduction(
@@ -86,13 +86,6 @@ def reproduction(run: RunFolder, program: Path = PROGRAM) -> Reproduction:
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _changed(run: RunFolder, config: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return config_as_changed(run)
-    except (TypeError, ValueError, KeyError):  # a file that another hand has written
-        return config
 
 
 def _command(run: RunFolder, config: Mapping[str, Any]) -> str:

@@ -9,9 +9,10 @@ import streamlit as st
 from lora_backend.config.drafts import Draft, delete_draft, list_drafts, restore_draft
 from lora_backend.config.files import parse_config
 from lora_backend.errors import ConfigError
+from lora_backend.formats import when
 from lora_backend.i18n import N_
 from pages.parts import state_keys
-from pages.parts.formats import plain, when
+from pages.parts.formats import plain
 from pages.parts.language import t
 from pages.parts.navigation import CONFIG
 from pages.parts.services import settings

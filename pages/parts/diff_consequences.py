@@ -10,13 +10,13 @@ import streamlit as st
 from lora_backend.config.drafts import Draft
 from lora_backend.config.files import ConfigDocument
 from lora_backend.errors import FlightdeckError
+from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
 from lora_backend.preflight.consequences import Consequence, consequences
 from lora_backend.preflight.planning import planner_for
 from pages.parts import state_keys
 from pages.parts.config_facts import known_facts
 from pages.parts.diff_bases import Base
-from pages.parts.formats import size
 from pages.parts.language import say, t
 from pages.parts.plan_trace import trace
 from pages.parts.plan_work import facts_of

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from lora_backend.errors import FlightdeckError
+from lora_backend.formats import number, when
 from lora_backend.i18n import N_
 from lora_backend.preflight.roots import allowed_folder
 from lora_backend.runs.curves import points
@@ -17,7 +18,7 @@ from lora_backend.runs.states import RunState
 from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
-from pages.parts.formats import FIGURE_WIDTH, as_text, duration, number, plain, when
+from pages.parts.formats import FIGURE_WIDTH, as_text, duration, plain
 from pages.parts.header import page_header
 from pages.parts.language import t
 from pages.parts.navigation import RUNS, VERIFY

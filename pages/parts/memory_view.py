@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
 from lora_backend.preflight.measured import Comparison, compare
 from lora_backend.runs.folder import RunFolder
-from pages.parts.formats import size
 from pages.parts.language import say, t
 from pages.parts.services import settings
 

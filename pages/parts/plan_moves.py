@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import streamlit as st
@@ -47,8 +47,9 @@ def show_moves(work: Work) -> None:
         st.selectbox(
             t(N_("onto")), devices, format_func=lambda index: device_name(work.plan.devices[index]), key=ONTO, width=220
         )
-        units = _selected(work)
-        _button(N_("Move"), ":material/drive_file_move:", "move", not units, lambda: _move(work, units), kind="primary")
+        _button(
+            N_("Move"), ":material/drive_file_move:", "move", not _selected(work), lambda: _move(work), kind="primary"
+        )
         _button(N_("Undo"), ":material/undo:", "undo", not before, lambda: _step(work, back=True))
         _button(N_("Redo"), ":material/redo:", "redo", not after, lambda: _step(work, back=False))
         _button(N_("Back to the best"), ":material/restart_alt:", "reset", not work.is_by_hand, lambda: _place(work, None))  # fmt: skip
@@ -85,8 +86,9 @@ def _clicked(chart: str, work: Work) -> None:
         st.session_state[WHAT] = "embedding" if units[0] == 0 else "head"
 
 
-def _move(work: Work, units: Sequence[int]) -> None:
-    plan = work.plan
+def _move(work: Work) -> None:
+    # What the fields hold now: whoever clicks right after typing clicks a button that was drawn before.
+    plan, units = work.plan, _selected(work)
     placed = move(plan.assignment, units[0], units[-1], int(st.session_state[ONTO]), num_devices=len(plan.devices))
     if placed != plan.assignment:
         _place(work, placement_text(placed))

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import streamlit as st
 
 from lora_backend.errors import FlightdeckError
+from lora_backend.formats import size
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.i18n import N_
 from lora_backend.preflight.move import move_run
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.queue import start, waiting_for
 from lora_backend.runs.states import RunState
-from pages.parts.formats import size
+from lora_backend.runs.words import waiting_messages
 from pages.parts.language import say, t
 from pages.parts.services import settings
 from pages.parts.tracing import trace_within
@@ -32,20 +33,7 @@ def run_actions(run: RunFolder, state: RunState) -> None:
 
 def what_it_waits_for(run: RunFolder) -> None:
     """Who has the devices of a queued run, and who came before it."""
-    waiting = waiting_for(run, settings().workspace)
-    parts = []
-    if waiting.holders:
-        parts.append(
-            t(N_("{runs} has its device."), runs=", ".join(sorted({holder.run for holder in waiting.holders})))
-        )
-    if waiting.ahead:
-        parts.append(
-            t(N_("{count} runs came before it: {runs}."), count=len(waiting.ahead), runs=", ".join(waiting.ahead))
-        )
-    for uuid, short_bytes in (waiting.short_bytes or {}).items():
-        parts.append(t(N_("{size} more must become free on {gpu}."), size=size(short_bytes), gpu=uuid))
-    if waiting.missing:
-        parts.append(t(N_("The driver does not show {gpus}."), gpus=", ".join(waiting.missing)))
+    parts = [say(part) for part in waiting_messages(waiting_for(run, settings().workspace))]
     st.info(" ".join([t(N_("It starts by itself when its turn comes.")), *parts]), icon=":material/schedule:")
 
 

@@ -10,6 +10,7 @@ import streamlit as st
 
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.findings import shorten
+from lora_backend.formats import number, size
 from lora_backend.i18n import N_
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.curves import read_columns
@@ -17,10 +18,10 @@ from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.history import config_differences
 from lora_backend.runs.outcome import outcome_of
 from pages.parts.charts import compared_chart
-from pages.parts.formats import duration, number, size
+from pages.parts.formats import duration
 from pages.parts.language import t
 from pages.parts.run_list import run_title
-from pages.parts.status_badge import BADGES
+from pages.parts.status_badge import state_in_words
 
 OVER = {"step": N_("Step"), "time": N_("Seconds"), "tokens": N_("Tokens")}
 FIGURES = {
@@ -65,7 +66,7 @@ def _outcomes(runs: Sequence[RunFolder], columns: Sequence[dict[str, Any]]) -> d
         outcome = outcome_of(run, curves)
         ranks = RANKS.get(str(outcome.is_consistent), N_("not checked"))
         cells = {
-            t(N_("State")): t(BADGES[outcome.state][0]),
+            t(N_("State")): state_in_words(outcome.state),
             t(N_("Step")): f"{outcome.step} / {outcome.total_steps or '–'}",
             t(N_("Last loss")): number(outcome.last_loss),
             t(N_("Lowest evaluation loss")): number(outcome.lowest_eval_loss),

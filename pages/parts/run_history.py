@@ -13,18 +13,18 @@ import streamlit as st
 from lora_backend.config.findings import shorten
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
+from lora_backend.formats import size, when
 from lora_backend.i18n import N_
 from lora_backend.runs.bin import Bin, disk_bytes
 from lora_backend.runs.folder import open_run
 from lora_backend.runs.history import FIGURES, History, RunRow, filtered
 from lora_backend.runs.labels import write_labels
 from pages.parts import state_keys
-from pages.parts.formats import size, when
 from pages.parts.language import say, t
 from pages.parts.navigation import RUNS
 from pages.parts.run_list import run_title
 from pages.parts.services import settings
-from pages.parts.status_badge import BADGES
+from pages.parts.status_badge import BADGES, state_in_words
 
 DEFAULT_COLUMNS = ("loss", "eval_loss", "r", "learning_rate")
 MOST_COMPARED = 8
@@ -76,7 +76,7 @@ def _filter(rows: Sequence[RunRow]) -> list[RunRow]:
     )  # fmt: skip
     states = middle.multiselect(
         t(N_("States")), list(BADGES), _listed(state_keys.RUN_STATES, list(BADGES)),
-        format_func=lambda word: t(BADGES[word][0]), key=state_keys.RUN_STATES,
+        format_func=state_in_words, key=state_keys.RUN_STATES,
         placeholder=t(N_("all states")),
     )  # fmt: skip
     with_archived = right.toggle(t(N_("Archived too")), key=state_keys.RUN_ARCHIVED)
@@ -108,7 +108,7 @@ def _cells(row: RunRow, columns: Sequence[str]) -> dict[str, Any]:
     language = st.query_params.get(state_keys.LANGUAGE)
     cells: dict[str, Any] = {
         t(N_("Open")): f"/runs?{state_keys.RUN}={row.id}" + (f"&{state_keys.LANGUAGE}={language}" if language else ""),
-        t(N_("State")): t(BADGES[row.state.state][0]),
+        t(N_("State")): state_in_words(row.state.state),
         t(N_("Name")): pin + run_title({"name": row.name, "config": row.config}),
         t(N_("Started")): when(row.created_at),
         t(N_("Step")): f"{row.state.step} / {row.state.total_steps or '–'}",

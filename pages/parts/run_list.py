@@ -7,10 +7,11 @@ from pathlib import Path
 import streamlit as st
 
 from lora_backend.errors import RunError
+from lora_backend.formats import number, when
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
 from pages.parts import state_keys
-from pages.parts.formats import duration, number, plain, when
+from pages.parts.formats import duration, plain
 from pages.parts.language import say, t
 from pages.parts.navigation import RUNS
 from pages.parts.status_badge import stage_in_words, status_badge

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
+from lora_backend.formats import size
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.logs import LEVELS, SEARCHED_BYTES, LogPart, read_log, search_log
 from pages.parts import state_keys
-from pages.parts.formats import size
 from pages.parts.language import t
 
 EVERYTHING = LEVELS[0]

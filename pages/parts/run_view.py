@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from lora_backend.formats import number
 from lora_backend.i18n import N_
 from lora_backend.runs.curves import points, read_columns
 from lora_backend.runs.folder import RunFolder, RunState
@@ -15,7 +16,7 @@ from lora_backend.runs.recovery import recover
 from lora_backend.verification.report import verdict
 from pages.parts import state_keys
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
-from pages.parts.formats import FIGURE_WIDTH, duration, gib, number, plain
+from pages.parts.formats import FIGURE_WIDTH, duration, gib, plain
 from pages.parts.language import say, t
 from pages.parts.memory_view import memory_view
 from pages.parts.navigation import VERIFY

@@ -6,37 +6,33 @@ from typing import Literal
 
 import streamlit as st
 
-from lora_backend.i18n import N_
-from pages.parts.language import t
+from lora_backend.runs.words import STATE_WORDS, stage_message
+from pages.parts.language import say, t
 
 Color = Literal["red", "orange", "blue", "green", "gray", "violet"]
-BADGES: dict[str, tuple[str, Color, str]] = {
-    "queued": (N_("Queued"), "gray", ":material/schedule:"),
-    "starting": (N_("Starting"), "blue", ":material/hourglass_top:"),
-    "running": (N_("Running"), "blue", ":material/play_arrow:"),
-    "stopping": (N_("Stopping"), "orange", ":material/hourglass_bottom:"),
-    "stopped": (N_("Stopped"), "orange", ":material/stop_circle:"),
-    "finished": (N_("Finished"), "green", ":material/check_circle:"),
-    "failed": (N_("Failed"), "red", ":material/error:"),
-    "lost": (N_("Lost"), "red", ":material/help:"),
-}
-STAGES = {
-    "preparing": N_("preparing the model"),
-    "data": N_("reading the data"),
-    "loading": N_("loading the model"),
-    "first_step": N_("trying the longest batch"),
-    "training": N_("training"),
-    "saving": N_("saving the adapter"),
-    "answering": N_("answering the questions"),
+BADGES: dict[str, tuple[Color, str]] = {
+    "queued": ("gray", ":material/schedule:"),
+    "starting": ("blue", ":material/hourglass_top:"),
+    "running": ("blue", ":material/play_arrow:"),
+    "stopping": ("orange", ":material/hourglass_bottom:"),
+    "stopped": ("orange", ":material/stop_circle:"),
+    "finished": ("green", ":material/check_circle:"),
+    "failed": ("red", ":material/error:"),
+    "lost": ("red", ":material/help:"),
 }
 
 
 def status_badge(state: str) -> None:
     """Show the badge of `state`."""
-    word, color, icon = BADGES[state]
-    st.badge(t(word), color=color, icon=icon)
+    color, icon = BADGES[state]
+    st.badge(state_in_words(state), color=color, icon=icon)
+
+
+def state_in_words(state: str) -> str:
+    """A state in the reader's language."""
+    return t(STATE_WORDS[state])
 
 
 def stage_in_words(stage: str | None) -> str:
     """What the trainer is at; before it says so, that Python and torch are starting."""
-    return t(STAGES[stage]) if stage in STAGES else t(N_("starting Python and torch"))
+    return say(stage_message(stage))

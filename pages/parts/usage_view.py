@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
+from lora_backend.formats import size
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.usage import GpuUsage, usage
-from pages.parts.formats import size
 from pages.parts.language import t
 
 

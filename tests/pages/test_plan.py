@@ -192,6 +192,17 @@ def test_a_move_shows_its_effect_and_undo_redo_and_reset_go_through_the_states(m
     assert "placed by hand" not in texts(at)
 
 
+def test_a_click_right_after_typing_moves_what_was_typed(model: Path) -> None:
+    """Both reach the server at once: the button that is clicked was drawn before the field was changed."""
+    at = show(model=str(model), gpus="6,6,6")
+    for key in ("move-first", "move-last"):
+        at.number_input(key=key).set_value(7)
+    at.selectbox(key="move-onto").set_value(0).run()
+    at.number_input(key="move-first").set_value(6)
+    at.button(key="plan-move").click().run()
+    assert "parts of the model that move: 2" in texts(at)
+
+
 def test_a_placement_in_the_address_is_scored_as_it_is(model: Path) -> None:
     at = show(model=str(model), gpus="24,2", placement="0x9.1x1")
     assert "placed by hand" in texts(at)

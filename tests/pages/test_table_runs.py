@@ -82,7 +82,8 @@ def test_a_mended_row_starts_alone(draft: Draft) -> None:
     at = with_table(draft, table)
     data.unlink()
     at.button(key="start_table").click().run()
-    assert any("Line 3" in error.value for error in at.error), "what was refused is said, in an open box"
+    assert any("Line 3" in error.value for error in at.error)
+    assert at.status[0].proto.expanded, "why it was refused is not hidden in a closed box"
     assert len(list_runs(load_settings().runs)) == 1
     at = with_table(draft, table.replace("b.jsonl", "a.jsonl"))
     assert [str(verdict)[:1] for verdict in preview_of(at)["Verdict"]] == ["s", "✓"]

@@ -18,7 +18,7 @@ import pytest
 
 from lora_backend.errors import RunError
 from lora_backend.runs.failures import CAUSES, failure
-from lora_backend.runs.folder import open_run
+from lora_backend.runs.folder import RunFolder, open_run
 from lora_backend.runs.leases import lock_once
 from lora_backend.runs.process import identify, is_alive
 from lora_backend.runs.recovery import recover, recover_all
@@ -29,6 +29,14 @@ from tests.runs.stand_in import TRAIN, Make, kill, let_end, until, who
 
 DEAF = 'RUN.write_status(state="running", trainer=identify(os.getpid()).to_json())\n'
 NEVER = "while True: time.sleep(0.05)\n"
+
+
+def running(make: Make) -> RunFolder:
+    """A run under its supervisor, whose trainer trains."""
+    run = make()
+    start_supervisor(run)
+    until(lambda: run.state().state == "running", "it runs")
+    return run
 
 
 # ------------------------------------------------------------------------------------------ the table
@@ -96,9 +104,7 @@ def test_launcher_supervisor_and_trainer_write_one_status_without_losing_each_ot
 
 
 def test_a_successor_adopts_the_trainer_and_writes_how_it_ended(make: Make) -> None:
-    run = make()
-    start_supervisor(run)
-    until(lambda: run.state().state == "running", "it runs")
+    run = running(make)
     for _ in range(3):
         dead = kill(run, "supervisor")
         assert recover(run).state == "running"
@@ -109,9 +115,7 @@ def test_a_successor_adopts_the_trainer_and_writes_how_it_ended(make: Make) -> N
 
 
 def test_a_trainer_that_ended_while_nobody_watched_is_what_it_said_of_itself(make: Make) -> None:
-    run = make()
-    start_supervisor(run)
-    until(lambda: run.state().state == "running", "it runs")
+    run = running(make)
     trainer = who(run, "trainer")
     kill(run, "supervisor")
     let_end(run)
@@ -123,9 +127,7 @@ def test_a_trainer_that_ended_while_nobody_watched_is_what_it_said_of_itself(mak
 
 
 def test_both_killed_is_a_failure_that_says_that_nobody_saw_it(make: Make) -> None:
-    run = make()
-    start_supervisor(run)
-    until(lambda: run.state().state == "running", "it runs")
+    run = running(make)
     kill(run, "supervisor")
     kill(run, "trainer")
     assert run.state().state == "lost"
@@ -178,9 +180,7 @@ def test_what_an_attempt_left_is_not_taken_for_the_next_ones_trainer(make: Make)
 
 def test_a_successor_that_comes_too_late_ends_no_attempt_but_its_own(make: Make) -> None:
     """Both were killed; whoever looked started a successor, and the run was resumed before that came to look."""
-    run = make()
-    start_supervisor(run)
-    until(lambda: run.state().state == "running", "it runs")
+    run = running(make)
     kill(run, "supervisor")
     kill(run, "trainer")
     assert run.state().state == "lost"
@@ -196,9 +196,7 @@ def test_a_successor_that_comes_too_late_ends_no_attempt_but_its_own(make: Make)
 
 
 def test_lookers_at_once_start_one_successor(make: Make) -> None:
-    run = make()
-    start_supervisor(run)
-    until(lambda: run.state().state == "running", "it runs")
+    run = running(make)
     kill(run, "supervisor")
     pids = [start_supervisor(run, adopt=True) for _ in range(4)]
     lock = run.path / "supervisor.lock"
@@ -340,9 +338,7 @@ def test_every_cause_has_a_sentence(cause: str) -> None:
 
 
 def test_a_trainer_that_writes_nothing_is_silent_and_goes_on(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = make()
-    start_supervisor(run)
-    until(lambda: run.state().state == "running", "it runs")
+    run = running(make)
     assert run.state().silent_s is None
     later = time.clock_gettime(time.CLOCK_BOOTTIME) + NO_HEARTBEAT_S + 5
     monkeypatch.setattr("lora_backend.runs.states.boot_clock_s", lambda: later)
@@ -521,9 +517,7 @@ def test_the_next_attempts_supervisor_waits_for_the_last_ones_to_leave(make: Mak
 
 
 def test_another_attempt_adopts_nothing_of_the_one_before(make: Make) -> None:
-    run = make()
-    start_supervisor(run)
-    until(lambda: run.state().state == "running", "it runs")
+    run = running(make)
     let_end(run)
     until(run.exit_json.exists, "the end")
     (run.path / "go").unlink()

@@ -240,3 +240,11 @@ def test_a_smoothed_curve_begins_where_the_curve_does_and_follows_it() -> None:
     found = smooth(y, 0.5)
     assert found[:3].tolist() == [4, 4, 4]
     assert 0 < found[4] < found[3] < 4
+
+
+@pytest.mark.parametrize("changes", [1, "x", [1], None])
+def test_an_attempt_that_another_hand_has_written_leaves_the_list_whole(changes: Any, tmp_path: Path) -> None:
+    run = made(tmp_path, "a")
+    for _ in range(2):
+        run.new_attempt(changes=changes)
+    assert [row.id for row in History(tmp_path / "runs").rows()] == ["a"]
