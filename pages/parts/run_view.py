@@ -85,7 +85,7 @@ def _state(run: RunFolder, state: RunState) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             status_badge(state.state)
-            if not state.has_ended:
+            if not state.has_ended and state.state != "queued":
                 st.caption(stage_in_words(state.stage) + (f" · {say(state.detail)}" if state.detail else ""))
         with st.container(horizontal=True, width="content"):
             run_actions(run, state)

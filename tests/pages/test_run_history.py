@@ -167,3 +167,21 @@ def test_the_answers_to_the_same_questions_stand_side_by_side() -> None:
     made("three"), made("four")
     titles = [title.value for title in show("runs", compare="three,four").subheader]
     assert "What their adapters answered" not in titles
+
+
+def test_what_the_table_shows_is_in_the_address_and_comes_back_from_it() -> None:
+    made("one", "failed")
+    made("two")
+    at = show("runs")
+    assert "filter" not in at.query_params
+    at.text_input(key=state_keys.RUN_FILTER).set_value("one")
+    at.multiselect(key=state_keys.RUN_STATES).set_value(["failed"])
+    at.multiselect(key=state_keys.RUN_COLUMNS).set_value(["seed"]).run()
+    words = {key: at.query_params[key] for key in ("filter", "states", "columns")}
+    assert words == {"filter": "one", "states": "failed", "columns": "seed"}
+    table = show("runs", **words).dataframe[0].value
+    assert table["Name"].tolist() == ["one"]
+    assert "seed" in table
+    assert "loss" not in table
+    at.text_input(key=state_keys.RUN_FILTER).set_value("").run()
+    assert "filter" not in at.query_params

@@ -156,6 +156,7 @@ def test_a_queued_run_says_who_is_before_it_and_can_be_taken_out() -> None:
     start_or_queue(run, workspace)
     at = show("runs", run=run.id)
     assert any("somebody has its device." in info.value for info in at.info)
+    assert "starting Python" not in texts(at), "nothing is started yet"
     press(at, "cancel_run")
     assert run.state().cause == "cancelled"
     release(leases)
