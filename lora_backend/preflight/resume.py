@@ -15,7 +15,6 @@ from lora_backend.preflight.launch import plan_attempt, trainer_command
 from lora_backend.preflight.planning import Trace
 from lora_backend.runs.changes import Classified, classify, config_as_changed
 from lora_backend.runs.checkpoints import newest_whole
-from lora_backend.runs.failures import failure
 from lora_backend.runs.folder import RunFolder, system_user
 from lora_backend.runs.published import is_published_by
 from lora_backend.runs.queue import start_or_queue
@@ -39,7 +38,7 @@ def resume_run(
     from a caller; `ConfigError` for changes that cannot be made in the middle; `DoesNotFitError` as a launch does. Then
     the run stays as it is.
     """
-    run = folder.read_run()
+    run, number = folder.read_run(), folder.attempt().get("number")
     state = recover(folder)
     if not state.has_ended:
         raise RunError(N_("The run {id} is {state}. Stop it before you resume it."), id=folder.id, state=state.state)
@@ -50,11 +49,9 @@ def resume_run(
     refuse_nothing_to_do(folder, state, changes or {})
     planned = plan_attempt(values, settings, trace, anyway=anyway, shares=bool(folder.attempt().get("shares")))
     checkpoint, damaged = newest_whole(folder)
-    if not folder.exit_json.exists():  # its processes went with the machine, and none was left to write it
-        ended = failure("reboot" if state.cause == "reboot" else "lost")
-        folder.write_exit(state.state, cause=ended.cause, message=state.message, remedy=state.remedy)
     folder.begin_attempt(
         "queued",
+        after=number,
         **planned,
         argv=_command(folder, run["argv"]),
         actor=actor or system_user(),

@@ -206,16 +206,23 @@ class RunFolder:
                 raise StateError(N_("The run {id} is {found}, not {old}."), id=self.id, found=found, old=old)
             self._write_status({"state": new, "launched": launch_moment(), **changes})
 
-    def begin_attempt(self, state: str, **facts: Any) -> int:
+    def begin_attempt(self, state: str, *, after: int | None = None, **facts: Any) -> int:
         """Start a run that has ended anew: its end goes to the attempts, requests are taken back. Returns the number.
 
-        `StateError` where it has not ended: of two who resume it at once, one does.
+        `after` is the number of the start that the caller has looked at. `StateError` where there has been another
+        since, or where the run has not ended: of two who resume it at once, one does.
         """
         with self._writing():
-            ended = read_json(self.exit_json)
-            if ended is None:
+            # Looked at again under the lock: what was true before may be what another has just changed.
+            before = self.state()
+            newest = max(self._attempt_numbers(), default=0)
+            if not before.has_ended:
                 raise StateError(N_("The run {id} has not ended, so it cannot be resumed."), id=self.id)
-            check_move(str(ended["state"]), state)
+            if after not in (None, newest):
+                raise StateError(N_("The run {id} was resumed by somebody else meanwhile. Look at it again."), id=self.id)  # fmt: skip
+            check_move(before.state, state)
+            if read_json(self.exit_json) is None:  # its processes are gone, and none was left to write it
+                self._write_exit(before.state, cause=before.cause, message=before.message, remedy=before.remedy)
             number = self.new_attempt(**facts)
             for request in (self.stop_request, self.save_request):
                 request.unlink(missing_ok=True)

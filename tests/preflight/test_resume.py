@@ -126,6 +126,35 @@ def test_of_two_who_resume_it_at_once_one_does(run: RunFolder, places: Settings)
     until(run.exit_json.exists, "the end")
 
 
+def test_one_who_comes_second_ends_nothing_of_the_one_who_came_first(run: RunFolder, places: Settings) -> None:
+    run.write_exit("failed", cause="killed")
+
+    def while_another_resumes_it(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
+        resume_run(run, places, no_trace)
+        raise ModelError("no trace here, so there is no plan")
+
+    with pytest.raises(RunError, match="has not ended"):
+        resume_run(run, places, while_another_resumes_it)
+    assert run.attempt()["number"] == 2
+    until(lambda: run.state().state == "running", "the first one's start goes on")
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+    assert run.state().state == "finished"
+
+
+def test_what_was_made_ready_before_another_start_is_not_used_after_it(run: RunFolder, places: Settings) -> None:
+    run.write_exit("failed", cause="killed")
+
+    def while_another_start_fails(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
+        run.begin_attempt("starting")
+        run.write_exit("failed", cause="killed")
+        raise ModelError("no trace here, so there is no plan")
+
+    with pytest.raises(RunError, match="resumed by somebody else"):
+        resume_run(run, places, while_another_start_fails)
+    assert (run.attempt()["number"], run.state().state) == (2, "failed")
+
+
 def test_a_resumed_run_waits_where_its_device_is_taken(run: RunFolder, places: Settings) -> None:
     run.write_exit("failed", cause="killed")
     leases = take(leases_folder(places.workspace), ["cpu"], places.runs / "other")
