@@ -94,7 +94,7 @@ def at_line(start: str, action: Callable[[], Any]) -> Iterator[None]:
 def made_ready(folder: RunFolder, changes: dict[str, Any] | None = None) -> None:
     """Another start of a run that has ended, or was killed: from its newest whole checkpoint."""
     newest, _ = newest_whole(folder)
-    start = {"resume_from": newest.name if newest else None, "changes": changes or {}}
+    start: dict[str, Any] = {"resume_from": newest.name if newest else None, "changes": changes or {}}
     if folder.exit_json.exists():
         folder.begin_attempt("starting", **start)
     else:
