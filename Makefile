@@ -31,6 +31,7 @@ check: .venv/.installed-dev
 	$(BIN)/python -m tests.catalogues --check
 
 soak: .venv/.installed-dev .venv/.browser
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=search
 	$(BIN)/python -m pytest -m soak
 
 bench: .venv/.installed-dev .venv/.browser

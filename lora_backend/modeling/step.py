@@ -55,7 +55,7 @@ class FakeStep:
             forward = convert_outputs_to_fp32(forward)  # as accelerate wraps it
         is_chunked = self.settings.loss_type == "chunked_nll"
         loss_path = ChunkedLoss(self.meta.model, every_token=True).active() if is_chunked else contextlib.nullcontext()
-        gc.collect()
+        gc.freeze()  # so that the collection behind the step looks at what the step made, not at all of torch
         gc.disable()  # what is freed, and when, must depend on the step alone
         try:
             with _no_packing(), self._marking(), loss_path, self.mode, tracker:
@@ -68,6 +68,8 @@ class FakeStep:
                 del loss
             self.meta.model.zero_grad(set_to_none=True)
         finally:
+            gc.collect()
+            gc.unfreeze()
             gc.enable()
         self.recording = tracker.recording
         return tracker

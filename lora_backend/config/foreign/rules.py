@@ -160,11 +160,12 @@ def as_taken(target: str, value: Any) -> Carried:
 
 
 def take(target: str, *, null: bool = False) -> Rule:
-    """The value as it is. `null`: None is a value too, which our default is not."""
+    """The value as it is. `null`: None is a value too where our key takes it, and our default is another."""
+    takes_null = null and fits(target, None)
 
     def apply(source: Source, key: str) -> Carried:
         value = source.get(key)
-        if value is None and null:
+        if value is None and takes_null:
             return Carried("taken", Message(TAKEN, {"target": target}), target, None)
         return nothing(N_("Not set.")) if value is None else as_taken(target, value)
 

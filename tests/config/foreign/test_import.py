@@ -241,6 +241,14 @@ def test_axolotl_means_the_same() -> None:
     assert row(result, "sample_packing").outcome == "taken"
 
 
+def test_a_key_without_its_value_is_kept_where_that_is_one_and_else_not_set() -> None:
+    result = import_text(ORIGINAL.replace("batch_size: 2\n", "batch_size: #2\nsave_total_limit:\n", 1))
+    assert row(result, "batch_size").message.text("en") == "Not set."
+    assert "batch_size" not in result.values
+    assert result.values["save_total_limit"] is None
+    assert not [finding for finding in result.findings if finding.code == "wrong_type"]
+
+
 @pytest.mark.parametrize(
     ("line", "values"),
     [
