@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import load_settings
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.callbacks import RunCallback
+from lora_backend.training.lease import leased
 from lora_backend.training.publish import publication_target, publish, save_adapter
 from lora_backend.training.randomness import deterministic_algorithms
 from lora_backend.training.resume import prepare_start
@@ -51,11 +52,13 @@ def train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any]
     for whatever the config, the data or the machine does not allow. Goes on from the checkpoint that the newest
     attempt names.
     """
-    with deterministic_algorithms(config.deterministic):
-        return _train(config, folder, dataloader)
+    with deterministic_algorithms(config.deterministic), ExitStack() as devices:
+        return _train(config, folder, dataloader, devices)
 
 
-def _train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any] | None) -> PeftModel:
+def _train(
+    config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any] | None, devices: ExitStack
+) -> PeftModel:
     began = time.monotonic()
     precision = resolve_precision(config.precision)
     refuse_untrainable(precision)
@@ -71,6 +74,7 @@ def _train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any
 
     with stage(folder, "loading"):
         _plan(config, folder)
+        devices.enter_context(leased(folder))
         base = load_model(config, _device_map(config, folder))
         if train_rows is not None:
             refuse_rows_beyond_positions(base, train_rows)

@@ -18,6 +18,8 @@ from lora_backend import buildandTrainLoraModel, train_lora_model
 from lora_backend.errors import ConfigError, DataError, FlightdeckError
 from lora_backend.modeling.load import load_tokenizer
 from lora_backend.runs.folder import RunFolder, list_runs
+from lora_backend.runs.leases import holders, release, take
+from lora_backend.runs.waiting import leases_folder
 from lora_backend.training.tokenize import tokenize_rows
 from tests.tiny import chats
 
@@ -51,6 +53,33 @@ def test_a_direct_call_leaves_the_same_record_as_a_run(config: Make, workspace: 
     assert folder.read_run()["config"] == values | {"precision": "fp32", "knowledge_type": "facts"} | NAMES
     assert (workspace / "adapters/pkg/1.0.0/facts/adapter_model.safetensors").is_file()
     assert train_lora_model is buildandTrainLoraModel
+
+
+def test_a_direct_call_holds_its_device_while_it_trains(config: Make, workspace: Path, tiny_model: Path) -> None:
+    values, place, seen = config(dataset=..., num_epochs=1), leases_folder(workspace), set()
+    batches = loader(tiny_model, 4)
+    collate = batches.collate_fn
+
+    def look(rows: Any) -> Any:
+        seen.update(holder.run for holder in holders(place, ["cpu"]))
+        return collate(rows)
+
+    batches.collate_fn = look
+    buildandTrainLoraModel(values, batches, **NAMES)
+    assert seen == {the_run(workspace).id}
+    assert not holders(place, ["cpu"]), "given back at the end"
+
+
+def test_a_direct_call_beside_another_run_says_whose_device_it_shares(
+    config: Make, workspace: Path, tiny_model: Path
+) -> None:
+    other = take(leases_folder(workspace), ["cpu"], workspace / "runs/the-other")
+    assert other
+    try:
+        buildandTrainLoraModel(config(dataset=..., num_epochs=1), loader(tiny_model, 4), **NAMES)
+    finally:
+        release(other)
+    assert "in use by run the-other; this one trains beside it" in the_run(workspace).train_log.read_text()
 
 
 def test_the_callers_batches_are_the_ones_that_are_trained_on(config: Make, workspace: Path, tiny_model: Path) -> None:

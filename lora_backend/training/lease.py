@@ -1,0 +1,45 @@
+"""A trainer that no launcher started takes its devices' leases itself, so that queued runs wait for it as for any other."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.leases import Lease, holders, lease_keys, release, take
+from lora_backend.runs.supervisor import SUPERVISED
+from lora_backend.runs.waiting import leases_folder
+from lora_backend.settings import load_settings
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def leased(folder: RunFolder) -> Iterator[None]:
+    """Hold what the run's newest attempt leases while the block trains; under a supervisor that holds it, do nothing.
+
+    A person at a terminal is not kept waiting: where another run has a device this one goes beside it, and says so.
+    """
+    leases = [] if os.environ.get(SUPERVISED) else _take(folder)
+    try:
+        yield
+    finally:
+        release(leases)
+
+
+def _take(folder: RunFolder) -> list[Lease]:
+    place, keys = leases_folder(load_settings().workspace), lease_keys(folder.attempt())
+    try:
+        leases = take(place, keys, folder.path)
+        if leases is None:
+            others = ", ".join(sorted({holder.run for holder in holders(place, keys)}))
+            logger.warning("%s in use by run %s; this one trains beside it", ", ".join(keys), others)
+            leases = take(place, keys, folder.path, anyway=True)
+    except OSError as error:
+        logger.warning(
+            "no lease can be taken in %s (%s); queued runs will not wait for this one", place, error.strerror
+        )
+        return []
+    return leases or []
