@@ -56,7 +56,8 @@ def test_a_direct_call_leaves_the_same_record_as_a_run(config: Make, workspace: 
 
 
 def test_a_direct_call_holds_its_device_while_it_trains(config: Make, workspace: Path, tiny_model: Path) -> None:
-    values, place, seen = config(dataset=..., num_epochs=1), leases_folder(workspace), set()
+    values, place = config(dataset=..., num_epochs=1), leases_folder(workspace)
+    seen: set[str] = set()
     batches = loader(tiny_model, 4)
     collate = batches.collate_fn
 
