@@ -36,7 +36,8 @@ class Draft:
     """One draft's folder.
 
     `config.yaml` is the text, `history/` what it was before, `launches/` has one file for each time that it was
-    launched, `bases/` the files that it was compared with, `imported/` the file of another tool that it came from.
+    launched, `bases/` the files that it was compared with, `imported/` the file of another tool that it came from,
+    `table.txt` the table that makes many runs of it, `table_tag.txt` their tag.
     """
 
     path: Path
@@ -111,6 +112,27 @@ class Draft:
         try:
             return (self.path / "launches" / str(number)).read_text("utf-8")
         except OSError:
+            return None
+
+    def table(self) -> str:
+        """The table of many runs as it was last typed; empty where there is none."""
+        return self._side_text("table.txt") or ""
+
+    def table_tag(self) -> str | None:
+        """The tag that was last asked for on these runs; None where nobody chose."""
+        return self._side_text("table_tag.txt")
+
+    def keep_table(self, table: str, tag: str) -> None:
+        """Keep both for the next look at the draft. Raises `ConfigError` where it was deleted meanwhile."""
+        if not self.path.is_dir():
+            raise _gone(self.id)
+        for name, text in (("table.txt", table), ("table_tag.txt", tag)):
+            write_atomic(self.path / name, text)
+
+    def _side_text(self, name: str) -> str | None:
+        try:
+            return (self.path / name).read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
             return None
 
     def _locked(self) -> FileLock:

@@ -27,36 +27,66 @@ MOST_SHOWN = 10
 
 
 def many_runs(draft: Draft, text: str) -> None:
-    """A table pasted or uploaded, its preview, and one button that starts all rows; `text` is the base config."""
-    with st.expander(t(N_("Many runs from a table")), icon=":material/table_rows:"):
+    """A table pasted or uploaded, its preview, and one button that starts all rows; `text` is the base config.
+
+    The table is kept with the draft, so a reload loses nothing of it.
+    """
+    table_key, tag_key = f"table-{draft.id}", f"table-tag-{draft.id}"
+    st.session_state.setdefault(table_key, draft.table())
+    chosen = draft.table_tag()
+    st.session_state.setdefault(tag_key, f"table-{draft.id}" if chosen is None else chosen)
+    with st.expander(
+        t(N_("Many runs from a table")), icon=":material/table_rows:", expanded=bool(st.session_state[table_key])
+    ):
         st.caption(
             t(
                 N_("The first line names keys (`name` names the run); every line below is one run of this config with its cells. An empty cell keeps this config's value.")
             )
         )  # fmt: skip
         left, right = st.columns([2, 1])
-        pasted = left.text_area(
-            t(N_("Paste a table: from a spreadsheet, or CSV")), height=160, key=f"table-{draft.id}", placeholder=EXAMPLE
-        )
+        table = left.text_area(
+            t(N_("Paste a table: from a spreadsheet, or CSV")), height=160, key=table_key, placeholder=EXAMPLE,
+            on_change=_keep, args=(draft,),
+        )  # fmt: skip
         with right:
-            file = st.file_uploader(
+            st.file_uploader(
                 t(N_("Or upload one")),
                 type=["csv", "tsv", "txt"],
                 max_upload_size=MAX_TABLE_MB,
                 key=f"table-file-{draft.id}",
+                on_change=_take_file,
+                args=(draft,),
             )
-            tag = st.text_input(
-                t(N_("Tag for all of them")), f"table-{draft.id}", key=f"table-tag-{draft.id}", max_chars=40
-            ).strip()
-        table = pasted
-        if file is not None:
-            try:
-                table = file.getvalue().decode("utf-8-sig")
-            except UnicodeDecodeError:
-                st.error(t(N_("{file} is no UTF-8 text. Save it as CSV in UTF-8."), file=file.name), icon=":material/error:")  # fmt: skip
-                return
+            tag = st.text_input(t(N_("Tag for all of them")), key=tag_key, max_chars=40, on_change=_keep, args=(draft,)).strip()  # fmt: skip
+        if problem := st.session_state.pop(state_keys.TABLE_PROBLEM, None):
+            st.error(say(problem), icon=":material/error:")
         if table.strip():
             _rows(draft, text, table, tag)
+
+
+def _keep(draft: Draft) -> None:
+    """Keep table and tag as they stand in their fields."""
+    try:
+        draft.keep_table(st.session_state[f"table-{draft.id}"], st.session_state[f"table-tag-{draft.id}"].strip())
+    except FlightdeckError as error:
+        st.session_state[state_keys.TABLE_PROBLEM] = error.message
+    except OSError as error:
+        reason = error.strerror or str(error)
+        st.session_state[state_keys.TABLE_PROBLEM] = Message(N_("The table cannot be kept: {reason}."), {"reason": reason})  # fmt: skip
+
+
+def _take_file(draft: Draft) -> None:
+    """Put an uploaded table into the field, where it can be mended."""
+    file = st.session_state[f"table-file-{draft.id}"]
+    if file is None:
+        return
+    try:
+        st.session_state[f"table-{draft.id}"] = file.getvalue().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        problem = Message(N_("{file} is no UTF-8 text. Save it as CSV in UTF-8."), {"file": file.name})
+        st.session_state[state_keys.TABLE_PROBLEM] = problem
+        return
+    _keep(draft)
 
 
 def _rows(draft: Draft, text: str, table: str, tag: str) -> None:

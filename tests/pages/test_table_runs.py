@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lora_backend.config.drafts import Draft, new_draft
+from lora_backend.config.drafts import Draft, delete_draft, new_draft
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.planning.profile import Profile
@@ -113,3 +113,31 @@ def test_an_uploaded_table_in_another_encoding_is_a_sentence(draft: Draft) -> No
     at.file_uploader(key=f"table-file-{draft.id}").set_value(("runs.csv", "版本,r\n1,8\n".encode("gbk"), "text/csv"))
     at.run()
     assert any("runs.csv is no UTF-8 text" in error.value for error in at.error)
+
+
+def test_a_reload_loses_neither_the_table_nor_its_tag(draft: Draft) -> None:
+    at = with_table(draft, "version,r\n1,8\n")
+    at.text_input(key=f"table-tag-{draft.id}").set_value("sweep").run()
+    again = show("config", draft=draft.id)
+    assert again.text_area(key=f"table-{draft.id}").value == "version,r\n1,8\n"
+    assert again.text_input(key=f"table-tag-{draft.id}").value == "sweep"
+    assert preview_of(again)["Verdict"] == ["✓ can start"]
+    again.text_input(key=f"table-tag-{draft.id}").set_value("").run()
+    assert show("config", draft=draft.id).text_input(key=f"table-tag-{draft.id}").value == "", "no tag was a choice too"
+
+
+def test_an_uploaded_table_can_be_mended_in_the_field(draft: Draft) -> None:
+    at = show("config", draft=draft.id)
+    uploaded = ("runs.csv", "\ufeffversion,r\n1,x\n".encode(), "text/csv")
+    at.file_uploader(key=f"table-file-{draft.id}").set_value(uploaded).run()
+    assert at.text_area(key=f"table-{draft.id}").value == "version,r\n1,x\n"
+    at.text_area(key=f"table-{draft.id}").set_value("version,r\n1,8\n").run()
+    assert preview_of(at)["Verdict"] == ["✓ can start"]
+
+
+def test_a_table_of_a_draft_that_is_gone_is_a_sentence(draft: Draft) -> None:
+    at = show("config", draft=draft.id)
+    delete_draft(load_settings().drafts, draft.id)
+    at.text_area(key=f"table-{draft.id}").set_value("version\n1\n").run()
+    assert not at.exception
+    assert any("There is no draft" in warning.value for warning in at.warning)
