@@ -35,6 +35,7 @@ OF_ONE_ATTEMPT = (
     "child",
     "trainer",
     "supervisor",
+    "launcher",
     "outcome",
     "outcome_cause",
     "outcome_message",

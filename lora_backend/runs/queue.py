@@ -20,6 +20,7 @@ from lora_backend.hardware.inventory import Gpu, GpuInventory, read_gpus
 from lora_backend.runs.failures import failure
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.leases import Holder, holders, lease_keys, lock_once, release, take
+from lora_backend.runs.process import identify
 from lora_backend.runs.recovery import recover
 from lora_backend.runs.states import StateError
 from lora_backend.runs.supervisor import LOG_FORMAT, start_supervisor
@@ -71,11 +72,11 @@ def start(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus, *, anyway
             return False
         entry, place = entry_of(run, workspace), run.status().get("queue")
         try:
-            run.move("queued", "starting", queue=None)
+            run.move("queued", "starting", queue=None, launcher=_myself())
         except StateError:  # cancelled, or started by another
             return False
         if run.attempt().get("number") != attempt.get("number"):  # moved to other GPUs at that moment
-            run.move("starting", "queued", queue=place)
+            run.move("starting", "queued", queue=place, launcher=None)
             enter(run, workspace)
             return False
         if entry:
@@ -88,6 +89,11 @@ def start(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus, *, anyway
         return True
     finally:
         release(leases)
+
+
+def _myself() -> dict[str, Any] | None:
+    identity = identify(os.getpid())
+    return identity.to_json() if identity else None
 
 
 def waiting_for(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus) -> Waiting:

@@ -30,6 +30,8 @@ why) are read off the folder and its processes; `status.json` never holds them."
 STATES = frozenset(state for state in MOVES if state)
 START_GRACE_S = 30.0
 """How long a run may be without any process after it was started, before it counts as lost."""
+ORPHANED_GRACE_S = 3.0
+"""The same where whoever started it has died: a supervisor that it had begun by then has written itself down."""
 NO_HEARTBEAT_S = 600.0
 """A living trainer that wrote nothing for so long is shown as silent. It is not ended: a large model may load, or one
 step may take, longer than that."""
@@ -104,7 +106,8 @@ def judge(
 
 
 def identity_in(status: Mapping[str, Any], role: str) -> ProcessIdentity | None:
-    """The process that `status.json` names: the `supervisor`, its `child`, and the `trainer`, which may be a child's."""
+    """The process that `status.json` names: the `supervisor`, its `child`, the `trainer`, which may be a child's, and the
+    `launcher` that starts the supervisor."""
     try:
         return ProcessIdentity.from_json(status[role])
     except (KeyError, TypeError, ValueError):
@@ -136,8 +139,9 @@ def _is_fresh(status: Mapping[str, Any]) -> bool:
     moment = status.get("launched")
     if not isinstance(moment, dict) or moment.get("boot_id") != boot_id():
         return False
-    began = moment.get("boot_clock_s")
-    return isinstance(began, int | float) and boot_clock_s() - began < START_GRACE_S
+    began, launcher = moment.get("boot_clock_s"), identity_in(status, "launcher")
+    grace_s = START_GRACE_S if launcher is None or is_alive(launcher) else ORPHANED_GRACE_S
+    return isinstance(began, int | float) and boot_clock_s() - began < grace_s
 
 
 def _silent_s(status: Mapping[str, Any]) -> float | None:

@@ -15,7 +15,7 @@ from lora_backend.runs.leases import holders, lease_keys, release, take
 from lora_backend.runs.process import is_alive
 from lora_backend.runs.queue import change_plan, run_queue, start, start_or_queue, waiting_for
 from lora_backend.runs.recovery import recover
-from lora_backend.runs.states import StateError
+from lora_backend.runs.states import ORPHANED_GRACE_S, StateError
 from lora_backend.runs.waiting import entries, leases_folder
 from lora_backend.settings import child_environment
 from tests.runs.stand_in import TRAIN, Make, kill, let_end, queue_processes, until, who
@@ -233,3 +233,24 @@ def test_a_queue_without_runs_ends_at_once(tmp_path: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     run_queue(tmp_path)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_launcher_that_dies_before_it_has_started_anything_leaves_no_run_that_starts_for_ever(
+    make: Make, tmp_path: Path
+) -> None:
+    run = make(TRAIN, ONE, state="queued")
+    dies = (
+        "import os, signal, sys; from pathlib import Path; from lora_backend.runs import queue; from lora_backend.runs.folder import RunFolder;"
+        "queue.start_supervisor = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
+        "queue.start_or_queue(RunFolder(Path(sys.argv[1])), Path(sys.argv[2]))"
+    )
+    done = subprocess.run([sys.executable, "-c", dies, str(run.path), str(tmp_path)], env=child_environment())
+    assert done.returncode == -9
+    assert run.state().state == "starting", "a supervisor may be on its way"
+    until(lambda: recover(run).state == "lost", "nobody is", limit_s=2 * ORPHANED_GRACE_S)
+    assert not holders(leases_folder(tmp_path), [ONE])
+    run.begin_attempt("queued", device_uuids=[ONE])
+    assert start_or_queue(run, tmp_path)
+    until(lambda: run.state().state == "running", "it can be started again")
+    let_end(run)
+    until(lambda: run.state().state == "finished", "it ends")
