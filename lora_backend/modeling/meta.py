@@ -86,7 +86,7 @@ def build_meta(facts: Mapping[str, Any], settings: TraceSettings, config: Traini
     found = find_blocks(base)
     if found is None:
         raise ModelError(N_("The model's blocks cannot be found, so it cannot be planned layer by layer."))
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():
         model = attach_adapter(base, config.model_copy(update={"init_lora_weights": True}))
     # PEFT keeps adapters in fp32 beside half precision, but on the meta device it leaves them as they are.
     dtype = DTYPES[settings.adapter_precision if settings.precision != "fp32" else "fp32"]

@@ -24,7 +24,7 @@ from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.loss import TILE_BYTES
 from lora_backend.modeling.meta import build_base, build_meta, keep_blocks, model_config, set_rank, signature, trained
 from lora_backend.modeling.stand_in import stand_in_for_quantized
-from lora_backend.modeling.step import FakeStep, outer_modules
+from lora_backend.modeling.step import FakeStep, among_new_objects, outer_modules
 from lora_backend.modeling.tracker import Recording
 from lora_backend.planning.formula import formula_profile
 from lora_backend.planning.profile import NOTHING, Part, Profile, TraceSettings, Unit
@@ -38,6 +38,7 @@ ERROR_FITTED = 0.03
 """Where the order of events changes with the size, and only the parts' sums could be fitted."""
 
 
+@among_new_objects()
 def trace_profile(
     facts: Mapping[str, Any], config: TrainingConfig, settings: TraceSettings, report: Report = lambda *_: None
 ) -> Profile:
@@ -172,6 +173,7 @@ def _named(profile: Profile, model: PreTrainedModel) -> Profile:
     )
 
 
+@among_new_objects()
 def full_trace(
     facts: Mapping[str, Any], config: TrainingConfig, settings: TraceSettings, size: Size
 ) -> tuple[int, int]:
