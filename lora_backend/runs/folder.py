@@ -198,13 +198,18 @@ class RunFolder:
         written = {**kept, **changes, **now}
         write_json(self.status_json, {key: value for key, value in written.items() if value is not None})
 
-    def move(self, old: str, new: str, **changes: Any) -> None:
-        """Take a run from `old` to `new` if nobody else has: `StateError` where it is not (any more) in `old`."""
+    def move(self, old: str, new: str, *, number: int | None = None, **changes: Any) -> None:
+        """Take a run from `old` to `new` if nobody else has: `StateError` where it is not (any more) in `old`.
+
+        `number` is that of the attempt that the caller has looked at: `StateError` where there is another since.
+        """
         with self._writing():
             ended = read_json(self.exit_json)
             found = str((ended or self.status()).get("state"))
             if found != old:
                 raise StateError(N_("The run {id} is {found}, not {old}."), id=self.id, found=found, old=old)
+            if number not in (None, max(self._attempt_numbers(), default=0)):
+                raise StateError(N_("The run {id} was planned anew meanwhile. Look at it again."), id=self.id)
             self._write_status({"state": new, "launched": launch_moment(), **changes})
 
     def begin_attempt(self, state: str, *, after: int | None = None, **facts: Any) -> int:
@@ -286,13 +291,12 @@ class RunFolder:
         """Ask the trainer to save a checkpoint and end at its next step, within `deadline_s`; a queued run just ends."""
         self.read_run()
         request = {"actor": actor or system_user(), "time": time.time(), "deadline_s": deadline_s}
-        with self._saying_why():
-            with self._writing():
-                is_queued = read_json(self.exit_json) is None and self.status().get("state") == "queued"
-                if is_queued:
-                    cancelled = failure("cancelled")
-                    self._write_exit("stopped", cause="cancelled", message=cancelled.message, actor=request["actor"])
-            if not is_queued and read_json(self.exit_json) is None:
+        with self._saying_why(), self._writing():
+            is_queued = read_json(self.exit_json) is None and self.status().get("state") == "queued"
+            if is_queued:
+                cancelled = failure("cancelled")
+                self._write_exit("stopped", cause="cancelled", message=cancelled.message, actor=request["actor"])
+            elif read_json(self.exit_json) is None:  # here, so that it is never left to a start that comes after
                 write_json(self.stop_request, request)
 
     def request_save(self, actor: str | None = None) -> None:

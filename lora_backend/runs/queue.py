@@ -70,14 +70,10 @@ def start(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus, *, anyway
     try:
         if not anyway and not _has_memory(attempt, read):
             return False
-        entry, place = entry_of(run, workspace), run.status().get("queue")
+        entry = entry_of(run, workspace)
         try:
-            run.move("queued", "starting", queue=None, launcher=_myself())
-        except StateError:  # cancelled, or started by another
-            return False
-        if run.attempt().get("number") != attempt.get("number"):  # moved to other GPUs at that moment
-            run.move("starting", "queued", queue=place, launcher=None)
-            enter(run, workspace)
+            run.move("queued", "starting", number=attempt.get("number", 0), queue=None, launcher=_myself())
+        except StateError:  # cancelled, started by another, or moved to other GPUs
             return False
         if entry:
             entry.file.unlink(missing_ok=True)

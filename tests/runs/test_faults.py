@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from lora_backend.atomic import write_json
 from lora_backend.errors import RunError
 from lora_backend.runs.failures import CAUSES, failure
 from lora_backend.runs.folder import RunFolder, open_run
@@ -490,6 +491,29 @@ def test_another_attempt_keeps_the_end_of_the_one_before_and_takes_requests_back
     assert run.attempt()["resume_from"] == "checkpoint-7"
     with pytest.raises(StateError, match="not ended"):
         run.begin_attempt("starting")
+
+
+def test_a_stop_is_never_left_to_the_start_after_the_one_that_it_was_meant_for(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make()
+
+    def end_and_resume() -> None:
+        run.write_exit("failed", cause="code")
+        run.begin_attempt("starting")
+
+    other = threading.Thread(target=end_and_resume)
+
+    def write(path: Path, value: dict[str, object]) -> None:
+        if path == run.stop_request:
+            other.start()
+            other.join(timeout=0.3)  # it has its turn only when the stop is written
+        write_json(path, value)
+
+    monkeypatch.setattr("lora_backend.runs.folder.write_json", write)
+    run.request_stop("anna")
+    other.join()
+    assert (run.attempt()["number"], run.stop_requested) == (2, False)
 
 
 def test_save_is_asked_for_only_where_somebody_trains(make: Make) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from lora_backend.runs.process import is_alive
 from lora_backend.runs.queue import change_plan, run_queue, start, start_or_queue, waiting_for
 from lora_backend.runs.recovery import recover
 from lora_backend.runs.states import ORPHANED_GRACE_S, StateError
-from lora_backend.runs.waiting import entries, leases_folder
+from lora_backend.runs.waiting import enter, entries, leases_folder
 from lora_backend.settings import child_environment
 from tests.runs.stand_in import TRAIN, Make, kill, let_end, queue_processes, until, who
 
@@ -203,6 +204,27 @@ def test_a_queued_run_moves_to_other_gpus_and_one_that_started_does_not(make: Ma
     with pytest.raises(StateError, match="waits no more"):
         change_plan(run, tmp_path, {"device_uuids": [THREE]})
     release(leases)
+
+
+def test_a_run_that_is_planned_anew_while_it_is_started_keeps_its_place_and_waits(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, move, seen = make(TRAIN, ONE, state="queued"), RunFolder.move, []
+    place = enter(run, tmp_path).file
+
+    def planned_anew(self: RunFolder, *states: str, **more: Any) -> None:
+        change_plan(run, tmp_path, {"device_uuids": [TWO]})
+        try:
+            move(self, *states, **more)
+        finally:
+            seen.append(run.status()["state"])
+
+    monkeypatch.setattr(RunFolder, "move", planned_anew)
+    assert not start(run, tmp_path)
+    assert seen == ["queued"], "a page that looks at the queue at any moment leaves it its place"
+    ((file, keys),) = [(entry.file, entry.keys) for entry in entries(tmp_path)]
+    assert (file, keys) == (place, (TWO,))
+    assert not holders(leases_folder(tmp_path), [ONE])
 
 
 def test_a_deleted_folder_leaves_the_queue_to_the_others(make: Make, tmp_path: Path) -> None:
