@@ -38,7 +38,7 @@ def resume_run(
     from a caller; `ConfigError` for changes that cannot be made in the middle; `DoesNotFitError` as a launch does. Then
     the run stays as it is.
     """
-    run, number = folder.read_run(), folder.attempt().get("number")
+    run, number = folder.read_run(), folder.attempt().get("number", 0)
     state = recover(folder)
     if not state.has_ended:
         raise RunError(N_("The run {id} is {state}. Stop it before you resume it."), id=folder.id, state=state.state)
