@@ -21,7 +21,7 @@ def move_run(run: RunFolder, settings: Settings, trace: Trace, uuids: Sequence[s
     """Plan a queued run on the GPUs `uuids` alone, which are `cuda:0`, `cuda:1`, … to it in this order.
 
     Raises `DeviceError` for a GPU that is not there, or GPUs that no process can use together, `DoesNotFitError` as a
-    launch does, `StateError` where the run waits no more. Then it waits for what it waited for.
+    launch does, `StateError` where the run waits no more or has another plan meanwhile. Then it waits for what it waited for.
     """
     gpus = {gpu.uuid: gpu for gpu in read_gpus().gpus}
     missing = [uuid for uuid in uuids if uuid not in gpus]
@@ -31,6 +31,9 @@ def move_run(run: RunFolder, settings: Settings, trace: Trace, uuids: Sequence[s
     if reason := unusable_together(chosen):
         raise DeviceError("{reason}", reason=reason)
     environment = {**os.environ, **environment_for(chosen)}
-    planned = plan_attempt(config_as_changed(run), settings, trace, anyway=anyway, environment=environment)
-    change_plan(run, settings.workspace, planned)
+    before = run.attempt()
+    shares = bool(before.get("shares"))
+    values = config_as_changed(run)
+    planned = plan_attempt(values, settings, trace, anyway=anyway, shares=shares, environment=environment)
+    change_plan(run, settings.workspace, planned, before)
     start_or_queue(run, settings.workspace)

@@ -208,9 +208,12 @@ class RunFolder:
             found = str((ended or self.status()).get("state"))
             if found != old:
                 raise StateError(N_("The run {id} is {found}, not {old}."), id=self.id, found=found, old=old)
-            if number not in (None, max(self._attempt_numbers(), default=0)):
-                raise StateError(N_("The run {id} was planned anew meanwhile. Look at it again."), id=self.id)
+            self._refuse_another_than(number)
             self._write_status({"state": new, "launched": launch_moment(), **changes})
+
+    def _refuse_another_than(self, number: int | None) -> None:
+        if number not in (None, max(self._attempt_numbers(), default=0)):
+            raise StateError(N_("The run {id} was planned anew meanwhile. Look at it again."), id=self.id)
 
     def begin_attempt(self, state: str, *, after: int | None = None, **facts: Any) -> int:
         """Start a run that has ended anew: its end goes to the attempts, requests are taken back. Returns the number.
@@ -243,11 +246,12 @@ class RunFolder:
         write_json(self.attempts / f"{number}.json", {"number": number, "time": time.time(), **facts})
         return number
 
-    def replan(self, **facts: Any) -> int:
-        """Write down another plan for a run that waits. `StateError` where it waits no more."""
+    def replan(self, *, after: int | None = None, **facts: Any) -> int:
+        """Write down another plan for a run that waits. `StateError` where it waits no more, or as in `move`."""
         with self._writing():
             if read_json(self.exit_json) is not None or self.status().get("state") != "queued":
                 raise StateError(N_("The run {id} waits no more, so its GPUs cannot be changed."), id=self.id)
+            self._refuse_another_than(after)
             return self.new_attempt(**facts)
 
     def write_attempt(self, **changes: Any) -> None:

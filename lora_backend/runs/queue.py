@@ -105,11 +105,16 @@ def waiting_for(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus) -> 
     )
 
 
-def change_plan(run: RunFolder, workspace: Path, planned: Mapping[str, Any]) -> None:
-    """Let a queued run wait for what another plan needs: other GPUs. `StateError` where it waits no more."""
-    before = run.attempt()
+def change_plan(
+    run: RunFolder, workspace: Path, planned: Mapping[str, Any], before: Mapping[str, Any] | None = None
+) -> None:
+    """Let a queued run wait for what another plan needs: other GPUs. `StateError` where it waits no more.
+
+    `before` is the attempt whose settings were planned; `StateError` where there is another since.
+    """
+    before = run.attempt() if before is None else before
     kept = {key: before[key] for key in ("resume_from", "changes", "argv", "actor", "damaged") if key in before}
-    run.replan(**(kept | dict(planned)))
+    run.replan(after=before.get("number", 0), **(kept | dict(planned)))
     enter(run, workspace)
 
 

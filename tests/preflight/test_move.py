@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from lora_backend.hardware.inventory import Gpu, GpuInventory
+from lora_backend.preflight.move import move_run
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.leases import lease_keys
+from lora_backend.runs.states import StateError
+from lora_backend.settings import Settings, load_settings
 from tests.hardware.nvml import result_of, stub_environment
 from tests.preflight.test_placement import FACTS
 
@@ -60,3 +70,47 @@ def test_it_waits_for_the_gpus_that_it_is_moved_to_and_for_those_before_where_it
     for (keys, attempt, error), said in zip(refused, ("does not fit", "GPU-x", "does not show"), strict=True):
         assert said in error
         assert (keys, attempt["device_uuids"]) == (("GPU-b",), ["GPU-b"]), "it waits for what it waited for"
+
+
+@pytest.fixture
+def places(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A machine with one GPU, where a run that is moved there is not started."""
+    inventory = GpuInventory((Gpu(0, "GPU-b", "B", 100, 0, (8, 0)),))
+    monkeypatch.setattr("lora_backend.preflight.move.read_gpus", lambda: inventory)
+    monkeypatch.setattr("lora_backend.preflight.move.start_or_queue", lambda *_: False)
+    return load_settings(os.environ)
+
+
+def waiting(places: Settings, **attempt: Any) -> RunFolder:
+    run = RunFolder.create(places.runs, config={"model_name": "m"}, config_text="", argv=["true"], state="queued")
+    run.new_attempt(device_uuids=["GPU-a"], **attempt)
+    return run
+
+
+def test_a_plan_is_not_used_for_settings_that_came_while_it_was_made(
+    places: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = waiting(places)
+
+    def while_another_changes_it(*_: Any, **__: Any) -> dict[str, Any]:
+        run.request_stop("bob")
+        run.begin_attempt("queued", after=1, device_uuids=["GPU-a"], changes={"gradient_checkpointing": False})
+        return {"device_uuids": ["GPU-b"]}
+
+    monkeypatch.setattr("lora_backend.preflight.move.plan_attempt", while_another_changes_it)
+    with pytest.raises(StateError, match="planned anew"):
+        move_run(run, places, None, ["GPU-b"])  # type: ignore[arg-type]
+    assert (run.attempt()["number"], run.attempt()["device_uuids"]) == (2, ["GPU-a"])
+
+
+def test_a_run_beside_others_stays_beside_others_where_it_is_moved(
+    places: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = waiting(places, shares=True)
+
+    def planned(*_: Any, shares: bool = False, **__: Any) -> dict[str, Any]:
+        return {"device_uuids": ["GPU-b"], "shares": shares}
+
+    monkeypatch.setattr("lora_backend.preflight.move.plan_attempt", planned)
+    move_run(run, places, None, ["GPU-b"])  # type: ignore[arg-type]
+    assert (run.attempt()["device_uuids"], lease_keys(run.attempt())) == (["GPU-b"], ())
