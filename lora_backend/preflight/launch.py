@@ -111,8 +111,8 @@ def start_run(
         path=path,
         name=name,
         state="queued",
+        attempt=attempt if attempt is not None else _first_device(),
     )
-    folder.new_attempt(**(attempt if attempt is not None else _first_device()))
     start_or_queue(folder, (settings or load_settings()).workspace)
     return folder
 

@@ -91,15 +91,21 @@ class RunFolder:
         path: Path | None = None,
         name: str | None = None,
         state: str = "starting",
+        attempt: dict[str, Any] | None = None,
     ) -> RunFolder:
-        """Make the folder of a new run below `root`, or at `path`. `RunError` where a run already stands there."""
+        """Make the folder of a new run below `root`, or at `path`. `RunError` where a run already stands there.
+
+        `attempt` is what is known of its first start.
+        """
         folder = cls(path or root / new_run_id())
         folder.path.mkdir(parents=True, exist_ok=True)
         if folder.run_json.exists():
             raise RunError(N_("There is already a run in {path}. Name another folder."), path=str(folder.path))
         write_atomic(folder.config_yaml, config_text)
         folder.write_status(state=state, created_at=time.time(), launched=launch_moment())
-        write_json(
+        if attempt is not None:
+            folder.new_attempt(**attempt)
+        write_json(  # last: from here on whoever looks may queue it and start it on what its attempt names
             folder.run_json,
             {
                 "id": folder.id,

@@ -12,8 +12,11 @@ from lora_backend.config.files import parse_config
 from lora_backend.errors import ConfigError, DataError, FlightdeckError, ModelError
 from lora_backend.planning.profile import Profile
 from lora_backend.preflight.facts import check_with_facts
-from lora_backend.preflight.launch import launch_from_browser
+from lora_backend.preflight.launch import launch_from_browser, start_run
 from lora_backend.preflight.roots import allowed_model, bind_paths, check_from_browser
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.recovery import recover, recover_all
+from lora_backend.runs.waiting import entries
 from lora_backend.settings import Settings, load_settings
 
 
@@ -144,3 +147,24 @@ def test_a_launch_that_raised_can_be_tried_again(tmp_path: Path) -> None:
 def test_a_draft_that_is_none_is_a_sentence(draft_id: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no draft"):
         open_draft(tmp_path, draft_id)
+
+
+def test_a_run_is_not_seen_before_it_says_which_gpus_it_waits_for(
+    places: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_attempt, seen = RunFolder.new_attempt, []
+
+    def while_a_page_looks(self: RunFolder, **facts: object) -> int:
+        recover_all(places.runs)
+        recover(self)
+        seen.extend(entries(places.workspace))
+        return new_attempt(self, **facts)
+
+    monkeypatch.setattr(RunFolder, "new_attempt", while_a_page_looks)
+    monkeypatch.setattr("lora_backend.runs.recovery.start_queue", lambda _: None)
+    monkeypatch.setattr("lora_backend.preflight.launch.start_or_queue", lambda *_: False)
+    attempt = {"device_uuids": ["GPU-a"]}
+    run = start_run(places.runs / "one", {}, "", ["true"], None, None, attempt=attempt, settings=places)
+    assert not seen, "a queue would start it on no GPU"
+    recover(run)
+    assert [entry.keys for entry in entries(places.workspace)] == [("GPU-a",)]
