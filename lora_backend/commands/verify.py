@@ -23,6 +23,7 @@ def verify(arguments: argparse.Namespace) -> int:
     report = check_adapter_folder(adapter, config)
     dataset = (config or {}).get("dataset")
     parts = check_passport(adapter, config, base, file_sha256(Path(dataset)) if isinstance(dataset, str) else None)
+    differs = any(part.verdict == "different" for part in parts)
     document = {**report, "passport": [part.to_dict() for part in parts]}
     if report["is_consistent"] is None:
         document["error"] = verdict(report).text()
@@ -36,7 +37,7 @@ def verify(arguments: argparse.Namespace) -> int:
             print(as_table(report))
         for part in parts:
             print(f"{part.name}: {part.verdict}. {part.detail}")
-    return {True: GOOD, False: NO, None: WRONG_QUESTION}[report["is_consistent"]]
+    return {True: NO if differs else GOOD, False: NO, None: WRONG_QUESTION}[report["is_consistent"]]
 
 
 def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any] | None, Path | None]:

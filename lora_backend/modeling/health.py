@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
-from lora_backend.verification.folder import read_adapter_config, split_lora_key
+from lora_backend.verification.folder import holds_experts, read_adapter_config, split_lora_key
 from lora_backend.verification.ranks import rank_rule
 from lora_backend.verification.shapes import canonical_name
 
@@ -23,39 +23,50 @@ def adapter_health(folder: Path) -> list[dict[str, Any]]:
     """One record a layer of a LoRA folder, its tensors read; the base model is not needed.
 
     `name`; `dtype`; `has_nonfinite`; `adds_nothing` (A, B or AdaLoRA's E is all zero); and for two-dimensional
-    layers `norm` (‖scaling·B·A‖, Frobenius), `effective_rank`, `needed_rank`: see `spectrum_figures`.
-    Raises `ModelError` where there is no LoRA in safetensors.
+    layers `norm` (‖scaling·B·A‖, Frobenius; of AdaLoRA ‖B·diag(E)·A‖), `effective_rank`, `needed_rank`: see
+    `spectrum_figures`. Parameters of experts have none: theirs are as many products as experts, and how many a folder
+    does not say. Raises `ModelError` where there is no LoRA in safetensors.
     """
     config = read_adapter_config(folder)
     files = sorted(folder.glob("adapter_model*.safetensors"))
     if config is None or not files:
         raise ModelError(N_("{path} holds no LoRA adapter in safetensors. Name another folder."), path=str(folder))
     tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
-    halves: dict[str, dict[str, torch.Tensor]] = {}
+    pairs: dict[str, dict[str, dict[str, torch.Tensor]]] = {}
     for key, tensor in tensors.items():
         if found := split_lora_key(key):
             module, half = found
-            halves.setdefault(canonical_name(module), {})[half] = tensor
+            pairs.setdefault(canonical_name(module), {}).setdefault(module, {})[half] = tensor
     rule = rank_rule(config, on_disk=True)
-    return [_record(name, found, rule.scaling_for(name)) for name, found in halves.items()]
+    return [
+        _record(name, list(found.values()), rule.scaling_for(name), holds_experts(name, config))
+        for name, found in pairs.items()
+    ]
 
 
-def _record(name: str, halves: Mapping[str, torch.Tensor], scaling: float | None) -> dict[str, Any]:
-    a = halves.get("lora_A", halves.get("lora_embedding_A"))
-    b = halves.get("lora_B", halves.get("lora_embedding_B"))
-    values = list(halves.values())
+def _record(
+    name: str, pairs: Sequence[Mapping[str, torch.Tensor]], scaling: float | None, is_experts: bool
+) -> dict[str, Any]:
+    """`pairs`: the tensors of the layer; of a module with several parameters of experts those of each."""
+    values = [value for pair in pairs for value in pair.values()]
     record: dict[str, Any] = {
         "name": name,
         "dtype": str(values[0].dtype).removeprefix("torch."),
         "has_nonfinite": any(not bool(torch.isfinite(value).all()) for value in values),
-        "adds_nothing": any(not bool(value.any()) for value in values),
+        "adds_nothing": all(any(not bool(value.any()) for value in pair.values()) for pair in pairs),
         "norm": None,
         "effective_rank": None,
         "needed_rank": None,
     }
-    if a is None or b is None or record["has_nonfinite"] or a.dim() != 2 or b.dim() != 2 or a.shape[0] != b.shape[1]:
+    if is_experts or record["has_nonfinite"] or len(pairs) > 1:
         return record
-    singular = singular_values(a.float(), b.float()) * (scaling or 1.0)
+    halves = pairs[0]
+    a = halves.get("lora_A", halves.get("lora_embedding_A"))
+    b = halves.get("lora_B", halves.get("lora_embedding_B"))
+    if a is None or b is None or a.dim() != 2 or b.dim() != 2 or a.shape[0] != b.shape[1]:
+        return record
+    a = a.float() * halves["lora_E"].float() if "lora_E" in halves else a.float()
+    singular = singular_values(a, b.float()) * (scaling or 1.0)
     return record | spectrum_figures(singular)
 
 

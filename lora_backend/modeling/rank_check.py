@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,15 @@ def check_lora_r_consistency(
 
 
 def rank_report(
-    model_or_folder: nn.Module | str | Path, config: Mapping[str, Any] | Any, adapter_name: str | None = None
+    model_or_folder: nn.Module | str | Path,
+    config: Mapping[str, Any] | Any,
+    adapter_name: str | None = None,
+    trained: Collection[str] = (),
 ) -> dict[str, Any]:
-    """What `check_lora_r_consistency` returns, without logging it."""
+    """What `check_lora_r_consistency` returns, without logging it. `trained`: layers that a folder must hold."""
     if isinstance(model_or_folder, str | Path):
         plain = None if config is None else plain_config(config)
-        return check_adapter_folder(Path(model_or_folder), plain, adapter_name, read_bin)
+        return check_adapter_folder(Path(model_or_folder), plain, adapter_name, read_bin, trained)
     own = peft_config_of(model_or_folder, adapter_name)
     plain = (own or {}) if config is None else plain_config(config)
     expected_r = rank_rule(plain).r

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ def _train(
 
     with stage(folder, "saving"):
         save_adapter(model, folder.adapter)
-        report["saved"] = _check_saved(config, folder)
+        report["saved"] = _check_saved(config, folder, report["actual_r_values"])
         folder.write_rank_report(report)
         _write_passport(config, folder, report)
         if target:
@@ -260,9 +260,9 @@ def _log_reproducibility() -> None:
         logger.info("a resume on this processor is bit-identical, with %s threads", torch.get_num_threads())
 
 
-def _check_saved(config: TrainingConfig, folder: RunFolder) -> dict[str, Any]:
-    """The rank check once more, on the files of the finished adapter."""
-    report = rank_report(folder.adapter, config)
+def _check_saved(config: TrainingConfig, folder: RunFolder, trained: Collection[str]) -> dict[str, Any]:
+    """The rank check once more, on the files of the finished adapter: every layer that was trained is in them."""
+    report = rank_report(folder.adapter, config, trained=trained)
     if config.check_r_consistency or config.strict_r_check:
         log_report(report)
     if config.strict_r_check:

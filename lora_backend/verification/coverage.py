@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from lora_backend.verification.ranks import first_match, matches
@@ -95,17 +96,18 @@ def targets_of(config: Mapping[str, Any], linear_names: Iterable[str] = ()) -> T
     exclude = config.get("exclude_modules") or ()
     exclude = exclude if isinstance(exclude, str) else tuple(map(str, _as_tuple(exclude)))
     saved_whole = tuple(map(str, _as_tuple(config.get("modules_to_save"))))
+    parameters = tuple(map(str, _as_tuple(config.get("target_parameters"))))
     if _is_all_linear(modules):
         names = tuple(linear_names)
         kept = names if not layers else tuple(name for name in names if block_of(name) in _as_tuple(layers))
-        return Targets(kept or None, exclude=exclude, saved_whole=saved_whole)
+        return Targets(kept or None, exclude=exclude, saved_whole=saved_whole, parameters=parameters)
     return Targets(
         modules if isinstance(modules, str) or modules is None else tuple(sorted(map(str, _as_tuple(modules)))),
         _as_tuple(layers) or None,
         _as_tuple(config.get("layers_pattern")),
         exclude,
         saved_whole,
-        tuple(map(str, _as_tuple(config.get("target_parameters")))),
+        parameters,
     )
 
 
@@ -116,12 +118,18 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
 
 
 def coverage(
-    config: Mapping[str, Any], targets: Targets, layers: Sequence[LoraLayer], saved_whole: Sequence[str] = ()
+    config: Mapping[str, Any],
+    targets: Targets,
+    layers: Sequence[LoraLayer],
+    saved_whole: Sequence[str] = (),
+    converted: Container[str] = (),
 ) -> list[dict[str, Any]]:
     """One record for each entry of the config: `key`, `entry`, `layers` (how many it matched), `near`, `warning`.
 
-    `near` is the module that the entry may have meant, where it matched none.
+    `near` is the module that the entry may have meant, where it matched none. `converted`: names of modules that PEFT
+    has turned into parameters of experts (`w1` of Mixtral is in `experts.gate_up_proj` now).
     """
+    experts = [layer for layer in layers if layer.kind == "experts"]
     names = [layer.name for layer in layers]
     endings = Counter(layer.module for layer in layers)
     records = []
@@ -130,10 +138,14 @@ def coverage(
             if targets.excludes(entry):  # PEFT writes the names of excluded modules out as well
                 continue
             count = endings[entry] if "." not in entry else sum(_ends(name, entry) for name in names)
+            count = count or (len(experts) if entry in converted else 0)
             near = difflib.get_close_matches(entry.rsplit(".", 1)[-1], endings, n=1) if not count else []
             records.append(_entry("target_modules", entry, count, "unmatched_target", near))
     elif isinstance(targets.modules, str):
         records.append(_entry("target_modules", targets.modules, sum(map(targets.matches, names)), "unmatched_target"))
+    for entry in targets.parameters:
+        count = sum(_ends(layer.name, _parameter_of(layer, entry)) for layer in experts)
+        records.append(_entry("target_parameters", entry, count, "unmatched_target_parameter"))
     wanted = config.get("layers_to_transform", config.get("target_layers"))
     for index in _as_tuple(wanted):
         count = sum(targets.index_of(layer.name) == index for layer in layers)
@@ -141,9 +153,17 @@ def coverage(
     for entry in targets.saved_whole:
         if entry in HEADS and config.get("task_type") in HEADS_OF:  # PEFT names both, whichever the model has
             continue
-        count = sum(_ends(name, entry) for name in saved_whole)
-        records.append(_entry("modules_to_save", entry, count, "unmatched_module_to_save"))
-    return records + _pattern_coverage(config, [name for layer in layers for name in _pattern_names(layer, targets)])
+        # Of a module with children the file has only the children's tensors.
+        inside = {f".{name}.".partition(f".{entry}.")[0] for name in saved_whole if f".{entry}." in f".{name}."}
+        records.append(_entry("modules_to_save", entry, len(inside), "unmatched_module_to_save"))
+    names = [name for layer in layers for name in _pattern_names(layer, targets)]
+    patterns = (_pattern_coverage(config, key, names) for key in ("rank_pattern", "alpha_pattern"))
+    return [*records, *chain.from_iterable(patterns)]
+
+
+def _parameter_of(layer: LoraLayer, entry: str) -> str:
+    """What a layer's name ends in where `entry` is its parameter; a folder does not say which of a module's it is."""
+    return entry if layer.num_experts is not None else entry.rpartition(".")[0] or layer.module
 
 
 def _pattern_names(layer: LoraLayer, targets: Targets) -> list[str]:
@@ -157,18 +177,17 @@ def _ends(name: str, ending: str) -> bool:
     return name == ending or name.endswith(f".{ending}")
 
 
-def _pattern_coverage(config: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    patterns = config.get("rank_pattern") or {}
+def _pattern_coverage(config: Mapping[str, Any], key: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    patterns = config.get(key) or {}
     if not isinstance(patterns, Mapping) or any(
-        not isinstance(rank, int) for rank in patterns.values()
+        not isinstance(value, int | float) for value in patterns.values()
     ):  # AdaLoRA's rows
         return []
     records = []
     for pattern in patterns:
         count = sum(matches(pattern, name) for name in names)
         wins = sum(first_match(patterns, name) == pattern for name in names)
-        warning = "unmatched_rank_pattern" if not count else "shadowed_rank_pattern"
-        records.append(_entry("rank_pattern", pattern, wins, warning))
+        records.append(_entry(key, pattern, wins, f"{'shadowed' if count else 'unmatched'}_{key}"))
     return records
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from lora_backend.i18n import N_
 from lora_backend.models.describe import read_json_object
 from lora_backend.models.headers import TensorInfo, read_folder_headers, read_header
 from lora_backend.verification.coverage import targets_of
-from lora_backend.verification.shapes import LoraLayer, canonical_name
+from lora_backend.verification.shapes import WRAPPER_PARTS, LoraLayer, canonical_name
 
 PEFT_PREFIX = "base_model.model."
-LEFT_OVER = re.compile(r"\.(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+LEFT_OVER = re.compile(rf"\.({'|'.join(sorted(WRAPPER_PARTS))}|module)\.")
+SHARD = re.compile(r"adapter_model-(\d+)-of-(\d+)\.safetensors")
+USUAL_ENDINGS = (".lora_A.weight", ".lora_B.weight")
 HALVES = ("A", "B", "embedding_A", "embedding_B", "E")
 
 
@@ -62,11 +64,13 @@ def read_adapter_folder(folder: Path, config: dict[str, Any], read_bin: ReadBin 
             ),
             path=str(folder),
         )
-    layers = [_with_config(layer, config) for layer in pair_tensors(tensors)]
+    halves = {key: split_lora_key(key) for key in tensors}
+    layers = [_with_config(layer, config) for layer in _pair(tensors, halves)]
     warnings = []
     if has_safetensors and has_bin:
         warnings.append("two_weight_files")
-    if any(not _will_load(key) for key in tensors):
+    owners, names = {found[0] for found in halves.values() if found}, ("default", folder.name)
+    if not all(_will_load(key, half, owners, names) for key, half in halves.items()):
         warnings.append("keys_will_not_load")
     saved_whole = {canonical_name(key).rpartition(".")[0]: None for key in tensors if ".lora_" not in key}
     return AdapterFolder(config, tuple(layers), tuple(warnings), tuple(saved_whole))
@@ -82,15 +86,38 @@ def read_adapter_headers(folder: Path) -> dict[str, TensorInfo]:
     tensors = read_folder_headers(folder, "adapter_model")
     if tensors:
         return tensors
-    for shard in sorted(folder.glob("adapter_model-*-of-*.safetensors")):
+    for shard in _shards(folder):
         tensors |= read_header(shard)
     return tensors
 
 
-def _will_load(key: str) -> bool:
-    """PEFT loads keys below its own prefix, in which no other wrapper has left its mark."""
+def _shards(folder: Path) -> Iterator[Path]:
+    """Every shard that there should be, by the count in the names of those that are there; one that is gone cannot be
+    read, and the reader says so."""
+    names = [found for path in folder.glob("adapter_model-*-of-*.safetensors") if (found := SHARD.fullmatch(path.name))]
+    for total in sorted({found[2] for found in names}):
+        for number in range(1, int(total) + 1):
+            yield folder / f"adapter_model-{number:0{len(total)}d}-of-{total}.safetensors"
+
+
+def _will_load(key: str, half: tuple[str, str] | None, owners: Container[str], names: Sequence[str]) -> bool:
+    """Whether PEFT finds a place for a key: below its own prefix, with no mark of another wrapper, nothing but the
+    adapter's name between a half and its `weight`, and inside of a wrapped module only where that has a LoRA too.
+
+    PEFT: `_insert_adapter_name_into_state_dict` in peft/utils/save_and_load.py. `half` is the key as `split_lora_key`
+    cuts it, `owners` all modules with a half, `names` what the adapter may be called when it is loaded.
+    """
     rest = key.removeprefix(PEFT_PREFIX)
-    return rest != key and not LEFT_OVER.search(key) and not rest.startswith((PEFT_PREFIX, "module."))
+    if rest == key or rest.startswith(PEFT_PREFIX) or LEFT_OVER.search(key):
+        return False
+    if half is None or (key.endswith(USUAL_ENDINGS) and ".base_layer" not in key):
+        return True
+    module, part = half
+    outer, inside, _ = module.rpartition(".base_layer")
+    tail = key[len(module) + len(part) + 2 :]
+    is_parameter = part.startswith("lora_embedding") or part == "lora_E"
+    places = ["", *names] if is_parameter else ["weight", *(f"{name}.weight" for name in names)]
+    return tail in places and (not inside or outer in owners)
 
 
 def split_lora_key(key: str) -> tuple[str, str] | None:
@@ -100,19 +127,21 @@ def split_lora_key(key: str) -> tuple[str, str] | None:
     """
     module, found, tail = key.partition(".lora_")
     half, *rest = tail.split(".")
+    if "._" in tail:  # a half that was compiled or sharded by itself
+        rest = [part for part in rest if part not in WRAPPER_PARTS]
     if not found or half not in HALVES or len(rest) > 2 or rest[-1:] == ["bias"]:
         return None
     return module, f"lora_{half}"
 
 
-def pair_tensors(tensors: Mapping[str, TensorInfo]) -> list[LoraLayer]:
+def _pair(tensors: Mapping[str, TensorInfo], halves: Mapping[str, tuple[str, str] | None]) -> list[LoraLayer]:
     """The two halves of each module → one layer; a half that is not there is None."""
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-    for key, tensor in tensors.items():
-        if found := split_lora_key(key):
+    for key, found in halves.items():
+        if found:
             module, half = found
-            shapes.setdefault(module, {})[half] = tensor.shape
-    return [_layer(module, halves, shapes) for module, halves in shapes.items()]
+            shapes.setdefault(module, {})[half] = tensors[key].shape
+    return [_layer(module, found, shapes) for module, found in shapes.items()]
 
 
 def _layer(module: str, halves: Mapping[str, tuple[int, ...]], all_shapes: Mapping[str, Any]) -> LoraLayer:
@@ -135,13 +164,13 @@ def _with_config(layer: LoraLayer, config: Mapping[str, Any]) -> LoraLayer:
     enabled = config.get("enable_lora")
     if enabled and layer.shape_b and len(layer.shape_b) == 3:
         return layer._replace(kind="merged", num_experts=sum(map(bool, enabled)))
-    if _holds_experts(layer.pattern_name, config):
+    if holds_experts(layer.pattern_name, config):
         return layer._replace(kind="experts", num_experts=None)
     blocks = bd_blocks(layer.name, config)
     return layer if blocks == 1 or layer.groups is None else layer._replace(groups=layer.groups * blocks)
 
 
-def _holds_experts(module: str, config: Mapping[str, Any]) -> bool:
+def holds_experts(module: str, config: Mapping[str, Any]) -> bool:
     """Whether `target_parameters` asks for a parameter of `module`.
 
     An entry without an owner (`gate_up_proj`, as PEFT writes it for Mixtral) asks for any module's, so a module that

@@ -93,6 +93,13 @@ def check_passport(
     return [_config_part(recorded if isinstance(recorded, dict) else {}, config), *parts]
 
 
+def ranks_in_passport(adapter: Path) -> dict[str, Any]:
+    """Layer → rank as the adapter was trained; empty without a passport, or with one that does not say."""
+    path = adapter / FILE
+    ranks = read_json_object(path).get("ranks") if path.is_file() else None
+    return ranks if isinstance(ranks, dict) else {}
+
+
 def _config_part(recorded: Mapping[str, Any], config: Mapping[str, Any] | None) -> Part:
     if config is None:
         return Part("config", "unknown", Message(N_("No config was given to compare with.")))
@@ -115,29 +122,46 @@ def _hash_part(name: str, recorded: Any, found: str | None) -> Part:
     return Part(name, "different", Message(N_("It is not the one that the adapter was made with.")))
 
 
+SAID_BY_BOTH = {
+    "r": "r",
+    "alpha": "lora_alpha",
+    "target_modules": "target_modules",
+    "target_layers": "layers_to_transform",
+    "rank_pattern": "rank_pattern",
+    "alpha_pattern": "alpha_pattern",
+    "use_rslora": "use_rslora",
+    "use_dora": "use_dora",
+}
+"""Our key → the one of `adapter_config.json` that means the same."""
+
+
 def _without_passport(adapter: Path, config: Mapping[str, Any] | None) -> list[Part]:
     path = adapter / "adapter_config.json"
     if config is None or not path.is_file():
         return []
     own = read_json_object(path)
-    pairs = {
-        "r": "r",
-        "alpha": "lora_alpha",
-        "target_modules": "target_modules",
-        "target_layers": "layers_to_transform",
+    is_pefts = "peft_type" in config or "lora_alpha" in config
+    asked = {
+        ours: config.get(theirs) if is_pefts else config.get(ours, KEYS[ours].default)
+        for ours, theirs in SAID_BY_BOTH.items()
     }
+    # PEFT writes out which modules `all-linear` meant; which a model has is not known here.
+    is_all_linear = asked["target_modules"] == "all-linear"
     differing = [
         ours
-        for ours, theirs in pairs.items()
-        if ours in config
-        and config[ours] != "all-linear"
-        and not same_value(_as_set(config[ours]), _as_set(own.get(theirs)))
+        for ours, theirs in SAID_BY_BOTH.items()
+        if not (ours == "target_modules" and is_all_linear)
+        and not same_value(_as_set(asked[ours]) or None, _as_set(own.get(theirs)) or None)
     ]
     if differing:
         return [Part("config", "different", Message(N_("Other values: {keys}."), {"keys": ", ".join(differing)}))]
-    return [
-        Part("config", "same", Message(N_("Rank, alpha and targets agree; more cannot be told without a passport.")))
-    ]
+    if is_all_linear:
+        said = N_(
+            "Rank and alpha agree; which modules `all-linear` meant, and more, cannot be told without a passport."
+        )
+    else:
+        said = N_("Rank, alpha and targets agree; more cannot be told without a passport.")
+    return [Part("config", "same", Message(said))]
 
 
 def _as_set(value: Any) -> Any:

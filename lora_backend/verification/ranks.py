@@ -73,7 +73,7 @@ def rank_rule(config: Mapping[str, Any], *, on_disk: bool = False) -> RankRule:
         {_adalora_layer(key): sum(map(bool, rows)) for key, rows in pattern.items()} if is_adalora and on_disk else {}
     )
     return RankRule(
-        r=r if isinstance(r, int) else None,
+        r=r if isinstance(r, int) and not isinstance(r, bool) else None,
         rank_pattern={} if is_adalora else pattern,
         alpha=alpha if isinstance(alpha := config.get("lora_alpha", config.get("alpha")), int | float) else None,
         alpha_pattern=_mapping(config.get("alpha_pattern"), int | float),
@@ -94,7 +94,9 @@ def _mapping(value: Any, kind: type | UnionType) -> Mapping[str, Any]:
 
     The config check says that it is wrong.
     """
-    return {key: item for key, item in value.items() if isinstance(item, kind)} if isinstance(value, Mapping) else {}
+    if not isinstance(value, Mapping):
+        return {}
+    return {key: item for key, item in value.items() if isinstance(item, kind) and not isinstance(item, bool)}
 
 
 def _peft_type(config: Mapping[str, Any]) -> str | None:
@@ -128,8 +130,11 @@ def rank_of(layer: LoraLayer) -> Rank:
         return None
     share_a = layer.num_experts or 1
     share_b = 1 if layer.kind == "merged" else share_a
+    rank_b = None if rank_b is None else rank_b * (layer.groups or 1)
+    if (rank_a or 0) % share_a or (rank_b or 0) % share_b:  # no rank gives such a shape
+        return None
     rank_a = None if rank_a is None else rank_a // share_a
-    rank_b = None if rank_b is None else rank_b * (layer.groups or 1) // share_b
+    rank_b = None if rank_b is None else rank_b // share_b
     return rank_a if rank_a == rank_b else (rank_a, rank_b)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from lora_backend.errors import ModelError
 from lora_backend.i18n import N_, Message
 from lora_backend.verification.coverage import Targets, coverage, targets_of
 from lora_backend.verification.folder import ReadBin, read_adapter_config, read_adapter_folder, subfolders_with_adapters
+from lora_backend.verification.passport import ranks_in_passport
 from lora_backend.verification.ranks import (
     Rank,
     RankRule,
@@ -54,7 +55,12 @@ def check_layers(
     configured = _rule(own_config, layers, on_disk) if own_config else None
     targets = targets_of(config, linear_names)
     present = {layer.name for layer in layers}
-    missing = [name for name in module_names if name not in present and targets.matches(name)]
+    experts = {layer.name for layer in layers if layer.kind == "experts"}
+    missing = [
+        name
+        for name in module_names
+        if name not in present and targets.matches(name) and name.rpartition(".")[0] not in experts
+    ]
     if not layers:
         return {
             **empty_report("no_lora_layers", False, expected.r),
@@ -64,7 +70,7 @@ def check_layers(
     ranks = [_actual(layer, expected) for layer in layers]
     records = [_record(layer, rank, expected, configured) for layer, rank in zip(layers, ranks, strict=True)]
     records += [_missing_record(name, expected, configured) for name in missing]
-    entries = coverage(config, targets, layers, saved_whole)
+    entries = coverage(config, targets, layers, saved_whole, _converted(targets, own_config))
     states = {record["state"] for record in records}
     status = "mismatch" if states & set(WRONG) else "undetermined" if "undetermined" in states else "ok"
     found = [
@@ -85,9 +91,16 @@ def check_layers(
 
 
 def check_adapter_folder(
-    folder: Path, config: Mapping[str, Any] | None, adapter_name: str | None = None, read_bin: ReadBin | None = None
+    folder: Path,
+    config: Mapping[str, Any] | None,
+    adapter_name: str | None = None,
+    read_bin: ReadBin | None = None,
+    trained: Collection[str] = (),
 ) -> dict[str, Any]:
     """Check an adapter on disk, from its headers alone. `config` None: against its own `adapter_config.json`.
+
+    `trained`: names of the layers that were trained, by default those of the adapter's passport; one that the config
+    targets and that has no tensor here is missing.
 
     Raises `ModelError` for a path that does not exist and for bytes that cannot be read; what is found in a folder
     is a result. PEFT saves an adapter that is not called `default` in a subfolder of its name; a folder is not
@@ -96,7 +109,7 @@ def check_adapter_folder(
     if not folder.is_dir():
         raise ModelError(N_("There is no adapter folder {path}. Check the path."), path=str(folder))
     own = read_adapter_config(folder)
-    expected_r = rank_rule(config).r if config else None
+    expected_r = None if config is None else rank_rule(config).r
     if own is None or (adapter_name and (folder / adapter_name / "adapter_config.json").is_file()):
         return empty_report("no_adapter_here", False, expected_r) | {"subfolders": subfolders_with_adapters(folder)}
     if not own.get("peft_type"):
@@ -105,10 +118,13 @@ def check_adapter_folder(
         return empty_report("not_lora", None, expected_r)
     with _collector_paused():
         adapter = read_adapter_folder(folder, own, read_bin)
+        names = list(trained or ranks_in_passport(folder))
         return check_layers(
             adapter.layers,
-            config or own,
+            own if config is None else config,
             own,
+            module_names=names,
+            linear_names=names,
             saved_whole=adapter.saved_whole,
             warnings=adapter.warnings,
             on_disk=True,
@@ -152,6 +168,8 @@ def verdict(report: Mapping[str, Any]) -> Message:
         "not_lora": N_("The adapter is not a LoRA, so the question does not apply."),
         "undetermined": N_("The shapes alone do not tell every rank: load base model and adapter to decide."),
     }
+    if report["status"] == "undetermined" and any(record["expected_r"] is None for record in report["layers"]):
+        return Message(N_("The config names no whole number as `r`, so there is no rank to expect. Set `r`."))
     return Message(sentences[report["status"]], values)
 
 
@@ -246,6 +264,17 @@ def _is_tied(layer: LoraLayer, layers: Sequence[LoraLayer], config: Mapping[str,
         for e in embeddings
         if e.shape_a and e.shape_b
     )
+
+
+def _converted(targets: Targets, own_config: Mapping[str, Any] | None) -> set[str]:
+    """Modules that the config targets and that PEFT's own config has as parameters of experts.
+
+    PEFT: `_convert_peft_config_moe` in peft/utils/transformers_weight_conversion.py.
+    """
+    own = targets_of(own_config or {})
+    if not own.parameters or targets.parameters or not isinstance(targets.modules, tuple):
+        return set()
+    return set(targets.modules) - set(own.modules or ())
 
 
 def _missing_record(name: str, expected: RankRule, configured: RankRule | None) -> dict[str, Any]:

@@ -14,7 +14,11 @@ WRAPPER_PREFIXES = (
 )
 """What PEFT, DDP, `torch.compile`, FSDP and activation checkpointing put into names."""
 
+WRAPPER_PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+"""Those of them that are no module's own name anywhere, so that one at the end is a wrapper around the module itself."""
+
 _WRAPPERS = re.compile(rf"(?:^|(?<=\.))(?:{'|'.join(map(re.escape, WRAPPER_PREFIXES))})")
+_LAST_WRAPPERS = re.compile(rf"(?:\.(?:{'|'.join(sorted(WRAPPER_PARTS))}))+$")
 _BASE_LAYER = re.compile(r"\.base_layer(?=\.|$)")
 _NUMBERED_PART = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
 
@@ -78,4 +82,5 @@ def block_of(name: str) -> int | None:
 def canonical_name(name: str) -> str:
     """Take wrapper prefixes out of a module's name wherever they stand, and `.base_layer`."""
     plain = _WRAPPERS.sub("", name)
-    return _BASE_LAYER.sub("", plain) if ".base_layer" in plain else plain
+    plain = _BASE_LAYER.sub("", plain) if ".base_layer" in plain else plain
+    return _LAST_WRAPPERS.sub("", plain) if "._" in plain else plain

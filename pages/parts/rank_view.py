@@ -35,9 +35,12 @@ WARNINGS = {
     "missing_layer_index": N_("A block of target_layers has no LoRA layer."),
     "unmatched_target": N_("An entry of target_modules matches nothing."),
     "unmatched_rank_pattern": N_("An entry of rank_pattern matches nothing."),
+    "unmatched_alpha_pattern": N_("An entry of alpha_pattern matches nothing."),
+    "unmatched_target_parameter": N_("An entry of target_parameters matches nothing."),
     "unmatched_module_to_save": N_("An entry of modules_to_save matches nothing."),
     "base_trains": N_("A weight of the base model is trained as well, and the config does not ask for it."),
     "shadowed_rank_pattern": N_("An entry of rank_pattern never counts, for an earlier one always wins."),
+    "shadowed_alpha_pattern": N_("An entry of alpha_pattern never counts, for an earlier one always wins."),
 }
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from lora_backend.errors import ModelError
-from lora_backend.verification.passport import check_passport
+from lora_backend.verification.passport import check_passport, write_passport
 from lora_backend.verification.report import as_table, check_adapter_folder, expected_ranks, verdict
 
 OWN = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
@@ -40,6 +41,76 @@ def adapter(
     save_file(tensors, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps(own))
     return folder
+
+
+def test_a_shard_that_is_gone_cannot_be_read(tmp_path: Path) -> None:
+    folder = adapter(tmp_path)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    (folder / "adapter_model.safetensors").unlink()
+    names = sorted(tensors)
+    for number, part in enumerate((names[:4], names[4:]), 1):
+        save_file({name: tensors[name] for name in part}, folder / f"adapter_model-{number:05d}-of-00002.safetensors")
+    assert len(check_adapter_folder(folder, None)["layers"]) == 4
+    (folder / "adapter_model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ModelError, match="adapter_model-00002-of-00002"):
+        check_adapter_folder(folder, None)
+
+
+def test_a_layer_of_the_passport_that_has_no_tensor_is_missing(tmp_path: Path) -> None:
+    folder, names = adapter(tmp_path), [layer(block, "q_proj") for block in (0, 1, 2)]
+    ranks = dict.fromkeys([*names, layer(2, "o_proj")], 4)
+    write_passport(folder, config={}, data_sha256=None, base_config=None, ranks=ranks, versions={})
+    report = check_adapter_folder(folder, None)
+    assert (report["status"], report["mismatched_layers"]) == ("mismatch", [layer(2, "q_proj")]), (
+        "o_proj is not targeted"
+    )
+    assert report["layers"][-1]["state"] == "missing"
+
+
+def test_a_config_that_says_nothing_asks_for_the_default_rank(tmp_path: Path) -> None:
+    report = check_adapter_folder(adapter(tmp_path), {})
+    assert (report["status"], report["expected_r"]) == ("mismatch", 16)
+
+
+@pytest.mark.parametrize("r", [None, "eight", True])
+def test_a_config_whose_rank_is_no_number_is_what_the_verdict_blames(r: Any, tmp_path: Path) -> None:
+    report = check_adapter_folder(adapter(tmp_path), {"r": r, "peft_type": "LORA"})
+    assert (report["status"], report["is_consistent"], report["expected_r"]) == ("undetermined", None, None)
+    assert "Set `r`" in verdict(report).text("en")
+
+
+UNLOADABLE = {
+    "another adapter's name": lambda key: key.replace(".weight", ".other.weight"),
+    "no weight behind the half": lambda key: key.removesuffix(".weight"),
+    "the base layer of a module without LoRA": lambda key: key.replace("q_proj.", "q_proj.base_layer."),
+    "a wrapper in the middle": lambda key: key.replace("layers.0.", "layers.0.module."),
+}
+
+
+@pytest.mark.parametrize("spoil", UNLOADABLE.values(), ids=UNLOADABLE)
+def test_keys_that_peft_would_drop_are_said(spoil: Callable[[str], str], tmp_path: Path) -> None:
+    folder = adapter(tmp_path)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file({spoil(key): tensor for key, tensor in tensors.items()}, folder / "adapter_model.safetensors")
+    assert "keys_will_not_load" in check_adapter_folder(folder, None)["warnings"]
+
+
+def test_an_adapters_own_name_in_its_keys_is_no_fault(tmp_path: Path) -> None:
+    folder = adapter(tmp_path)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    named = {key.replace(".weight", ".default.weight"): tensor for key, tensor in tensors.items()}
+    save_file(named, folder / "adapter_model.safetensors")
+    report = check_adapter_folder(folder, None)
+    assert (report["status"], report["warnings"]) == ("ok", [])
+
+
+def test_a_half_that_was_compiled_by_itself_is_read_and_will_not_load(tmp_path: Path) -> None:
+    folder = adapter(tmp_path)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    compiled = {key.replace("lora_A.weight", "lora_A.default._orig_mod.weight"): t for key, t in tensors.items()}
+    save_file(compiled, folder / "adapter_model.safetensors")
+    report = check_adapter_folder(folder, None)
+    assert (report["status"], report["warnings"]) == ("ok", ["keys_will_not_load"])
 
 
 def test_an_adapter_agrees_with_itself(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from peft import get_peft_model
+from peft import AdaLoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from lora_backend.errors import ModelError
 from lora_backend.modeling.health import adapter_health, singular_values, spectrum_figures
 from lora_backend.verification.proposal import as_rank_pattern, propose_ranks
-from tests.verification.test_layouts import llama, lora, trained
+from tests.verification.test_layouts import llama, lora, mixtral, trained
 
 
 def edited(folder: Path, change: dict[str, torch.Tensor]) -> None:
@@ -58,6 +58,26 @@ def test_nan_and_layers_that_add_nothing_are_said(tmp_path: Path) -> None:
     health = {record["name"]: record for record in adapter_health(tmp_path)}
     assert health["model.layers.0.self_attn.q_proj"]["has_nonfinite"]
     assert not health["model.layers.1.self_attn.q_proj"]["has_nonfinite"]
+
+
+def test_the_values_of_adalora_are_those_that_it_adds(tmp_path: Path) -> None:
+    config = AdaLoraConfig(init_r=4, target_modules=["q_proj"], total_step=10)
+    trained(get_peft_model(llama(), config)).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    prefix = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
+    product = tensors[f"{prefix}B"] @ torch.diag(tensors[f"{prefix}E"].flatten()) @ tensors[f"{prefix}A"]
+    (record, _) = adapter_health(tmp_path)
+    assert record["norm"] == pytest.approx(float(product.norm()), rel=1e-4)
+
+
+def test_experts_have_no_single_spectrum(tmp_path: Path) -> None:
+    parameters = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+    model = trained(get_peft_model(mixtral(), lora(2, ("q_proj",), target_parameters=parameters)))
+    model.save_pretrained(tmp_path)
+    health = {record["name"]: record for record in adapter_health(tmp_path)}
+    experts = health["model.layers.0.mlp.experts"]
+    assert (experts["norm"], experts["effective_rank"], experts["adds_nothing"]) == (None, None, False)
+    assert propose_ranks(list(health.values()), dict.fromkeys(health, 2)).keys() == {"model.layers.0.self_attn.q_proj"}
 
 
 def test_a_folder_without_lora_is_refused_with_a_sentence(tmp_path: Path) -> None:

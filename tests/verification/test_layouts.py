@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from lora_backend import check_lora_r_consistency
@@ -436,3 +437,52 @@ def test_exactly_the_corrupted_layer_is_named(data: st.DataObject, tmp_path_fact
     save_file(tensors, file)
     report = check_lora_r_consistency(folder, config)
     assert report["mismatched_layers"] == [victim.removeprefix("base_model.model.").rsplit(".lora_", 1)[0]]
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, checkpoint_wrapper], ids=["compile", "checkpoint"])
+def test_a_wrapper_around_each_lora_layer_leaves_no_mark(wrap: Any, tmp_path: Path) -> None:
+    model = trained(get_peft_model(llama(), lora(4, rank_pattern={"q_proj": 2})))
+    expected = check_lora_r_consistency(model, own(model))
+    for name, module in list(model.named_modules()):
+        if name.endswith(("q_proj", "v_proj")):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, wrap(module))
+    report = check_lora_r_consistency(model, own(model))
+    assert (report["status"], report["warnings"]) == ("ok", [])
+    assert report["actual_r_values"] == expected["actual_r_values"]
+
+
+def test_a_shape_that_no_rank_gives_is_no_rank() -> None:
+    parameters = ["mlp.experts.down_proj"]
+    model = trained(get_peft_model(mixtral(), lora(4, ("q_proj",), target_parameters=parameters)))
+    name = "model.layers.0.mlp.experts.down_proj"
+    assert check_lora_r_consistency(model, own(model))["actual_r_values"][name] == 4
+    (layer,) = [module for module in model.modules() if hasattr(module, "parameter_name")]
+    layer.lora_A["default"].weight = nn.Parameter(torch.randn(17, layer.lora_A["default"].weight.shape[1]))
+    report = check_lora_r_consistency(model, own(model))
+    assert (report["actual_r_values"][name], report["mismatched_layers"]) == (None, [name]), "17 rows for 4 experts"
+
+
+def test_each_entry_that_matched_nothing_is_named_whatever_its_key(tmp_path: Path) -> None:
+    parameters = ["mlp.experts.down_proj"]
+    model = trained(get_peft_model(mixtral(), lora(4, ("q_proj",), target_parameters=parameters)))
+    asked = own(model).to_dict() | {"target_parameters": ["experts.dwon_proj"], "alpha_pattern": {"k_proj": 4}}
+    report = check_lora_r_consistency(model, asked | {"peft_type": "LORA"})
+    assert {"unmatched_target_parameter", "unmatched_alpha_pattern"} <= set(report["warnings"])
+    good = check_lora_r_consistency(model, own(model))
+    assert [entry["layers"] for entry in good["coverage"] if entry["key"] == "target_parameters"] == [1]
+
+
+def test_modules_that_peft_made_parameters_of_experts_are_found_there() -> None:
+    asked = lora(2, ("q_proj", "w1", "w2", "w3"))
+    model = get_peft_model(mixtral(), copy.deepcopy(asked))
+    assert "unmatched_target" not in check_lora_r_consistency(model, asked)["warnings"]
+    model = get_peft_model(mixtral(), lora(2, ("q_proj",)))
+    assert "unmatched_target" in check_lora_r_consistency(model, asked)["warnings"]
+
+
+def test_a_whole_module_with_children_is_found_on_disk(tmp_path: Path) -> None:
+    trained(get_peft_model(llama(), lora(4, modules_to_save=["mlp"]))).save_pretrained(tmp_path)
+    report = check_lora_r_consistency(tmp_path, json.loads((tmp_path / "adapter_config.json").read_text()))
+    (entry,) = [entry for entry in report["coverage"] if entry["key"] == "modules_to_save"]
+    assert (entry["layers"], report["warnings"]) == (2, [])

@@ -24,6 +24,7 @@ NAME = "model.layers.0.self_attn.q_proj"
         NAME, f"base_model.model.{NAME}", f"module.base_model.model.{NAME}", f"_orig_mod.base_model.model.{NAME}", f"module._orig_mod.base_model.model.{NAME}",
         "base_model.model.model.layers.0._fsdp_wrapped_module.self_attn.q_proj", "_fsdp_wrapped_module.base_model.model.model.layers.0._checkpoint_wrapped_module.self_attn.q_proj",
         f"base_model.model.{NAME}.base_layer", "base_model.model.model._orig_mod.layers.0.self_attn.q_proj",
+        f"base_model.model.{NAME}._orig_mod", f"{NAME}._fsdp_wrapped_module._checkpoint_wrapped_module", f"{NAME}._orig_mod.base_layer", f"{NAME}.base_layer._orig_mod",
     ],
 )  # fmt: skip
 def test_wrappers_leave_no_mark_in_a_name(written: str) -> None:

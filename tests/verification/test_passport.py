@@ -76,3 +76,42 @@ def test_without_a_passport_rank_and_targets_still_say_something(adapter: Path) 
     (adapter / "flightdeck.json").unlink()
     assert verdicts(adapter) == {"passport": "unknown", "config": "same"}
     assert verdicts(adapter, {**CONFIG, "r": 8})["config"] == "different"
+
+
+WITHOUT = {"r": 4, "target_modules": ["q_proj"]}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"target_modules": ["q_proj"]}, "r"),  # by its default
+        ({**WITHOUT, "alpha": 8}, "alpha"),
+        ({**WITHOUT, "rank_pattern": {"q_proj": 2}}, "rank_pattern"),
+        ({**WITHOUT, "use_rslora": True}, "use_rslora"),
+        ({**WITHOUT, "use_dora": True}, "use_dora"),
+        ({**WITHOUT, "target_layers": [0]}, "target_layers"),
+        ({"peft_type": "LORA", "r": 8, "lora_alpha": 32, "target_modules": ["q_proj"]}, "r"),
+    ],
+)
+def test_without_a_passport_the_adapters_own_config_still_contradicts(
+    config: dict[str, Any], said: str, adapter: Path
+) -> None:
+    (adapter / "flightdeck.json").unlink()
+    _, part = check_passport(adapter, config)
+    assert (part.verdict, part.detail.values["keys"]) == ("different", said)
+
+
+@pytest.mark.parametrize(
+    "config", [WITHOUT, {"peft_type": "LORA", "r": 4, "lora_alpha": 32, "target_modules": ["q_proj"]}]
+)
+def test_without_a_passport_what_agrees_is_said(config: dict[str, Any], adapter: Path) -> None:
+    (adapter / "flightdeck.json").unlink()
+    _, part = check_passport(adapter, config)
+    assert (part.verdict, "targets agree" in part.detail.text("en")) == ("same", True)
+
+
+def test_all_linear_is_not_claimed_to_agree(adapter: Path) -> None:
+    (adapter / "flightdeck.json").unlink()
+    _, part = check_passport(adapter, {**WITHOUT, "target_modules": "all-linear"})
+    assert (part.verdict, "cannot be told" in part.detail.text("en")) == ("same", True)
+    assert "targets agree" not in part.detail.text("en")
