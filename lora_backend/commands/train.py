@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from lora_backend.preflight.facts import check_with_facts, with_data_paths
 from lora_backend.runs.folder import RunFolder, new_run_id
-from lora_backend.runs.process import ProcessIdentity, is_alive
 from lora_backend.settings import load_settings
 from lora_backend.verification.passport import file_sha256
 
@@ -50,14 +48,7 @@ def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
         raise ConfigError(N_("`--set` cannot change a run that is made already. Name another folder."))
     if folder.exit_json.exists():
         raise ConfigError(N_("The run in {path} has ended. Name another folder."), path=str(folder.path))
-    trainer = folder.status().get("trainer")
-    # The supervisor writes this process down before it looks here.
-    if trainer and trainer["pid"] != os.getpid() and is_alive(ProcessIdentity.from_json(trainer)):
-        raise ConfigError(
-            N_("The run in {path} is being trained by process {pid}. Stop it first, or name another folder."),
-            path=str(folder.path),
-            pid=trainer["pid"],
-        )
+    folder.refuse_another_trainer()  # before torch is loaded; once more when it trains
     return folder
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 import secrets
 import shutil
@@ -16,14 +17,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from lora_backend.atomic import write_atomic, write_json
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.failures import failure
 from lora_backend.runs.files import append_jsonl, is_newer, lock_file, read_json, read_jsonl
 from lora_backend.runs.logs import read_log
+from lora_backend.runs.process import identify, is_alive
 from lora_backend.runs.provenance import provenance
-from lora_backend.runs.states import ENDED, RunState, StateError, check_move, judge, launch_moment
+from lora_backend.runs.states import ENDED, RunState, StateError, check_move, identity_in, judge, launch_moment
 
 __all__ = ["ENDED", "RUN_ID", "RunFolder", "RunState", "list_runs", "new_run_id", "open_run", "system_user"]
 RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}")
@@ -99,25 +103,26 @@ class RunFolder:
         """
         folder = cls(path or root / new_run_id())
         folder.path.mkdir(parents=True, exist_ok=True)
-        if folder.run_json.exists():
-            raise RunError(N_("There is already a run in {path}. Name another folder."), path=str(folder.path))
-        write_atomic(folder.config_yaml, config_text)
-        folder.write_status(state=state, created_at=time.time(), launched=launch_moment())
-        if attempt is not None:
-            folder.new_attempt(**attempt)
-        write_json(  # last: from here on whoever looks may queue it and start it on what its attempt names
-            folder.run_json,
-            {
-                "id": folder.id,
-                "name": name,
-                "created_at": time.time(),
-                "actor": actor or system_user(),
-                "config": config,
-                "argv": argv,
-                "data_sha256": data_sha256,
-                **provenance(),
-            },
-        )
+        with folder._writing():
+            if folder.run_json.exists():
+                raise RunError(N_("There is already a run in {path}. Name another folder."), path=str(folder.path))
+            write_atomic(folder.config_yaml, config_text)
+            folder._write_status({"state": state, "created_at": time.time(), "launched": launch_moment()})
+            if attempt is not None:
+                folder.new_attempt(**attempt)
+            write_json(  # last: from here on whoever looks may queue it and start it on what its attempt names
+                folder.run_json,
+                {
+                    "id": folder.id,
+                    "name": name,
+                    "created_at": time.time(),
+                    "actor": actor or system_user(),
+                    "config": config,
+                    "argv": argv,
+                    "data_sha256": data_sha256,
+                    **provenance(),
+                },
+            )
         return folder
 
     # ----------------------------------------------------------------------------------- reading
@@ -203,6 +208,28 @@ class RunFolder:
         now = {"updated_at": time.time(), "updated_boot_clock_s": launch_moment()["boot_clock_s"]}
         written = {**kept, **changes, **now}
         write_json(self.status_json, {key: value for key, value in written.items() if value is not None})
+
+    def begin_training(self, **changes: Any) -> None:
+        """Make this process the run's trainer. `RunError` where another is, or was started to be."""
+        with self._writing():
+            self.refuse_another_trainer()
+            me = identify(os.getpid())
+            trainer = {"trainer": me.to_json() if me else None, "started_at": time.time()}
+            self._write_status({"state": "running", **trainer, **changes})
+
+    def refuse_another_trainer(self) -> None:
+        """Raise `RunError` where a living process other than this one trains the run, or was started to."""
+        me, status = os.getpid(), self.status()
+        # What a supervisor has started may be a launcher, below which this process trains.
+        ours = {"trainer": {me}, "child": {me, *(parent.pid for parent in psutil.Process().parents())}}
+        for role, pids in ours.items():
+            found = identity_in(status, role)
+            if found and found.pid not in pids and is_alive(found):
+                raise RunError(
+                    N_("The run in {path} is being trained by process {pid}. Stop it first, or name another folder."),
+                    path=str(self.path),
+                    pid=found.pid,
+                )
 
     def move(self, old: str, new: str, *, number: int | None = None, **changes: Any) -> None:
         """Take a run from `old` to `new` if nobody else has: `StateError` where it is not (any more) in `old`.

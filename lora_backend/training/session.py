@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +15,6 @@ from lora_backend.errors import DiskFullError, FlightdeckError
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.failures import failure, failure_of
 from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.process import identify
 from lora_backend.runs.supervisor import SUPERVISED
 from lora_backend.training.checkpoints import is_disk_full
 from lora_backend.training.worst_case import is_out_of_memory
@@ -35,16 +33,11 @@ class StoppedBeforeTrainingError(Exception):
 def training_session(folder: RunFolder) -> Iterator[None]:
     """Let the block be the run's trainer: its log goes to `train.log`, its failure into the run.
 
+    Raises `RunError` where another process trains it. How long ago that was asked does not count: torch takes seconds.
     Under a supervisor the supervisor writes `exit.json`; without one this does.
     """
     supervised = bool(os.environ.get(SUPERVISED))
-    identity = identify(os.getpid())
-    folder.write_status(
-        state="running",
-        trainer=identity.to_json() if identity else None,
-        started_at=time.time(),
-        **dict.fromkeys(OF_ITS_END),  # an earlier start's are not this one's
-    )
+    folder.begin_training(**dict.fromkeys(OF_ITS_END))  # an earlier start's are not this one's
     with _logging_to(folder, supervised):
         try:
             yield

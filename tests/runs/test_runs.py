@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lora_backend.atomic import write_atomic
 from lora_backend.errors import RunError
 from lora_backend.i18n import Message
 from lora_backend.runs.folder import RunFolder, list_runs, open_run
@@ -150,6 +152,32 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path: Path) -> None:
     made(tmp_path, path=tmp_path / "one")
     with pytest.raises(RunError, match="already"):
         made(tmp_path, path=tmp_path / "one")
+
+
+def test_of_two_who_make_a_run_in_one_folder_at_once_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[object] = []
+
+    def make(name: str) -> None:
+        try:
+            found.append(RunFolder.create(tmp_path, config={"name": name}, config_text=name, argv=None, path=tmp_path / "one"))  # fmt: skip
+        except RunError as error:
+            found.append(str(error))
+
+    other = threading.Thread(target=make, args=("b",))
+
+    def write(path: Path, text: str) -> None:
+        if not other.ident:
+            other.start()
+            other.join(timeout=0.3)  # it has its turn only when the first run is made
+        write_atomic(path, text)
+
+    monkeypatch.setattr("lora_backend.runs.folder.write_atomic", write)
+    make("a")
+    other.join()
+    run, refused = found
+    assert isinstance(run, RunFolder)
+    assert "already a run" in str(refused)
+    assert (run.read_run()["config"], run.config_yaml.read_text()) == ({"name": "a"}, "a")
 
 
 def test_files_are_readable_by_whom_the_umask_allows(tmp_path: Path) -> None:

@@ -11,12 +11,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load_file
 
+from lora_backend.cli import main
 from lora_backend.config.files import dump_yaml
+from lora_backend.demo.run import train_demo
+from lora_backend.errors import RunError
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.process import identify
+from lora_backend.runs.states import identity_in
 from lora_backend.runs.supervisor import start_supervisor
-from lora_backend.settings import child_environment
+from lora_backend.settings import child_environment, load_settings
+from lora_backend.training.run import train_in_folder
+from lora_backend.training.session import training_session
 from tests.training.helpers import made, until
 
 Make = Callable[..., dict[str, Any]]
@@ -72,3 +80,34 @@ def test_a_trainer_that_is_killed_is_said_to_be(config: Make, workspace: Path) -
     assert "SIGKILL" in state.message.text("en")
     lines = folder.train_log.read_text().splitlines()
     assert sum("stage loading" in line and "took" not in line for line in lines) == 1, "each line stands there once"
+
+
+@pytest.mark.parametrize("role", ["trainer", "child"])
+def test_a_run_that_another_process_trains_is_left_to_it(
+    role: str, config: Make, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where that one has come since the run was looked at: a trainer is seconds in loading torch."""
+    folder = made(workspace, config())
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        found = identify(other.pid)
+        assert found
+        folder.write_status(state="running", **{role: found.to_json()})
+        for train in (lambda: train_in_folder(folder), lambda: train_demo(load_settings(), folder.path)):
+            with pytest.raises(RunError, match=f"being trained by process {other.pid}"):
+                train()
+        assert main(["train", "no.yaml", "--run-dir", str(folder.path)]) != 0
+        assert f"process {other.pid}" in capsys.readouterr().err
+        assert identity_in(folder.status(), role) == found
+        assert not folder.exit_json.exists()
+    finally:
+        other.communicate(b"\n")
+
+
+def test_what_a_launcher_starts_for_its_supervisor_trains(config: Make, workspace: Path) -> None:
+    folder, launcher = made(workspace, config()), identify(os.getppid())
+    assert launcher
+    folder.write_status(child=launcher.to_json())
+    with training_session(folder):
+        assert folder.status()["trainer"]["pid"] == os.getpid()
+    assert folder.state().state == "finished"
