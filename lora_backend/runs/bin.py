@@ -33,10 +33,11 @@ class Bin:
 
     def delete(self, run: RunFolder, actor: str | None = None) -> None:
         """Move a run that has ended into the bin. Raises `RunError` for one that goes on."""
-        if not run.state().has_ended:
-            raise RunError(N_("The run {id} goes on. Stop it first."), id=run.id)
         self.folder.mkdir(parents=True, exist_ok=True)
-        run.path.rename(self.folder / run.id)
+        with run.writing():  # so that nobody resumes it between the two
+            if not run.state().has_ended:
+                raise RunError(N_("The run {id} goes on. Stop it first."), id=run.id)
+            run.path.rename(self.folder / run.id)
         write_json(self.folder / f"{run.id}.json", {"deleted_at": time.time(), "actor": actor or system_user()})
 
     def restore(self, run_id: str) -> RunFolder:

@@ -103,7 +103,7 @@ class RunFolder:
         """
         folder = cls(path or root / new_run_id())
         folder.path.mkdir(parents=True, exist_ok=True)
-        with folder._writing():
+        with folder.writing():
             if folder.run_json.exists():
                 raise RunError(N_("There is already a run in {path}. Name another folder."), path=str(folder.path))
             write_atomic(folder.config_yaml, config_text)
@@ -188,14 +188,14 @@ class RunFolder:
     # ----------------------------------------------------------------------------------- writing
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Reading and writing back as one: launcher, supervisor and trainer all change these files."""
+    def writing(self) -> Iterator[None]:
+        """Reading and writing back as one: launcher, supervisor and trainer all change these files. Not to be nested."""
         with lock_file(self.path / "status.lock"):
             yield
 
     def write_status(self, **changes: Any) -> None:
         """Change some keys of `status.json`; None takes a key out. `StateError` for a state that cannot follow."""
-        with self._writing():
+        with self.writing():
             self._write_status(changes)
 
     def _write_status(self, changes: dict[str, Any], drop: tuple[str, ...] = ()) -> None:
@@ -211,7 +211,7 @@ class RunFolder:
 
     def begin_training(self, **changes: Any) -> None:
         """Make this process the run's trainer. `RunError` where another is, or was started to be."""
-        with self._writing():
+        with self.writing():
             self.refuse_another_trainer()
             me = identify(os.getpid())
             trainer = {"trainer": me.to_json() if me else None, "started_at": time.time()}
@@ -236,7 +236,7 @@ class RunFolder:
 
         `number` is that of the attempt that the caller has looked at: `StateError` where there is another since.
         """
-        with self._writing():
+        with self.writing():
             ended = read_json(self.exit_json)
             found = str((ended or self.status()).get("state"))
             if found != old:
@@ -254,8 +254,9 @@ class RunFolder:
         `after` is the number of the start that the caller has looked at. `StateError` where there has been another
         since, or where the run has not ended: of two who resume it at once, one does.
         """
-        with self._writing():
+        with self.writing():
             # Looked at again under the lock: what was true before may be what another has just changed.
+            self.read_run()  # it may have been deleted
             before = self.state()
             newest = max(self._attempt_numbers(), default=0)
             if not before.has_ended:
@@ -281,7 +282,7 @@ class RunFolder:
 
     def replan(self, *, after: int | None = None, **facts: Any) -> int:
         """Write down another plan for a run that waits. `StateError` where it waits no more, or as in `move`."""
-        with self._writing():
+        with self.writing():
             if read_json(self.exit_json) is not None or self.status().get("state") != "queued":
                 raise StateError(N_("The run {id} waits no more, so its GPUs cannot be changed."), id=self.id)
             self._refuse_another_than(after)
@@ -306,7 +307,7 @@ class RunFolder:
 
     def write_exit(self, state: str, *, cause: str | None = None, message: Message | None = None, **more: Any) -> None:
         """End the run. The first end stands; a second is not written."""
-        with self._writing():
+        with self.writing():
             self._write_exit(state, cause=cause, message=message, **more)
 
     def _write_exit(self, state: str, *, cause: str | None, message: Message | None, **more: Any) -> None:
@@ -328,7 +329,7 @@ class RunFolder:
         """Ask the trainer to save a checkpoint and end at its next step, within `deadline_s`; a queued run just ends."""
         self.read_run()
         request = {"actor": actor or system_user(), "time": time.time(), "deadline_s": deadline_s}
-        with self._saying_why(), self._writing():
+        with self._saying_why(), self.writing():
             is_queued = read_json(self.exit_json) is None and self.status().get("state") == "queued"
             if is_queued:
                 cancelled = failure("cancelled")

@@ -105,8 +105,10 @@ def holders(folder: Path, keys: Sequence[str]) -> list[Holder]:
 
 
 def lock_once(path: Path) -> int | None:
-    """A lock that one process at a time can hold: its descriptor, to be kept open, or None where another has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A lock that one process at a time can hold: its descriptor, to be kept open, or None where another has it.
+
+    Its folder must be there: to lock what was deleted makes nothing anew.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     if _lock(descriptor, 0, 1):
         return descriptor

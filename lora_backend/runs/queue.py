@@ -120,6 +120,7 @@ def change_plan(
 
 def run_queue(workspace: Path, read: ReadGpus = read_gpus, tick_s: float = TICK_S) -> None:
     """Be the waiting process, until nothing waits. Returns at once where another is."""
+    leases_folder(workspace).mkdir(parents=True, exist_ok=True)
     while True:
         lock = lock_once(queue_lock(workspace))
         if lock is None:

@@ -93,7 +93,11 @@ def supervise(
     `num_ends`: how often the run had ended when this was asked for; a run that has been resumed since has a supervisor
     of its own, and the end of the attempt before is none of the new one's.
     """
-    lock = lock_once(folder.path / "supervisor.lock")
+    try:
+        lock = lock_once(folder.path / "supervisor.lock")
+    except FileNotFoundError:
+        logger.info("run %s was deleted before it was seen to", folder.id)
+        return
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while lock is None and not adopt and time.monotonic() < deadline:
         time.sleep(0.02)  # the supervisor of the attempt before has written the end and is about to leave

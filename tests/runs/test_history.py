@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from lora_backend.runs.curves import COLUMNS, downsample, points, read_columns, 
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.history import History, config_differences, filtered, read_row
 from lora_backend.runs.labels import Labels, read_labels, write_labels
+from lora_backend.runs.states import RunState
+from lora_backend.runs.supervisor import supervise
 
 
 def made(workspace: Path, name: str, state: str = "finished", **config: Any) -> RunFolder:
@@ -167,6 +170,33 @@ def test_a_run_that_goes_on_is_not_deleted(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="Stop it first"):
         Bin(tmp_path).delete(run)
     assert run.run_json.exists()
+
+
+def test_a_run_is_deleted_or_resumed_and_never_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, place, state, refused = made(tmp_path, "a", "failed"), Bin(tmp_path), RunFolder.state, []
+
+    def resume() -> None:
+        try:
+            run.begin_attempt("starting")
+        except RunError as error:
+            refused.append(str(error))
+
+    other = threading.Thread(target=resume)
+
+    def while_another_resumes_it(self: RunFolder) -> RunState:
+        found = state(self)
+        if not other.ident:
+            other.start()
+            other.join(timeout=0.3)  # it has its turn only when the run is in the bin
+        return found
+
+    monkeypatch.setattr(RunFolder, "state", while_another_resumes_it)
+    place.delete(run)
+    other.join()
+    assert "is not there" in refused[0]
+    supervise(run)
+    assert not run.path.exists(), "a supervisor that comes too late makes nothing anew"
+    assert place.restore("a").state().state == "failed"
 
 
 def test_a_run_made_again_meanwhile_is_not_overwritten_by_undo(tmp_path: Path) -> None:
