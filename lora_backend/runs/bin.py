@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from lora_backend.atomic import write_json
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RUN_ID, RunFolder, system_user
+
+EMPTIED = ".emptied-"
+"""Begins the names of folders that are being deleted for good; no run's id begins so."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Bin:
             return []
         found = []
         for path in self.folder.iterdir():
-            if not (path / "run.json").is_file():
+            if not RUN_ID.fullmatch(path.name) or not (path / "run.json").is_file():
                 continue
             try:
                 facts = json.loads((self.folder / f"{path.name}.json").read_text("utf-8"))
@@ -68,11 +73,18 @@ class Bin:
 
     def empty(self) -> int:
         """Delete for good all that is in the bin. Returns how many runs that were."""
-        runs = self.list()
-        for run in runs:
-            shutil.rmtree(run.path)
+        num_runs = 0
+        for run in self.list():
+            try:  # of one who puts it back and one who empties the bin, whoever renames it first has it
+                run.path.rename(self.folder / f"{EMPTIED}{run.id}-{secrets.token_hex(4)}")
+            except FileNotFoundError:
+                continue
             (self.folder / f"{run.id}.json").unlink(missing_ok=True)
-        return len(runs)
+            num_runs += 1
+        for path in self.folder.glob(f"{EMPTIED}*"):  # also what was left when this was interrupted
+            with suppress(FileNotFoundError):  # another empties it too
+                shutil.rmtree(path)
+        return num_runs
 
     def _find(self, run_id: str) -> Path:
         path = self.folder / run_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import RunError
-from lora_backend.runs.bin import Bin, disk_bytes
+from lora_backend.runs.bin import Bin, Deleted, disk_bytes
 from lora_backend.runs.curves import COLUMNS, downsample, points, read_columns, smooth
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.history import History, config_differences, filtered, read_row
@@ -156,6 +157,36 @@ def test_a_deleted_run_comes_back_whole_and_an_emptied_bin_is_empty(tmp_path: Pa
     assert place.list() == []
     with pytest.raises(RunError, match="no run a in the bin"):
         place.restore("a")
+
+
+def test_a_run_is_put_back_whole_or_deleted_whole_while_the_bin_is_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, rmtree, listed = Bin(tmp_path), shutil.rmtree, Bin.list
+    for name in ("a", "b"):
+        place.delete(made(tmp_path, name))
+    before = sorted(path.name for path in (place.folder / "a").iterdir())
+
+    def then_one_is_put_back(self: Bin) -> list[Deleted]:
+        found = listed(self)
+        self.restore("a")
+        return found
+
+    def too_late(path: Path) -> None:
+        with pytest.raises(RunError, match="no run b in the bin"):
+            place.restore("b")
+        assert listed(place) == []
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bin, "list", then_one_is_put_back)
+    monkeypatch.setattr(shutil, "rmtree", too_late)
+    with pytest.raises(KeyboardInterrupt):
+        place.empty()
+    assert sorted(path.name for path in (tmp_path / "runs/a").iterdir()) == before
+    monkeypatch.setattr(Bin, "list", listed)
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    assert place.empty() == 0
+    assert list(place.folder.iterdir()) == [], "what was interrupted is taken up at the next"
 
 
 @pytest.mark.parametrize("run_id", ["..", "../runs/a", "a/b", ""])
