@@ -35,7 +35,7 @@ class Advice:
     change: dict[str, Any]
     """Keys of the config and the values to give them; empty for one more GPU."""
     saves_bytes: int
-    """On the fullest device."""
+    """Bytes on all devices together, before minus after; of one more GPU: what it takes off the others."""
     slowdown: float | None
     """Time of a step / time of a step now; None where it changes what is learned, not how fast."""
     fits: bool
@@ -54,7 +54,8 @@ class Advice:
 
 
 def advise(planner: Planner, config: TrainingConfig, plan: Plan) -> list[Advice]:
-    """Every remedy that saves something; those that make it fit first, then the cheapest, then the largest saving."""
+    """Every remedy that saves something and leaves the fullest device less full; those that make it fit first, then the
+    cheapest, then the largest saving."""
     found = []
     for code, change, price in _remedies(config, plan):
         try:
@@ -66,7 +67,11 @@ def advise(planner: Planner, config: TrainingConfig, plan: Plan) -> list[Advice]
     more = _one_more_gpu(planner, config, plan)
     if more is not None:
         found.append(more)
-    useful = [advice for advice in found if advice.saves_bytes > 0]
+    useful = [
+        advice
+        for advice in found
+        if advice.saves_bytes > 0 and advice.plan.bottleneck_utilisation < plan.bottleneck_utilisation
+    ]
     if not plan.fits and not any(advice.fits and advice.change for advice in useful):
         together = _together(planner, config, plan)
         useful += [together] if together is not None else []
@@ -132,9 +137,10 @@ def _remedies(config: TrainingConfig, plan: Plan) -> Iterator[tuple[str, dict[st
 def _advice(
     code: str, change: dict[str, Any], price: Message, plan: Plan, other: Plan, config: TrainingConfig, changed: TrainingConfig
 ) -> Advice:  # fmt: skip
-    saves_bytes = plan.bottleneck.breakdown.total - other.bottleneck.breakdown.total
-    if plan.strategy == "layer_split" and other.fits and not plan.fits:
-        saves_bytes = max(saves_bytes, -plan.bottleneck.free_bytes)
+    here = other.devices[:-1] if code == "one_more_gpu" else other.devices
+    saves_bytes = sum(device.breakdown.total for device in plan.devices) - sum(
+        device.breakdown.total for device in here
+    )
     slowdown: float | None = None
     if code not in ("shorter_rows", "fewer_targets"):
         now, then = estimate(plan, config), estimate(other, changed)

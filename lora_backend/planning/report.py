@@ -27,13 +27,12 @@ def plan_document(plan: Plan, advice: Sequence[Advice]) -> dict[str, Any]:
 
 
 def verdict(plan: Plan) -> Message:
-    """Whether it fits, and what decides it."""
+    """Whether it fits, and what decides it: the fullest device, or every one that would be over."""
     device = plan.bottleneck
     values = {
         "name": device.target.name,
         "device": device.target.device,
         "percent": f"{100 * device.utilisation:.0f}",
-        "over": f"{-device.free_bytes / GIB:.1f}",
         "free": f"{device.free_bytes / GIB:.1f}",
     }
     if plan.fits:
@@ -41,7 +40,20 @@ def verdict(plan: Plan) -> Message:
             N_("It fits. The fullest device is {name} (device {device}): {percent} % of what is free there, {free} GiB are left."),
             values,
         )  # fmt: skip
-    return Message(N_("It does not fit: {name} (device {device}) would be {over} GiB over what is free there."), values)
+    worst = _shortage(
+        N_("It does not fit: {name} (device {device}) would be {over} GiB over what is free there."), device
+    )
+    others = [
+        _shortage(N_("{name} (device {device}): {over} GiB over."), other)
+        for other in plan.devices
+        if other is not device and other.utilisation > 1
+    ]
+    return Message("{shortages}", {"shortages": [worst, *others]}) if others else worst
+
+
+def _shortage(template: str, device: DevicePlan) -> Message:
+    over = f"{-device.free_bytes / GIB:.1f}"
+    return Message(template, {"name": device.target.name, "device": device.target.device, "over": over})
 
 
 def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
@@ -128,10 +140,12 @@ def plan_text(
 
 
 def advice_text(advice: Advice) -> str:
-    """`gradient_checkpointing: true — saves 11.2 GiB, about 30 % slower (activations are computed twice); then it fits`."""
-    change = ", ".join(f"{key}: {_value(value)}" for key, value in advice.change.items())
-    text = translate(N_("{change} saves {saves} GiB ({price})")).format(
-        change=change or translate(N_("One more GPU")),
+    """`gradient_checkpointing: true saves 11.2 GiB in all (activations are computed twice), about 30 % slower; then it fits`."""
+    template = N_("{change} saves {saves} GiB in all ({price})")
+    if not advice.change:
+        template = N_("One more GPU takes {saves} GiB off the others ({price})")
+    text = translate(template).format(
+        change=", ".join(f"{key}: {_value(value)}" for key, value in advice.change.items()),
         saves=f"{advice.saves_bytes / GIB:.1f}",
         price=advice.price.text(),
     )

@@ -48,7 +48,8 @@ def _remedy(work: Work, remedy: Advice) -> None:
     change = ", ".join(f"{key}: {as_text(value)}" for key, value in remedy.change.items())
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(width="stretch", gap=None):
-            st.markdown(f"**{'`' + change + '`' if change else t(N_('One more GPU'))}** · {t(N_('saves {size} on the fullest device'), size=gib(remedy.saves_bytes))}")  # fmt: skip
+            saved = N_("saves {size} on all devices together") if change else N_("takes {size} off the others")
+            st.markdown(f"**{'`' + change + '`' if change else t(N_('One more GPU'))}** · {t(saved, size=gib(remedy.saves_bytes))}")  # fmt: skip
             st.caption(f"{_time(remedy)} · {say(remedy.price)}")
         with st.container(width="content", horizontal=True, vertical_alignment="center"):
             if remedy.fits:

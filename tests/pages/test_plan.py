@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -20,9 +21,9 @@ from lora_backend.errors import WorkerError
 from lora_backend.planning.formula import EXPECTED_ERROR, formula_profile
 from lora_backend.planning.memory import Memory
 from lora_backend.planning.plan import Plan
-from lora_backend.planning.planner import Planner
+from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.profile import Profile, TraceSettings
-from lora_backend.planning.targets import of_words
+from lora_backend.planning.targets import GIB, of_words
 from lora_backend.settings import load_settings
 from pages.parts.layer_strip import cells_of, strip
 from pages.parts.plan_export import map_texts
@@ -100,6 +101,20 @@ def test_a_plan_that_does_not_fit_names_gpu_and_shortage_and_a_remedy_is_one_cli
     at.button(key="apply-smaller_batch").click().run()
     assert at.query_params["batch_size"] == "8"
     assert at.select_slider(key="plan-batch_size").value == 8
+
+
+def test_a_remedy_is_shown_with_what_it_saves_on_all_gpus_and_one_more_gpu_with_what_it_takes_off_them(
+    model: Path,
+) -> None:
+    shown = texts(show(model=str(model), gpus="4,3", batch_size="16", lang="en"))
+    planner = Planner(profile_of, of_words("4,3"))
+    config = TrainingConfig(model_name="m", batch_size=16)
+    before, after = planner.plan(config), planner.plan(with_changes(config, batch_size=8, target_batch_size=16))
+    saved = sum(device.breakdown.total for device in before.devices) - sum(
+        device.breakdown.total for device in after.devices
+    )
+    assert f"`batch_size: 8, target_batch_size: 16`** · saves {saved / GIB:.1f} GiB on all devices together" in shown
+    assert re.search(r"One more GPU\*\* · takes [0-9.]+ GiB off the others", shown)
 
 
 @pytest.mark.parametrize(

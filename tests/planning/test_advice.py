@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from lora_backend.i18n import use_language
 from lora_backend.planning.advice import CHANGES_RESULT, Advice, advise
+from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner, with_changes
-from lora_backend.planning.targets import of_words
+from lora_backend.planning.report import advice_text, verdict
+from lora_backend.planning.targets import GIB, of_words
 from tests.planning.test_plan import CONFIG, FACTS, source
 
 BIG = with_changes(CONFIG, batch_size=4, max_length=2048)
@@ -15,6 +18,10 @@ BIG = with_changes(CONFIG, batch_size=4, max_length=2048)
 def advice(words: str, config: object = BIG) -> list[Advice]:
     planner = Planner(source(FACTS), of_words(words))
     return advise(planner, config, planner.plan(config))  # type: ignore[arg-type]
+
+
+def total(plan: Plan, devices: slice = slice(None)) -> int:
+    return sum(device.breakdown.total for device in plan.devices[devices])
 
 
 @pytest.mark.parametrize("words", ["RTX-4090", "RTX-3060,RTX-3060", "6,8"])
@@ -30,8 +37,42 @@ def test_each_remedy_saves_what_it_says(words: str) -> None:
             assert after.bottleneck_utilisation < before.bottleneck_utilisation, remedy.code
             assert remedy.fits == after.fits
             assert remedy.plan.bottleneck.breakdown == after.bottleneck.breakdown
-            saved = before.bottleneck.breakdown.total - after.bottleneck.breakdown.total
-            assert remedy.saves_bytes >= saved
+            assert remedy.saves_bytes == total(before) - total(after), remedy.code
+
+
+def test_remedies_that_make_it_fit_on_several_gpus_differ_in_what_they_save() -> None:
+    found = advice("6,4,3")
+    making_it_fit = [remedy.saves_bytes for remedy in found if remedy.fits and remedy.change]
+    assert len(set(making_it_fit)) == len(making_it_fit) >= 2
+
+
+def test_one_more_gpu_is_said_to_take_bytes_off_the_others_and_what_else_there_is_to_save_them_in_all() -> None:
+    before = Planner(source(FACTS), of_words("6,4,3")).plan(BIG)
+    by_code = {remedy.code: remedy for remedy in advice("6,4,3")}
+    more = by_code["one_more_gpu"]
+    assert more.saves_bytes == total(before) - total(more.plan, slice(3))
+    with use_language("en"):
+        assert advice_text(more).startswith(f"One more GPU takes {more.saves_bytes / GIB:.1f} GiB off the others (")
+        saved = f"{by_code['smaller_batch'].saves_bytes / GIB:.1f}"
+        assert f"target_batch_size: 4 saves {saved} GiB in all (" in advice_text(by_code["smaller_batch"])
+
+
+def test_every_gpu_that_is_over_is_named_with_its_shortage() -> None:
+    plan = Planner(source(FACTS), of_words("6,4,3")).plan(BIG)
+    over = {device.target.device: f"{-device.free_bytes / GIB:.1f} GiB over" for device in plan.devices}
+    assert all(device.utilisation > 1 for device in plan.devices)
+    said = verdict(plan).text("en")
+    sentences = said.removeprefix("It does not fit: ").rstrip(".").split(". ")
+    assert len(sentences) == 3
+    assert f"(device {plan.bottleneck.target.device})" in sentences[0]
+    for device, words in over.items():
+        (sentence,) = [sentence for sentence in sentences if f"(device {device})" in sentence]
+        assert words in sentence
+    alone = Planner(source(FACTS), of_words("6")).plan(BIG)
+    assert verdict(alone).text("en").count("(device ") == 1
+    split = Planner(source(FACTS), of_words("24,2")).score(BIG, [0] * 13 + [1])
+    assert split.devices[0].utilisation <= 1 < split.devices[1].utilisation
+    assert verdict(split).text("en").count("(device ") == 1
 
 
 def test_what_makes_it_fit_comes_first_then_what_leaves_the_result_as_it_is_then_the_cheapest() -> None:
