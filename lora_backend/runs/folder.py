@@ -25,7 +25,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.runs.failures import failure
 from lora_backend.runs.files import append_jsonl, is_newer, lock_file, read_json, read_jsonl
 from lora_backend.runs.logs import read_log
-from lora_backend.runs.process import identify, is_alive
+from lora_backend.runs.process import ProcessIdentity, identify, is_alive
 from lora_backend.runs.provenance import provenance
 from lora_backend.runs.states import ENDED, RunState, StateError, check_move, identity_in, judge, launch_moment
 
@@ -159,6 +159,10 @@ class RunFolder:
         attempt = (read_json(self.attempts / f"{numbers[-1]}.json") or {}) if numbers else {}
         return {key: value for key, value in attempt.items() if key not in ATTEMPT_PARTS or isinstance(value, dict)}
 
+    def num_ends(self) -> int:
+        """How often the run has ended and was started anew."""
+        return len(list(self.attempts.glob("*.exit.json")))
+
     def _attempt_numbers(self) -> list[int]:
         if not self.attempts.is_dir():
             return []
@@ -208,6 +212,13 @@ class RunFolder:
         now = {"updated_at": time.time(), "updated_boot_clock_s": launch_moment()["boot_clock_s"]}
         written = {**kept, **changes, **now}
         write_json(self.status_json, {key: value for key, value in written.items() if value is not None})
+
+    def write_supervisor(self, started: ProcessIdentity, num_ends: int) -> None:
+        """Name the supervisor that was started for a start of the run; one that is named and lives stays."""
+        with self.writing():
+            named = identity_in(self.status(), "supervisor")
+            if self.num_ends() == num_ends and not (named and is_alive(named)):
+                self._write_status({"supervisor": started.to_json()})
 
     def begin_training(self, **changes: Any) -> None:
         """Make this process the run's trainer. `RunError` where another is, or was started to be."""
@@ -309,6 +320,12 @@ class RunFolder:
         """End the run. The first end stands; a second is not written."""
         with self.writing():
             self._write_exit(state, cause=cause, message=message, **more)
+
+    def write_exit_of_start(self, num_ends: int, state: str, **how: Any) -> None:
+        """`write_exit`, where the run has ended `num_ends` times before: no end of one start is written to the next."""
+        with self.writing():
+            if self.num_ends() == num_ends:
+                self._write_exit(state, **how)
 
     def _write_exit(self, state: str, *, cause: str | None, message: Message | None, **more: Any) -> None:
         if read_json(self.exit_json) is not None:

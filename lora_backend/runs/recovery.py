@@ -56,7 +56,7 @@ def workspace_of(run: RunFolder) -> Path:
 
 def _recover(run: RunFolder) -> None:
     run.read_run()
-    status = run.status()
+    num_ends, status = run.num_ends(), run.status()  # in this order: a start that comes meanwhile is not taken for this
     if status.get("state") == "queued":
         workspace = workspace_of(run)
         if entry_of(run, workspace) is None:
@@ -68,4 +68,4 @@ def _recover(run: RunFolder) -> None:
         return  # none was meant to be, another machine's or another boot's, or all is well
     if not is_locked(run.path / "supervisor.lock"):  # else a successor is there already
         logger.info("the supervisor of run %s has died: starting a successor", run.id)
-        start_supervisor(run, adopt=True)
+        start_supervisor(run, adopt=True, num_ends=num_ends)

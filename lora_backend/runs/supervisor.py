@@ -45,11 +45,15 @@ GONE_AFTER_TICKS = 20
 """A folder must be away for so long before its run is ended; a network drive may come back."""
 
 
-def start_supervisor(folder: RunFolder, leases: Sequence[Lease] = (), *, adopt: bool = False) -> int:
+def start_supervisor(
+    folder: RunFolder, leases: Sequence[Lease] = (), *, adopt: bool = False, num_ends: int | None = None
+) -> int:
     """Start a run's supervisor, detached, and hand it the leases. Returns its pid.
 
     `adopt`: of a run whose supervisor has died. It watches what is left, and starts nothing: it has no lease.
+    `num_ends`: how often the run had ended when it was judged, if not now.
     """
+    num_ends = folder.num_ends() if num_ends is None else num_ends
     descriptors = [lease.descriptor for lease in leases]
     with (folder.path / "supervisor.log").open("ab") as log:
         process = subprocess.Popen(
@@ -58,7 +62,7 @@ def start_supervisor(folder: RunFolder, leases: Sequence[Lease] = (), *, adopt: 
                 "-m",
                 "lora_backend.runs.supervisor",
                 str(folder.path),
-                *(["--adopt", str(_num_ends(folder))] if adopt else []),
+                *(["--adopt", str(num_ends)] if adopt else []),
                 *map(str, descriptors),
             ],
             stdin=subprocess.DEVNULL,
@@ -70,7 +74,7 @@ def start_supervisor(folder: RunFolder, leases: Sequence[Lease] = (), *, adopt: 
         )
     pid = let_go(process)
     if identity := identify(pid):
-        folder.write_status(supervisor=identity.to_json())
+        folder.write_supervisor(identity, num_ends)
     return pid
 
 
@@ -105,6 +109,7 @@ def supervise(
     if lock is None:
         return
     try:
+        num_ends = folder.num_ends() if num_ends is None else num_ends
         if _is_over(folder, num_ends):
             return
         identity = identify(os.getpid())
@@ -113,28 +118,22 @@ def supervise(
         trainer = _trainer_of(folder, status, adopt=adopt)
         if trainer is None and adopt:
             if not _is_over(folder, num_ends):
-                write_end(folder, None)
+                write_end(folder, None, num_ends)
         elif trainer is None:
             _end_leftovers(folder)
-            _start_and_watch(folder, descriptors, count_oom_kills)
+            _start_and_watch(folder, descriptors, count_oom_kills, num_ends)
         else:
             logger.info("adopting trainer %s", trainer.pid)
             forced, oom_killed = _watch(folder, trainer, count_oom_kills)
-            if not _is_over(folder, num_ends):
-                _end(folder, descriptors, None, forced, oom_killed)
+            _end(folder, descriptors, None, forced, oom_killed, num_ends)
     finally:
         os.close(lock)
 
 
-def _num_ends(folder: RunFolder) -> int:
-    """How often the run has ended and was started anew."""
-    return len(list(folder.attempts.glob("*.exit.json")))
-
-
-def _is_over(folder: RunFolder, num_ends: int | None) -> bool:
+def _is_over(folder: RunFolder, num_ends: int) -> bool:
     """Whether the attempt has ended that a supervisor was asked to see to."""
     # In this order: an end that is moved away between the two is then counted.
-    return read_json(folder.exit_json) is not None or (num_ends is not None and _num_ends(folder) != num_ends)
+    return read_json(folder.exit_json) is not None or folder.num_ends() != num_ends
 
 
 def _trainer_of(folder: RunFolder, status: Mapping[str, Any], *, adopt: bool) -> ProcessIdentity | None:
@@ -150,7 +149,9 @@ def _trainer_of(folder: RunFolder, status: Mapping[str, Any], *, adopt: bool) ->
     return next((identity for identity in known if is_alive(identity)), known[0])
 
 
-def _start_and_watch(folder: RunFolder, descriptors: Sequence[int], count_oom_kills: Callable[[], int]) -> None:
+def _start_and_watch(
+    folder: RunFolder, descriptors: Sequence[int], count_oom_kills: Callable[[], int], num_ends: int
+) -> None:
     try:
         with folder.train_log.open("ab") as log:
             child = subprocess.Popen(
@@ -167,13 +168,13 @@ def _start_and_watch(folder: RunFolder, descriptors: Sequence[int], count_oom_ki
                 ),
             )
     except OSError as error:
-        _write_end(folder, failure("start", reason=str(error)), None)
+        _write_end(folder, failure("start", reason=str(error)), None, num_ends)
         return
     trainer = identify(child.pid)
     assert trainer is not None  # a child stays at least as a zombie until it is waited for
     folder.write_status(child=trainer.to_json())
     forced, oom_killed = _watch(folder, trainer, count_oom_kills)
-    _end(folder, descriptors, child.wait(), forced, oom_killed)
+    _end(folder, descriptors, child.wait(), forced, oom_killed, num_ends)
 
 
 def _watch(
@@ -216,12 +217,19 @@ def _deadline_s(value: object) -> float:
 
 
 def _end(
-    folder: RunFolder, descriptors: Sequence[int], returncode: int | None, forced: Failure | None, oom_killed: bool
+    folder: RunFolder,
+    descriptors: Sequence[int],
+    returncode: int | None,
+    forced: Failure | None,
+    oom_killed: bool,
+    num_ends: int,
 ) -> None:
+    if folder.num_ends() != num_ends:  # what bears the run's mark now is another start's
+        return
     _end_leftovers(folder)
     for descriptor in descriptors:  # the end may have to wait for room on the disk; the GPU need not
         os.close(descriptor)
-    write_end(folder, returncode, forced=forced, oom_killed=oom_killed)
+    write_end(folder, returncode, num_ends, forced=forced, oom_killed=oom_killed)
 
 
 def _end_leftovers(folder: RunFolder) -> None:
@@ -232,7 +240,12 @@ def _end_leftovers(folder: RunFolder) -> None:
 
 
 def write_end(
-    folder: RunFolder, returncode: int | None, *, forced: Failure | None = None, oom_killed: bool = False
+    folder: RunFolder,
+    returncode: int | None,
+    num_ends: int,
+    *,
+    forced: Failure | None = None,
+    oom_killed: bool = False,
 ) -> None:
     """`exit.json` from what the trainer left in `status.json` and in its log, and from its return code
     (negative: a signal; None: nobody saw it)."""
@@ -241,12 +254,14 @@ def write_end(
     if outcome in ("finished", "stopped"):
         said = status.get("outcome_message")
         message = Message.from_json(said) if said else None
-        _write(folder, str(outcome), cause=status.get("outcome_cause"), message=message, returncode=returncode)
+        cause = status.get("outcome_cause")
+        _write(folder, num_ends, str(outcome), cause=cause, message=message, returncode=returncode)
         return
     found = forced or failure_of(status, returncode, folder.train_log, oom_killed=oom_killed)
     if found.cause in WITHOUT_A_WORD and _has_no_room(folder):  # not even for the trainer's last words
         found = failure("disk_full")
-    _write_end(folder, found, returncode, state="stopped" if found.cause == "stop_deadline" else "failed")
+    state = "stopped" if found.cause == "stop_deadline" else "failed"
+    _write_end(folder, found, returncode, num_ends, state)
 
 
 def _has_no_room(folder: RunFolder) -> bool:
@@ -256,9 +271,10 @@ def _has_no_room(folder: RunFolder) -> bool:
         return False
 
 
-def _write_end(folder: RunFolder, found: Failure, returncode: int | None, state: str = "failed") -> None:
+def _write_end(folder: RunFolder, found: Failure, returncode: int | None, num_ends: int, state: str = "failed") -> None:
     _write(
         folder,
+        num_ends,
         state,
         cause=found.cause,
         message=found.message,
@@ -268,11 +284,11 @@ def _write_end(folder: RunFolder, found: Failure, returncode: int | None, state:
     )
 
 
-def _write(folder: RunFolder, state: str, **more: object) -> None:
+def _write(folder: RunFolder, num_ends: int, state: str, **how: object) -> None:
     """Write the end, as soon as there is room for it; a folder that is gone needs none."""
     while folder.path.exists():
         try:
-            folder.write_exit(state, **more)  # type: ignore[arg-type]
+            folder.write_exit_of_start(num_ends, state, **how)
         except OSError as error:
             logger.warning("the end cannot be written yet: %s", error)
             time.sleep(1)

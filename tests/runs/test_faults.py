@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -194,6 +196,64 @@ def test_a_successor_that_comes_too_late_ends_no_attempt_but_its_own(make: Make)
     let_end(run)
     until(run.exit_json.exists, "the end")
     assert run.state().state == "finished"
+
+
+def test_a_successor_sees_to_the_start_that_was_judged(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = running(make)
+    started: list[Any] = []
+    kill(run, "supervisor")
+    kill(run, "trainer")
+
+    def while_another_resumes_it(path: Path) -> bool:
+        run.begin_attempt("starting")
+        return False
+
+    def start(*args: Any, **more: Any) -> int:
+        pid = start_supervisor(*args, **more)
+        started.append(identify(pid))
+        return pid
+
+    monkeypatch.setattr("lora_backend.runs.recovery.is_locked", while_another_resumes_it)
+    monkeypatch.setattr("lora_backend.runs.recovery.start_supervisor", start)
+    recover(run)
+    until(lambda: not is_alive(started[0]), "the successor has looked")
+    assert not run.exit_json.exists(), "the resumed one has not run yet"
+    assert "supervisor" not in run.status(), "it is not the resumed one's"
+
+
+def test_the_end_of_one_start_is_not_written_to_the_next(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end had to wait for room, a full disk was read off the folder, and the run was resumed."""
+    run, write_exit, sleep = make("sys.exit(3)"), RunFolder._write_exit, time.sleep
+    tries: list[str] = []
+
+    def without_room(self: RunFolder, state: str, **more: Any) -> None:
+        tries.append(state)
+        if len(tries) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_exit(self, state, **more)
+
+    def while_another_resumes_it(seconds: float) -> None:
+        if seconds == 1 and len(tries) == 1:
+            with monkeypatch.context() as patch:
+                patch.setattr(RunFolder, "_is_full", lambda self: True)
+                assert run.state().cause == "disk_full"
+                run.begin_attempt("starting")
+        sleep(min(seconds, 0.05))
+
+    monkeypatch.setattr(RunFolder, "_write_exit", without_room)
+    monkeypatch.setattr(time, "sleep", while_another_resumes_it)
+    supervise(run)
+    assert (len(tries), run.attempt()["number"]) == (2, 2)
+    assert not run.exit_json.exists()
+
+
+def test_a_supervisor_that_watches_stays_named_beside_one_that_comes_for_nothing(make: Make) -> None:
+    run = running(make)
+    named = who(run, "supervisor")
+    start_supervisor(run, adopt=True)
+    assert who(run, "supervisor") == named
+    let_end(run)
+    until(run.exit_json.exists, "the end")
 
 
 def test_lookers_at_once_start_one_successor(make: Make) -> None:
