@@ -268,6 +268,20 @@ def test_a_resume_says_what_changed_settings_do_and_queues_where_the_device_is_t
     assert (code, "is running" in document["error"]) == (1, True)
 
 
+def test_a_run_that_has_published_is_resumed_with_other_settings_and_replaces_its_own(
+    make: Make, ask: Ask, workspace: Path
+) -> None:
+    config = {"pkg": "p", "version": "1", "output_dir": str(workspace / "adapters"), "num_epochs": 1}
+    run = make("a1", config=config)
+    for folder in (run.adapter, workspace / "adapters/p/1"):
+        folder.mkdir(parents=True)
+        (folder / "adapter_model.safetensors").write_bytes(b"the run's own")
+    run.write_exit("finished")
+    code, document = ask("resume", "a1", "--set", "num_epochs=2", in_words=False)
+    assert (code, document.get("error"), document["number"]) == (0, None, 1)
+    run.request_stop()
+
+
 def test_a_resume_without_a_whole_checkpoint_begins_again(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     run = make("a1")
     run.write_exit("failed", cause="killed")

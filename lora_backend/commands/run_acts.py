@@ -17,21 +17,19 @@ from lora_backend.config.diff import ABSENT
 from lora_backend.config.files import dump_yaml, read_config, with_values
 from lora_backend.config.report import report_text
 from lora_backend.errors import ConfigError, RunError
-from lora_backend.formats import when
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.report import advice_text
-from lora_backend.preflight.facts import check_with_facts, refuse_errors
+from lora_backend.preflight.facts import check_with_facts
 from lora_backend.preflight.many import NAME, Launched, Row, Variant, preview, queue_all, read_table
 from lora_backend.preflight.placement import DoesNotFitError
-from lora_backend.preflight.resume import resume_run
-from lora_backend.runs.changes import Classified, classify, config_as_changed
-from lora_backend.runs.files import read_json
+from lora_backend.preflight.resume import check_changes, resume_run
+from lora_backend.runs.changes import Classified, config_as_changed
 from lora_backend.runs.folder import STOP_DEADLINE_S, RunFolder
 from lora_backend.runs.queue import waiting_for
 from lora_backend.runs.recovery import open_recovered, recover, recover_all, workspace_of
 from lora_backend.runs.states import RunState
-from lora_backend.runs.supervisor import KILL_AFTER_S
 from lora_backend.runs.waiting import entries
+from lora_backend.runs.words import ended_at_latest, stopping_messages
 from lora_backend.settings import Settings, load_settings, path_of
 
 LOOK_EVERY_S = 0.2
@@ -50,14 +48,12 @@ def stop_command(arguments: argparse.Namespace) -> int:
             N_("The run {id} has ended already: {state}."), {"id": run.id, "state": state_word(before.state)}
         )
         return _answer(arguments, run, before, message.text(), code=NO)
-    asked_before = (read_json(run.stop_request) or {}).get("time")  # the deadline counts from the first time
-    asked_at = asked_before if isinstance(asked_before, float) else time.time()
     run.request_stop(deadline_s=deadline_s)
     state = run.state()
     if before.state == "queued" and state.has_ended:
         return _answer(arguments, run, state, say(N_("The run {id} was taken out of the queue."), id=run.id))
-    latest = asked_at + deadline_s + KILL_AFTER_S if run.status().get("supervisor") else None
-    asked = _how_it_ends(latest)
+    latest = ended_at_latest(run)
+    asked = " ".join(plain(message.text()) for message in stopping_messages(run))
     if not arguments.wait:
         return _answer(arguments, run, state, asked, {"ended_at_latest": latest})
     if not arguments.json:
@@ -76,9 +72,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
     run = open_recovered(settings.runs, arguments.id)
     changes = dict(map(setting, arguments.set))
     before = config_as_changed(run)
-    if changes:
-        refuse_errors(check_with_facts({**before, **changes}))
-    found = classify(before, {**before, **changes})
+    found = check_changes(run, changes)
     try:
         resume_run(run, settings, trace_here, changes, anyway=arguments.anyway)
     except DoesNotFitError as error:
@@ -153,13 +147,6 @@ def _answer(
     else:
         print(text)
     return code
-
-
-def _how_it_ends(latest: float | None) -> str:
-    asked = say(N_("The stop was asked for. The trainer saves a checkpoint at its next step and ends."))
-    if latest is None:
-        return f"{asked} {say(N_('No supervisor watches it, so nothing ends it if it does not.'))}"
-    return f"{asked} {say(N_('It is ended at {time} at the latest.'), time=when(latest, '%H:%M:%S'))}"
 
 
 def _change_lines(before: Mapping[str, Any], changes: Mapping[str, Any], found: Classified) -> list[str]:

@@ -125,6 +125,8 @@ def failure_of(status: Mapping[str, Any], returncode: int | None, log: Path, *, 
     logged = _logged_cause(log)
     if logged:
         return failure(logged)
+    if returncode is None and oom_killed:  # an adopted trainer's code nobody gets, but the kernel counts
+        return failure("oom_killer")
     return failure("ended_unseen") if returncode is None else failure("crashed", code=returncode)
 
 

@@ -21,6 +21,8 @@ from lora_backend.runs.labels import Labels, read_labels
 FIGURES = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes")
 READERS = 8
 """Threads that read runs at once."""
+STAMPED = ("run.json", "exit.json", "metrics.jsonl", "rank_report.json", "labels.json")
+"""Files that a row is made of."""
 TAIL_BYTES = 32_768
 """Of the points' file, read for the newest value of each figure."""
 
@@ -93,7 +95,10 @@ class History:
 
     def _is_known(self, name: str, stamp: tuple[int, ...]) -> bool:
         known = self._known.get(name)
-        return known is not None and known[0] == stamp and known[1].state.has_ended
+        # Only `exit.json` makes an end final: a run that was lost without one goes on when it is resumed, and none of
+        # these files may show it.
+        has_exit = stamp[STAMPED.index("exit.json")] > 0
+        return known is not None and known[0] == stamp and has_exit and known[1].state.has_ended
 
     def _read(self, name: str) -> RunRow | None:
         return read_row(RunFolder(self.root / name))
@@ -120,6 +125,18 @@ def read_row(run: RunFolder) -> RunRow | None:
         read_labels(run.path),
         _is_consistent(run),
     )
+
+
+def first_and_last_loss(run: RunFolder) -> tuple[float, float] | None:
+    """From both ends of the curve, however long it is; None where it has no loss yet."""
+    last = _newest_figures(_end_of(run.metrics_jsonl))["loss"]
+    try:
+        with run.metrics_jsonl.open("rb") as file:
+            rows = map(_object, file.read(TAIL_BYTES).split(b"\n"))
+    except OSError:
+        return None
+    first = next((row["loss"] for row in rows if isinstance(row.get("loss"), int | float)), None)
+    return None if first is None or last is None else (first, last)
 
 
 def filtered(
@@ -207,8 +224,7 @@ def _names(root: Path) -> list[str]:
 
 def _stamp(path: str) -> tuple[int, ...]:
     """Changes whenever a file that a row is made of does. Of texts: to make a `Path` costs more than to ask for its time."""
-    files = ("run.json", "exit.json", "metrics.jsonl", "rank_report.json", "labels.json")
-    return tuple(_changed_at(f"{path}/{name}") for name in files)
+    return tuple(_changed_at(f"{path}/{name}") for name in STAMPED)
 
 
 def _changed_at(path: str) -> int:

@@ -12,7 +12,7 @@ from lora_backend.runs.leases import is_locked
 from lora_backend.runs.process import boot_id, is_alive, reap
 from lora_backend.runs.states import RunState, identity_in
 from lora_backend.runs.supervisor import start_supervisor
-from lora_backend.runs.waiting import enter, entry_of, queue_folder, start_queue
+from lora_backend.runs.waiting import enter, has_entry, queue_folder, start_queue
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def _recover(run: RunFolder) -> None:
     num_ends, status = run.num_ends(), run.status()  # in this order: a start that comes meanwhile is not taken for this
     if status.get("state") == "queued":
         workspace = workspace_of(run)
-        if entry_of(run, workspace) is None:
+        if not has_entry(run, workspace):
             enter(run, workspace)
         start_queue(workspace)
         return

@@ -55,7 +55,7 @@ def enter(run: RunFolder, workspace: Path) -> Entry:
     if not isinstance(number, int):
         number = _next_number(folder)
         run.write_status(queue={"number": number, "workspace": str(workspace)})
-    file = folder / f"{number:09d}-{run.id}.json"
+    file = _file(run, workspace, number)
     keys = lease_keys(run.attempt())
     write_json(file, {"number": number, "path": str(run.path), "keys": list(keys)})
     return Entry(number, file, run, keys)
@@ -74,6 +74,13 @@ def entries(workspace: Path) -> list[Entry]:
             continue
         found.append(Entry(int(data.get("number", 0)), file, run, tuple(map(str, data.get("keys", ())))))
     return found
+
+
+def has_entry(run: RunFolder, workspace: Path) -> bool:
+    """Whether a run has its place: one look at its own file, for of a thousand that wait each is asked."""
+    known = run.status().get("queue")
+    number = known.get("number") if isinstance(known, dict) else None
+    return isinstance(number, int) and _file(run, workspace, number).exists()
 
 
 def entry_of(run: RunFolder, workspace: Path) -> Entry | None:
@@ -101,6 +108,10 @@ def start_queue(workspace: Path) -> None:
             env=detached_environment(),
         )
     let_go(process)
+
+
+def _file(run: RunFolder, workspace: Path, number: int) -> Path:
+    return queue_folder(workspace) / f"{number:09d}-{run.id}.json"
 
 
 def _next_number(folder: Path) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from lora_backend.formats import size
+from lora_backend.formats import size, when
 from lora_backend.i18n import N_, Message
+from lora_backend.runs.files import read_json
+from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.queue import Waiting
+from lora_backend.runs.supervisor import KILL_AFTER_S
 
 STATE_WORDS = {
     "queued": N_("Queued"),
@@ -27,9 +30,34 @@ _STAGES = {
 }
 
 
+AFTER_TRAINING = ("saving", "answering")
+"""Stages in which no checkpoint is made any more."""
+
+
 def stage_message(stage: str | None) -> Message:
     """What the trainer is at; before it says so, that Python and torch are starting."""
     return Message(_STAGES.get(stage or "", N_("starting Python and torch")))
+
+
+def stopping_messages(run: RunFolder) -> list[Message]:
+    """What a stop that was asked for does now, and when the run has ended at the latest."""
+    if run.status().get("stage") in AFTER_TRAINING:
+        asked = N_("The stop was asked for. The model is trained: its adapter is saved, then the run ends.")
+    else:
+        asked = N_("The stop was asked for. The trainer saves a checkpoint at its next step and ends.")
+    latest = ended_at_latest(run)
+    if latest is None:
+        return [Message(asked), Message(N_("No supervisor watches it, so nothing ends it if it does not."))]
+    return [Message(asked), Message(N_("It is ended at {time} at the latest."), {"time": when(latest, "%H:%M:%S")})]
+
+
+def ended_at_latest(run: RunFolder) -> float | None:
+    """When a run whose stop was asked for is killed if it has not ended; None where no supervisor would do that."""
+    request = read_json(run.stop_request) or {}
+    asked_at, deadline_s = request.get("time"), request.get("deadline_s")
+    if not run.status().get("supervisor") or not isinstance(asked_at, int | float) or not isinstance(deadline_s, int | float):  # fmt: skip
+        return None
+    return asked_at + deadline_s + KILL_AFTER_S
 
 
 def waiting_messages(waiting: Waiting) -> list[Message]:

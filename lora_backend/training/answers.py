@@ -19,14 +19,18 @@ def answer_questions(
     questions: Sequence[dict[str, Any]],
     report: Callable[[float], None] = lambda _: None,
     base_answers: Sequence[str] | None = None,
+    shall_stop: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any]]:
     """One row a question: `question`, `group`, `expect`, and of base and adapter the answer and whether it is right.
 
-    Greedy, at most 64 new tokens. An answer is right when it contains one of `expect`, whatever the case.
+    Greedy, at most 64 new tokens. An answer is right when it contains one of `expect`, whatever the case. `shall_stop`
+    is asked before each batch of questions; those that are left then have no row.
     """
     model.eval()
     rows: list[dict[str, Any]] = []
     for begin in range(0, len(questions), BATCH_SIZE):
+        if shall_stop():
+            break
         batch = questions[begin : begin + BATCH_SIZE]
         chats = [question["messages"] for question in batch]
         if base_answers is not None:

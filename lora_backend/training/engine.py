@@ -122,9 +122,20 @@ def _train(
     if questions and tokenizer:
         with stage(folder, "answering"):
             rows = answer_questions(
-                model, tokenizer, questions, lambda part: folder.write_status(fraction=part), base_answers
+                model,
+                tokenizer,
+                questions,
+                lambda part: folder.write_status(fraction=part),
+                base_answers,
+                lambda: folder.stop_requested,
             )
             folder.write_answers(rows)
+        if len(rows) < len(questions):
+            left = Message(
+                N_("The stop came when the adapter was saved; {count} of {total} questions were answered."),
+                {"count": len(rows), "total": len(questions)},
+            )
+            folder.write_status(outcome="finished", outcome_message=left.to_json())
     _log_memory("at the end")
     return model
 

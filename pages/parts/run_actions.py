@@ -14,7 +14,7 @@ from lora_backend.preflight.move import move_run
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.queue import start, waiting_for
 from lora_backend.runs.states import RunState
-from lora_backend.runs.words import waiting_messages
+from lora_backend.runs.words import AFTER_TRAINING, waiting_messages
 from pages.parts.language import say, t
 from pages.parts.services import settings
 from pages.parts.tracing import trace_within
@@ -26,7 +26,7 @@ def run_actions(run: RunFolder, state: RunState) -> None:
         _button(N_("Start anyway"), "rocket_launch", "start_queued", lambda: _start_anyway(run))
         _button(N_("Take out of the queue"), "cancel", "cancel_run", run.request_stop)
     elif state.state in ("starting", "running"):
-        if state.state == "running":
+        if state.state == "running" and state.stage not in AFTER_TRAINING:
             _button(N_("Save a checkpoint now"), "save", "save_run", run.request_save)
         _button(N_("Stop after a checkpoint"), "stop_circle", "stop_run", run.request_stop)
 

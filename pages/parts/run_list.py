@@ -10,6 +10,7 @@ from lora_backend.errors import RunError
 from lora_backend.formats import number, when
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.history import first_and_last_loss
 from pages.parts import state_keys
 from pages.parts.formats import duration, plain
 from pages.parts.language import say, t
@@ -48,9 +49,8 @@ def _in_short(run: RunFolder) -> str:
     parts = []
     if state.total_steps:
         parts.append(t(N_("step {step} of {total}"), step=state.step, total=state.total_steps))
-    losses = [row["loss"] for row in run.metrics() if row.get("loss") is not None]
-    if losses:
-        parts.append(t(N_("loss {first} → {last}"), first=number(losses[0], 3), last=number(losses[-1], 3)))
+    if losses := first_and_last_loss(run):
+        parts.append(t(N_("loss {first} → {last}"), first=number(losses[0], 3), last=number(losses[1], 3)))
     if state.has_ended and state.started_at and state.ended_at:
         parts.append(duration(state.ended_at - state.started_at))
     elif state.eta_s is not None:

@@ -13,6 +13,7 @@ from lora_backend.runs.curves import points, read_columns
 from lora_backend.runs.folder import RunFolder, RunState
 from lora_backend.runs.pace import time_left
 from lora_backend.runs.recovery import recover
+from lora_backend.runs.words import stopping_messages
 from lora_backend.verification.report import verdict
 from pages.parts import state_keys
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
@@ -99,16 +100,14 @@ def _state(run: RunFolder, state: RunState) -> None:
             *([say(state.remedy)] if state.remedy else []),
             t(N_("The log below has the details.")),
         ]
-        show = st.info if state.state == "stopped" else st.error
-        show(" ".join(parts), icon=":material/info:" if state.state == "stopped" else ":material/error:")
+        as_asked = state.state in ("stopped", "finished")
+        show = st.info if as_asked else st.error
+        show(" ".join(parts), icon=":material/info:" if as_asked else ":material/error:")
         if lines := run.last_lines():
             with st.expander(t(N_("The log's last lines")), expanded=state.state == "failed"):
                 st.code("\n".join(lines), language=None, wrap_lines=True)
     elif state.state == "stopping":
-        st.info(
-            t(N_("The stop was asked for. The trainer saves a checkpoint at its next step and ends.")),
-            icon=":material/hourglass_bottom:",
-        )
+        st.info(" ".join(map(say, stopping_messages(run))), icon=":material/hourglass_bottom:")
 
 
 def _progress(state: RunState, columns: Columns) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -13,13 +14,18 @@ import pytest
 
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import RunError
+from lora_backend.runs import recovery
 from lora_backend.runs.bin import Bin, Deleted, disk_bytes
 from lora_backend.runs.curves import COLUMNS, downsample, points, read_columns, smooth
+from lora_backend.runs.failures import failure_of
 from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.history import History, config_differences, filtered, read_row
+from lora_backend.runs.history import History, config_differences, filtered, first_and_last_loss, read_row
 from lora_backend.runs.labels import Labels, read_labels, write_labels
+from lora_backend.runs.process import identify
 from lora_backend.runs.states import RunState
-from lora_backend.runs.supervisor import supervise
+from lora_backend.runs.supervisor import KILL_AFTER_S, supervise
+from lora_backend.runs.waiting import enter, entries
+from lora_backend.runs.words import ended_at_latest, stopping_messages
 
 
 def made(workspace: Path, name: str, state: str = "finished", **config: Any) -> RunFolder:
@@ -52,6 +58,44 @@ def test_a_row_has_every_config_key_and_the_newest_figures_as_columns(tmp_path: 
     )
     assert row.column("nothing") is None
     assert json.loads(json.dumps(row.to_json()))["state"] == "finished"
+
+
+def test_a_run_that_was_lost_without_an_end_is_seen_to_go_on(tmp_path: Path) -> None:
+    run, history = made(tmp_path, "a", "running"), History(tmp_path / "runs")
+    run.new_attempt(device_uuids=[])
+    mine = identify(os.getpid())
+    assert mine
+    run.write_status(state="running", trainer=mine.to_json() | {"boot_id": "another"})
+    assert [row.state.state for row in history.rows()] == ["lost"]
+    run.begin_attempt("queued")
+    assert [row.state.state for row in history.rows()] == ["queued"]
+
+
+def test_a_look_at_a_queued_run_reads_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [made(tmp_path, name, "running") for name in "abc"]
+    monkeypatch.setattr(recovery, "start_queue", lambda workspace: None)
+    for run in runs:
+        run.write_exit("stopped")
+        run.begin_attempt("queued", device_uuids=[])
+        enter(run, tmp_path)
+    read: list[str] = []
+    status = RunFolder.status
+    monkeypatch.setattr(RunFolder, "status", lambda self: read.append(self.id) or status(self))  # type: ignore[func-returns-value]
+    assert recovery.recover(runs[0]).state == "queued"
+    assert set(read) == {"a"}
+    assert len(entries(tmp_path)) == 3
+
+
+def test_first_and_last_loss_come_from_both_ends_of_a_long_curve(tmp_path: Path) -> None:
+    run = made(tmp_path, "a", "running")
+    assert first_and_last_loss(run) == (2.0, 1.5)
+    run.metrics_jsonl.unlink()
+    assert first_and_last_loss(run) is None
+    run.append_metrics({"step": 0, "time": 0.0})
+    assert first_and_last_loss(run) is None
+    for step in range(5_000):
+        run.append_metrics({"step": step, "loss": 3.0 - step / 5_000, "time": 0.0})
+    assert first_and_last_loss(run) == (3.0, 3.0 - 4_999 / 5_000)
 
 
 def test_a_figure_is_its_newest_number_whatever_stands_around_it(tmp_path: Path) -> None:
@@ -309,3 +353,28 @@ def test_an_attempt_that_another_hand_has_written_leaves_the_list_whole(changes:
     for _ in range(2):
         run.new_attempt(changes=changes)
     assert [row.id for row in History(tmp_path / "runs").rows()] == ["a"]
+
+
+# ---------------------------------------------------------------------------------------- causes and words
+
+
+def test_the_kernels_kill_of_an_adopted_trainer_is_told_though_nobody_has_its_code(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    assert failure_of({}, None, log, oom_killed=True).cause == "oom_killer"
+    assert failure_of({}, None, log).cause == "ended_unseen"
+    log.write_text("CUDA out of memory")
+    assert failure_of({}, None, log, oom_killed=True).cause == "gpu_out_of_memory"
+
+
+def test_a_stop_says_what_it_does_at_this_stage_and_when_it_ends_at_the_latest(tmp_path: Path) -> None:
+    run = made(tmp_path, "a", "running")
+    run.request_stop(deadline_s=60)
+    asked_at = json.loads(run.stop_request.read_text())["time"]
+    assert ended_at_latest(run) is None, "nobody watches it"
+    assert "No supervisor" in stopping_messages(run)[1].text("en")
+    run.write_status(supervisor={"pid": 1}, stage="training")
+    assert ended_at_latest(run) == asked_at + 60 + KILL_AFTER_S
+    asked, latest = (message.text("en") for message in stopping_messages(run))
+    assert ("checkpoint" in asked, "at the latest" in latest) == (True, True)
+    run.write_status(stage="answering")
+    assert "its adapter is saved" in stopping_messages(run)[0].text("en")

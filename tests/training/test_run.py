@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
 from lora_backend.config.files import parse_config
@@ -25,7 +25,10 @@ from lora_backend.errors import (
     RankMismatchError,
 )
 from lora_backend.runs.folder import RunFolder
+from lora_backend.training import answers as answers_module
+from lora_backend.training import engine
 from lora_backend.training.engine import train
+from lora_backend.training.publish import save_adapter
 from lora_backend.training.run import train_in_folder
 from lora_backend.training.session import training_session
 from tests.tiny import ANSWERS, QUESTIONS, chats, make_model, prompts, write_rows
@@ -277,6 +280,44 @@ def test_questions_are_answered_by_base_and_adapter(config: Make, workspace: Pat
     assert sum(row["adapter_correct"] for row in answers) >= 3, answers
     right = next(row for row in answers if row["adapter_correct"])
     assert right["adapter_answer"] in ANSWERS, "it learned to stop as well"
+
+
+def test_a_stop_while_questions_are_answered_ends_a_run_that_is_finished(
+    config: Make, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers_module, "BATCH_SIZE", 1)
+    folder = made(workspace, config(questions=asked(tmp_path), max_steps=1))
+    write_status = RunFolder.write_status
+
+    def stop_after_two(self: RunFolder, **changes: Any) -> None:
+        write_status(self, **changes)
+        if changes.get("fraction") == 2 / len(QUESTIONS):
+            self.request_stop()
+
+    monkeypatch.setattr(RunFolder, "write_status", stop_after_two)
+    train_in_folder(folder)
+    state = folder.state()
+    assert (state.state, len(folder.answers())) == ("finished", 2)
+    assert state.message is not None
+    assert f"2 of {len(QUESTIONS)} questions" in state.message.text("en")
+    assert (folder.adapter / "adapter_model.safetensors").is_file()
+
+
+def test_a_layer_that_is_gone_from_the_saved_adapter_is_missing(
+    config: Make, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losing_one(model: PeftModel, folder: Path) -> None:
+        save_adapter(model, folder)
+        tensors = load_file(folder / "adapter_model.safetensors")
+        kept = {name: tensor for name, tensor in tensors.items() if "layers.1.self_attn.q_proj" not in name}
+        save_file(kept, folder / "adapter_model.safetensors")
+
+    monkeypatch.setattr(engine, "save_adapter", losing_one)
+    folder, sentence = failed_run(workspace, config(strict_r_check=True, max_steps=1), RankMismatchError)
+    assert "model.layers.1.self_attn.q_proj" in sentence
+    report = folder.rank_report()
+    assert report is not None
+    assert report["status"] == "ok", "in memory they were all there"
 
 
 def test_every_answer_carries_the_format(config: Make, workspace: Path, tmp_path: Path) -> None:
