@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from lora_backend.errors import DeviceError, TooLittleMemoryError
+from lora_backend.errors import DeviceError, PlanError, TooLittleMemoryError
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.memory import Breakdown, Memory, Workload
 from lora_backend.planning.partition import Costs, Device, partition
@@ -124,8 +124,8 @@ def device_map(profile: Profile, devices: Sequence[int | str]) -> dict[str, int 
 def assignment_of(profile: Profile, given: Mapping[str, int | str], targets: Sequence[Target]) -> tuple[int, ...]:
     """The position in `targets` of each unit's device, as a map of modules to devices places them.
 
-    A name stands for all below it, as in accelerate. Raises `DeviceError` for a device that is not there, a module that
-    no entry covers, and a map that splits a block or parts tied weights.
+    A name stands for all below it, as in accelerate. Raises `PlanError` for a device that is not there, `DeviceError` for
+    a module that no entry covers, and a map that splits a block or parts tied weights.
     """
     positions: dict[int | str, int] = {target.device: index for index, target in enumerate(targets)}
     positions |= {f"cuda:{device}": index for device, index in positions.items() if isinstance(device, int)}
@@ -140,8 +140,10 @@ def assignment_of(profile: Profile, given: Mapping[str, int | str], targets: Seq
             raise DeviceError(N_("`device_map` splits {module} over several devices. A block must be on one."), module=module)  # fmt: skip
         (device,) = devices
         if device not in positions:
-            raise DeviceError(
-                N_("`device_map` places {module} on {device}, which is not among the devices: {known}."),
+            raise PlanError(
+                N_(
+                    "`device_map` places {module} on {device}, which is not among the devices: {known}. Take `device_map` out and set `use_balanced_device_map: true`: the map is made for what is there."
+                ),
                 module=module,
                 device=device,
                 known=", ".join(str(target.device) for target in targets),

@@ -45,6 +45,10 @@ class StartPlan:
         }
 
 
+MAP_ANEW: dict[str, Any] = {"device_map": None, "use_balanced_device_map": True}
+"""Changes that have the map made for the devices that are there when the run starts (None takes a key out)."""
+
+
 class DoesNotFitError(PlanError):
     """The run would need more memory than is free; it can be started all the same."""
 
@@ -61,7 +65,7 @@ def plan_start(
     """The plan for a config as it would run now, on the GPUs that `environment` shows.
 
     A `device_map` of the config is scored as it is; `use_balanced_device_map` places the layers; without either the
-    model goes to one device. Raises `DeviceError` for a map that names devices which are not there (any more), and
+    model goes to one device. Raises `PlanError` for a map that names devices which are not there (any more), and
     `TooLittleMemoryError` where `force_balance` forbids to fall back, `ModelError` for blocks outside of the GPUs.
     """
     planned = _plan(TrainingConfig.model_validate(dict(values)), settings, trace, environment)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import DeviceError, ModelError, TooLittleMemoryError
+from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.preflight import placement
-from lora_backend.preflight.placement import DoesNotFitError, plan_start, refuse_what_does_not_fit
+from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError, plan_start, refuse_what_does_not_fit
 from lora_backend.settings import load_settings
 from tests.hardware.nvml import describe, description_file, result_of, stub_environment
 
@@ -78,8 +78,18 @@ def test_a_map_of_the_config_is_scored_as_it_is(start: Start) -> None:
 
 
 def test_a_map_with_a_gpu_that_is_gone_is_refused_with_the_devices_that_are_there(start: Start) -> None:
-    with pytest.raises(DeviceError, match=r"places .* on 2, which is not among the devices: 0, 1"):
+    with pytest.raises(PlanError, match=r"places .* on 2, which is not among the devices: 0, 1"):
         start("24,24", device_map={"model": 2, "lm_head": 2})
+
+
+def test_the_changes_that_are_offered_for_such_a_map_plan_it_for_the_gpus_that_are_there(start: Start) -> None:
+    given = {"device_map": {"model": 0, "lm_head": 2}}
+    with pytest.raises(PlanError, match="`use_balanced_device_map: true`"):
+        start("3,3", **given)
+    found = start("3,3", **given | MAP_ANEW)
+    assert found.plan is not None
+    assert found.plan.fits
+    assert set(found.plan.device_map.values()) == {0, 1}
 
 
 def test_a_gpu_that_vanishes_between_plan_and_launch_is_refused_through_the_real_driver_interface(
@@ -90,6 +100,7 @@ def test_a_gpu_that_vanishes_between_plan_and_launch_is_refused_through_the_real
     (tmp_path / "config.json").write_text(json.dumps(FACTS))
     given = {"model_name": str(tmp_path / "config.json"), "device_map": {"model": 1, "lm_head": 1}}
     start = f"""plan_start({given!r}, load_settings(), profile_for).plan.strategy"""
+    anew = start.replace(repr(given), repr(given | MAP_ANEW)).replace("strategy", "device_map")
     imports = "from lora_backend.preflight.placement import plan_start\nfrom lora_backend.settings import load_settings\nfrom lora_backend.modeling.trace import profile_for\n"
     imports += (
         "def refused():\n    try:\n        " + start + "\n    except ValueError as error:\n        return str(error)\n"
@@ -97,6 +108,7 @@ def test_a_gpu_that_vanishes_between_plan_and_launch_is_refused_through_the_real
     assert result_of(start, environment, imports) == "single"
     describe(description_file(environment), one)
     assert "on 1, which is not among the devices: 0" in result_of("refused()", environment, imports)
+    assert set(result_of(anew, environment, imports).values()) == {0}
 
 
 @pytest.mark.parametrize("device_map", [{"model": 0, "lm_head": "cpu"}, {"model": 0, "lm_head": "disk"}])

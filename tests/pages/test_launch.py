@@ -1,0 +1,93 @@
+"""A launch from a draft that is refused: each refusal has its way on, one click away."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from lora_backend.config.drafts import Draft, new_draft
+from lora_backend.config.files import parse_config
+from lora_backend.planning.targets import of_words
+from lora_backend.preflight import launch, placement
+from lora_backend.runs.folder import RunFolder
+from lora_backend.settings import load_settings
+from tests.pages.test_pages import _places, finished_run, show  # noqa: F401 - the fixture counts here too
+from tests.pages.test_plan import SMALL, profile_of
+from tests.tiny import write_rows
+
+Attempts = list[dict[str, Any]]
+
+
+@pytest.fixture
+def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
+    """What would have been started: planned as ever, with the torch process and the supervisor replaced at their edges."""
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small/config.json").write_text(json.dumps(SMALL))
+    (tmp_path / "small/tokenizer.json").write_text("{}")
+    write_rows(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}] * 4)
+    started: Attempts = []
+
+    def start_run(*_: object, attempt: dict[str, Any], **__: object) -> RunFolder:
+        started.append(attempt)
+        return finished_run()
+
+    monkeypatch.setattr(launch, "start_run", start_run)
+    monkeypatch.setattr("pages.parts.launch.trace_within", lambda _: lambda _, config: profile_of(config))
+    return started
+
+
+def on(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    """This machine's GPUs from now on."""
+    monkeypatch.setattr(placement, "machine_targets", lambda *_: (of_words(words), None, None))
+
+
+def draft_of(folder: Path, **keys: Any) -> Draft:
+    values = {"model_name": str(folder / "small"), "dataset": str(folder / "rows.jsonl"), **keys}
+    return new_draft(load_settings().drafts, "# mine\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items()))  # fmt: skip
+
+
+def launched(draft: Draft) -> AppTest:
+    at = show("config", draft=draft.id)
+    at.button(key="launch").click().run()
+    assert not at.exception, at.exception
+    return at
+
+
+def test_a_map_with_a_gpu_that_is_gone_is_refused_and_made_anew_with_one_click(
+    tmp_path: Path, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = draft_of(tmp_path, batch_size=1, max_length=512, device_map={"model": 2, "lm_head": 0})
+    on(monkeypatch, "6,6")
+    at = launched(draft)
+    assert attempts == []
+    assert any("on 2, which is not among the devices: 0, 1" in error.value for error in at.error)
+    assert "start_anyway" not in [button.key for button in at.button]
+    at.button(key="map_anew").click().run()
+    assert draft.text().startswith("# mine")
+    values = parse_config(draft.text()).values
+    assert "device_map" not in values
+    assert values["use_balanced_device_map"] is True
+    assert "map_anew" not in [button.key for button in at.button]
+    at.button(key="launch").click().run()
+    (attempt,) = attempts
+    assert set(attempt["plan"]["device_map"].values()) == {0, 1}
+
+
+BIG = {"batch_size": 16, "max_length": 2048}
+
+
+def test_a_gpu_that_goes_while_the_question_stands_is_said_after_start_anyway(
+    tmp_path: Path, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = draft_of(tmp_path, device_map={"": 1}, **BIG)
+    on(monkeypatch, "12,12")
+    at = launched(draft)
+    on(monkeypatch, "12")
+    at.button(key="start_anyway").click().run()
+    assert attempts == []
+    assert any("on 1, which is not among the devices: 0" in error.value for error in at.error)
+    assert at.button(key="map_anew")
