@@ -15,6 +15,7 @@ from lora_backend.planning.targets import of_words
 from lora_backend.preflight import launch, placement
 from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import load_settings
+from pages.parts import state_keys
 from tests.pages.test_pages import _places, finished_run, show  # noqa: F401 - the fixture counts here too
 from tests.pages.test_plan import SMALL, profile_of
 from tests.tiny import write_rows
@@ -78,6 +79,45 @@ def test_a_map_with_a_gpu_that_is_gone_is_refused_and_made_anew_with_one_click(
 
 
 BIG = {"batch_size": 16, "max_length": 2048}
+
+
+def test_what_does_not_fit_is_asked_about_and_the_best_remedy_is_one_click(
+    tmp_path: Path, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = draft_of(tmp_path, **BIG)
+    on(monkeypatch, "12")
+    at = launched(draft)
+    assert attempts == []
+    assert any(item.value.startswith("It does not fit: GPU 12 GiB (device 0)") for item in at.warning)
+    change = at.button(key="apply_remedy")
+    assert any(f"{change.label.removeprefix('Change it: ')} saves" in item.value for item in at.caption)
+    change.click().run()
+    assert draft.text().startswith("# mine")
+    before = {"model_name": str(tmp_path / "small"), "dataset": str(tmp_path / "rows.jsonl"), **BIG}
+    values = parse_config(draft.text()).values
+    changed = {key: value for key, value in values.items() if before.get(key) != value}
+    assert ", ".join(f"{key}: {json.dumps(value)}" for key, value in changed.items()).replace('"', "") in change.label
+    assert not {"apply_remedy", "start_anyway"} & {button.key for button in at.button}
+    at.button(key="launch").click().run()
+    (attempt,) = attempts
+    assert attempt["plan"]["fits"]
+    assert "anyway" not in attempt
+
+
+def test_what_does_not_fit_starts_all_the_same_where_that_is_asked_for_and_is_not_asked_about_again(
+    tmp_path: Path, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = draft_of(tmp_path, **BIG)
+    on(monkeypatch, "12")
+    at = launched(draft)
+    text = draft.text()
+    at.button(key="start_anyway").click().run()
+    (attempt,) = attempts
+    assert attempt["anyway"] is True
+    assert not attempt["plan"]["fits"]
+    assert draft.text() == text
+    assert len(draft.launches()) == 1
+    assert state_keys.DOES_NOT_FIT not in at.session_state
 
 
 def test_a_gpu_that_goes_while_the_question_stands_is_said_after_start_anyway(
