@@ -12,10 +12,10 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.files import decode_config
+from lora_backend.config.files import decode_config, read_config
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.i18n import N_
-from lora_backend.preflight.roots import allowed_folder, allowed_model
+from lora_backend.preflight.roots import allowed_config, allowed_folder, allowed_model
 from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.settings import is_within
 from lora_backend.verification.folder import is_pickled, read_adapter_config
@@ -60,10 +60,12 @@ def pick(runs: dict[str, RunFolder]) -> Subject | None:
             placeholder="adapters/pkg/1.0.0", help=t(N_("Below the workspace or a model root; a relative path counts from the workspace.")),
         )  # fmt: skip
     if folder:
-        keep_in_address(adapter=folder)
-        return Subject(allowed_folder(folder, settings()), uploaded_config())
+        keep_in_address(state_keys.RUN, None)
+        keep_in_address(state_keys.ADAPTER, folder)
+        return Subject(allowed_folder(folder, settings()), asked_config())
     if chosen:
-        keep_in_address(run=chosen)
+        keep_in_address(state_keys.RUN, chosen)
+        keep_in_address(state_keys.ADAPTER, None)
         run = runs[chosen]
         return Subject(run.adapter, run.read_run()["config"], run.config_yaml.read_text("utf-8"))
     return None
@@ -73,22 +75,31 @@ def name_of(run: RunFolder) -> str:
     return f"{run_title(run.read_run())} · {run.id}"
 
 
-def keep_in_address(run: str | None = None, adapter: str | None = None) -> None:
-    for key, value in ((state_keys.RUN, run), (state_keys.ADAPTER, adapter)):
-        if value:
-            st.query_params[key] = value
-        else:
-            st.query_params.pop(key, None)
+def keep_in_address(key: str, value: str | None) -> None:
+    if value:
+        st.query_params[key] = value
+    else:
+        st.query_params.pop(key, None)
 
 
-def uploaded_config() -> dict[str, Any] | None:
-    file = st.file_uploader(
+def asked_config() -> dict[str, Any] | None:
+    """The config that the adapter is held against: uploaded, or from a path, which the address keeps."""
+    upload, from_path = st.columns(2)
+    file = upload.file_uploader(
         t(N_("The config it shall match; without one, its own adapter_config.json")), type=["yaml", "yml", "json", "toml"],
         max_upload_size=1, key="verify_config",
     )  # fmt: skip
-    if file is None:
+    path = from_path.text_input(
+        t(N_("Or that config's path")), st.query_params.get(state_keys.ASKED_CONFIG, ""), key="verify_config_path",
+        placeholder="runs/20260101-120000-ab12/config.yaml", help=t(N_("Below the workspace or a model root; a relative path counts from the workspace.")),
+    ).strip()  # fmt: skip
+    keep_in_address(state_keys.ASKED_CONFIG, path)
+    if file is not None:
+        document = decode_config(file.getvalue(), file.name)
+    elif path:
+        document = read_config(allowed_config(path, settings()))
+    else:
         return None
-    document = decode_config(file.getvalue(), file.name)
     if not document.is_readable:
         show_finding(document.problems[0])
         st.stop()
@@ -137,13 +148,23 @@ def data_sha256(subject: Subject) -> str | None:
 
 def beside(subject: Subject, report: dict[str, Any], runs: dict[str, RunFolder]) -> None:
     others = [run_id for run_id, run in runs.items() if run.adapter != subject.adapter]
-    if not others:
-        st.info(t(N_("There is no other finished run to compare with.")), icon=":material/compare:")
+    from_run, from_folder = st.columns(2)
+    chosen = from_run.selectbox(
+        t(N_("The other adapter")), others, format_func=lambda run_id: name_of(runs[run_id]), key="other_run",
+        placeholder=t(N_("There is no other finished run to compare with.")),
+    )  # fmt: skip
+    folder = from_folder.text_input(
+        t(N_("Or another adapter's folder")), st.query_params.get(state_keys.OTHER_ADAPTER, ""), key="other_folder",
+        placeholder="adapters/pkg/2.0.0", help=t(N_("Below the workspace or a model root; a relative path counts from the workspace.")),
+    ).strip()  # fmt: skip
+    keep_in_address(state_keys.OTHER_ADAPTER, folder)
+    if folder:
+        other = allowed_folder(folder, settings())
+    elif chosen:
+        other = runs[chosen].adapter
+    else:
         return
-    chosen = st.selectbox(
-        t(N_("The other adapter")), others, format_func=lambda run_id: name_of(runs[run_id]), key="other_run"
-    )
-    compare_table(report["actual_r_values"], check_adapter_folder(runs[chosen].adapter, None)["actual_r_values"])
+    compare_table(report["actual_r_values"], check_on_disk(other, None)["actual_r_values"])
 
 
 page_header(

@@ -50,15 +50,22 @@ def allowed_folder(name: str, settings: Settings) -> Path:
 
     Raises `ModelError` outside the workspace and the model roots.
     """
+    return _allowed(
+        name, settings, N_("The folder {path} lies outside the folders that the browser may use ({roots}).")
+    )
+
+
+def allowed_config(name: str, settings: Settings) -> Path:
+    """The same for a config's file."""
+    return _allowed(name, settings, N_("The file {path} lies outside the folders that the browser may use ({roots})."))
+
+
+def _allowed(name: str, settings: Settings, refusal: str) -> Path:
     written = path_of(name)
     roots = tuple(dict.fromkeys((settings.workspace, *settings.model_roots)))
     path = None if written is None else settings.workspace / written
     if path is None or not is_within(path, roots):
-        raise ModelError(
-            N_("The folder {path} lies outside the folders that the browser may use ({roots})."),
-            path=name[:200],
-            roots=_listed(roots),
-        )
+        raise ModelError(refusal, path=name[:200], roots=_listed(roots))
     return path
 
 

@@ -222,10 +222,17 @@ def _record(layer: LoraLayer, rank: Rank, expected: RankRule, configured: RankRu
         "b_r": rank_b,
         "shape_a": list(layer.shape_a) if layer.shape_a else None,
         "shape_b": list(layer.shape_b) if layer.shape_b else None,
-        "scaling": layer.scaling,
+        "scaling": layer.scaling
+        if configured is None or _is_live(layer)
+        else configured.scaling_for(layer.pattern_name),
         "expected_scaling": expected.scaling_for(layer.pattern_name),
         "state": state,
     }
+
+
+def _is_live(layer: LoraLayer) -> bool:
+    """Whether it was read from a loaded model, where a layer has its own scaling; loaded from disk it gets its config's."""
+    return layer.a_trains is not None or layer.b_trains is not None
 
 
 def _expected_r(layer: LoraLayer, expected: RankRule, configured: RankRule | None) -> int | None:
@@ -279,7 +286,7 @@ def _converted(targets: Targets, own_config: Mapping[str, Any] | None) -> set[st
 
 def _missing_record(name: str, expected: RankRule, configured: RankRule | None) -> dict[str, Any]:
     """A module that the config targets and that carries no LoRA."""
-    return _record(LoraLayer(name, None, None), None, expected, configured) | {"state": "missing"}
+    return _record(LoraLayer(name, None, None), None, expected, configured) | {"state": "missing", "scaling": None}
 
 
 def _layer_warnings(layers: Sequence[LoraLayer], expected: RankRule) -> list[str]:
@@ -299,7 +306,7 @@ def _layer_warnings(layers: Sequence[LoraLayer], expected: RankRule) -> list[str
         "transposed": lambda layer: is_transposed(layer, expected.for_layer(layer.pattern_name)),
         "legacy_merged_linear": lambda layer: layer.kind == "merged",
     }
-    is_live = any(layer.a_trains is not None or layer.b_trains is not None for layer in layers)
+    is_live = any(map(_is_live, layers))
     tests = of_live_layers | of_shapes if is_live else of_shapes
     found = [code for code, test in tests.items() if any(map(test, layers))]
     if is_live and all(layer.adds_nothing for layer in layers):

@@ -83,7 +83,7 @@ def _layers(report: Mapping[str, Any], key: str, health: Mapping[str, Mapping[st
 
 
 def _health_columns(record: Mapping[str, Any] | None) -> dict[str, Any]:
-    names = ("norm", "effective_rank", "needed_rank", "has_nonfinite", "adds_nothing")
+    names = ("dtype", "norm", "effective_rank", "needed_rank", "has_nonfinite", "adds_nothing")
     return {name: record[name] if record else None for name in names}
 
 
@@ -102,7 +102,7 @@ def _heat_maps(records: Sequence[Mapping[str, Any]], key: str) -> None:
 
 def _exports(report: Mapping[str, Any], records: Sequence[Mapping[str, Any]], key: str) -> None:
     columns = [
-        "name", "block", "module", "expected_r", "config_r", "layer_r", "a_r", "b_r", "scaling", "effective_rank", "norm", "state",
+        "name", "block", "module", "expected_r", "config_r", "layer_r", "a_r", "b_r", "scaling", "effective_rank", "norm", "dtype", "state",
     ]  # fmt: skip
     files = {
         "csv": _as_csv(columns, records),

@@ -123,6 +123,7 @@ def rank_table(records: Iterable[Mapping[str, Any]]) -> None:
             (t(N_("Effective rank")), "effective_rank"),
             (t(N_("Needed rank")), "needed_rank"),
             (t(N_("Norm")), "norm"),
+            (t(N_("Type")), "dtype"),
         ]
     cells = [[_state(record["state"]), *(_rounded(record.get(name)) for _, name in columns)] for record in records]
     fills = [FILLS[{"ok": "ok", "undetermined": "missing"}.get(record["state"], "wrong")] for record in records]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
 
 from lora_backend.preflight.measured import compare
 from lora_backend.runs.checkpoints import checkpoints_of
@@ -34,6 +37,13 @@ logging_steps: 1
 check_r_consistency: true
 strict_r_check: true
 """
+
+
+def red_pixels(table: Locator) -> int:
+    """How many pixels of a picture of the table are clearly more red than green and blue."""
+    pixels = np.asarray(Image.open(io.BytesIO(table.screenshot())).convert("RGB")).astype(int)
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    return int(((red > green + 20) & (red > blue + 20)).sum())
 
 
 def open_draft(page: Page, dashboard: Dashboard, tmp_path: Path, epochs: int) -> None:
@@ -101,6 +111,9 @@ def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Pa
     address = f"{tiny.url}/verify?run={run.id}"
     settled(page, address)
     expect(page.get_by_text("All 14 LoRA layers carry the rank")).to_be_visible()
+    table = page.get_by_test_id("stDataFrame").first
+    expect(table).to_be_visible()
+    assert red_pixels(table) == 0
 
     file = run.adapter / "adapter_model.safetensors"
     tensors = load_file(file)
@@ -109,8 +122,7 @@ def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Pa
     settled(page, address)
     expect(page.get_by_text("1 of 14 LoRA layers do not carry the rank")).to_be_visible()
     page.get_by_text("Problems only").click()
-    table = page.get_by_test_id("stDataFrame").first
-    expect(table).to_be_visible()
+    until(lambda: red_pixels(table) > 1_000, "its row is red")
     # The grid is a canvas; what it was given is checked where it can be read.
     bad = [row for row in check_adapter_folder(run.adapter, run.read_run()["config"])["layers"] if row["state"] != "ok"]
     assert [(row["name"], row["state"], row["a_r"], row["b_r"]) for row in bad] == [
