@@ -107,3 +107,18 @@ def test_a_child_finds_the_package_from_any_folder_and_keeps_the_callers_own_pat
         [sys.executable, "-c", script], cwd="/", env=child_environment(MORE="x"), capture_output=True, text=True, check=False
     )  # fmt: skip
     assert done.stdout == "x\n", done.stderr
+
+
+def test_a_page_that_fails_shows_the_browser_no_details(tmp_path: Path) -> None:
+    """As Streamlit itself reads the config file beside app.py, with no settings of the user's."""
+    asked = "from streamlit import config; print(config.get_option('client.showErrorDetails'))"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("STREAMLIT_")}
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=Path(__file__).parents[1],
+        env={**environment, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["none"], done.stderr

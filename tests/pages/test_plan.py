@@ -19,6 +19,7 @@ from lora_backend.config.files import parse_config
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
 from lora_backend.planning.formula import EXPECTED_ERROR, formula_profile
+from lora_backend.planning.limits import largest_batch, longest_row
 from lora_backend.planning.memory import Memory
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner, with_changes
@@ -115,6 +116,21 @@ def test_a_remedy_is_shown_with_what_it_saves_on_all_gpus_and_one_more_gpu_with_
     )
     assert f"`batch_size: 8, target_batch_size: 16`** · saves {saved / GIB:.1f} GiB on all devices together" in shown
     assert re.search(r"One more GPU\*\* · takes [0-9.]+ GiB off the others", shown)
+
+
+def test_the_largest_batch_and_the_longest_row_that_fit_are_found_with_one_click(model: Path) -> None:
+    at = show(model=str(model), gpus="12", batch_size="2", max_length="256", lang="en")
+    at.button(key="limits").click().run()
+    assert not at.exception, at.exception
+    planner = Planner(profile_of, of_words("12"))
+    config = TrainingConfig(model_name="m", batch_size=2, max_length=256)
+    rows, tokens = largest_batch(planner, config), longest_row(planner, config)
+    assert rows > 2
+    assert tokens > 256
+    assert f"At 256 tokens a row, up to **{rows}** rows in a pass fit." in texts(at)
+    assert f"At 2 rows in a pass, rows of up to **{tokens}** tokens fit." in texts(at)
+    at.select_slider(key="plan-batch_size").set_value(4).run()
+    assert "rows in a pass fit" not in texts(at), "they are of other settings"
 
 
 @pytest.mark.parametrize(

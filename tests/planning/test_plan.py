@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -204,10 +203,12 @@ def test_workload_and_options_are_the_configs() -> None:
 
 def test_faster_links_decide_between_equal_plans() -> None:
     def speed(a: int, b: int) -> float:
-        return 600.0 if {a, b} == {0, 2} else 32.0
+        return 600.0 if {a, b} == {1, 3} else 32.0
 
-    targets = of_words("4,4,4")
-    plan = make_plan(PROFILE, WORKLOAD, [*targets, replace(targets[0], device=3, total_bytes=GIB)], Options(), speed)
+    targets = of_words("1,4,4,4")  # the first is left out, so that positions among the usable ones are other numbers
+    without, plan = (make_plan(PROFILE, WORKLOAD, targets, Options(), links) for links in (None, speed))
+    assert list(dict.fromkeys(without.assignment)) == [1, 2, 3]
     order = list(dict.fromkeys(plan.assignment))
-    if len(order) > 1:
-        assert abs(order.index(0) - order.index(2)) == 1
+    assert sorted(order) == [1, 2, 3]
+    assert abs(order.index(1) - order.index(3)) == 1
+    assert plan.bottleneck_utilisation == without.bottleneck_utilisation

@@ -12,6 +12,7 @@ import pytest
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError
+from lora_backend.planning.plan import LinkSpeed
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.preflight import placement
@@ -37,14 +38,14 @@ def trace() -> Callable[..., Profile]:
 def start(
     tmp_path: Path, workspace: Path, trace: Callable[..., Profile], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., placement.StartPlan]:
-    """`start(gpus, **keys)`: the plan on simulated GPUs, or on the CPU for None."""
+    """`start(gpus, **keys)`: the plan on simulated GPUs with their `links`, or on the CPU for None."""
     (tmp_path / "config.json").write_text(json.dumps(FACTS))
 
-    def make(gpus: str | tuple[Target, ...] | None, **keys: Any) -> placement.StartPlan:
+    def make(gpus: str | tuple[Target, ...] | None, links: LinkSpeed | None = None, **keys: Any) -> placement.StartPlan:
         targets = (
             (Target("cpu", "CPU", 16 * GIB),) if gpus is None else of_words(gpus) if isinstance(gpus, str) else gpus
         )
-        monkeypatch.setattr(placement, "machine_targets", lambda *_: (targets, None, None))
+        monkeypatch.setattr(placement, "machine_targets", lambda *_: (targets, links, None))
         return plan_start(values(tmp_path, **keys), load_settings(), trace)
 
     return make
@@ -67,6 +68,19 @@ def test_with_balancing_the_layers_are_spread(start: Start) -> None:
     assert found.plan is not None
     assert found.plan.strategy == "layer_split"
     assert set(found.plan.device_map.values()) == {0, 1}
+
+
+def test_with_balancing_layers_that_follow_each_other_go_over_the_fast_link(start: Start) -> None:
+    """GPUs 0 and 2 have one; without it their layers would not be neighbours."""
+    keys = {"use_balanced_device_map": True}
+    orders = []
+    for links in (None, lambda a, b: 600.0 if {a, b} == {0, 2} else 32.0):
+        plan = start("3,3,3", links=links, **keys).plan
+        assert plan is not None
+        orders.append(list(dict.fromkeys(plan.assignment)))
+    assert orders[0] == [0, 1, 2]
+    assert sorted(orders[1]) == [0, 1, 2]
+    assert abs(orders[1].index(0) - orders[1].index(2)) == 1
 
 
 def test_a_map_of_the_config_is_scored_as_it_is(start: Start) -> None:
