@@ -13,7 +13,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from benchmarks.noise import median_and_spread
 from lora_backend.config.schema import default_config
 from lora_backend.runs.curves import read_columns
 from lora_backend.runs.history import History
+from lora_backend.runs.leases import lock_once
+from lora_backend.runs.recovery import recover_all
+from lora_backend.runs.waiting import queue_folder, queue_lock
 
 Work = tuple[str, Callable[[], object]]
 """What is measured, in words, and the doing of it."""
-RUNS, POINTS_OF_A_RUN, POINTS = 1_000, 200, 200_000
+RUNS, POINTS_OF_A_RUN, POINTS, QUEUED = 1_000, 200, 200_000, 300
 
 
 def main() -> None:
@@ -43,7 +47,12 @@ def _table(root: Path) -> None:
     known.rows()
     _compared((f"table of {RUNS:,} runs, cold: nothing known, no file in memory (at most 1 s)", lambda: History(root).rows()), naive, before=lambda: _forget(root))  # fmt: skip
     _compared((f"table of {RUNS:,} runs, nothing known, files in memory", lambda: History(root).rows()), naive)
-    _compared((f"table of {RUNS:,} runs, warm (at most 0.1 s)", known.rows), naive)
+    _compared((f"table of {RUNS:,} runs, warm, and a look after those that go on (at most 0.1 s)", lambda: (recover_all(root), known.rows())), naive)  # fmt: skip
+    for number in range(QUEUED):
+        _queued(root / f"20250102-{number:06d}-abcd", root.parent, number + 1)
+    known.rows()
+    with _served(root.parent):
+        _compared((f"the same with {QUEUED} more that wait", lambda: (recover_all(root), known.rows())), naive)
 
 
 def _run(path: Path, number: int) -> None:
@@ -64,6 +73,29 @@ def _run(path: Path, number: int) -> None:
     _points(path / "metrics.jsonl", POINTS_OF_A_RUN)
 
 
+def _queued(path: Path, workspace: Path, number: int) -> None:
+    """A run that waits for its turn."""
+    _run(path, number)
+    (path / "exit.json").unlink()
+    place = {"number": number, "workspace": str(workspace)}
+    (path / "status.json").write_text(json.dumps({"format": 1, "state": "queued", "queue": place}))
+    queue_folder(workspace).mkdir(exist_ok=True)
+    entry = {"number": number, "path": str(path), "keys": ["cpu"]}
+    (queue_folder(workspace) / f"{number:09d}-{path.name}.json").write_text(json.dumps(entry))
+
+
+@contextmanager
+def _served(workspace: Path) -> Iterator[None]:
+    """As if the process that starts what waits were there, so that none is started."""
+    queue_lock(workspace).parent.mkdir()
+    lock = lock_once(queue_lock(workspace))
+    assert lock is not None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
 def _points(path: Path, count: int) -> None:
     with path.open("w") as file:
         for step in range(1, count + 1):
@@ -77,7 +109,7 @@ def _naive(root: Path) -> list[dict[str, Any]]:
     for path in sorted(root.iterdir(), reverse=True):
         row: dict[str, Any] = {}
         for name in ("run.json", "status.json", "exit.json", "rank_report.json"):
-            row[name] = json.loads((path / name).read_text())
+            row[name] = json.loads((path / name).read_text()) if (path / name).exists() else None
         row["metrics"] = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
         rows.append(row)
     return rows

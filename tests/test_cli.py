@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lora_backend.cli import main
+from lora_backend.verification.passport import write_passport
 
 ROOT = Path(__file__).parents[1]
 
@@ -163,6 +164,20 @@ def test_verify_says_yes_no_or_that_it_cannot_be_told(
     document = strict(capsys.readouterr().out)
     assert found == code or (code is None and found in (0, 1, 2))
     assert ("error" in document) == (found == 2)
+
+
+def test_verify_says_no_where_the_adapter_was_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "target_modules": ["q"]}))
+    file, prefix = tmp_path / "adapter_model.safetensors", "base_model.model.layers.0.q.lora_"
+    save_file({f"{prefix}A.weight": np.ones((2, 3)), f"{prefix}B.weight": np.ones((3, 2))}, file)
+    write_passport(tmp_path, config={}, data_sha256=None, base_config=None, ranks={"layers.0.q": 2}, versions={})
+    assert main(["verify", str(tmp_path), "--json"]) == 0
+    save_file({f"{prefix}A.weight": np.zeros((2, 3)), f"{prefix}B.weight": np.ones((3, 2))}, file)
+    capsys.readouterr()
+    assert main(["verify", str(tmp_path), "--json"]) == 1
+    document = strict(capsys.readouterr().out)
+    assert document["is_consistent"] is True
+    assert [part["part"] for part in document["passport"] if part["verdict"] == "different"] == ["tensors"]
 
 
 @pytest.mark.parametrize("text", ["r: [", "model_name: [x]\nr: abc\nrank_pattern: 3\n", "target_modules: 3\n"])

@@ -35,7 +35,8 @@ def recover_all(root: Path) -> list[RunFolder]:
     """All runs below `root`, the newest first, each recovered."""
     runs = list_runs(root)
     for run in runs:
-        recover(run)
+        if not run.exit_json.exists():  # most have ended, and of those nothing has to be read
+            recover(run)
     return runs
 
 

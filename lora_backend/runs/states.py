@@ -15,8 +15,7 @@ ENDED = frozenset({"stopped", "finished", "failed", "lost"})
 MOVES: dict[str | None, frozenset[str]] = {
     None: frozenset({"queued", "starting"}),  # the folder is made
     "queued": frozenset({"starting", "stopped", "failed"}),  # its turn has come, it was cancelled, it cannot start
-    "starting": frozenset({"running", "queued", "stopping"})
-    | ENDED,  # back to the queue where its lease was taken away
+    "starting": frozenset({"running", "stopping"}) | ENDED,
     "running": frozenset({"stopping"}) | ENDED,
     "stopping": ENDED,
     # Resumed, or started anew: another attempt.

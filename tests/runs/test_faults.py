@@ -297,7 +297,7 @@ def test_a_supervisor_is_light(make: Make) -> None:
     run = make()
     pid = start_supervisor(run)
     until(lambda: run.state().state == "running", "it runs")
-    assert psutil.Process(pid).memory_info().rss < 60 * 2**20
+    assert psutil.Process(pid).memory_info().rss <= 40 * 10**6
     let_end(run)
     until(run.exit_json.exists, "the end")
 
