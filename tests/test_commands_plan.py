@@ -1,0 +1,201 @@
+"""`plan` as a terminal and a script see it: the document, the exit code, and what changes the answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_backend.cli import main
+from lora_backend.commands import plan as module
+from lora_backend.i18n import use_language
+from lora_backend.planning.targets import GIB
+from lora_backend.preflight.planning import machine_targets
+from tests.planning.profiles import LLAMA
+from tests.planning.test_plan import FACTS, source
+from tests.test_cli import strict
+from tests.test_commands import call
+
+DOCUMENT = {"fits", "strategy", "device_map", "bottleneck_utilisation", "devices", "method", "expected_error", "advice"}
+DEVICE = {"index", "name", "capacity_bytes", "breakdown", "total_bytes", "utilisation", "blocks"}
+BREAKDOWN = {"weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead"}
+ADVICE = {"code", "change", "saves_bytes", "slowdown", "fits"}
+TOO_SMALL = "2,2"
+Ask = Callable[..., tuple[int, Any]]
+Say = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The config.json of a Llama of 12 blocks, whose figures come from the formula: a trace takes seconds."""
+    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(module, "trace_here", lambda facts, config: source(dict(facts))(config))
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(FACTS))
+    return str(path)
+
+
+@pytest.fixture
+def ask(model: str, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Runs `plan` for the model and gives its exit code and its one document."""
+
+    def ask(*words: str, model: str | None = model) -> tuple[int, Any]:
+        code = main(["plan", *(["--model", model] if model else []), *words, "--json", "--lang", "en"])
+        return code, strict(capsys.readouterr().out)
+
+    return ask
+
+
+@pytest.fixture
+def say(model: str, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Runs `plan` for the model and gives its exit code and its text."""
+
+    def say(*words: str, language: str = "en") -> tuple[int, str]:
+        code = main(["plan", "--model", model, *words, "--lang", language])
+        return code, capsys.readouterr().out
+
+    return say
+
+
+@pytest.mark.parametrize(("gpus", "code"), [("24,12,8", 0), ("2xRTX-4090,A100-40G", 0), (TOO_SMALL, 1)])
+def test_the_document_has_every_key_and_each_device_adds_up(gpus: str, code: int, ask: Ask) -> None:
+    answer, document = ask("--gpus", gpus)
+    assert answer == code
+    assert document.keys() == DOCUMENT
+    assert document["fits"] is (code == 0)
+    assert document["strategy"] == "layer_split"
+    for device in document["devices"]:
+        assert device.keys() == DEVICE
+        assert device["breakdown"].keys() == BREAKDOWN
+        assert all(type(part) is int for part in device["breakdown"].values())
+        assert sum(device["breakdown"].values()) == device["total_bytes"]
+        assert device["utilisation"] == device["total_bytes"] / device["capacity_bytes"]
+    assert document["bottleneck_utilisation"] == max(device["utilisation"] for device in document["devices"])
+    assert (document["bottleneck_utilisation"] <= 1) is document["fits"]
+    assert document["advice"]
+    assert all(remedy.keys() == ADVICE for remedy in document["advice"])
+
+
+@pytest.mark.parametrize("gpus", ["24,12,8", TOO_SMALL])
+def test_every_block_is_on_one_device_and_on_the_same_in_the_map(gpus: str, ask: Ask) -> None:
+    _, document = ask("--gpus", gpus)
+    placed = {block: device["index"] for device in document["devices"] for block in device["blocks"]}
+    assert sorted(block for device in document["devices"] for block in device["blocks"]) == list(range(12))
+    assert all(document["device_map"][f"model.layers.{block}"] == index for block, index in placed.items())
+
+
+def test_a_gpu_that_is_not_used_is_listed_with_no_blocks(ask: Ask) -> None:
+    _, document = ask("--gpus", "24,1")
+    used, unused = document["devices"]
+    assert document["strategy"] == "single"
+    assert used["blocks"] == list(range(12))
+    assert (unused["index"], unused["capacity_bytes"]) == (1, GIB)
+    assert (unused["blocks"], unused["total_bytes"], unused["utilisation"]) == ([], 0, 0)
+
+
+def test_the_first_remedy_makes_it_fit_when_it_is_set(ask: Ask) -> None:
+    code, document = ask("--gpus", TOO_SMALL)
+    best = document["advice"][0]
+    assert (code, best["fits"]) == (1, True)
+    code, document = ask(
+        "--gpus", TOO_SMALL, *(f"--set={key}={json.dumps(value)}" for key, value in best["change"].items())
+    )
+    assert (code, document["fits"]) == (0, True)
+
+
+def test_set_wins_over_the_file_and_so_does_model(ask: Ask, model: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"model_name: {model}\nr: 8\nmax_length: 1024\n")
+
+    def adapter_bytes(*words: str, model: str | None = None) -> int:
+        (device,) = ask(str(path), "--gpus", "80", *words, model=model)[1]["devices"]
+        return int(device["breakdown"]["adapter"])
+
+    assert adapter_bytes("--set", "r=16") == 2 * adapter_bytes()
+    assert adapter_bytes("--set", "r=16", "--set", "target_modules=[q_proj]") < adapter_bytes()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/config.json").write_text(json.dumps(FACTS | {"num_hidden_layers": 6}))
+    assert 2 * adapter_bytes(model=str(tmp_path / "other")) == adapter_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--gpus", "24;12"], "24;12"),
+        (["--gpus", "0"], "0"),
+        (["--gpus", "3xNoSuchCard"], "NoSuchCard"),
+        (["--gpus", ""], "24,12,8"),
+        (["--gpus", "1"], "min_memory_gb"),
+        (["--gpus", "24", "--set", "r"], "--set"),
+        (["--gpus", "24", "--set", "r=x"], "`r`"),
+        (["--gpus", "24", "--set", "rnak=8"], "rnak"),
+        (["--gpus", "24", "--model", "no/such-model"], "no/such-model"),
+        (["none.yaml", "--gpus", "24"], "none.yaml"),
+    ],
+    ids=str,
+)
+def test_a_wrong_question_is_one_sentence(
+    words: list[str], said: str, ask: Ask, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, document = ask(*words)
+    assert code == 2
+    assert document.keys() == {"error"}
+    assert said in document["error"]
+    assert main(["plan", "--model", model, *words, "--lang", "zh"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.strip()
+
+
+def test_a_question_without_a_model_is_wrong(ask: Ask) -> None:
+    code, document = ask("--gpus", "24", model=None)
+    assert code == 2
+    assert "model_name" in document["error"]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_in_words_every_gpu_has_its_line_and_remedies_come_where_it_does_not_fit(language: str, say: Say) -> None:
+    code, text = say("--gpus", "24,12,8", language=language)
+    assert code == 0
+    assert all(f"\n{index} GPU {size} GiB " in text for index, size in enumerate((24, 12, 8)))
+    assert "gradient_checkpointing" not in text
+    code, text = say("--gpus", TOO_SMALL, language=language)
+    assert code == 1
+    assert "gradient_checkpointing" in text
+
+
+@pytest.mark.parametrize(("gpus", "colour"), [("24,12,8", "\033[32m"), (TOO_SMALL, "\033[31m")], ids=["green", "red"])
+def test_the_verdict_is_coloured_on_a_terminal_and_nowhere_else(
+    gpus: str, colour: str, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "\033" not in say("--gpus", gpus)[1]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    verdict, *others = say("--gpus", gpus)[1].splitlines()
+    assert colour in verdict
+    assert verdict.endswith("\033[0m")
+    assert "\033" not in "".join(others)
+
+
+def test_without_gpus_named_it_is_planned_for_this_machine(ask: Ask, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    _, document = ask()
+    assert [device["index"] for device in document["devices"]] == ["cpu"]
+    assert document["strategy"] == "cpu"
+    with use_language("en"):
+        why = str(machine_targets()[2])
+    assert why in say()[1]
+
+
+def test_a_model_is_traced_where_no_profile_is_known_and_stdout_is_the_document_alone(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    done = call(
+        "-m", "lora_backend", "plan", "--model", str(tmp_path), "--gpus", "24,12,8", "--json", "--set", "precision=bf16"
+    )
+    assert done.returncode == 0, done.stderr
+    document = strict(done.stdout)
+    assert document["method"] == "traced"
+    assert sorted(block for device in document["devices"] for block in device["blocks"]) == list(range(5))
