@@ -29,7 +29,9 @@ from lora_backend.modeling.trace import profile_for
 from lora_backend.models.find import find_model
 from lora_backend.planning.report import plan_table, verdict
 from lora_backend.preflight.placement import plan_start, refuse_host_memory
+from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.published import is_published_by
 from lora_backend.settings import load_settings
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.callbacks import RunCallback
@@ -116,8 +118,13 @@ def _train(
         report["saved"] = _check_saved(config, folder, report["actual_r_values"])
         folder.write_rank_report(report)
         _write_passport(config, folder, report)
-        if target:
-            publish(folder.adapter, target, replace=config.overwrite)
+        if target and not publish(folder.adapter, target, lambda: _may_replace(folder, target)):
+            said = Message(
+                N_("The adapter is not published: another one came to {path} during training. This one lies in the run's folder, whole; copy it to another place, or train again with another `version`."),
+                {"path": str(target)},
+            )  # fmt: skip
+            logger.warning("%s", said)
+            folder.write_status(outcome="finished", outcome_message=said.to_json())
 
     if questions and tokenizer:
         with stage(folder, "answering"):
@@ -130,7 +137,7 @@ def _train(
                 lambda: folder.stop_requested,
             )
             folder.write_answers(rows)
-        if len(rows) < len(questions):
+        if len(rows) < len(questions) and "outcome_message" not in folder.status():
             left = Message(
                 N_("The stop came when the adapter was saved; {count} of {total} questions were answered."),
                 {"count": len(rows), "total": len(questions)},
@@ -279,6 +286,11 @@ def _check_saved(config: TrainingConfig, folder: RunFolder, trained: Collection[
     if config.strict_r_check:
         raise_on_mismatch(report)
     return report
+
+
+def _may_replace(folder: RunFolder, target: Path) -> bool:
+    """Whether the run may put its adapter in the place of the one there: it was told to, or that is its own."""
+    return bool(config_as_changed(folder).get("overwrite")) or is_published_by(folder, target)
 
 
 def _write_passport(config: TrainingConfig, folder: RunFolder, report: dict[str, Any]) -> None:
