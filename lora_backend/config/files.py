@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import io
 import json
-import math
 import re
+import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,23 +16,27 @@ from typing import Any, Literal
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import MappingNode, ScalarNode
+from ruamel.yaml.reader import ReaderError
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.schema import GROUPS, KEYS, REQUIRED
-from lora_backend.config.traps import remedy_of_syntax
+from lora_backend.config.traps import NO_BREAK_SPACES, misread_character, remedy_of_syntax
+from lora_backend.config.yaml_limits import (
+    MAX_DEPTH,
+    TOO_DEEP,
+    LimitedComposer,
+    RefusedError,
+    nodes_of,
+    refuse_bad_value,
+    refuse_odd_keys,
+)
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message, translate
 
 Format = Literal["yaml", "json", "toml"]
 MAX_CONFIG_BYTES = 512 * 1024
 """A config is written by hand; what is larger is another kind of file."""
-
-
-MAX_NODES = 100_000
-"""Values in a document, aliases written out."""
-MAX_DEPTH = 100
-"""Brackets that are open at once."""
 
 
 @dataclass(frozen=True)
@@ -89,23 +93,33 @@ def parse_config(text: str, file_format: Format = "yaml") -> ConfigDocument:
     """Parse `text`; never raises for what is in it."""
     if len(text) > MAX_CONFIG_BYTES:
         return _unreadable(text, file_format, _too_large(len(text.encode())), None)
-    if _is_nested_too_deeply(text):
-        return _unreadable(text, file_format, Message(N_("The file is nested too deeply to be a config.")), None)
+    if (line := _first_too_deep(text)) is not None:
+        return _too_deep(text, file_format, line)
     parsers = {"yaml": _parse_yaml, "json": _parse_json, "toml": _parse_toml}
     try:
         return parsers[file_format](text)
     except RecursionError:
-        return _unreadable(text, file_format, Message(N_("The file is nested too deeply to be a config.")), None)
+        # Brackets were counted, and YAML's reader counts by itself; what is left are TOML's dotted keys.
+        dotted = (number for number, line in enumerate(text.split("\n"), start=1) if line.count(".") >= MAX_DEPTH)
+        return _too_deep(text, file_format, next(dotted, 1))
 
 
-def _is_nested_too_deeply(text: str) -> bool:
-    """Whether more than 100 brackets are open at once, which costs YAML's reader seconds; those in texts count too."""
+def _first_too_deep(text: str) -> int | None:
+    """The line where more than 100 brackets are open, which costs YAML's reader seconds; those in texts count too."""
     depth = 0
     for bracket in re.finditer(r"[\[{\]}]", text):
         depth = depth + 1 if bracket[0] in "[{" else max(depth - 1, 0)
         if depth > MAX_DEPTH:
-            return True
-    return False
+            return _line_at(text, bracket.start())
+    return None
+
+
+def _line_at(text: str, position: int) -> int:
+    return len(re.findall(r"\r\n?|\n", text[:position])) + 1
+
+
+def _too_deep(text: str, file_format: Format, line: int) -> ConfigDocument:
+    return _unreadable(text, file_format, Message(TOO_DEEP, {"line": line, "limit": MAX_DEPTH}), line)
 
 
 def _too_large(size_bytes: int) -> Message:
@@ -114,10 +128,10 @@ def _too_large(size_bytes: int) -> Message:
     )
 
 
-def _unreadable(text: str, file_format: Format, message: Message, line: int | None) -> ConfigDocument:
-    remedy = Message(N_("Mend the file at that place; nothing of it was used."))
-    if line is not None and file_format == "yaml":
-        remedy = remedy_of_syntax(text, line) or remedy
+def _unreadable(
+    text: str, file_format: Format, message: Message, line: int | None, remedy: Message | None = None
+) -> ConfigDocument:
+    remedy = remedy or Message(N_("Mend the file at that place; nothing of it was used."))
     if line is None:
         remedy = Message(N_("Give a YAML, JSON or TOML file with one key per line."))
     return ConfigDocument(text, file_format, {}, {}, (Finding("error", "syntax", message, remedy, None, line),))
@@ -128,8 +142,22 @@ def _syntax(text: str, file_format: Format, line: int | None, reason: str) -> Co
         return _unreadable(
             text, file_format, Message(N_("The file cannot be read: {reason}."), {"reason": reason}), None
         )
+    remedy = None
+    if file_format == "yaml":
+        # YAML's reader stumbles only over what comes after a colon that is none.
+        if odd := misread_character(text, line):
+            line, character = odd
+            if character in NO_BREAK_SPACES:
+                return _no_break_space(text, line, character)
+        remedy = remedy_of_syntax(text, line)
     values = {"line": line, "reason": reason}
-    return _unreadable(text, file_format, Message(N_("Line {line} cannot be read: {reason}."), values), line)
+    return _unreadable(text, file_format, Message(N_("Line {line} cannot be read: {reason}."), values), line, remedy)
+
+
+def _no_break_space(text: str, line: int, character: str) -> ConfigDocument:
+    values = {"line": line, "code": f"U+{ord(character):04X}"}
+    message = Message(N_("Line {line} holds a no-break space ({code}), which YAML does not take as a space."), values)
+    return _unreadable(text, "yaml", message, line, Message(N_("Replace it with an ordinary space.")))
 
 
 def _duplicate(key: str, first: int, second: int) -> Finding:
@@ -144,12 +172,16 @@ def _duplicate(key: str, first: int, second: int) -> Finding:
     )
 
 
-def _not_a_mapping(text: str, file_format: Format) -> ConfigDocument:
+def _not_a_mapping(text: str, file_format: Format, first: int = 1, last: int = 1) -> ConfigDocument:
+    """What the file holds instead goes from line `first` to line `last`."""
+    line = first
+    if file_format == "yaml" and (odd := misread_character(text, last, first)):
+        line, character = odd
+        if character in NO_BREAK_SPACES:
+            return _no_break_space(text, line, character)
     message = Message(N_("The file does not hold keys with values at its top."))
-    remedy = remedy_of_syntax(text, 1) or Message(
-        N_("Write one `key: value` per line, for example `model_name: ./my-model`.")
-    )
-    return ConfigDocument(text, file_format, {}, {}, (Finding("error", "syntax", message, remedy, None, 1),))
+    remedy = Message(N_("Write one `key: value` per line, for example `model_name: ./my-model`."))
+    return _unreadable(text, file_format, message, line, remedy_of_syntax(text, line) or remedy)
 
 
 # ---------------------------------------------------------------------------------------------- YAML
@@ -157,6 +189,7 @@ def _not_a_mapping(text: str, file_format: Format) -> ConfigDocument:
 
 def _yaml() -> YAML:
     yaml = YAML(typ="rt")  # YAML 1.2: `1e-4` is a number, `no` is text
+    yaml.Composer = LimitedComposer
     yaml.allow_duplicate_keys = True  # found below, with both lines
     yaml.preserve_quotes = True
     yaml.width = 4096
@@ -171,17 +204,16 @@ def _parse_yaml(text: str) -> ConfigDocument:
         root = yaml.compose(text)
         if root is None or root.value == "":  # only comments, or a line of dashes
             return ConfigDocument(text, "yaml", {}, {})
+        first, last = root.start_mark.line + 1, root.end_mark.line + 1
         if not isinstance(root, MappingNode):
-            return _not_a_mapping(text, "yaml")
-        if _expanded_size(root) > MAX_NODES:
-            message = Message(
-                N_("The file holds more than {limit} values, aliases (& and *) written out."), {"limit": MAX_NODES}
-            )
-            return _unreadable(text, "yaml", message, None)
+            return _not_a_mapping(text, "yaml", first, last)
+        refuse_odd_keys(root)
         lines: dict[str, int] = {}
         written: dict[str, str] = {}
         problems: list[Finding] = []
-        for mapping in _mappings(root):
+        for mapping in nodes_of(root):
+            if not isinstance(mapping, MappingNode):
+                continue
             found: dict[str, int] = {}
             for key_node, _ in mapping.value:
                 name, line = str(key_node.value), key_node.start_mark.line + 1
@@ -195,53 +227,26 @@ def _parse_yaml(text: str) -> ConfigDocument:
                     for key, value in root.value
                     if isinstance(value, ScalarNode) and not value.style
                 }
-        loaded = _plain(yaml.constructor.construct_document(root))  # reading the text again would take as long
+        try:
+            loaded = _plain(yaml.constructor.construct_document(root))  # reading the text again would take as long
+        except (ValueError, TypeError, LookupError, OverflowError, AttributeError):
+            refuse_bad_value(root, _yaml().constructor)
+            raise
         if not isinstance(loaded, dict):
-            return _not_a_mapping(text, "yaml")
+            return _not_a_mapping(text, "yaml", first, last)
+    except RefusedError as error:
+        return _unreadable(text, "yaml", error.message, error.line, error.remedy)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         return _syntax(text, "yaml", mark.line + 1 if mark else None, str(error.problem or error.context))
+    except ReaderError as error:
+        line = _line_at(text, error.position)
+        message = Message(N_("Line {line} holds the character {code}, which YAML does not allow."), {"line": line, "code": f"U+{error.character:04X}"})  # fmt: skip
+        return _unreadable(text, "yaml", message, line, Message(N_("Take that character out.")))
     except (YAMLError, ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
-        # A character that YAML forbids, a date or number that is none, a list in the place of a key.
         return _syntax(text, "yaml", None, (str(error).splitlines() or [type(error).__name__])[0][:200])
     values = {str(key): value for key, value in loaded.items()}
     return ConfigDocument(text, "yaml", values, lines, tuple(problems), written)
-
-
-def _mappings(root: Node) -> Iterator[MappingNode]:
-    """Every mapping of a document, the outermost first; one that aliases share comes once."""
-    seen: set[int] = set()
-    waiting = [root]
-    while waiting:
-        node = waiting.pop(0)
-        if id(node) in seen or not isinstance(node, MappingNode | SequenceNode):
-            continue
-        seen.add(id(node))
-        if isinstance(node, MappingNode):
-            yield node
-            waiting += [value for _, value in node.value]
-        else:
-            waiting += node.value
-
-
-def _expanded_size(root: Node) -> float:
-    """How many values a document has once its aliases are written out; infinite where one contains itself.
-
-    Aliases share their node, so this is counted once a node, however large the document would grow.
-    """
-    sizes: dict[int, float] = {}
-
-    def size(node: Node) -> float:
-        if id(node) not in sizes:
-            sizes[id(node)] = math.inf  # until it is known; whoever meets it then is inside it
-            children = (
-                [child for pair in node.value for child in pair] if isinstance(node, MappingNode)
-                else node.value if isinstance(node, SequenceNode) else []
-            )  # fmt: skip
-            sizes[id(node)] = 1 + sum(map(size, children))
-        return sizes[id(node)]
-
-    return size(root)
 
 
 def _plain(value: Any) -> Any:
@@ -269,7 +274,7 @@ def _parse_json(text: str) -> ConfigDocument:
     except json.JSONDecodeError as error:
         return _syntax(text, "json", error.lineno, error.msg)
     except ValueError as error:  # a number of thousands of digits
-        return _syntax(text, "json", None, str(error))
+        return _syntax(text, "json", _line_of_digits(text), str(error).split(";")[0])
     if not isinstance(loaded, dict):
         return _not_a_mapping(text, "json")
     # JSON is YAML, whose reader knows where each key stands; what else Unicode calls a line end is none here.
@@ -278,12 +283,19 @@ def _parse_json(text: str) -> ConfigDocument:
     return ConfigDocument(text, "json", loaded, as_yaml.lines, problems)
 
 
+def _line_of_digits(text: str) -> int | None:
+    """Where a number has more digits than Python turns into one."""
+    found = re.search(rf"[\d_]{{{sys.get_int_max_str_digits() + 1},}}", text)
+    return None if found is None else _line_at(text, found.start())
+
+
 def _parse_toml(text: str) -> ConfigDocument:
     try:
         loaded = tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError is one, and so is a number of thousands of digits
         line = re.search(r"line (\d+)", str(error))
-        return _syntax(text, "toml", int(line[1]) if line else None, str(error).split(" (at")[0])
+        reason = re.split(r" \(at|;", str(error))[0]
+        return _syntax(text, "toml", int(line[1]) if line else _line_of_digits(text), reason)
     return ConfigDocument(text, "toml", _plain(loaded), _toml_lines(text))
 
 

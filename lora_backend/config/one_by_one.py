@@ -14,7 +14,7 @@ from lora_backend.config.files import parse_config
 from lora_backend.config.findings import Finding, shorten
 from lora_backend.config.rules import ConfigView
 from lora_backend.config.schema import KEYS, Key, TrainingConfig
-from lora_backend.config.traps import SWITCHES, to_ascii
+from lora_backend.config.traps import NO_BREAK_SPACES, SWITCHES, to_ascii
 from lora_backend.i18n import N_, Message
 
 LARGEST = 2**63 - 1
@@ -88,6 +88,9 @@ def _unknown_key(config: ConfigView, key: str, *, guess: bool) -> Finding:
         remedy = Message(N_("Take the line out."))
         code = "cache_with_checkpointing" if on else "unknown_key"
         return config.finding("error", code, key, message, remedy, {key: None})  # fmt: skip
+    if odd := next((char for char in key if char in NO_BREAK_SPACES), None):
+        values = {"key": key, "code": f"U+{ord(odd):04X}"}
+        message = Message(N_("`{key}` is no key of a training config: it holds a no-break space ({code})."), values)
     ascii_name = to_ascii(key)
     other = our_name(ascii_name)
     if other is not None:

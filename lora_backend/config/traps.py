@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_backend.config.findings import Finding, shorten
@@ -14,6 +14,8 @@ _LEADING_ZERO = re.compile(r"[-+]?0\d[\d_]*")
 _WORDS_OF_1_1 = re.compile(r"(?:yes|no|on|off|y|n)|\d+(?::[0-5]\d)+|\d+e[-+]?\d+", re.IGNORECASE)
 """Text here, but a switch, base 60 or (the last) a text in tools that read YAML 1.1."""
 _TYPOGRAPHIC = {ord(odd): plain for odd, plain in zip("“”‘’−–、。", "\"\"''--,.", strict=True)}
+NO_BREAK_SPACES = "\u00a0\u2007\u202f"
+"""They look like spaces, come from text processors and chats, and are letters to YAML."""
 SWITCHES = {"yes": True, "on": True, "y": True, "true": True, "no": False, "off": False, "n": False, "false": False}
 """Words that people mean as true or false."""
 
@@ -60,20 +62,47 @@ def word_of_yaml_1_1(key: str, written: str, value: Any, line: int | None) -> Fi
     )
 
 
+def misread_character(text: str, line: int, first: int | None = None) -> tuple[int, str] | None:
+    """The line and the full-width character or no-break space in it that keep a key from being one.
+
+    Looked for from `first` to `line`; without `first`, on `line` and on the nearest one with content before it.
+    """
+    lines = text.splitlines()
+    numbers = range(first, line + 1) if first is not None else (line, _content_before(lines, line))
+    for number in numbers:
+        content = _without_comment(lines[number - 1]) if 1 <= number <= len(lines) else ""
+        # After a real `key: ` comes its value, which may hold any character.
+        head = re.split(r":(?: |$)", content, maxsplit=1)[0]
+        for char in head:
+            if char in NO_BREAK_SPACES or is_full_width(char):
+                return number, char
+    return None
+
+
 def remedy_of_syntax(text: str, line: int) -> Message | None:
     """What helps with a line that cannot be read, where its characters tell."""
     lines = text.splitlines()
-    around = lines[max(line - 2, 0) : line]
-    if any(re.match(r"\s*\t", item) for item in around):
+    numbers = [number for number in (line, _content_before(lines, line)) if 1 <= number <= len(lines)]
+    if any(re.match(r"\s*\t", lines[number - 1]) for number in numbers):
         return Message(N_("Indent with spaces; YAML takes no tabs."))
-    if any(is_full_width(item) for item in around):
-        wide = next(item for item in reversed(around) if is_full_width(item))
-        found = next(char for char in wide if is_full_width(char))
-        return Message(
-            N_("Line {line} holds the full-width character {found}. Write the ordinary {plain} instead."),
-            {"line": max(line - 1, 1) + around.index(wide) if len(around) > 1 else line, "found": found, "plain": shorten(to_ascii(found))},
-        )  # fmt: skip
+    for number in numbers:
+        found = next(filter(is_full_width, _without_comment(lines[number - 1])), None)
+        if found is not None:
+            return Message(
+                N_("Line {line} holds the full-width character {found}. Write the ordinary {plain} instead."),
+                {"line": number, "found": found, "plain": shorten(to_ascii(found))},
+            )
     return None
+
+
+def _content_before(lines: Sequence[str], line: int) -> int:
+    """The nearest line before `line` that is neither empty nor a comment; 0 where there is none."""
+    earlier = range(min(line - 1, len(lines)), 0, -1)
+    return next((number for number in earlier if _without_comment(lines[number - 1]).strip()), 0)
+
+
+def _without_comment(line: str) -> str:
+    return re.split(r"(?:^|[ \t])#", line, maxsplit=1)[0]
 
 
 def full_width_values(values: Mapping[str, Any], lines: Mapping[str, int]) -> list[Finding]:

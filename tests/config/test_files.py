@@ -100,6 +100,108 @@ def test_what_cannot_be_read_names_its_line(text: str, line: int) -> None:
     assert (code, found) == ("syntax", line)
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("[a, b]: 2", 1, "a list or a mapping as its key"), ("r: 1\n? {a: 1}\n: b\n", 2, "a list or a mapping as its key"),
+        ("r: 1\nrank_pattern:\n  {q: 1}: 2\n", 3, "a list or a mapping as its key"), ("r: 1\n~: 2\n", 2, "`~` on line 2 is read as nothing"),
+        ("r: 1\n: 2\n", 2, "no key before its colon"), ("r: 1\n\ntrue: 2\n", 3, "`true` on line 3 is read as true or false"),
+        ("1: 2\nr: 1\n", 1, "`1` on line 1 is read as a number"), ("r: 1\n2024-01-01: 2\n", 2, "is read as a date"),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_no_word_is_named_with_its_line_in_our_words(text: str, line: int, says: str) -> None:
+    document = parse_config(text)
+    assert problem(document) == ("syntax", line)
+    assert says in document.problems[0].message.text("en")
+    assert "a key must be a plain word" in document.problems[0].message.text("en")
+    assert document.values == {}, "no key None, True or 1"
+
+
+def test_a_number_is_a_key_below_the_top() -> None:
+    assert parse_config("max_memory: {0: 10GiB, cpu: 1GiB}").values == {"max_memory": {0: "10GiB", "cpu": "1GiB"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("r:\u00a08\nalpha: 3\n", 1), ("alpha: 3\nr:\u00a08\n", 2), ("r:\u00a08", 1), ("# head\nr:\u202f8\n", 2),
+        ("r:\u00a08\n\n# a：b\nalpha: 3\n", 1), ("model_name: a\u00a0b\nr:\u00a08\nalpha: 3\n", 2),
+    ],
+)  # fmt: skip
+def test_a_no_break_space_is_named_on_its_own_line(text: str, line: int) -> None:
+    document = parse_config(text)
+    assert problem(document) == ("syntax", line)
+    assert f"Line {line} holds a no-break space (U+" in document.problems[0].message.text("en")
+    assert document.problems[0].remedy.text("en") == "Replace it with an ordinary space."
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("model_name： demo", 1), ("# mine\n\nmodel_name： demo\n", 3), ("a: 1\nmodel_name： demo\n", 2),
+        ("model_name：demo\n\n# mine\nr: 8\n", 1), ("words\nmodel_name：demo\n", 2),
+    ],
+)  # fmt: skip
+def test_a_full_width_colon_is_named_on_its_own_line(text: str, line: int) -> None:
+    document = parse_config(text)
+    assert problem(document) == ("syntax", line)
+    assert document.problems[0].remedy.text("en").startswith(f"Line {line} holds the full-width character ：.")
+
+
+def test_full_width_text_in_a_comment_or_a_value_is_not_blamed() -> None:
+    for text in ("r: 1\n# 说明：\nalpha: [1\nb: 2", "r: [1  # 说明：\nb: 2"):
+        found = parse_config(text).problems[0]
+        assert found.line == text.count("\n") + 1
+        assert "full-width" not in found.remedy.text("en")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "says"),
+    [
+        ("c.yaml", "r: 1\nalpha: !!int x\n", 2, '"x" is not a valid int'), ("c.yaml", "r: !!bool maybe", 1, '"maybe" is not a valid bool'),
+        ("c.yaml", "r: 1\nalpha: 2024-99-99\n", 2, "is not a valid timestamp"), ("c.yaml", "r: 1\nalpha: \x07\n", 2, "U+0007"),
+        ("c.yaml", f"r: 1\nalpha: {'9' * 5000}\n", 2, "is not a valid int"), ("c.json", f'{{"r": 1,\n"alpha": {"9" * 5000}}}', 2, "4300 digits"),
+        ("c.toml", f"r = 1\nalpha = {'9' * 5000}\n", 2, "4300 digits"),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_not_what_it_looks_like_names_its_line(name: str, text: str, line: int, says: str) -> None:
+    document = decode_config(text.encode(), name)
+    assert problem(document) == ("syntax", line)
+    assert says in document.problems[0].message.text("en")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("c.yaml", "a: 1\nr: " + "[" * 500, 2), ("c.yaml", "a: 1\nr:\n" + "[\n" * 500, 103), ("c.json", '{"a":\r\n' * 500, 101),
+        ("c.yaml", "".join(f"{' ' * depth}k:\n" for depth in range(400)), 101), ("c.yaml", "- " * 5000, 1),
+        ("c.toml", "r = 1\n" + "a." * 3000 + "a = 1\n", 2),
+    ],
+)  # fmt: skip
+def test_nesting_that_is_too_deep_names_the_first_line_that_is(name: str, text: str, line: int) -> None:
+    document = decode_config(text.encode(), name)
+    assert problem(document) == ("syntax", line)
+    assert f"Line {line} is nested too deeply" in document.problems[0].message.text("en")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("a: &a [" + "x, " * 999 + "]\nb: &b [" + "*a, " * 90 + "]\nc: [1,\n *b]\n", 4, "goes over 100000 values"),
+        ("l:\n" + "- x\n" * 110_000, 99_999, "goes over 100000 values"),
+        ("m: x\na: &a\n- 1\n- *a\n", 4, "`*a` on line 4 stands inside"), ("a: &a {b: &b [*b]}", 1, "`*b` on line 1 stands inside"),
+    ],
+)  # fmt: skip
+def test_a_document_that_is_too_large_names_the_line_that_makes_it_so(text: str, line: int, says: str) -> None:
+    document = parse_config(text)
+    assert problem(document) == ("syntax", line)
+    assert says in document.problems[0].message.text("en")
+
+
+def test_an_alias_below_the_limit_is_read() -> None:
+    assert parse_config("a: &a [1, 2]\nb: *a\nc: {<<: &c {x: 1}, y: *a}\n").values["c"] == {"x": 1, "y": [1, 2]}
+
+
 @pytest.mark.parametrize("name", ["c.json", "c.toml"])
 def test_broken_json_and_toml_name_their_line(name: str) -> None:
     code, line = problem(decode_config(b'\n{"r": [\n', name))

@@ -93,6 +93,13 @@ def test_odd_yaml_is_an_error_and_no_traceback(text: str) -> None:
     assert errors("model_name: m\n" + text)
 
 
+def test_a_key_with_a_no_break_space_in_it_is_told_so() -> None:
+    """It looks like `r`, which is what it is renamed to."""
+    (found,) = check_config(parse_config("model_name: m\n\u00a0r: 8\n")).errors
+    assert (found.line, found.fix) == (2, {"\u00a0r": None, "r": 8})
+    assert "no-break space (U+00A0)" in found.message.text("en")
+
+
 @pytest.mark.parametrize("file_format", ["yaml", "json", "toml"])
 @pytest.mark.parametrize("digits", ["9" * 5000, "0x" + "f" * 5000])
 @pytest.mark.parametrize("key", ["r", "alpha", "max_length"])

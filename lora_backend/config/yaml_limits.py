@@ -1,0 +1,125 @@
+"""YAML's reader with limits: how deep, how large, what a key may be. Whatever breaks one is told with its line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionStartEvent
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from lora_backend.config.findings import shorten
+from lora_backend.i18n import N_, Message
+
+MAX_NODES = 100_000
+"""Values in a document, aliases written out."""
+MAX_DEPTH = 100
+"""Lists and mappings that are open at once."""
+TOO_DEEP = N_("Line {line} is nested too deeply for a config: more than {limit} levels.")
+_READ_AS = {
+    "null": N_("nothing"), "bool": N_("true or false"), "int": N_("a number"), "float": N_("a number"), "timestamp": N_("a date"),
+}  # fmt: skip
+"""What a word without quotes can be instead of a text, by YAML's name for it."""
+
+
+class RefusedError(ValueError):
+    """A file that is not read any further; `line` counts from 1."""
+
+    def __init__(self, line: int, template: str, remedy: str | None = None, /, **values: Any) -> None:
+        super().__init__(template)
+        self.line = line
+        self.message = Message(template, {"line": line, **values})
+        self.remedy = None if remedy is None else Message(remedy)
+
+
+class LimitedComposer(Composer):  # type: ignore[misc, no-any-unimported, unused-ignore]
+    """Counts while it reads, for a node does not say any more which alias led to it.
+
+    Aliases share their node, so this is as quick as the text is short, however large the document would grow.
+    """
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader)
+        self.size: float = 0
+        self.num_open = 0
+        self.sizes: dict[str, float] = {}
+        """Values below an anchor; infinite until it is closed, for whoever meets it then is inside it."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.parser.peek_event()
+        line = event.start_mark.line + 1
+        is_alias, opens, before = isinstance(event, AliasEvent), isinstance(event, CollectionStartEvent), self.size
+        self.size += self.sizes.get(event.anchor, 0) if is_alias else 1
+        if math.isinf(self.size):
+            raise RefusedError(line, N_("The alias `*{name}` on line {line} stands inside of what it means."), name=event.anchor)  # fmt: skip
+        if self.size > MAX_NODES:
+            raise RefusedError(line, N_("On line {line} the file goes over {limit} values, aliases (& and *) written out."), limit=MAX_NODES)  # fmt: skip
+        if opens and self.num_open >= MAX_DEPTH:
+            raise RefusedError(line, TOO_DEEP, limit=MAX_DEPTH)
+        if event.anchor and not is_alias:
+            self.sizes[event.anchor] = math.inf
+        self.num_open += opens
+        node = super().compose_node(parent, index)
+        self.num_open -= opens
+        if event.anchor and not is_alias:
+            self.sizes[event.anchor] = self.size - before
+        return node
+
+
+def nodes_of(root: Node) -> Iterator[Node]:
+    """Every node of a document as it stands in the text; one that aliases share comes once."""
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        if isinstance(node, MappingNode):
+            waiting += [part for pair in reversed(node.value) for part in reversed(pair)]
+        elif isinstance(node, SequenceNode):
+            waiting += reversed(node.value)
+
+
+def refuse_odd_keys(root: MappingNode) -> None:
+    """A key is one word; at the top it is a text, while below it may be a number (`max_memory: {0: 10GiB}`)."""
+    remedy = N_("Write a plain word before the colon, or take the line out.")
+    for mapping in nodes_of(root):
+        for key, _ in mapping.value if isinstance(mapping, MappingNode) else ():
+            line = key.start_mark.line + 1
+            if not isinstance(key, ScalarNode):
+                raise RefusedError(line, N_("Line {line} has a list or a mapping as its key; a key must be a plain word."), remedy)  # fmt: skip
+            read_as = _READ_AS.get(_kind(key))
+            if mapping is root and read_as and not key.value:
+                raise RefusedError(line, N_("Line {line} has no key before its colon; a key must be a plain word."), remedy)  # fmt: skip
+            if mapping is root and read_as:
+                raise RefusedError(
+                    line, N_("The key `{key}` on line {line} is read as {meaning}; a key must be a plain word."), remedy,
+                    key=str(key.value)[:80], meaning=Message(read_as),
+                )  # fmt: skip
+
+
+def refuse_bad_value(root: Node, constructor: Any) -> None:
+    """Raise for the first value that is not what its looks or its tag say: a 99th month, `!!int x`.
+
+    Only for a document that could not be made into values: it makes every one again.
+    """
+    for node in nodes_of(root):
+        if not isinstance(node, ScalarNode):
+            continue
+        try:
+            constructor.construct_object(node)
+        except (YAMLError, ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
+            raise RefusedError(
+                node.start_mark.line + 1, N_("Line {line} cannot be read: {value} is not a valid {kind}."),
+                value=shorten(node.value), kind=_kind(node),
+            ) from error  # fmt: skip
+
+
+def _kind(node: Node) -> str:
+    """`int` of `tag:yaml.org,2002:int`."""
+    return str(node.tag or "").rpartition(":")[2]
