@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from lora_backend.atomic import write_atomic
 from lora_backend.config.draft_history import DraftHistory
@@ -71,11 +72,10 @@ class Draft:
         than the one with `expected_revision` (None: whatever it has is replaced).
         """
         with self._locked():
-            now = self.text() if (self.path / "config.yaml").exists() else None
-            if now is not None and text != now and expected_revision not in (None, revision_of(now)):
+            now = self.text()  # it may have been deleted while the lock was waited for
+            if text != now and expected_revision not in (None, revision_of(now)):
                 raise DraftConflictError(self.id, text, now)
-            if now is not None:
-                self._keep(now)
+            self._keep(now)
             self._keep(text)
             write_atomic(self.path / "config.yaml", text)
 
@@ -122,12 +122,13 @@ class Draft:
         """The tag that was last asked for on these runs; None where nobody chose."""
         return self._side_text("table_tag.txt")
 
-    def keep_table(self, table: str, tag: str) -> None:
-        """Keep both for the next look at the draft. Raises `ConfigError` where it was deleted meanwhile."""
+    def keep_table(self, *, table: str | None = None, tag: str | None = None) -> None:
+        """Keep what is given for the next look at the draft. Raises `ConfigError` where it was deleted meanwhile."""
         if not self.path.is_dir():
             raise _gone(self.id)
         for name, text in (("table.txt", table), ("table_tag.txt", tag)):
-            write_atomic(self.path / name, text)
+            if text is not None:
+                write_atomic(self.path / name, text)
 
     def _side_text(self, name: str) -> str | None:
         try:
@@ -171,6 +172,7 @@ def new_draft(root: Path, text: str) -> Draft:
     """A new draft below `root`, with `text` in it."""
     draft = Draft(root / secrets.token_hex(4))
     draft.path.mkdir(parents=True)
+    write_atomic(draft.path / "config.yaml", text)
     draft.save(text)
     return draft
 
@@ -190,14 +192,20 @@ def list_drafts(root: Path) -> list[Draft]:
 
 
 def delete_draft(root: Path, draft_id: str) -> None:
-    """Put a draft into the bin. Raises `ConfigError` where there is none."""
+    """Put a draft into the bin. Raises `ConfigError` where there is none, or one that is being launched at this moment."""
     draft = open_draft(root, draft_id)
     (root / BIN).mkdir(exist_ok=True)
-    draft.path.replace(root / BIN / draft_id)
+    try:
+        with FileLock(draft.path / "launch.lock", timeout=0), FileLock(draft.path / "draft.lock"):
+            draft.path.replace(root / BIN / draft_id)
+    except Timeout as error:
+        raise ConfigError(N_("Draft {id} is being launched. Delete it when that is done."), id=draft_id) from error
 
 
 def restore_draft(root: Path, draft_id: str) -> Draft:
     """Take a draft out of the bin. Raises `ConfigError` where it is not there."""
     draft = open_draft(root / BIN, draft_id)
+    if not (root / draft_id / "config.yaml").exists():
+        shutil.rmtree(root / draft_id, ignore_errors=True)  # the lock of one who came when it was gone
     draft.path.replace(root / draft_id)
     return open_draft(root, draft_id)

@@ -148,16 +148,17 @@ def _actions(chosen: Sequence[RunRow]) -> None:
         with st.popover(t(N_("Tags")), icon=":material/sell:"), st.form("tags", border=False):
             # Those that all of them have: what is written beside them is added, what is struck out is taken away.
             common = [tag for tag in chosen[0].labels.tags if all(tag in row.labels.tags for row in chosen)]
-            text = st.text_input(
-                t(N_("Tags, separated by commas")), ", ".join(common), key=f"tags_text-{','.join(ids)}"
-            )
+            key = f"tags_text-{','.join(ids)}"
+            shown = st.session_state.setdefault(f"shown-{key}", common)  # another tab may have written some since
+            text = st.text_input(t(N_("Tags, separated by commas")), ", ".join(common), key=key)
             if st.form_submit_button(t(N_("Set for the chosen runs"))):
-                written = [tag.strip() for tag in text.split(",")]
-                for row in chosen:
-                    _label(
-                        [row.id],
-                        tags=[*(tag for tag in row.labels.tags if tag in written or tag not in common), *written],
-                    )
+                written = [tag.strip() for tag in text.split(",") if tag.strip()]
+                _label(
+                    ids,
+                    added=[tag for tag in written if tag not in shown],
+                    removed=[tag for tag in shown if tag not in written],
+                )
+                st.session_state[f"shown-{key}"] = written
                 st.rerun()
 
 

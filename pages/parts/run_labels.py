@@ -19,10 +19,9 @@ def run_labels(run: RunFolder) -> None:
     labels = read_labels(run.path)
     title = t(N_("Tags and note")) + (f": {plain(', '.join(labels.tags))}" if labels.tags else "")
     with st.popover(title, icon=":material/sell:"):
-        st.multiselect(
+        st.session_state[f"tags-shown-{run.id}"] = st.multiselect(
             t(N_("Tags")), list(labels.tags), list(labels.tags), accept_new_options=True, key=f"tags-{run.id}",
-            placeholder=t(N_("type a tag and press Enter")),
-            on_change=lambda: _write(run, tags=st.session_state[f"tags-{run.id}"]),
+            placeholder=t(N_("type a tag and press Enter")), on_change=lambda: _write_tags(run),
         )  # fmt: skip
         st.text_area(
             t(N_("Note")), labels.note, max_chars=LONGEST_NOTE, key=f"note-{run.id}", height=160,
@@ -32,6 +31,12 @@ def run_labels(run: RunFolder) -> None:
             t(N_("Pinned to the top of the table")), labels.pinned, key=f"pinned-{run.id}",
             on_change=lambda: _write(run, pinned=st.session_state[f"pinned-{run.id}"]),
         )  # fmt: skip
+
+
+def _write_tags(run: RunFolder) -> None:
+    """What this tab adds to the tags that it showed, and what it takes away; another tab may have written some since."""
+    shown, chosen = st.session_state[f"tags-shown-{run.id}"], st.session_state[f"tags-{run.id}"]
+    _write(run, added=[tag for tag in chosen if tag not in shown], removed=[tag for tag in shown if tag not in chosen])
 
 
 def _write_note(run: RunFolder, seen: str, note: str) -> None:

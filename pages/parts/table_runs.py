@@ -46,7 +46,7 @@ def many_runs(draft: Draft, text: str) -> None:
         left, right = st.columns([2, 1])
         table = left.text_area(
             t(N_("Paste a table: from a spreadsheet, or CSV")), height=160, key=table_key, placeholder=EXAMPLE,
-            on_change=_keep, args=(draft,),
+            on_change=_keep, args=(draft,), kwargs={"table": True},
         )  # fmt: skip
         with right:
             st.file_uploader(
@@ -57,17 +57,20 @@ def many_runs(draft: Draft, text: str) -> None:
                 on_change=_take_file,
                 args=(draft,),
             )
-            tag = st.text_input(t(N_("Tag for all of them")), key=tag_key, max_chars=40, on_change=_keep, args=(draft,)).strip()  # fmt: skip
+            tag = st.text_input(t(N_("Tag for all of them")), key=tag_key, max_chars=40, on_change=_keep, args=(draft,), kwargs={"tag": True}).strip()  # fmt: skip
         if problem := st.session_state.pop(state_keys.TABLE_PROBLEM, None):
             st.error(say(problem), icon=":material/error:")
         if table.strip():
             _rows(draft, text, table, tag)
 
 
-def _keep(draft: Draft) -> None:
-    """Keep table and tag as they stand in their fields."""
+def _keep(draft: Draft, *, table: bool = False, tag: bool = False) -> None:
+    """Keep the field that was changed; the other may have been changed in another tab."""
     try:
-        draft.keep_table(st.session_state[f"table-{draft.id}"], st.session_state[f"table-tag-{draft.id}"].strip())
+        draft.keep_table(
+            table=st.session_state[f"table-{draft.id}"] if table else None,
+            tag=st.session_state[f"table-tag-{draft.id}"].strip() if tag else None,
+        )
     except FlightdeckError as error:
         st.session_state[state_keys.TABLE_PROBLEM] = error.message
     except OSError as error:
@@ -86,7 +89,7 @@ def _take_file(draft: Draft) -> None:
         problem = Message(N_("{file} is no UTF-8 text. Save it as CSV in UTF-8."), {"file": file.name})
         st.session_state[state_keys.TABLE_PROBLEM] = problem
         return
-    _keep(draft)
+    _keep(draft, table=True)
 
 
 def _rows(draft: Draft, text: str, table: str, tag: str) -> None:

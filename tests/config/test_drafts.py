@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from lora_backend.config import draft_history
 from lora_backend.config.drafts import (
@@ -121,3 +122,35 @@ def test_drafts_are_listed_by_their_last_change(tmp_path: Path) -> None:
     os.utime(new.path / "config.yaml", (1_000_000_000, 1_000_000_000))
     assert [draft.id for draft in list_drafts(tmp_path)] == [old.id, new.id]
     assert list_drafts(tmp_path / "none") == []
+
+
+def test_a_draft_that_is_being_launched_is_not_deleted_and_its_launch_is_kept(tmp_path: Path) -> None:
+    draft = new_draft(tmp_path, "r: 1\n")
+
+    def launch() -> str:
+        with pytest.raises(ConfigError, match="is being launched"):
+            delete_draft(tmp_path, draft.id)
+        return "run1"
+
+    assert draft.launch_once(0, launch) == "run1"
+    delete_draft(tmp_path, draft.id)
+    assert restore_draft(tmp_path, draft.id).launches() == ["run1"]
+
+
+def test_a_draft_that_is_deleted_while_its_text_waits_to_be_saved_is_not_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = new_draft(tmp_path, "r: 1\n")
+    locked = Draft._locked
+
+    def deleted_first(self: Draft) -> FileLock:
+        monkeypatch.setattr(Draft, "_locked", locked)
+        lock = locked(self)
+        delete_draft(tmp_path, draft.id)
+        return lock
+
+    monkeypatch.setattr(Draft, "_locked", deleted_first)
+    with pytest.raises(ConfigError, match="There is no draft"):
+        draft.save("r: 2\n")
+    assert list_drafts(tmp_path) == []
+    assert restore_draft(tmp_path, draft.id).text() == "r: 1\n"

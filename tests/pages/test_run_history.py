@@ -185,3 +185,19 @@ def test_what_the_table_shows_is_in_the_address_and_comes_back_from_it() -> None
     assert "loss" not in table
     at.text_input(key=state_keys.RUN_FILTER).set_value("").run()
     assert "filter" not in at.query_params
+
+
+def test_tags_of_another_tab_stay_whichever_page_writes_some_more() -> None:
+    run = made("one")
+    write_labels(run.path, tags=["a"])
+    first, second = show("runs", run=run.id), show("runs", run=run.id)
+    second.multiselect(key=f"tags-{run.id}").set_value(["a", "theirs"]).run()
+    first.multiselect(key=f"tags-{run.id}").set_value(["mine"]).run()
+    assert read_labels(run.path).tags == ("theirs", "mine"), "`a` was taken away here, `theirs` was never seen"
+
+    table = chosen(show("runs"), 0)
+    field = next(box for box in table.text_input if box.label == "Tags, separated by commas")
+    write_labels(run.path, added=["later"])
+    field.set_value("mine, more")
+    next(button for button in table.button if button.label == "Set for the chosen runs").click().run()
+    assert read_labels(run.path).tags == ("mine", "later", "more")

@@ -141,3 +141,10 @@ def test_a_table_of_a_draft_that_is_gone_is_a_sentence(draft: Draft) -> None:
     at.text_area(key=f"table-{draft.id}").set_value("version\n1\n").run()
     assert not at.exception
     assert any("There is no draft" in warning.value for warning in at.warning)
+
+
+def test_a_tag_of_one_tab_takes_no_table_of_another(draft: Draft) -> None:
+    one, other = show("config", draft=draft.id), show("config", draft=draft.id)
+    one.text_area(key=f"table-{draft.id}").set_value("version\n1\n").run()
+    other.text_input(key=f"table-tag-{draft.id}").set_value("sweep").run()
+    assert (draft.table(), draft.table_tag()) == ("version\n1\n", "sweep")

@@ -378,3 +378,18 @@ def test_a_stop_says_what_it_does_at_this_stage_and_when_it_ends_at_the_latest(t
     assert ("checkpoint" in asked, "at the latest" in latest) == (True, True)
     run.write_status(stage="answering")
     assert "its adapter is saved" in stopping_messages(run)[0].text("en")
+
+
+def test_tags_that_eight_write_at_once_are_all_kept(tmp_path: Path) -> None:
+    run, gate = made(tmp_path, "a"), threading.Barrier(8)
+
+    def write(number: int) -> None:
+        gate.wait()
+        write_labels(run.path, added=[f"tag{number}"])
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(read_labels(run.path).tags) == {f"tag{number}" for number in range(8)}
