@@ -166,6 +166,13 @@ def _checked(plan: Plan, config: TrainingConfig, planner: Planner) -> DeviceMap:
         host = None if config.exclude_cpu else of_host(read_host(load_settings().workspace))
         units, short_bytes = with_host_memory(memory, usable, host, every_device=config.force_balance)
         if short_bytes:
+            if host is not None:
+                raise DeviceError(
+                    N_(
+                        "The model's weights do not fit, not even with a part in host memory: {short} GiB are missing. Free memory or add a GPU, or take a smaller model or `quantization: nf4`."
+                    ),
+                    short=f"{short_bytes / 2**30:.1f}",
+                )
             raise DeviceError(
                 N_(
                     "The model's weights do not fit: {short} GiB are missing. Free memory or add a GPU, take a smaller model or `quantization: nf4`, or set `exclude_cpu: false` to keep a part in host memory for trying."
@@ -184,12 +191,12 @@ def _auto_map(
     facts: Mapping[str, Any], config: TrainingConfig, targets: Sequence[Target], reason: ModelError
 ) -> DeviceMap:
     """What accelerate's `auto` would do, where the blocks cannot be found; said, never silent."""
+    settings = TraceSettings(precision=precision_on(config.precision, targets))  # type: ignore[arg-type]  # its words
+    model = build_base(facts, settings)  # raises where there is no model to map: nothing is promised before
     message = Message(
         N_("⚠️  The model's layers cannot be found, so the standard `auto` map is used. {reason}"), {"reason": reason.message}
     )  # fmt: skip
     logger.warning("%s", message)
-    settings = TraceSettings(precision=precision_on(config.precision, targets))  # type: ignore[arg-type]  # its words
-    model = build_base(facts, settings)
     usable = usable_targets(targets, options_of(config))
     memory: dict[int | str, int] = {targets[index].device: targets[index].capacity_bytes for index in usable}
     if not config.exclude_cpu:

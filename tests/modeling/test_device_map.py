@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lora_backend import apply_balanced_device_map, create_balanced_device_map
 from lora_backend.errors import ConfigError, DeviceError, ModelError, TooLittleMemoryError
+from lora_backend.hardware.inventory import read_host
 from lora_backend.i18n import use_language
 from lora_backend.modeling import device_map as module
 from lora_backend.modeling.device_map import placement
@@ -105,6 +107,17 @@ def test_without_exclude_cpu_what_fits_on_no_gpu_lives_in_host_memory(
     assert create_balanced_device_map(small, exclude_cpu=False) == {"": "cpu"}
 
 
+@pytest.mark.parametrize("exclude_cpu", [True, False])
+def test_weights_that_do_not_fit_are_refused_with_remedies_that_are_still_open(
+    exclude_cpu: bool, small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = replace(read_host(Path.cwd()), memory_total_bytes=GIB // 4, memory_available_bytes=GIB // 4)
+    monkeypatch.setattr(module, "read_host", lambda _: host)
+    with pytest.raises(DeviceError, match=r"weights do not fit.* \d+\.\d GiB are missing.*nf4") as raised:
+        create_balanced_device_map(small, exclude_cpu=exclude_cpu, gpus="1", min_memory_gb=0.5)
+    assert ("exclude_cpu" in str(raised.value)) is exclude_cpu
+
+
 def test_where_blocks_cannot_be_found_it_is_the_auto_map_and_says_why(
     small: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -118,6 +131,15 @@ def test_where_blocks_cannot_be_found_it_is_the_auto_map_and_says_why(
     assert "⚠️  无法自动检测模型层数，使用默认分配策略" in caplog.text
     with torch.device("meta"):
         check_device_map(AutoModelForCausalLM.from_config(AutoConfig.for_model(**SMALL)), placed)
+
+
+def test_a_family_that_is_no_causal_model_is_refused_and_no_map_is_promised(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    with pytest.raises(ModelError, match="No causal language model"):
+        create_balanced_device_map(str(tmp_path), gpus="24,24")
+    assert "auto" not in caplog.text
 
 
 def test_each_call_logs_free_planned_and_blocks_of_every_gpu(small: str, caplog: pytest.LogCaptureFixture) -> None:
