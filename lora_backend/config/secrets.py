@@ -13,12 +13,15 @@ SHAPES = re.compile(
     r"|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})"
 )
 """Tokens of the hub, OpenAI and Anthropic, GitHub, GitLab, Slack, AWS, Google, and JSON web tokens."""
+IN_ADDRESS = re.compile(r"(?<=://)(?P<user>[^\s/?#:@]*):[^\s/?#]+(?=@)")
+"""User and password in front of an address's host."""
 NAMES = re.compile(r"(^|[_-])(token|api_?key|secret|password|passwd)$", re.IGNORECASE)
 """Keys whose text is a secret whatever its shape."""
 
 
 def redact(text: str) -> str:
-    """`text` with what looks like a secret left out; its first letters stay, so that it can be found."""
+    """`text` with what looks like a secret left out; its first letters or its user stay, so that it can be found."""
+    text = IN_ADDRESS.sub(lambda found: f"{found['user']}:{HIDDEN}", text)
     return SHAPES.sub(lambda found: found[0][:3] + HIDDEN, text)
 
 
@@ -29,7 +32,7 @@ def holds_secret(key: str, value: Any) -> bool:
     while waiting:  # no recursion, for a Python value may be nested without end, or contain itself
         name, item = waiting.pop()
         if isinstance(item, str):
-            if SHAPES.search(item) or (NAMES.search(name) and len(item) >= 8):
+            if SHAPES.search(item) or IN_ADDRESS.search(item) or (NAMES.search(name) and len(item) >= 8):
                 return True
         elif isinstance(item, dict | list) and id(item) not in seen:
             seen.add(id(item))

@@ -9,10 +9,14 @@ import pytest
 
 import lora_backend.config
 from lora_backend.config.check import CheckResult, check_config
+from lora_backend.config.diff import diff_configs
 from lora_backend.config.files import parse_config
 from lora_backend.config.fixes import fixed_values, with_fix
+from lora_backend.config.report import diff_text, report_text
 from lora_backend.config.rules import Facts
 from lora_backend.config.rules.examples import EXAMPLES, Example
+from lora_backend.config.schema import KEYS
+from lora_backend.config.secrets import holds_secret, redact
 
 BY_CODE = [pytest.param(example, id=example.code) for example in EXAMPLES]
 SOURCES = Path(lora_backend.config.__file__).parent
@@ -141,6 +145,7 @@ def test_layers_counted_from_one_are_moved_to_where_they_are() -> None:
         {"dataset": "hf_abcdefghijklmnopqrst"}, {"r": "sk-abcdefghijklmnopqrstuv"}, {"hf_token": "hf_abcdefghijklmnopqrst"},
         {"target_modules": ["ghp_abcdefghijklmnopqrst0123"]}, {"modules_to_save": ["AKIAABCDEFGHIJKLMNOP"]}, {"wandb_api_key": "0123456789abcdef"},
         {"hf_abcdefghijklmnopqrst": 1, "dataset": "sk-abcdefghijklmnopqrstuv"},
+        {"dataset": "https://u:abcdefghij@h/x"}, {"r": "s3://:abc@defghij0123456789abcdef@h"}, {"target_modules": ["ssh://git:abcdefghij@h:22/x"]},
     ],
 )  # fmt: skip
 def test_a_secret_is_told_of_and_never_repeated(values: dict[str, object]) -> None:
@@ -151,6 +156,30 @@ def test_a_secret_is_told_of_and_never_repeated(values: dict[str, object]) -> No
         for sentence in (finding.message.text("en"), finding.remedy.text("en"), finding.message.text("zh")):
             assert "abcdefghij" not in sentence.lower()
             assert "0123456789abcdef" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://u:secretpw@h/x", "https://u:…@h/x"), ("at http://u:p@ss:w@h:80/a?b=c@d and ftp://v:q@i", "at http://u:…@h:80/a?b=c@d and ftp://v:…@i"),
+        ("https://:secretpw@h", "https://:…@h"),
+    ],
+)  # fmt: skip
+def test_a_password_in_an_address_is_left_out_and_its_user_and_host_stay(text: str, shown: str) -> None:
+    assert redact(text) == redact(shown) == shown
+    assert holds_secret("dataset", text)
+    result = check_config({"model_name": "m", "dataset": text, "r": text})
+    assert shown in report_text(result)
+    assert text not in report_text(result)
+    assert text not in diff_text(diff_configs({"dataset": text}, {}, KEYS))
+
+
+@pytest.mark.parametrize(
+    "text", ["https://h:8080/a@b", "ssh://git@h:22/x", "git@h:x/y.git", "https://h/a:b@c", "a:b@c", "http://[::1]:80/"]
+)
+def test_an_address_without_a_password_is_no_secret(text: str) -> None:
+    assert redact(text) == text
+    assert not holds_secret("dataset", text)
 
 
 def test_a_share_of_all_rows_decides_how_many_steps_there_are() -> None:
