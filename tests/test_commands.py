@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lora_backend.config.schema import default_config
+
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "streamlit")
 
@@ -48,6 +50,56 @@ def test_check_against_another_file_says_what_differs_from_it(tmp_path: Path) ->
     ).stdout
     assert "~ r: 16 → 8" in text
     assert "配置" in text
+
+
+def test_check_against_a_script_reads_its_defaults_and_says_which_of_several_it_took(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("model_name: no/where\nr: 8\nalpha: 16\nseed: 1\n")
+    marker = tmp_path / "ran"
+    (tmp_path / "train_lora.py").write_text(
+        f"open({str(marker)!r}, 'w')\n"
+        "OTHER = {'lora_r': 2}\n"
+        "DEFAULT_CONFIG = {'lora_r': 16, 'model_name': 'no/where', 'lora_alpha': 16}\n"
+        "import argparse\n"
+        "parser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--lora_r', type=int, default=4)\n"
+    )
+    command = ("-m", "lora_backend", "check", str(tmp_path / "c.yaml"), "--against", str(tmp_path / "train_lora.py"))
+    done = call(*command, "--json", "--lang", "en")
+    assert done.returncode == 0, done.stdout
+    document = json.loads(done.stdout)
+    assert document["differences"] == {"r": {"default": 4, "value": 8}, "seed": {"default": None, "value": 1}}
+    assert document["script"]["sources"] == [
+        {"line": 6, "name": "the options of argparse"},
+        {"line": 3, "name": "the dict `DEFAULT_CONFIG`"},
+    ]
+    assert [remark["line"] for remark in document["script"]["remarks"]] == [3]
+    text = call(*command, "--lang", "en").stdout
+    assert "~ r: 4 → 8" in text
+    assert "Line 6 of the script: the options of argparse, whose defaults are taken." in text
+    assert "Line 3 of the script: the dict `DEFAULT_CONFIG`, for keys that nothing above has." in text
+    assert "`lora_r` has another default on line 6; that one is taken." in text
+    assert not marker.exists(), "read, not run"
+
+
+def test_check_against_our_own_trainer_compares_with_its_defaults(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("model_name: no/where\nr: 99\n")
+    done = call(
+        "-m", "lora_backend", "check", str(tmp_path / "c.yaml"), "--against", "lora_backend/train_lora.py", "--json"
+    )
+    differences = json.loads(done.stdout)["differences"]
+    assert differences["r"] == {"default": default_config()["r"], "value": 99}
+    assert differences.keys() == default_config().keys() | {"model_name"}
+
+
+@pytest.mark.parametrize("source", [None, "x = 1\n", "def (", "x" * (1024 * 1024 + 1)])
+def test_a_script_that_tells_no_defaults_is_one_sentence(source: str | None, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("model_name: no/where\n")
+    if source is not None:
+        (tmp_path / "s.py").write_text(source)
+    done = call("-m", "lora_backend", "check", str(tmp_path / "c.yaml"), "--against", str(tmp_path / "s.py"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "does not hold keys" not in done.stderr
 
 
 def test_the_checker_reports_on_the_defaults_when_run_as_a_file_in_its_folder() -> None:

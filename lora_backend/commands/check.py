@@ -9,44 +9,73 @@ from typing import Any
 from lora_backend.commands.words import GOOD, NO, print_json
 from lora_backend.config.check import CheckResult
 from lora_backend.config.diff import ABSENT, DiffRow, diff_configs
-from lora_backend.config.files import ConfigDocument, read_config
+from lora_backend.config.files import read_config
 from lora_backend.config.report import diff_text, report_text
-from lora_backend.config.schema import KEYS
+from lora_backend.config.schema import KEYS, default_config
+from lora_backend.config.scripts import ScriptDefaults, read_script
 from lora_backend.errors import ConfigError
-from lora_backend.i18n import N_, translate
+from lora_backend.i18n import N_, Message, translate
 from lora_backend.preflight.facts import check_with_facts
+
+OWN_SCRIPT = Path(__file__).parents[1] / "train_lora.py"
+"""The trainer; its defaults are the schema's, and do not stand in its source."""
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Run the command."""
     document = read_config(arguments.config)
     result = check_with_facts(document)
-    rows = _differences(document, arguments.against)
+    base = None if arguments.against is None else _base(arguments.against)
+    rows = [] if base is None else diff_configs(document.values, base.values, KEYS)
     if arguments.json:
-        print_json(_check_document(result, rows, arguments.against))
+        print_json(_check_document(result, rows, base))
     else:
         print(report_text(result))
-        if arguments.against:
+        if base is not None:
             print(f"\n{translate(N_('Different from {file}:')).format(file=arguments.against)}\n{diff_text(rows)}")
+            _print_origin(base)
     return GOOD if result.is_valid else NO
 
 
-def _differences(document: ConfigDocument, against: Path | None) -> list[DiffRow]:
-    if against is None:
-        return []
-    base = read_config(against)
-    if not base.is_readable:
+def _base(path: Path) -> ScriptDefaults:
+    """What a config is compared with: another config, or the defaults of a script, which is read and not run."""
+    if path.suffix.lower() == ".py":
+        if path.resolve() == OWN_SCRIPT:
+            return ScriptDefaults(default_config(), {}, ())
+        return read_script(path)
+    document = read_config(path)
+    if not document.is_readable:
         raise ConfigError(
-            N_("{path} cannot be compared with: {reason}"), path=str(against), reason=base.problems[0].message
+            N_("{path} cannot be compared with: {reason}"), path=str(path), reason=document.problems[0].message
         )
-    return diff_configs(document.values, base.values, KEYS)
+    return ScriptDefaults(document.values, {}, ())
 
 
-def _check_document(result: CheckResult, rows: list[DiffRow], against: Path | None) -> dict[str, Any]:
+def _print_origin(base: ScriptDefaults) -> None:
+    """Where in a script the defaults stand, and what its source says that they do not."""
+    for number, source in enumerate(base.sources):
+        template = N_("Line {line} of the script: {name}, whose defaults are taken.")
+        if number:
+            template = N_("Line {line} of the script: {name}, for keys that nothing above has.")
+        print(Message(template, {"line": source.line, "name": source.name}).text())
+    for remark in base.remarks:
+        print(f"{translate(N_('Line {line} of the script')).format(line=remark.line)} · {remark.message.text()}")
+
+
+def _check_document(result: CheckResult, rows: list[DiffRow], base: ScriptDefaults | None) -> dict[str, Any]:
     document = result.to_dict()
-    if against is not None:  # compared with a file, "default" is what that file says
-        document["differences"] = {
-            row.key: {"default": _side(row.base), "value": _side(row.value)} for row in rows if row.status != "equal"
+    if base is None:
+        return document
+    # Compared with a file, "default" is what that file says.
+    document["differences"] = {
+        row.key: {"default": _side(row.base), "value": _side(row.value)} for row in rows if row.status != "equal"
+    }
+    if base.sources:
+        document["script"] = {
+            "sources": [{"line": source.line, "name": source.name.text()} for source in base.sources],
+            "remarks": [
+                {"line": remark.line, "name": remark.name, "message": remark.message.text()} for remark in base.remarks
+            ],
         }
     return document
 

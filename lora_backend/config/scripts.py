@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lora_backend.config.aliases import our_name, translated
@@ -29,6 +30,14 @@ class Remark:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What in a script holds defaults, and where it begins."""
+
+    line: int
+    name: Message
+
+
+@dataclass(frozen=True)
 class ScriptDefaults:
     """Values under our names where they are known, else under the script's own; `lines` count from 1.
 
@@ -39,6 +48,8 @@ class ScriptDefaults:
     values: dict[str, Any]
     lines: dict[str, int]
     remarks: tuple[Remark, ...]
+    sources: tuple[Source, ...] = ()
+    """In the order in which they count: of what several of them have, the first one's value is taken."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,20 @@ class _Found:
     value: Any = _ABSENT
     kind: str | None = None
     """The word given as `type` to argparse."""
+
+
+def read_script(path: Path) -> ScriptDefaults:
+    """The defaults of the script in a file. Raises `ConfigError` where it cannot be read or holds none."""
+    try:
+        size_bytes = path.stat().st_size
+        data = path.read_bytes() if size_bytes <= MAX_SCRIPT_BYTES else b""
+    except OSError as error:
+        raise ConfigError(
+            N_("{file} cannot be read: {reason}"), file=str(path), reason=error.strerror or str(error)
+        ) from error
+    if size_bytes > MAX_SCRIPT_BYTES:
+        raise ConfigError(N_("{file} has {size} bytes; at most {limit} are read."), file=str(path), size=size_bytes, limit=MAX_SCRIPT_BYTES)  # fmt: skip
+    return script_defaults(data.decode("utf-8-sig", "replace"))
 
 
 def script_defaults(source: str) -> ScriptDefaults:
@@ -75,8 +100,16 @@ def script_defaults(source: str) -> ScriptDefaults:
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
     remarks: list[Remark] = []
-    for found in (*_arguments(nodes, remarks), *_fields(nodes), *_literals(tree)):
-        _add(found, constants, values, lines, remarks)
+    sources: list[Source] = []
+    for name, options in (
+        (Message(N_("the options of argparse")), list(_arguments(nodes, remarks))),
+        *_dataclasses(nodes),
+        *_literals(tree),
+    ):
+        if options:
+            sources.append(Source(min(found.line for found in options), name))
+        for found in options:
+            _add(found, constants, values, lines, remarks)
     if not lines and not remarks:
         raise ConfigError(
             N_("The script holds no defaults: no add_argument, no dataclass, no dict at its top. Give another file.")
@@ -87,6 +120,7 @@ def script_defaults(source: str) -> ScriptDefaults:
         renamed,
         {name: places[name] for name in renamed if name in places},
         tuple(sorted(remarks, key=lambda remark: remark.line)),
+        tuple(sources),
     )
 
 
@@ -187,14 +221,16 @@ def _converted(value: Any, kind: str | None) -> Any:
 # ---------------------------------------------------------------------------------- dataclasses, dicts
 
 
-def _fields(nodes: list[ast.AST]) -> Iterator[_Found]:
+def _dataclasses(nodes: list[ast.AST]) -> Iterator[tuple[Message, list[_Found]]]:
     classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
     for node in sorted(classes, key=lambda node: node.lineno):
-        if not any(_last_name(mark) == "dataclass" for mark in node.decorator_list):
-            continue
-        for item in node.body:
-            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
-                yield _field(item.target.id, item)
+        if any(_last_name(mark) == "dataclass" for mark in node.decorator_list):
+            fields = [
+                _field(item.target.id, item)
+                for item in node.body
+                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+            ]
+            yield Message(N_("the dataclass `{name}`"), {"name": node.name}), fields
 
 
 def _field(name: str, item: ast.AnnAssign) -> _Found:
@@ -212,7 +248,7 @@ def _field(name: str, item: ast.AnnAssign) -> _Found:
     return _Found(name, item.lineno)
 
 
-def _literals(tree: ast.Module) -> Iterator[_Found]:
+def _literals(tree: ast.Module) -> Iterator[tuple[Message, list[_Found]]]:
     """The entries of the dict at the top that is called like a config, else of the largest one."""
     dicts: list[tuple[str, list[tuple[str, ast.expr]]]] = []
     for node in tree.body:
@@ -220,8 +256,11 @@ def _literals(tree: ast.Module) -> Iterator[_Found]:
         if targets and isinstance(targets[0], ast.Name) and isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
             dicts.append((targets[0].id, _entries(node.value)))
     named = [item for item in dicts if _NAMED.search(item[0]) and item[1]]
-    _, entries = max(named or dicts, key=lambda item: len(item[1]), default=("", []))
-    yield from (_Found(name, node.lineno, node) for name, node in entries)
+    for called, entries in sorted(named or dicts, key=lambda item: len(item[1]), reverse=True)[:1]:
+        yield (
+            Message(N_("the dict `{name}`"), {"name": called}),
+            [_Found(name, node.lineno, node) for name, node in entries],
+        )
 
 
 def _entries(node: ast.expr) -> list[tuple[str, ast.expr]]:
