@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lora_backend.runs.folder import list_runs
 from lora_backend.runs.process import ProcessIdentity, is_alive
@@ -23,6 +23,7 @@ from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.tiny import chats, make_model, write_rows
 
 ROOT = Path(__file__).parents[2]
+expect.set_options(timeout=30_000)  # a busy machine is no failure
 
 
 def free_port() -> int:
