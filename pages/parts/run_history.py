@@ -146,28 +146,36 @@ def _actions(chosen: Sequence[RunRow]) -> None:
         )  # fmt: skip
         st.button(t(N_("Delete")), icon=":material/delete:", on_click=_delete, args=(ids,), key="delete_runs")
         with st.popover(t(N_("Tags")), icon=":material/sell:"), st.form("tags", border=False):
-            # Those that all of them have: what is written beside them is added, what is struck out is taken away.
-            common = [tag for tag in chosen[0].labels.tags if all(tag in row.labels.tags for row in chosen)]
             key = f"tags_text-{','.join(ids)}"
-            shown = st.session_state.setdefault(f"shown-{key}", common)  # another tab may have written some since
-            text = st.text_input(t(N_("Tags, separated by commas")), ", ".join(common), key=key)
-            if st.form_submit_button(t(N_("Set for the chosen runs"))):
-                written = [tag.strip() for tag in text.split(",") if tag.strip()]
-                _label(
-                    ids,
-                    added=[tag for tag in written if tag not in shown],
-                    removed=[tag for tag in shown if tag not in written],
-                )
-                st.session_state[f"shown-{key}"] = written
-                st.rerun()
+            if key not in st.session_state:
+                common = [tag for tag in chosen[0].labels.tags if all(tag in row.labels.tags for row in chosen)]
+                st.session_state[key], st.session_state[state_keys.SHOWN_TAGS] = ", ".join(common), common
+            st.text_input(t(N_("Tags, separated by commas")), key=key)
+            st.form_submit_button(t(N_("Set for the chosen runs")), on_click=_set_tags, args=(ids, key))
 
 
-def _label(ids: Sequence[str], **labels: Any) -> None:
+def _set_tags(ids: Sequence[str], key: str) -> None:
+    """Add what is written beside the tags that the field was filled with, and take away what is struck out of them.
+
+    Another tab may have written some since, and those stay.
+    """
+    shown = st.session_state[state_keys.SHOWN_TAGS]
+    written = [tag.strip() for tag in st.session_state[key].split(",") if tag.strip()]
+    added, removed = [tag for tag in written if tag not in shown], [tag for tag in shown if tag not in written]
+    if _label(ids, added=added, removed=removed):
+        del st.session_state[key]  # filled anew, with what others have written too
+
+
+def _label(ids: Sequence[str], **labels: Any) -> bool:
+    """Whether all of them were labelled; of each that was not it is said why."""
+    done = True
     for run_id in ids:
         try:
             write_labels(open_run(settings().runs, run_id).path, **labels)
         except (RunError, OSError) as error:
+            done = False
             st.toast(say(error.message) if isinstance(error, RunError) else str(error))
+    return done
 
 
 def _delete(ids: Sequence[str]) -> None:

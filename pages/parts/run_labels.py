@@ -23,9 +23,9 @@ def run_labels(run: RunFolder) -> None:
             t(N_("Tags")), list(labels.tags), list(labels.tags), accept_new_options=True, key=f"tags-{run.id}",
             placeholder=t(N_("type a tag and press Enter")), on_change=lambda: _write_tags(run),
         )  # fmt: skip
-        st.text_area(
+        st.session_state[f"note-shown-{run.id}"] = st.text_area(
             t(N_("Note")), labels.note, max_chars=LONGEST_NOTE, key=f"note-{run.id}", height=160,
-            on_change=lambda: _write_note(run, labels.note, st.session_state[f"note-{run.id}"]),
+            on_change=lambda: _write_note(run),
         )  # fmt: skip
         st.toggle(
             t(N_("Pinned to the top of the table")), labels.pinned, key=f"pinned-{run.id}",
@@ -35,23 +35,29 @@ def run_labels(run: RunFolder) -> None:
 
 def _write_tags(run: RunFolder) -> None:
     """What this tab adds to the tags that it showed, and what it takes away; another tab may have written some since."""
-    shown, chosen = st.session_state[f"tags-shown-{run.id}"], st.session_state[f"tags-{run.id}"]
-    _write(run, added=[tag for tag in chosen if tag not in shown], removed=[tag for tag in shown if tag not in chosen])
+    shown = [tag.strip() for tag in st.session_state[f"tags-shown-{run.id}"]]  # as they are kept
+    chosen = [tag.strip() for tag in st.session_state[f"tags-{run.id}"]]
+    added, removed = [tag for tag in chosen if tag not in shown], [tag for tag in shown if tag not in chosen]
+    if not _write(run, added=added, removed=removed):
+        st.session_state[f"tags-{run.id}"] = shown  # no tag is shown that is not kept
 
 
-def _write_note(run: RunFolder, seen: str, note: str) -> None:
+def _write_note(run: RunFolder) -> None:
     """What another tab wrote since this one showed the note is kept above it."""
-    theirs = read_labels(run.path).note
-    if theirs not in (seen, note, ""):
+    note, theirs = st.session_state[f"note-{run.id}"], read_labels(run.path).note
+    if theirs not in (st.session_state[f"note-shown-{run.id}"], note, ""):
         note = f"{theirs}\n{note}"
         st.session_state[f"note-{run.id}"] = note
         st.toast(t(N_("Another tab changed the note meanwhile. Both are kept.")))
     _write(run, note=note)
 
 
-def _write(run: RunFolder, **labels: Any) -> None:
+def _write(run: RunFolder, **labels: Any) -> bool:
+    """False, and it is said why, where they cannot be kept."""
     try:
         run.read_run()  # says that it is gone, where another tab deleted it
         write_labels(run.path, **labels)
     except (RunError, OSError) as error:
         st.toast(say(error.message) if isinstance(error, RunError) else str(error))
+        return False
+    return True

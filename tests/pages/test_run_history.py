@@ -201,3 +201,40 @@ def test_tags_of_another_tab_stay_whichever_page_writes_some_more() -> None:
     field.set_value("mine, more")
     next(button for button in table.button if button.label == "Set for the chosen runs").click().run()
     assert read_labels(run.path).tags == ("mine", "later", "more")
+
+
+def tags_field(at: AppTest) -> Any:
+    return next(box for box in at.text_input if box.label == "Tags, separated by commas")
+
+
+def set_tags(at: AppTest, text: str) -> AppTest:
+    tags_field(at).set_value(text)
+    return next(button for button in at.button if button.label == "Set for the chosen runs").click().run()
+
+
+def test_the_field_of_tags_is_filled_anew_and_takes_away_what_it_then_shows() -> None:
+    run = made("one")
+    write_labels(run.path, tags=["a"])
+    at = chosen(show("runs"), 0)
+    write_labels(run.path, added=["theirs"])
+    set_tags(at, "a, mine")
+    assert tags_field(at).value == "a, theirs, mine"
+    set_tags(at, "a, mine")
+    assert read_labels(run.path).tags == ("a", "mine")
+
+    chosen(at)
+    del at.session_state[f"tags_text-{run.id}"]  # a server forgets a field that is not drawn, AppTest does not
+    write_labels(run.path, added=["later"])
+    chosen(at, 0)
+    assert tags_field(at).value == "a, mine, later"
+    set_tags(at, "a, mine")
+    assert read_labels(run.path).tags == ("a", "mine")
+
+
+def test_tags_that_were_refused_stay_in_their_field_and_can_be_mended() -> None:
+    run = made("one")
+    at = set_tags(chosen(show("runs"), 0), f"good, {'x' * 41}")
+    assert "at most 40 characters" in at.toast[0].value
+    assert tags_field(at).value == f"good, {'x' * 41}"
+    set_tags(at, "good")
+    assert read_labels(run.path).tags == ("good",)

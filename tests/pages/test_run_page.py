@@ -12,7 +12,7 @@ from lora_backend.config.drafts import list_drafts
 from lora_backend.errors import ModelError
 from lora_backend.runs.failures import failure
 from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.labels import Labels, read_labels
+from lora_backend.runs.labels import Labels, read_labels, write_labels
 from lora_backend.runs.leases import release, take
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.waiting import leases_folder
@@ -206,3 +206,33 @@ def test_a_note_of_another_tab_is_kept_above_this_ones() -> None:
     assert two.text_area(key=f"note-{run.id}").value == "first\nsecond"
     two.text_area(key=f"note-{run.id}").set_value("third").run()
     assert read_labels(run.path).note == "third"
+
+
+def test_a_note_of_another_tab_is_kept_where_this_one_was_drawn_anew_meanwhile() -> None:
+    run = made("finished")
+    one, two = show("runs", run=run.id), show("runs", run=run.id)
+    one.text_area(key=f"note-{run.id}").set_value("first").run()
+    two.run()  # as a run that goes on does every two seconds; the field stays as it was
+    two.text_area(key=f"note-{run.id}").set_value("second").run()
+    assert read_labels(run.path).note == "first\nsecond"
+
+
+def test_a_tag_that_is_not_kept_is_not_shown_either() -> None:
+    run = made("finished")
+    tags = [f"tag{number}" for number in range(20)]
+    write_labels(run.path, tags=tags)
+    at = show("runs", run=run.id)
+    field = at.multiselect(key=f"tags-{run.id}")
+    field.set_value([*tags, "new"]).run()
+    assert "at most 20 tags" in at.toast[0].value
+    assert at.multiselect(key=f"tags-{run.id}").value == tags
+    at.multiselect(key=f"tags-{run.id}").set_value([*tags[1:], "new"]).run()
+    assert read_labels(run.path).tags == (*tags[1:], "new")
+
+
+def test_a_tag_that_was_typed_with_spaces_can_be_taken_away_again() -> None:
+    run = made("finished")
+    at = show("runs", run=run.id)
+    for tags, kept in (([" x ", "y"], ("x", "y")), (["y"], ("y",))):
+        at.multiselect(key=f"tags-{run.id}").set_value(tags).run()
+        assert read_labels(run.path).tags == kept
