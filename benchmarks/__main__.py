@@ -6,6 +6,7 @@ import sys
 
 from benchmarks import (
     config_check,
+    config_page,
     first_text,
     memory_prediction,
     partition_speed,
@@ -17,6 +18,7 @@ from benchmarks import (
 
 BENCHMARKS = {
     "config_check": config_check.main,
+    "config_page": config_page.main,
     "first_text": first_text.main,
     "memory_prediction": memory_prediction.main,
     "partition_speed": partition_speed.main,
