@@ -14,12 +14,14 @@ from accelerate.utils import check_device_map
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lora_backend import apply_balanced_device_map, create_balanced_device_map
+from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, DeviceError, ModelError, TooLittleMemoryError
 from lora_backend.hardware.inventory import read_host
 from lora_backend.i18n import use_language
 from lora_backend.modeling import device_map as module
 from lora_backend.modeling.device_map import placement
-from lora_backend.planning.targets import GIB, Target
+from lora_backend.modeling.load import load_model
+from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.preflight.planning import config_to_plan
 
 SMALL = {
@@ -173,9 +175,79 @@ def test_apply_loads_as_if_balancing_were_off_where_no_gpu_has_enough(
         apply_balanced_device_map(str(tiny_model), {"force_balance": True})
 
 
-def test_apply_names_what_it_does_not_take(tiny_model: Path) -> None:
-    with pytest.raises(ConfigError, match="forcebalance"):
-        apply_balanced_device_map(str(tiny_model), {"forcebalance": True})
+def see(monkeypatch: pytest.MonkeyPatch, gpus: str) -> None:
+    monkeypatch.setattr(module, "machine_targets", lambda: (of_words(gpus), None, None))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "devices"),
+    [
+        ("24,1", {}, {0}),
+        ("24,1", {"force_balance": True}, {0, 1}),
+        ("24,1", {"min_memory_gb": 30}, None),
+        ("24,1", {"min_memory_gb": 30, "exclude_cpu": False}, {"cpu"}),
+        ("3", {"precision": "bf16"}, {0}),
+    ],
+    ids=str,
+)
+def test_apply_plans_by_every_key_that_it_takes(
+    gpus: str,
+    asked: dict[str, Any],
+    devices: set[int | str] | None,
+    small: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    planned: list[Any] = []
+
+    def load(_: TrainingConfig, placed: Any) -> torch.nn.Module:
+        planned.append(placed)
+        return torch.nn.Linear(1, 1)
+
+    see(monkeypatch, gpus)
+    monkeypatch.setattr(module, "load_model", load)
+    monkeypatch.setattr(module, "load_tokenizer", lambda _: None)
+    apply_balanced_device_map(small, asked)
+    (placed,) = planned
+    assert (placed and set(placed.values())) == devices
+    assert ("❌ No GPU has enough memory (at least 30 GB needed)" in caplog.text) is (devices is None)
+
+
+def test_apply_plans_in_the_precision_that_is_loaded(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    see(monkeypatch, "3")
+    with pytest.raises(DeviceError, match="weights do not fit"):
+        apply_balanced_device_map(small, {"precision": "fp32"})
+
+
+@pytest.mark.parametrize(
+    ("gpus", "loaded", "differs"),
+    [("24", {"": 0}, False), ("24", {"": 1}, True), ("24,24", {"": 0}, True)],
+    ids=["same in other words", "another GPU", "one GPU for two"],
+)
+def test_a_model_that_is_not_where_it_was_planned_is_warned_of_and_the_real_map_returned(
+    gpus: str,
+    loaded: dict[str, int],
+    differs: bool,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def load(config: TrainingConfig, _: Any) -> Any:
+        model = load_model(config, "cpu")
+        model.hf_device_map = loaded
+        return model
+
+    see(monkeypatch, gpus)
+    monkeypatch.setattr(module, "load_model", load)
+    _, _, actual = apply_balanced_device_map(str(tiny_model), {})
+    assert actual == loaded
+    assert ("differs from the planned one" in caplog.text) is differs
+
+
+@pytest.mark.parametrize(("key", "value"), [("forcebalance", True), ("batch_size", 4)])
+def test_apply_names_what_it_does_not_take(key: str, value: Any, tiny_model: Path) -> None:
+    with pytest.raises(ConfigError, match=f"precision, and knows no {key}"):
+        apply_balanced_device_map(str(tiny_model), {key: value})
 
 
 def test_a_device_map_of_the_config_wins_and_is_never_planned_anew(tiny_model: Path) -> None:
