@@ -12,7 +12,7 @@ from peft import PeftModel
 
 from lora_backend.training import engine
 from lora_backend.training.publish import publish, save_adapter
-from tests.training.helpers import adapter_bytes, run
+from tests.training.helpers import adapter_bytes, resumed, run
 
 Make = Callable[..., dict[str, Any]]
 NAMES = {"pkg": "shop", "version": "1"}
@@ -70,3 +70,21 @@ def test_an_adapter_that_came_during_training_is_replaced_only_where_the_config_
         assert found == b"another's"
         assert state.message is not None
         assert str(target) in state.message.text("en")
+
+
+def test_a_resumed_run_that_may_take_its_own_place_again_takes_nobody_elses_that_came_meanwhile(
+    config: Make, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, target = run(workspace, config(**NAMES, num_epochs=1)), workspace / "adapters/shop/1"
+
+    def while_another_publishes(model: PeftModel, path: Path) -> None:
+        save_adapter(model, path)
+        assert publish(adapter(workspace / "other", "another's"), target, lambda: True)
+
+    monkeypatch.setattr(engine, "save_adapter", while_another_publishes)
+    resumed(folder, {"num_epochs": 2})
+    assert set(files(target).values()) == {"another's"}
+    state = folder.state()
+    assert (state.state, state.step) == ("finished", 8)
+    assert state.message is not None
+    assert str(target) in state.message.text("en")
