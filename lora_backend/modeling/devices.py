@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import torch
@@ -36,7 +39,10 @@ def refuse_untrainable(precision: str) -> None:
 
 
 def memory_table() -> Iterator[str]:
-    """A line per GPU (allocated, reserved, peak, free), or one for host memory without a GPU; in GiB."""
+    """A line per GPU (allocated, reserved, peak, free), or one for host memory without a GPU; in GiB.
+
+    The host's peak is the process's since its start: nobody sets it back between stages.
+    """
     for index in range(torch.cuda.device_count()):
         free_bytes, total_bytes = torch.cuda.mem_get_info(index)
         yield (
@@ -47,7 +53,11 @@ def memory_table() -> Iterator[str]:
         )
     if not torch.cuda.is_available():
         host, process = psutil.virtual_memory(), psutil.Process().memory_info()
-        yield f"host: this process {gib(process.rss)} · available {gib(host.available)} of {gib(host.total)}"
+        yield (
+            f"host: this process {gib(process.rss)}"
+            f" · peak {gib(_peak_bytes())}"
+            f" · available {gib(host.available)} of {gib(host.total)}"
+        )
 
 
 def memory_in_use_bytes() -> int:
@@ -55,6 +65,14 @@ def memory_in_use_bytes() -> int:
     if torch.cuda.is_available():
         return sum(torch.cuda.memory_allocated(index) for index in range(torch.cuda.device_count()))
     return int(psutil.Process().memory_info().rss)
+
+
+def _peak_bytes() -> int:
+    """The most that was resident of this process."""
+    status = Path("/proc/self/status").read_text()
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    # Kernels of some sandboxes leave it out; getrusage can name the peak of whoever started this process.
+    return int(found[1]) * 1024 if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def gib(size_bytes: float) -> str:
