@@ -96,13 +96,16 @@ class Draft:
         """Launch number `number` (from 0; a row of a table has a name) of this draft: `launch` runs once, however often
         this is asked.
 
-        Whoever comes second gets the first one's run id. A launch that raises can be tried again.
+        Whoever comes second gets the first one's run id. A launch that raises can be tried again. Raises `ConfigError`
+        where the draft was deleted meanwhile.
         """
         if not self.path.is_dir():
             raise _gone(self.id)
-        (self.path / "launches").mkdir(exist_ok=True)
         marker = self.path / "launches" / str(number)
         with FileLock(self.path / "launch.lock"):
+            if not (self.path / "config.yaml").is_file():  # deleted while the lock was waited for
+                raise _gone(self.id)
+            marker.parent.mkdir(exist_ok=True)
             if not marker.exists():
                 write_atomic(marker, launch())
             return marker.read_text("utf-8")
@@ -197,6 +200,7 @@ def delete_draft(root: Path, draft_id: str) -> None:
     (root / BIN).mkdir(exist_ok=True)
     try:
         with FileLock(draft.path / "launch.lock", timeout=0), FileLock(draft.path / "draft.lock"):
+            open_draft(root, draft_id)  # another may have deleted it before the locks were had
             draft.path.replace(root / BIN / draft_id)
     except Timeout as error:
         raise ConfigError(N_("Draft {id} is being launched. Delete it when that is done."), id=draft_id) from error

@@ -13,7 +13,7 @@ from lora_backend.formats import when
 from lora_backend.i18n import N_
 from pages.parts import state_keys
 from pages.parts.formats import plain
-from pages.parts.language import t
+from pages.parts.language import say, t
 from pages.parts.navigation import CONFIG
 from pages.parts.services import settings
 
@@ -60,7 +60,8 @@ def _row(draft: Draft) -> None:
 def _delete(draft_id: str) -> None:
     try:
         delete_draft(settings().drafts, draft_id)
-    except ConfigError:  # another tab was quicker
+    except (ConfigError, OSError) as error:
+        st.toast(say(error.message) if isinstance(error, ConfigError) else str(error))
         return
     st.session_state.setdefault(state_keys.DELETED_DRAFTS, []).append(draft_id)
 
@@ -68,5 +69,5 @@ def _delete(draft_id: str) -> None:
 def _restore() -> None:
     try:
         restore_draft(settings().drafts, st.session_state[state_keys.DELETED_DRAFTS].pop())
-    except ConfigError:  # another tab was quicker
-        return
+    except (ConfigError, OSError) as error:
+        st.toast(say(error.message) if isinstance(error, ConfigError) else str(error))

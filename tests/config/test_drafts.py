@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
-from lora_backend.config import draft_history
+from lora_backend.config import draft_history, drafts
 from lora_backend.config.drafts import (
     Draft,
     DraftConflictError,
@@ -154,3 +155,25 @@ def test_a_draft_that_is_deleted_while_its_text_waits_to_be_saved_is_not_made_an
         draft.save("r: 2\n")
     assert list_drafts(tmp_path) == []
     assert restore_draft(tmp_path, draft.id).text() == "r: 1\n"
+
+
+@pytest.mark.parametrize("then", ["launch", "delete"])
+def test_a_draft_that_is_deleted_while_its_lock_is_waited_for_is_neither_launched_nor_deleted_again(
+    then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft, launched = new_draft(tmp_path, "r: 1\n"), []
+
+    def launch() -> str:
+        launched.append("run1")
+        return "run1"
+
+    def deleted_first(*args: Any, **options: Any) -> FileLock:
+        monkeypatch.setattr(drafts, "FileLock", FileLock)
+        delete_draft(tmp_path, draft.id)
+        return FileLock(*args, **options)
+
+    monkeypatch.setattr(drafts, "FileLock", deleted_first)
+    with pytest.raises(ConfigError, match="There is no draft"):
+        draft.launch_once(0, launch) if then == "launch" else delete_draft(tmp_path, draft.id)
+    assert launched == []
+    assert restore_draft(tmp_path, draft.id).launch_once(0, launch) == "run1"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from streamlit.testing.v1 import AppTest
 
-from lora_backend.config.drafts import Draft, list_drafts, new_draft
+from lora_backend.config.drafts import BIN, Draft, list_drafts, new_draft
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.schema import KEYS
 from lora_backend.settings import load_settings
@@ -277,6 +279,21 @@ def test_a_draft_is_deleted_from_the_list_and_brought_back() -> None:
     assert list_drafts(load_settings().drafts) == []
     at.button(key="restore_draft").click().run()
     assert [item.id for item in list_drafts(load_settings().drafts)] == [draft.id]
+
+
+def test_a_draft_that_cannot_be_deleted_or_brought_back_is_a_sentence() -> None:
+    draft, root = draft_of("model_name: m\n"), load_settings().drafts
+    at = show("config")
+    with FileLock(draft.path / "launch.lock"):
+        at.button(key=f"delete-{draft.id}").click().run()
+    assert not at.exception
+    assert "is being launched" in at.toast[0].value
+    at.button(key=f"delete-{draft.id}").click().run()
+    assert list_drafts(root) == []
+    shutil.copytree(root / BIN / draft.id, draft.path)  # as an editor outside may put it back
+    at.button(key="restore_draft").click().run()
+    assert not at.exception
+    assert "not empty" in at.toast[0].value
 
 
 def test_a_draft_is_written_for_another_tool_with_what_is_lost() -> None:
