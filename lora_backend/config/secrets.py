@@ -13,8 +13,8 @@ SHAPES = re.compile(
     r"|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})"
 )
 """Tokens of the hub, OpenAI and Anthropic, GitHub, GitLab, Slack, AWS, Google, and JSON web tokens."""
-IN_ADDRESS = re.compile(r"(?<=://)(?P<user>[^\s/?#:@]*):[^\s/?#]+(?=@)")
-"""User and password in front of an address's host."""
+IN_ADDRESS = re.compile(r"(?P<user>:/+[^\s/?#:@]*):[^\s/?#]+(?=@)")
+"""User and password in front of an address's host; one slash is left of two where it was taken for a path."""
 NAMES = re.compile(r"(^|[_-])(token|api_?key|secret|password|passwd)$", re.IGNORECASE)
 """Keys whose text is a secret whatever its shape."""
 

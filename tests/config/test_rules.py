@@ -17,6 +17,7 @@ from lora_backend.config.rules import Facts
 from lora_backend.config.rules.examples import EXAMPLES, Example
 from lora_backend.config.schema import KEYS
 from lora_backend.config.secrets import holds_secret, redact
+from lora_backend.preflight.facts import check_with_facts
 
 BY_CODE = [pytest.param(example, id=example.code) for example in EXAMPLES]
 SOURCES = Path(lora_backend.config.__file__).parent
@@ -163,6 +164,7 @@ def test_a_secret_is_told_of_and_never_repeated(values: dict[str, object]) -> No
     [
         ("https://u:secretpw@h/x", "https://u:…@h/x"), ("at http://u:p@ss:w@h:80/a?b=c@d and ftp://v:q@i", "at http://u:…@h:80/a?b=c@d and ftp://v:…@i"),
         ("https://:secretpw@h", "https://:…@h"),
+        ("/work/https:/u:secretpw@h/x", "/work/https:/u:…@h/x"),
     ],
 )  # fmt: skip
 def test_a_password_in_an_address_is_left_out_and_its_user_and_host_stay(text: str, shown: str) -> None:
@@ -172,6 +174,12 @@ def test_a_password_in_an_address_is_left_out_and_its_user_and_host_stay(text: s
     assert shown in report_text(result)
     assert text not in report_text(result)
     assert text not in diff_text(diff_configs({"dataset": text}, {}, KEYS))
+
+
+def test_a_password_in_an_address_that_was_taken_for_a_path_is_in_no_finding() -> None:
+    found = check_with_facts({"model_name": "m", "dataset": "https://u:secretpw@h/x"}).findings
+    assert {"secret_in_config", "dataset_unusable"} <= {finding.code for finding in found}
+    assert not [finding for finding in found if "secretpw" in str(finding.to_dict("en"))]
 
 
 @pytest.mark.parametrize(
