@@ -27,8 +27,10 @@ def with_host_memory(
         behind = round(sum(weights[count:]))
         if count and (split := _split(weights[:count], memory.is_block[:count], devices, every_device)).bottleneck > 1:
             continue
-        if behind and (host is None or behind > host.capacity_bytes):
+        if behind and host is None:
             break
+        if host and behind > host.capacity_bytes:  # with fewer on the GPUs still more would be behind
+            return [], behind - host.capacity_bytes
         placed = [gpus[device].device for device in split.assignment] if count else []
         return [*placed, *["cpu"] * (memory.num_units - count)], 0
     whole = _split(weights, memory.is_block, devices, every_device)
@@ -38,7 +40,7 @@ def with_host_memory(
         - devices[stage.device].capacity_bytes
         for stage in whole.stages
     ]
-    return [], round(sum(max(excess, 0) for excess in over) - (host.capacity_bytes if host else 0))
+    return [], round(sum(max(excess, 0) for excess in over))
 
 
 def _split(weights: Sequence[float], is_block: tuple[bool, ...], devices: list[Device], every_device: bool) -> Split:
