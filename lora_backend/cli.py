@@ -58,7 +58,12 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", parents=[shared], help="what is wrong with a config, and how it differs")
     check.add_argument("config", type=Path)
-    check.add_argument("--against", type=Path, metavar="FILE", help="another config, or a training script (.py) whose defaults are read")
+    check.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE",
+        help="another config, or a training script (.py) whose defaults are read",
+    )
     check.set_defaults(run=check_run)
 
     plan = commands.add_parser("plan", parents=[shared], help="what every GPU will hold, and where each layer goes")
