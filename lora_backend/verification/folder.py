@@ -107,8 +107,7 @@ def _will_load(key: str, half: tuple[str, str] | None, owners: Container[str], n
     PEFT: `_insert_adapter_name_into_state_dict` in peft/utils/save_and_load.py. `half` is the key as `split_lora_key`
     cuts it, `owners` all modules with a half, `names` what the adapter may be called when it is loaded.
     """
-    rest = key.removeprefix(PEFT_PREFIX)
-    if rest == key or rest.startswith(PEFT_PREFIX) or LEFT_OVER.search(key):
+    if not key.startswith(PEFT_PREFIX) or key.startswith(PEFT_PREFIX, len(PEFT_PREFIX)) or LEFT_OVER.search(key):
         return False
     if half is None or (key.endswith(USUAL_ENDINGS) and ".base_layer" not in key):
         return True

@@ -52,7 +52,7 @@ def check_layers(
     them a module that the config targets and that has no LoRA is found.
     """
     expected = _rule(config, layers, on_disk)
-    configured = _rule(own_config, layers, on_disk) if own_config else None
+    configured = expected if own_config is config else _rule(own_config, layers, on_disk) if own_config else None
     targets = targets_of(config, linear_names)
     present = {layer.name for layer in layers}
     experts = {layer.name for layer in layers if layer.kind == "experts"}
@@ -75,7 +75,7 @@ def check_layers(
     status = "mismatch" if states & set(WRONG) else "undetermined" if "undetermined" in states else "ok"
     found = [
         *warnings,
-        *_layer_warnings(layers, expected),
+        *_layer_warnings(layers, ranks, expected),
         *(entry["warning"] for entry in entries if entry["warning"]),
     ]
     if any(_is_unexpected(layer, targets) and not _is_tied(layer, layers, config) for layer in layers):
@@ -211,21 +211,24 @@ def _record(layer: LoraLayer, rank: Rank, expected: RankRule, configured: RankRu
         state = "a_against_b"
     else:
         state = "ok" if rank == expected_r else "mismatch"
+    name = layer.pattern_name
+    expected_scaling = expected.scaling_for(name)
+    scaling = layer.scaling
+    if configured is not None and not _is_live(layer):
+        scaling = expected_scaling if configured is expected else configured.scaling_for(name)
     return {
         "name": layer.name,
         "block": layer.block,
         "module": layer.module,
         "expected_r": expected_r,
-        "config_r": configured.for_layer(layer.pattern_name) if configured else None,
+        "config_r": configured.for_layer(name) if configured else None,
         "layer_r": layer.layer_r,
         "a_r": rank_a,
         "b_r": rank_b,
         "shape_a": list(layer.shape_a) if layer.shape_a else None,
         "shape_b": list(layer.shape_b) if layer.shape_b else None,
-        "scaling": layer.scaling
-        if configured is None or _is_live(layer)
-        else configured.scaling_for(layer.pattern_name),
-        "expected_scaling": expected.scaling_for(layer.pattern_name),
+        "scaling": scaling,
+        "expected_scaling": expected_scaling,
         "state": state,
     }
 
@@ -289,7 +292,7 @@ def _missing_record(name: str, expected: RankRule, configured: RankRule | None) 
     return _record(LoraLayer(name, None, None), None, expected, configured) | {"state": "missing", "scaling": None}
 
 
-def _layer_warnings(layers: Sequence[LoraLayer], expected: RankRule) -> list[str]:
+def _layer_warnings(layers: Sequence[LoraLayer], ranks: Sequence[Rank], expected: RankRule) -> list[str]:
     """Codes for what is odd about tensors although, or because of which, a rank is what it is."""
     of_live_layers = {
         "stale_layer_r": lambda layer: layer.layer_r is not None and _disagrees(layer, expected),
@@ -303,12 +306,14 @@ def _layer_warnings(layers: Sequence[LoraLayer], expected: RankRule) -> list[str
     of_shapes = {
         "empty_tensor": has_empty_tensor,
         "flat_tensor": has_flat_tensor,
-        "transposed": lambda layer: is_transposed(layer, expected.for_layer(layer.pattern_name)),
         "legacy_merged_linear": lambda layer: layer.kind == "merged",
     }
+    unreadable = [layer for layer, rank in zip(layers, ranks, strict=True) if rank is None]
     is_live = any(map(_is_live, layers))
     tests = of_live_layers | of_shapes if is_live else of_shapes
     found = [code for code, test in tests.items() if any(map(test, layers))]
+    if any(is_transposed(layer, expected.for_layer(layer.pattern_name)) for layer in unreadable):
+        found.append("transposed")
     if is_live and all(layer.adds_nothing for layer in layers):
         found.append("untrained")
     return found
