@@ -55,10 +55,7 @@ def pick(runs: dict[str, RunFolder]) -> Subject | None:
             placeholder=t(N_("Choose a run")) if runs else t(N_("No run has finished yet")),
         )  # fmt: skip
     with from_folder:
-        folder = st.text_input(
-            t(N_("Or an adapter's folder")), st.query_params.get(state_keys.ADAPTER, ""), key="picked_folder",
-            placeholder="adapters/pkg/1.0.0", help=t(N_("Below the workspace or a model root; a relative path counts from the workspace.")),
-        )  # fmt: skip
+        folder = path_field(t(N_("Or an adapter's folder")), state_keys.ADAPTER, "picked_folder", "adapters/pkg/1.0.0")
     if folder:
         keep_in_address(state_keys.RUN, None)
         keep_in_address(state_keys.ADAPTER, folder)
@@ -66,6 +63,7 @@ def pick(runs: dict[str, RunFolder]) -> Subject | None:
     if chosen:
         keep_in_address(state_keys.RUN, chosen)
         keep_in_address(state_keys.ADAPTER, None)
+        keep_in_address(state_keys.ASKED_CONFIG, None)  # a run has its own
         run = runs[chosen]
         return Subject(run.adapter, run.read_run()["config"], run.config_yaml.read_text("utf-8"))
     return None
@@ -82,6 +80,14 @@ def keep_in_address(key: str, value: str | None) -> None:
         st.query_params.pop(key, None)
 
 
+def path_field(label: str, name: str, key: str, example: str) -> str:
+    """A path that can stand in the address under `name`."""
+    return st.text_input(
+        label, st.query_params.get(name, ""), key=key, placeholder=example,
+        help=t(N_("Below the workspace or a model root; a relative path counts from the workspace.")),
+    ).strip()  # fmt: skip
+
+
 def asked_config() -> dict[str, Any] | None:
     """The config that the adapter is held against: uploaded, or from a path, which the address keeps."""
     upload, from_path = st.columns(2)
@@ -89,10 +95,9 @@ def asked_config() -> dict[str, Any] | None:
         t(N_("The config it shall match; without one, its own adapter_config.json")), type=["yaml", "yml", "json", "toml"],
         max_upload_size=1, key="verify_config",
     )  # fmt: skip
-    path = from_path.text_input(
-        t(N_("Or that config's path")), st.query_params.get(state_keys.ASKED_CONFIG, ""), key="verify_config_path",
-        placeholder="runs/20260101-120000-ab12/config.yaml", help=t(N_("Below the workspace or a model root; a relative path counts from the workspace.")),
-    ).strip()  # fmt: skip
+    with from_path:
+        example = "runs/20260101-120000-ab12/config.yaml"
+        path = path_field(t(N_("Or that config's path")), state_keys.ASKED_CONFIG, "verify_config_path", example)
     keep_in_address(state_keys.ASKED_CONFIG, path)
     if file is not None:
         document = decode_config(file.getvalue(), file.name)
@@ -153,10 +158,9 @@ def beside(subject: Subject, report: dict[str, Any], runs: dict[str, RunFolder])
         t(N_("The other adapter")), others, format_func=lambda run_id: name_of(runs[run_id]), key="other_run",
         placeholder=t(N_("There is no other finished run to compare with.")),
     )  # fmt: skip
-    folder = from_folder.text_input(
-        t(N_("Or another adapter's folder")), st.query_params.get(state_keys.OTHER_ADAPTER, ""), key="other_folder",
-        placeholder="adapters/pkg/2.0.0", help=t(N_("Below the workspace or a model root; a relative path counts from the workspace.")),
-    ).strip()  # fmt: skip
+    with from_folder:
+        label = t(N_("Or another adapter's folder"))
+        folder = path_field(label, state_keys.OTHER_ADAPTER, "other_folder", "adapters/pkg/2.0.0")
     keep_in_address(state_keys.OTHER_ADAPTER, folder)
     if folder:
         other = allowed_folder(folder, settings())

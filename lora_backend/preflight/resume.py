@@ -15,7 +15,8 @@ from lora_backend.preflight.launch import plan_attempt, trainer_command
 from lora_backend.preflight.planning import Trace
 from lora_backend.runs.changes import Classified, classify, config_as_changed
 from lora_backend.runs.checkpoints import newest_whole
-from lora_backend.runs.folder import RunFolder, system_user
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.provenance import system_user
 from lora_backend.runs.published import is_published_by
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.recovery import recover

@@ -13,7 +13,8 @@ from pathlib import Path
 from lora_backend.atomic import write_json
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
-from lora_backend.runs.folder import RUN_ID, RunFolder, system_user
+from lora_backend.runs.folder import RUN_ID, RunFolder
+from lora_backend.runs.provenance import system_user
 
 EMPTIED = ".emptied-"
 """Begins the names of folders that are being deleted for good; no run's id begins so."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import re
@@ -26,10 +25,10 @@ from lora_backend.runs.failures import failure
 from lora_backend.runs.files import append_jsonl, is_newer, lock_file, read_json, read_jsonl
 from lora_backend.runs.logs import read_log
 from lora_backend.runs.process import ProcessIdentity, identify, is_alive
-from lora_backend.runs.provenance import provenance
+from lora_backend.runs.provenance import provenance, system_user
 from lora_backend.runs.states import ENDED, RunState, StateError, check_move, identity_in, judge, launch_moment
 
-__all__ = ["ENDED", "RUN_ID", "RunFolder", "RunState", "list_runs", "new_run_id", "open_run", "system_user"]
+__all__ = ["ENDED", "RUN_ID", "RunFolder", "RunState", "list_runs", "new_run_id", "open_run"]
 RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}")
 STOP_DEADLINE_S = 120.0
 """How long a trainer may take to save and end after a stop; then its supervisor ends it."""
@@ -103,6 +102,7 @@ class RunFolder:
         """
         folder = cls(path or root / new_run_id())
         folder.path.mkdir(parents=True, exist_ok=True)
+        made_by = provenance()  # before the lock: git may take its time
         with folder.writing():
             if folder.run_json.exists():
                 raise RunError(N_("There is already a run in {path}. Name another folder."), path=str(folder.path))
@@ -120,7 +120,7 @@ class RunFolder:
                     "config": config,
                     "argv": argv,
                     "data_sha256": data_sha256,
-                    **provenance(),
+                    **made_by,
                 },
             )
         return folder
@@ -155,18 +155,16 @@ class RunFolder:
 
     def attempt(self) -> dict[str, Any]:
         """The newest of `attempts/`: plan, devices, fallback and measured memory of one start; empty without any."""
-        numbers = self._attempt_numbers()
-        attempt = (read_json(self.attempts / f"{numbers[-1]}.json") or {}) if numbers else {}
+        attempt = read_json(self.attempts / f"{self._newest_number()}.json") or {}
         return {key: value for key, value in attempt.items() if key not in ATTEMPT_PARTS or isinstance(value, dict)}
 
     def num_ends(self) -> int:
         """How often the run has ended and was started anew."""
         return len(list(self.attempts.glob("*.exit.json")))
 
-    def _attempt_numbers(self) -> list[int]:
-        if not self.attempts.is_dir():
-            return []
-        return sorted(int(path.stem) for path in self.attempts.glob("*.json") if path.stem.isdigit())
+    def _newest_number(self) -> int:
+        """Of the starts, counted from 1; 0 without any."""
+        return max((int(path.stem) for path in self.attempts.glob("*.json") if path.stem.isdigit()), default=0)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All points of the curves, in order; a last line that is half written is left out."""
@@ -256,8 +254,8 @@ class RunFolder:
             self._write_status({"state": new, "launched": launch_moment(), **changes})
 
     def _refuse_another_than(self, number: int | None) -> None:
-        if number not in (None, max(self._attempt_numbers(), default=0)):
-            raise StateError(N_("The run {id} was planned anew meanwhile. Look at it again."), id=self.id)
+        if number not in (None, self._newest_number()):
+            raise StateError(N_("The run {id} was resumed or planned anew meanwhile. Look at it again."), id=self.id)
 
     def begin_attempt(self, state: str, *, after: int | None = None, **facts: Any) -> int:
         """Start a run that has ended anew: its end goes to the attempts, requests are taken back. Returns the number.
@@ -269,11 +267,9 @@ class RunFolder:
             # Looked at again under the lock: what was true before may be what another has just changed.
             self.read_run()  # it may have been deleted
             before = self.state()
-            newest = max(self._attempt_numbers(), default=0)
             if not before.has_ended:
                 raise StateError(N_("The run {id} has not ended, so it cannot be resumed."), id=self.id)
-            if after not in (None, newest):
-                raise StateError(N_("The run {id} was resumed by somebody else meanwhile. Look at it again."), id=self.id)  # fmt: skip
+            self._refuse_another_than(after)
             check_move(before.state, state)
             if read_json(self.exit_json) is None:  # its processes are gone, and none was left to write it
                 self._write_exit(before.state, cause=before.cause, message=before.message, remedy=before.remedy)
@@ -286,7 +282,7 @@ class RunFolder:
 
     def new_attempt(self, **facts: Any) -> int:
         """Write down another start of the run; returns its number, counted from 1."""
-        number = max(self._attempt_numbers(), default=0) + 1
+        number = self._newest_number() + 1
         self.attempts.mkdir(exist_ok=True)
         write_json(self.attempts / f"{number}.json", {"number": number, "time": time.time(), **facts})
         return number
@@ -301,7 +297,7 @@ class RunFolder:
 
     def write_attempt(self, **changes: Any) -> None:
         """Add to what is known of the newest start; the first where there is none yet."""
-        number = max(self._attempt_numbers(), default=0) or self.new_attempt()
+        number = self._newest_number() or self.new_attempt()
         path = self.attempts / f"{number}.json"
         write_json(path, (read_json(path) or {"number": number}) | changes)
 
@@ -347,19 +343,21 @@ class RunFolder:
         self.read_run()
         request = {"actor": actor or system_user(), "time": time.time(), "deadline_s": deadline_s}
         with self._saying_why(), self.writing():
-            is_queued = read_json(self.exit_json) is None and self.status().get("state") == "queued"
-            if is_queued:
+            # Judged and written under one lock, so that no request is left to a start that comes after.
+            if read_json(self.exit_json) is not None:
+                return
+            if self.status().get("state") == "queued":
                 cancelled = failure("cancelled")
                 self._write_exit("stopped", cause="cancelled", message=cancelled.message, actor=request["actor"])
-            elif read_json(self.exit_json) is None:  # here, so that it is never left to a start that comes after
+            else:
                 write_json(self.stop_request, request)
 
     def request_save(self, actor: str | None = None) -> None:
         """Ask the trainer for a checkpoint after its next step, and to go on."""
         self.read_run()
-        if self.state().has_ended or self.status().get("state") == "queued":
-            raise StateError(N_("The run {id} is not being trained, so there is nothing to save."), id=self.id)
-        with self._saying_why():
+        with self._saying_why(), self.writing():
+            if self.state().has_ended or self.status().get("state") == "queued":
+                raise StateError(N_("The run {id} is not being trained, so there is nothing to save."), id=self.id)
             write_json(self.save_request, {"actor": actor or system_user(), "time": time.time()})
 
     @contextmanager
@@ -394,11 +392,3 @@ def list_runs(root: Path) -> list[RunFolder]:
     if not root.is_dir():
         return []
     return [RunFolder(path) for path in sorted(root.iterdir(), reverse=True) if (path / "run.json").is_file()]
-
-
-def system_user() -> str:
-    """Who acts, as the operating system says."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "unknown"

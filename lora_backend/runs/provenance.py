@@ -1,7 +1,8 @@
-"""What a run was made by: versions, Python, platform, and the commit of the program. Written down so that it can be repeated."""
+"""Who acts, and what a run was made by: versions, Python, platform, and the commit of the program, so that it can be repeated."""
 
 from __future__ import annotations
 
+import getpass
 import os
 import platform
 import subprocess
@@ -67,3 +68,11 @@ def _git(folder: Path, *words: str) -> str | None:
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def system_user() -> str:
+    """Who acts, as the operating system says."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"

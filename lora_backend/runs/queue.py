@@ -113,7 +113,11 @@ def change_plan(
     `before` is the attempt whose settings were planned; `StateError` where there is another since.
     """
     before = run.attempt() if before is None else before
-    kept = {key: before[key] for key in ("resume_from", "changes", "argv", "actor", "damaged") if key in before}
+    kept = {
+        key: before[key]
+        for key in ("resume_from", "changes", "restarts_schedule", "argv", "actor", "damaged")
+        if key in before
+    }
     run.replan(after=before.get("number", 0), **(kept | dict(planned)))
     enter(run, workspace)
 

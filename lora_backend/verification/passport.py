@@ -15,6 +15,7 @@ from typing import Any, Literal
 from lora_backend.atomic import write_json
 from lora_backend.config.diff import same_value
 from lora_backend.config.schema import KEYS
+from lora_backend.errors import ModelError
 from lora_backend.i18n import N_, Message
 from lora_backend.models.describe import read_json_object
 
@@ -94,9 +95,14 @@ def check_passport(
 
 
 def ranks_in_passport(adapter: Path) -> dict[str, Any]:
-    """Layer → rank as the adapter was trained; empty without a passport, or with one that does not say."""
-    path = adapter / FILE
-    ranks = read_json_object(path).get("ranks") if path.is_file() else None
+    """Layer → rank as the adapter was trained; empty without a passport, or with one that does not say.
+
+    `check_passport` says it of one that is damaged; ranks can be read all the same.
+    """
+    try:
+        ranks = read_json_object(adapter / FILE).get("ranks")
+    except ModelError:
+        return {}
     return ranks if isinstance(ranks, dict) else {}
 
 

@@ -156,7 +156,7 @@ def test_what_was_made_ready_before_another_start_is_not_used_after_it(
         run.write_exit("failed", cause="killed")
         raise ModelError("no trace here, so there is no plan")
 
-    with pytest.raises(RunError, match="resumed by somebody else"):
+    with pytest.raises(RunError, match="resumed or planned anew"):
         resume_run(run, places, while_another_start_fails)
     assert (run.attempt()["number"], run.state().state) == (num_before + 1, "failed")
 

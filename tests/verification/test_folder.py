@@ -67,6 +67,14 @@ def test_a_layer_of_the_passport_that_has_no_tensor_is_missing(tmp_path: Path) -
     assert report["layers"][-1]["state"] == "missing"
 
 
+def test_a_damaged_passport_keeps_nobody_from_reading_the_ranks(tmp_path: Path) -> None:
+    folder = adapter(tmp_path)
+    (folder / "flightdeck.json").write_text("{")
+    assert check_adapter_folder(folder, None)["status"] == "ok"
+    with pytest.raises(ModelError):
+        check_passport(folder)
+
+
 def test_a_config_that_says_nothing_asks_for_the_default_rank(tmp_path: Path) -> None:
     report = check_adapter_folder(adapter(tmp_path), {})
     assert (report["status"], report["expected_r"]) == ("mismatch", 16)
@@ -87,29 +95,25 @@ UNLOADABLE = {
 }
 
 
+def renamed(folder: Path, rename: Callable[[str], str]) -> dict[str, Any]:
+    """The report on an adapter whose tensors are called otherwise."""
+    file = adapter(folder) / "adapter_model.safetensors"
+    save_file({rename(key): tensor for key, tensor in load_file(file).items()}, file)
+    return check_adapter_folder(folder, None)
+
+
 @pytest.mark.parametrize("spoil", UNLOADABLE.values(), ids=UNLOADABLE)
 def test_keys_that_peft_would_drop_are_said(spoil: Callable[[str], str], tmp_path: Path) -> None:
-    folder = adapter(tmp_path)
-    tensors = load_file(folder / "adapter_model.safetensors")
-    save_file({spoil(key): tensor for key, tensor in tensors.items()}, folder / "adapter_model.safetensors")
-    assert "keys_will_not_load" in check_adapter_folder(folder, None)["warnings"]
+    assert "keys_will_not_load" in renamed(tmp_path, spoil)["warnings"]
 
 
 def test_an_adapters_own_name_in_its_keys_is_no_fault(tmp_path: Path) -> None:
-    folder = adapter(tmp_path)
-    tensors = load_file(folder / "adapter_model.safetensors")
-    named = {key.replace(".weight", ".default.weight"): tensor for key, tensor in tensors.items()}
-    save_file(named, folder / "adapter_model.safetensors")
-    report = check_adapter_folder(folder, None)
+    report = renamed(tmp_path, lambda key: key.replace(".weight", ".default.weight"))
     assert (report["status"], report["warnings"]) == ("ok", [])
 
 
 def test_a_half_that_was_compiled_by_itself_is_read_and_will_not_load(tmp_path: Path) -> None:
-    folder = adapter(tmp_path)
-    tensors = load_file(folder / "adapter_model.safetensors")
-    compiled = {key.replace("lora_A.weight", "lora_A.default._orig_mod.weight"): t for key, t in tensors.items()}
-    save_file(compiled, folder / "adapter_model.safetensors")
-    report = check_adapter_folder(folder, None)
+    report = renamed(tmp_path, lambda key: key.replace("lora_A.weight", "lora_A.default._orig_mod.weight"))
     assert (report["status"], report["warnings"]) == ("ok", ["keys_will_not_load"])
 
 
