@@ -154,13 +154,13 @@ def data_sha256(subject: Subject) -> str | None:
 def beside(subject: Subject, report: dict[str, Any], runs: dict[str, RunFolder]) -> None:
     others = [run_id for run_id, run in runs.items() if run.adapter != subject.adapter]
     from_run, from_folder = st.columns(2)
-    chosen = from_run.selectbox(
-        t(N_("The other adapter")), others, format_func=lambda run_id: name_of(runs[run_id]), key="other_run",
-        placeholder=t(N_("There is no other finished run to compare with.")),
-    )  # fmt: skip
     with from_folder:
         label = t(N_("Or another adapter's folder"))
         folder = path_field(label, state_keys.OTHER_ADAPTER, "other_folder", "adapters/pkg/2.0.0")
+    chosen = from_run.selectbox(
+        t(N_("The other adapter")), others, format_func=lambda run_id: name_of(runs[run_id]), key="other_run",
+        placeholder=t(N_("There is no other finished run to compare with.")), disabled=bool(folder),
+    )  # fmt: skip
     keep_in_address(state_keys.OTHER_ADAPTER, folder)
     if folder:
         other = allowed_folder(folder, settings())

@@ -23,9 +23,9 @@ def show_findings(result: CheckResult, mend: Mend | None = None) -> None:
     counts = {severity: sum(f.severity == severity for f in result.findings) for severity in BOXES}
     parts = []
     if counts["error"]:
-        parts.append(t(N_("{count} errors"), count=counts["error"]))
+        parts.append(t(N_("Errors: {count}"), count=counts["error"]))
     if counts["warning"]:
-        parts.append(t(N_("{count} warnings"), count=counts["warning"]))
+        parts.append(t(N_("Warnings: {count}"), count=counts["warning"]))
     if parts:
         st.markdown("**" + " · ".join(parts) + "**")
     else:
@@ -36,7 +36,7 @@ def show_findings(result: CheckResult, mend: Mend | None = None) -> None:
             show_finding(finding)
             _offer(finding, number, mend)
     if hints:
-        with st.expander(t(N_("{count} hints"), count=len(hints)), icon=":material/lightbulb:"):
+        with st.expander(t(N_("Hints: {count}"), count=len(hints)), icon=":material/lightbulb:"):
             for number, finding in enumerate(hints):
                 show_finding(finding)
                 _offer(finding, number, mend)

@@ -30,7 +30,7 @@ def launch_draft(draft: Draft, text: str, launches: int, *, anyway: bool = False
         except PlanError as error:
             st.session_state[state_keys.DOES_NOT_FIT] = (draft.id, text, error)
             label = N_("It does not fit.") if isinstance(error, DoesNotFitError) else N_("Not started")
-            status.update(label=t(label), state="error", expanded=True)
+            status.update(label=t(label), state="error", expanded=False)  # why stands below, with what can be done
             return
         except (FlightdeckError, OSError) as error:
             status.update(label=t(N_("Not started")), state="error", expanded=True)

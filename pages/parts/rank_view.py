@@ -46,8 +46,9 @@ WARNINGS = {
 
 def show_report(report: Mapping[str, Any], key: str, health: Mapping[str, Mapping[str, Any]] | None = None) -> None:
     """Everything of a report. `key` tells several on one page apart; `health` is layer → record."""
-    boxes = {True: st.success, False: st.error, None: st.info}
-    boxes[report["is_consistent"]](say(verdict(report)), icon=":material/verified:")
+    boxes = {True: (st.success, "verified"), False: (st.error, "error"), None: (st.info, "help")}
+    show, icon = boxes[report["is_consistent"]]
+    show(say(verdict(report)), icon=f":material/{icon}:")
     if report.get("subfolders"):
         st.write(t(N_("These folders below it hold one: {names}"), names=", ".join(report["subfolders"])))
     for code in report["warnings"]:

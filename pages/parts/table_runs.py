@@ -107,7 +107,7 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
     bad = [variant for variant in variants if not variant.can_start]
     launched = [run_id for run_id in runs.values() if run_id]
     if bad:
-        st.warning(t(N_("Nothing can be started while {count} rows have errors."), count=len(bad)), icon=":material/block:")  # fmt: skip
+        st.warning(t(N_("Nothing can be started while there are rows with errors: {count}."), count=len(bad)), icon=":material/block:")  # fmt: skip
         for variant in bad[:MOST_SHOWN]:
             st.caption(t(N_("Line {line}: {reason}"), line=variant.line, reason=" ".join(map(say, _problems(variant)))))
     elif launched:

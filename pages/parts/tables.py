@@ -12,6 +12,7 @@ from lora_backend.config.findings import shorten
 from lora_backend.config.report import DIFF_SIGNS, DIFF_WORDS
 from lora_backend.config.schema import KEYS, REQUIRED
 from lora_backend.i18n import N_
+from lora_backend.verification.shapes import block_of
 from pages.parts.formats import plain
 from pages.parts.language import t
 
@@ -140,8 +141,13 @@ def _rounded(value: Any) -> Any:
 
 
 def compare_table(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-    """The ranks of two adapters side by side, what differs first."""
-    names = sorted({*one, *other}, key=lambda name: one.get(name) == other.get(name))
+    """The ranks of two adapters side by side, what differs first, then from block to block."""
+
+    def place(name: str) -> tuple[bool, int, str]:
+        block = block_of(name)
+        return one.get(name) == other.get(name), -1 if block is None else block, name
+
+    names = sorted({*one, *other}, key=place)
     cells, fills = [], []
     for name in names:
         same = one.get(name) == other.get(name)

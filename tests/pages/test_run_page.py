@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import list_drafts
 from lora_backend.errors import ModelError
+from lora_backend.i18n import Message
 from lora_backend.runs.failures import failure
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.labels import Labels, read_labels, write_labels
 from lora_backend.runs.leases import release, take
+from lora_backend.runs.process import identify
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.waiting import leases_folder
 from lora_backend.settings import load_settings
@@ -236,3 +239,32 @@ def test_a_tag_that_was_typed_with_spaces_can_be_taken_away_again() -> None:
     for tags, kept in (([" x ", "y"], ("x", "y")), (["y"], ("y",))):
         at.multiselect(key=f"tags-{run.id}").set_value(tags).run()
         assert read_labels(run.path).tags == kept
+
+
+def living(stage: str) -> RunFolder:
+    """A run whose trainer and supervisor are this process."""
+    run, mine = made(None), identify(os.getpid())
+    assert mine
+    run.write_status(state="running", stage=stage, trainer=mine.to_json(), supervisor=mine.to_json())
+    return run
+
+
+def test_a_checkpoint_can_be_asked_for_only_while_there_are_steps() -> None:
+    buttons = {stage: {button.key for button in show("runs", run=living(stage).id).button} for stage in ("training", "saving", "answering")}  # fmt: skip
+    assert {"save_run", "stop_run"} <= buttons["training"]
+    assert all("stop_run" in buttons[stage] and "save_run" not in buttons[stage] for stage in ("saving", "answering"))
+
+
+def test_a_stop_says_when_it_ends_at_the_latest() -> None:
+    run = living("training")
+    at = press(show("runs", run=run.id), "stop_run")
+    assert run.stop_requested
+    assert any("It is ended at" in info.value for info in at.info)
+
+
+def test_what_a_finished_run_has_to_say_is_no_error() -> None:
+    run = made(None)
+    run.write_exit("finished", message=Message("The adapter is not published."))
+    at = show("runs", run=run.id)
+    assert any("not published" in info.value for info in at.info)
+    assert not at.error

@@ -97,7 +97,7 @@ def test_a_row_with_an_error_is_named_and_nothing_can_be_started(draft: Draft) -
     assert str(good).startswith("✓")
     assert (bad, same) == ("✗ r", "✗ see below")
     assert at.button(key="start_table").disabled
-    assert any("2 rows have errors" in warning.value for warning in at.warning)
+    assert any("rows with errors: 2" in warning.value for warning in at.warning)
     said = [caption.value for caption in at.caption]
     assert any(text.startswith("Line 3: ") and "`r`" in text for text in said), said
     assert any(text.startswith("Line 4: ") and "line 2" in text for text in said)
