@@ -67,7 +67,7 @@ class FakeStep:
                 del loss
             self.meta.model.zero_grad(set_to_none=True)
         finally:
-            gc.collect()
+            gc.collect()  # what hangs in a circle goes now, after every step alike
             gc.enable()
         self.recording = tracker.recording
         return tracker

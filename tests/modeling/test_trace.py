@@ -313,3 +313,16 @@ def test_a_formula_takes_the_models_own_names_so_that_its_map_can_be_loaded(
     check_device_map(
         build_base(model.config, profile.settings), device_map(profile, [index % 2 for index in range(units)])
     )
+
+
+def test_what_hangs_in_a_circle_is_let_go_with_its_own_step() -> None:
+    config = CONFIG.model_copy(update={"r": 8})
+    meta = build_meta(LLAMA, TraceSettings(), config)
+
+    def hang(module: Any, inputs: Any, output: Any) -> None:
+        circle: list[Any] = [(output[0] if isinstance(output, tuple) else output).detach() * 2]
+        circle.append(circle)
+
+    meta.blocks[0].register_forward_hook(hang)
+    storages = FakeStep(meta, TraceSettings()).run(Size(1, 64, 8)).recording.storages
+    assert sum(1 if number >= 0 else -1 for number in storages) == 0

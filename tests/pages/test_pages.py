@@ -277,10 +277,10 @@ def test_an_adapter_is_held_against_a_config_from_a_path_and_beside_another_fold
 
 
 def test_two_adapters_stand_side_by_side_from_block_to_block_what_differs_first() -> None:
-    ranks = {f"model.layers.{block}.q_proj": 4 for block in (10, 2, 0)}
+    ranks = {f"model.layers.{block}.q_proj": 4 for block in (10, 2, 3)}
     at = AppTest.from_string(f"from pages.parts.tables import compare_table\ncompare_table({ranks!r}, {ranks | {'model.layers.2.q_proj': 8}!r})").run()  # fmt: skip
     assert not at.exception
-    assert [name.split(".")[2] for name in at.dataframe[0].value.iloc[:, 1]] == ["2", "0", "10"]
+    assert [name.split(".")[2] for name in at.dataframe[0].value.iloc[:, 1]] == ["2", "3", "10"]
 
 
 def test_a_link_to_a_run_keeps_no_config_of_an_adapter(tmp_path: Path) -> None:
