@@ -13,6 +13,7 @@ import psutil
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.process import ProcessIdentity, is_alive
 from lora_backend.runs.states import identity_in
+from lora_backend.runs.supervisor import start_supervisor
 
 HEAD = """
 import os, sys, time
@@ -27,6 +28,8 @@ while not RUN.stop_requested and not (RUN.path / "go").exists():
     time.sleep(0.02)
 RUN.write_status(outcome="stopped" if RUN.stop_requested else "finished")
 """
+DEAF = 'RUN.write_status(state="running", trainer=identify(os.getpid()).to_json())\n'
+NEVER = "while True: time.sleep(0.05)\n"
 Make = Callable[..., RunFolder]
 
 
@@ -35,6 +38,14 @@ def until(true: Callable[[], object], what: str, limit_s: float = 40.0) -> None:
     while not true():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
+
+
+def running(make: Make) -> RunFolder:
+    """A run under its supervisor, whose trainer trains."""
+    run = make()
+    start_supervisor(run)
+    until(lambda: run.state().state == "running", "it runs")
+    return run
 
 
 def let_end(run: RunFolder) -> None:

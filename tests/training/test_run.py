@@ -25,13 +25,12 @@ from lora_backend.errors import (
     RankMismatchError,
 )
 from lora_backend.runs.folder import RunFolder
-from lora_backend.training import answers as answers_module
 from lora_backend.training import engine
 from lora_backend.training.engine import train
 from lora_backend.training.publish import save_adapter
 from lora_backend.training.run import train_in_folder
 from lora_backend.training.session import training_session
-from tests.tiny import ANSWERS, QUESTIONS, chats, make_model, prompts, write_rows
+from tests.tiny import chats, make_model, prompts, write_rows
 from tests.training.helpers import adapter_bytes, failed_run, made, run
 
 Make = Callable[..., dict[str, Any]]
@@ -260,83 +259,6 @@ def test_blocks_outside_of_the_gpus_are_refused(config: Make, workspace: Path) -
     assert "does not train" in sentence
 
 
-# ---------------------------------------------------------------------------------------------- its questions
-
-
-def asked(tmp_path: Path) -> str:
-    rows: list[dict[str, object]] = [
-        {"messages": [{"role": "user", "content": question}], "expect": [answer.upper()], "group": "g"}
-        for question, answer in zip(QUESTIONS, ANSWERS, strict=True)
-    ]
-    return str(write_rows(tmp_path / "questions.jsonl", rows))
-
-
-def test_questions_are_answered_by_base_and_adapter(config: Make, workspace: Path, tmp_path: Path) -> None:
-    folder = run(workspace, config(questions=asked(tmp_path), num_epochs=60, r=16, learning_rate=3e-2))
-    answers = folder.answers()
-    assert [row["question"] for row in answers] == QUESTIONS
-    assert {row["group"] for row in answers} == {"g"}
-    assert not any(row["base_correct"] for row in answers)
-    assert sum(row["adapter_correct"] for row in answers) >= 3, answers
-    right = next(row for row in answers if row["adapter_correct"])
-    assert right["adapter_answer"] in ANSWERS, "it learned to stop as well"
-
-
-def test_a_stop_while_questions_are_answered_ends_a_run_that_is_finished(
-    config: Make, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(answers_module, "BATCH_SIZE", 1)
-    folder = made(workspace, config(questions=asked(tmp_path), max_steps=1))
-    write_status = RunFolder.write_status
-
-    def stop_after_two(self: RunFolder, **changes: Any) -> None:
-        write_status(self, **changes)
-        if changes.get("fraction") == 2 / len(QUESTIONS):
-            self.request_stop()
-
-    monkeypatch.setattr(RunFolder, "write_status", stop_after_two)
-    train_in_folder(folder)
-    state = folder.state()
-    assert (state.state, len(folder.answers())) == ("finished", 2)
-    assert state.message is not None
-    assert f"2 of {len(QUESTIONS)} questions" in state.message.text("en")
-    assert (folder.adapter / "adapter_model.safetensors").is_file()
-
-
-def test_a_layer_that_is_gone_from_the_saved_adapter_is_missing(
-    config: Make, workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def losing_one(model: PeftModel, folder: Path) -> None:
-        save_adapter(model, folder)
-        tensors = load_file(folder / "adapter_model.safetensors")
-        kept = {name: tensor for name, tensor in tensors.items() if "layers.1.self_attn.q_proj" not in name}
-        save_file(kept, folder / "adapter_model.safetensors")
-
-    monkeypatch.setattr(engine, "save_adapter", losing_one)
-    folder, sentence = failed_run(workspace, config(strict_r_check=True, max_steps=1), RankMismatchError)
-    assert "model.layers.1.self_attn.q_proj" in sentence
-    report = folder.rank_report()
-    assert report is not None
-    assert report["status"] == "ok", "in memory they were all there"
-
-
-def test_every_answer_carries_the_format(config: Make, workspace: Path, tmp_path: Path) -> None:
-    assert {row.get("format") for row in run(workspace, config(questions=asked(tmp_path), max_steps=1)).answers()} == {
-        1
-    }
-
-
-@pytest.mark.parametrize("start", ["pissa", "olora"])
-def test_the_base_models_answers_are_the_base_models_however_the_adapter_started(
-    start: str, config: Make, workspace: Path, tmp_path: Path
-) -> None:
-    """These starts take a share out of the base weights, so switching the adapter off is not the base model."""
-    plain = run(workspace, config(questions=asked(tmp_path), max_steps=1, r=16))
-    other = run(workspace, config(questions=asked(tmp_path), max_steps=1, r=16, init_lora_weights=start))
-    base = [row["base_answer"] for row in plain.answers()]
-    assert [row["base_answer"] for row in other.answers()] == base
-
-
 # --------------------------------------------------------------------------------------------------- its end
 
 
@@ -437,3 +359,20 @@ OURS_TOO: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", OURS_TOO)
 def test_whatever_a_config_can_say_wrong_is_an_error_of_ours(name: str, config: Make, workspace: Path) -> None:
     failed_run(workspace, config(**OURS_TOO[name]), FlightdeckError)
+
+
+def test_a_layer_that_is_gone_from_the_saved_adapter_is_missing(
+    config: Make, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losing_one(model: PeftModel, folder: Path) -> None:
+        save_adapter(model, folder)
+        tensors = load_file(folder / "adapter_model.safetensors")
+        kept = {name: tensor for name, tensor in tensors.items() if "layers.1.self_attn.q_proj" not in name}
+        save_file(kept, folder / "adapter_model.safetensors")
+
+    monkeypatch.setattr(engine, "save_adapter", losing_one)
+    folder, sentence = failed_run(workspace, config(strict_r_check=True, max_steps=1), RankMismatchError)
+    assert "model.layers.1.self_attn.q_proj" in sentence
+    report = folder.rank_report()
+    assert report is not None
+    assert report["status"] == "ok", "in memory they were all there"

@@ -1,0 +1,68 @@
+"""The one table of moves between states: nothing is written that it does not lead to."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from lora_backend.runs.states import MOVES, STATES, StateError, check_move
+from tests.runs.stand_in import Make
+
+
+def test_no_state_is_written_that_the_table_does_not_lead_to(make: Make) -> None:
+    run = make(state="queued")
+    with pytest.raises(StateError, match="queued cannot become running"):
+        run.write_status(state="running")
+    with pytest.raises(StateError):
+        run.write_exit("finished")
+    with pytest.raises(StateError):
+        check_move("running", "paused")
+    run.move("queued", "starting")
+    run.write_status(state="running")
+    with pytest.raises(StateError):
+        run.write_status(state="queued")
+    run.write_exit("finished")
+    with pytest.raises(StateError, match="finished cannot become running"):
+        run.write_status(state="running")
+    assert run.status()["state"] == "running", "what is refused changes nothing"
+
+
+def test_every_state_is_in_the_table_and_every_end_can_be_left_by_another_attempt_alone() -> None:
+    assert {state for followers in MOVES.values() for state in followers} == STATES
+    for state in ("stopped", "finished", "failed", "lost"):
+        assert MOVES[state] == {"queued", "starting"}
+
+
+def test_of_two_who_take_a_run_from_the_queue_one_does(make: Make) -> None:
+    run, taken, gate = make(state="queued"), [], threading.Barrier(8)
+
+    def take() -> None:
+        gate.wait()
+        try:
+            run.move("queued", "starting")
+            taken.append(1)
+        except StateError:
+            pass
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert taken == [1]
+
+
+def test_launcher_supervisor_and_trainer_write_one_status_without_losing_each_others_keys(make: Make) -> None:
+    run = make()
+
+    def write(key: str) -> None:
+        for number in range(30):
+            run.write_status(**{key: number})
+
+    threads = [threading.Thread(target=write, args=(key,)) for key in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {key: run.status()[key] for key in "abcd"} == dict.fromkeys("abcd", 29)
