@@ -49,6 +49,18 @@ def make_model(folder: Path, *, chat_template: bool = True, tokenizer: bool = Tr
     return folder
 
 
+def make_word_nan(folder: Path, word: str) -> Path:
+    """Make the embedding of `word` NaN in a model that `make_model` saved: whatever holds the word has a loss of NaN."""
+    from safetensors.torch import load_file, save_file
+
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    vocabulary = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    tensors["model.embed_tokens.weight"][vocabulary[word]] = float("nan")
+    save_file(tensors, weights, {"format": "pt"})
+    return folder
+
+
 def chats(repeat: int = 4) -> list[dict[str, object]]:
     """Rows of `messages`."""
     pairs = zip(QUESTIONS, ANSWERS, strict=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lora_backend.errors import FlightdeckError
 from lora_backend.runs.checkpoints import checkpoints_of, newest_whole, verified
 from lora_backend.training.run import train_in_folder
+from tests.tiny import chats, make_word_nan, write_rows
 from tests.training.helpers import adapter_bytes, at_line, curve, failed_run, made, resumed, run
 
 Make = Callable[..., dict[str, Any]]
@@ -50,24 +55,36 @@ def test_a_stop_has_no_cause(config: Make, workspace: Path) -> None:
     assert (folder.state().state, folder.state().cause, folder.state().message) == ("stopped", None, None)
 
 
-DIVERGES: dict[str, Any] = {"alpha": 1e18, "max_grad_norm": 0.0, "warmup_ratio": 0.2, "save_steps": 1, "num_epochs": 2}
-"""The first step's rate is 0; what the second step learns sends the third beyond any number."""
+@pytest.fixture
+def bad_row(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
+    """Keys of a config under which one row among sixteen makes the loss NaN, on whatever processor: the base model's
+    embedding of a word that no other row holds is NaN. No rounding decides that, as it would for a high learning rate."""
+    model = make_word_nan(shutil.copytree(tiny_model, tmp_path / "bad_model"), "green")
+    rows = [row for row in chats(8) if "green" not in json.dumps(row)][:15]
+    rows.append(next(row for row in chats() if "green" in json.dumps(row)))
+    data = write_rows(tmp_path / "one_bad.jsonl", rows)
+    return {"model_name": str(model), "dataset": str(data), "save_steps": 1, "num_epochs": 1, "save_total_limit": None}
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(
-    config: Make, workspace: Path
+    config: Make, workspace: Path, bad_row: dict[str, Any]
 ) -> None:
-    folder, sentence = failed_run(workspace, config(**DIVERGES), FlightdeckError)
+    folder, sentence = failed_run(workspace, config(**bad_row), FlightdeckError)
     assert folder.state().cause == "nan_loss"
-    assert "Checkpoint 2 is the last good one" in sentence
+    steps = [row["step"] for row in folder.metrics() if "loss" in row]
+    assert steps[-1] > 1, "the seed puts the bad row behind the first step, so that something was saved before"
+    assert [row["step"] for row in folder.metrics() if row.get("loss") is None] == steps[-1:]
+    assert f"Checkpoint {steps[-1] - 1} is the last good one" in sentence
     assert "learning_rate" in sentence
     newest, damaged = newest_whole(folder)
     assert newest is not None
-    assert (newest.name, damaged) == ("checkpoint-2", [])
+    assert (newest.name, damaged) == (f"checkpoint-{steps[-1] - 1}", [])
 
 
-def test_a_loss_that_is_no_number_is_seen_where_no_checkpoint_is_due(config: Make, workspace: Path) -> None:
-    folder, sentence = failed_run(workspace, config(**DIVERGES | {"save_steps": 100}), FlightdeckError)
+def test_a_loss_that_is_no_number_is_seen_where_no_checkpoint_is_due(
+    config: Make, workspace: Path, bad_row: dict[str, Any]
+) -> None:
+    folder, sentence = failed_run(workspace, config(**bad_row | {"save_steps": 100}), FlightdeckError)
     assert folder.state().cause == "nan_loss"
     assert "no checkpoint was saved" in sentence
     assert folder.metrics()[-1]["loss"] is None
