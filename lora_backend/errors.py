@@ -20,6 +20,19 @@ class FlightdeckError(ValueError):
         return self.message.text()
 
 
+class FileRefusedError(FlightdeckError, OSError):
+    """A file is not read: it is no regular file, or has more in it than its reader can take.
+
+    An `OSError` as well, for whoever does without a file that cannot be read does without this one too.
+    """
+
+    code = "file"
+
+    def __init__(self, template: str, /, **values: Any) -> None:
+        FlightdeckError.__init__(self, template, **values)
+        self.strerror = str(self)
+
+
 class ConfigError(FlightdeckError):
     """The config has at least one error; no run may start from it."""
 

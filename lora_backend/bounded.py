@@ -1,0 +1,93 @@
+"""Read a file that may have come from anywhere: a regular one, and no more of it than its reader can take."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import IO, Any
+
+from lora_backend.errors import FileRefusedError
+from lora_backend.formats import size
+from lora_backend.i18n import N_, Message
+
+MAX_JSON_BYTES = 16 * 2**20
+"""Of a JSON file of a model, an adapter or a run; the longest list of shards that is published has 9 MB."""
+MAX_JSON_VALUES = 1_000_000
+"""Values in one JSON text: about 100 MB and half a second, whatever they are."""
+KINDS = {
+    stat.S_IFIFO: N_("a named pipe"),
+    stat.S_IFSOCK: N_("a socket"),
+    stat.S_IFCHR: N_("a device"),
+    stat.S_IFBLK: N_("a device"),
+}
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file for reading. Raises `FileRefusedError` for any other kind, and `OSError` as `open` does.
+
+    A pipe would be waited for without end, and a device never ends. The kind is asked before the file is opened, for
+    to open a device may already do something, and again of what was opened, for the two need not be the same file.
+    """
+    _refuse_kind(path, os.stat(path).st_mode)  # noqa: PTH116 - of thousands
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        _refuse_kind(path, os.fstat(descriptor).st_mode)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: Path, limit_bytes: int) -> bytes:
+    """All of a regular file. Raises `FileRefusedError` for one with more than `limit_bytes`, and for any other kind.
+
+    What the file's length says is not believed: one below `/proc` says 0 and may be endless, and a log grows.
+    """
+    with open_regular(path) as file:
+        length = os.fstat(file.fileno()).st_size
+        data = b"" if length > limit_bytes else file.read(limit_bytes + 1)
+    if max(length, len(data)) > limit_bytes:
+        raise FileRefusedError(
+            N_("{path} has more than {limit}, the most that is read of such a file. Check that it is the right one."),
+            path=str(path),
+            limit=size(limit_bytes),
+        )
+    return data
+
+
+def read_text(path: Path, limit_bytes: int) -> str:
+    """The same as text. Raises `UnicodeDecodeError`, a `ValueError`, for what is not UTF-8."""
+    return read_bytes(path, limit_bytes).decode("utf-8")
+
+
+def read_json(path: Path, limit_bytes: int = MAX_JSON_BYTES) -> Any:
+    """What a JSON file holds. Raises `FileRefusedError`, `OSError`, or `ValueError` for what is not JSON."""
+    return load_json(read_bytes(path, limit_bytes), str(path))
+
+
+def load_json(data: bytes, name: str) -> Any:
+    """What JSON text holds. Raises `ValueError` for what is not JSON, however deep it is nested.
+
+    `FileRefusedError` for more than a million values, which are counted before anything is made of them: 16 MB of
+    `[],[],…` would become half a gigabyte of lists.
+    """
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_VALUES:
+        raise FileRefusedError(
+            N_("{path} holds more than {limit} values, the most that is read of such a file. Check that it is the right one."),
+            path=name,
+            limit=f"{MAX_JSON_VALUES:,}",
+        )  # fmt: skip
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _refuse_kind(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if kind := KINDS.get(stat.S_IFMT(mode)):
+        raise FileRefusedError(N_("{path} is {kind}, not a file. Name a regular file."), path=str(path), kind=Message(kind))  # fmt: skip
