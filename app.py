@@ -1,5 +1,14 @@
 """LoRA Flightdeck: `streamlit run app.py`."""
 
-from pages.parts.navigation import main
+import streamlit as st
 
-main()
+if st.runtime.exists():  # a session asks for a page
+    from pages.parts.navigation import main
+
+    main()
+else:  # the server starts
+    from starlette.middleware import Middleware
+
+    from pages.parts.http_policy import HttpPolicy
+
+    app = st.App(__file__, middleware=[Middleware(HttpPolicy)])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 import pandas as pd
 import streamlit as st
 
@@ -17,6 +15,7 @@ from lora_backend.runs.logs import read_log
 from lora_backend.runs.states import RunState
 from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
+from pages.parts.addresses import page_address
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
 from pages.parts.formats import FIGURE_WIDTH, as_text, duration, plain
 from pages.parts.header import page_header
@@ -202,11 +201,10 @@ def _checkpoints(found: FoundFolder) -> None:
     if not found.checkpoints:
         st.info(t(N_("There is no checkpoint in this folder.")), icon=":material/save:")
         return
-    language = st.query_params.get(state_keys.LANGUAGE)
     yes, no = t(N_("yes")), t(N_("no"))
     rows = []
     for checkpoint in reversed(found.checkpoints):
-        query = {state_keys.ADAPTER: str(checkpoint.path)} | ({state_keys.LANGUAGE: language} if language else {})
+        address = page_address(VERIFY, **{state_keys.ADAPTER: str(checkpoint.path)})
         rows.append(
             {
                 t(N_("Checkpoint")): checkpoint.path.name,
@@ -214,7 +212,7 @@ def _checkpoints(found: FoundFolder) -> None:
                 t(N_("Saved")): when(checkpoint.saved_at),
                 t(N_("Best")): "★" if checkpoint.path.name == found.best_checkpoint else "",
                 t(N_("Adapter")): yes if checkpoint.has_adapter else no,
-                t(N_("Ranks")): f"/verify?{urlencode(query)}" if checkpoint.has_adapter else None,
+                t(N_("Ranks")): address if checkpoint.has_adapter else None,
             }
         )
     st.dataframe(

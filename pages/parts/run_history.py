@@ -20,6 +20,7 @@ from lora_backend.runs.folder import open_run
 from lora_backend.runs.history import FIGURES, History, RunRow, filtered
 from lora_backend.runs.labels import write_labels
 from pages.parts import state_keys
+from pages.parts.addresses import page_address
 from pages.parts.language import say, t
 from pages.parts.navigation import RUNS
 from pages.parts.run_list import run_title
@@ -105,9 +106,8 @@ def _into_the_address(columns: Sequence[str]) -> None:
 
 def _cells(row: RunRow, columns: Sequence[str]) -> dict[str, Any]:
     pin = "★ " if row.labels.pinned else ""
-    language = st.query_params.get(state_keys.LANGUAGE)
     cells: dict[str, Any] = {
-        t(N_("Open")): f"/runs?{state_keys.RUN}={row.id}" + (f"&{state_keys.LANGUAGE}={language}" if language else ""),
+        t(N_("Open")): page_address(RUNS, **{state_keys.RUN: row.id}),
         t(N_("State")): state_in_words(row.state.state),
         t(N_("Name")): pin + run_title({"name": row.name, "config": row.config}),
         t(N_("Started")): when(row.created_at),

@@ -39,11 +39,13 @@ class Dashboard:
     home: Path
     port: int
     script: Path = ROOT / "app.py"
+    base_path: str = ""
+    """`server.baseUrlPath`, without slashes."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}" + (f"/{self.base_path}" if self.base_path else "")
 
     @property
     def workspace(self) -> Path:
@@ -61,6 +63,7 @@ class Dashboard:
     def start(self) -> None:
         environment = self.environment()
         command = [sys.executable, "-m", "streamlit", "run", str(self.script), "--server.port", str(self.port)]
+        command += ["--server.baseUrlPath", self.base_path] if self.base_path else []
         log = (self.home / "dashboard.log").open("ab")
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
@@ -85,7 +88,22 @@ class Dashboard:
 @pytest.fixture
 def dashboard(tmp_path: Path) -> Iterator[Dashboard]:
     """A dashboard of the test's own; runs that it leaves behind are ended."""
-    running = Dashboard(tmp_path, free_port())
+    yield from _served(Dashboard(tmp_path, free_port()))
+
+
+@pytest.fixture(scope="module")
+def shared_dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
+    """One for many requests that change nothing."""
+    yield from _served(Dashboard(tmp_path_factory.mktemp("shared"), free_port()))
+
+
+@pytest.fixture
+def dashboard_below_a_path(tmp_path: Path) -> Iterator[Dashboard]:
+    """The same, served below `/team/fd`, as behind a proxy that others share."""
+    yield from _served(Dashboard(tmp_path, free_port(), base_path="team/fd"))
+
+
+def _served(running: Dashboard) -> Iterator[Dashboard]:
     running.start()
     yield running
     running.kill()

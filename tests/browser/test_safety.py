@@ -28,18 +28,108 @@ def test_it_listens_on_loopback_only(dashboard: Dashboard) -> None:
     assert listening == {"127.0.0.1"}
 
 
-def test_a_foreign_host_is_refused(dashboard: Dashboard) -> None:
-    def status(host: str) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=10)
-        headers = {"Host": host, "Origin": f"http://{host}", "Connection": "Upgrade", "Upgrade": "websocket"}
-        headers |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"}
-        connection.request("GET", "/_stcore/stream", headers=headers)
-        answer = connection.getresponse().status
-        connection.close()
-        return answer
+def answer(dashboard: Dashboard, path: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
+    """What the server says to one request, as a program or another page's browser would send it."""
+    connection = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=20)
+    connection.request(method, path, headers=headers)
+    answered = connection.getresponse()
+    if answered.status != 101:
+        answered.read()
+    connection.close()
+    return answered
 
-    assert status(f"127.0.0.1:{dashboard.port}") == 101
-    assert status("evil.example") == 403
+
+def websocket(dashboard: Dashboard, **headers: str) -> int:
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    return answer(dashboard, "/_stcore/stream", **upgrade, **key, **headers).status
+
+
+def test_a_foreign_host_is_refused(dashboard: Dashboard) -> None:
+    assert websocket(dashboard, Host=f"127.0.0.1:{dashboard.port}", Origin=dashboard.url) == 101
+    assert websocket(dashboard, Host="evil.example", Origin="http://evil.example") == 403
+    for path in ("/", "/runs", "/_stcore/health", "/_stcore/host-config"):
+        assert answer(dashboard, path).status == 200
+        assert answer(dashboard, path, Host="evil.example").status == 403
+        assert answer(dashboard, path, Host=f"localhost.evil.example:{dashboard.port}").status == 403
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://localhost:3000", "http://127.0.0.1:9999", "http://127.0.0.1", "null", "https://share.streamlit.io", "http://127.0.0.1.evil.example", "file://", ""],
+)  # fmt: skip
+def test_a_page_of_another_origin_or_port_is_refused(shared_dashboard: Dashboard, origin: str) -> None:
+    assert websocket(shared_dashboard, Origin=origin) == 403
+    assert answer(shared_dashboard, "/_stcore/host-config", Origin=origin).status == 403
+    for method in ("OPTIONS", "PUT", "DELETE"):
+        assert answer(shared_dashboard, "/_stcore/upload_file/a/b", method, Origin=origin).status == 403
+
+
+def test_another_name_of_the_same_machine_is_another_origin(shared_dashboard: Dashboard) -> None:
+    port = shared_dashboard.port
+    assert websocket(shared_dashboard, Origin=f"http://localhost:{port}", Host=f"localhost:{port}") == 101
+    assert websocket(shared_dashboard, Origin=f"http://localhost:{port}", Host=f"127.0.0.1:{port}") == 403
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/_stcore/agent/openapi.json", "/_stcore/agent/interact", "/_stcore/agent/mcp", "/_stcore/agent", "/_stcore/metrics", "/_stcore/metrics/", "//_stcore/metrics", "/_stcore//agent/mcp", "/%5fstcore/metrics"],
+)  # fmt: skip
+def test_what_lets_programs_in_and_counts_sessions_is_not_served(shared_dashboard: Dashboard, path: str) -> None:
+    for method in ("GET", "POST"):
+        refused = answer(shared_dashboard, path, method)
+        assert refused.status == 404
+        assert "Link" not in refused.headers
+
+
+@pytest.mark.parametrize("path", ["/", "/runs", "/_stcore/health", "/_stcore/metrics", "/static/none.js"])
+def test_every_answer_forbids_frames_and_foreign_hosts(shared_dashboard: Dashboard, path: str) -> None:
+    headers = answer(shared_dashboard, path).headers
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    rules = dict(rule.split(" ", 1) for rule in headers["Content-Security-Policy"].split("; "))
+    assert rules["frame-ancestors"] == rules["frame-src"] == rules["object-src"] == "'none'"
+    assert "unsafe" not in rules["script-src"]
+    assert rules["img-src"] == "'self' data: blob:"
+    assert not re.search(r"\*|https?:|evil", headers["Content-Security-Policy"])
+
+
+def test_the_policy_lets_the_pages_work_and_no_foreign_script(dashboard: Dashboard, page: Page) -> None:
+    # Long integers of protobuf try WebAssembly first and do without.
+    page.add_init_script(
+        "window.refused = []; document.addEventListener('securitypolicyviolation', e => "
+        "e.blockedURI === 'wasm-eval' || window.refused.push(e.violatedDirective))"
+    )
+    for path in ("/", "/config", "/plan?gpus=24,12&model=SmolLM2-135M", "/runs", "/verify"):
+        settled(page, dashboard.url + path)
+        assert page.evaluate("window.refused") == [], path
+    page.evaluate(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=\"http://evil.example/x.png\"><img src=x onerror=\"window.PWN = 1\">')"
+    )
+    page.wait_for_function("window.refused.length >= 2")
+    assert page.evaluate("[...window.refused].sort()") == ["img-src", "script-src-attr"]
+    assert page.evaluate("window.PWN") is None
+
+
+def test_no_other_page_can_frame_the_dashboard(dashboard: Dashboard, page: Page) -> None:
+    page.goto(f"data:text/html,<iframe src='{dashboard.url}/'></iframe>")
+    page.wait_for_function("document.querySelector('iframe') !== null")
+    page.wait_for_load_state("load")
+    assert [frame.url for frame in page.frames[1:]] == ["chrome-error://chromewebdata/"]
+
+
+def test_below_a_base_path_pages_links_and_refusals_are_the_same(dashboard_below_a_path: Dashboard, page: Page) -> None:
+    below = dashboard_below_a_path
+    run = RunFolder.create(
+        below.workspace / "runs", config={"model_name": "m"}, config_text="model_name: m\n", argv=None
+    )
+    run.write_exit("finished")
+    settled(page, f"{below.url}/runs?run={run.id}")
+    expect(badge(page, "Finished")).to_be_visible()
+    page.get_by_role("link", name="Plan", exact=True).click()
+    expect(page).to_have_url(re.compile(rf"^{re.escape(below.url)}/plan"))
+    assert answer(below, "/team/fd/_stcore/metrics").status == 404
+    assert answer(below, "/team/fd/_stcore/agent/openapi.json").status == 404
 
 
 @pytest.mark.parametrize("path", ["/config", "/plan", "/runs", "/verify"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.runs.bin import Bin
@@ -53,6 +55,20 @@ def test_the_table_shows_config_keys_and_figures_of_every_run() -> None:
     assert table["r"].tolist() == [8, 16]
     assert table["loss"].tolist() == [1.0, 1.0]
     assert table["Open"].tolist() == ["/runs?run=two", "/runs?run=one"]
+
+
+@pytest.fixture
+def base_path() -> Iterator[None]:
+    before = config.get_option("server.baseUrlPath")
+    config.set_option("server.baseUrlPath", "/team/fd/")
+    yield
+    config.set_option("server.baseUrlPath", before)
+
+
+@pytest.mark.usefixtures("base_path")
+def test_the_table_opens_runs_below_the_base_path_in_the_language_of_the_page() -> None:
+    made("one")
+    assert show("runs", lang="zh").dataframe[0].value["打开"].tolist() == ["/team/fd/runs?run=one&lang=zh"]
 
 
 def test_words_and_states_filter_the_table_and_the_archive_is_left_out() -> None:
