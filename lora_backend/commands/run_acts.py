@@ -25,6 +25,7 @@ from lora_backend.preflight.placement import DoesNotFitError
 from lora_backend.preflight.resume import check_changes, resume_run
 from lora_backend.runs.changes import Classified, config_as_changed
 from lora_backend.runs.folder import STOP_DEADLINE_S, RunFolder
+from lora_backend.runs.loss_health import health_of
 from lora_backend.runs.queue import waiting_for
 from lora_backend.runs.recovery import open_recovered, recover, recover_all, workspace_of
 from lora_backend.runs.states import RunState
@@ -45,7 +46,8 @@ def stop_command(arguments: argparse.Namespace) -> int:
     before = run.state()
     if before.has_ended:
         message = Message(
-            N_("The run {id} has ended already: {state}."), {"id": run.id, "state": state_word(before.state)}
+            N_("The run {id} has ended already: {state}."),
+            {"id": run.id, "state": state_word(before.state, health_of(run))},
         )
         return _answer(arguments, run, before, message.text(), code=NO)
     run.request_stop(deadline_s=deadline_s)
@@ -60,7 +62,7 @@ def stop_command(arguments: argparse.Namespace) -> int:
         print(asked, flush=True)
     while not (state := recover(run)).has_ended:
         time.sleep(LOOK_EVERY_S)
-    sentences = [say(N_("The run {id} has ended: {state}."), id=run.id, state=state_word(state.state))]
+    sentences = [say(N_("The run {id} has ended: {state}."), id=run.id, state=state_word(state.state, health_of(run)))]
     sentences += [plain(message.text()) for message in (state.message, state.remedy) if message]
     code = NO if state.state in ("failed", "lost") else GOOD
     return _answer(arguments, run, state, " ".join(sentences), code=code)

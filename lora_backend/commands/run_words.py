@@ -12,8 +12,9 @@ from lora_backend.config.diff import ABSENT
 from lora_backend.config.findings import shorten
 from lora_backend.formats import number, size
 from lora_backend.i18n import N_, translate
+from lora_backend.runs.loss_health import LossHealth
 from lora_backend.runs.queue import Waiting
-from lora_backend.runs.words import STATE_WORDS, waiting_messages
+from lora_backend.runs.words import STATE_WORDS, state_message, waiting_messages
 
 
 def say(template: str, **values: object) -> str:
@@ -21,9 +22,9 @@ def say(template: str, **values: object) -> str:
     return translate(template).format(**values)
 
 
-def state_word(state: str) -> str:
-    """A state in the language of the command."""
-    return say(STATE_WORDS[state]) if state in STATE_WORDS else plain(state)
+def state_word(state: str, health: LossHealth | None = None) -> str:
+    """A state in the language of the command, and how the loss went where that was not well."""
+    return state_message(state, health).text() if state in STATE_WORDS else plain(state)
 
 
 def cell(value: Any, limit: int = 60) -> str:

@@ -35,7 +35,7 @@ from lora_backend.runs.outcome import Outcome, outcome_of
 from lora_backend.runs.queue import Waiting, waiting_for
 from lora_backend.runs.recovery import open_recovered, recover_all, workspace_of
 from lora_backend.runs.reproduce import Reproduction, ThenNow, reproduction
-from lora_backend.runs.words import stage_message
+from lora_backend.runs.words import health_message, says_of_loss, stage_message
 from lora_backend.settings import load_settings
 from lora_backend.verification.report import verdict
 
@@ -121,7 +121,7 @@ def _columns(text: str | None) -> Sequence[str]:
 def _cells(row: RunRow, columns: Sequence[str]) -> list[str]:
     return [
         row.id,
-        state_word(row.state.state),
+        state_word(row.state.state, row.health),
         ("* " if row.labels.pinned else "") + plain(row.title)[:40],
         when(row.created_at),
         f"{row.state.step} / {row.state.total_steps or '–'}",
@@ -177,7 +177,7 @@ def _last_words(run: RunFolder) -> list[str]:
 
 def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> list[str]:
     state, labels = row.state, row.labels
-    lines = [f"{row.id}  {plain(row.title)}  {state_word(state.state)}", document["path"]]
+    lines = [f"{row.id}  {plain(row.title)}  {state_word(state.state, row.health)}", document["path"]]
     lines.append(say(N_("Started {time} by {actor}."), time=when(row.created_at), actor=plain(row.actor)))
     if not state.has_ended and state.state != "queued":
         lines.append(stage_message(state.stage).text())  # fmt: skip
@@ -190,6 +190,8 @@ def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> li
         lines.append(" · ".join(parts))
     if state.silent_s is not None:
         lines.append(say(N_("Its trainer lives, and has written nothing for {time}."), time=duration(state.silent_s)))
+    if state.has_ended and says_of_loss(state.state, row.health):
+        lines.append(f"⚠ {health_message(row.health)}")
     lines += [f"⚠ {plain(one['message'])}" for one in document["alerts"]]
     lines += [plain(document[key]) for key in ("detail", "message", "remedy") if document[key]]
     lines += [f"  | {plain(line)}" for line in document["log"]]
@@ -250,7 +252,7 @@ def _code_line(again: Reproduction) -> str:
 
 def _outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
     rows = {
-        N_("State"): [state_word(one.state) for one in outcomes],
+        N_("State"): [state_word(one.state, one.health) for one in outcomes],
         N_("Step"): [f"{one.step} / {one.total_steps or '–'}" for one in outcomes],
         N_("Last loss"): [number(one.last_loss) for one in outcomes],
         N_("Lowest evaluation loss"): [number(one.lowest_eval_loss) for one in outcomes],

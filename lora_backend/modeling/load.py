@@ -58,6 +58,11 @@ def load_model(config: TrainingConfig, device_map: Mapping[str, int | str] | str
     return model
 
 
+def vocabulary_size(model: PreTrainedModel) -> int | None:
+    """Tokens that the model chooses from; None where its config does not say."""
+    return getattr(model.config.get_text_config(decoder=True), "vocab_size", None)
+
+
 def load_tokenizer(model_name: str) -> PreTrainedTokenizerBase:
     """The model's tokenizer, with a pad token. Raises `ModelError` where the folder has none."""
     path = _weights_folder(model_name)

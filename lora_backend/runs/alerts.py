@@ -1,4 +1,4 @@
-"""What somebody should know of a run that goes on: a loss that rises, a trainer that says nothing, a disk that fills up."""
+"""What somebody should know of a run that goes on: a loss that rises or is dead, a trainer that says nothing, a disk that fills up."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ import numpy as np
 
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.bin import disk_bytes
-from lora_backend.runs.curves import Column, points, smooth
+from lora_backend.runs.curves import Column
 from lora_backend.runs.folder import RunFolder, RunState
+from lora_backend.runs.loss_health import health_of
 from lora_backend.runs.process import boot_clock_s
+from lora_backend.runs.words import health_message
 
-FEWEST_POINTS = 30
-"""From which on a smoothed curve shows a trend."""
-RISE = 1.5
-"""A smoothed loss that is so many times its lowest …"""
-NOISE = 4.0
-"""… and so many standard deviations of the raw points around the smoothed ones above it, has turned away."""
 STALL_INTERVALS, STALL_S = 10, 60.0
 """Nothing for so many times the usual interval between two points, and for at least so many seconds."""
 LEAST_DISK_BYTES = 1 << 30
@@ -33,7 +29,7 @@ class Alert:
     """One thing to know, and what to do about it."""
 
     kind: str
-    """`nan`, `divergence`, `stall` or `disk`."""
+    """`nan`, `divergence`, `dead`, `stall` or `disk`."""
     message: Message
 
 
@@ -41,7 +37,7 @@ def alerts(run: RunFolder, state: RunState, columns: dict[str, Column]) -> list[
     """Of a run that goes on; empty for one that has ended, whose state says what there is to say."""
     if state.has_ended or state.state == "queued":
         return []
-    return [*_not_a_number(columns), *_diverges(columns), *_stalls(run, state, columns), *_disk(run)]
+    return [*_not_a_number(columns), *_loss(run), *_stalls(run, state, columns), *_disk(run)]
 
 
 def _not_a_number(columns: dict[str, Column]) -> Iterator[Alert]:
@@ -63,22 +59,10 @@ def _not_a_number(columns: dict[str, Column]) -> Iterator[Alert]:
         )  # fmt: skip
 
 
-def _diverges(columns: dict[str, Column]) -> Iterator[Alert]:
-    x, y = points(columns, "loss")
-    if len(y) < FEWEST_POINTS:
-        return
-    smoothed = smooth(y)[FEWEST_POINTS // 3 :]  # its first points are little more than the raw ones
-    x, y = x[FEWEST_POINTS // 3 :], y[FEWEST_POINTS // 3 :]
-    lowest = int(smoothed.argmin())
-    noise = float(np.std(y[: lowest + 1] - smoothed[: lowest + 1])) if lowest else float(np.std(y - smoothed))
-    if smoothed[-1] > RISE * smoothed[lowest] and smoothed[-1] - smoothed[lowest] > NOISE * noise:
-        yield Alert(
-            "divergence",
-            Message(
-                N_("The loss rises: smoothed {now}, after {lowest} at step {step}. Stop, and resume from a checkpoint before with a lower `learning_rate`."),
-                {"now": f"{smoothed[-1]:.4g}", "lowest": f"{smoothed[lowest]:.4g}", "step": int(x[lowest])},
-            ),
-        )  # fmt: skip
+def _loss(run: RunFolder) -> Iterator[Alert]:
+    found = health_of(run)
+    if found.is_bad:
+        yield Alert("dead" if found.code == "dead" else "divergence", health_message(found))
 
 
 def _stalls(run: RunFolder, state: RunState, columns: dict[str, Column]) -> Iterator[Alert]:

@@ -15,6 +15,7 @@ from pyarrow import json as arrow_json
 
 COLUMNS = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes", "time")
 Column = NDArray[np.float64]
+SMOOTHED_SHARE, LEAST_SPAN = 0.07, 3
 POINTS = 2000
 """What a chart shows of one curve at most."""
 
@@ -91,14 +92,16 @@ def downsample(x: Column, y: Column, limit: int = POINTS) -> tuple[Column, Colum
     return x[kept], y[kept]
 
 
-def smooth(y: Column, weight: float = 0.9) -> Column:
-    """Exponential moving average without the bias of its beginning, as training dashboards draw it."""
-    average, scale, found = 0.0, 1.0, []
-    for value in y.tolist():  # Python's own floats: numpy's cost four times as much one by one
-        average = weight * average + (1 - weight) * value
-        scale *= weight
-        found.append(average / (1 - scale))
-    return np.array(found, dtype=np.float64)
+def smooth(y: Column) -> tuple[Column, int]:
+    """Exponential moving average over `SMOOTHED_SHARE` of the points, and how many points that is (its span).
+
+    Without the bias of its beginning: it starts at the first value. A curve that falls or rises steadily is followed
+    within half the span.
+    """
+    import pandas as pd  # only where a curve is drawn
+
+    span = max(round(SMOOTHED_SHARE * len(y)), LEAST_SPAN)
+    return pd.Series(y).ewm(span=span, adjust=True).mean().to_numpy(), span
 
 
 def last_value(rows: Sequence[dict[str, object]], name: str) -> float | None:

@@ -17,6 +17,7 @@ from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.curves import last_value
 from lora_backend.runs.folder import RunFolder, RunState
 from lora_backend.runs.labels import Labels, read_labels
+from lora_backend.runs.loss_health import UNKNOWN, LossHealth, health_of
 
 FIGURES = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes")
 READERS = 8
@@ -42,6 +43,8 @@ class RunRow:
     labels: Labels
     is_consistent: bool | None
     """What the rank check said; None where it said nothing."""
+    health: LossHealth = UNKNOWN
+    """How its loss went."""
 
     @property
     def title(self) -> str:
@@ -69,6 +72,7 @@ class RunRow:
             "pinned": self.labels.pinned,
             "archived": self.labels.archived,
             "is_consistent": self.is_consistent,
+            "health": self.health.to_json(),
         }
 
 
@@ -124,6 +128,7 @@ def read_row(run: RunFolder) -> RunRow | None:
         _newest_figures(_end_of(run.metrics_jsonl)),
         read_labels(run.path),
         _is_consistent(run),
+        health_of(run),
     )
 
 

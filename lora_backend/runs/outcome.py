@@ -8,6 +8,7 @@ from typing import Any
 
 from lora_backend.runs.curves import Column, points, read_columns
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.loss_health import UNKNOWN, LossHealth, health_of
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,11 @@ class Outcome:
     right_answers: int | None
     num_answers: int
     """Those that could be right or wrong."""
+    health: LossHealth = UNKNOWN
+    """How its loss went."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"health": self.health.to_json()}
 
 
 def outcome_of(run: RunFolder, curves: Mapping[str, Column] | None = None) -> Outcome:
@@ -52,6 +55,7 @@ def outcome_of(run: RunFolder, curves: Mapping[str, Column] | None = None) -> Ou
         sum(device["tensors"] for device in devices) or None,
         sum(bool(row["adapter_correct"]) for row in answers) if answers else None,
         len(answers),
+        health_of(run),
     )
 
 

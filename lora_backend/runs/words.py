@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from lora_backend.formats import size, when
+from lora_backend.formats import number, size, when
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.files import read_json
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.loss_health import LossHealth
 from lora_backend.runs.queue import Waiting
 from lora_backend.runs.supervisor import KILL_AFTER_S
 
@@ -28,6 +29,43 @@ _STAGES = {
     "saving": N_("saving the adapter"),
     "answering": N_("answering the questions"),
 }
+
+
+_JUDGED = frozenset({"running", "stopping", "stopped", "finished"})
+"""States beside which it is said how the loss went; a failure has a cause of its own."""
+
+
+def says_of_loss(state: str, health: LossHealth) -> bool:
+    """Whether a run in `state` is shown with how its loss went."""
+    return health.is_bad and state in _JUDGED
+
+
+def state_message(state: str, health: LossHealth | None = None) -> Message:
+    """A state, and beside it how the loss went where that was not well: `Finished, loss 9 × its start`."""
+    word = Message(STATE_WORDS[state])
+    if health is None or not says_of_loss(state, health):
+        return word
+    if health.code == "dead":
+        return Message(N_("{state}, dead: it is not learning"), {"state": word})
+    template = N_("{state}, loss {ratio} × its start") if health.code == "diverged" else N_("{state}, loss {ratio} × its lowest")  # fmt: skip
+    return Message(template, {"state": word, "ratio": _times(health)})
+
+
+def health_message(health: LossHealth) -> Message:
+    """What is wrong with a loss, and what to do about it."""
+    values: dict[str, object] = {"now": number(health.loss), "before": number(health.reference), "step": health.step, "ratio": _times(health)}  # fmt: skip
+    if health.code == "diverged":
+        return Message(N_("The loss is {now}, {ratio} × its start ({before}), and has been far above it since step {step}. Train anew, or resume from a checkpoint from before it rose, with a lower `learning_rate` or `alpha`."), values)  # fmt: skip
+    if health.code == "rose":
+        return Message(N_("The loss rises: {now}, after {before} at step {step}. Resume from a checkpoint from before it rose, with a lower `learning_rate`."), values)  # fmt: skip
+    if health.vocabulary_size:
+        return Message(N_("The loss stands still at {now}, the loss of guessing among {size} tokens: the model is dead. Start again with a lower `learning_rate` or `alpha`."), {"now": number(health.loss), "size": health.vocabulary_size})  # fmt: skip
+    return Message(N_("The gradient is 0 and the loss stands still at {now}: nothing is learned any more. Start again with a lower `learning_rate` or `alpha`, and check that the data has tokens to learn."), {"now": number(health.loss)})  # fmt: skip
+
+
+def _times(health: LossHealth) -> str:
+    ratio = health.ratio or 0.0
+    return f"{ratio:,.0f}" if ratio >= 9.5 else f"{ratio:.2g}"
 
 
 AFTER_TRAINING = ("saving", "answering")

@@ -13,6 +13,8 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.modeling.devices import memory_in_use_bytes, memory_table
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.loss_health import health_of
+from lora_backend.runs.words import health_message
 from lora_backend.training.measure import StepMemory
 
 logger = logging.getLogger(__name__)
@@ -120,6 +122,10 @@ class RunCallback(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._step_began = time.monotonic()
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if (health := health_of(self.folder)).is_bad:
+            logger.warning("%s", health_message(health))
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         control.should_evaluate = False  # it was done at the end of the epoch's last step

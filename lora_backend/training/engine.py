@@ -23,7 +23,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import loaded_map, placement
 from lora_backend.modeling.devices import memory_table, refuse_untrainable, resolve_precision
-from lora_backend.modeling.load import load_model, load_tokenizer
+from lora_backend.modeling.load import load_model, load_tokenizer, vocabulary_size
 from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank_report
 from lora_backend.modeling.trace import profile_for
 from lora_backend.models.find import find_model
@@ -84,7 +84,7 @@ def _train(
         base_answers = None
         if questions and tokenizer and config.init_lora_weights in ("pissa", "olora"):
             base_answers = answer_all(base, tokenizer, questions)
-        folder.write_attempt(loaded_device_map=loaded_map(base))
+        folder.write_attempt(loaded_device_map=loaded_map(base), vocab_size=vocabulary_size(base))
         model = attach_adapter(base, config)
         refuse_host_memory({str(place) for place in loaded_map(base).values()})
         _log_memory("after load")

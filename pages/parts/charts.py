@@ -24,7 +24,9 @@ def loss_chart(columns: Columns) -> Any:
     name = t(N_("Loss"))
     lines: list[Line] = [(name, x, y, LOSS, False)]
     if len(x) >= SMOOTHED_FROM:
-        lines = [(name, x, y, LOSS, True), (t(N_("Loss, smoothed")), x, smooth(y), LOSS, False)]
+        smoothed, span = smooth(y)
+        label = t(N_("Loss, smoothed over {span} points"), span=span)
+        lines = [(name, x, y, LOSS, True), (label, x, smoothed, LOSS, False)]
     lines.append((t(N_("Evaluation loss")), *points(columns, "eval_loss"), EVAL_LOSS, False))
     return _lines(lines, height=340, y_title=name)
 

@@ -12,6 +12,7 @@ from lora_backend.preflight.roots import allowed_folder
 from lora_backend.runs.curves import points
 from lora_backend.runs.found import FoundFolder, open_folder
 from lora_backend.runs.logs import read_log
+from lora_backend.runs.loss_health import judge_loss, points_of
 from lora_backend.runs.states import RunState
 from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
@@ -22,6 +23,7 @@ from pages.parts.header import page_header
 from pages.parts.language import t
 from pages.parts.navigation import RUNS, VERIFY
 from pages.parts.rank_view import show_report
+from pages.parts.run_alerts import how_its_loss_ended
 from pages.parts.services import settings
 from pages.parts.status_badge import BADGES, status_badge
 
@@ -75,12 +77,15 @@ def found_folder(name: str) -> None:
 
 def _what_it_is(found: FoundFolder) -> None:
     is_ours = bool(found.run) and found.path.parent.resolve() == settings().runs.resolve()
+    health = judge_loss(points_of(found.columns))
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(t(N_("Read-only")), color="gray", icon=":material/lock:")
         if found.state:
-            status_badge(found.state.state if found.state.state in BADGES else "lost")
+            status_badge(found.state.state if found.state.state in BADGES else "lost", health)
         if not is_ours:
             st.caption(t(N_("It was not started here, so it can be looked at and not changed.")))
+    if found.state:
+        how_its_loss_ended(found.state, health)
     if found.run and is_ours:
         st.info(t(N_("This is a run of this workspace; its own page can do more.")), icon=":material/info:")
         st.page_link(

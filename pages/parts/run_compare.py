@@ -66,7 +66,7 @@ def _outcomes(runs: Sequence[RunFolder], columns: Sequence[dict[str, Any]]) -> d
         outcome = outcome_of(run, curves)
         ranks = RANKS.get(str(outcome.is_consistent), N_("not checked"))
         cells = {
-            t(N_("State")): state_in_words(outcome.state),
+            t(N_("State")): state_in_words(outcome.state, outcome.health),
             t(N_("Step")): f"{outcome.step} / {outcome.total_steps or '–'}",
             t(N_("Last loss")): number(outcome.last_loss),
             t(N_("Lowest evaluation loss")): number(outcome.lowest_eval_loss),

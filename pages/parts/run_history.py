@@ -108,7 +108,7 @@ def _cells(row: RunRow, columns: Sequence[str]) -> dict[str, Any]:
     pin = "★ " if row.labels.pinned else ""
     cells: dict[str, Any] = {
         t(N_("Open")): page_address(RUNS, **{state_keys.RUN: row.id}),
-        t(N_("State")): state_in_words(row.state.state),
+        t(N_("State")): state_in_words(row.state.state, row.health),
         t(N_("Name")): pin + run_title({"name": row.name, "config": row.config}),
         t(N_("Started")): when(row.created_at),
         t(N_("Step")): f"{row.state.step} / {row.state.total_steps or '–'}",

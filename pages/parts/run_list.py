@@ -11,6 +11,7 @@ from lora_backend.formats import number, when
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.history import first_and_last_loss
+from lora_backend.runs.loss_health import health_of
 from pages.parts import state_keys
 from pages.parts.formats import duration, plain
 from pages.parts.language import say, t
@@ -33,7 +34,7 @@ def run_row(run: RunFolder) -> None:
         return
     state = run.state()
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        status_badge(state.state)
+        status_badge(state.state, health_of(run))
         with st.container(width=330, gap=None):
             st.page_link(RUNS, label=f"**{plain(run_title(about))}**", query_params={state_keys.RUN: run.id})
             st.caption(f"{run.id} · {when(about.get('created_at'))}")

@@ -11,6 +11,7 @@ from lora_backend.formats import number
 from lora_backend.i18n import N_
 from lora_backend.runs.curves import points, read_columns
 from lora_backend.runs.folder import RunFolder, RunState
+from lora_backend.runs.loss_health import health_of
 from lora_backend.runs.pace import time_left
 from lora_backend.runs.recovery import recover
 from lora_backend.runs.words import stopping_messages
@@ -22,7 +23,7 @@ from pages.parts.language import say, t
 from pages.parts.memory_view import memory_view
 from pages.parts.navigation import VERIFY
 from pages.parts.run_actions import other_gpus, run_actions, what_it_waits_for
-from pages.parts.run_alerts import run_alerts, say_that_it_ended
+from pages.parts.run_alerts import how_its_loss_ended, run_alerts, say_that_it_ended
 from pages.parts.run_labels import run_labels
 from pages.parts.run_log import run_log
 from pages.parts.run_reproduce import run_reproduce
@@ -78,6 +79,7 @@ def _head(run: RunFolder, state: RunState, columns: Columns) -> None:
         _state(run, state)
         _progress(state, columns)
         run_alerts(run, state, columns)
+        how_its_loss_ended(state, health_of(run))
         if state.has_ended:
             run_again(run, state)
 
@@ -85,7 +87,7 @@ def _head(run: RunFolder, state: RunState, columns: Columns) -> None:
 def _state(run: RunFolder, state: RunState) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
-            status_badge(state.state)
+            status_badge(state.state, health_of(run))
             if not state.has_ended and state.state != "queued":
                 st.caption(stage_in_words(state.stage) + (f" · {say(state.detail)}" if state.detail else ""))
         with st.container(horizontal=True, width="content"):

@@ -6,8 +6,9 @@ from typing import Literal
 
 import streamlit as st
 
-from lora_backend.runs.words import STATE_WORDS, stage_message
-from pages.parts.language import say, t
+from lora_backend.runs.loss_health import UNKNOWN, LossHealth
+from lora_backend.runs.words import says_of_loss, stage_message, state_message
+from pages.parts.language import say
 
 Color = Literal["red", "orange", "blue", "green", "gray", "violet"]
 BADGES: dict[str, tuple[Color, str]] = {
@@ -22,15 +23,23 @@ BADGES: dict[str, tuple[Color, str]] = {
 }
 
 
-def status_badge(state: str) -> None:
-    """Show the badge of `state`."""
-    color, icon = BADGES[state]
-    st.badge(state_in_words(state), color=color, icon=icon)
+BAD_LOSS: dict[str, tuple[Color, str]] = {
+    "diverged": ("red", ":material/trending_up:"),
+    "rose": ("orange", ":material/trending_up:"),
+    "dead": ("red", ":material/heart_broken:"),
+}
+"""What takes the place of a badge that would reassure."""
 
 
-def state_in_words(state: str) -> str:
+def status_badge(state: str, health: LossHealth = UNKNOWN) -> None:
+    """Show the badge of `state`; of a run whose loss did not go well it says so."""
+    color, icon = BAD_LOSS[health.code] if says_of_loss(state, health) else BADGES[state]
+    st.badge(state_in_words(state, health), color=color, icon=icon)
+
+
+def state_in_words(state: str, health: LossHealth = UNKNOWN) -> str:
     """A state in the reader's language."""
-    return t(STATE_WORDS[state])
+    return say(state_message(state, health))
 
 
 def stage_in_words(stage: str | None) -> str:

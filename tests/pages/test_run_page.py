@@ -140,13 +140,41 @@ def test_a_loss_that_rises_is_an_alert_while_the_run_goes_on_and_its_end_is_said
         loss = 2 - step / 60 if step < 60 else 1 + (step - 60) / 10
         run.append_metrics({"step": step, "loss": loss, "learning_rate": 1, "grad_norm": 1, "time": step})
     at = show("runs", run=run.id)
-    assert any("The loss rises" in warning.value for warning in at.warning)
+    assert any("The loss is 6.8, 3.4 × its start" in warning.value for warning in at.warning)
     run.write_exit("finished")
     at.run()
     assert not at.warning
-    assert [toast.value for toast in at.toast] == ["The run has finished."]
+    assert any("far above it since step" in error.value for error in at.error)
+    assert [toast.value for toast in at.toast] == ["Finished, loss 3.4 × its start"]
     at.run()
     assert not at.toast
+
+
+@pytest.mark.parametrize(
+    ("losses", "grad_norm", "word"),
+    [([2.1, 30.0, 18.9], 1.0, "Finished, loss 9 × its start"), ([2.1, 3.4012, 3.4012], 0.0, "Finished, dead: it is not learning")],
+)  # fmt: skip
+def test_a_finished_run_that_did_not_learn_is_nowhere_a_plain_green_finished(
+    losses: list[float], grad_norm: float, word: str
+) -> None:
+    run = made(None)
+    for step, loss in enumerate(losses, 1):
+        run.append_metrics({"step": step, "loss": loss, "grad_norm": grad_norm, "time": step})
+    run.write_exit("finished")
+    for at in (show("runs", run=run.id), show("home")):
+        badges = [badge.value for badge in at.markdown if "badge" in badge.value]
+        assert any(word in badge and ":red-badge" in badge for badge in badges), badges
+        assert not any("green-badge" in badge for badge in badges)
+    assert word in show("runs").dataframe[0].value["State"].tolist()
+
+
+def test_a_run_that_ends_well_is_said_to_have_finished() -> None:
+    run = made(None)
+    run.append_metrics({"step": 1, "loss": 2.0, "grad_norm": 1.0, "time": 1})
+    at = show("runs", run=run.id)
+    run.write_exit("finished")
+    assert [toast.value for toast in at.run().toast] == ["The run has finished."]
+    assert not at.error
 
 
 def test_a_queued_run_says_who_is_before_it_and_can_be_taken_out() -> None:

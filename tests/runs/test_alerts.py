@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import namedtuple
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +72,36 @@ def test_evaluations_and_clocks_that_are_set_back_do_not_disturb() -> None:
     assert 9 < found.expected_s < 11
 
 
+def logged(run: RunFolder, losses: Iterable[float], grad_norm: float = 1.0) -> RunFolder:
+    lines = [{"step": step, "loss": float(loss), "grad_norm": grad_norm} for step, loss in enumerate(losses, 1)]
+    run.metrics_jsonl.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run
+
+
 def test_a_quiet_run_has_no_alert(run: RunFolder) -> None:
     draw = np.random.default_rng(1)
     for _ in range(50):
         falling = 2 * np.exp(-np.arange(200) / 80) + 0.5 + draw.normal(0, 0.15, 200)
-        assert alerts(run, RUNNING, columns(200, loss=falling)) == []
+        assert alerts(logged(run, falling), RUNNING, columns(200, loss=falling)) == []
     assert alerts(run, RUNNING, {}) == []
 
 
 def test_a_loss_that_turns_away_is_told_with_its_step(run: RunFolder) -> None:
-    loss = np.concatenate([np.linspace(2, 1, 100), np.linspace(1, 4, 60)])
-    (alert,) = alerts(run, RUNNING, columns(160, loss=loss))
+    logged(run, np.concatenate([np.linspace(2, 1, 100), np.linspace(1, 2, 60)]))
+    (alert,) = alerts(run, RUNNING, columns(160))
     assert alert.kind == "divergence"
     assert 90 < alert.message.values["step"] < 115
+
+
+def test_a_loss_far_above_its_start_is_told_at_the_third_point(run: RunFolder) -> None:
+    logged(run, [2.13, 2.1, 30.0])
+    (alert,) = alerts(run, RUNNING, columns(3))
+    assert (alert.kind, alert.message.values["step"]) == ("divergence", 3)
+
+
+def test_a_gradient_of_0_is_told(run: RunFolder) -> None:
+    logged(run, [2.13, 3.4012, 3.4012], grad_norm=0.0)
+    assert kinds(alerts(run, RUNNING, columns(3))) == ["dead"]
 
 
 def test_numbers_that_are_none_are_counted(run: RunFolder) -> None:

@@ -340,11 +340,21 @@ def test_curves_run_over_steps_time_or_tokens(tmp_path: Path) -> None:
     assert points(columns, "loss", "tokens")[0].tolist() == [0, 10, 20]
 
 
-def test_a_smoothed_curve_begins_where_the_curve_does_and_follows_it() -> None:
-    y = np.array([4.0, 4.0, 4.0, 0.0, 0.0])
-    found = smooth(y, 0.5)
-    assert found[:3].tolist() == [4, 4, 4]
-    assert 0 < found[4] < found[3] < 4
+@pytest.mark.parametrize("count", [20, 66, 1_000])
+def test_a_smoothed_curve_begins_where_the_curve_does_and_lags_by_less_than_its_span(count: int) -> None:
+    falling = 2.5 * np.exp(-np.arange(count) / (count / 8)) + np.linspace(0.1, 0, count)
+    found, span = smooth(falling)
+    assert found[0] == falling[0]
+    assert 0.05 * count <= span <= max(0.1 * count, 3)
+    assert (found[span:] < falling[:-span]).all()
+    assert found[1] < falling[0]
+
+
+def test_a_smoothed_curve_is_steadier_than_the_curve_and_keeps_its_level() -> None:
+    noise = 2 + np.random.default_rng(0).normal(0, 0.3, 500)
+    found, _ = smooth(noise)
+    assert found[50:].std() < 0.1
+    assert abs(found[50:].mean() - 2) < 0.05
 
 
 @pytest.mark.parametrize("changes", [1, "x", [1], None])
