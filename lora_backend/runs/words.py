@@ -55,12 +55,12 @@ def health_message(health: LossHealth) -> Message:
     """What is wrong with a loss, and what to do about it."""
     values: dict[str, object] = {"now": number(health.loss), "before": number(health.reference), "step": health.step, "ratio": _times(health)}  # fmt: skip
     if health.code == "diverged":
-        return Message(N_("The loss is {now}, {ratio} × its start ({before}), and has been far above it since step {step}. Train anew, or resume from a checkpoint from before it rose, with a lower `learning_rate` or `alpha`."), values)  # fmt: skip
+        return Message(N_("The loss is {now}, {ratio} × its start ({before}), and has been far above it since step {step}. Start a new run with a lower `learning_rate` or `alpha`."), values)  # fmt: skip
     if health.code == "rose":
-        return Message(N_("The loss rises: {now}, after {before} at step {step}. Resume from a checkpoint from before it rose, with a lower `learning_rate`."), values)  # fmt: skip
+        return Message(N_("The loss is {now}, after {before} at step {step}: what was learned is being lost. Start a new run with a lower `learning_rate`."), values)  # fmt: skip
     if health.vocabulary_size:
-        return Message(N_("The loss stands still at {now}, the loss of guessing among {size} tokens: the model is dead. Start again with a lower `learning_rate` or `alpha`."), {"now": number(health.loss), "size": health.vocabulary_size})  # fmt: skip
-    return Message(N_("The gradient is 0 and the loss stands still at {now}: nothing is learned any more. Start again with a lower `learning_rate` or `alpha`, and check that the data has tokens to learn."), {"now": number(health.loss)})  # fmt: skip
+        return Message(N_("The loss stands still at {now}, the loss of guessing among {size} tokens: the model is dead. Start a new run with a lower `learning_rate` or `alpha`."), {"now": number(health.loss), "size": health.vocabulary_size})  # fmt: skip
+    return Message(N_("The gradient is 0 and the loss stands still at {now}: nothing is learned any more. Start a new run with a lower `learning_rate` or `alpha`, and check that the data has tokens to learn."), {"now": number(health.loss)})  # fmt: skip
 
 
 def _times(health: LossHealth) -> str:

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 
 from lora_backend.runs import loss_health
+from lora_backend.runs.curves import Column
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.history import History, read_row
 from lora_backend.runs.loss_health import LossHealth, Point, health_of, judge_loss, read_points
 from lora_backend.runs.outcome import outcome_of
 from lora_backend.runs.words import health_message, state_message
 
+Curve = Sequence[float] | Column
+
 
 def judged(
-    losses: Sequence[float], *, every: int = 1, norm: float | None = 1.0, vocabulary_size: int | None = None
+    losses: Curve, *, every: int = 1, norm: float | None = 1.0, vocabulary_size: int | None = None
 ) -> LossHealth:
     steps = [1, *(every * number for number in range(1, len(losses)))] if every > 1 else range(1, len(losses) + 1)
     found = [Point(step, float(loss), norm) for step, loss in zip(steps, losses, strict=True)]
@@ -28,7 +31,7 @@ def judged(
 
 FALLING = 2 * np.exp(-np.arange(200) / 60) + 0.3
 
-ORDINARY: dict[str, Sequence[float]] = {
+ORDINARY: dict[str, Curve] = {
     "one point": [2.1],
     "two points": [2.1, 1.9],
     "three points that fall": [2.1, 1.5, 1.2],
@@ -46,7 +49,7 @@ ORDINARY: dict[str, Sequence[float]] = {
 
 
 @pytest.mark.parametrize("curve", ORDINARY.values(), ids=ORDINARY)
-def test_an_ordinary_curve_is_not_complained_of(curve: Sequence[float]) -> None:
+def test_an_ordinary_curve_is_not_complained_of(curve: Curve) -> None:
     assert judged(curve, vocabulary_size=49_152).code == "ok"
 
 
@@ -63,7 +66,7 @@ def test_batches_that_differ_much_are_no_divergence_though_the_first_was_easy(si
     assert wrong <= 1
 
 
-DIVERGED: dict[str, tuple[Sequence[float], int]] = {
+DIVERGED: dict[str, tuple[Curve, int]] = {
     "two points": ([2.1, 30.0], 1),
     "three points of thirty steps": ([2.13, 25.0, 19.2], 10),
     "at step 2": ([2.13, 30.0, 24.0, 22.0, 26.0, 19.2], 1),
@@ -76,7 +79,7 @@ DIVERGED: dict[str, tuple[Sequence[float], int]] = {
 
 
 @pytest.mark.parametrize(("curve", "every"), DIVERGED.values(), ids=DIVERGED)
-def test_a_loss_that_ends_far_above_its_start_has_diverged(curve: Sequence[float], every: int) -> None:
+def test_a_loss_that_ends_far_above_its_start_has_diverged(curve: Curve, every: int) -> None:
     found = judged(curve, every=every)
     assert found.code == "diverged"
     assert found.reference == curve[0]
