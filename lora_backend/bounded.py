@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from lora_backend.errors import FileRefusedError
 from lora_backend.formats import size
@@ -25,7 +25,7 @@ KINDS = {
 }
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading. Raises `FileRefusedError` for any other kind, and `OSError` as `open` does.
 
     A pipe would be waited for without end, and a device never ends. The kind is asked before the file is opened, for
@@ -50,11 +50,7 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
         length = os.fstat(file.fileno()).st_size
         data = b"" if length > limit_bytes else file.read(limit_bytes + 1)
     if max(length, len(data)) > limit_bytes:
-        raise FileRefusedError(
-            N_("{path} has more than {limit}, the most that is read of such a file. Check that it is the right one."),
-            path=str(path),
-            limit=size(limit_bytes),
-        )
+        raise too_large(path, limit_bytes)
     return data
 
 
@@ -84,6 +80,15 @@ def load_json(data: bytes, name: str) -> Any:
         return json.loads(data.decode("utf-8-sig"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def too_large(path: Path, limit_bytes: int) -> FileRefusedError:
+    """The error for a file with more than `limit_bytes`."""
+    return FileRefusedError(
+        N_("{path} has more than {limit}, the most that is read of such a file. Check that it is the right one."),
+        path=str(path),
+        limit=size(limit_bytes),
+    )
 
 
 def _refuse_kind(path: Path, mode: int) -> None:

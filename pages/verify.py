@@ -65,7 +65,7 @@ def pick(runs: dict[str, RunFolder]) -> Subject | None:
         keep_in_address(state_keys.ADAPTER, None)
         keep_in_address(state_keys.ASKED_CONFIG, None)  # a run has its own
         run = runs[chosen]
-        return Subject(run.adapter, run.read_run()["config"], run.config_yaml.read_text("utf-8"))
+        return Subject(run.adapter, run.read_run()["config"], run.config_text())
     return None
 
 

@@ -39,7 +39,7 @@ def test_a_pipe_that_took_the_place_of_a_file_after_the_look_is_refused(
     file.write_bytes(b"x")
     os.mkfifo(pipe)
     opened = os.open
-    monkeypatch.setattr(bounded.os, "open", lambda path, flags: opened(pipe, flags))
+    monkeypatch.setattr(os, "open", lambda path, flags: opened(pipe, flags))
     with pytest.raises(FileRefusedError, match="named pipe"):
         open_regular(file)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lora_backend.bounded import open_regular
 from lora_backend.commands.plan import trace_here
 from lora_backend.commands.run_words import cell, damaged_lines, say, state_word, waiting_document, waiting_text
 from lora_backend.commands.words import GOOD, NO, plain, print_json, setting
@@ -191,7 +192,7 @@ def _list_queue(arguments: argparse.Namespace) -> int:
 def _table(path: Path) -> list[Row]:
     """The rows in a file. Raises `ConfigError` for one that is no table."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_TABLE_BYTES + 1)
     except OSError as error:
         raise ConfigError(N_("{path}: {reason}"), path=str(path), reason=error.strerror or str(error)) from error

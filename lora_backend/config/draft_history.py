@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_backend.atomic import write_atomic
+from lora_backend.bounded import read_text
 
 MAX_STEPS = 100
+MAX_TEXT_BYTES = 8 * 2**20
+"""Of one text, however little of it can be read as a config."""
 MAX_HISTORY_BYTES = 8 * 2**20
 """What all texts of one draft may take; the oldest go first."""
 
@@ -26,14 +29,14 @@ class DraftHistory:
     def text(self, number: int) -> str | None:
         """The text with that number; None where it is gone."""
         try:
-            return (self.path / f"{number}.yaml").read_text("utf-8")
-        except OSError:
+            return read_text(self.path / f"{number}.yaml", MAX_TEXT_BYTES)
+        except (OSError, UnicodeDecodeError):
             return None
 
     def position(self) -> int:
         """The number of the draft's text; 0 where nothing is kept yet."""
         try:
-            return int((self.path / "position").read_text("utf-8"))
+            return int(read_text(self.path / "position", 100))
         except (OSError, ValueError):
             return 0
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lora_backend.atomic import write_atomic
-from lora_backend.config.draft_history import DraftHistory
-from lora_backend.errors import ConfigError
+from lora_backend.bounded import read_text
+from lora_backend.config.draft_history import MAX_TEXT_BYTES, DraftHistory
+from lora_backend.errors import ConfigError, FileRefusedError
 from lora_backend.i18n import N_
 
 DRAFT_ID = re.compile(r"[0-9a-f]{8}")
+MAX_ID_BYTES = 1000
 BIN = ".bin"
 """Folder below the drafts' own where deleted ones wait."""
 
@@ -61,7 +63,9 @@ class Draft:
 
     def text(self) -> str:
         try:
-            return (self.path / "config.yaml").read_text("utf-8")
+            return read_text(self.path / "config.yaml", MAX_TEXT_BYTES)
+        except FileRefusedError as error:
+            raise ConfigError(error.message.template, **error.message.values) from error
         except OSError as error:
             raise _gone(self.id) from error
 
@@ -90,7 +94,7 @@ class Draft:
     def launches(self) -> list[str]:
         """Ids of the runs that were launched from this draft, the first one first."""
         files = sorted((self.path / "launches").glob("[0-9]*"), key=lambda path: int(path.name))
-        return [path.read_text("utf-8") for path in files]
+        return [read_text(path, MAX_ID_BYTES) for path in files]
 
     def launch_once(self, number: int | str, launch: Callable[[], str]) -> str:
         """Launch number `number` (from 0; a row of a table has a name) of this draft: `launch` runs once, however often
@@ -108,12 +112,12 @@ class Draft:
             marker.parent.mkdir(exist_ok=True)
             if not marker.exists():
                 write_atomic(marker, launch())
-            return marker.read_text("utf-8")
+            return read_text(marker, MAX_ID_BYTES)
 
     def launched(self, number: int | str) -> str | None:
         """The id of the run that this launch made; None where it has not been launched."""
         try:
-            return (self.path / "launches" / str(number)).read_text("utf-8")
+            return read_text(self.path / "launches" / str(number), MAX_ID_BYTES)
         except OSError:
             return None
 
@@ -135,7 +139,7 @@ class Draft:
 
     def _side_text(self, name: str) -> str | None:
         try:
-            return (self.path / name).read_text("utf-8")
+            return read_text(self.path / name, MAX_TEXT_BYTES)
         except (OSError, UnicodeDecodeError):
             return None
 

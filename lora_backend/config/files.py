@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import os
 import re
 import sys
 import tomllib
@@ -19,6 +20,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode
 from ruamel.yaml.reader import ReaderError
 
+from lora_backend.bounded import open_regular
 from lora_backend.config.findings import Finding
 from lora_backend.config.schema import GROUPS, KEYS, REQUIRED
 from lora_backend.config.traps import NO_BREAK_SPACES, misread_character, remedy_of_syntax
@@ -31,7 +33,7 @@ from lora_backend.config.yaml_limits import (
     refuse_bad_value,
     refuse_odd_keys,
 )
-from lora_backend.errors import ConfigError
+from lora_backend.errors import ConfigError, FileRefusedError
 from lora_backend.i18n import N_, Message, translate
 
 Format = Literal["yaml", "json", "toml"]
@@ -59,18 +61,21 @@ class ConfigDocument:
 def read_config(path: Path) -> ConfigDocument:
     """Read a file. `ConfigError` where there is none; whatever is wrong inside is among `problems`."""
     try:
-        size_bytes = path.stat().st_size
-        data = path.read_bytes() if size_bytes <= MAX_CONFIG_BYTES else b""
+        with open_regular(path) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            data = file.read(MAX_CONFIG_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(N_("There is no config file {path}. Check the path."), path=str(path)) from None
+    except FileRefusedError as error:
+        raise ConfigError(error.message.template, **error.message.values) from error
     except OSError as error:
         raise ConfigError(
             N_("The config file {path} cannot be read: {reason}. Check the path and its permissions."),
             path=str(path),
             reason=error.strerror or str(error),
         ) from error
-    if size_bytes > MAX_CONFIG_BYTES:
-        return _unreadable("", "yaml", _too_large(size_bytes), None)
+    if len(data) > MAX_CONFIG_BYTES:
+        return _unreadable("", "yaml", _too_large(max(size_bytes, len(data))), None)
     return decode_config(data, path.name)
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_backend.bounded import read_bytes
 from lora_backend.config.aliases import our_name, translated
 from lora_backend.config.constants import NotConstantError, constants_of, evaluate
-from lora_backend.errors import ConfigError
+from lora_backend.errors import ConfigError, FileRefusedError
 from lora_backend.i18n import N_, Message
 
 MAX_SCRIPT_BYTES = 1024 * 1024
@@ -67,14 +68,13 @@ class _Found:
 def read_script(path: Path) -> ScriptDefaults:
     """The defaults of the script in a file. Raises `ConfigError` where it cannot be read or holds none."""
     try:
-        size_bytes = path.stat().st_size
-        data = path.read_bytes() if size_bytes <= MAX_SCRIPT_BYTES else b""
+        data = read_bytes(path, MAX_SCRIPT_BYTES)
+    except FileRefusedError as error:
+        raise ConfigError(error.message.template, **error.message.values) from error
     except OSError as error:
         raise ConfigError(
             N_("{file} cannot be read: {reason}"), file=str(path), reason=error.strerror or str(error)
         ) from error
-    if size_bytes > MAX_SCRIPT_BYTES:
-        raise ConfigError(N_("{file} has {size} bytes; at most {limit} are read."), file=str(path), size=size_bytes, limit=MAX_SCRIPT_BYTES)  # fmt: skip
     return script_defaults(data.decode("utf-8-sig", "replace"))
 
 

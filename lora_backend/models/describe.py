@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_backend.errors import ModelError
+from lora_backend.bounded import read_json
+from lora_backend.errors import FileRefusedError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.headers import TensorInfo, read_folder_headers
 
@@ -64,8 +64,10 @@ def describe_model(path: Path) -> ModelDescription:
 def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a model or an adapter. Raises `ModelError` where it cannot be read as one."""
     try:
-        loaded = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        loaded = read_json(path)
+    except FileRefusedError as error:
+        raise ModelError(error.message.template, **error.message.values) from error
+    except (OSError, ValueError) as error:
         raise ModelError(
             N_("{path} is not a readable JSON file. Download or copy it again."), path=str(path)
         ) from error

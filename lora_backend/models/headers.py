@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lora_backend.errors import ModelError
+from lora_backend.bounded import open_regular, read_json
+from lora_backend.errors import FileRefusedError, ModelError
 from lora_backend.i18n import N_, Message
 
 MAX_HEADER_BYTES = 100_000_000
@@ -39,12 +40,14 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     (https://huggingface.co/docs/safetensors). The length is checked before anything is read into memory.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             total_bytes = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
             if total_bytes < 8 or length > min(total_bytes - 8, MAX_HEADER_BYTES):
                 raise _damaged(path, N_("its header is longer than the file"))
             header = json.loads(file.read(length))
+    except FileRefusedError as error:
+        raise ModelError(error.message.template, **error.message.values) from error
     except OSError as error:
         raise _damaged(path, "{error}", error=error.strerror or str(error)) from error
     except (ValueError, RecursionError) as error:
@@ -101,8 +104,10 @@ def read_folder_headers(folder: Path, stem: str) -> dict[str, TensorInfo]:
     if not index.is_file():
         return {}
     try:
-        shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, LookupError, AttributeError, TypeError, OSError, RecursionError) as error:
+        shards = sorted(set(read_json(index)["weight_map"].values()))
+    except FileRefusedError as error:
+        raise ModelError(error.message.template, **error.message.values) from error
+    except (ValueError, LookupError, AttributeError, TypeError, OSError) as error:
         raise _damaged(index, N_("it is not a list of shards")) from error
     tensors: dict[str, TensorInfo] = {}
     for shard in shards:

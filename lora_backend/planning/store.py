@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.atomic import write_json
+from lora_backend.bounded import read_json
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.planning.profile import VERSION, Profile, TraceSettings
 
@@ -61,7 +62,7 @@ def _key(data: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        loaded = json.loads(path.read_text("utf-8"))
+        loaded = read_json(path)
     except (OSError, ValueError):
         return None
     return loaded if isinstance(loaded, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from lora_backend.atomic import write_json
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
+from lora_backend.runs.files import read_json
 from lora_backend.runs.folder import RUN_ID, RunFolder
 from lora_backend.runs.provenance import system_user
 
@@ -65,10 +65,7 @@ class Bin:
         for path in self.folder.iterdir():
             if not RUN_ID.fullmatch(path.name) or not (path / "run.json").is_file():
                 continue
-            try:
-                facts = json.loads((self.folder / f"{path.name}.json").read_text("utf-8"))
-            except (OSError, ValueError):
-                facts = {}
+            facts = read_json(self.folder / f"{path.name}.json") or {}
             found.append(Deleted(path.name, float(facts.get("deleted_at", 0)), str(facts.get("actor", "")), path))
         return sorted(found, key=lambda run: run.deleted_at, reverse=True)
 

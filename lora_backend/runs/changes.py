@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.diff import same_value
 from lora_backend.config.schema import KEYS, REQUIRED
 from lora_backend.i18n import N_, Message
+from lora_backend.runs.files import read_json
 from lora_backend.runs.folder import RunFolder
 
 Classified = dict[str, dict[str, Message]]
@@ -84,11 +84,7 @@ def config_as_changed(run: RunFolder) -> dict[str, Any]:
     config: dict[str, Any] = dict(run.read_run()["config"])
     numbers = sorted(int(path.stem) for path in run.attempts.glob("*.json") if path.stem.isdigit())
     for number in numbers:
-        try:
-            attempt = json.loads((run.attempts / f"{number}.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            continue
-        changes = attempt.get("changes") if isinstance(attempt, dict) else None
+        changes = (read_json(run.attempts / f"{number}.json") or {}).get("changes")
         config |= changes if isinstance(changes, dict) else {}
     return config
 

@@ -6,7 +6,6 @@ every other file. What has no manifest, or does not agree with it, is not whole.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_backend import bounded
 from lora_backend.atomic import write_json
 from lora_backend.runs.folder import RunFolder
 from lora_backend.verification.passport import file_sha256
@@ -69,7 +69,7 @@ def newest_whole(run: RunFolder, before: int | None = None) -> tuple[Path | None
 def verified(path: Path) -> list[str]:
     """What is wrong with the checkpoint in `path`, a few words for each file; empty where it is whole."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+        manifest = bounded.read_json(path / MANIFEST)
     except FileNotFoundError:
         return [f"{MANIFEST}: missing"]
     except (OSError, ValueError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import json as arrow_json
+
+from lora_backend.bounded import load_json
+from lora_backend.runs.files import read_lines
 
 COLUMNS = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes", "time")
 Column = NDArray[np.float64]
@@ -23,10 +25,10 @@ POINTS = 2000
 def read_columns(path: Path) -> dict[str, Column]:
     """The points of a `metrics.jsonl`, a column a figure, NaN where a point lacks it; empty without the file.
 
-    A line that is half written, or is no object, is left out.
+    A line that is half written, or is no object, is left out; of a very long file the newest points are taken.
     """
     try:
-        data = path.read_bytes()
+        data = read_lines(path)
     except OSError:
         return {}
     whole = data[: data.rfind(b"\n") + 1]
@@ -44,10 +46,10 @@ def read_columns(path: Path) -> dict[str, Column]:
 
 def _read_one_by_one(data: bytes) -> dict[str, Column]:
     rows = []
-    for line in data.split(b"\n"):
+    for line in io.BytesIO(data):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = load_json(line, "metrics.jsonl")
+        except ValueError:
             continue
         if isinstance(row, dict):
             rows.append([_number(row.get(name)) for name in COLUMNS])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_backend.bounded import open_regular
 from lora_backend.i18n import N_, Message
 
 NUM_LOG_LINES = 20
@@ -152,7 +153,7 @@ def last_log_lines(log: Path) -> list[str]:
 
 def _end_of(log: Path, max_bytes: int = 16_000) -> bytes:
     try:
-        with log.open("rb") as file:
+        with open_regular(log) as file:
             size_bytes = file.seek(0, 2)
             file.seek(max(0, size_bytes - max_bytes))
             return file.read(max_bytes)

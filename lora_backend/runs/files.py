@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import time
@@ -11,17 +12,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lora_backend import bounded
+from lora_backend.bounded import open_regular
+
 FORMAT = 1
 """Of every file of a run; a newer one was written by a newer version."""
+MAX_STATE_BYTES = 2 * 2**20
+"""Of a file that says how a run stands, which is read again every second; a config has at most a quarter of it."""
+MAX_REPORT_BYTES = bounded.MAX_JSON_BYTES
+"""Of a record of every layer."""
+MAX_LINES_BYTES, MAX_LINES = 64 * 2**20, 250_000
+"""Of a file with a line for each logged step."""
 LOCK_TIMEOUT_S = 5.0
 """A writer that was stopped in the middle (SIGSTOP, a debugger) holds up the others no longer than this."""
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`; None where there is none, or not a whole one."""
+def read_json(path: Path, limit_bytes: int = MAX_STATE_BYTES) -> dict[str, Any] | None:
+    """The object in `path`; None where there is none, not a whole one, or one that no run of ours writes."""
     try:
-        loaded = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        loaded = bounded.read_json(path, limit_bytes)
+    except (OSError, ValueError):
         return None
     return loaded if isinstance(loaded, dict) else None
 
@@ -32,16 +42,29 @@ def is_newer(data: dict[str, Any]) -> bool:
     return not isinstance(found, int) or found > FORMAT
 
 
+def read_lines(path: Path) -> bytes:
+    """The lines of a file that grows; of a very long one the newest. Raises `OSError`."""
+    with open_regular(path) as file:
+        beyond = file.seek(0, os.SEEK_END) - MAX_LINES_BYTES
+        file.seek(max(beyond, 0))
+        data = file.read(MAX_LINES_BYTES)
+    start = data.find(b"\n") + 1 if beyond > 0 else 0
+    surplus = data.count(b"\n", start) - MAX_LINES
+    for _ in range(surplus):
+        start = data.index(b"\n", start) + 1
+    return data[start:] if start else data
+
+
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Every line that is an object; half a line is left out."""
+    """Every line that is an object, of a very long file the newest; half a line is left out."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = io.BytesIO(read_lines(path))
     except OSError:
         return
     for line in lines:
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):  # blank, or being written
+            row = bounded.load_json(line, str(path))
+        except ValueError:  # blank, or being written
             continue
         if isinstance(row, dict):
             yield row

@@ -19,10 +19,19 @@ from typing import Any
 import psutil
 
 from lora_backend.atomic import write_atomic, write_json
+from lora_backend.bounded import read_text
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.failures import failure
-from lora_backend.runs.files import append_jsonl, is_newer, lock_file, read_json, read_jsonl
+from lora_backend.runs.files import (
+    MAX_REPORT_BYTES,
+    MAX_STATE_BYTES,
+    append_jsonl,
+    is_newer,
+    lock_file,
+    read_json,
+    read_jsonl,
+)
 from lora_backend.runs.logs import read_log
 from lora_backend.runs.process import ProcessIdentity, identify, is_alive
 from lora_backend.runs.provenance import provenance, system_user
@@ -137,6 +146,13 @@ class RunFolder:
             raise RunError(N_("The run.json of run {id} holds no config, so it cannot be shown. Copy the run again."), id=self.id)  # fmt: skip
         return run
 
+    def config_text(self) -> str | None:
+        """The config as it was written; None where the file is gone or is no text."""
+        try:
+            return read_text(self.config_yaml, MAX_STATE_BYTES)
+        except (OSError, UnicodeDecodeError):
+            return None
+
     def state(self) -> RunState:
         """What is true now. Reads only; `recovery.recover` also sees to it that somebody watches the trainer."""
         return judge(
@@ -174,7 +190,7 @@ class RunFolder:
         return list(read_jsonl(self.answers_jsonl))
 
     def rank_report(self) -> dict[str, Any] | None:
-        report = read_json(self.rank_report_json)
+        report = read_json(self.rank_report_json, MAX_REPORT_BYTES)
         is_whole = report is not None and report.keys() >= REPORT_KEYS and isinstance(report["layers"], list)
         return report if is_whole else None
 

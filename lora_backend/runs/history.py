@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lora_backend import bounded
+from lora_backend.bounded import open_regular
 from lora_backend.config.diff import ABSENT, same_value
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.curves import last_value
+from lora_backend.runs.files import MAX_STATE_BYTES
 from lora_backend.runs.folder import RunFolder, RunState
 from lora_backend.runs.labels import Labels, read_labels
 from lora_backend.runs.loss_health import UNKNOWN, LossHealth, health_of
@@ -111,9 +114,9 @@ class History:
 def read_row(run: RunFolder) -> RunRow | None:
     """One run; None where its folder is no run (any more)."""
     try:
-        about = json.loads(run.run_json.read_text("utf-8"))
+        about = bounded.read_json(run.run_json, MAX_STATE_BYTES)
         config = about["config"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     if (run.attempts / "2.json").exists():  # it was resumed, perhaps with other settings
         config = config_as_changed(run)
@@ -136,7 +139,7 @@ def first_and_last_loss(run: RunFolder) -> tuple[float, float] | None:
     """From both ends of the curve, however long it is; None where it has no loss yet."""
     last = _newest_figures(_end_of(run.metrics_jsonl))["loss"]
     try:
-        with run.metrics_jsonl.open("rb") as file:
+        with open_regular(run.metrics_jsonl) as file:
             rows = map(_object, file.read(TAIL_BYTES).split(b"\n"))
     except OSError:
         return None
@@ -174,10 +177,10 @@ def _same(one: Any, other: Any) -> bool:
 
 def _end_of(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size_bytes = file.seek(0, 2)
             file.seek(max(0, size_bytes - TAIL_BYTES))
-            return file.read()
+            return file.read(TAIL_BYTES)
     except OSError:
         return b""
 
@@ -209,7 +212,7 @@ def _object(line: bytes) -> dict[str, Any]:
 def _is_consistent(run: RunFolder) -> bool | None:
     """What the rank report says first; the rest of it is a record of every layer."""
     try:
-        with run.rank_report_json.open("rb") as file:
+        with open_regular(run.rank_report_json) as file:
             head = file.read(200)
     except OSError:
         return None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lora_backend.atomic import write_json
+from lora_backend.bounded import read_json
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
-from lora_backend.runs.files import lock_file
+from lora_backend.runs.files import MAX_STATE_BYTES, lock_file
 
 LONGEST_TAG, MOST_TAGS, LONGEST_NOTE = 40, 20, 10_000
 
@@ -28,7 +28,7 @@ class Labels:
 def read_labels(run: Path) -> Labels:
     """The labels of the run in folder `run`; none where the file is absent or unreadable."""
     try:
-        data = json.loads((run / "labels.json").read_text("utf-8"))
+        data = read_json(run / "labels.json", MAX_STATE_BYTES)
         return Labels(
             tuple(str(tag) for tag in data.get("tags", ())),
             str(data.get("note", "")),

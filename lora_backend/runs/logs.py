@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from lora_backend.bounded import open_regular
+
 PART_BYTES = 32_000
 SEARCHED_BYTES = 16 << 20
 """How far back one search looks from where it begins."""
@@ -71,7 +73,7 @@ def search_log(
 def _read(path: Path, end: int | None, max_bytes: int) -> tuple[bytes, int, int, int]:
     """Bytes, where they begin and end in the file, and the file's size."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size_bytes = file.seek(0, 2)
             stop = size_bytes if end is None else min(max(end, 0), size_bytes)
             start = file.seek(max(0, stop - max_bytes))

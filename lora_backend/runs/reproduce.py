@@ -72,7 +72,7 @@ def reproduction(run: RunFolder, program: Path = PROGRAM) -> Reproduction:
     dataset = config.get("dataset")
     code_then, code_now = _object(about.get("code")), code_of(program) or {}
     return Reproduction(
-        config_text=_read(run.config_yaml) or dump_yaml(config),
+        config_text=run.config_text() or dump_yaml(config),
         command=_command(run, changed) if about.get("argv") and run.config_yaml.is_file() else None,
         dataset=dataset if isinstance(dataset, str) else None,
         data_sha256=ThenNow(about.get("data_sha256"), _sha256(dataset)),
@@ -90,7 +90,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 def _command(run: RunFolder, config: Mapping[str, Any]) -> str:
     """`train` with the run's own file, and as options what ran otherwise than the file says: bound paths, for one."""
-    written = parse_config(_read(run.config_yaml)).values
+    written = parse_config(run.config_text() or "").values
     options = [
         word
         for key, value in config.items()
@@ -98,13 +98,6 @@ def _command(run: RunFolder, config: Mapping[str, Any]) -> str:
         for word in ("--set", f"{key}={_as_yaml(value)}")
     ]
     return shlex.join(["python", "-m", "lora_backend", "train", str(run.config_yaml), *options])
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
 
 
 def _as_yaml(value: Any) -> str:

@@ -5,8 +5,6 @@ The files may hold anything; each is read as far as it can be, and what cannot b
 
 from __future__ import annotations
 
-import json
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lora_backend.errors import RunError
+from lora_backend.bounded import read_json, too_large
+from lora_backend.errors import FileRefusedError, RunError
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.curves import COLUMNS, Column
 from lora_backend.runs.files import read_jsonl
@@ -64,7 +63,7 @@ def read_log(path: Path, problems: list[Message]) -> Training | None:
     if not path.is_file():
         return None
     if path.stat().st_size > MOST_BYTES:
-        problems.append(_too_large(path).message)
+        problems.append(too_large(path, MOST_BYTES).message)
         return None
     rows: list[dict[str, Any]] = []
     for row in read_jsonl(path):
@@ -88,21 +87,16 @@ def readable(path: Path, problems: list[Message]) -> dict[str, Any] | None:
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a regular file; None where there is none. Raises `RunError` for anything else."""
+    """The JSON object in a file; None where there is none. Raises `RunError` for anything else."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-            return None
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
+        loaded = read_json(path, MOST_BYTES)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
+    except FileRefusedError as error:
+        raise RunError(error.message.template, **error.message.values) from error
     except OSError as error:
         raise unreadable(path, error) from error
-    if len(data) > MOST_BYTES:
-        raise _too_large(path)
-    try:
-        loaded = json.loads(data)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RunError(N_("{path} is not whole JSON. Wait until it is written, or copy it again."), path=str(path)) from error  # fmt: skip
     if not isinstance(loaded, dict):
         raise RunError(N_("{path} holds no JSON object. Download or copy it again."), path=str(path))
@@ -112,10 +106,6 @@ def read_object(path: Path) -> dict[str, Any] | None:
 def unreadable(path: Path, error: OSError) -> RunError:
     """The sentence for a file or folder that the system does not let be read."""
     return RunError(N_("{path} cannot be read: {reason}."), path=str(path), reason=error.strerror or str(error))
-
-
-def _too_large(path: Path) -> RunError:
-    return RunError(N_("{path} has more than {limit} MiB, which is too large to be read here."), path=str(path), limit=MOST_BYTES // 2**20)  # fmt: skip
 
 
 def columns_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Column]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lora_backend.atomic import write_json
+from lora_backend.bounded import open_regular
 from lora_backend.config.diff import same_value
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ModelError
@@ -178,7 +179,7 @@ def file_sha256(path: Path | None) -> str | None:
     """Hash of a file's bytes; None where there is no file."""
     if path is None or not path.is_file():
         return None
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import streamlit as st
 
 from lora_backend.atomic import write_atomic
+from lora_backend.bounded import read_text
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.drafts import Draft
-from lora_backend.config.files import ConfigDocument, parse_config
+from lora_backend.config.files import MAX_CONFIG_BYTES, ConfigDocument, parse_config
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign import TOOLS, ImportResult, ImportRow, import_text
 from lora_backend.config.schema import KEYS
@@ -68,7 +69,7 @@ def show_kept_import(draft: Draft) -> None:
         t(N_("Imported from {file}: what became of every key"), file=plain(source.name)), icon=":material/input:"
     ):
         try:
-            show_import(import_text(source.read_text("utf-8"), source.name))
+            show_import(import_text(read_text(source, MAX_CONFIG_BYTES), source.name))
         except (ConfigError, OSError, UnicodeDecodeError) as error:
             st.warning(say(error.message) if isinstance(error, ConfigError) else str(error))
 

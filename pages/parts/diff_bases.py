@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.atomic import write_atomic
+from lora_backend.bounded import read_text
 from lora_backend.config.drafts import Draft
 from lora_backend.config.files import MAX_CONFIG_BYTES, decode_config
 from lora_backend.config.presets import PRESETS, preset_base
@@ -123,7 +124,7 @@ def _base(draft: Draft, base_id: str) -> Base:
     if kind == "run" and RUN_ID.fullmatch(name):
         return _run_base(base_id, RunFolder(settings().runs / name))
     if kind == "file" and name == safe_name(name) and (path := draft.path / "bases" / name).is_file():
-        text = path.read_text("utf-8")
+        text = read_text(path, MAX_SCRIPT_BYTES)
         if path.suffix == ".py":
             script = script_defaults(text)
             return Base(base_id, name, script.values, script.remarks)
@@ -135,9 +136,9 @@ def _base(draft: Draft, base_id: str) -> Base:
 
 def _run_base(base_id: str, run: RunFolder) -> Base:
     about = run.read_run()
-    config = run.config_yaml
-    values = values_of(config.read_text("utf-8"), config.name) if config.is_file() else about.get("config", {})
-    return Base(base_id, run_title(about), values, config=str(config) if config.is_file() else None)
+    text = run.config_text()
+    values = about.get("config", {}) if text is None else values_of(text, run.config_yaml.name)
+    return Base(base_id, run_title(about), values, config=None if text is None else str(run.config_yaml))
 
 
 def _files(draft: Draft) -> list[str]:

@@ -228,10 +228,8 @@ def _checkpoints(found: FoundFolder) -> None:
 
 def _config(found: FoundFolder) -> None:
     assert found.run
-    try:
-        with found.run.config_yaml.open("rb") as file:
-            text = file.read(MOST_CONFIG_BYTES).decode("utf-8", "replace")
-    except OSError:
+    text = found.run.config_text()
+    if text is None:
         st.info(t(N_("The run's config file is gone.")))
     else:
-        st.code(text, language="yaml")
+        st.code(text[:MOST_CONFIG_BYTES], language="yaml")

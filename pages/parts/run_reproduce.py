@@ -18,10 +18,11 @@ from pages.parts.language import t
 
 def run_reproduce(run: RunFolder) -> None:
     """The config as it ran, the command, and on request whether data, versions and code are still the same."""
-    try:
-        st.code(run.config_yaml.read_text("utf-8"), language="yaml")
-    except OSError:
+    text = run.config_text()
+    if text is None:
         st.info(t(N_("The run's config file is gone.")))
+    else:
+        st.code(text, language="yaml")
     before, now = run.read_run()["config"], config_as_changed(run)
     changed = {key: value for key, value in now.items() if before.get(key) != value}
     if changed:

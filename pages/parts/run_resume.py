@@ -156,10 +156,8 @@ def _may_change(run: RunFolder, changes: Mapping[str, Any]) -> bool:
 def _open_as_draft(run: RunFolder, changes: Mapping[str, Any] | None = None) -> None:
     """The run's config as a draft of its own, with what its later starts changed."""
     now, before = config_as_changed(run), run.read_run()["config"]
-    try:
-        text = run.config_yaml.read_text("utf-8")
-    except OSError:  # somebody took it out of the folder; its values are in run.json too
-        text = dump_yaml(before)
+    # Somebody may have taken the file out of the folder; its values are in run.json too.
+    text = run.config_text() or dump_yaml(before)
     changed = {key: value for key, value in now.items() if before.get(key) != value}
     draft = new_draft(settings().drafts, with_values(text, {**changed, **(changes or {})}))
     st.switch_page(CONFIG, query_params={state_keys.DRAFT: draft.id, state_keys.BASE: f"run:{run.id}"})
