@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 import os
 import stat
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lora_backend.errors import FileRefusedError
 from lora_backend.formats import size
@@ -25,7 +27,7 @@ KINDS = {
 }
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading. Raises `FileRefusedError` for any other kind, and `OSError` as `open` does.
 
     A pipe would be waited for without end, and a device never ends. The kind is asked before the file is opened, for
@@ -35,7 +37,7 @@ def open_regular(path: Path) -> BinaryIO:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         _refuse_kind(path, os.fstat(descriptor).st_mode)
-        return os.fdopen(descriptor, "rb")
+        return BufferedReader(FileIO(descriptor))
     except BaseException:
         os.close(descriptor)
         raise
@@ -77,7 +79,7 @@ def load_json(data: bytes, name: str) -> Any:
             limit=f"{MAX_JSON_VALUES:,}",
         )  # fmt: skip
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        return json.loads(data.removeprefix(codecs.BOM_UTF8).decode("utf-8"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
