@@ -12,10 +12,9 @@ from lora_backend.atomic import write_atomic
 from lora_backend.bounded import read_text
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.drafts import Draft
-from lora_backend.config.files import MAX_CONFIG_BYTES, ConfigDocument, parse_config
+from lora_backend.config.files import MAX_CONFIG_BYTES, parse_config
 from lora_backend.config.findings import shorten
-from lora_backend.config.foreign import TOOLS, ImportResult, ImportRow, import_text
-from lora_backend.config.schema import KEYS
+from lora_backend.config.foreign import ImportResult, ImportRow, import_text, is_foreign
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from pages.parts.formats import plain
@@ -29,17 +28,6 @@ OUTCOMES = {
     "unknown": ("?", N_("unknown")),
 }
 MAX_NAME = 80
-
-
-def is_foreign(document: ConfigDocument) -> bool:
-    """Whether a config was written for another tool; one that names its model as ours do is ours, with its mistakes."""
-    values = document.values
-    if not document.is_readable or not values:
-        return False
-    if "model_name" in values:
-        return bool((TOOLS["original"].markers - KEYS.keys()) & values.keys())
-    known = sum(key in KEYS for key in values)
-    return any(len(tool.rules.keys() & values.keys()) > known for tool in TOOLS.values())
 
 
 def show_import(result: ImportResult) -> None:

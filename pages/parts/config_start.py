@@ -6,14 +6,14 @@ import streamlit as st
 
 from lora_backend.config.drafts import new_draft
 from lora_backend.config.files import MAX_CONFIG_BYTES, ConfigDocument, decode_config, dump_yaml, parse_config
-from lora_backend.config.foreign import import_document
+from lora_backend.config.foreign import ImportResult, import_document, is_foreign
 from lora_backend.config.presets import PRESETS, Preset
 from lora_backend.demo.run import demo_text
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from pages.parts import state_keys
 from pages.parts.config_drafts import recent_drafts
-from pages.parts.config_import import is_foreign, keep_source, show_import
+from pages.parts.config_import import keep_source, show_import
 from pages.parts.findings import show_finding
 from pages.parts.language import say, t
 from pages.parts.navigation import CONFIG
@@ -101,26 +101,41 @@ def _begin_with_file(data: bytes, name: str) -> None:
 def _begin_with_document(document: ConfigDocument, name: str) -> None:
     if is_foreign(document):
         _preview(document, name)
-    elif document.format == "yaml" or not document.is_readable:
-        _begin(document.text)
     else:
-        _begin(dump_yaml(document.values))
+        _begin(_as_it_is(document))
+
+
+def _as_it_is(document: ConfigDocument) -> str:
+    """Its text as YAML; JSON that says a key twice is YAML as it stands, and keeps both places."""
+    if document.format == "yaml" or document.problems:
+        return document.text
+    return dump_yaml(document.values)
 
 
 def _preview(document: ConfigDocument, name: str) -> None:
     """Every key of the other tool's file, before a draft is made of it."""
     with st.container(border=True):
+        result: ImportResult | None
         try:
             result = import_document(document)
         except ConfigError as error:
             st.error(say(error.message), icon=":material/error:")
-            if st.button(t(N_("Open it as it is")), key="open_as_is"):
-                _begin(document.text if document.format == "yaml" else dump_yaml(document.values))
-            return
-        st.subheader(t(N_("A config of {tool}"), tool=result.title), anchor=False)
-        opened = st.button(t(N_("Open as our config")), type="primary", icon=":material/input:", key="open_import")
-        show_import(result)
-    if opened:
+            result = None
+        else:
+            st.subheader(t(N_("{tool} config detected"), tool=result.title), anchor=False)
+        with st.container(horizontal=True):
+            converted = result is not None and st.button(
+                t(N_("Convert and edit")), type="primary", icon=":material/input:", key="open_import"
+            )
+            as_it_is = st.button(
+                t(N_("Open as it is")), icon=":material/edit_note:", key="open_as_is",
+                help=t(N_("Nothing is converted. Keys that are not Flightdeck's are marked as errors, most of them with a fix.")),
+            )  # fmt: skip
+        if result is not None:
+            show_import(result)
+    if as_it_is:
+        _begin(_as_it_is(document))
+    elif converted and result is not None:
         _begin(f"# {result.title}: {name}\n{result.text}", (name, document.text))
 
 

@@ -4,7 +4,7 @@ from lora_backend.config.foreign.exporting import EXPORT_TOOLS, export_config
 from lora_backend.config.foreign.importing import import_document, import_file, import_text
 from lora_backend.config.foreign.report import export_report, import_report
 from lora_backend.config.foreign.result import ExportResult, ExportRow, ImportResult, ImportRow
-from lora_backend.config.foreign.tools import TOOLS
+from lora_backend.config.foreign.tools import TOOLS, is_foreign
 
 __all__ = [
     "EXPORT_TOOLS",
@@ -19,4 +19,5 @@ __all__ = [
     "import_file",
     "import_report",
     "import_text",
+    "is_foreign",
 ]

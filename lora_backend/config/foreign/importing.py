@@ -10,8 +10,9 @@ from lora_backend.config.check import check_config
 from lora_backend.config.diff import same_value
 from lora_backend.config.files import ConfigDocument, Format, dump_yaml, parse_config, read_config
 from lora_backend.config.findings import shorten
+from lora_backend.config.foreign import reasons as why
 from lora_backend.config.foreign.result import HIDDEN, ImportResult, ImportRow, is_secret
-from lora_backend.config.foreign.rules import Carried, Tool
+from lora_backend.config.foreign.rules import Carried, Tool, keep
 from lora_backend.config.foreign.source import Source, flat
 from lora_backend.config.foreign.tools import TOOLS, recognise
 from lora_backend.config.schema import KEYS
@@ -47,7 +48,9 @@ def import_document(document: ConfigDocument) -> ImportResult:
     source = Source(written, lines, tool.defaults(written))
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    rows = [_row(tool, source, key, values, origin) for key in written]
+    ours_first = sorted(written, key=lambda key: not _is_ours(tool, key))
+    made = {key: _row(tool, source, key, values, origin) for key in ours_first}
+    rows = [made[key] for key in written]
     assumed = []
     said = {row.key for row in rows if row.outcome == "not_supported"}
     for key, default in source.defaults.items():
@@ -55,17 +58,24 @@ def import_document(document: ConfigDocument) -> ImportResult:
             row = _assumed(tool, source, key, default, values, origin)
             if row:
                 assumed.append(row)
-    ordered = {key: values[key] for key in KEYS if key in values}
+    ordered = {key: values[key] for key in (*KEYS, *values) if key in values}
     text = dump_yaml(ordered) if ordered else ""
     problems = tuple(problem for problem in document.problems if problem.code != "syntax")
     findings = problems + check_config(parse_config(text)).findings
     return ImportResult(tool.id, tool.title, tuple(rows), tuple(assumed), ordered, text, findings)
 
 
+def _is_ours(tool: Tool, key: str) -> bool:
+    """Whether a key of the file is one of ours and means nothing else to the tool."""
+    return key in KEYS and (tool.id == "original" or tool.rule(key) is None)
+
+
 def _row(tool: Tool, source: Source, key: str, values: dict[str, Any], origin: dict[str, str]) -> ImportRow:
     """What becomes of one key of the file; its target goes into `values`, and whose it is into `origin`."""
     rule = tool.rule(key)
-    carried = rule.apply(source, key) if rule else _unknown(tool, key)
+    if rule is None and _is_ours(tool, key):
+        rule = keep(key)
+    carried = rule.apply(source, key) if rule else _unknown(tool, source, key)
     target = carried.target_key
     if target in values and target is not None:
         if not same_value(values[target], carried.target_value):
@@ -102,17 +112,22 @@ def _assumed(
     return ImportRow(key, default, None, carried.outcome, target, carried.target_value, message)
 
 
-def _unknown(tool: Tool, key: str) -> Carried:
+def _unknown(tool: Tool, source: Source, key: str) -> Carried:
+    """A key that nobody knows stays in the config, where the check says what to do about it; a secret does not."""
+    if is_secret(key):
+        return Carried("unknown", Message(why.SECRET))
     values = {"title": tool.title, "key": key}
     others = [other.title for other in TOOLS.values() if other.id != tool.id and key in other.markers]
     if others:
         message = Message(
-            N_("A key of {other}, not of {title}; nothing is done with it."), {**values, "other": others[0]}
+            N_("A key of {other}, not of {title}. It stays in the config, marked as an error."),
+            {**values, "other": others[0]},
         )
     elif near := difflib.get_close_matches(key, tool.rules, n=1, cutoff=0.8):
         message = Message(
-            N_("Not a key of {title}; nothing is done with it. Did you mean `{near}`?"), {**values, "near": near[0]}
+            N_("Not a key of {title}. It stays in the config, marked as an error. Did you mean `{near}`?"),
+            {**values, "near": near[0]},
         )
     else:
-        message = Message(N_("Not a key of {title}; nothing is done with it."), values)
-    return Carried("unknown", message)
+        message = Message(N_("Not a key of {title}. It stays in the config, marked as an error."), values)
+    return Carried("unknown", message, key, source.values[key])

@@ -5,7 +5,19 @@ from __future__ import annotations
 import re
 
 from lora_backend.config.foreign import reasons as why
-from lora_backend.config.foreign.rules import Carried, Rule, Tool, absent, as_taken, keys, lost, nothing, number, take
+from lora_backend.config.foreign.rules import (
+    Carried,
+    Rule,
+    Tool,
+    absent,
+    as_taken,
+    keep,
+    keys,
+    lost,
+    nothing,
+    number,
+    take,
+)
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Message
@@ -51,7 +63,7 @@ def _prediction(key: str) -> Rule | None:
 
 
 RULES: dict[str, Rule] = {
-    **{key: take(key, null=True) for key in KEYS},
+    **{key: keep(key) for key in KEYS},
     "target_layers": Rule(_layers, ("target_layers",)),
     "device_map": Rule(_device_map, ("device_map",)),
     "dropout": take("lora_dropout"),

@@ -27,7 +27,7 @@ class ImportRow:
 
     `taken`: the value stands under our name, or nothing had to be carried. `translated`: it stands as another value
     that means the same. `not_supported`: it is lost, and the message says what that means. `unknown`: not a key of
-    that tool.
+    that tool; it stays in the config under its own name, unless it is a secret.
     """
 
     key: str

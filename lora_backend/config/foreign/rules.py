@@ -172,6 +172,19 @@ def take(target: str, *, null: bool = False) -> Rule:
     return Rule(apply, (target,))
 
 
+def keep(target: str) -> Rule:
+    """A key of ours: its value as it stands, also where the check will have something to say of it."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value = source.get(key)
+        if value is None and not fits(target, None):
+            return nothing(N_("Not set."))
+        ours = coerced(target, value)
+        return Carried("taken", Message(TAKEN, {"target": target}), target, value if ours is UNSET else ours)
+
+    return Rule(apply, (target,))
+
+
 def absent(reason: str, default: Any = UNSET) -> Rule:
     """A key that has no counterpart; nothing is lost where it is at its default, or off."""
 

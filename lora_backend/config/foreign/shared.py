@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lora_backend.config.foreign.reasons import DATA, QUANTIZED
 from lora_backend.config.foreign.rules import Carried, Rule, as_taken, is_off, is_on, lost, nothing, number, translated
 from lora_backend.config.foreign.source import Source
-from lora_backend.i18n import N_
+from lora_backend.config.offers import lines_of
+from lora_backend.i18n import N_, Message
 
 BATCH = N_(
     "{batch} rows on each GPU, {steps} times: `{target}` is {ours}. With several GPUs it was that many times more."
@@ -26,6 +28,7 @@ FLAG_NOTE = N_("`bf16: true` is `precision: bf16`, `fp16: true` is `fp16`.")
 BOTH_FLAGS_NOTE = N_("`bf16: true` is `precision: bf16`, `fp16: true` is `fp16`; both off is `fp32`.")
 TARGETS = N_("`{target}` is {ours}.")
 TARGETS_NOTE = N_("`all` is `all-linear`; names with commas become a list.")
+ALL_AND_OTHERS = N_("`{target}` is {ours}, which is every linear layer. Not carried over: {others}.")
 NO_TARGETS = N_(
     "No targets are named, so PEFT takes its own list for the family of the model; here it is `all-linear`. Name the modules in `target_modules`."
 )
@@ -115,7 +118,10 @@ def targets(*, all_words: tuple[str, ...] = ("all", "all-linear"), is_expression
             return lost(NO_TARGETS)
         if isinstance(value, str) and not is_expression:
             value = [name.strip() for name in value.split(",") if name.strip()]
-        if value in all_words or (isinstance(value, list) and any(name in all_words for name in value)):
+        others = [name for name in value if name not in all_words] if isinstance(value, list) else []
+        if isinstance(value, list) and others and len(others) < len(value):
+            return translated("target_modules", "all-linear", ALL_AND_OTHERS, others=", ".join(map(str, others)))
+        if value in all_words or (isinstance(value, list) and value and not others):
             return as_taken("target_modules", "all-linear") if value == "all-linear" else translated("target_modules", "all-linear", TARGETS)  # fmt: skip
         if value == source.get(key):
             return as_taken("target_modules", value)
@@ -173,6 +179,16 @@ def data_file(path: Any) -> Carried:
     return lost(DATA)
 
 
+def _with_rest(entry: Mapping[str, Any], carried: Carried) -> Carried:
+    """What else an entry of a list of data sets says is not carried over, and named."""
+    taken = "data_files" if entry.get("data_files") else "path"
+    rest = {key: value for key, value in entry.items() if key != taken and value is not None}
+    if not rest or carried.outcome == "not_supported":
+        return carried
+    said = {"first": carried.message, "rest": lines_of(rest)}
+    return replace(carried, message=Message(N_("{first} Not carried over: {rest}."), said))
+
+
 def dataset() -> Rule:
     """The data set, where it is a file."""
     return Rule(lambda source, key: data_file(source.get(key)), ("dataset",), DATA_NOTE)
@@ -185,6 +201,6 @@ def first_of_datasets() -> Rule:
         value = source.get(key)
         if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], Mapping):
             return nothing(N_("Not set.")) if is_off(value) else lost(DATA)
-        return data_file(value[0].get("data_files") or value[0].get("path"))
+        return _with_rest(value[0], data_file(value[0].get("data_files") or value[0].get("path")))
 
     return Rule(apply, ("dataset",), DATA_NOTE)

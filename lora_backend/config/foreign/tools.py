@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lora_backend.config.aliases import our_name
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.foreign import axolotl, llamafactory, original, peft, training_arguments, trl, unsloth
 from lora_backend.config.foreign.rules import Tool
 from lora_backend.config.foreign.source import flat
+from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 
@@ -31,6 +33,8 @@ def recognise(document: ConfigDocument) -> Tool:
     tool of a file that has many of the first; it gets its row as an unknown one.
     """
     found = {tool.id: tool.markers & flat(document, tool.sections)[0].keys() for tool in TOOLS.values()}
+    if any(found[tool_id] for tool_id in found if tool_id != "original"):
+        found["original"] = found["original"] - KEYS.keys()  # ours in another tool's file are kept as they are
     ranked = sorted((tool_id for tool_id in found if found[tool_id]), key=lambda tool_id: -len(found[tool_id]))
     if INSIDE & set(ranked):  # whoever has one of theirs, has TrainingArguments by right
         ranked = [tool_id for tool_id in ranked if tool_id != "training_arguments"]
@@ -53,6 +57,22 @@ def recognise(document: ConfigDocument) -> Tool:
                 second_keys=_in_order(document, found[second]),
             )
     return TOOLS[first]
+
+
+def is_foreign(document: ConfigDocument) -> bool:
+    """Whether a config was written for another tool.
+
+    One that names its model as ours do is ours, with its mistakes: what the check can rename needs no conversion. It is
+    the original tool's only where it holds a key of that one which is none of ours under any name.
+    """
+    values = document.values
+    if not document.is_readable or not values:
+        return False
+    if "model_name" in values:
+        old = TOOLS["original"].markers & values.keys()
+        return any(our_name(key) is None for key in old)
+    known = sum(key in KEYS for key in values)
+    return any(len(tool.rules.keys() & values.keys()) > known for tool in TOOLS.values())
 
 
 def _in_order(document: ConfigDocument, keys: Iterable[str]) -> str:
