@@ -15,6 +15,22 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "hint")
 
 
 @dataclass(frozen=True)
+class Fix:
+    """One way to settle a finding with a click; the label says what happens to each key and entry."""
+
+    changes: Mapping[str, Any]
+    """Key → new value, None to take the key out (`fixes.with_fix`)."""
+    label: Message
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", redacted(self.label))
+
+    def to_dict(self, language: str | None = None) -> dict[str, Any]:
+        """Plain data with the label in `language`."""
+        return {"label": self.label.text(language), "changes": dict(self.changes)}
+
+
+@dataclass(frozen=True)
 class Finding:
     """`error` keeps a run from starting, `warning` runs but is hardly what was wanted, `hint` is good to know."""
 
@@ -26,13 +42,18 @@ class Finding:
     """The key as the user wrote it."""
     line: int | None = None
     """Where the key stands, counted from 1; None when the config did not come from a file."""
-    fix: Mapping[str, Any] | None = None
-    """What mends it at once, where one thing does: key → new value, None to take the key out (`fixes.with_fix`)."""
+    fixes: tuple[Fix, ...] = ()
+    """What settles it at once; where there are several ways, the one that keeps most of what the config says is first."""
 
     def __post_init__(self) -> None:
         # Findings are logged, stored and copied into tickets; a secret stays where the user put it.
         object.__setattr__(self, "message", redacted(self.message))
         object.__setattr__(self, "remedy", redacted(self.remedy))
+
+    @property
+    def fix(self) -> Mapping[str, Any] | None:
+        """The changes of the first fix."""
+        return self.fixes[0].changes if self.fixes else None
 
     def to_dict(self, language: str | None = None) -> dict[str, Any]:
         """Plain data with the sentences in `language`."""
@@ -44,6 +65,7 @@ class Finding:
             "message": self.message.text(language),
             "remedy": self.remedy.text(language),
             "fix": dict(self.fix) if self.fix is not None else None,
+            "fixes": [fix.to_dict(language) for fix in self.fixes],
         }
 
 

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from lora_backend.config.aliases import our_name, plain_name, translated
 from lora_backend.config.expected import expected
 from lora_backend.config.files import parse_config
-from lora_backend.config.findings import Finding, shorten
+from lora_backend.config.findings import Finding, Fix, shorten
+from lora_backend.config.offers import lines_of, remove, rename
 from lora_backend.config.rules import ConfigView
 from lora_backend.config.schema import KEYS, Key, TrainingConfig
 from lora_backend.config.traps import NO_BREAK_SPACES, SWITCHES, to_ascii
@@ -87,7 +88,7 @@ def _unknown_key(config: ConfigView, key: str, *, guess: bool) -> Finding:
         )
         remedy = Message(N_("Take the line out."))
         code = "cache_with_checkpointing" if on else "unknown_key"
-        return config.finding("error", code, key, message, remedy, {key: None})  # fmt: skip
+        return config.finding("error", code, key, message, remedy, remove(key))
     if odd := next((char for char in key if char in NO_BREAK_SPACES), None):
         values = {"key": key, "code": f"U+{ord(odd):04X}"}
         message = Message(N_("`{key}` is no key of a training config: it holds a no-break space ({code})."), values)
@@ -98,8 +99,8 @@ def _unknown_key(config: ConfigView, key: str, *, guess: bool) -> Finding:
     near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.6) if guess else []
     if near:
         remedy = Message(N_("Did you mean `{near}`? Rename the key, or take the line out."), {"near": near[0]})
-        return config.finding("error", "unknown_key", key, message, remedy, _renamed(config, key, {near[0]: config.values[key]}))  # fmt: skip
-    return config.finding("error", "unknown_key", key, message, Message(N_("Take the line out.")), {key: None})
+        return config.finding("error", "unknown_key", key, message, remedy, *_renamed(config, key, {near[0]: config.values[key]}))  # fmt: skip
+    return config.finding("error", "unknown_key", key, message, Message(N_("Take the line out.")), remove(key))
 
 
 def _foreign_name(config: ConfigView, key: str, ascii_name: str, ours: str, message: Message) -> Finding:
@@ -112,15 +113,25 @@ def _foreign_name(config: ConfigView, key: str, ascii_name: str, ours: str, mess
         remedy = Message(N_("It is off, which is how it is here: take the line out."))
     else:
         remedy = Message(N_("Did you mean `{near}`? Rename the key, or take the line out."), {"near": ours})
-    fix = {key: None} if means == {} else _renamed(config, key, means)
-    return config.finding("error", "unknown_key", key, message, remedy, fix)
+    fixes = [remove(key)] if means == {} else _renamed(config, key, means)
+    return config.finding("error", "unknown_key", key, message, remedy, *fixes)
 
 
-def _renamed(config: ConfigView, key: str, means: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The fix that puts `means` in the place of `key`; None where it would write over something or be refused."""
-    if not means or means.keys() & config.values.keys() or not all(_is_good(*pair) for pair in means.items()):
-        return None
-    return {key: None, **means}
+def _renamed(config: ConfigView, key: str, means: Mapping[str, Any] | None) -> list[Fix]:
+    """Put `means` in the place of `key`, or take it out; none where the value does not carry over.
+
+    A key of ours that is there already wins, unless it is asked to go.
+    """
+    if not means or not all(_is_good(*pair) for pair in means.items()):
+        return []
+    there = {name: config.values[name] for name in means if name in config.values}
+    if not there:
+        return [rename(key, config.values[key], means), remove(key)]
+    said = {"key": key, "kept": lines_of(there), "lines": lines_of(means)}
+    keep = Fix({key: None}, Message(N_("Remove `{key}` (keeps {kept})"), said))
+    if there == means:
+        return [keep]
+    return [keep, Fix({key: None, **means}, Message(N_("Replace {kept} with {lines}"), said))]
 
 
 def _wrong_value(config: ConfigView, key: str, kind: str, written: str | None) -> Finding:
@@ -129,19 +140,19 @@ def _wrong_value(config: ConfigView, key: str, kind: str, written: str | None) -
     out_of_range = kind.startswith(("greater_than", "less_than", "finite"))
     message = Message(N_("`{key}` is {value}, but must be {expected}."), values)
     remedy = Message(N_("Change the value of `{key}`."), values)
-    fix: dict[str, Any] | None = None
+    fix: Fix | None = None
     if isinstance(value, int | float) and not isinstance(value, bool) and _is_good(key, written or shorten(value)):
         # As it stands in the file: `version: 01` means "01", though it was read as 1.
         quoted = written or shorten(value)
         remedy = Message(N_('Write it in quotes: `{key}: "{value}"`.'), {"key": key, "value": quoted})
-        fix = {key: quoted}
+        fix = config.change({key: quoted})
     if isinstance(value, str):
         meant = _meant(key, value)
         if meant is not None:
             remedy = Message(
                 N_("The value is text. Write it without quotes: `{key}: {bare}`."), {"key": key, "bare": shorten(meant)}
             )
-            fix = {key: meant}
+            fix = config.change({key: meant})
     return config.finding("error", "out_of_range" if out_of_range else "wrong_type", key, message, remedy, fix)
 
 

@@ -94,10 +94,13 @@ def _shown(code: str, broken: str, finding: Finding, fixed: str | None, language
     if broken:
         lines += ["```yaml", broken, "```", ""]
     lines += [finding.message.text(language), "", finding.remedy.text(language), ""]
+    labels = [fix.label.text(language) for fix in finding.fixes]
+    if labels:
+        lines += [f"{translate(N_('Fix: {label}'), language).format(label=labels[0])}.", ""]
     if fixed:
-        lines += [translate(N_("One click makes it:"), language), "", "```yaml", fixed, "```", ""]
-    elif fixed is not None:
-        lines += [translate(N_("One click takes the line out."), language), ""]
+        lines += ["```yaml", fixed, "```", ""]
+    if labels[1:]:
+        lines += [translate(N_("Or: {labels}."), language).format(labels="; ".join(labels[1:])), ""]
     return lines
 
 

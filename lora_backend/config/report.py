@@ -35,6 +35,7 @@ def report_text(result: CheckResult, language: str | None = None) -> str:
             f"{SIGNS[finding.severity]} {place}{finding.message.text(language)} {finding.remedy.text(language)}"
             f" [{finding.code}]"
         )
+        lines += ["    " + t(N_("Fix: {label}"), label=fix.label.text(language)) for fix in finding.fixes]
     lines += ["", t(N_("Different from the defaults of train_lora:"))]
     for key, pair in result.differences.items():
         lines.append(f"  {key}: {shorten(pair['default'])} → {shorten(pair['value'])}")

@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_backend.config.findings import Finding, shorten
+from lora_backend.config.findings import Finding, Fix, shorten
+from lora_backend.config.offers import change
 from lora_backend.i18n import N_, Message
 
 _LEADING_ZERO = re.compile(r"[-+]?0\d[\d_]*")
@@ -43,7 +44,7 @@ def leading_zero(key: str, written: str, value: Any, line: int | None) -> Findin
         Message(N_('Write `{key}: {value}`, or in quotes where the zero belongs to a name: `{key}: "{written}"`.'), values),
         key,
         line,
-        {key: value},
+        (Fix({key: value}, Message(N_("Write it as `{key}: {value}`"), values)),),
     )  # fmt: skip
 
 
@@ -120,7 +121,7 @@ def full_width_values(values: Mapping[str, Any], lines: Mapping[str, int]) -> li
                     Message(N_("Write {plain}."), shown),
                     key,
                     lines.get(key),
-                    {key: plain},
+                    (change(values, {key: plain}),),
                 )
             )  # fmt: skip
     return found

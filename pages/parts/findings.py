@@ -1,4 +1,4 @@
-"""The findings of a check on the screen: severity in word and colour, line, sentence, remedy, and one click that mends."""
+"""The findings of a check on the screen: severity in word and colour, line, sentence, remedy, and a button for each fix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.config.check import CheckResult
-from lora_backend.config.findings import Finding, shorten
+from lora_backend.config.findings import Finding
 from lora_backend.config.report import SEVERITY_WORDS
 from lora_backend.i18n import N_
 from pages.parts.language import say, t
@@ -52,15 +52,11 @@ def show_finding(finding: Finding) -> None:
 
 
 def _offer(finding: Finding, number: int, mend: Mend | None) -> None:
-    if finding.fix is None or mend is None:
+    if not finding.fixes or mend is None:
         return
-    st.button(
-        t(N_("Mend it: {change}"), change=_change(finding.fix)), icon=":material/build:", on_click=mend, args=(finding.fix,),
-        key=f"fix-{finding.severity}-{number}-{finding.code}", help=t(N_("It can be undone.")),
-    )  # fmt: skip
-
-
-def _change(fix: Mapping[str, Any]) -> str:
-    """`r: 16`, `− lora_rank`."""
-    parts = [f"− {key}" if value is None else f"{key}: {shorten(value, 40)}" for key, value in fix.items()]
-    return ", ".join(f"`{part}`" for part in parts)
+    with st.container(horizontal=True):
+        for place, fix in enumerate(finding.fixes):
+            st.button(
+                say(fix.label), icon=":material/build:", on_click=mend, args=(fix.changes,), type="secondary" if place == 0 else "tertiary",
+                key=f"fix-{finding.severity}-{number}-{finding.code}-{place}", help=t(N_("You can undo it.")),
+            )  # fmt: skip

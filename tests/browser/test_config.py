@@ -43,9 +43,9 @@ def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page:
     script.write_text(SCRIPT)
     settled(page, f"{tiny.url}/config")
     page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(file)
-    expect(page.get_by_text("A config of LLaMA-Factory")).to_be_visible()
+    expect(page.get_by_text("LLaMA-Factory config detected")).to_be_visible()
     expect(page.get_by_role("cell", name="lora_target")).to_be_visible()
-    page.get_by_role("button", name="Open as our config").click()
+    page.get_by_role("button", name="Convert and edit").click()
     page.get_by_role("button", name="Launch").wait_for()
     idle(page)
 
@@ -62,10 +62,10 @@ def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page:
         expect(box).to_contain_text(f"line {number}")
 
     # two by one click each
-    page.get_by_role("button", name="Mend it: max_length").click()
+    page.get_by_role("button", name="Set max_length: 128").click()
     expect(page.get_by_text("the model was made for 128 tokens")).to_have_count(0)
     idle(page)
-    page.get_by_role("button", name="Mend it: target_modules").click()
+    page.get_by_role("button", name="Remove q_porj from target_modules").click()
     expect(page.get_by_text("names q_porj")).to_have_count(0)
     idle(page)
     assert "max_length: 128" in draft.text()

@@ -102,7 +102,7 @@ def test_the_document_is_as_promised() -> None:
     assert "r" not in document["missing"]
     assert "alpha" in document["missing"]
     assert document["recommended_config"] == {**default_config(), "model_name": "m", "r": 8}
-    assert document["findings"][0].keys() == {"severity", "code", "key", "line", "message", "remedy", "fix"}
+    assert document["findings"][0].keys() == {"severity", "code", "key", "line", "message", "remedy", "fix", "fixes"}
     assert len(document["issues"]) == 1
 
 

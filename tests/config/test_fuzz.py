@@ -56,8 +56,9 @@ def judge(data: bytes, name: str, seed: int = 0) -> None:
         assert finding.key is not None or finding.line is not None or is_whole_file, (data, finding)
         assert finding.message.text("en")
         assert finding.remedy.text("zh")
-        if finding.fix is not None:
-            check_config(fixed_values(document.values, finding.fix))
+        for fix in finding.fixes:
+            check_config(fixed_values(document.values, fix.changes))
+            assert fix.label.text("zh")
     report_text(result, "en")
     diff_text(diff_configs(document.values, default_config(), KEYS), "zh")
     assert document.is_readable or not result.is_valid

@@ -11,6 +11,7 @@ import lora_backend.config
 from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.diff import diff_configs
 from lora_backend.config.files import parse_config
+from lora_backend.config.findings import shorten
 from lora_backend.config.fixes import fixed_values, with_fix
 from lora_backend.config.report import diff_text, report_text
 from lora_backend.config.rules import Facts
@@ -51,15 +52,31 @@ def test_its_nearest_neighbour_is_a_good_config(example: Example) -> None:
 def test_a_fix_mends_what_it_is_for_and_breaks_nothing(example: Example) -> None:
     text = f"# mine\nmodel_name: m\n{example.broken}\n"
     for finding in check_config(parse_config(text), example.facts).findings:
-        if finding.fix is None:
-            continue
-        mended = with_fix(text, finding.fix)
-        after = check_config(parse_config(mended), example.facts)
-        assert example.code not in codes(after)
-        assert after.is_valid
-        assert mended.startswith("# mine\n")
-        values = fixed_values(parse_config(text).values, finding.fix)
-        assert values == parse_config(mended).values
+        for fix in finding.fixes:
+            mended = with_fix(text, fix.changes)
+            after = check_config(parse_config(mended), example.facts)
+            assert example.code not in codes(after), fix.label.text("en")
+            assert after.is_valid, fix.label.text("en")
+            assert mended.startswith("# mine\n")
+            values = fixed_values(parse_config(text).values, fix.changes)
+            assert values == parse_config(mended).values
+
+
+@pytest.mark.parametrize("example", BY_CODE)
+def test_a_fix_says_what_it_does_to_every_key_and_entry(example: Example) -> None:
+    result = checked(example.broken, example.facts)
+    before = parse_config(f"model_name: m\n{example.broken}\n").values
+    for finding in result.findings:
+        labels = [fix.label.text("en") for fix in finding.fixes]
+        assert len(set(labels)) == len(labels)
+        for fix, label in zip(finding.fixes, labels, strict=True):
+            for key, new in fix.changes.items():
+                old = before.get(key)
+                if isinstance(old, list | dict) and isinstance(new, list | dict):
+                    gone = [entry for entry in old if entry not in new]
+                    assert shorten(new) in label or all(str(entry) in label for entry in gone), label
+                elif not (new is None and key not in before):
+                    assert f"`{key}" in label or "the map" in label, label
 
 
 def test_most_rules_have_a_fix_for_one_click() -> None:
@@ -126,7 +143,12 @@ def test_a_name_whose_value_does_not_carry_over_has_no_fix(key: str, value: obje
 
 def test_a_renaming_never_writes_over_a_key_that_is_there() -> None:
     (found,) = check_config({"model_name": "m", "r": 4, "lora_rank": 8}).errors
-    assert found.fix is None
+    labels = {fix.label.text("en"): fix.changes for fix in found.fixes}
+    assert labels == {
+        "Remove `lora_rank` (keeps `r: 4`)": {"lora_rank": None},
+        "Replace `r: 4` with `r: 8`": {"lora_rank": None, "r": 8},
+    }
+    assert found.fix == {"lora_rank": None}, "ours wins unless it is asked to go"
 
 
 def test_a_switch_that_is_off_may_go() -> None:
@@ -134,10 +156,38 @@ def test_a_switch_that_is_off_may_go() -> None:
     assert found.fix == {"load_in_4bit": None}
 
 
-def test_layers_counted_from_one_are_moved_to_where_they_are() -> None:
-    facts = Facts(num_blocks=32)
-    fixes = [f.fix for f in check_config({"model_name": "m", "target_layers": list(range(1, 33))}, facts).findings]
-    assert fixes == [{"target_layers": list(range(32))}] * 2
+@pytest.mark.parametrize(
+    ("layers", "offered"),
+    [
+        ([1, 2, 30], [("Remove 30 from `target_layers` (keeps 1, 2)", [1, 2]), ("Shift all by one: [0, 1, 29] (it looks counted from 1)", [0, 1, 29])]),
+        ([0, 1, 30], [("Remove 30 from `target_layers` (keeps 0, 1)", [0, 1])]),
+        ([1, 2, 31], [("Remove 31 from `target_layers` (keeps 1, 2)", [1, 2])]),
+        ([40, 41], [("Remove `target_layers`: every block gets an adapter", None)]),
+    ],
+)  # fmt: skip
+def test_a_block_beyond_the_model_is_removed_and_the_others_are_shifted_only_when_asked(
+    layers: list[int], offered: list[tuple[str, list[int] | None]]
+) -> None:
+    (found,) = check_config({"model_name": "m", "target_layers": layers}, Facts(num_blocks=30)).errors
+    assert [(fix.label.text("en"), fix.changes["target_layers"]) for fix in found.fixes] == offered
+
+
+def test_a_list_of_all_blocks_counted_from_one_can_be_shifted_or_taken_out() -> None:
+    (found,) = check_config({"model_name": "m", "target_layers": list(range(1, 33))}).findings
+    assert [fix.changes["target_layers"] for fix in found.fixes] == [list(range(32)), None]
+
+
+def test_no_map_and_no_switch_that_counts_is_thrown_away_by_the_first_fix() -> None:
+    placed = {"model_name": "m", "device_map": {"": 0}, "use_balanced_device_map": True}
+    (found,) = check_config(placed).findings
+    assert found.fix == {"use_balanced_device_map": None}
+    assert found.fixes[1].changes == {"device_map": None}
+
+
+def test_the_report_for_a_terminal_shows_every_fix() -> None:
+    text = report_text(check_config({"model_name": "m", "target_layers": [1, 2, 30]}, Facts(num_blocks=30)), "en")
+    assert "Fix: Remove 30 from `target_layers` (keeps 1, 2)" in text
+    assert "Fix: Shift all by one: [0, 1, 29]" in text
 
 
 @pytest.mark.parametrize(
@@ -154,7 +204,8 @@ def test_a_secret_is_told_of_and_never_repeated(values: dict[str, object]) -> No
     result = check_config({"model_name": "m", **values}, facts)
     assert "secret_in_config" in codes(result)
     for finding in result.findings:
-        for sentence in (finding.message.text("en"), finding.remedy.text("en"), finding.message.text("zh")):
+        labels = [fix.label.text("en") for fix in finding.fixes]
+        for sentence in (finding.message.text("en"), finding.remedy.text("en"), finding.message.text("zh"), *labels):
             assert "abcdefghij" not in sentence.lower()
             assert "0123456789abcdef" not in sentence
 

@@ -11,6 +11,7 @@ from filelock import FileLock
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import BIN, Draft, list_drafts, new_draft
+from lora_backend.config.files import parse_config
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.schema import KEYS
 from lora_backend.settings import load_settings
@@ -246,6 +247,48 @@ def test_another_tools_config_shows_every_key_before_and_after_it_is_opened() ->
     (draft,) = list_drafts(load_settings().drafts)
     assert "r: 4" in draft.text()
     assert any("lora_dropot" in table.value.to_string().replace("\\", "") for table in at.table)
+
+
+def test_another_tools_config_can_always_be_opened_as_it_is() -> None:
+    at = show("config")
+    at.file_uploader[0].upload("lf.yaml", LLAMA_FACTORY.encode()).run()
+    at.button(key="open_as_is").click().run()
+    (draft,) = list_drafts(load_settings().drafts)
+    assert draft.text() == LLAMA_FACTORY
+
+
+def test_a_config_of_ours_with_one_old_key_opens_as_it_is_and_each_key_has_its_fix() -> None:
+    text = "model_name: m\ndataset: d.jsonl\nr: 16\nlora_alpha: 64\ndropout: 0.05\nlearnin_rate: 5e-4\nnum_epochs: 1\n"
+    at = show("config")
+    at.file_uploader[0].upload("mine.yaml", text.encode()).run()
+    (draft,) = list_drafts(load_settings().drafts)
+    assert draft.text() == text
+    while fixes := [item for item in at.button if item.key.startswith("fix-error") and item.key.endswith("-0")]:
+        fixes[0].click().run()
+    assert not at.exception
+    values = parse_config(draft.text()).values
+    assert (values["alpha"], values["lora_dropout"], values["learning_rate"]) == (64, 0.05, 5e-4)
+
+
+def test_json_that_says_a_key_twice_keeps_both_places() -> None:
+    at = show("config")
+    text = '{"model_name": "m", "r": 8,\n "r": 16}'
+    at.file_uploader[0].upload("twice.json", text.encode()).run()
+    (draft,) = list_drafts(load_settings().drafts)
+    assert draft.text() == text
+    assert "stands twice" in texts(at) or "more than once" in texts(at)
+
+
+def test_each_fix_of_a_finding_has_its_own_button_that_says_what_it_does(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", str(tiny_model.parent))
+    draft = draft_of(f"model_name: {tiny_model}\ntarget_layers: [1, 2]\n")
+    at = show("config", draft=draft.id)
+    labels = [item.label for item in at.button if item.key.startswith("fix-error")]
+    assert labels == ["Remove 2 from `target_layers` (keeps 1)", "Shift all by one: [0, 1] (it looks counted from 1)"]
+    next(item for item in at.button if item.key.startswith("fix-error")).click().run()
+    assert parse_config(draft.text()).values["target_layers"] == [1]
 
 
 def test_pasted_text_of_another_tool_is_recognised_too() -> None:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lora_backend.config.findings import Finding, shorten
+from lora_backend.config.findings import Finding, Fix, shorten
+from lora_backend.config.offers import drop, every_block, remove, shift_by_one
 from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Message
@@ -38,8 +39,9 @@ def _lists(config: ConfigView) -> Iterator[Finding]:
                 key,
                 Message(N_("`{key}` is an empty list."), {"key": key}),
                 Message(N_("Give at least one entry, or take the line out."), {}),
-                {key: None},
+                every_block() if key == "target_layers" else remove(key),
             )
+        once = list(dict.fromkeys(value))
         repeated = sorted(shorten(text) for text, count in Counter(map(str, value)).items() if count > 1)
         if repeated:
             yield config.finding(
@@ -48,7 +50,7 @@ def _lists(config: ConfigView) -> Iterator[Finding]:
                 key,
                 Message(N_("`{key}` names {entries} more than once."), {"key": key, "entries": ", ".join(repeated)}),
                 Message(N_("Keep each entry once.")),
-                {key: list(dict.fromkeys(value))},
+                Fix({key: once}, Message(N_("Keep each entry once: {entries}"), {"entries": shorten(once)})),
             )
 
 
@@ -85,7 +87,10 @@ def _shadowed(config: ConfigView) -> Iterator[Finding]:
                     key,
                     Message(N_("`{key}`: {name} is never reached, for {earlier} stands before it and matches too."), values),
                     Message(N_("Put {name} before {earlier}."), values),
-                    {key: {name: patterns[name], **{other: value for other, value in patterns.items() if other != name}}},
+                    Fix(
+                        {key: {name: patterns[name], **{other: value for other, value in patterns.items() if other != name}}},
+                        Message(N_("Move {name} to the front"), values),
+                    ),
                 )  # fmt: skip
 
 
@@ -103,7 +108,7 @@ def _scale(config: ConfigView) -> Iterator[Finding]:
             "alpha" if "alpha" in config.values else "r",
             Message(N_("`alpha` {alpha} with `r` {r} scales the adapter by {scale}, far from the usual 1 to 2."), values),
             Message(N_("Set `alpha: {usual}`, or lower the learning rate to match."), values),
-            {"alpha": usual},
+            config.change({"alpha": usual}),
         )  # fmt: skip
 
 
@@ -117,7 +122,8 @@ def _layers(config: ConfigView) -> Iterator[Finding]:
             "target_layers",
             Message(N_("`target_layers` lists 1 to {last}; blocks are counted from 0, so the first one gets no adapter."), values),
             Message(N_("Write 0 to {before}, or take the line out for every block."), values),
-            {"target_layers": list(range(len(layers)))},
+            shift_by_one(layers),
+            every_block(),
         )  # fmt: skip
 
 
@@ -129,7 +135,7 @@ def _start(config: ConfigView) -> Iterator[Finding]:
             "init_lora_weights",
             Message(N_("`init_lora_weights: false` starts from random matrices, so the model is worse before the first step; PEFT means it for tests.")),
             Message(N_("Set `init_lora_weights: true`.")),
-            {"init_lora_weights": True},
+            config.change({"init_lora_weights": True}),
         )  # fmt: skip
 
 
@@ -141,7 +147,7 @@ def _bias(config: ConfigView) -> Iterator[Finding]:
             "bias",
             Message(N_("`bias: {bias}` trains biases of the base model: with the adapter switched off it answers differently than before."), {"bias": config.get("bias")}),
             Message(N_("Set `bias: none` if the base model must stay as it is.")),
-            {"bias": "none"},
+            config.change({"bias": "none"}),
         )  # fmt: skip
 
 
@@ -152,14 +158,16 @@ def _twice(config: ConfigView) -> Iterator[Finding]:
     both = [name for name in config.get("modules_to_save") or [] if name in targets]
     if both:
         values = {"names": ", ".join(dict.fromkeys(both))}
-        rest = [name for name in config.get("modules_to_save") if name not in both]
+        whole = [name for name in config.get("modules_to_save") if name not in both]
+        adapted = [name for name in targets if name not in both]
         yield config.finding(
             "warning",
             "trained_twice",
             "modules_to_save",
             Message(N_("{names} stands in `target_modules` and in `modules_to_save`; what is trained whole needs no adapter."), values),
             Message(N_("Keep it in one of the two.")),
-            {"modules_to_save": rest or None},
+            drop("modules_to_save", both, whole) or remove("modules_to_save"),
+            drop("target_modules", both, adapted),
         )  # fmt: skip
 
 
@@ -173,7 +181,8 @@ def _strict(config: ConfigView) -> Iterator[Finding]:
             "strict_r_check",
             Message(N_("`check_r_consistency` is off, but `strict_r_check` checks all the same, and stops the run at a wrong rank.")),
             Message(N_("Set `check_r_consistency: true` as well, so that the config says what happens, or take `strict_r_check` out.")),
-            {"check_r_consistency": True},
+            config.change({"check_r_consistency": True}),
+            remove("strict_r_check"),
         )  # fmt: skip
 
 

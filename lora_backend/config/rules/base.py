@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lora_backend.config.findings import Finding, Severity
+from lora_backend.config.findings import Finding, Fix, Severity
+from lora_backend.config.offers import change
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import Message
 
@@ -76,10 +77,15 @@ class ConfigView:
         key: str,
         message: Message,
         remedy: Message,
-        fix: Mapping[str, Any] | None = None,
+        *fixes: Fix | None,
     ) -> Finding:
         """A finding about `key`, on its line."""
-        return Finding(severity, code, message, remedy, key, self.lines.get(key), fix)
+        offered = tuple(fix for fix in fixes if fix is not None)
+        return Finding(severity, code, message, remedy, key, self.lines.get(key), offered)
+
+    def change(self, changes: Mapping[str, Any]) -> Fix:
+        """A fix that sets keys, or takes them out where the value is None."""
+        return change(self.values, changes)
 
 
 KeyRule = Callable[[ConfigView], Iterator[Finding]]

@@ -42,7 +42,7 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "val_size",
             Message(N_("`val_size` holds rows back, but the data set has only one.")),
             Message(N_("Set `val_size` to 0.")),
-            {"val_size": None, "eval_strategy": None},
+            config.change({"val_size": None, "eval_strategy": None}),
         )
         return
     rows = training_rows(config, facts.num_rows)
@@ -50,13 +50,16 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if step_rows > rows and {"batch_size", "target_batch_size"} & config.values.keys():
         key = "target_batch_size" if config.get("target_batch_size") else "batch_size"
         values = {"key": key, "step": step_rows, "rows": rows}
+        changes = {"batch_size": min(config.get("batch_size"), rows)}
+        if "target_batch_size" in config.values:
+            changes = {"target_batch_size": None, **changes}
         yield config.finding(
             "warning",
             "batch_beyond_rows",
             key,
             Message(N_("`{key}` is {step}, but there are only {rows} rows to train on, so a step never has that many."), values),
             Message(N_("Set `{key}` to at most {rows}."), values),
-            {"target_batch_size": None, "batch_size": min(config.get("batch_size"), rows)},
+            config.change(changes),
         )  # fmt: skip
     if not config.get("max_steps"):
         batches = math.ceil(rows / config.get("batch_size"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from lora_backend.config.findings import Finding, shorten
+from lora_backend.config.findings import Finding, Fix, shorten
+from lora_backend.config.offers import remove
 from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Message
@@ -21,7 +22,8 @@ def _balancing(config: ConfigView) -> Iterator[Finding]:
             "use_balanced_device_map",
             Message(N_("`device_map` is set, so it is used as it is and `use_balanced_device_map` has no effect.")),
             Message(N_("Take one of the two out.")),
-            {"device_map": None},
+            remove("use_balanced_device_map"),
+            Fix({"device_map": None}, Message(N_("Remove `device_map`: the layers are placed when the run starts"))),
         )
     elif not config.get("use_balanced_device_map"):
         for key in ("force_balance", "exclude_cpu", "min_memory_gb"):
@@ -32,7 +34,8 @@ def _balancing(config: ConfigView) -> Iterator[Finding]:
                     key,
                     Message(N_("`{key}` has no effect without `use_balanced_device_map`."), {"key": key}),
                     Message(N_("Set `use_balanced_device_map: true`, or take `{key}` out."), {"key": key}),
-                    {"use_balanced_device_map": True} if config.get("device_map") is None else {key: None},
+                    config.change({"use_balanced_device_map": True}) if config.get("device_map") is None else None,
+                    remove(key),
                 )
 
 
@@ -53,7 +56,8 @@ def _quantization(config: ConfigView) -> Iterator[Finding]:
                 values,
             ),
             Message(N_("Set `init_lora_weights: true`, or take `quantization` out.")),
-            {"init_lora_weights": True},
+            config.change({"init_lora_weights": True}),
+            remove("quantization"),
         )
     places = config.get("device_map") if config.has_good("device_map") else None
     offloaded = {str(place) for place in places.values()} & {"cpu", "disk"} if isinstance(places, Mapping) else set()
@@ -82,7 +86,8 @@ def _flash(config: ConfigView) -> Iterator[Finding]:
             "attn_implementation",
             Message(N_("`{kernel}` computes in fp16 and bf16 only, but `precision` is fp32."), {"kernel": kernel}),
             Message(N_("Set `precision: auto`, or `attn_implementation: sdpa`.")),
-            {"attn_implementation": "sdpa"},
+            config.change({"attn_implementation": "sdpa"}),
+            config.change({"precision": "auto"}),
         )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from lora_backend.config.findings import Finding
+from lora_backend.config.findings import Finding, Fix
+from lora_backend.config.offers import remove
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.i18n import N_, Message
 
@@ -28,7 +29,7 @@ def _formats(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "precision",
             Message(N_("`precision: fp16` trains on NVIDIA GPUs only, and this machine has none.")),
             Message(N_("Set `precision: auto`.")),
-            {"precision": "auto"},
+            config.change({"precision": "auto"}),
         )
     elif precision == "bf16" and old:
         yield config.finding(
@@ -37,7 +38,7 @@ def _formats(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "precision",
             Message(N_("`precision: bf16` is not computed by {names}."), {"names": ", ".join(dict.fromkeys(old))}),
             Message(N_("Set `precision: auto`, which takes fp16 there.")),
-            {"precision": "auto"},
+            config.change({"precision": "auto"}),
         )
 
 
@@ -50,7 +51,7 @@ def _quantized(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "quantization",
             Message(N_("`quantization: {quantization}` is made for NVIDIA GPUs; this machine has none, and on the CPU it is very slow."), values),
             Message(N_("Take `quantization` out, or launch on a machine with a GPU.")),
-            {"quantization": None},
+            remove("quantization"),
         )  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def _kernels(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "attn_implementation",
             Message(N_("`{kernel}` runs on GPUs only, and this machine has none."), {"kernel": kernel}),
             Message(N_("Take `attn_implementation` out.")),
-            {"attn_implementation": None},
+            remove("attn_implementation"),
         )
 
 
@@ -79,7 +80,10 @@ def _devices(config: ConfigView, facts: Facts) -> Iterator[Finding]:
                 "device_map",
                 Message(N_("`device_map` names GPU {devices}, but this machine has {count}, counted from 0."), values),
                 Message(N_("Take `device_map` out and set `use_balanced_device_map: true`: the map is made for what is there.")),
-                {"device_map": None, "use_balanced_device_map": True},
+                Fix(
+                    {"device_map": None, "use_balanced_device_map": True},
+                    Message(N_("Replace the map with one that is made for this machine's GPUs at the start")),
+                ),
             )  # fmt: skip
     if (
         facts.gpus
@@ -95,7 +99,7 @@ def _devices(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "force_balance",
             Message(N_("`force_balance` gives every GPU a block, but there are {gpus} GPUs and {blocks} blocks."), values),
             Message(N_("Set `force_balance: false`.")),
-            {"force_balance": None},
+            remove("force_balance"),
         )  # fmt: skip
 
 
@@ -107,7 +111,10 @@ def _output(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "version",
             Message(N_("An adapter is already published under `pkg` and `version`, and `overwrite` is off.")),
             Message(N_("Set another `version`, or `overwrite: true`.")),
-            {"overwrite": True},
+            Fix(
+                {"overwrite": True},
+                Message(N_("Set `overwrite: true`: the adapter that is published there is replaced")),
+            ),
         )
     if facts.output_used_by:
         yield config.finding(
@@ -141,7 +148,7 @@ def _disk(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "save_total_limit",
             Message(N_("Checkpoints may take {needed} GiB, but the disk of the runs has only {free} GiB free."), values),
             Message(N_("Make room, set `save_total_limit: 2`, or lower `r`.")),
-            {"save_total_limit": 2} if 3 * each_bytes <= facts.disk_free_bytes else None,
+            config.change({"save_total_limit": 2}) if 3 * each_bytes <= facts.disk_free_bytes else None,
         )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding, Severity
+from lora_backend.config.offers import drop, every_block, remove, shift_by_one
 from lora_backend.config.rules.adapter import PATTERNS, matches
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.i18n import N_, Message
@@ -27,8 +28,8 @@ def _layers(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     beyond = [index for index in layers if index >= facts.num_blocks]
     if beyond:
         values = {"layers": ", ".join(map(str, beyond)), "last": facts.num_blocks - 1, "count": facts.num_blocks}
+        kept = [index for index in layers if index < facts.num_blocks]
         from_one = 0 not in layers and max(layers) == facts.num_blocks
-        kept = [index - 1 for index in layers] if from_one else [index for index in layers if index < facts.num_blocks]
         yield config.finding(
             "error",
             "layer_beyond_model",
@@ -37,7 +38,8 @@ def _layers(config: ConfigView, facts: Facts) -> Iterator[Finding]:
                 N_("`target_layers` names {layers}, but the model has {count} blocks, numbered 0 to {last}."), values
             ),
             Message(N_("Keep to 0 to {last}; blocks are counted from 0."), values),
-            {"target_layers": kept or None},
+            drop("target_layers", beyond, kept) or every_block(),
+            shift_by_one(layers) if from_one else None,
         )
 
 
@@ -57,7 +59,7 @@ def _targets(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "target_modules",
             Message(N_("`target_modules` names {names}, which the model does not have."), values),
             Message(N_("The model's linear layers are: {known}."), values),
-            {"target_modules": matched or "all-linear"},
+            drop("target_modules", unmatched, matched) or config.change({"target_modules": "all-linear"}),
         )
 
 
@@ -84,7 +86,7 @@ def _expression(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     )
     # An expression may mean what lies outside of the blocks, and that is not known here by its whole name.
     severity: Severity = "error" if is_ending else "warning"
-    fix = {"target_modules": [targets] if is_ending else "all-linear"}
+    fix = config.change({"target_modules": [targets] if is_ending else "all-linear"})
     yield config.finding(severity, "unmatched_target", "target_modules", message, remedy, fix)
 
 
@@ -97,6 +99,7 @@ def _patterns(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         names = [*facts.linear_names, *facts.outer_modules]
         unmatched = [pattern for pattern in patterns if not any(matches(pattern, name) for name in names)]
         if unmatched:
+            matched = {name: value for name, value in patterns.items() if name not in unmatched}
             values = {"key": key, "patterns": ", ".join(unmatched), "known": ", ".join(facts.linear_modules or ())}
             yield config.finding(
                 "warning",
@@ -104,7 +107,7 @@ def _patterns(config: ConfigView, facts: Facts) -> Iterator[Finding]:
                 key,
                 Message(N_("`{key}` holds {patterns}, which matches no layer of the model."), values),
                 Message(N_("The model's linear layers are: {known}."), values),
-                {key: {name: value for name, value in patterns.items() if name not in unmatched} or None},
+                drop(key, unmatched, matched) or remove(key),
             )
 
 
@@ -115,6 +118,7 @@ def _quantized_whole(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     saved = config.get("modules_to_save") or []
     quantized = [name for name in saved if name.rsplit(".", 1)[-1] in (facts.linear_modules or ())]
     if quantized:
+        kept = [name for name in saved if name not in quantized]
         values = {"names": ", ".join(quantized), "quantization": config.get("quantization")}
         yield config.finding(
             "error",
@@ -124,7 +128,8 @@ def _quantized_whole(config: ConfigView, facts: Facts) -> Iterator[Finding]:
                 N_("`modules_to_save` names {names}, which `quantization: {quantization}` makes untrainable."), values
             ),
             Message(N_("Name them in `target_modules` instead, or take `quantization` out.")),
-            {"modules_to_save": [name for name in saved if name not in quantized] or None},
+            drop("modules_to_save", quantized, kept) or remove("modules_to_save"),
+            remove("quantization"),
         )
 
 
@@ -139,7 +144,7 @@ def _experts(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "target_modules",
             Message(N_("The model is a mixture of experts: `all-linear` puts adapters on every expert, which takes much more memory and time.")),
             Message(N_("Name the attention's layers, for example `target_modules: [q_proj, k_proj, v_proj, o_proj]`.")),
-            {"target_modules": attention} if attention else None,
+            config.change({"target_modules": attention}) if attention else None,
         )  # fmt: skip
 
 
@@ -154,7 +159,7 @@ def _positions(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "max_length",
             Message(N_("`max_length` is {length}, but the model was made for {positions} tokens."), values),
             Message(N_("Set `max_length: {positions}`."), values),
-            {"max_length": facts.max_positions},
+            config.change({"max_length": facts.max_positions}),
         )
 
 

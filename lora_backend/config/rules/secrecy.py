@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding
+from lora_backend.config.offers import remove
 from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.schema import KEYS, REQUIRED
 from lora_backend.config.secrets import holds_secret
@@ -21,7 +22,7 @@ def _secrets(config: ConfigView) -> Iterator[Finding]:
                 key,
                 Message(N_("`{key}` looks like it holds a secret; every run keeps a copy of its config."), {"key": key}),
                 Message(N_("Take it out and have it replaced where it was made; the hub's token belongs into the environment variable HF_TOKEN.")),
-                None if required else {key: None},
+                None if required else remove(key),
             )  # fmt: skip
 
 

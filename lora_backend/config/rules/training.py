@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lora_backend.config.findings import Finding
+from lora_backend.config.offers import remove
 from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Message
@@ -29,7 +30,8 @@ def _batches(config: ConfigView) -> Iterator[Finding]:
                 values,
             ),
             Message(N_("Set `target_batch_size` to {below} or {above}, or change `batch_size`."), values),
-            {"target_batch_size": above},
+            config.change({"target_batch_size": above}),
+            config.change({"target_batch_size": values["below"]}),
         )
 
 
@@ -45,7 +47,7 @@ def _learning_rate(config: ConfigView) -> Iterator[Finding]:
             "learning_rate",
             Message(template, {"rate": rate}),
             Message(N_("Set `learning_rate: 1e-4`, or keep it if it was tried.")),
-            {"learning_rate": 1e-4},
+            config.change({"learning_rate": 1e-4}),
         )
 
 
@@ -57,7 +59,8 @@ def _epochs(config: ConfigView) -> Iterator[Finding]:
             "num_epochs",
             Message(N_("`max_steps` is set, so `num_epochs` has no effect.")),
             Message(N_("Take one of the two out.")),
-            {"num_epochs": None},
+            remove("num_epochs"),
+            remove("max_steps"),
         )
 
 
@@ -72,7 +75,8 @@ def _warmup(config: ConfigView) -> Iterator[Finding]:
             "warmup_ratio",
             Message(N_("`lr_scheduler_type: constant` has no warm-up, so `warmup_ratio` has no effect.")),
             Message(N_("Set `lr_scheduler_type: constant_with_warmup`, or take `warmup_ratio` out.")),
-            {"lr_scheduler_type": "constant_with_warmup"},
+            config.change({"lr_scheduler_type": "constant_with_warmup"}),
+            remove("warmup_ratio"),
         )
     elif scheduler == "constant_with_warmup" and not ratio:
         yield config.finding(
@@ -81,7 +85,8 @@ def _warmup(config: ConfigView) -> Iterator[Finding]:
             "lr_scheduler_type",
             Message(N_("`lr_scheduler_type: constant_with_warmup` has no warm-up while `warmup_ratio` is 0.")),
             Message(N_("Set `warmup_ratio`, for example to 0.03, or `lr_scheduler_type: constant`.")),
-            {"warmup_ratio": 0.03},
+            config.change({"warmup_ratio": 0.03}),
+            config.change({"lr_scheduler_type": "constant"}),
         )
     elif ratio > LONG_WARMUP:
         values = {"share": f"{ratio:.0%}"}
@@ -91,7 +96,7 @@ def _warmup(config: ConfigView) -> Iterator[Finding]:
             "warmup_ratio",
             Message(N_("The learning rate rises through {share} of training and hardly ever stands where it was set."), values),
             Message(N_("Set `warmup_ratio: 0.03`.")),
-            {"warmup_ratio": 0.03},
+            config.change({"warmup_ratio": 0.03}),
         )  # fmt: skip
 
 
@@ -106,7 +111,8 @@ def _evaluation(config: ConfigView) -> Iterator[Finding]:
             "eval_strategy",
             Message(N_("`eval_strategy` asks for evaluation, but `val_size` is 0, so there are no rows to evaluate.")),
             Message(N_('Set `val_size`, for example to 0.1, or `eval_strategy` to "no".')),
-            {"val_size": 0.1},
+            config.change({"val_size": 0.1}),
+            config.change({"eval_strategy": "no"}),
         )
     elif share and strategy == "no":
         yield config.finding(
@@ -115,7 +121,8 @@ def _evaluation(config: ConfigView) -> Iterator[Finding]:
             "val_size",
             Message(N_("`val_size` holds rows back, but `eval_strategy` is no, so they are neither trained on nor evaluated.")),
             Message(N_("Set `eval_strategy: epoch`, or take `val_size` out.")),
-            {"eval_strategy": "epoch"},
+            config.change({"eval_strategy": "epoch"}),
+            remove("val_size"),
         )  # fmt: skip
     if config.has_good("eval_steps") and config.get("eval_steps") is not None and strategy != "steps":
         yield config.finding(
@@ -124,7 +131,8 @@ def _evaluation(config: ConfigView) -> Iterator[Finding]:
             "eval_steps",
             Message(N_("`eval_steps` has no effect while `eval_strategy` is {strategy}."), {"strategy": strategy}),
             Message(N_("Set `eval_strategy: steps`, or take `eval_steps` out.")),
-            {"eval_strategy": "steps"} if share else {"eval_steps": None},
+            config.change({"eval_strategy": "steps"}) if share else None,
+            remove("eval_steps"),
         )
 
 
@@ -137,7 +145,7 @@ def _seed(config: ConfigView) -> Iterator[Finding]:
             "val_size",
             Message(N_("The seed decides which rows are held back, and it is not in the config."), {}),
             Message(N_("Write `seed: {seed}` (the default), so that the next run holds the same rows back."), {"seed": default}),
-            {"seed": default},
+            config.change({"seed": default}),
         )  # fmt: skip
 
 
@@ -153,7 +161,7 @@ def _publication(config: ConfigView) -> Iterator[Finding]:
             names["given"],
             Message(N_("`{given}` is set and `{other}` is not, so the adapter is not published."), names),
             Message(N_("Set `{other}` as well, or take `{given}` out."), names),
-            {names["given"]: None},
+            remove(names["given"]),
         )
     elif not pkg:
         for key in ("knowledge_type", "overwrite"):
@@ -164,7 +172,7 @@ def _publication(config: ConfigView) -> Iterator[Finding]:
                     key,
                     Message(N_("`{key}` has no effect without `pkg` and `version`: the adapter stays in its run's folder."), {"key": key}),
                     Message(N_("Set `pkg` and `version`, or take `{key}` out."), {"key": key}),
-                    {key: None},
+                    remove(key),
                 )  # fmt: skip
 
 
@@ -190,7 +198,7 @@ def steps_that_never_come(config: ConfigView, total: int) -> Iterator[Finding]:
                 key,
                 Message(N_("`{key}` is {steps}, but training has only {total} steps, so it never comes to that."), values),
                 Message(N_("Set `{key}: {fewer}`."), values),
-                {key: values["fewer"]},
+                config.change({key: values["fewer"]}),
             )  # fmt: skip
 
 
