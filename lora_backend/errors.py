@@ -39,6 +39,17 @@ class ConfigError(FlightdeckError):
     code = "config"
 
 
+class ExpressionError(FlightdeckError):
+    """An expression of a user takes too long. `pattern`: which one; None where it is all of them together."""
+
+    code = "expression_too_slow"
+
+    def __init__(self, template: str, /, *, pattern: str | None) -> None:
+        self.pattern = pattern
+        shown = pattern if pattern is None or len(pattern) <= 80 else pattern[:79] + "…"
+        super().__init__(template, **({} if shown is None else {"shown": shown}))
+
+
 class ModelError(FlightdeckError):
     """The model cannot be found, read, or used for what was asked."""
 

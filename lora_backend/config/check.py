@@ -11,7 +11,7 @@ from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import SEVERITIES, Finding
 from lora_backend.config.one_by_one import LARGEST as LARGEST
 from lora_backend.config.one_by_one import schema_findings_of, takes_words
-from lora_backend.config.rules import ConfigView, Facts, across_keys, against_facts
+from lora_backend.config.rules import ConfigView, Facts, all_rules
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.config.traps import full_width_values, leading_zero, word_of_yaml_1_1
 
@@ -60,8 +60,8 @@ def check_config(document: ConfigDocument | Mapping[str, Any], facts: Facts | No
     if readable:
         schema_findings = list(schema_findings_of(config, written))
         invalid = {finding.key for finding in schema_findings if finding.key}
-        findings = [*problems, *schema_findings, *_traps(config, written, invalid), *across_keys(config, invalid)]
-        findings += against_facts(config, facts or Facts(), invalid)
+        findings = [*problems, *schema_findings, *_traps(config, written, invalid)]
+        findings += all_rules(config, facts or Facts(), invalid)
     unknown = tuple(key for key in config.values if key not in KEYS)
     good = {key: value for key, value in config.values.items() if key in KEYS and key not in invalid}
     defaults = default_config()

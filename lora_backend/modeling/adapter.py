@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -14,14 +15,19 @@ from transformers.pytorch_utils import Conv1D
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
+from lora_backend.expressions.matching import KEY, WHOLE
+from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_
 from lora_backend.modeling.blocks import find_blocks
+from lora_backend.verification.coverage import targets_of
 
 logger = logging.getLogger(__name__)
 
 
 def attach_adapter(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
-    """Wrap `model` with a fresh LoRA. Raises `ModelError` where modules or blocks are named that it does not have."""
+    """Wrap `model` with a fresh LoRA. Raises `ModelError` where modules or blocks are named that it does not have, and
+    `ExpressionError` where an expression takes too long."""
+    expressions = refuse_slow_expressions(config.model_dump(), (name for name, _ in model.named_modules()))
     blocks = find_blocks(model)
     _refuse_blocks_beyond(config, len(blocks[1]) if blocks else None)
     _refuse_experts_left_out(config, model)
@@ -38,7 +44,7 @@ def attach_adapter(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
             use_rslora=config.use_rslora,
             use_dora=config.use_dora,
             init_lora_weights=config.init_lora_weights,
-            **_targets(model, config),
+            **_targets(model, config, expressions),
         )
         wrapped = get_peft_model(model, lora_config)
     except (ValueError, re.error) as error:
@@ -51,6 +57,18 @@ def attach_adapter(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
     trainable, total = wrapped.get_nb_trainable_parameters()
     logger.info("adapter attached: %s of %s parameters train (%.2f %%)", trainable, total, 100 * trainable / total)
     return wrapped
+
+
+def refuse_slow_expressions(config: Mapping[str, Any], names: Iterable[str]) -> Question:
+    """Match what PEFT is about to match, our config's or an `adapter_config.json`'s, but by a deadline: PEFT has none.
+
+    Raises `ExpressionError`; returns the question with its answers.
+    """
+    question, names = Question(), tuple(names)
+    targets_of(config, question=question).prepare(names)
+    patterns = [config.get(key) for key in ("rank_pattern", "alpha_pattern")]
+    question.prepare((KEY, [key for keys in patterns if isinstance(keys, Mapping) for key in keys], names))
+    return question
 
 
 def linear_endings(model: nn.Module) -> list[str]:
@@ -86,7 +104,7 @@ def _refuse_experts_left_out(config: TrainingConfig, model: nn.Module) -> None:
         )
 
 
-def _targets(model: nn.Module, config: TrainingConfig) -> dict[str, Any]:
+def _targets(model: nn.Module, config: TrainingConfig, expressions: Question) -> dict[str, Any]:
     """PEFT's arguments for `target_modules` and `target_layers`.
 
     PEFT takes `layers_to_transform` only beside a list, so a word or expression is written out as one first.
@@ -97,8 +115,9 @@ def _targets(model: nn.Module, config: TrainingConfig) -> dict[str, Any]:
     if targets == "all-linear":
         return {"target_modules": linear_endings(model), "layers_to_transform": layers}
     if isinstance(targets, str):
-        names = [name for name, _ in model.named_modules() if re.fullmatch(targets, name) and _block_of(name) in layers]
-        return {"target_modules": names or [targets]}
+        names = [name for name, _ in model.named_modules() if _block_of(name) in layers]
+        matched = [name for name in names if expressions.matches(WHOLE, targets, name)]
+        return {"target_modules": matched or [targets]}
     return {"target_modules": targets, "layers_to_transform": layers}
 
 

@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from lora_backend.errors import ModelError
+from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_
+from lora_backend.verification.coverage import targets_of
 from lora_backend.verification.folder import holds_experts, read_adapter_config, split_lora_key
 from lora_backend.verification.ranks import rank_rule
 from lora_backend.verification.shapes import canonical_name
@@ -25,7 +27,7 @@ def adapter_health(folder: Path) -> list[dict[str, Any]]:
     `name`; `dtype`; `has_nonfinite`; `adds_nothing` (A, B or AdaLoRA's E is all zero); and for two-dimensional
     layers `norm` (‖scaling·B·A‖, Frobenius; of AdaLoRA ‖B·diag(E)·A‖), `effective_rank`, `needed_rank`: see
     `spectrum_figures`. Parameters of experts have none: theirs are as many products as experts, and how many a folder
-    does not say. Raises `ModelError` where there is no LoRA in safetensors.
+    does not say. Raises `ModelError` where there is no LoRA in safetensors, `ExpressionError` where one takes too long.
     """
     config = read_adapter_config(folder)
     files = sorted(folder.glob("adapter_model*.safetensors"))
@@ -37,9 +39,13 @@ def adapter_health(folder: Path) -> list[dict[str, Any]]:
         if found := split_lora_key(key):
             module, half = found
             pairs.setdefault(canonical_name(module), {}).setdefault(module, {})[half] = tensor
-    rule = rank_rule(config, on_disk=True)
+    question = Question()
+    rule, targets = rank_rule(config, on_disk=True, question=question), targets_of(config, question=question)
+    rule.prepare(pairs)
+    if targets.parameters:
+        targets.prepare(pairs)
     return [
-        _record(name, list(found.values()), rule.scaling_for(name), holds_experts(name, config))
+        _record(name, list(found.values()), rule.scaling_for(name), holds_experts(name, targets))
         for name, found in pairs.items()
     ]
 

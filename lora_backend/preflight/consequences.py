@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lora_backend.config.schema import KEYS, TrainingConfig
-from lora_backend.errors import FlightdeckError
+from lora_backend.errors import ExpressionError, FlightdeckError
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.estimate import estimate, num_steps
 from lora_backend.planning.plan import Plan
@@ -78,7 +78,10 @@ def consequences(
             other[key] = base[key]
         without = _typed(other)
         if without is not None:
-            found[key] = _consequence(key, whole, without, planner, linear_names, num_rows)
+            try:
+                found[key] = _consequence(key, whole, without, planner, linear_names, num_rows)
+            except ExpressionError:  # the check says which; what it does cannot be told
+                found[key] = Consequence()
     return found
 
 
@@ -186,5 +189,7 @@ def _pattern_matches(key: str, whole: TrainingConfig, without: TrainingConfig, l
 def _ranks(config: TrainingConfig, linear_names: Sequence[str]) -> dict[str, int]:
     try:
         return expected_ranks(config.model_dump(), linear_names)
+    except ExpressionError:
+        raise
     except (TypeError, ValueError, AttributeError):
         return {}

@@ -6,12 +6,13 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from lora_backend.verification.ranks import first_match, matches
+from lora_backend.expressions.matching import KEY, LAYERS, SAVED, WHOLE
+from lora_backend.expressions.question import Question
 from lora_backend.verification.shapes import LoraLayer, block_of
 
 HEADS, HEADS_OF = ("classifier", "score"), ("SEQ_CLS", "TOKEN_CLS")
@@ -28,6 +29,17 @@ class Targets:
     exclude: str | tuple[str, ...] = ()
     saved_whole: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+    question: Question = field(default_factory=Question, compare=False, repr=False)
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Hold all names against all expressions at once; one that is asked for without costs a question of its own."""
+        names = tuple(names)
+        whole = [text for text in (self.modules, self.exclude) if isinstance(text, str) and text]
+        self.question.prepare(
+            (WHOLE, whole, names),
+            (SAVED, self.saved_whole, names),
+            (LAYERS, map(str, self.layers_pattern) if self.layers else (), names),
+        )
 
     def matches(self, name: str) -> bool:
         """Whether PEFT would put a LoRA on the module `name`.
@@ -38,7 +50,7 @@ class Targets:
         if self.modules is None or ((self.exclude or self.saved_whole) and self.excludes(name)):
             return False
         if isinstance(self.modules, str):
-            return _fullmatch(self.modules, name)
+            return self.question.matches(WHOLE, self.modules, name)
         if name in self.modules:
             return True
         if not name.endswith(self._endings):
@@ -52,10 +64,10 @@ class Targets:
     def excludes(self, name: str) -> bool:
         """Whether `exclude_modules` or `modules_to_save` keeps LoRA off the module `name`."""
         if isinstance(self.exclude, str):
-            excluded = _fullmatch(self.exclude, name)
+            excluded = bool(self.exclude) and self.question.matches(WHOLE, self.exclude, name)
         else:
             excluded = any(name == item or name.endswith(f".{item}") for item in self.exclude)
-        return excluded or any(_fullmatch(rf"(.*\.)?{item}(\..*)?", name) for item in self.saved_whole)
+        return excluded or any(self.question.matches(SAVED, item, name) for item in self.saved_whole)
 
     def index_of(self, name: str) -> int | None:
         """The index that `layers_to_transform` is held against; the block's where PEFT sees none."""
@@ -66,22 +78,8 @@ class Targets:
         if not self.layers_pattern:
             found = re.match(r".*?\.[^.]*\.(\d+)\.", name)
             return int(found[1]) if found else None
-        for pattern in self.layers_pattern:
-            if found := _match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", name):
-                return int(found[1])
-        return None
-
-
-def _match(pattern: str, name: str) -> re.Match[str] | None:
-    """`re.match`, where a broken expression matches nothing."""
-    try:
-        return re.match(pattern, name)
-    except re.error:
-        return None
-
-
-def _fullmatch(pattern: str, name: str) -> bool:
-    return _match(rf"(?:{pattern})\Z", name) is not None
+        numbers = (self.question.layer_number(str(pattern), name) for pattern in self.layers_pattern)
+        return next((number for number in numbers if number is not None), None)
 
 
 def _is_all_linear(modules: Any) -> bool:
@@ -89,8 +87,14 @@ def _is_all_linear(modules: Any) -> bool:
     return isinstance(modules, str) and modules.lower() == "all-linear"
 
 
-def targets_of(config: Mapping[str, Any], linear_names: Iterable[str] = ()) -> Targets:
-    """The targets in our config, or in an `adapter_config.json`; `all-linear` becomes `linear_names`."""
+def targets_of(
+    config: Mapping[str, Any], linear_names: Iterable[str] = (), question: Question | None = None
+) -> Targets:
+    """The targets in our config, or in an `adapter_config.json`; `all-linear` becomes `linear_names`.
+
+    Its expressions are part of `question`.
+    """
+    question = question or Question()
     modules = config.get("target_modules")
     layers = config.get("layers_to_transform", config.get("target_layers"))
     exclude = config.get("exclude_modules") or ()
@@ -100,7 +104,7 @@ def targets_of(config: Mapping[str, Any], linear_names: Iterable[str] = ()) -> T
     if _is_all_linear(modules):
         names = tuple(linear_names)
         kept = names if not layers else tuple(name for name in names if block_of(name) in _as_tuple(layers))
-        return Targets(kept or None, exclude=exclude, saved_whole=saved_whole, parameters=parameters)
+        return Targets(kept or None, exclude=exclude, saved_whole=saved_whole, parameters=parameters, question=question)
     return Targets(
         modules if isinstance(modules, str) or modules is None else tuple(sorted(map(str, _as_tuple(modules)))),
         _as_tuple(layers) or None,
@@ -108,6 +112,7 @@ def targets_of(config: Mapping[str, Any], linear_names: Iterable[str] = ()) -> T
         exclude,
         saved_whole,
         parameters,
+        question,
     )
 
 
@@ -156,8 +161,8 @@ def coverage(
         # Of a module with children the file has only the children's tensors.
         inside = {f".{name}.".partition(f".{entry}.")[0] for name in saved_whole if f".{entry}." in f".{name}."}
         records.append(_entry("modules_to_save", entry, len(inside), "unmatched_module_to_save"))
-    names = [name for layer in layers for name in _pattern_names(layer, targets)]
-    patterns = (_pattern_coverage(config, key, names) for key in ("rank_pattern", "alpha_pattern"))
+    names = [name for layer in layers for name in pattern_names(layer, targets)]
+    patterns = (_pattern_coverage(config, key, names, targets.question) for key in ("rank_pattern", "alpha_pattern"))
     return [*records, *chain.from_iterable(patterns)]
 
 
@@ -166,7 +171,7 @@ def _parameter_of(layer: LoraLayer, entry: str) -> str:
     return entry if layer.num_experts is not None else entry.rpartition(".")[0] or layer.module
 
 
-def _pattern_names(layer: LoraLayer, targets: Targets) -> list[str]:
+def pattern_names(layer: LoraLayer, targets: Targets) -> list[str]:
     """What rank patterns are held against; a folder does not say which of its module's parameters an expert layer is."""
     if layer.kind != "experts" or layer.num_experts is not None:
         return [layer.pattern_name]
@@ -177,17 +182,20 @@ def _ends(name: str, ending: str) -> bool:
     return name == ending or name.endswith(f".{ending}")
 
 
-def _pattern_coverage(config: Mapping[str, Any], key: str, names: Sequence[str]) -> list[dict[str, Any]]:
+def _pattern_coverage(
+    config: Mapping[str, Any], key: str, names: Sequence[str], question: Question
+) -> list[dict[str, Any]]:
     patterns = config.get(key) or {}
     if not isinstance(patterns, Mapping) or any(
         not isinstance(value, int | float) for value in patterns.values()
     ):  # AdaLoRA's rows
         return []
+    first = question.first_matches(patterns, names)
+    wins, all_names = Counter(first.get(name) for name in names), frozenset(names)
     records = []
     for pattern in patterns:
-        count = sum(matches(pattern, name) for name in names)
-        wins = sum(first_match(patterns, name) == pattern for name in names)
-        records.append(_entry(key, pattern, wins, f"{'shadowed' if count else 'unmatched'}_{key}"))
+        matched = wins[pattern] or question.matches_any(KEY, pattern, all_names)
+        records.append(_entry(key, pattern, wins[pattern], f"{'shadowed' if matched else 'unmatched'}_{key}"))
     return records
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.errors import ModelError
+from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_
 from lora_backend.models.describe import read_json_object
 from lora_backend.models.headers import TensorInfo, read_folder_headers, read_header
-from lora_backend.verification.coverage import targets_of
+from lora_backend.verification.coverage import Targets, targets_of
 from lora_backend.verification.shapes import WRAPPER_PARTS, LoraLayer, canonical_name
 
 PEFT_PREFIX = "base_model.model."
@@ -47,8 +48,11 @@ def subfolders_with_adapters(folder: Path) -> list[str]:
     return sorted(str(path.parent.relative_to(folder)) for path in folder.glob("*/adapter_config.json"))
 
 
-def read_adapter_folder(folder: Path, config: dict[str, Any], read_bin: ReadBin | None = None) -> AdapterFolder:
-    """Read the headers of a LoRA adapter. Raises `ModelError` for bytes that are not safetensors, and for `.bin` alone.
+def read_adapter_folder(
+    folder: Path, config: dict[str, Any], read_bin: ReadBin | None = None, question: Question | None = None
+) -> AdapterFolder:
+    """Read the headers of a LoRA adapter. Raises `ModelError` for bytes that are not safetensors, and for `.bin` alone;
+    `ExpressionError` where an expression of `config` takes too long, as part of `question`.
 
     A `.bin` file is pickled Python; only torch can open one without running what it holds, so that is handed in.
     """
@@ -65,7 +69,10 @@ def read_adapter_folder(folder: Path, config: dict[str, Any], read_bin: ReadBin 
             path=str(folder),
         )
     halves = {key: split_lora_key(key) for key in tensors}
-    layers = [_with_config(layer, config) for layer in _pair(tensors, halves)]
+    pairs, targets = _pair(tensors, halves), targets_of(config, question=question)
+    if targets.parameters:
+        targets.prepare(layer.pattern_name for layer in pairs)
+    layers = [_with_config(layer, config, targets) for layer in pairs]
     warnings = []
     if has_safetensors and has_bin:
         warnings.append("two_weight_files")
@@ -158,26 +165,23 @@ def _layer(module: str, halves: Mapping[str, tuple[int, ...]], all_shapes: Mappi
     return LoraLayer(name, shape_a, shape_b, rule_name=rule_name)
 
 
-def _with_config(layer: LoraLayer, config: Mapping[str, Any]) -> LoraLayer:
+def _with_config(layer: LoraLayer, config: Mapping[str, Any], targets: Targets) -> LoraLayer:
     """What the headers do not show and the adapter's own config does."""
     enabled = config.get("enable_lora")
     if enabled and layer.shape_b and len(layer.shape_b) == 3:
         return layer._replace(kind="merged", num_experts=sum(map(bool, enabled)))
-    if holds_experts(layer.pattern_name, config):
+    if holds_experts(layer.pattern_name, targets):
         return layer._replace(kind="experts", num_experts=None)
     blocks = bd_blocks(layer.name, config)
     return layer if blocks == 1 or layer.groups is None else layer._replace(groups=layer.groups * blocks)
 
 
-def holds_experts(module: str, config: Mapping[str, Any]) -> bool:
+def holds_experts(module: str, targets: Targets) -> bool:
     """Whether `target_parameters` asks for a parameter of `module`.
 
     An entry without an owner (`gate_up_proj`, as PEFT writes it for Mixtral) asks for any module's, so a module that
     is not targeted as one must carry it.
     """
-    if not config.get("target_parameters"):
-        return False
-    targets = targets_of(config)
     owners = [entry.rpartition(".")[0] for entry in targets.parameters]
     return any(_ends(module, owner) if owner else not targets.matches(module) for owner in owners)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any
 
 from lora_backend.config.schema import KEYS
+from lora_backend.expressions.question import Question
 from lora_backend.verification.shapes import LoraLayer
 
 Rank = int | tuple[int | None, int | None] | None
@@ -29,43 +30,51 @@ class RankRule:
     kept_rows: Mapping[str, int] = field(default_factory=dict)
     """AdaLoRA, on disk only: layer → rows that its budget left."""
 
-    def for_layer(self, name: str) -> int | None:
-        """First pattern that matches, in order, else `r`.
+    question: Question = field(default_factory=Question, compare=False, repr=False)
+    _first: dict[str, dict[str, str | None]] = field(
+        default_factory=lambda: {"r": {}, "alpha": {}}, compare=False, repr=False
+    )
+    """What was answered: name → the first pattern that PEFT takes for it."""
 
-        PEFT: `get_pattern_key` in peft/utils/other.py, `re.match(rf"(.*\\.)?({key})$", name)`.
-        """
-        if not self.rank_pattern and not self.kept_rows:
-            return self.r
+    def prepare(self, names: Iterable[str]) -> None:
+        """Match all names at once; a name that is asked for without costs a question of its own."""
+        names = tuple(names)
+        for kind, patterns in (("r", self.rank_pattern), ("alpha", self.alpha_pattern)):
+            if patterns:
+                found = self.question.first_matches(patterns, names)
+                self._first[kind].update((name, found.get(name)) for name in names)
+
+    def rank_pattern_for(self, name: str) -> str | None:
+        """The first of `rank_pattern` that counts for a layer: PEFT's `get_pattern_key` in peft/utils/other.py."""
+        return self._first_match("r", self.rank_pattern, name)
+
+    def for_layer(self, name: str) -> int | None:
+        """First pattern that matches, in order, else `r`."""
         if name in self.kept_rows:
             return self.kept_rows[name]
-        pattern = first_match(self.rank_pattern, name)
+        pattern = self.rank_pattern_for(name)
         return self.r if pattern is None else self.rank_pattern[pattern]
 
     def scaling_for(self, name: str) -> float | None:
         """alpha / r, or alpha / √r with rsLoRA (PEFT: `LoraLayer.update_layer`); None where no alpha is known."""
         rank, alpha = self.for_layer(name), self.alpha
-        if self.alpha_pattern and (pattern := first_match(self.alpha_pattern, name)) is not None:
+        if (pattern := self._first_match("alpha", self.alpha_pattern, name)) is not None:
             alpha = self.alpha_pattern[pattern]
         if alpha is None or not rank or self.is_adalora:  # AdaLoRA scales in another way
             return None
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
 
-
-def first_match(patterns: Mapping[str, Any], name: str) -> str | None:
-    """The first of `patterns` that PEFT takes for `name`."""
-    return next((pattern for pattern in patterns if matches(pattern, name)), None)
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Whether PEFT lets a rank or alpha pattern count for a module; a broken expression counts for none."""
-    try:
-        return re.match(rf"(.*\.)?({pattern})$", name) is not None
-    except re.error:
-        return False
+    def _first_match(self, kind: str, patterns: Mapping[str, Any], name: str) -> str | None:
+        if not patterns:
+            return None
+        first = self._first[kind]
+        if name not in first:
+            first[name] = self.question.first_matches(patterns, [name]).get(name)
+        return first[name]
 
 
-def rank_rule(config: Mapping[str, Any], *, on_disk: bool = False) -> RankRule:
-    """The rule in our config, or in the dict of an `adapter_config.json`."""
+def rank_rule(config: Mapping[str, Any], *, on_disk: bool = False, question: Question | None = None) -> RankRule:
+    """The rule in our config, or in the dict of an `adapter_config.json`; its patterns are part of `question`."""
     is_adalora = _peft_type(config) == "ADALORA"
     r = config.get("init_r") if is_adalora else config.get("r", _default_r(config))
     pattern = _mapping(config.get("rank_pattern"), list if is_adalora else int)
@@ -80,6 +89,7 @@ def rank_rule(config: Mapping[str, Any], *, on_disk: bool = False) -> RankRule:
         use_rslora=bool(config.get("use_rslora")),
         is_adalora=is_adalora,
         kept_rows=kept,
+        question=question or Question(),
     )
 
 

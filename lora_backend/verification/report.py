@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lora_backend.errors import ModelError
+from lora_backend.errors import ExpressionError, ModelError
+from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_, Message
-from lora_backend.verification.coverage import Targets, coverage, targets_of
+from lora_backend.verification.coverage import Targets, coverage, pattern_names, targets_of
 from lora_backend.verification.folder import ReadBin, read_adapter_config, read_adapter_folder, subfolders_with_adapters
 from lora_backend.verification.passport import ranks_in_passport
 from lora_backend.verification.ranks import (
     Rank,
     RankRule,
-    first_match,
     has_empty_tensor,
     has_flat_tensor,
     is_transposed,
@@ -44,16 +44,59 @@ def check_layers(
     saved_whole: Sequence[str] = (),
     warnings: Sequence[str] = (),
     on_disk: bool = False,
+    question: Question | None = None,
 ) -> dict[str, Any]:
     """Hold every layer against the rank that `config` asks of it.
 
     `own_config` is the adapter's PEFT config (method 1); the tensors' shapes (method 2) and A against B (method 3)
     stand beside it in each record. `saved_whole` are the modules that are trained beside LoRA. `module_names` and `linear_names` are the base model's, where it is loaded: with
-    them a module that the config targets and that has no LoRA is found.
+    them a module that the config targets and that has no LoRA is found. The expressions of both configs are part of
+    `question`; once its time is up nothing can be told.
     """
-    expected = _rule(config, layers, on_disk)
-    configured = expected if own_config is config else _rule(own_config, layers, on_disk) if own_config else None
-    targets = targets_of(config, linear_names)
+    question = question or Question()
+    expected = _rule(config, layers, on_disk, question)
+    configured = (
+        expected if own_config is config else _rule(own_config, layers, on_disk, question) if own_config else None
+    )
+    targets = targets_of(config, linear_names, question)
+    try:
+        _prepare(layers, module_names, expected, configured, targets)
+        return _checked(layers, config, own_config, expected, configured, targets, module_names, saved_whole, warnings)
+    except ExpressionError as error:
+        return _undecided(error, expected.r)
+
+
+def _prepare(
+    layers: Sequence[LoraLayer],
+    module_names: Sequence[str],
+    expected: RankRule,
+    configured: RankRule | None,
+    targets: Targets,
+) -> None:
+    """Match every name at once: of a large model there are tens of thousands."""
+    names = dict.fromkeys(module_names)
+    ranked = dict.fromkeys(name for layer in layers for name in (layer.pattern_name, *pattern_names(layer, targets)))
+    entries = targets.modules if isinstance(targets.modules, tuple) else ()
+    targets.prepare([*names, *(layer.name for layer in layers), *ranked, *entries])
+    for rule in (expected,) if configured is None else (expected, configured):
+        rule.prepare([*names, *ranked])
+
+
+def _undecided(error: ExpressionError, expected_r: int | None) -> dict[str, Any]:
+    return empty_report("expression_too_slow", None, expected_r) | {"expression": error.message.to_json()}
+
+
+def _checked(
+    layers: Sequence[LoraLayer],
+    config: Mapping[str, Any],
+    own_config: Mapping[str, Any] | None,
+    expected: RankRule,
+    configured: RankRule | None,
+    targets: Targets,
+    module_names: Sequence[str],
+    saved_whole: Sequence[str],
+    warnings: Sequence[str],
+) -> dict[str, Any]:
     present = {layer.name for layer in layers}
     experts = {layer.name for layer in layers if layer.kind == "experts"}
     missing = [
@@ -116,8 +159,12 @@ def check_adapter_folder(
         return empty_report("not_peft", None, expected_r)
     if own["peft_type"] not in LORA_TYPES:
         return empty_report("not_lora", None, expected_r)
+    question = Question()
     with _collector_paused():
-        adapter = read_adapter_folder(folder, own, read_bin)
+        try:
+            adapter = read_adapter_folder(folder, own, read_bin, question)
+        except ExpressionError as error:
+            return _undecided(error, expected_r)
         names = list(trained or ranks_in_passport(folder))
         return check_layers(
             adapter.layers,
@@ -128,6 +175,7 @@ def check_adapter_folder(
             saved_whole=adapter.saved_whole,
             warnings=adapter.warnings,
             on_disk=True,
+            question=question,
         )
 
 
@@ -145,8 +193,14 @@ def _collector_paused() -> Iterator[None]:
 
 
 def expected_ranks(config: Mapping[str, Any], linear_names: Sequence[str]) -> dict[str, int]:
-    """Layer → rank that a run with `config` will have, from the names of the model's linear layers alone."""
-    rule, targets = rank_rule(config), targets_of(config, linear_names)
+    """Layer → rank that a run with `config` will have, from the names of the model's linear layers alone.
+
+    Raises `ExpressionError` where an expression takes too long.
+    """
+    question = Question()
+    rule, targets = rank_rule(config, question=question), targets_of(config, linear_names, question)
+    targets.prepare(linear_names)
+    rule.prepare(linear_names)
     return {name: rank for name in linear_names if targets.matches(name) and (rank := rule.for_layer(name))}
 
 
@@ -168,6 +222,8 @@ def verdict(report: Mapping[str, Any]) -> Message:
         "not_lora": N_("The adapter is not a LoRA, so the question does not apply."),
         "undetermined": N_("The shapes alone do not tell every rank: load base model and adapter to decide."),
     }
+    if report["status"] == "expression_too_slow":
+        return Message.from_json(report["expression"])
     if report["status"] == "undetermined" and any(record["expected_r"] is None for record in report["layers"]):
         return Message(N_("The config names no whole number as `r`, so there is no rank to expect. Set `r`."))
     return Message(sentences[report["status"]], values)
@@ -247,15 +303,15 @@ def _expected_r(layer: LoraLayer, expected: RankRule, configured: RankRule | Non
     asked = expected.for_layer(layer.pattern_name)
     if layer.kind != "experts" or configured is None or asked is None or configured.r != expected.r:
         return asked
-    pattern = first_match(configured.rank_pattern, layer.pattern_name)
+    pattern = configured.rank_pattern_for(layer.pattern_name)
     is_fused = pattern is not None and pattern.startswith(r".*\.") and pattern not in expected.rank_pattern
     return configured.rank_pattern[pattern] if pattern and is_fused else asked
 
 
-def _rule(config: Mapping[str, Any], layers: Sequence[LoraLayer], on_disk: bool) -> RankRule:
+def _rule(config: Mapping[str, Any], layers: Sequence[LoraLayer], on_disk: bool, question: Question) -> RankRule:
     """The rule of a config; a live AdaLoRA keeps all its rows until it is read from disk, where PEFT cuts each layer
     to its budget."""
-    rule = rank_rule(config, on_disk=True)
+    rule = rank_rule(config, on_disk=True, question=question)
     if on_disk or not rule.kept_rows:
         return rule
     live = {layer.name: layer.layer_r for layer in layers}

@@ -22,12 +22,16 @@ def check_loaded_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]
     from peft import PeftModel
 
     from lora_backend.config.schema import TrainingConfig
+    from lora_backend.modeling.adapter import refuse_slow_expressions
     from lora_backend.modeling.load import load_model
     from lora_backend.modeling.rank_check import rank_report
+    from lora_backend.verification.folder import read_adapter_config
 
     report(Message(N_("Loading the base model")), 0.3)
     base = load_model(TrainingConfig(model_name=params["model_name"], device_map="cpu", precision="bf16"))
     report(Message(N_("Loading the adapter")), 0.7)
+    own = read_adapter_config(Path(params["adapter"])) or {}
+    refuse_slow_expressions(own, (name for name, _ in base.named_modules()))
     try:
         model = PeftModel.from_pretrained(base, params["adapter"], local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:

@@ -7,12 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.errors import ModelError
+from lora_backend.errors import ExpressionError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.describe import describe_model
 from lora_backend.preflight.roots import allowed_model
 from lora_backend.verification.report import expected_ranks
-from pages.parts.language import t
+from pages.parts.language import say, t
 from pages.parts.services import settings
 
 
@@ -28,6 +28,9 @@ def show_expected_ranks(values: Mapping[str, Any]) -> None:
             return
         try:
             ranks = expected_ranks(values, names)
+        except ExpressionError as error:
+            st.caption(say(error.message))
+            return
         except (TypeError, ValueError, AttributeError):  # values of a wrong type; the findings name them
             ranks = {}
         if not ranks:

@@ -12,7 +12,7 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.other import get_pattern_key
 
 from lora_backend.verification.coverage import targets_of
-from lora_backend.verification.ranks import first_match, rank_rule
+from lora_backend.verification.ranks import rank_rule
 from lora_backend.verification.shapes import block_of, canonical_name
 
 NAME = "model.layers.0.self_attn.q_proj"
@@ -60,7 +60,7 @@ patterns = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(patterns.filter(lambda p: p not in ("(", "[a")), max_size=4, unique=True), names)
 def test_the_pattern_that_counts_is_the_one_that_peft_takes(keys: list[str], name: str) -> None:
-    ours = first_match(dict.fromkeys(keys, 1), name)
+    ours = rank_rule({"rank_pattern": dict.fromkeys(keys, 1)}).rank_pattern_for(name)
     theirs = get_pattern_key(keys, name)
     assert theirs == (name if ours is None else ours)
 
@@ -69,7 +69,7 @@ def test_the_pattern_that_counts_is_the_one_that_peft_takes(keys: list[str], nam
 @given(st.dictionaries(patterns, st.integers(1, 64), max_size=4), names)
 def test_a_rank_is_the_first_patterns_or_r(pattern: dict[str, int], name: str) -> None:
     rule = rank_rule({"r": 99, "rank_pattern": pattern})
-    first = first_match(pattern, name)
+    first = rule.rank_pattern_for(name)
     assert rule.for_layer(name) == (99 if first is None else pattern[first])
 
 

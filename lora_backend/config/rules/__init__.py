@@ -6,21 +6,37 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from lora_backend.config.findings import Finding
-from lora_backend.config.rules import adapter, data_facts, devices, machine_facts, model_facts, secrecy, training
+from lora_backend.config.rules import (
+    adapter,
+    data_facts,
+    devices,
+    expressions,
+    machine_facts,
+    model_facts,
+    secrecy,
+    training,
+)
 from lora_backend.config.rules.base import ConfigView, Facts, GpuFact
 
-__all__ = ["ConfigView", "Facts", "GpuFact", "across_keys", "against_facts"]
+__all__ = ["ConfigView", "Facts", "GpuFact", "all_rules"]
 
 
-def across_keys(config: ConfigView, invalid: Collection[str]) -> Iterator[Finding]:
-    """What keys say of each other; keys in `invalid` are left out."""
+def all_rules(config: ConfigView, facts: Facts, invalid: Collection[str]) -> Iterator[Finding]:
+    """What keys say of each other, and model, data and machine of them; keys in `invalid` are left out."""
     config = replace(config, invalid=frozenset(invalid))
+    slow = tuple(expressions.too_slow(config, facts))
+    if slow:
+        config = replace(config, expressions=None)
+    yield from slow
+    yield from _across_keys(config)
+    yield from _against_facts(config, facts)
+
+
+def _across_keys(config: ConfigView) -> Iterator[Finding]:
     for rule in (*adapter.RULES, *devices.RULES, *training.RULES, *secrecy.RULES):
         yield from rule(config)
 
 
-def against_facts(config: ConfigView, facts: Facts, invalid: Collection[str]) -> Iterator[Finding]:
-    """What model, data and machine say of the config; keys in `invalid` are left out."""
-    config = replace(config, invalid=frozenset(invalid))
+def _against_facts(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     for rule in (*model_facts.RULES, *data_facts.RULES, *machine_facts.RULES):
         yield from rule(config, facts)

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.offers import drop, every_block, remove, shift_by_one
 from lora_backend.config.rules.base import ConfigView, KeyRule
+from lora_backend.config.rules.expressions import FORMS, MANY_PATTERNS, PATTERNS, expressions_of
 from lora_backend.config.schema import KEYS
+from lora_backend.expressions.matching import KEY, WHOLE
 from lora_backend.i18n import N_, Message
 
 SCALES = (1 / 8, 8)
 """Between these alpha / r is usual: 16/64 (QLoRA's paper) to 4 times the rank, with room on both sides."""
 MANY_LAYERS = 8
 """A list from 1 to at least this many is rather every block, counted from one, than a choice."""
-PATTERNS = ("rank_pattern", "alpha_pattern")
-
-
-def matches(pattern: str, name: str) -> bool:
-    """As PEFT holds a pattern's key against a module's name (peft/utils/other.py, get_pattern_key)."""
-    try:
-        return re.match(rf"(.*\.)?({pattern})$", name) is not None
-    except re.error:  # said elsewhere
-        return False
 
 
 def _lists(config: ConfigView) -> Iterator[Finding]:
@@ -56,13 +48,13 @@ def _lists(config: ConfigView) -> Iterator[Finding]:
 
 def _expressions(config: ConfigView) -> Iterator[Finding]:
     """PEFT reads a single target, and the keys of both patterns, as regular expressions."""
+    if config.expressions is None:
+        return
     for key in ("target_modules", *PATTERNS):
-        value = None if key in config.invalid else config.get(key)
-        for pattern in [value] if isinstance(value, str) else value if isinstance(value, Mapping) else []:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                values = {"key": key, "pattern": shorten(pattern), "reason": str(error)}
+        for pattern in expressions_of(config, key):
+            alone, as_used = (config.expressions.fault(form, pattern) for form in (WHOLE, FORMS[key]))
+            if alone or as_used:
+                values = {"key": key, "pattern": shorten(pattern), "reason": alone or as_used}
                 yield config.finding(
                     "error",
                     "no_expression",
@@ -74,11 +66,14 @@ def _expressions(config: ConfigView) -> Iterator[Finding]:
 
 def _shadowed(config: ConfigView) -> Iterator[Finding]:
     """The first pattern that matches counts, so a name behind a wider pattern is never reached."""
+    ask = config.expressions
+    if ask is None:
+        return
     for key in PATTERNS:
         patterns: dict[str, Any] = {} if key in config.invalid else config.get(key) or {}
-        names = list(patterns)[:200]  # each is held against each
+        names = list(patterns)[:MANY_PATTERNS]
         for place, name in enumerate(names):
-            earlier = next((other for other in names[:place] if matches(other, name)), None)
+            earlier = next((other for other in names[:place] if ask.matches(KEY, other, name)), None)
             if earlier is not None:
                 values = {"key": key, "name": name, "earlier": earlier}
                 yield config.finding(

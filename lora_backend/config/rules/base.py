@@ -9,6 +9,7 @@ from typing import Any
 from lora_backend.config.findings import Finding, Fix, Severity
 from lora_backend.config.offers import change
 from lora_backend.config.schema import KEYS
+from lora_backend.expressions.question import Question
 from lora_backend.i18n import Message
 
 
@@ -61,6 +62,8 @@ class ConfigView:
     values: Mapping[str, Any]
     lines: Mapping[str, int] = field(default_factory=dict)
     invalid: frozenset[str] = frozenset()
+    expressions: Question | None = field(default_factory=Question, compare=False)
+    """Where the config's expressions are matched, all by one deadline; None once the time is up."""
 
     def get(self, key: str) -> Any:
         """The value given, else the default."""

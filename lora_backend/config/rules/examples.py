@@ -59,6 +59,10 @@ ACROSS = _pairs(
         "empty_list": ("target_modules: []", "target_modules: [q_proj]"),
         "repeated_entry": ("target_layers: [1, 1]", "target_layers: [1, 2]"),
         "no_expression": ("target_modules: '(q'", "target_modules: '(q)'"),
+        "expression_too_slow": (
+            "rank_pattern: {(x+)+y: 8, xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: 16}",
+            "rank_pattern: {x+y: 8, xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: 16}",
+        ),
         "shadowed_pattern": (
             "rank_pattern: {q_proj: 8, layers.0.self_attn.q_proj: 16}",
             "rank_pattern: {layers.0.self_attn.q_proj: 16, q_proj: 8}",

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding, Severity
 from lora_backend.config.offers import drop, every_block, remove, shift_by_one
-from lora_backend.config.rules.adapter import PATTERNS, matches
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
+from lora_backend.config.rules.expressions import PATTERNS, expressions_of, is_asked_of_model, names_for
+from lora_backend.expressions.matching import KEY, WHOLE
 from lora_backend.i18n import N_, Message
-
-MANY_CHECKS = 200_000
-"""Patterns times names; more would take seconds, and a config with that many was not written by hand."""
 
 
 def _problems(config: ConfigView, facts: Facts) -> Iterator[Finding]:
@@ -65,16 +62,15 @@ def _targets(config: ConfigView, facts: Facts) -> Iterator[Finding]:
 
 def _expression(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     """PEFT holds a text against each module's whole name, so a bare `q_proj` matches none."""
-    targets = config.get("target_modules")
-    if not facts.linear_names or not isinstance(targets, str) or not config.has_good("target_modules"):
+    ask = config.expressions
+    if ask is None or not is_asked_of_model(config, "target_modules", facts):
         return
-    if targets.lower() == "all-linear":
-        return
-    try:
-        if any(re.fullmatch(targets, name) for name in facts.linear_names):
-            return
-    except re.error:  # said elsewhere
-        return
+    for targets in expressions_of(config, "target_modules"):
+        if not ask.fault(WHOLE, targets) and not ask.matches_any(WHOLE, targets, frozenset(facts.linear_names)):
+            yield _unmatched_expression(config, facts, targets)
+
+
+def _unmatched_expression(config: ConfigView, facts: Facts, targets: str) -> Finding:
     values = {"targets": targets, "known": ", ".join(facts.linear_modules or ())}
     is_ending = targets in (facts.linear_modules or ())
     if is_ending:
@@ -87,17 +83,18 @@ def _expression(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     # An expression may mean what lies outside of the blocks, and that is not known here by its whole name.
     severity: Severity = "error" if is_ending else "warning"
     fix = config.change({"target_modules": [targets] if is_ending else "all-linear"})
-    yield config.finding(severity, "unmatched_target", "target_modules", message, remedy, fix)
+    return config.finding(severity, "unmatched_target", "target_modules", message, remedy, fix)
 
 
 def _patterns(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     """A pattern that matches nothing changes nothing, and PEFT says so nowhere."""
+    ask = config.expressions
     for key in PATTERNS:
-        patterns = {} if key in config.invalid else config.get(key) or {}
-        if not facts.linear_names or len(patterns) * len(facts.linear_names) > MANY_CHECKS:
+        if ask is None or not is_asked_of_model(config, key, facts):
             continue
-        names = [*facts.linear_names, *facts.outer_modules]
-        unmatched = [pattern for pattern in patterns if not any(matches(pattern, name) for name in names)]
+        patterns = {} if key in config.invalid else config.get(key) or {}
+        names = frozenset(names_for(key, facts))
+        unmatched = [pattern for pattern in patterns if not ask.matches_any(KEY, pattern, names)]
         if unmatched:
             matched = {name: value for name, value in patterns.items() if name not in unmatched}
             values = {"key": key, "patterns": ", ".join(unmatched), "known": ", ".join(facts.linear_modules or ())}

@@ -1,0 +1,1 @@
+"""Regular expressions that users write, matched as `re` does and by a deadline."""
