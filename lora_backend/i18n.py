@@ -6,13 +6,17 @@ import gettext
 import io
 import locale
 import os
-from collections.abc import Iterator, Mapping
+import re
+import string
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from lora_backend.escaping import visible
 
 LANGUAGES = {"en": "en", "zh": "zh_CN"}
 """Language code as it stands in addresses and on the command line → catalogue folder."""
@@ -80,10 +84,11 @@ class Message:
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self, language: str | None = None) -> str:
-        """The sentence in `language`; values that are messages, or lists of them, are put into it as well."""
-        values = {key: _shown(value, language) for key, value in self.values.items()}
-        sentence = translate(self.template, language).format(**values)
-        return sentence.encode("utf-8", "backslashreplace").decode("utf-8")  # half a surrogate pair cannot be printed
+        """The sentence in `language`, as text; values that are messages, or lists of them, are put into it as well.
+
+        A value moves no cursor, ends no line and turns no direction of reading: such characters are shown.
+        """
+        return _Sentence(language).vformat(translate(self.template, language), (), self.values)
 
     def __str__(self) -> str:
         return self.text()
@@ -93,13 +98,46 @@ class Message:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Message:
-        return cls(data["template"], {key: _restored(value) for key, value in data["values"].items()})
+        """A stored one. A template that is none of ours is text like any other: the file may come from anywhere."""
+        template, values = str(data["template"]), {key: _restored(value) for key, value in data["values"].items()}
+        if _HARMLESS.fullmatch(template) or template in _templates():
+            return cls(template, values)
+        filled = _FIELD.sub(lambda field: _Sentence("en").format_field(values.get(field[1], field[0]), ""), template)
+        return cls("{text}", {"text": filled})
 
 
-def _shown(value: Any, language: str | None) -> Any:
-    if isinstance(value, list):
-        return " ".join(str(_shown(item, language)) for item in value)
-    return value.text(language) if isinstance(value, Message) else value
+def in_code(words: Iterable[object]) -> Message:
+    """Names in a row, each in a code span: a value for a sentence, in which backticks of a text are no markup."""
+    values = {f"word_{number}": str(word) for number, word in enumerate(words)}
+    return Message(", ".join(f"`{{{name}}}`" for name in values), values)
+
+
+_HARMLESS = re.compile(r"(?:[\w ,;()'–…%/`]|\.(?=\s|$)|:(?=\s|$)|-(?=\w)|\{[a-z_0-9]+\})*")
+"""Templates that are nothing but words: most of ours, so that the catalogue need not be read for them."""
+_FIELD = re.compile(r"\{(\w+)[^{}]*\}")
+
+
+@lru_cache
+def _templates() -> frozenset[str]:
+    """Every template of this program; the Chinese catalogue has them all."""
+    from babel.messages.pofile import read_po
+
+    with (LOCALE_DIR / LANGUAGES["zh"] / "LC_MESSAGES" / "messages.po").open("rb") as source:
+        return frozenset(str(message.id) for message in read_po(source))
+
+
+class _Sentence(string.Formatter):
+    """Puts values into a template as text that is safe to print."""
+
+    def __init__(self, language: str | None) -> None:
+        self.language = language
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, Message):
+            return value.text(self.language)
+        if isinstance(value, list):
+            return " ".join(self.format_field(item, "") for item in value)
+        return visible(format(value, format_spec))
 
 
 def _stored(value: Any) -> Any:

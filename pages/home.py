@@ -15,9 +15,10 @@ from lora_backend.hardware.processes import GpuProcess
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder, list_runs
 from pages.parts import state_keys
-from pages.parts.formats import gib, plain
+from pages.parts.formats import gib
 from pages.parts.header import page_header
-from pages.parts.language import say, t
+from pages.parts.language import explain, say, t
+from pages.parts.markdown import Markdown, escape
 from pages.parts.navigation import CONFIG, PLAN, RUNS, VERIFY
 from pages.parts.run_list import run_row
 from pages.parts.services import settings
@@ -44,17 +45,17 @@ def machine() -> None:
     for gpu in inventory.gpus:
         st.progress(
             gpu.used_bytes / gpu.total_bytes,
-            f"**GPU {gpu.index}** {gpu.name} · "
+            f"**GPU {gpu.index}** {escape(gpu.name)} · "
             + t(N_("{used} of {total} in use"), used=gib(gpu.used_bytes), total=gib(gpu.total_bytes)),
         )
         if gpu.processes:
             st.caption(" · ".join(map(_user_of_gpu, gpu.processes)))
 
 
-def _user_of_gpu(process: GpuProcess) -> str:
+def _user_of_gpu(process: GpuProcess) -> Markdown:
     """`python (alice, 4711) 3.2 GiB`; what is not told is left out."""
     who = ", ".join(filter(None, [process.user, str(process.pid)]))
-    return plain(f"{process.name or '–'} ({who}) {gib(process.used_bytes)}")
+    return escape(f"{process.name or '–'} ({who}) {gib(process.used_bytes)}")
 
 
 def demo(runs: list[RunFolder]) -> None:
@@ -82,7 +83,7 @@ def demo(runs: list[RunFolder]) -> None:
             try:
                 run = launch_demo(settings())
             except (FlightdeckError, OSError) as error:
-                st.error(str(error))
+                st.error(explain(error))
             else:
                 st.switch_page(RUNS, query_params={state_keys.RUN: run.id})
 

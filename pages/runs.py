@@ -16,10 +16,10 @@ from lora_backend.runs.folder import RunFolder, open_run
 from lora_backend.runs.history import RunRow
 from lora_backend.runs.recovery import recover, recover_all
 from pages.parts import state_keys
-from pages.parts.formats import as_text, plain
 from pages.parts.found_view import folder_box, found_folder
 from pages.parts.header import page_header
-from pages.parts.language import t
+from pages.parts.language import say, t
+from pages.parts.markdown import escape
 from pages.parts.navigation import CONFIG, HOME, RUNS
 from pages.parts.run_compare import compare_runs
 from pages.parts.run_history import MOST_COMPARED, bin_and_disk, history, run_history, undo_of_delete
@@ -67,7 +67,7 @@ def _live_rows(shown: dict[str, str]) -> None:
 def compared(ids: list[str]) -> None:
     fits = 2 <= len(ids) <= MOST_COMPARED
     runs = [open_run(settings().runs, run_id) for run_id in ids] if fits else []
-    page_header(t(N_("Runs")), t(N_("{count} runs side by side."), count=len(runs)) if fits else "")
+    page_header(t(N_("Runs")), t(N_("{count} runs side by side."), count=len(runs)) if fits else None)
     if not fits:
         st.warning(t(N_("Two to eight runs can be compared.")), icon=":material/compare_arrows:")
     else:
@@ -77,8 +77,8 @@ def compared(ids: list[str]) -> None:
 
 def one_run(run: RunFolder) -> None:
     about = run.read_run()
-    actor = plain(str(about.get("actor") or "–"))
-    page_header(plain(run_title(about)), t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor))
+    actor = str(about.get("actor") or "–")
+    page_header(escape(run_title(about)), t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor))
     if recover(run).has_ended:
         ended_run(run)
     else:
@@ -97,6 +97,6 @@ try:
     else:
         all_runs()
 except RunError as error:
-    page_header(t(N_("Runs")), "")
-    st.warning(as_text(error.message), icon=":material/search_off:")
+    page_header(t(N_("Runs")))
+    st.warning(say(error.message), icon=":material/search_off:")
     st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")

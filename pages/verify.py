@@ -14,6 +14,7 @@ import streamlit as st
 
 from lora_backend.config.files import decode_config, read_config
 from lora_backend.errors import FlightdeckError, ModelError
+from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.preflight.roots import allowed_config, allowed_folder, allowed_model
 from lora_backend.runs.folder import RunFolder, list_runs
@@ -23,10 +24,9 @@ from lora_backend.verification.passport import check_passport, file_sha256
 from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
 from pages.parts.findings import show_finding
-from pages.parts.formats import as_text
 from pages.parts.header import page_header
 from pages.parts.health_view import read_health, show_health
-from pages.parts.language import t
+from pages.parts.language import say, t
 from pages.parts.loaded_check import loaded_check
 from pages.parts.navigation import CONFIG, HOME
 from pages.parts.passport_view import show_passport
@@ -70,7 +70,7 @@ def pick(runs: dict[str, RunFolder]) -> Subject | None:
 
 
 def name_of(run: RunFolder) -> str:
-    return f"{run_title(run.read_run())} · {run.id}"
+    return visible(f"{run_title(run.read_run())} · {run.id}")
 
 
 def keep_in_address(key: str, value: str | None) -> None:
@@ -193,4 +193,4 @@ try:
     else:
         verify(picked, finished)
 except FlightdeckError as error:
-    st.error(as_text(error.message), icon=":material/error:")
+    st.error(say(error.message), icon=":material/error:")

@@ -13,6 +13,7 @@ from lora_backend.config.files import parse_config
 from lora_backend.config.findings import shorten
 from lora_backend.config.report import DIFF_SIGNS, DIFF_WORDS
 from lora_backend.config.schema import default_config
+from lora_backend.escaping import markdown_cell, visible
 from lora_backend.i18n import N_, translate
 
 EMPTY_CONFIG = "/dev/null"
@@ -54,7 +55,7 @@ def diff_markdown(rows: Sequence[DiffRow], base_name: str, language: str | None 
         return translate(template, language)
 
     lines = [
-        f"| {t(N_('Status'))} | {t(N_('Key'))} | {_cell(base_name)} | {t(N_('This config'))} |",
+        f"| {t(N_('Status'))} | {t(N_('Key'))} | {markdown_cell(base_name)} | {t(N_('This config'))} |",
         "|---|---|---|---|",
     ]
     for row in rows:
@@ -85,4 +86,4 @@ def _code_text(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return visible(text).replace("|", "\\|")

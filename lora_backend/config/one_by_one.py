@@ -16,7 +16,7 @@ from lora_backend.config.offers import lines_of, remove, rename
 from lora_backend.config.rules import ConfigView
 from lora_backend.config.schema import KEYS, Key, TrainingConfig
 from lora_backend.config.traps import NO_BREAK_SPACES, SWITCHES, to_ascii
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, in_code
 
 LARGEST = 2**63 - 1
 """The largest whole number that any of the libraries behind takes."""
@@ -107,7 +107,7 @@ def _foreign_name(config: ConfigView, key: str, ascii_name: str, ours: str, mess
     """What another tool calls it, or ours in other letters."""
     means = translated(ascii_name, config.values[key], config.values)
     if means:
-        lines = ", ".join(f"`{name}: {shorten(value)}`" for name, value in means.items())
+        lines = in_code(f"{name}: {shorten(value)}" for name, value in means.items())
         remedy = Message(N_("Here it is `{near}`. Write {lines} instead."), {"near": ours, "lines": lines})
     elif means == {}:
         remedy = Message(N_("It is off, which is how it is here: take the line out."))

@@ -9,7 +9,7 @@ from typing import Any
 from lora_backend.config.check import check_config
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError, RunError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, in_code
 from lora_backend.preflight.facts import check_with_facts, publication_folder, refuse_errors
 from lora_backend.preflight.launch import plan_attempt, trainer_command
 from lora_backend.preflight.planning import Trace
@@ -94,7 +94,7 @@ def check_changes(folder: RunFolder, changes: Mapping[str, Any]) -> Classified:
         reasons = [message for _, message in sorted(found["refused"].items())]
         raise ConfigError(
             N_("These settings cannot change in the middle of a run: {keys}. {reasons} Start a new run with them."),
-            keys=", ".join(f"`{key}`" for key in sorted(found["refused"])),
+            keys=in_code(sorted(found["refused"])),
             reasons=reasons,
         )
     if changes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape as html_escape
 from typing import Any
 
+from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.runs.curves import Column, downsample, points, smooth
 from pages.parts.language import t
@@ -44,10 +45,15 @@ def figure_chart(columns: Columns, key: str, title: str, color: str, scale: floa
 def compared_chart(runs: Sequence[tuple[str, Columns]], key: str, over: str, titles: tuple[str, str]) -> Any:
     """The same figure of several runs, over steps, time or tokens; `titles` of x and y."""
     lines: list[Line] = [
-        (escape(name), *points(columns, key, over), SEVERAL[index % len(SEVERAL)], False)
+        (in_chart(name), *points(columns, key, over), SEVERAL[index % len(SEVERAL)], False)
         for index, (name, columns) in enumerate(runs)
     ]
     return _lines(lines, height=380, y_title=titles[1], x_title=titles[0])
+
+
+def in_chart(text: str) -> str:
+    """A text of others where plotly would read tags, and `%{…}` in a hover template."""
+    return html_escape(visible(text)).replace("{", "&#123;")
 
 
 def _lines(lines: Sequence[Line], *, height: int, y_title: str, x_title: str | None = None) -> Any:
@@ -86,7 +92,7 @@ def block_heat_map(records: Sequence[Mapping[str, Any]], key: str, title: str) -
     figure = go.Figure(
         go.Heatmap(
             x=blocks,
-            y=modules,
+            y=[in_chart(module) for module in modules],
             z=[[values.get((module, block)) for block in blocks] for module in modules],
             colorscale="Blues",
             zmin=0,  # counts only together with zmax

@@ -12,8 +12,8 @@ from lora_backend.errors import ConfigError
 from lora_backend.formats import when
 from lora_backend.i18n import N_
 from pages.parts import state_keys
-from pages.parts.formats import plain
-from pages.parts.language import say, t
+from pages.parts.language import explain, t
+from pages.parts.markdown import bold, joined
 from pages.parts.navigation import CONFIG
 from pages.parts.services import settings
 
@@ -47,9 +47,9 @@ def _row(draft: Draft) -> None:
     model = Path(str(document.values.get("model_name") or "")).name
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(width=330, gap=None):
-            name = plain(model) if model else t(N_("No model yet"))
-            st.page_link(CONFIG, label=f"**{name}**", query_params={state_keys.DRAFT: draft.id})
-            st.caption(f"{draft.id} · {when(draft.changed_at)}")
+            name = bold(model or t(N_("No model yet")))
+            st.page_link(CONFIG, label=name, query_params={state_keys.DRAFT: draft.id})
+            st.caption(joined(" · ", (draft.id, when(draft.changed_at))))
         st.caption(t(N_("{count} keys, started {runs} times"), count=len(document.values), runs=len(draft.launches())))
         st.button(
             t(N_("Delete")), icon=":material/delete:", type="tertiary", key=f"delete-{draft.id}",
@@ -61,7 +61,7 @@ def _delete(draft_id: str) -> None:
     try:
         delete_draft(settings().drafts, draft_id)
     except (ConfigError, OSError) as error:
-        st.toast(say(error.message) if isinstance(error, ConfigError) else str(error))
+        st.toast(explain(error))
         return
     st.session_state.setdefault(state_keys.DELETED_DRAFTS, []).append(draft_id)
 
@@ -70,4 +70,4 @@ def _restore() -> None:
     try:
         restore_draft(settings().drafts, st.session_state[state_keys.DELETED_DRAFTS].pop())
     except (ConfigError, OSError) as error:
-        st.toast(say(error.message) if isinstance(error, ConfigError) else str(error))
+        st.toast(explain(error))

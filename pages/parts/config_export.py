@@ -10,8 +10,8 @@ from lora_backend.config.findings import shorten
 from lora_backend.config.foreign import EXPORT_TOOLS, export_config
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
-from pages.parts.formats import plain
 from pages.parts.language import say, t
+from pages.parts.markdown import code, escape
 
 
 def export_for_another_tool(values: dict[str, Any]) -> None:
@@ -28,7 +28,7 @@ def export_for_another_tool(values: dict[str, Any]) -> None:
         if result.lost:
             st.caption(t(N_("Not carried over to {title}:"), title=result.title))
             for row in result.lost:
-                st.markdown(f"`{row.key}`: {plain(shorten(row.value))}. {say(row.message)}")
+                st.markdown(f"{code(row.key)}: {escape(shorten(row.value))}. {say(row.message)}")
         else:
             st.caption(t(N_("Everything could be written for {title}."), title=result.title))
         st.download_button(

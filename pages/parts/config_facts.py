@@ -14,8 +14,8 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.models.describe import ModelDescription, describe_model
 from lora_backend.preflight.roots import allowed_model, bind_paths
-from pages.parts.formats import plain
 from pages.parts.language import t
+from pages.parts.markdown import code, escape, joined
 from pages.parts.services import settings
 
 SHOWN_MODULES = 12
@@ -47,17 +47,17 @@ def show_known_facts(known: KnownFacts) -> None:
     """One line for the model, one for the data."""
     model, data = known.model, known.data
     if model is not None:
-        parts = [plain(model.model_type or "–")]
+        parts = [escape(model.model_type or "–")]
         if model.num_blocks:
             parts.append(t(N_("{count} blocks (0 to {last})"), count=model.num_blocks, last=model.num_blocks - 1))
         if model.max_positions:
             parts.append(t(N_("{count} positions"), count=model.max_positions))
         if model.linear_modules:
-            parts.append(", ".join(f"`{name}`" for name in model.linear_modules[:SHOWN_MODULES]))
-        st.caption(":material/deployed_code: " + t(N_("Model: {facts}"), facts=" · ".join(parts)))
+            parts.append(joined(", ", map(code, model.linear_modules[:SHOWN_MODULES])))
+        st.caption(":material/deployed_code: " + t(N_("Model: {facts}"), facts=joined(" · ", parts)))
     if data is not None:
-        columns = ", ".join(f"`{name}`" for name in data.columns)
-        facts = " · ".join((t(N_("{count} rows"), count=data.num_rows), f"`{data.format}`", columns))
+        columns = joined(", ", map(code, data.columns))
+        facts = joined(" · ", (t(N_("{count} rows"), count=data.num_rows), code(data.format), columns))
         st.caption(":material/table_rows: " + t(N_("Data: {facts}"), facts=facts))
 
 

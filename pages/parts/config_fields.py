@@ -16,6 +16,7 @@ from pages.parts import state_keys
 from pages.parts.config_edit import refresh_views, set_values
 from pages.parts.config_facts import KnownFacts
 from pages.parts.language import say, t
+from pages.parts.markdown import Markdown, code, joined
 
 MAX_LISTED_BLOCKS = 256
 
@@ -41,7 +42,7 @@ def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool
         if differs:
             default = _as_text(key.default)
             st.button(
-                t(N_("≠ default {value} · put it back"), value=f"`{default}`") if default else t(N_("set · take it out")),
+                t(N_("≠ default {value} · put it back"), value=code(default)) if default else t(N_("set · take it out")),
                 type="tertiary", key=f"reset-{draft.id}-{key.name}", icon=":material/undo:", disabled=disabled,
                 on_click=_reset, args=(draft, key),
             )  # fmt: skip
@@ -67,15 +68,15 @@ def _widget(label: str, key: Key, value: Any, known: KnownFacts, shared: dict[st
         st.text_input(label, value=_as_text(value), **shared)
 
 
-def _help(key: Key, known: KnownFacts) -> str:
+def _help(key: Key, known: KnownFacts) -> Markdown:
     default = t(N_("required")) if key.default is REQUIRED else _as_text(key.default) or "–"
-    parts = [t(key.help), t(N_("Default: {value}"), value=f"`{default}`")]
+    parts = [t(key.help), t(N_("Default: {value}"), value=code(default))]
     model = known.model
     if model is not None and key.name == "target_layers" and model.num_blocks:
         parts.append(t(N_("This model has blocks 0 to {last}."), last=model.num_blocks - 1))
     if model is not None and key.name == "max_length" and model.max_positions:
         parts.append(t(N_("This model was made for {count} tokens."), count=model.max_positions))
-    return " ".join(parts)
+    return joined(" ", parts)
 
 
 def _options(key: Key, known: KnownFacts) -> list[Any] | None:

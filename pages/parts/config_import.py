@@ -17,8 +17,8 @@ from lora_backend.config.findings import shorten
 from lora_backend.config.foreign import ImportResult, ImportRow, import_text, is_foreign
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
-from pages.parts.formats import plain
-from pages.parts.language import say, t
+from pages.parts.language import explain, say, t
+from pages.parts.markdown import bold, joined
 from pages.parts.tables import OUTCOME, WHY, outcome_table
 
 OUTCOMES = {
@@ -35,8 +35,10 @@ def show_import(result: ImportResult) -> None:
     rows = [*result.rows, *result.assumed]
     counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in OUTCOMES}
     st.markdown(
-        f"**{plain(result.title)}** · "
-        + " · ".join(f"{OUTCOMES[outcome][0]} {count} {t(OUTCOMES[outcome][1])}" for outcome, count in counts.items() if count)
+        joined(" · ", (
+            bold(result.title),
+            *(f"{OUTCOMES[outcome][0]} {count} {t(OUTCOMES[outcome][1])}" for outcome, count in counts.items() if count),
+        ))
     )  # fmt: skip
     _table(rows)
 
@@ -54,12 +56,12 @@ def show_kept_import(draft: Draft) -> None:
     if source is None:
         return
     with st.expander(
-        t(N_("Imported from {file}: what became of every key"), file=plain(source.name)), icon=":material/input:"
+        t(N_("Imported from {file}: what became of every key"), file=source.name), icon=":material/input:"
     ):
         try:
             show_import(import_text(read_text(source, MAX_CONFIG_BYTES), source.name))
         except (ConfigError, OSError, UnicodeDecodeError) as error:
-            st.warning(say(error.message) if isinstance(error, ConfigError) else str(error))
+            st.warning(explain(error))
 
 
 def safe_name(name: str) -> str:
@@ -84,9 +86,7 @@ def _table(rows: Iterable[ImportRow]) -> None:
         sign, word = OUTCOMES[row.outcome]
         here = "–" if row.target_key is None else f"{row.target_key}: {shorten(row.target_value)}"
         value = "–" if row.value is ABSENT else shorten(row.value)
-        cells.append(
-            [str(row.line or "–"), plain(f"{row.key}: {value}"), f"{sign} {t(word)}", plain(here), say(row.message)]
-        )
+        cells.append([str(row.line or "–"), f"{row.key}: {value}", f"{sign} {t(word)}", here, say(row.message)])
         kinds.append(row.outcome)
     headings = [t(N_("Line")), t(N_("In the file")), t(OUTCOME), t(N_("Here")), t(WHY)]
     outcome_table(headings, cells, kinds)

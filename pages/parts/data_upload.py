@@ -10,7 +10,7 @@ from lora_backend.data.uploads import MAX_UPLOAD_BYTES, store_upload
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from pages.parts.config_edit import set_values
-from pages.parts.language import t
+from pages.parts.language import explain, t
 from pages.parts.services import settings
 
 
@@ -28,7 +28,7 @@ def data_upload(draft: Draft) -> None:
         try:
             path, dataset = store_upload(file.getvalue(), file.name, settings().uploads)
         except (FlightdeckError, OSError) as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(explain(error), icon=":material/error:")
             return
         st.success(
             t(N_("{count} rows, kept as {file}."), count=len(dataset.rows), file=path.name),

@@ -21,7 +21,7 @@ from lora_backend.i18n import N_
 from lora_backend.runs.folder import RUN_ID, RunFolder, list_runs
 from pages.parts import state_keys
 from pages.parts.config_import import safe_name, values_of
-from pages.parts.language import say, t
+from pages.parts.language import explain, t
 from pages.parts.run_list import run_title
 from pages.parts.services import settings
 
@@ -54,7 +54,7 @@ def choose_base(draft: Draft) -> Base:
     try:
         base = _base(draft, wanted)
     except (FlightdeckError, OSError) as error:
-        st.warning(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")
+        st.warning(explain(error), icon=":material/error:")
         base = _base(draft, DEFAULTS)
     if base.id not in ids:
         ids.append(base.id)
@@ -90,7 +90,7 @@ def _upload(draft: Draft) -> None:
         try:
             base_id = keep_base(draft, name, data)
         except (FlightdeckError, OSError) as error:
-            st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")
+            st.error(explain(error), icon=":material/error:")
             return
         _show(base_id)
         st.rerun()

@@ -17,8 +17,8 @@ from lora_backend.i18n import N_
 from pages.parts import state_keys
 from pages.parts.diff_bases import Base, choose_base
 from pages.parts.diff_consequences import asked_consequences
-from pages.parts.formats import plain
-from pages.parts.language import language, t
+from pages.parts.language import language, say, t
+from pages.parts.markdown import escape, joined
 from pages.parts.tables import LONG, diff_table, unified_table, whole
 
 FILTERS = {"differences": N_("Differences"), "all": N_("All keys")}
@@ -39,7 +39,7 @@ def show_differences(draft: Draft, document: ConfigDocument) -> None:
         return
     chosen = given if shown == "differences" else rows
     counts = {status: sum(row.status == status for row in chosen) for status in DIFF_WORDS}
-    st.caption(" · ".join(f"{plain(DIFF_SIGNS[status])} {count} {t(DIFF_WORDS[status])}" for status, count in counts.items() if count))  # fmt: skip
+    st.caption(joined(" · ", (f"{DIFF_SIGNS[status]} {count} {t(DIFF_WORDS[status])}" for status, count in counts.items() if count)))  # fmt: skip
     keys = list(dict.fromkeys(row.top_key for row in given if row.top_key in KEYS))
     effects = asked_consequences(draft, document, base, keys)
     (diff_table if layout == "side" else unified_table)(chosen, base.name, effects)
@@ -60,7 +60,7 @@ def _remarks(base: Base) -> None:
     """What a script's source says that its values do not: `type=bool`, defaults that cannot be told."""
     for remark in base.remarks:
         st.warning(
-            t(N_("Line {line} of the script"), line=remark.line) + f" · {remark.message.text(language())}",
+            joined(" · ", (t(N_("Line {line} of the script"), line=remark.line), say(remark.message))),
             icon=":material/code:",
         )
 
@@ -71,7 +71,7 @@ def _long_values(rows: Sequence[DiffRow]) -> None:
         return
     with st.expander(t(N_("{count} long values, whole"), count=len(long)), icon=":material/unfold_more:"):
         for row in long:
-            st.caption(plain(row.key))
+            st.caption(escape(row.key))
             st.code("\n".join(f"{sign} {whole(side)}" for sign, side in (("-", row.base), ("+", row.value)) if side is not ABSENT), language="diff", wrap_lines=True)  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from lora_backend.i18n import N_
 from lora_backend.models.describe import describe_model
 from lora_backend.preflight.roots import allowed_model
 from lora_backend.verification.report import expected_ranks
+from pages.parts.frames import markdown_frame
 from pages.parts.language import say, t
 from pages.parts.services import settings
 
@@ -41,9 +42,5 @@ def show_expected_ranks(values: Mapping[str, Any]) -> None:
         for name, rank in ranks.items():
             group = (name.rsplit(".", 1)[-1], rank)
             groups[group] = groups.get(group, 0) + 1
-        st.table(
-            [
-                {t(N_("Module")): module.replace("_", "\\_"), t(N_("Rank")): rank, t(N_("Layers")): count}
-                for (module, rank), count in groups.items()
-            ]
-        )
+        rows = [(module, rank, count) for (module, rank), count in groups.items()]
+        st.table(markdown_frame([t(N_("Module")), t(N_("Rank")), t(N_("Layers"))], rows))

@@ -12,6 +12,7 @@ from lora_backend.config.findings import Finding
 from lora_backend.config.report import SEVERITY_WORDS
 from lora_backend.i18n import N_
 from pages.parts.language import say, t
+from pages.parts.markdown import bold, joined
 
 BOXES = {"error": st.error, "warning": st.warning, "hint": st.info}
 ICONS = {"error": ":material/error:", "warning": ":material/warning:", "hint": ":material/lightbulb:"}
@@ -27,7 +28,7 @@ def show_findings(result: CheckResult, mend: Mend | None = None) -> None:
     if counts["warning"]:
         parts.append(t(N_("Warnings: {count}"), count=counts["warning"]))
     if parts:
-        st.markdown("**" + " · ".join(parts) + "**")
+        st.markdown(bold(joined(" · ", parts)))
     else:
         st.success(t(N_("Nothing is wrong with this config.")), icon=":material/check_circle:")
     hints = [finding for finding in result.findings if finding.severity == "hint"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import streamlit as st
 
 from lora_backend.errors import FlightdeckError
+from lora_backend.escaping import visible_lines
 from lora_backend.formats import number, when
 from lora_backend.i18n import N_
 from lora_backend.preflight.roots import allowed_folder
@@ -18,9 +18,11 @@ from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
 from pages.parts.addresses import page_address
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
-from pages.parts.formats import FIGURE_WIDTH, as_text, duration, plain
+from pages.parts.formats import FIGURE_WIDTH, duration
+from pages.parts.frames import frame
 from pages.parts.header import page_header
-from pages.parts.language import t
+from pages.parts.language import say, t
+from pages.parts.markdown import escape, joined
 from pages.parts.navigation import RUNS, VERIFY
 from pages.parts.rank_view import show_report
 from pages.parts.run_alerts import how_its_loss_ended
@@ -64,11 +66,11 @@ def found_folder(name: str) -> None:
     try:
         found = open_folder(allowed_folder(name, settings()))
     except FlightdeckError as error:
-        page_header(t(N_("Runs")), "")
-        st.warning(as_text(error.message), icon=":material/search_off:")
+        page_header(t(N_("Runs")))
+        st.warning(say(error.message), icon=":material/search_off:")
         folder_box(name)
     else:
-        page_header(plain(found.title), plain(str(found.path)))
+        page_header(escape(found.title), escape(found.path))
         _what_it_is(found)
         _figures(found)
         _parts(found)
@@ -94,25 +96,27 @@ def _what_it_is(found: FoundFolder) -> None:
     elif found.run and found.state:
         _copied_run(found, found.run.id, found.state)
     for problem in found.problems:
-        st.warning(as_text(problem), icon=":material/warning:")
+        st.warning(say(problem), icon=":material/warning:")
 
 
 def _copied_run(found: FoundFolder, run_id: str, state: RunState) -> None:
     created_at = found.about.get("created_at")
     moment = when(created_at) if isinstance(created_at, int | float) and 0 <= created_at < 2**34 else "–"
-    text = t(
+    said = [t(
         N_("A run of LoRA Flightdeck that was copied here: {id}, started by {actor} at {time}."),
-        id=plain(run_id), actor=plain(str(found.about.get("actor") or "–")), time=moment,
-    )  # fmt: skip
+        id=run_id, actor=str(found.about.get("actor") or "–"), time=moment,
+    )]  # fmt: skip
     if state.state == "lost":
-        text += " " + t(
-            N_(
-                "No process of it is on this machine, and nothing in it says how it ended; it may go on where it was started."
+        said.append(
+            t(
+                N_(
+                    "No process of it is on this machine, and nothing in it says how it ended; it may go on where it was started."
+                )
             )
         )
     elif state.message:
-        text += " " + as_text(state.message)
-    st.info(text, icon=":material/info:")
+        said.append(say(state.message))
+    st.info(joined(" ", said), icon=":material/info:")
 
 
 def _figures(found: FoundFolder) -> None:
@@ -129,15 +133,15 @@ def _figures(found: FoundFolder) -> None:
                 st.metric(label, value, border=True, width=FIGURE_WIDTH)
     facts = []
     if found.base_model:
-        facts.append(t(N_("Base model: {name}"), name=plain(found.base_model)))
+        facts.append(t(N_("Base model: {name}"), name=found.base_model))
     if found.best_checkpoint:
-        facts.append(t(N_("Best checkpoint: {name}"), name=plain(found.best_checkpoint)))
+        facts.append(t(N_("Best checkpoint: {name}"), name=found.best_checkpoint))
     if found.runtime_s is not None:
         facts.append(t(N_("took {time}"), time=duration(found.runtime_s)))
     if found.source:
-        facts.append(t(N_("Curves from {file}"), file=plain(str(found.source.relative_to(found.path)))))
+        facts.append(t(N_("Curves from {file}"), file=str(found.source.relative_to(found.path))))
     if facts:
-        st.caption(" · ".join(facts))
+        st.caption(joined(" · ", facts))
 
 
 def _shown(value: float | None, digits: int = 4) -> str | None:
@@ -166,7 +170,7 @@ def _parts(found: FoundFolder) -> None:
             _config(found)
         with tabs[4]:
             log = read_log(found.run.train_log).text
-            st.code(log or t(N_("Nothing is logged yet.")), language=None, wrap_lines=True, height=420)
+            st.code(visible_lines(log) or t(N_("Nothing is logged yet.")), language=None, wrap_lines=True, height=420)
 
 
 def _curves(columns: Columns) -> None:
@@ -191,10 +195,10 @@ def _ranks(found: FoundFolder) -> None:
     try:
         report = check_adapter_folder(found.adapter, config if isinstance(config, dict) else None)
     except FlightdeckError as error:
-        st.error(as_text(error.message), icon=":material/error:")
+        st.error(say(error.message), icon=":material/error:")
     else:
         if found.adapter != found.path:
-            st.caption(t(N_("Of the adapter in {folder}"), folder=plain(str(found.adapter.relative_to(found.path)))))
+            st.caption(t(N_("Of the adapter in {folder}"), folder=str(found.adapter.relative_to(found.path))))
         show_report(report, "found")
     st.page_link(
         VERIFY, label=t(N_("More on the Verify page")), icon=":material/verified:",
@@ -221,7 +225,7 @@ def _checkpoints(found: FoundFolder) -> None:
             }
         )
     st.dataframe(
-        pd.DataFrame(rows), hide_index=True,
+        frame(rows), hide_index=True,
         column_config={t(N_("Ranks")): st.column_config.LinkColumn(display_text=t(N_("Check")))},
     )  # fmt: skip
 
@@ -232,4 +236,4 @@ def _config(found: FoundFolder) -> None:
     if text is None:
         st.info(t(N_("The run's config file is gone.")))
     else:
-        st.code(text[:MOST_CONFIG_BYTES], language="yaml")
+        st.code(visible_lines(text[:MOST_CONFIG_BYTES]), language="yaml")

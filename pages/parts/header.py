@@ -12,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from pages.parts.language import show_language_picker
+from pages.parts.markdown import Markdown
 
 _place: ContextVar[Any] = ContextVar("title_place")
 
@@ -26,8 +27,8 @@ def make_header() -> None:
             show_language_picker()
 
 
-def page_header(title: str, caption: str) -> None:
+def page_header(title: Markdown, caption: Markdown | None = None) -> None:
     """Write the page's title into its place."""
     with _place.get():
         st.title(title, anchor=False)
-        st.caption(caption)
+        st.caption(caption or Markdown())

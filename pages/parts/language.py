@@ -6,8 +6,10 @@ from typing import Any
 
 import streamlit as st
 
+from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import LANGUAGES, N_, Message, language_of, translate
 from pages.parts import state_keys
+from pages.parts.markdown import Markdown, escape, sentence
 
 COOKIE = "flightdeck_lang"
 
@@ -23,13 +25,28 @@ def _own_language() -> str:
     return language_of(st.context.cookies.get(COOKIE)) or language_of(st.context.locale) or "en"
 
 
-def t(template: str, **values: Any) -> str:
-    """`template` in the reader's language with its values put in."""
+def t(template: str, **values: Any) -> Markdown:
+    """`template` in the reader's language for a place that Streamlit reads as Markdown; its values stay text."""
+    return sentence(template, values, language())
+
+
+def say(message: Message | None) -> Markdown:
+    """A message of the backend, likewise; nothing for None."""
+    return sentence(message.template, message.values, language()) if message else Markdown()
+
+
+def explain(error: Exception) -> Markdown:
+    """Why something failed, in one sentence."""
+    return say(error.message) if isinstance(error, FlightdeckError) else escape(error)
+
+
+def t_plain(template: str, **values: Any) -> str:
+    """The same for a place that is no Markdown: cells of a data frame, options of a select box, `st.code`, charts, files."""
     return Message(template, values).text(language())
 
 
-def say(message: Message | None) -> str:
-    """A message of the backend in the reader's language; nothing for None."""
+def say_plain(message: Message | None) -> str:
+    """A message of the backend, likewise; nothing for None."""
     return message.text(language()) if message else ""
 
 

@@ -13,7 +13,8 @@ from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError
 from pages.parts import state_keys
 from pages.parts.config_edit import apply_fix, set_values
-from pages.parts.language import say, t
+from pages.parts.language import explain, say, t
+from pages.parts.markdown import escape
 from pages.parts.navigation import RUNS
 from pages.parts.services import settings
 from pages.parts.tracing import trace_within
@@ -34,7 +35,7 @@ def launch_draft(draft: Draft, text: str, launches: int, *, anyway: bool = False
             return
         except (FlightdeckError, OSError) as error:
             status.update(label=t(N_("Not started")), state="error", expanded=True)
-            st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")
+            st.error(explain(error), icon=":material/error:")
             return
     st.switch_page(RUNS, query_params={state_keys.RUN: run_id})
 
@@ -52,7 +53,7 @@ def ask_where_it_does_not_fit(draft: Draft, text: str, launches: int) -> None:
         st.warning(say(error.message), icon=":material/memory_alt:")
         remedies = [remedy for remedy in error.advice if remedy.change]
         for remedy in remedies[:3]:
-            st.caption(advice_text(remedy))
+            st.caption(escape(advice_text(remedy)))
         with st.container(horizontal=True):
             if remedies:
                 st.button(

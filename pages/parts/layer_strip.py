@@ -12,8 +12,9 @@ from lora_backend.planning.plan import DevicePlan, Plan
 from lora_backend.planning.report import ranges
 from lora_backend.planning.scaling import monomials
 from lora_backend.planning.targets import GIB
+from pages.parts.charts import in_chart
 from pages.parts.formats import gib
-from pages.parts.language import t
+from pages.parts.language import t, t_plain
 
 BLOCKS = ("#0b5c8f", "#1f78b4")
 """Neighbours take turns, so that each can be told from the next; white text reads on both."""
@@ -99,7 +100,7 @@ def device_name(device: DevicePlan) -> str:
     """`GPU 0 · A100-80G`; an amount of memory alone has no other name."""
     target = device.target
     if target.is_cpu:
-        return t(N_("CPU, host memory"))
+        return t_plain(N_("CPU, host memory"))
     short = target.name.removeprefix("NVIDIA ")
     return f"GPU {target.device} · {gib(target.total_bytes) if short.startswith('GPU ') else short}"
 
@@ -107,7 +108,11 @@ def device_name(device: DevicePlan) -> str:
 def room(device: DevicePlan) -> str:
     """Free or over, in words."""
     size = gib(abs(device.free_bytes))
-    return t(N_("{size} free"), size=size) if device.free_bytes >= 0 else "⚠ " + t(N_("{size} over"), size=size)
+    return (
+        t_plain(N_("{size} free"), size=size)
+        if device.free_bytes >= 0
+        else "⚠ " + t_plain(N_("{size} over"), size=size)
+    )
 
 
 def _bars(go: Any, kind: str, cells: list[tuple[int, Cell, float]], selected: Collection[int]) -> Any:
@@ -149,7 +154,7 @@ def _frame(figure: Any, row: int, device: DevicePlan, theme: str) -> None:
     color = OVER[theme] if device.free_bytes < 0 else OUTLINE[theme]
     figure.add_shape(type="line", x0=end, x1=end, y0=row - 0.27, y1=row + 0.27, line={"color": color, "width": 3})
     blocks = ranges(device.blocks)
-    left = f"<b>{device_name(device)}</b>" + (f" · {blocks}" if blocks else "")
+    left = f"<b>{in_chart(device_name(device))}</b>" + (f" · {blocks}" if blocks else "")
     used = f"{100 * device.utilisation:.0f} % · " if device.units else ""
     words = {
         "xref": "paper",

@@ -14,6 +14,7 @@ from lora_backend.preflight.roots import allowed_model
 from lora_backend.verification.folder import read_adapter_config
 from pages.parts import state_keys
 from pages.parts.language import say, t
+from pages.parts.markdown import code
 from pages.parts.services import settings, worker
 
 DEADLINE_S = 600.0
@@ -29,7 +30,7 @@ def loaded_check(adapter: Path, config: dict[str, Any], show: Callable[[dict[str
             N_(
                 "Loads {model} with the adapter, as a user would, in a process of its own, and reads the ranks in memory."
             ),
-            model=f"`{model_name or '–'}`",
+            model=code(model_name or "–"),
         )
     )
     if st.button(t(N_("Load and check")), icon=":material/memory:", key="load_and_check", disabled=not model_name):

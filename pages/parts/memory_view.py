@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
 from lora_backend.preflight.measured import Comparison, compare
 from lora_backend.runs.folder import RunFolder
+from pages.parts.frames import markdown_frame
 from pages.parts.language import say, t
 from pages.parts.services import settings
 
@@ -74,15 +74,16 @@ def _device(found: Comparison, measured: dict[str, Any]) -> None:
             )
         )  # fmt: skip
         rows = [
-            {
-                t(N_("Part")): t(word),
-                t(N_("Expected")): size(found.expected[name]) if found.expected else "–",
-                t(N_("Measured")): size(found.measured[name]),
-                t(N_("Difference")): size(found.expected[name] - found.measured[name], sign=True) if found.expected else "–",
-            }
+            (
+                t(word),
+                size(found.expected[name]) if found.expected else "–",
+                size(found.measured[name]),
+                size(found.expected[name] - found.measured[name], sign=True) if found.expected else "–",
+            )
             for name, word in WORDS.items()
-        ]  # fmt: skip
-        st.table(pd.DataFrame(rows).set_index(t(N_("Part"))))
+        ]
+        heads = [t(N_("Part")), t(N_("Expected")), t(N_("Measured")), t(N_("Difference"))]
+        st.table(markdown_frame(heads, rows).set_index(heads[0]))
 
 
 def _total(parts: Any) -> int | None:

@@ -11,6 +11,7 @@ from lora_backend.planning.targets import GIB
 from pages.parts import state_keys
 from pages.parts.formats import gib
 from pages.parts.language import say, t
+from pages.parts.markdown import Markdown, code
 from pages.parts.plan_controls import set_param
 from pages.parts.plan_question import as_text
 from pages.parts.plan_work import Work, best_of
@@ -49,7 +50,7 @@ def _remedy(work: Work, remedy: Advice) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(width="stretch", gap=None):
             saved = N_("saves {size} on all devices together") if change else N_("takes {size} off the others")
-            st.markdown(f"**{'`' + change + '`' if change else t(N_('One more GPU'))}** · {t(saved, size=gib(remedy.saves_bytes))}")  # fmt: skip
+            st.markdown(f"**{code(change) if change else t(N_('One more GPU'))}** · {t(saved, size=gib(remedy.saves_bytes))}")  # fmt: skip
             st.caption(f"{_time(remedy)} · {say(remedy.price)}")
         with st.container(width="content", horizontal=True, vertical_alignment="center"):
             if remedy.fits:
@@ -59,7 +60,7 @@ def _remedy(work: Work, remedy: Advice) -> None:
             st.button(t(N_("Apply")), key=f"apply-{remedy.code}", on_click=_apply, args=(work, remedy))
 
 
-def _time(remedy: Advice) -> str:
+def _time(remedy: Advice) -> Markdown:
     if remedy.slowdown is None:
         return t(N_("changes what is learned, not only how fast"))
     percent = round(100 * (remedy.slowdown - 1))

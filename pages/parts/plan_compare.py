@@ -17,8 +17,10 @@ from lora_backend.planning.targets import Target, of_host, of_words
 from lora_backend.preflight.planning import Trace
 from pages.parts import state_keys
 from pages.parts.formats import gib
-from pages.parts.language import say, t
+from pages.parts.frames import frame
+from pages.parts.language import say_plain, t, t_plain
 from pages.parts.layer_strip import device_name
+from pages.parts.markdown import joined
 from pages.parts.plan_advice import may_trace
 from pages.parts.plan_controls import set_param
 from pages.parts.plan_question import MAX_MACHINES
@@ -87,9 +89,9 @@ def _row(work: Work, name: str, make: Callable[[], tuple[Plan, dict[str, Any]]])
     try:
         plan, changes = make()
     except NotTracedError:
-        return _cells(name, t(N_("not traced yet")))
+        return _cells(name, t_plain(N_("not traced yet")))
     except FlightdeckError as error:
-        return _cells(name, say(error.message))
+        return _cells(name, say_plain(error.message))
     config = with_changes(work.config, **changes)
     found = estimate(plan, config, work.question.value("rows"), read_host(settings().workspace).num_cores)
     return _cells(name, _fits(plan), plan, found, work.question.value("price"))
@@ -97,7 +99,7 @@ def _row(work: Work, name: str, make: Callable[[], tuple[Plan, dict[str, Any]]])
 
 def _fits(plan: Plan) -> str:
     over = gib(-plan.bottleneck.free_bytes)
-    return "✓ " + t(N_("fits")) if plan.fits else "✗ " + t(N_("{size} over"), size=over)
+    return "✓ " + t_plain(N_("fits")) if plan.fits else "✗ " + t_plain(N_("{size} over"), size=over)
 
 
 def _cells(
@@ -117,7 +119,7 @@ def _cells(
 
 
 def _table(rows: list[dict[str, str]]) -> None:
-    st.dataframe(rows, hide_index=True, height="content")
+    st.dataframe(frame(rows), hide_index=True, height="content")
 
 
 def _say_of_time(work: Work) -> None:
@@ -129,4 +131,4 @@ def _say_of_time(work: Work) -> None:
         said.append(t(N_("For the whole run, set the rows of data at the left.")))
     elif not work.question.value("price"):
         said.append(t(N_("For the cost, set the price of a GPU hour at the left.")))
-    st.caption(" ".join(said))
+    st.caption(joined(" ", said))

@@ -10,6 +10,8 @@ from lora_backend.i18n import N_
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.report import COLUMNS, ranges
 from lora_backend.planning.targets import GIB
+from pages.parts.charts import in_chart
+from pages.parts.frames import frame
 from pages.parts.language import t
 from pages.parts.layer_strip import COLORS, device_name
 
@@ -41,7 +43,7 @@ def component_bars(plan: Plan) -> Any:
             )  # fmt: skip
     for row, device in enumerate(devices):
         figure.add_annotation(
-            text=f"<b>{device_name(device)}</b>", x=0, y=row - 0.3, xref="paper", xanchor="left", yanchor="bottom",
+            text=f"<b>{in_chart(device_name(device))}</b>", x=0, y=row - 0.3, xref="paper", xanchor="left", yanchor="bottom",
             showarrow=False, font={"size": 12},
         )  # fmt: skip
     figure.update_layout(
@@ -73,5 +75,5 @@ def component_table(plan: Plan) -> None:
     numbers = [name for name in rows[0] if isinstance(rows[0][name], float)]
     columns: dict[str, Any] = {name: st.column_config.NumberColumn(format="%.2f") for name in numbers}
     columns[t(N_("Utilisation"))] = st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100)
-    st.dataframe(rows, column_config=columns, hide_index=True)
+    st.dataframe(frame(rows), column_config=columns, hide_index=True)
     st.caption(t(N_("All sizes in GiB, taken at each device's own peak.")))

@@ -13,8 +13,9 @@ from lora_backend.planning.plan import Plan
 from lora_backend.planning.report import notes, verdict
 from pages.parts import state_keys
 from pages.parts.formats import duration, gib
-from pages.parts.language import say, t
+from pages.parts.language import say, t, t_plain
 from pages.parts.layer_strip import device_name
+from pages.parts.markdown import Markdown, bold, code, joined
 from pages.parts.plan_work import Work
 
 STRATEGIES = {
@@ -37,17 +38,17 @@ def show_verdict(work: Work) -> None:
 
 def strategy(plan: Plan) -> str:
     """Its strategy in words."""
-    return t(STRATEGIES[plan.strategy], count=len(plan.used))
+    return t_plain(STRATEGIES[plan.strategy], count=len(plan.used))
 
 
-def _facts(work: Work) -> str:
+def _facts(work: Work) -> Markdown:
     plan, profile = work.plan, work.plan.profile
     parts = [
-        strategy(plan) + (f" ({t(N_('placed by hand'))})" if work.is_by_hand else ""),
+        strategy(plan) + (f" ({t_plain(N_('placed by hand'))})" if work.is_by_hand else ""),
         t(N_("{count} billion parameters, {trained} million of them trained"), count=f"{profile.parameters / 1e9:.2f}", trained=f"{profile.trainable(plan.workload.size.rank) / 1e6:.1f}"),
         profile.settings.precision + (f", {profile.settings.quantization}" if profile.settings.quantization else ""),
     ]  # fmt: skip
-    return " · ".join(parts)
+    return joined(" · ", parts)
 
 
 def show_basis(work: Work) -> None:
@@ -64,8 +65,8 @@ def show_basis(work: Work) -> None:
     if profile.settings.padded:
         said.append(t(N_("Several rows of unequal length are padded and need an attention mask; that is counted.")))
     if not memory.optimizer_is_known:
-        said.append(t(N_("The optimizer {name} is not known here; AdamW's states stand in for its own."), name=f"`{work.config.optim}`"))  # fmt: skip
-    st.caption(" ".join(said))
+        said.append(t(N_("The optimizer {name} is not known here; AdamW's states stand in for its own."), name=code(work.config.optim)))  # fmt: skip
+    st.caption(joined(" ", said))
 
 
 def show_effect(work: Work) -> None:
@@ -79,8 +80,8 @@ def show_effect(work: Work) -> None:
         return
     # A non-breaking space keeps a figure and its unit on one line.
     parts = [
-        t(N_("Effect of the last change: fullest device {before} → {after}"), before=_fullest(before), after=f"**{_fullest(now)}**"),
-        t(N_("in all {before} → {after}"), before=gib(before["total"]), after=f"**{gib(now['total'])}**"),
+        t(N_("Effect of the last change: fullest device {before} → {after}"), before=_fullest(before), after=bold(_fullest(now))),
+        t(N_("in all {before} → {after}"), before=gib(before["total"]), after=bold(gib(now["total"]))),
     ]  # fmt: skip
     if before["devices"] == now["devices"] and len(before["placed"]) == len(now["placed"]):
         memory = Memory(work.plan.profile, work.plan.workload)
@@ -93,7 +94,7 @@ def show_effect(work: Work) -> None:
     if before["fits"] != now["fits"]:
         parts.append(t(N_("**now it fits**")) if now["fits"] else t(N_("**now it does not fit**")))
     with st.container(key="plan_effect"):
-        st.markdown(":material/compare_arrows: " + " · ".join(parts))
+        st.markdown(":material/compare_arrows: " + joined(" · ", parts))
 
 
 def _state(work: Work) -> dict[str, Any]:
@@ -127,9 +128,9 @@ def total_words(found: Estimate | None) -> str:
 def cost_words(found: Estimate | None, price: float | None, num_gpus: int) -> str:
     """Money for the whole run, likewise."""
     cost = found.cost(price, num_gpus) if found is not None and price else None
-    return "–" if cost is None else t(N_("{low} to {high}"), low=f"{cost[0]:,.2f}", high=f"{cost[1]:,.2f}")
+    return "–" if cost is None else t_plain(N_("{low} to {high}"), low=f"{cost[0]:,.2f}", high=f"{cost[1]:,.2f}")
 
 
 def _range(seconds: tuple[float, float]) -> str:
     low, high = (f"{value:.2g} s" if value < 10 else duration(value) for value in seconds)
-    return t(N_("{low} to {high}"), low=low, high=high)
+    return t_plain(N_("{low} to {high}"), low=low, high=high)

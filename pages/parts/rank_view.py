@@ -10,10 +10,12 @@ from typing import Any
 
 import streamlit as st
 
+from lora_backend.escaping import csv_cell, markdown_cell
 from lora_backend.i18n import N_
 from lora_backend.verification.report import verdict
 from pages.parts.charts import block_heat_map
 from pages.parts.language import say, t
+from pages.parts.markdown import code, joined
 from pages.parts.tables import rank_table
 
 WARNINGS = {
@@ -51,8 +53,8 @@ def show_report(report: Mapping[str, Any], key: str, health: Mapping[str, Mappin
     show(say(verdict(report)), icon=f":material/{icon}:")
     if report.get("subfolders"):
         st.write(t(N_("These folders below it hold one: {names}"), names=", ".join(report["subfolders"])))
-    for code in report["warnings"]:
-        st.warning(t(WARNINGS[code]) + f" `{code}`", icon=":material/warning:")
+    for warning in report["warnings"]:
+        st.warning(joined(" ", (t(WARNINGS[warning]), code(warning))), icon=":material/warning:")
     _coverage(report.get("coverage") or [])
     if report["layers"]:
         _layers(report, key, health or {})
@@ -62,10 +64,10 @@ def _coverage(entries: Sequence[Mapping[str, Any]]) -> None:
     for entry in entries:
         if not entry["warning"]:
             continue
-        line = t(N_("`{key}`: {entry} matches no layer."), key=entry["key"], entry=f"`{entry['entry']}`")
+        parts = [t(N_("`{key}`: {entry} matches no layer."), key=entry["key"], entry=code(entry["entry"]))]
         if entry["near"]:
-            line += " " + t(N_("Did you mean {near}?"), near=f"`{entry['near']}`")
-        st.markdown(f"- {line}")
+            parts.append(t(N_("Did you mean {near}?"), near=code(entry["near"])))
+        st.markdown("- " + joined(" ", parts))
 
 
 def _layers(report: Mapping[str, Any], key: str, health: Mapping[str, Mapping[str, Any]]) -> None:
@@ -121,10 +123,10 @@ def _as_csv(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: csv_cell(record[name]) for name in columns} for record in records)
     return out.getvalue()
 
 
 def _as_markdown(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str:
-    rows = [columns, ["---"] * len(columns), *([str(record[c]) for c in columns] for record in records)]
+    rows = [columns, ["---"] * len(columns), *([markdown_cell(record[name]) for name in columns] for record in records)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"

@@ -15,7 +15,8 @@ from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.queue import start, waiting_for
 from lora_backend.runs.states import RunState
 from lora_backend.runs.words import AFTER_TRAINING, waiting_messages
-from pages.parts.language import say, t
+from pages.parts.language import explain, say, t, t_plain
+from pages.parts.markdown import joined
 from pages.parts.services import settings
 from pages.parts.tracing import trace_within
 
@@ -34,7 +35,7 @@ def run_actions(run: RunFolder, state: RunState) -> None:
 def what_it_waits_for(run: RunFolder) -> None:
     """Who has the devices of a queued run, and who came before it."""
     parts = [say(part) for part in waiting_messages(waiting_for(run, settings().workspace))]
-    st.info(" ".join([t(N_("It starts by itself when its turn comes.")), *parts]), icon=":material/schedule:")
+    st.info(joined(" ", (t(N_("It starts by itself when its turn comes.")), *parts)), icon=":material/schedule:")
 
 
 def other_gpus(run: RunFolder) -> None:
@@ -46,7 +47,7 @@ def other_gpus(run: RunFolder) -> None:
         now = [uuid for uuid in run.attempt().get("device_uuids") or () if uuid in gpus]
         chosen = st.multiselect(
             t(N_("GPUs, in the order in which the run numbers them")), list(gpus), now, key=f"gpus-{run.id}", placeholder=t(N_("one or several")),
-            format_func=lambda uuid: t(N_("{name}, {free} free"), name=gpus[uuid].name, free=size(gpus[uuid].free_bytes)) + f" · {uuid[:12]}",
+            format_func=lambda uuid: t_plain(N_("{name}, {free} free"), name=gpus[uuid].name, free=size(gpus[uuid].free_bytes)) + f" · {uuid[:12]}",
         )  # fmt: skip
         anyway = st.checkbox(t(N_("Even where its plan does not fit")), key=f"gpus-anyway-{run.id}")
         if not st.button(t(N_("Plan and move")), key="move_run", disabled=not chosen or chosen == now):
@@ -56,7 +57,7 @@ def other_gpus(run: RunFolder) -> None:
                 move_run(run, settings(), trace_within(status), chosen, anyway=anyway)
             except (FlightdeckError, OSError) as error:
                 status.update(label=t(N_("It waits for what it waited for.")), state="error", expanded=True)
-                st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")  # fmt: skip
+                st.error(explain(error), icon=":material/error:")  # fmt: skip
                 return
     st.rerun()
 
@@ -72,7 +73,5 @@ def _button(label: str, icon: str, key: str, act: Callable[[], object]) -> None:
 def _do(act: Callable[[], object]) -> None:
     try:
         act()
-    except FlightdeckError as error:
-        st.toast(say(error.message))
-    except OSError as error:
-        st.toast(str(error))
+    except (FlightdeckError, OSError) as error:
+        st.toast(explain(error))

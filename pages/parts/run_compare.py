@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from lora_backend.config.diff import ABSENT
@@ -19,6 +18,7 @@ from lora_backend.runs.history import config_differences
 from lora_backend.runs.outcome import outcome_of
 from pages.parts.charts import compared_chart
 from pages.parts.formats import duration
+from pages.parts.frames import frame
 from pages.parts.language import t
 from pages.parts.run_list import run_title
 from pages.parts.status_badge import state_in_words
@@ -99,7 +99,8 @@ def _answer(row: Mapping[str, Any] | None) -> str:
 
 
 def _table(rows: dict[str, list[str]], names: Sequence[str]) -> None:
-    st.dataframe(pd.DataFrame(rows, index=list(names)).T)
+    shown = [{"": head, **dict(zip(names, cells, strict=True))} for head, cells in rows.items()]
+    st.dataframe(frame(shown).set_index(""))
 
 
 def _text(value: Any) -> str:

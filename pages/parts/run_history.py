@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from lora_backend.config.findings import shorten
@@ -21,7 +20,9 @@ from lora_backend.runs.history import FIGURES, History, RunRow, filtered
 from lora_backend.runs.labels import write_labels
 from pages.parts import state_keys
 from pages.parts.addresses import page_address
-from pages.parts.language import say, t
+from pages.parts.frames import frame
+from pages.parts.language import explain, t
+from pages.parts.markdown import joined
 from pages.parts.navigation import RUNS
 from pages.parts.run_list import run_title
 from pages.parts.services import settings
@@ -53,7 +54,7 @@ def run_history(rows: Sequence[RunRow]) -> None:
         st.info(t(N_("No run matches. Change the words or the states.")), icon=":material/filter_alt_off:")
         return
     table = st.dataframe(
-        pd.DataFrame([_cells(row, columns) for row in shown]),
+        frame([_cells(row, columns) for row in shown]),
         hide_index=True,
         on_select="rerun",
         selection_mode="multi-row",
@@ -174,7 +175,7 @@ def _label(ids: Sequence[str], **labels: Any) -> bool:
             write_labels(open_run(settings().runs, run_id).path, **labels)
         except (RunError, OSError) as error:
             done = False
-            st.toast(say(error.message) if isinstance(error, RunError) else str(error))
+            st.toast(explain(error))
     return done
 
 
@@ -185,7 +186,7 @@ def _delete(ids: Sequence[str]) -> None:
             Bin(settings().workspace).delete(open_run(settings().runs, run_id))
             deleted.append(run_id)
         except (RunError, OSError) as error:
-            st.toast(say(error.message) if isinstance(error, RunError) else str(error))
+            st.toast(explain(error))
     st.session_state[state_keys.DELETED] = deleted
 
 
@@ -204,7 +205,7 @@ def _restore(ids: Sequence[str]) -> None:
         try:
             Bin(settings().workspace).restore(run_id)
         except (RunError, OSError) as error:
-            st.toast(say(error.message) if isinstance(error, RunError) else str(error))
+            st.toast(explain(error))
     st.session_state.pop(state_keys.DELETED, None)
 
 
@@ -226,7 +227,7 @@ def bin_and_disk() -> None:
             return
         for run in deleted:
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.caption(f"{run.id} · {when(run.deleted_at)} · {run.actor}")
+                st.caption(joined(" · ", (run.id, when(run.deleted_at), run.actor)))
                 st.button(t(N_("Put back")), key=f"restore-{run.id}", on_click=_restore, args=([run.id],))
         if st.checkbox(t(N_("I want to delete these for good.")), key="empty_sure") and st.button(
             t(N_("Empty the bin")), type="primary", key="empty_bin"

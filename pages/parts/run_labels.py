@@ -10,14 +10,14 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.labels import LONGEST_NOTE, read_labels, write_labels
-from pages.parts.formats import plain
-from pages.parts.language import say, t
+from pages.parts.language import explain, t
+from pages.parts.markdown import joined
 
 
 def run_labels(run: RunFolder) -> None:
     """Kept with every change, in the run's own folder."""
     labels = read_labels(run.path)
-    title = t(N_("Tags and note")) + (f": {plain(', '.join(labels.tags))}" if labels.tags else "")
+    title = joined(": ", (t(N_("Tags and note")), *([", ".join(labels.tags)] if labels.tags else [])))
     with st.popover(title, icon=":material/sell:"):
         st.session_state[f"tags-shown-{run.id}"] = st.multiselect(
             t(N_("Tags")), list(labels.tags), list(labels.tags), accept_new_options=True, key=f"tags-{run.id}",
@@ -58,6 +58,6 @@ def _write(run: RunFolder, **labels: Any) -> bool:
         run.read_run()  # says that it is gone, where another tab deleted it
         write_labels(run.path, **labels)
     except (RunError, OSError) as error:
-        st.toast(say(error.message) if isinstance(error, RunError) else str(error))
+        st.toast(explain(error))
         return False
     return True

@@ -13,8 +13,9 @@ from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.history import first_and_last_loss
 from lora_backend.runs.loss_health import health_of
 from pages.parts import state_keys
-from pages.parts.formats import duration, plain
+from pages.parts.formats import duration
 from pages.parts.language import say, t
+from pages.parts.markdown import Markdown, bold, joined
 from pages.parts.navigation import RUNS
 from pages.parts.status_badge import stage_in_words, status_badge
 
@@ -36,12 +37,12 @@ def run_row(run: RunFolder) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         status_badge(state.state, health_of(run))
         with st.container(width=330, gap=None):
-            st.page_link(RUNS, label=f"**{plain(run_title(about))}**", query_params={state_keys.RUN: run.id})
-            st.caption(f"{run.id} · {when(about.get('created_at'))}")
+            st.page_link(RUNS, label=bold(run_title(about)), query_params={state_keys.RUN: run.id})
+            st.caption(joined(" · ", (run.id, when(about.get("created_at")))))
         st.caption(_in_short(run))
 
 
-def _in_short(run: RunFolder) -> str:
+def _in_short(run: RunFolder) -> Markdown:
     state = run.state()
     if state.state == "failed" and state.message:
         return say(state.message)
@@ -56,4 +57,4 @@ def _in_short(run: RunFolder) -> str:
         parts.append(duration(state.ended_at - state.started_at))
     elif state.eta_s is not None:
         parts.append(t(N_("{time} left"), time=duration(state.eta_s)))
-    return " · ".join(parts)
+    return joined(" · ", parts)

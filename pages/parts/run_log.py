@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
+from lora_backend.escaping import visible_lines
 from lora_backend.formats import size
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.logs import LEVELS, SEARCHED_BYTES, LogPart, read_log, search_log
 from pages.parts import state_keys
 from pages.parts.language import t
+from pages.parts.markdown import Markdown, joined
 
 EVERYTHING = LEVELS[0]
 FILTERS = {EVERYTHING: N_("Everything"), "INFO": N_("Records"), "WARNING": N_("Warnings"), "ERROR": N_("Errors")}
@@ -28,7 +30,7 @@ def run_log(run: RunFolder) -> None:
     part = search_log(run.train_log, words, level, end) if searches else read_log(run.train_log, end)
     with st.container(height=420, autoscroll=part.is_newest):
         empty = N_("Nothing in the log matches.") if searches else N_("Nothing is logged yet.")
-        st.code(part.text or t(empty), language=None, wrap_lines=True)
+        st.code(visible_lines(part.text) or t(empty), language=None, wrap_lines=True)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(t(N_("Older")), icon=":material/arrow_upward:", key="log_older", on_click=_go, args=(run, part.start), disabled=part.start == 0)  # fmt: skip
         st.button(t(N_("Newest")), icon=":material/vertical_align_bottom:", key="log_newest", on_click=_go, args=(run, None), disabled=end is None)  # fmt: skip
@@ -40,13 +42,13 @@ def run_log(run: RunFolder) -> None:
             )  # fmt: skip
 
 
-def _where(part: LogPart, *, searches: bool) -> str:
+def _where(part: LogPart, *, searches: bool) -> Markdown:
     place = t(N_("{start} to {end} of {size}"), start=size(part.start), end=size(part.end), size=size(part.size_bytes))
     if not searches:
         return place
     found = t(N_("{count} records found"), count=part.num_found)
     looked = t(N_("looked through {size} at once at most"), size=size(SEARCHED_BYTES))
-    return f"{found} · {place}" + (f" · {looked}" if part.start else "")
+    return joined(" · ", (found, place, *([looked] if part.start else [])))
 
 
 def _end(run: RunFolder) -> int | None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from lora_backend.config.files import dump_yaml
+from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.reproduce import Reproduction, reproduction
 from pages.parts import state_keys
+from pages.parts.frames import markdown_frame
 from pages.parts.language import t
 
 
@@ -22,12 +23,12 @@ def run_reproduce(run: RunFolder) -> None:
     if text is None:
         st.info(t(N_("The run's config file is gone.")))
     else:
-        st.code(text, language="yaml")
+        st.code(visible_lines(text), language="yaml")
     before, now = run.read_run()["config"], config_as_changed(run)
     changed = {key: value for key, value in now.items() if before.get(key) != value}
     if changed:
         st.caption(t(N_("Changed when it was resumed:")))
-        st.code(dump_yaml(changed), language="yaml")
+        st.code(visible_lines(dump_yaml(changed)), language="yaml")
     st.subheader(t(N_("Make it again")), anchor=False)
     known = st.session_state.get(state_keys.REPRODUCTION)
     pressed = st.button(
@@ -41,13 +42,14 @@ def run_reproduce(run: RunFolder) -> None:
         return
     found: Reproduction = known[1]
     if found.command:
-        st.code(found.command, language="bash", wrap_lines=True)
+        st.code(visible_lines(found.command), language="bash", wrap_lines=True)
     if found.is_as_recorded:
         st.success(t(N_("Nothing that was recorded is known to be different now.")), icon=":material/check_circle:")
-    st.table(pd.DataFrame(_rows(found)).set_index(t(N_("What"))))
+    heads = [t(N_("What")), t(N_("Then")), t(N_("Now"))]
+    st.table(markdown_frame(heads, _rows(found)).set_index(heads[0]))
 
 
-def _rows(found: Reproduction) -> list[dict[str, Any]]:
+def _rows(found: Reproduction) -> list[tuple[str, str, str]]:
     sides = {
         t(N_("Hash of the data")): found.data_sha256,
         t(N_("Commit of the code")): found.commit,
@@ -55,11 +57,10 @@ def _rows(found: Reproduction) -> list[dict[str, Any]]:
     }
     same = t(N_("as then"))
     rows = [
-        {t(N_("What")): name, t(N_("Then")): _text(side.then), t(N_("Now")): same if side.differs is False else _text(side.now)}
-        for name, side in sides.items()
-    ]  # fmt: skip
+        (name, _text(side.then), same if side.differs is False else _text(side.now)) for name, side in sides.items()
+    ]
     if found.was_modified:
-        rows.append({t(N_("What")): t(N_("Uncommitted changes")), t(N_("Then")): t(N_("yes")), t(N_("Now")): "–"})
+        rows.append((t(N_("Uncommitted changes")), t(N_("yes")), "–"))
     return rows
 
 

@@ -21,8 +21,9 @@ from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.states import RunState
 from pages.parts import state_keys
-from pages.parts.language import say, t
+from pages.parts.language import explain, say, t
 from pages.parts.launch import change_in_words
+from pages.parts.markdown import code, escape
 from pages.parts.navigation import CONFIG, RUNS
 from pages.parts.services import settings
 from pages.parts.tracing import trace_within
@@ -93,7 +94,7 @@ def _changes(run: RunFolder, state: RunState) -> tuple[dict[str, Any], bool]:
         error = refusal
     for effect, keys in found.items():
         for key, why in keys.items():
-            st.markdown(f"`{key}` {t(EFFECTS[effect])}: {say(why)}")
+            st.markdown(f"{code(key)} {t(EFFECTS[effect])}: {say(why)}")
     if error is not None:
         st.error(say(error.message), icon=":material/block:")
     elif not any(found.values()):
@@ -118,7 +119,7 @@ def _remedies(run: RunFolder, *, can_resume: bool) -> None:
                 found = remedies(config_as_changed(run), settings(), trace_within(status))
             except (FlightdeckError, OSError) as error:
                 status.update(label=t(N_("There is no plan.")), state="error", expanded=True)
-                st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error))
+                st.error(explain(error))
                 return
         known = (run.id, found)
         st.session_state[state_keys.REMEDIES] = known
@@ -131,7 +132,7 @@ def _remedies(run: RunFolder, *, can_resume: bool) -> None:
 def _remedy(run: RunFolder, remedy: Advice, number: int, *, can_resume: bool) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(width=430):
-            st.caption(advice_text(remedy))
+            st.caption(escape(advice_text(remedy)))
         with st.container(horizontal=True, width="content"):
             if (
                 can_resume
@@ -172,7 +173,7 @@ def _resume(run: RunFolder, changes: Mapping[str, Any] | None = None, *, anyway:
             st.rerun()
         except (FlightdeckError, OSError) as error:
             status.update(label=t(N_("Not started")), state="error", expanded=True)
-            st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")
+            st.error(explain(error), icon=":material/error:")
             return
     for key in (state_keys.RESUME_REFUSED, state_keys.REMEDIES):
         st.session_state.pop(key, None)

@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from lora_backend.escaping import visible_lines
 from lora_backend.formats import number
 from lora_backend.i18n import N_
 from lora_backend.runs.curves import points, read_columns
@@ -18,8 +19,9 @@ from lora_backend.runs.words import stopping_messages
 from lora_backend.verification.report import verdict
 from pages.parts import state_keys
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
-from pages.parts.formats import FIGURE_WIDTH, duration, gib, plain
+from pages.parts.formats import FIGURE_WIDTH, duration, gib
 from pages.parts.language import say, t
+from pages.parts.markdown import Markdown, bold, escape, joined
 from pages.parts.memory_view import memory_view
 from pages.parts.navigation import VERIFY
 from pages.parts.run_actions import other_gpus, run_actions, what_it_waits_for
@@ -89,7 +91,7 @@ def _state(run: RunFolder, state: RunState) -> None:
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             status_badge(state.state, health_of(run))
             if not state.has_ended and state.state != "queued":
-                st.caption(stage_in_words(state.stage) + (f" · {say(state.detail)}" if state.detail else ""))
+                st.caption(joined(" · ", (stage_in_words(state.stage), *([say(state.detail)] if state.detail else []))))
         with st.container(horizontal=True, width="content"):
             run_actions(run, state)
             run_labels(run)
@@ -104,27 +106,27 @@ def _state(run: RunFolder, state: RunState) -> None:
         ]
         as_asked = state.state in ("stopped", "finished")
         show = st.info if as_asked else st.error
-        show(" ".join(parts), icon=":material/info:" if as_asked else ":material/error:")
+        show(joined(" ", parts), icon=":material/info:" if as_asked else ":material/error:")
         if lines := run.last_lines():
             with st.expander(t(N_("The log's last lines")), expanded=state.state == "failed"):
-                st.code("\n".join(lines), language=None, wrap_lines=True)
+                st.code(visible_lines("\n".join(lines)), language=None, wrap_lines=True)
     elif state.state == "stopping":
-        st.info(" ".join(map(say, stopping_messages(run))), icon=":material/hourglass_bottom:")
+        st.info(joined(" ", map(say, stopping_messages(run))), icon=":material/hourglass_bottom:")
 
 
 def _progress(state: RunState, columns: Columns) -> None:
     if state.total_steps:
-        text = t(N_("Step {step} of {total}"), step=state.step, total=state.total_steps)
+        parts = [t(N_("Step {step} of {total}"), step=state.step, total=state.total_steps)]
         if state.eta_s is not None and not state.has_ended:
-            text += " · " + _left(state, columns)
+            parts.append(_left(state, columns))
         if state.has_ended and state.started_at and state.ended_at:
-            text += " · " + t(N_("took {time}"), time=duration(state.ended_at - state.started_at))
-        st.progress(min(state.step / state.total_steps, 1.0), text)
+            parts.append(t(N_("took {time}"), time=duration(state.ended_at - state.started_at)))
+        st.progress(min(state.step / state.total_steps, 1.0), joined(" · ", parts))
     if state.fraction is not None and not state.has_ended:
         st.progress(min(state.fraction, 1.0), stage_in_words(state.stage))
 
 
-def _left(state: RunState, columns: Columns) -> str:
+def _left(state: RunState, columns: Columns) -> Markdown:
     left = time_left(columns, state.total_steps, state.started_at)
     if left is None:
         return t(N_("{time} left"), time=duration(state.eta_s))
@@ -233,7 +235,7 @@ def _answers(run: RunFolder, state: RunState) -> None:
     for column, group in zip(st.columns(len(groups)), groups, strict=True):
         rows = [row for row in answers if row["group"] == group and row["base_correct"] is not None]
         right, base = sum(row["adapter_correct"] for row in rows), sum(row["base_correct"] for row in rows)
-        title = t(GROUPS[group]) if group in GROUPS else group
+        title = t(GROUPS[group]) if group in GROUPS else escape(group)
         column.metric(
             t(N_("{group}: right with the adapter"), group=title), f"{right} / {len(rows)}",
             t(N_("base model {base} / {count}"), base=base, count=len(rows)), delta_color="off", delta_arrow="off", border=True,
@@ -244,15 +246,15 @@ def _answers(run: RunFolder, state: RunState) -> None:
 
 def _answer(row: dict[str, Any]) -> None:
     with st.container(border=True):
-        st.markdown(f"**{plain(row['question'])}**")
+        st.markdown(bold(row["question"]))
         base, adapter = st.columns(2)
         base.caption(t(N_("Base model")) + _mark(row["base_correct"]))
-        base.text(row["base_answer"] or "–")
+        base.text(visible_lines(str(row["base_answer"] or "–")))
         adapter.caption(t(N_("With the adapter")) + _mark(row["adapter_correct"]))
-        adapter.text(row["adapter_answer"] or "–")
+        adapter.text(visible_lines(str(row["adapter_answer"] or "–")))
 
 
-def _mark(is_correct: bool | None) -> str:
+def _mark(is_correct: bool | None) -> Markdown:
     if is_correct is None:
-        return ""
-    return " · :green[✓ " + t(N_("right")) + "]" if is_correct else " · :red[✗ " + t(N_("wrong")) + "]"
+        return Markdown()
+    return Markdown(f" · :green[✓ {t(N_('right'))}]" if is_correct else f" · :red[✗ {t(N_('wrong'))}]")

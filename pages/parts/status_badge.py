@@ -9,6 +9,7 @@ import streamlit as st
 from lora_backend.runs.loss_health import UNKNOWN, LossHealth
 from lora_backend.runs.words import says_of_loss, stage_message, state_message
 from pages.parts.language import say
+from pages.parts.markdown import Markdown
 
 Color = Literal["red", "orange", "blue", "green", "gray", "violet"]
 BADGES: dict[str, tuple[Color, str]] = {
@@ -37,11 +38,11 @@ def status_badge(state: str, health: LossHealth = UNKNOWN) -> None:
     st.badge(state_in_words(state, health), color=color, icon=icon)
 
 
-def state_in_words(state: str, health: LossHealth = UNKNOWN) -> str:
+def state_in_words(state: str, health: LossHealth = UNKNOWN) -> Markdown:
     """A state in the reader's language."""
     return say(state_message(state, health))
 
 
-def stage_in_words(stage: str | None) -> str:
+def stage_in_words(stage: str | None) -> Markdown:
     """What the trainer is at; before it says so, that Python and torch are starting."""
     return say(stage_message(stage))

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from lora_backend.config.drafts import Draft
@@ -15,7 +14,8 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_, Message
 from lora_backend.preflight.many import Launched, Variant, preview, queue_all, read_table
 from pages.parts import state_keys
-from pages.parts.language import say, t
+from pages.parts.frames import frame
+from pages.parts.language import explain, say, t, t_plain
 from pages.parts.navigation import RUNS
 from pages.parts.services import settings
 from pages.parts.tracing import trace_within
@@ -103,13 +103,13 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
     keys = dict.fromkeys(row.key for variant in variants for row in variant.differences)
     order = [t(N_("Line")), t(N_("Name")), *keys, t(N_("Verdict"))]
     rows = [_row(variant, runs[variant.line]) for variant in variants]
-    st.dataframe(pd.DataFrame(rows, columns=order).fillna(""), hide_index=True)
+    st.dataframe(frame(rows, order).fillna(""), hide_index=True)
     bad = [variant for variant in variants if not variant.can_start]
     launched = [run_id for run_id in runs.values() if run_id]
     if bad:
         st.warning(t(N_("Nothing can be started while there are rows with errors: {count}."), count=len(bad)), icon=":material/block:")  # fmt: skip
         for variant in bad[:MOST_SHOWN]:
-            st.caption(t(N_("Line {line}: {reason}"), line=variant.line, reason=" ".join(map(say, _problems(variant)))))
+            st.caption(t(N_("Line {line}: {reason}"), line=variant.line, reason=_problems(variant)))
     elif launched:
         st.info(
             t(N_("{count} of {total} rows were started before. A row is started once; another tag makes them new runs."), count=len(launched), total=len(variants)),
@@ -145,7 +145,7 @@ def _variants(text: str, table: str) -> list[Variant]:
 def _row(variant: Variant, run_id: str | None) -> dict[str, Any]:
     """One row of the preview: its place in the table, what it changes, and what stands in its way."""
     if run_id:
-        verdict = t(N_("started as {id}"), id=run_id)
+        verdict = t_plain(N_("started as {id}"), id=run_id)
     elif variant.can_start:
         verdict = "✓ " + t(N_("can start"))
     else:
@@ -193,7 +193,7 @@ def _start(draft: Draft, variants: Sequence[Variant], names: Mapping[int, str], 
             )
         except (FlightdeckError, OSError) as error:
             status.update(label=t(N_("Not started")), state="error", expanded=True)
-            st.error(say(error.message) if isinstance(error, FlightdeckError) else str(error), icon=":material/error:")
+            st.error(explain(error), icon=":material/error:")
             return
         refused = [one for one in found if one.run is None]
         if refused:
@@ -206,6 +206,6 @@ def _start(draft: Draft, variants: Sequence[Variant], names: Mapping[int, str], 
 def _refusals(refused: Sequence[Launched]) -> None:
     for one in refused:
         st.error(
-            t(N_("Line {line}: {reason}"), line=one.variant.line, reason=say(one.error) if one.error else ""),
+            t(N_("Line {line}: {reason}"), line=one.variant.line, reason=one.error or ""),
             icon=":material/error:",
         )

@@ -13,7 +13,7 @@ from lora_backend.config.report import DIFF_SIGNS, DIFF_WORDS
 from lora_backend.config.schema import KEYS, REQUIRED
 from lora_backend.i18n import N_
 from lora_backend.verification.shapes import block_of
-from pages.parts.formats import plain
+from pages.parts.frames import frame, markdown_frame
 from pages.parts.language import t
 
 # Whole-row fills that read well on a light and on a dark page.
@@ -38,15 +38,15 @@ Effects = Mapping[str, str] | None
 
 def diff_table(rows: Sequence[DiffRow], base_name: str, effects: Effects = None) -> None:
     """One row a key: base, value, and what of it differs."""
-    columns = [t(N_("Status")), t(N_("Key")), plain(base_name), t(N_("This config"))]
-    cells = [[_diff_state(row), plain(row.key), _side(row, row.base), _side(row, row.value)] for row in rows]
+    columns: list[str] = [t(N_("Status")), t(N_("Key")), base_name, t(N_("This config"))]
+    cells = [[_diff_state(row), row.key, _side(row, row.base), _side(row, row.value)] for row in rows]
     _with_effects(columns, cells, [row.top_key for row in rows], effects)
     _table(columns, cells, [FILLS.get(row.status, "") for row in rows])
 
 
 def unified_table(rows: Sequence[DiffRow], base_name: str, effects: Effects = None) -> None:
     """What the base has and what the config has, one below the other: for narrow screens and long values."""
-    columns = [t(N_("Status")), t(N_("Key")), t(N_("− {base}, + this config"), base=plain(base_name))]
+    columns: list[str] = [t(N_("Status")), t(N_("Key")), t(N_("− {base}, + this config"), base=base_name)]
     cells, fills, keys = [], [], []
     for row in rows:
         sides = [("−", row.base, "missing"), ("+", row.value, "added")]
@@ -54,14 +54,14 @@ def unified_table(rows: Sequence[DiffRow], base_name: str, effects: Effects = No
             sides = [("=", row.value, "")]
         for sign, side, fill in sides:
             if side is not ABSENT:
-                cells.append([_diff_state(row), plain(row.key), plain(f"{sign} {shorten(side, LONG)}")])
+                cells.append([_diff_state(row), row.key, f"{sign} {shorten(side, LONG)}"])
                 fills.append(FILLS.get("unknown" if row.status == "unknown" else fill, ""))
                 keys.append(row.top_key)
     _with_effects(columns, cells, keys, effects)
     _table(columns, cells, fills)
 
 
-def outcome_table(columns: list[str], cells: list[list[str]], outcomes: Sequence[str]) -> None:
+def outcome_table(columns: Sequence[str], cells: list[list[str]], outcomes: Sequence[str]) -> None:
     """One row a key of another tool's config, coloured by what became of it."""
     fills = {"translated": "changed", "not_supported": "wrong", "unknown": "missing", "taken": "ok"}
     _table(columns, cells, [FILLS[fills[outcome]] for outcome in outcomes])
@@ -73,15 +73,15 @@ def whole(value: Any) -> str:
 
 
 def _diff_state(row: DiffRow) -> str:
-    return plain(f"{DIFF_SIGNS[row.status]}\u00a0{t(DIFF_WORDS[row.status])}")  # a sign stays beside its word
+    return f"{DIFF_SIGNS[row.status]}\u00a0{t(DIFF_WORDS[row.status])}"  # a sign stays beside its word
 
 
 def _side(row: DiffRow, value: Any) -> str:
     """A value; where a side lacks the key, the default that it means."""
     default = KEYS[row.key].default if row.key in KEYS else REQUIRED
     if value is ABSENT and default is not REQUIRED:
-        return t(N_("not set")) if default is None else t(N_("not set: {value}"), value=plain(shorten(default, LONG)))
-    return "–" if value is ABSENT or value is None else plain(shorten(value, LONG))
+        return t(N_("not set")) if default is None else t(N_("not set: {value}"), value=shorten(default, LONG))
+    return "–" if value is ABSENT or value is None else shorten(value, LONG)
 
 
 def _with_effects(columns: list[str], cells: list[list[str]], keys: Sequence[str], effects: Effects) -> None:
@@ -91,7 +91,7 @@ def _with_effects(columns: list[str], cells: list[list[str]], keys: Sequence[str
     columns.append(t(WHAT_IT_DOES))
     said: set[str] = set()
     for row, key in zip(cells, keys, strict=True):
-        row.append("" if key in said else plain(effects.get(key, "–")))
+        row.append("" if key in said else effects.get(key, "–"))
         said.add(key)
 
 
@@ -167,16 +167,13 @@ def _rank(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _style(columns: list[str], cells: list[list[Any]], fills: list[str]) -> Any:
-    import pandas as pd  # here, so that the first page shows before pandas is loaded
-
-    frame = pd.DataFrame(cells, columns=columns)
+def _filled(frame: Any, fills: list[str]) -> Any:
     return frame.style.apply(lambda row: [f"background-color: {fills[row.name]}"] * len(row), axis=1)
 
 
-def _table(columns: list[str], cells: list[list[Any]], fills: list[str]) -> None:
+def _table(columns: Sequence[str], cells: list[list[Any]], fills: list[str]) -> None:
     """A table that shows every value whole, for few rows; sentences have room."""
-    style = _style(columns, cells, fills)
+    style = _filled(markdown_frame(columns, cells), fills)
     for column, width in (
         (t(N_("Status")), "5.5rem"),
         (t(OUTCOME), "7rem"),
@@ -188,6 +185,7 @@ def _table(columns: list[str], cells: list[list[Any]], fills: list[str]) -> None
     st.table(style.hide(axis="index"))
 
 
-def _frame(columns: list[str], cells: list[list[Any]], fills: list[str]) -> None:
+def _frame(columns: Sequence[str], cells: list[list[Any]], fills: list[str]) -> None:
     """A table that scrolls, for many rows."""
-    st.dataframe(_style(columns, cells, fills), hide_index=True, height="content" if len(cells) <= SHORT else 560)
+    rows = [dict(zip(columns, row, strict=True)) for row in cells]
+    st.dataframe(_filled(frame(rows), fills), hide_index=True, height="content" if len(cells) <= SHORT else 560)

@@ -9,6 +9,7 @@ from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.usage import GpuUsage, usage
 from pages.parts.language import t
+from pages.parts.markdown import joined
 
 
 def usage_now(run: RunFolder) -> None:
@@ -38,4 +39,4 @@ def _gpu(found: GpuUsage) -> None:
         parts.append(t(N_("planned at most {size}"), size=size(found.planned_bytes)))
     if gpu.utilization is not None:
         parts.append(t(N_("busy {percent} %"), percent=round(100 * gpu.utilization)))
-    st.progress(min(gpu.used_bytes / max(gpu.total_bytes, 1), 1.0), " · ".join(parts))
+    st.progress(min(gpu.used_bytes / max(gpu.total_bytes, 1), 1.0), joined(" · ", parts))

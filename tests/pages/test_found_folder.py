@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,8 @@ def test_names_with_markup_are_shown_as_text(workspace: Path) -> None:
     save_adapter(folder, base_model_name_or_path="<script>alert(1)</script> [a](http://example.org)")
     at = show("runs", folder=str(folder))
     shown = texts(at)
-    for markup in ("<b>", "<i>", "<script>", "![x](", "](http"):
-        assert markup not in shown
-    assert "\\<script\\>" in shown
+    assert not re.search(r"(?<!\\)[<\[]|https?://", shown.replace(":gray-badge[", ""))
+    assert "\\<script>" in shown
     at = show("runs", folder=f"x/![x](http:__example.org)<b>{'y' * 9}")
     assert "![x](" not in at.warning[0].value
 
@@ -175,7 +175,7 @@ def test_a_run_copied_from_another_machine_opens_read_only(workspace: Path) -> N
     at = show("runs", folder="inbox/20200101-000000-beef")
     shown = texts(at)
     assert "copied here" in shown
-    assert "<u>" not in shown
+    assert not re.search(r"(?<!\\)<", shown)
     assert "Lost" in shown
     assert "# theirs" in shown
     assert "their log" in shown

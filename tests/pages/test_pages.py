@@ -87,7 +87,7 @@ def test_a_draft_shows_its_findings_with_line_and_its_coloured_differences() -> 
     assert any("line 3" in error.value and "learning_rate" in error.value for error in at.error)
     assert at.button(key="launch").disabled
     table = at.table[0].value
-    assert "learnin\\_rate" in table.to_string()
+    assert "learnin_rate" in table.to_string()
     assert "unknown" in table.to_string()
 
 

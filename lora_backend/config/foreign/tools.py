@@ -11,7 +11,7 @@ from lora_backend.config.foreign.rules import Tool
 from lora_backend.config.foreign.source import flat
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Message, in_code
 
 TOOLS: dict[str, Tool] = {
     tool.id: tool
@@ -75,7 +75,7 @@ def is_foreign(document: ConfigDocument) -> bool:
     return any(len(tool.rules.keys() & values.keys()) > known for tool in TOOLS.values())
 
 
-def _in_order(document: ConfigDocument, keys: Iterable[str]) -> str:
+def _in_order(document: ConfigDocument, keys: Iterable[str]) -> Message:
     """The first keys, as they stand in the file."""
     ordered = sorted(keys, key=lambda key: document.lines.get(key.split(".", maxsplit=1)[0], 0))
-    return ", ".join(f"`{key}`" for key in ordered[:5]) + (", …" if len(ordered) > 5 else "")
+    return in_code(ordered[:5] + (["…"] if len(ordered) > 5 else []))

@@ -10,7 +10,7 @@ from typing import Any
 from lora_backend.config.diff import same_value
 from lora_backend.config.foreign.result import ExportOutcome, ExportRow
 from lora_backend.config.schema import KEYS, REQUIRED, default_config
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, in_code
 
 _BARE = re.compile(r"[A-Za-z_./][\w./@+-]*", re.ASCII)
 _RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf"}
@@ -38,7 +38,7 @@ class Written:
         self.lines |= theirs
         same = any(same_value(self[key], value) for value in theirs.values())
         outcome: ExportOutcome = "taken" if same else "translated"
-        message = Message(N_("Written as {lines}."), {"lines": ", ".join(f"`{name}: {_scalar(value)}`" for name, value in theirs.items())})  # fmt: skip
+        message = Message(N_("Written as {lines}."), {"lines": in_code(f"{name}: {_scalar(value)}" for name, value in theirs.items())})  # fmt: skip
         if theirs:
             self._row(key, outcome, theirs, message)
         else:
