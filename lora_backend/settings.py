@@ -25,6 +25,9 @@ class Settings:
     """Folders from which the browser may name a model (`FLIGHTDECK_MODEL_ROOTS`)."""
     data_roots: tuple[Path, ...]
     """Folders from which the browser may name a data set (`FLIGHTDECK_DATA_ROOTS`), uploads and the demo's data."""
+    output_roots: tuple[Path, ...]
+    """Folders below which adapters are published: the workspace, and those of `FLIGHTDECK_OUTPUT_ROOTS`. A person who
+    trains at the command line or from Python may name any other."""
 
     @property
     def runs(self) -> Path:
@@ -56,6 +59,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             cache / "models",
         ),
         data_roots=(*_paths(environ.get("FLIGHTDECK_DATA_ROOTS")), workspace / "data", DEMO_DATA),
+        output_roots=(workspace, *_paths(environ.get("FLIGHTDECK_OUTPUT_ROOTS"))),
     )
 
 

@@ -39,7 +39,7 @@ def train(arguments: argparse.Namespace) -> int:
     folder = RunFolder.create(
         path.parent, config=values, config_text=text, argv=sys.orig_argv, data_sha256=data_sha256, path=path.absolute()
     )
-    return _train_in(folder, arguments.json)
+    return _train_in(folder, arguments.json, bound=False)
 
 
 def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
@@ -52,12 +52,12 @@ def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
     return folder
 
 
-def _train_in(folder: RunFolder, as_json: bool) -> int:
+def _train_in(folder: RunFolder, as_json: bool, *, bound: bool = True) -> int:
     from lora_backend.training.run import train_in_folder  # torch: only now
 
     code = GOOD
     try:
-        train_in_folder(folder)
+        train_in_folder(folder, bound=bound)
     except Exception as error:  # the log has the traceback, the run's state the sentence
         code = NO
         message = folder.state().message

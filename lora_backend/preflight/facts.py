@@ -13,7 +13,6 @@ from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import Severity
 from lora_backend.config.rules import Facts, GpuFact
-from lora_backend.config.schema import KEYS
 from lora_backend.data.rows import read_dataset, read_questions
 from lora_backend.errors import ConfigError, DataError, ModelError, RunError
 from lora_backend.hardware.inventory import Gpu, read_gpus
@@ -22,7 +21,8 @@ from lora_backend.models.describe import ModelDescription, describe_model, read_
 from lora_backend.models.find import find_model
 from lora_backend.models.headers import read_folder_headers
 from lora_backend.runs.folder import RunFolder
-from lora_backend.settings import load_settings, path_of
+from lora_backend.runs.publication import Publication, PublicationError, place_of, publication_of
+from lora_backend.settings import Settings, load_settings, path_of
 
 Rows = TypeVar("Rows")
 DATA_KEYS = ("dataset", "questions")
@@ -38,8 +38,16 @@ class Readers:
     runs: Callable[[Path], Sequence[RunFolder]] = lambda root: [RunFolder(path.parent) for path in root.glob("*/run.json")]  # fmt: skip
 
 
-def gather_facts(values: Mapping[str, Any], base: Path | None = None, readers: Readers | None = None) -> Facts:
+def gather_facts(
+    values: Mapping[str, Any],
+    base: Path | None = None,
+    readers: Readers | None = None,
+    settings: Settings | None = None,
+    *,
+    bound: bool = False,
+) -> Facts:
     """Read the files that a config names; relative paths of data count from `base` (default: the current folder).
+    `bound`: its adapter must be published below an output root.
 
     A model or data set that is not on this machine is a warning, for the config may be meant for another one;
     one that is there and cannot be used is an error. GPUs and runs are asked only where a key depends on them.
@@ -49,7 +57,7 @@ def gather_facts(values: Mapping[str, Any], base: Path | None = None, readers: R
     path, model = _model(values.get("model_name"), problems)
     dataset = _read(values.get("dataset"), "dataset", _rows_of, base, problems)
     _read(values.get("questions"), "questions", read_questions, base, problems)
-    is_published, used_by = _publication(values, readers)
+    publication, forbidden, used_by = _publication(values, readers, settings or load_settings(), bound=bound)
     return Facts(
         num_blocks=model.num_blocks if model else None,
         linear_names=model.linear_names if model else (),
@@ -64,7 +72,9 @@ def gather_facts(values: Mapping[str, Any], base: Path | None = None, readers: R
         num_rows=dataset.num_rows if dataset else None,
         gpus=tuple(GpuFact(g.name, g.compute_capability) for g in readers.gpus()) if _needs_gpus(values) else None,
         disk_free_bytes=_disk_free_bytes(readers),
-        is_published=is_published,
+        is_published=None if publication is None else publication.standing == "adapter",
+        publication_forbidden=forbidden,
+        publication_blocked_by=str(publication.path) if publication and publication.standing == "other" else None,
         output_used_by=used_by,
         problems=tuple(problems),
     )
@@ -132,50 +142,42 @@ def _has_experts(path: Path) -> bool:
     return any(type(inner.get(name)) is int and inner[name] > 1 for name in names)
 
 
-def _publication(values: Mapping[str, Any], readers: Readers) -> tuple[bool | None, str | None]:
-    """Whether something is published already where the adapter would go, and which other run will publish there."""
-    target, folder = _target(values), publication_folder(values)
-    if target is None:
-        return None, None
-    is_published = folder.exists() if folder is not None else None
+def _publication(
+    values: Mapping[str, Any], readers: Readers, settings: Settings, *, bound: bool
+) -> tuple[Publication | None, tuple[str, Message] | None, str | None]:
+    """Where the adapter would go, or the key and the sentence why it may not; and which other run will publish there."""
     try:
-        runs = readers.runs(load_settings().runs)
+        publication = publication_of(values, settings, bound=bound)
+    except PublicationError as error:
+        return None, (error.key, error.message), None
+    if publication is None:
+        return None, None, None
+    try:
+        runs = readers.runs(settings.runs)
     except OSError:
         runs = []
     for run in runs:
         if run.exit_json.exists():  # told without reading it: a workspace has hundreds
             continue
         try:
-            same = _target(run.read_run().get("config") or {}) == target
+            same = place_of(run.read_run().get("config") or {}, settings) == publication.path
         except RunError:
             continue
         if same and not run.state().has_ended:
-            return is_published, run.id
-    return is_published, None
-
-
-def publication_folder(values: Mapping[str, Any]) -> Path | None:
-    """Where a config's adapter would be published; None where it would not be."""
-    target = _target(values)
-    return None if target is None else path_of(str(load_settings().workspace / Path(*target)))
-
-
-def _target(values: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """`output_dir`, `pkg`, `version`, `knowledge_type` of a config that publishes; None for all others."""
-    parts = [values.get("output_dir", KEYS["output_dir"].default), values.get("pkg"), values.get("version")]
-    if values.get("knowledge_type"):
-        parts.append(values["knowledge_type"])
-    if not all(isinstance(part, str) and part and path_of(part) is not None for part in parts):
-        return None
-    return tuple(parts)
+            return publication, None, run.id
+    return publication, None, None
 
 
 def check_with_facts(
-    document: ConfigDocument | Mapping[str, Any], base: Path | None = None, readers: Readers | None = None
+    document: ConfigDocument | Mapping[str, Any],
+    base: Path | None = None,
+    readers: Readers | None = None,
+    *,
+    bound: bool = False,
 ) -> CheckResult:
     """The check of a config, against the schema and against what is on this machine. Never raises for an answer."""
     values = document.values if isinstance(document, ConfigDocument) else document
-    return check_config(document, gather_facts(values, base, readers))
+    return check_config(document, gather_facts(values, base, readers, bound=bound))
 
 
 def refuse_errors(result: CheckResult) -> None:

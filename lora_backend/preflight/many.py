@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -21,13 +22,12 @@ from lora_backend.preflight.planning import Trace
 from lora_backend.preflight.roots import check_from_browser
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.labels import write_labels
+from lora_backend.runs.publication import place_of
 from lora_backend.settings import Settings
 
 NAME = "name"
 """A column of this title names the run; it is no key of a config."""
 MAX_ROWS = 1000
-PLACE = ("output_dir", "pkg", "version", "knowledge_type")
-"""Keys that say where an adapter is published."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def preview(base_text: str, rows: Sequence[Row], settings: Settings) -> list[Var
     base = parse_config(base_text)
     if not base.is_readable:
         raise ConfigError(N_("The config cannot be read: {reason}"), reason=base.problems[0].message)
-    taken: dict[tuple[Any, ...], int] = {}
+    taken: dict[Path, int] = {}
     return [_variant(base_text, base.values, row, taken, settings) for row in rows]
 
 
@@ -175,9 +175,7 @@ def _fits(info: Any, value: Any) -> bool:
     return True
 
 
-def _variant(
-    base_text: str, base: Mapping[str, Any], row: Row, taken: dict[tuple[Any, ...], int], settings: Settings
-) -> Variant:
+def _variant(base_text: str, base: Mapping[str, Any], row: Row, taken: dict[Path, int], settings: Settings) -> Variant:
     changes = {key: cell_value(key, cell) for key, cell in row.cells.items() if key != NAME}
     text = with_values(base_text, changes)
     document = parse_config(text)
@@ -190,15 +188,14 @@ def _variant(
         document.values,
         tuple(diff for diff in differences if diff.key in changes),
         result,
-        _same_place(document.values, row.line, taken),
+        _same_place(place_of(document.values, settings), row.line, taken),
     )
 
 
-def _same_place(values: Mapping[str, Any], line: int, taken: dict[tuple[Any, ...], int]) -> Message | None:
+def _same_place(place: Path | None, line: int, taken: dict[Path, int]) -> Message | None:
     """One adapter would replace the other, or be refused when it is trained already."""
-    if not (values.get("pkg") and values.get("version")):
+    if place is None:
         return None
-    place = tuple(str(values.get(key)) for key in PLACE)
     first = taken.setdefault(place, line)
     if first == line:
         return None

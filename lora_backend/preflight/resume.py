@@ -10,18 +10,18 @@ from lora_backend.config.check import check_config
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_, in_code
-from lora_backend.preflight.facts import check_with_facts, publication_folder, refuse_errors
+from lora_backend.preflight.facts import check_with_facts, refuse_errors
 from lora_backend.preflight.launch import plan_attempt, trainer_command
 from lora_backend.preflight.planning import Trace
 from lora_backend.runs.changes import Classified, classify, config_as_changed
 from lora_backend.runs.checkpoints import newest_whole
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.provenance import system_user
-from lora_backend.runs.published import is_published_by
+from lora_backend.runs.publication import is_published_by, place_of, publication_of
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.recovery import recover
 from lora_backend.runs.states import RunState
-from lora_backend.settings import Settings
+from lora_backend.settings import Settings, load_settings
 
 
 def resume_run(
@@ -48,6 +48,7 @@ def resume_run(
     sorted_changes = check_changes(folder, changes or {})
     values = {**config_as_changed(folder), **(changes or {})}
     refuse_nothing_to_do(folder, state, changes or {})
+    publication_of(values, settings, bound=True)  # which raises now, and not when it is trained
     planned = plan_attempt(values, settings, trace, anyway=anyway, shares=bool(folder.attempt().get("shares")))
     checkpoint, damaged = newest_whole(folder)
     folder.begin_attempt(
@@ -98,14 +99,14 @@ def check_changes(folder: RunFolder, changes: Mapping[str, Any]) -> Classified:
             reasons=reasons,
         )
     if changes:
-        refuse_errors(check_with_facts(over_its_own(folder, after)))
+        refuse_errors(check_with_facts(over_its_own(folder, after), bound=True))
     return found
 
 
 def over_its_own(folder: RunFolder, values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with `overwrite` where the adapter that stands in the place is the run's own, of an earlier start."""
-    target = publication_folder(values)
-    is_own = target is not None and is_published_by(folder, target)
+    place = place_of(values, load_settings())
+    is_own = place is not None and is_published_by(folder, place)
     return {**values, "overwrite": True} if is_own else dict(values)
 
 

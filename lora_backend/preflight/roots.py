@@ -9,10 +9,11 @@ from typing import Any
 
 from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.files import ConfigDocument
-from lora_backend.errors import ConfigError, DataError, FlightdeckError, ModelError
+from lora_backend.errors import DataError, FlightdeckError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.find import HUB_ID, find_model
 from lora_backend.preflight.facts import DATA_KEYS, gather_facts
+from lora_backend.runs.publication import publication_of
 from lora_backend.settings import Settings, is_within, path_of
 
 
@@ -20,10 +21,15 @@ def bind_paths(values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """`values` with data paths made absolute; raises where a path leaves the roots.
 
     The browser may name models below a model root or in the hub's cache, data below a data root, and an output
-    folder below the workspace.
+    folder below an output root, where `publication_of` lets an adapter be.
     """
     for _, error in _escapes(values, settings):
         raise error
+    publication_of(values, settings, bound=True)  # which raises
+    return _with_data_bound(values, settings)
+
+
+def _with_data_bound(values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     paths = {key: str(_data_path(values[key], settings)) for key in DATA_KEYS if _is_path(values.get(key))}
     return {**values, **paths}
 
@@ -32,8 +38,8 @@ def check_from_browser(document: ConfigDocument, settings: Settings) -> CheckRes
     """The check of a config with what is known of its files; what lies outside the roots is an error and is not read."""
     escapes = list(_escapes(document.values, settings))
     outside = {key for key, _ in escapes}
-    inside = bind_paths({key: value for key, value in document.values.items() if key not in outside}, settings)
-    facts = gather_facts(inside)
+    inside = _with_data_bound({key: value for key, value in document.values.items() if key not in outside}, settings)
+    facts = gather_facts(inside, settings=settings, bound=True)
     problems = (*facts.problems, *(("error", key, error.message) for key, error in escapes))
     return check_config(replace(document, values={**document.values, **inside}), replace(facts, problems=problems))
 
@@ -71,7 +77,7 @@ def _allowed(name: str, settings: Settings, refusal: str) -> Path:
 
 def _escapes(values: Mapping[str, Any], settings: Settings) -> Iterator[tuple[str, FlightdeckError]]:
     """Each key whose path leaves the roots, with the sentence that says so."""
-    model, output = values.get("model_name"), values.get("output_dir")
+    model = values.get("model_name")
     if _is_path(model) and _model_escapes(str(model), settings):
         yield "model_name", _outside_model_roots(str(model), settings)
     for key in DATA_KEYS:
@@ -82,12 +88,6 @@ def _escapes(values: Mapping[str, Any], settings: Settings) -> Iterator[tuple[st
                 path=values[key][:200],
                 roots=_listed(settings.data_roots),
             )  # fmt: skip
-    folder = path_of(str(settings.workspace / str(output))) if _is_path(output) else None
-    if _is_path(output) and (folder is None or not is_within(folder, (settings.workspace,))):
-        yield (
-            "output_dir",
-            ConfigError(N_("`output_dir` must lie below the workspace {path}."), path=str(settings.workspace)),
-        )
 
 
 def _is_path(value: Any) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lora_backend.atomic import write_json
 from lora_backend.errors import RunError
@@ -18,6 +20,8 @@ from lora_backend.runs.provenance import system_user
 
 EMPTIED = ".emptied-"
 """Begins the names of folders that are being deleted for good; no run's id begins so."""
+MAX_MOMENT_S = 1e11
+"""Some thousand years: no calendar knows later ones."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +34,44 @@ class Deleted:
     path: Path
 
 
+def bin_folder(workspace: Path) -> Path:
+    """Where the bin of a workspace is. Raises `RunError` for a link, behind which others' folders would be emptied."""
+    folder = workspace / "bin"
+    if folder.is_symlink():
+        raise RunError(N_("The bin {path} is a link. Put a folder there instead."), path=str(folder))
+    return folder
+
+
+def discard(path: Path) -> None:
+    """Delete a folder for good; of a link only the link. Another may do the same at this moment."""
+    with suppress(FileNotFoundError):
+        if path.is_symlink():
+            path.unlink()
+        else:
+            shutil.rmtree(path)
+
+
+def moment(value: Any) -> float:
+    """Seconds since the epoch as a file of the bin says them; 0 for what is no such number."""
+    is_number = isinstance(value, int | float) and 0 <= value < MAX_MOMENT_S
+    return float(value) if is_number else 0.0
+
+
 class Bin:
     """`<workspace>/bin`: a folder for each deleted run, with who deleted it and when beside it."""
 
     def __init__(self, workspace: Path) -> None:
         self.runs = workspace / "runs"
-        self.folder = workspace / "bin"
+        self.folder = bin_folder(workspace)
 
     def delete(self, run: RunFolder, actor: str | None = None) -> None:
-        """Move a run that has ended into the bin. Raises `RunError` for one that goes on."""
+        """Move a run that has ended into the bin. Raises `RunError` for one that goes on, or whose id is in the bin."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with run.writing():  # so that nobody resumes it between the two
             if not run.state().has_ended:
                 raise RunError(N_("The run {id} goes on. Stop it first."), id=run.id)
+            if os.path.lexists(self.folder / run.id):  # a link that leads nowhere too
+                raise RunError(N_("There is a run {id} in the bin already. Put that one back or empty the bin first."), id=run.id)  # fmt: skip
             run.path.rename(self.folder / run.id)
         write_json(self.folder / f"{run.id}.json", {"deleted_at": time.time(), "actor": actor or system_user()})
 
@@ -50,7 +79,7 @@ class Bin:
         """Undo: put a run back. Raises `RunError` where it is not in the bin, or another one has its place."""
         source = self._find(run_id)
         target = self.runs / run_id
-        if target.exists():
+        if os.path.lexists(target):  # a link that leads nowhere too
             raise RunError(N_("There is a run {id} again; this one stays in the bin."), id=run_id)
         self.runs.mkdir(parents=True, exist_ok=True)
         source.rename(target)
@@ -66,7 +95,7 @@ class Bin:
             if not RUN_ID.fullmatch(path.name) or not (path / "run.json").is_file():
                 continue
             facts = read_json(self.folder / f"{path.name}.json") or {}
-            found.append(Deleted(path.name, float(facts.get("deleted_at", 0)), str(facts.get("actor", "")), path))
+            found.append(Deleted(path.name, moment(facts.get("deleted_at")), str(facts.get("actor", "")), path))
         return sorted(found, key=lambda run: run.deleted_at, reverse=True)
 
     def empty(self) -> int:
@@ -80,8 +109,7 @@ class Bin:
             (self.folder / f"{run.id}.json").unlink(missing_ok=True)
             num_runs += 1
         for path in self.folder.glob(f"{EMPTIED}*"):  # also what was left when this was interrupted
-            with suppress(FileNotFoundError):  # another empties it too
-                shutil.rmtree(path)
+            discard(path)
         return num_runs
 
     def _find(self, run_id: str) -> Path:

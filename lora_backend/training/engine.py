@@ -29,14 +29,12 @@ from lora_backend.modeling.trace import profile_for
 from lora_backend.models.find import find_model
 from lora_backend.planning.report import plan_table, verdict
 from lora_backend.preflight.placement import plan_start, refuse_host_memory
-from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.published import is_published_by
 from lora_backend.settings import load_settings
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.callbacks import RunCallback
 from lora_backend.training.lease import leased
-from lora_backend.training.publish import publication_target, publish, save_adapter
+from lora_backend.training.publish import Publisher, save_adapter
 from lora_backend.training.randomness import deterministic_algorithms
 from lora_backend.training.resume import prepare_start
 from lora_backend.training.session import StoppedBeforeTrainingError
@@ -47,24 +45,31 @@ from lora_backend.verification.passport import write_passport
 logger = logging.getLogger(__name__)
 
 
-def train(config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any] | None = None) -> PeftModel:
+def train(
+    config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any] | None = None, *, bound: bool = True
+) -> PeftModel:
     """Load → attach → check ranks → train → save → answer. Writes all of it into `folder`.
 
     Trains on `dataloader` where one is given, else on `config.dataset`. Raises one of our errors with a sentence
     for whatever the config, the data or the machine does not allow. Goes on from the checkpoint that the newest
-    attempt names.
+    attempt names. `bound`: the adapter is published below the output roots only; whoever lets a person name any
+    folder, in this very process, passes False. No file of the run says so: a run's folder may come from anywhere.
     """
     with deterministic_algorithms(config.deterministic), ExitStack() as devices:
-        return _train(config, folder, dataloader, devices)
+        return _train(config, folder, dataloader, devices, Publisher(folder, config.model_dump(), bound))
 
 
 def _train(
-    config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any] | None, devices: ExitStack
+    config: TrainingConfig,
+    folder: RunFolder,
+    dataloader: DataLoader[Any] | None,
+    devices: ExitStack,
+    publisher: Publisher,
 ) -> PeftModel:
     began = time.monotonic()
     precision = resolve_precision(config.precision)
     refuse_untrainable(precision)
-    target = publication_target(config)
+    publisher.judged()  # what refuses now would refuse at the end
     resume = prepare_start(folder, config)
     _log_reproducibility()
     set_seed(config.seed)
@@ -118,13 +123,7 @@ def _train(
         report["saved"] = _check_saved(config, folder, report["actual_r_values"])
         folder.write_rank_report(report)
         _write_passport(config, folder, report)
-        if target and not publish(folder.adapter, target, lambda: _may_replace(folder, target)):
-            said = Message(
-                N_("The adapter is not published: another one came to {path} during training. This one lies in the run's folder, whole; copy it to another place, or train again with another `version`."),
-                {"path": str(target)},
-            )  # fmt: skip
-            logger.warning("%s", said)
-            folder.write_status(outcome="finished", outcome_message=said.to_json())
+        publisher.publish_or_say_why()
 
     if questions and tokenizer:
         with stage(folder, "answering"):
@@ -286,11 +285,6 @@ def _check_saved(config: TrainingConfig, folder: RunFolder, trained: Collection[
     if config.strict_r_check:
         raise_on_mismatch(report)
     return report
-
-
-def _may_replace(folder: RunFolder, target: Path) -> bool:
-    """Whether the run may put its adapter in the place of the one there: it was told to, or that is its own."""
-    return bool(config_as_changed(folder).get("overwrite")) or is_published_by(folder, target)
 
 
 def _write_passport(config: TrainingConfig, folder: RunFolder, report: dict[str, Any]) -> None:

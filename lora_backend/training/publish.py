@@ -5,17 +5,26 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 
-from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import RunError
-from lora_backend.i18n import N_
-from lora_backend.runs.files import lock_file
-from lora_backend.runs.waiting import leases_folder
+from lora_backend.i18n import N_, Message
+from lora_backend.runs.bin_adapters import AdapterBin, publishing
+from lora_backend.runs.changes import config_as_changed
+from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.publication import (
+    Publication,
+    PublicationError,
+    is_published_by,
+    publication_of,
+    refuse_what_stands,
+)
 from lora_backend.settings import load_settings
+from lora_backend.training.checkpoints import is_disk_full
 
 logger = logging.getLogger(__name__)
 
@@ -33,52 +42,86 @@ def save_adapter(model: PeftModel, path: Path) -> None:
     logger.info("adapter saved in %s", path)
 
 
-def publication_target(config: TrainingConfig) -> Path | None:
-    """Where the adapter goes at the end: `<output_dir>/<pkg>/<version>[/<knowledge_type>]`, below the workspace.
+@dataclass(frozen=True)
+class Publisher:
+    """Publishes the adapter of one run."""
 
-    Raises `RunError` where something stands there and `overwrite` is off, so that it is said before training.
-    """
-    if not (config.pkg and config.version):
-        return None
-    parts = [config.pkg, config.version, *filter(None, [config.knowledge_type])]
-    target = (load_settings().workspace / Path(config.output_dir).expanduser()).joinpath(*parts)
-    if target.exists() and not config.overwrite:
-        raise RunError(
-            N_("There is already an adapter in {path}. Set `overwrite: true`, or another `version`."), path=str(target)
-        )
-    return target
+    folder: RunFolder
+    values: Mapping[str, Any]
+    """Of its config."""
+    bound: bool
+    """Whether `output_dir` must lie in an output root."""
 
+    def judged(self) -> Publication | None:
+        """Where the adapter would go now. Raises `PublicationError` where it may not, or something stands there."""
+        publication = publication_of(self.values, load_settings(), bound=self.bound)
+        if publication is not None:
+            refuse_what_stands(publication, may_replace=self._may_replace(publication))
+        return publication
 
-def publish(adapter: Path, target: Path, may_replace: Callable[[], bool]) -> bool:
-    """Copy a finished adapter to `target` by rename, so that it is there whole or not at all.
+    def publish_or_say_why(self) -> None:
+        """A place that may not be used any more is no failure of the run: the adapter is whole in the run's folder."""
+        try:
+            self.publish()
+            return
+        except PublicationError as error:
+            reason: Any = error.message
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            reason = Message("{path}: {reason}.", {"path": str(error.filename), "reason": error.strerror or str(error)})
+        values = {"reason": reason, "folder": str(self.folder.adapter)}
+        said = Message(N_("The adapter is not published. {reason} It is in the run's folder, whole: {folder}"), values)
+        logger.warning("%s", said)
+        self.folder.write_status(outcome="finished", outcome_message=said.to_json())
 
-    False, and `target` as it is, where an adapter stands there and `may_replace` says no. That is asked when the copy
-    is ready: hours lie between the start of a run, where `publication_target` judged the same, and its end.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staged = _beside(target)  # a name of its own: two runs may publish to one place at once
-    try:
-        shutil.copytree(adapter, staged, dirs_exist_ok=True)
-        with lock_file(_lock()):
-            if target.exists() and not may_replace():
-                shutil.rmtree(staged)
-                return False
-            old = target.replace(_beside(target)) if target.exists() else None
-            staged.rename(target)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
-    if old:
-        shutil.rmtree(old)
-    logger.info("adapter published in %s", target)
-    return True
+    def publish(self) -> Path | None:
+        """Copy the finished adapter to its place by rename, so that it is there whole or not at all.
 
+        The place is judged again, before anything is made there and once more when the copy is ready: hours lie
+        between a run's start and its end. What is replaced goes to the bin. Raises `PublicationError` where the adapter
+        may not go there (any more), `OSError` where it cannot; then what stood there stands there still.
+        """
+        publication = self.judged()
+        if publication is None:
+            return None
+        target = publication.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._refuse_another_place(target)  # a link may have come while the folders were made
+        staged = _beside(target)  # a name of its own: two runs may publish to one place at once
+        try:
+            shutil.copytree(self.folder.adapter, staged, dirs_exist_ok=True)
+            with publishing(load_settings().workspace):
+                self._put(staged, self._refuse_another_place(target))
+        except BaseException:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+        logger.info("adapter published in %s", target)
+        return target
 
-def _lock() -> Path:
-    """Held while a published adapter is put in its place, by one run of the workspace at a time."""
-    place = leases_folder(load_settings().workspace)
-    place.mkdir(parents=True, exist_ok=True)
-    return place / "publish.lock"
+    def _refuse_another_place(self, target: Path) -> Publication:
+        publication = self.judged()
+        assert publication is not None
+        if publication.path != target:
+            raise PublicationError("output_dir", N_("{path} has become a link while the adapter was being published."), path=str(target))  # fmt: skip
+        return publication
+
+    def _put(self, staged: Path, publication: Publication) -> None:
+        if publication.standing == "nothing":
+            staged.rename(publication.path)
+            return
+        place = AdapterBin(load_settings())
+        binned = place.put(publication.path, self.values, self.folder.id)
+        try:
+            staged.rename(publication.path)
+        except BaseException:
+            place.take_back(binned, publication.path)
+            raise
+        logger.info("the adapter that was there is in the bin: %s", binned.path)
+
+    def _may_replace(self, publication: Publication) -> bool:
+        """It was told to, or what stands there is its own, of an earlier start."""
+        return bool(config_as_changed(self.folder).get("overwrite")) or is_published_by(self.folder, publication.path)
 
 
 def _beside(target: Path) -> Path:

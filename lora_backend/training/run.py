@@ -48,15 +48,15 @@ def buildandTrainLoraModel(
     with training_session(folder):
         if precision and config.get("precision") not in (None, precision):
             logger.warning("precision %s is used; the config says %s", precision, config["precision"])
-        return train(validated(whole), folder, dataloader)
+        return train(validated(whole), folder, dataloader, bound=False)
     raise RunError(N_("The run {id} was stopped before it trained."), id=folder.id)  # the session let only that pass
 
 
 train_lora_model = buildandTrainLoraModel
 
 
-def train_in_folder(folder: RunFolder) -> None:
-    """Be the trainer of a run that is made: check its config, then train on its data set."""
+def train_in_folder(folder: RunFolder, *, bound: bool = True) -> None:
+    """Be the trainer of a run that is made: check its config, then train on its data set. `bound` as in `train`."""
     with training_session(folder):
-        train(validated(over_its_own(folder, config_as_changed(folder))), folder)
+        train(validated(over_its_own(folder, config_as_changed(folder))), folder, bound=bound)
     logger.info("run %s ended: %s", folder.id, folder.path)

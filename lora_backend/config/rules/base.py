@@ -48,7 +48,11 @@ class Facts:
     disk_free_bytes: int | None = None
     """Of the disk that holds the runs."""
     is_published: bool | None = None
-    """Whether something stands already where the adapter would be published."""
+    """Whether an adapter of ours stands already where this one would be published."""
+    publication_forbidden: tuple[str, Message] | None = None
+    """Why no adapter may be published there, and the key that says so."""
+    publication_blocked_by: str | None = None
+    """The path of what stands there and is no adapter of ours."""
     output_used_by: str | None = None
     """Id of a run that is under way and will publish to the same folder."""
     problems: tuple[tuple[Severity, str, Message], ...] = ()

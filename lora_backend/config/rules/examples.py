@@ -132,13 +132,6 @@ KNOWN = [
         _problem("questions", N_("There is no data set {path}. Check the path."), "q.jsonl"),
         Facts(),
     ),
-    Example(
-        "output_dir_unusable",
-        "output_dir: /elsewhere",
-        "output_dir: adapters",
-        _problem("output_dir", N_("`output_dir` must lie below the workspace {path}."), "./workspace"),
-        Facts(),
-    ),
     Example("layer_beyond_model", "target_layers: [31, 32]", "target_layers: [30, 31]", _LLAMA),
     Example("unmatched_target", "target_modules: [q_porj]", "target_modules: [q_proj]", _LLAMA),
     Example("unmatched_pattern", "rank_pattern: {k_proj: 8}", "rank_pattern: {q_proj: 8}", _LLAMA),
@@ -190,6 +183,30 @@ KNOWN = [
         "pkg: a\nversion: v1",
         "pkg: a\nversion: v1\noverwrite: true",
         Facts(is_published=True),
+    ),
+    Example(
+        "publication_forbidden",
+        "output_dir: .\npkg: runs\nversion: v1",
+        "output_dir: adapters\npkg: runs\nversion: v1",
+        Facts(
+            publication_forbidden=(
+                "pkg",
+                Message(
+                    N_(
+                        "No adapter can be published in {path}: {folder} is for other files of Flightdeck. Choose another `{key}`."
+                    ),
+                    {"path": "./workspace/runs/v1", "folder": "./workspace/runs", "key": "pkg"},
+                ),
+            )
+        ),
+        Facts(),
+    ),
+    Example(
+        "not_an_adapter",
+        "pkg: a\nversion: v1",
+        "pkg: a\nversion: v2",
+        Facts(publication_blocked_by="./workspace/adapters/a/v1"),
+        Facts(),
     ),
     Example(
         "output_in_use",

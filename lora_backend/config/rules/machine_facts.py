@@ -104,6 +104,21 @@ def _devices(config: ConfigView, facts: Facts) -> Iterator[Finding]:
 
 
 def _output(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    if facts.publication_forbidden:
+        key, message = facts.publication_forbidden
+        remedy = Message(N_("Change `{key}`."), {"key": key})
+        yield config.finding("error", "publication_forbidden", key, message, remedy)
+    if facts.publication_blocked_by:
+        yield config.finding(
+            "error",
+            "not_an_adapter",
+            "version",
+            Message(
+                N_("{path} is not an adapter that Flightdeck published, so it is never replaced."),
+                {"path": facts.publication_blocked_by},
+            ),
+            Message(N_("Choose another `version` or `output_dir`.")),
+        )
     if facts.is_published and config.has_good("overwrite") and not config.get("overwrite"):
         yield config.finding(
             "error",
