@@ -16,13 +16,14 @@ from lora_backend.runs.folder import RunFolder, open_run
 from lora_backend.runs.history import RunRow
 from lora_backend.runs.recovery import recover, recover_all
 from pages.parts import state_keys
+from pages.parts.bin_view import bin_and_disk, undo_of_delete
 from pages.parts.found_view import folder_box, found_folder
 from pages.parts.header import page_header
 from pages.parts.language import say, t
 from pages.parts.markdown import escape
 from pages.parts.navigation import CONFIG, HOME, RUNS
 from pages.parts.run_compare import compare_runs
-from pages.parts.run_history import MOST_COMPARED, bin_and_disk, history, run_history, undo_of_delete
+from pages.parts.run_history import MOST_COMPARED, history, run_history
 from pages.parts.run_list import run_row, run_title
 from pages.parts.run_view import TICK_S, ended_run, live_run
 from pages.parts.services import settings

@@ -80,3 +80,13 @@ def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
     """One JSON object a line."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return path
+
+
+def make_published(folder: Path, text: str = "an adapter") -> Path:
+    """A folder that is recognised as an adapter of ours, with `text` for weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    passport = {"format": 1, "config": {"r": 4}, "tensors_sha256": "0", "adapter_config_sha256": "0"}
+    files = {"adapter_config.json": "{}", "adapter_model.safetensors": text, "flightdeck.json": json.dumps(passport)}
+    for name, content in files.items():
+        (folder / name).write_text(content, "utf-8")
+    return folder

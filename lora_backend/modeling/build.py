@@ -20,9 +20,12 @@ from lora_backend.preflight.facts import check_with_facts, refuse_errors
 logger = logging.getLogger(__name__)
 
 
-def validated(config: Mapping[str, Any]) -> TrainingConfig:
-    """Check a config, log what was found, and return it typed. Raises `ConfigError` naming every error."""
-    result = check_with_facts(config)
+def validated(config: Mapping[str, Any], *, bound: bool = False) -> TrainingConfig:
+    """Check a config, log what was found, and return it typed. Raises `ConfigError` naming every error.
+
+    `bound`: its adapter must be published below an output root.
+    """
+    result = check_with_facts(config, bound=bound)
     log_config(config, result)
     refuse_errors(result)
     return TrainingConfig.model_validate(dict(config))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.atomic import write_json
+from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.bin import bin_folder, discard, moment
@@ -69,7 +70,7 @@ class AdapterBin:
         """Move a published adapter into the bin. Raises `OSError`; it then is where it was. To be called in `publishing`."""
         entry = self.folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         entry.mkdir(parents=True)
-        kept = {key: place[key] for key in PLACE if place.get(key)}
+        kept = {key: value for key in PLACE if (value := place.get(key, KEYS[key].default))}
         binned = BinnedAdapter(entry.name, time.time(), system_user(), replaced_by, kept, entry / ADAPTER)
         facts = {name: getattr(binned, name) for name in ("deleted_at", "actor", "replaced_by", "place")}
         try:

@@ -6,6 +6,7 @@ is written out before anything is judged. Nobody may publish into Flightdeck's o
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import stat
@@ -34,6 +35,9 @@ PLACE = ("output_dir", *NAMES)
 ADAPTER_CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 OF_THE_WORKSPACE = ("runs", "drafts", "bin", "queue", "leases", "data")
 """Folders of the workspace that hold what is nobody's adapter."""
+MOST_PARTS = 100
+"""Folders on the way to `output_dir`; thousands fit into a path, and Python gives up on making them."""
+_UNREACHABLE = N_("No adapter can be published in {path}: {reason}. Choose another `{key}`.")
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
@@ -178,7 +182,8 @@ def _names(values: Mapping[str, Any]) -> dict[str, str] | None:
 def _output_folder(output_dir: str, settings: Settings) -> Path:
     written = path_of(output_dir)
     try:
-        if written is not None and path_of(str(whole := settings.workspace / written)) is not None:
+        whole = None if written is None else settings.workspace / written
+        if whole is not None and len(whole.parts) <= MOST_PARTS and path_of(str(whole)) is not None:
             return whole.resolve()
     except (OSError, ValueError, RuntimeError):  # links in a circle
         pass
@@ -189,6 +194,8 @@ def _refuse_unusable(steps: list[_Step]) -> None:
     """Names that are too long, links and files in the way: the output folder is resolved, so any link is below it."""
     for key, path in steps:
         kind = _kind(path, key)
+        if not os.access(next(part for part in (path, *path.parents) if part.exists()), os.W_OK):
+            raise PublicationError(key, _UNREACHABLE, path=str(path), reason=os.strerror(errno.EACCES), key=key)
         if kind is not None and stat.S_ISLNK(kind):
             raise PublicationError(key, N_("{path} is a link, and no adapter is published through a link. Choose another `{key}`, or put a folder there."), path=str(path), key=key)  # fmt: skip
         if kind is not None and not stat.S_ISDIR(kind):
@@ -199,11 +206,11 @@ def _kind(path: Path, key: str) -> int | None:
     """The mode of what is at `path`, a link itself; None where nothing is."""
     try:
         return path.lstat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # a file on the way to it among them
         reason = getattr(error, "strerror", None) or str(error)
-        raise PublicationError(key, N_("No adapter can be published in {path}: {reason}. Choose another `{key}`."), path=str(path)[:300], reason=reason, key=key) from error  # fmt: skip
+        raise PublicationError(key, _UNREACHABLE, path=str(path)[:300], reason=reason, key=key) from error
 
 
 def _refuse_kept(steps: list[_Step], settings: Settings) -> None:

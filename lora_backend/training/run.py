@@ -58,5 +58,5 @@ train_lora_model = buildandTrainLoraModel
 def train_in_folder(folder: RunFolder, *, bound: bool = True) -> None:
     """Be the trainer of a run that is made: check its config, then train on its data set. `bound` as in `train`."""
     with training_session(folder):
-        train(validated(over_its_own(folder, config_as_changed(folder))), folder, bound=bound)
+        train(validated(over_its_own(folder, config_as_changed(folder)), bound=bound), folder, bound=bound)
     logger.info("run %s ended: %s", folder.id, folder.path)

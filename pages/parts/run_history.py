@@ -12,9 +12,9 @@ import streamlit as st
 from lora_backend.config.findings import shorten
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
-from lora_backend.formats import size, when
+from lora_backend.formats import when
 from lora_backend.i18n import N_
-from lora_backend.runs.bin import Bin, disk_bytes
+from lora_backend.runs.bin import Bin
 from lora_backend.runs.folder import open_run
 from lora_backend.runs.history import FIGURES, History, RunRow, filtered
 from lora_backend.runs.labels import write_labels
@@ -22,7 +22,6 @@ from pages.parts import state_keys
 from pages.parts.addresses import page_address
 from pages.parts.frames import frame
 from pages.parts.language import explain, t
-from pages.parts.markdown import joined
 from pages.parts.navigation import RUNS
 from pages.parts.run_list import run_title
 from pages.parts.services import settings
@@ -188,50 +187,3 @@ def _delete(ids: Sequence[str]) -> None:
         except (RunError, OSError) as error:
             st.toast(explain(error))
     st.session_state[state_keys.DELETED] = deleted
-
-
-def undo_of_delete() -> None:
-    """A line after a deletion, with the way back."""
-    deleted = st.session_state.get(state_keys.DELETED)
-    if not deleted:
-        return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(t(N_("{count} runs are in the bin."), count=len(deleted)))
-        st.button(t(N_("Undo")), icon=":material/undo:", on_click=_restore, args=(deleted,), key="undo_delete")
-
-
-def _restore(ids: Sequence[str]) -> None:
-    for run_id in ids:
-        try:
-            Bin(settings().workspace).restore(run_id)
-        except (RunError, OSError) as error:
-            st.toast(explain(error))
-    st.session_state.pop(state_keys.DELETED, None)
-
-
-def bin_and_disk() -> None:
-    """What lies in the bin and what all runs take; asked for, because it looks at every file."""
-    place = Bin(settings().workspace)
-    with st.expander(t(N_("Bin and disk use")), icon=":material/delete:"):
-        if st.button(t(N_("Measure disk use")), key="measure_disk"):
-            st.caption(
-                t(
-                    N_("Runs take {runs}, the bin {bin}."),
-                    runs=size(disk_bytes(place.runs)),
-                    bin=size(disk_bytes(place.folder)),
-                )
-            )
-        deleted = place.list()
-        if not deleted:
-            st.caption(t(N_("The bin is empty.")))
-            return
-        for run in deleted:
-            with st.container(horizontal=True, vertical_alignment="center"):
-                st.caption(joined(" · ", (run.id, when(run.deleted_at), run.actor)))
-                st.button(t(N_("Put back")), key=f"restore-{run.id}", on_click=_restore, args=([run.id],))
-        if st.checkbox(t(N_("I want to delete these for good.")), key="empty_sure") and st.button(
-            t(N_("Empty the bin")), type="primary", key="empty_bin"
-        ):
-            place.empty()
-            st.session_state.pop(state_keys.DELETED, None)
-            st.rerun()

@@ -11,12 +11,14 @@ from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.runs.bin import Bin
+from lora_backend.runs.bin_adapters import AdapterBin
 from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.runs.labels import read_labels, write_labels
 from lora_backend.settings import load_settings
 from pages.parts import state_keys
 from pages.parts.run_history import table_key
 from tests.pages.test_pages import show
+from tests.tiny import make_published
 
 pytestmark = pytest.mark.usefixtures("places")
 
@@ -115,6 +117,38 @@ def test_a_deleted_run_is_gone_and_undo_brings_it_back() -> None:
     assert [run.id for run in Bin(load_settings().workspace).list()] == ["two"]
     at.button(key="undo_delete").click().run()
     assert [run.id for run in list_runs(load_settings().runs)] == ["two", "one"]
+
+
+def test_a_replaced_adapter_is_in_the_bin_and_is_put_back() -> None:
+    settings = load_settings()
+    target = make_published(settings.workspace / "adapters/shop/1")
+    AdapterBin(settings).put(target, {"pkg": "shop", "version": "1"}, "a_run")
+    at = show("runs")
+    assert any("adapters/shop/1" in caption.value and "a\\_run" in caption.value for caption in at.caption)
+    (button,) = [button for button in at.button if str(button.key).startswith("restore-adapter-")]
+    button.click().run()
+    assert not at.exception
+    assert (target / "adapter_config.json").is_file()
+    assert any("bin is empty" in caption.value for caption in at.caption)
+
+
+def test_the_bin_is_emptied_of_runs_and_adapters_when_that_is_confirmed() -> None:
+    settings = load_settings()
+    AdapterBin(settings).put(make_published(settings.workspace / "a/b"), {"output_dir": "a"}, "r")
+    Bin(settings.workspace).delete(made("one"))
+    at = show("runs")
+    at.checkbox(key="empty_sure").check().run()
+    at.button(key="empty_bin").click().run()
+    assert not at.exception
+    assert (AdapterBin(settings).list(), Bin(settings.workspace).list()) == ([], [])
+
+
+def test_a_bin_that_is_a_link_is_a_sentence_on_the_page(tmp_path: Path) -> None:
+    made("one")
+    (load_settings().workspace / "bin").symlink_to(tmp_path)
+    at = show("runs")
+    assert not at.exception
+    assert any("is a link" in warning.value for warning in at.warning)
 
 
 def test_a_pin_and_the_archive_are_switched_for_all_that_are_chosen() -> None:

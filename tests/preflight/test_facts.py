@@ -25,7 +25,7 @@ from lora_backend.preflight.facts import (
     with_data_paths,
 )
 from lora_backend.runs.folder import RunFolder
-from tests.tiny import chats, prompts, write_rows
+from tests.tiny import chats, make_published, prompts, write_rows
 
 
 @pytest.fixture
@@ -228,7 +228,29 @@ def test_a_run_that_will_publish_to_the_same_folder_is_named(model: Path, worksp
 
 
 def test_what_is_published_already_is_an_error_before_training(model: Path, workspace: Path) -> None:
-    (workspace / "adapters/a/v1").mkdir(parents=True)
+    make_published(workspace / "adapters/a/v1")
     assert found(model, pkg="a", version="v1") == [("error", "version", "already_published")]
     assert found(model, pkg="a", version="v1", overwrite=True) == []
     assert found(model, pkg="a", version="v2") == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_stands_there_and_is_no_adapter_of_ours_is_an_error_whatever_overwrite_says(
+    overwrite: bool, model: Path, workspace: Path
+) -> None:
+    (workspace / "adapters/a/v1/thesis").mkdir(parents=True)
+    (finding,) = check_with_facts(
+        {"model_name": str(model), "pkg": "a", "version": "v1", "overwrite": overwrite}
+    ).errors
+    assert (finding.key, finding.code) == ("version", "not_an_adapter")
+    assert str(workspace / "adapters/a/v1") in finding.message.text("en")
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [({"output_dir": "."} | {"pkg": "runs", "version": "x"}, "pkg"), ({"output_dir": "data"}, "output_dir")],
+)
+def test_a_place_where_no_adapter_may_be_is_an_error_of_its_key(
+    values: dict[str, str], key: str, model: Path, workspace: Path
+) -> None:
+    assert found(model, **{"pkg": "a", "version": "v1", "overwrite": True} | values) == [("error", key, "publication_forbidden")]  # fmt: skip

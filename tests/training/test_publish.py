@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,43 +12,113 @@ from typing import Any
 import pytest
 from peft import PeftModel
 
+from lora_backend.errors import ConfigError, RunError
+from lora_backend.i18n import Message
+from lora_backend.runs.bin_adapters import AdapterBin
+from lora_backend.runs.publication import PublicationError
+from lora_backend.settings import load_settings
 from lora_backend.training import engine
-from lora_backend.training.publish import publish, save_adapter
-from tests.training.helpers import adapter_bytes, resumed, run
+from lora_backend.training.publish import Publisher, save_adapter
+from lora_backend.training.run import train_in_folder
+from tests.tiny import make_published
+from tests.training.helpers import adapter_bytes, failed_run, made, resumed, run
 
 Make = Callable[..., dict[str, Any]]
 NAMES = {"pkg": "shop", "version": "1"}
 
 
-def adapter(path: Path, text: str) -> Path:
-    path.mkdir(parents=True)
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (path / name).write_text(text)
-    return path
+def weights(path: Path) -> str:
+    return (path / "adapter_model.safetensors").read_text()
 
 
-def files(path: Path) -> dict[str, str]:
-    return {file.name: file.read_text() for file in path.iterdir()}
+def publisher(workspace: Path, text: str, **more: Any) -> Publisher:
+    """Of a run whose adapter is there, with `text` for weights."""
+    folder = made(workspace, {"model_name": "m", **NAMES, **more})
+    make_published(folder.adapter, text)
+    return Publisher(folder, folder.read_run()["config"], bound=True)
 
 
 @pytest.mark.parametrize("replaces", [True, False])
 def test_of_two_that_publish_to_one_place_at_once_one_is_there_whole(
     replaces: bool, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, other = adapter(workspace / "one", "one"), adapter(workspace / "other", "other")
+    one, other = publisher(workspace, "one", overwrite=replaces), publisher(workspace, "other")
     target, copytree, published = workspace / "adapters/shop/1", shutil.copytree, []
 
     def while_the_other_publishes(*args: Any, **options: Any) -> Any:
         monkeypatch.setattr(shutil, "copytree", copytree)
         copied = copytree(*args, **options)
-        published.append(publish(other, target, lambda: False))
+        published.append(other.publish())
         return copied
 
     monkeypatch.setattr(shutil, "copytree", while_the_other_publishes)
-    published.append(publish(one, target, lambda: replaces))
-    assert published == [True, replaces]
-    assert set(files(target).values()) == {"one" if replaces else "other"}
+    if replaces:
+        assert one.publish() == target
+    else:
+        with pytest.raises(PublicationError, match="already an adapter"):
+            one.publish()
+    assert published == [target]
+    assert weights(target) == ("one" if replaces else "other")
     assert [path.name for path in target.parent.iterdir()] == ["1"], "nothing half is left beside it"
+    assert [weights(binned.path) for binned in AdapterBin(load_settings()).list()] == (["other"] if replaces else [])
+
+
+def test_what_is_replaced_can_be_put_back(workspace: Path) -> None:
+    target, place = workspace / "adapters/shop/1", AdapterBin(load_settings())
+    publisher(workspace, "old").publish()
+    new = publisher(workspace, "new", overwrite=True)
+    new.publish()
+    assert weights(target) == "new"
+    (binned,) = place.list()
+    assert (weights(binned.path), binned.title, binned.replaced_by) == ("old", "adapters/shop/1", new.folder.id)
+    with pytest.raises(RunError, match=r"There is something in .*/adapters/shop/1 again"):
+        place.restore(binned.id)
+    shutil.rmtree(target)
+    assert place.restore(binned.id) == target
+    assert (weights(target), place.list()) == ("old", [])
+
+
+def test_one_that_cannot_take_the_place_leaves_the_old_one_there(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = workspace / "adapters/shop/1"
+    publisher(workspace, "old").publish()
+    rename = Path.rename
+
+    def refused(path: Path, to: Path) -> Path:
+        if Path(to) == target and path.name.startswith("."):
+            raise PermissionError(1, "not permitted", str(to))
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    new = publisher(workspace, "new", overwrite=True)
+    new.publish_or_say_why()
+    assert (weights(target), AdapterBin(load_settings()).list()) == ("old", [])
+    assert weights(new.folder.adapter) == "new"
+    assert [path.name for path in target.parent.iterdir()] == ["1"]
+    said = new.folder.status()["outcome_message"]
+    assert "not permitted" in Message.from_json(said).text("en")
+
+
+def test_an_adapter_on_another_disk_is_in_the_bin_before_its_place_is_taken(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher(workspace, "old").publish()
+    rename = Path.rename
+
+    def across_disks(path: Path, to: Path) -> Path:
+        if ("bin" in path.parts) != ("bin" in Path(to).parts):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", across_disks)
+    publisher(workspace, "new", overwrite=True).publish()
+    target, place = workspace / "adapters/shop/1", AdapterBin(load_settings())
+    assert (weights(target), [weights(binned.path) for binned in place.list()]) == ("new", ["old"])
+    assert [path.name for path in target.parent.iterdir()] == ["1"]
+    shutil.rmtree(target)
+    place.restore(place.list()[0].id)
+    assert (weights(target), place.list()) == ("old", [])
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -57,7 +129,7 @@ def test_an_adapter_that_came_during_training_is_replaced_only_where_the_config_
 
     def while_another_publishes(model: PeftModel, path: Path) -> None:
         save_adapter(model, path)
-        adapter(target, "another's")
+        make_published(target, "another's")
 
     monkeypatch.setattr(engine, "save_adapter", while_another_publishes)
     folder = run(workspace, config(**NAMES, max_steps=1, overwrite=overwrite))
@@ -79,12 +151,70 @@ def test_a_resumed_run_that_may_take_its_own_place_again_takes_nobody_elses_that
 
     def while_another_publishes(model: PeftModel, path: Path) -> None:
         save_adapter(model, path)
-        assert publish(adapter(workspace / "other", "another's"), target, lambda: True)
+        publisher(workspace, "another's", overwrite=True).publish()
 
     monkeypatch.setattr(engine, "save_adapter", while_another_publishes)
     resumed(folder, {"num_epochs": 2})
-    assert set(files(target).values()) == {"another's"}
+    assert weights(target) == "another's"
     state = folder.state()
     assert (state.state, state.step) == ("finished", 8)
     assert state.message is not None
     assert str(target) in state.message.text("en")
+
+
+@pytest.fixture
+def thesis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in a home of the test's own."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    file = tmp_path / "home/Documents/thesis/chapter1.tex"
+    file.parent.mkdir(parents=True)
+    file.write_text("years")
+    return file
+
+
+def test_a_run_that_would_replace_a_folder_of_the_home_is_refused_before_training(
+    config: Make, workspace: Path, thesis: Path
+) -> None:
+    values = config(output_dir="~", pkg="Documents", version="thesis", max_steps=1, overwrite=True)
+    folder, sentence = failed_run(workspace, values, ConfigError)
+    assert "`output_dir` must lie below" in sentence
+    assert folder.metrics() == []
+    unbound = made(workspace, values)
+    with pytest.raises(ConfigError, match="not an adapter that Flightdeck published"):
+        train_in_folder(unbound, bound=False)
+    assert [path.name for path in thesis.parent.iterdir()] == ["chapter1.tex"]
+
+
+def test_a_run_that_would_replace_another_run_is_refused_before_training(config: Make, workspace: Path) -> None:
+    other = made(workspace, config())
+    values = config(output_dir=".", pkg="runs", version=other.id, max_steps=1, overwrite=True)
+    _, sentence = failed_run(workspace, values, ConfigError)
+    assert "is for other files of Flightdeck" in sentence
+    assert other.run_json.is_file()
+
+
+@pytest.mark.parametrize("planted", ["adapters", "adapters/shop", "adapters/shop/1"])
+def test_a_link_that_comes_during_training_leads_no_adapter_out(
+    planted: str, config: Make, workspace: Path, thesis: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def while_a_link_is_planted(model: PeftModel, path: Path) -> None:
+        save_adapter(model, path)
+        (workspace / planted).parent.mkdir(parents=True, exist_ok=True)
+        (workspace / planted).symlink_to(thesis.parent)
+
+    monkeypatch.setattr(engine, "save_adapter", while_a_link_is_planted)
+    folder = run(workspace, config(**NAMES, max_steps=1, overwrite=True))
+    state = folder.state()
+    assert state.state == "finished"
+    assert state.message is not None
+    assert "The adapter is not published." in state.message.text("en")
+    assert str(folder.adapter) in state.message.text("en")
+    assert (folder.adapter / "adapter_model.safetensors").is_file()
+    assert [path.name for path in thesis.parent.iterdir()] == ["chapter1.tex"]
+
+
+def test_who_trains_in_this_process_may_publish_anywhere(config: Make, workspace: Path, tmp_path: Path) -> None:
+    folder = made(workspace, config(**NAMES, max_steps=1, output_dir=str(tmp_path / "elsewhere")))
+    train_in_folder(folder, bound=False)
+    found = (tmp_path / "elsewhere/shop/1/adapter_model.safetensors").read_bytes()
+    assert found == adapter_bytes(folder)
