@@ -5,23 +5,38 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from lora_backend.symlinks import naming, open_unlinked_folder
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write beside `path`, flush to the disk, then replace. Raises `OSError`; `path` then is as it was."""
+    """Write beside `path`, flush to the disk, then replace. Raises `OSError` that names `path`, which then is as it was.
+
+    A link in the place of the file is replaced; one in the place of its folder is refused with `LinkRefusedError`.
+    """
     content = data.encode("utf-8") if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = f".{path.name}.{secrets.token_hex(4)}"
+    folder = open_unlinked_folder(path.parent)
     try:
-        with temporary.open("xb") as file:
+        with naming(path), _new_file(temporary, folder) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        with naming(path):
+            os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
         raise
+    finally:
+        os.close(folder)
+
+
+def _new_file(name: str, folder: int) -> IO[bytes]:
+    return os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder), "wb")
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

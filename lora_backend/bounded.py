@@ -14,6 +14,7 @@ from typing import Any
 from lora_backend.errors import FileRefusedError
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
+from lora_backend.symlinks import open_unlinked
 
 MAX_JSON_BYTES = 16 * 2**20
 """Of a JSON file of a model, an adapter or a run; the longest list of shards that is published has 9 MB."""
@@ -27,14 +28,17 @@ KINDS = {
 }
 
 
-def open_regular(path: Path) -> BufferedReader:
+def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
     """Open a regular file for reading. Raises `FileRefusedError` for any other kind, and `OSError` as `open` does.
+
+    `follow` False: a link is refused too, in the place of the file or of its folder, as in the folder of a run.
 
     A pipe would be waited for without end, and a device never ends. The kind is asked before the file is opened, for
     to open a device may already do something, and again of what was opened, for the two need not be the same file.
     """
-    _refuse_kind(path, os.stat(path).st_mode)  # noqa: PTH116 - of thousands
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    _refuse_kind(path, os.stat(path, follow_symlinks=follow).st_mode)  # noqa: PTH116 - of thousands
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    descriptor = os.open(path, flags) if follow else open_unlinked(path, flags)
     try:
         _refuse_kind(path, os.fstat(descriptor).st_mode)
         return BufferedReader(FileIO(descriptor))
@@ -43,12 +47,12 @@ def open_regular(path: Path) -> BufferedReader:
         raise
 
 
-def read_bytes(path: Path, limit_bytes: int) -> bytes:
+def read_bytes(path: Path, limit_bytes: int, *, follow: bool = True) -> bytes:
     """All of a regular file. Raises `FileRefusedError` for one with more than `limit_bytes`, and for any other kind.
 
     What the file's length says is not believed: one below `/proc` says 0 and may be endless, and a log grows.
     """
-    with open_regular(path) as file:
+    with open_regular(path, follow=follow) as file:
         length = os.fstat(file.fileno()).st_size
         data = b"" if length > limit_bytes else file.read(limit_bytes + 1)
     if max(length, len(data)) > limit_bytes:
@@ -56,14 +60,14 @@ def read_bytes(path: Path, limit_bytes: int) -> bytes:
     return data
 
 
-def read_text(path: Path, limit_bytes: int) -> str:
+def read_text(path: Path, limit_bytes: int, *, follow: bool = True) -> str:
     """The same as text. Raises `UnicodeDecodeError`, a `ValueError`, for what is not UTF-8."""
-    return read_bytes(path, limit_bytes).decode("utf-8")
+    return read_bytes(path, limit_bytes, follow=follow).decode("utf-8")
 
 
-def read_json(path: Path, limit_bytes: int = MAX_JSON_BYTES) -> Any:
+def read_json(path: Path, limit_bytes: int = MAX_JSON_BYTES, *, follow: bool = True) -> Any:
     """What a JSON file holds. Raises `FileRefusedError`, `OSError`, or `ValueError` for what is not JSON."""
-    return load_json(read_bytes(path, limit_bytes), str(path))
+    return load_json(read_bytes(path, limit_bytes, follow=follow), str(path))
 
 
 def load_json(data: bytes, name: str) -> Any:

@@ -15,6 +15,7 @@ from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder, open_run
 from lora_backend.runs.history import RunRow
 from lora_backend.runs.recovery import recover, recover_all
+from lora_backend.runs.unlinked import links_of
 from pages.parts import state_keys
 from pages.parts.bin_view import bin_and_disk, undo_of_delete
 from pages.parts.found_view import folder_box, found_folder
@@ -80,6 +81,8 @@ def one_run(run: RunFolder) -> None:
     about = run.read_run()
     actor = str(about.get("actor") or "–")
     page_header(escape(run_title(about)), t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor))
+    if links := links_of(run.path):
+        st.warning(say(links), icon=":material/link_off:")
     if recover(run).has_ended:
         ended_run(run)
     else:

@@ -16,9 +16,11 @@ from lora_backend.config.files import decode_config, read_config
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
-from lora_backend.preflight.roots import allowed_config, allowed_folder, allowed_model
+from lora_backend.preflight.roots import allowed_adapter, allowed_config, allowed_model
 from lora_backend.runs.folder import RunFolder, list_runs
+from lora_backend.runs.unlinked import own_adapter
 from lora_backend.settings import is_within
+from lora_backend.symlinks import is_unlinked_folder
 from lora_backend.verification.folder import is_pickled, read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256
 from lora_backend.verification.report import check_adapter_folder
@@ -59,13 +61,13 @@ def pick(runs: dict[str, RunFolder]) -> Subject | None:
     if folder:
         keep_in_address(state_keys.RUN, None)
         keep_in_address(state_keys.ADAPTER, folder)
-        return Subject(allowed_folder(folder, settings()), asked_config())
+        return Subject(allowed_adapter(folder, settings()), asked_config())
     if chosen:
         keep_in_address(state_keys.RUN, chosen)
         keep_in_address(state_keys.ADAPTER, None)
         keep_in_address(state_keys.ASKED_CONFIG, None)  # a run has its own
         run = runs[chosen]
-        return Subject(run.adapter, run.read_run()["config"], run.config_text())
+        return Subject(own_adapter(run.path), run.read_run()["config"], run.config_text())
     return None
 
 
@@ -163,9 +165,9 @@ def beside(subject: Subject, report: dict[str, Any], runs: dict[str, RunFolder])
     )  # fmt: skip
     keep_in_address(state_keys.OTHER_ADAPTER, folder)
     if folder:
-        other = allowed_folder(folder, settings())
+        other = allowed_adapter(folder, settings())
     elif chosen:
-        other = runs[chosen].adapter
+        other = own_adapter(runs[chosen].path)
     else:
         return
     compare_table(report["actual_r_values"], check_on_disk(other, None)["actual_r_values"])
@@ -176,7 +178,7 @@ page_header(
     t(N_("Does every LoRA layer carry the rank that was asked for? Read from the tensors, not from the config.")),
 )
 try:
-    finished = {run.id: run for run in list_runs(settings().runs) if run.adapter.is_dir()}
+    finished = {run.id: run for run in list_runs(settings().runs) if is_unlinked_folder(run.adapter)}
     picked = pick(finished)
     if picked is None:
         st.info(

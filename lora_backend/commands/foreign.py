@@ -43,7 +43,7 @@ def export_command(arguments: argparse.Namespace) -> int:
 
 def _write(path: Path, text: str) -> None:
     try:
-        write_atomic(path, text)
+        write_atomic(path.parent.resolve() / path.name, text)  # a person's own place, reached by whatever way
     except OSError as error:
         raise ConfigError(
             N_("{path} cannot be written: {reason}."), path=str(path), reason=error.strerror or str(error)

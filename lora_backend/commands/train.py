@@ -20,7 +20,7 @@ from lora_backend.verification.passport import file_sha256
 
 def train(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    existing = RunFolder(arguments.run_dir.absolute()) if arguments.run_dir else None
+    existing = RunFolder(arguments.run_dir.resolve()) if arguments.run_dir else None
     if existing and existing.run_json.exists():
         return _train_in(_made_run(existing, arguments), arguments.json)
     document = read_config(arguments.config)
@@ -37,7 +37,7 @@ def train(arguments: argparse.Namespace) -> int:
     text = document.text if not arguments.set and document.format == "yaml" else dump_yaml(values)
     data_sha256 = file_sha256(Path(values["dataset"])) if values.get("dataset") else None
     folder = RunFolder.create(
-        path.parent, config=values, config_text=text, argv=sys.orig_argv, data_sha256=data_sha256, path=path.absolute()
+        path.parent, config=values, config_text=text, argv=sys.orig_argv, data_sha256=data_sha256, path=path.resolve()
     )
     return _train_in(folder, arguments.json, bound=False)
 

@@ -11,6 +11,7 @@ from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.find import find_model
 from lora_backend.runs.folder import RUN_ID, RunFolder
+from lora_backend.runs.unlinked import own_adapter
 from lora_backend.settings import load_settings, path_of
 from lora_backend.verification.folder import read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256
@@ -49,7 +50,8 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
         path = load_settings().runs / arguments.subject
     config: dict[str, Any] | None = None
     if (path / "run.json").is_file():
-        config, path = RunFolder(path).read_run()["config"], path / "adapter"
+        path = path.resolve()
+        config, path = RunFolder(path).read_run()["config"], own_adapter(path)
     if arguments.config:
         config = readable(arguments.config).values
     own = read_adapter_config(path) if path.is_dir() else None

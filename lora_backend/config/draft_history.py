@@ -29,14 +29,14 @@ class DraftHistory:
     def text(self, number: int) -> str | None:
         """The text with that number; None where it is gone."""
         try:
-            return read_text(self.path / f"{number}.yaml", MAX_TEXT_BYTES)
+            return read_text(self.path / f"{number}.yaml", MAX_TEXT_BYTES, follow=False)
         except (OSError, UnicodeDecodeError):
             return None
 
     def position(self) -> int:
         """The number of the draft's text; 0 where nothing is kept yet."""
         try:
-            return int(read_text(self.path / "position", 100))
+            return int(read_text(self.path / "position", 100, follow=False))
         except (OSError, ValueError):
             return 0
 

@@ -17,6 +17,7 @@ from lora_backend.bounded import read_text
 from lora_backend.config.draft_history import MAX_TEXT_BYTES, DraftHistory
 from lora_backend.errors import ConfigError, FileRefusedError
 from lora_backend.i18n import N_
+from lora_backend.symlinks import is_unlinked_file
 
 DRAFT_ID = re.compile(r"[0-9a-f]{8}")
 MAX_ID_BYTES = 1000
@@ -63,10 +64,10 @@ class Draft:
 
     def text(self) -> str:
         try:
-            return read_text(self.path / "config.yaml", MAX_TEXT_BYTES)
+            return read_text(self.path / "config.yaml", MAX_TEXT_BYTES, follow=False)
         except FileRefusedError as error:
             raise ConfigError(error.message.template, **error.message.values) from error
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise _gone(self.id) from error
 
     def save(self, text: str, expected_revision: str | None = None) -> None:
@@ -94,7 +95,7 @@ class Draft:
     def launches(self) -> list[str]:
         """Ids of the runs that were launched from this draft, the first one first."""
         files = sorted((self.path / "launches").glob("[0-9]*"), key=lambda path: int(path.name))
-        return [read_text(path, MAX_ID_BYTES) for path in files]
+        return [text for path in files if (text := self.launched(path.name)) is not None]
 
     def launch_once(self, number: int | str, launch: Callable[[], str]) -> str:
         """Launch number `number` (from 0; a row of a table has a name) of this draft: `launch` runs once, however often
@@ -112,14 +113,18 @@ class Draft:
             marker.parent.mkdir(exist_ok=True)
             if not marker.exists():
                 write_atomic(marker, launch())
-            return read_text(marker, MAX_ID_BYTES)
+            return read_text(marker, MAX_ID_BYTES, follow=False)
 
     def launched(self, number: int | str) -> str | None:
         """The id of the run that this launch made; None where it has not been launched."""
         try:
-            return read_text(self.path / "launches" / str(number), MAX_ID_BYTES)
+            return read_text(self.path / "launches" / str(number), MAX_ID_BYTES, follow=False)
         except OSError:
             return None
+
+    def base(self, name: str) -> str | None:
+        """The text of a file that the draft was compared with; None where there is none of that name."""
+        return self._side_text(f"bases/{name}")
 
     def table(self) -> str:
         """The table of many runs as it was last typed; empty where there is none."""
@@ -137,9 +142,21 @@ class Draft:
             if text is not None:
                 write_atomic(self.path / name, text)
 
+    def imported(self) -> tuple[str, str] | None:
+        """Name and text of the file of another tool that the draft came from; None where it came from none."""
+        for path in sorted((self.path / "imported").glob("*")):
+            if (text := self._side_text(f"imported/{path.name}")) is not None:
+                return path.name, text
+        return None
+
+    def keep_beside(self, folder: str, name: str, text: str) -> None:
+        """Keep a file in `bases` or `imported`."""
+        (self.path / folder).mkdir(exist_ok=True)
+        write_atomic(self.path / folder / name, text)
+
     def _side_text(self, name: str) -> str | None:
         try:
-            return read_text(self.path / name, MAX_TEXT_BYTES)
+            return read_text(self.path / name, MAX_TEXT_BYTES, follow=False)
         except (OSError, UnicodeDecodeError):
             return None
 
@@ -186,15 +203,18 @@ def new_draft(root: Path, text: str) -> Draft:
 
 def open_draft(root: Path, draft_id: str) -> Draft:
     """The draft `draft_id`; `ConfigError` where there is none."""
-    if not DRAFT_ID.fullmatch(draft_id) or not (root / draft_id / "config.yaml").is_file():
+    draft = Draft(root / draft_id)
+    if not DRAFT_ID.fullmatch(draft_id) or not (draft.path / "config.yaml").is_file():
         raise _gone(draft_id[:20])
-    return Draft(root / draft_id)
+    if draft.path.is_symlink():
+        draft.text()  # says so
+    return draft
 
 
 def list_drafts(root: Path) -> list[Draft]:
     """All drafts below `root`, the one that was changed last first."""
     folders = [path for path in root.iterdir() if DRAFT_ID.fullmatch(path.name)] if root.is_dir() else []
-    drafts = [Draft(path) for path in folders if (path / "config.yaml").is_file()]
+    drafts = [Draft(path) for path in folders if is_unlinked_file(path / "config.yaml")]
     return sorted(drafts, key=lambda draft: draft.changed_at, reverse=True)
 
 

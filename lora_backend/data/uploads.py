@@ -28,6 +28,6 @@ def store_upload(data: bytes, name: str, root: Path) -> tuple[Path, Dataset]:
     stem = re.sub(r"[^\w.-]+", "_", Path(name).stem).encode("utf-8", "ignore")[:60].decode("utf-8", "ignore")
     stem = stem.strip("._") or "data"
     root.mkdir(parents=True, exist_ok=True)
-    target = root / f"{stem}-{dataset.sha256[:8]}.jsonl"
+    target = root.resolve() / f"{stem}-{dataset.sha256[:8]}.jsonl"
     write_atomic(target, data)
     return target, dataset

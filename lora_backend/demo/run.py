@@ -33,7 +33,7 @@ def prepare(settings: Settings) -> Path:
     prepare_demo_model(settings.cache, lambda message, _: print(message, file=sys.stderr))
     settings.workspace.mkdir(parents=True, exist_ok=True)
     path = settings.workspace / "demo.yaml"
-    write_atomic(path, demo_text(settings))
+    write_atomic(path.parent.resolve() / path.name, demo_text(settings))
     return path
 
 
@@ -50,7 +50,7 @@ def train_demo(settings: Settings, run_dir: Path | None) -> RunFolder:
     from lora_backend.training.engine import stage, train
     from lora_backend.training.session import training_session
 
-    folder = RunFolder((run_dir or settings.runs / new_run_id()).absolute())
+    folder = RunFolder((run_dir or settings.runs / new_run_id()).resolve())
     if not folder.run_json.exists():
         _make(folder.path, settings, sys.orig_argv, None, start=False)
 

@@ -21,6 +21,7 @@ from lora_backend.runs.publication import is_published_by, place_of, publication
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.recovery import recover
 from lora_backend.runs.states import RunState
+from lora_backend.runs.unlinked import refuse_links
 from lora_backend.settings import Settings, load_settings
 
 
@@ -40,6 +41,7 @@ def resume_run(
     the run stays as it is.
     """
     run, number = folder.read_run(), folder.attempt().get("number", 0)
+    refuse_links(folder.path)
     state = recover(folder)
     if not state.has_ended:
         raise RunError(N_("The run {id} is {state}. Stop it before you resume it."), id=folder.id, state=state.state)

@@ -15,6 +15,7 @@ from lora_backend.models.find import HUB_ID, find_model
 from lora_backend.preflight.facts import DATA_KEYS, gather_facts
 from lora_backend.runs.publication import publication_of
 from lora_backend.settings import Settings, is_within, path_of
+from lora_backend.symlinks import LinkRefusedError, refuse_ways_out
 
 
 def bind_paths(values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
@@ -45,9 +46,10 @@ def check_from_browser(document: ConfigDocument, settings: Settings) -> CheckRes
 
 
 def allowed_model(name: str, settings: Settings) -> Path:
-    """`find_model` for a name that came through the browser. Raises `ModelError` outside the roots."""
-    if _model_escapes(name, settings):
-        raise _outside_model_roots(name, settings)
+    """`find_model` for a name that came through the browser. Raises `ModelError` outside the roots, and for a folder
+    in which a link leads there."""
+    if escape := _escape_of_model(name, settings):
+        raise escape
     return find_model(name)
 
 
@@ -61,6 +63,18 @@ def allowed_folder(name: str, settings: Settings) -> Path:
     )
 
 
+def allowed_adapter(name: str, settings: Settings) -> Path:
+    """The same for an adapter's folder. Raises `LinkRefusedError` where a file in it is a link that leads outside."""
+    folder = allowed_folder(name, settings)
+    refuse_ways_out(folder, browser_roots(settings))
+    return folder
+
+
+def browser_roots(settings: Settings) -> tuple[Path, ...]:
+    """What the browser may name folders and configs in."""
+    return tuple(dict.fromkeys((settings.workspace, *settings.model_roots)))
+
+
 def allowed_config(name: str, settings: Settings) -> Path:
     """The same for a config's file."""
     return _allowed(name, settings, N_("The file {path} lies outside the folders that the browser may use ({roots})."))
@@ -68,7 +82,7 @@ def allowed_config(name: str, settings: Settings) -> Path:
 
 def _allowed(name: str, settings: Settings, refusal: str) -> Path:
     written = path_of(name)
-    roots = tuple(dict.fromkeys((settings.workspace, *settings.model_roots)))
+    roots = browser_roots(settings)
     path = None if written is None else settings.workspace / written
     if path is None or not is_within(path, roots):
         raise ModelError(refusal, path=name[:200], roots=_listed(roots))
@@ -78,8 +92,8 @@ def _allowed(name: str, settings: Settings, refusal: str) -> Path:
 def _escapes(values: Mapping[str, Any], settings: Settings) -> Iterator[tuple[str, FlightdeckError]]:
     """Each key whose path leaves the roots, with the sentence that says so."""
     model = values.get("model_name")
-    if _is_path(model) and _model_escapes(str(model), settings):
-        yield "model_name", _outside_model_roots(str(model), settings)
+    if _is_path(model) and (escape := _escape_of_model(str(model), settings)):
+        yield "model_name", escape
     for key in DATA_KEYS:
         path = _data_path(values[key], settings) if _is_path(values.get(key)) else None
         if _is_path(values.get(key)) and (path is None or not is_within(path, settings.data_roots)):
@@ -94,13 +108,23 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _model_escapes(name: str, settings: Settings) -> bool:
+def _escape_of_model(name: str, settings: Settings) -> FlightdeckError | None:
+    """Why the browser may not name this model; None where it may."""
     # `../model` looks like a hub id, so what is on the disk is a path whatever it looks like.
     path = path_of(name)
     if path is None:  # no file system takes it, so nothing lies behind it
-        return False
+        return None
     is_hub_id = HUB_ID.fullmatch(name) is not None and not path.exists()
-    return not is_hub_id and not is_within(path, settings.model_roots)
+    if not is_hub_id and not is_within(path, settings.model_roots):
+        return _outside_model_roots(name, settings)
+    try:
+        model = find_model(name)
+        refuse_ways_out(model if model.is_dir() else model.parent, settings.model_roots)
+    except LinkRefusedError as error:
+        return ModelError(error.message.template, **error.message.values)
+    except ModelError:  # there is none, which whoever reads it says
+        return None
+    return None
 
 
 def _outside_model_roots(name: str, settings: Settings) -> ModelError:

@@ -122,6 +122,8 @@ class Bin:
 def disk_bytes(folder: Path) -> int:
     """What a folder takes on the disk, all files together."""
     total = 0
+    if folder.is_symlink():
+        return 0
     for path in folder.rglob("*"):
         try:
             if path.is_file() and not path.is_symlink():

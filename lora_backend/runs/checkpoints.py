@@ -17,6 +17,7 @@ from typing import Any
 from lora_backend import bounded
 from lora_backend.atomic import write_json
 from lora_backend.runs.folder import RunFolder
+from lora_backend.symlinks import is_unlinked_folder, links_below
 from lora_backend.verification.passport import file_sha256
 
 MANIFEST = "manifest.json"
@@ -47,7 +48,7 @@ def step_of(path: Path) -> int | None:
 
 def checkpoints_of(run: RunFolder) -> list[Path]:
     """All checkpoints by step, the oldest first, whole or not. Clocks jump, so times of files say nothing."""
-    if not run.checkpoints.is_dir():
+    if not is_unlinked_folder(run.checkpoints):
         return []
     found = [(step, path) for path in run.checkpoints.iterdir() if (step := step_of(path)) is not None]
     return [path for _, path in sorted(found)]
@@ -68,8 +69,12 @@ def newest_whole(run: RunFolder, before: int | None = None) -> tuple[Path | None
 
 def verified(path: Path) -> list[str]:
     """What is wrong with the checkpoint in `path`, a few words for each file; empty where it is whole."""
+    if path.is_symlink():
+        return ["is a symbolic link"]
+    if links := links_below(path):
+        return [f"{name}: is a symbolic link" for name in links]
     try:
-        manifest = bounded.read_json(path / MANIFEST)
+        manifest = bounded.read_json(path / MANIFEST, follow=False)
     except FileNotFoundError:
         return [f"{MANIFEST}: missing"]
     except (OSError, ValueError):
@@ -159,7 +164,7 @@ def set_aside(run: RunFolder, paths: Iterable[Path]) -> None:
 
 def sweep(run: RunFolder) -> None:
     """Remove what a killed trainer left half written or half removed."""
-    if run.checkpoints.is_dir():
+    if is_unlinked_folder(run.checkpoints):
         for path in run.checkpoints.glob(".checkpoint-*"):
             shutil.rmtree(path, ignore_errors=True)
 

@@ -153,7 +153,7 @@ def last_log_lines(log: Path) -> list[str]:
 
 def _end_of(log: Path, max_bytes: int = 16_000) -> bytes:
     try:
-        with open_regular(log) as file:
+        with open_regular(log, follow=False) as file:
             size_bytes = file.seek(0, 2)
             file.seek(max(0, size_bytes - max_bytes))
             return file.read(max_bytes)

@@ -1,4 +1,7 @@
-"""A run's JSON files as they are read and locked: half a file is as good as none, and two writers take turns."""
+"""A run's files as they are read, added to and locked: half a file is as good as none, and two writers take turns.
+
+A run's folder may have been copied from anywhere, so no link in it is followed.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lora_backend import bounded
 from lora_backend.bounded import open_regular
+from lora_backend.symlinks import LinkRefusedError, naming, open_unlinked
 
 FORMAT = 1
 """Of every file of a run; a newer one was written by a newer version."""
@@ -30,7 +34,7 @@ LOCK_TIMEOUT_S = 5.0
 def read_json(path: Path, limit_bytes: int = MAX_STATE_BYTES) -> dict[str, Any] | None:
     """The object in `path`; None where there is none, not a whole one, or one that no run of ours writes."""
     try:
-        loaded = bounded.read_json(path, limit_bytes)
+        loaded = bounded.read_json(path, limit_bytes, follow=False)
     except (OSError, ValueError):
         return None
     return loaded if isinstance(loaded, dict) else None
@@ -42,9 +46,9 @@ def is_newer(data: dict[str, Any]) -> bool:
     return not isinstance(found, int) or found > FORMAT
 
 
-def read_lines(path: Path) -> bytes:
+def read_lines(path: Path, *, follow: bool = False) -> bytes:
     """The lines of a file that grows; of a very long one the newest. Raises `OSError`."""
-    with open_regular(path) as file:
+    with open_regular(path, follow=follow) as file:
         beyond = file.seek(0, os.SEEK_END) - MAX_LINES_BYTES
         file.seek(max(beyond, 0))
         data = file.read(MAX_LINES_BYTES)
@@ -55,10 +59,10 @@ def read_lines(path: Path) -> bytes:
     return data[start:] if start else data
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+def read_jsonl(path: Path, *, follow: bool = False) -> Iterator[dict[str, Any]]:
     """Every line that is an object, of a very long file the newest; half a line is left out."""
     try:
-        lines = io.BytesIO(read_lines(path))
+        lines = io.BytesIO(read_lines(path, follow=follow))
     except OSError:
         return
     for line in lines:
@@ -70,9 +74,14 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def open_to_append(path: Path) -> IO[bytes]:
+    """The file, made where there is none; all that is written goes to its end. It can be read as well."""
+    return os.fdopen(open_unlinked(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "ab+")
+
+
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
     """Add one line."""
-    with path.open("ab+") as file:
+    with naming(path), open_to_append(path) as file:
         line = json.dumps({"format": FORMAT, **row}) + "\n"
         if file.tell():  # behind half a line that a crash left, on a line of its own
             file.seek(-1, 2)
@@ -85,9 +94,12 @@ def lock_file(path: Path) -> Iterator[None]:
     """Let no other writer in that asks for the same lock. It ends with the process that holds it.
 
     Where no lock can be had (a full disk, a folder that is not writable) the write that follows says so itself.
+    Raises `LinkRefusedError` for a link.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_unlinked(path, os.O_RDWR | os.O_CREAT)
+    except LinkRefusedError:
+        raise
     except OSError:
         yield
         return

@@ -36,6 +36,8 @@ from lora_backend.runs.logs import read_log
 from lora_backend.runs.process import ProcessIdentity, identify, is_alive
 from lora_backend.runs.provenance import provenance, system_user
 from lora_backend.runs.states import ENDED, RunState, StateError, check_move, identity_in, judge, launch_moment
+from lora_backend.runs.unlinked import refuse_links
+from lora_backend.symlinks import is_unlinked_file
 
 __all__ = ["ENDED", "RUN_ID", "RunFolder", "RunState", "list_runs", "new_run_id", "open_run"]
 RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}")
@@ -111,6 +113,7 @@ class RunFolder:
         """
         folder = cls(path or root / new_run_id())
         folder.path.mkdir(parents=True, exist_ok=True)
+        refuse_links(folder.path)
         made_by = provenance()  # before the lock: git may take its time
         with folder.writing():
             if folder.run_json.exists():
@@ -140,6 +143,8 @@ class RunFolder:
         """`run.json`. Raises `RunError` where the folder is no run (any more), or one of a newer version."""
         run = read_json(self.run_json)
         if run is None:
+            if self.path.is_symlink() or self.run_json.is_symlink():
+                refuse_links(self.path)
             raise RunError(N_("The run {id} is not there; its folder may have been deleted."), id=self.id)
         self._refuse_newer(run)
         if not isinstance(run.get("config"), dict):
@@ -147,9 +152,9 @@ class RunFolder:
         return run
 
     def config_text(self) -> str | None:
-        """The config as it was written; None where the file is gone or is no text."""
+        """The config as it was written; None where the file is gone, or is a link, or no text."""
         try:
-            return read_text(self.config_yaml, MAX_STATE_BYTES)
+            return read_text(self.config_yaml, MAX_STATE_BYTES, follow=False)
         except (OSError, UnicodeDecodeError):
             return None
 
@@ -236,6 +241,7 @@ class RunFolder:
 
     def begin_training(self, **changes: Any) -> None:
         """Make this process the run's trainer. `RunError` where another is, or was started to be."""
+        refuse_links(self.path)
         with self.writing():
             self.refuse_another_trainer()
             me = identify(os.getpid())
@@ -282,6 +288,7 @@ class RunFolder:
         with self.writing():
             # Looked at again under the lock: what was true before may be what another has just changed.
             self.read_run()  # it may have been deleted
+            refuse_links(self.path)
             before = self.state()
             if not before.has_ended:
                 raise StateError(N_("The run {id} has not ended, so it cannot be resumed."), id=self.id)
@@ -407,4 +414,4 @@ def list_runs(root: Path) -> list[RunFolder]:
     """All runs below `root`, the newest first."""
     if not root.is_dir():
         return []
-    return [RunFolder(path) for path in sorted(root.iterdir(), reverse=True) if (path / "run.json").is_file()]
+    return [RunFolder(path) for path in sorted(root.iterdir(), reverse=True) if is_unlinked_file(path / "run.json")]

@@ -28,6 +28,8 @@ from lora_backend.runs.trainer_state import (
     text_of,
     unreadable,
 )
+from lora_backend.runs.unlinked import links_of, refuse_links
+from lora_backend.symlinks import LinkRefusedError, is_unlinked_file, is_unlinked_folder, links_below, refuse_ways_out
 
 TRAINER_STATE, TRAINER_LOG, ADAPTER_CONFIG, RUN_JSON = (
     "trainer_state.json", "trainer_log.jsonl", "adapter_config.json", "run.json",
@@ -76,14 +78,21 @@ class FoundFolder:
     """Its `run.json`."""
 
 
-def open_folder(path: Path) -> FoundFolder:
-    """What is in `path`. Raises `RunError`, and nothing else, where it cannot be read or holds no training."""
+def open_folder(path: Path, roots: tuple[Path, ...] = ()) -> FoundFolder:
+    """What is in `path`. Raises `RunError` or `LinkRefusedError` where it cannot be read or holds no training.
+
+    In a run of ours no link is followed; in another folder those that stay within `roots` (or within it) are, for a
+    snapshot in the hub's cache consists of them.
+    """
     try:
         if not path.exists():
             raise RunError(N_("There is no folder {path}. Check the path."), path=str(path))
         if not path.is_dir():
             raise RunError(N_("{path} is a file. Name the folder that it lies in."), path=str(path))
-        return _open_run(path) if (path / RUN_JSON).is_file() else _open_training(path)
+        path = path.resolve()
+        return _open_run(path) if (path / RUN_JSON).is_file() else _open_training(path, (path, *roots))
+    except LinkRefusedError:
+        raise
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -93,10 +102,12 @@ def open_folder(path: Path) -> FoundFolder:
 
 def _open_run(path: Path) -> FoundFolder:
     run = RunFolder(path)
+    if run.run_json.is_symlink():
+        refuse_links(path)
     read_object(run.run_json)  # says what is wrong with a file that is half copied
     about = run.read_run()
-    state = run.state()
-    checkpoints = _checkpoints(run.checkpoints)
+    state, links = run.state(), links_of(path)
+    checkpoints = tuple(found for found in _checkpoints(run.checkpoints) if not links_below(found.path))
     model = text_of(about["config"].get("model_name"))
     return FoundFolder(
         path=path,
@@ -107,9 +118,10 @@ def _open_run(path: Path) -> FoundFolder:
         epoch=state.epoch,
         runtime_s=_took(state),
         columns=read_columns(run.metrics_jsonl),
-        source=run.metrics_jsonl if run.metrics_jsonl.is_file() else None,
-        adapter=_adapter_of(run.adapter, checkpoints),
+        source=run.metrics_jsonl if is_unlinked_file(run.metrics_jsonl) else None,
+        adapter=_adapter_of(run.adapter, checkpoints) if links_of(path, ("adapter",)) is None else None,
         checkpoints=checkpoints,
+        problems=() if links is None else (links,),
         run=run,
         state=state,
         about=about,
@@ -124,9 +136,10 @@ def _took(state: RunState) -> float | None:
 # ------------------------------------------------------------------------- a folder of transformers' kind
 
 
-def _open_training(path: Path) -> FoundFolder:
+def _open_training(path: Path, roots: tuple[Path, ...]) -> FoundFolder:
     problems: list[Message] = []
-    checkpoints = _checkpoints(path)
+    refuse_ways_out(path, roots)
+    checkpoints = tuple(found for found in _checkpoints(path) if _stays_within(found.path, roots, problems))
     training = _newest_training(path, checkpoints, problems)
     adapter = _adapter_of(path, checkpoints)
     if training is None and adapter is None:
@@ -155,6 +168,15 @@ def _open_training(path: Path) -> FoundFolder:
     )
 
 
+def _stays_within(checkpoint: Path, roots: tuple[Path, ...], problems: list[Message]) -> bool:
+    try:
+        refuse_ways_out(checkpoint, roots)
+    except LinkRefusedError as error:
+        problems.append(error.message)
+        return False
+    return True
+
+
 def _newest_training(path: Path, checkpoints: Sequence[FoundCheckpoint], problems: list[Message]) -> Training | None:
     """The file that has come furthest: at the top, in the newest checkpoint that can be read, or the log beside it.
 
@@ -180,7 +202,7 @@ def _how_far(training: Training) -> int:
 
 
 def _checkpoints(folder: Path) -> tuple[FoundCheckpoint, ...]:
-    if not folder.is_dir():
+    if not is_unlinked_folder(folder):
         return ()
     found = [
         FoundCheckpoint(path, step, path.stat().st_mtime, _is_file(path / ADAPTER_CONFIG))

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lora_backend import bounded
 from lora_backend.bounded import open_regular
 from lora_backend.config.diff import ABSENT, same_value
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.curves import last_value
-from lora_backend.runs.files import MAX_STATE_BYTES
+from lora_backend.runs.files import read_json
 from lora_backend.runs.folder import RunFolder, RunState
 from lora_backend.runs.labels import Labels, read_labels
 from lora_backend.runs.loss_health import UNKNOWN, LossHealth, health_of
@@ -113,11 +112,10 @@ class History:
 
 def read_row(run: RunFolder) -> RunRow | None:
     """One run; None where its folder is no run (any more)."""
-    try:
-        about = bounded.read_json(run.run_json, MAX_STATE_BYTES)
-        config = about["config"]
-    except (OSError, ValueError, KeyError, TypeError):
+    about = read_json(run.run_json)
+    if about is None or "config" not in about:
         return None
+    config = about["config"]
     if (run.attempts / "2.json").exists():  # it was resumed, perhaps with other settings
         config = config_as_changed(run)
     name, created_at = about.get("name"), about.get("created_at")
@@ -139,7 +137,7 @@ def first_and_last_loss(run: RunFolder) -> tuple[float, float] | None:
     """From both ends of the curve, however long it is; None where it has no loss yet."""
     last = _newest_figures(_end_of(run.metrics_jsonl))["loss"]
     try:
-        with open_regular(run.metrics_jsonl) as file:
+        with open_regular(run.metrics_jsonl, follow=False) as file:
             rows = map(_object, file.read(TAIL_BYTES).split(b"\n"))
     except OSError:
         return None
@@ -177,7 +175,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _end_of(path: Path) -> bytes:
     try:
-        with open_regular(path) as file:
+        with open_regular(path, follow=False) as file:
             size_bytes = file.seek(0, 2)
             file.seek(max(0, size_bytes - TAIL_BYTES))
             return file.read(TAIL_BYTES)
@@ -212,7 +210,7 @@ def _object(line: bytes) -> dict[str, Any]:
 def _is_consistent(run: RunFolder) -> bool | None:
     """What the rank report says first; the rest of it is a record of every layer."""
     try:
-        with open_regular(run.rank_report_json) as file:
+        with open_regular(run.rank_report_json, follow=False) as file:
             head = file.read(200)
     except OSError:
         return None

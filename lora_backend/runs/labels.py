@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lora_backend.atomic import write_json
-from lora_backend.bounded import read_json
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
-from lora_backend.runs.files import MAX_STATE_BYTES, lock_file
+from lora_backend.runs.files import lock_file, read_json
 
 LONGEST_TAG, MOST_TAGS, LONGEST_NOTE = 40, 20, 10_000
 
@@ -28,14 +27,14 @@ class Labels:
 def read_labels(run: Path) -> Labels:
     """The labels of the run in folder `run`; none where the file is absent or unreadable."""
     try:
-        data = read_json(run / "labels.json", MAX_STATE_BYTES)
+        data = read_json(run / "labels.json") or {}
         return Labels(
             tuple(str(tag) for tag in data.get("tags", ())),
             str(data.get("note", "")),
             bool(data.get("pinned")),
             bool(data.get("archived")),
         )
-    except (OSError, ValueError, AttributeError, TypeError):
+    except TypeError:
         return Labels()
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from lora_backend.atomic import write_json
 from lora_backend.runs.files import read_json
+from lora_backend.symlinks import open_unlinked
 
 CPU = "cpu"
 NUM_SLOTS = 64
@@ -94,7 +95,7 @@ def holders(folder: Path, keys: Sequence[str]) -> list[Holder]:
     found = []
     for key in keys:
         try:
-            descriptor = os.open(_path(folder, key), os.O_RDWR | os.O_CLOEXEC)
+            descriptor = open_unlinked(_path(folder, key), os.O_RDWR)
         except OSError:  # nobody has ever held it
             continue
         try:
@@ -109,7 +110,7 @@ def lock_once(path: Path) -> int | None:
 
     Its folder must be there: to lock what was deleted makes nothing anew.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = open_unlinked(path, os.O_RDWR | os.O_CREAT)
     if _lock(descriptor, 0, 1):
         return descriptor
     os.close(descriptor)
@@ -119,7 +120,7 @@ def lock_once(path: Path) -> int | None:
 def is_locked(path: Path) -> bool:
     """Whether a process holds that lock."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = open_unlinked(path, os.O_RDWR)
     except OSError:
         return False
     try:
@@ -130,7 +131,7 @@ def is_locked(path: Path) -> bool:
 
 def _take_one(folder: Path, key: str, run: Path, *, anyway: bool) -> Lease | None:
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(_path(folder, key), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = open_unlinked(_path(folder, key), os.O_RDWR | os.O_CREAT)
     slot = _lock_slot(descriptor, anyway=anyway)
     if slot is None:
         os.close(descriptor)

@@ -73,7 +73,7 @@ def search_log(
 def _read(path: Path, end: int | None, max_bytes: int) -> tuple[bytes, int, int, int]:
     """Bytes, where they begin and end in the file, and the file's size."""
     try:
-        with open_regular(path) as file:
+        with open_regular(path, follow=False) as file:
             size_bytes = file.seek(0, 2)
             stop = size_bytes if end is None else min(max(end, 0), size_bytes)
             start = file.seek(max(0, stop - max_bytes))

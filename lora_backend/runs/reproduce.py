@@ -73,7 +73,7 @@ def reproduction(run: RunFolder, program: Path = PROGRAM) -> Reproduction:
     code_then, code_now = _object(about.get("code")), code_of(program) or {}
     return Reproduction(
         config_text=run.config_text() or dump_yaml(config),
-        command=_command(run, changed) if about.get("argv") and run.config_yaml.is_file() else None,
+        command=_command(run, changed) if about.get("argv") and run.config_text() is not None else None,
         dataset=dataset if isinstance(dataset, str) else None,
         data_sha256=ThenNow(about.get("data_sha256"), _sha256(dataset)),
         versions=_versions(about),

@@ -19,7 +19,7 @@ from typing import Any
 
 from lora_backend.i18n import Message
 from lora_backend.runs.failures import Failure, failure, failure_of, last_log_lines, oom_kills
-from lora_backend.runs.files import LOCK_TIMEOUT_S, read_json
+from lora_backend.runs.files import LOCK_TIMEOUT_S, open_to_append, read_json
 from lora_backend.runs.folder import LEAST_ROOM_BYTES, STOP_DEADLINE_S, RunFolder
 from lora_backend.runs.leases import Lease, lock_once
 from lora_backend.runs.process import ProcessIdentity, identify, is_alive, let_go, marked, signal_process, wait_for_end
@@ -55,7 +55,7 @@ def start_supervisor(
     """
     num_ends = folder.num_ends() if num_ends is None else num_ends
     descriptors = [lease.descriptor for lease in leases]
-    with (folder.path / "supervisor.log").open("ab") as log:
+    with open_to_append(folder.path / "supervisor.log") as log:
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -153,7 +153,7 @@ def _start_and_watch(
     folder: RunFolder, descriptors: Sequence[int], count_oom_kills: Callable[[], int], num_ends: int
 ) -> None:
     try:
-        with folder.train_log.open("ab") as log:
+        with open_to_append(folder.train_log) as log:
             child = subprocess.Popen(
                 folder.attempt().get("argv") or folder.read_run()["argv"],
                 stdin=subprocess.DEVNULL,
@@ -301,8 +301,8 @@ def _log(folder: RunFolder, text: str, *values: object) -> None:
     logger.warning(text, *values)
     record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, values, None)
     try:
-        with folder.train_log.open("a", encoding="utf-8") as log:
-            log.write(logging.Formatter(LOG_FORMAT).format(record) + "\n")
+        with open_to_append(folder.train_log) as log:
+            log.write(f"{logging.Formatter(LOG_FORMAT).format(record)}\n".encode())
     except OSError:
         return
 

@@ -66,7 +66,7 @@ def read_log(path: Path, problems: list[Message]) -> Training | None:
         problems.append(too_large(path, MOST_BYTES).message)
         return None
     rows: list[dict[str, Any]] = []
-    for row in read_jsonl(path):
+    for row in read_jsonl(path, follow=True):
         step = _number(row.get("current_steps"))
         while rows and _number(rows[-1].get("current_steps")) > step:  # trained anew from here on
             rows.pop()

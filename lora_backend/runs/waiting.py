@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_backend.atomic import write_json
-from lora_backend.runs.files import lock_file, read_json
+from lora_backend.runs.files import lock_file, open_to_append, read_json
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.leases import is_locked, lease_keys
 from lora_backend.runs.process import let_go
@@ -98,7 +98,7 @@ def start_queue(workspace: Path) -> None:
     if is_locked(queue_lock(workspace)):  # it looks again after it has let go, so nobody is overlooked
         return
     leases_folder(workspace).mkdir(parents=True, exist_ok=True)
-    with (leases_folder(workspace) / "queue.log").open("ab") as log:
+    with open_to_append(leases_folder(workspace) / "queue.log") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "lora_backend.runs.queue", str(workspace)],
             stdin=subprocess.DEVNULL,

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from lora_backend.atomic import write_atomic
-from lora_backend.bounded import read_text
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.drafts import Draft
-from lora_backend.config.files import MAX_CONFIG_BYTES, parse_config
+from lora_backend.config.files import parse_config
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign import ImportResult, ImportRow, import_text, is_foreign
 from lora_backend.errors import ConfigError
@@ -45,22 +43,19 @@ def show_import(result: ImportResult) -> None:
 
 def keep_source(draft: Draft, name: str, text: str) -> None:
     """Keep the file of the other tool with the draft that was made of it."""
-    folder = draft.path / "imported"
-    folder.mkdir(exist_ok=True)
-    write_atomic(folder / safe_name(name), text)
+    draft.keep_beside("imported", safe_name(name), text)
 
 
 def show_kept_import(draft: Draft) -> None:
     """The table again, in a draft that came from another tool's file."""
-    source = next(iter(sorted((draft.path / "imported").glob("*"))), None)
-    if source is None:
+    kept = draft.imported()
+    if kept is None:
         return
-    with st.expander(
-        t(N_("Imported from {file}: what became of every key"), file=source.name), icon=":material/input:"
-    ):
+    name, text = kept
+    with st.expander(t(N_("Imported from {file}: what became of every key"), file=name), icon=":material/input:"):
         try:
-            show_import(import_text(read_text(source, MAX_CONFIG_BYTES), source.name))
-        except (ConfigError, OSError, UnicodeDecodeError) as error:
+            show_import(import_text(text, name))
+        except ConfigError as error:
             st.warning(explain(error))
 
 

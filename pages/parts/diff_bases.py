@@ -9,8 +9,6 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.atomic import write_atomic
-from lora_backend.bounded import read_text
 from lora_backend.config.drafts import Draft
 from lora_backend.config.files import MAX_CONFIG_BYTES, decode_config
 from lora_backend.config.presets import PRESETS, preset_base
@@ -110,9 +108,7 @@ def keep_base(draft: Draft, name: str, data: bytes) -> str:
             raise ConfigError(N_("{file} cannot be read: {reason}"), file=name, reason=document.problems[0].message)
         text = document.text
         values_of(text, name)
-    folder = draft.path / "bases"
-    folder.mkdir(exist_ok=True)
-    write_atomic(folder / safe_name(name), text)
+    draft.keep_beside("bases", safe_name(name), text)
     return f"file:{safe_name(name)}"
 
 
@@ -123,9 +119,8 @@ def _base(draft: Draft, base_id: str) -> Base:
         return Base(base_id, t(PRESETS[name].title), preset_base(name))
     if kind == "run" and RUN_ID.fullmatch(name):
         return _run_base(base_id, RunFolder(settings().runs / name))
-    if kind == "file" and name == safe_name(name) and (path := draft.path / "bases" / name).is_file():
-        text = read_text(path, MAX_SCRIPT_BYTES)
-        if path.suffix == ".py":
+    if kind == "file" and name == safe_name(name) and (text := draft.base(name)) is not None:
+        if Path(name).suffix == ".py":
             script = script_defaults(text)
             return Base(base_id, name, script.values, script.remarks)
         return Base(base_id, name, values_of(text, name))

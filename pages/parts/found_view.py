@@ -8,7 +8,7 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.escaping import visible_lines
 from lora_backend.formats import number, when
 from lora_backend.i18n import N_
-from lora_backend.preflight.roots import allowed_folder
+from lora_backend.preflight.roots import allowed_folder, browser_roots
 from lora_backend.runs.curves import points
 from lora_backend.runs.found import FoundFolder, open_folder
 from lora_backend.runs.logs import read_log
@@ -64,7 +64,7 @@ def folder_box(name: str = "") -> None:
 def found_folder(name: str) -> None:
     """The page of the folder that the address names."""
     try:
-        found = open_folder(allowed_folder(name, settings()))
+        found = open_folder(allowed_folder(name, settings()), browser_roots(settings()))
     except FlightdeckError as error:
         page_header(t(N_("Runs")))
         st.warning(say(error.message), icon=":material/search_off:")

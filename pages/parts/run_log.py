@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
+from lora_backend.bounded import open_regular
 from lora_backend.escaping import visible_lines
 from lora_backend.formats import size
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.logs import LEVELS, SEARCHED_BYTES, LogPart, read_log, search_log
+from lora_backend.symlinks import is_unlinked_file
 from pages.parts import state_keys
 from pages.parts.language import t
 from pages.parts.markdown import Markdown, joined
@@ -35,11 +37,16 @@ def run_log(run: RunFolder) -> None:
         st.button(t(N_("Older")), icon=":material/arrow_upward:", key="log_older", on_click=_go, args=(run, part.start), disabled=part.start == 0)  # fmt: skip
         st.button(t(N_("Newest")), icon=":material/vertical_align_bottom:", key="log_newest", on_click=_go, args=(run, None), disabled=end is None)  # fmt: skip
         st.caption(_where(part, searches=searches))
-        if run.train_log.exists():
+        if is_unlinked_file(run.train_log):
             st.download_button(
-                t(N_("Download the whole log")), run.train_log.read_bytes, file_name=f"{run.id}.log", on_click="ignore", key="log_file",
+                t(N_("Download the whole log")), lambda: _whole(run), file_name=f"{run.id}.log", on_click="ignore", key="log_file",
                 icon=":material/download:",
             )  # fmt: skip
+
+
+def _whole(run: RunFolder) -> bytes:
+    with open_regular(run.train_log, follow=False) as file:
+        return file.read()
 
 
 def _where(part: LogPart, *, searches: bool) -> Markdown:

@@ -1,0 +1,173 @@
+"""A run's folder that somebody planted: no link in it is followed, neither to read nor to write."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_backend.errors import FlightdeckError, RunError
+from lora_backend.preflight.resume import resume_run
+from lora_backend.runs.changes import config_as_changed
+from lora_backend.runs.checkpoints import checkpoints_of, newest_whole, sweep, verified
+from lora_backend.runs.curves import read_columns
+from lora_backend.runs.failures import last_log_lines
+from lora_backend.runs.folder import RunFolder, list_runs, open_run
+from lora_backend.runs.found import open_folder
+from lora_backend.runs.history import History, first_and_last_loss, read_row
+from lora_backend.runs.labels import read_labels, write_labels
+from lora_backend.runs.logs import read_log, search_log
+from lora_backend.runs.outcome import outcome_of
+from lora_backend.runs.recovery import recover, recover_all
+from lora_backend.runs.reproduce import reproduction
+from lora_backend.runs.supervisor import start_supervisor, supervise
+from lora_backend.runs.unlinked import links_of, own_adapter
+from lora_backend.settings import load_settings
+from tests.planted import FILES, FOLDERS, NUMBER, SECRET, WRITTEN, holds_secret, planted_run, tree
+
+LINKS = [*FILES, *FOLDERS]
+"""Parts of a run; that the run's own folder is a link is found at the door, by whoever opens it."""
+
+
+@pytest.fixture
+def outside(tmp_path: Path, workspace: Path) -> Path:
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    return folder
+
+
+READERS: dict[str, Callable[[RunFolder], Any]] = {
+    "run": RunFolder.read_run, "state": RunFolder.state, "status": RunFolder.status, "attempt": RunFolder.attempt, "metrics": RunFolder.metrics,
+    "answers": RunFolder.answers, "ranks": RunFolder.rank_report, "config": RunFolder.config_text, "log": RunFolder.log_tail,
+    "last lines": RunFolder.last_lines, "changed": config_as_changed, "labels": lambda run: read_labels(run.path), "row": read_row,
+    "columns": lambda run: read_columns(run.metrics_jsonl), "losses": first_and_last_loss, "part": lambda run: read_log(run.train_log),
+    "search": lambda run: search_log(run.train_log), "tail": lambda run: last_log_lines(run.train_log), "outcome": outcome_of,
+    "checkpoints": checkpoints_of, "newest": newest_whole, "again": reproduction, "found": lambda run: open_folder(run.path),
+    "history": lambda run: History(run.path.parent).rows(), "list": lambda run: [r.id for r in list_runs(run.path.parent)],
+    "recovered": recover, "whole": lambda run: [verified(path) for path in checkpoints_of(run)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_no_reader_follows_a_link(link: str, workspace: Path, outside: Path) -> None:
+    run = planted_run(workspace / "runs", outside, (link,))
+    before = tree(outside)
+    for name, read in READERS.items():
+        try:
+            found = str(read(run))
+        except FlightdeckError as error:
+            found = str(error)
+        assert SECRET not in found, name
+        assert str(NUMBER) not in found, name
+    said = links_of(run.path)
+    assert said is not None
+    assert link in said.text("en")
+    assert tree(outside) == before
+
+
+@pytest.mark.parametrize("link", ["run.json", ""])
+def test_a_run_that_is_a_link_is_none_and_the_sentence_names_it(link: str, workspace: Path, outside: Path) -> None:
+    run = planted_run(workspace / "runs", outside, (link,))
+    assert list_runs(workspace / "runs") == []
+    assert recover_all(workspace / "runs") == []
+    assert History(workspace / "runs").rows() == []
+    with pytest.raises(RunError, match=f"contains symbolic links, which are not followed: {link or run.id}"):
+        open_run(workspace / "runs", run.id)
+
+
+WRITERS: dict[str, Callable[[RunFolder], Any]] = {
+    "status": lambda run: run.write_status(step=4), "stop": RunFolder.request_stop, "save": RunFolder.request_save,
+    "labels": lambda run: write_labels(run.path, note="ours"), "metrics": lambda run: run.append_metrics({"step": 4}),
+    "ranks": lambda run: run.write_rank_report({"ours": 1}), "answers": lambda run: run.write_answers([{"ours": 1}]),
+    "attempt": lambda run: run.write_attempt(ours=1), "new attempt": lambda run: run.new_attempt(ours=1), "exit": lambda run: run.write_exit("failed"),
+    "begin": RunFolder.begin_training, "begin attempt": lambda run: run.begin_attempt("queued"), "supervisor": start_supervisor,
+    "supervise": supervise, "sweep": sweep, "replan": RunFolder.replan,
+    "create": lambda run: RunFolder.create(run.path.parent, config={}, config_text="", argv=None, path=run.path),
+    "resume": lambda run: resume_run(run, load_settings(), lambda *_: pytest.fail("nothing is planned")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("link", [*LINKS, *WRITTEN])
+def test_no_writer_follows_a_link(link: str, workspace: Path, outside: Path) -> None:
+    for number, (name, write) in enumerate(WRITERS.items()):
+        run = planted_run(workspace / "runs", outside, (link,), f"planted{number}")
+        if link != "exit.json":  # it ended, so that nothing of it is alive; but most is written before
+            run.exit_json.unlink()
+        if link in FOLDERS:
+            (outside / "theirs" / link / ".checkpoint-9").mkdir(exist_ok=True)
+        before = tree(outside)
+        try:
+            write(run)
+        except (FlightdeckError, OSError) as error:
+            said = str(error)
+        else:
+            said = ""
+        assert SECRET not in said, name
+        assert tree(outside) == before, name
+    assert holds_secret(workspace) == []
+
+
+def test_a_checkpoint_with_a_link_in_it_is_passed_over_and_one_before_is_taken(workspace: Path, outside: Path) -> None:
+    run = planted_run(workspace / "runs", outside, ("checkpoints/checkpoint-7/adapter_config.json",))
+    path, damaged = newest_whole(run)
+    assert path is None
+    assert [one.problems for one in damaged] == [("adapter_config.json: is a symbolic link",)]
+
+
+def test_a_resume_of_a_planted_run_is_one_sentence(workspace: Path, outside: Path) -> None:
+    run = planted_run(workspace / "runs", outside, ("checkpoints/checkpoint-7/adapter_config.json", "train.log"))
+    with pytest.raises(RunError) as raised:
+        resume_run(run, load_settings(), lambda *_: pytest.fail("nothing is planned"))
+    assert "not followed: checkpoints/checkpoint-7/adapter_config.json, train.log. Replace them" in str(raised.value)
+
+
+def test_the_adapter_of_a_run_is_refused_for_its_own_links_alone(workspace: Path, outside: Path) -> None:
+    run = planted_run(workspace / "runs", outside, ("train.log",))
+    assert own_adapter(run.path) == run.adapter
+    run = planted_run(workspace / "runs", outside, ("adapter/flightdeck.json",), "second")
+    with pytest.raises(RunError, match=r"adapter/flightdeck\.json"):
+        own_adapter(run.path)
+
+
+def test_a_copied_run_shows_the_rest_and_says_what_it_does_not_follow(workspace: Path, outside: Path) -> None:
+    run = planted_run(workspace / "elsewhere", outside, ("train.log", "adapter"))
+    found = open_folder(run.path)
+    assert found.title == "ours"
+    assert [problem.text("en") for problem in found.problems] == [
+        "Run planted contains symbolic links, which are not followed: adapter, train.log. Replace them with the files themselves."
+    ]
+    assert found.adapter == run.checkpoints / "checkpoint-7" or found.adapter is None
+
+
+def test_a_training_of_another_tool_may_link_within_the_roots(tmp_path: Path, outside: Path) -> None:
+    state = json.dumps({"global_step": 5, "log_history": [{"step": 5, "loss": 1.5}]})
+    snapshot, blobs = tmp_path / "hub/models--a--b/snapshots/1", tmp_path / "hub/models--a--b/blobs"
+    for folder in (snapshot, blobs):
+        folder.mkdir(parents=True)
+    (blobs / "x").write_text(state)
+    (snapshot / "trainer_state.json").symlink_to("../../blobs/x")
+    assert open_folder(snapshot, (tmp_path / "hub",)).step == 5
+    (outside / "x").write_text(state)
+    (snapshot / "checkpoint-9").mkdir()
+    (snapshot / "checkpoint-9/trainer_state.json").symlink_to(outside / "x")
+    found = open_folder(snapshot, (tmp_path / "hub",))
+    assert found.checkpoints == ()
+    assert "trainer_state.json in " in found.problems[0].text("en")
+    (snapshot / "trainer_log.jsonl").symlink_to(outside / "x")
+    with pytest.raises(FlightdeckError, match=r"trainer_log\.jsonl in .* is a symbolic link"):
+        open_folder(snapshot, (tmp_path / "hub",))
+
+
+def test_a_supervisor_starts_no_trainer_into_a_linked_log(workspace: Path, outside: Path) -> None:
+    run = planted_run(workspace / "runs", outside, ())
+    run.exit_json.unlink()
+    (run.attempts / "1.json").write_text(json.dumps({"argv": [sys.executable, "-c", "print('written')"]}))
+    run.train_log.unlink()
+    run.train_log.symlink_to(outside / "new.log")
+    supervise(run)
+    assert not (outside / "new.log").exists()
+    assert run.state().state == "failed"
