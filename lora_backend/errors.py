@@ -82,6 +82,12 @@ class DataError(FlightdeckError):
     code = "data"
 
 
+class DataChangedError(DataError):
+    """The file of a run's data is not the one that the run was launched with, or last read."""
+
+    code = "data_changed"
+
+
 class RankMismatchError(FlightdeckError):
     """At least one LoRA layer does not carry the rank that was asked for."""
 

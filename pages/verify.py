@@ -17,12 +17,13 @@ from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.preflight.roots import allowed_adapter, allowed_config, allowed_model
+from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.runs.unlinked import own_adapter
 from lora_backend.settings import is_within
 from lora_backend.symlinks import is_unlinked_folder
 from lora_backend.verification.folder import is_pickled, read_adapter_config
-from lora_backend.verification.passport import check_passport, file_sha256
+from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
 from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
 from pages.parts.findings import show_finding
@@ -67,7 +68,9 @@ def pick(runs: dict[str, RunFolder]) -> Subject | None:
         keep_in_address(state_keys.ADAPTER, None)
         keep_in_address(state_keys.ASKED_CONFIG, None)  # a run has its own
         run = runs[chosen]
-        return Subject(own_adapter(run.path), run.read_run()["config"], run.config_text())
+        adapter = own_adapter(run.path)
+        config = config_as_changed(run, upto=start_in_passport(adapter))
+        return Subject(adapter, config, run.config_text())
     return None
 
 

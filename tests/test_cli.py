@@ -170,7 +170,7 @@ def test_verify_says_no_where_the_adapter_was_changed(tmp_path: Path, capsys: py
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "target_modules": ["q"]}))
     file, prefix = tmp_path / "adapter_model.safetensors", "base_model.model.layers.0.q.lora_"
     save_file({f"{prefix}A.weight": np.ones((2, 3)), f"{prefix}B.weight": np.ones((3, 2))}, file)
-    write_passport(tmp_path, config={}, data_sha256=None, base_config=None, ranks={"layers.0.q": 2}, versions={})
+    write_passport(tmp_path, config={}, starts=[], ranks={"layers.0.q": 2})
     assert main(["verify", str(tmp_path), "--json"]) == 0
     save_file({f"{prefix}A.weight": np.zeros((2, 3)), f"{prefix}B.weight": np.ones((3, 2))}, file)
     capsys.readouterr()

@@ -282,6 +282,19 @@ def test_a_run_that_has_published_is_resumed_with_other_settings_and_replaces_it
     run.request_stop()
 
 
+def test_changed_data_is_a_no_with_the_option_that_accepts_it(make: Make, ask: Ask, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "d.jsonl", chats(1))
+    run = make("a1", config={"dataset": str(data)}, data_sha256="0" * 64)
+    run.write_exit("failed", cause="data_changed")
+    code, document = ask("resume", "a1")
+    assert (code, document["state"], document["cause"]) == (1, "failed", "data_changed")
+    assert f"The data set {data} has changed since the run was launched (sha256 000000000000, now " in document["error"]
+    assert "--accept-changed-data" in document["error"]
+    code, document = ask("resume", "a1", "--accept-changed-data", in_words=False)
+    assert (code, document["state"]) == (0, run.state().state)
+    assert run.attempt()["accepted_data_sha256"]
+
+
 def test_a_resume_without_a_whole_checkpoint_begins_again(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     run = make("a1")
     run.write_exit("failed", cause="killed")

@@ -17,7 +17,7 @@ from lora_backend.commands.words import GOOD, NO, plain, print_json, setting
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.files import dump_yaml, read_config, with_values
 from lora_backend.config.report import report_text
-from lora_backend.errors import ConfigError, RunError
+from lora_backend.errors import ConfigError, DataChangedError, RunError
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.report import advice_text
 from lora_backend.preflight.facts import check_with_facts
@@ -25,11 +25,13 @@ from lora_backend.preflight.many import NAME, Launched, Row, Variant, preview, q
 from lora_backend.preflight.placement import DoesNotFitError
 from lora_backend.preflight.resume import check_changes, resume_run
 from lora_backend.runs.changes import Classified, config_as_changed
+from lora_backend.runs.failures import REMEDIES
 from lora_backend.runs.folder import STOP_DEADLINE_S, RunFolder
 from lora_backend.runs.loss_health import health_of
 from lora_backend.runs.queue import waiting_for
 from lora_backend.runs.recovery import open_recovered, recover, recover_all, workspace_of
 from lora_backend.runs.states import RunState
+from lora_backend.runs.surroundings import differences_from_now
 from lora_backend.runs.waiting import entries
 from lora_backend.runs.words import ended_at_latest, stopping_messages
 from lora_backend.settings import Settings, load_settings, path_of
@@ -76,20 +78,29 @@ def resume_command(arguments: argparse.Namespace) -> int:
     changes = dict(map(setting, arguments.set))
     before = config_as_changed(run)
     found = check_changes(run, changes)
+    differs = differences_from_now(run, before)
     try:
-        resume_run(run, settings, trace_here, changes, anyway=arguments.anyway)
+        resume_run(
+            run, settings, trace_here, changes,
+            anyway=arguments.anyway, accept_changed_data=arguments.accept_changed_data,
+        )  # fmt: skip
     except DoesNotFitError as error:
         remedies = [advice_text(advice) for advice in error.advice]
         if not arguments.json:
             return _answer(arguments, run, run.state(), "\n- ".join([str(error), *remedies]), code=NO)
         return _answer(arguments, run, run.state(), str(error), {"remedies": remedies}, code=NO)
+    except DataChangedError as error:
+        remedy = REMEDIES[error.code]
+        return _answer(arguments, run, run.state(), f"{error} {say(remedy)}", {"cause": error.code}, code=NO)
     except RunError as error:
         return _answer(arguments, run, run.state(), str(error), code=NO)
     attempt = run.attempt()
-    text = "\n".join([*_change_lines(before, changes, found), *_start_lines(run, attempt)])
+    others = [plain(message.text()) for message in differs]
+    text = "\n".join([*others, *_change_lines(before, changes, found), *_start_lines(run, attempt)])
     kinds = {kind: {key: message.text() for key, message in keys.items()} for kind, keys in found.items()}
     more: dict[str, Any] = {name: attempt.get(name) for name in ("number", "resume_from", "damaged")}
-    return _answer(arguments, run, run.state(), text, more | {"changes": kinds})
+    more |= {"changes": kinds, "differences": others}
+    return _answer(arguments, run, run.state(), text, more)
 
 
 def queue_command(arguments: argparse.Namespace) -> int:

@@ -230,10 +230,19 @@ def _again(again: Reproduction) -> list[str]:
         lines.append(say(N_("Its data {path} was changed since: it had the hash {then}, and has {now}."), path=again.dataset, then=data.then[:12], now=data.now[:12]))  # fmt: skip
     else:
         lines.append(say(N_("Its data is as it was (sha256 {hash})."), hash=data.then[:12]))
+    if again.data_of_steps:
+        steps = ", ".join(f"{one['first_step']}–{one['last_step'] or ''}: {(one['data_sha256'] or '–')[:12]}" for one in again.data_of_steps)  # fmt: skip
+        lines.append(say(N_("Its data was changed while it was trained (sha256 by steps: {steps})."), steps=steps))
+    lines += [plain(message.text()) for message in again.base_model]
     lines.append(_code_line(again))
     lines += [f"{name}: {sides.then or '–'} → {sides.now or '–'}" for name, sides in again.versions.items()]
     if not again.versions:
         lines.append(say(N_("All recorded versions are installed.")))
+    lines += [
+        say(N_("Start {number}: {difference}"), number=number, difference=plain(message.text()))
+        for number, said in again.starts
+        for message in said
+    ]
     if again.later_changes:
         lines.append(say(N_("It was resumed with other settings, which the command gives from the first step on: {keys}."), keys=", ".join(again.later_changes)))  # fmt: skip
     return lines

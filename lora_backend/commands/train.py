@@ -13,6 +13,8 @@ from lora_backend.config.report import report_text
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from lora_backend.preflight.facts import check_with_facts, with_data_paths
+from lora_backend.preflight.resume import data_to_accept
+from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder, new_run_id
 from lora_backend.settings import load_settings
 from lora_backend.verification.passport import file_sha256
@@ -49,6 +51,9 @@ def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
     if folder.exit_json.exists():
         raise ConfigError(N_("The run in {path} has ended. Name another folder."), path=str(folder.path))
     folder.refuse_another_trainer()  # before torch is loaded; once more when it trains
+    if arguments.accept_changed_data:
+        accepted = data_to_accept(folder, config_as_changed(folder), accept_changed_data=True)
+        folder.write_attempt(**({"accepted_data_sha256": accepted} if accepted else {}))
     return folder
 
 

@@ -10,11 +10,12 @@ from lora_backend.commands.words import GOOD, NO, WRONG_QUESTION, print_json, re
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.find import find_model
+from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RUN_ID, RunFolder
 from lora_backend.runs.unlinked import own_adapter
 from lora_backend.settings import load_settings, path_of
 from lora_backend.verification.folder import read_adapter_config
-from lora_backend.verification.passport import check_passport, file_sha256
+from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
 from lora_backend.verification.report import as_table, check_adapter_folder, verdict
 
 
@@ -23,7 +24,7 @@ def verify(arguments: argparse.Namespace) -> int:
     adapter, config, base = _verify_subject(arguments)
     report = check_adapter_folder(adapter, config)
     dataset = (config or {}).get("dataset")
-    parts = check_passport(adapter, config, base, file_sha256(Path(dataset)) if isinstance(dataset, str) else None)
+    parts = check_passport(adapter, config, base, _sha256(dataset))
     differs = any(part.verdict == "different" for part in parts)
     document = {**report, "passport": [part.to_dict() for part in parts]}
     if report["is_consistent"] is None:
@@ -50,8 +51,9 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
         path = load_settings().runs / arguments.subject
     config: dict[str, Any] | None = None
     if (path / "run.json").is_file():
-        path = path.resolve()
-        config, path = RunFolder(path).read_run()["config"], own_adapter(path)
+        run = RunFolder(path.resolve())
+        path = own_adapter(run.path)
+        config = config_as_changed(run, upto=start_in_passport(path))
     if arguments.config:
         config = readable(arguments.config).values
     own = read_adapter_config(path) if path.is_dir() else None
@@ -61,3 +63,12 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
     except ModelError:  # the passport says that it cannot be told
         base = None
     return path, config, base
+
+
+def _sha256(dataset: Any) -> str | None:
+    """None for a data set that is not there or cannot be read."""
+    path = path_of(dataset) if isinstance(dataset, str) else None
+    try:
+        return file_sha256(path)
+    except OSError:
+        return None

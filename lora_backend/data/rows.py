@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +29,7 @@ class Dataset:
 
 def read_dataset(path: Path) -> Dataset:
     """Read and check every row. `DataError` names the file, and the line of the first row that is wrong."""
-    return parse_dataset(_read_bytes(path), path.name)
+    return parse_dataset(read_bytes(path), path.name)
 
 
 def parse_dataset(data: bytes, file: str) -> Dataset:
@@ -53,28 +54,44 @@ def parse_dataset(data: bytes, file: str) -> Dataset:
 
 
 def read_questions(path: Path) -> list[dict[str, Any]]:
+    """`parse_questions` of a file."""
+    return parse_questions(read_bytes(path), path.name)
+
+
+def parse_questions(data: bytes, file: str) -> list[dict[str, Any]]:
     """Questions to ask after training: rows of `messages` that end with the user, and `expect`, a list of texts.
 
     An answer counts as right when it contains one of `expect`; `group` (optional) is what answers are counted by.
     """
     questions = []
-    for number, row in parse_rows(_read_bytes(path), path.name):
+    for number, row in parse_rows(data, file):
         messages, expect = row.get("messages"), row.get("expect", [])
         if not _are_messages(messages) or row["messages"][-1]["role"] != "user":
-            raise _bad_row(
-                path.name, number, N_("`messages` must be a list of role and content that ends with the user")
-            )
+            raise _bad_row(file, number, N_("`messages` must be a list of role and content that ends with the user"))
         if not isinstance(expect, list) or not all(isinstance(item, str) and item for item in expect):
-            raise _bad_row(path.name, number, N_("`expect` must be a list of texts"))
+            raise _bad_row(file, number, N_("`expect` must be a list of texts"))
         questions.append({"messages": messages, "expect": expect, "group": str(row.get("group", ""))})
     if not questions:
-        raise DataError(N_("The file of questions {file} is empty. Put one JSON object on each line."), file=path.name)
+        raise DataError(N_("The file of questions {file} is empty. Put one JSON object on each line."), file=file)
     return questions
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
+def read_bytes(path: Path) -> bytes:
+    """All of a file of rows. Raises `DataError` where it is not there or cannot be read."""
+    with _readable(path):
         return path.read_bytes()
+
+
+def sha256_of_file(path: Path) -> str:
+    """The hash that `read_dataset` gives, of a file that is not looked into. Raises `DataError` as `read_bytes` does."""
+    with _readable(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise DataError(N_("There is no data set {path}. Check the path."), path=str(path)) from None
     except (OSError, ValueError) as error:  # a null byte in the name is a ValueError

@@ -96,22 +96,27 @@ def _damaged(path: Path, reason: str, **values: str) -> ModelError:
 
 
 def read_folder_headers(folder: Path, stem: str) -> dict[str, TensorInfo]:
-    """All tensors of `<stem>.safetensors`, or of the shards that `<stem>.safetensors.index.json` lists."""
+    """All tensors of the files that `weight_files` gives."""
+    tensors: dict[str, TensorInfo] = {}
+    for file in weight_files(folder, stem):
+        tensors |= read_header(file)
+    return tensors
+
+
+def weight_files(folder: Path, stem: str) -> list[Path]:
+    """`<stem>.safetensors`, or the shards that `<stem>.safetensors.index.json` lists; none without either."""
     single = folder / f"{stem}.safetensors"
     if single.is_file():
-        return read_header(single)
+        return [single]
     index = folder / f"{stem}.safetensors.index.json"
     if not index.is_file():
-        return {}
+        return []
     try:
         shards = sorted(set(read_json(index)["weight_map"].values()))
     except FileRefusedError as error:
         raise ModelError(error.message.template, **error.message.values) from error
     except (ValueError, LookupError, AttributeError, TypeError, OSError) as error:
         raise _damaged(index, N_("it is not a list of shards")) from error
-    tensors: dict[str, TensorInfo] = {}
-    for shard in shards:
-        if Path(str(shard)).name != shard:
-            raise _damaged(index, N_("it names a file outside its folder"))
-        tensors |= read_header(folder / shard)
-    return tensors
+    if not all(isinstance(shard, str) and Path(shard).name == shard for shard in shards):
+        raise _damaged(index, N_("it names a file outside its folder"))
+    return [folder / shard for shard in shards]

@@ -8,7 +8,8 @@ from typing import Any
 
 from lora_backend.config.check import check_config
 from lora_backend.config.schema import KEYS
-from lora_backend.errors import ConfigError, RunError
+from lora_backend.data.rows import sha256_of_file
+from lora_backend.errors import ConfigError, DataChangedError, RunError
 from lora_backend.i18n import N_, in_code
 from lora_backend.preflight.facts import check_with_facts, refuse_errors
 from lora_backend.preflight.launch import plan_attempt, trainer_command
@@ -20,9 +21,10 @@ from lora_backend.runs.provenance import system_user
 from lora_backend.runs.publication import is_published_by, place_of, publication_of
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.recovery import recover
+from lora_backend.runs.starts import refuse_changed_data
 from lora_backend.runs.states import RunState
 from lora_backend.runs.unlinked import refuse_links
-from lora_backend.settings import Settings, load_settings
+from lora_backend.settings import Settings, load_settings, path_of
 
 
 def resume_run(
@@ -33,12 +35,14 @@ def resume_run(
     actor: str | None = None,
     *,
     anyway: bool = False,
+    accept_changed_data: bool = False,
 ) -> RunFolder:
-    """Let a run that has ended go on; queued where its GPUs are taken.
+    """Let a run that has ended go on; queued where its GPUs are taken. `accept_changed_data`: also in data that is not
+    what it was launched with, or last read; the trainer refuses any other than what is there now.
 
     Raises `RunError` for one that has not ended, that was finished and would have nothing to do, or whose batches came
-    from a caller; `ConfigError` for changes that cannot be made in the middle; `DoesNotFitError` as a launch does. Then
-    the run stays as it is.
+    from a caller; `ConfigError` for changes that cannot be made in the middle; `DataError` for data that cannot be read,
+    or was changed (`DataChangedError`); `DoesNotFitError` as a launch does. Then the run stays as it is.
     """
     run, number = folder.read_run(), folder.attempt().get("number", 0)
     refuse_links(folder.path)
@@ -51,12 +55,14 @@ def resume_run(
     values = {**config_as_changed(folder), **(changes or {})}
     refuse_nothing_to_do(folder, state, changes or {})
     publication_of(values, settings, bound=True)  # which raises now, and not when it is trained
+    accepted = data_to_accept(folder, values, accept_changed_data=accept_changed_data)
     planned = plan_attempt(values, settings, trace, anyway=anyway, shares=bool(folder.attempt().get("shares")))
     checkpoint, damaged = newest_whole(folder)
     folder.begin_attempt(
         "queued",
         after=number,
         **planned,
+        **({"accepted_data_sha256": accepted} if accepted else {}),
         argv=_command(folder, run["argv"]),
         actor=actor or system_user(),
         resume_from=checkpoint.name if checkpoint else None,
@@ -66,6 +72,25 @@ def resume_run(
     )
     start_or_queue(folder, settings.workspace)
     return folder
+
+
+def data_to_accept(folder: RunFolder, values: Mapping[str, Any], *, accept_changed_data: bool) -> str | None:
+    """The hash of a run's data that was changed, where that is accepted; None where it was not changed.
+
+    Raises `DataError` for a file that cannot be read, `DataChangedError` for a changed one that is not accepted.
+    """
+    name = values.get("dataset")
+    path = path_of(name) if isinstance(name, str) and name else None
+    if path is None:
+        return None
+    sha256 = sha256_of_file(path)
+    try:
+        refuse_changed_data(folder, str(name), sha256)
+    except DataChangedError:
+        if not accept_changed_data:
+            raise
+        return sha256
+    return None
 
 
 def refuse_nothing_to_do(folder: RunFolder, state: RunState, changes: Mapping[str, Any]) -> None:

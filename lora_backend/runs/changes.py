@@ -8,8 +8,8 @@ from typing import Any
 from lora_backend.config.diff import same_value
 from lora_backend.config.schema import KEYS, REQUIRED
 from lora_backend.i18n import N_, Message
-from lora_backend.runs.files import read_json
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.starts import attempts_of
 
 Classified = dict[str, dict[str, Message]]
 """`safe`, `restarts_schedule` and `refused`, each key → why."""
@@ -79,13 +79,16 @@ def rows_per_step(config: Mapping[str, Any]) -> int:
     return max(int(_value(config, "target_batch_size") or batch) // batch, 1) * batch
 
 
-def config_as_changed(run: RunFolder) -> dict[str, Any]:
-    """The run's config with the changes of all its starts, in their order: what the next start trains by."""
+def config_as_changed(run: RunFolder, upto: int | None = None) -> dict[str, Any]:
+    """The run's config with the changes of all its starts, in their order: what the next start trains by.
+
+    `upto`: the number of a start, for the config that it trained by.
+    """
     config: dict[str, Any] = dict(run.read_run()["config"])
-    numbers = sorted(int(path.stem) for path in run.attempts.glob("*.json") if path.stem.isdigit())
-    for number in numbers:
-        changes = (read_json(run.attempts / f"{number}.json") or {}).get("changes")
-        config |= changes if isinstance(changes, dict) else {}
+    for attempt in attempts_of(run):
+        changes = attempt.get("changes")
+        if isinstance(changes, dict) and (upto is None or attempt["number"] <= upto):
+            config |= changes
     return config
 
 

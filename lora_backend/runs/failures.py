@@ -85,6 +85,9 @@ CAUSES: dict[str, tuple[str, str | None]] = {
 """Code → sentence and remedy. Others (`data`, `config`, `model`, `code` …) bring the sentence of the error itself."""
 REMEDIES = {
     "data": N_("Correct the data set and start a new run, or resume if only its path was wrong."),
+    "data_changed": N_(
+        "Put the file back as it was, or resume with the changed data (`runs resume ID --accept-changed-data`)."
+    ),
     "code": N_("The log's last lines say where. If that was no mistake of the config, resume."),
 }
 _IN_THE_LOG = (

@@ -115,7 +115,7 @@ def change_plan(
     before = run.attempt() if before is None else before
     kept = {
         key: before[key]
-        for key in ("resume_from", "changes", "restarts_schedule", "argv", "actor", "damaged")
+        for key in ("resume_from", "changes", "restarts_schedule", "argv", "actor", "damaged", "accepted_data_sha256")
         if key in before
     }
     run.replan(after=before.get("number", 0), **(kept | dict(planned)))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lora_backend.config.diff import ABSENT, same_value
 from lora_backend.config.files import dump_yaml, parse_config
+from lora_backend.i18n import Message
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.provenance import PROGRAM, code_of, version_of
+from lora_backend.runs.starts import spans_of
+from lora_backend.runs.surroundings import base_differences, differences_of_starts, last_start
 from lora_backend.verification.passport import file_sha256
 
 
@@ -41,9 +44,15 @@ class Reproduction:
     """Trains it again, as a new run; None for a run on a caller's own batches, or without its config file."""
     dataset: str | None
     data_sha256: ThenNow
-    """`now` is None where the file is not there (any more)."""
+    """`then` is what the last steps were trained on; `now` is None where the file is not there (any more)."""
+    data_of_steps: Sequence[Mapping[str, Any]]
+    """Where the data was changed while the run was trained: which steps were trained on which, in order."""
     versions: Mapping[str, ThenNow]
-    """Package → version, for those alone that are not as they were; also `python` and `platform`."""
+    """Package → version at the last start, for those alone that are not as they were; also `python` and `platform`."""
+    base_model: Sequence[Message]
+    """What of the base model is not as it was at the last start."""
+    starts: Sequence[tuple[int, Sequence[Message]]]
+    """Number of each start that was made by other things than the one before, and by which."""
     commit: ThenNow
     """Of the program."""
     was_modified: bool | None
@@ -55,10 +64,12 @@ class Reproduction:
     @property
     def is_as_recorded(self) -> bool:
         """Whether nothing that was recorded is known to be different now."""
-        return not (self.versions or self.data_sha256.differs or self.commit.differs or self.is_modified)
+        differs = self.versions or self.data_sha256.differs or self.commit.differs or self.is_modified
+        return not (differs or self.data_of_steps or self.base_model or self.starts)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        starts = [{"start": number, "differences": list(map(str, said))} for number, said in self.starts]
+        return asdict(self) | {"base_model": list(map(str, self.base_model)), "starts": starts}
 
 
 def reproduction(run: RunFolder, program: Path = PROGRAM) -> Reproduction:
@@ -68,15 +79,20 @@ def reproduction(run: RunFolder, program: Path = PROGRAM) -> Reproduction:
     """
     about = run.read_run()
     config: dict[str, Any] = about["config"]
+    begun = about | last_start(run)
+    spans = [span.to_json() for span in spans_of(run)]
     changed = config_as_changed(run)
     dataset = config.get("dataset")
-    code_then, code_now = _object(about.get("code")), code_of(program) or {}
+    code_then, code_now = _object(begun.get("code")), code_of(program) or {}
     return Reproduction(
         config_text=run.config_text() or dump_yaml(config),
         command=_command(run, changed) if about.get("argv") and run.config_text() is not None else None,
         dataset=dataset if isinstance(dataset, str) else None,
-        data_sha256=ThenNow(about.get("data_sha256"), _sha256(dataset)),
-        versions=_versions(about),
+        data_sha256=ThenNow(begun.get("data_sha256"), _sha256(dataset)),
+        data_of_steps=spans if len({span["data_sha256"] for span in spans}) > 1 else [],
+        versions=_versions(begun),
+        base_model=base_differences(begun, config),
+        starts=differences_of_starts(run),
         commit=ThenNow(code_then.get("commit"), code_now.get("commit")),
         was_modified=code_then.get("is_modified"),
         is_modified=code_now.get("is_modified"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,12 +12,11 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch.utils.data import DataLoader
-from transformers import DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import DataCollatorForSeq2Seq, set_seed
 from transformers.trainer_utils import has_length
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.data.rows import read_dataset, read_questions
-from lora_backend.errors import ConfigError, DataError
+from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import loaded_map, placement
@@ -27,18 +25,22 @@ from lora_backend.modeling.load import load_model, load_tokenizer, vocabulary_si
 from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank_report
 from lora_backend.modeling.trace import profile_for
 from lora_backend.models.find import find_model
+from lora_backend.models.identity import base_identity
 from lora_backend.planning.report import plan_table, verdict
 from lora_backend.preflight.placement import plan_start, refuse_host_memory
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.provenance import provenance
+from lora_backend.runs.starts import attempts_of, spans_of
+from lora_backend.runs.surroundings import differences_of_starts, facts_of
 from lora_backend.settings import load_settings
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.callbacks import RunCallback
+from lora_backend.training.data import StartData, read_data, refuse_rows_beyond_positions, tokenized
 from lora_backend.training.lease import leased
 from lora_backend.training.publish import Publisher, save_adapter
 from lora_backend.training.randomness import deterministic_algorithms
 from lora_backend.training.resume import prepare_start
 from lora_backend.training.session import StoppedBeforeTrainingError
-from lora_backend.training.tokenize import tokenize_rows
 from lora_backend.training.trainer import LoraTrainer, training_arguments
 from lora_backend.verification.passport import write_passport
 
@@ -70,14 +72,18 @@ def _train(
     precision = resolve_precision(config.precision)
     refuse_untrainable(precision)
     publisher.judged()  # what refuses now would refuse at the end
-    resume = prepare_start(folder, config)
-    _log_reproducibility()
-    set_seed(config.seed)
 
     with stage(folder, "data"):
+        data = read_data(config, folder, has_batches=dataloader is not None)
+        resume = prepare_start(folder, config)
+        _write_start(config, folder, data, precision)
+        _log_reproducibility()
+        set_seed(config.seed)
         tokenizer = load_tokenizer(config.model_name) if dataloader is None or config.questions else None
-        questions = read_questions(Path(config.questions)) if config.questions else []
-        train_rows, eval_rows = (None, None) if dataloader is not None else _tokenized(config, tokenizer)
+        questions = data.questions
+        train_rows, eval_rows = None, None
+        if data.dataset is not None and tokenizer is not None:
+            train_rows, eval_rows = tokenized(data.dataset, config, tokenizer)
 
     with stage(folder, "loading"):
         _plan(config, folder)
@@ -122,7 +128,7 @@ def _train(
         save_adapter(model, folder.adapter)
         report["saved"] = _check_saved(config, folder, report["actual_r_values"])
         folder.write_rank_report(report)
-        _write_passport(config, folder, report)
+        _write_passport(config, folder, report, trainer.state.global_step)
         publisher.publish_or_say_why()
 
     if questions and tokenizer:
@@ -182,43 +188,13 @@ def stage(folder: RunFolder, name: str) -> Iterator[None]:
     logger.info("stage %s took %.1f s", name, time.monotonic() - began)
 
 
-def _tokenized(config: TrainingConfig, tokenizer: PreTrainedTokenizerBase | None) -> tuple[Any, Any]:
-    """Training rows, and the ones held back for evaluation (None without `val_size`)."""
-    if config.dataset is None:
-        raise ConfigError(N_("`dataset` is missing. Name a JSONL file to train on."))
-    assert tokenizer is not None
-    dataset = read_dataset(Path(config.dataset))
-    rows = tokenize_rows(dataset.rows, tokenizer, config.max_length)
-    logger.info("data: %s rows of %s, %s tokens", len(rows), dataset.format, sum(map(len, rows["input_ids"])))
-    if not config.val_size:
-        return rows, None
-    if len(rows) < 2:
-        raise ConfigError(N_("`val_size` holds rows back, but the data set has only one. Set `val_size` to 0."))
-    held_back = max(1, round(len(rows) * config.val_size))
-    parts = rows.train_test_split(test_size=min(held_back, len(rows) - 1), seed=config.seed)
-    return parts["train"], parts["test"]
-
-
-def refuse_rows_beyond_positions(model: PreTrainedModel, rows: Any) -> None:
-    """A model that learned its positions has a table of them, and breaks at its end."""
-    table = next(
-        (
-            m
-            for n, m in model.named_modules()
-            if isinstance(m, torch.nn.Embedding) and re.search(r"(^|\.)(wpe|\w*position\w*)$", n)
-        ),
-        None,
-    )
-    limit = getattr(model.config, "max_position_embeddings", None) if table is not None else None
-    longest = max(map(len, rows["input_ids"]))
-    if limit and longest > limit:
-        raise DataError(
-            N_(
-                "The longest row has {longest} tokens, but the model has only {limit} positions. Set `max_length: {limit}`."
-            ),
-            longest=longest,
-            limit=limit,
-        )
+def _write_start(config: TrainingConfig, folder: RunFolder, data: StartData, precision: str) -> None:
+    """What this start trains on and by, in its attempt: each may be another at the next start."""
+    base = base_identity(find_model(config.model_name))
+    folder.write_attempt(**data.sha256, **provenance(), base=base, precision=precision)
+    for number, differences in differences_of_starts(folder):
+        for said in differences if number == folder.attempt()["number"] else ():
+            logger.warning("start %s: %s", number, said)
 
 
 def _plan(config: TrainingConfig, folder: RunFolder) -> None:
@@ -287,16 +263,10 @@ def _check_saved(config: TrainingConfig, folder: RunFolder, trained: Collection[
     return report
 
 
-def _write_passport(config: TrainingConfig, folder: RunFolder, report: dict[str, Any]) -> None:
-    run = folder.read_run()
-    write_passport(
-        folder.adapter,
-        config=config.model_dump(),
-        data_sha256=run["data_sha256"],
-        base_config=find_model(config.model_name) / "config.json",
-        ranks=report["actual_r_values"],
-        versions=run["versions"],
-    )
+def _write_passport(config: TrainingConfig, folder: RunFolder, report: dict[str, Any], last_step: int) -> None:
+    made_by = {attempt["number"]: facts_of(attempt) for attempt in attempts_of(folder)}
+    starts = [{**made_by[span.number], **span.to_json()} for span in spans_of(folder, upto=last_step)]
+    write_passport(folder.adapter, config=config.model_dump(), starts=starts, ranks=report["actual_r_values"])
 
 
 def _log_memory(when: str) -> None:

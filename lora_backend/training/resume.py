@@ -67,7 +67,7 @@ def prepare_start(folder: RunFolder, config: TrainingConfig) -> Resume | None:
     if progress is not None:
         torch.set_num_threads(progress.num_threads)
         logger.info("resuming from %s, with %s threads as before", chosen, progress.num_threads)
-    folder.write_attempt(num_threads=torch.get_num_threads())
+    folder.write_attempt(from_step=step, num_threads=torch.get_num_threads())
     if chosen is None or progress is None:
         return None
     return Resume(chosen, step, progress, restarts_schedule=bool(changed["restarts_schedule"]))

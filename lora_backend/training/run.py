@@ -13,7 +13,7 @@ from lora_backend.config.files import dump_yaml
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
 from lora_backend.modeling.build import validated
-from lora_backend.preflight.resume import over_its_own
+from lora_backend.preflight.resume import data_to_accept, over_its_own
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import load_settings
@@ -58,5 +58,7 @@ train_lora_model = buildandTrainLoraModel
 def train_in_folder(folder: RunFolder, *, bound: bool = True) -> None:
     """Be the trainer of a run that is made: check its config, then train on its data set. `bound` as in `train`."""
     with training_session(folder):
-        train(validated(over_its_own(folder, config_as_changed(folder)), bound=bound), folder, bound=bound)
+        values = config_as_changed(folder)
+        data_to_accept(folder, values, accept_changed_data=False)  # before the check complains of what is in it
+        train(validated(over_its_own(folder, values), bound=bound), folder, bound=bound)
     logger.info("run %s ended: %s", folder.id, folder.path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,11 +19,13 @@ from lora_backend.config.schema import KEYS
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_, Message
 from lora_backend.models.describe import read_json_object
+from lora_backend.models.identity import base_identity
 
 FILE = "flightdeck.json"
 ELSEWHERE = ("model_name", "dataset", "questions", "output_dir", "pkg", "version", "knowledge_type", "overwrite")
 """Keys that name places: another machine has other paths for the same things."""
-Verdict = Literal["same", "different", "unknown"]
+Verdict = Literal["same", "partly", "different", "unknown"]
+"""`partly`: not all of the run was trained on what is there now, and that was confirmed when it was resumed."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,27 @@ def write_passport(
     adapter: Path,
     *,
     config: Mapping[str, Any],
-    data_sha256: str | None,
-    base_config: Path | None,
+    starts: Sequence[Mapping[str, Any]],
     ranks: Mapping[str, Any],
-    versions: Mapping[str, Any],
 ) -> None:
-    """Write the passport of a finished adapter into its folder."""
+    """Write the passport of a finished adapter into its folder.
+
+    `starts`: those of the run that trained steps of it, in order, each with `start`, `first_step`, `last_step` and what
+    it read and was made by: `data_sha256`, `base` (`base_identity`), `versions` …, as far as that was recorded.
+    `config` is the one that the last of them trained by.
+    """
+    last = dict(starts[-1]) if starts else {}
+    data = {start.get("data_sha256") for start in starts}
     passport = {
         "config": {key: config[key] for key in KEYS if key in config},
-        "data_sha256": data_sha256,
-        "base_config_sha256": file_sha256(base_config),
+        "data_sha256": data.pop() if len(data) == 1 else None,
+        "base_config_sha256": (last.get("base") or {}).get("config_sha256"),
+        "base": last.get("base"),
+        "starts": [dict(start) for start in starts],
         "tensors_sha256": tensors_sha256(adapter),
         "adapter_config_sha256": file_sha256(adapter / "adapter_config.json"),
         "ranks": dict(ranks),
-        "versions": dict(versions),
+        "versions": last.get("versions"),
     }
     write_json(adapter / FILE, passport)
 
@@ -88,11 +97,22 @@ def check_passport(
         _hash_part(
             "adapter_config", passport.get("adapter_config_sha256"), file_sha256(adapter / "adapter_config.json")
         ),
-        _hash_part("base_model", passport.get("base_config_sha256"), file_sha256(base_config)),
-        _hash_part("data", passport.get("data_sha256"), data_sha256),
+        _base_part(passport, base_config),
+        _data_part(passport, data_sha256),
     ]
     recorded = passport.get("config")
     return [_config_part(recorded if isinstance(recorded, dict) else {}, config), *parts]
+
+
+def start_in_passport(adapter: Path) -> int | None:
+    """The number of the run's start that finished the adapter; None where the passport does not say."""
+    try:
+        starts = read_json_object(adapter / FILE).get("starts")
+    except ModelError:
+        return None
+    last = starts[-1] if isinstance(starts, list) and starts else None
+    number = last.get("start") if isinstance(last, dict) else None
+    return number if isinstance(number, int) else None
 
 
 def ranks_in_passport(adapter: Path) -> dict[str, Any]:
@@ -129,6 +149,51 @@ def _hash_part(name: str, recorded: Any, found: str | None) -> Part:
     return Part(name, "different", Message(N_("It is not the one that the adapter was made with.")))
 
 
+def _base_part(passport: Mapping[str, Any], base_config: Path | None) -> Part:
+    """Config, weights and tokenizer of the base model; of an older passport its config alone."""
+    base = passport.get("base")
+    recorded = base if isinstance(base, dict) else {"config_sha256": passport.get("base_config_sha256")}
+    found = base_identity(base_config.parent) if base_config is not None else {}
+    sides = {key: (recorded.get(key), found.get(key)) for key in PARTS_OF_A_BASE}
+    told = {key: then == now for key, (then, now) in sides.items() if then and now}
+    if not told:
+        return _hash_part("base_model", None, None)
+    others = ", ".join(PARTS_OF_A_BASE[key] for key, is_same in told.items() if not is_same)
+    if others:
+        said = Message(N_("It is not the one that the adapter was made with: {parts} differ."), {"parts": others})
+        return Part("base_model", "different", said)
+    if "weights_sha256" not in told:
+        said = Message(N_("Its config.json is unchanged. Its weights were not recorded, or are not here."))
+        return Part("base_model", "unknown", said)
+    return Part("base_model", "same", Message(N_("Unchanged.")))
+
+
+def _data_part(passport: Mapping[str, Any], found: str | None) -> Part:
+    """Whether the file is now what trained: all of the steps, as long as the run was not resumed in changed data."""
+    starts = passport.get("starts")
+    spans = [start for start in starts if isinstance(start, dict)] if isinstance(starts, list) else []
+    read = {start.get("data_sha256") for start in spans}
+    hashes = read - {None}
+    if len(read) < 2:
+        return _hash_part("data", passport.get("data_sha256"), found)
+    if len(hashes) == 1:
+        is_same = found in hashes
+        said = N_("It is what the last steps were trained on; what earlier ones were was not recorded.")
+        return Part("data", "unknown", Message(said)) if is_same else _hash_part("data", next(iter(hashes)), found)
+    values = {"steps": ", ".join(map(_steps, spans)), "now": (found or "–")[:12]}
+    if found is None:
+        said = N_("The data was changed while the run was trained (sha256 by steps: {steps}). The file is not here.")
+        return Part("data", "unknown", Message(said, values))
+    said = N_("The data was changed while the run was trained (sha256 by steps: {steps}). The file now: {now}.")
+    return Part("data", "partly" if found in hashes else "different", Message(said, values))
+
+
+def _steps(start: Mapping[str, Any]) -> str:
+    sha256 = start.get("data_sha256")
+    return f"{start.get('first_step')}–{start.get('last_step')}: {sha256[:12] if isinstance(sha256, str) else '–'}"
+
+
+PARTS_OF_A_BASE = {"config_sha256": "config.json", "weights_sha256": "weights", "tokenizer_sha256": "tokenizer"}
 SAID_BY_BOTH = {
     "r": "r",
     "alpha": "lora_alpha",

@@ -18,8 +18,13 @@ PARTS = {
     "base_model": N_("Base model"),
     "data": N_("Data"),
 }
-SIGNS = {"same": ":green[✓ {word}]", "different": ":red[✗ {word}]", "unknown": ":gray[? {word}]"}
-WORDS = {"same": N_("same"), "different": N_("different"), "unknown": N_("not known")}
+SIGNS = {
+    "same": ":green[✓ {word}]",
+    "partly": ":orange[~ {word}]",
+    "different": ":red[✗ {word}]",
+    "unknown": ":gray[? {word}]",
+}
+WORDS = {"same": N_("same"), "partly": N_("in part"), "different": N_("different"), "unknown": N_("not known")}
 
 
 def show_passport(parts: Sequence[Part]) -> None:
@@ -29,6 +34,10 @@ def show_passport(parts: Sequence[Part]) -> None:
         st.error(
             t(N_("They do not belong together. Different: {parts}."), parts=", ".join(different)),
             icon=":material/fingerprint:",
+        )
+    elif any(part.verdict == "partly" for part in parts):
+        st.warning(
+            t(N_("The data was changed while the run was trained, which was confirmed.")), icon=":material/fingerprint:"
         )
     elif all(part.verdict == "same" for part in parts):
         st.success(t(N_("They belong together, and the adapter is unchanged.")), icon=":material/fingerprint:")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -11,10 +12,10 @@ from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.reproduce import Reproduction, reproduction
+from lora_backend.runs.reproduce import Reproduction, ThenNow, reproduction
 from pages.parts import state_keys
 from pages.parts.frames import markdown_frame
-from pages.parts.language import t
+from pages.parts.language import say, t
 
 
 def run_reproduce(run: RunFolder) -> None:
@@ -45,6 +46,11 @@ def run_reproduce(run: RunFolder) -> None:
         st.code(visible_lines(found.command), language="bash", wrap_lines=True)
     if found.is_as_recorded:
         st.success(t(N_("Nothing that was recorded is known to be different now.")), icon=":material/check_circle:")
+    for message in found.base_model:
+        st.warning(say(message), icon=":material/difference:")
+    for number, said in found.starts:
+        for message in said:
+            st.caption(t(N_("Start {number}: {difference}"), number=number, difference=message))
     heads = [t(N_("What")), t(N_("Then")), t(N_("Now"))]
     st.table(markdown_frame(heads, _rows(found)).set_index(heads[0]))
 
@@ -56,12 +62,20 @@ def _rows(found: Reproduction) -> list[tuple[str, str, str]]:
         **found.versions,
     }
     same = t(N_("as then"))
+    if found.data_of_steps:
+        del sides[t(N_("Hash of the data"))]
+        sides |= {_steps(one): ThenNow(one["data_sha256"], found.data_sha256.now) for one in found.data_of_steps}
     rows = [
         (name, _text(side.then), same if side.differs is False else _text(side.now)) for name, side in sides.items()
     ]
     if found.was_modified:
         rows.append((t(N_("Uncommitted changes")), t(N_("yes")), "–"))
     return rows
+
+
+def _steps(one: Mapping[str, Any]) -> str:
+    last = "" if one["last_step"] is None else one["last_step"]
+    return t(N_("Hash of the data of steps {first} to {last}"), first=one["first_step"], last=last)
 
 
 def _text(value: Any) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
 from lora_backend.config.drafts import new_draft
 from lora_backend.config.files import dump_yaml, parse_config, with_values
-from lora_backend.errors import ConfigError, FlightdeckError
+from lora_backend.errors import ConfigError, DataChangedError, FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.report import advice_text
@@ -35,10 +36,21 @@ EFFECTS = {
 }
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A resume that waits to be confirmed."""
+
+    run_id: str
+    sentence: str
+    changes: dict[str, Any]
+    confirm: dict[str, bool]
+    """How `resume_run` is told that it is."""
+    is_for_data: bool
+
+
 def run_again(run: RunFolder, state: RunState) -> None:
     """Resume, resume with other settings, open as a draft; after an out-of-memory what the planner proposes."""
-    refused = st.session_state.get(state_keys.RESUME_REFUSED)
-    asks = refused is not None and refused[0] == run.id
+    refused = _refused(run, state)
     can_resume = bool(run.read_run().get("argv"))
     changes: dict[str, Any] = {}
     with st.container(horizontal=True):
@@ -53,19 +65,36 @@ def run_again(run: RunFolder, state: RunState) -> None:
         else:
             changed = False
         draft = st.button(t(N_("Open as a draft")), icon=":material/content_copy:", key="clone_run")
-        anyway = asks and st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="resume_anyway")
-    if asks:
-        st.warning(refused[1], icon=":material/memory_alt:")
+        confirmed = refused is not None and can_resume and _confirm_button(refused)
+    if refused is not None and refused.sentence:
+        st.warning(refused.sentence, icon=":material/dataset:" if refused.is_for_data else ":material/memory_alt:")
     if state.cause in OUT_OF_MEMORY:
         _remedies(run, can_resume=can_resume)
     if draft:
         _open_as_draft(run)
     elif changed:
         _resume(run, changes)
-    elif anyway:
-        _resume(run, refused[2], anyway=True)
+    elif confirmed and refused is not None:
+        _resume(run, refused.changes, **refused.confirm)
     elif resume:
         _resume(run)
+
+
+def _refused(run: RunFolder, state: RunState) -> Refused | None:
+    """What was refused a moment ago; of a run that ended for its changed data, what its page says anyhow."""
+    known = st.session_state.get(state_keys.RESUME_REFUSED)
+    if isinstance(known, Refused) and known.run_id == run.id:
+        return known
+    if state.cause == DataChangedError.code:
+        return Refused(run.id, "", {}, {"accept_changed_data": True}, is_for_data=True)
+    return None
+
+
+def _confirm_button(refused: Refused) -> bool:
+    if refused.is_for_data:
+        label = t(N_("Resume with the changed data"))
+        return st.button(label, icon=":material/dataset:", key="resume_changed_data")
+    return st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="resume_anyway")
 
 
 def _changes(run: RunFolder, state: RunState) -> tuple[dict[str, Any], bool]:
@@ -164,12 +193,17 @@ def _open_as_draft(run: RunFolder, changes: Mapping[str, Any] | None = None) -> 
     st.switch_page(CONFIG, query_params={state_keys.DRAFT: draft.id, state_keys.BASE: f"run:{run.id}"})
 
 
-def _resume(run: RunFolder, changes: Mapping[str, Any] | None = None, *, anyway: bool = False) -> None:
+def _resume(run: RunFolder, changes: Mapping[str, Any] | None = None, **confirmed: bool) -> None:
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
-            resume_run(run, settings(), trace_within(status), changes, anyway=anyway)
-        except DoesNotFitError as error:
-            st.session_state[state_keys.RESUME_REFUSED] = (run.id, say(error.message), dict(changes or {}))
+            resume_run(
+                run, settings(), trace_within(status), changes,
+                anyway=confirmed.get("anyway", False), accept_changed_data=confirmed.get("accept_changed_data", False),
+            )  # fmt: skip
+        except (DoesNotFitError, DataChangedError) as error:
+            is_for_data = isinstance(error, DataChangedError)
+            confirm = {**confirmed, "accept_changed_data" if is_for_data else "anyway": True}
+            st.session_state[state_keys.RESUME_REFUSED] = Refused(run.id, say(error.message), dict(changes or {}), confirm, is_for_data)  # fmt: skip
             st.rerun()
         except (FlightdeckError, OSError) as error:
             status.update(label=t(N_("Not started")), state="error", expanded=True)

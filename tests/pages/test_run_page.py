@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import list_drafts
-from lora_backend.errors import ModelError
+from lora_backend.errors import ModelError, PlanError
 from lora_backend.i18n import Message
+from lora_backend.preflight.placement import DoesNotFitError
 from lora_backend.runs.failures import failure
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.labels import Labels, read_labels, write_labels
@@ -20,8 +22,9 @@ from lora_backend.runs.process import identify
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.waiting import leases_folder
 from lora_backend.settings import load_settings
-from pages.parts import run_resume, state_keys
+from pages.parts import run_resume
 from tests.pages.test_pages import show, texts
+from tests.tiny import chats, write_rows
 
 LOG = """\
 2026-01-01 10:00:00,000 INFO lora_backend.training: step 1
@@ -79,6 +82,27 @@ def test_what_a_change_would_do_is_said_before_it_is_made() -> None:
     assert at.button(key="resume_changed").disabled
     at.text_area(key=f"changes-{run.id}").set_value("num_epochs: 1").run()
     assert at.button(key="resume_changed").disabled, "nothing changes"
+
+
+def test_changed_data_is_asked_for_before_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_rows(tmp_path / "d.jsonl", chats(1))
+    run = made("stopped", dataset=str(data))
+    run.run_json.write_text(json.dumps(run.read_run() | {"data_sha256": "0" * 64}))
+    at = show("runs", run=run.id)
+    assert "resume_changed_data" not in [button.key for button in at.button]
+    at = press(at, "resume_run")
+    assert any("has changed since the run was launched" in warning.value for warning in at.warning)
+    assert run.state().state == "stopped"
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(run_resume, "resume_run", lambda *_, **how: asked.append(how))
+    press(at, "resume_changed_data")
+    assert asked == [{"anyway": False, "accept_changed_data": True}]
+
+
+def test_a_run_that_ended_for_its_changed_data_offers_to_go_on_with_it() -> None:
+    run = made(None)
+    run.write_exit("failed", cause="data_changed", message=Message("It has changed."))
+    assert show("runs", run=run.id).button(key="resume_changed_data")
 
 
 def test_a_run_becomes_a_draft_with_its_comments_and_what_later_starts_changed() -> None:
@@ -194,12 +218,21 @@ def test_a_queued_run_says_who_is_before_it_and_can_be_taken_out() -> None:
 
 
 def test_a_resume_that_does_not_fit_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = made("stopped")
-    at = show("runs", run=run.id)
-    at.session_state[state_keys.RESUME_REFUSED] = (run.id, "It does not fit: 1 GiB too much.", {})
-    at.run()
+    class OverError(DoesNotFitError):
+        def __init__(self) -> None:
+            PlanError.__init__(self, "It does not fit: 1 GiB too much.")
+
+    def refuse(*_: Any, anyway: bool, **__: Any) -> None:
+        if not anyway:
+            raise OverError
+        asked.append(anyway)
+
+    asked: list[bool] = []
+    monkeypatch.setattr(run_resume, "resume_run", refuse)
+    at = press(show("runs", run=made("stopped").id), "resume_run")
     assert any("does not fit" in warning.value for warning in at.warning)
-    assert at.button(key="resume_anyway")
+    press(at, "resume_anyway")
+    assert asked == [True]
 
 
 def test_paths_of_changed_settings_are_bound_to_the_roots_as_those_of_a_launch_are(tmp_path: Path) -> None:

@@ -14,14 +14,19 @@ from typing import Any
 import pytest
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import ConfigError, ModelError, RunError
+from lora_backend.data.rows import sha256_of_file
+from lora_backend.errors import ConfigError, DataChangedError, DataError, ModelError, RunError
 from lora_backend.planning.profile import Profile
-from lora_backend.preflight.resume import check_changes, resume_run
+from lora_backend.preflight.resume import check_changes, data_to_accept, resume_run
+from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.checkpoints import write_manifest
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.leases import release, take
 from lora_backend.runs.process import identify
+from lora_backend.runs.queue import change_plan
+from lora_backend.runs.starts import spans_of
 from lora_backend.runs.supervisor import start_supervisor
+from lora_backend.runs.surroundings import differences_from_now
 from lora_backend.runs.waiting import leases_folder
 from lora_backend.settings import Settings, load_settings
 from tests.runs.stand_in import HEAD, TRAIN, kill, let_end, until
@@ -217,3 +222,83 @@ def test_a_run_on_a_callers_batches_is_the_callers_to_repeat(places: Settings) -
     run.write_exit("failed", cause="killed")
     with pytest.raises(RunError, match="caller"):
         resume_run(run, places, no_trace)
+
+
+# --------------------------------------------------------------------------------------------------- changed data
+
+
+def launched_with(run: RunFolder, sha256: str | None) -> None:
+    run.run_json.write_text(json.dumps(run.read_run() | {"data_sha256": sha256}))
+
+
+def test_changed_data_is_refused_until_it_is_accepted_and_the_new_hash_goes_with_the_attempt(
+    run: RunFolder, places: Settings, tmp_path: Path
+) -> None:
+    launched_with(run, sha256_of_file(tmp_path / "d.jsonl"))
+    run.write_exit("failed", cause="killed")
+    (tmp_path / "d.jsonl").write_text('{"prompt": "a", "completion": "other"}\n')
+    before = sorted(str(path) for path in run.path.rglob("*"))
+    with pytest.raises(DataChangedError, match="has changed since the run was launched"):
+        resume_run(run, places, no_trace)
+    assert sorted(str(path) for path in run.path.rglob("*")) == before
+    resume_run(run, places, no_trace, accept_changed_data=True)
+    assert run.attempt()["accepted_data_sha256"] == sha256_of_file(tmp_path / "d.jsonl")
+    until(lambda: run.state().state == "running", "it goes on")
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+    run.exit_json.unlink()
+    run.write_exit("failed", cause="killed")
+    resume_run(run, places, no_trace)
+    assert "accepted_data_sha256" not in run.attempt(), "what was confirmed once is not asked for again"
+    until(lambda: run.state().state == "running" or run.state().has_ended, "it goes on")
+    until(run.exit_json.exists, "the end")
+
+
+def test_a_run_that_waits_for_other_gpus_keeps_what_was_accepted(run: RunFolder, places: Settings) -> None:
+    run.write_exit("failed", cause="killed")
+    run.begin_attempt("queued", accepted_data_sha256="f" * 64)
+    change_plan(run, places.workspace, {"device_uuids": []})
+    assert run.attempt()["accepted_data_sha256"] == "f" * 64
+    run.request_stop()
+
+
+@pytest.mark.parametrize("sha256", [None, 5])
+def test_a_run_that_recorded_no_data_is_asked_for_nothing(sha256: Any, run: RunFolder) -> None:
+    launched_with(run, sha256)
+    assert data_to_accept(run, config_as_changed(run), accept_changed_data=False) is None
+
+
+def test_data_that_is_gone_or_no_file_is_a_sentence_before_anything_is_started(
+    run: RunFolder, places: Settings, tmp_path: Path
+) -> None:
+    run.write_exit("failed", cause="killed")
+    (tmp_path / "d.jsonl").unlink()
+    with pytest.raises(DataError, match="There is no data set"):
+        resume_run(run, places, no_trace)
+    (tmp_path / "d.jsonl").mkdir()
+    with pytest.raises(DataError, match="cannot be read"):
+        resume_run(run, places, no_trace)
+    assert run.state().state == "failed"
+
+
+def test_what_is_another_than_at_the_last_start_is_named_before_the_next(run: RunFolder) -> None:
+    run.write_attempt(from_step=0, versions={"peft": "0.1"}, python="3.9", code={"commit": "f" * 40}, base={"config_sha256": "0", "weights_sha256": 7})  # fmt: skip
+    said = " ".join(message.text("en") for message in differences_from_now(run, config_as_changed(run)))
+    assert "config.json of the base model is not the same" in said
+    assert "peft 0.1 → " in said
+    assert "python 3.9 → " in said
+    assert "commit ffffffffffff → " in said
+
+
+def test_steps_belong_to_the_start_that_trained_them_last(run: RunFolder) -> None:
+    shutil.rmtree(run.attempts)
+    run.new_attempt(from_step=0, data_sha256="a")
+    run.new_attempt(from_step=10, data_sha256="b")
+    run.new_attempt(resume_from="checkpoint-20", plan={})
+    assert [(span.number, span.first_step, span.last_step) for span in spans_of(run, upto=15)] == [(1, 1, 10), (2, 11, 15)]  # fmt: skip
+    run.new_attempt(from_step=5, data_sha256="c")
+    assert [(span.first_step, span.last_step, span.data_sha256) for span in spans_of(run)] == [(1, 5, "a"), (6, None, "c")]  # fmt: skip
+    run.new_attempt(from_step=0, data_sha256="d")
+    assert [span.data_sha256 for span in spans_of(run)] == ["d"]
+    (run.attempts / "6.json").write_text('{"from_step": true, "num_threads": 2, "resume_from": 7, "data_sha256": 1}')
+    assert [span.data_sha256 for span in spans_of(run)] == [None]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lora_backend.verification.passport import check_passport, write_passport
+from lora_backend.models.identity import base_identity
+from lora_backend.verification.passport import Part, check_passport, start_in_passport, write_passport
 
 CONFIG = {"model_name": "/a/model", "r": 4, "learning_rate": 1e-4, "target_modules": ["q_proj"]}
 
@@ -21,15 +23,26 @@ def adapter(tmp_path: Path) -> Path:
         '{"peft_type": "LORA", "r": 4, "lora_alpha": 32, "target_modules": ["q_proj"]}'
     )
     (tmp_path / "config.json").write_text("{}")
-    write_passport(
-        folder,
-        config=CONFIG,
-        data_sha256="d1",
-        base_config=tmp_path / "config.json",
-        ranks={"q": 4},
-        versions={"peft": "1"},
-    )
+    (tmp_path / "model.safetensors").write_bytes(bytes(2_000_000))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    written(folder, "d1")
     return folder
+
+
+def written(folder: Path, *data: str | None) -> None:
+    """A passport of a run of as many starts as there are hashes of data, four steps each."""
+    starts = [
+        {
+            "start": number + 1, "first_step": 4 * number + 1, "last_step": 4 * number + 4, "data_sha256": sha256,
+            "base": base_identity(folder.parent), "versions": {"peft": "1"},
+        }
+        for number, sha256 in enumerate(data)
+    ]  # fmt: skip
+    write_passport(folder, config=CONFIG, starts=starts, ranks={"q": 4})
+
+
+def part_of(adapter: Path, name: str, data: str | None = "d1") -> Part:
+    return next(part for part in check_passport(adapter, CONFIG, adapter.parent / "config.json", data) if part.name == name)  # fmt: skip
 
 
 def verdicts(adapter: Path, config: dict[str, Any] | None = CONFIG, data: str | None = "d1") -> dict[str, str]:
@@ -54,6 +67,8 @@ def test_equal_numbers_and_other_places_are_the_same_config(adapter: Path) -> No
         ("tensors", lambda folder: (folder / "adapter_model.bin").write_bytes(b"second file")),
         ("adapter_config", lambda folder: (folder / "adapter_config.json").write_text("{}")),
         ("base_model", lambda folder: (folder.parent / "config.json").write_text('{"other": 1}')),
+        ("base_model", lambda folder: (folder.parent / "model.safetensors").write_bytes(bytes([1]) * 2_000_000)),
+        ("base_model", lambda folder: (folder.parent / "tokenizer.json").write_text('{"other": 1}')),
     ],
 )
 def test_exactly_the_part_that_was_changed_is_named(adapter: Path, part: str, change: Any) -> None:
@@ -70,6 +85,39 @@ def test_another_config_is_named_by_its_keys(adapter: Path) -> None:
 def test_other_data_is_named_and_absent_data_is_not_guessed(adapter: Path) -> None:
     assert verdicts(adapter, data="d2")["data"] == "different"
     assert verdicts(adapter, data=None)["data"] == "unknown"
+
+
+def test_data_that_changed_while_the_run_was_trained_is_in_part_what_is_there(adapter: Path) -> None:
+    written(adapter, "d1", "d2")
+    assert [part_of(adapter, "data", found).verdict for found in ("d1", "d2", "d3", None)] == ["partly", "partly", "different", "unknown"]  # fmt: skip
+    assert "1–4: d1, 5–8: d2" in part_of(adapter, "data").detail.text("en")
+    written(adapter, "d1", "d1")
+    assert part_of(adapter, "data").verdict == "same"
+
+
+def test_data_that_earlier_starts_did_not_record_is_not_claimed_to_be_the_same(adapter: Path) -> None:
+    written(adapter, None, "d2")
+    assert [part_of(adapter, "data", found).verdict for found in ("d2", "d1")] == ["unknown", "different"]
+
+
+def test_a_passport_of_before_says_what_it_recorded(adapter: Path) -> None:
+    path = adapter / "flightdeck.json"
+    passport = json.loads(path.read_text())
+    passport = {key: value for key, value in passport.items() if key not in ("starts", "base")}
+    path.write_text(json.dumps(passport))
+    found = verdicts(adapter)
+    assert (found["data"], found["base_model"]) == ("same", "unknown")
+    assert "weights were not recorded" in part_of(adapter, "base_model").detail.text("en")
+    (adapter.parent / "config.json").write_text('{"other": 1}')
+    assert verdicts(adapter)["base_model"] == "different"
+
+
+@pytest.mark.parametrize("value", [None, 1, "x", [1], [{"start": "x", "data_sha256": 5}], {}])
+def test_what_another_hand_has_written_is_no_crash(value: Any, adapter: Path) -> None:
+    path = adapter / "flightdeck.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"starts": value, "base": value}))
+    assert check_passport(adapter, CONFIG, adapter.parent / "config.json", "d1")
+    assert start_in_passport(adapter) is None
 
 
 def test_without_a_passport_rank_and_targets_still_say_something(adapter: Path) -> None:
