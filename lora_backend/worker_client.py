@@ -1,4 +1,7 @@
-"""Ask the torch process: it is started at the first question, and again after it died."""
+"""Ask the torch processes: one is started at the first question, more where questions come at once.
+
+A question has a process to itself while it is answered, so none waits for another's, up to `MOST` of a kind.
+"""
 
 from __future__ import annotations
 
@@ -8,45 +11,71 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from lora_backend.errors import WorkerError
 from lora_backend.i18n import N_, Message
 from lora_backend.settings import child_environment
 
+Kind = Literal["tracer", "model"]
+LOADING = frozenset({"check_loaded_ranks"})
+"""Questions for which a model's weights are loaded; all others need little memory."""
+MOST: dict[Kind, int] = {"tracer": 3, "model": 1}
+"""Processes of a kind: one model is in memory at a time."""
+SPARE_AFTER_S = 1.0
+"""A question that takes longer has another process made ready: importing torch takes seconds."""
+SPARE_FOR_S = 120.0
+"""How long a second idle process is kept."""
+DIED = N_("The process that loads models ended before it answered. It starts again with the next request.")
 
-@dataclass
+
+@dataclass(eq=False)
+class Process:
+    """One torch process, and the question that it is at."""
+
+    kind: Kind
+    popen: subprocess.Popen[str]
+    request: Request | None = None
+    writing: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(eq=False)
 class Request:
     """One question under way; read by whoever waits for it, written by the thread that reads the answers."""
 
     id: int
     method: str
     params: dict[str, Any]
-    process: subprocess.Popen[str]
+    process: Process | None = None
+    """None while it waits for one."""
     done: threading.Event = field(default_factory=threading.Event)
     progress: Message | None = None
     fraction: float = 0.0
     result: Any = None
     error: WorkerError | None = None
 
+    @property
+    def kind(self) -> Kind:
+        return "model" if self.method in LOADING else "tracer"
+
 
 class WorkerClient:
-    """One torch process, shared by all sessions of a dashboard. Its methods may be called from any thread."""
+    """The torch processes of a dashboard, shared by all its sessions. Its methods may be called from any thread."""
 
     def __init__(self, argv: list[str] | None = None) -> None:
         self._argv = argv or [sys.executable, "-m", "lora_backend.worker"]
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._requests: dict[int, Request] = {}
+        self._lock = threading.RLock()
+        self._processes: list[Process] = []
+        self._waiting: list[Request] = []
         self._last_id = 0
 
     def submit(self, method: str, params: dict[str, Any]) -> Request:
         """Put a question; watch `progress` and `done` of what comes back."""
         with self._lock:
             self._last_id += 1
-            request = Request(self._last_id, method, params, self._running())
-            self._requests[request.id] = request
-            self._write(request)
+            request = Request(self._last_id, method, params)
+            self._waiting.append(request)
+            self._hand_out()
         return request
 
     def ask(
@@ -74,93 +103,155 @@ class WorkerClient:
         return request.result
 
     def cancel(self, request: Request) -> None:
-        """Drop a question. What it loads cannot be interrupted from inside, so the process is ended if it is at it.
-
-        The questions of others are then put again, to the next process.
-        """
+        """Drop a question. What is under way cannot be interrupted from inside, so the process at it is ended."""
         with self._lock:
-            if self._requests.pop(request.id, None) is None:  # answered
+            if request.done.is_set():
                 return
-            others = [other for other in self._requests.values() if other.process is request.process]
-            is_under_way = all(request.id < other.id for other in others)  # they are answered in their order
-            if is_under_way:
-                self._process = None
-                for other in others:
-                    other.process = self._running()
-                    self._write(other)
-        if is_under_way:
-            request.process.kill()
-            request.process.wait()
-        request.error = WorkerError(N_("The question was dropped."))
-        request.done.set()
+            process = request.process
+            if process is None:
+                self._waiting.remove(request)
+            else:
+                self._processes.remove(process)
+                process.request = None
+                _end(process)
+            _fail(request, N_("The question was dropped."))
+            self._hand_out()
 
     def close(self) -> None:
-        """End the process; the next question starts another."""
+        """End the processes, and what they were asked; the next question starts another."""
         with self._lock:
-            process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
+            ended, self._processes = self._processes, []
+            asked, self._waiting = [*(process.request for process in ended), *self._waiting], []
+            for process in ended:
+                process.request = None
+                _end(process)
+            for request in filter(None, asked):
+                _fail(request, DIED)
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process and self._process.poll() is None else None
+        """Of the process that has been there the longest; None where there is none."""
+        return next(iter(self.pids), None)
 
-    def _write(self, request: Request) -> None:
-        line = json.dumps({"id": request.id, "method": request.method, "params": request.params}) + "\n"
-        try:
-            assert request.process.stdin is not None
-            request.process.stdin.write(line)
-            request.process.stdin.flush()
-        except OSError:  # it died just now; the reader thread says so to all who wait
-            pass
+    @property
+    def pids(self) -> list[int]:
+        with self._lock:
+            return [process.popen.pid for process in self._processes if process.popen.poll() is None]
 
-    def _running(self) -> subprocess.Popen[str]:
-        if self._process is None or self._process.poll() is not None:
-            # Pipes tie the two together: when the dashboard goes, the worker's input ends and so does the worker.
-            self._process = subprocess.Popen(
-                self._argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                env=child_environment(),
-            )
-            threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
-        return self._process
+    def _hand_out(self) -> None:
+        """Give what waits to idle processes, and start new ones up to `MOST`. Under the lock."""
+        for request in list(self._waiting):
+            process = self._idle(request.kind) or self._started(request.kind)
+            if process is None:
+                continue
+            self._waiting.remove(request)
+            process.request, request.process = request, process
+            _write(process, {"id": request.id, "method": request.method, "params": request.params})
+            if self._idle(request.kind) is None and len(self._of(request.kind)) < MOST[request.kind]:
+                _after(SPARE_AFTER_S, self._make_ready, request)
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
+    def _idle(self, kind: Kind) -> Process | None:
+        return next((p for p in self._of(kind) if p.request is None), None)
+
+    def _of(self, kind: Kind) -> list[Process]:
+        return [process for process in self._processes if process.kind == kind and process.popen.poll() is None]
+
+    def _started(self, kind: Kind) -> Process | None:
+        if len(self._of(kind)) >= MOST[kind]:
+            return None
+        # Pipes tie the two together: when the dashboard goes, the worker's input ends and so does the worker.
+        popen = subprocess.Popen(
+            self._argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=child_environment(),
+        )
+        process = Process(kind, popen)
+        self._processes.append(process)
+        threading.Thread(target=self._read, args=(process,), daemon=True).start()
+        return process
+
+    def _make_ready(self, request: Request) -> None:
+        """Another process for whoever asks next, while `request` still has its own."""
+        with self._lock:
+            if not request.done.is_set() and self._idle(request.kind) is None:
+                process = self._started(request.kind)
+                if process is not None:
+                    _write(process, {"id": 0, "method": "start", "params": {}})
+
+    def _end_spare(self, process: Process) -> None:
+        with self._lock:
+            idle = [other for other in self._of(process.kind) if other.request is None]
+            if process in idle and len(idle) > 1:
+                self._processes.remove(process)
+                _end(process)
+
+    def _read(self, process: Process) -> None:
+        assert process.popen.stdout is not None
+        for line in process.popen.stdout:
             try:
                 message = json.loads(line)
             except ValueError:  # it died in the middle of a line
                 continue
-            request = self._requests.get(message.get("id"))
-            if request is None or request.process is not process:
-                continue
-            if "progress" in message:
-                request.progress = Message.from_json(message["progress"]["message"])
-                request.fraction = message["progress"]["fraction"]
-                continue
-            if self._requests.pop(request.id, None) is None:  # dropped just now
-                continue
-            if "error" in message:
-                error = Message.from_json(message["error"])
-                request.error = WorkerError(error.template, **error.values)
-            else:
-                request.result = message["result"]
-            request.done.set()
-        process.wait()
-        self._fail_all(process)
+            with self._lock:
+                request = process.request
+                if request is None or request.id != message.get("id"):
+                    continue
+                if "progress" in message:
+                    request.progress = Message.from_json(message["progress"]["message"])
+                    request.fraction = message["progress"]["fraction"]
+                    continue
+                process.request = None
+                if "error" in message:
+                    error = Message.from_json(message["error"])
+                    request.error = WorkerError(error.template, **error.values)
+                else:
+                    request.result = message["result"]
+                request.done.set()
+                self._hand_out()
+                if sum(other.request is None for other in self._of(process.kind)) > 1:
+                    _after(SPARE_FOR_S, self._end_spare, process)
+        process.popen.wait()
+        self._has_ended(process)
 
-    def _fail_all(self, process: subprocess.Popen[str]) -> None:
+    def _has_ended(self, process: Process) -> None:
         with self._lock:
-            waiting = [request for request in self._requests.values() if request.process is process]
-            for request in waiting:
-                del self._requests[request.id]
-        for request in waiting:
-            request.error = WorkerError(
-                N_("The process that loads models ended before it answered. It starts again with the next request.")
-            )
-            request.done.set()
+            if process in self._processes:
+                self._processes.remove(process)
+            request, process.request = process.request, None
+            if request is not None:
+                _fail(request, DIED)
+            self._hand_out()
+
+
+def _fail(request: Request, template: str) -> None:
+    request.error = WorkerError(template)
+    request.done.set()
+
+
+def _after(seconds: float, do: Callable[[Any], None], argument: Any) -> None:
+    timer = threading.Timer(seconds, do, [argument])
+    timer.daemon = True
+    timer.start()
+
+
+def _end(process: Process) -> None:
+    process.popen.kill()
+    process.popen.wait()
+
+
+def _write(process: Process, message: dict[str, Any]) -> None:
+    """Without waiting: a process that just starts does not read yet, and a pipe holds 64 KB."""
+
+    def write() -> None:
+        assert process.popen.stdin is not None
+        try:
+            with process.writing:
+                process.popen.stdin.write(json.dumps(message) + "\n")
+                process.popen.stdin.flush()
+        except OSError:  # it died just now; the thread that reads it says so to who waits
+            pass
+
+    threading.Thread(target=write, daemon=True).start()

@@ -53,8 +53,14 @@ def _mixtral(**changes: Any) -> dict[str, Any]:
 HOSTILE_MODELS: dict[str, dict[str, Any]] = {
     "2,000 blocks": _llama(num_hidden_layers=2_000),
     "a billion blocks": _llama(num_hidden_layers=10**9),
-    "a list of 5,000 kinds of block": _llama(model_type="qwen3", num_hidden_layers=5_000, layer_types=["full_attention"] * 5_000),
+    "a number of four thousand digits": _llama(num_hidden_layers=10**4_000),
+    "blocks under another name": {"model_type": "gpt2", "n_layer": 10**9, "n_embd": 8, "n_head": 2, "vocab_size": 32},
+    "a list of 5,000 kinds of block": _llama(model_type="qwen3", layer_types=["full_attention"] * 5_000),
+    "a billion blocks of language beside vision": {"model_type": "gemma3", "text_config": _llama(num_hidden_layers=10**9)},
+    "a billion blocks of vision": {"model_type": "gemma3", "text_config": _llama(), "vision_config": {"num_hidden_layers": 10**9}},
     "a billion experts": _mixtral(num_local_experts=10**9),
+    "a million experts in all": _mixtral(num_hidden_layers=500, num_local_experts=2_000),
+    "a billion labels": _llama(num_labels=10**9),
 }  # fmt: skip
 """Contents of a `config.json`: title → keys."""
 

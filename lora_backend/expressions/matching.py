@@ -43,8 +43,8 @@ def answer(form: str, pattern: str, names: Sequence[str]) -> Answer:
     except Exception as error:  # `re.error`; for absurd counts OverflowError and ValueError
         return [], None, str(error)
     if form == LAYERS:
-        found = [(index, match["idx"]) for index, name in enumerate(names) if (match := compiled.match(name))]
-        return [index for index, _ in found], [number for _, number in found], None
+        numbered = [(index, found["idx"]) for index, name in enumerate(names) if (found := compiled.match(name))]
+        return [index for index, _ in numbered], [number for _, number in numbered], None
     match = compiled.fullmatch if form == WHOLE else compiled.match
     return [index for index, name in enumerate(names) if match(name)], None, None
 

@@ -18,8 +18,9 @@ from lora_backend.i18n import N_
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.devices import DTYPES, gib, resolve_precision
 from lora_backend.modeling.quantization import quantization_config, quantized_layers, scale_bytes, settle_quantized
-from lora_backend.models.describe import describe_model
+from lora_backend.models.describe import describe_model, read_json_object
 from lora_backend.models.find import find_model
+from lora_backend.models.limits import refuse_oversized
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def load_model(config: TrainingConfig, device_map: Mapping[str, int | str] | str
     Raises `ModelError` where it cannot be loaded so.
     """
     path = _weights_folder(config.model_name)
+    refuse_oversized(read_json_object(path / "config.json"))
     precision = resolve_precision(config.precision)
     device_map = device_map or config.device_map or {"": 0 if torch.cuda.is_available() else "cpu"}
     quantized = quantization_config(config.quantization, DTYPES[precision], path)

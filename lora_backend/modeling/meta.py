@@ -20,6 +20,7 @@ from lora_backend.i18n import N_
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.devices import DTYPES
+from lora_backend.models.limits import refuse_oversized
 from lora_backend.planning.profile import TraceSettings
 
 LoraDims = tuple[int, int]
@@ -37,7 +38,11 @@ class MetaModel:
 
 
 def model_config(facts: Mapping[str, Any]) -> PretrainedConfig:
-    """The transformers config that a `config.json` describes. No code of the model's own is run."""
+    """The transformers config that a `config.json` describes. No code of the model's own is run.
+
+    Raises `ModelError` where it cannot be understood, or counts more blocks than can be built.
+    """
+    refuse_oversized(facts)
     values = {key: value for key, value in facts.items() if key not in ("quantization_config", "transformers_version")}
     model_type = values.pop("model_type", None)
     if not isinstance(model_type, str):

@@ -11,6 +11,7 @@ from lora_backend.bounded import read_json
 from lora_backend.errors import FileRefusedError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.headers import TensorInfo, read_folder_headers
+from lora_backend.models.limits import refuse_oversized
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ class ModelDescription:
 
 
 def describe_model(path: Path) -> ModelDescription:
-    """Read the files of a model folder, or a bare `config.json`. Raises `ModelError` where they cannot be read."""
+    """Read the files of a model folder, or a bare `config.json`. Raises `ModelError` where they cannot be read, or
+    count more blocks than can be built."""
     folder = path if path.is_dir() else path.parent
     config = read_json_object(folder / "config.json" if path.is_dir() else path)
+    refuse_oversized(config)
     # Vision-language configs keep the language model's facts one level down.
     text_config = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
     tensors = read_folder_headers(folder, "model") if path.is_dir() else {}

@@ -17,6 +17,7 @@ from lora_backend.i18n import Message
 from lora_backend.models.catalogue import find_in_catalogue
 from lora_backend.models.describe import read_json_object
 from lora_backend.models.find import find_model
+from lora_backend.models.limits import refuse_oversized
 from lora_backend.planning.plan import LinkSpeed
 from lora_backend.planning.planner import Planner, ProfileSource
 from lora_backend.planning.profile import Profile
@@ -32,7 +33,7 @@ Trace = Callable[[Mapping[str, Any], TrainingConfig], Profile]
 def model_facts(name: str) -> dict[str, Any]:
     """The `config.json` of a model: of a folder, a file, the hub's cache, or else of the catalogue.
 
-    Raises `ModelError` where none of these has it.
+    Raises `ModelError` where none of these has it, or where it counts more blocks than can be built.
     """
     try:
         path = find_model(name)
@@ -41,7 +42,9 @@ def model_facts(name: str) -> dict[str, Any]:
         if known is None:
             raise
         return known.config
-    return read_json_object(path / "config.json" if path.is_dir() else path)
+    facts = read_json_object(path / "config.json" if path.is_dir() else path)
+    refuse_oversized(facts)
+    return facts
 
 
 def config_to_plan(values: Mapping[str, Any]) -> TrainingConfig:

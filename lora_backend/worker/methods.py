@@ -60,6 +60,11 @@ def read_health(params: dict[str, Any], report: Report) -> list[dict[str, Any]]:
     return adapter_health(Path(params["adapter"]))
 
 
+def start(params: dict[str, Any], report: Report) -> None:
+    """Import what the other questions need; it takes seconds, which whoever asks next does not wait then."""
+    from lora_backend.modeling.trace import profile_for  # noqa: F401
+
+
 def profile(params: dict[str, Any], report: Report) -> dict[str, Any]:
     """Trace what a model costs. `params`: `facts` (its config.json), `config` (with its `precision` resolved)."""
     report(Message(N_("Starting torch and PEFT")), 0.0)
@@ -74,4 +79,5 @@ METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {
     "check_folder_ranks": check_folder_ranks,
     "read_health": read_health,
     "profile": profile,
+    "start": start,
 }

@@ -17,7 +17,7 @@ from pages.parts import state_keys
 from pages.parts.language import say, t
 from pages.parts.services import worker
 
-DEADLINE_S = 600.0
+DEADLINE_S = 180.0
 TICK_S = 0.2
 
 
