@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import io
 import json
@@ -10,7 +11,8 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,7 @@ from ruamel.yaml.reader import ReaderError
 from lora_backend.bounded import open_regular
 from lora_backend.config.findings import Finding
 from lora_backend.config.schema import GROUPS, KEYS, REQUIRED
+from lora_backend.config.token_limits import refuse_too_much
 from lora_backend.config.traps import NO_BREAK_SPACES, misread_character, remedy_of_syntax
 from lora_backend.config.yaml_limits import (
     MAX_DEPTH,
@@ -31,14 +34,17 @@ from lora_backend.config.yaml_limits import (
     RefusedError,
     nodes_of,
     refuse_bad_value,
+    refuse_long_tags,
     refuse_odd_keys,
 )
 from lora_backend.errors import ConfigError, FileRefusedError
 from lora_backend.i18n import N_, Message, translate
 
 Format = Literal["yaml", "json", "toml"]
-MAX_CONFIG_BYTES = 512 * 1024
+MAX_CONFIG_BYTES = 256 * 1024
 """A config is written by hand; what is larger is another kind of file."""
+MAX_LINES = 20_000
+"""Blank lines and comments cost a reader as much as keys do."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +101,32 @@ def decode_config(data: bytes, name: str = "config.yaml") -> ConfigDocument:
 
 
 def parse_config(text: str, file_format: Format = "yaml") -> ConfigDocument:
-    """Parse `text`; never raises for what is in it."""
+    """Parse `text`; never raises for what is in it. A page asks again at every click, so the last few are kept."""
+    document = _parsed(text, file_format)
+    return replace(document, values=copy.deepcopy(document.values), lines=dict(document.lines))
+
+
+@lru_cache(maxsize=32)
+def _parsed(text: str, file_format: Format) -> ConfigDocument:
     if len(text) > MAX_CONFIG_BYTES:
         return _unreadable(text, file_format, _too_large(len(text.encode())), None)
+    if text.count("\n") + text.count("\r") > MAX_LINES:
+        message = Message(
+            N_("The file has more than {limit} lines, which is too many for a config."), {"limit": MAX_LINES}
+        )
+        return _unreadable(text, file_format, message, None)
     if (line := _first_too_deep(text)) is not None:
         return _too_deep(text, file_format, line)
     parsers = {"yaml": _parse_yaml, "json": _parse_json, "toml": _parse_toml}
     try:
-        return parsers[file_format](text)
+        if file_format != "yaml":  # whose reader counts by itself
+            refuse_too_much(text, file_format)
+        document = parsers[file_format](text)
+        return _number_of_thousands_of_digits(document) or document
+    except RefusedError as error:
+        return _unreadable(text, file_format, error.message, error.line, error.remedy)
     except RecursionError:
-        # Brackets were counted, and YAML's reader counts by itself; what is left are TOML's dotted keys.
+        # Brackets and dots were counted; what is left are TOML's tables with dotted keys in each other.
         dotted = (number for number, line in enumerate(text.split("\n"), start=1) if line.count(".") >= MAX_DEPTH)
         return _too_deep(text, file_format, next(dotted, 1))
 
@@ -205,6 +227,7 @@ def _parse_yaml(text: str) -> ConfigDocument:
     if not text.strip():
         return ConfigDocument(text, "yaml", {}, {})
     try:
+        refuse_long_tags(text)
         yaml = _yaml()
         root = yaml.compose(text)
         if root is None or root.value == "":  # only comments, or a line of dashes
@@ -292,6 +315,24 @@ def _line_of_digits(text: str) -> int | None:
     """Where a number has more digits than Python turns into one."""
     found = re.search(rf"[\d_]{{{sys.get_int_max_str_digits() + 1},}}", text)
     return None if found is None else _line_at(text, found.start())
+
+
+def _number_of_thousands_of_digits(document: ConfigDocument) -> ConfigDocument | None:
+    """The refusal of a number that no message could show: a hexadecimal one is read, and cannot be written down."""
+    most = 10 ** sys.get_int_max_str_digits()
+    waiting: list[tuple[str, Any]] = list(document.values.items())
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, int) and abs(value) >= most:
+            line = document.lines.get(key)
+            reason = Message(N_("a number in `{key}` has thousands of digits"), {"key": key[:80]})
+            message = Message(N_("The file cannot be read: {reason}."), {"reason": reason})
+            return _unreadable(document.text, document.format, message, line)
+        if isinstance(value, dict):
+            waiting += [(key, inner) for inner in value.values()]
+        elif isinstance(value, list):
+            waiting += [(key, inner) for inner in value]
+    return None
 
 
 def _parse_toml(text: str) -> ConfigDocument:

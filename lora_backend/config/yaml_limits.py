@@ -14,11 +14,15 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from lora_backend.config.findings import shorten
 from lora_backend.i18n import N_, Message
 
-MAX_NODES = 100_000
-"""Values in a document, aliases written out."""
+MAX_KEYS, MAX_VALUES = 2_000, 10_000
+"""In a document, aliases written out: a second's work for a reader. A rank for each of 80 blocks' seven layers is 560 keys."""
+MAX_TAG_LENGTH = 2_000
 MAX_DEPTH = 100
 """Lists and mappings that are open at once."""
+TOO_MANY_KEYS = N_("On line {line} the file goes over {limit} keys.")
+TOO_MANY_VALUES = N_("On line {line} the file goes over {limit} values, aliases (& and *) written out.")
 TOO_DEEP = N_("Line {line} is nested too deeply for a config: more than {limit} levels.")
+FEWER = N_("Take out what is no setting, or name layers by a pattern instead of one by one.")
 _READ_AS = {
     "null": N_("nothing"), "bool": N_("true or false"), "int": N_("a number"), "float": N_("a number"), "timestamp": N_("a date"),
 }  # fmt: skip
@@ -44,7 +48,7 @@ class LimitedComposer(Composer):  # type: ignore[misc, no-any-unimported, unused
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader)
         self.size: float = 0
-        self.num_open = 0
+        self.num_open = self.num_keys = 0
         self.sizes: dict[str, float] = {}
         """Values below an anchor; infinite until it is closed, for whoever meets it then is inside it."""
 
@@ -55,8 +59,11 @@ class LimitedComposer(Composer):  # type: ignore[misc, no-any-unimported, unused
         self.size += self.sizes.get(event.anchor, 0) if is_alias else 1
         if math.isinf(self.size):
             raise RefusedError(line, N_("The alias `*{name}` on line {line} stands inside of what it means."), name=event.anchor)  # fmt: skip
-        if self.size > MAX_NODES:
-            raise RefusedError(line, N_("On line {line} the file goes over {limit} values, aliases (& and *) written out."), limit=MAX_NODES)  # fmt: skip
+        if self.size > MAX_VALUES:
+            raise RefusedError(line, TOO_MANY_VALUES, FEWER, limit=MAX_VALUES)
+        self.num_keys += isinstance(parent, MappingNode) and index is None
+        if self.num_keys > MAX_KEYS:
+            raise RefusedError(line, TOO_MANY_KEYS, FEWER, limit=MAX_KEYS)
         if opens and self.num_open >= MAX_DEPTH:
             raise RefusedError(line, TOO_DEEP, limit=MAX_DEPTH)
         if event.anchor and not is_alias:
@@ -67,6 +74,14 @@ class LimitedComposer(Composer):  # type: ignore[misc, no-any-unimported, unused
         if event.anchor and not is_alias:
             self.sizes[event.anchor] = self.size - before
         return node
+
+
+def refuse_long_tags(text: str) -> None:
+    """Raise `RefusedError` for a tag (`!int`) that is too long: its reader goes over all of it once for each letter."""
+    longest = next((word for word in text.split() if "!" in word and len(word) > MAX_TAG_LENGTH), None)
+    if longest is not None:
+        line = text.count("\n", 0, text.index(longest)) + 1
+        raise RefusedError(line, N_("Line {line} holds a tag or a word with `!` of more than {limit} characters. Shorten it."), limit=MAX_TAG_LENGTH)  # fmt: skip
 
 
 def nodes_of(root: Node) -> Iterator[Node]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
-from lora_backend.errors import DataError, FlightdeckError
+from lora_backend.bounded import open_regular
+from lora_backend.errors import DataError, FileRefusedError, FlightdeckError
+from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
 
 RowFormat = Literal["messages", "prompt_completion"]
+MAX_ROW_BYTES = 16 * 2**20
+"""Of one line: some four million tokens."""
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -29,14 +36,35 @@ class Dataset:
 
 def read_dataset(path: Path) -> Dataset:
     """Read and check every row. `DataError` names the file, and the line of the first row that is wrong."""
-    return parse_dataset(read_bytes(path), path.name)
+    with open_rows(path) as lines:
+        return _dataset(lines, path.name)
 
 
 def parse_dataset(data: bytes, file: str) -> Dataset:
     """The rows in the bytes of a file that is called `file`."""
+    return _dataset(io.BytesIO(data), file)
+
+
+def _dataset(lines: BinaryIO, file: str) -> Dataset:
+    digest = hashlib.sha256()
     rows: list[dict[str, Any]] = []
+    row_format: RowFormat = "messages"
+    for row_format, row in dataset_rows(digested(lines, digest), file):  # noqa: B007 - it is the same for all
+        rows.append(row)
+    return Dataset(rows, row_format, digest.hexdigest())
+
+
+def digested(lines: BinaryIO, digest: hashlib._Hash) -> Iterator[bytes]:
+    """Every line, and what all of them are together; one that is too long is cut, to be refused by its length."""
+    while line := lines.readline(MAX_ROW_BYTES + 1):
+        digest.update(line)
+        yield line
+
+
+def dataset_rows(lines: Iterable[bytes], file: str) -> Iterator[tuple[RowFormat, dict[str, Any]]]:
+    """Each row and its kind, which all rows share. Raises `DataError` for the first that is wrong, and for none."""
     row_format: RowFormat | None = None
-    for number, row in parse_rows(data, file):
+    for number, row in parse_rows(lines, file):
         found = _format_of(row, number, file)
         if row_format and found != row_format:
             raise DataError(
@@ -47,10 +75,9 @@ def parse_dataset(data: bytes, file: str) -> Dataset:
                 file=file,
             )
         row_format = found
-        rows.append(row)
+        yield found, row
     if row_format is None:
         raise DataError(N_("The data set {file} is empty. Put one JSON object on each line."), file=file)
-    return Dataset(rows, row_format, hashlib.sha256(data).hexdigest())
 
 
 def read_questions(path: Path) -> list[dict[str, Any]]:
@@ -63,35 +90,46 @@ def parse_questions(data: bytes, file: str) -> list[dict[str, Any]]:
 
     An answer counts as right when it contains one of `expect`; `group` (optional) is what answers are counted by.
     """
-    questions = []
-    for number, row in parse_rows(data, file):
+    return list(question_rows(io.BytesIO(data), file))
+
+
+def question_rows(lines: Iterable[bytes], file: str) -> Iterator[dict[str, Any]]:
+    """Each question of `parse_questions`. Raises `DataError` for the first that is wrong, and for none."""
+    is_empty = True
+    for number, row in parse_rows(lines, file):
         messages, expect = row.get("messages"), row.get("expect", [])
         if not _are_messages(messages) or row["messages"][-1]["role"] != "user":
             raise _bad_row(file, number, N_("`messages` must be a list of role and content that ends with the user"))
         if not isinstance(expect, list) or not all(isinstance(item, str) and item for item in expect):
             raise _bad_row(file, number, N_("`expect` must be a list of texts"))
-        questions.append({"messages": messages, "expect": expect, "group": str(row.get("group", ""))})
-    if not questions:
+        is_empty = False
+        yield {"messages": messages, "expect": expect, "group": str(row.get("group", ""))}
+    if is_empty:
         raise DataError(N_("The file of questions {file} is empty. Put one JSON object on each line."), file=file)
-    return questions
 
 
 def read_bytes(path: Path) -> bytes:
     """All of a file of rows. Raises `DataError` where it is not there or cannot be read."""
-    with _readable(path):
-        return path.read_bytes()
+    with open_rows(path) as file:
+        return file.read()
 
 
 def sha256_of_file(path: Path) -> str:
     """The hash that `read_dataset` gives, of a file that is not looked into. Raises `DataError` as `read_bytes` does."""
-    with _readable(path), path.open("rb") as file:
+    with open_rows(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def open_rows(path: Path) -> Iterator[BufferedReader]:
+    """A file of rows. Raises `DataError` where it is not there or cannot be read."""
     try:
-        yield
+        with open_regular(path) as file:
+            yield file
+    except DataError:
+        raise
+    except FileRefusedError as error:
+        raise DataError(error.message.template, **error.message.values) from error
     except FileNotFoundError:
         raise DataError(N_("There is no data set {path}. Check the path."), path=str(path)) from None
     except (OSError, ValueError) as error:  # a null byte in the name is a ValueError
@@ -99,11 +137,14 @@ def _readable(path: Path) -> Iterator[None]:
         raise DataError(N_("The data set {path} cannot be read: {reason}."), path=str(path), reason=reason) from error
 
 
-def parse_rows(data: bytes, file: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def parse_rows(lines: Iterable[bytes], file: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number (from 1) and object of every line that is not blank."""
-    for number, line in enumerate(_lines(data), start=1):
-        if not line.strip():
+    for number, whole in enumerate(lines, start=1):
+        line = whole.removeprefix(codecs.BOM_UTF8) if number == 1 else whole
+        if line.isspace() or not line:
             continue
+        if len(line) > MAX_ROW_BYTES:
+            raise DataError(N_("Line {line} of {file} has more than {limit}, which is too long for a row. Put each row on a line of its own."), line=number, file=file, limit=size(MAX_ROW_BYTES))  # fmt: skip
         try:
             row = json.loads(line.decode("utf-8"))
         except UnicodeDecodeError:
@@ -120,10 +161,6 @@ def parse_rows(data: bytes, file: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(row, dict):
             raise _bad_row(file, number, N_("a row must be a JSON object"))
         yield number, row
-
-
-def _lines(data: bytes) -> Iterable[bytes]:
-    return data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
 
 
 def _format_of(row: dict[str, Any], number: int, file: str) -> RowFormat:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 
-from lora_backend.config.files import ConfigDocument
+from lora_backend.config.files import ConfigDocument, Format
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def flat(document: ConfigDocument, sections: frozenset[str] = frozenset()) -> tu
     """Values and lines by key; the keys of a mapping that is one of `sections` as `section.key`."""
     values: dict[str, Any] = {}
     lines = dict(document.lines)
-    nested = _nested_lines(document, sections) if sections else {}
+    nested = _nested_lines(document.text, document.format) if sections else {}
     for key, value in document.values.items():
         if key in sections and isinstance(value, Mapping):
             for inner, item in value.items():
@@ -43,17 +44,21 @@ def flat(document: ConfigDocument, sections: frozenset[str] = frozenset()) -> tu
     return values, lines
 
 
-def _nested_lines(document: ConfigDocument, sections: frozenset[str]) -> dict[str, int]:
-    """Where the keys inside of sections stand; nothing where the text is no YAML."""
+@lru_cache(maxsize=8)
+def _nested_lines(text: str, file_format: Format) -> Mapping[str, int]:
+    """Where the keys inside of mappings stand, as `section.key`; nothing where the text is no YAML.
+
+    Kept, for each tool that a file could be of asks, and the reader takes as long as for the whole file.
+    """
     yaml = YAML(typ="rt")
     yaml.allow_duplicate_keys = True
     try:
-        root = yaml.compose(document.text.replace("\t", " ") if document.format == "json" else document.text)
+        root = yaml.compose(text.replace("\t", " ") if file_format == "json" else text)
     except YAMLError:
         return {}
     lines: dict[str, int] = {}
     for key_node, value_node in root.value if isinstance(root, MappingNode) else []:
-        if str(key_node.value) in sections and isinstance(value_node, MappingNode):
+        if isinstance(value_node, MappingNode):
             for inner, _ in value_node.value:
                 lines[f"{key_node.value}.{inner.value}"] = inner.start_mark.line + 1
     return lines
