@@ -13,6 +13,7 @@ import streamlit as st
 from lora_backend.config.drafts import Draft, open_draft
 from lora_backend.config.files import parse_config
 from lora_backend.errors import FlightdeckError
+from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.preflight.roots import check_from_browser
 from pages.parts import state_keys
@@ -68,7 +69,7 @@ def text_view(draft: Draft, text: str) -> None:
         help=t(N_("A change is kept when you leave the field, or press Ctrl and Enter.")),
     )  # fmt: skip
     with st.expander(t(N_("With line numbers")), icon=":material/format_list_numbered:"):
-        st.code(text, language="yaml", line_numbers=True, wrap_lines=True)
+        st.code(visible_lines(text), language="yaml", line_numbers=True, wrap_lines=True)
 
 
 page_header(t(N_("Config")), t(N_("What a run shall do, what differs from the defaults, and what is wrong with it.")))

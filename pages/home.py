@@ -18,7 +18,7 @@ from pages.parts import state_keys
 from pages.parts.formats import gib
 from pages.parts.header import page_header
 from pages.parts.language import explain, say, t
-from pages.parts.markdown import Markdown, escape
+from pages.parts.markdown import Markdown, escape, joined
 from pages.parts.navigation import CONFIG, PLAN, RUNS, VERIFY
 from pages.parts.run_list import run_row
 from pages.parts.services import settings
@@ -30,26 +30,28 @@ def machine() -> None:
     host, inventory = read_host(settings().workspace), read_gpus()
     columns = st.columns(4)
     gpu_bytes = sum(gpu.total_bytes for gpu in inventory.gpus)
-    figures = [
-        (N_("GPUs"), str(len(inventory.gpus)), gpu_bytes and t(N_("{size} in all"), size=gib(gpu_bytes))),
-        (N_("CPU cores"), str(host.num_cores), None),
-        (N_("Memory free"), gib(host.memory_available_bytes), t(N_("of {size}"), size=gib(host.memory_total_bytes))),
-        (N_("Disk free"), gib(host.disk_free_bytes), t(N_("of {size}"), size=gib(host.disk_total_bytes))),
+    figures: list[tuple[str, Markdown, Markdown | None]] = [
+        (N_("GPUs"), escape(len(inventory.gpus)), t(N_("{size} in all"), size=gib(gpu_bytes)) if gpu_bytes else None),
+        (N_("CPU cores"), escape(host.num_cores), None),
+        (
+            N_("Memory free"),
+            escape(gib(host.memory_available_bytes)),
+            t(N_("of {size}"), size=gib(host.memory_total_bytes)),
+        ),
+        (N_("Disk free"), escape(gib(host.disk_free_bytes)), t(N_("of {size}"), size=gib(host.disk_total_bytes))),
     ]
     for column, (label, figure, whole) in zip(columns, figures, strict=True):
-        column.metric(
-            t(label), figure, whole or None, delta_color="off", delta_arrow="off", border=True, height="stretch"
-        )
+        column.metric(t(label), figure, whole, delta_color="off", delta_arrow="off", border=True, height="stretch")
     if inventory.reason:
         st.caption(say(inventory.reason))
     for gpu in inventory.gpus:
         st.progress(
             gpu.used_bytes / gpu.total_bytes,
-            f"**GPU {gpu.index}** {escape(gpu.name)} · "
+            f"**GPU {escape(gpu.index)}** {escape(gpu.name)} · "
             + t(N_("{used} of {total} in use"), used=gib(gpu.used_bytes), total=gib(gpu.total_bytes)),
         )
         if gpu.processes:
-            st.caption(" · ".join(map(_user_of_gpu, gpu.processes)))
+            st.caption(joined(" · ", map(_user_of_gpu, gpu.processes)))
 
 
 def _user_of_gpu(process: GpuProcess) -> Markdown:

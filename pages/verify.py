@@ -31,6 +31,7 @@ from pages.parts.header import page_header
 from pages.parts.health_view import read_health, show_health
 from pages.parts.language import say, t
 from pages.parts.loaded_check import loaded_check
+from pages.parts.markdown import Markdown
 from pages.parts.navigation import CONFIG, HOME
 from pages.parts.passport_view import show_passport
 from pages.parts.rank_view import show_report
@@ -53,7 +54,7 @@ def pick(runs: dict[str, RunFolder]) -> Subject | None:
     with from_run:
         asked = st.query_params.get(state_keys.RUN)
         chosen = st.selectbox(
-            t(N_("A finished run")), list(runs), format_func=lambda run_id: name_of(runs[run_id]),
+            t(N_("A finished run")), list(runs), format_func=lambda run_id: visible(name_of(runs[run_id])),
             index=list(runs).index(asked) if asked in runs else None, key="picked_run",
             placeholder=t(N_("Choose a run")) if runs else t(N_("No run has finished yet")),
         )  # fmt: skip
@@ -75,7 +76,7 @@ def pick(runs: dict[str, RunFolder]) -> Subject | None:
 
 
 def name_of(run: RunFolder) -> str:
-    return visible(f"{run_title(run.read_run())} · {run.id}")
+    return f"{run_title(run.read_run())} · {run.id}"
 
 
 def keep_in_address(key: str, value: str | None) -> None:
@@ -85,7 +86,7 @@ def keep_in_address(key: str, value: str | None) -> None:
         st.query_params.pop(key, None)
 
 
-def path_field(label: str, name: str, key: str, example: str) -> str:
+def path_field(label: Markdown, name: str, key: str, example: str) -> str:
     """A path that can stand in the address under `name`."""
     return st.text_input(
         label, st.query_params.get(name, ""), key=key, placeholder=example,
@@ -163,7 +164,7 @@ def beside(subject: Subject, report: dict[str, Any], runs: dict[str, RunFolder])
         label = t(N_("Or another adapter's folder"))
         folder = path_field(label, state_keys.OTHER_ADAPTER, "other_folder", "adapters/pkg/2.0.0")
     chosen = from_run.selectbox(
-        t(N_("The other adapter")), others, format_func=lambda run_id: name_of(runs[run_id]), key="other_run",
+        t(N_("The other adapter")), others, format_func=lambda run_id: visible(name_of(runs[run_id])), key="other_run",
         placeholder=t(N_("There is no other finished run to compare with.")), disabled=bool(folder),
     )  # fmt: skip
     keep_in_address(state_keys.OTHER_ADAPTER, folder)

@@ -45,7 +45,7 @@ def figure_chart(columns: Columns, key: str, title: str, color: str, scale: floa
 def compared_chart(runs: Sequence[tuple[str, Columns]], key: str, over: str, titles: tuple[str, str]) -> Any:
     """The same figure of several runs, over steps, time or tokens; `titles` of x and y."""
     lines: list[Line] = [
-        (in_chart(name), *points(columns, key, over), SEVERAL[index % len(SEVERAL)], False)
+        (name, *points(columns, key, over), SEVERAL[index % len(SEVERAL)], False)
         for index, (name, columns) in enumerate(runs)
     ]
     return _lines(lines, height=380, y_title=titles[1], x_title=titles[0])
@@ -64,10 +64,11 @@ def _lines(lines: Sequence[Line], *, height: int, y_title: str, x_title: str | N
         if not len(x):
             continue
         few_x, few_y = downsample(x, y)
+        shown = in_chart(name)
         figure.add_scatter(
-            x=few_x, y=few_y, name=name, mode="lines+markers" if len(few_x) < 20 else "lines",
+            x=few_x, y=few_y, name=shown, mode="lines+markers" if len(few_x) < 20 else "lines",
             line={"color": color, "width": 1 if is_faint else 2}, opacity=0.5 if is_faint else 1,
-            hovertemplate=f"{name} %{{y:.4g}}<extra></extra>",
+            hovertemplate=f"{shown} %{{y:.4g}}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(
         height=height,

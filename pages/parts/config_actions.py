@@ -10,6 +10,7 @@ from lora_backend.config.check import CheckResult
 from lora_backend.config.copying import as_command, as_python
 from lora_backend.config.drafts import Draft
 from lora_backend.config.files import ConfigDocument
+from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from pages.parts import state_keys
 from pages.parts.config_edit import step
@@ -68,4 +69,4 @@ def _copies(text: str, values: dict[str, Any]) -> None:
         ("Python", as_python(values), "python"),
     ):
         st.caption(t(title))
-        st.code(code, language=language, height=160)
+        st.code(visible_lines(code), language=language, height=160)

@@ -7,6 +7,7 @@ import difflib
 import streamlit as st
 
 from lora_backend.config.drafts import Draft
+from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from pages.parts import state_keys
 from pages.parts.config_edit import refresh_views
@@ -35,7 +36,7 @@ def show_conflict(draft: Draft) -> None:
         with st.expander(t(N_("Show the difference")), expanded=True, icon=":material/difference:"):
             names = (t(N_("theirs, saved")), t(N_("mine, not saved")))
             lines = difflib.unified_diff(theirs.splitlines(), mine.splitlines(), *names, lineterm="")
-            st.code("\n".join(lines), language="diff", wrap_lines=True)
+            st.code(visible_lines("\n".join(lines)), language="diff", wrap_lines=True)
 
 
 def _settle(draft: Draft, mine: str | None) -> None:

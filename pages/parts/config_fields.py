@@ -11,12 +11,13 @@ from lora_backend.config.diff import same_value
 from lora_backend.config.drafts import Draft
 from lora_backend.config.files import dump_yaml, parse_config
 from lora_backend.config.schema import REQUIRED, Key
+from lora_backend.escaping import visible
 from lora_backend.i18n import N_, Message
 from pages.parts import state_keys
 from pages.parts.config_edit import refresh_views, set_values
 from pages.parts.config_facts import KnownFacts
 from pages.parts.language import say, t
-from pages.parts.markdown import Markdown, code, joined
+from pages.parts.markdown import Markdown, code, escape, joined
 
 MAX_LISTED_BLOCKS = 256
 
@@ -25,7 +26,7 @@ def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool
     """The widget of one key; below it what differs from the default, and the way back to that."""
     revision = st.session_state.setdefault(state_keys.FORM_REVISION, 0)
     widget_key = f"form-{draft.id}-{revision}-{key.name}"
-    label = f"{key.name} ({key.unit})" if key.unit else key.name
+    label = escape(f"{key.name} ({key.unit})" if key.unit else key.name)
     shared: dict[str, Any] = {
         "key": widget_key,
         "help": _help(key, known),
@@ -48,7 +49,7 @@ def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool
             )  # fmt: skip
 
 
-def _widget(label: str, key: Key, value: Any, known: KnownFacts, shared: dict[str, Any]) -> None:
+def _widget(label: Markdown, key: Key, value: Any, known: KnownFacts, shared: dict[str, Any]) -> None:
     kind, options = _kind(key.annotation), _options(key, known)
     if _takes_mapping(key):
         st.text_area(label, value=_as_yaml(value), height=96, placeholder=t(N_("name: value")), **shared)
@@ -56,9 +57,11 @@ def _widget(label: str, key: Key, value: Any, known: KnownFacts, shared: dict[st
         chosen = value if isinstance(value, list) else [value] if value else []
         every = [*options, *(item for item in chosen if item not in options)]
         names = key.name != "target_layers"
-        st.multiselect(label, every, chosen, accept_new_options=names, format_func=str, **shared)
+        st.multiselect(label, every, chosen, accept_new_options=names, format_func=_as_option, **shared)
     elif (choices := _choices(key)) is not None and (value in choices or value is None):
-        st.selectbox(label, choices, choices.index(value) if value in choices else None, format_func=_as_text, **shared)
+        st.selectbox(
+            label, choices, choices.index(value) if value in choices else None, format_func=_as_option, **shared
+        )
     elif kind is bool and isinstance(value, bool):
         st.toggle(label, value=value, **shared)
     elif kind in (int, float) and (value is None or _is_number(value)):
@@ -124,6 +127,10 @@ def _as_text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "" if value is None else str(value)
+
+
+def _as_option(value: Any) -> str:
+    return visible(_as_text(value))
 
 
 def _as_yaml(value: Any) -> str:

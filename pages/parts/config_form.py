@@ -15,6 +15,7 @@ from pages.parts import state_keys
 from pages.parts.config_facts import known_facts, show_known_facts
 from pages.parts.config_fields import field
 from pages.parts.language import say, t
+from pages.parts.markdown import Markdown
 
 
 def config_form(draft: Draft, document: ConfigDocument) -> None:
@@ -68,7 +69,7 @@ def last_good_values(draft: Draft) -> dict[str, Any]:
     return {}
 
 
-def _more(keys: Sequence[Key], values: Mapping[str, Any]) -> str:
+def _more(keys: Sequence[Key], values: Mapping[str, Any]) -> Markdown:
     num_set = sum(key.name in values for key in keys)
     if num_set:
         return t(N_("{count} more keys, {set} of them set"), count=len(keys), set=num_set)

@@ -15,6 +15,7 @@ from lora_backend.config.presets import PRESETS, preset_base
 from lora_backend.config.schema import default_config
 from lora_backend.config.scripts import MAX_SCRIPT_BYTES, Remark, script_defaults
 from lora_backend.errors import ConfigError, FlightdeckError
+from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RUN_ID, RunFolder, list_runs
 from pages.parts import state_keys
@@ -63,7 +64,7 @@ def choose_base(draft: Draft) -> Base:
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.selectbox(
-            t(N_("Compared with")), ids, ids.index(base.id), format_func=lambda item: _name(draft, item), key=key, on_change=chosen
+            t(N_("Compared with")), ids, ids.index(base.id), format_func=lambda item: visible(_name(draft, item)), key=key, on_change=chosen
         )  # fmt: skip
         with st.popover(t(N_("A file or a script")), icon=":material/upload_file:"):
             _upload(draft)

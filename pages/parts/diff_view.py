@@ -13,12 +13,13 @@ from lora_backend.config.drafts import Draft
 from lora_backend.config.files import ConfigDocument, dump_yaml
 from lora_backend.config.report import DIFF_SIGNS, DIFF_WORDS
 from lora_backend.config.schema import KEYS, default_config
+from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from pages.parts import state_keys
 from pages.parts.diff_bases import Base, choose_base
 from pages.parts.diff_consequences import asked_consequences
 from pages.parts.language import language, say, t
-from pages.parts.markdown import escape, joined
+from pages.parts.markdown import Markdown, escape, joined
 from pages.parts.tables import LONG, diff_table, unified_table, whole
 
 FILTERS = {"differences": N_("Differences"), "all": N_("All keys")}
@@ -47,7 +48,7 @@ def show_differences(draft: Draft, document: ConfigDocument) -> None:
     _take_away(chosen, base, document.values)
 
 
-def _choice(label: str, words: Mapping[str, str], key: str) -> str:
+def _choice(label: Markdown, words: Mapping[str, str], key: str) -> str:
     options = list(words)
     chosen = st.segmented_control(
         label, options, format_func=lambda word: t(words[word]), default=options[0], required=True, key=key,
@@ -72,19 +73,19 @@ def _long_values(rows: Sequence[DiffRow]) -> None:
     with st.expander(t(N_("{count} long values, whole"), count=len(long)), icon=":material/unfold_more:"):
         for row in long:
             st.caption(escape(row.key))
-            st.code("\n".join(f"{sign} {whole(side)}" for sign, side in (("-", row.base), ("+", row.value)) if side is not ABSENT), language="diff", wrap_lines=True)  # fmt: skip
+            st.code(visible_lines("\n".join(f"{sign} {whole(side)}" for sign, side in (("-", row.base), ("+", row.value)) if side is not ABSENT)), language="diff", wrap_lines=True)  # fmt: skip
 
 
 def _take_away(rows: Sequence[DiffRow], base: Base, values: Mapping[str, Any]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover(t(N_("Copy the diff")), icon=":material/content_copy:"):
             st.caption("Markdown")
-            st.code(diff_markdown(rows, base.name, language()), language="markdown", height=200)
+            st.code(visible_lines(diff_markdown(rows, base.name, language())), language="markdown", height=200)
             if base.config is not None:
                 st.caption(t(N_("Command from that run's config")))
-                st.code(as_command(values, base.config, base.values), language="bash", height=160)
+                st.code(visible_lines(as_command(values, base.config, base.values)), language="bash", height=160)
             st.caption(t(N_("The base as YAML")))
-            st.code(dump_yaml(base.values), language="yaml", height=160)
+            st.code(visible_lines(dump_yaml(base.values)), language="yaml", height=160)
         if base.can_be_shared:
             st.caption(t(N_("This page's address shows the same diff to anyone with access.")))
         else:

@@ -22,7 +22,7 @@ from pages.parts.formats import FIGURE_WIDTH, duration
 from pages.parts.frames import frame
 from pages.parts.header import page_header
 from pages.parts.language import say, t
-from pages.parts.markdown import escape, joined
+from pages.parts.markdown import Markdown, escape, joined
 from pages.parts.navigation import RUNS, VERIFY
 from pages.parts.rank_view import show_report
 from pages.parts.run_alerts import how_its_loss_ended
@@ -124,9 +124,13 @@ def _figures(found: FoundFolder) -> None:
         values = points(found.columns, key)[1]
         return float(values[-1]) if len(values) else None
 
-    losses = ((t(N_("Loss")), last("loss")), (t(N_("Evaluation loss")), last("eval_loss")))
-    figures = [(t(N_("Step")), _steps(found)), (t(N_("Epoch")), _shown(found.epoch, 3))]
-    figures += [(label, _shown(value)) for label, value in (*losses, (t(N_("Best metric")), found.best_metric))]
+    figures: list[tuple[Markdown, Markdown | None]] = [
+        (t(N_("Step")), _steps(found)),
+        (t(N_("Epoch")), _shown(found.epoch, 3)),
+        (t(N_("Loss")), _shown(last("loss"))),
+        (t(N_("Evaluation loss")), _shown(last("eval_loss"))),
+        (t(N_("Best metric")), _shown(found.best_metric)),
+    ]
     with st.container(horizontal=True):
         for label, value in figures:
             if value:
@@ -144,14 +148,14 @@ def _figures(found: FoundFolder) -> None:
         st.caption(joined(" · ", facts))
 
 
-def _shown(value: float | None, digits: int = 4) -> str | None:
-    return None if value is None else number(value, digits)
+def _shown(value: float | None, digits: int = 4) -> Markdown | None:
+    return None if value is None else escape(number(value, digits))
 
 
-def _steps(found: FoundFolder) -> str | None:
+def _steps(found: FoundFolder) -> Markdown | None:
     if found.step is None:
         return None
-    return f"{found.step} / {found.total_steps}" if found.total_steps else str(found.step)
+    return escape(f"{found.step} / {found.total_steps}" if found.total_steps else found.step)
 
 
 def _parts(found: FoundFolder) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.errors import FlightdeckError
-from lora_backend.i18n import LANGUAGES, N_, Message, language_of, translate
+from lora_backend.i18n import LANGUAGES, N_, Message, language_of
 from pages.parts import state_keys
 from pages.parts.markdown import Markdown, escape, sentence
 
@@ -53,7 +53,7 @@ def say_plain(message: Message | None) -> str:
 def show_language_picker() -> None:
     """English or Chinese; kept in the address, and in a cookie for addresses without it."""
     chosen = st.segmented_control(
-        translate(N_("Language"), language()),
+        t(N_("Language")),
         list(LANGUAGES),  # shown as they are: a label would stand in the address in the place of the code
         default=_own_language(),
         required=True,

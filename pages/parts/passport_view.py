@@ -44,5 +44,5 @@ def show_passport(parts: Sequence[Part]) -> None:
     else:
         st.info(t(N_("What can be told agrees.")), icon=":material/fingerprint:")
     for part in parts:
-        sign = SIGNS[part.verdict].format(word=t(WORDS[part.verdict]))
+        sign = t(SIGNS[part.verdict], word=t(WORDS[part.verdict]))
         st.markdown(f"**{t(PARTS[part.name])}** · {sign} · {say(part.detail)}")

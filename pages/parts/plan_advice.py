@@ -11,7 +11,7 @@ from lora_backend.planning.targets import GIB
 from pages.parts import state_keys
 from pages.parts.formats import gib
 from pages.parts.language import say, t
-from pages.parts.markdown import Markdown, code
+from pages.parts.markdown import Markdown, code, joined
 from pages.parts.plan_controls import set_param
 from pages.parts.plan_question import as_text
 from pages.parts.plan_work import Work, best_of
@@ -20,7 +20,7 @@ WORTH_SHOWING_BYTES = 0.05 * GIB
 """What would be shown as 0.0 GiB is no remedy."""
 
 
-def may_trace(section: str, label: str) -> bool:
+def may_trace(section: str, label: Markdown) -> bool:
     """Whether the reader asked for the further traces of a section; else the button that does. Holds for the session."""
     asked: set[str] = st.session_state.setdefault(state_keys.PLAN_TRACED, set())
     if section in asked:
@@ -93,4 +93,4 @@ def show_limits(work: Work) -> None:
         t(N_("At {length} tokens a row, up to **{count}** rows in a pass fit."), length=work.config.max_length, count=batch),
         t(N_("At {count} rows in a pass, rows of up to **{length}** tokens fit."), count=work.config.batch_size, length=row),
     ]  # fmt: skip
-    st.markdown("  \n".join(said))
+    st.markdown(joined("  \n", said))

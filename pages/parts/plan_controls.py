@@ -8,11 +8,13 @@ from typing import Any, get_args
 import streamlit as st
 
 from lora_backend.config.schema import KEYS
+from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.advice import ATTENTION_TARGETS
 from pages.parts import state_keys
-from pages.parts.language import t
+from pages.parts.language import t, t_plain
+from pages.parts.markdown import Markdown, escape
 from pages.parts.plan_question import Question, as_text
 
 LADDERS = {
@@ -42,7 +44,7 @@ def model_and_gpus(question: Question) -> None:
     options = list(dict.fromkeys([*names, *([question.model] if question.model else [])]))
     _show(state_keys.MODEL, question.model or None)
     left.selectbox(
-        t(N_("Model")), options, index=None, key=PREFIX + state_keys.MODEL, accept_new_options=True,
+        t(N_("Model")), options, index=None, format_func=visible, key=PREFIX + state_keys.MODEL, accept_new_options=True,
         placeholder=t(N_("Choose one, or type a folder, a hub id or a config.json")), on_change=_write_word,
         args=(state_keys.MODEL,), help=t(N_("Models of the list need no download: their published config.json is known.")),
     )  # fmt: skip
@@ -95,10 +97,10 @@ def _write(name: str, default: Any) -> None:
     set_param(name, value, default)
 
 
-def _shared(question: Question, name: str, label: str | None, help_text: str | None) -> dict[str, Any]:
+def _shared(question: Question, name: str, label: Markdown | None, help_text: Markdown | None) -> dict[str, Any]:
     key = KEYS.get(name)
     return {
-        "label": label or (f"{name} ({key.unit})" if key and key.unit else name),
+        "label": label or escape(f"{name} ({key.unit})" if key and key.unit else name),
         "help": help_text or (t(key.help) if key else None),
         "key": PREFIX + name,
         "on_change": _write,
@@ -110,24 +112,28 @@ def _ladder(question: Question, name: str) -> None:
     value = question.value(name)
     steps = sorted({*LADDERS[name], *([value] if isinstance(value, int) and value > 0 else [])})
     _show(name, value if value in steps else question.default(name))
-    st.select_slider(options=steps, **_shared(question, name, None, None))
+    st.select_slider(options=steps, format_func=escape, **_shared(question, name, None, None))
 
 
 def _switch(question: Question, name: str) -> None:
     _show(name, bool(question.value(name)))
-    st.toggle(**_shared(question, name, name, None))
+    st.toggle(**_shared(question, name, None, None))
 
 
 def _choice(
-    question: Question, name: str, options: Sequence[Any], label: str | None = None, help_text: str | None = None
+    question: Question,
+    name: str,
+    options: Sequence[Any],
+    label: Markdown | None = None,
+    help_text: Markdown | None = None,
 ) -> None:
     value = question.value(name)
     _show(name, value)
     words = list(dict.fromkeys([*options, value]))
-    st.selectbox(options=words, placeholder=t(N_("unset")), format_func=lambda word: t(N_("unset")) if word is None else str(word), **_shared(question, name, label, help_text))  # fmt: skip
+    st.selectbox(options=words, placeholder=t(N_("unset")), format_func=lambda word: t_plain(N_("unset")) if word is None else visible(str(word)), **_shared(question, name, label, help_text))  # fmt: skip
 
 
-def _number(question: Question, name: str, *, step: float, least: float, label: str | None = None) -> None:
+def _number(question: Question, name: str, *, step: float, least: float, label: Markdown | None = None) -> None:
     value = question.value(name)
     usable = isinstance(value, int | float) and not isinstance(value, bool) and value >= least
     kind = type(step)
@@ -143,5 +149,6 @@ def _targets(question: Question) -> None:
     st.multiselect(
         options=list(dict.fromkeys([*usual, *chosen])),
         accept_new_options=True,
+        format_func=visible,
         **_shared(question, "target_modules", None, None),
     )

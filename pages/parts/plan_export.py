@@ -10,10 +10,12 @@ import streamlit as st
 from lora_backend.config.drafts import new_draft, open_draft
 from lora_backend.config.files import dump_yaml, with_values
 from lora_backend.config.schema import REQUIRED
+from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.planning.plan import Plan
 from pages.parts import state_keys
 from pages.parts.language import t
+from pages.parts.markdown import escape
 from pages.parts.navigation import CONFIG
 from pages.parts.plan_question import CONFIG_KEYS
 from pages.parts.plan_work import Work
@@ -36,7 +38,7 @@ def show_export(work: Work) -> None:
     texts = map_texts(work.plan)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.segmented_control(
-            t(N_("Device map as")), list(names), format_func=names.__getitem__, default="json", required=True,
+            t(N_("Device map as")), list(names), format_func=lambda ending: escape(names[ending]), default="json", required=True,
             key="export_as",
         )  # fmt: skip
         ending = str(chosen or "json")
@@ -44,7 +46,7 @@ def show_export(work: Work) -> None:
             t(N_("Download")), texts[ending], file_name=f"device_map.{ending}", icon=":material/download:",
             on_click="ignore", key="export_map",
         )  # fmt: skip
-    st.code(texts[ending], language={"py": "python"}.get(ending, ending), height=260)
+    st.code(visible_lines(texts[ending]), language={"py": "python"}.get(ending, ending), height=260)
     st.caption(t(N_("accelerate and transformers take it as it is: `device_map=` of from_pretrained.")))
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.planning.moves import move
 from pages.parts import state_keys
@@ -45,7 +46,11 @@ def show_moves(work: Work) -> None:
                 st.number_input(t(label), min_value=0, max_value=last, step=1, key=key, width=118)
         devices = range(len(work.plan.devices))
         st.selectbox(
-            t(N_("onto")), devices, format_func=lambda index: device_name(work.plan.devices[index]), key=ONTO, width=220
+            t(N_("onto")),
+            devices,
+            format_func=lambda index: visible(device_name(work.plan.devices[index])),
+            key=ONTO,
+            width=220,
         )
         _button(
             N_("Move"), ":material/drive_file_move:", "move", not _selected(work), lambda: _move(work), kind="primary"

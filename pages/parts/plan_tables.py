@@ -38,8 +38,8 @@ def component_bars(plan: Plan) -> Any:
     for name, color, sizes in series:
         if any(sizes):
             figure.add_bar(
-                orientation="h", y=rows, x=[size / GIB for size in sizes], name=name, marker_color=color, width=0.5,
-                hovertemplate=f"{name}: %{{x:.2f}} GiB<extra></extra>",
+                orientation="h", y=rows, x=[size / GIB for size in sizes], name=in_chart(name), marker_color=color, width=0.5,
+                hovertemplate=f"{in_chart(name)}: %{{x:.2f}} GiB<extra></extra>",
             )  # fmt: skip
     for row, device in enumerate(devices):
         figure.add_annotation(

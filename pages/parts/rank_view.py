@@ -15,7 +15,7 @@ from lora_backend.i18n import N_
 from lora_backend.verification.report import verdict
 from pages.parts.charts import block_heat_map
 from pages.parts.language import say, t
-from pages.parts.markdown import code, joined
+from pages.parts.markdown import code, escape, joined
 from pages.parts.tables import rank_table
 
 WARNINGS = {
@@ -114,7 +114,7 @@ def _exports(report: Mapping[str, Any], records: Sequence[Mapping[str, Any]], ke
     }
     for ending, text in files.items():
         st.download_button(
-            ending.upper(), text, file_name=f"ranks.{ending}", on_click="ignore", key=f"export-{ending}-{key}",
+            escape(ending.upper()), text, file_name=f"ranks.{ending}", on_click="ignore", key=f"export-{ending}-{key}",
             icon=":material/download:", type="tertiary",
         )  # fmt: skip
 

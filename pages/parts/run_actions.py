@@ -7,6 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from lora_backend.errors import FlightdeckError
+from lora_backend.escaping import visible
 from lora_backend.formats import size
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.i18n import N_
@@ -47,7 +48,7 @@ def other_gpus(run: RunFolder) -> None:
         now = [uuid for uuid in run.attempt().get("device_uuids") or () if uuid in gpus]
         chosen = st.multiselect(
             t(N_("GPUs, in the order in which the run numbers them")), list(gpus), now, key=f"gpus-{run.id}", placeholder=t(N_("one or several")),
-            format_func=lambda uuid: t_plain(N_("{name}, {free} free"), name=gpus[uuid].name, free=size(gpus[uuid].free_bytes)) + f" · {uuid[:12]}",
+            format_func=lambda uuid: visible(t_plain(N_("{name}, {free} free"), name=gpus[uuid].name, free=size(gpus[uuid].free_bytes)) + f" · {uuid[:12]}"),
         )  # fmt: skip
         anyway = st.checkbox(t(N_("Even where its plan does not fit")), key=f"gpus-anyway-{run.id}")
         if not st.button(t(N_("Plan and move")), key="move_run", disabled=not chosen or chosen == now):

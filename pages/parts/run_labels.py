@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.errors import RunError
+from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.labels import LONGEST_NOTE, read_labels, write_labels
@@ -20,7 +21,7 @@ def run_labels(run: RunFolder) -> None:
     title = joined(": ", (t(N_("Tags and note")), *([", ".join(labels.tags)] if labels.tags else [])))
     with st.popover(title, icon=":material/sell:"):
         st.session_state[f"tags-shown-{run.id}"] = st.multiselect(
-            t(N_("Tags")), list(labels.tags), list(labels.tags), accept_new_options=True, key=f"tags-{run.id}",
+            t(N_("Tags")), list(labels.tags), list(labels.tags), accept_new_options=True, format_func=visible, key=f"tags-{run.id}",
             placeholder=t(N_("type a tag and press Enter")), on_change=lambda: _write_tags(run),
         )  # fmt: skip
         st.session_state[f"note-shown-{run.id}"] = st.text_area(

@@ -11,7 +11,7 @@ import streamlit as st
 from lora_backend.config.drafts import new_draft
 from lora_backend.config.files import dump_yaml, parse_config, with_values
 from lora_backend.errors import ConfigError, DataChangedError, FlightdeckError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Message
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.report import advice_text
 from lora_backend.preflight.placement import DoesNotFitError
@@ -41,7 +41,7 @@ class Refused:
     """A resume that waits to be confirmed."""
 
     run_id: str
-    sentence: str
+    sentence: Message | None
     changes: dict[str, Any]
     confirm: dict[str, bool]
     """How `resume_run` is told that it is."""
@@ -67,7 +67,7 @@ def run_again(run: RunFolder, state: RunState) -> None:
         draft = st.button(t(N_("Open as a draft")), icon=":material/content_copy:", key="clone_run")
         confirmed = refused is not None and can_resume and _confirm_button(refused)
     if refused is not None and refused.sentence:
-        st.warning(refused.sentence, icon=":material/dataset:" if refused.is_for_data else ":material/memory_alt:")
+        st.warning(say(refused.sentence), icon=":material/dataset:" if refused.is_for_data else ":material/memory_alt:")
     if state.cause in OUT_OF_MEMORY:
         _remedies(run, can_resume=can_resume)
     if draft:
@@ -86,7 +86,7 @@ def _refused(run: RunFolder, state: RunState) -> Refused | None:
     if isinstance(known, Refused) and known.run_id == run.id:
         return known
     if state.cause == DataChangedError.code:
-        return Refused(run.id, "", {}, {"accept_changed_data": True}, is_for_data=True)
+        return Refused(run.id, None, {}, {"accept_changed_data": True}, is_for_data=True)
     return None
 
 
@@ -203,7 +203,7 @@ def _resume(run: RunFolder, changes: Mapping[str, Any] | None = None, **confirme
         except (DoesNotFitError, DataChangedError) as error:
             is_for_data = isinstance(error, DataChangedError)
             confirm = {**confirmed, "accept_changed_data" if is_for_data else "anyway": True}
-            st.session_state[state_keys.RESUME_REFUSED] = Refused(run.id, say(error.message), dict(changes or {}), confirm, is_for_data)  # fmt: skip
+            st.session_state[state_keys.RESUME_REFUSED] = Refused(run.id, error.message, dict(changes or {}), confirm, is_for_data)  # fmt: skip
             st.rerun()
         except (FlightdeckError, OSError) as error:
             status.update(label=t(N_("Not started")), state="error", expanded=True)

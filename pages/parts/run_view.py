@@ -173,7 +173,7 @@ def _figures(columns: Columns) -> None:
     }
     with st.container(horizontal=True):
         for label, value in figures.items():
-            st.metric(t(label), value, border=True, width=FIGURE_WIDTH)
+            st.metric(t(label), escape(value), border=True, width=FIGURE_WIDTH)
 
 
 def _curves(columns: Columns, state: RunState) -> None:
@@ -237,7 +237,7 @@ def _answers(run: RunFolder, state: RunState) -> None:
         right, base = sum(row["adapter_correct"] for row in rows), sum(row["base_correct"] for row in rows)
         title = t(GROUPS[group]) if group in GROUPS else escape(group)
         column.metric(
-            t(N_("{group}: right with the adapter"), group=title), f"{right} / {len(rows)}",
+            t(N_("{group}: right with the adapter"), group=title), escape(f"{right} / {len(rows)}"),
             t(N_("base model {base} / {count}"), base=base, count=len(rows)), delta_color="off", delta_arrow="off", border=True,
         )  # fmt: skip
     for row in answers:

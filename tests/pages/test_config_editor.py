@@ -286,7 +286,10 @@ def test_each_fix_of_a_finding_has_its_own_button_that_says_what_it_does(
     draft = draft_of(f"model_name: {tiny_model}\ntarget_layers: [1, 2]\n")
     at = show("config", draft=draft.id)
     labels = [item.label for item in at.button if item.key.startswith("fix-error")]
-    assert labels == ["Remove 2 from `target_layers` (keeps 1)", "Shift all by one: [0, 1] (it looks counted from 1)"]
+    assert labels == [
+        "Remove 2 from `target_layers` (keeps 1)",
+        "Shift all by one: \\[0, 1\\] (it looks counted from 1)",
+    ]
     next(item for item in at.button if item.key.startswith("fix-error")).click().run()
     assert parse_config(draft.text()).values["target_layers"] == [1]
 
