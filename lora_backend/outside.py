@@ -105,7 +105,8 @@ _tell: Callable[[dict[str, Any]], None] | None = None
 
 def _stored(error: FlightdeckError) -> dict[str, Any]:
     kind = type(error)
-    return {"module": kind.__module__, "kind": kind.__qualname__, "message": error.message.to_json()}
+    module = "lora_backend.outside" if kind.__module__ == "__main__" else kind.__module__  # as this one runs
+    return {"module": module, "kind": kind.__qualname__, "message": error.message.to_json()}
 
 
 def _restored(stored: dict[str, Any]) -> FlightdeckError:

@@ -30,6 +30,7 @@ from pages.parts.expected_ranks import show_expected_ranks
 from pages.parts.findings import show_findings
 from pages.parts.header import page_header
 from pages.parts.language import say, t
+from pages.parts.rows_reading import wait_for_rows
 from pages.parts.services import settings
 from pages.parts.table_runs import many_runs
 
@@ -37,6 +38,7 @@ from pages.parts.table_runs import many_runs
 def editor(draft: Draft) -> None:
     text = current_text(draft)
     document = parse_config(text)
+    wait_for_rows(document.values)
     result = check_from_browser(document, settings())
     show_conflict(draft)
     show_actions(draft, document, result)

@@ -12,11 +12,15 @@ from typing import Any
 from lora_backend.bounded import read_bytes
 from lora_backend.config.aliases import our_name, translated
 from lora_backend.config.constants import NotConstantError, constants_of, evaluate
+from lora_backend.config.yaml_limits import MAX_KEYS
 from lora_backend.errors import ConfigError, FileRefusedError
 from lora_backend.i18n import N_, Message
 
-MAX_SCRIPT_BYTES = 1024 * 1024
+MAX_SCRIPT_BYTES = 256 * 1024
 """A script is written by hand; what is larger is another kind of file."""
+MAX_MARKS = 60_000
+_MARKS = dict.fromkeys("\n,;=(.+-*/%<>|&^~:@", 1) | {"[": 2, "{": 10, " if ": 2, " or ": 1, " and ": 1}
+"""What makes nodes of a syntax tree, by what they cost; in comments and texts too. The longest trainer has 25,000."""
 _NAMED = re.compile(r"default|config|args|param|setting|hyper", re.IGNORECASE)
 _ABSENT = object()
 
@@ -87,16 +91,27 @@ def script_defaults(source: str) -> ScriptDefaults:
         raise ConfigError(
             N_("The script has {size} characters; at most {limit} are read."), size=len(source), limit=MAX_SCRIPT_BYTES
         )
+    if sum(source.count(mark) * weight for mark, weight in _MARKS.items()) > MAX_MARKS:
+        raise ConfigError(
+            N_(
+                "The script holds too many expressions to be read here. Give the source of a training script, without generated tables."
+            )
+        )
     try:
-        tree = ast.parse(source.removeprefix("\ufeff"))
-        constants = constants_of(tree)
-        nodes = list(ast.walk(tree))
+        return _defaults_in(ast.parse(source.removeprefix("\ufeff")))
     except SyntaxError as error:
         raise ConfigError(
             N_("Line {line} of the script is no Python: {reason}."), line=error.lineno or 1, reason=error.msg
         ) from None
+    except ConfigError:
+        raise
     except (ValueError, RecursionError, MemoryError) as error:  # a null byte; brackets in brackets in brackets
         raise ConfigError(N_("The script cannot be read as Python. Give the source of a training script.")) from error
+
+
+def _defaults_in(tree: ast.Module) -> ScriptDefaults:
+    constants = constants_of(tree)
+    nodes = list(ast.walk(tree))
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
     remarks: list[Remark] = []
@@ -110,6 +125,10 @@ def script_defaults(source: str) -> ScriptDefaults:
             sources.append(Source(min(found.line for found in options), name))
         for found in options:
             _add(found, constants, values, lines, remarks)
+    if len(lines) > MAX_KEYS:
+        raise ConfigError(
+            N_("The script has {count} defaults; at most {limit} are read."), count=len(lines), limit=MAX_KEYS
+        )
     if not lines and not remarks:
         raise ConfigError(
             N_("The script holds no defaults: no add_argument, no dataclass, no dict at its top. Give another file.")
@@ -163,8 +182,10 @@ def _under_our_names(values: dict[str, Any]) -> dict[str, Any]:
         else:
             for key, item in means.items():
                 renamed.setdefault(key, item)
-    order = [our_name(name) or name for name in values]
-    return dict(sorted(renamed.items(), key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order)))
+    order: dict[str, int] = {}
+    for place, name in enumerate(values):
+        order.setdefault(our_name(name) or name, place)
+    return dict(sorted(renamed.items(), key=lambda pair: order.get(pair[0], len(values))))
 
 
 # ------------------------------------------------------------------------------------------ argparse

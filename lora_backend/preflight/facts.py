@@ -5,15 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import Severity
 from lora_backend.config.rules import Facts, GpuFact
-from lora_backend.data.rows import read_dataset, read_questions
+from lora_backend.data.summary import Kind, Summary, summary_of
 from lora_backend.errors import ConfigError, DataError, ModelError, RunError
 from lora_backend.hardware.inventory import Gpu, read_gpus
 from lora_backend.i18n import N_, Message
@@ -24,8 +23,7 @@ from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.publication import Publication, PublicationError, place_of, publication_of
 from lora_backend.settings import Settings, load_settings, path_of
 
-Rows = TypeVar("Rows")
-DATA_KEYS = ("dataset", "questions")
+DATA_KEYS: tuple[Kind, ...] = ("dataset", "questions")
 """Keys that name a file of rows."""
 
 
@@ -55,9 +53,10 @@ def gather_facts(
     readers = readers or Readers()
     problems: list[tuple[Severity, str, Message]] = []
     path, model = _model(values.get("model_name"), problems)
-    dataset = _read(values.get("dataset"), "dataset", _rows_of, base, problems)
-    _read(values.get("questions"), "questions", read_questions, base, problems)
-    publication, forbidden, used_by = _publication(values, readers, settings or load_settings(), bound=bound)
+    settings = settings or load_settings()
+    dataset = _rows_of(values.get("dataset"), "dataset", base, settings, problems)
+    _rows_of(values.get("questions"), "questions", base, settings, problems)
+    publication, forbidden, used_by = _publication(values, readers, settings, bound=bound)
     return Facts(
         num_blocks=model.num_blocks if model else None,
         linear_names=model.linear_names if model else (),
@@ -78,28 +77,6 @@ def gather_facts(
         output_used_by=used_by,
         problems=tuple(problems),
     )
-
-
-class _Rows(NamedTuple):
-    """What a check asks of a data set."""
-
-    format: str
-    num_rows: int
-
-
-def _rows_of(path: Path) -> _Rows:
-    """Read only when the file has changed: a page checks its config at every click. Raises `DataError`."""
-    try:
-        found = path.stat()
-    except OSError:
-        return _read_rows(path, (0, 0))  # which says what is wrong
-    return _read_rows(path, (found.st_size, found.st_mtime_ns))
-
-
-@lru_cache(maxsize=64)
-def _read_rows(path: Path, stamp: tuple[int, int]) -> _Rows:
-    dataset = read_dataset(path)
-    return _Rows(dataset.format, len(dataset.rows))
 
 
 def _needs_gpus(values: Mapping[str, Any]) -> bool:
@@ -218,22 +195,24 @@ def _model(
         return None, None
 
 
-def _read(
-    name: Any,
-    key: str,
-    read: Callable[[Path], Rows],
-    base: Path | None,
-    problems: list[tuple[Severity, str, Message]],
-) -> Rows | None:
+def _rows_of(
+    name: Any, kind: Kind, base: Path | None, settings: Settings, problems: list[tuple[Severity, str, Message]]
+) -> Summary | None:
+    """What the file under one of `DATA_KEYS` says; read only when it has changed, for a page checks at every click."""
     if not isinstance(name, str) or not name:
         return None
     path = None
     try:
         path = data_path(name, base)
-        return read(path)
+        return summary_of(path, kind, kept=kept_summaries(settings))
     except DataError as error:
-        problems.append(("error" if path and path.exists() else "warning", key, error.message))
+        problems.append(("error" if path and path.exists() else "warning", kind, error.message))
         return None
+
+
+def kept_summaries(settings: Settings) -> Path:
+    """Where it is kept what large files of rows say."""
+    return settings.cache / "rows"
 
 
 def with_data_paths(values: Mapping[str, Any], base: Path | None = None) -> dict[str, Any]:

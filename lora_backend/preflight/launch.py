@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.config.files import parse_config
-from lora_backend.data.rows import read_dataset
+from lora_backend.data.summary import summary_of
 from lora_backend.errors import ConfigError
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import visible_gpus
 from lora_backend.i18n import N_
-from lora_backend.preflight.facts import refuse_errors
+from lora_backend.preflight.facts import kept_summaries, refuse_errors
 from lora_backend.preflight.placement import DoesNotFitError, plan_start, refuse_what_does_not_fit, start_environment
 from lora_backend.preflight.planning import Trace
 from lora_backend.preflight.roots import allowed_model, bind_paths, check_from_browser
@@ -48,7 +48,7 @@ def launch_from_browser(
     if not values.get("dataset"):
         raise ConfigError(N_("`dataset` is missing. Upload one on this page, or name a JSONL file in a data root."))
     allowed_model(values["model_name"], settings)
-    data_sha256 = read_dataset(Path(values["dataset"])).sha256
+    data_sha256 = summary_of(Path(values["dataset"]), kept=kept_summaries(settings)).sha256
     attempt = plan_attempt(values, settings, trace, anyway=anyway, shares=shares)
     path = settings.runs / new_run_id()
     argv = trainer_command(path)

@@ -31,7 +31,9 @@ def bind_paths(values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
 
 
 def _with_data_bound(values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    paths = {key: str(_data_path(values[key], settings)) for key in DATA_KEYS if _is_path(values.get(key))}
+    paths: dict[str, Any] = {
+        key: str(_data_path(values[key], settings)) for key in DATA_KEYS if _is_path(values.get(key))
+    }
     return {**values, **paths}
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.data.rows import read_dataset
+from lora_backend.data.summary import Summary, summary_of
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.models.describe import ModelDescription, describe_model
+from lora_backend.preflight.facts import kept_summaries
 from lora_backend.preflight.roots import allowed_model, bind_paths
 from pages.parts.language import t
 from pages.parts.markdown import code, escape, joined
@@ -22,20 +23,11 @@ SHOWN_MODULES = 12
 
 
 @dataclass(frozen=True)
-class DataFacts:
-    """Rows, their format, and the keys that they have."""
-
-    num_rows: int
-    format: str
-    columns: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class KnownFacts:
     """None where the files are not on this machine, or cannot be read; the findings say which."""
 
     model: ModelDescription | None = None
-    data: DataFacts | None = None
+    data: Summary | None = None
 
 
 def known_facts(values: Mapping[str, Any]) -> KnownFacts:
@@ -72,13 +64,11 @@ def _model(name: Any) -> ModelDescription | None:
         return None
 
 
-def _data(name: Any) -> DataFacts | None:
+def _data(name: Any) -> Summary | None:
     if not isinstance(name, str) or not name:
         return None
     try:
-        path = Path(bind_paths({"dataset": name}, settings())["dataset"])
-        status = path.stat()
-        return _read(path, status.st_mtime_ns, status.st_size)
+        return summary_of(Path(bind_paths({"dataset": name}, settings())["dataset"]), kept=kept_summaries(settings()))
     except (FlightdeckError, OSError, ValueError):
         return None
 
@@ -86,11 +76,3 @@ def _data(name: Any) -> DataFacts | None:
 @st.cache_data(show_spinner=False, max_entries=32)
 def _describe(path: Path, stamp: int) -> ModelDescription:
     return describe_model(path)
-
-
-@st.cache_data(show_spinner=False, max_entries=32)
-def _read(path: Path, stamp: int, size_bytes: int) -> DataFacts:
-    dataset = read_dataset(path)
-    return DataFacts(
-        len(dataset.rows), dataset.format, tuple(dict.fromkeys(key for row in dataset.rows for key in row))
-    )

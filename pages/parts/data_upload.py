@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from lora_backend.config.drafts import Draft
 from lora_backend.config.files import parse_config
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES, store_upload
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
+from pages.parts import state_keys
 from pages.parts.config_edit import set_values
 from pages.parts.language import explain, t
+from pages.parts.rows_reading import reading_bar
 from pages.parts.services import settings
 
 
@@ -25,13 +31,13 @@ def data_upload(draft: Draft) -> None:
         )
         if file is None:
             return
-        try:
-            path, dataset = store_upload(file.getvalue(), file.name, settings().uploads)
-        except (FlightdeckError, OSError) as error:
-            st.error(explain(error), icon=":material/error:")
+        stored = _stored(file)
+        if isinstance(stored, Exception):
+            st.error(explain(stored), icon=":material/error:")
             return
+        path, num_rows = stored
         st.success(
-            t(N_("{count} rows, kept as {file}."), count=len(dataset.rows), file=path.name),
+            t(N_("{count} rows, kept as {file}."), count=num_rows, file=path.name),
             icon=":material/check_circle:",
         )
         text = draft.text()
@@ -40,3 +46,18 @@ def data_upload(draft: Draft) -> None:
         if is_new and st.button(t(N_("Train on it: set `dataset`")), key=f"use-{path.name}"):
             set_values(draft, {"dataset": path.name})
             st.rerun()
+
+
+def _stored(file: UploadedFile) -> tuple[Path, int] | FlightdeckError | OSError:
+    """What came of an upload; it is read once, however often the page runs while it lies in the field."""
+    known = st.session_state.get(state_keys.UPLOADED_DATA)
+    if known is not None and known[0] == file.file_id:
+        return cast("tuple[Path, int] | FlightdeckError | OSError", known[1])
+    found: tuple[Path, int] | FlightdeckError | OSError
+    with reading_bar(file.name, file.size) as tell:
+        try:
+            found = store_upload(file.getvalue(), file.name, settings().uploads, tell)
+        except (FlightdeckError, OSError) as error:
+            found = error.with_traceback(None)
+    st.session_state[state_keys.UPLOADED_DATA] = (file.file_id, found)
+    return found

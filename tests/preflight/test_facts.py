@@ -14,9 +14,8 @@ from safetensors.numpy import save_file
 
 from lora_backend.atomic import write_json
 from lora_backend.config.rules import GpuFact
-from lora_backend.data.rows import Dataset, read_dataset
+from lora_backend.data import summary
 from lora_backend.hardware.inventory import Gpu
-from lora_backend.preflight import facts
 from lora_backend.preflight.facts import (
     Readers,
     check_config_consistency,
@@ -59,11 +58,12 @@ def test_a_data_set_is_read_again_only_when_it_has_changed(
 ) -> None:
     reads: list[Path] = []
 
-    def counted(path: Path) -> Dataset:
+    def counted(path: Path, kind: summary.Kind, name: str | None) -> summary.Summary:
         reads.append(path)
-        return read_dataset(path)
+        return summarize(path, kind, name)
 
-    monkeypatch.setattr(facts, "read_dataset", counted)
+    summarize = summary.summarize
+    monkeypatch.setattr(summary, "summarize", counted)
     data = write_rows(tmp_path / "d.jsonl", chats())
     values = {"model_name": str(model), "dataset": str(data)}
     first = gather_facts(values).num_rows
