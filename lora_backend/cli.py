@@ -22,6 +22,7 @@ from lora_backend.commands.words import NO, WRONG_QUESTION, plain, print_json
 from lora_backend.config.foreign import EXPORT_TOOLS
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import LANGUAGES, use_language
+from lora_backend.os_errors import in_words
 from lora_backend.runs.states import STATES
 
 
@@ -37,15 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code = int(arguments.run(arguments))
             sys.stdout.flush()
-        except FlightdeckError as error:
-            if arguments.json:
-                print_json({"error": str(error)})
-            else:
-                print(plain(str(error)), file=sys.stderr)
-            return WRONG_QUESTION
         except BrokenPipeError:  # whoever read our output has had enough, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return NO
+        except (FlightdeckError, OSError) as error:
+            sentence = str(in_words(error) if isinstance(error, OSError) else error)
+            if arguments.json:
+                print_json({"error": sentence})
+            else:
+                print(plain(sentence), file=sys.stderr)
+            return WRONG_QUESTION
     return code
 
 

@@ -15,6 +15,7 @@ from lora_backend.hardware.processes import GpuProcess
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder, list_runs
 from pages.parts import state_keys
+from pages.parts.failing import sheltered
 from pages.parts.formats import gib
 from pages.parts.header import page_header
 from pages.parts.language import explain, say, t
@@ -107,6 +108,7 @@ def own_work() -> None:
 
 
 @st.fragment(run_every=5)
+@sheltered()
 def runs_overview() -> None:
     runs = list_runs(settings().runs)
     st.subheader(t(N_("Runs")), anchor=False)

@@ -18,6 +18,7 @@ from lora_backend.runs.recovery import recover, recover_all
 from lora_backend.runs.unlinked import links_of
 from pages.parts import state_keys
 from pages.parts.bin_view import bin_and_disk, undo_of_delete
+from pages.parts.failing import sheltered
 from pages.parts.found_view import folder_box, found_folder
 from pages.parts.header import page_header
 from pages.parts.language import say, t
@@ -55,6 +56,7 @@ def live_runs(rows: Sequence[RunRow]) -> None:
 
 
 @st.fragment(run_every=TICK_S)
+@sheltered()
 def _live_rows(shown: dict[str, str]) -> None:
     runs = [RunFolder(settings().runs / run_id) for run_id in shown]
     if {run.id: recover(run).state for run in runs} != shown:

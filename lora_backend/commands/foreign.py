@@ -9,8 +9,6 @@ from pathlib import Path
 from lora_backend.atomic import write_atomic
 from lora_backend.commands.words import GOOD, NO, print_json, readable
 from lora_backend.config.foreign import export_config, export_report, import_file, import_report
-from lora_backend.errors import ConfigError
-from lora_backend.i18n import N_
 
 
 def import_command(arguments: argparse.Namespace) -> int:
@@ -42,9 +40,4 @@ def export_command(arguments: argparse.Namespace) -> int:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        write_atomic(path.parent.resolve() / path.name, text)  # a person's own place, reached by whatever way
-    except OSError as error:
-        raise ConfigError(
-            N_("{path} cannot be written: {reason}."), path=str(path), reason=error.strerror or str(error)
-        ) from error
+    write_atomic(path.parent.resolve() / path.name, text)  # a person's own place, reached by whatever way

@@ -17,6 +17,7 @@ from lora_backend.config.files import parse_config, with_values
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.i18n import N_, Message
+from lora_backend.os_errors import in_words
 from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.planning import Trace
 from lora_backend.preflight.roots import check_from_browser
@@ -151,7 +152,7 @@ def queue_all(
         except FlightdeckError as error:
             launched.append(Launched(variant, None, error.message))
         except OSError as error:  # a full disk; the runs before go on
-            launched.append(Launched(variant, None, Message("{reason}", {"reason": str(error)})))
+            launched.append(Launched(variant, None, in_words(error).message))
     progress(len(variants))
     return launched
 

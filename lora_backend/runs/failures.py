@@ -70,7 +70,7 @@ CAUSES: dict[str, tuple[str, str | None]] = {
         None,
     ),
     "start": (
-        N_("The trainer could not be started: {reason}."),
+        N_("The trainer could not be started. {reason}"),
         None,
     ),
     "reboot": (

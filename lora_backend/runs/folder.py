@@ -22,6 +22,7 @@ from lora_backend.atomic import write_atomic, write_json
 from lora_backend.bounded import read_text
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message
+from lora_backend.os_errors import in_words
 from lora_backend.runs.failures import failure
 from lora_backend.runs.files import (
     MAX_REPORT_BYTES,
@@ -388,8 +389,8 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise RunError(N_("Nothing can be written into {path}: {reason}."), path=str(self.path), reason=reason) from error  # fmt: skip
+            said = in_words(error).message
+            raise RunError(said.template, **said.values) from error
 
     def _refuse_newer(self, data: dict[str, Any]) -> None:
         if is_newer(data):

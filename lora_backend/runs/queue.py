@@ -17,6 +17,7 @@ from typing import Any
 
 from lora_backend.errors import RunError
 from lora_backend.hardware.inventory import Gpu, GpuInventory, read_gpus
+from lora_backend.os_errors import in_words
 from lora_backend.runs.failures import failure
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.leases import Holder, holders, lease_keys, lock_once, release, take
@@ -80,7 +81,7 @@ def start(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus, *, anyway
         try:
             start_supervisor(run, leases)
         except OSError as error:
-            found = failure("start", reason=str(error))
+            found = failure("start", reason=in_words(error).message)
             run.write_exit("failed", cause=found.cause, message=found.message)
         return True
     finally:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.i18n import Message
+from lora_backend.os_errors import in_words
 from lora_backend.runs.failures import Failure, failure, failure_of, last_log_lines, oom_kills
 from lora_backend.runs.files import LOCK_TIMEOUT_S, open_to_append, read_json
 from lora_backend.runs.folder import LEAST_ROOM_BYTES, STOP_DEADLINE_S, RunFolder
@@ -168,7 +169,7 @@ def _start_and_watch(
                 ),
             )
     except OSError as error:
-        _write_end(folder, failure("start", reason=str(error)), None, num_ends)
+        _write_end(folder, failure("start", reason=in_words(error).message), None, num_ends)
         return
     trainer = identify(child.pid)
     assert trainer is not None  # a child stays at least as a zombie until it is waited for

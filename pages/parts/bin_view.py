@@ -13,6 +13,7 @@ from lora_backend.i18n import N_
 from lora_backend.runs.bin import Bin, Deleted, disk_bytes
 from lora_backend.runs.bin_adapters import AdapterBin, BinnedAdapter
 from pages.parts import state_keys
+from pages.parts.failing import safely
 from pages.parts.language import explain, t
 from pages.parts.markdown import joined
 from pages.parts.services import settings
@@ -25,7 +26,9 @@ def undo_of_delete() -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(t(N_("{count} runs are in the bin."), count=len(deleted)))
-        st.button(t(N_("Undo")), icon=":material/undo:", on_click=_restore_runs, args=(deleted,), key="undo_delete")
+        st.button(
+            t(N_("Undo")), icon=":material/undo:", on_click=safely(_restore_runs), args=(deleted,), key="undo_delete"
+        )
 
 
 def bin_and_disk() -> None:
@@ -62,7 +65,7 @@ def _contents(runs: Bin, adapters: AdapterBin) -> None:
 def _run(run: Deleted) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(joined(" · ", (run.id, when(run.deleted_at), run.actor)))
-        st.button(t(N_("Put back")), key=f"restore-{run.id}", on_click=_restore_runs, args=([run.id],))
+        st.button(t(N_("Put back")), key=f"restore-{run.id}", on_click=safely(_restore_runs), args=([run.id],))
 
 
 def _adapter(adapter: BinnedAdapter) -> None:
@@ -71,7 +74,12 @@ def _adapter(adapter: BinnedAdapter) -> None:
         st.caption(
             t(said, title=adapter.title, run=adapter.replaced_by, time=when(adapter.deleted_at), actor=adapter.actor)
         )
-        st.button(t(N_("Put back")), key=f"restore-adapter-{adapter.id}", on_click=_restore_adapter, args=(adapter.id,))
+        st.button(
+            t(N_("Put back")),
+            key=f"restore-adapter-{adapter.id}",
+            on_click=safely(_restore_adapter),
+            args=(adapter.id,),
+        )
 
 
 def _restore_runs(ids: Sequence[str]) -> None:

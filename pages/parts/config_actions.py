@@ -15,6 +15,7 @@ from lora_backend.i18n import N_
 from pages.parts import state_keys
 from pages.parts.config_edit import step
 from pages.parts.config_export import export_for_another_tool
+from pages.parts.failing import safely
 from pages.parts.language import t
 from pages.parts.launch import ask_where_it_does_not_fit, launch_draft
 from pages.parts.navigation import CONFIG, PLAN, RUNS
@@ -35,7 +36,7 @@ def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult) ->
             ("redo", N_("Redo"), "redo", draft.history.after),
         ):
             st.button(
-                t(label), icon=f":material/{icon}:", key=name, disabled=target() is None, on_click=step, args=(draft,),
+                t(label), icon=f":material/{icon}:", key=name, disabled=target() is None, on_click=safely(step), args=(draft,),
                 kwargs={"forward": name == "redo"},
             )  # fmt: skip
         with st.popover(t(N_("Copy")), icon=":material/content_copy:"):

@@ -11,6 +11,7 @@ from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from pages.parts import state_keys
 from pages.parts.config_edit import refresh_views
+from pages.parts.failing import safely
 from pages.parts.language import t
 
 
@@ -28,10 +29,14 @@ def show_conflict(draft: Draft) -> None:
         with st.container(horizontal=True):
             st.button(
                 t(N_("Keep mine")), type="primary", icon=":material/person:", key="keep_mine",
-                on_click=_settle, args=(draft, mine),
+                on_click=safely(_settle), args=(draft, mine),
             )  # fmt: skip
             st.button(
-                t(N_("Take theirs")), icon=":material/group:", key="take_theirs", on_click=_settle, args=(draft, None)
+                t(N_("Take theirs")),
+                icon=":material/group:",
+                key="take_theirs",
+                on_click=safely(_settle),
+                args=(draft, None),
             )
         with st.expander(t(N_("Show the difference")), expanded=True, icon=":material/difference:"):
             names = (t(N_("theirs, saved")), t(N_("mine, not saved")))

@@ -12,6 +12,7 @@ from lora_backend.errors import ConfigError
 from lora_backend.formats import when
 from lora_backend.i18n import N_
 from pages.parts import state_keys
+from pages.parts.failing import safely
 from pages.parts.language import explain, t
 from pages.parts.markdown import bold, joined
 from pages.parts.navigation import CONFIG
@@ -30,7 +31,7 @@ def recent_drafts() -> None:
     if deleted:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(t(N_("Draft {id} is in the bin."), id=deleted[-1]))
-            st.button(t(N_("Bring it back")), icon=":material/undo:", key="restore_draft", on_click=_restore)
+            st.button(t(N_("Bring it back")), icon=":material/undo:", key="restore_draft", on_click=safely(_restore))
     shown = drafts
     if len(drafts) > RECENT and not st.toggle(t(N_("Show all {count}"), count=len(drafts)), key="all_drafts"):
         shown = drafts[:RECENT]
@@ -53,7 +54,7 @@ def _row(draft: Draft) -> None:
         st.caption(t(N_("{count} keys, started {runs} times"), count=len(document.values), runs=len(draft.launches())))
         st.button(
             t(N_("Delete")), icon=":material/delete:", type="tertiary", key=f"delete-{draft.id}",
-            on_click=_delete, args=(draft.id,),
+            on_click=safely(_delete), args=(draft.id,),
         )  # fmt: skip
 
 

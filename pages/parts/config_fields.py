@@ -16,6 +16,7 @@ from lora_backend.i18n import N_, Message
 from pages.parts import state_keys
 from pages.parts.config_edit import refresh_views, set_values
 from pages.parts.config_facts import KnownFacts
+from pages.parts.failing import safely
 from pages.parts.language import say, t
 from pages.parts.markdown import Markdown, code, escape, joined
 
@@ -30,7 +31,7 @@ def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool
     shared: dict[str, Any] = {
         "key": widget_key,
         "help": _help(key, known),
-        "on_change": _write,
+        "on_change": safely(_write),
         "args": (draft, key, widget_key),
         "disabled": disabled,
     }
@@ -45,7 +46,7 @@ def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool
             st.button(
                 t(N_("≠ default {value} · put it back"), value=code(default)) if default else t(N_("set · take it out")),
                 type="tertiary", key=f"reset-{draft.id}-{key.name}", icon=":material/undo:", disabled=disabled,
-                on_click=_reset, args=(draft, key),
+                on_click=safely(_reset), args=(draft, key),
             )  # fmt: skip
 
 

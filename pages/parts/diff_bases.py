@@ -20,6 +20,7 @@ from lora_backend.i18n import N_
 from lora_backend.runs.folder import RUN_ID, RunFolder, list_runs
 from pages.parts import state_keys
 from pages.parts.config_import import safe_name, values_of
+from pages.parts.failing import safely
 from pages.parts.language import explain, t
 from pages.parts.run_list import run_title
 from pages.parts.services import settings
@@ -64,7 +65,7 @@ def choose_base(draft: Draft) -> Base:
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.selectbox(
-            t(N_("Compared with")), ids, ids.index(base.id), format_func=lambda item: visible(_name(draft, item)), key=key, on_change=chosen
+            t(N_("Compared with")), ids, ids.index(base.id), format_func=lambda item: visible(_name(draft, item)), key=key, on_change=safely(chosen)
         )  # fmt: skip
         with st.popover(t(N_("A file or a script")), icon=":material/upload_file:"):
             _upload(draft)

@@ -11,6 +11,7 @@ from lora_backend.config.check import CheckResult
 from lora_backend.config.findings import Finding
 from lora_backend.config.report import SEVERITY_WORDS
 from lora_backend.i18n import N_
+from pages.parts.failing import safely
 from pages.parts.language import say, t
 from pages.parts.markdown import bold, joined
 
@@ -58,6 +59,6 @@ def _offer(finding: Finding, number: int, mend: Mend | None) -> None:
     with st.container(horizontal=True):
         for place, fix in enumerate(finding.fixes):
             st.button(
-                say(fix.label), icon=":material/build:", on_click=mend, args=(fix.changes,), type="secondary" if place == 0 else "tertiary",
+                say(fix.label), icon=":material/build:", on_click=safely(mend), args=(fix.changes,), type="secondary" if place == 0 else "tertiary",
                 key=f"fix-{finding.severity}-{number}-{finding.code}-{place}", help=t(N_("You can undo it.")),
             )  # fmt: skip

@@ -8,6 +8,7 @@ import streamlit as st
 
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import LANGUAGES, N_, Message, language_of
+from lora_backend.os_errors import in_words
 from pages.parts import state_keys
 from pages.parts.markdown import Markdown, escape, sentence
 
@@ -36,7 +37,9 @@ def say(message: Message | None) -> Markdown:
 
 
 def explain(error: Exception) -> Markdown:
-    """Why something failed, in one sentence."""
+    """Why something failed, in one sentence; what the system refuses comes with its folder and a remedy."""
+    if isinstance(error, OSError):
+        error = in_words(error)
     return say(error.message) if isinstance(error, FlightdeckError) else escape(error)
 
 

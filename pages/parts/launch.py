@@ -13,6 +13,7 @@ from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError
 from pages.parts import state_keys
 from pages.parts.config_edit import apply_fix, set_values
+from pages.parts.failing import safely
 from pages.parts.language import explain, say, t
 from pages.parts.markdown import escape
 from pages.parts.navigation import RUNS
@@ -61,7 +62,7 @@ def ask_where_it_does_not_fit(draft: Draft, text: str, launches: int) -> None:
                     type="primary",
                     icon=":material/build:",
                     key="apply_remedy",
-                    on_click=_apply,
+                    on_click=safely(_apply),
                     args=(draft, remedies[0]),
                 )
             anyway = st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="start_anyway")
@@ -76,7 +77,7 @@ def _offer_a_new_map(draft: Draft, error: PlanError) -> None:
         st.error(say(error.message), icon=":material/error:")
         st.button(
             t(N_("Take the best map for these GPUs")), type="primary", icon=":material/build:", key="map_anew",
-            on_click=_map_anew, args=(draft,),
+            on_click=safely(_map_anew), args=(draft,),
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 from lora_backend.i18n import N_, use_language
 from pages.parts import state_keys
+from pages.parts.failing import sheltered, show_failures
 from pages.parts.header import make_header
 from pages.parts.language import language, t
 
@@ -38,5 +39,6 @@ def main() -> None:
     # again, the browser sets its address where it differs, and only there.
     st.query_params.update()
     st.session_state[state_keys.PAGE_MAY_RUN] = True
-    with use_language(language()):
+    show_failures()
+    with use_language(language()), sheltered():
         page.run()

@@ -9,6 +9,7 @@ from lora_backend.planning.advice import Advice, advise
 from lora_backend.planning.limits import largest_batch, longest_row
 from lora_backend.planning.targets import GIB
 from pages.parts import state_keys
+from pages.parts.failing import safely
 from pages.parts.formats import gib
 from pages.parts.language import say, t
 from pages.parts.markdown import Markdown, code, joined
@@ -25,7 +26,7 @@ def may_trace(section: str, label: Markdown) -> bool:
     asked: set[str] = st.session_state.setdefault(state_keys.PLAN_TRACED, set())
     if section in asked:
         return True
-    st.button(label, icon=":material/search:", key=f"trace-{section}", on_click=lambda: asked.add(section))
+    st.button(label, icon=":material/search:", key=f"trace-{section}", on_click=safely(lambda: asked.add(section)))
     return False
 
 
@@ -57,7 +58,7 @@ def _remedy(work: Work, remedy: Advice) -> None:
                 st.badge(t(N_("then it fits")), color="green", icon=":material/check:")
             else:
                 st.badge(t(N_("not enough alone")), color="orange", icon=":material/close:")
-            st.button(t(N_("Apply")), key=f"apply-{remedy.code}", on_click=_apply, args=(work, remedy))
+            st.button(t(N_("Apply")), key=f"apply-{remedy.code}", on_click=safely(_apply), args=(work, remedy))
 
 
 def _time(remedy: Advice) -> Markdown:

@@ -16,6 +16,7 @@ from lora_backend.planning.planner import with_changes
 from lora_backend.planning.targets import Target, of_host, of_words
 from lora_backend.preflight.planning import Trace
 from pages.parts import state_keys
+from pages.parts.failing import safely
 from pages.parts.formats import gib
 from pages.parts.frames import frame
 from pages.parts.language import say_plain, t, t_plain
@@ -38,7 +39,7 @@ def show_machines(work: Work) -> None:
         if st.session_state.get(key) != word:
             st.session_state[key] = word
         column.text_input(
-            t(N_("Machine {number}"), number=index + 1), key=key, on_change=_write_machines, max_chars=200,
+            t(N_("Machine {number}"), number=index + 1), key=key, on_change=safely(_write_machines), max_chars=200,
             placeholder=("2xRTX-4090", "A100-80G", "24,24,12")[index],
         )  # fmt: skip
     rows = [_row(work, t(N_("this plan")), lambda: (work.plan, {}))]

@@ -13,6 +13,7 @@ from lora_backend.i18n import N_
 from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.advice import ATTENTION_TARGETS
 from pages.parts import state_keys
+from pages.parts.failing import safely
 from pages.parts.language import t, t_plain
 from pages.parts.markdown import Markdown, escape
 from pages.parts.plan_question import Question, as_text
@@ -45,12 +46,12 @@ def model_and_gpus(question: Question) -> None:
     _show(state_keys.MODEL, question.model or None)
     left.selectbox(
         t(N_("Model")), options, index=None, format_func=visible, key=PREFIX + state_keys.MODEL, accept_new_options=True,
-        placeholder=t(N_("Choose one, or type a folder, a hub id or a config.json")), on_change=_write_word,
+        placeholder=t(N_("Choose one, or type a folder, a hub id or a config.json")), on_change=safely(_write_word),
         args=(state_keys.MODEL,), help=t(N_("Models of the list need no download: their published config.json is known.")),
     )  # fmt: skip
     _show(state_keys.GPUS, question.gpus or "")
     right.text_input(
-        t(N_("GPUs")), key=PREFIX + state_keys.GPUS, placeholder=t(N_("this machine")), on_change=_write_word,
+        t(N_("GPUs")), key=PREFIX + state_keys.GPUS, placeholder=t(N_("this machine")), on_change=safely(_write_word),
         args=(state_keys.GPUS,), max_chars=200, help=t(N_("GiB of each, as in 24,12,8, or names, as in 2xRTX-4090,A100-40G. Empty: this machine.")),
     )  # fmt: skip
 
@@ -103,7 +104,7 @@ def _shared(question: Question, name: str, label: Markdown | None, help_text: Ma
         "label": label or escape(f"{name} ({key.unit})" if key and key.unit else name),
         "help": help_text or (t(key.help) if key else None),
         "key": PREFIX + name,
-        "on_change": _write,
+        "on_change": safely(_write),
         "args": (name, question.default(name)),
     }
 

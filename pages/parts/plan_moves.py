@@ -11,6 +11,7 @@ from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.planning.moves import move
 from pages.parts import state_keys
+from pages.parts.failing import safely
 from pages.parts.language import t
 from pages.parts.layer_strip import device_name, room, strip
 from pages.parts.plan_question import placement_text
@@ -26,7 +27,7 @@ def show_strip(work: Work) -> None:
     theme = "dark" if st.context.theme.type == "dark" else "light"
     chart = "strip"
     st.plotly_chart(
-        strip(work.plan, selected, theme), key=chart, on_select=lambda: _clicked(chart, work), selection_mode="points",
+        strip(work.plan, selected, theme), key=chart, on_select=safely(lambda: _clicked(chart, work)), selection_mode="points",
         config={"displayModeBar": False}, alt=_in_words(work),
     )  # fmt: skip
 
@@ -65,7 +66,7 @@ def _button(
     label: str, icon: str, key: str, disabled: bool, act: Callable[[], None],
     kind: Literal["primary", "secondary"] = "secondary",
 ) -> None:  # fmt: skip
-    st.button(t(label), icon=icon, key=f"plan-{key}", disabled=disabled, on_click=act, type=kind)
+    st.button(t(label), icon=icon, key=f"plan-{key}", disabled=disabled, on_click=safely(act), type=kind)
 
 
 def _selected(work: Work) -> list[int]:

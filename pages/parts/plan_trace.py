@@ -14,6 +14,7 @@ from lora_backend.planning.profile import Profile, TraceSettings
 from lora_backend.planning.store import model_key
 from lora_backend.worker_client import Request
 from pages.parts import state_keys
+from pages.parts.failing import safely
 from pages.parts.language import say, t
 from pages.parts.services import worker
 
@@ -46,7 +47,7 @@ def trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
     with place.container(border=True):
         bar = st.progress(0.0, t(N_("Starting torch and PEFT")))
         st.caption(t(N_("The model's training step is traced once for these settings and kept; no weights are read.")))
-        st.button(t(N_("Cancel")), icon=":material/close:", key=f"cancel-{key}", on_click=_drop, args=(key,))
+        st.button(t(N_("Cancel")), icon=":material/close:", key=f"cancel-{key}", on_click=safely(_drop), args=(key,))
     waited_s = 0.0
     while not request.done.wait(TICK_S):
         waited_s += TICK_S
@@ -72,7 +73,7 @@ def offer_again() -> None:
     if st.session_state.get(state_keys.TRACE_DROPPED):
         st.button(
             t(N_("Trace it after all")), icon=":material/refresh:", key="trace_again",
-            on_click=lambda: st.session_state.pop(state_keys.TRACE_DROPPED, None),
+            on_click=safely(lambda: st.session_state.pop(state_keys.TRACE_DROPPED, None)),
         )  # fmt: skip
 
 

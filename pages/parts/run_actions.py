@@ -16,6 +16,7 @@ from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.queue import start, waiting_for
 from lora_backend.runs.states import RunState
 from lora_backend.runs.words import AFTER_TRAINING, waiting_messages
+from pages.parts.failing import safely
 from pages.parts.language import explain, say, t, t_plain
 from pages.parts.markdown import joined
 from pages.parts.services import settings
@@ -68,7 +69,7 @@ def _start_anyway(run: RunFolder) -> None:
 
 
 def _button(label: str, icon: str, key: str, act: Callable[[], object]) -> None:
-    st.button(t(label), icon=f":material/{icon}:", key=key, on_click=_do, args=(act,))
+    st.button(t(label), icon=f":material/{icon}:", key=key, on_click=safely(_do), args=(act,))
 
 
 def _do(act: Callable[[], object]) -> None:

@@ -20,6 +20,7 @@ from lora_backend.runs.history import FIGURES, History, RunRow, filtered
 from lora_backend.runs.labels import write_labels
 from pages.parts import state_keys
 from pages.parts.addresses import page_address
+from pages.parts.failing import safely
 from pages.parts.frames import frame
 from pages.parts.language import explain, t
 from pages.parts.navigation import RUNS
@@ -136,22 +137,22 @@ def _actions(chosen: Sequence[RunRow]) -> None:
             st.caption(t(N_("Two to eight runs can be compared.")))
         pinned = all(row.labels.pinned for row in chosen)
         st.button(
-            t(N_("Unpin")) if pinned else t(N_("Pin")), icon=":material/push_pin:", on_click=_label, args=(ids,),
+            t(N_("Unpin")) if pinned else t(N_("Pin")), icon=":material/push_pin:", on_click=safely(_label), args=(ids,),
             kwargs={"pinned": not pinned}, key="pin_runs",
         )  # fmt: skip
         archived = all(row.labels.archived for row in chosen)
         st.button(
             t(N_("Take out of the archive")) if archived else t(N_("Archive")), icon=":material/archive:",
-            on_click=_label, args=(ids,), kwargs={"archived": not archived}, key="archive_runs",
+            on_click=safely(_label), args=(ids,), kwargs={"archived": not archived}, key="archive_runs",
         )  # fmt: skip
-        st.button(t(N_("Delete")), icon=":material/delete:", on_click=_delete, args=(ids,), key="delete_runs")
+        st.button(t(N_("Delete")), icon=":material/delete:", on_click=safely(_delete), args=(ids,), key="delete_runs")
         with st.popover(t(N_("Tags")), icon=":material/sell:"), st.form("tags", border=False):
             key = f"tags_text-{','.join(ids)}"
             if key not in st.session_state:
                 common = [tag for tag in chosen[0].labels.tags if all(tag in row.labels.tags for row in chosen)]
                 st.session_state[key], st.session_state[state_keys.SHOWN_TAGS] = ", ".join(common), common
             st.text_input(t(N_("Tags, separated by commas")), key=key)
-            st.form_submit_button(t(N_("Set for the chosen runs")), on_click=_set_tags, args=(ids, key))
+            st.form_submit_button(t(N_("Set for the chosen runs")), on_click=safely(_set_tags), args=(ids, key))
 
 
 def _set_tags(ids: Sequence[str], key: str) -> None:

@@ -11,6 +11,7 @@ from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.labels import LONGEST_NOTE, read_labels, write_labels
+from pages.parts.failing import safely
 from pages.parts.language import explain, t
 from pages.parts.markdown import joined
 
@@ -22,15 +23,15 @@ def run_labels(run: RunFolder) -> None:
     with st.popover(title, icon=":material/sell:"):
         st.session_state[f"tags-shown-{run.id}"] = st.multiselect(
             t(N_("Tags")), list(labels.tags), list(labels.tags), accept_new_options=True, format_func=visible, key=f"tags-{run.id}",
-            placeholder=t(N_("type a tag and press Enter")), on_change=lambda: _write_tags(run),
+            placeholder=t(N_("type a tag and press Enter")), on_change=safely(lambda: _write_tags(run)),
         )  # fmt: skip
         st.session_state[f"note-shown-{run.id}"] = st.text_area(
             t(N_("Note")), labels.note, max_chars=LONGEST_NOTE, key=f"note-{run.id}", height=160,
-            on_change=lambda: _write_note(run),
+            on_change=safely(lambda: _write_note(run)),
         )  # fmt: skip
         st.toggle(
             t(N_("Pinned to the top of the table")), labels.pinned, key=f"pinned-{run.id}",
-            on_change=lambda: _write(run, pinned=st.session_state[f"pinned-{run.id}"]),
+            on_change=safely(lambda: _write(run, pinned=st.session_state[f"pinned-{run.id}"])),
         )  # fmt: skip
 
 

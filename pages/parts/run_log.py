@@ -12,6 +12,7 @@ from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.logs import LEVELS, SEARCHED_BYTES, LogPart, read_log, search_log
 from lora_backend.symlinks import is_unlinked_file
 from pages.parts import state_keys
+from pages.parts.failing import safely
 from pages.parts.language import t
 from pages.parts.markdown import Markdown, joined
 
@@ -34,8 +35,8 @@ def run_log(run: RunFolder) -> None:
         empty = N_("Nothing in the log matches.") if searches else N_("Nothing is logged yet.")
         st.code(visible_lines(part.text) or t(empty), language=None, wrap_lines=True)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(t(N_("Older")), icon=":material/arrow_upward:", key="log_older", on_click=_go, args=(run, part.start), disabled=part.start == 0)  # fmt: skip
-        st.button(t(N_("Newest")), icon=":material/vertical_align_bottom:", key="log_newest", on_click=_go, args=(run, None), disabled=end is None)  # fmt: skip
+        st.button(t(N_("Older")), icon=":material/arrow_upward:", key="log_older", on_click=safely(_go), args=(run, part.start), disabled=part.start == 0)  # fmt: skip
+        st.button(t(N_("Newest")), icon=":material/vertical_align_bottom:", key="log_newest", on_click=safely(_go), args=(run, None), disabled=end is None)  # fmt: skip
         st.caption(_where(part, searches=searches))
         if is_unlinked_file(run.train_log):
             st.download_button(

@@ -19,6 +19,7 @@ from lora_backend.runs.words import stopping_messages
 from lora_backend.verification.report import verdict
 from pages.parts import state_keys
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
+from pages.parts.failing import sheltered
 from pages.parts.formats import FIGURE_WIDTH, duration, gib
 from pages.parts.language import say, t
 from pages.parts.markdown import Markdown, bold, escape, joined
@@ -40,6 +41,7 @@ ANSWER_KEYS = {"question", "group", "base_answer", "base_correct", "adapter_answ
 
 
 @st.fragment(run_every=TICK_S)
+@sheltered()
 def live_run(run: RunFolder) -> None:
     """A run that goes on, made anew every two seconds; when it ends the whole page is, once."""
     state = recover(run)

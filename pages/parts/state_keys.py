@@ -4,6 +4,8 @@
 PAGE_MAY_RUN = "page_may_run"
 """Set by `main` right before a page runs, taken away by the page's guard."""
 SESSION_STARTED = "session_started"
+FAILURES = "failures"
+"""Why callbacks could not do what they were for, to be said once."""
 FORM_REVISION = "config_form_revision"
 """Goes up when the text changed elsewhere, so that the form's fields are made anew."""
 TEXT_REVISION = "config_text_revision"

@@ -12,8 +12,10 @@ from lora_backend.config.drafts import Draft
 from lora_backend.config.findings import shorten
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_, Message
+from lora_backend.os_errors import in_words
 from lora_backend.preflight.many import Launched, Variant, preview, queue_all, read_table
 from pages.parts import state_keys
+from pages.parts.failing import safely
 from pages.parts.frames import frame
 from pages.parts.language import explain, say, t, t_plain
 from pages.parts.navigation import RUNS
@@ -46,7 +48,7 @@ def many_runs(draft: Draft, text: str) -> None:
         left, right = st.columns([2, 1])
         table = left.text_area(
             t(N_("Paste a table: from a spreadsheet, or CSV")), height=160, key=table_key, placeholder=EXAMPLE,
-            on_change=_keep, args=(draft,), kwargs={"table": True},
+            on_change=safely(_keep), args=(draft,), kwargs={"table": True},
         )  # fmt: skip
         with right:
             st.file_uploader(
@@ -54,10 +56,10 @@ def many_runs(draft: Draft, text: str) -> None:
                 type=["csv", "tsv", "txt"],
                 max_upload_size=MAX_TABLE_MB,
                 key=f"table-file-{draft.id}",
-                on_change=_take_file,
+                on_change=safely(_take_file),
                 args=(draft,),
             )
-            tag = st.text_input(t(N_("Tag for all of them")), key=tag_key, max_chars=40, on_change=_keep, args=(draft,), kwargs={"tag": True}).strip()  # fmt: skip
+            tag = st.text_input(t(N_("Tag for all of them")), key=tag_key, max_chars=40, on_change=safely(_keep), args=(draft,), kwargs={"tag": True}).strip()  # fmt: skip
         if problem := st.session_state.pop(state_keys.TABLE_PROBLEM, None):
             st.error(say(problem), icon=":material/error:")
         if table.strip():
@@ -74,8 +76,7 @@ def _keep(draft: Draft, *, table: bool = False, tag: bool = False) -> None:
     except FlightdeckError as error:
         st.session_state[state_keys.TABLE_PROBLEM] = error.message
     except OSError as error:
-        reason = error.strerror or str(error)
-        st.session_state[state_keys.TABLE_PROBLEM] = Message(N_("The table cannot be kept: {reason}."), {"reason": reason})  # fmt: skip
+        st.session_state[state_keys.TABLE_PROBLEM] = in_words(error).message
 
 
 def _take_file(draft: Draft) -> None:
