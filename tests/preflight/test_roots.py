@@ -29,7 +29,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     }
     for folder in ("models/m", "outside/m", "models-beside/m", "cwd/sub/m"):
         (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "config.json").write_text(json.dumps({"num_hidden_layers": 770077}))
+        (tmp_path / folder / "config.json").write_text(json.dumps({"num_hidden_layers": 977}))
     for file in ("data/d.jsonl", "outside/d.jsonl", "data-beside/d.jsonl"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(ROW if file == "data/d.jsonl" else SECRET)
@@ -65,11 +65,11 @@ def test_a_way_out_of_the_roots_is_refused_and_nothing_there_is_read(
     with pytest.raises(FlightdeckError) as raised:
         bind_paths({"model_name": str(tmp_path / "models/m"), key: value}, places)
     assert "secret" not in str(raised.value)
-    good = {"model_name": str(tmp_path / "models/m"), "target_layers": [770076] if key != "model_name" else [770099]}
+    good = {"model_name": str(tmp_path / "models/m"), "target_layers": [976] if key != "model_name" else [999]}
     text = json.dumps({**good, key: value})
     result = check_from_browser(parse_config(text), places)
     assert [(finding.severity, finding.key) for finding in result.findings if finding.key == key] == [("error", key)]
-    assert not any("770077" in finding.message.text("en") for finding in result.findings), "the model was read"
+    assert not any("977 blocks" in finding.message.text("en") for finding in result.findings), "the model was read"
     with pytest.raises(FlightdeckError):
         launch_from_browser(json.dumps({"dataset": "d.jsonl", **json.loads(text)}), places, no_trace)
     assert not places.runs.exists()

@@ -47,7 +47,7 @@ def too_slow(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         asks += [(WHOLE, patterns, ()), (form, patterns, ())]  # whether it compiles, alone and as PEFT puts it
         if key in PATTERNS:
             asks.append((form, patterns[:MANY_PATTERNS], patterns[:MANY_PATTERNS]))
-        if key != "modules_to_save" and is_asked_of_model(config, key, facts):
+        if is_asked_of_model(config, key, facts):
             asks.append((form, patterns, names_for(key, facts)))
     try:
         config.expressions.prepare(*asks)
