@@ -313,7 +313,7 @@ def _parse_json(text: str) -> ConfigDocument:
 
 def _line_of_digits(text: str) -> int | None:
     """Where a number has more digits than Python turns into one."""
-    found = re.search(rf"[\d_]{{{sys.get_int_max_str_digits() + 1},}}", text)
+    found = re.search(rf"(?<![\d_])[\d_]{{{sys.get_int_max_str_digits() + 1},}}", text)
     return None if found is None else _line_at(text, found.start())
 
 

@@ -10,9 +10,11 @@ from lora_backend.i18n import Message
 HIDDEN = "…"
 SHAPES = re.compile(
     r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}"
-    r"|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})"
+    r"|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ(?:(?![_-]eyJ)[\w-]){10,}\.[\w-]{10,}\.[\w-]{5,})"
 )
-"""Tokens of the hub, OpenAI and Anthropic, GitHub, GitLab, Slack, AWS, Google, and JSON web tokens."""
+"""A web token's first part ends where another could begin: thousands of beginnings would each be read to the end.
+
+Tokens of the hub, OpenAI and Anthropic, GitHub, GitLab, Slack, AWS, Google, and JSON web tokens."""
 IN_ADDRESS = re.compile(r"(?P<user>:/+[^\s/?#:@]*):[^\s/?#]+(?=@)")
 """User and password in front of an address's host; one slash is left of two where it was taken for a path."""
 NAMES = re.compile(r"(^|[_-])(token|api_?key|secret|password|passwd)$", re.IGNORECASE)

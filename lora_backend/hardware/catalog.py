@@ -22,9 +22,9 @@ _GIB = 2**30
 _MARKETING_WORDS = re.compile(r"nvidia|geforce|tesla|quadro|graphics card")
 # The driver shows less than the nominal size (error correction and firmware take some), and hardly ever more.
 _SHOWN_OF_NOMINAL = (0.85, 1.03)
-_COUNTED = re.compile(r"([+-]?\d+)\s*[x×*]\s*(.+)", re.IGNORECASE)
+_COUNTED = re.compile(r"([+-]?\d+)\s*[x×*]\s*(\S.*)", re.IGNORECASE)
 _AMOUNT = re.compile(
-    r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?))\s*(?:g|gb|gib)?", re.IGNORECASE
+    r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?))\s*(?:g|gb|gib)?", re.IGNORECASE
 )
 
 

@@ -88,11 +88,20 @@ def _linear_names(tensors: dict[str, TensorInfo]) -> tuple[str, ...]:
     names = (
         name.removesuffix(".weight")
         for name, tensor in tensors.items()
-        if len(tensor.shape) == 2 and re.search(r"(^|\.)\d+\.(.+\.)?\w+\.weight$", name)
+        if len(tensor.shape) == 2 and _is_in_block(name.split("."))
     )
     # Headers sort 10 before 2; people count.
     return tuple(
         sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+    )
+
+
+def _is_in_block(parts: list[str]) -> bool:
+    return (
+        len(parts) > 2
+        and parts[-1] == "weight"
+        and re.fullmatch(r"\w+", parts[-2]) is not None
+        and any(map(str.isdecimal, parts[:-2]))
     )
 
 

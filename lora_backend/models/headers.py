@@ -15,6 +15,8 @@ from lora_backend.i18n import N_, Message
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the safetensors format itself."""
+MAX_NAME = 1_000
+"""Characters in a tensor's name; the longest that are published have some 150."""
 
 
 DTYPE_BITS = {
@@ -63,6 +65,10 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def _tensor(path: Path, name: str, entry: Any, data_bytes: int) -> TensorInfo:
+    if len(name) > MAX_NAME:
+        raise _damaged(
+            path, N_("the name {name} has more than {limit} characters"), name=name[:80] + "…", limit=str(MAX_NAME)
+        )
     try:
         begin, end = entry["data_offsets"]
         shape = tuple(entry["shape"])

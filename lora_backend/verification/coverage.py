@@ -15,6 +15,8 @@ from lora_backend.expressions.matching import KEY, LAYERS, SAVED, WHOLE
 from lora_backend.expressions.question import Question
 from lora_backend.verification.shapes import LoraLayer, block_of
 
+MANY_GUESSES, MANY_ENDINGS = 20, 200
+"""Entries for which a near name is looked for, among so many: each is compared with each, letter by letter."""
 HEADS, HEADS_OF = ("classifier", "score"), ("SEQ_CLS", "TOKEN_CLS")
 """What PEFT adds to `modules_to_save` by itself, and for which tasks."""
 
@@ -137,14 +139,18 @@ def coverage(
     experts = [layer for layer in layers if layer.kind == "experts"]
     names = [layer.name for layer in layers]
     endings = Counter(layer.module for layer in layers)
-    records = []
+    records: list[dict[str, Any]] = []
+    guesses = MANY_GUESSES if len(endings) <= MANY_ENDINGS else 0
     if isinstance(targets.modules, tuple) and not _is_all_linear(config.get("target_modules")):
         for entry in targets.modules:
             if targets.excludes(entry):  # PEFT writes the names of excluded modules out as well
                 continue
             count = endings[entry] if "." not in entry else sum(_ends(name, entry) for name in names)
             count = count or (len(experts) if entry in converted else 0)
-            near = difflib.get_close_matches(entry.rsplit(".", 1)[-1], endings, n=1) if not count else []
+            guesses -= not count
+            near = (
+                difflib.get_close_matches(entry.rsplit(".", 1)[-1], endings, n=1) if not count and guesses >= 0 else []
+            )
             records.append(_entry("target_modules", entry, count, "unmatched_target", near))
     elif isinstance(targets.modules, str):
         records.append(_entry("target_modules", targets.modules, sum(map(targets.matches, names)), "unmatched_target"))
