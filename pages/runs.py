@@ -27,7 +27,7 @@ from pages.parts.navigation import CONFIG, HOME, RUNS
 from pages.parts.run_compare import compare_runs
 from pages.parts.run_history import MOST_COMPARED, history, run_history
 from pages.parts.run_list import run_row, run_title
-from pages.parts.run_view import TICK_S, ended_run, live_run
+from pages.parts.run_view import TICK_S, run_page
 from pages.parts.services import settings
 
 
@@ -85,10 +85,7 @@ def one_run(run: RunFolder) -> None:
     page_header(escape(run_title(about)), t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor))
     if links := links_of(run.path):
         st.warning(say(links), icon=":material/link_off:")
-    if recover(run).has_ended:
-        ended_run(run)
-    else:
-        live_run(run)
+    run_page(run)
     st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")
 
 

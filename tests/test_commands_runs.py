@@ -157,6 +157,7 @@ def test_a_run_that_goes_on_shows_where_it_is(started: Make, ask: Ask) -> None:
         3,
         125.0,
     )
+    assert [(one["step"], bool(one["problems"])) for one in document["checkpoints"]["list"]] == [(1, False), (2, True)]
     assert document["checkpoints"]["newest_whole"] == "checkpoint-1"
     assert document["checkpoints"]["damaged"][0]["checkpoint"] == "checkpoint-2"
     assert "nan" in [alert["kind"] for alert in document["alerts"]]

@@ -25,7 +25,8 @@ from lora_backend.formats import number, size, when
 from lora_backend.i18n import N_
 from lora_backend.runs.alerts import Alert, alerts
 from lora_backend.runs.changes import config_as_changed
-from lora_backend.runs.checkpoints import checkpoints_of, newest_whole
+from lora_backend.runs.checkpoint_list import list_checkpoints
+from lora_backend.runs.checkpoints import Damaged, checkpoints_of, newest_whole
 from lora_backend.runs.curves import read_columns
 from lora_backend.runs.failures import last_log_lines
 from lora_backend.runs.files import read_json
@@ -40,6 +41,8 @@ from lora_backend.settings import load_settings
 from lora_backend.verification.report import verdict
 
 DEFAULT_COLUMNS = ("loss", "eval_loss", "r", "learning_rate")
+MOST_CHECKPOINTS = 10
+"""Of which `runs show` has a line; `--json` has all."""
 FEWEST_COMPARED, MOST_COMPARED = 2, 8
 RANKS = {True: N_("as asked"), False: N_("other ranks"), None: N_("not checked")}
 
@@ -153,6 +156,7 @@ def _document(run: RunFolder, row: RunRow, waiting: Waiting | None, again: Repro
             "all": [path.name for path in checkpoints_of(run)],
             "newest_whole": whole.name if whole else None,
             "damaged": [item.to_json() for item in damaged],
+            "list": _checkpoints(run, damaged),
         },
         "reproduction": {**again.to_json(), "is_as_recorded": again.is_as_recorded},
     }
@@ -212,7 +216,26 @@ def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> li
 def _checkpoint_lines(checkpoints: dict[str, Any]) -> list[str]:
     name = checkpoints["newest_whole"]
     whole = say(N_("{count} checkpoints; the newest whole one is {name}."), count=len(checkpoints["all"]), name=name)
-    return [*([whole] if name else []), *damaged_lines(checkpoints["damaged"])]
+    return [*([whole] if name else []), *damaged_lines(checkpoints["damaged"]), *_checkpoint_table(checkpoints)]
+
+
+def _checkpoints(run: RunFolder, damaged: Sequence[Damaged]) -> list[dict[str, Any]]:
+    """All of them; the newest were read byte for byte, of the others names and sizes are known."""
+    known = {item.path.name: list(item.problems) for item in damaged}
+    found = list_checkpoints(run, read_columns(run.metrics_jsonl))
+    return [one.to_json() | ({"problems": known[one.name]} if one.name in known else {}) for one in found]
+
+
+def _checkpoint_table(checkpoints: dict[str, Any]) -> list[str]:
+    """The newest of them, a line each."""
+    rows = [
+        (
+            f"  {one['name']}", when(one["saved_at"]), size(one["size_bytes"]), f"loss {number(one['loss'])}", f"eval_loss {number(one['eval_loss'])}",
+            say(N_("damaged")) if one["problems"] else say(N_("complete")),
+        )
+        for one in reversed(checkpoints["list"][-MOST_CHECKPOINTS:])
+    ]  # fmt: skip
+    return aligned(rows).splitlines() if rows else []
 
 
 def _again(again: Reproduction) -> list[str]:

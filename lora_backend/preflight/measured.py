@@ -34,12 +34,20 @@ class Comparison:
     """What the driver or the system says of the whole process."""
 
     @property
+    def expected_bytes(self) -> int | None:
+        """All tensors of the measured step, as planned for just that step."""
+        return sum(self.expected.values()) if self.expected else None
+
+    @property
+    def measured_bytes(self) -> int | None:
+        """All tensors of the measured step."""
+        return sum(self.measured.values()) if self.measured else None
+
+    @property
     def difference(self) -> float | None:
         """(expected − measured) / measured, over all tensors."""
-        if not self.expected or not self.measured:
-            return None
-        measured = sum(self.measured.values())
-        return (sum(self.expected.values()) - measured) / measured if measured else None
+        expected, measured = self.expected_bytes, self.measured_bytes
+        return (expected - measured) / measured if expected is not None and measured else None
 
 
 def compare(attempt: Mapping[str, Any], config: Mapping[str, Any], settings: Settings) -> list[Comparison]:

@@ -70,6 +70,8 @@ def _times(health: LossHealth) -> str:
 
 AFTER_TRAINING = ("saving", "answering")
 """Stages in which no checkpoint is made any more."""
+WITH_STEPS = ("first_step", "training")
+"""Stages in which one is made after the next step; before them nothing is trained yet."""
 
 
 def stage_message(stage: str | None) -> Message:
@@ -79,10 +81,13 @@ def stage_message(stage: str | None) -> Message:
 
 def stopping_messages(run: RunFolder) -> list[Message]:
     """What a stop that was asked for does now, and when the run has ended at the latest."""
-    if run.status().get("stage") in AFTER_TRAINING:
+    stage = run.status().get("stage")
+    if stage in AFTER_TRAINING:
         asked = N_("The stop was asked for. The model is trained: its adapter is saved, then the run ends.")
-    else:
+    elif stage in WITH_STEPS:
         asked = N_("The stop was asked for. The trainer saves a checkpoint at its next step and ends.")
+    else:
+        asked = N_("The stop was asked for. The run ends before its first step.")
     latest = ended_at_latest(run)
     if latest is None:
         return [Message(asked), Message(N_("No supervisor watches it, so nothing ends it if it does not."))]

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from html import escape as html_escape
 from typing import Any
 
+import numpy as np
+
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.runs.curves import Column, downsample, points, smooth
 from pages.parts.language import t
 
 LOSS, EVAL_LOSS, RATE, SPEED, NORM, MEMORY = "#2f8fd0", "#e0803a", "#8a6fd1", "#3a9e78", "#c25d8f", "#7a8694"
+MARK = "#7a8694"
 SEVERAL = ("#2f8fd0", "#e0803a", "#3a9e78", "#8a6fd1", "#c25d8f", "#b59b2b", "#4bb3b8", "#7a8694")
 """One for each of up to eight runs that are compared."""
 Columns = dict[str, Column]
@@ -19,8 +22,9 @@ Line = tuple[str, Column, Column, str, bool]
 """Name, x, y, colour, and whether it is drawn faintly behind the others."""
 
 
-def loss_chart(columns: Columns) -> Any:
-    """Training loss, raw and smoothed, and evaluation loss where there is one, over steps."""
+def loss_chart(columns: Columns, saved: Sequence[int] = (), resumed: Sequence[int] = ()) -> Any:
+    """Training loss, raw and smoothed, and evaluation loss where there is one, over steps; marked where it was `saved`
+    and `resumed`."""
     x, y = points(columns, "loss")
     name = t(N_("Loss"))
     lines: list[Line] = [(name, x, y, LOSS, False)]
@@ -29,7 +33,24 @@ def loss_chart(columns: Columns) -> Any:
         label = t(N_("Loss, smoothed over {span} points"), span=span)
         lines = [(name, x, y, LOSS, True), (label, x, smoothed, LOSS, False)]
     lines.append((t(N_("Evaluation loss")), *points(columns, "eval_loss"), EVAL_LOSS, False))
-    return _lines(lines, height=340, y_title=name)
+    figure = _lines(lines, height=340, y_title=name)
+    if len(x):
+        _mark(figure, t(N_("Checkpoint")), saved, (x, y), "dot", "triangle-up")
+        _mark(figure, t(N_("Resumed")), resumed, (x, y), "dash", "triangle-right")
+    return figure
+
+
+def _mark(figure: Any, name: str, steps: Sequence[int], curve: tuple[Column, Column], dash: str, symbol: str) -> None:
+    """A line from bottom to top at each of `steps`, and a symbol where it meets the curve, which the legend names."""
+    if not steps:
+        return
+    for step in steps:
+        figure.add_shape(type="line", x0=step, x1=step, y0=0, y1=1, yref="paper", layer="below", line={"color": MARK, "width": 1, "dash": dash})  # fmt: skip
+    figure.add_scatter(
+        x=list(steps), y=np.interp(steps, *curve), name=name, mode="markers",
+        marker={"symbol": symbol, "size": 8, "color": MARK}, hovertemplate=f"{name}<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(showlegend=True)
 
 
 SMOOTHED_FROM = 20

@@ -9,6 +9,7 @@ import streamlit as st
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
 from lora_backend.preflight.measured import Comparison, compare
+from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from pages.parts.frames import markdown_frame
 from pages.parts.language import say, t
@@ -29,7 +30,7 @@ def memory_view(run: RunFolder, *, has_ended: bool) -> None:
     for key in ("fallback", "note"):
         if attempt.get(key):
             st.warning(say(Message.from_json(attempt[key])), icon=":material/warning:")
-    comparisons = [found for found in compare(attempt, run.read_run()["config"], settings()) if found.planned_at_most]
+    comparisons = [found for found in compare(attempt, config_as_changed(run), settings()) if found.planned_at_most]
     if not comparisons:
         if not attempt.get("note"):
             text = (
@@ -56,18 +57,19 @@ def memory_view(run: RunFolder, *, has_ended: bool) -> None:
 def _device(found: Comparison, measured: dict[str, Any]) -> None:
     with st.container(border=True):
         st.markdown(f"**{t(N_('Device {device}'), device=found.device)}**")
-        columns = st.columns(3)
-        columns[0].metric(t(N_("Planned at most")), size(found.planned_at_most))
-        columns[1].metric(
-            t(N_("Measured in step {step}"), step=measured.get("step", "–")), size(_total(found.measured))
-        )
-        difference = "–" if found.difference is None else f"{100 * found.difference:+.1f} %"
-        columns[2].metric(t(N_("Plan against measurement")), difference)
+        at_most = t(N_("Planned at most, for the longest rows and with overhead: {size}"), size=size(found.planned_at_most))  # fmt: skip
         if found.measured is None:
+            st.markdown(at_most)
             return
+        step = measured["step"]
+        columns = st.columns(3)
+        columns[0].metric(t(N_("Planned for step {step}"), step=step), size(found.expected_bytes))
+        columns[1].metric(t(N_("Measured in step {step}"), step=step), size(found.measured_bytes))
+        difference = "–" if found.difference is None else f"{100 * found.difference:+.1f} %"
+        columns[2].metric(t(N_("Difference")), difference)
         st.caption(
             t(
-                N_("The step had {rows} rows of {tokens} tokens; the plan allows for the longest. Both sides count tensors alone; the whole process held {process}."),
+                N_("The step had {rows} rows of {tokens} tokens. Both sides count tensors alone; the whole process held {process}."),
                 rows=measured["rows"],
                 tokens=measured["tokens"],
                 process=size(found.process_bytes),
@@ -82,9 +84,6 @@ def _device(found: Comparison, measured: dict[str, Any]) -> None:
             )
             for name, word in WORDS.items()
         ]
-        heads = [t(N_("Part")), t(N_("Expected")), t(N_("Measured")), t(N_("Difference"))]
+        heads = [t(N_("Part")), t(N_("Planned")), t(N_("Measured")), t(N_("Difference"))]
         st.table(markdown_frame(heads, rows).set_index(heads[0]))
-
-
-def _total(parts: Any) -> int | None:
-    return None if parts is None else sum(parts.values())
+        st.caption(at_most)

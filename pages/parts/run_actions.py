@@ -12,26 +12,47 @@ from lora_backend.formats import size
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.i18n import N_
 from lora_backend.preflight.move import move_run
+from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.queue import start, waiting_for
 from lora_backend.runs.states import RunState
-from lora_backend.runs.words import AFTER_TRAINING, waiting_messages
+from lora_backend.runs.words import AFTER_TRAINING, WITH_STEPS, waiting_messages
 from pages.parts.failing import safely
 from pages.parts.language import explain, say, t, t_plain
 from pages.parts.markdown import joined
+from pages.parts.run_checkpoints import save_button
 from pages.parts.services import settings
 from pages.parts.tracing import trace_within
 
 
 def run_actions(run: RunFolder, state: RunState) -> None:
-    """The buttons that make sense now."""
+    """The buttons that make sense now.
+
+    Always two places, filled or not: when the run ends the browser takes the old buttons away as the new page comes,
+    and not only when all of it is there.
+    """
+    first, second = st.empty(), st.empty()
     if state.state == "queued":
-        _button(N_("Start anyway"), "rocket_launch", "start_queued", lambda: _start_anyway(run))
-        _button(N_("Take out of the queue"), "cancel", "cancel_run", run.request_stop)
+        with first:
+            _button(N_("Start anyway"), "rocket_launch", "start_queued", lambda: _start_anyway(run))
+        with second:
+            _button(N_("Take out of the queue"), "cancel", "cancel_run", run.request_stop)
     elif state.state in ("starting", "running"):
-        if state.state == "running" and state.stage not in AFTER_TRAINING:
-            _button(N_("Save a checkpoint now"), "save", "save_run", run.request_save)
-        _button(N_("Stop after a checkpoint"), "stop_circle", "stop_run", run.request_stop)
+        if state.state == "running" and state.stage in WITH_STEPS:
+            with first:
+                save_button(run)
+        if label := _what_a_stop_does(run, state):
+            with second:
+                _button(label, "stop_circle", "stop_run", run.request_stop)
+
+
+def _what_a_stop_does(run: RunFolder, state: RunState) -> str | None:
+    """On the button; None where the run ends by itself and nothing is left to stop."""
+    if state.stage in WITH_STEPS:
+        return N_("Stop after a checkpoint")
+    if state.stage not in AFTER_TRAINING:
+        return N_("Stop")
+    return N_("Skip the remaining answers") if config_as_changed(run).get("questions") else None
 
 
 def what_it_waits_for(run: RunFolder) -> None:

@@ -10,6 +10,8 @@ import streamlit as st
 from lora_backend.escaping import visible_lines
 from lora_backend.formats import number
 from lora_backend.i18n import N_
+from lora_backend.runs.checkpoint_list import resumed_steps
+from lora_backend.runs.checkpoints import checkpoints_of, step_of
 from lora_backend.runs.curves import points, read_columns
 from lora_backend.runs.folder import RunFolder, RunState
 from lora_backend.runs.loss_health import health_of
@@ -27,6 +29,7 @@ from pages.parts.memory_view import memory_view
 from pages.parts.navigation import VERIFY
 from pages.parts.run_actions import other_gpus, run_actions, what_it_waits_for
 from pages.parts.run_alerts import how_its_loss_ended, run_alerts, say_that_it_ended
+from pages.parts.run_checkpoints import run_checkpoints, say_that_it_saved
 from pages.parts.run_labels import run_labels
 from pages.parts.run_log import run_log
 from pages.parts.run_reproduce import run_reproduce
@@ -40,26 +43,30 @@ GROUPS = {"english": N_("English"), "chinese": N_("Chinese"), "ordinary": N_("Or
 ANSWER_KEYS = {"question", "group", "base_answer", "base_correct", "adapter_answer", "adapter_correct"}
 
 
-@st.fragment(run_every=TICK_S)
+def run_page(run: RunFolder) -> None:
+    """One run: made anew every two seconds while it goes on; once it has ended nothing on its page asks again.
+
+    Both are the same fragment. So the browser takes what it shows of an ended run for what stood there before, and
+    tab, zoom and place on the page stay as they are.
+    """
+    run_every = None if recover(run).has_ended else TICK_S
+    st.fragment(_run, run_every=run_every)(run, run_every is not None)
+
+
 @sheltered()
-def live_run(run: RunFolder) -> None:
-    """A run that goes on, made anew every two seconds; when it ends the whole page is, once."""
+def _run(run: RunFolder, is_live: bool) -> None:
     state = recover(run)
-    if state.has_ended or not run.run_json.exists():
+    if not run.run_json.exists():
         st.rerun()
-    say_that_it_ended(run, state)
+    has_just_ended = is_live and state.has_ended
+    if not has_just_ended:
+        say_that_it_saved(run, state)
+        say_that_it_ended(run, state)
     columns = _columns(run)
     _head(run, state, columns)
     _body(run, state, columns)
-
-
-def ended_run(run: RunFolder) -> None:
-    """A run that has ended: nothing on its page asks again."""
-    state = run.state()
-    say_that_it_ended(run, state)
-    columns = _columns(run)
-    _head(run, state, columns)
-    _body(run, state, columns)
+    if has_just_ended:  # once more, with nothing that asks again; what stands here already stays
+        st.rerun()
 
 
 def _columns(run: RunFolder) -> Columns:
@@ -140,13 +147,14 @@ def _left(state: RunState, columns: Columns) -> Markdown:
 
 def _body(run: RunFolder, state: RunState, columns: Columns) -> None:
     _figures(columns)
-    curves, log, memory, config, ranks, answers = st.tabs(
-        [t(N_("Curves")), t(N_("Log")), t(N_("Memory")), t(N_("Config as it ran")), t(N_("Ranks")), t(N_("Answers"))]
-    )
+    names = (N_("Curves"), N_("Log"), N_("Checkpoints"), N_("Memory"), N_("Config as it ran"), N_("Ranks"), N_("Answers"))  # fmt: skip
+    curves, log, checkpoints, memory, config, ranks, answers = st.tabs([t(name) for name in names], key=f"parts-{run.id}")  # fmt: skip
     with curves:
-        _curves(columns, state)
+        _curves(run, columns, state)
     with log:
         run_log(run)
+    with checkpoints:
+        run_checkpoints(run, state, columns)
     with memory:
         if state.state in ("running", "stopping"):
             usage_now(run)
@@ -178,7 +186,7 @@ def _figures(columns: Columns) -> None:
             st.metric(t(label), escape(value), border=True, width=FIGURE_WIDTH)
 
 
-def _curves(columns: Columns, state: RunState) -> None:
+def _curves(run: RunFolder, columns: Columns, state: RunState) -> None:
     if not columns:
         text = (
             N_("It ended before its first point.")
@@ -188,7 +196,8 @@ def _curves(columns: Columns, state: RunState) -> None:
         st.info(t(text), icon=":material/show_chart:")
         return
     plain_chart = {"displayModeBar": False}
-    st.plotly_chart(loss_chart(columns), key="loss_chart", config=plain_chart)
+    saved = [step for path in checkpoints_of(run) if (step := step_of(path)) is not None]
+    st.plotly_chart(loss_chart(columns, saved, resumed_steps(run)), key="loss_chart", config=plain_chart)
     small = (
         ("learning_rate", N_("Learning rate"), RATE, 1.0),
         ("tokens_per_s", N_("Tokens/s"), SPEED, 1.0),

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
+from lora_backend.formats import size
 from lora_backend.preflight.measured import compare
 from lora_backend.runs.checkpoints import checkpoints_of
 from lora_backend.runs.folder import list_runs
@@ -76,13 +77,16 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     idle(page)
     expect(page.get_by_test_id("stPlotlyChart").first).to_be_visible()
     page.get_by_role("tab", name="Memory").click()
-    expect(page.get_by_text("Planned at most")).to_be_visible()
+    expect(page.get_by_text("Planned at most, for the longest rows")).to_be_visible()
     expect(page.get_by_text("Measured in step 2")).to_be_visible()
     (run,) = list_runs(tiny.workspace / "runs")
     (compared,) = compare(run.attempt(), run.read_run()["config"], load_settings(tiny.environment()))
     assert compared.difference is not None
     assert abs(compared.difference) <= 0.03, "planned beside measured, for the rows that the step really had"
     expect(page.get_by_text(f"{100 * compared.difference:+.1f} %")).to_be_visible()
+    planned = page.get_by_test_id("stMetric").filter(has_text="Planned for step 2")
+    expect(planned).to_contain_text(size(compared.expected_bytes))
+    assert (compared.measured_bytes or 0) < compared.planned_at_most, "the worst case is told apart from that step"
     page.get_by_role("tab", name="Ranks").click()
     verdict = page.get_by_test_id("stAlertContentSuccess").get_by_text("All 14 LoRA layers carry the rank")
     expect(verdict).to_be_visible()

@@ -13,7 +13,9 @@ from streamlit.testing.v1 import AppTest
 from lora_backend.config.drafts import list_drafts
 from lora_backend.errors import ModelError, PlanError
 from lora_backend.i18n import Message
+from lora_backend.preflight.measured import COMPONENTS, Comparison
 from lora_backend.preflight.placement import DoesNotFitError
+from lora_backend.runs.checkpoints import write_manifest
 from lora_backend.runs.failures import failure
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.labels import Labels, read_labels, write_labels
@@ -22,7 +24,7 @@ from lora_backend.runs.process import identify
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.waiting import leases_folder
 from lora_backend.settings import load_settings
-from pages.parts import run_resume
+from pages.parts import memory_view, run_resume
 from tests.pages.test_pages import show, texts
 from tests.tiny import chats, write_rows
 
@@ -302,18 +304,107 @@ def test_a_tag_that_was_typed_with_spaces_can_be_taken_away_again() -> None:
         assert read_labels(run.path).tags == kept
 
 
-def living(stage: str) -> RunFolder:
+def living(stage: str | None, **config: Any) -> RunFolder:
     """A run whose trainer and supervisor are this process."""
-    run, mine = made(None), identify(os.getpid())
+    run, mine = made(None, **config), identify(os.getpid())
     assert mine
     run.write_status(state="running", stage=stage, trainer=mine.to_json(), supervisor=mine.to_json())
     return run
 
 
-def test_a_checkpoint_can_be_asked_for_only_while_there_are_steps() -> None:
-    buttons = {stage: {button.key for button in show("runs", run=living(stage).id).button} for stage in ("training", "saving", "answering")}  # fmt: skip
-    assert {"save_run", "stop_run"} <= buttons["training"]
-    assert all("stop_run" in buttons[stage] and "save_run" not in buttons[stage] for stage in ("saving", "answering"))
+STOP, SAVE = "Stop after a checkpoint", "Save a checkpoint now"
+
+
+@pytest.mark.parametrize(
+    ("stage", "config", "offered"),
+    [
+        (None, {}, ["Stop"]),
+        ("loading", {}, ["Stop"]),
+        ("first_step", {}, [SAVE, STOP]),
+        ("training", {}, [SAVE, STOP]),
+        ("saving", {}, []),
+        ("saving", {"questions": "q.jsonl"}, ["Skip the remaining answers"]),
+        ("answering", {"questions": "q.jsonl"}, ["Skip the remaining answers"]),
+    ],
+)
+def test_what_is_offered_is_what_can_still_happen(stage: str | None, config: dict[str, Any], offered: list[str]) -> None:  # fmt: skip
+    buttons = show("runs", run=living(stage, **config).id).button
+    assert [button.label for button in buttons if button.key in ("save_run", "stop_run")] == offered
+
+
+def checkpoint(run: RunFolder, step: int) -> Path:
+    path = run.checkpoints / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "adapter_model.safetensors").write_bytes(b"x" * 2048)
+    write_manifest(path, step)
+    return path
+
+
+def test_a_checkpoint_that_is_asked_for_is_answered_once() -> None:
+    run = living("training")
+    at = press(show("runs", run=run.id), "save_run")
+    assert [toast.value for toast in at.toast] == ["Checkpoint requested. It is saved after the next step."]
+    assert at.button(key="save_run").disabled
+    assert not at.run().toast
+    checkpoint(run, 7)
+    run.save_request.unlink()
+    assert [toast.value for toast in at.run().toast] == ["Checkpoint saved at step 7."]
+    assert not at.button(key="save_run").disabled
+    assert not at.run().toast
+
+
+def test_a_checkpoint_that_came_too_late_is_not_said_to_be_there() -> None:
+    run = living("training")
+    os.utime(checkpoint(run, 1) / "manifest.json", (1e9, 1e9))
+    at = press(show("runs", run=run.id), "save_run")
+    run.save_request.unlink()
+    run.write_status(stage="saving")
+    assert [toast.value for toast in at.run().toast] == ["Training was over before the checkpoint was saved."]
+
+
+def test_checkpoints_are_listed_with_their_losses_and_what_is_wrong_with_them() -> None:
+    run = made("finished")
+    for step in (1, 2, 3):
+        run.append_metrics({"step": step, "loss": 3.0 / step, "time": step})
+        run.append_metrics({"step": step, "eval_loss": 4.0 / step, "time": step})
+        checkpoint(run, step)
+    (run.checkpoints / "checkpoint-3/adapter_model.safetensors").write_bytes(b"x")
+    same_size = run.checkpoints / "checkpoint-1/adapter_model.safetensors"
+    same_size.write_bytes(b"y" * 2048)
+    at = show("runs", run=run.id)
+    table = at.dataframe[0].value
+    assert table["Step"].tolist() == [3, 2, 1]
+    assert table["Loss"].tolist() == ["1", "1.5", "3"]
+    assert table["Evaluation loss"].tolist() == ["1.333 ★", "2", "4"]
+    assert [text[0] for text in table["Files"]] == ["✗", "✓", "✓"]
+    table = press(at, "check_checkpoints").dataframe[0].value
+    assert table["Files"][1] == "✓ whole, every byte checked"
+    assert "sha256 differs" in table["Files"][2]
+    checkpoint(run, 4)
+    assert at.run().dataframe[0].value["Files"].tolist()[2] == "✓ complete", "what was checked are others"
+
+
+MEASURED = {"step": 2, "rows": 4, "tokens": 12, "padded": False}
+
+
+def test_the_memory_of_a_step_stands_beside_what_was_planned_for_that_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, gib = made("finished"), 2**30
+    run.write_attempt(measured=MEASURED, changes={"batch_size": 2})
+    asked: list[dict[str, Any]] = []
+    parts = dict.fromkeys(COMPONENTS, 0)
+
+    def compared(_: object, config: dict[str, Any], __: object) -> list[Comparison]:
+        asked.append(config)
+        return [Comparison("cpu", 4 * gib, parts | {"weights": 2 * gib}, parts | {"weights": gib}, 3 * gib)]
+
+    monkeypatch.setattr(memory_view, "compare", compared)
+    at = show("runs", run=run.id)
+    shown = {metric.label: metric.value for metric in at.metric}
+    assert shown["Planned for step 2"] == "2.00 GiB"
+    assert shown["Measured in step 2"] == "1.00 GiB"
+    assert shown["Difference"] == "+100.0 %"
+    assert "Planned at most, for the longest rows and with overhead: 4.00 GiB" in texts(at)
+    assert asked[0]["batch_size"] == 2, "a resumed run is held against what it was resumed with"
 
 
 def test_a_stop_says_when_it_ends_at_the_latest() -> None:

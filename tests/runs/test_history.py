@@ -386,6 +386,8 @@ def test_a_stop_says_what_it_does_at_this_stage_and_when_it_ends_at_the_latest(t
     assert ended_at_latest(run) == asked_at + 60 + KILL_AFTER_S
     asked, latest = (message.text("en") for message in stopping_messages(run))
     assert ("checkpoint" in asked, "at the latest" in latest) == (True, True)
+    run.write_status(stage="loading")
+    assert "ends before its first step" in stopping_messages(run)[0].text("en")
     run.write_status(stage="answering")
     assert "its adapter is saved" in stopping_messages(run)[0].text("en")
 

@@ -1,0 +1,86 @@
+"""Checkpoints as a list: their steps, losses and files, and where a run's curve is marked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lora_backend.runs.checkpoint_list import best_of, list_checkpoints, resumed_steps
+from lora_backend.runs.checkpoints import write_manifest
+from lora_backend.runs.curves import read_columns
+from lora_backend.runs.folder import RunFolder
+from pages.parts.charts import loss_chart
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    run = RunFolder.create(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
+    for step in range(10, 1010, 10):
+        run.append_metrics({"step": step, "loss": 1000 / step})
+        if step % 50 == 0:
+            run.append_metrics({"step": step, "eval_loss": 500 / step})
+    return run
+
+
+def save(run: RunFolder, step: int) -> Path:
+    path = run.checkpoints / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "weights").write_bytes(b"w" * step)
+    write_manifest(path, step)
+    return path
+
+
+def test_each_has_its_step_size_and_the_losses_there(run: RunFolder) -> None:
+    save(run, 55)
+    path = save(run, 100)
+    early, late = list_checkpoints(run, read_columns(run.metrics_jsonl))
+    assert (early.step, early.loss, early.eval_loss, early.problems) == (55, 20.0, None, ())
+    assert (late.name, late.loss, late.eval_loss) == ("checkpoint-100", 10.0, 5.0)
+    assert late.size_bytes == 100 + (path / "manifest.json").stat().st_size
+    assert late.saved_at == (path / "manifest.json").stat().st_mtime
+    assert json.loads(json.dumps(late.to_json()))["problems"] == []
+    before_any = list_checkpoints(run, {})[0]
+    assert (before_any.loss, before_any.eval_loss) == (None, None)
+
+
+def test_what_is_damaged_says_so_and_byte_for_byte_only_when_asked(run: RunFolder) -> None:
+    (save(run, 10) / "weights").write_bytes(b"v" * 10)
+    (save(run, 20) / "weights").unlink()
+    (run.checkpoints / "checkpoint-30").mkdir()
+    quick = [one.problems for one in list_checkpoints(run, {})]
+    assert quick == [(), ("weights: missing",), ("manifest.json: missing",)]
+    assert list_checkpoints(run, {})[2].saved_at is None
+    assert list_checkpoints(run, {}, hashes=True)[0].problems == ("weights: sha256 differs",)
+
+
+def test_the_best_is_that_of_the_lowest_evaluation_loss(run: RunFolder) -> None:
+    columns = read_columns(run.metrics_jsonl)
+    save(run, 50)
+    assert best_of(list_checkpoints(run, columns)) is None, "one alone is not the best of anything"
+    save(run, 55)
+    save(run, 100)
+    best = best_of(list_checkpoints(run, columns))
+    assert best is not None
+    assert best.step == 100
+
+
+def test_a_hundred_checkpoints_and_every_resume_are_marked(run: RunFolder) -> None:
+    for step in range(10, 1010, 10):
+        save(run, step)
+    for asked in (None, "checkpoint-200", "checkpoint-500", "checkpoint-500", "../x", 7):
+        run.new_attempt(resume_from=asked)
+    found = list_checkpoints(run, read_columns(run.metrics_jsonl))
+    assert len(found) == 100
+    assert resumed_steps(run) == [200, 500]
+    figure = loss_chart(read_columns(run.metrics_jsonl), [one.step for one in found], resumed_steps(run))
+    names = [trace.name for trace in figure.data]
+    assert names[-2:] == ["Checkpoint", "Resumed"]
+    assert figure.data[-1].y.tolist() == [5.0, 2.0], "on the curve"
+    assert len(figure.layout.shapes) == 102
+    assert [trace.name for trace in loss_chart(read_columns(run.metrics_jsonl)).data][-1] == "Evaluation loss"
+
+
+def test_marks_without_a_curve_are_not_drawn() -> None:
+    assert not loss_chart({}, [10]).data
