@@ -25,6 +25,10 @@ from lora_backend.symlinks import open_unlinked
 CPU = "cpu"
 NUM_SLOTS = 64
 """Byte 0 and those of runs that were started anyway."""
+BOOK = NUM_SLOTS
+"""The byte that is locked while what is written down of a lease changes; no lease is ever one of it."""
+BOOK_TIMEOUT_S = 1.0
+"""One who was stopped with the book in hand holds up nobody's start longer than this."""
 _LOCK = struct.Struct("hhqqi4x")
 """`struct flock`: type, whence, start, length, pid (which is 0 for locks of an open file description)."""
 
@@ -91,7 +95,10 @@ def release(leases: Iterable[Lease]) -> None:
 
 
 def holders(folder: Path, keys: Sequence[str]) -> list[Holder]:
-    """Who holds any of `keys` now. Asking takes nothing, so it never stands in the way of one who does."""
+    """Who holds any of `keys` now. Asking takes nothing, so it never stands in the way of one who does.
+
+    What was written down of those who hold them no more is taken away.
+    """
     found = []
     for key in keys:
         try:
@@ -100,9 +107,35 @@ def holders(folder: Path, keys: Sequence[str]) -> list[Holder]:
             continue
         try:
             found += [_holder(folder, key, slot) for slot in range(NUM_SLOTS) if _is_locked(descriptor, slot)]
+            _clear_stale(folder, key, descriptor)
         finally:
             os.close(descriptor)
     return found
+
+
+def clear_stale(folder: Path) -> None:
+    """Take away what was written down of leases that nobody holds any more: their runs have ended, or are gone."""
+    for key in {file.name.rsplit(".", 2)[0] for file in folder.glob("*.[0-9]*.json")}:
+        with suppress(OSError):
+            descriptor = open_unlinked(_path(folder, key), os.O_RDWR | os.O_CREAT)
+            try:
+                _clear_stale(folder, key, descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _clear_stale(folder: Path, key: str, descriptor: int) -> None:
+    """Judged with the book in hand: a lease is locked before it is written down, so what is free now was left behind."""
+    written = {slot: file for slot in range(NUM_SLOTS) if (file := _info(folder, key, slot)).exists()}
+    if all(_is_locked(descriptor, slot) for slot in written) or not _lock(descriptor, BOOK, 1):
+        return
+    try:
+        for slot, file in written.items():
+            if not _is_locked(descriptor, slot):
+                with suppress(OSError):
+                    file.unlink()
+    finally:
+        _unlock(descriptor, BOOK, 1)
 
 
 def lock_once(path: Path) -> int | None:
@@ -136,11 +169,21 @@ def _take_one(folder: Path, key: str, run: Path, *, anyway: bool) -> Lease | Non
     if slot is None:
         os.close(descriptor)
         return None
+    has_book = _has_book(descriptor)
     with suppress(OSError):  # the lock is what counts; on a full disk nobody can read who has it
         write_json(
             _info(folder, key, slot), {"run": run.name, "path": str(run), "pid": os.getpid(), "time": time.time()}
         )
+    if has_book:
+        _unlock(descriptor, BOOK, 1)
     return Lease(key, descriptor)
+
+
+def _has_book(descriptor: int) -> bool:
+    deadline = time.monotonic() + BOOK_TIMEOUT_S
+    while not (has_it := _lock(descriptor, BOOK, 1)) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return has_it
 
 
 def _lock_slot(descriptor: int, *, anyway: bool) -> int | None:
@@ -178,9 +221,14 @@ def _is_locked(descriptor: int, slot: int) -> bool:
 
 def _holder(folder: Path, key: str, slot: int) -> Holder:
     info = read_json(_info(folder, key, slot)) or {}
+    pid, since = info.get("pid"), info.get("time")
     return Holder(
-        key, str(info.get("run", "?")), Path(str(info.get("path", "?"))), int(info.get("pid", 0)), float(info.get("time", 0))
-    )  # fmt: skip
+        key,
+        str(info.get("run", "?")),
+        Path(str(info.get("path", "?"))),
+        pid if isinstance(pid, int) else 0,
+        since if isinstance(since, float) else 0.0,
+    )
 
 
 def _path(folder: Path, key: str) -> Path:

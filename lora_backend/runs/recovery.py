@@ -8,11 +8,11 @@ from pathlib import Path
 
 from lora_backend.errors import RunError
 from lora_backend.runs.folder import RunFolder, list_runs, open_run
-from lora_backend.runs.leases import is_locked
+from lora_backend.runs.leases import clear_stale, is_locked
 from lora_backend.runs.process import boot_id, is_alive, reap
 from lora_backend.runs.states import RunState, identity_in
 from lora_backend.runs.supervisor import start_supervisor
-from lora_backend.runs.waiting import enter, has_entry, queue_folder, start_queue
+from lora_backend.runs.waiting import enter, has_entry, leases_folder, queue_folder, start_queue
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ def recover(run: RunFolder) -> RunState:
 
 def recover_all(root: Path) -> list[RunFolder]:
     """All runs below `root`, the newest first, each recovered."""
+    clear_stale(leases_folder(root.parent))
     runs = list_runs(root)
     for run in runs:
         if not run.exit_json.exists():  # most have ended, and of those nothing has to be read
