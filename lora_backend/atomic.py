@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +39,19 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 def _new_file(name: str, folder: int) -> IO[bytes]:
     return os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder), "wb")
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[None]:
+    """Make `folder` where it is not there, for the block to fill; a new one is gone again where there is no room for that."""
+    is_new = not os.path.lexists(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except OSError:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

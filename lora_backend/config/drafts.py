@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lora_backend.atomic import write_atomic
+from lora_backend.atomic import filling, write_atomic
 from lora_backend.bounded import read_text
 from lora_backend.config.draft_history import MAX_TEXT_BYTES, DraftHistory
 from lora_backend.errors import ConfigError, FileRefusedError
@@ -195,9 +195,9 @@ def _gone(draft_id: str) -> ConfigError:
 def new_draft(root: Path, text: str) -> Draft:
     """A new draft below `root`, with `text` in it."""
     draft = Draft(root / secrets.token_hex(4))
-    draft.path.mkdir(parents=True)
-    write_atomic(draft.path / "config.yaml", text)
-    draft.save(text)
+    with filling(draft.path):
+        write_atomic(draft.path / "config.yaml", text)
+        draft.save(text)
     return draft
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,7 +114,12 @@ def start_run(
         state="queued",
         attempt=attempt if attempt is not None else _first_device(),
     )
-    start_or_queue(folder, (settings or load_settings()).workspace)
+    try:
+        start_or_queue(folder, (settings or load_settings()).workspace)
+    except OSError:  # no room for its place in the queue: it must not start later, when nobody expects it
+        if folder.status().get("state") == "queued":
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
     return folder
 
 

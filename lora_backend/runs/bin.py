@@ -73,7 +73,8 @@ class Bin:
             if os.path.lexists(self.folder / run.id):  # a link that leads nowhere too
                 raise RunError(N_("There is a run {id} in the bin already. Put that one back or empty the bin first."), id=run.id)  # fmt: skip
             run.path.rename(self.folder / run.id)
-        write_json(self.folder / f"{run.id}.json", {"deleted_at": time.time(), "actor": actor or system_user()})
+        with suppress(OSError):  # on a full disk a run can be deleted all the same
+            write_json(self.folder / f"{run.id}.json", {"deleted_at": time.time(), "actor": actor or system_user()})
 
     def restore(self, run_id: str) -> RunFolder:
         """Undo: put a run back. Raises `RunError` where it is not in the bin, or another one has its place."""
@@ -95,7 +96,11 @@ class Bin:
             if not RUN_ID.fullmatch(path.name) or not (path / "run.json").is_file():
                 continue
             facts = read_json(self.folder / f"{path.name}.json") or {}
-            found.append(Deleted(path.name, moment(facts.get("deleted_at")), str(facts.get("actor", "")), path))
+            found.append(
+                Deleted(
+                    path.name, moment(facts.get("deleted_at", path.stat().st_ctime)), str(facts.get("actor", "")), path
+                )
+            )
         return sorted(found, key=lambda run: run.deleted_at, reverse=True)
 
     def empty(self) -> int:

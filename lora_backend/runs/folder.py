@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from lora_backend.atomic import write_atomic, write_json
+from lora_backend.atomic import filling, write_atomic, write_json
 from lora_backend.bounded import read_text
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message
@@ -113,10 +113,9 @@ class RunFolder:
         `attempt` is what is known of its first start.
         """
         folder = cls(path or root / new_run_id())
-        folder.path.mkdir(parents=True, exist_ok=True)
         refuse_links(folder.path)
         made_by = provenance()  # before the lock: git may take its time
-        with folder.writing():
+        with filling(folder.path), folder.writing():
             if folder.run_json.exists():
                 raise RunError(N_("There is already a run in {path}. Name another folder."), path=str(folder.path))
             write_atomic(folder.config_yaml, config_text)
