@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from lora_backend.commands.check import check as check_run
 from lora_backend.commands.demo import demo as demo_run
@@ -18,12 +19,15 @@ from lora_backend.commands.run_acts import queue_command, resume_command, stop_c
 from lora_backend.commands.runs import compare_command, list_command, show_command
 from lora_backend.commands.train import train as train_run
 from lora_backend.commands.verify import verify as verify_run
-from lora_backend.commands.words import NO, WRONG_QUESTION, plain, print_json
+from lora_backend.commands.words import NO, WRONG_QUESTION, print_json
 from lora_backend.config.foreign import EXPORT_TOOLS
 from lora_backend.errors import FlightdeckError
+from lora_backend.escaping import visible
 from lora_backend.i18n import LANGUAGES, use_language
 from lora_backend.os_errors import in_words
 from lora_backend.runs.states import STATES
+from lora_backend.runs.supervisor import SUPERVISED
+from lora_backend.terminal import log_to_stderr, show
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no Chinese shows escapes, not a traceback
             stream.reconfigure(errors="backslashreplace")
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(with_tracebacks=bool(os.environ.get(SUPERVISED)))  # under a supervisor stderr is `train.log`
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with use_language(arguments.lang):
         try:
@@ -46,16 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments.json:
                 print_json({"error": sentence})
             else:
-                print(plain(sentence), file=sys.stderr)
+                show(sentence, to_stderr=True)
             return WRONG_QUESTION
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the words that it was given without letting them act on the terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = _Parser(add_help=False)
     shared.add_argument("--json", action="store_true", help="one JSON document on stdout, logs on stderr")
     shared.add_argument("--lang", choices=sorted(LANGUAGES), help="language of the text; default: the locale's")
-    parser = argparse.ArgumentParser(prog="python -m lora_backend", description="LoRA training, checked and recorded.")
+    parser = _Parser(prog="python -m lora_backend", description="LoRA training, checked and recorded.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     check = commands.add_parser("check", parents=[shared], help="what is wrong with a config, and how it differs")
@@ -108,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_runs(runs: argparse.ArgumentParser, shared: argparse.ArgumentParser) -> None:
+def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
     commands = runs.add_subparsers(dest="runs_command", required=True)
 
     listed = commands.add_parser("list", parents=[shared], help="all runs: pinned ones first, then the newest")

@@ -19,6 +19,7 @@ from lora_backend.config.schema import default_config
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import LANGUAGES, N_, translate, use_language
 from lora_backend.preflight.facts import check_config_consistency, check_with_facts
+from lora_backend.terminal import show, write_file
 
 __all__ = ["check_config_consistency", "main"]
 
@@ -37,12 +38,12 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 document = read_config(arguments.config)
             except ConfigError as error:
-                print(error, file=sys.stderr)
+                show(error, to_stderr=True)
                 return 2
             result = check_with_facts(document)
-        print(report_text(result))
-        print(f"\n# {translate(N_('Recommended full config:'))}\n")
-        print(template(result.recommended_config))
+        show(report_text(result))
+        show(f"\n# {translate(N_('Recommended full config:'))}\n")
+        write_file(template(result.recommended_config) + "\n")
     return 0 if result.is_valid else 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.text_flow import FIGURES, PAGES, Place, tree_of
+from tests.text_flow import FIGURES, PAGES, ROOT, Place, tree_of
 from tests.text_places import TABLES, calls, markdown_places, text_places
 
 
@@ -87,3 +87,31 @@ def test_what_escapes_is_let_through(source: str, tmp_path: Path) -> None:
     places = [*markdown_places([page]), *text_places([page])]
     assert places
     assert all(place.is_harmless() for place in places)
+
+
+TERMINAL = sorted(path for path in (ROOT / "lora_backend").rglob("*.py") if path.name not in ("terminal.py", "example_usage.py", "reference.py"))  # fmt: skip
+
+
+def test_only_one_module_writes_to_a_terminal() -> None:
+    """Everything else speaks through `terminal.show`, or gives JSON in which every letter of others is escaped."""
+    for path in TERMINAL:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "print",
+                "sys.stdout.write",
+                "sys.stderr.write",
+            ):
+                assert ast.unparse(node.args[0]).startswith(("json.dumps(", "time.monotonic()")), f"{path.name}:{node.lineno}"  # fmt: skip
+            if (
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func) == "json.dumps"
+                and "print" in ast.unparse(getattr(node, "parent", node))
+            ):
+                assert "ensure_ascii" not in ast.unparse(node), f"{path.name}:{node.lineno}"
+
+
+def test_every_log_for_people_has_the_formatter_that_escapes() -> None:
+    for path in TERMINAL:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("logging.Formatter", "logging.basicConfig"):
+                raise AssertionError(f"{path.name}:{node.lineno}: terminal.LogFormatter or log_to_stderr")

@@ -14,8 +14,9 @@ from lora_backend.config.report import diff_text, report_text
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.config.scripts import ScriptDefaults, read_script
 from lora_backend.errors import ConfigError
-from lora_backend.i18n import N_, Message, translate
+from lora_backend.i18n import N_, Message
 from lora_backend.preflight.facts import check_with_facts
+from lora_backend.terminal import show
 
 OWN_SCRIPT = Path(__file__).parents[1] / "train_lora.py"
 """The trainer; its defaults are the schema's, and do not stand in its source."""
@@ -30,9 +31,9 @@ def check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(_check_document(result, rows, base))
     else:
-        print(report_text(result))
+        show(report_text(result))
         if base is not None:
-            print(f"\n{translate(N_('Different from {file}:')).format(file=arguments.against)}\n{diff_text(rows)}")
+            show(f"\n{Message(N_('Different from {file}:'), {'file': arguments.against})}\n{diff_text(rows)}")
             _print_origin(base)
     return GOOD if result.is_valid else NO
 
@@ -57,9 +58,9 @@ def _print_origin(base: ScriptDefaults) -> None:
         template = N_("Line {line} of the script: {name}, whose defaults are taken.")
         if number:
             template = N_("Line {line} of the script: {name}, for keys that nothing above has.")
-        print(Message(template, {"line": source.line, "name": source.name}).text())
+        show(Message(template, {"line": source.line, "name": source.name}))
     for remark in base.remarks:
-        print(f"{translate(N_('Line {line} of the script')).format(line=remark.line)} · {remark.message.text()}")
+        show(f"{Message(N_('Line {line} of the script'), {'line': remark.line})} · {remark.message}")
 
 
 def _check_document(result: CheckResult, rows: list[DiffRow], base: ScriptDefaults | None) -> dict[str, Any]:

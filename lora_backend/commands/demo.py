@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from lora_backend.commands.words import GOOD, NO, print_json
-from lora_backend.i18n import N_, translate
+from lora_backend.i18n import N_, Message
 from lora_backend.settings import load_settings
+from lora_backend.terminal import show
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -19,12 +20,12 @@ def demo(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json({"config": str(config_path)})
         else:
-            print(translate(N_("The demo is ready. Train it with: {command}")).format(command=f"python -m lora_backend train {config_path}"))  # fmt: skip
+            show(Message(N_("The demo is ready. Train it with: {command}"), {"command": f"python -m lora_backend train {config_path}"}))  # fmt: skip
         return GOOD
     folder = train_demo(load_settings(), arguments.run_dir)
     kept = promise_kept(folder.answers())
     if arguments.json:
         print_json({"run": folder.id, "path": str(folder.path), "promise_kept": kept, "answers": folder.answers()})
     else:
-        print(score_table(folder))
+        show(score_table(folder))
     return GOOD if kept else NO

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from lora_backend.atomic import write_atomic
 from lora_backend.commands.words import GOOD, NO, print_json, readable
 from lora_backend.config.foreign import export_config, export_report, import_file, import_report
+from lora_backend.terminal import show, write_file
 
 
 def import_command(arguments: argparse.Namespace) -> int:
@@ -19,9 +19,9 @@ def import_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(result.to_dict())
     else:
-        print(import_report(result), file=sys.stderr)
+        show(import_report(result), to_stderr=True)
         if not arguments.output:
-            print(result.text, end="")
+            write_file(result.text)
     return GOOD if result.is_valid else NO
 
 
@@ -33,9 +33,9 @@ def export_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(result.to_dict())
     else:
-        print(export_report(result), file=sys.stderr)
+        show(export_report(result), to_stderr=True)
         if not arguments.output:
-            print(result.text, end="")
+            write_file(result.text)
     return GOOD
 
 

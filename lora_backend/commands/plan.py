@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from lora_backend.planning.profile import Profile
 from lora_backend.planning.report import plan_document, plan_text
 from lora_backend.preflight.planning import config_to_plan, model_facts, planner_for
 from lora_backend.settings import load_settings
+from lora_backend.terminal import show_coloured
 
 
 def plan_command(arguments: argparse.Namespace) -> int:
@@ -27,7 +27,7 @@ def plan_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(plan_document(plan, advice))
     else:
-        print(plan_text(plan, config, advice, message, use_colour=sys.stdout.isatty()))
+        show_coloured(plan_text(plan, config, advice, message), "good" if plan.fits else "bad")
     return GOOD if plan.fits else NO
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from lora_backend.bounded import open_regular
 from lora_backend.commands.plan import trace_here
 from lora_backend.commands.run_words import cell, damaged_lines, say, state_word, waiting_document, waiting_text
-from lora_backend.commands.words import GOOD, NO, plain, print_json, setting
+from lora_backend.commands.words import GOOD, NO, print_json, setting
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.files import dump_yaml, read_config, with_values
 from lora_backend.config.report import report_text
@@ -35,6 +35,7 @@ from lora_backend.runs.surroundings import differences_from_now
 from lora_backend.runs.waiting import entries
 from lora_backend.runs.words import ended_at_latest, stopping_messages
 from lora_backend.settings import Settings, load_settings, path_of
+from lora_backend.terminal import in_lines, show
 
 LOOK_EVERY_S = 0.2
 MAX_TABLE_BYTES = 1 << 20
@@ -58,15 +59,15 @@ def stop_command(arguments: argparse.Namespace) -> int:
     if before.state == "queued" and state.has_ended:
         return _answer(arguments, run, state, say(N_("The run {id} was taken out of the queue."), id=run.id))
     latest = ended_at_latest(run)
-    asked = " ".join(plain(message.text()) for message in stopping_messages(run))
+    asked = " ".join(map(str, stopping_messages(run)))
     if not arguments.wait:
         return _answer(arguments, run, state, asked, {"ended_at_latest": latest})
     if not arguments.json:
-        print(asked, flush=True)
+        show(asked, flush=True)
     while not (state := recover(run)).has_ended:
         time.sleep(LOOK_EVERY_S)
     sentences = [say(N_("The run {id} has ended: {state}."), id=run.id, state=state_word(state.state, health_of(run)))]
-    sentences += [plain(message.text()) for message in (state.message, state.remedy) if message]
+    sentences += [message.text() for message in (state.message, state.remedy) if message]
     code = NO if state.state in ("failed", "lost") else GOOD
     return _answer(arguments, run, state, " ".join(sentences), code=code)
 
@@ -87,7 +88,9 @@ def resume_command(arguments: argparse.Namespace) -> int:
     except DoesNotFitError as error:
         remedies = [advice_text(advice) for advice in error.advice]
         if not arguments.json:
-            return _answer(arguments, run, run.state(), "\n- ".join([str(error), *remedies]), code=NO)
+            return _answer(
+                arguments, run, run.state(), in_lines([error, *(f"- {remedy}" for remedy in remedies)]), code=NO
+            )
         return _answer(arguments, run, run.state(), str(error), {"remedies": remedies}, code=NO)
     except DataChangedError as error:
         remedy = REMEDIES[error.code]
@@ -95,8 +98,8 @@ def resume_command(arguments: argparse.Namespace) -> int:
     except RunError as error:
         return _answer(arguments, run, run.state(), str(error), code=NO)
     attempt = run.attempt()
-    others = [plain(message.text()) for message in differs]
-    text = "\n".join([*others, *_change_lines(before, changes, found), *_start_lines(run, attempt)])
+    others = [message.text() for message in differs]
+    text = in_lines([*others, *_change_lines(before, changes, found), *_start_lines(run, attempt)])
     kinds = {kind: {key: message.text() for key, message in keys.items()} for kind, keys in found.items()}
     more: dict[str, Any] = {name: attempt.get(name) for name in ("number", "resume_from", "damaged")}
     more |= {"changes": kinds, "differences": others}
@@ -116,7 +119,7 @@ def queue_command(arguments: argparse.Namespace) -> int:
     document = read_config(arguments.config)
     if not document.is_readable:
         result = check_with_facts(document)
-        print_json(result.to_dict()) if arguments.json else print(report_text(result))
+        print_json(result.to_dict()) if arguments.json else show(report_text(result))
         return NO
     text = document.text if document.format == "yaml" else dump_yaml(document.values)
     variants = preview(_model_from_here(text, document.values), [_row_from_here(row) for row in rows], settings)
@@ -126,15 +129,15 @@ def queue_command(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json({"rows": [_variant_document(variant, problems[variant.line]) for variant in variants], "can_start": can_start})  # fmt: skip
         else:
-            print(
-                "\n".join(
+            show(
+                in_lines(
                     line
                     for variant in variants
                     for line in _variant_lines(variant, problems[variant.line], _place(variant, arguments))
                 )
             )
             if not arguments.dry_run:
-                print(say(N_("Nothing was started.")))
+                show(say(N_("Nothing was started.")))
         return GOOD if can_start else NO
     launched = queue_all(
         variants, settings, trace_here, anyway=arguments.anyway, shares=arguments.shares, tags=arguments.tag
@@ -142,7 +145,7 @@ def queue_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"runs": [_launched_document(one) for one in launched]})
     else:
-        print("\n".join(_launched_line(one, _place(one.variant, arguments)) for one in launched))
+        show(in_lines(_launched_line(one, _place(one.variant, arguments)) for one in launched))
     return GOOD if all(one.run for one in launched) else NO
 
 
@@ -159,7 +162,7 @@ def _answer(
         said = {"error" if code == NO else "message": text}
         print_json({"run": run.id, "path": str(run.path), "state": state.state, **said, **(more or {})})
     else:
-        print(text)
+        show(text)
     return code
 
 
@@ -194,9 +197,9 @@ def _list_queue(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"queue": [{"run": run.id, **waiting_document(found)} for run, found in waiting]})
     elif waiting:
-        print("\n".join(f"{place}. {run.id}: {waiting_text(found)}" for place, (run, found) in enumerate(waiting, start=1)))  # fmt: skip
+        show(in_lines(f"{place}. {run.id}: {waiting_text(found)}" for place, (run, found) in enumerate(waiting, start=1)))  # fmt: skip
     else:
-        print(say(N_("Nothing waits.")))
+        show(say(N_("Nothing waits.")))
     return GOOD
 
 
@@ -270,7 +273,7 @@ def _place(variant: Variant, arguments: argparse.Namespace) -> str:
 
 
 def _variant_lines(variant: Variant, problems: Sequence[str], place: str) -> list[str]:
-    name = f" ({plain(variant.name)})" if variant.name else ""
+    name = f" ({variant.name})" if variant.name else ""
     changes = ", ".join(f"{row.key}: {cell(row.base)} → {cell(row.value)}" for row in variant.differences)
     mark = "✗" if problems else "✓"
     return [

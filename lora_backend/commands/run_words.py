@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_backend import formats
-from lora_backend.commands.words import plain
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.findings import shorten
+from lora_backend.escaping import visible
 from lora_backend.formats import number, size
-from lora_backend.i18n import N_, translate
+from lora_backend.i18n import N_, Message
 from lora_backend.runs.loss_health import LossHealth
 from lora_backend.runs.queue import Waiting
 from lora_backend.runs.words import STATE_WORDS, state_message, waiting_messages
@@ -19,12 +19,12 @@ from lora_backend.runs.words import STATE_WORDS, state_message, waiting_messages
 
 def say(template: str, **values: object) -> str:
     """A sentence in the language of the command."""
-    return translate(template).format(**values)
+    return Message(template, values).text()
 
 
 def state_word(state: str, health: LossHealth | None = None) -> str:
     """A state in the language of the command, and how the loss went where that was not well."""
-    return state_message(state, health).text() if state in STATE_WORDS else plain(state)
+    return state_message(state, health).text() if state in STATE_WORDS else visible(state)
 
 
 def cell(value: Any, limit: int = 60) -> str:
@@ -33,7 +33,7 @@ def cell(value: Any, limit: int = 60) -> str:
         return "–"
     if isinstance(value, float):
         return number(value)
-    return shorten(plain(value) if isinstance(value, str) else value, limit).strip('"')
+    return shorten(value, limit).strip('"')
 
 
 def figure(name: str, value: Any, limit: int = 60) -> str:
@@ -69,6 +69,7 @@ def damaged_lines(damaged: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows of as many cells each, every column as wide as its widest cell."""
+    rows = [[visible(text) for text in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text + " " * (width - _width(text)) for text, width in zip(row, widths, strict=True)) for row in rows]  # fmt: skip
     return "\n".join(line.rstrip() for line in lines)

@@ -17,7 +17,7 @@ from lora_backend.commands.run_words import (
     waiting_document,
     waiting_text,
 )
-from lora_backend.commands.words import GOOD, NO, plain, print_json
+from lora_backend.commands.words import GOOD, NO, print_json
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
@@ -38,6 +38,7 @@ from lora_backend.runs.recovery import open_recovered, recover_all, workspace_of
 from lora_backend.runs.reproduce import Reproduction, ThenNow, reproduction
 from lora_backend.runs.words import health_message, says_of_loss, stage_message
 from lora_backend.settings import load_settings
+from lora_backend.terminal import in_lines, show
 from lora_backend.verification.report import verdict
 
 DEFAULT_COLUMNS = ("loss", "eval_loss", "r", "learning_rate")
@@ -59,11 +60,11 @@ def list_command(arguments: argparse.Namespace) -> int:
         print_json({"runs": [row.to_json() for row in rows]})
     elif rows:
         heads = ("id", say(N_("State")), say(N_("Name")), say(N_("Started")), say(N_("Step")), *columns, say(N_("Tags")))  # fmt: skip
-        print(aligned([heads, *(_cells(row, columns) for row in rows)]))
+        show(aligned([heads, *(_cells(row, columns) for row in rows)]))
     elif known:
-        print(say(N_("No run matches. Change the words or the states.")))
+        show(say(N_("No run matches. Change the words or the states.")))
     else:
-        print(say(N_("There is no run in {path} yet."), path=root))
+        show(say(N_("There is no run in {path} yet."), path=root))
     return GOOD
 
 
@@ -79,7 +80,7 @@ def show_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(document)
     else:
-        print("\n".join([*_about(row, document, waiting), "", *_again(again)]))
+        show(in_lines([*_about(row, document, waiting), "", *_again(again)]))
     return NO if row.state.state in ("failed", "lost") else GOOD
 
 
@@ -97,13 +98,13 @@ def compare_command(arguments: argparse.Namespace) -> int:
         )
         return GOOD
     heads = ("", *arguments.ids)
-    print(say(N_("What their configs differ in")))
+    show(say(N_("What their configs differ in")))
     if differences:
-        print(aligned([heads, *((key, *map(cell, values)) for key, values in differences.items())]))
+        show(aligned([heads, *((key, *map(cell, values)) for key, values in differences.items())]))
     else:
-        print(say(N_("Their configs are the same.")))
-    print("\n" + say(N_("What came of them")))
-    print(aligned([heads, *_outcome_rows(outcomes)]))
+        show(say(N_("Their configs are the same.")))
+    show("\n" + say(N_("What came of them")))
+    show(aligned([heads, *_outcome_rows(outcomes)]))
     return GOOD
 
 
@@ -115,7 +116,7 @@ def _columns(text: str | None) -> Sequence[str]:
         if column not in FIGURES and column not in KEYS:
             raise RunError(
                 N_("There is no column {column}. Take a key of the config, or one of: {figures}."),
-                column=plain(column)[:80],
+                column=column[:80],
                 figures=", ".join(FIGURES),
             )
     return columns
@@ -125,11 +126,11 @@ def _cells(row: RunRow, columns: Sequence[str]) -> list[str]:
     return [
         row.id,
         state_word(row.state.state, row.health),
-        ("* " if row.labels.pinned else "") + plain(row.title)[:40],
+        ("* " if row.labels.pinned else "") + row.title[:40],
         when(row.created_at),
         f"{row.state.step} / {row.state.total_steps or '–'}",
         *(figure(column, row.column(column), 40) for column in columns),
-        plain(", ".join(row.labels.tags)),
+        ", ".join(row.labels.tags),
     ]
 
 
@@ -181,8 +182,8 @@ def _last_words(run: RunFolder) -> list[str]:
 
 def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> list[str]:
     state, labels = row.state, row.labels
-    lines = [f"{row.id}  {plain(row.title)}  {state_word(state.state, row.health)}", document["path"]]
-    lines.append(say(N_("Started {time} by {actor}."), time=when(row.created_at), actor=plain(row.actor)))
+    lines = [f"{row.id}  {row.title}  {state_word(state.state, row.health)}", document["path"]]
+    lines.append(say(N_("Started {time} by {actor}."), time=when(row.created_at), actor=row.actor))
     if not state.has_ended and state.state != "queued":
         lines.append(stage_message(state.stage).text())  # fmt: skip
     if state.total_steps:
@@ -196,9 +197,9 @@ def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> li
         lines.append(say(N_("Its trainer lives, and has written nothing for {time}."), time=duration(state.silent_s)))
     if state.has_ended and says_of_loss(state.state, row.health):
         lines.append(f"⚠ {health_message(row.health)}")
-    lines += [f"⚠ {plain(one['message'])}" for one in document["alerts"]]
-    lines += [plain(document[key]) for key in ("detail", "message", "remedy") if document[key]]
-    lines += [f"  | {plain(line)}" for line in document["log"]]
+    lines += [f"⚠ {one['message']}" for one in document["alerts"]]
+    lines += [document[key] for key in ("detail", "message", "remedy") if document[key]]
+    lines += [f"  | {line}" for line in document["log"]]
     if waiting:
         lines.append(waiting_text(waiting))
     if figures := {name: value for name, value in row.figures.items() if value is not None}:
@@ -207,9 +208,9 @@ def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> li
         lines.append(document["ranks"]["verdict"])
     lines += _checkpoint_lines(document["checkpoints"])
     if labels.tags:
-        lines.append(f"{say(N_('Tags'))}: {plain(', '.join(labels.tags))}")
+        lines.append(f"{say(N_('Tags'))}: {', '.join(labels.tags)}")
     if labels.note:
-        lines.append(f"{say(N_('Note'))}: {plain(labels.note)}")
+        lines.append(f"{say(N_('Note'))}: {labels.note}")
     return lines
 
 
@@ -256,13 +257,13 @@ def _again(again: Reproduction) -> list[str]:
     if again.data_of_steps:
         steps = ", ".join(f"{one['first_step']}–{one['last_step'] or ''}: {(one['data_sha256'] or '–')[:12]}" for one in again.data_of_steps)  # fmt: skip
         lines.append(say(N_("Its data was changed while it was trained (sha256 by steps: {steps})."), steps=steps))
-    lines += [plain(message.text()) for message in again.base_model]
+    lines += [message.text() for message in again.base_model]
     lines.append(_code_line(again))
     lines += [f"{name}: {sides.then or '–'} → {sides.now or '–'}" for name, sides in again.versions.items()]
     if not again.versions:
         lines.append(say(N_("All recorded versions are installed.")))
     lines += [
-        say(N_("Start {number}: {difference}"), number=number, difference=plain(message.text()))
+        say(N_("Start {number}: {difference}"), number=number, difference=message.text())
         for number, said in again.starts
         for message in said
     ]

@@ -10,13 +10,14 @@ from pathlib import Path
 from lora_backend.commands.words import GOOD, NO, print_json, setting
 from lora_backend.config.files import dump_yaml, read_config
 from lora_backend.config.report import report_text
-from lora_backend.errors import ConfigError
-from lora_backend.i18n import N_
+from lora_backend.errors import ConfigError, FlightdeckError
+from lora_backend.i18n import N_, Message
 from lora_backend.preflight.facts import check_with_facts, with_data_paths
 from lora_backend.preflight.resume import data_to_accept
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder, new_run_id
 from lora_backend.settings import load_settings
+from lora_backend.terminal import show
 from lora_backend.verification.passport import file_sha256
 
 
@@ -33,7 +34,7 @@ def train(arguments: argparse.Namespace) -> int:
     if not result.is_valid:
         if arguments.json:
             print_json(result.to_dict())
-        print(report_text(result), file=sys.stderr)
+        show(report_text(result), to_stderr=True)
         return NO
     path = arguments.run_dir or load_settings().runs / new_run_id()
     text = document.text if not arguments.set and document.format == "yaml" else dump_yaml(values)
@@ -65,8 +66,9 @@ def _train_in(folder: RunFolder, as_json: bool, *, bound: bool = True) -> int:
         train_in_folder(folder, bound=bound)
     except Exception as error:  # the log has the traceback, the run's state the sentence
         code = NO
-        message = folder.state().message
-        print(message.text() if message else error, file=sys.stderr)
+        show(folder.state().message or error, to_stderr=True)
+        if not isinstance(error, FlightdeckError):
+            show(Message(N_("The details are in {path}."), {"path": folder.train_log}), to_stderr=True)
     if as_json:
         state = folder.state().state
         print_json({"run": folder.id, "path": str(folder.path), "state": state, "adapter": str(folder.adapter)})

@@ -14,6 +14,7 @@ from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RUN_ID, RunFolder
 from lora_backend.runs.unlinked import own_adapter
 from lora_backend.settings import load_settings, path_of
+from lora_backend.terminal import show
 from lora_backend.verification.folder import read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
 from lora_backend.verification.report import as_table, check_adapter_folder, verdict
@@ -32,13 +33,13 @@ def verify(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(document)
     else:
-        print(verdict(report))
+        show(verdict(report))
         if report["warnings"]:
-            print(", ".join(report["warnings"]))
+            show(", ".join(report["warnings"]))
         if report["layers"]:
-            print(as_table(report))
+            show(as_table(report))
         for part in parts:
-            print(f"{part.name}: {part.verdict}. {part.detail}")
+            show(f"{part.name}: {part.verdict}. {part.detail}")
     return {True: NO if differs else GOOD, False: NO, None: WRONG_QUESTION}[report["is_consistent"]]
 
 

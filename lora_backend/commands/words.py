@@ -32,11 +32,6 @@ def setting(text: str) -> tuple[str, Any]:
     return key, parse_config(f"value: {value}").values.get("value", value)
 
 
-def plain(text: str) -> str:
-    """Text of others in one line: what would move the cursor or change the terminal is left out."""
-    return "".join(letter if letter.isprintable() else " " for letter in text).strip()
-
-
 def print_json(document: dict[str, Any]) -> None:
     """The one document on stdout."""
     # Escaped, so that a terminal of any encoding passes it on whole.

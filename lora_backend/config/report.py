@@ -5,7 +5,8 @@ from __future__ import annotations
 from lora_backend.config.check import CheckResult
 from lora_backend.config.diff import ABSENT, DiffRow
 from lora_backend.config.findings import shorten
-from lora_backend.i18n import N_, translate
+from lora_backend.i18n import N_, Message, translate
+from lora_backend.terminal import in_lines
 
 SIGNS = {"error": "✗", "warning": "⚠", "hint": "·"}
 DIFF_SIGNS = {"changed": "~", "added": "+", "missing": "-", "unknown": "?", "equal": "="}
@@ -23,7 +24,7 @@ def report_text(result: CheckResult, language: str | None = None) -> str:
     """Verdict, findings with line and remedy, differences from the defaults, keys left to them."""
 
     def t(template: str, **values: object) -> str:
-        return translate(template, language).format(**values)
+        return Message(template, values).text(language)
 
     errors = len(result.errors)
     warnings = sum(finding.severity == "warning" for finding in result.findings)
@@ -43,7 +44,7 @@ def report_text(result: CheckResult, language: str | None = None) -> str:
         lines.append("  " + t(N_("nothing")))
     if result.missing:
         lines += ["", t(N_("Left to their defaults: {keys}"), keys=", ".join(result.missing))]
-    return "\n".join(lines)
+    return in_lines(lines)
 
 
 def diff_text(rows: list[DiffRow], language: str | None = None) -> str:
@@ -56,4 +57,4 @@ def diff_text(rows: list[DiffRow], language: str | None = None) -> str:
         lines.append(
             f"{DIFF_SIGNS[row.status]} {row.key}: {base} → {value} ({translate(DIFF_WORDS[row.status], language)})"
         )
-    return "\n".join(lines) or translate(N_("nothing"), language)
+    return in_lines(lines) or translate(N_("nothing"), language)

@@ -14,6 +14,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.preflight.launch import start_run
 from lora_backend.runs.folder import RunFolder, new_run_id
 from lora_backend.settings import Settings
+from lora_backend.terminal import show
 
 DEMO_NAME = "SmolLM2-135M · demo"
 HEAD = """\
@@ -30,7 +31,7 @@ def demo_text(settings: Settings) -> str:
 
 def prepare(settings: Settings) -> Path:
     """Make the demo's model ready and write its config into the workspace. Returns the config's path."""
-    prepare_demo_model(settings.cache, lambda message, _: print(message, file=sys.stderr))
+    prepare_demo_model(settings.cache, lambda message, _: show(message, to_stderr=True))
     settings.workspace.mkdir(parents=True, exist_ok=True)
     path = settings.workspace / "demo.yaml"
     write_atomic(path.parent.resolve() / path.name, demo_text(settings))
@@ -56,7 +57,7 @@ def train_demo(settings: Settings, run_dir: Path | None) -> RunFolder:
 
     def report(message: Message, fraction: float) -> None:
         folder.write_status(detail=message.to_json(), fraction=fraction)
-        print(message, file=sys.stderr)
+        show(message, to_stderr=True)
 
     with training_session(folder):
         with stage(folder, "preparing"):

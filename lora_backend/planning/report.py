@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.escaping import visible
 from lora_backend.i18n import N_, Message, translate
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.plan import DevicePlan, Plan, single_is_enough
 from lora_backend.planning.targets import GIB
 
 COLUMNS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead")
-RED, GREEN, BOLD, PLAIN = "\033[31m", "\033[32m", "\033[1m", "\033[0m"
 
 
 def plan_document(plan: Plan, advice: Sequence[Advice]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def plan_table(plan: Plan) -> str:
 def _row(device: DevicePlan) -> list[str]:
     percent = f"{100 * device.utilisation:.0f}" if device.units else "–"
     return [
-        f"{device.target.device} {device.target.name}",
+        visible(f"{device.target.device} {device.target.name}"),
         ranges(device.blocks) or "–",
         f"{device.target.capacity_bytes / GIB:.1f}",
         *(f"{getattr(device.breakdown, name) / GIB:.2f}" for name in COLUMNS),
@@ -123,14 +123,9 @@ def _row(device: DevicePlan) -> list[str]:
     ]
 
 
-def plan_text(
-    plan: Plan, config: TrainingConfig, advice: Sequence[Advice], message: Message | None, *, use_colour: bool
-) -> str:
+def plan_text(plan: Plan, config: TrainingConfig, advice: Sequence[Advice], message: Message | None) -> str:
     """The plan for a person in a terminal."""
-    said = verdict(plan).text()
-    if use_colour:
-        said = f"{BOLD}{GREEN if plan.fits else RED}{said}{PLAIN}"
-    lines = [said, "", plan_table(plan)]
+    lines = [verdict(plan).text(), "", plan_table(plan)]
     more = [*([message] if message else []), *notes(plan, config)]
     if more:
         lines += ["", *(note.text() for note in more)]
@@ -144,13 +139,14 @@ def advice_text(advice: Advice) -> str:
     template = N_("{change} saves {saves} GiB in all ({price})")
     if not advice.change:
         template = N_("One more GPU takes {saves} GiB off the others ({price})")
-    text = translate(template).format(
-        change=", ".join(f"{key}: {_value(value)}" for key, value in advice.change.items()),
-        saves=f"{advice.saves_bytes / GIB:.1f}",
-        price=advice.price.text(),
-    )
+    values = {
+        "change": ", ".join(f"{key}: {_value(value)}" for key, value in advice.change.items()),
+        "saves": f"{advice.saves_bytes / GIB:.1f}",
+        "price": advice.price,
+    }
+    text = Message(template, values).text()
     if advice.slowdown is not None and advice.slowdown >= 1.02:
-        text += translate(N_(", about {percent} % slower")).format(percent=round(100 * (advice.slowdown - 1)))
+        text += Message(N_(", about {percent} % slower"), {"percent": round(100 * (advice.slowdown - 1))}).text()
     return text + (translate(N_("; then it fits")) if advice.fits else "")
 
 

@@ -24,8 +24,9 @@ from lora_backend.runs.leases import Holder, holders, lease_keys, lock_once, rel
 from lora_backend.runs.process import identify
 from lora_backend.runs.recovery import recover
 from lora_backend.runs.states import StateError
-from lora_backend.runs.supervisor import LOG_FORMAT, start_supervisor
+from lora_backend.runs.supervisor import start_supervisor
 from lora_backend.runs.waiting import Entry, ahead_of, enter, entries, entry_of, leases_folder, queue_lock, start_queue
+from lora_backend.terminal import log_to_stderr
 
 logger = logging.getLogger(__name__)
 ReadGpus = Callable[[], GpuInventory]
@@ -201,7 +202,7 @@ def planned_bytes(attempt: Mapping[str, Any]) -> dict[str, int]:
 
 def main() -> None:
     """Entry of the process."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    log_to_stderr()
     run_queue(Path(sys.argv[1]))
 
 

@@ -26,9 +26,9 @@ from lora_backend.runs.leases import Lease, lock_once
 from lora_backend.runs.process import ProcessIdentity, identify, is_alive, let_go, marked, signal_process, wait_for_end
 from lora_backend.runs.states import identity_in
 from lora_backend.settings import child_environment
+from lora_backend.terminal import LogFormatter, log_to_stderr
 
 logger = logging.getLogger(__name__)
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 SHARED_CORES = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
 """A trainer shares its cores with the dashboard, a browser and more. Beside a second training on two cores, threads that
 spin while they wait left it 15 tokens/s, sleeping ones 85. On an idle machine sleeping costs 2 % of large products and
@@ -303,14 +303,14 @@ def _log(folder: RunFolder, text: str, *values: object) -> None:
     record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, values, None)
     try:
         with open_to_append(folder.train_log) as log:
-            log.write(f"{logging.Formatter(LOG_FORMAT).format(record)}\n".encode())
+            log.write(f"{LogFormatter().format(record)}\n".encode())
     except OSError:
         return
 
 
 def main() -> None:
     """Entry of the process."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    log_to_stderr()
     path, *words = sys.argv[1:]
     adopt = words[:1] == ["--adopt"]
     num_ends = int(words[1]) if adopt else None

@@ -16,13 +16,13 @@ from lora_backend.i18n import N_, Message
 from lora_backend.runs.failures import failure, failure_of
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.supervisor import SUPERVISED
+from lora_backend.terminal import LogFormatter
 from lora_backend.training.checkpoints import is_disk_full
 from lora_backend.training.worst_case import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 OF_ITS_END = ("outcome", "outcome_cause", "outcome_message", "failure")
 """Keys of `status.json` in which a trainer leaves to its supervisor how it ended."""
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class StoppedBeforeTrainingError(Exception):
@@ -77,7 +77,7 @@ def _logging_to(folder: RunFolder, supervised: bool) -> Iterator[None]:
     level = ours.level
     ours.setLevel(logging.INFO)
     for handler in handlers:
-        handler.setFormatter(logging.Formatter(LOG_FORMAT))
+        handler.setFormatter(LogFormatter(with_tracebacks=supervised or isinstance(handler, logging.FileHandler)))
         ours.addHandler(handler)
     try:
         yield

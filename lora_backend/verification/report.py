@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.errors import ExpressionError, ModelError
+from lora_backend.escaping import visible
 from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_, Message
 from lora_backend.verification.coverage import Targets, coverage, pattern_names, targets_of
@@ -234,7 +235,9 @@ def as_table(report: Mapping[str, Any]) -> str:
     lines = [f"{'layer':60} expected config     A     B state"]
     for record in report["layers"]:
         cells = [record[key] if record[key] is not None else "–" for key in ("expected_r", "config_r", "a_r", "b_r")]
-        lines.append(f"{record['name']:60} {cells[0]:>8} {cells[1]:>6} {cells[2]:>5} {cells[3]:>5} {record['state']}")
+        lines.append(
+            f"{visible(record['name']):60} {cells[0]:>8} {cells[1]:>6} {cells[2]:>5} {cells[3]:>5} {record['state']}"
+        )
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ import streamlit as st
 from lora_backend.errors import FlightdeckError
 from pages.parts import state_keys
 from pages.parts.language import explain
+from pages.parts.markdown import Markdown
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -41,7 +42,8 @@ def safely(callback: Callable[P, object]) -> Callable[P, None]:
 
 def show_failures() -> None:
     """What the callbacks before this run of the page could not do; once."""
-    for sentence in st.session_state.pop(state_keys.FAILURES, []):
+    sentences: list[Markdown] = st.session_state.pop(state_keys.FAILURES, [])
+    for sentence in sentences:
         st.error(sentence, icon=ICON)
 
 

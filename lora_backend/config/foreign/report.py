@@ -5,7 +5,8 @@ from __future__ import annotations
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign.result import ExportResult, ImportResult, ImportRow
 from lora_backend.config.report import SIGNS
-from lora_backend.i18n import N_, translate
+from lora_backend.i18n import N_, Message, translate
+from lora_backend.terminal import in_lines
 
 OUTCOME_SIGNS = {"taken": "=", "translated": "→", "not_supported": "✗", "unknown": "?"}
 OUTCOME_WORDS = {
@@ -19,7 +20,7 @@ OUTCOME_WORDS = {
 
 def import_report(result: ImportResult, language: str | None = None) -> str:
     """The tool, every key with line and outcome, the tool's own defaults, and what a check says of the result."""
-    lines = [translate(N_("A config of {title}."), language).format(title=result.title)]
+    lines = [Message(N_("A config of {title}."), {"title": result.title}).text(language)]
     lines += [_row(row, language) for row in result.rows]
     if result.assumed:
         lines += ["", translate(N_("Not in the file, but different there:"), language)]
@@ -29,21 +30,21 @@ def import_report(result: ImportResult, language: str | None = None) -> str:
         lines += ["", translate(N_("A check says of the result:"), language)]
     for finding in findings:
         lines.append(f"{SIGNS[finding.severity]} {finding.message.text(language)} {finding.remedy.text(language)}")
-    return "\n".join(lines)
+    return in_lines(lines)
 
 
 def export_report(result: ExportResult, language: str | None = None) -> str:
     """What could not be carried, key by key."""
     if not result.lost:
-        return translate(N_("Everything could be written for {title}."), language).format(title=result.title)
-    lines = [translate(N_("Not carried over to {title}:"), language).format(title=result.title)]
+        return Message(N_("Everything could be written for {title}."), {"title": result.title}).text(language)
+    lines = [Message(N_("Not carried over to {title}:"), {"title": result.title}).text(language)]
     sign = OUTCOME_SIGNS["not_supported"]
     lines += [f"{sign} {row.key}: {shorten(row.value)}. {row.message.text(language)}" for row in result.lost]
-    return "\n".join(lines)
+    return in_lines(lines)
 
 
 def _row(row: ImportRow, language: str | None) -> str:
-    place = translate(N_("line {line}"), language).format(line=row.line) + " " if row.line else ""
+    place = Message(N_("line {line}"), {"line": row.line}).text(language) + " " if row.line else ""
     word = translate(OUTCOME_WORDS[row.outcome], language)
     return (
         f"{OUTCOME_SIGNS[row.outcome]} {place}{row.key}: {shorten(row.value, 40)} ({word}) {row.message.text(language)}"

@@ -1,0 +1,59 @@
+"""What people read in a terminal: nothing from outside moves the cursor, colours it, ends a line or turns the reading direction."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+from collections.abc import Iterable
+
+from lora_backend.escaping import visible, visible_lines
+
+COLOURS = {"good": "\033[1m\033[32m", "bad": "\033[1m\033[31m"}
+PLAIN = "\033[0m"
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def show(text: object = "", *, to_stderr: bool = False, flush: bool = False) -> None:
+    """Print a text of one or several lines. The one way in which a command speaks to people."""
+    print(visible_lines(str(text)), file=sys.stderr if to_stderr else sys.stdout, flush=flush)
+
+
+def show_coloured(text: str, colour: str) -> None:
+    """The same with its first line in one of `COLOURS`, where the output is a terminal."""
+    if not sys.stdout.isatty():
+        return show(text)
+    first, newline, rest = visible_lines(text).partition("\n")
+    print(f"{COLOURS[colour]}{first}{PLAIN}{newline}{rest}")
+    return None
+
+
+def write_file(text: str) -> None:
+    """Write the text of a file to stdout: as it is into a file or pipe, escaped on a terminal."""
+    print(visible_lines(text) if sys.stdout.isatty() else text, end="")
+
+
+def in_lines(lines: Iterable[object]) -> str:
+    """One line each, whatever they hold."""
+    return "\n".join(visible(str(line)) for line in lines)
+
+
+def log_to_stderr(*, with_tracebacks: bool = True) -> None:
+    """Let this process's log be read by people."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter(with_tracebacks=with_tracebacks))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class LogFormatter(logging.Formatter):
+    """A log's lines, for a file or a terminal; `with_tracebacks=False` where a person waits for the sentence alone."""
+
+    def __init__(self, *, with_tracebacks: bool = True) -> None:
+        super().__init__(LOG_FORMAT)
+        self._with_tracebacks = with_tracebacks
+
+    def format(self, record: logging.LogRecord) -> str:
+        if not self._with_tracebacks:
+            record = copy.copy(record)  # the log's file has them
+            record.exc_info = record.exc_text = record.stack_info = None
+        return visible_lines(super().format(record))
