@@ -47,8 +47,8 @@ def _mark(figure: Any, name: str, steps: Sequence[int], curve: tuple[Column, Col
     for step in steps:
         figure.add_shape(type="line", x0=step, x1=step, y0=0, y1=1, yref="paper", layer="below", line={"color": MARK, "width": 1, "dash": dash})  # fmt: skip
     figure.add_scatter(
-        x=list(steps), y=np.interp(steps, *curve), name=name, mode="markers",
-        marker={"symbol": symbol, "size": 8, "color": MARK}, hovertemplate=f"{name}<extra></extra>",
+        x=list(steps), y=np.interp(steps, *curve), name=in_chart(name), mode="markers",
+        marker={"symbol": symbol, "size": 8, "color": MARK}, hovertemplate=f"{in_chart(name)}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(showlegend=True)
 
