@@ -67,6 +67,12 @@ def _is_a_link(path: Path) -> LinkRefusedError:
     )
 
 
+def refuse_link(path: Path) -> None:
+    """Raise `LinkRefusedError` where a link stands: before files in a folder are renamed or removed."""
+    if path.is_symlink():
+        raise _is_a_link(path)
+
+
 def is_unlinked_file(path: Path) -> bool:
     """Whether `path` is there as a file, and neither it nor its folder is a link."""
     return path.is_file() and not (path.is_symlink() or path.parent.is_symlink())

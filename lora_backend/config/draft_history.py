@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lora_backend.atomic import write_atomic
 from lora_backend.bounded import read_text
+from lora_backend.symlinks import refuse_link
 
 MAX_STEPS = 100
 MAX_TEXT_BYTES = 8 * 2**20
@@ -54,6 +55,7 @@ class DraftHistory:
 
     def push(self, text: str) -> None:
         """Let `text` be the newest; what was undone before it is dropped."""
+        refuse_link(self.path)
         self.path.mkdir(exist_ok=True)
         position = self.position()
         for number in self.numbers():

@@ -17,7 +17,7 @@ from lora_backend.bounded import read_text
 from lora_backend.config.draft_history import MAX_TEXT_BYTES, DraftHistory
 from lora_backend.errors import ConfigError, FileRefusedError
 from lora_backend.i18n import N_
-from lora_backend.symlinks import is_unlinked_file
+from lora_backend.symlinks import is_unlinked_file, refuse_link
 
 DRAFT_ID = re.compile(r"[0-9a-f]{8}")
 MAX_ID_BYTES = 1000
@@ -221,6 +221,7 @@ def list_drafts(root: Path) -> list[Draft]:
 def delete_draft(root: Path, draft_id: str) -> None:
     """Put a draft into the bin. Raises `ConfigError` where there is none, or one that is being launched at this moment."""
     draft = open_draft(root, draft_id)
+    refuse_link(root / BIN)
     (root / BIN).mkdir(exist_ok=True)
     try:
         with FileLock(draft.path / "launch.lock", timeout=0), FileLock(draft.path / "draft.lock"):
@@ -232,6 +233,7 @@ def delete_draft(root: Path, draft_id: str) -> None:
 
 def restore_draft(root: Path, draft_id: str) -> Draft:
     """Take a draft out of the bin. Raises `ConfigError` where it is not there."""
+    refuse_link(root / BIN)
     draft = open_draft(root / BIN, draft_id)
     if not (root / draft_id / "config.yaml").exists():
         shutil.rmtree(root / draft_id, ignore_errors=True)  # the lock of one who came when it was gone
