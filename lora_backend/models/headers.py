@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lora_backend.bounded import open_regular, read_json
+from lora_backend import outside
+from lora_backend.bounded import MAX_JSON_BYTES, load_json, open_regular, read_json
 from lora_backend.errors import FileRefusedError, ModelError
+from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
+from lora_backend.outside import OutsideError
 
-MAX_HEADER_BYTES = 100_000_000
-"""The limit of the safetensors format itself."""
+MAX_HEADER_BYTES = MAX_JSON_BYTES
+"""The format itself allows 100 MB, which take a gigabyte and a quarter of a minute. An adapter on each of DeepSeek-V3's
+experts has 15 MB."""
+MAX_TENSORS, MAX_SHARDS = 200_000, 1_000
+INLINE_BYTES = 2**20
+"""Of a header that is read at once; a larger one is read in a process of its own."""
 MAX_NAME = 1_000
 """Characters in a tensor's name; the longest that are published have some 150."""
 
@@ -41,23 +50,61 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     Format: 8 bytes little-endian header length, a JSON object, then the tensors
     (https://huggingface.co/docs/safetensors). The length is checked before anything is read into memory.
     """
+    length, stamp = _length_of_header(path)
+    return parse_header(path) if length <= INLINE_BYTES else dict(_large(path, stamp))
+
+
+@lru_cache(maxsize=8)
+def _large(path: Path, stamp: tuple[int, ...]) -> dict[str, TensorInfo]:
+    """Read once until the file changes: a page asks again at every click."""
     try:
-        with open_regular(path) as file:
-            total_bytes = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if total_bytes < 8 or length > min(total_bytes - 8, MAX_HEADER_BYTES):
-                raise _damaged(path, N_("its header is longer than the file"))
-            header = json.loads(file.read(length))
+        found = outside.call("lora_backend.models.headers:header_as_json", str(path))
+    except OutsideError as error:
+        raise ModelError(N_("The header of {path} could not be read: {reason} Save the file again with fewer tensors."), path=str(path), reason=error.message) from error  # fmt: skip
+    return {name: TensorInfo(tuple(shape), dtype, size_bytes) for name, shape, dtype, size_bytes in found}
+
+
+def header_as_json(path: str) -> list[tuple[str, tuple[int, ...], str, int]]:
+    """What the process of its own does."""
+    return [(name, *tensor) for name, tensor in parse_header(Path(path)).items()]
+
+
+def _length_of_header(path: Path) -> tuple[int, tuple[int, ...]]:
+    """And what the file is recognised by. Raises `ModelError` for a length that cannot be."""
+    with _saying_what_is_wrong(path), open_regular(path) as file:
+        found = os.fstat(file.fileno())
+        length = int.from_bytes(file.read(8), "little")
+        if found.st_size < 8 or length > found.st_size - 8:
+            raise _damaged(path, N_("its header is longer than the file"))
+        if length > MAX_HEADER_BYTES:
+            raise _too_much(path, size(MAX_HEADER_BYTES))
+    return length, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@contextmanager
+def _saying_what_is_wrong(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileRefusedError as error:
         raise ModelError(error.message.template, **error.message.values) from error
     except OSError as error:
         raise _damaged(path, "{error}", error=error.strerror or str(error)) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         if isinstance(error, ModelError):
             raise
         raise _damaged(path, N_("its header is not JSON")) from error
+
+
+def parse_header(path: Path) -> dict[str, TensorInfo]:
+    """`read_header` in this process, however long the header is."""
+    length, (_, _, total_bytes, _) = _length_of_header(path)
+    with _saying_what_is_wrong(path), open_regular(path) as file:
+        file.seek(8)
+        header = load_json(file.read(length), str(path))
     if not isinstance(header, dict):
         raise _damaged(path, N_("its header is not a JSON object"))
+    if len(header) > MAX_TENSORS + 1:
+        raise _too_much(path, N_("{count} tensors"), count=f"{MAX_TENSORS:,}")
     data_bytes = total_bytes - 8 - length
     tensors = {name: _tensor(path, name, entry, data_bytes) for name, entry in header.items() if name != "__metadata__"}
     _refuse_overlaps(path, header)
@@ -93,6 +140,14 @@ def _refuse_overlaps(path: Path, header: dict[str, Any]) -> None:
         raise _damaged(path, N_("tensors overlap"))
 
 
+def _too_much(path: Path, most: str, **values: str) -> ModelError:
+    return ModelError(
+        N_("{path} has more than {most} in its header, the most that is read. Check that it is the right file."),
+        path=str(path),
+        most=Message(most, values),
+    )
+
+
 def _damaged(path: Path, reason: str, **values: str) -> ModelError:
     return ModelError(
         N_("The file {path} is damaged ({reason}). Copy or save it again."),
@@ -106,6 +161,8 @@ def read_folder_headers(folder: Path, stem: str) -> dict[str, TensorInfo]:
     tensors: dict[str, TensorInfo] = {}
     for file in weight_files(folder, stem):
         tensors |= read_header(file)
+        if len(tensors) > MAX_TENSORS:
+            raise _too_much(folder, N_("{count} tensors"), count=f"{MAX_TENSORS:,}")
     return tensors
 
 
@@ -123,6 +180,8 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
         raise ModelError(error.message.template, **error.message.values) from error
     except (ValueError, LookupError, AttributeError, TypeError, OSError) as error:
         raise _damaged(index, N_("it is not a list of shards")) from error
+    if len(shards) > MAX_SHARDS:
+        raise _damaged(index, N_("it names more than {count} files"), count=f"{MAX_SHARDS:,}")
     if not all(isinstance(shard, str) and Path(shard).name == shard for shard in shards):
         raise _damaged(index, N_("it names a file outside its folder"))
     return [folder / shard for shard in shards]

@@ -53,9 +53,11 @@ def read_lines(path: Path, *, follow: bool = False) -> bytes:
         file.seek(max(beyond, 0))
         data = file.read(MAX_LINES_BYTES)
     start = data.find(b"\n") + 1 if beyond > 0 else 0
-    surplus = data.count(b"\n", start) - MAX_LINES
-    for _ in range(surplus):
-        start = data.index(b"\n", start) + 1
+    if data.count(b"\n", start) > MAX_LINES:
+        start = len(data)
+        for _ in range(MAX_LINES + 1):
+            start = data.rfind(b"\n", 0, start)
+        start += 1
     return data[start:] if start else data
 
 
