@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from lora_backend.bounded import open_regular
 from lora_backend.errors import ModelError
 from lora_backend.models.headers import weight_files
 
@@ -49,7 +50,7 @@ def _sampled(files: list[Path]) -> str | None:
         return None
     try:
         for path in files:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 size_bytes = file.seek(0, 2)
                 digest.update(json.dumps([path.name, size_bytes]).encode())
                 for number in range(SAMPLES):
@@ -66,7 +67,7 @@ def _hash_of(files: list[Path]) -> str | None:
     try:
         for path in files:
             if path.is_file() and path.stat().st_size <= MAX_TOKENIZER_BYTES:
-                with path.open("rb") as file:
+                with open_regular(path) as file:
                     found.append([path.name, hashlib.file_digest(file, "sha256").hexdigest()])
     except OSError:
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from lora_backend.bounded import open_regular
 from lora_backend.runs.curves import Column, points, read_columns
 from lora_backend.runs.folder import RunFolder
 
@@ -222,7 +223,7 @@ def points_of(columns: dict[str, Column]) -> list[Point]:
 def _blocks(path: Path) -> bytes:
     """Whole lines only: of half a number another would be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, follow=False) as file:
             size_bytes = file.seek(0, 2)
             file.seek(0)
             if size_bytes <= WHOLE_BYTES:

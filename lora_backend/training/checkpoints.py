@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import math
 import os
@@ -17,6 +16,7 @@ from typing import Any
 from transformers import TrainerState
 
 from lora_backend.atomic import write_json
+from lora_backend.bounded import read_json
 from lora_backend.runs.checkpoints import put_in_place, rotate, write_manifest
 from lora_backend.runs.folder import RunFolder
 
@@ -46,7 +46,7 @@ class Progress:
 
     @classmethod
     def read(cls, checkpoint: Path) -> Progress:
-        data = json.loads((checkpoint / PROGRESS).read_text("utf-8"))
+        data = read_json(checkpoint / PROGRESS)
         return cls(**{name: data[name] for name in cls.__dataclass_fields__})
 
 

@@ -14,6 +14,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 
 from lora_backend.atomic import write_atomic
+from lora_backend.bounded import open_regular, read_json
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
@@ -91,7 +92,7 @@ def _newest_usable(folder: RunFolder, before: int | None) -> tuple[Path | None, 
     """The newest that is whole and has every file that a bit-identical resume needs."""
     path, damaged = newest_whole(folder, before)
     while path is not None:
-        files = json.loads((path / MANIFEST).read_text("utf-8"))["files"]
+        files = read_json(path / MANIFEST)["files"]
         missing = [name for name in NEEDED if name not in files]
         if not missing:
             break
@@ -107,7 +108,8 @@ def drop_points_beyond(folder: RunFolder, step: int, *, evaluation_pending: bool
     With `evaluation_pending` an evaluation of `step` itself goes too: it is about to be done again.
     """
     try:
-        lines = folder.metrics_jsonl.read_bytes().split(b"\n")
+        with open_regular(folder.metrics_jsonl, follow=False) as file:
+            lines = file.read().split(b"\n")
     except FileNotFoundError:
         return
     kept: list[bytes] = []

@@ -64,7 +64,9 @@ def test_a_header_of_gigabytes_is_refused_without_reading_it(length: int, tmp_pa
         timeout=60,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29)),
     )
-    assert ("damaged" if length > 3 << 30 else "has more than 16.00 MiB in its header") in done.stdout, done.stderr[-500:]
+    assert ("damaged" if length > 3 << 30 else "has more than 16.00 MiB in its header") in done.stdout, done.stderr[
+        -500:
+    ]
 
 
 @pytest.mark.parametrize(
