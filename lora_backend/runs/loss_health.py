@@ -37,9 +37,12 @@ STANDS_STILL = 2e-3
 """How near to ln(vocabulary) every one of the last losses lies if the model gives every token the same chance."""
 FEWEST_FOR_LOWEST = 30
 """Points from which on the lowest part of the curve is more than a lucky batch."""
-WHOLE_BYTES, BLOCK_BYTES, BLOCKS = 131_072, 4_096, 8
-"""A longer file of points is judged by its ends and so many blocks between: a list asks this of a thousand runs."""
-_POINT = re.compile(rb'"step":\s*(\d+)[^\n]*?"loss":\s*([-+.\deE]+)(?:[^\n]*?"grad_norm":\s*([-+.\deE]+))?')
+GLANCE_BYTES, LOOK_BYTES = 12_288, 1 << 20
+"""A longer file of points is judged by its ends and some blocks between: by few for all runs, which a list asks of a
+thousand, and by more of them for those about which there is something to say."""
+ENDS_BYTES, BLOCK_BYTES = 4_096, 1_024
+_POINT = re.compile(rb'"step": (\d+), (?:"epoch": [^,]*, )?"loss": ([^,}]+)(?:, "learning_rate": [^,]*)?(?:, "grad_norm": ([^,}]+))?')  # fmt: skip
+"""A line as our trainer writes it; to read each as JSON takes several times as long."""
 
 
 class Point(NamedTuple):
@@ -103,8 +106,12 @@ def health_of(run: RunFolder) -> LossHealth:
 
 @lru_cache(maxsize=4096)
 def _known_health(path: Path, size_bytes: int, changed_at: int) -> LossHealth:
-    run = RunFolder(path)
-    return judge_loss(read_points(run.metrics_jsonl), lambda: _vocabulary_size(run))
+    found = UNKNOWN
+    for limit_bytes in (GLANCE_BYTES, LOOK_BYTES):
+        found = judge_loss(read_points(path / "metrics.jsonl", limit_bytes), lambda: _vocabulary_size(RunFolder(path)))
+        if not found.is_bad or size_bytes <= limit_bytes:
+            break
+    return found
 
 
 def _vocabulary_size(run: RunFolder) -> int | None:
@@ -197,9 +204,9 @@ def _ratio(now: float, before: float) -> float:
 # ----------------------------------------------------------------------------------------------- reading
 
 
-def read_points(path: Path) -> list[Point]:
-    """The training losses in a `metrics.jsonl`; of a long one its ends and some blocks between."""
-    data = _blocks(path)
+def read_points(path: Path, limit_bytes: int = LOOK_BYTES) -> list[Point]:
+    """The training losses in a `metrics.jsonl`; of one longer than `limit_bytes` its ends and some blocks between."""
+    data = _blocks(path, limit_bytes)
     found = [_point(*match.groups()) for match in _POINT.finditer(data)]
     if found or not data:
         return [point for point in found if point is not None]
@@ -220,20 +227,21 @@ def points_of(columns: dict[str, Column]) -> list[Point]:
     return [Point(int(step), float(loss), norms.get(step)) for step, loss in zip(*points(columns, "loss"), strict=True)]
 
 
-def _blocks(path: Path) -> bytes:
+def _blocks(path: Path, limit_bytes: int) -> bytes:
     """Whole lines only: of half a number another would be read."""
     try:
         with open_regular(path, follow=False) as file:
             size_bytes = file.seek(0, 2)
             file.seek(0)
-            if size_bytes <= WHOLE_BYTES:
+            if size_bytes <= limit_bytes:
                 data = file.read()
                 return data[: data.rfind(b"\n") + 1]
-            parts = []
-            last = size_bytes - 2 * BLOCK_BYTES
-            for place in range(BLOCKS + 2):
-                start = file.seek(last * place // (BLOCKS + 1))
-                data = file.read(2 * BLOCK_BYTES if start in (0, last) else BLOCK_BYTES)
+            parts, last = [], size_bytes - ENDS_BYTES
+            count = (limit_bytes - 2 * ENDS_BYTES) // BLOCK_BYTES
+            gap = (last - ENDS_BYTES) / (count + 1)
+            for start in (0, *(round(ENDS_BYTES + gap * number) for number in range(1, count + 1)), last):
+                file.seek(start)
+                data = file.read(ENDS_BYTES if start in (0, last) else min(BLOCK_BYTES, round(gap)))
                 parts.append(data[data.find(b"\n") + 1 if start else 0 : data.rfind(b"\n") + 1])
     except OSError:
         return b""

@@ -181,13 +181,25 @@ def test_of_a_long_file_the_ends_and_some_blocks_between_are_read(tmp_path: Path
     with file.open("w") as stream:
         for step in range(1, 20_001):
             stream.write(json.dumps({"step": step, "loss": 2.0 if step < 19_990 else 20.0, "grad_norm": 1.0}) + "\n")
-    found = read_points(file)
+    found = read_points(file, loss_health.GLANCE_BYTES)
     steps = [point.step for point in found]
     assert (steps[0], steps[-1]) == (1, 20_000)
     assert steps == sorted(set(steps))
-    assert 100 < len(steps) < 2_000
+    assert 100 < len(steps) < 500
     assert any(8_000 < step < 12_000 for step in steps)
     assert judge_loss(found).code == "diverged"
-    small = file.with_name("small.jsonl")
-    small.write_bytes(file.read_bytes()[: loss_health.WHOLE_BYTES - 1])
-    assert len(read_points(small)) == small.read_text().count("\n")
+    assert len(read_points(file)) > 10 * len(steps)
+    for size_bytes in (loss_health.GLANCE_BYTES - 1, loss_health.GLANCE_BYTES + 1, 2 * loss_health.GLANCE_BYTES):
+        small = file.with_name("small.jsonl")
+        small.write_bytes(file.read_bytes()[:size_bytes])
+        steps = [point.step for point in read_points(small, loss_health.GLANCE_BYTES)]
+        assert steps == sorted(set(steps)), "no line is read twice"
+        assert (len(steps) == small.read_text().count("\n")) == (size_bytes < loss_health.GLANCE_BYTES)
+
+
+def test_of_a_loss_that_went_wrong_the_step_is_told_exactly_however_long_its_file(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
+    lines = [{"step": step, "loss": 2.0 if step < 777 else 30.0, "grad_norm": 1.0} for step in range(1, 2_001)]
+    run.metrics_jsonl.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run.metrics_jsonl.stat().st_size > loss_health.GLANCE_BYTES
+    assert health_of(run).step == 777
