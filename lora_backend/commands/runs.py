@@ -36,6 +36,7 @@ from lora_backend.runs.outcome import Outcome, outcome_of
 from lora_backend.runs.queue import Waiting, waiting_for
 from lora_backend.runs.recovery import open_recovered, recover_all, workspace_of
 from lora_backend.runs.reproduce import Reproduction, ThenNow, reproduction
+from lora_backend.runs.unlinked import links_of
 from lora_backend.runs.words import health_message, says_of_loss, stage_message
 from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
@@ -140,6 +141,7 @@ def _document(run: RunFolder, row: RunRow, waiting: Waiting | None, again: Repro
     return {
         **row.to_json(),
         "path": str(run.path),
+        "links": links.text() if (links := links_of(run.path)) else None,
         "stage": state.stage,
         "detail": state.detail.text() if state.detail else None,
         "eta_s": state.eta_s,
@@ -183,6 +185,8 @@ def _last_words(run: RunFolder) -> list[str]:
 def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> list[str]:
     state, labels = row.state, row.labels
     lines = [f"{row.id}  {row.title}  {state_word(state.state, row.health)}", document["path"]]
+    if document["links"]:
+        lines.append(document["links"])
     lines.append(say(N_("Started {time} by {actor}."), time=when(row.created_at), actor=row.actor))
     if not state.has_ended and state.state != "queued":
         lines.append(stage_message(state.stage).text())  # fmt: skip

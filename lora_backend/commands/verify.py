@@ -11,8 +11,8 @@ from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.find import find_model
 from lora_backend.runs.changes import config_as_changed
-from lora_backend.runs.folder import RUN_ID, RunFolder
-from lora_backend.runs.unlinked import own_adapter
+from lora_backend.runs.folder import RUN_ID, RunFolder, open_run
+from lora_backend.runs.unlinked import own_adapter, refuse_links_in_its_run
 from lora_backend.settings import load_settings, path_of
 from lora_backend.terminal import show
 from lora_backend.verification.folder import read_adapter_config
@@ -49,7 +49,8 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
     if path is None:
         raise ModelError(N_("There is no adapter folder {path}. Check the path."), path=arguments.subject[:200])
     if not path.exists() and RUN_ID.fullmatch(arguments.subject):
-        path = load_settings().runs / arguments.subject
+        path = open_run(load_settings().runs, arguments.subject).path
+    refuse_links_in_its_run(path.absolute())
     config: dict[str, Any] | None = None
     if (path / "run.json").is_file():
         run = RunFolder(path.resolve())

@@ -119,7 +119,7 @@ def _open_run(path: Path) -> FoundFolder:
         runtime_s=_took(state),
         columns=read_columns(run.metrics_jsonl),
         source=run.metrics_jsonl if is_unlinked_file(run.metrics_jsonl) else None,
-        adapter=_adapter_of(run.adapter, checkpoints) if links_of(path, ("adapter",)) is None else None,
+        adapter=_adapter_of(run.adapter, checkpoints) if links_of(path, "adapter") is None else None,
         checkpoints=checkpoints,
         problems=() if links is None else (links,),
         run=run,
