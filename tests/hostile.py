@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.hostile_files import HOSTILE_FILES as HOSTILE_FILES
+
 NAMES = tuple(
     f"model.layers.{block}.{module}"
     for block in (0, 1, 10, 31)
@@ -63,6 +65,3 @@ HOSTILE_MODELS: dict[str, dict[str, Any]] = {
     "a billion labels": _llama(num_labels=10**9),
 }  # fmt: skip
 """Contents of a `config.json`: title → keys."""
-
-HOSTILE_FILES: dict[str, tuple[str, bytes]] = {}
-"""What somebody uploads or opens as a config: title → name and bytes."""
