@@ -56,4 +56,5 @@ def filling(folder: Path) -> Iterator[None]:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """`value` as JSON with the format's number, by `write_atomic`."""
-    write_atomic(path, json.dumps({"format": 1, **value}, ensure_ascii=False, indent=1, default=str) + "\n")
+    text = json.dumps({"format": 1, **value}, ensure_ascii=False, indent=1, default=str) + "\n"
+    write_atomic(path, text.encode("utf-8", "backslashreplace"))  # half a surrogate pair is `\\ud800`, in JSON too

@@ -33,10 +33,15 @@ def test_json_keeps_its_words_readable_and_its_format(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"format": 1}
 
 
+def test_half_a_surrogate_pair_is_kept_in_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"path": "a\ud800\\b"})
+    assert json.loads((tmp_path / "a.json").read_text("utf-8"))["path"] == "a\ud800\\b"
+
+
 def test_what_cannot_be_written_leaves_the_old_file_alone(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"old": 1})
     with pytest.raises(ValueError):
-        write_json(tmp_path / "a.json", {"a": "\ud800"})
+        write_atomic(tmp_path / "a.json", "\ud800")
     assert json.loads((tmp_path / "a.json").read_text()) == {"format": 1, "old": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 

@@ -124,7 +124,7 @@ def test_a_replaced_adapter_is_in_the_bin_and_is_put_back() -> None:
     target = make_published(settings.workspace / "adapters/shop/1")
     AdapterBin(settings).put(target, {"pkg": "shop", "version": "1"}, "a_run")
     at = show("runs")
-    assert any("adapters/shop/1" in caption.value and "a\\_run" in caption.value for caption in at.caption)
+    assert any("adapters/shop/1" in caption.value and "a_run" in caption.value for caption in at.caption)
     (button,) = [button for button in at.button if str(button.key).startswith("restore-adapter-")]
     button.click().run()
     assert not at.exception
