@@ -25,7 +25,7 @@ class DraftHistory:
 
     def numbers(self) -> list[int]:
         """The numbers of all texts, the oldest first."""
-        return sorted(int(file.stem) for file in self.path.glob("*.yaml") if file.stem.isdigit())
+        return sorted(int(file.stem) for file in self.path.glob("*.yaml") if file.stem.isdecimal())
 
     def text(self, number: int) -> str | None:
         """The text with that number; None where it is gone."""

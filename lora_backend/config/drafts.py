@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 import shutil
@@ -21,6 +22,7 @@ from lora_backend.symlinks import is_unlinked_file, refuse_link
 
 DRAFT_ID = re.compile(r"[0-9a-f]{8}")
 MAX_ID_BYTES = 1000
+LOCKS = frozenset({"draft.lock", "launch.lock"})
 BIN = ".bin"
 """Folder below the drafts' own where deleted ones wait."""
 
@@ -94,8 +96,8 @@ class Draft:
 
     def launches(self) -> list[str]:
         """Ids of the runs that were launched from this draft, the first one first."""
-        files = sorted((self.path / "launches").glob("[0-9]*"), key=lambda path: int(path.name))
-        return [text for path in files if (text := self.launched(path.name)) is not None]
+        numbers = sorted(int(path.name) for path in (self.path / "launches").glob("[0-9]*") if path.name.isdecimal())
+        return [text for number in numbers if (text := self.launched(number)) is not None]
 
     def launch_once(self, number: int | str, launch: Callable[[], str]) -> str:
         """Launch number `number` (from 0; a row of a table has a name) of this draft: `launch` runs once, however often
@@ -235,7 +237,10 @@ def restore_draft(root: Path, draft_id: str) -> Draft:
     """Take a draft out of the bin. Raises `ConfigError` where it is not there."""
     refuse_link(root / BIN)
     draft = open_draft(root / BIN, draft_id)
-    if not (root / draft_id / "config.yaml").exists():
-        shutil.rmtree(root / draft_id, ignore_errors=True)  # the lock of one who came when it was gone
-    draft.path.replace(root / draft_id)
+    target = root / draft_id
+    if target.is_dir() and not target.is_symlink() and LOCKS.issuperset(path.name for path in target.iterdir()):
+        shutil.rmtree(target)  # the lock of one who came when it was gone
+    if os.path.lexists(target):
+        raise ConfigError(N_("Draft {id} stays in the bin: there is something in {path} again."), id=draft_id, path=str(target))  # fmt: skip
+    draft.path.replace(target)
     return open_draft(root, draft_id)

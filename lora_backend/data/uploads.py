@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lora_backend.atomic import write_atomic
+from lora_backend.bounded import open_regular
 from lora_backend.data.rows import parse_dataset
 from lora_backend.data.summary import INLINE_BYTES, reading_of
 from lora_backend.errors import DataError
@@ -40,7 +42,7 @@ def store_upload(
             root=str(root),
         )
     sha256 = hashlib.sha256(data).hexdigest()
-    target = root / f"{_stem(name)}-{sha256[:8]}.jsonl"
+    target = _place(root, _stem(name), sha256)
     if len(data) <= INLINE_BYTES:
         num_rows = len(parse_dataset(data, name).rows)
         root.mkdir(parents=True, exist_ok=True)
@@ -84,3 +86,16 @@ def _sweep(root: Path) -> None:
 def _stem(name: str) -> str:
     stem = re.sub(r"[^\w.-]+", "_", Path(name).stem).encode("utf-8", "ignore")[:60].decode("utf-8", "ignore")
     return stem.strip("._") or "data"
+
+
+def _place(root: Path, stem: str, sha256: str) -> Path:
+    """Under eight digits of the hash; they can be made to agree, so under all of it where another file has that name."""
+    short = root / f"{stem}-{sha256[:8]}.jsonl"
+    if not os.path.lexists(short):
+        return short
+    try:
+        with open_regular(short, follow=False) as file:
+            is_same = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        is_same = False
+    return short if is_same else root / f"{stem}-{sha256}.jsonl"

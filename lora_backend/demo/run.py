@@ -13,6 +13,7 @@ from lora_backend.demo.model import prepare_demo_model
 from lora_backend.i18n import N_, Message
 from lora_backend.preflight.launch import start_run
 from lora_backend.runs.folder import RunFolder, new_run_id
+from lora_backend.runs.trainer_command import demo_command
 from lora_backend.settings import Settings
 from lora_backend.terminal import show
 
@@ -41,8 +42,7 @@ def prepare(settings: Settings) -> Path:
 def launch_demo(settings: Settings, actor: str | None = None) -> RunFolder:
     """Start the demo in processes of its own; preparing the model is the first stage of its run."""
     path = settings.runs / new_run_id()
-    argv = [sys.executable, "-m", "lora_backend", "demo", "--train", "--run-dir", str(path)]
-    return _make(path, settings, argv, actor, start=True)
+    return _make(path, settings, demo_command(path), actor, start=True)
 
 
 def train_demo(settings: Settings, run_dir: Path | None) -> RunFolder:

@@ -92,7 +92,7 @@ def _linear_names(tensors: dict[str, TensorInfo]) -> tuple[str, ...]:
     )
     # Headers sort 10 before 2; people count.
     return tuple(
-        sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+        sorted(names, key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)])
     )
 
 

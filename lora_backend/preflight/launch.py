@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from lora_backend.preflight.roots import allowed_model, bind_paths, check_from_b
 from lora_backend.runs.folder import RunFolder, new_run_id
 from lora_backend.runs.leases import holders, lease_keys
 from lora_backend.runs.queue import ReadGpus, planned_bytes, start_or_queue
+from lora_backend.runs.trainer_command import trainer_command
 from lora_backend.runs.waiting import leases_folder
 from lora_backend.settings import Settings, load_settings
 
@@ -54,11 +54,6 @@ def launch_from_browser(
     path = settings.runs / new_run_id()
     argv = trainer_command(path)
     return start_run(path, values, text, argv, actor, data_sha256, name=name, attempt=attempt, settings=settings)
-
-
-def trainer_command(path: Path) -> list[str]:
-    """The command line of the process that trains the run in `path`."""
-    return [sys.executable, "-m", "lora_backend", "train", str(path / "config.yaml"), "--run-dir", str(path)]
 
 
 def plan_attempt(

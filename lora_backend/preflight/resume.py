@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from lora_backend.config.check import check_config
@@ -12,7 +11,7 @@ from lora_backend.data.rows import sha256_of_file
 from lora_backend.errors import ConfigError, DataChangedError, RunError
 from lora_backend.i18n import N_, in_code
 from lora_backend.preflight.facts import check_with_facts, refuse_errors
-from lora_backend.preflight.launch import plan_attempt, trainer_command
+from lora_backend.preflight.launch import plan_attempt
 from lora_backend.preflight.planning import Trace
 from lora_backend.runs.changes import Classified, classify, config_as_changed
 from lora_backend.runs.checkpoints import newest_whole
@@ -23,6 +22,7 @@ from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.recovery import recover
 from lora_backend.runs.starts import refuse_changed_data
 from lora_backend.runs.states import RunState
+from lora_backend.runs.trainer_command import command_of
 from lora_backend.runs.unlinked import refuse_links
 from lora_backend.settings import Settings, load_settings, path_of
 
@@ -49,7 +49,7 @@ def resume_run(
     state = recover(folder)
     if not state.has_ended:
         raise RunError(N_("The run {id} is {state}. Stop it before you resume it."), id=folder.id, state=state.state)
-    if not run["argv"]:
+    if not run.get("argv"):
         raise RunError(N_("The run {id} was trained on a caller's own batches, so only the caller can repeat it."), id=folder.id)  # fmt: skip
     sorted_changes = check_changes(folder, changes or {})
     values = {**config_as_changed(folder), **(changes or {})}
@@ -63,7 +63,7 @@ def resume_run(
         after=number,
         **planned,
         **({"accepted_data_sha256": accepted} if accepted else {}),
-        argv=_command(folder, run["argv"]),
+        argv=command_of(folder),
         actor=actor or system_user(),
         resume_from=checkpoint.name if checkpoint else None,
         damaged=[item.to_json() for item in damaged],
@@ -135,9 +135,3 @@ def over_its_own(folder: RunFolder, values: Mapping[str, Any]) -> dict[str, Any]
     place = place_of(values, load_settings())
     is_own = place is not None and is_published_by(folder, place)
     return {**values, "overwrite": True} if is_own else dict(values)
-
-
-def _command(folder: RunFolder, argv: list[str]) -> list[str]:
-    """The command that trains the run in its own folder; one from a terminal may have named none, or a relative one."""
-    names_folder = "--run-dir" in argv and Path(argv[argv.index("--run-dir") + 1]) == folder.path
-    return argv if names_folder and "--set" not in argv else trainer_command(folder.path)

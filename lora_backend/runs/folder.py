@@ -36,6 +36,7 @@ from lora_backend.runs.files import (
 from lora_backend.runs.logs import read_log
 from lora_backend.runs.process import ProcessIdentity, identify, is_alive
 from lora_backend.runs.provenance import provenance, system_user
+from lora_backend.runs.seal import seal_of
 from lora_backend.runs.states import ENDED, RunState, StateError, check_move, identity_in, judge, launch_moment
 from lora_backend.runs.unlinked import refuse_links
 from lora_backend.symlinks import is_unlinked_file
@@ -131,6 +132,7 @@ class RunFolder:
                     "actor": actor or system_user(),
                     "config": config,
                     "argv": argv,
+                    "argv_seal": seal_of(folder.path, argv),
                     "data_sha256": data_sha256,
                     **made_by,
                 },
@@ -176,7 +178,10 @@ class RunFolder:
 
     def attempt(self) -> dict[str, Any]:
         """The newest of `attempts/`: plan, devices, fallback and measured memory of one start; empty without any."""
-        attempt = read_json(self.attempts / f"{self._newest_number()}.json") or {}
+        number = self._newest_number()
+        attempt = read_json(self.attempts / f"{number}.json") or {}
+        if attempt:  # by the file's name: names of other files are made of it
+            attempt["number"] = number
         return {key: value for key, value in attempt.items() if key not in ATTEMPT_PARTS or isinstance(value, dict)}
 
     def num_ends(self) -> int:
@@ -185,7 +190,7 @@ class RunFolder:
 
     def _newest_number(self) -> int:
         """Of the starts, counted from 1; 0 without any."""
-        return max((int(path.stem) for path in self.attempts.glob("*.json") if path.stem.isdigit()), default=0)
+        return max((int(path.stem) for path in self.attempts.glob("*.json") if path.stem.isdecimal()), default=0)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All points of the curves, in order; a last line that is half written is left out."""

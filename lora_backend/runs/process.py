@@ -116,7 +116,7 @@ def marked(name: str, value: str) -> Iterator[ProcessIdentity]:
     """Every living process of ours whose environment says `name=value`: what a trainer started, in whatever session."""
     mark = f"{name}={value}".encode()
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
+        if not entry.name.isdecimal():
             continue
         try:
             environment = (entry / "environ").read_bytes().split(b"\0")

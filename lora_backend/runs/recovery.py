@@ -12,7 +12,7 @@ from lora_backend.runs.leases import clear_stale, is_locked
 from lora_backend.runs.process import boot_id, is_alive, reap
 from lora_backend.runs.states import RunState, identity_in
 from lora_backend.runs.supervisor import start_supervisor
-from lora_backend.runs.waiting import enter, has_entry, leases_folder, queue_folder, start_queue
+from lora_backend.runs.waiting import enter, has_entry, leases_folder, start_queue
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +49,7 @@ def open_recovered(root: Path, run_id: str) -> RunFolder:
 
 
 def workspace_of(run: RunFolder) -> Path:
-    """The workspace whose queue a run stands in; the one that its folder lies in where it does not say."""
-    queue = run.status().get("queue")
-    if isinstance(queue, dict) and queue_folder(Path(str(queue.get("workspace")))).is_dir():  # not so for a copied run
-        return Path(str(queue["workspace"]))
+    """The workspace whose queue a run stands in: the one that it lies in, whatever a copied run's files say."""
     return run.path.parent.parent
 
 

@@ -32,7 +32,7 @@ class Span:
 
 def attempts_of(run: RunFolder) -> list[dict[str, Any]]:
     """Every attempt's file that can be read, in order, each with its `number`."""
-    numbers = sorted(int(path.stem) for path in run.attempts.glob("*.json") if path.stem.isdigit())
+    numbers = sorted(int(path.stem) for path in run.attempts.glob("*.json") if path.stem.isdecimal())
     found = ((number, read_json(run.attempts / f"{number}.json")) for number in numbers)
     return [{**attempt, "number": number} for number, attempt in found if attempt is not None]
 

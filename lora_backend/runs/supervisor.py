@@ -25,6 +25,7 @@ from lora_backend.runs.folder import LEAST_ROOM_BYTES, STOP_DEADLINE_S, RunFolde
 from lora_backend.runs.leases import Lease, lock_once
 from lora_backend.runs.process import ProcessIdentity, identify, is_alive, let_go, marked, signal_process, wait_for_end
 from lora_backend.runs.states import identity_in
+from lora_backend.runs.trainer_command import command_of, environment_of
 from lora_backend.settings import child_environment
 from lora_backend.terminal import LogFormatter, log_to_stderr
 
@@ -156,7 +157,7 @@ def _start_and_watch(
     try:
         with open_to_append(folder.train_log) as log:
             child = subprocess.Popen(
-                folder.attempt().get("argv") or folder.read_run()["argv"],
+                command_of(folder),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -165,7 +166,7 @@ def _start_and_watch(
                 env=child_environment(
                     **{SUPERVISED: "1", RUN_MARK: str(folder.path), "PYTHONUNBUFFERED": "1"},
                     **SHARED_CORES,
-                    **folder.attempt().get("environment", {}),
+                    **environment_of(folder),
                 ),
             )
     except OSError as error:

@@ -54,7 +54,7 @@ def enter(run: RunFolder, workspace: Path) -> Entry:
     number = known.get("number") if isinstance(known, dict) else None
     if not isinstance(number, int):
         number = _next_number(folder)
-        run.write_status(queue={"number": number, "workspace": str(workspace)})
+        run.write_status(queue={"number": number})
     file = _file(run, workspace, number)
     keys = lease_keys(run.attempt())
     write_json(file, {"number": number, "path": str(run.path), "keys": list(keys)})
@@ -118,7 +118,7 @@ def _next_number(folder: Path) -> int:
     """Counted, not read off a clock: a clock can be set back."""
     with lock_file(folder / "last.lock"):
         last = read_json(folder / "last.json") or {}
-        waiting = [int(file.name[:9]) for file in folder.glob("*-*.json") if file.name[:9].isdigit()]
+        waiting = [int(file.name[:9]) for file in folder.glob("*-*.json") if file.name[:9].isdecimal()]
         number = max(int(last.get("number", 0)), max(waiting, default=0)) + 1
         write_json(folder / "last.json", {"number": number})
         return number

@@ -25,7 +25,7 @@ OUTCOMES = {
     "not_supported": ("✗", N_("not supported")),
     "unknown": ("?", N_("unknown")),
 }
-MAX_NAME = 80
+MAX_NAME_BYTES = 120
 
 
 def show_import(result: ImportResult) -> None:
@@ -62,7 +62,8 @@ def show_kept_import(draft: Draft) -> None:
 def safe_name(name: str) -> str:
     """A file's name that any file system takes, its ending kept."""
     path = Path(name)
-    stem = re.sub(r"[^\w-]+", "_", path.stem)[:MAX_NAME].strip("_") or "config"
+    stem = re.sub(r"[^\w-]+", "_", path.stem).encode("utf-8", "ignore")[:MAX_NAME_BYTES].decode("utf-8", "ignore")
+    stem = stem.strip("_") or "config"
     return stem + re.sub(r"[^.\w]", "", path.suffix)[:8]
 
 

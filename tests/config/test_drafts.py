@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lora_backend.config.drafts import (
     restore_draft,
     revision_of,
 )
-from lora_backend.errors import ConfigError
+from lora_backend.errors import ConfigError, FlightdeckError
 
 
 def steps(draft: Draft, *texts: str) -> Draft:
@@ -177,3 +178,54 @@ def test_a_draft_that_is_deleted_while_its_lock_is_waited_for_is_neither_launche
         draft.launch_once(0, launch) if then == "launch" else delete_draft(tmp_path, draft.id)
     assert launched == []
     assert restore_draft(tmp_path, draft.id).launch_once(0, launch) == "run1"
+
+
+def test_what_lies_in_a_drafts_old_place_is_not_deleted_when_it_is_brought_back(tmp_path: Path) -> None:
+    draft = new_draft(tmp_path, "r: 1\n")
+    delete_draft(tmp_path, draft.id)
+    draft.path.mkdir()
+    (draft.path / "thesis.tex").write_text("years")
+    with pytest.raises(ConfigError, match="stays in the bin"):
+        restore_draft(tmp_path, draft.id)
+    assert (draft.path / "thesis.tex").read_text() == "years"
+    (draft.path / "thesis.tex").rename(draft.path / "draft.lock")
+    assert restore_draft(tmp_path, draft.id).text() == "r: 1\n", "a lock that was left is nothing"
+
+
+def test_no_draft_is_brought_back_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    draft = new_draft(tmp_path / "drafts", "r: 1\n")
+    delete_draft(tmp_path / "drafts", draft.id)
+    draft.path.symlink_to(tmp_path / "home")
+    with pytest.raises(ConfigError, match="stays in the bin"):
+        restore_draft(tmp_path / "drafts", draft.id)
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_no_draft_is_deleted_into_a_linked_bin(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    draft = new_draft(tmp_path / "drafts", "r: 1\n")
+    (tmp_path / "drafts/.bin").symlink_to(tmp_path / "home")
+    with pytest.raises(ConfigError, match="is a link"):
+        delete_draft(tmp_path / "drafts", draft.id)
+    assert (draft.text(), list((tmp_path / "home").iterdir())) == ("r: 1\n", [])
+
+
+def test_texts_behind_a_linked_history_are_not_dropped(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    for number in range(1, 4):
+        (tmp_path / f"home/{number}.yaml").write_text("somebody's")
+    draft = new_draft(tmp_path / "drafts", "r: 1\n")
+    shutil.rmtree(draft.path / "history")
+    (draft.path / "history").symlink_to(tmp_path / "home")
+    with pytest.raises(FlightdeckError, match="symbolic link"):
+        draft.save("r: 2\n")
+    assert draft.text() == "r: 1\n"
+    assert sorted(file.name for file in (tmp_path / "home").iterdir()) == ["1.yaml", "2.yaml", "3.yaml"]
+
+
+def test_a_file_among_the_launches_that_is_none_is_passed_over(tmp_path: Path) -> None:
+    draft = new_draft(tmp_path, "r: 1\n")
+    draft.launch_once(0, lambda: "run1")
+    (draft.path / "launches/0-old").write_text("x")
+    assert draft.launches() == ["run1"]

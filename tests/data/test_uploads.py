@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import subprocess
 import sys
@@ -83,3 +84,12 @@ def test_a_disk_that_is_full_leaves_no_half_of_an_upload(tmp_path: Path) -> None
     )
     assert done.stdout.strip() == "refused", done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_whose_name_and_first_digits_agree_with_another_replaces_nothing(tmp_path: Path) -> None:
+    first, _ = store_upload(ROW, "d.jsonl", tmp_path)
+    first.write_bytes(ROW * 3)  # as if somebody had found a content with the same eight digits
+    second, _ = store_upload(ROW, "d.jsonl", tmp_path)
+    assert (first.read_bytes(), second.read_bytes()) == (ROW * 3, ROW)
+    assert second.name == f"d-{hashlib.sha256(ROW).hexdigest()}.jsonl"
+    assert store_upload(ROW, "d.jsonl", tmp_path)[0] == second

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import psutil
 
+from lora_backend.atomic import write_json
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.process import ProcessIdentity, is_alive
+from lora_backend.runs.seal import seal_of
 from lora_backend.runs.states import identity_in
 from lora_backend.runs.supervisor import start_supervisor
 
@@ -74,3 +76,15 @@ def queue_processes(workspace: Path) -> list[psutil.Process]:
         if command[-2:] == ["lora_backend.runs.queue", str(workspace)] and process.info["status"] != "zombie":
             found.append(process)
     return found
+
+
+def under(run: RunFolder, variables: dict[str, str]) -> None:
+    """Let the run's trainer be started with more variables, by its own command."""
+    about = run.read_run()
+    argv = with_variables(about["argv"], variables)
+    write_json(run.run_json, about | {"argv": argv, "argv_seal": seal_of(run.path, argv)})
+
+
+def with_variables(argv: list[str], variables: dict[str, str]) -> list[str]:
+    """A command line that sets them first."""
+    return ["/usr/bin/env", *(f"{name}={value}" for name, value in variables.items()), *argv]

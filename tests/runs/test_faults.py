@@ -23,7 +23,7 @@ from lora_backend.runs.recovery import recover
 from lora_backend.runs.states import NO_HEARTBEAT_S, STATES, StateError
 from lora_backend.runs.supervisor import start_supervisor, supervise
 from lora_backend.settings import child_environment
-from tests.runs.stand_in import TRAIN, Make, let_end, running, until, who
+from tests.runs.stand_in import TRAIN, Make, let_end, running, under, until, who
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,8 @@ RUN.write_status(outcome="finished")
 
 def test_a_disk_without_room_for_a_metric_is_said_and_what_was_written_stays(make: Make, faults: Path) -> None:
     run = make(WRITES)
-    run.write_attempt(environment={"LD_PRELOAD": str(faults), "FAULT_PATH": "metrics.jsonl", "FAULT_WHEN": str(run.path / "full")})  # fmt: skip
+    variables = {"LD_PRELOAD": str(faults), "FAULT_PATH": "metrics.jsonl", "FAULT_WHEN": str(run.path / "full")}
+    under(run, variables)
     start_supervisor(run)
     until(run.exit_json.exists, "it ends")
     assert (run.state().state, run.state().cause) == ("failed", "disk_full")
@@ -133,7 +134,7 @@ def test_the_end_is_written_when_there_is_room_again(make: Make, faults: Path) -
     full = run.path / "full"
     script = "import sys; from pathlib import Path; from lora_backend.runs.folder import RunFolder; from lora_backend.runs.supervisor import supervise; supervise(RunFolder(Path(sys.argv[1])))"  # fmt: skip
     environment = child_environment(LD_PRELOAD=str(faults), FAULT_PATH=".exit.json", FAULT_WHEN=str(full))
-    run.write_attempt(environment={"LD_PRELOAD": ""})
+    under(run, {"LD_PRELOAD": ""})
     process = subprocess.Popen([sys.executable, "-c", script, str(run.path)], env=environment, stderr=subprocess.PIPE, text=True)  # fmt: skip
     try:
         until(lambda: run.state().state == "running", "it runs")

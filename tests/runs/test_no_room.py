@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from lora_backend.config.files import dump_yaml
-from lora_backend.preflight.launch import trainer_command
 from lora_backend.runs.checkpoints import checkpoints_of, verified
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.supervisor import start_supervisor
-from tests.runs.stand_in import until
+from lora_backend.runs.trainer_command import trainer_command
+from tests.runs.stand_in import until, with_variables
 
 Config = Callable[..., dict[str, Any]]
 
@@ -24,9 +24,10 @@ def test_a_full_disk_ends_the_run_with_its_cause_or_not_at_all(
 ) -> None:
     values = config(num_epochs=60, save_steps=20, logging_steps=5)
     path = workspace / "runs" / "one"
-    run = RunFolder.create(path.parent, config=values, config_text=dump_yaml(values), argv=trainer_command(path), path=path)  # fmt: skip
-    when = path / "checkpoints" / "checkpoint-40"
-    run.new_attempt(device_uuids=[], environment={"LD_PRELOAD": str(faults), "FAULT_PATH": full, "FAULT_WHEN": str(when)})  # fmt: skip
+    variables = {"LD_PRELOAD": str(faults), "FAULT_PATH": full, "FAULT_WHEN": str(path / "checkpoints/checkpoint-40")}
+    argv = with_variables(trainer_command(path), variables)
+    run = RunFolder.create(path.parent, config=values, config_text=dump_yaml(values), argv=argv, path=path)
+    run.new_attempt(device_uuids=[])
     start_supervisor(run)
     until(run.exit_json.exists, "it ends", limit_s=150)
     state = run.state()

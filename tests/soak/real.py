@@ -12,11 +12,11 @@ from typing import Any, Self
 
 import psutil
 
-from lora_backend.preflight.launch import trainer_command
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.process import ProcessIdentity, identify, is_alive, marked
 from lora_backend.runs.recovery import recover
 from lora_backend.runs.supervisor import RUN_MARK, start_supervisor
+from lora_backend.runs.trainer_command import trainer_command
 from tests.runs.stand_in import queue_processes, until
 from tests.training.helpers import made, made_ready
 
