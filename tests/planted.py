@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from lora_backend.atomic import write_json
 from lora_backend.runs.checkpoints import write_manifest
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.seal import seal_of
 
 SECRET = "s3cr3t-of-somebody"
 """In every file outside; a page, a command or a file of the workspace that has it has followed a link."""
@@ -70,6 +72,8 @@ def planted_run(runs: Path, outside: Path, links: tuple[str, ...], name: str = "
     if not pattern.exists():
         whole_run(pattern, "ours", 3)
     run = RunFolder(Path(shutil.copytree(pattern, runs / name)))
+    about = run.read_run()  # its command is to be started here, where a copied folder's is not
+    write_json(run.run_json, about | {"argv_seal": seal_of(run.path, about["argv"])})
     for link in links:
         place, target = run.path / link, theirs.path / link
         if place.exists():
