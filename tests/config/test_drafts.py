@@ -206,7 +206,7 @@ def test_no_draft_is_deleted_into_a_linked_bin(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     draft = new_draft(tmp_path / "drafts", "r: 1\n")
     (tmp_path / "drafts/.bin").symlink_to(tmp_path / "home")
-    with pytest.raises(ConfigError, match="is a link"):
+    with pytest.raises(FlightdeckError, match="is a symbolic link"):
         delete_draft(tmp_path / "drafts", draft.id)
     assert (draft.text(), list((tmp_path / "home").iterdir())) == ("r: 1\n", [])
 
