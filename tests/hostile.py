@@ -65,3 +65,16 @@ HOSTILE_MODELS: dict[str, dict[str, Any]] = {
     "a billion labels": _llama(num_labels=10**9),
 }  # fmt: skip
 """Contents of a `config.json`: title → keys."""
+
+HOSTILE_ADDRESSES: dict[str, tuple[str, dict[str, str]]] = {
+    "a count with a long gap": ("plan", {"gpus": "1x" + " " * 6_000 + "a\nb"}),
+    "an amount of thousands of digits": ("plan", {"gpus": "1" * 6_000 + "!"}),
+    "a thousand GPUs": ("plan", {"gpus": ",".join(["999999x24"] * 600)}),
+    "a placement without end": ("plan", {"placement": "0x99999," * 700}),
+    "a model with a long name": ("plan", {"model": "a/" + "b." * 3_000}),
+    "a filter that is an expression": ("runs", {"filter": "(a+)+" * 1_000 + "!"}),
+    "a folder with a deep path": ("runs", {"folder": "../" * 2_000}),
+    "an adapter with a long path": ("verify", {"adapter": "a/" * 3_000}),
+    "a device without end": ("verify", {"adapter": ".", "config": "/dev/zero"}),
+}
+"""What stands in a link: title → page and its parameters."""

@@ -33,6 +33,13 @@ class Targets:
     parameters: tuple[str, ...] = ()
     question: Question = field(default_factory=Question, compare=False, repr=False)
 
+    @property
+    def has_expressions(self) -> bool:
+        """Whether anything here is matched, and not only compared."""
+        return any(isinstance(text, str) and text for text in (self.modules, self.exclude)) or bool(
+            self.saved_whole or (self.layers and self.layers_pattern)
+        )
+
     def prepare(self, names: Iterable[str]) -> None:
         """Hold all names against all expressions at once; one that is asked for without costs a question of its own."""
         names = tuple(names)

@@ -75,11 +75,14 @@ def _prepare(
     targets: Targets,
 ) -> None:
     """Match every name at once: of a large model there are tens of thousands."""
+    rules = [rule for rule in (expected, configured) if rule is not None and (rule.rank_pattern or rule.alpha_pattern)]
+    if not (rules or targets.has_expressions):
+        return
     names = dict.fromkeys(module_names)
     ranked = dict.fromkeys(name for layer in layers for name in (layer.pattern_name, *pattern_names(layer, targets)))
     entries = targets.modules if isinstance(targets.modules, tuple) else ()
     targets.prepare([*names, *(layer.name for layer in layers), *ranked, *entries])
-    for rule in (expected,) if configured is None else (expected, configured):
+    for rule in rules:
         rule.prepare([*names, *ranked])
 
 
