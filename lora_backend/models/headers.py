@@ -22,6 +22,8 @@ MAX_HEADER_BYTES = MAX_JSON_BYTES
 """The format itself allows 100 MB, which take a gigabyte and a quarter of a minute. An adapter on each of DeepSeek-V3's
 experts has 15 MB."""
 MAX_TENSORS, MAX_SHARDS = 200_000, 1_000
+MAX_SIDES, MAX_SIDE, MAX_DTYPE = 64, 2**63, 32
+"""Of a tensor; numpy has no more sides, and the longest type's name has seven letters."""
 INLINE_BYTES = 2**20
 """Of a header that is read at once; a larger one is read in a process of its own."""
 MAX_NAME = 1_000
@@ -122,7 +124,9 @@ def _tensor(path: Path, name: str, entry: Any, data_bytes: int) -> TensorInfo:
         dtype = str(entry["dtype"])
     except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise _damaged(path, N_("the entry of {name} is not readable"), name=name[:80]) from error
-    if not isinstance(entry["shape"], list) or not set(map(type, shape)) <= {int}:
+    if not isinstance(entry["shape"], list) or not set(map(type, shape)) <= {int} or len(dtype) > MAX_DTYPE:
+        raise _damaged(path, N_("the entry of {name} is not readable"), name=name[:80])
+    if len(shape) > MAX_SIDES or max(shape, default=0) > MAX_SIDE:  # their product would take minutes
         raise _damaged(path, N_("the entry of {name} is not readable"), name=name[:80])
     if not (isinstance(begin, int) and isinstance(end, int) and 0 <= begin <= end <= data_bytes) or (
         shape and min(shape) < 0
