@@ -6,6 +6,7 @@ import argparse
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code = int(arguments.run(arguments))
             sys.stdout.flush()
+        except KeyboardInterrupt:  # outside of a run, which hears the signal itself
+            return 128 + signal.SIGINT
         except BrokenPipeError:  # whoever read our output has had enough, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return NO

@@ -6,6 +6,7 @@ import argparse
 
 from lora_backend.commands.words import GOOD, NO, print_json
 from lora_backend.i18n import N_, Message
+from lora_backend.runs.signals import StoppedNowError, StopSignals
 from lora_backend.settings import load_settings
 from lora_backend.terminal import show
 
@@ -13,7 +14,7 @@ from lora_backend.terminal import show
 def demo(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from lora_backend.demo.config import promise_kept
-    from lora_backend.demo.run import prepare, score_table, train_demo
+    from lora_backend.demo.run import demo_folder, prepare, score_table, train_demo
 
     if not arguments.train:
         config_path = prepare(load_settings())
@@ -22,7 +23,17 @@ def demo(arguments: argparse.Namespace) -> int:
         else:
             show(Message(N_("The demo is ready. Train it with: {command}"), {"command": f"python -m lora_backend train {config_path}"}))  # fmt: skip
         return GOOD
-    folder = train_demo(load_settings(), arguments.run_dir)
+    folder = demo_folder(load_settings(), arguments.run_dir)
+    signals = StopSignals(folder)
+    try:
+        with signals:
+            train_demo(load_settings(), folder.path)
+    except StoppedNowError:
+        pass
+    if signals.exit_code is not None and folder.state().state != "finished":
+        if message := folder.state().message:
+            show(message, to_stderr=True)
+        return signals.exit_code
     kept = promise_kept(folder.answers())
     if arguments.json:
         print_json({"run": folder.id, "path": str(folder.path), "promise_kept": kept, "answers": folder.answers()})

@@ -14,7 +14,7 @@ from lora_backend.formats import number, size
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.loss_health import LossHealth
 from lora_backend.runs.queue import Waiting
-from lora_backend.runs.words import STATE_WORDS, state_message, waiting_messages
+from lora_backend.runs.words import STATE_WORDS, damaged_messages, state_message, waiting_messages
 
 
 def say(template: str, **values: object) -> str:
@@ -63,8 +63,7 @@ def waiting_document(waiting: Waiting) -> dict[str, Any]:
 
 def damaged_lines(damaged: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is wrong with checkpoints that are passed over."""
-    template = N_("{checkpoint} is damaged: {problems}.")
-    return [say(template, checkpoint=item["checkpoint"], problems=", ".join(item["problems"])) for item in damaged]
+    return [message.text() for message in damaged_messages(damaged)]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -37,7 +37,7 @@ from lora_backend.runs.queue import Waiting, waiting_for
 from lora_backend.runs.recovery import open_recovered, recover_all, workspace_of
 from lora_backend.runs.reproduce import Reproduction, ThenNow, reproduction
 from lora_backend.runs.unlinked import links_of
-from lora_backend.runs.words import health_message, says_of_loss, stage_message
+from lora_backend.runs.words import health_message, passed_over_messages, says_of_loss, stage_message
 from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
 from lora_backend.verification.report import verdict
@@ -155,6 +155,7 @@ def _document(run: RunFolder, row: RunRow, waiting: Waiting | None, again: Repro
         "waiting": waiting_document(waiting) if waiting else None,
         "ranks": {"status": report.get("status"), "verdict": _verdict(report)} if report else None,
         "attempt": run.attempt().get("number"),
+        "passed_over": [message.text() for message in passed_over_messages(run)],
         "checkpoints": {
             "all": [path.name for path in checkpoints_of(run)],
             "newest_whole": whole.name if whole else None,
@@ -210,6 +211,7 @@ def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> li
         lines.append(", ".join(f"{name} {figure(name, value)}" for name, value in figures.items()))
     if document["ranks"]:
         lines.append(document["ranks"]["verdict"])
+    lines += document["passed_over"]
     lines += _checkpoint_lines(document["checkpoints"])
     if labels.tags:
         lines.append(f"{say(N_('Tags'))}: {', '.join(labels.tags)}")

@@ -16,6 +16,7 @@ from lora_backend.preflight.facts import check_with_facts, with_data_paths
 from lora_backend.preflight.resume import data_to_accept
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder, new_run_id
+from lora_backend.runs.signals import StoppedNowError, StopSignals
 from lora_backend.settings import load_settings
 from lora_backend.terminal import show
 from lora_backend.verification.passport import file_sha256
@@ -59,17 +60,22 @@ def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
 
 
 def _train_in(folder: RunFolder, as_json: bool, *, bound: bool = True) -> int:
-    from lora_backend.training.run import train_in_folder  # torch: only now
-
-    code = GOOD
+    code, signals = GOOD, StopSignals(folder)
     try:
-        train_in_folder(folder, bound=bound)
-    except Exception as error:  # the log has the traceback, the run's state the sentence
+        with signals:
+            from lora_backend.training.run import train_in_folder  # torch: only now
+
+            train_in_folder(folder, bound=bound)
+    except (Exception, StoppedNowError) as error:  # the log has the traceback, the run's state the sentence
         code = NO
         show(folder.state().message or error, to_stderr=True)
-        if not isinstance(error, FlightdeckError):
+        if not isinstance(error, FlightdeckError | StoppedNowError):
             show(Message(N_("The details are in {path}."), {"path": folder.train_log}), to_stderr=True)
+    state = folder.state()
+    if signals.exit_code is not None and state.state != "finished":
+        code = signals.exit_code
+        if folder.path.parent == load_settings().runs and state.state == "stopped":
+            show(Message(N_("Go on with: python -m lora_backend runs resume {id}"), {"id": folder.id}), to_stderr=True)
     if as_json:
-        state = folder.state().state
-        print_json({"run": folder.id, "path": str(folder.path), "state": state, "adapter": str(folder.adapter)})
+        print_json({"run": folder.id, "path": str(folder.path), "state": state.state, "adapter": str(folder.adapter)})
     return code

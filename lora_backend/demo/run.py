@@ -45,15 +45,21 @@ def launch_demo(settings: Settings, actor: str | None = None) -> RunFolder:
     return _make(path, settings, demo_command(path), actor, start=True)
 
 
+def demo_folder(settings: Settings, run_dir: Path | None) -> RunFolder:
+    """The run in `run_dir`, by default a new one; made where there is none."""
+    folder = RunFolder((run_dir or settings.runs / new_run_id()).resolve())
+    if not folder.run_json.exists():
+        _make(folder.path, settings, sys.orig_argv, None, start=False)
+    return folder
+
+
 def train_demo(settings: Settings, run_dir: Path | None) -> RunFolder:
     """Be the demo's trainer, in the foreground or for a run that is made. Returns the run, which has ended."""
     from lora_backend.modeling.build import validated
     from lora_backend.training.engine import stage, train
     from lora_backend.training.session import training_session
 
-    folder = RunFolder((run_dir or settings.runs / new_run_id()).resolve())
-    if not folder.run_json.exists():
-        _make(folder.path, settings, sys.orig_argv, None, start=False)
+    folder = demo_folder(settings, run_dir)
 
     def report(message: Message, fraction: float) -> None:
         folder.write_status(detail=message.to_json(), fraction=fraction)

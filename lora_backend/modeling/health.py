@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from lora_backend.errors import ModelError
@@ -33,7 +34,7 @@ def adapter_health(folder: Path) -> list[dict[str, Any]]:
     files = sorted(folder.glob("adapter_model*.safetensors"))
     if config is None or not files:
         raise ModelError(N_("{path} holds no LoRA adapter in safetensors. Name another folder."), path=str(folder))
-    tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    tensors = {name: tensor for file in files for name, tensor in _tensors_in(file).items()}
     pairs: dict[str, dict[str, dict[str, torch.Tensor]]] = {}
     for key, tensor in tensors.items():
         if found := split_lora_key(key):
@@ -48,6 +49,14 @@ def adapter_health(folder: Path) -> list[dict[str, Any]]:
         _record(name, list(found.values()), rule.scaling_for(name), holds_experts(name, targets))
         for name, found in pairs.items()
     ]
+
+
+def _tensors_in(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(N_("The file {path} is damaged ({reason}). Copy or save it again."), path=str(file), reason=reason) from error  # fmt: skip
 
 
 def _record(

@@ -25,6 +25,8 @@ FORMAT = 1
 NAME = re.compile(r"checkpoint-(\d{1,18})")
 LEAST_KEPT = 2
 """Never fewer: while the newest is damaged, the one before it is all there is."""
+UNUSABLE = "damaged or unsafe"
+"""What a trainer says of a file that it cannot open, or only by running code that it holds."""
 SET_ASIDE = ".set-aside"
 """Where a resume puts the checkpoints that it does not go on from; the next resume empties it."""
 

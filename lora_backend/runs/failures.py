@@ -61,6 +61,10 @@ CAUSES: dict[str, tuple[str, str | None]] = {
         N_("The stop was asked for, and the trainer did not end within {deadline_s} s: it was ended by {signal}."),
         N_("What came after the last checkpoint is lost. The run can be resumed from it."),
     ),
+    "stopped_now": (
+        N_("The run was stopped at once by a second signal ({signal})."),
+        N_("What came after the last checkpoint is lost. The run can be resumed from it."),
+    ),
     "folder_gone": (
         N_("The run's folder is gone, so its trainer was ended."),
         None,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from lora_backend.formats import number, size, when
 from lora_backend.i18n import N_, Message
+from lora_backend.runs.checkpoints import UNUSABLE
 from lora_backend.runs.files import read_json
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.loss_health import LossHealth
@@ -101,6 +105,36 @@ def ended_at_latest(run: RunFolder) -> float | None:
     if not run.status().get("supervisor") or not isinstance(asked_at, int | float) or not isinstance(deadline_s, int | float):  # fmt: skip
         return None
     return asked_at + deadline_s + KILL_AFTER_S
+
+
+def damaged_messages(damaged: Iterable[Any]) -> list[Message]:
+    """What is wrong with checkpoints that are passed over, as `Damaged.to_json` gives them."""
+    found: list[Message] = []
+    for item in damaged:
+        if not isinstance(item, dict) or not isinstance(item.get("problems"), list):  # another hand's
+            continue
+        name, problems = str(item.get("checkpoint")), [str(problem) for problem in item["problems"]]
+        unusable = [problem.partition(":")[0] for problem in problems if problem.endswith(f": {UNUSABLE}")]
+        others = [problem for problem in problems if not problem.endswith(f": {UNUSABLE}")]
+        found += [
+            Message(N_("{file} of {checkpoint} is damaged or unsafe and was not loaded."), {"file": file, "checkpoint": name})
+            for file in unusable
+        ]  # fmt: skip
+        if others:
+            found.append(Message(N_("{checkpoint} is damaged: {problems}."), {"checkpoint": name, "problems": ", ".join(others)}))  # fmt: skip
+    return found
+
+
+def passed_over_messages(run: RunFolder) -> list[Message]:
+    """Which checkpoints the newest start did not go on from because they are damaged, and where it began instead."""
+    attempt = run.attempt()
+    damaged = damaged_messages(attempt.get("passed_over") or attempt.get("damaged") or ())
+    if not damaged:
+        return []
+    checkpoint = attempt.get("resume_from")
+    if not isinstance(checkpoint, str):
+        return [*damaged, Message(N_("No checkpoint before is whole, so the run began again at its first step."))]
+    return [*damaged, Message(N_("The run goes on from {checkpoint}."), {"checkpoint": checkpoint})]
 
 
 def waiting_messages(waiting: Waiting) -> list[Message]:

@@ -27,6 +27,7 @@ from lora_backend.models.find import find_model
 from lora_backend.models.identity import base_identity
 from lora_backend.planning.report import plan_table, verdict
 from lora_backend.preflight.placement import plan_start, refuse_host_memory
+from lora_backend.runs.files import read_json
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.provenance import provenance
 from lora_backend.runs.starts import attempts_of, spans_of
@@ -239,6 +240,12 @@ def _write_stopped(folder: RunFolder, trainer: LoraTrainer, config: TrainingConf
             {"hours": config.max_time, "step": trainer.state.global_step},
         )
         why = {"outcome_cause": "max_time", "outcome_message": said.to_json()}
+    elif isinstance(name := (read_json(folder.stop_request) or {}).get("signal"), str):
+        said = Message(
+            N_("The run was stopped by {signal}, with a checkpoint at step {step}. It can be resumed."),
+            {"signal": name, "step": trainer.state.global_step},
+        )
+        why = {"outcome_cause": "signal", "outcome_message": said.to_json()}
     folder.write_status(outcome="stopped", step=trainer.state.global_step, **why)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from torch import nn
 from transformers import PrinterCallback, Trainer
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import DiskFullError
+from lora_backend.errors import DiskFullError, FlightdeckError, RunError
 from lora_backend.i18n import N_
 from lora_backend.training.callbacks import RunCallback, nan_loss
 from lora_backend.training.checkpoints import Progress, is_disk_full, save_whole
 from lora_backend.training.randomness import RandomState, nothing_drawn
 from lora_backend.training.resume import Resume, check_loadable, check_loaded
+from lora_backend.training.worst_case import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +77,8 @@ class ExactTrainer(Trainer):
     # ------------------------------------------------------------------------------------ going on exactly
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        with self._fitting("adapter_model.safetensors"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         check_loaded(self.model, Path(resume_from_checkpoint))
         if self._after_load is not None:
             self._after_load()
@@ -89,7 +92,8 @@ class ExactTrainer(Trainer):
         """The checkpoint's, with what the config says now where that was changed."""
         asked = [(group["lr"], group["weight_decay"]) for group in self.optimizer.param_groups] if checkpoint else []
         fresh = self.lr_scheduler.state_dict() if checkpoint else {}
-        super()._load_optimizer_and_scheduler(checkpoint)
+        with self._fitting("optimizer.pt or scheduler.pt"):
+            super()._load_optimizer_and_scheduler(checkpoint)
         for group, (_, weight_decay) in zip(self.optimizer.param_groups, asked, strict=False):
             group["weight_decay"] = weight_decay
         if self.resume is not None and self.resume.restarts_schedule:
@@ -99,6 +103,20 @@ class ExactTrainer(Trainer):
             for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
                 group["lr"], group["initial_lr"] = rate, self.args.learning_rate
             logger.info("the learning rate's schedule is computed anew from step %s on: %s", step, rates[0])
+
+    @contextmanager
+    def _fitting(self, name: str) -> Iterator[None]:
+        """Say in a sentence that a file of the checkpoint, which could be opened, is not one of this run."""
+        try:
+            yield
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, IndexError) as error:
+            if self.resume is None or isinstance(error, FlightdeckError) or is_out_of_memory(error):
+                raise
+            raise RunError(
+                N_("{file} of {checkpoint} does not fit the run, so nothing was trained. Remove {checkpoint} and resume."),
+                file=name,
+                checkpoint=self.resume.path.name,
+            ) from error  # fmt: skip
 
     def _run_epoch(self, model: nn.Module, **kwargs: Any) -> None:  # type: ignore[override]  # called by name
         if self.resume is not None and self._globalstep_last_logged == self.resume.step == self.state.global_step:

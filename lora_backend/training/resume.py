@@ -21,7 +21,9 @@ from lora_backend.i18n import N_
 from lora_backend.runs.changes import classify
 from lora_backend.runs.checkpoints import MANIFEST, Damaged, checkpoints_of, newest_whole, set_aside, step_of, sweep
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.words import damaged_messages
 from lora_backend.training.checkpoints import NEEDED, Progress
+from lora_backend.training.opening import unusable_files
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,8 @@ def prepare_start(folder: RunFolder, config: TrainingConfig) -> Resume | None:
     sweep(folder)
     chosen, damaged = _choose(folder)
     for found in damaged:
-        logger.warning("%s is damaged and passed over: %s", found.path.name, "; ".join(found.problems))
+        for sentence in damaged_messages([found.to_json()]):
+            logger.warning("%s is passed over: %s", found.path.name, sentence)
     progress = Progress.read(chosen) if chosen else None
     step = (step_of(chosen) or 0) if chosen else 0
     changed = classify(progress.config, config.model_dump()) if progress else {"restarts_schedule": {}, "refused": {}}
@@ -89,14 +92,14 @@ def _choose(folder: RunFolder) -> tuple[Path | None, list[Damaged]]:
 
 
 def _newest_usable(folder: RunFolder, before: int | None) -> tuple[Path | None, list[Damaged]]:
-    """The newest that is whole and has every file that a bit-identical resume needs."""
+    """The newest that is whole and has every file that a bit-identical resume needs, each of which can be opened."""
     path, damaged = newest_whole(folder, before)
     while path is not None:
         files = read_json(path / MANIFEST)["files"]
-        missing = [name for name in NEEDED if name not in files]
-        if not missing:
+        problems = [f"{name}: missing" for name in NEEDED if name not in files] or unusable_files(path)
+        if not problems:
             break
-        damaged.append(Damaged(path, tuple(f"{name}: missing" for name in missing)))
+        damaged.append(Damaged(path, tuple(problems)))
         path, more = newest_whole(folder, before=step_of(path))
         damaged += more
     return path, damaged

@@ -16,6 +16,7 @@ from lora_backend.modeling.build import validated
 from lora_backend.preflight.resume import data_to_accept, over_its_own
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.signals import StopSignals
 from lora_backend.settings import load_settings
 from lora_backend.training.engine import train
 from lora_backend.training.session import training_session
@@ -37,7 +38,8 @@ def buildandTrainLoraModel(
     `precision` and the three names win over what the config says; `pkg` and `version` are needed. The call is a run
     like any other: a folder below the workspace with log, curves and rank report, this process as its trainer.
 
-    Returns the trained model. Raises `ConfigError` for a config with errors or without `pkg` and `version`,
+    Called in the main thread, SIGINT (Ctrl-C), SIGTERM and SIGHUP save a checkpoint after the step first, and then do what
+    they do otherwise. Returns the trained model. Raises `ConfigError` for a config with errors or without `pkg` and `version`,
     `RankMismatchError` under `strict_r_check`, and others of our `ValueError`s with what to change.
     """
     named = {"precision": precision, "pkg": pkg, "version": version, "knowledge_type": knowledge_type}
@@ -45,11 +47,15 @@ def buildandTrainLoraModel(
     if not (whole.get("pkg") and whole.get("version")):
         raise ConfigError(N_("Training needs `pkg` and `version`: the adapter is published under these names."))
     folder = RunFolder.create(load_settings().runs, config=dict(whole), config_text=dump_yaml(whole), argv=None)
-    with training_session(folder):
+    model = None
+    with StopSignals(folder) as signals, training_session(folder):
         if precision and config.get("precision") not in (None, precision):
             logger.warning("precision %s is used; the config says %s", precision, config["precision"])
-        return train(validated(whole), folder, dataloader, bound=False)
-    raise RunError(N_("The run {id} was stopped before it trained."), id=folder.id)  # the session let only that pass
+        model = train(validated(whole), folder, dataloader, bound=False)
+    signals.pass_on()  # the checkpoint is saved; now it does to the caller's process what it was sent for
+    if model is None:
+        raise RunError(N_("The run {id} was stopped before it trained."), id=folder.id)
+    return model
 
 
 train_lora_model = buildandTrainLoraModel

@@ -15,6 +15,7 @@ from lora_backend.errors import DiskFullError, FlightdeckError
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.failures import failure, failure_of
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.signals import StoppedNowError
 from lora_backend.runs.supervisor import SUPERVISED
 from lora_backend.terminal import LogFormatter
 from lora_backend.training.checkpoints import is_disk_full
@@ -43,6 +44,9 @@ def training_session(folder: RunFolder) -> Iterator[None]:
             yield
         except StoppedBeforeTrainingError:
             outcome = "stopped"
+        except StoppedNowError:  # whoever handles the signals writes that down
+            logger.warning("the run is stopped at once")
+            raise
         except BaseException as error:
             logger.exception("the run failed")
             cause, message = _failure(error)

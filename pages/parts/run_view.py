@@ -17,7 +17,7 @@ from lora_backend.runs.folder import RunFolder, RunState
 from lora_backend.runs.loss_health import health_of
 from lora_backend.runs.pace import time_left
 from lora_backend.runs.recovery import recover
-from lora_backend.runs.words import stopping_messages
+from lora_backend.runs.words import passed_over_messages, stopping_messages
 from lora_backend.verification.report import verdict
 from pages.parts import state_keys
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
@@ -121,6 +121,8 @@ def _state(run: RunFolder, state: RunState) -> None:
                 st.code(visible_lines("\n".join(lines)), language=None, wrap_lines=True)
     elif state.state == "stopping":
         st.info(joined(" ", map(say, stopping_messages(run))), icon=":material/hourglass_bottom:")
+    if passed_over := passed_over_messages(run):
+        st.warning(joined(" ", map(say, passed_over)), icon=":material/broken_image:")
 
 
 def _progress(state: RunState, columns: Columns) -> None:
