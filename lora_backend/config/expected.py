@@ -36,20 +36,29 @@ def _in_words(annotation: Any, metadata: list[Any]) -> Message:
     if origin is list:
         return Message(N_("a list, each entry {entry}"), {"entry": _in_words(arguments[0], [])})
     if origin is dict:
-        return Message(N_("a mapping of name to {entry}"), {"entry": _in_words(arguments[1], [])})
+        is_either = get_origin(arguments[1]) in (Union, types.UnionType)
+        entries = [_in_words(kind, []) for kind in (get_args(arguments[1]) if is_either else arguments[1:])]
+        return Message(N_("a mapping of name to {entry}"), {"entry": reduce(_either_short, entries)})
     if annotation is bool:
         return Message(N_("true or false"))
     if annotation is int:
         return _number(N_("a whole number"), metadata)
     if annotation is float:
         return _number(N_("a number"), metadata)
-    if any(isinstance(item, StringConstraints) and item.pattern for item in metadata):
+    patterns = [str(item.pattern) for item in metadata if isinstance(item, StringConstraints) and item.pattern]
+    if any("/" in pattern and "[^/" not in pattern for pattern in patterns):
+        return Message(N_("a kernel of the hub, as in kernels-community/flash-attn2"))
+    if patterns:
         return Message(N_("a folder's name, without slashes or a leading dot"))
     return Message(N_("a text"))
 
 
 def _either(first: Message, second: Message) -> Message:
     return Message(N_("{first}; or {second}"), {"first": first, "second": second})
+
+
+def _either_short(first: Message, second: Message) -> Message:
+    return Message(N_("{first} or {second}"), {"first": first, "second": second})
 
 
 def _number(kind: str, metadata: list[Any]) -> Message:

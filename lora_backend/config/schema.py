@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from lora_backend.config.options import Attention, HubKernel, Optimizer
 from lora_backend.i18n import N_
 
 GROUPS = {
@@ -59,7 +60,7 @@ class TrainingConfig(BaseModel):
     max_length: int = _key(
         1024, N_("Longer rows are cut off at this many tokens."), group="model", unit="tokens", common=True, ge=2
     )
-    attn_implementation: Text | None = _key(
+    attn_implementation: Attention | HubKernel | None = _key(
         None, N_("Attention kernel, by its name in transformers (sdpa, eager, flash_attention_2)."), group="model"
     )
     quantization: Literal["nf4", "int8"] | None = _key(
@@ -174,7 +175,7 @@ class TrainingConfig(BaseModel):
         N_("How the loss is computed. chunked_nll: the same loss, without ever holding the logits of all tokens."),
         group="training",
     )
-    optim: Text = _key("adamw_torch", N_("Optimizer, by its name in transformers."), group="training")
+    optim: Optimizer = _key("adamw_torch", N_("Optimizer, by its name in transformers."), group="training")
     weight_decay: float = _key(0.0, N_("Decay of the adapter's weights."), group="training", ge=0, le=1)
     max_grad_norm: float = _key(
         1.0, N_("Gradients are scaled down to this norm; 0 leaves them."), group="training", ge=0

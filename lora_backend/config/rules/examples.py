@@ -48,7 +48,7 @@ FILE = _pairs(
         "cache_with_checkpointing": ("gradient_checkpointing: true\nuse_cache: true", "gradient_checkpointing: true"),
         "leading_zero": ("seed: 010", "seed: 10"),
         "yaml_1_1": ("knowledge_type: 1:30\npkg: p\nversion: v", 'knowledge_type: "1:30"\npkg: p\nversion: v'),
-        "full_width": ("optim: ａｄａｍｗ＿ｔｏｒｃｈ", "optim: adamw_torch"),
+        "full_width": ("output_dir: ａｄａｐｔｅｒｓ", "output_dir: adapters"),
         "secret_in_config": ("dataset: hf_abcdefghijklmnopqrst", "dataset: hf_short.jsonl"),
     }
 )
