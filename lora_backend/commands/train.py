@@ -16,6 +16,7 @@ from lora_backend.preflight.facts import check_with_facts, with_data_paths
 from lora_backend.preflight.resume import data_to_accept
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder, new_run_id
+from lora_backend.runs.loss_health import health_of
 from lora_backend.runs.signals import StoppedNowError, StopSignals
 from lora_backend.settings import load_settings
 from lora_backend.terminal import show
@@ -77,5 +78,13 @@ def _train_in(folder: RunFolder, as_json: bool, *, bound: bool = True) -> int:
         if folder.path.parent == load_settings().runs and state.state == "stopped":
             show(Message(N_("Go on with: python -m lora_backend runs resume {id}"), {"id": folder.id}), to_stderr=True)
     if as_json:
-        print_json({"run": folder.id, "path": str(folder.path), "state": state.state, "adapter": str(folder.adapter)})
+        print_json(
+            {
+                "run": folder.id,
+                "path": str(folder.path),
+                "state": state.state,
+                "health": health_of(folder).to_json(),
+                "adapter": str(folder.adapter),
+            }
+        )
     return code

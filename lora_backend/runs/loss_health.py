@@ -214,11 +214,17 @@ def read_points(path: Path, limit_bytes: int = LOOK_BYTES) -> list[Point]:
 
 
 def _point(step: bytes, loss: bytes, grad_norm: bytes | None) -> Point | None:
+    number = _finite(loss)
+    return None if number is None else Point(int(step), number, _finite(grad_norm or b""))
+
+
+def _finite(text: bytes) -> float | None:
+    """None for `null`, which stands for what is no number."""
     try:
-        number, norm = float(loss), float(grad_norm) if grad_norm else None
+        number = float(text)
     except ValueError:
         return None
-    return Point(int(step), number, norm) if math.isfinite(number) else None
+    return number if math.isfinite(number) else None
 
 
 def points_of(columns: dict[str, Column]) -> list[Point]:

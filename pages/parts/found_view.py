@@ -86,8 +86,7 @@ def _what_it_is(found: FoundFolder) -> None:
             status_badge(found.state.state if found.state.state in BADGES else "lost", health)
         if not is_ours:
             st.caption(t(N_("It was not started here, so it can be looked at and not changed.")))
-    if found.state:
-        how_its_loss_ended(found.state, health)
+    how_its_loss_ended(found.state or RunState("finished"), health)
     if found.run and is_ours:
         st.info(t(N_("This is a run of this workspace; its own page can do more.")), icon=":material/info:")
         st.page_link(

@@ -143,8 +143,11 @@ def test_two_clicks_on_launch_are_one_run_that_can_be_stopped(tiny: Dashboard, p
     expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible(timeout=60_000)
     assert len(list_runs(tiny.workspace / "runs")) == 1
 
+    page.get_by_role("tab", name="Log").click()
     page.get_by_role("button", name="Stop after a checkpoint").click()
     expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)
+    idle(page)
+    expect(page.get_by_role("tab", name="Log")).to_have_attribute("aria-selected", "true")
     (run,) = list_runs(tiny.workspace / "runs")
     (checkpoint,) = run.checkpoints.iterdir()
     assert (checkpoint / "adapter_model.safetensors").stat().st_size > 0

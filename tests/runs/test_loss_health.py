@@ -176,6 +176,12 @@ def test_points_are_read_alike_in_whatever_form(write: Callable[[dict[str, float
     assert read_points(file) == [Point(1, 2.0, 1e-12), Point(2, 1.0, 1e-12), Point(3, 2 / 3, 1e-12)]
 
 
+def test_a_gradient_that_is_no_number_takes_no_loss_away_and_a_loss_that_is_none_is_left_out(tmp_path: Path) -> None:
+    run = made(tmp_path, [2.0, None, 1.5])
+    run.append_metrics({"step": 4, "epoch": 1.0, "loss": 30.0, "learning_rate": 1e-4, "grad_norm": None, "time": 1.0})
+    assert [tuple(point) for point in read_points(run.metrics_jsonl)] == [(1, 2.0, 0.5), (3, 1.5, 0.5), (4, 30.0, None)]
+
+
 def test_of_a_long_file_the_ends_and_some_blocks_between_are_read(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     with file.open("w") as stream:
