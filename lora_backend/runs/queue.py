@@ -25,7 +25,17 @@ from lora_backend.runs.process import identify
 from lora_backend.runs.recovery import recover
 from lora_backend.runs.states import StateError
 from lora_backend.runs.supervisor import start_supervisor
-from lora_backend.runs.waiting import Entry, ahead_of, enter, entries, entry_of, leases_folder, queue_lock, start_queue
+from lora_backend.runs.waiting import (
+    Entry,
+    ahead_of,
+    enter,
+    entries,
+    entry_of,
+    leases_folder,
+    queue_lock,
+    start_queue,
+    was_queued_here,
+)
 from lora_backend.terminal import log_to_stderr
 
 logger = logging.getLogger(__name__)
@@ -47,10 +57,12 @@ class Waiting:
     """UUID → bytes that the plan needs there beyond what is free now."""
     missing: tuple[str, ...] = ()
     """UUIDs of GPUs that the driver does not show (any more)."""
+    is_copied: bool = False
+    """It was queued on another machine, and waits for nothing here."""
 
     @property
     def is_over(self) -> bool:
-        return not (self.holders or self.ahead or self.short_bytes or self.missing)
+        return not (self.is_copied or self.holders or self.ahead or self.short_bytes or self.missing)
 
 
 def start_or_queue(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus, *, anyway: bool = False) -> bool:
@@ -96,6 +108,8 @@ def _myself() -> dict[str, Any] | None:
 
 def waiting_for(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus) -> Waiting:
     """What a queued run waits for, as it is now."""
+    if not was_queued_here(run, workspace):
+        return Waiting(is_copied=True)
     attempt = run.attempt()
     keys = lease_keys(attempt)
     all_entries = entries(workspace)

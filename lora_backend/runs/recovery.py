@@ -12,7 +12,7 @@ from lora_backend.runs.leases import clear_stale, is_locked
 from lora_backend.runs.process import boot_id, is_alive, reap
 from lora_backend.runs.states import RunState, identity_in
 from lora_backend.runs.supervisor import start_supervisor
-from lora_backend.runs.waiting import enter, has_entry, leases_folder, start_queue
+from lora_backend.runs.waiting import enter, has_entry, leases_folder, start_queue, was_queued_here
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ def _recover(run: RunFolder) -> None:
     num_ends, status = run.num_ends(), run.status()  # in this order: a start that comes meanwhile is not taken for this
     if status.get("state") == "queued":
         workspace = workspace_of(run)
+        if not was_queued_here(run, workspace):
+            return
         if not has_entry(run, workspace):
             enter(run, workspace)
         start_queue(workspace)

@@ -16,7 +16,7 @@ from lora_backend.atomic import write_json
 from lora_backend.runs.files import lock_file, open_to_append, read_json
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.leases import is_locked, lease_keys
-from lora_backend.runs.process import let_go
+from lora_backend.runs.process import boot_id, let_go
 from lora_backend.runs.supervisor import detached_environment
 
 
@@ -81,6 +81,16 @@ def has_entry(run: RunFolder, workspace: Path) -> bool:
     known = run.status().get("queue")
     number = known.get("number") if isinstance(known, dict) else None
     return isinstance(number, int) and _file(run, workspace, number).exists()
+
+
+def was_queued_here(run: RunFolder, workspace: Path) -> bool:
+    """Whether a queued run waits in this workspace: it has its place, or who queued it a moment ago died before that.
+
+    The folder of a run that was queued on another machine says so too where it was copied here; the command that it
+    names must not be started because somebody looks at it.
+    """
+    moment = run.status().get("launched")
+    return has_entry(run, workspace) or (isinstance(moment, dict) and moment.get("boot_id") == boot_id())
 
 
 def entry_of(run: RunFolder, workspace: Path) -> Entry | None:

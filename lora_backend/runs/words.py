@@ -107,6 +107,9 @@ def ended_at_latest(run: RunFolder) -> float | None:
     return asked_at + deadline_s + KILL_AFTER_S
 
 
+COPIED = N_("This run was queued on another machine and copied here, so it does not start by itself. Take it out of the queue, then resume it.")  # fmt: skip
+
+
 def damaged_messages(damaged: Iterable[Any]) -> list[Message]:
     """What is wrong with checkpoints that are passed over, as `Damaged.to_json` gives them."""
     found: list[Message] = []
@@ -139,6 +142,8 @@ def passed_over_messages(run: RunFolder) -> list[Message]:
 
 def waiting_messages(waiting: Waiting) -> list[Message]:
     """Who has the devices of a queued run, who came before it, and what its plan lacks; empty where its turn has come."""
+    if waiting.is_copied:
+        return [Message(COPIED)]
     found = []
     if waiting.holders:
         names = ", ".join(sorted({holder.run for holder in waiting.holders}))

@@ -16,6 +16,7 @@ from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.queue import start, waiting_for
 from lora_backend.runs.states import RunState
+from lora_backend.runs.waiting import was_queued_here
 from lora_backend.runs.words import AFTER_TRAINING, WITH_STEPS, waiting_messages
 from pages.parts.failing import safely
 from pages.parts.language import explain, say, t, t_plain
@@ -34,7 +35,8 @@ def run_actions(run: RunFolder, state: RunState) -> None:
     first, second = st.empty(), st.empty()
     if state.state == "queued":
         with first:
-            _button(N_("Start anyway"), "rocket_launch", "start_queued", lambda: _start_anyway(run))
+            if was_queued_here(run, settings().workspace):
+                _button(N_("Start anyway"), "rocket_launch", "start_queued", lambda: _start_anyway(run))
         with second:
             _button(N_("Take out of the queue"), "cancel", "cancel_run", run.request_stop)
     elif state.state in ("starting", "running"):
@@ -57,8 +59,11 @@ def _what_a_stop_does(run: RunFolder, state: RunState) -> str | None:
 
 def what_it_waits_for(run: RunFolder) -> None:
     """Who has the devices of a queued run, and who came before it."""
-    parts = [say(part) for part in waiting_messages(waiting_for(run, settings().workspace))]
-    st.info(joined(" ", (t(N_("It starts by itself when its turn comes.")), *parts)), icon=":material/schedule:")
+    waiting = waiting_for(run, settings().workspace)
+    parts = [say(part) for part in waiting_messages(waiting)]
+    if not waiting.is_copied:
+        parts.insert(0, t(N_("It starts by itself when its turn comes.")))
+    st.info(joined(" ", parts), icon=":material/schedule:")
 
 
 def other_gpus(run: RunFolder) -> None:

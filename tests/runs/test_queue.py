@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -15,9 +16,10 @@ from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.leases import holders, lease_keys, release, take
 from lora_backend.runs.process import is_alive
 from lora_backend.runs.queue import change_plan, run_queue, start, start_or_queue, waiting_for
-from lora_backend.runs.recovery import recover
+from lora_backend.runs.recovery import recover, recover_all
 from lora_backend.runs.states import ORPHANED_GRACE_S, StateError
 from lora_backend.runs.waiting import enter, entries, leases_folder
+from lora_backend.runs.words import waiting_messages
 from lora_backend.settings import child_environment
 from tests.runs.stand_in import TRAIN, Make, kill, let_end, queue_processes, until, who
 
@@ -276,3 +278,35 @@ def test_a_launcher_that_dies_before_it_has_started_anything_leaves_no_run_that_
     until(lambda: run.state().state == "running", "it can be started again")
     let_end(run)
     until(lambda: run.state().state == "finished", "it ends")
+
+
+def copied_while_it_waited(make: Make, tmp_path: Path) -> RunFolder:
+    """As rsync brings it: it says that it is queued, names a command, and was never queued here."""
+    run = make(f"from pathlib import Path; Path({str(tmp_path / 'started')!r}).touch()", ONE, state="queued")
+    status = run.status()
+    run.status_json.write_text(
+        json.dumps(status | {"launched": {**status["launched"], "boot_id": "of another machine"}})
+    )
+    return run
+
+
+def test_the_command_of_a_run_that_was_copied_while_it_waited_is_not_started_by_a_look(
+    make: Make, tmp_path: Path
+) -> None:
+    run = copied_while_it_waited(make, tmp_path)
+    assert recover(run).state == "queued"
+    recover_all(tmp_path / "runs")
+    assert queue_processes(tmp_path) == []
+    assert entries(tmp_path) == []
+    (sentence,) = waiting_messages(waiting_for(run, tmp_path))
+    assert "queued on another machine and copied here, so it does not start by itself" in sentence.text("en")
+    run.request_stop()
+    assert run.state().state == "stopped", "from here on it can be resumed"
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_run_that_waits_here_goes_on_waiting_after_the_machine_was_started_anew(make: Make, tmp_path: Path) -> None:
+    run = copied_while_it_waited(make, tmp_path)  # with its place, it is one of before a reboot
+    enter(run, tmp_path)
+    assert recover(run).state in ("queued", "starting")
+    until((tmp_path / "started").exists, "its turn comes")
