@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from lora_backend.config.files import MAX_CONFIG_BYTES, MAX_LINES
 
@@ -74,7 +74,7 @@ HOSTILE_FILES: dict[str, tuple[str, bytes]] = {
 """What somebody uploads or opens as a config: title → name and bytes."""
 
 
-def header(entries: dict[str, object] | bytes, data_bytes: int = 0) -> bytes:
+def header(entries: Mapping[str, object] | bytes, data_bytes: int = 0) -> bytes:
     """A safetensors file; the tensors' bytes are zeros."""
     text = entries if isinstance(entries, bytes) else json.dumps(entries, separators=(",", ":")).encode()
     return len(text).to_bytes(8, "little") + text + b"\0" * data_bytes

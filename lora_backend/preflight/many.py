@@ -29,6 +29,9 @@ from lora_backend.settings import Settings
 NAME = "name"
 """A column of this title names the run; it is no key of a config."""
 MAX_ROWS = 1000
+MAX_COLUMNS, MAX_CELLS = 100, 10_000
+MAX_WRITTEN = 8 * 2**20
+"""Characters of all configs that a table makes; each is written, read and checked."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +91,18 @@ def read_table(text: str) -> list[Row]:
     if len(table) < 2:
         raise ConfigError(N_("The table has no rows. Write the keys into its first line, and one run into each line below."))  # fmt: skip
     (_, heads), *lines = table
-    titles = [title.strip() for title in heads]
-    while (
-        len(titles) > 1 and not titles[-1] and not any("".join(cells[len(titles) - 1 :]).strip() for _, cells in lines)
-    ):
-        titles.pop()  # a sheet's empty columns
+    if len(lines) > MAX_ROWS:
+        raise ConfigError(N_("The table has {count} rows; at most {limit} runs are made at once."), count=len(lines), limit=MAX_ROWS)  # fmt: skip
+    width = max(_width(cells) for _, cells in table)
+    titles = [title.strip() for title in heads[: max(width, 1)]]  # without a sheet's empty columns
+    if len(titles) > MAX_COLUMNS or len(titles) * len(lines) > MAX_CELLS:
+        raise ConfigError(
+            N_("The table has {columns} columns and {count} rows; at most {most} columns and {limit} cells are read. Leave out columns in which every row is the same."),
+            columns=len(titles), count=len(lines), most=MAX_COLUMNS, limit=MAX_CELLS,
+        )  # fmt: skip
     for position, title in enumerate(titles):
         if not title or title in titles[:position]:
             raise ConfigError(N_("Column {number} of the table has no title, or one that stands there twice."), number=position + 1)  # fmt: skip
-    if len(lines) > MAX_ROWS:
-        raise ConfigError(N_("The table has {count} rows; at most {limit} runs are made at once."), count=len(lines), limit=MAX_ROWS)  # fmt: skip
     rows = []
     for line, cells in lines:
         if len(cells) > len(titles) and any(cell.strip() for cell in cells[len(titles) :]):
@@ -106,11 +111,21 @@ def read_table(text: str) -> list[Row]:
     return rows
 
 
+def _width(cells: Sequence[str]) -> int:
+    """Columns up to the last that is not empty."""
+    return next((number for number in range(len(cells), 0, -1) if cells[number - 1].strip()), 0)
+
+
 def preview(base_text: str, rows: Sequence[Row], settings: Settings) -> list[Variant]:
     """What each row will be: the base config with the row's cells, how it differs, and what the check says of it."""
     base = parse_config(base_text)
     if not base.is_readable:
         raise ConfigError(N_("The config cannot be read: {reason}"), reason=base.problems[0].message)
+    if len(rows) * len(base_text) > MAX_WRITTEN:
+        raise ConfigError(
+            N_("{count} rows of a config of {size} characters are more than {limit} together. Take fewer rows, or comments out of the config."),
+            count=len(rows), size=len(base_text), limit=MAX_WRITTEN,
+        )  # fmt: skip
     taken: dict[Path, int] = {}
     return [_variant(base_text, base.values, row, taken, settings) for row in rows]
 

@@ -19,8 +19,6 @@ from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.states import RunState
 from lora_backend.runs.trainer_state import (
     Training,
-    columns_of,
-    last_value,
     read_log,
     read_object,
     read_state,
@@ -160,10 +158,10 @@ def _open_training(path: Path, roots: tuple[Path, ...]) -> FoundFolder:
         step=training.step,
         total_steps=training.total_steps,
         epoch=training.epoch,
-        runtime_s=last_value(training.rows, "train_runtime"),
+        runtime_s=training.runtime_s,
         best_metric=training.best_metric,
         best_checkpoint=training.best_checkpoint,
-        columns=columns_of(training.rows),
+        columns=dict(training.columns),
         source=training.source,
     )
 

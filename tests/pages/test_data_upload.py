@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from lora_backend import outside
 from lora_backend.config.drafts import Draft, new_draft
-from lora_backend.data import rows
+from lora_backend.data import rows, uploads
 from lora_backend.settings import load_settings
 from pages.parts import data_upload
 from tests.data.test_summary import LARGE, ROW
@@ -49,7 +49,7 @@ def draft_of(text: str) -> Draft:
 
 def test_a_large_upload_is_read_once_by_another_process(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     stored: list[str] = []
-    store = data_upload.store_upload
+    store = uploads.store_upload
 
     def counted(data: bytes, name: str, *arguments: Any) -> Any:
         stored.append(name)

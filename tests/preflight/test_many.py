@@ -12,7 +12,7 @@ import pytest
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, ModelError
 from lora_backend.planning.profile import Profile
-from lora_backend.preflight.many import cell_value, preview, queue_all, read_table
+from lora_backend.preflight.many import MAX_CELLS, MAX_COLUMNS, MAX_ROWS, cell_value, preview, queue_all, read_table
 from lora_backend.runs.folder import list_runs
 from lora_backend.runs.leases import release, take
 from lora_backend.runs.waiting import entries, leases_folder
@@ -129,3 +129,31 @@ def test_every_row_becomes_a_run_in_the_tables_order(places: Settings, base: str
             run.request_stop()
         release(leases)
     assert entries(places.workspace) == []
+
+
+def test_a_table_of_just_the_limits_is_read_and_a_larger_one_is_refused() -> None:
+    def table(columns: int, rows: int) -> str:
+        return ",".join(f"k{n}" for n in range(columns)) + "\n" + (",".join(["1"] * columns) + "\n") * rows
+
+    assert len(read_table(table(MAX_COLUMNS, MAX_CELLS // MAX_COLUMNS))) == MAX_CELLS // MAX_COLUMNS
+    assert len(read_table(table(MAX_CELLS // MAX_ROWS, MAX_ROWS))) == MAX_ROWS
+    for columns, rows, says in (
+        (MAX_COLUMNS + 1, 1, "101 columns"),
+        (11, 910, "10000 cells"),
+        (1, MAX_ROWS + 1, "1001 rows"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            read_table(table(columns, rows))
+
+
+def test_empty_columns_and_lines_without_end_are_left_out_at_once() -> None:
+    (row,) = read_table("r" + "," * 400_000 + "\n8\n" + ",\n" * 100_000)
+    assert row.cells == {"r": "8"}
+    with pytest.raises(ConfigError, match="columns"):
+        read_table(",".join(map(str, range(100_000))) + "\n8\n")
+
+
+def test_rows_times_config_are_counted_before_any_is_written(places: Settings) -> None:
+    rows = read_table("r\n" + "8\n" * 50)
+    with pytest.raises(ConfigError, match=r"50 rows of a config of 200009 characters are more than"):
+        preview("#" * 200_000 + "\nseed: 1\n", rows, places)

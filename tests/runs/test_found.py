@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from lora_backend import outside
 from lora_backend.errors import RunError
 from lora_backend.runs.curves import COLUMNS, points
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.found import open_folder
-from lora_backend.runs.trainer_state import MOST_BYTES
+from lora_backend.runs.trainer_state import INLINE_BYTES, MOST_BYTES
 from lora_backend.verification.report import check_adapter_folder
 
 ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}  # fmt: skip
@@ -399,3 +400,29 @@ def test_whatever_a_copied_run_holds_it_opens_or_is_one_sentence(
         return
     found.title.encode()
     assert found.state
+
+
+def test_a_large_state_is_read_once_by_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    call = outside.call
+
+    def counted(function: str, *arguments: object) -> object:
+        calls.append(arguments)
+        return call(function, *arguments)
+
+    monkeypatch.setattr(outside, "call", counted)
+    rows = [{"step": step, "loss": 1 / step, "epoch": step / 100, "learning_rate": 1e-4} for step in range(1, 15_001)]
+    data = {"global_step": 15_000, "max_steps": 20_000, "log_history": [*rows, {"step": 15_000, "train_runtime": 9.5}]}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(data))
+    (tmp_path / "trainer_log.jsonl").write_text("".join(json.dumps({"current_steps": row["step"], "loss": 2.0, "epoch": 0.5, "lr": 1e-4}) + "\n" for row in rows))  # fmt: skip
+    for _ in range(2):
+        found = open_folder(tmp_path)
+        assert (found.step, found.total_steps, found.runtime_s, found.source) == (15_000, 20_000, 9.5, tmp_path / "trainer_state.json")  # fmt: skip
+        assert found.columns["loss"][:3].tolist() == [1.0, 1 / 2, 1 / 3]
+        assert np.isnan(found.columns["grad_norm"]).all()
+    log = tmp_path / "trainer_log.jsonl"
+    assert log.stat().st_size < INLINE_BYTES
+    assert len(calls) == 1
+    (tmp_path / "trainer_state.json").write_text('{"a": "' + "x" * INLINE_BYTES)
+    assert any("not whole JSON" in problem.text("en") for problem in open_folder(tmp_path).problems)
+    assert len(calls) == 2
