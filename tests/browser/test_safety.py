@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from lora_backend.runs.folder import RunFolder
-from tests.browser.conftest import Dashboard, badge, settled
+from tests.browser.conftest import Dashboard, badge, idle, settled
+from tests.browser.hostile import HOST, make_hostile
 
 pytestmark = [pytest.mark.browser]
 
@@ -139,15 +140,38 @@ def test_a_deep_link_on_a_fresh_server_goes_through_the_entry(dashboard: Dashboa
     assert "lang=zh" in page.url
 
 
+OPEN_EVERYTHING = """() => {
+  for (const summary of document.querySelectorAll('[data-testid=stExpander] details:not([open]) summary')) summary.click()
+  for (const button of document.querySelectorAll('[data-testid=stPopover] button')) button.click()
+}"""
+MARKUP = """host => {
+  const made = [...document.querySelectorAll(`a[href*="${host}"]:not([data-testid=stPageLink-NavLink]), img[src*="${host}"], img[src="x"], iframe, .katex, [data-testid=stMain] script:not([type])`)]
+  const own = element => element.textContent.includes('flightdeck_lang')
+  return [...made.filter(element => !own(element)).map(element => element.outerHTML.slice(0, 200)), ...(window.PWN ? ['a script ran'] : [])]
+}"""
+
+
 def test_no_page_asks_a_foreign_host(dashboard: Dashboard, browser: Browser) -> None:
-    context = browser.new_context()
+    """Over a workspace full of markup, on every page, with all that can be opened open."""
+    hostile = make_hostile(dashboard.home, dashboard.workspace)
+    context = browser.new_context(viewport={"width": 1280, "height": 2000})
     page = context.new_page()
     foreign: list[str] = []
     own = re.compile(rf"^(https?|wss?)://127\.0\.0\.1:{dashboard.port}/|^(data|blob):")
     page.on("request", lambda request: foreign.extend([] if own.match(request.url) else [request.url]))
-    for path in ("/", "/config", "/plan", "/runs", "/verify"):
+    found: dict[str, list[str]] = {}
+    for path in hostile.pages:
         settled(page, dashboard.url + path)
+        expect(page.get_by_text("Traceback")).to_have_count(0)
+        expect(page.get_by_test_id("stException")).to_have_count(0)
+        page.evaluate(OPEN_EVERYTHING)
+        for tab in page.get_by_role("tab").all():
+            tab.click(force=True)
+        idle(page)
+        if made := page.evaluate(MARKUP, HOST):
+            found[path] = made
     context.close()
+    assert found == {}
     assert foreign == []
 
 
