@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lora_backend import formats
 from pages.parts.language import say
-from pages.parts.markdown import Markdown, escape
+from pages.parts.markdown import Markdown
 
 FIGURE_WIDTH = 172
 """Of a figure's box, in pixels; two stand side by side on a telephone."""
@@ -18,7 +18,3 @@ def gib(size_bytes: float | None) -> str:
 def duration(seconds: float | None) -> Markdown:
     """A time in the reader's language."""
     return say(formats.duration(seconds))
-
-
-plain = escape
-as_text = say
