@@ -26,7 +26,7 @@ def demo_command(path: Path) -> list[str]:
 def command_of(folder: RunFolder) -> list[str]:
     """The command that starts the trainer of a run: the launcher's own, else one that is made anew."""
     run = folder.read_run()
-    argv = run.get("argv")
+    argv: Any = run.get("argv")
     is_resumed = "argv" in folder.attempt()
     if is_sealed(folder.path, argv, run.get("argv_seal")) and not (is_resumed and not _trains_in(argv, folder.path)):
         return list(argv)
