@@ -209,12 +209,16 @@ class TrainingConfig(BaseModel):
     )
 
     output_dir: Text = _key(
-        "adapters", N_("Where finished adapters are published; a relative path counts from the workspace."), group="saving"
+        "adapters",
+        N_("Where finished adapters are published; a relative path counts from the workspace."),
+        group="saving",
     )
     pkg: Name | None = _key(None, N_("First folder below output_dir."), group="saving")
     version: Name | None = _key(None, N_("Second folder below output_dir."), group="saving")
     knowledge_type: Name | None = _key(None, N_("Third folder below output_dir."), group="saving")
-    overwrite: bool = _key(False, N_("Replace an adapter that is already published there; the old one goes to the bin."), group="saving")
+    overwrite: bool = _key(
+        False, N_("Replace an adapter that is already published there; the old one goes to the bin."), group="saving"
+    )
     save_steps: int = _key(500, N_("Steps between checkpoints."), group="saving", unit="steps", ge=1)
     save_total_limit: int | None = _key(
         3,
