@@ -89,6 +89,8 @@ def test_emptying_deletes_what_is_in_the_bin_and_nothing_behind_a_link(world: Wo
     binned(world)
     before = world.snapshot()
     make_published(thesis)
+    make_published(thesis.parent / "adapter")
+    (thesis.parent / "entry.json").write_text("{}")
     (ws / "bin/.adapters/20260101-120000-ffffffff").symlink_to(thesis.parent)
     (ws / "bin/.adapters/.emptied-x").symlink_to(thesis)
     (ws / "bin/.emptied-y").symlink_to(thesis)

@@ -11,6 +11,7 @@ import pytest
 
 from lora_backend.runs.publication import (
     PublicationError,
+    _Way,
     is_published_adapter,
     place_of,
     publication_of,
@@ -77,6 +78,7 @@ def test_there_are_enough_hostile_values() -> None:
         ({"output_dir": "."}, None),
         ({"output_dir": "a/../fine"}, None),
         ({"output_dir": "./~"}, "output_dir"),
+        ({"output_dir": "a/" * 200}, "output_dir"),
         ({"version": "2"}, None),
         ({}, None),
     ],
@@ -109,6 +111,12 @@ def test_who_may_name_any_folder_may_not_name_those_either(
         name: Path(world.of(value)).name if name in ("pkg", "version") else value for name, value in values.items()
     }
     assert key_of(NAMES | names, world, bound=False) == key
+
+
+def test_a_folder_that_a_file_system_shows_in_two_places_is_known_by_what_it_is(world: World) -> None:
+    ws = world.root / "ws"
+    assert _Way.to(ws / "adapters/to-runs" / RUN).leads_into(ws / "runs"), "as a mount would show it, not resolved"
+    assert not _Way.to(ws / "adapters/shop").leads_into(ws / "runs")
 
 
 def test_a_model_is_no_adapter_of_ours(world: World) -> None:
