@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
-from lora_backend.i18n import Message
+from lora_backend.i18n import N_, Message
+
+MAX_REASON = 300
+"""Letters of another library's words that stand in a sentence of ours."""
 
 
 class FlightdeckError(ValueError):
@@ -110,3 +114,13 @@ class WorkerError(FlightdeckError):
     """The torch process did not answer: it died, ran out of time, or was cancelled."""
 
     code = "worker"
+
+
+def first_line(error: BaseException) -> str | Message:
+    """What another library says of an error, as the reason in a sentence of ours: its first line, else its kind.
+
+    Of a pickle that was refused torch says how to run the code in it all the same; that is not passed on.
+    """
+    if isinstance(error, pickle.UnpicklingError):
+        return Message(N_("a pickled file is damaged or unsafe and was not loaded"))
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:MAX_REASON]

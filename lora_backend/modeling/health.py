@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from lora_backend.errors import ModelError
+from lora_backend.errors import ModelError, first_line
 from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_
 from lora_backend.verification.coverage import targets_of
@@ -55,7 +55,7 @@ def _tensors_in(file: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)
         raise ModelError(N_("The file {path} is damaged ({reason}). Copy or save it again."), path=str(file), reason=reason) from error  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import ModelError
+from lora_backend.errors import ModelError, first_line
 from lora_backend.i18n import N_
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.devices import DTYPES, gib, resolve_precision
@@ -53,7 +53,7 @@ def load_model(config: TrainingConfig, device_map: Mapping[str, int | str] | str
         )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            N_("The model {path} cannot be loaded: {reason}"), path=str(path), reason=_first_line(error)
+            N_("The model {path} cannot be loaded: {reason}"), path=str(path), reason=first_line(error)
         ) from error
     settle_quantized(model, config.quantization)
     log_allocation(model)
@@ -77,7 +77,7 @@ def load_tokenizer(model_name: str) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(
-            N_("The tokenizer in {path} cannot be loaded: {reason}"), path=str(path), reason=_first_line(error)
+            N_("The tokenizer in {path} cannot be loaded: {reason}"), path=str(path), reason=first_line(error)
         ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -91,10 +91,6 @@ def _weights_folder(model_name: str) -> Path:
             N_("{path} describes a model but holds no weights. Name the folder that has them."), path=str(path)
         )
     return path
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def log_allocation(model: Any) -> None:

@@ -15,7 +15,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, Pretr
 from transformers.initialization import no_init_weights
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import ModelError
+from lora_backend.errors import ModelError, first_line
 from lora_backend.i18n import N_
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.blocks import find_blocks
@@ -80,7 +80,7 @@ def build_base(facts: Mapping[str, Any], settings: TraceSettings) -> PreTrainedM
             model.tie_weights()  # is part of the initialisation that was left out
     except Exception as error:  # a family's code may raise anything for figures that do not fit together
         raise ModelError(
-            N_("No causal language model can be built from config.json: {reason}"), reason=_first_line(error)
+            N_("No causal language model can be built from config.json: {reason}"), reason=first_line(error)
         ) from error
     return model
 
@@ -201,7 +201,3 @@ def _tensors(holder: Any, adapter: str) -> list[nn.Parameter]:
         return []
     weights = holder[adapter]
     return [weights] if isinstance(weights, nn.Parameter) else [weights.weight]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

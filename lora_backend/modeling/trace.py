@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import ModelError, UntraceableError
+from lora_backend.errors import ModelError, UntraceableError, first_line
 from lora_backend.i18n import N_, Message
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.loss import TILE_BYTES
@@ -73,7 +73,7 @@ def trace_profile(
             raise
         except Exception as error:  # whatever a family's code does with tensors that have no values
             raise UntraceableError(
-                N_("The model's training step cannot be traced: {reason}"), reason=_first_line(error)
+                N_("The model's training step cannot be traced: {reason}"), reason=first_line(error)
             ) from error
         notes.append((step.logits_bytes, step.hidden_bytes, dict(step.side_bytes)))
     parts, is_exact = cut(recordings, sizes)
@@ -390,7 +390,3 @@ def _parameters(module: nn.Module) -> int:
 def _shared_parameters(one: list[nn.Module], other: list[nn.Module]) -> int:
     ids = {id(parameter) for module in one for parameter in module.parameters()}
     return sum(p.numel() for module in other for p in module.parameters() if id(p) in ids)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -15,7 +15,7 @@ from transformers import DataCollatorForSeq2Seq, set_seed
 from transformers.trainer_utils import has_length
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import ConfigError
+from lora_backend.errors import ConfigError, first_line
 from lora_backend.i18n import N_, Message
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import loaded_map, placement
@@ -172,7 +172,7 @@ def _trainer(
         LoraTrainer.get_optimizer_cls_and_kwargs(args)  # raises where its package is not installed
         return LoraTrainer(args=args, dataloader=dataloader, config=config, **more)
     except (ValueError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        reason = first_line(error)
         raise ConfigError(N_("transformers does not take the config: {reason}"), reason=reason) from error
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from transformers.utils import logging as transformers_logging
 
-from lora_backend.errors import DiskFullError, FlightdeckError
+from lora_backend.errors import DiskFullError, FlightdeckError, first_line
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.failures import failure, failure_of
 from lora_backend.runs.folder import RunFolder
@@ -104,5 +104,5 @@ def _failure(error: BaseException) -> tuple[str, Message]:
         return "host_out_of_memory", failure("host_out_of_memory").message
     if is_disk_full(error):
         return DiskFullError.code, Message(N_("The disk is full. Make room and start the run again."))
-    reason = (str(error).strip().splitlines() or [""])[0][:300]
+    reason = first_line(error)
     return "code", Message(N_("The run failed with {kind}: {reason}"), {"kind": type(error).__name__, "reason": reason})

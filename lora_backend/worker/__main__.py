@@ -15,7 +15,7 @@ import threading
 import traceback
 from typing import Any, TextIO
 
-from lora_backend.errors import FlightdeckError
+from lora_backend.errors import FlightdeckError, first_line
 from lora_backend.i18n import N_, Message
 from lora_backend.worker.methods import METHODS
 
@@ -50,7 +50,7 @@ def _serve(request: dict[str, Any], answers: TextIO) -> None:
     except Exception as error:  # whatever it is, the asker gets a sentence and this process lives on
         traceback.print_exc()
         message = Message(
-            N_("The check failed with {kind}: {reason}"), {"kind": type(error).__name__, "reason": str(error)[:300]}
+            N_("The check failed with {kind}: {reason}"), {"kind": type(error).__name__, "reason": first_line(error)}
         )
         _send(answers, {"id": request["id"], "error": message.to_json()})
     else:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lora_backend.errors import FlightdeckError, ModelError
+from lora_backend.errors import FlightdeckError, ModelError, first_line
 from lora_backend.i18n import N_, Message
 
 Report = Callable[[Message, float], None]
@@ -42,7 +42,7 @@ def check_loaded_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]
     except FlightdeckError:
         raise
     except Exception as error:  # whatever somebody else's files make PEFT raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        reason = first_line(error)
         raise ModelError(N_("PEFT cannot load the adapter into this model: {reason}"), reason=reason) from error
     report(Message(N_("Reading the ranks")), 0.9)
     return rank_report(model, params["config"])

@@ -101,6 +101,18 @@ def test_changed_data_is_asked_for_before_a_run_goes_on(tmp_path: Path, monkeypa
     assert asked == [{"anyway": False, "accept_changed_data": True}]
 
 
+def test_a_checkpoint_that_was_passed_over_is_named_with_the_file_that_was_not_loaded() -> None:
+    run = made("stopped")
+    damaged = [{"checkpoint": "checkpoint-20", "problems": ["optimizer.pt: damaged or unsafe", "x.pt: missing"]}]
+    run.new_attempt(passed_over=damaged, resume_from="checkpoint-10")
+    (said,) = [warning.value for warning in show("runs", run=run.id).warning if "checkpoint-20" in warning.value]
+    assert "optimizer.pt of checkpoint-20 is damaged or unsafe and was not loaded." in said.replace("\\", "")
+    assert "goes on from checkpoint-10" in said.replace("\\", "")
+    for value in ("x", [1], [{}], [{"checkpoint": 1, "problems": 2}], {"a": 1}):
+        run.write_attempt(passed_over=value)
+        show("runs", run=run.id)
+
+
 def test_a_run_that_ended_for_its_changed_data_offers_to_go_on_with_it() -> None:
     run = made(None)
     run.write_exit("failed", cause="data_changed", message=Message("It has changed."))

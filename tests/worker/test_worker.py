@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,6 +121,53 @@ def test_what_cannot_be_loaded_is_one_sentence_and_the_process_lives_on(
     pid = client.pid
     assert client.ask("check_loaded_ranks", question, 120)["status"] == "ok"
     assert client.pid == pid
+
+
+class Payload:
+    """Pickled, it would make a folder when it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("content", ["payload", b"", b"no pickle", b"\x80\x04K\x01."], ids=str)
+def test_pickled_weights_run_no_code_and_are_named_in_a_sentence_of_ours(
+    content: str | bytes, client: WorkerClient, question: dict[str, Any], tmp_path: Path
+) -> None:
+    import torch
+
+    adapter = shutil.copytree(question["adapter"], tmp_path / "adapter")
+    (adapter / "adapter_model.safetensors").unlink()
+    if isinstance(content, bytes):
+        (adapter / "adapter_model.bin").write_bytes(content)
+    else:
+        torch.save(Payload(tmp_path / "ran"), adapter / "adapter_model.bin")
+    for method in ("check_loaded_ranks", "check_folder_ranks"):
+        with pytest.raises(WorkerError, match=r"adapter_model\.bin .*is damaged") as raised:
+            client.ask(method, question | {"adapter": str(adapter)}, 120)
+        assert "weights_only" not in str(raised.value)
+        assert "\n" not in str(raised.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", (2**40).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"{}"], ids=len)  # fmt: skip
+def test_damaged_safetensors_are_a_sentence(
+    content: bytes, client: WorkerClient, question: dict[str, Any], tmp_path: Path
+) -> None:
+    adapter = shutil.copytree(question["adapter"], tmp_path / "adapter")
+    (adapter / "adapter_model.safetensors").write_bytes(content)
+    (adapter / "training_args.bin").write_bytes(b"garbage")  # which nothing opens
+    said: list[str] = []
+    for method in ("check_loaded_ranks", "read_health"):
+        try:
+            client.ask(method, question | {"adapter": str(adapter)}, 120)
+        except WorkerError as error:
+            said.append(str(error))
+    assert said or len(content) == 10, "a header without tensors is whole"
+    assert not any("The check failed with" in text or "\n" in text for text in said)
 
 
 def test_a_method_that_is_none_is_a_sentence_and_not_the_end(client: WorkerClient) -> None:
