@@ -84,11 +84,11 @@ def test_every_callback_is_handed_over_safely() -> None:
     bare = []
     for path in sources("pages"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            pairs = [(node.arg, node.value)] if isinstance(node, ast.keyword) else []
+            pairs = [(str(node.arg), node.value)] if isinstance(node, ast.keyword) else []
             if isinstance(node, ast.Dict):
-                pairs = [(key.value, value) for key, value in zip(node.keys, node.values, strict=True) if isinstance(key, ast.Constant)]  # fmt: skip
+                pairs = [(str(key.value), value) for key, value in zip(node.keys, node.values, strict=True) if isinstance(key, ast.Constant)]  # fmt: skip
             for name, value in pairs:
-                is_callback = isinstance(name, str) and name.startswith("on_") and not isinstance(value, ast.Constant)
+                is_callback = name.startswith("on_") and not isinstance(value, ast.Constant)
                 if is_callback and not (isinstance(value, ast.Call) and ast.unparse(value.func) == "safely"):
                     bare.append(f"{path.relative_to(ROOT)}:{value.lineno} {ast.unparse(value)}")
     assert bare == []

@@ -12,6 +12,7 @@ from lora_backend.config.files import dump_yaml, read_config
 from lora_backend.config.report import report_text
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.i18n import N_, Message
+from lora_backend.os_errors import in_words
 from lora_backend.preflight.facts import check_with_facts, with_data_paths
 from lora_backend.preflight.resume import data_to_accept
 from lora_backend.runs.changes import config_as_changed
@@ -69,7 +70,7 @@ def _train_in(folder: RunFolder, as_json: bool, *, bound: bool = True) -> int:
             train_in_folder(folder, bound=bound)
     except (Exception, StoppedNowError) as error:  # the log has the traceback, the run's state the sentence
         code = NO
-        show(folder.state().message or error, to_stderr=True)
+        show(folder.state().message or (in_words(error) if isinstance(error, OSError) else error), to_stderr=True)
         if not isinstance(error, FlightdeckError | StoppedNowError):
             show(Message(N_("The details are in {path}."), {"path": folder.train_log}), to_stderr=True)
     state = folder.state()

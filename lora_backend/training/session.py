@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from lora_backend.errors import DiskFullError, FlightdeckError, first_line
 from lora_backend.i18n import N_, Message
+from lora_backend.os_errors import in_words
 from lora_backend.runs.failures import failure, failure_of
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.signals import StoppedNowError
@@ -49,7 +50,7 @@ def training_session(folder: RunFolder) -> Iterator[None]:
             raise
         except BaseException as error:
             logger.exception("the run failed")
-            cause, message = _failure(error)
+            cause, message = _failure(error, folder)
             folder.write_status(failure={"cause": cause, "message": message.to_json()})
             if not supervised:
                 found = failure_of(
@@ -92,7 +93,7 @@ def _logging_to(folder: RunFolder, supervised: bool) -> Iterator[None]:
             handler.close()
 
 
-def _failure(error: BaseException) -> tuple[str, Message]:
+def _failure(error: BaseException, folder: RunFolder) -> tuple[str, Message]:
     """A cause, as a code, and one sentence for the screen; the log has the traceback."""
     if isinstance(error, FlightdeckError):
         return error.code, error.message
@@ -103,6 +104,8 @@ def _failure(error: BaseException) -> tuple[str, Message]:
     if is_out_of_memory(error):
         return "host_out_of_memory", failure("host_out_of_memory").message
     if is_disk_full(error):
-        return DiskFullError.code, Message(N_("The disk is full. Make room and start the run again."))
+        return DiskFullError.code, Message(N_("The disk is full: there is no space left in {folder}. Free some space, then start the run again."), {"folder": str(folder.path)})  # fmt: skip
+    if isinstance(error, OSError) and error.errno is not None:
+        return "code", in_words(error).message
     reason = first_line(error)
     return "code", Message(N_("The run failed with {kind}: {reason}"), {"kind": type(error).__name__, "reason": reason})

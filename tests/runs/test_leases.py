@@ -83,7 +83,12 @@ def test_one_that_starts_while_another_clears_is_written_down(tmp_path: Path, mo
     assert looked.wait(30)
     monkeypatch.setattr(leases, "BOOK_TIMEOUT_S", 60)
     waits, has_book = threading.Event(), leases._has_book
-    monkeypatch.setattr(leases, "_has_book", lambda descriptor: waits.set() or has_book(descriptor))
+
+    def waiting_for_the_book(descriptor: int) -> bool:
+        waits.set()
+        return has_book(descriptor)
+
+    monkeypatch.setattr(leases, "_has_book", waiting_for_the_book)
     found: list[object] = []
     starting = threading.Thread(target=lambda: found.append(take(tmp_path, ["cpu"], tmp_path / "new")))
     starting.start()

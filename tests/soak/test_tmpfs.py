@@ -30,7 +30,7 @@ from tests.training.helpers import run as undisturbed
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 Make = Callable[..., dict[str, Any]]
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x00020000, 0x4000, 1 << 18
+CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x00020000, 0x1000, 0x4000, 1 << 18
 STEPS = 400
 SIZE_BYTES = 24 * 2**20
 
@@ -65,6 +65,13 @@ def _mount(libc: ctypes.CDLL, source: str | None, target: str, kind: str | None,
     words = [word.encode() if word is not None else None for word in (source, target, kind)]
     if libc.mount(*words, ctypes.c_ulong(flags), options.encode() if options else None) != 0:
         pytest.skip(f"the right to mount a tmpfs is missing: {os.strerror(ctypes.get_errno())}")
+
+
+def lies_on(disk: Disk, file: Path) -> None:
+    """Let one file of a run lie on another disk; a link to it would not be followed."""
+    for place in (disk.folder / file.name, file):
+        place.touch()
+    _mount(ctypes.CDLL(None, use_errno=True), str(disk.folder / file.name), str(file), None, MS_BIND, None)
 
 
 @dataclass
@@ -168,7 +175,7 @@ def test_a_log_without_room_costs_no_run(config: Make, workspace: Path, tmp_path
         disk = Disk(tmp_path / "small")
         mount_tmpfs(disk.folder, 2**20)
         run = real_run(workspace, values, "log")
-        run.train_log.symlink_to(disk.folder / "train.log")
+        lies_on(disk, run.train_log)
         started(run)
         until(lambda: in_the_middle(run), "it trains", limit_s=END_S)
         with held(run):
@@ -194,7 +201,7 @@ def test_points_without_room_end_the_run_which_goes_on_later(
         disk = Disk(tmp_path / "small")
         mount_tmpfs(disk.folder, 2**20)
         run = real_run(workspace, values, "points")
-        run.metrics_jsonl.symlink_to(disk.folder / "metrics.jsonl")
+        lies_on(disk, run.metrics_jsonl)
         started(run)
         until(lambda: in_the_middle(run), "it trains", limit_s=END_S)
         with held(run):
