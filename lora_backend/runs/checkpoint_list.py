@@ -53,6 +53,11 @@ def best_of(found: Sequence[Checkpoint]) -> Checkpoint | None:
     return min(evaluated, key=lambda one: one.eval_loss or 0.0) if len(evaluated) > 1 else None
 
 
+def saved_steps(run: RunFolder) -> list[int]:
+    """The steps of all of them, without a look into any."""
+    return [step for path in checkpoints_of(run) if (step := step_of(path)) is not None]
+
+
 def resumed_steps(run: RunFolder) -> list[int]:
     """The steps from which later starts of the run went on."""
     found = set()

@@ -48,7 +48,9 @@ def say_that_it_saved(run: RunFolder, state: RunState) -> None:
     del st.session_state[state_keys.SAVE_ASKED]
     newest = next(iter(list_checkpoints(run, {})[-1:]), None)
     if newest and newest.saved_at and newest.saved_at >= asked_at - CLOCKS_APART_S:
-        st.toast(t(N_("Checkpoint saved at step {step}."), step=newest.step), icon=":material/check_circle:")
+        st.toast(
+            t(N_("Checkpoint saved at step {step}."), step=newest.step), icon=":material/check_circle:", duration="long"
+        )
     else:
         st.toast(t(N_("Training was over before the checkpoint was saved.")), icon=":material/info:")
 

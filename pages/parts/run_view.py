@@ -10,8 +10,7 @@ import streamlit as st
 from lora_backend.escaping import visible_lines
 from lora_backend.formats import number
 from lora_backend.i18n import N_
-from lora_backend.runs.checkpoint_list import resumed_steps
-from lora_backend.runs.checkpoints import checkpoints_of, step_of
+from lora_backend.runs.checkpoint_list import resumed_steps, saved_steps
 from lora_backend.runs.curves import points, read_columns
 from lora_backend.runs.folder import RunFolder, RunState
 from lora_backend.runs.loss_health import health_of
@@ -88,7 +87,7 @@ def _head(run: RunFolder, state: RunState, columns: Columns) -> None:
     # browser never shows the old and the new ones at once.
     with st.container():
         _state(run, state)
-        _progress(state, columns)
+        _progress(run, state, columns)
         run_alerts(run, state, columns)
         how_its_loss_ended(state, health_of(run))
         if state.has_ended:
@@ -125,13 +124,15 @@ def _state(run: RunFolder, state: RunState) -> None:
         st.warning(joined(" ", map(say, passed_over)), icon=":material/broken_image:")
 
 
-def _progress(state: RunState, columns: Columns) -> None:
+def _progress(run: RunFolder, state: RunState, columns: Columns) -> None:
     if state.total_steps:
         parts = [t(N_("Step {step} of {total}"), step=state.step, total=state.total_steps)]
         if state.eta_s is not None and not state.has_ended:
             parts.append(_left(state, columns))
         if state.has_ended and state.started_at and state.ended_at:
             parts.append(t(N_("took {time}"), time=duration(state.ended_at - state.started_at)))
+        if saved := saved_steps(run):
+            parts.append(t(N_("last checkpoint at step {step}"), step=saved[-1]))
         st.progress(min(state.step / state.total_steps, 1.0), joined(" · ", parts))
     if state.fraction is not None and not state.has_ended:
         st.progress(min(state.fraction, 1.0), stage_in_words(state.stage))
@@ -198,8 +199,7 @@ def _curves(run: RunFolder, columns: Columns, state: RunState) -> None:
         st.info(t(text), icon=":material/show_chart:")
         return
     plain_chart = {"displayModeBar": False}
-    saved = [step for path in checkpoints_of(run) if (step := step_of(path)) is not None]
-    st.plotly_chart(loss_chart(columns, saved, resumed_steps(run)), key="loss_chart", config=plain_chart)
+    st.plotly_chart(loss_chart(columns, saved_steps(run), resumed_steps(run)), key="loss_chart", config=plain_chart)
     small = (
         ("learning_rate", N_("Learning rate"), RATE, 1.0),
         ("tokens_per_s", N_("Tokens/s"), SPEED, 1.0),

@@ -117,6 +117,7 @@ def test_a_checkpoint_that_is_asked_for_is_answered_marked_and_listed(
     save(run, 40)
     run.save_request.unlink()
     expect(page.get_by_text("Checkpoint saved at step 40.")).to_be_visible()
+    expect(page.get_by_text("last checkpoint at step 40")).to_be_visible()
     expect(page.get_by_role("button", name="Save a checkpoint now")).to_be_enabled()
     expect(page.locator(".js-plotly-plot .legendtext", has_text="Checkpoint")).to_be_visible()
     assert page.locator(".js-plotly-plot").first.evaluate("plot => plot.layout.shapes.map(one => one.x0)") == [40]

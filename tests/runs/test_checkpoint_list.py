@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.runs.checkpoint_list import best_of, list_checkpoints, resumed_steps
+from lora_backend.runs.checkpoint_list import best_of, list_checkpoints, resumed_steps, saved_steps
 from lora_backend.runs.checkpoints import write_manifest
 from lora_backend.runs.curves import read_columns
 from lora_backend.runs.folder import RunFolder
@@ -73,6 +73,7 @@ def test_a_hundred_checkpoints_and_every_resume_are_marked(run: RunFolder) -> No
         run.new_attempt(resume_from=asked)
     found = list_checkpoints(run, read_columns(run.metrics_jsonl))
     assert len(found) == 100
+    assert saved_steps(run) == [one.step for one in found]
     assert resumed_steps(run) == [200, 500]
     figure = loss_chart(read_columns(run.metrics_jsonl), [one.step for one in found], resumed_steps(run))
     names = [trace.name for trace in figure.data]
