@@ -59,7 +59,7 @@ def code(value: object) -> Markdown:
 
 def bold(value: object) -> Markdown:
     """`value` in bold."""
-    return Markdown(f"**{escape(value)}**")
+    return Markdown(f"**{escape(value).strip() or '–'}**")  # beside a space the stars would be seen
 
 
 def joined(separator: str, parts: Iterable[object]) -> Markdown:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -22,20 +21,13 @@ NAME = f"![i](x) [a]({HOST}) www.{HOST} x@{HOST} <img src=x onerror=window.PWN=1
 KEY = "base_model.model.model.layers.{block}.{module}.lora_{half}.weight"
 
 
-@dataclass(frozen=True)
-class Hostile:
-    """Addresses on which it all is shown."""
-
-    pages: tuple[str, ...]
-
-
 def quoted(text: str) -> str:
     """As YAML."""
     return json.dumps(text)
 
 
-def make_hostile(home: Path, workspace: Path) -> Hostile:
-    """Fill `workspace` and name the pages that show it."""
+def make_hostile(home: Path, workspace: Path) -> list[str]:
+    """Fill `workspace`. Returns the addresses that show it all."""
     config = {"model_name": f"org/{NAME}", "dataset": NAME, "r": 4, "target_modules": ["q_proj"], "output_dir": PAYLOAD}
     text = (
         f"model_name: {quoted(NAME)}\ndataset: {quoted('rows.jsonl')}\ntarget_modules: [{quoted(PAYLOAD)}]\nr: {quoted(PAYLOAD)}\n"
@@ -67,15 +59,15 @@ def make_hostile(home: Path, workspace: Path) -> Hostile:
     (trained / "trainer_state.json").write_text(json.dumps(state))
     hostile_adapter(trained / "checkpoint-1")
     asked = [
-        ("/", {}), ("/config", {}), ("/config", {"draft": draft.id}), ("/config", {"draft": draft.id, "base": "file:script.py"}), ("/config", {"draft": draft.id, "base": "file:base.yaml"}),
+        ("/", {}), ("/config", {}), ("/config", {"draft": draft.id}), ("/config", {"draft": draft.id, "base": "file:script.py"}),
         ("/config", {"draft": good.id, "base": f"run:{runs[0].id}"}), ("/config", {"draft": PAYLOAD}), ("/config", {"draft": good.id, "base": PAYLOAD}),
-        ("/plan", {"model": PAYLOAD}), ("/plan", {"draft": draft.id}), ("/plan", {"draft": PAYLOAD}), ("/plan", {"model": "Qwen/Qwen2.5-14B", "gpus": PAYLOAD}), ("/plan", {"model": "Qwen/Qwen2.5-14B", "gpus": "24", "optim": PAYLOAD, "target_modules": PAYLOAD}),
-        ("/runs", {}), ("/runs", {"filter": PAYLOAD}), ("/runs", {"columns": "model_name,output_dir,target_modules"}), *(("/runs", {"run": run.id}) for run in (runs[0], queued)), ("/runs", {"run": PAYLOAD}),
+        ("/plan", {"model": PAYLOAD}), ("/plan", {"draft": draft.id}), ("/plan", {"model": "Qwen/Qwen2.5-14B", "gpus": PAYLOAD}), ("/plan", {"model": "Qwen/Qwen2.5-14B", "gpus": "24", "optim": PAYLOAD, "target_modules": PAYLOAD}),
+        ("/runs", {}), ("/runs", {"columns": "model_name,output_dir,target_modules"}), *(("/runs", {"run": run.id}) for run in (runs[0], queued)), ("/runs", {"run": PAYLOAD}),
         ("/runs", {"compare": ",".join(run.id for run in runs)}), ("/runs", {"compare": f"{PAYLOAD},b"}), ("/runs", {"folder": str(copied.path)}), ("/runs", {"folder": str(trained)}), ("/runs", {"folder": PAYLOAD}),
         ("/verify", {}), ("/verify", {"adapter": str(adapter)}), ("/verify", {"adapter": str(adapter), "config": str(runs[0].config_yaml), "other": str(trained)}), ("/verify", {"run": runs[0].id}),
         ("/verify", {"adapter": PAYLOAD}), ("/verify", {"adapter": str(adapter), "config": PAYLOAD}),
     ]  # fmt: skip
-    return Hostile(tuple(f"{path}?{urlencode(query)}" for path, query in asked))
+    return [f"{path}?{urlencode(query)}" for path, query in asked]
 
 
 def hostile_adapter(folder: Path) -> Path:

@@ -38,6 +38,8 @@ def test_what_is_escaped_is_escaped_once() -> None:
     assert escape(once) == once
     assert joined(", ", [once, "[y]"]) == f"{once}, \\[y\\]"
     assert bold("*") == "**\\***"
+    assert bold(" a ") == "**a**"
+    assert bold("") == "**–**"
     assert isinstance(bold("a"), Markdown)
 
 
