@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--run-dir", type=Path, metavar="DIR", help="the run's folder; default: a new one")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
     train.add_argument("--accept-changed-data", action="store_true", help="with --run-dir of a run that is made already: also where its data set has changed")  # fmt: skip
+    train.add_argument("--anyway", action="store_true", help="also where the plan does not fit what is free")
     train.set_defaults(run=train_run)
 
     verify = commands.add_parser("verify", parents=[shared], help="the rank of every LoRA layer of an adapter or a run")

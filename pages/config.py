@@ -16,9 +16,10 @@ from lora_backend.config.files import parse_config
 from lora_backend.errors import FlightdeckError
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
-from lora_backend.preflight.roots import check_from_browser
+from lora_backend.preflight.startable import judge, startable
 from pages.parts import state_keys
 from pages.parts.config_actions import show_actions
+from pages.parts.config_blockers import needs_data
 from pages.parts.config_conflict import show_conflict
 from pages.parts.config_edit import apply_fix, current_text, save_text
 from pages.parts.config_form import config_form
@@ -40,9 +41,10 @@ def editor(draft: Draft) -> None:
     text = current_text(draft)
     document = parse_config(text)
     wait_for_rows(document.values)
-    result = check_from_browser(document, settings())
+    judged = judge(document, settings())
+    start = startable(judged, settings())
     show_conflict(draft)
-    show_actions(draft, document, result)
+    show_actions(draft, document, judged.result, start)
     many_runs(draft, text)
     left, right = st.columns([2, 3] if are_shown(draft, text) else [1, 1], gap="medium")
     with left:
@@ -51,9 +53,12 @@ def editor(draft: Draft) -> None:
             config_form(draft, document)
         with source:
             text_view(draft, text)
-        data_upload(draft)
+        if not needs_data(start):
+            data_upload(draft)
     with right:
-        show_findings(result, partial(apply_fix, draft) if document.is_readable else None)
+        show_findings(
+            judged.remarks, partial(apply_fix, draft) if document.is_readable else None, is_all=not start.blockers
+        )
         if document.is_readable:
             show_differences(draft, document)
         show_kept_import(draft)

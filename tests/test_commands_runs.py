@@ -27,7 +27,7 @@ from lora_backend.runs.states import identity_in
 from lora_backend.settings import child_environment
 from tests.runs.stand_in import HEAD, TRAIN, kill, let_end, queue_processes, until
 from tests.test_cli import strict
-from tests.tiny import chats, write_rows
+from tests.tiny import chats, make_published, prompts, stub_model, write_rows
 
 DEAF = HEAD + "RUN.write_status(state='running', trainer=identify(os.getpid()).to_json())\ntime.sleep(60)\n"
 """A trainer that hears no stop."""
@@ -54,11 +54,13 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
 def make(workspace: Path) -> Iterator[Make]:
     """Makes runs whose trainer is `script`; at the end all that still lives of them is killed."""
 
+    model, data = stub_model(workspace.parent / "stub"), write_rows(workspace.parent / "stub.jsonl", prompts(1))
+
     def make(run_id: str = "run", script: str = HEAD + TRAIN, **more: Any) -> RunFolder:
         path = workspace / "runs" / run_id
         argv = [sys.executable, "-c", script, str(path), "--run-dir", str(path)]
-        config = {"model_name": "no/where", "r": 4, "batch_size": 4, **more.pop("config", {})}
-        return RunFolder.create(path.parent, config=config, config_text="model_name: no/where\nr: 4\nbatch_size: 4\n", path=path, **({"argv": argv, "name": run_id.title()} | more))  # fmt: skip
+        config = {"model_name": str(model), "dataset": str(data), "r": 4, "batch_size": 4, **more.pop("config", {})}
+        return RunFolder.create(path.parent, config=config, config_text=f"model_name: {model}\ndataset: {data}\nr: 4\nbatch_size: 4\n", path=path, **({"argv": argv, "name": run_id.title()} | more))  # fmt: skip
 
     yield make
     for run in list_runs(workspace / "runs"):
@@ -275,8 +277,7 @@ def test_a_run_that_has_published_is_resumed_with_other_settings_and_replaces_it
     config = {"pkg": "p", "version": "1", "output_dir": str(workspace / "adapters"), "num_epochs": 1}
     run = make("a1", config=config)
     for folder in (run.adapter, workspace / "adapters/p/1"):
-        folder.mkdir(parents=True)
-        (folder / "adapter_model.safetensors").write_bytes(b"the run's own")
+        make_published(folder, "the run's own")
     run.write_exit("finished")
     code, document = ask("resume", "a1", "--set", "num_epochs=2", in_words=False)
     assert (code, document.get("error"), document["number"]) == (0, None, 1)
@@ -284,7 +285,7 @@ def test_a_run_that_has_published_is_resumed_with_other_settings_and_replaces_it
 
 
 def test_changed_data_is_a_no_with_the_option_that_accepts_it(make: Make, ask: Ask, tmp_path: Path) -> None:
-    data = write_rows(tmp_path / "d.jsonl", chats(1))
+    data = write_rows(tmp_path / "d.jsonl", prompts(1))
     run = make("a1", config={"dataset": str(data)}, data_sha256="0" * 64)
     run.write_exit("failed", cause="data_changed")
     code, document = ask("resume", "a1")
@@ -331,9 +332,7 @@ def test_a_run_that_has_nothing_to_go_on_with_says_so(state: str, argv: list[str
 def base(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A config in the current folder, with relative paths. Its trainer will be the stand-in, and nothing is traced."""
     model = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 8, "architectures": ["LlamaForCausalLM"]}
-    (tmp_path / "here" / "models" / "m").mkdir(parents=True)
-    (tmp_path / "here" / "models" / "m" / "config.json").write_text(json.dumps(model))
-    (tmp_path / "here" / "models" / "m" / "tokenizer.json").write_text("{}")
+    stub_model(tmp_path / "here" / "models" / "m", model)
     (tmp_path / "here" / "models" / "m" / "chat_template.jinja").write_text("{{ messages }}")
     write_rows(tmp_path / "here" / "d.jsonl", chats())
     (tmp_path / "here" / "c.yaml").write_text("model_name: models/m  # ours\ndataset: d.jsonl\nr: 4\nprecision: fp32\n")

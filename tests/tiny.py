@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
@@ -58,6 +60,15 @@ def make_word_nan(folder: Path, word: str) -> Path:
     vocabulary = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
     tensors["model.embed_tokens.weight"][vocabulary[word]] = float("nan")
     save_file(tensors, weights, {"format": "pt"})
+    return folder
+
+
+def stub_model(folder: Path, config: Mapping[str, Any] | None = None) -> Path:
+    """A folder that passes for a whole model as long as nobody loads it: no tensors, a tokenizer without words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config or {}))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""`check`: what is wrong with a config, and how it differs."""
+"""`check`: what is wrong with a config, how it differs, and whether it can start here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lora_backend.commands.start_words import start_text
 from lora_backend.commands.words import GOOD, NO, print_json
 from lora_backend.config.check import CheckResult
 from lora_backend.config.diff import ABSENT, DiffRow, diff_configs
@@ -15,7 +16,8 @@ from lora_backend.config.schema import KEYS, default_config
 from lora_backend.config.scripts import ScriptDefaults, read_script
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message
-from lora_backend.preflight.facts import check_with_facts
+from lora_backend.preflight.startable import judge_here, startable
+from lora_backend.settings import load_settings
 from lora_backend.terminal import show
 
 OWN_SCRIPT = Path(__file__).parents[1] / "train_lora.py"
@@ -24,14 +26,16 @@ OWN_SCRIPT = Path(__file__).parents[1] / "train_lora.py"
 
 def check(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    document = read_config(arguments.config)
-    result = check_with_facts(document)
+    document, settings = read_config(arguments.config), load_settings()
+    judged = judge_here(document, settings)
+    result, start = judged.result, startable(judged, settings)
     base = None if arguments.against is None else _base(arguments.against)
     rows = [] if base is None else diff_configs(document.values, base.values, KEYS)
     if arguments.json:
-        print_json(_check_document(result, rows, base))
+        print_json(_check_document(result, rows, base) | start.to_dict())
     else:
-        show(report_text(result))
+        show(report_text(judged.remarks))
+        show(f"\n{start_text(start)}")
         if base is not None:
             show(f"\n{Message(N_('Different from {file}:'), {'file': arguments.against})}\n{diff_text(rows)}")
             _print_origin(base)

@@ -24,6 +24,7 @@ from lora_backend.preflight.facts import check_with_facts
 from lora_backend.preflight.many import NAME, Launched, Row, Variant, preview, queue_all, read_table
 from lora_backend.preflight.placement import DoesNotFitError
 from lora_backend.preflight.resume import check_changes, resume_run
+from lora_backend.preflight.startable import CannotStartError
 from lora_backend.runs.changes import Classified, config_as_changed
 from lora_backend.runs.failures import REMEDIES
 from lora_backend.runs.folder import STOP_DEADLINE_S, RunFolder
@@ -95,6 +96,9 @@ def resume_command(arguments: argparse.Namespace) -> int:
     except DataChangedError as error:
         remedy = REMEDIES[error.code]
         return _answer(arguments, run, run.state(), f"{error} {say(remedy)}", {"cause": error.code}, code=NO)
+    except CannotStartError as error:
+        blockers = [blocker.to_dict() for blocker in error.blockers]
+        return _answer(arguments, run, run.state(), str(error), {"blockers": blockers}, code=NO)
     except RunError as error:
         return _answer(arguments, run, run.state(), str(error), code=NO)
     attempt = run.attempt()
@@ -117,13 +121,15 @@ def queue_command(arguments: argparse.Namespace) -> int:
     rows = _table(arguments.table) if arguments.table else [Row(1, {NAME: arguments.name} if arguments.name else {})]
     settings = _from_here(load_settings())
     document = read_config(arguments.config)
-    if not document.is_readable:
+    if not document.is_readable or any(problem.severity == "error" for problem in document.problems):
         result = check_with_facts(document)
         print_json(result.to_dict()) if arguments.json else show(report_text(result))
         return NO
     text = document.text if document.format == "yaml" else dump_yaml(document.values)
     variants = preview(_model_from_here(text, document.values), [_row_from_here(row) for row in rows], settings)
-    problems = {variant.line: _problems(variant) for variant in variants}
+    problems = {
+        variant.line: [problem.text() for problem in variant.problems(anyway=arguments.anyway)] for variant in variants
+    }
     can_start = not any(problems.values())
     if arguments.dry_run or not can_start:
         if arguments.json:
@@ -245,14 +251,6 @@ def _absolute(name: str) -> str:
     return str(path.absolute()) if name and path is not None and path.exists() else name
 
 
-def _problems(variant: Variant) -> list[str]:
-    found = [finding.message.text() for finding in variant.result.errors]
-    found += [variant.problem.text()] if variant.problem else []
-    if not found and not variant.values.get("dataset"):
-        found.append(say(N_("`dataset` is missing. Name a JSONL file to train on.")))
-    return found
-
-
 def _variant_document(variant: Variant, problems: Sequence[str]) -> dict[str, Any]:
     return {
         "line": variant.line,
@@ -262,6 +260,7 @@ def _variant_document(variant: Variant, problems: Sequence[str]) -> dict[str, An
             for row in variant.differences
         },
         "can_start": not problems,
+        **variant.start.to_dict(),
         "errors": list(problems),
         "warnings": [finding.message.text() for finding in variant.result.findings if finding.severity == "warning"],
     }  # fmt: skip

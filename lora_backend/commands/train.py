@@ -7,14 +7,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from lora_backend.commands.start_words import start_text
 from lora_backend.commands.words import GOOD, NO, print_json, setting
 from lora_backend.config.files import dump_yaml, read_config
 from lora_backend.config.report import report_text
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.i18n import N_, Message
 from lora_backend.os_errors import in_words
-from lora_backend.preflight.facts import check_with_facts, with_data_paths
+from lora_backend.preflight.facts import with_data_paths
 from lora_backend.preflight.resume import data_to_accept
+from lora_backend.preflight.startable import judge_here, startable
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder, new_run_id
 from lora_backend.runs.loss_health import health_of
@@ -31,17 +33,17 @@ def train(arguments: argparse.Namespace) -> int:
         return _train_in(_made_run(existing, arguments), arguments.json)
     document = read_config(arguments.config)
     values = with_data_paths(document.values | dict(map(setting, arguments.set)))
-    result = check_with_facts(replace(document, values=values))
-    if result.is_valid and not values.get("dataset"):
-        raise ConfigError(N_("`dataset` is missing. Name a JSONL file to train on."))
-    if not result.is_valid:
+    settings = load_settings()
+    judged = judge_here(replace(document, values=values), settings)
+    start = startable(judged, settings)
+    if not judged.result.is_valid or start.blocking(anyway=arguments.anyway):
         if arguments.json:
-            print_json(result.to_dict())
-        show(report_text(result), to_stderr=True)
+            print_json(judged.result.to_dict() | start.to_dict())
+        show(f"{report_text(judged.remarks)}\n\n{start_text(start)}", to_stderr=True)
         return NO
-    path = arguments.run_dir or load_settings().runs / new_run_id()
+    path = arguments.run_dir or settings.runs / new_run_id()
     text = document.text if not arguments.set and document.format == "yaml" else dump_yaml(values)
-    data_sha256 = file_sha256(Path(values["dataset"])) if values.get("dataset") else None
+    data_sha256 = file_sha256(Path(values["dataset"]))
     folder = RunFolder.create(
         path.parent, config=values, config_text=text, argv=sys.orig_argv, data_sha256=data_sha256, path=path.resolve()
     )

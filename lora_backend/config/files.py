@@ -59,6 +59,11 @@ class ConfigDocument:
     written: Mapping[str, str] = field(default_factory=dict)
     """Plain values (no quotes) of keys at the top, letter by letter: `08` was read as 8."""
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> ConfigDocument:
+        """Values that come from no file."""
+        return cls("", "yaml", dict(values), {})
+
     @property
     def is_readable(self) -> bool:
         return not any(problem.code == "syntax" for problem in self.problems)

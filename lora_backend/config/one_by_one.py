@@ -14,7 +14,7 @@ from lora_backend.config.files import parse_config
 from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.offers import lines_of, remove, rename
 from lora_backend.config.rules import ConfigView
-from lora_backend.config.schema import KEYS, Key, TrainingConfig
+from lora_backend.config.schema import KEYS, REQUIRED, Key, TrainingConfig
 from lora_backend.config.traps import NO_BREAK_SPACES, SWITCHES, to_ascii
 from lora_backend.i18n import N_, Message, in_code
 
@@ -42,13 +42,14 @@ def schema_findings_of(config: ConfigView, written: Mapping[str, str]) -> Iterat
         if kind == "extra_forbidden":
             num_unknown += 1
             yield _unknown_key(config, key, guess=num_unknown <= MOST_GUESSES)
-        elif kind == "missing":
+        elif kind == "missing" or (KEYS[key].default is REQUIRED and config.values[key] in (None, "")):
+            template = N_("Choose a base model: `{key}` is empty.") if key in config.values else N_("Choose a base model: `{key}` is missing.")  # fmt: skip
             yield config.finding(
                 "error",
                 "missing_key",
                 key,
-                Message(N_("`{key}` is missing."), {"key": key}),
-                Message(N_("Add a line `{key}: …`: {expected}."), {"key": key, "expected": expected(KEYS[key])}),
+                Message(template, {"key": key}),
+                Message(N_("Name a model's folder or a hub id: `{key}: …`."), {"key": key}),
             )
         else:
             yield _wrong_value(config, key, kind, written.get(key))

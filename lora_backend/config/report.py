@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lora_backend.config.check import CheckResult
 from lora_backend.config.diff import ABSENT, DiffRow
-from lora_backend.config.findings import shorten
+from lora_backend.config.findings import Finding, shorten
 from lora_backend.i18n import N_, Message, translate
 from lora_backend.terminal import in_lines
 
@@ -30,13 +32,7 @@ def report_text(result: CheckResult, language: str | None = None) -> str:
     warnings = sum(finding.severity == "warning" for finding in result.findings)
     verdict = N_("The config is valid.") if result.is_valid else N_("The config is not valid.")
     lines = [t(verdict) + " " + t(N_("{errors} errors, {warnings} warnings."), errors=errors, warnings=warnings)]
-    for finding in result.findings:
-        place = t(N_("line {line}"), line=finding.line) + ": " if finding.line else ""
-        lines.append(
-            f"{SIGNS[finding.severity]} {place}{finding.message.text(language)} {finding.remedy.text(language)}"
-            f" [{finding.code}]"
-        )
-        lines += ["    " + t(N_("Fix: {label}"), label=fix.label.text(language)) for fix in finding.fixes]
+    lines += finding_lines(result.findings, language)
     lines += ["", t(N_("Different from the defaults of train_lora:"))]
     for key, pair in result.differences.items():
         lines.append(f"  {key}: {shorten(pair['default'])} → {shorten(pair['value'])}")
@@ -45,6 +41,18 @@ def report_text(result: CheckResult, language: str | None = None) -> str:
     if result.missing:
         lines += ["", t(N_("Left to their defaults: {keys}"), keys=", ".join(result.missing))]
     return in_lines(lines)
+
+
+def finding_lines(findings: Iterable[Finding], language: str | None = None) -> list[str]:
+    """A line for each finding, with its place, remedy and code; below it a line for each fix."""
+    lines = []
+    for finding in findings:
+        place = translate(N_("line {line}"), language).format(line=finding.line) + ": " if finding.line else ""
+        said = f"{finding.message.text(language)} {finding.remedy.text(language)}"
+        lines.append(f"{SIGNS[finding.severity]} {place}{said} [{finding.code}]")
+        fix_template = translate(N_("Fix: {label}"), language)
+        lines += ["    " + fix_template.format(label=fix.label.text(language)) for fix in finding.fixes]
+    return lines
 
 
 def diff_text(rows: list[DiffRow], language: str | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from lora_backend.config.rules import Facts, GpuFact
 from lora_backend.data.summary import Kind, Summary, summary_of
 from lora_backend.errors import ConfigError, DataError, ModelError, RunError
 from lora_backend.hardware.inventory import Gpu, read_gpus
+from lora_backend.hardware.visible import visible_gpus
 from lora_backend.i18n import N_, Message
 from lora_backend.models.describe import ModelDescription, describe_model, read_json_object
 from lora_backend.models.find import find_model
@@ -31,7 +33,7 @@ DATA_KEYS: tuple[Kind, ...] = ("dataset", "questions")
 class Readers:
     """How facts of this machine are read; a test passes others."""
 
-    gpus: Callable[[], Sequence[Gpu]] = lambda: read_gpus().gpus
+    gpus: Callable[[], Sequence[Gpu]] = lambda: visible_gpus(read_gpus().gpus, os.environ)[0]
     disk_free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
     runs: Callable[[Path], Sequence[RunFolder]] = lambda root: [RunFolder(path.parent) for path in root.glob("*/run.json")]  # fmt: skip
 
@@ -47,8 +49,8 @@ def gather_facts(
     """Read the files that a config names; relative paths of data count from `base` (default: the current folder).
     `bound`: its adapter must be published below an output root.
 
-    A model or data set that is not on this machine is a warning, for the config may be meant for another one;
-    one that is there and cannot be used is an error. GPUs and runs are asked only where a key depends on them.
+    A model or data set that is not on this machine, or cannot be used here, is a warning: the config may be meant for
+    another one. It keeps a run from starting (`blockers.py`). GPUs and runs are asked only where a key depends on them.
     """
     readers = readers or Readers()
     problems: list[tuple[Severity, str, Message]] = []
@@ -65,6 +67,8 @@ def gather_facts(
         linear_width=_linear_width(path, model) if path and model else {},
         has_experts=_has_experts(path) if path and model else None,
         max_positions=model.max_positions if model else None,
+        has_weights=_has_weights(path) if path and model else None,
+        is_quantized=_is_quantized(path) if path and model else None,
         has_tokenizer=model.has_tokenizer if model else None,
         has_chat_template=model.has_chat_template if model else None,
         row_format=dataset.format if dataset else None,
@@ -110,9 +114,21 @@ def _linear_width(path: Path, model: ModelDescription) -> dict[str, int]:
     return widths
 
 
+def _has_weights(path: Path) -> bool:
+    return path.is_dir() and any(path.glob("*.safetensors"))
+
+
+def _is_quantized(path: Path) -> bool:
+    return bool(_config_json(path).get("quantization_config"))
+
+
+def _config_json(path: Path) -> dict[str, Any]:
+    return read_json_object(path / "config.json" if path.is_dir() else path)
+
+
 def _has_experts(path: Path) -> bool:
     """Whether the model's config counts experts, under any of the names in use."""
-    config = read_json_object(path / "config.json" if path.is_dir() else path)
+    config = _config_json(path)
     text_config = config.get("text_config")
     inner = text_config if isinstance(text_config, dict) else config
     names = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
@@ -191,7 +207,7 @@ def _model(
     try:
         return path, describe_model(path)
     except ModelError as error:
-        problems.append(("error", "model_name", error.message))
+        problems.append(("warning", "model_name", error.message))
         return None, None
 
 
@@ -201,12 +217,10 @@ def _rows_of(
     """What the file under one of `DATA_KEYS` says; read only when it has changed, for a page checks at every click."""
     if not isinstance(name, str) or not name:
         return None
-    path = None
     try:
-        path = data_path(name, base)
-        return summary_of(path, kind, kept=kept_summaries(settings))
+        return summary_of(data_path(name, base), kind, kept=kept_summaries(settings))
     except DataError as error:
-        problems.append(("error" if path and path.exists() else "warning", kind, error.message))
+        problems.append(("warning", kind, error.message))
         return None
 
 

@@ -20,7 +20,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.os_errors import in_words
 from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.planning import Trace
-from lora_backend.preflight.roots import check_from_browser
+from lora_backend.preflight.startable import Startable, judge, startable
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.labels import write_labels
 from lora_backend.runs.publication import place_of
@@ -55,12 +55,20 @@ class Variant:
     differences: tuple[DiffRow, ...]
     """From the base config; only keys that differ."""
     result: CheckResult
+    start: Startable
+    """Whether it can start here, now."""
     problem: Message | None = None
     """What the check of one config cannot see: another row would publish to the same place."""
 
-    @property
-    def can_start(self) -> bool:
-        return self.result.is_valid and self.problem is None
+    def problems(self, *, anyway: bool = False) -> list[Message]:
+        """What keeps it from starting: errors of the text, what stands in the way here, another row. `anyway` passes over a
+        plan that does not fit."""
+        blockers = [blocker.message for blocker in self.start.blocking(anyway=anyway)]
+        said = [*[finding.message for finding in self.result.errors], *blockers]
+        return [*said, *([self.problem] if self.problem else [])]
+
+    def can_start(self, *, anyway: bool = False) -> bool:
+        return not self.problems(anyway=anyway)
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,7 @@ def queue_all(
     data leaves the others as they are. `anyway` and `shares` as in `launch_from_browser`; `tags` go to every run;
     `once` sees to it that a row which was launched before is not launched again; `progress` hears how many are done.
     """
-    bad = [variant.line for variant in variants if not variant.can_start]
+    bad = [variant.line for variant in variants if not variant.can_start(anyway=anyway)]
     if bad:
         raise ConfigError(N_("Nothing was started: line {lines} of the table cannot start as it is."), lines=", ".join(map(str, bad)))  # fmt: skip
     launched = []
@@ -196,14 +204,15 @@ def _variant(base_text: str, base: Mapping[str, Any], row: Row, taken: dict[Path
     text = with_values(base_text, changes)
     document = parse_config(text)
     differences = [diff for diff in diff_configs(document.values, base, KEYS) if diff.status != "equal"]
-    result = check_from_browser(document, settings)
+    judged = judge(document, settings)
     return Variant(
         row.line,
         row.cells.get(NAME),
         text,
         document.values,
         tuple(diff for diff in differences if diff.key in changes),
-        result,
+        judged.remarks,
+        startable(judged, settings),
         _same_place(place_of(document.values, settings), row.line, taken),
     )
 

@@ -9,7 +9,7 @@ from lora_backend.errors import DeviceError
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import environment_for, unusable_together
 from lora_backend.i18n import N_
-from lora_backend.preflight.launch import plan_attempt
+from lora_backend.preflight.attempt import plan_attempt
 from lora_backend.preflight.planning import Trace
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.check import check_config
+from lora_backend.config.files import ConfigDocument
 from lora_backend.config.schema import KEYS
 from lora_backend.data.rows import sha256_of_file
 from lora_backend.errors import ConfigError, DataChangedError, RunError
 from lora_backend.i18n import N_, in_code
+from lora_backend.preflight.attempt import plan_attempt
 from lora_backend.preflight.facts import check_with_facts, refuse_errors
-from lora_backend.preflight.launch import plan_attempt
 from lora_backend.preflight.planning import Trace
+from lora_backend.preflight.startable import judge_here
 from lora_backend.runs.changes import Classified, classify, config_as_changed
 from lora_backend.runs.checkpoints import newest_whole
 from lora_backend.runs.folder import RunFolder
@@ -41,8 +43,8 @@ def resume_run(
     what it was launched with, or last read; the trainer refuses any other than what is there now.
 
     Raises `RunError` for one that has not ended, that was finished and would have nothing to do, or whose batches came
-    from a caller; `ConfigError` for changes that cannot be made in the middle; `DataError` for data that cannot be read,
-    or was changed (`DataChangedError`); `DoesNotFitError` as a launch does. Then the run stays as it is.
+    from a caller; `ConfigError` for changes that cannot be made in the middle; `DataChangedError` for data that was
+    changed; `CannotStartError` and `DoesNotFitError` as a launch does. Then the run stays as it is.
     """
     run, number = folder.read_run(), folder.attempt().get("number", 0)
     refuse_links(folder.path)
@@ -56,6 +58,7 @@ def resume_run(
     refuse_nothing_to_do(folder, state, changes or {})
     publication_of(values, settings, bound=True)  # which raises now, and not when it is trained
     accepted = data_to_accept(folder, values, accept_changed_data=accept_changed_data)
+    judge_here(ConfigDocument.of(over_its_own(folder, values)), settings, bound=True).refuse()
     planned = plan_attempt(values, settings, trace, anyway=anyway, shares=bool(folder.attempt().get("shares")))
     checkpoint, damaged = newest_whole(folder)
     folder.begin_attempt(

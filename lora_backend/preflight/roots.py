@@ -9,10 +9,11 @@ from typing import Any
 
 from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.files import ConfigDocument
+from lora_backend.config.rules import Facts
 from lora_backend.errors import DataError, FlightdeckError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.find import HUB_ID, find_model
-from lora_backend.preflight.facts import DATA_KEYS, gather_facts
+from lora_backend.preflight.facts import DATA_KEYS, Readers, gather_facts
 from lora_backend.runs.publication import publication_of
 from lora_backend.settings import Settings, is_within, path_of
 from lora_backend.symlinks import LinkRefusedError, refuse_ways_out
@@ -38,13 +39,21 @@ def _with_data_bound(values: Mapping[str, Any], settings: Settings) -> dict[str,
 
 
 def check_from_browser(document: ConfigDocument, settings: Settings) -> CheckResult:
-    """The check of a config with what is known of its files; what lies outside the roots is an error and is not read."""
+    """The check of a config with what is known of its files."""
+    return check_config(*from_browser(document, settings))
+
+
+def from_browser(
+    document: ConfigDocument, settings: Settings, readers: Readers | None = None
+) -> tuple[ConfigDocument, Facts]:
+    """A config with the paths that its data has in the roots, and what is known of its files; what lies outside is not
+    read, and said."""
     escapes = list(_escapes(document.values, settings))
     outside = {key for key, _ in escapes}
     inside = _with_data_bound({key: value for key, value in document.values.items() if key not in outside}, settings)
-    facts = gather_facts(inside, settings=settings, bound=True)
+    facts = gather_facts(inside, readers=readers, settings=settings, bound=True)
     problems = (*facts.problems, *(("error", key, error.message) for key, error in escapes))
-    return check_config(replace(document, values={**document.values, **inside}), replace(facts, problems=problems))
+    return replace(document, values={**document.values, **inside}), replace(facts, problems=problems)
 
 
 def allowed_model(name: str, settings: Settings) -> Path:

@@ -9,11 +9,12 @@ from typing import Any
 from peft import PeftModel
 from torch.utils.data import DataLoader
 
-from lora_backend.config.files import dump_yaml
+from lora_backend.config.files import ConfigDocument, dump_yaml
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
 from lora_backend.modeling.build import validated
 from lora_backend.preflight.resume import data_to_accept, over_its_own
+from lora_backend.preflight.startable import judge_here
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.signals import StopSignals
@@ -51,7 +52,9 @@ def buildandTrainLoraModel(
     with StopSignals(folder) as signals, training_session(folder):
         if precision and config.get("precision") not in (None, precision):
             logger.warning("precision %s is used; the config says %s", precision, config["precision"])
-        model = train(validated(whole), folder, dataloader, bound=False)
+        typed = validated(whole)
+        judge_here(ConfigDocument.of(whole), load_settings(), needs_data=False).refuse()
+        model = train(typed, folder, dataloader, bound=False)
     signals.pass_on()  # the checkpoint is saved; now it does to the caller's process what it was sent for
     if model is None:
         raise RunError(N_("The run {id} was stopped before it trained."), id=folder.id)
@@ -66,5 +69,8 @@ def train_in_folder(folder: RunFolder, *, bound: bool = True) -> None:
     with training_session(folder):
         values = config_as_changed(folder)
         data_to_accept(folder, values, accept_changed_data=False)  # before the check complains of what is in it
-        train(validated(over_its_own(folder, values), bound=bound), folder, bound=bound)
+        whole = over_its_own(folder, values)
+        typed = validated(whole, bound=bound)
+        judge_here(ConfigDocument.of(whole), load_settings(), bound=bound).refuse()
+        train(typed, folder, bound=bound)
     logger.info("run %s ended: %s", folder.id, folder.path)

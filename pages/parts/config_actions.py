@@ -12,7 +12,9 @@ from lora_backend.config.drafts import Draft
 from lora_backend.config.files import ConfigDocument
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
+from lora_backend.preflight.startable import Startable
 from pages.parts import state_keys
+from pages.parts.config_blockers import show_blockers
 from pages.parts.config_edit import step
 from pages.parts.config_export import export_for_another_tool
 from pages.parts.failing import safely
@@ -21,13 +23,13 @@ from pages.parts.launch import ask_where_it_does_not_fit, launch_draft
 from pages.parts.navigation import CONFIG, PLAN, RUNS
 
 
-def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult) -> None:
+def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult, start: Startable) -> None:
     """All of them; what a launch has to ask comes below."""
     text, launched = document.text, draft.launches()
     with st.container(horizontal=True, vertical_alignment="center"):
         launch = st.button(
-            t(N_("Launch")), type="primary", icon=":material/rocket_launch:", disabled=not result.is_valid, key="launch",
-            help=None if result.is_valid else t(N_("Mend the errors first.")),
+            t(N_("Launch")), type="primary", icon=":material/rocket_launch:", key="launch",
+            disabled=not result.is_valid or start.answer is False, help=_why_not(result, start),
         )  # fmt: skip
         if st.button(t(N_("Save")), icon=":material/save:", key="save"):
             st.toast(t(N_("Saved. This page's address opens the draft again.")))
@@ -57,9 +59,17 @@ def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult) ->
                 query_params={state_keys.RUN: launched[-1]},
             )  # fmt: skip
         st.caption(t(N_("Draft {id}, kept on disk with every change"), id=draft.id))
-    if launch:
-        launch_draft(draft, text, len(launched))
+    wish = show_blockers(draft, text, start)
+    if launch or wish:
+        launch_draft(draft, text, len(launched), anyway=wish == "anyway")
     ask_where_it_does_not_fit(draft, text, len(launched))
+
+
+def _why_not(result: CheckResult, start: Startable) -> str | None:
+    """What to do first, where the draft cannot be launched."""
+    if not result.is_valid:
+        return t(N_("Fix the errors first."))
+    return t(N_("What is missing stands below.")) if start.answer is False else None
 
 
 def _copies(text: str, values: dict[str, Any]) -> None:

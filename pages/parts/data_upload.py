@@ -21,31 +21,36 @@ from pages.parts.services import settings
 
 
 def data_upload(draft: Draft) -> None:
-    """A field for a JSONL file; a good one is kept and becomes the draft's `dataset`."""
+    """The field, folded."""
     with st.expander(t(N_("Upload a data set")), icon=":material/upload_file:"):
-        file = st.file_uploader(
-            t(N_("JSONL: rows of `messages`, or of `prompt` and `completion`")),
-            type=["jsonl", "json"],
-            max_upload_size=MAX_UPLOAD_BYTES // 2**20,
-            key=f"data-{draft.id}",
-        )
-        if file is None:
-            return
-        stored = _stored(file)
-        if isinstance(stored, Exception):
-            st.error(explain(stored), icon=":material/error:")
-            return
-        path, num_rows = stored
-        st.success(
-            t(N_("{count} rows, kept as {file}."), count=num_rows, file=path.name),
-            icon=":material/check_circle:",
-        )
-        text = draft.text()
-        document = parse_config(text)
-        is_new = document.is_readable and document.values.get("dataset") != path.name
-        if is_new and st.button(t(N_("Train on it: set `dataset`")), key=f"use-{path.name}"):
-            set_values(draft, {"dataset": path.name})
-            st.rerun()
+        upload_field(draft)
+
+
+def upload_field(draft: Draft) -> None:
+    """A field for a JSONL file; a good one is kept and becomes the draft's `dataset`."""
+    file = st.file_uploader(
+        t(N_("JSONL: rows of `messages`, or of `prompt` and `completion`")),
+        type=["jsonl", "json"],
+        max_upload_size=MAX_UPLOAD_BYTES // 2**20,
+        key=f"data-{draft.id}",
+    )
+    if file is None:
+        return
+    stored = _stored(file)
+    if isinstance(stored, Exception):
+        st.error(explain(stored), icon=":material/error:")
+        return
+    path, num_rows = stored
+    st.success(
+        t(N_("{count} rows, kept as {file}."), count=num_rows, file=path.name),
+        icon=":material/check_circle:",
+    )
+    text = draft.text()
+    document = parse_config(text)
+    is_new = document.is_readable and document.values.get("dataset") != path.name
+    if is_new and st.button(t(N_("Train on it: set `dataset`")), key=f"use-{path.name}"):
+        set_values(draft, {"dataset": path.name})
+        st.rerun()
 
 
 def _stored(file: UploadedFile) -> tuple[Path, int] | FlightdeckError | OSError:

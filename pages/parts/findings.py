@@ -20,8 +20,9 @@ ICONS = {"error": ":material/error:", "warning": ":material/warning:", "hint": "
 Mend = Callable[[Mapping[str, Any]], None]
 
 
-def show_findings(result: CheckResult, mend: Mend | None = None) -> None:
-    """The verdict, then every finding, the worst first; hints are folded. `mend` is called with a finding's fix."""
+def show_findings(result: CheckResult, mend: Mend | None = None, *, is_all: bool = True) -> None:
+    """The verdict, then every finding, the worst first; hints are folded. `mend` is called with a finding's fix. `is_all`:
+    nothing else is said of the config elsewhere."""
     counts = {severity: sum(f.severity == severity for f in result.findings) for severity in BOXES}
     parts = []
     if counts["error"]:
@@ -30,8 +31,8 @@ def show_findings(result: CheckResult, mend: Mend | None = None) -> None:
         parts.append(t(N_("Warnings: {count}"), count=counts["warning"]))
     if parts:
         st.markdown(bold(joined(" · ", parts)))
-    else:
-        st.success(t(N_("Nothing is wrong with this config.")), icon=":material/check_circle:")
+    elif is_all:
+        st.success(t(N_("No problems found.")), icon=":material/check_circle:")
     hints = [finding for finding in result.findings if finding.severity == "hint"]
     for number, finding in enumerate(result.findings):
         if finding.severity != "hint":

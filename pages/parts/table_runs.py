@@ -103,14 +103,15 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
     runs = {variant.line: draft.launched(names[variant.line]) for variant in variants}
     keys = dict.fromkeys(row.key for variant in variants for row in variant.differences)
     order = [t(N_("Line")), t(N_("Name")), *keys, t(N_("Verdict"))]
-    rows = [_row(variant, runs[variant.line]) for variant in variants]
+    anyway = bool(st.session_state.get("table_anyway"))
+    rows = [_row(variant, runs[variant.line], anyway=anyway) for variant in variants]
     st.dataframe(frame(rows, order).fillna(""), hide_index=True)
-    bad = [variant for variant in variants if not variant.can_start]
+    bad = [variant for variant in variants if not variant.can_start(anyway=anyway)]
     launched = [run_id for run_id in runs.values() if run_id]
     if bad:
         st.warning(t(N_("Nothing can be started while there are rows with errors: {count}."), count=len(bad)), icon=":material/block:")  # fmt: skip
         for variant in bad[:MOST_SHOWN]:
-            st.caption(t(N_("Line {line}: {reason}"), line=variant.line, reason=_problems(variant)))
+            st.caption(t(N_("Line {line}: {reason}"), line=variant.line, reason=variant.problems(anyway=anyway)))
     elif launched:
         st.info(
             t(N_("{count} of {total} rows were started before. A row is started once; another tag makes them new runs."), count=len(launched), total=len(variants)),
@@ -143,14 +144,15 @@ def _variants(text: str, table: str) -> list[Variant]:
     return found
 
 
-def _row(variant: Variant, run_id: str | None) -> dict[str, Any]:
+def _row(variant: Variant, run_id: str | None, *, anyway: bool) -> dict[str, Any]:
     """One row of the preview: its place in the table, what it changes, and what stands in its way."""
     if run_id:
         verdict = t_plain(N_("started as {id}"), id=run_id)
-    elif variant.can_start:
+    elif variant.can_start(anyway=anyway):
         verdict = "✓ " + t(N_("can start"))
     else:
-        wrong = dict.fromkeys(finding.key for finding in variant.result.errors if finding.key)
+        found = [*variant.result.errors, *variant.start.blocking(anyway=anyway)]
+        wrong = dict.fromkeys(finding.key for finding in found if finding.key)
         verdict = "✗ " + (", ".join(wrong) or t(N_("see below")))
     return {
         t(N_("Line")): variant.line,
@@ -158,10 +160,6 @@ def _row(variant: Variant, run_id: str | None) -> dict[str, Any]:
         **{row.key: row.value if isinstance(row.value, str) else shorten(row.value, 60) for row in variant.differences},
         t(N_("Verdict")): verdict,
     }
-
-
-def _problems(variant: Variant) -> list[Message]:
-    return [*[finding.message for finding in variant.result.errors], *([variant.problem] if variant.problem else [])]
 
 
 def _launch_names(variants: Sequence[Variant], tag: str) -> dict[int, str]:

@@ -11,14 +11,15 @@ from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import Draft, new_draft
 from lora_backend.config.files import parse_config
+from lora_backend.hardware.inventory import Gpu
 from lora_backend.planning.targets import of_words
-from lora_backend.preflight import launch, placement
+from lora_backend.preflight import facts, launch, placement
 from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import load_settings
 from pages.parts import state_keys
-from tests.pages.test_pages import _places, finished_run, show  # noqa: F401 - the fixture counts here too
+from tests.pages.test_pages import _places, finished_run, show, texts  # noqa: F401 - the fixture counts here too
 from tests.pages.test_plan import SMALL, profile_of
-from tests.tiny import write_rows
+from tests.tiny import stub_model, write_rows
 
 Attempts = list[dict[str, Any]]
 
@@ -26,9 +27,7 @@ Attempts = list[dict[str, Any]]
 @pytest.fixture
 def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
     """What would have been started: planned as ever, with the torch process and the supervisor replaced at their edges."""
-    (tmp_path / "small").mkdir()
-    (tmp_path / "small/config.json").write_text(json.dumps(SMALL))
-    (tmp_path / "small/tokenizer.json").write_text("{}")
+    stub_model(tmp_path / "small", SMALL)
     write_rows(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}] * 4)
     started: Attempts = []
 
@@ -43,7 +42,10 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
 
 def on(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     """This machine's GPUs from now on."""
-    monkeypatch.setattr(placement, "machine_targets", lambda *_: (of_words(words), None, None))
+    targets = of_words(words)
+    gpus = tuple(Gpu(index, f"GPU-{index}", "GPU", 2**34, 0, (8, 0)) for index, _ in enumerate(targets))
+    monkeypatch.setattr(placement, "machine_targets", lambda *_: (targets, None, None))
+    monkeypatch.setattr(facts, "visible_gpus", lambda *_: (gpus, None))
 
 
 def draft_of(folder: Path, **keys: Any) -> Draft:
@@ -63,16 +65,15 @@ def test_a_map_with_a_gpu_that_is_gone_is_refused_and_made_anew_with_one_click(
 ) -> None:
     draft = draft_of(tmp_path, batch_size=1, max_length=512, device_map={"model": 2, "lm_head": 0})
     on(monkeypatch, "6,6")
-    at = launched(draft)
-    assert attempts == []
-    assert any("on 2, which is not among the devices: 0, 1" in error.value for error in at.error)
-    assert "start_anyway" not in [button.key for button in at.button]
-    at.button(key="map_anew").click().run()
+    at = show("config", draft=draft.id)
+    assert at.button(key="launch").disabled
+    assert "`device_map` names GPU 2, but this machine has 2" in texts(at)
+    (anew,) = [button for button in at.button if button.key.startswith("unblock-0-no_such_device")]
+    anew.click().run()
     assert draft.text().startswith("# mine")
     values = parse_config(draft.text()).values
     assert "device_map" not in values
     assert values["use_balanced_device_map"] is True
-    assert "map_anew" not in [button.key for button in at.button]
     at.button(key="launch").click().run()
     (attempt,) = attempts
     assert set(attempt["plan"]["device_map"].values()) == {0, 1}
@@ -129,5 +130,5 @@ def test_a_gpu_that_goes_while_the_question_stands_is_said_after_start_anyway(
     on(monkeypatch, "12")
     at.button(key="start_anyway").click().run()
     assert attempts == []
-    assert any("on 1, which is not among the devices: 0" in error.value for error in at.error)
-    assert at.button(key="map_anew")
+    assert any("names GPU 1, but this machine has 1" in error.value for error in at.error)
+    assert at.button(key="unblock-0-no_such_device-0")

@@ -19,6 +19,7 @@ from lora_backend.runs.waiting import leases_folder
 from lora_backend.settings import load_settings
 from pages.parts import table_runs
 from tests.pages.test_pages import show
+from tests.tiny import stub_model
 
 
 def no_trace(facts: Mapping[str, object], config: TrainingConfig) -> Profile:
@@ -31,9 +32,7 @@ def draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Draft]:
     for name, place in (("WORKSPACE", "ws"), ("HOME", "home"), ("MODEL_ROOTS", ""), ("DATA_ROOTS", "")):
         monkeypatch.setenv(f"FLIGHTDECK_{name}", str(tmp_path / place))
     monkeypatch.setattr(table_runs, "trace_within", lambda status: no_trace)
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m/config.json").write_text("{}")
-    (tmp_path / "m/tokenizer.json").write_text("{}")
+    stub_model(tmp_path / "m")
     (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     leases = take(leases_folder(load_settings().workspace), ["cpu"], tmp_path / "other")
     assert leases

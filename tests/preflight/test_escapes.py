@@ -69,7 +69,7 @@ def table(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
         variants = preview(dump_yaml(config(world)), [Row(2, {key: value})], world.settings)
     except ConfigError:
         return
-    yield from (variant.values for variant in variants if variant.can_start)
+    yield from (variant.values for variant in variants if variant.can_start())
 
 
 def foreign(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:

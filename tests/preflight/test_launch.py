@@ -94,17 +94,19 @@ def test_a_launch_that_is_refused_makes_no_run(text: str, places: Settings, tmp_
     assert not places.runs.exists()
 
 
-def test_what_is_not_on_this_machine_is_a_warning_and_what_is_broken_an_error(places: Settings, tmp_path: Path) -> None:
+def test_what_is_not_on_this_machine_and_what_is_broken_is_a_warning_of_the_text(
+    places: Settings, tmp_path: Path
+) -> None:
     def severities(**values: str) -> set[str]:
         return {
             finding.severity
             for finding in check_with_facts({"model_name": str(tmp_path / "models/m"), **values}).findings
         }
 
-    assert severities(dataset=str(tmp_path / "none.jsonl")) <= {"warning", "error"}
+    assert severities(dataset=str(tmp_path / "none.jsonl")) == {"warning"}
     assert [f.severity for f in check_with_facts({"model_name": "no/where"}).findings] == ["warning"]
     (tmp_path / "broken.jsonl").write_text("{")
-    assert "error" in severities(dataset=str(tmp_path / "broken.jsonl"))
+    assert severities(dataset=str(tmp_path / "broken.jsonl")) == {"warning"}
 
 
 def test_two_clicks_at_once_are_one_launch(tmp_path: Path) -> None:

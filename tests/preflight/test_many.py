@@ -17,6 +17,7 @@ from lora_backend.runs.folder import list_runs
 from lora_backend.runs.leases import release, take
 from lora_backend.runs.waiting import entries, leases_folder
 from lora_backend.settings import Settings, load_settings
+from tests.tiny import stub_model
 
 
 def no_trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
@@ -25,9 +26,7 @@ def no_trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
 
 @pytest.fixture
 def places(workspace: Path, tmp_path: Path) -> Settings:
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m/config.json").write_text("{}")
-    (tmp_path / "m/tokenizer.json").write_text("{}")
+    stub_model(tmp_path / "m")
     for name in ("a", "b"):
         (tmp_path / f"{name}.jsonl").write_text('{"prompt": "%s", "completion": "b"}\n' % name)  # noqa: UP031
     return load_settings(os.environ)
@@ -89,12 +88,12 @@ def test_the_preview_says_what_each_row_will_be(places: Settings, base: str) -> 
     assert first.name == "first"
     assert {diff.key: diff.value for diff in first.differences} == {"version": "1.0", "r": 8}
     assert "# the first one" in first.text, "the rest of the config stays as it was written"
-    assert first.can_start
-    assert not second.can_start
+    assert first.can_start()
+    assert not second.can_start()
     assert {finding.key for finding in second.result.errors} == {"r"}
     assert third.problem is not None
     assert "line 2" in third.problem.text("en")
-    assert "dataset" in {finding.key for finding in fourth.result.errors}, "a path is bound whichever way it comes"
+    assert "dataset" in {blocker.key for blocker in fourth.start.blockers}, "a path is bound whichever way it comes"
 
 
 def test_one_bad_row_starts_nothing(places: Settings, base: str) -> None:

@@ -28,7 +28,7 @@ import os
 from pathlib import Path
 from lora_backend.errors import FlightdeckError
 from lora_backend.modeling.trace import profile_for
-from lora_backend.preflight.launch import plan_attempt
+from lora_backend.preflight.attempt import plan_attempt
 from lora_backend.preflight.move import move_run
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.leases import take

@@ -30,6 +30,7 @@ from lora_backend.runs.surroundings import differences_from_now
 from lora_backend.runs.waiting import leases_folder
 from lora_backend.settings import Settings, load_settings
 from tests.runs.stand_in import HEAD, TRAIN, kill, let_end, until
+from tests.tiny import stub_model
 
 
 def no_trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
@@ -43,10 +44,8 @@ def places(workspace: Path) -> Settings:
 
 @pytest.fixture
 def run(places: Settings, tmp_path: Path) -> RunFolder:
-    """Made and not started; its model is a bare config.json."""
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m/config.json").write_text("{}")
-    (tmp_path / "m/tokenizer.json").write_text("{}")
+    """Made and not started; its model has no tensors."""
+    stub_model(tmp_path / "m")
     (tmp_path / "d.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     config = {"model_name": str(tmp_path / "m"), "dataset": str(tmp_path / "d.jsonl"), "num_epochs": 2}
     path = places.runs / "one"

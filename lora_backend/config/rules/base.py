@@ -38,6 +38,9 @@ class Facts:
     """Whether it is a mixture of experts."""
     max_positions: int | None = None
     """Tokens that the model was made for."""
+    has_weights: bool | None = None
+    is_quantized: bool | None = None
+    """Whether its files hold weights in 4 or 8 bits already."""
     has_tokenizer: bool | None = None
     has_chat_template: bool | None = None
     row_format: str | None = None

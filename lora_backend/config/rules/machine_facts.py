@@ -110,7 +110,7 @@ def _output(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         yield config.finding("error", "publication_forbidden", key, message, remedy)
     if facts.publication_blocked_by:
         yield config.finding(
-            "error",
+            "warning",
             "not_an_adapter",
             "version",
             Message(
@@ -121,7 +121,7 @@ def _output(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         )
     if facts.is_published and config.has_good("overwrite") and not config.get("overwrite"):
         yield config.finding(
-            "error",
+            "warning",
             "already_published",
             "version",
             Message(N_("An adapter is already published under `pkg` and `version`, and `overwrite` is off.")),
@@ -141,18 +141,25 @@ def _output(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _disk(config: ConfigView, facts: Facts) -> Iterator[Finding]:
-    """The adapter, and every checkpoint that is kept with the optimizer's states."""
-    if facts.disk_free_bytes is None or not config.has_good("r", "target_modules", "target_layers", "save_total_limit"):
-        return
-    targets, layers, limit = config.get("target_modules"), config.get("target_layers"), config.get("save_total_limit")
+def checkpoint_bytes(config: ConfigView, facts: Facts) -> float:
+    """A checkpoint's adapter and optimizer states; 0 where the model's layers are not known."""
+    if not config.has_good("r", "target_modules", "target_layers"):
+        return 0.0
+    targets, layers = config.get("target_modules"), config.get("target_layers")
     width = sum(
         width
         for ending, width in facts.linear_width.items()
         if not isinstance(targets, list) or any(target.rsplit(".", 1)[-1] == ending for target in targets)
     )
     share = len(set(layers)) / facts.num_blocks if layers and facts.num_blocks else 1.0
-    each_bytes = config.get("r") * width * min(share, 1.0) * CHECKPOINT_BYTES
+    return float(config.get("r") * width * min(share, 1.0) * CHECKPOINT_BYTES)
+
+
+def _disk(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    """The adapter, and every checkpoint that is kept with the optimizer's states."""
+    if facts.disk_free_bytes is None or not config.has_good("save_total_limit"):
+        return
+    limit, each_bytes = config.get("save_total_limit"), checkpoint_bytes(config, facts)
     # Without a limit at least three are likely; one more is there while the oldest is not yet gone.
     needed_bytes = round(each_bytes * ((limit or 3) + 1))
     if needed_bytes > facts.disk_free_bytes:

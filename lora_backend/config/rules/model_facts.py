@@ -163,7 +163,7 @@ def _positions(config: ConfigView, facts: Facts) -> Iterator[Finding]:
 def _tokenizer(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if facts.has_tokenizer is False:
         yield config.finding(
-            "error" if config.get("dataset") else "warning",
+            "warning",
             "no_tokenizer",
             "model_name",
             Message(N_("The model's folder holds no tokenizer, so it cannot be trained on text.")),

@@ -1,0 +1,159 @@
+"""What keeps a config from starting on this machine, beside its text: model, data, libraries, disk, and the plan."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from lora_backend.config.check import CheckResult
+from lora_backend.config.findings import Finding, Fix
+from lora_backend.config.offers import remove
+from lora_backend.config.rules import ConfigView, Facts
+from lora_backend.config.rules.machine_facts import checkpoint_bytes
+from lora_backend.errors import FlightdeckError, PlanError, TooLittleMemoryError
+from lora_backend.formats import size
+from lora_backend.i18n import N_, Message
+from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError
+from lora_backend.settings import Settings
+
+OF_THE_CHECK = frozenset(
+    {
+        "model_name_unusable", "dataset_unusable", "questions_unusable", "output_dir_unusable", "no_tokenizer",
+        "already_published", "not_an_adapter", "publication_forbidden", "no_such_device", "fp16_without_gpu",
+    }
+)  # fmt: skip
+"""What a check of the text says of this machine in passing, and what no run can start with."""
+DOES_NOT_FIT = "does_not_fit"
+"""The one blocker that a person may pass over (*Start anyway*)."""
+MIN_FREE_BYTES = 16 << 20
+"""Of a disk for a run's log, metrics and status."""
+KERNELS = {"flash_attention_2": ("flash_attn", "kernels"), "flash_attention_3": ("flash_attn_interface", "kernels")}
+"""Attention → the packages of which transformers needs one."""
+Rule = Callable[[ConfigView, Facts, Settings], Iterator[Finding]]
+
+
+def blockers_of(
+    config: ConfigView, result: CheckResult, facts: Facts, settings: Settings, *, needs_data: bool = True
+) -> tuple[Finding, ...]:
+    """All of them but the plan's. `needs_data`: rows come from `dataset`, not from a caller."""
+    found = [_no_data(config)] if needs_data and config.has_good("dataset") and not config.get("dataset") else []
+    found += [replace(finding, severity="error") for finding in result.findings if _is_blocker(finding)]
+    for rule in RULES:
+        found += rule(config, facts, settings)
+    order = {"model_name": 0, "dataset": 1}
+    return tuple(sorted(found, key=lambda finding: order.get(finding.key or "", 2)))
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it."""
+    return importlib.util.find_spec(package) is not None
+
+
+def blocker_of(error: FlightdeckError, config: ConfigView) -> Finding:
+    """The refusal of a plan as a finding."""
+    if isinstance(error, DoesNotFitError):
+        return _finding(DOES_NOT_FIT, error.message, Message(N_("Save memory, use other GPUs, or start it anyway.")))
+    if isinstance(error, TooLittleMemoryError):
+        remedy = Message(N_("Use other GPUs, or turn `force_balance` off."))
+        return config.finding("error", "no_gpu_has_enough", "force_balance", error.message, remedy, remove("force_balance"))  # fmt: skip
+    code = "no_such_device" if isinstance(error, PlanError) else "device_map_unusable"
+    return config.finding("error", code, "device_map", error.message, Message(N_("Change `device_map`.")), map_anew())
+
+
+def map_anew() -> Fix:
+    """Have the map made for the GPUs that are there."""
+    return Fix(MAP_ANEW, Message(N_("Replace the map with one that is made for this machine's GPUs at the start")))
+
+
+def _is_blocker(finding: Finding) -> bool:
+    return finding.code in OF_THE_CHECK or (finding.code == "missing_key" and finding.key == "model_name")
+
+
+def _no_data(config: ConfigView) -> Finding:
+    return config.finding(
+        "error",
+        "no_data",
+        "dataset",
+        Message(N_("Add a data set: `dataset` is missing.")),
+        Message(N_("Upload one on the Config page, or name a JSONL file as `dataset`.")),
+    )
+
+
+def _weights(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Finding]:
+    if facts.has_weights is False:
+        yield config.finding(
+            "error",
+            "no_weights",
+            "model_name",
+            Message(N_("There are no weights (*.safetensors) for the model {model}."), {"model": config.get("model_name")}),
+            Message(N_("Name a folder that holds the whole model, or download it.")),
+        )  # fmt: skip
+    if facts.is_quantized and config.has_good("quantization") and config.get("quantization"):
+        yield config.finding(
+            "error",
+            "quantized_already",
+            "quantization",
+            Message(N_("The model {model} is quantized already."), {"model": config.get("model_name")}),
+            Message(N_("Remove `quantization`, or name the folder of the whole weights.")),
+            remove("quantization"),
+        )
+
+
+def _libraries(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Finding]:
+    word = config.get("quantization") if config.has_good("quantization") else None
+    if word and not is_installed("bitsandbytes"):
+        yield config.finding(
+            "error",
+            "library_missing",
+            "quantization",
+            Message(N_("`quantization: {word}` needs bitsandbytes, which is not installed."), {"word": word}),
+            Message(N_("Run `pip install bitsandbytes`, or remove `quantization`.")),
+            remove("quantization"),
+        )
+    kernel = config.get("attn_implementation") if config.has_good("attn_implementation") else None
+    packages = KERNELS.get(str(kernel), ())
+    if packages and not any(map(is_installed, packages)):
+        said = {"kernel": kernel, "package": packages[0]}
+        yield config.finding(
+            "error",
+            "library_missing",
+            "attn_implementation",
+            Message(N_("`attn_implementation: {kernel}` needs {package}, which is not installed."), said),
+            Message(N_("Install it, or remove `attn_implementation`.")),
+            remove("attn_implementation"),
+        )
+
+
+def _place(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Finding]:
+    """The disk of the runs: writable, with room for the adapter and a checkpoint."""
+    folder = next(path for path in (settings.runs, *settings.runs.parents) if path.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        yield _finding(
+            "workspace_unwritable",
+            Message(N_("No run can be written into {folder}."), {"folder": _shown(folder)}),
+            Message(N_("Give yourself the right to write there, or choose another folder as FLIGHTDECK_WORKSPACE.")),
+        )
+    if facts.disk_free_bytes is None:
+        return
+    needed_bytes = max(MIN_FREE_BYTES, round(checkpoint_bytes(config, facts) * 4 / 3))  # the adapter is a third of one
+    if facts.disk_free_bytes < needed_bytes:
+        said = {"folder": _shown(folder), "needed": size(needed_bytes), "free": size(facts.disk_free_bytes)}
+        yield _finding(
+            "disk_full",
+            Message(N_("The adapter and one checkpoint take {needed}, but the disk of {folder} has only {free} free."), said),
+            Message(N_("Make room, or lower `r`.")),
+        )  # fmt: skip
+
+
+def _finding(code: str, message: Message, remedy: Message) -> Finding:
+    return Finding("error", code, message, remedy)
+
+
+def _shown(folder: Path) -> str:
+    return str(folder.absolute())
+
+
+RULES: tuple[Rule, ...] = (_weights, _libraries, _place)

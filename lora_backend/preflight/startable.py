@@ -1,0 +1,131 @@
+"""Can it start here, now? One question with one answer, for page, command line, table, launch and resume.
+
+The text is judged apart (`config.check`): a config may be good and meant for another machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+
+from lora_backend.config.check import CheckResult, check_config
+from lora_backend.config.files import ConfigDocument
+from lora_backend.config.findings import Finding
+from lora_backend.config.rules import ConfigView, Facts
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
+from lora_backend.preflight.attempt import is_too_large
+from lora_backend.preflight.blockers import DOES_NOT_FIT, blocker_of, blockers_of
+from lora_backend.preflight.facts import Readers, gather_facts, refuse_errors
+from lora_backend.preflight.placement import DoesNotFitError, plan_start
+from lora_backend.preflight.planning import Trace
+from lora_backend.preflight.roots import from_browser
+from lora_backend.settings import Settings
+
+
+class CannotStartError(ConfigError):
+    """What stands in the way of a start, each with its remedy."""
+
+    def __init__(self, blockers: tuple[Finding, ...]) -> None:
+        said = [message for blocker in blockers for message in (blocker.message, blocker.remedy)]
+        super().__init__("{reasons}", reasons=said)
+        self.blockers = blockers
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A config with what the check says of its text, and what stands in the way of its start."""
+
+    config: ConfigView
+    """Its paths as they were found."""
+    result: CheckResult
+    blockers: tuple[Finding, ...]
+    """All but the plan's, which asks the model's cost."""
+
+    @property
+    def remarks(self) -> CheckResult:
+        """The check without what stands among the blockers, for whoever shows both."""
+        blocked = {(blocker.code, blocker.key) for blocker in self.blockers}
+        kept = tuple(finding for finding in self.result.findings if (finding.code, finding.key) not in blocked)
+        return replace(self.result, findings=kept)
+
+    def refuse(self) -> None:
+        """Raise `ConfigError` naming every error of the text, or `CannotStartError` naming every blocker."""
+        refuse_errors(self.result)
+        if self.blockers:
+            raise CannotStartError(self.blockers)
+
+
+@dataclass(frozen=True)
+class Startable:
+    """The answer: True where all that a launch refuses for was looked at, False where something stands in the way, None
+    where that is not known: the text has errors, or nobody has computed yet what the model costs."""
+
+    answer: bool | None
+    blockers: tuple[Finding, ...] = field(default_factory=tuple)
+
+    def blocking(self, *, anyway: bool = False) -> tuple[Finding, ...]:
+        """What stands in the way; `anyway` passes over a plan that does not fit."""
+        return tuple(blocker for blocker in self.blockers if not (anyway and blocker.code == DOES_NOT_FIT))
+
+    def to_dict(self, language: str | None = None) -> dict[str, Any]:
+        """The two keys of the document that `check --json` prints."""
+        return {"startable": self.answer, "blockers": [blocker.to_dict(language) for blocker in self.blockers]}
+
+
+class _NotTracedError(Exception):
+    """The plan needs a trace, and nobody is to be asked for one."""
+
+
+def judge(document: ConfigDocument, settings: Settings, readers: Readers | None = None) -> Judged:
+    """A config whose paths must lie in the roots of `settings`; what lies outside is not read."""
+    return _judged(*from_browser(document, settings, readers), settings)
+
+
+def judge_here(
+    document: ConfigDocument,
+    settings: Settings,
+    readers: Readers | None = None,
+    *,
+    bound: bool = False,
+    needs_data: bool = True,
+) -> Judged:
+    """A config that may name any path; relative ones count from the current folder. `bound`: but where it publishes."""
+    facts = gather_facts(document.values, readers=readers, settings=settings, bound=bound)
+    return _judged(document, facts, settings, needs_data=needs_data)
+
+
+def _judged(document: ConfigDocument, facts: Facts, settings: Settings, *, needs_data: bool = True) -> Judged:
+    result = check_config(document, facts)
+    wrong = frozenset(finding.key for finding in result.errors if finding.key)
+    config = ConfigView(document.values, document.lines, wrong)
+    blockers = blockers_of(config, result, facts, settings, needs_data=needs_data) if document.is_readable else ()
+    return Judged(config, result, blockers)
+
+
+def startable(
+    judged: Judged,
+    settings: Settings,
+    trace: Trace | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Startable:
+    """The plan is asked last. Without `trace` it is made only where the model's cost is known already."""
+    if judged.blockers:
+        return Startable(False, judged.blockers)
+    if not judged.result.is_valid:
+        return Startable(None)
+    try:
+        planned = plan_start(judged.config.values, settings, trace or _refuse_to_trace, environment)
+    except (_NotTracedError, WorkerError):
+        return Startable(None)
+    except FlightdeckError as error:
+        return Startable(False, (blocker_of(error, judged.config),))
+    if planned.plan is not None and is_too_large(planned, settings):
+        return Startable(False, (blocker_of(DoesNotFitError(planned.plan, []), judged.config),))
+    return Startable(True)
+
+
+def _refuse_to_trace(facts: Mapping[str, Any], config: TrainingConfig) -> NoReturn:
+    raise _NotTracedError

@@ -1,0 +1,96 @@
+"""What keeps a draft from starting on this machine, each with the button that helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import streamlit as st
+
+from lora_backend.config.drafts import Draft
+from lora_backend.config.findings import Finding
+from lora_backend.i18n import N_
+from lora_backend.models.local import local_models
+from lora_backend.preflight.blockers import DOES_NOT_FIT
+from lora_backend.preflight.startable import Startable
+from pages.parts.config_edit import apply_fix, set_values
+from pages.parts.data_upload import upload_field
+from pages.parts.failing import safely
+from pages.parts.language import say, t
+from pages.parts.launch import has_been_refused
+from pages.parts.navigation import PLAN
+from pages.parts.services import settings
+
+Wish = Literal["plan", "anyway"]
+MODELS_LAST_S = 30
+
+
+def needs_data(start: Startable) -> bool:
+    """Whether the data set is among what is missing, so that its upload stands there."""
+    return any(blocker.key == "dataset" for blocker in start.blockers)
+
+
+def show_blockers(draft: Draft, text: str, start: Startable) -> Wish | None:
+    """All of them; what the reader wants done about a plan that does not fit."""
+    # A launch that was refused for its plan says more of it, below.
+    refused = has_been_refused(draft, text)
+    blockers = [blocker for blocker in start.blockers if not (refused and blocker.code == DOES_NOT_FIT)]
+    if not blockers:
+        return None
+    wish: Wish | None = None
+    with st.container(border=True, key="blockers"):
+        st.markdown(f":material/block: **{t(N_('Cannot start on this machine yet'))}**")
+        for number, blocker in enumerate(blockers):
+            with st.container(
+                horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key=f"blocker-{number}"
+            ):
+                with st.container(width=620, gap=None):
+                    st.markdown(say(blocker.message))
+                    st.caption(say(blocker.remedy))
+                with st.container(horizontal=True, width="content"):
+                    wish = _buttons(draft, blocker, number) or wish
+    return wish
+
+
+def _buttons(draft: Draft, blocker: Finding, number: int) -> Wish | None:
+    if blocker.key == "dataset":
+        with st.popover(t(N_("Upload data")), icon=":material/upload_file:"):
+            upload_field(draft)
+    if blocker.key == "model_name":
+        with st.popover(t(N_("Choose a model")), icon=":material/deployed_code:"):
+            _choose_model(draft)
+    for place, fix in enumerate(blocker.fixes):
+        st.button(
+            say(fix.label), icon=":material/build:", key=f"unblock-{number}-{blocker.code}-{place}", on_click=safely(apply_fix),
+            args=(draft, fix.changes), help=t(N_("You can undo it.")),
+        )  # fmt: skip
+    if blocker.code == DOES_NOT_FIT:
+        if st.button(t(N_("Ways to save memory")), icon=":material/memory_alt:", key="save_memory"):
+            return "plan"
+        if st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="start_blocked"):
+            return "anyway"
+    return None
+
+
+def _choose_model(draft: Draft) -> None:
+    names = _models(settings().model_roots)
+    if not names:
+        st.caption(t(N_("There is no model on this machine yet. Download one with `hf download ORGANISATION/MODEL`.")))
+    else:
+        key = f"model-{draft.id}"
+        st.selectbox(t(N_("Models on this machine")), names, index=None, key=key)
+        st.button(
+            t(N_("Use this model")), type="primary", icon=":material/check:", key="use_model", on_click=safely(_take), args=(draft, key),
+            disabled=st.session_state.get(key) is None,
+        )  # fmt: skip
+    st.page_link(PLAN, label=t(N_("Find out on the Plan page which model fits")), icon=":material/memory:")
+
+
+def _take(draft: Draft, key: str) -> None:
+    if name := st.session_state.get(key):
+        set_values(draft, {"model_name": name})
+
+
+@st.cache_data(show_spinner=False, ttl=MODELS_LAST_S, max_entries=8)
+def _models(roots: tuple[Path, ...]) -> list[str]:
+    return local_models(roots)

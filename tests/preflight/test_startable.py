@@ -1,0 +1,296 @@
+"""Can it start here, now? Check, launch, table, trainer and page give one answer to each situation."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_backend.cli import main
+from lora_backend.commands.plan import trace_here
+from lora_backend.config.drafts import new_draft
+from lora_backend.config.files import dump_yaml, parse_config
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import FlightdeckError
+from lora_backend.hardware.inventory import Gpu
+from lora_backend.planning.profile import Profile
+from lora_backend.planning.targets import of_words
+from lora_backend.preflight import blockers, facts, placement
+from lora_backend.preflight.blockers import blocker_of
+from lora_backend.preflight.facts import check_config_consistency
+from lora_backend.preflight.launch import launch_from_browser
+from lora_backend.preflight.many import Row, preview
+from lora_backend.preflight.resume import resume_run
+from lora_backend.preflight.startable import CannotStartError, judge, startable
+from lora_backend.runs.folder import RunFolder, list_runs
+from lora_backend.runs.recovery import recover
+from lora_backend.settings import Settings, load_settings
+from tests.pages.test_pages import show, texts
+from tests.pages.test_plan import SMALL, profile_of
+from tests.runs.stand_in import until
+from tests.tiny import make_published, stub_model, write_rows
+
+Patch = pytest.MonkeyPatch
+Arrange = Callable[[Path, Patch], None]
+BIG = {"batch_size": 16, "max_length": 2048}
+
+
+def trace(_: Mapping[str, Any], config: TrainingConfig) -> Profile:
+    return profile_of(config)
+
+
+def on(patch: Patch, words: str) -> None:
+    """This machine's GPUs from now on."""
+    targets = of_words(words) if words else ()
+    gpus = tuple(Gpu(index, f"GPU-{index}", "GPU", 2**34, 0, (8, 0)) for index, _ in enumerate(targets))
+    patch.setattr(facts, "visible_gpus", lambda *_: (gpus, None))
+    if targets:
+        patch.setattr(placement, "machine_targets", lambda *_: (targets, None, None))
+
+
+def nothing(place: Path, patch: Patch) -> None:
+    """The machine as it is."""
+
+
+def without(package: str) -> Arrange:
+    is_installed = blockers.is_installed
+    return lambda _, patch: patch.setattr(blockers, "is_installed", lambda name: name != package and is_installed(name))
+
+
+def free(free_bytes: int) -> Arrange:
+    usage = shutil._ntuple_diskusage(2**40, 2**40 - free_bytes, free_bytes)
+    return lambda _, patch: patch.setattr("shutil.disk_usage", lambda _: usage)
+
+
+def read_only(place: Path, patch: Patch) -> None:
+    may = os.access
+    patch.setattr("os.access", lambda path, mode: mode & os.W_OK == 0 and may(path, mode))
+
+
+def published(place: Path, patch: Patch) -> None:
+    make_published(place / "ws/adapters/p/1")
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A change of a good config, or of its surroundings, and what stands in the way then."""
+
+    name: str
+    codes: tuple[str, ...]
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    arrange: Arrange = nothing
+    is_text_valid: bool = True
+
+
+def written(name: str, content: str) -> Arrange:
+    def arrange(place: Path, patch: Patch) -> None:
+        (place / name).write_text(content)
+
+    return arrange
+
+
+SITUATIONS = [
+    Situation("no data set", ("no_data",), {"dataset": ...}),
+    Situation("a data set that is not there", ("dataset_unusable",), {"dataset": "gone.jsonl"}),
+    Situation("a data set with a bad line", ("dataset_unusable",), {"dataset": "bad.jsonl"}, written("bad.jsonl", "{")),
+    Situation("an empty data set", ("dataset_unusable",), {"dataset": "empty.jsonl"}, written("empty.jsonl", "\n")),
+    Situation("questions that are not there", ("questions_unusable",), {"questions": "gone.jsonl"}),
+    Situation("no model", ("missing_key",), {"model_name": None}, is_text_valid=False),
+    Situation("a model that is not there", ("model_name_unusable",), {"model_name": "some/model"}),
+    Situation("a model's damaged weights", ("model_name_unusable",), arrange=written("m/model.safetensors", "x")),
+    Situation("a model without weights", ("no_weights",), arrange=lambda place, _: (place / "m/model.safetensors").unlink()),
+    Situation("a model without a tokenizer", ("no_tokenizer",), arrange=lambda place, _: (place / "m/tokenizer.json").unlink()),
+    Situation(
+        "a model that is quantized already", ("quantized_already",), {"quantization": "nf4"},
+        written("m/config.json", json.dumps(SMALL | {"quantization_config": {"quant_method": "gptq"}})),
+    ),
+    Situation("no bitsandbytes", ("library_missing",), {"quantization": "nf4"}, without("bitsandbytes")),
+    Situation("an adapter that is published there", ("already_published",), {"pkg": "p", "version": "1"}, published),
+    Situation("something else where the adapter would go", ("not_an_adapter",), {"pkg": "p", "version": "2"}, lambda place, _: (place / "ws/adapters/p/2/thesis").mkdir(parents=True)),
+    Situation("Flightdeck's own folder", ("publication_forbidden",), {"output_dir": ".", "pkg": "runs", "version": "1"}, is_text_valid=False),
+    Situation("fp16 without a GPU", ("fp16_without_gpu",), {"precision": "fp16"}),
+    Situation("a map with a GPU that is not there", ("no_such_device",), {"device_map": {"": 2}}, lambda _, patch: on(patch, "24,24")),
+    Situation("a map that leaves modules out", ("device_map_unusable",), {"device_map": {"lm_head": 0}}, lambda _, patch: on(patch, "24,24")),
+    Situation("modules in host memory", ("device_map_unusable",), {"device_map": {"model": 0, "lm_head": "cpu"}}, lambda _, patch: on(patch, "24,24")),
+    Situation("no GPU where balancing is forced", ("no_gpu_has_enough",), {"use_balanced_device_map": True, "force_balance": True}),
+    Situation("a plan that does not fit", ("does_not_fit",), BIG, lambda _, patch: on(patch, "12")),
+    Situation("a full disk", ("disk_full",), arrange=free(2**20)),
+    Situation("a workspace that nobody may write", ("workspace_unwritable",), arrange=read_only),
+    Situation("several at once", ("model_name_unusable", "no_data"), {"dataset": ..., "model_name": "some/model"}),
+]  # fmt: skip
+OUTSIDE = [
+    Situation("a data set outside the roots", ("dataset_unusable",), {"dataset": "/etc/hostname"}, is_text_valid=False),
+    Situation("a model outside the roots", ("model_name_unusable",), {"model_name": "/etc"}, is_text_valid=False),
+]
+"""What only who comes through the browser is refused."""
+
+
+@pytest.fixture
+def place(workspace: Path, tmp_path: Path, monkeypatch: Patch) -> Iterator[Path]:
+    """A folder with a model and data, on a machine without a GPU; the model's cost is known."""
+    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    stub_model(tmp_path / "m", SMALL)
+    write_rows(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}] * 4)
+    (workspace / "drafts").mkdir(parents=True)
+    on(monkeypatch, "")
+    monkeypatch.setattr("pages.parts.launch.trace_within", lambda _: trace)
+    yield tmp_path
+    for run in list_runs(workspace / "runs"):
+        run.request_stop()
+
+
+def config_of(place: Path, situation: Situation, patch: Patch) -> str:
+    """The config's text in that situation."""
+    values = {"model_name": str(place / "m"), "dataset": "rows.jsonl", "r": 4, "alpha": 8, **situation.keys}
+    situation.arrange(place, patch)
+    return dump_yaml({key: value for key, value in values.items() if value is not ...})
+
+
+def know_the_cost(text: str, settings: Settings) -> None:
+    """Trace the config's model, as a plan would have done before."""
+    with suppress(FlightdeckError, ValueError):  # what it says of the devices is asked for later
+        placement.plan_start(parse_config(text).values, settings, trace)
+
+
+def refusal(act: Callable[[], object]) -> tuple[str, ...]:
+    """The codes with which an act is refused."""
+    with pytest.raises(FlightdeckError) as raised:
+        act()
+    error = raised.value
+    if isinstance(error, CannotStartError):
+        return tuple(blocker.code for blocker in error.blockers)
+    return (blocker_of(error, judge(parse_config(""), load_settings()).config).code,)
+
+
+def checked(text: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    Path("c.yaml").write_text(text)
+    code = main(["check", "c.yaml", "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda found: found.name)
+def test_check_launch_table_trainer_and_page_name_the_same_blockers(
+    situation: Situation, place: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load_settings()
+    text = config_of(place, situation, monkeypatch)
+    know_the_cost(text, settings)
+
+    code, document = checked(text, capsys)
+    assert document["startable"] is False
+    assert tuple(blocker["code"] for blocker in document["blockers"]) == situation.codes
+    for blocker in document["blockers"]:
+        assert blocker["severity"] == "error"
+        assert blocker["message"]
+        assert blocker["remedy"]
+    assert document["is_valid"] is (code == 0) is situation.is_text_valid
+    assert check_config_consistency(parse_config(text).values)["is_valid"] is situation.is_text_valid
+
+    (row,) = preview(text, [Row(1, {})], settings)
+    assert tuple(blocker.code for blocker in row.start.blockers) == situation.codes
+    assert not row.can_start()
+    assert startable(judge(parse_config(text), settings), settings, trace).blockers == row.start.blockers
+
+    if situation.is_text_valid:
+        assert refusal(lambda: launch_from_browser(text, settings, trace)) == situation.codes
+    assert main(["train", "c.yaml", "--json"]) == 1
+    assert [blocker["code"] for blocker in json.loads(capsys.readouterr().out)["blockers"]] == list(situation.codes)
+    assert not settings.runs.exists(), "nothing was made"
+
+    assert_the_page_says(text, [blocker["message"] for blocker in document["blockers"]])
+
+
+def assert_the_page_says(text: str, messages: list[str]) -> None:
+    at = show("config", draft=new_draft(load_settings().drafts, text).id)
+    assert not at.exception
+    assert at.button(key="launch").disabled
+    shown = texts(at).replace("\\", "")
+    assert "Cannot start on this machine yet" in shown
+    for message in messages:
+        assert message in shown
+        findings = [box.value for box in (*at.error, *at.warning) if box.value.startswith("**")]
+        assert not [said for said in findings if message in said], "said once, beside the button"
+
+
+@pytest.mark.parametrize("situation", OUTSIDE, ids=lambda found: found.name)
+def test_what_lies_outside_the_roots_blocks_table_launch_and_page(
+    situation: Situation, place: Path, monkeypatch: Patch
+) -> None:
+    settings = load_settings()
+    text = config_of(place, situation, monkeypatch)
+    (row,) = preview(text, [Row(1, {})], settings)
+    assert tuple(blocker.code for blocker in row.start.blockers) == situation.codes
+    with pytest.raises(FlightdeckError):
+        launch_from_browser(text, settings, trace)
+    assert_the_page_says(text, [blocker.message.text("en") for blocker in row.start.blockers])
+
+
+def test_a_good_config_is_startable_everywhere_and_starts(
+    place: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load_settings()
+    text = config_of(place, Situation("good", ()), monkeypatch)
+    assert checked(text, capsys)[1]["startable"] is None, "nobody has computed yet what the model costs"
+    know_the_cost(text, settings)
+    code, document = checked(text, capsys)
+    assert (code, document["startable"], document["blockers"]) == (0, True, [])
+    (row,) = preview(text, [Row(1, {})], settings)
+    assert row.start.answer is True
+    assert row.can_start()
+    at = show("config", draft=new_draft(settings.drafts, text).id)
+    assert not at.button(key="launch").disabled
+    assert "Cannot start" not in texts(at)
+    run = launch_from_browser(text, settings, trace)
+    until(lambda: recover(run).state != "queued", "the start")
+    assert run.attempt()["plan"]["fits"]
+
+
+def test_what_is_startable_trains(
+    config: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = config(num_epochs=1)
+    monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", values["model_name"])
+    settings, text = load_settings(), dump_yaml(values)
+    assert startable(judge(parse_config(text), settings), settings, trace_here).answer is True
+    (row,) = preview(text, [Row(1, {})], settings)
+    assert (checked(text, capsys)[1]["startable"], row.start.answer) == (True, True)
+    assert main(["train", "c.yaml", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "finished"
+
+
+def test_an_invalid_text_is_not_looked_at_further_and_is_never_startable(
+    place: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = config_of(place, Situation("wrong", (), {"r": "x"}), monkeypatch)
+    code, document = checked(text, capsys)
+    assert (code, document["is_valid"], document["startable"], document["blockers"]) == (1, False, None, [])
+    assert checked("r: [", capsys)[1]["startable"] is None
+
+
+def test_what_does_not_fit_can_be_started_anyway(place: Path, monkeypatch: Patch) -> None:
+    settings = load_settings()
+    text = config_of(place, Situation("big", (), BIG, lambda _, patch: on(patch, "12")), monkeypatch)
+    know_the_cost(text, settings)
+    (row,) = preview(text, [Row(1, {})], settings)
+    assert not row.can_start()
+    assert row.can_start(anyway=True)
+
+
+def test_a_run_is_resumed_only_where_it_can_start(place: Path, monkeypatch: Patch) -> None:
+    settings = load_settings()
+    values = parse_config(config_of(place, Situation("good", ()), monkeypatch)).values
+    values["dataset"] = str(place / "rows.jsonl")
+    run = RunFolder.create(settings.runs, config=values, config_text=dump_yaml(values), argv=["x"], data_sha256=None)
+    run.write_exit("failed", cause="killed")
+    (place / "m/tokenizer.json").unlink()
+    assert refusal(lambda: resume_run(run, settings, trace)) == ("no_tokenizer",)
+    assert run.state().state == "failed"
