@@ -223,3 +223,13 @@ def test_two_configs_publish_to_one_place_however_they_write_it(world: World) ->
     assert places == {world.root / "ws/adapters/shop/1"}
     assert place_of({"pkg": "a"}, world.settings) is None
     assert place_of(NAMES | {"output_dir": "a\0b"}, world.settings) is None
+
+
+def test_judging_any_hostile_value_changes_nothing_and_fails_by_its_own_sentence_alone(world: World) -> None:
+    before = world.snapshot()
+    for key in ("output_dir", "pkg", "version", "knowledge_type"):
+        for value in HOSTILE:
+            for bound in (True, False):
+                place_or_key(NAMES | {key: value}, world, bound=bound)
+            place_of(NAMES | {key: world.of(value)}, world.settings)
+    assert world.snapshot() == before
