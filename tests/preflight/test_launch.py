@@ -170,3 +170,12 @@ def test_a_run_is_not_seen_before_it_says_which_gpus_it_waits_for(
     assert not seen, "a queue would start it on no GPU"
     recover(run)
     assert [entry.keys for entry in entries(places.workspace)] == [("GPU-a",)]
+
+
+def test_a_run_for_which_the_queue_has_no_place_is_not_left_to_start_later(places: Settings) -> None:
+    places.workspace.mkdir(parents=True, exist_ok=True)
+    (places.workspace / "queue").write_text("a file in the place of the folder")
+    path = places.runs / "one"
+    with pytest.raises(FileExistsError):
+        start_run(path, {"r": 4}, "r: 4\n", ["true"], None, None, settings=places, attempt={"device_uuids": []})
+    assert not path.exists()

@@ -125,6 +125,14 @@ def test_a_resume_of_a_planted_run_is_one_sentence(workspace: Path, outside: Pat
     assert "not followed: checkpoints/checkpoint-7/adapter_config.json, train.log. Replace them" in str(raised.value)
 
 
+@pytest.mark.parametrize("begin", ["begin", "begin attempt", "create"])
+def test_no_training_begins_in_a_run_with_a_link(begin: str, workspace: Path, outside: Path) -> None:
+    """What trains reads and writes by libraries that follow whatever they find."""
+    run = planted_run(workspace / "runs", outside, ("checkpoints/checkpoint-7/adapter_config.json",))
+    with pytest.raises(RunError, match=r"not followed: checkpoints/checkpoint-7/adapter_config\.json"):
+        WRITERS[begin](run)
+
+
 def test_the_adapter_of_a_run_is_refused_for_its_own_links_alone(workspace: Path, outside: Path) -> None:
     run = planted_run(workspace / "runs", outside, ("train.log",))
     assert own_adapter(run.path) == run.adapter
