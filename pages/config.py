@@ -56,9 +56,7 @@ def editor(draft: Draft) -> None:
         if not needs_data(start):
             data_upload(draft)
     with right:
-        show_findings(
-            judged.remarks, partial(apply_fix, draft) if document.is_readable else None, is_all=not start.blockers
-        )
+        show_findings(judged.result, partial(apply_fix, draft) if document.is_readable else None, start.blockers)
         if document.is_readable:
             show_differences(draft, document)
         show_kept_import(draft)

@@ -46,9 +46,13 @@ class Judged:
 
     @property
     def remarks(self) -> CheckResult:
-        """The check without what stands among the blockers, for whoever shows both."""
+        """The check without what stands among the blockers, for whoever shows both; errors of the text stay."""
         blocked = {(blocker.code, blocker.key) for blocker in self.blockers}
-        kept = tuple(finding for finding in self.result.findings if (finding.code, finding.key) not in blocked)
+        kept = tuple(
+            finding
+            for finding in self.result.findings
+            if finding.severity == "error" or (finding.code, finding.key) not in blocked
+        )
         return replace(self.result, findings=kept)
 
     def refuse(self) -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from lora_backend.config.drafts import Draft
 from lora_backend.config.findings import Finding
+from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.models.local import local_models
 from lora_backend.preflight.blockers import DOES_NOT_FIT
@@ -18,6 +19,7 @@ from pages.parts.data_upload import upload_field
 from pages.parts.failing import safely
 from pages.parts.language import say, t
 from pages.parts.launch import has_been_refused
+from pages.parts.markdown import joined
 from pages.parts.navigation import PLAN
 from pages.parts.services import settings
 
@@ -46,7 +48,8 @@ def show_blockers(draft: Draft, text: str, start: Startable) -> Wish | None:
             ):
                 with st.container(width=620, gap=None):
                     st.markdown(say(blocker.message))
-                    st.caption(say(blocker.remedy))
+                    place = [t(N_("line {line}"), line=blocker.line)] if blocker.line else []
+                    st.caption(joined(" · ", [*place, say(blocker.remedy)]))
                 with st.container(horizontal=True, width="content"):
                     wish = _buttons(draft, blocker, number) or wish
     return wish
@@ -78,7 +81,7 @@ def _choose_model(draft: Draft) -> None:
         st.caption(t(N_("There is no model on this machine yet. Download one with `hf download ORGANISATION/MODEL`.")))
     else:
         key = f"model-{draft.id}"
-        st.selectbox(t(N_("Models on this machine")), names, index=None, key=key)
+        st.selectbox(t(N_("Models on this machine")), names, index=None, format_func=visible, key=key)
         st.button(
             t(N_("Use this model")), type="primary", icon=":material/check:", key="use_model", on_click=safely(_take), args=(draft, key),
             disabled=st.session_state.get(key) is None,

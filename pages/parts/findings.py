@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -20,10 +20,12 @@ ICONS = {"error": ":material/error:", "warning": ":material/warning:", "hint": "
 Mend = Callable[[Mapping[str, Any]], None]
 
 
-def show_findings(result: CheckResult, mend: Mend | None = None, *, is_all: bool = True) -> None:
-    """The verdict, then every finding, the worst first; hints are folded. `mend` is called with a finding's fix. `is_all`:
-    nothing else is said of the config elsewhere."""
-    counts = {severity: sum(f.severity == severity for f in result.findings) for severity in BOXES}
+def show_findings(result: CheckResult, mend: Mend | None = None, blockers: Sequence[Finding] = ()) -> None:
+    """The verdict, then every finding, the worst first; hints are folded. `mend` is called with a finding's fix. What is
+    among the `blockers` is said there."""
+    blocked = {(blocker.code, blocker.key) for blocker in blockers}
+    findings = [finding for finding in result.findings if (finding.code, finding.key) not in blocked]
+    counts = {severity: sum(f.severity == severity for f in findings) for severity in BOXES}
     parts = []
     if counts["error"]:
         parts.append(t(N_("Errors: {count}"), count=counts["error"]))
@@ -31,10 +33,10 @@ def show_findings(result: CheckResult, mend: Mend | None = None, *, is_all: bool
         parts.append(t(N_("Warnings: {count}"), count=counts["warning"]))
     if parts:
         st.markdown(bold(joined(" · ", parts)))
-    elif is_all:
+    elif not blockers:
         st.success(t(N_("No problems found.")), icon=":material/check_circle:")
-    hints = [finding for finding in result.findings if finding.severity == "hint"]
-    for number, finding in enumerate(result.findings):
+    hints = [finding for finding in findings if finding.severity == "hint"]
+    for number, finding in enumerate(findings):
         if finding.severity != "hint":
             show_finding(finding)
             _offer(finding, number, mend)

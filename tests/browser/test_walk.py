@@ -60,7 +60,7 @@ def open_draft(page: Page, dashboard: Dashboard, tmp_path: Path, epochs: int) ->
 def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
     open_draft(page, tiny, tmp_path, epochs=6)
     assert "draft=" in page.url
-    expect(page.get_by_text("Nothing is wrong with this config.")).to_be_visible()
+    expect(page.get_by_text("No problems found.")).to_be_visible()
     expect(page.get_by_role("cell", name="learning_rate").first).to_be_visible()
 
     # the address alone brings the draft back

@@ -16,7 +16,7 @@ from lora_backend.config.presets import PRESETS
 from lora_backend.config.schema import KEYS
 from lora_backend.settings import load_settings
 from tests.pages.test_pages import _places, finished_run, show, texts  # noqa: F401 - the fixture counts here too
-from tests.tiny import chats, write_rows
+from tests.tiny import chats, stub_model, write_rows
 
 SCRIPT = """\
 import argparse
@@ -354,3 +354,29 @@ def test_a_draft_is_written_for_another_tool_with_what_is_lost() -> None:
     draft.save("r: x\n")
     at = show("config", draft=draft.id)
     assert any("cannot be exported" in warning.value for warning in at.warning)
+
+
+def test_a_new_config_asks_for_a_model_and_data_and_a_model_of_this_machine_is_two_clicks_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = stub_model(tmp_path / "models" / "m")
+    monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", str(model.parent))
+    at = show("config")
+    at.button(key="blank").click().run()
+    (draft,) = list_drafts(load_settings().drafts)
+    assert at.button(key="launch").disabled
+    assert "Choose a base model" in texts(at)
+    assert "Add a data set" in texts(at)
+    at.selectbox(key=f"model-{draft.id}").select(str(model)).run()
+    at.button(key="use_model").click().run()
+    assert not at.exception
+    assert parse_config(draft.text()).values["model_name"] == str(model)
+    assert "Choose a base model" not in texts(at)
+
+
+def test_an_import_without_data_asks_for_it_before_the_launch() -> None:
+    at = show("config")
+    at.file_uploader[0].upload("lf.yaml", LLAMA_FACTORY.encode()).run()
+    at.button(key="open_import").click().run()
+    assert at.button(key="launch").disabled
+    assert "Add a data set" in texts(at)

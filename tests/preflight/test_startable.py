@@ -194,6 +194,11 @@ def test_check_launch_table_trainer_and_page_name_the_same_blockers(
     assert document["is_valid"] is (code == 0) is situation.is_text_valid
     assert check_config_consistency(parse_config(text).values)["is_valid"] is situation.is_text_valid
 
+    assert main(["check", "c.yaml", "--lang", "en"]) == code
+    said = capsys.readouterr().out
+    assert ("The config is valid." in said) is situation.is_text_valid
+    assert "It cannot start on this machine now:" in said
+
     (row,) = preview(text, [Row(1, {})], settings)
     assert tuple(blocker.code for blocker in row.start.blockers) == situation.codes
     assert not row.can_start()
