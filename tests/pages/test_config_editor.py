@@ -339,7 +339,7 @@ def test_a_draft_that_cannot_be_deleted_or_brought_back_is_a_sentence() -> None:
     shutil.copytree(root / BIN / draft.id, draft.path)  # as an editor outside may put it back
     at.button(key="restore_draft").click().run()
     assert not at.exception
-    assert "not empty" in at.toast[0].value
+    assert "there is something in" in at.toast[0].value
 
 
 def test_a_draft_is_written_for_another_tool_with_what_is_lost() -> None:
