@@ -20,6 +20,7 @@ from pages.parts.config_export import export_for_another_tool
 from pages.parts.failing import safely
 from pages.parts.language import t
 from pages.parts.launch import ask_where_it_does_not_fit, launch_draft
+from pages.parts.markdown import Markdown
 from pages.parts.navigation import CONFIG, PLAN, RUNS
 
 
@@ -65,7 +66,7 @@ def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult, st
     ask_where_it_does_not_fit(draft, text, len(launched))
 
 
-def _why_not(result: CheckResult, start: Startable) -> str | None:
+def _why_not(result: CheckResult, start: Startable) -> Markdown | None:
     """What to do first, where the draft cannot be launched."""
     if not result.is_valid:
         return t(N_("Fix the errors first."))
