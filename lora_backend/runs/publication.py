@@ -118,17 +118,9 @@ def publication_of(values: Mapping[str, Any], settings: Settings, *, bound: bool
 def refuse_what_stands(publication: Publication, *, may_replace: bool) -> None:
     """Raise `PublicationError` where something stands in the place that a run must leave there."""
     if publication.standing == "other":
-        raise PublicationError(
-            "version",
-            N_("{path} is not an adapter that Flightdeck published. Choose another `version` or `output_dir`."),
-            path=str(publication.path),
-        )
+        raise PublicationError("version", N_("{path} is not an adapter that Flightdeck published. Choose another `version` or `output_dir`."), path=str(publication.path))  # fmt: skip
     if publication.standing == "adapter" and not may_replace:
-        raise PublicationError(
-            "version",
-            N_("There is already an adapter in {path}. Set `overwrite: true`, or another `version`."),
-            path=str(publication.path),
-        )
+        raise PublicationError("version", N_("There is already an adapter in {path}. Set `overwrite: true`, or another `version`."), path=str(publication.path))  # fmt: skip
 
 
 def place_of(values: Mapping[str, Any], settings: Settings) -> Path | None:
