@@ -125,6 +125,15 @@ def test_data_that_changes_between_the_confirmation_and_the_read_is_asked_for_ag
         train_in_folder(folder)
 
 
+def test_the_bytes_that_are_trained_on_are_judged_and_not_those_of_a_look_before(
+    config: Make, workspace: Path, data: Path
+) -> None:
+    folder = stopped_at(workspace, config(max_steps=6), 3)
+    with pytest.raises(DataChangedError), at_line("stage data", lambda: changed(data)):
+        resumed(folder)
+    assert "data_sha256" not in folder.attempt()
+
+
 def test_data_that_was_changed_back_needs_no_confirmation(config: Make, workspace: Path, data: Path) -> None:
     folder = stopped_at(workspace, config(max_steps=6), 3)
     first = sha256(data)
