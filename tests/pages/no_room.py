@@ -57,7 +57,7 @@ def draft(folder: Path, *texts: str) -> Draft:
 
 
 def run(*, state: str = "failed", **more: Any) -> RunFolder:
-    made = RunFolder.create(load_settings().runs, config={"model_name": "m", "r": 4, "dataset": str(load_settings().data_roots[0] / "a.jsonl")}, config_text="model_name: m\nr: 4\n", argv=["true"], **more)  # fmt: skip
+    made = RunFolder.create(load_settings().runs, config={"model_name": str(load_settings().data_roots[0] / "m"), "r": 4, "dataset": str(load_settings().data_roots[0] / "a.jsonl")}, config_text="model_name: m\nr: 4\n", argv=["true"], **more)  # fmt: skip
     made.new_attempt(device_uuids=[])
     if state == "running":
         me = identify(os.getpid())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +28,10 @@ POSSIBLE_WHEN_FULL = {"delete draft", "restore draft", "delete", "put back", "em
 @pytest.mark.parametrize(
     "number", [None, 30, pytest.param(13, marks=pytest.mark.soak)], ids=["full", "read-only", "closed"]
 )
-def test_no_page_and_no_button_breaks_on_a_disk_that_refuses(number: int | None, tmp_path: Path, faults: Path) -> None:  # noqa: F811
-    (tmp_path / "m").mkdir()
-    for name in ("config.json", "tokenizer.json"):
-        (tmp_path / "m" / name).write_text("{}")
+def test_no_page_and_no_button_breaks_on_a_disk_that_refuses(
+    number: int | None, tmp_path: Path, tiny_model: Path, faults: Path  # noqa: F811
+) -> None:  # fmt: skip
+    shutil.copytree(tiny_model, tmp_path / "m")
     (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     workspace = tmp_path / "ws"
     environment = child_environment(
