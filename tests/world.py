@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import Settings, load_settings
-from tests.tiny import make_published
+from tests.tiny import make_published, stub_model
 
 RUN, DRAFT = "20260101-120000-ab12", "0123abcd"
 NAMES = {"pkg": "shop", "version": "1"}
@@ -78,12 +77,13 @@ def make_world(root: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         "ws/drafts/" + DRAFT + "/config.yaml": "r: 4\n", "ws/drafts/shop/1/config.yaml": "r: 4\n", "ws/data/chats.jsonl": '{"prompt": "a", "completion": "b"}\n',
         "ws/bin/20260101-110000-cd34/run.json": "{}", "ws/bin/shop/1/run.json": "{}", "ws/queue/000000001-x.json": "{}", "ws/leases/cpu.lock": "", "ws/leases/publish.lock": "",
         "ws/adapters/file.txt": "a file", "ws/adapters/notes/shop/1/notes.txt": "not an adapter", "ws/adapters/shop/notes/notes.txt": "not an adapter either",
-        "models/m/model.safetensors": "weights", "ws/model/model.safetensors": "weights", "cache/models/demo/x": "demo",
-        "models/m/config.json": json.dumps({"model_type": "llama"}), "ws/model/config.json": json.dumps({"model_type": "llama"}),
+        "cache/models/demo/x": "demo",
     }  # fmt: skip
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content)
+    for name in ("models/m", "ws/model"):
+        stub_model(root / name, {"model_type": "llama"})
     make_published(root / "ws/adapters/shop/1", "published")
     links = {"out": "../home/Documents", "adapters/linked": "../../home/Documents", "adapters/to-runs": "../runs", "adapters/loop": "loop",
              "adapters/dangling": "../../home/new", "adapters/up": "..", "adapters/shop/linked": "../../../home/Documents/thesis", "adapters/shop/to-run": "../../runs/" + RUN}  # fmt: skip
