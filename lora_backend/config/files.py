@@ -262,7 +262,7 @@ def _parse_yaml(text: str) -> ConfigDocument:
                 }
         try:
             loaded = _plain(yaml.constructor.construct_document(root))  # reading the text again would take as long
-        except (ValueError, TypeError, LookupError, OverflowError, AttributeError):
+        except (ValueError, TypeError, LookupError, OverflowError, AttributeError, AssertionError):
             refuse_bad_value(root, _yaml().constructor)
             raise
         if not isinstance(loaded, dict):
@@ -276,7 +276,7 @@ def _parse_yaml(text: str) -> ConfigDocument:
         line = _line_at(text, error.position)
         message = Message(N_("Line {line} holds the character {code}, which YAML does not allow."), {"line": line, "code": f"U+{error.character:04X}"})  # fmt: skip
         return _unreadable(text, "yaml", message, line, Message(N_("Take that character out.")))
-    except (YAMLError, ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
+    except (YAMLError, ValueError, TypeError, LookupError, OverflowError, AttributeError, AssertionError) as error:
         return _syntax(text, "yaml", None, (str(error).splitlines() or [type(error).__name__])[0][:200])
     values = {str(key): value for key, value in loaded.items()}
     return ConfigDocument(text, "yaml", values, lines, tuple(problems), written)

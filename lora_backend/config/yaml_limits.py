@@ -124,6 +124,8 @@ def refuse_bad_value(root: Node, constructor: Any) -> None:
     Only for a document that could not be made into values: it makes every one again.
     """
     for node in nodes_of(root):
+        if isinstance(node, SequenceNode) and _kind(node) == "omap":
+            _refuse_repeated_entry(node)
         if not isinstance(node, ScalarNode):
             continue
         try:
@@ -133,6 +135,17 @@ def refuse_bad_value(root: Node, constructor: Any) -> None:
                 node.start_mark.line + 1, N_("Line {line} cannot be read: {value} is not a valid {kind}."),
                 value=shorten(node.value), kind=_kind(node),
             ) from error  # fmt: skip
+
+
+def _refuse_repeated_entry(omap: Node) -> None:
+    """`!!omap` is a list of mappings with one key each, and none of these twice."""
+    found: dict[str, int] = {}
+    for entry in omap.value:
+        for key, _ in entry.value if isinstance(entry, MappingNode) else ():
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in found:
+                raise RefusedError(line, N_("`{key}` stands twice, on line {first} and again on line {second}."), key=name[:80], first=found[name], second=line)  # fmt: skip
+            found[name] = line
 
 
 def _kind(node: Node) -> str:
