@@ -48,12 +48,16 @@ def from_browser(
 ) -> tuple[ConfigDocument, Facts]:
     """A config with the paths that its data has in the roots, and what is known of its files; what lies outside is not
     read, and said."""
-    escapes = list(_escapes(document.values, settings))
-    outside = {key for key, _ in escapes}
-    inside = _with_data_bound({key: value for key, value in document.values.items() if key not in outside}, settings)
+    inside, escapes = within_roots(document.values, settings)
     facts = gather_facts(inside, readers=readers, settings=settings, bound=True)
-    problems = (*facts.problems, *(("error", key, error.message) for key, error in escapes))
+    problems = (*facts.problems, *(("error", key, error.message) for key, error in escapes.items()))
     return replace(document, values={**document.values, **inside}), replace(facts, problems=problems)
+
+
+def within_roots(values: Mapping[str, Any], settings: Settings) -> tuple[dict[str, Any], dict[str, FlightdeckError]]:
+    """`values` with data paths made absolute and without those that leave the roots; key → why it does."""
+    escapes = dict(_escapes(values, settings))
+    return _with_data_bound({key: value for key, value in values.items() if key not in escapes}, settings), escapes
 
 
 def allowed_model(name: str, settings: Settings) -> Path:

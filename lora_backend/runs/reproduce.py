@@ -72,26 +72,27 @@ class Reproduction:
         return asdict(self) | {"base_model": list(map(str, self.base_model)), "starts": starts}
 
 
-def reproduction(run: RunFolder, program: Path = PROGRAM) -> Reproduction:
+def reproduction(run: RunFolder, program: Path = PROGRAM, files: Mapping[str, Any] | None = None) -> Reproduction:
     """What it takes to make `run` again. Reads the data set once, for its hash; changes nothing.
 
-    Raises `RunError` where the folder is no run.
+    `files`: the `dataset` and `model_name` that may be read, where not the config's own: a run that was copied here may
+    name any. Raises `RunError` where the folder is no run.
     """
     about = run.read_run()
     config: dict[str, Any] = about["config"]
     begun = about | last_start(run)
     spans = [span.to_json() for span in spans_of(run)]
     changed = config_as_changed(run)
-    dataset = config.get("dataset")
+    dataset, files = config.get("dataset"), config if files is None else files
     code_then, code_now = _object(begun.get("code")), code_of(program) or {}
     return Reproduction(
         config_text=run.config_text() or dump_yaml(config),
         command=_command(run, changed) if about.get("argv") and run.config_text() is not None else None,
         dataset=dataset if isinstance(dataset, str) else None,
-        data_sha256=ThenNow(begun.get("data_sha256"), _sha256(dataset)),
+        data_sha256=ThenNow(begun.get("data_sha256"), _sha256(files.get("dataset"))),
         data_of_steps=spans if len({span["data_sha256"] for span in spans}) > 1 else [],
         versions=_versions(begun),
-        base_model=base_differences(begun, config),
+        base_model=base_differences(begun, files) if files.get("model_name") else [],
         starts=differences_of_starts(run),
         commit=ThenNow(code_then.get("commit"), code_now.get("commit")),
         was_modified=code_then.get("is_modified"),

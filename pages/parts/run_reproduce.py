@@ -10,12 +10,14 @@ import streamlit as st
 from lora_backend.config.files import dump_yaml
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
+from lora_backend.preflight.roots import within_roots
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.reproduce import Reproduction, ThenNow, reproduction
 from pages.parts import state_keys
 from pages.parts.frames import markdown_frame
 from pages.parts.language import say, t
+from pages.parts.services import settings
 
 
 def run_reproduce(run: RunFolder) -> None:
@@ -37,11 +39,15 @@ def run_reproduce(run: RunFolder) -> None:
         help=t(N_("Reads the whole data set to see whether it is still the same.")),
     )  # fmt: skip
     if pressed:
-        known = (run.id, reproduction(run))
+        # A run that was copied here may name any file; what lies outside of the roots is not read for the browser.
+        files, escapes = within_roots(run.read_run()["config"], settings())
+        known = (run.id, reproduction(run, files=files), [error.message for error in escapes.values()])
         st.session_state[state_keys.REPRODUCTION] = known
     if known is None or known[0] != run.id:
         return
     found: Reproduction = known[1]
+    for message in known[2]:
+        st.warning(say(message), icon=":material/folder_off:")
     if found.command:
         st.code(visible_lines(found.command), language="bash", wrap_lines=True)
     if found.is_as_recorded:

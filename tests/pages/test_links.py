@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -107,6 +108,29 @@ def test_no_button_of_a_planted_run_follows_a_link(button: str, workspace: Path,
     refuses_secrets(at, outside, before)
     if button == "resume_run":
         assert any("contains symbolic links" in error.value for error in at.error)
+
+
+@pytest.mark.parametrize("name", ["secret.jsonl", "{outside}/secret.jsonl", "../outside/secret.jsonl"])
+def test_the_files_that_a_copied_run_names_outside_the_roots_are_not_read(
+    name: str, workspace: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(outside)  # from which a relative path must not count either
+    (outside / "secret.jsonl").write_text("{}\n")
+    dataset, sha256 = name.format(outside=outside), hashlib.sha256(b"{}\n").hexdigest()
+    run = planted_run(workspace / "runs", outside, ())
+    recorded = json.loads(run.run_json.read_text())
+    recorded |= {"data_sha256": sha256, "base": {"config_sha256": sha256}}
+    recorded["config"] |= {"dataset": dataset, "model_name": str(outside)}
+    run.run_json.write_text(json.dumps(recorded))
+    at = show("runs", run=run.id)
+    at.button(key="reproduce").click().run()
+    assert not at.exception
+    said = [warning.value.replace("\\", "") for warning in at.warning]
+    refused = sum("lies outside the folders that the browser may use" in sentence for sentence in said)
+    assert refused == (1 if name == "secret.jsonl" else 2)  # which counts from the data roots, where it is not
+    assert not any("not the same as before" in sentence for sentence in said)
+    (hashes,) = [table.value.iloc[0].tolist() for table in at.table if "Hash of the data" in str(table.value.index)]
+    assert hashes == [sha256[:16], "–"]
 
 
 def test_tags_and_note_of_a_planted_run_are_written_into_it_alone(workspace: Path, outside: Path) -> None:
