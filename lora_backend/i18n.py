@@ -126,6 +126,14 @@ def _templates() -> frozenset[str]:
         return frozenset(str(message.id) for message in read_po(source))
 
 
+def formatted(value: Any, spec: str) -> str:
+    """`value` as `spec` says; `{count:run|runs}` is the first of two words where `count` is 1, else the second."""
+    one, bar, many = spec.partition("|")
+    if bar:
+        return one if str(value).lstrip("+-") == "1" else many
+    return format(value, spec)
+
+
 class _Sentence(string.Formatter):
     """Puts values into a template as text that is safe to print."""
 
@@ -137,7 +145,7 @@ class _Sentence(string.Formatter):
             return value.text(self.language)
         if isinstance(value, list):
             return " ".join(self.format_field(item, "") for item in value)
-        return visible(format(value, format_spec))
+        return visible(formatted(value, format_spec))
 
 
 def _stored(value: Any) -> Any:

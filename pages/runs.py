@@ -65,7 +65,9 @@ def _live_rows(shown: dict[str, str]) -> None:
         if shown[run.id] != "queued":
             run_row(run)
     if waiting := list(shown.values()).count("queued"):
-        st.caption(":material/schedule: " + t(N_("{count} runs wait for their turn."), count=waiting))
+        st.caption(
+            ":material/schedule: " + t(N_("{count} {count:run waits for its|runs wait for their} turn."), count=waiting)
+        )
 
 
 def compared(ids: list[str]) -> None:

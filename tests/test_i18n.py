@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from lora_backend.config.check import check_config
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.i18n import Message, current_language, language_of, translate, use_language
+from lora_backend.preflight.facts import refuse_errors
+from pages.parts.markdown import sentence
 
-KNOWN = "`{key}` is missing."
+KNOWN = "Change `{key}`."
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_one_threads_language_is_not_anothers() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert set(seen["en"]) == {"`r` is missing."}
+    assert set(seen["en"]) == {"Change `r`."}
     assert len(set(seen["zh"])) == 1
     assert seen["zh"][0] != seen["en"][0]
 
@@ -108,10 +111,23 @@ def test_an_error_is_said_in_the_language_of_whoever_reads_it() -> None:
     assert isinstance(error, ValueError)
     assert isinstance(error, FlightdeckError)
     with use_language("en"):
-        assert str(error) == "`r` is missing."
+        assert str(error) == "Change `r`."
     with use_language("zh"):
-        assert str(error) == error.message.text("zh") != "`r` is missing."
+        assert str(error) == error.message.text("zh") != "Change `r`."
 
 
 def test_a_value_may_be_called_template() -> None:
     assert str(ConfigError("{template}", template="x")) == "x"
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 runs are"), (1, "1 run is"), (2, "2 runs are"), (11, "11 runs are"), ("+1", "+1 run is")])  # fmt: skip
+def test_a_word_goes_by_its_number(count: object, said: str) -> None:
+    template = "{count} {count:run is|runs are} in the bin."
+    assert Message(template, {"count": count}).text("en") == f"{said} in the bin."
+    assert str(sentence(template, {"count": count}, "en")) == f"{said} in the bin."
+    assert Message.from_json(Message(template, {"count": count}).to_json()).text("en") == f"{said} in the bin."
+
+
+def test_one_error_is_not_called_errors() -> None:
+    with pytest.raises(ConfigError, match=r"^The config has 1 error: "):
+        refuse_errors(check_config({"model_name": "m", "dataset": "d", "r": -1}))

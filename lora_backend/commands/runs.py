@@ -223,7 +223,11 @@ def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> li
 
 def _checkpoint_lines(checkpoints: dict[str, Any]) -> list[str]:
     name = checkpoints["newest_whole"]
-    whole = say(N_("{count} checkpoints; the newest whole one is {name}."), count=len(checkpoints["all"]), name=name)
+    whole = say(
+        N_("{count} {count:checkpoint|checkpoints}; the newest whole one is {name}."),
+        count=len(checkpoints["all"]),
+        name=name,
+    )
     return [*([whole] if name else []), *damaged_lines(checkpoints["damaged"]), *_checkpoint_table(checkpoints)]
 
 

@@ -31,7 +31,15 @@ def report_text(result: CheckResult, language: str | None = None) -> str:
     errors = len(result.errors)
     warnings = sum(finding.severity == "warning" for finding in result.findings)
     verdict = N_("The config is valid.") if result.is_valid else N_("The config is not valid.")
-    lines = [t(verdict) + " " + t(N_("{errors} errors, {warnings} warnings."), errors=errors, warnings=warnings)]
+    lines = [
+        t(verdict)
+        + " "
+        + t(
+            N_("{errors} {errors:error|errors}, {warnings} {warnings:warning|warnings}."),
+            errors=errors,
+            warnings=warnings,
+        )
+    ]
     lines += finding_lines(result.findings, language)
     lines += ["", t(N_("Different from the defaults of train_lora:"))]
     for key, pair in result.differences.items():

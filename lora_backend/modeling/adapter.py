@@ -84,7 +84,7 @@ def _refuse_blocks_beyond(config: TrainingConfig, num_blocks: int | None) -> Non
     beyond = [index for index in config.target_layers or [] if num_blocks is not None and index >= num_blocks]
     if beyond:
         raise ModelError(
-            N_("`target_layers` names {layers}, but the model has {count} blocks, numbered 0 to {last}."),
+            N_("`target_layers` names {layers}, but the model has {count} {count:block|blocks}, numbered 0 to {last}."),
             layers=", ".join(map(str, beyond)),
             count=num_blocks,
             last=(num_blocks or 0) - 1,

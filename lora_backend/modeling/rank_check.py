@@ -89,7 +89,9 @@ def raise_on_mismatch(report: Mapping[str, Any]) -> None:
     if report["status"] == "no_lora_layers":
         raise RankMismatchError(NO_LORA_FOUND)
     raise RankMismatchError(
-        N_("{count} LoRA layers do not carry rank {r} as the config asks, first {first}. Nothing was trained."),
+        N_(
+            "{count} LoRA {count:layer does|layers do} not carry rank {r} as the config asks, first {first}. Nothing was trained."
+        ),
         count=len(report["mismatched_layers"]),
         r=report["expected_r"],
         first=", ".join(report["mismatched_layers"][:3]),

@@ -177,7 +177,7 @@ def refuse_errors(result: CheckResult) -> None:
     """Raise `ConfigError` naming every error of a check, if there is one."""
     if not result.is_valid:
         raise ConfigError(
-            N_("The config has {count} errors: {errors}"),
+            N_("The config has {count} {count:error|errors}: {errors}"),
             count=len(result.errors),
             errors=[finding.message for finding in result.errors],
         )

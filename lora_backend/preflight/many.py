@@ -105,7 +105,7 @@ def read_table(text: str) -> list[Row]:
     titles = [title.strip() for title in heads[: max(width, 1)]]  # without a sheet's empty columns
     if len(titles) > MAX_COLUMNS or len(titles) * len(lines) > MAX_CELLS:
         raise ConfigError(
-            N_("The table has {columns} columns and {count} rows; at most {most} columns and {limit} cells are read. Leave out columns in which every row is the same."),
+            N_("The table has {columns} columns and {count} {count:row|rows}; at most {most} columns and {limit} cells are read. Leave out columns in which every row is the same."),
             columns=len(titles), count=len(lines), most=MAX_COLUMNS, limit=MAX_CELLS,
         )  # fmt: skip
     for position, title in enumerate(titles):
@@ -131,7 +131,7 @@ def preview(base_text: str, rows: Sequence[Row], settings: Settings) -> list[Var
         raise ConfigError(N_("The config cannot be read: {reason}"), reason=base.problems[0].message)
     if len(rows) * len(base_text) > MAX_WRITTEN:
         raise ConfigError(
-            N_("{count} rows of a config of {size} characters are more than {limit} together. Take fewer rows, or comments out of the config."),
+            N_("{count} {count:row|rows} of a config of {size} characters are more than {limit} together. Take fewer rows, or comments out of the config."),
             count=len(rows), size=len(base_text), limit=MAX_WRITTEN,
         )  # fmt: skip
     taken: dict[Path, int] = {}

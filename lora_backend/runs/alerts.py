@@ -47,13 +47,13 @@ def _not_a_number(columns: dict[str, Column]) -> Iterator[Alert]:
     trained = np.isfinite(columns["learning_rate"])
     lost = int((trained & ~np.isfinite(columns["loss"])).sum())
     if lost:
-        yield Alert("nan", Message(N_("The loss was no number at {count} points."), {"count": lost}))
+        yield Alert("nan", Message(N_("The loss was no number at {count} {count:point|points}."), {"count": lost}))
     overflown = int((trained & np.isfinite(columns["loss"]) & ~np.isfinite(columns["grad_norm"])).sum())
     if overflown > 3 and overflown > 0.1 * trained.sum():  # the scaler's first search for a scale is normal
         yield Alert(
             "nan",
             Message(
-                N_("The gradient was no number at {count} of {total} points, so those steps changed nothing. Lower `learning_rate`, or train in bf16 or fp32."),
+                N_("The gradient was no number at {count} of {total} {total:point|points}, so {count:that step|those steps} changed nothing. Lower `learning_rate`, or train in bf16 or fp32."),
                 {"count": overflown, "total": int(trained.sum())},
             ),
         )  # fmt: skip

@@ -150,7 +150,7 @@ def waiting_messages(waiting: Waiting) -> list[Message]:
         found.append(Message(N_("{runs} has its device."), {"runs": names}))
     if waiting.ahead:
         values = {"count": len(waiting.ahead), "runs": ", ".join(waiting.ahead)}
-        found.append(Message(N_("{count} runs came before it: {runs}."), values))
+        found.append(Message(N_("{count} {count:run|runs} came before it: {runs}."), values))
     for uuid, short_bytes in (waiting.short_bytes or {}).items():
         found.append(Message(N_("{size} more must become free on {gpu}."), {"size": size(short_bytes), "gpu": uuid}))
     if waiting.missing:

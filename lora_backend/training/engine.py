@@ -144,7 +144,9 @@ def _train(
             folder.write_answers(rows)
         if len(rows) < len(questions) and "outcome_message" not in folder.status():
             left = Message(
-                N_("The stop came when the adapter was saved; {count} of {total} questions were answered."),
+                N_(
+                    "The stop came when the adapter was saved; {count} of {total} {total:question|questions} {count:was|were} answered."
+                ),
                 {"count": len(rows), "total": len(questions)},
             )
             folder.write_status(outcome="finished", outcome_message=left.to_json())

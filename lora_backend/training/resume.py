@@ -168,7 +168,9 @@ def check_loaded(model: PeftModel, checkpoint: Path) -> None:
 def _refuse(checkpoint: Path, names: list[str]) -> None:
     if names:
         raise RunError(
-            N_("{checkpoint} does not fit the adapter: {count} tensors differ, first {first}. Nothing was trained."),
+            N_(
+                "{checkpoint} does not fit the adapter: {count} {count:tensor differs|tensors differ}, first {first}. Nothing was trained."
+            ),
             checkpoint=checkpoint.name,
             count=len(names),
             first=names[0],

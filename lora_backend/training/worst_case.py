@@ -57,7 +57,7 @@ def try_longest_batch(trainer: LoraTrainer, model: torch.nn.Module) -> None:
             raise
         raise OutOfMemoryError(
             N_(
-                "The longest batch does not fit into memory: {rows} rows of {tokens} tokens, tried before the first step. Lower `batch_size` (with `target_batch_size` as it is) or `max_length`, turn on `gradient_checkpointing`, or set `loss_type: chunked_nll`."
+                "The longest batch does not fit into memory: {rows} {rows:row|rows} of {tokens} tokens, tried before the first step. Lower `batch_size` (with `target_batch_size` as it is) or `max_length`, turn on `gradient_checkpointing`, or set `loss_type: chunked_nll`."
             ),
             rows=len(chosen),
             tokens=tokens,

@@ -25,7 +25,7 @@ def undo_of_delete() -> None:
     if not deleted:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(t(N_("{count} runs are in the bin."), count=len(deleted)))
+        st.caption(t(N_("{count} {count:run is|runs are} in the bin."), count=len(deleted)))
         st.button(
             t(N_("Undo")), icon=":material/undo:", on_click=safely(_restore_runs), args=(deleted,), key="undo_delete"
         )

@@ -51,7 +51,13 @@ def _row(draft: Draft) -> None:
             name = bold(model or t(N_("No model yet")))
             st.page_link(CONFIG, label=name, query_params={state_keys.DRAFT: draft.id})
             st.caption(joined(" · ", (draft.id, when(draft.changed_at))))
-        st.caption(t(N_("{count} keys, started {runs} times"), count=len(document.values), runs=len(draft.launches())))
+        st.caption(
+            t(
+                N_("{count} {count:key|keys}, started {runs} {runs:time|times}"),
+                count=len(document.values),
+                runs=len(draft.launches()),
+            )
+        )
         st.button(
             t(N_("Delete")), icon=":material/delete:", type="tertiary", key=f"delete-{draft.id}",
             on_click=safely(_delete), args=(draft.id,),

@@ -41,7 +41,9 @@ def show_known_facts(known: KnownFacts) -> None:
     if model is not None:
         parts = [escape(model.model_type or "–")]
         if model.num_blocks:
-            parts.append(t(N_("{count} blocks (0 to {last})"), count=model.num_blocks, last=model.num_blocks - 1))
+            parts.append(
+                t(N_("{count} {count:block|blocks} (0 to {last})"), count=model.num_blocks, last=model.num_blocks - 1)
+            )
         if model.max_positions:
             parts.append(t(N_("{count} positions"), count=model.max_positions))
         if model.linear_modules:
@@ -49,7 +51,7 @@ def show_known_facts(known: KnownFacts) -> None:
         st.caption(":material/deployed_code: " + t(N_("Model: {facts}"), facts=joined(" · ", parts)))
     if data is not None:
         columns = joined(", ", map(code, data.columns))
-        facts = joined(" · ", (t(N_("{count} rows"), count=data.num_rows), code(data.format), columns))
+        facts = joined(" · ", (t(N_("{count} {count:row|rows}"), count=data.num_rows), code(data.format), columns))
         st.caption(":material/table_rows: " + t(N_("Data: {facts}"), facts=facts))
 
 

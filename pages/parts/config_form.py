@@ -72,8 +72,8 @@ def last_good_values(draft: Draft) -> dict[str, Any]:
 def _more(keys: Sequence[Key], values: Mapping[str, Any]) -> Markdown:
     num_set = sum(key.name in values for key in keys)
     if num_set:
-        return t(N_("{count} more keys, {set} of them set"), count=len(keys), set=num_set)
-    return t(N_("{count} more keys"), count=len(keys))
+        return t(N_("{count} more {count:key|keys}, {set} of them set"), count=len(keys), set=num_set)
+    return t(N_("{count} more {count:key|keys}"), count=len(keys))
 
 
 def _matches(key: Key, search: str) -> bool:

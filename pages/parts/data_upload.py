@@ -42,7 +42,7 @@ def upload_field(draft: Draft) -> None:
         return
     path, num_rows = stored
     st.success(
-        t(N_("{count} rows, kept as {file}."), count=num_rows, file=path.name),
+        t(N_("{count} {count:row|rows}, kept as {file}."), count=num_rows, file=path.name),
         icon=":material/check_circle:",
     )
     text = draft.text()

@@ -65,11 +65,11 @@ def in_words(consequence: Consequence) -> str:
     if consequence.step_time and abs(consequence.step_time - 1) > MIN_STEP_CHANGE:
         parts.append(t(N_("a step takes ×{factor}"), factor=f"{consequence.step_time:.2f}"))
     if consequence.trainable:
-        parts.append(t(N_("{count} trained parameters"), count=f"{consequence.trainable:+,}"))
+        parts.append(t(N_("{count} trained {count:parameter|parameters}"), count=f"{consequence.trainable:+,}"))
     if consequence.steps:
-        parts.append(t(N_("{count} steps"), count=f"{consequence.steps:+,}"))
+        parts.append(t(N_("{count} {count:step|steps}"), count=f"{consequence.steps:+,}"))
     if consequence.layers:
-        parts.append(t(N_("another rank in {count} layers"), count=len(consequence.layers)))
+        parts.append(t(N_("another rank in {count} {count:layer|layers}"), count=len(consequence.layers)))
     return "; ".join(parts) or "–"
 
 

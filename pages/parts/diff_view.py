@@ -70,7 +70,7 @@ def _long_values(rows: Sequence[DiffRow]) -> None:
     long = [row for row in rows if max(len(whole(row.base)), len(whole(row.value))) > LONG]
     if not long:
         return
-    with st.expander(t(N_("{count} long values, whole"), count=len(long)), icon=":material/unfold_more:"):
+    with st.expander(t(N_("{count} long {count:value|values}, whole"), count=len(long)), icon=":material/unfold_more:"):
         for row in long:
             st.caption(escape(row.key))
             st.code(visible_lines("\n".join(f"{sign} {whole(side)}" for sign, side in (("-", row.base), ("+", row.value)) if side is not ABSENT)), language="diff", wrap_lines=True)  # fmt: skip

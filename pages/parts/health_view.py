@@ -46,12 +46,16 @@ def show_health(
     idle = [name for name, record in health.items() if record["adds_nothing"]]
     if broken:
         st.error(
-            t(N_("NaN or infinity in {count} layers, first {name}."), count=len(broken), name=broken[0]),
+            t(N_("NaN or infinity in {count} {count:layer|layers}, first {name}."), count=len(broken), name=broken[0]),
             icon=":material/error:",
         )
     if idle:
         st.warning(
-            t(N_("{count} layers add nothing (A or B is all zero), first {name}."), count=len(idle), name=idle[0]),
+            t(
+                N_("{count} {count:layer adds|layers add} nothing (A or B is all zero), first {name}."),
+                count=len(idle),
+                name=idle[0],
+            ),
             icon=":material/warning:",
         )
     ranks = {name: rank for name, rank in report["actual_r_values"].items() if isinstance(rank, int)}

@@ -69,7 +69,7 @@ def _device(found: Comparison, measured: dict[str, Any]) -> None:
         columns[2].metric(t(N_("Difference")), difference)
         st.caption(
             t(
-                N_("The step had {rows} rows of {tokens} tokens. Both sides count tensors alone; the whole process held {process}."),
+                N_("The step had {rows} {rows:row|rows} of {tokens} tokens. Both sides count tensors alone; the whole process held {process}."),
                 rows=measured["rows"],
                 tokens=measured["tokens"],
                 process=size(found.process_bytes),

@@ -91,7 +91,7 @@ def show_limits(work: Work) -> None:
         return
     _, batch, row = found
     said = [
-        t(N_("At {length} tokens a row, up to **{count}** rows in a pass fit."), length=work.config.max_length, count=batch),
-        t(N_("At {count} rows in a pass, rows of up to **{length}** tokens fit."), count=work.config.batch_size, length=row),
+        t(N_("At {length} tokens a row, up to **{count}** {count:row fits in a pass|rows in a pass fit}."), length=work.config.max_length, count=batch),
+        t(N_("At {count} {count:row|rows} in a pass, rows of up to **{length}** tokens fit."), count=work.config.batch_size, length=row),
     ]  # fmt: skip
     st.markdown(joined("  \n", said))

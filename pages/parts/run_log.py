@@ -54,7 +54,7 @@ def _where(part: LogPart, *, searches: bool) -> Markdown:
     place = t(N_("{start} to {end} of {size}"), start=size(part.start), end=size(part.end), size=size(part.size_bytes))
     if not searches:
         return place
-    found = t(N_("{count} records found"), count=part.num_found)
+    found = t(N_("{count} {count:record|records} found"), count=part.num_found)
     looked = t(N_("looked through {size} at once at most"), size=size(SEARCHED_BYTES))
     return joined(" · ", (found, place, *([looked] if part.start else [])))
 

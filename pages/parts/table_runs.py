@@ -114,12 +114,12 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
             st.caption(t(N_("Line {line}: {reason}"), line=variant.line, reason=variant.problems(anyway=anyway)))
     elif launched:
         st.info(
-            t(N_("{count} of {total} rows were started before. A row is started once; another tag makes them new runs."), count=len(launched), total=len(variants)),
+            t(N_("{count} of {total} {total:row|rows} {count:was|were} started before. A row is started once; another tag makes them new runs."), count=len(launched), total=len(variants)),
             icon=":material/info:",
         )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center"):
         start = st.button(
-            t(N_("Start {count} runs"), count=len(variants) - len(launched)), type="primary", icon=":material/rocket_launch:",
+            t(N_("Start {count} {count:run|runs}"), count=len(variants) - len(launched)), type="primary", icon=":material/rocket_launch:",
             disabled=bool(bad) or len(launched) == len(variants), key="start_table",
         )  # fmt: skip
         anyway = st.checkbox(t(N_("Also those whose plan does not fit")), key="table_anyway")
@@ -196,7 +196,7 @@ def _start(draft: Draft, variants: Sequence[Variant], names: Mapping[int, str], 
             return
         refused = [one for one in found if one.run is None]
         if refused:
-            status.update(label=t(N_("{count} of {total} rows were not started."), count=len(refused), total=total), state="error", expanded=True)  # fmt: skip
+            status.update(label=t(N_("{count} of {total} {total:row|rows} {count:was|were} not started."), count=len(refused), total=total), state="error", expanded=True)  # fmt: skip
             _refusals(refused)
             return
     st.switch_page(RUNS, query_params={state_keys.RUN_FILTER: tag} if tag else {})

@@ -155,7 +155,7 @@ def test_the_log_is_searched_and_filtered_and_walked_through() -> None:
     assert at.code[0].value.endswith("ValueError: no")
     at.segmented_control(key=f"log-level-{run.id}").set_value("ERROR").run()
     assert at.code[0].value.splitlines()[0].endswith("the run failed")
-    assert "1 records found" in texts(at)
+    assert "1 record found" in texts(at)
     at.text_input(key=f"log-words-{run.id}").set_value("nowhere").run()
     assert at.code[0].value == "Nothing in the log matches."
     at.text_input(key=f"log-words-{run.id}").set_value("")

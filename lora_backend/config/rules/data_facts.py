@@ -57,7 +57,7 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "warning",
             "batch_beyond_rows",
             key,
-            Message(N_("`{key}` is {step}, but there are only {rows} rows to train on, so a step never has that many."), values),
+            Message(N_("`{key}` is {step}, but there {rows:is|are} only {rows} {rows:row|rows} to train on, so a step never has that many."), values),
             Message(N_("Set `{key}` to at most {rows}."), values),
             config.change(changes),
         )  # fmt: skip

@@ -32,7 +32,10 @@ def _layers(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "layer_beyond_model",
             "target_layers",
             Message(
-                N_("`target_layers` names {layers}, but the model has {count} blocks, numbered 0 to {last}."), values
+                N_(
+                    "`target_layers` names {layers}, but the model has {count} {count:block|blocks}, numbered 0 to {last}."
+                ),
+                values,
             ),
             Message(N_("Keep to 0 to {last}; blocks are counted from 0."), values),
             drop("target_layers", beyond, kept) or every_block(),
