@@ -14,7 +14,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.runs.bin import disk_bytes
 from lora_backend.runs.curves import Column
 from lora_backend.runs.folder import RunFolder, RunState
-from lora_backend.runs.loss_health import health_of
+from lora_backend.runs.loss_health import LossHealth, health_of
 from lora_backend.runs.process import boot_clock_s
 from lora_backend.runs.words import health_message
 
@@ -37,10 +37,11 @@ def alerts(run: RunFolder, state: RunState, columns: dict[str, Column]) -> list[
     """Of a run that goes on; empty for one that has ended, whose state says what there is to say."""
     if state.has_ended or state.state == "queued":
         return []
-    return [*_not_a_number(columns), *_loss(run), *_stalls(run, state, columns), *_disk(run)]
+    health = health_of(run)
+    return [*_not_a_number(columns, health), *_loss(health), *_stalls(run, state, columns), *_disk(run)]
 
 
-def _not_a_number(columns: dict[str, Column]) -> Iterator[Alert]:
+def _not_a_number(columns: dict[str, Column], health: LossHealth) -> Iterator[Alert]:
     """The trainer ends at a NaN loss by itself; a gradient that overflows is left out by fp16's scaler, and goes on."""
     if not columns:
         return
@@ -49,7 +50,9 @@ def _not_a_number(columns: dict[str, Column]) -> Iterator[Alert]:
     if lost:
         yield Alert("nan", Message(N_("The loss was no number at {count} {count:point|points}."), {"count": lost}))
     overflown = int((trained & np.isfinite(columns["loss"]) & ~np.isfinite(columns["grad_norm"])).sum())
-    if overflown > 3 and overflown > 0.1 * trained.sum():  # the scaler's first search for a scale is normal
+    if (
+        not health.overflown and overflown > 3 and overflown > 0.1 * trained.sum()
+    ):  # the scaler's first search for a scale is normal
         yield Alert(
             "nan",
             Message(
@@ -59,10 +62,9 @@ def _not_a_number(columns: dict[str, Column]) -> Iterator[Alert]:
         )  # fmt: skip
 
 
-def _loss(run: RunFolder) -> Iterator[Alert]:
-    found = health_of(run)
-    if found.is_bad:
-        yield Alert("dead" if found.code == "dead" else "divergence", health_message(found))
+def _loss(health: LossHealth) -> Iterator[Alert]:
+    if health.is_bad:
+        yield Alert("dead" if health.code == "dead" else "divergence", health_message(health))
 
 
 def _stalls(run: RunFolder, state: RunState, columns: dict[str, Column]) -> Iterator[Alert]:

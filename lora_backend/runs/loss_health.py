@@ -35,6 +35,9 @@ LEARNED = 0.05
 """A loss this low whose gradient has vanished is one that is learned by heart."""
 STANDS_STILL = 2e-3
 """How near to ln(vocabulary) every one of the last losses lies if the model gives every token the same chance."""
+OVERFLOW_POINTS = 10
+"""A gradient that is no number changes nothing. fp16's scaler meets a few; a run that meets them at most of its last
+points has blown up: its loss may stay near that of guessing, so nothing else shows it."""
 FEWEST_FOR_LOWEST = 30
 """Points from which on the lowest part of the curve is more than a lucky batch."""
 GLANCE_BYTES, LOOK_BYTES = 12_288, 1 << 20
@@ -51,6 +54,7 @@ class Point(NamedTuple):
     step: int
     loss: float
     grad_norm: float | None
+    """None where none was logged; NaN where it was no number."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class LossHealth:
     grad_norm: float | None = None
     vocabulary_size: int | None = None
     """Where the loss stands still at its logarithm."""
+    overflown: int | None = None
+    """At how many of the last `OVERFLOW_POINTS` points the gradient was no number, where it was so at most of them."""
 
     @property
     def is_bad(self) -> bool:
@@ -125,7 +131,11 @@ def _vocabulary_size(run: RunFolder) -> int | None:
 def _dead(found: Sequence[Point], vocabulary_size: Callable[[], int | None]) -> LossHealth | None:
     last = found[-max(1, min(5, len(found) // 2)) :]
     loss = median(point.loss for point in last)
-    norms = [point.grad_norm for point in last if point.grad_norm is not None]
+    norms = [norm for point in last if (norm := point.grad_norm) is not None and math.isfinite(norm)]
+    ending = found[-OVERFLOW_POINTS:]
+    overflown = sum(point.grad_norm is not None and not math.isfinite(point.grad_norm) for point in ending)
+    if len(ending) == OVERFLOW_POINTS and 2 * overflown > OVERFLOW_POINTS:
+        return LossHealth("dead", loss=loss, overflown=overflown)
     if norms and max(norms) <= NO_GRADIENT:
         never_had_one = all((point.grad_norm or 0.0) <= NO_GRADIENT for point in found)
         if loss > LEARNED or never_had_one:
@@ -215,7 +225,12 @@ def read_points(path: Path, limit_bytes: int = LOOK_BYTES) -> list[Point]:
 
 def _point(step: bytes, loss: bytes, grad_norm: bytes | None) -> Point | None:
     number = _finite(loss)
-    return None if number is None else Point(int(step), number, _finite(grad_norm or b""))
+    return None if number is None else Point(int(step), number, _norm(grad_norm))
+
+
+def _norm(text: bytes | None) -> float | None:
+    """`null` is written for what is no number; nothing at all where there was none."""
+    return math.nan if text == b"null" else _finite(text or b"")
 
 
 def _finite(text: bytes) -> float | None:

@@ -10,7 +10,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.runs.checkpoints import UNUSABLE
 from lora_backend.runs.files import read_json
 from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.loss_health import LossHealth
+from lora_backend.runs.loss_health import OVERFLOW_POINTS, LossHealth
 from lora_backend.runs.queue import Waiting
 from lora_backend.runs.supervisor import KILL_AFTER_S
 
@@ -64,6 +64,8 @@ def health_message(health: LossHealth) -> Message:
         return Message(N_("The loss is {now}, after {before} at step {step}: what was learned is being lost. Start a new run with a lower `learning_rate`."), values)  # fmt: skip
     if health.vocabulary_size:
         return Message(N_("The loss stands still at {now}, the loss of guessing among {size} tokens: the model is dead. Start a new run with a lower `learning_rate` or `alpha`."), {"now": number(health.loss), "size": health.vocabulary_size})  # fmt: skip
+    if health.overflown:
+        return Message(N_("The gradient was no number at {count} of the last {total} points, and those steps changed nothing: the model is dead. Start a new run with a lower `learning_rate` or `alpha`, or in bf16 or fp32 if it was in fp16."), {"count": health.overflown, "total": OVERFLOW_POINTS})  # fmt: skip
     return Message(N_("The gradient is 0 and the loss stands still at {now}: nothing is learned any more. Start a new run with a lower `learning_rate` or `alpha`, and check that the data has tokens to learn."), {"now": number(health.loss)})  # fmt: skip
 
 

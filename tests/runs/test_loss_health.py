@@ -123,6 +123,27 @@ def test_a_loss_that_stands_still_at_that_of_guessing_is_dead_and_one_elsewhere_
     assert judged(near, vocabulary_size=30).code == "ok", "a model that was never trained begins there"
 
 
+def test_a_gradient_that_is_no_number_at_most_of_the_last_points_is_dead_and_at_some_is_not() -> None:
+    """What the loss does then is chance, and it may be near its start: only the gradient tells."""
+
+    def ended(nulls: int) -> LossHealth:
+        norms = [*[1.0] * 20, *[math.nan] * nulls, *[4e12] * (10 - nulls)]
+        return judge_loss([Point(step, 3.4 + step % 3 / 30, norm) for step, norm in enumerate(norms, 1)])
+
+    assert (ended(6).code, ended(6).overflown, ended(10).code) == ("dead", 6, "dead")
+    assert "The gradient was no number at 6 of the last 10 points" in health_message(ended(6)).text("en")
+    assert ended(5).code == "ok", "fp16's scaler looks for its scale"
+    assert judge_loss([Point(step, 3.4 - step / 100, None) for step in range(30)]).code == "ok", "none was logged"
+
+
+def test_a_gradient_that_was_no_number_is_read_as_such(tmp_path: Path) -> None:
+    row = {"epoch": 0.5, "loss": 3.4, "learning_rate": 0.1, "grad_norm": None}
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps({"format": 1, "step": step} | row) + "\n" for step in range(12))
+    )
+    assert judge_loss(read_points(tmp_path / "metrics.jsonl")).overflown == 10
+
+
 def test_nothing_to_learn_is_dead_from_the_first_point_and_all_learned_is_not() -> None:
     assert judge_loss([Point(step, 0.0, 0.0) for step in (1, 2, 3)]).code == "dead", "no token counts"
     assert judge_loss([Point(1, 2.0, 1.0), *(Point(step, 0.0, 0.0) for step in (2, 3, 4))]).code == "ok"
@@ -179,7 +200,10 @@ def test_points_are_read_alike_in_whatever_form(write: Callable[[dict[str, float
 def test_a_gradient_that_is_no_number_takes_no_loss_away_and_a_loss_that_is_none_is_left_out(tmp_path: Path) -> None:
     run = made(tmp_path, [2.0, None, 1.5])
     run.append_metrics({"step": 4, "epoch": 1.0, "loss": 30.0, "learning_rate": 1e-4, "grad_norm": None, "time": 1.0})
-    assert [tuple(point) for point in read_points(run.metrics_jsonl)] == [(1, 2.0, 0.5), (3, 1.5, 0.5), (4, 30.0, None)]
+    found = read_points(run.metrics_jsonl)
+    assert [tuple(point) for point in found[:2]] == [(1, 2.0, 0.5), (3, 1.5, 0.5)]
+    assert found[2][:2] == (4, 30.0)
+    assert math.isnan(found[2].grad_norm or 0.0)
 
 
 def test_of_a_long_file_the_ends_and_some_blocks_between_are_read(tmp_path: Path) -> None:
