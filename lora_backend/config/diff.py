@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Status = Literal["changed", "added", "missing", "unknown", "equal"]
-ABSENT = object()
+
+
+class _Absent:
+    def __reduce__(self) -> str:
+        """By its name: it stays the one that there is when it goes to another process."""
+        return "ABSENT"
+
+
+ABSENT = _Absent()
 """Stands for the value of a side that does not have the key."""
 
 

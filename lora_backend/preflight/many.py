@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from lora_backend import outside
 from lora_backend.config.check import CheckResult
 from lora_backend.config.diff import DiffRow, diff_configs
 from lora_backend.config.files import parse_config, with_values
@@ -24,14 +27,16 @@ from lora_backend.preflight.startable import Startable, judge, startable
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.labels import write_labels
 from lora_backend.runs.publication import place_of
-from lora_backend.settings import Settings
+from lora_backend.settings import Settings, load_settings
 
 NAME = "name"
 """A column of this title names the run; it is no key of a config."""
 MAX_ROWS = 1000
 MAX_COLUMNS, MAX_CELLS = 100, 10_000
-MAX_WRITTEN = 8 * 2**20
-"""Characters of all configs that a table makes; each is written, read and checked."""
+MAX_WRITTEN = 4 * 2**20
+"""Characters of all configs that a table makes; each is written, read and checked: a minute's work at most."""
+AT_ONCE, ROW_COSTS, CELL_COSTS = 32_000, 500, 20
+"""Characters that are checked in a third of a second, and as how many a row and a cell count whatever is in them."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,30 @@ def preview(base_text: str, rows: Sequence[Row], settings: Settings) -> list[Var
             count=len(rows), size=len(base_text), limit=MAX_WRITTEN,
         )  # fmt: skip
     taken: dict[Path, int] = {}
-    return [_variant(base_text, base.values, row, taken, settings) for row in rows]
+    found = []
+    for done, row in enumerate(rows):
+        outside.progress(done / len(rows))
+        found.append(_variant(base_text, base.values, row, taken, settings))
+    return found
+
+
+def preview_apart(
+    base_text: str, rows: Sequence[Row], settings: Settings, on_progress: Callable[[float], None] | None = None
+) -> list[Variant]:
+    """The same for a page: what takes longer than a moment is done in a process of its own, so that other sessions go on."""
+    num_cells = sum(len(row.cells) for row in rows)
+    if len(rows) * (len(base_text) + ROW_COSTS) + num_cells * CELL_COSTS <= AT_ONCE:
+        return preview(base_text, rows, settings)
+    cells = [(row.line, dict(row.cells)) for row in rows]
+    found = outside.call(f"{__name__}:previewed", base_text, cells, on_progress=on_progress)
+    variants: list[Variant] = pickle.loads(base64.b64decode(found))  # noqa: S301 - a process of ours wrote it
+    return variants
+
+
+def previewed(base_text: str, rows: Sequence[tuple[int, Mapping[str, str]]]) -> str:
+    """`preview` as the other process answers it; its settings are of the same environment."""
+    variants = preview(base_text, [Row(line, cells) for line, cells in rows], load_settings())
+    return base64.b64encode(pickle.dumps(variants)).decode()
 
 
 def queue_all(

@@ -13,7 +13,7 @@ from lora_backend.config.findings import shorten
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_, Message
 from lora_backend.os_errors import in_words
-from lora_backend.preflight.many import Launched, Variant, preview, queue_all, read_table
+from lora_backend.preflight.many import Launched, Variant, preview_apart, queue_all, read_table
 from pages.parts import state_keys
 from pages.parts.failing import safely
 from pages.parts.frames import frame
@@ -138,8 +138,12 @@ def _variants(text: str, table: str) -> list[Variant]:
     if known is not None and known[:2] == (text, table):
         found: list[Variant] = known[2]
         return found
-    with st.spinner(t(N_("Checking every row …"))):
-        found = preview(text, read_table(table), settings())
+    place = st.empty()
+    with place, st.spinner(t(N_("Checking every row …"))):
+        found = preview_apart(
+            text, read_table(table), settings(), lambda done: place.progress(done, t(N_("Checking every row …")))
+        )
+    place.empty()
     st.session_state[state_keys.TABLE_PREVIEW] = (text, table, found)
     return found
 

@@ -9,10 +9,22 @@ from typing import Any
 
 import pytest
 
+from lora_backend import outside
+from lora_backend.config.diff import ABSENT
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, ModelError
 from lora_backend.planning.profile import Profile
-from lora_backend.preflight.many import MAX_CELLS, MAX_COLUMNS, MAX_ROWS, cell_value, preview, queue_all, read_table
+from lora_backend.preflight import many
+from lora_backend.preflight.many import (
+    MAX_CELLS,
+    MAX_COLUMNS,
+    MAX_ROWS,
+    cell_value,
+    preview,
+    preview_apart,
+    queue_all,
+    read_table,
+)
 from lora_backend.runs.folder import list_runs
 from lora_backend.runs.leases import release, take
 from lora_backend.runs.waiting import entries, leases_folder
@@ -156,3 +168,21 @@ def test_rows_times_config_are_counted_before_any_is_written(places: Settings) -
     rows = read_table("r\n" + "8\n" * 50)
     with pytest.raises(ConfigError, match=r"50 rows of a config of 200009 characters are more than"):
         preview("#" * 200_000 + "\nseed: 1\n", rows, places)
+
+
+def test_a_large_table_is_previewed_in_another_process_and_says_the_same(
+    places: Settings, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = read_table("name\tversion\tr\tlearning_rat\n" + "".join(f"n{i}\t{i}\t{i - 1}\t3\n" for i in range(4)))
+    here = preview(base, rows, places)
+    monkeypatch.setattr(many, "preview", None)  # not in this one
+    monkeypatch.setattr(many, "AT_ONCE", 0)
+    heard: list[float] = []
+    assert preview_apart(base, rows, places, heard.append) == here
+    assert heard[0] == 0
+    assert any(row.base is ABSENT for row in here[0].differences)
+
+
+def test_a_table_of_a_moment_is_previewed_at_once(places: Settings, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outside, "call", None)
+    assert len(preview_apart(base, read_table("r\n8\n9\n"), places)) == 2
