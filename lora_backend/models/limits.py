@@ -52,6 +52,8 @@ def _refuse_entry(key: str, value: Any) -> None:
             limit=MAX_BLOCKS,
         )
     limit = _limit(key)
+    if isinstance(value, list):  # a count for each stage, or which blocks are of some kind
+        value = max((number for number in value if type(number) is int), default=0)
     if limit is not None and type(value) is int and value > limit:
         raise ModelError(
             N_("`{key}` in config.json is {value}; the limit is {limit}. Check the file."),

@@ -35,7 +35,7 @@ def test_the_defaults_are_a_good_config() -> None:
         ("target_layers", [0, -1], "out_of_range"), ("target_layers", 3, "wrong_type"), ("target_modules", 3, "wrong_type"),
         ("precision", "fp8", "wrong_type"), ("device_map", "everywhere", "wrong_type"), ("device_map", {"a": 1.5}, "wrong_type"),
         ("rank_pattern", {"q": "8"}, "wrong_type"), ("pkg", "../x", "wrong_type"), ("pkg", "..", "wrong_type"), ("seed", -1, "out_of_range"),
-        ("use_dora", "yes", "wrong_type"), ("max_length", 1, "out_of_range"), ("val_size", 1.0, "out_of_range"), ("model_name", "", "wrong_type"),
+        ("use_dora", "yes", "wrong_type"), ("max_length", 1, "out_of_range"), ("val_size", 1.0, "out_of_range"), ("model_name", "", "missing_key"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_an_error_that_names_its_key(key: str, value: Any, code: str) -> None:

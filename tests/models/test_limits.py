@@ -42,7 +42,7 @@ def test_it_is_refused_wherever_a_model_is_looked_at(folder: Path) -> None:
             way()
         assert len(str(raised.value)) < 200
     result = check_with_facts({"model_name": str(folder)})
-    assert [finding.code for finding in result.errors] == ["model_name_unusable"]
+    assert [finding.code for finding in result.findings if finding.key == "model_name"] == ["model_name_unusable"]
 
 
 def test_the_sentence_names_key_value_and_limit() -> None:
@@ -54,6 +54,12 @@ def test_the_sentence_names_key_value_and_limit() -> None:
 def test_the_deepest_that_is_allowed_is_allowed() -> None:
     refuse_oversized({"num_hidden_layers": MAX_BLOCKS, "layer_types": ["full_attention"] * MAX_BLOCKS})
     refuse_oversized({"num_hidden_layers": 61, "n_routed_experts": 384, "vocab_size": 10**6, "block_size": 10**6})
+
+
+def test_a_count_for_each_stage_is_a_count() -> None:
+    refuse_oversized({"depths": [2, 2, 18, 2], "mlp_only_layers": list(range(100))})
+    with pytest.raises(ModelError, match=r"`depths` in config\.json is 1000000000; the limit is 1000"):
+        refuse_oversized({"vision_config": {"depths": [2, 2, 10**9, 2]}})
 
 
 def test_every_model_of_the_catalogue_is_within_the_limits() -> None:
