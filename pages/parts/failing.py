@@ -40,11 +40,30 @@ def safely(callback: Callable[P, object]) -> Callable[P, None]:
     return called
 
 
+def tell(sentence: Markdown, icon: str | None = None) -> None:
+    """Show a toast from a callback, by the page or fragment that runs after it.
+
+    In a fragment a callback shows nothing itself: Streamlit would put it above the page, which then moves down.
+    """
+    st.session_state.setdefault(state_keys.NOTICES, []).append((sentence, icon))
+
+
 def show_failures() -> None:
-    """What the callbacks before this run of the page could not do; once."""
+    """What the callbacks before this run of the page could not do, and what else they had to tell; once."""
     sentences: list[Markdown] = st.session_state.pop(state_keys.FAILURES, [])
     for sentence in sentences:
         st.error(sentence, icon=ICON)
+    show_notices()
+
+
+def show_notices() -> None:
+    """The same in a fragment, which may be made anew soon, so that only a toast can be read in peace."""
+    failures: list[Markdown] = st.session_state.pop(state_keys.FAILURES, [])
+    notices: list[tuple[Markdown, str | None]] = st.session_state.pop(state_keys.NOTICES, [])
+    for sentence in failures:
+        st.toast(sentence, icon=ICON, duration="long")
+    for sentence, icon in notices:
+        st.toast(sentence, icon=icon)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from lora_backend.runs.queue import start, waiting_for
 from lora_backend.runs.states import RunState
 from lora_backend.runs.waiting import was_queued_here
 from lora_backend.runs.words import AFTER_TRAINING, WITH_STEPS, waiting_messages
-from pages.parts.failing import safely
+from pages.parts.failing import safely, tell
 from pages.parts.language import explain, say, t, t_plain
 from pages.parts.markdown import joined
 from pages.parts.run_checkpoints import save_button
@@ -102,4 +102,4 @@ def _do(act: Callable[[], object]) -> None:
     try:
         act()
     except (FlightdeckError, OSError) as error:
-        st.toast(explain(error))
+        tell(explain(error))

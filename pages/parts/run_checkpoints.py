@@ -14,7 +14,7 @@ from lora_backend.runs.checkpoint_list import Checkpoint, best_of, list_checkpoi
 from lora_backend.runs.folder import RunFolder, RunState
 from pages.parts import state_keys
 from pages.parts.charts import Columns
-from pages.parts.failing import safely
+from pages.parts.failing import safely, tell
 from pages.parts.frames import frame
 from pages.parts.language import explain, t, t_plain
 from pages.parts.markdown import joined
@@ -34,10 +34,10 @@ def _ask(run: RunFolder) -> None:
     try:
         run.request_save()
     except FlightdeckError as error:
-        st.toast(explain(error), icon=":material/error:")
+        tell(explain(error), ":material/error:")
         return
     st.session_state[state_keys.SAVE_ASKED] = (run.id, time.time())
-    st.toast(t(N_("Checkpoint requested. It is saved after the next step.")), icon=":material/save:")
+    tell(t(N_("Checkpoint requested. It is saved after the next step.")), ":material/save:")
 
 
 def say_that_it_saved(run: RunFolder, state: RunState) -> None:

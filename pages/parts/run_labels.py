@@ -11,7 +11,7 @@ from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.labels import LONGEST_NOTE, read_labels, write_labels
-from pages.parts.failing import safely
+from pages.parts.failing import safely, tell
 from pages.parts.language import explain, t
 from pages.parts.markdown import joined
 
@@ -50,7 +50,7 @@ def _write_note(run: RunFolder) -> None:
     if theirs not in (st.session_state[f"note-shown-{run.id}"], note, ""):
         note = f"{theirs}\n{note}"
         st.session_state[f"note-{run.id}"] = note
-        st.toast(t(N_("Another tab changed the note meanwhile. Both are kept.")))
+        tell(t(N_("Another tab changed the note meanwhile. Both are kept.")))
     _write(run, note=note)
 
 
@@ -60,6 +60,6 @@ def _write(run: RunFolder, **labels: Any) -> bool:
         run.read_run()  # says that it is gone, where another tab deleted it
         write_labels(run.path, **labels)
     except (RunError, OSError) as error:
-        st.toast(explain(error))
+        tell(explain(error))
         return False
     return True

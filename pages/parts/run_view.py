@@ -20,7 +20,7 @@ from lora_backend.runs.words import passed_over_messages, stopping_messages
 from lora_backend.verification.report import verdict
 from pages.parts import state_keys
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
-from pages.parts.failing import sheltered
+from pages.parts.failing import sheltered, show_notices
 from pages.parts.formats import FIGURE_WIDTH, duration, gib
 from pages.parts.language import say, t
 from pages.parts.markdown import Markdown, bold, escape, joined
@@ -57,6 +57,7 @@ def _run(run: RunFolder, is_live: bool) -> None:
     state = recover(run)
     if not run.run_json.exists():
         st.rerun()
+    show_notices()
     has_just_ended = is_live and state.has_ended
     if not has_just_ended:
         say_that_it_saved(run, state)

@@ -111,8 +111,11 @@ def test_a_checkpoint_that_is_asked_for_is_answered_marked_and_listed(
 ) -> None:
     run = living(dashboard.workspace, trainer)
     settled(page, f"{dashboard.url}/runs?run={run.id}")
+    title = page.get_by_test_id("stMain").locator("h1")
+    place = title.bounding_box()
     page.get_by_role("button", name="Save a checkpoint now").click()
     expect(page.get_by_text("Checkpoint requested.")).to_be_visible()
+    assert title.bounding_box() == place
     expect(page.get_by_role("button", name="Saving after this step")).to_be_disabled()
     save(run, 40)
     run.save_request.unlink()
