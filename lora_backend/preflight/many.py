@@ -69,7 +69,8 @@ class Variant:
         """What keeps it from starting: errors of the text, what stands in the way here, another row. `anyway` passes over a
         plan that does not fit."""
         blockers = [blocker.message for blocker in self.start.blocking(anyway=anyway)]
-        said = [*[finding.message for finding in self.result.errors], *blockers]
+        said = [finding.message for finding in self.result.errors]
+        said += [message for message in blockers if message not in said]  # what is wrong in the text may stand in both
         return [*said, *([self.problem] if self.problem else [])]
 
     def can_start(self, *, anyway: bool = False) -> bool:

@@ -18,6 +18,7 @@ from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.leases import is_locked, lease_keys
 from lora_backend.runs.process import boot_id, let_go
 from lora_backend.runs.supervisor import detached_environment
+from lora_backend.settings import path_of
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,24 @@ def enter(run: RunFolder, workspace: Path) -> Entry:
 
 
 def entries(workspace: Path) -> list[Entry]:
-    """All that wait, the first come first. The entries of runs that wait no more are taken away."""
-    found = []
+    """All that wait, the first come first. The entries of runs that wait no more, or lie elsewhere, are taken away: what an
+    entry names is started."""
+    found, home = [], workspace.resolve()
     for file in sorted(queue_folder(workspace).glob("*-*.json")):
         data = read_json(file)
         if data is None:
             continue
-        run = RunFolder(Path(str(data.get("path"))))
-        if run.exit_json.exists() or run.status().get("state") != "queued":
+        path, number, keys = path_of(str(data.get("path"))), data.get("number"), data.get("keys")
+        run = RunFolder(path) if path is not None and path.resolve().parent.parent == home else None
+        if run is None or not isinstance(number, int) or not isinstance(keys, list) or not _waits(run):
             file.unlink(missing_ok=True)
             continue
-        found.append(Entry(int(data.get("number", 0)), file, run, tuple(map(str, data.get("keys", ())))))
+        found.append(Entry(number, file, run, tuple(map(str, keys))))
     return found
+
+
+def _waits(run: RunFolder) -> bool:
+    return not run.exit_json.exists() and run.status().get("state") == "queued"
 
 
 def has_entry(run: RunFolder, workspace: Path) -> bool:

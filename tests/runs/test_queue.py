@@ -310,3 +310,29 @@ def test_a_run_that_waits_here_goes_on_waiting_after_the_machine_was_started_ane
     enter(run, tmp_path)
     assert recover(run).state in ("queued", "starting")
     until((tmp_path / "started").exists, "its turn comes")
+
+
+@pytest.mark.parametrize("path", ["{outside}/runs/theirs", "{home}/runs/../../outside/runs/theirs", "{home}/runs/link", "{home}/linked/theirs", "runs/theirs", "\0", ""])  # fmt: skip
+def test_an_entry_that_names_a_run_elsewhere_starts_nothing(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """An unpacked archive may bring the folder of the queue along."""
+    home, outside = tmp_path / "home", tmp_path / "outside"
+    for folder in (home / "queue", home / "runs", outside):
+        folder.mkdir(parents=True)
+    theirs = RunFolder.create(outside / "runs", config={}, config_text="", argv=["touch", str(tmp_path / "started")], path=outside / "runs" / "theirs", state="queued")  # fmt: skip
+    theirs.new_attempt(device_uuids=[])
+    (home / "runs" / "link").symlink_to(theirs.path)
+    (home / "linked").symlink_to(theirs.path.parent)
+    monkeypatch.chdir(outside)
+    entry = home / "queue" / "000000001-theirs.json"
+    entry.write_text(json.dumps({"number": 1, "path": path.format(home=home, outside=outside), "keys": ["cpu"]}))
+    run_queue(home, tick_s=0.01)
+    assert (entries(home), entry.exists(), theirs.state().state) == ([], False, "queued")
+
+
+@pytest.mark.parametrize(
+    "part", [{"number": "x"}, {"number": None}, {"keys": 3}, {"keys": None}, {"path": 5}, {"path": []}]
+)
+def test_an_entry_that_is_none_is_taken_away(part: dict[str, Any], make: Make, tmp_path: Path) -> None:
+    entry = enter(make(TRAIN, ONE, state="queued"), tmp_path)
+    entry.file.write_text(json.dumps(json.loads(entry.file.read_text()) | part))
+    assert entries(tmp_path) == []
