@@ -18,6 +18,7 @@ from lora_backend.runs.bin import Bin
 from lora_backend.runs.folder import open_run
 from lora_backend.runs.history import FIGURES, History, RunRow, filtered
 from lora_backend.runs.labels import write_labels
+from lora_backend.runs.words import says_of_loss
 from pages.parts import state_keys
 from pages.parts.addresses import page_address
 from pages.parts.failing import safely
@@ -59,10 +60,18 @@ def run_history(rows: Sequence[RunRow]) -> None:
         on_select="rerun",
         selection_mode="multi-row",
         key=table_key([row.id for row in shown]),
-        column_config={t(N_("Open")): st.column_config.LinkColumn(display_text=":material/open_in_new:", width=50)},
+        column_config={
+            t(N_("Open")): st.column_config.LinkColumn(display_text=":material/open_in_new:", width=50),
+            t(N_("State")): st.column_config.Column(width=_state_width(shown)),
+        },
     )
     chosen = [shown[index] for index in table.selection.rows if index < len(shown)]  # type: ignore[attr-defined]  # of a table with on_select
     _actions(chosen)
+
+
+def _state_width(rows: Iterable[RunRow]) -> int | None:
+    """Wide enough for how a loss ended, which would be cut off after a reassuring *Finished*; None: as narrow as it is."""
+    return 240 if any(says_of_loss(row.state.state, row.health) for row in rows) else None
 
 
 def table_key(ids: Iterable[str]) -> str:

@@ -204,7 +204,9 @@ def test_a_finished_run_that_did_not_learn_is_nowhere_a_plain_green_finished(
         badges = [badge.value for badge in at.markdown if "badge" in badge.value]
         assert any(word in badge and ":red-badge" in badge for badge in badges), badges
         assert not any("green-badge" in badge for badge in badges)
-    assert word in show("runs").dataframe[0].value["State"].tolist()
+    table = show("runs").dataframe[0]
+    assert word in table.value["State"].tolist()
+    assert json.loads(table.proto.columns)["State"]["width"] >= 7 * len(word), "nothing of it is cut off"
 
 
 def test_a_run_that_ends_well_is_said_to_have_finished() -> None:
