@@ -179,6 +179,14 @@ def test_a_failure_comes_with_cause_remedy_and_the_logs_last_lines(make: Make, a
     assert "| No space left" in text
 
 
+def test_verify_says_of_a_run_without_an_adapter_what_it_lacks(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    make("a1").write_exit("stopped")
+    assert main(["verify", "a1"]) == 2
+    said = capsys.readouterr().err
+    assert "The run a1 holds no adapter. Let it finish or resume it, or name one of its checkpoints in " in said
+    assert "a1/checkpoints." in said
+
+
 def test_a_run_whose_processes_are_gone_is_lost_and_shows_its_own_log(started: Make, ask: Ask) -> None:
     run = started("a1")
     run.train_log.write_text("the last word\n")

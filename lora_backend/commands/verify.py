@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.commands.words import GOOD, NO, WRONG_QUESTION, print_json, readable
-from lora_backend.errors import ModelError
+from lora_backend.errors import ModelError, RunError
 from lora_backend.i18n import N_
 from lora_backend.models.find import find_model
 from lora_backend.runs.changes import config_as_changed
@@ -55,6 +55,8 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
     if (path / "run.json").is_file():
         run = RunFolder(path.resolve())
         path = own_adapter(run.path)
+        if not path.is_dir():
+            raise RunError(N_("The run {id} holds no adapter. Let it finish or resume it, or name one of its checkpoints in {folder}."), id=run.id, folder=str(run.checkpoints))  # fmt: skip
         config = config_as_changed(run, upto=start_in_passport(path))
     if arguments.config:
         config = readable(arguments.config).values

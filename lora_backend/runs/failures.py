@@ -37,10 +37,6 @@ CAUSES: dict[str, tuple[str, str | None]] = {
         N_("The disk is full."),
         N_("Make room and resume: what the last whole checkpoint holds is kept."),
     ),
-    "nan_loss": (
-        N_("The loss became NaN."),
-        N_("Lower `learning_rate` or `max_grad_norm` and resume; another `precision` needs a new run."),
-    ),
     "killed": (
         N_("The trainer was ended from outside by {signal}. The log's last lines may say why."),
         N_("Resume when what ended it is gone. SIGKILL without a word may be the kernel's, for want of memory: `dmesg` says so."),
@@ -86,7 +82,9 @@ CAUSES: dict[str, tuple[str, str | None]] = {
         N_("The run can be resumed from its last whole checkpoint."),
     ),
 }  # fmt: skip
-"""Code → sentence and remedy. Others (`data`, `config`, `model`, `code` …) bring the sentence of the error itself."""
+"""Code → sentence and remedy. Others (`data`, `config`, `nan_loss`, `code` …) bring the sentence of the error itself."""
+TOLD_BY_THE_LOG = frozenset({"killed", "fault", "crashed", "ended_unseen", "code"})
+"""Causes of which only the log says more; of the others its end is a traceback that repeats the sentence."""
 REMEDIES = {
     "data": N_("Correct the data set and start a new run, or resume if only its path was wrong."),
     "data_changed": N_(

@@ -12,6 +12,7 @@ from lora_backend.formats import number
 from lora_backend.i18n import N_
 from lora_backend.runs.checkpoint_list import resumed_steps, saved_steps
 from lora_backend.runs.curves import points, read_columns
+from lora_backend.runs.failures import TOLD_BY_THE_LOG
 from lora_backend.runs.folder import RunFolder, RunState
 from lora_backend.runs.loss_health import health_of
 from lora_backend.runs.pace import time_left
@@ -117,7 +118,7 @@ def _state(run: RunFolder, state: RunState) -> None:
         show = st.info if as_asked else st.error
         show(joined(" ", parts), icon=":material/info:" if as_asked else ":material/error:")
         if lines := run.last_lines():
-            with st.expander(t(N_("The log's last lines")), expanded=state.state == "failed"):
+            with st.expander(t(N_("The log's last lines")), expanded=state.cause in TOLD_BY_THE_LOG):
                 st.code(visible_lines("\n".join(lines)), language=None, wrap_lines=True)
     elif state.state == "stopping":
         st.info(joined(" ", map(say, stopping_messages(run))), icon=":material/hourglass_bottom:")

@@ -190,6 +190,16 @@ def test_a_loss_that_rises_is_an_alert_while_the_run_goes_on_and_its_end_is_said
 
 
 @pytest.mark.parametrize(
+    ("cause", "is_open"), [("nan_loss", False), ("config", False), ("crashed", True), ("code", True)]
+)
+def test_the_logs_end_stands_open_where_only_it_tells_why(cause: str, is_open: bool) -> None:
+    run = made(None)
+    run.write_exit("failed", cause=cause, message=Message("x"), log=["Traceback (most recent call last):"])
+    (log,) = [one for one in show("runs", run=run.id).expander if one.label == "The log's last lines"]
+    assert log.proto.expanded == is_open
+
+
+@pytest.mark.parametrize(
     ("losses", "grad_norm", "word"),
     [([2.1, 30.0, 18.9], 1.0, "Finished, loss 9 × its start"), ([2.1, 3.4012, 3.4012], 0.0, "Finished, dead: it is not learning")],
 )  # fmt: skip

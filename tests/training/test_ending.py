@@ -87,5 +87,6 @@ def test_a_loss_that_is_no_number_is_seen_where_no_checkpoint_is_due(
     folder, sentence = failed_run(workspace, config(**bad_row | {"save_steps": 100}), FlightdeckError)
     assert folder.state().cause == "nan_loss"
     assert "no checkpoint was saved" in sentence
+    assert folder.state().remedy is None, "the sentence says what to do; there is nothing to resume"
     assert folder.metrics()[-1]["loss"] is None
     assert checkpoints_of(folder) == []
