@@ -25,6 +25,9 @@ from lora_backend.runs.process import is_alive
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.states import identity_in
 from lora_backend.settings import child_environment
+from lora_backend.verification.ranks import RankRule
+from lora_backend.verification.records import layer_record
+from lora_backend.verification.shapes import LoraLayer
 from tests.runs.stand_in import HEAD, TRAIN, kill, let_end, queue_processes, until
 from tests.test_cli import strict
 from tests.tiny import chats, make_published, prompts, stub_model, write_rows
@@ -146,7 +149,8 @@ def test_points_that_are_no_numbers_leave_the_document_json(make: Make, ask: Ask
 def test_a_run_that_goes_on_shows_where_it_is(started: Make, ask: Ask) -> None:
     run = started("a1")
     run.write_status(stage="training", step=3, total_steps=9, eta_s=125.0)
-    run.write_rank_report({"status": "ok", "is_consistent": True, "expected_r": 4, "layers": [{}], "mismatched_layers": [], "warnings": []})  # fmt: skip
+    layer = layer_record(LoraLayer("q", (4, 8), (8, 4)), 4, RankRule(4), None)
+    run.write_rank_report({"status": "ok", "is_consistent": True, "expected_r": 4, "layers": [layer], "mismatched_layers": [], "warnings": []})  # fmt: skip
     for step in range(3):
         run.append_metrics({"step": step, "loss": None, "learning_rate": 1e-4, "grad_norm": 1.0, "time": float(step)})
     checkpoint(run, 1)

@@ -51,12 +51,15 @@ class Comparison:
 
 
 def compare(attempt: Mapping[str, Any], config: Mapping[str, Any], settings: Settings) -> list[Comparison]:
-    """Every device of an attempt's plan; empty where the attempt has no plan."""
+    """Every device of an attempt's plan; empty where the attempt has no plan, or but a part of one."""
     plan = attempt.get("plan")
-    if not plan:
+    if not plan or not all(device.keys() >= {"index", "total_bytes"} for device in plan.get("devices", [{}])):
         return []
     measured = attempt.get("measured") or {}
-    by_device = {device["device"]: device for device in measured.get("devices", ())}
+    if not measured.keys() >= {"step", "rows", "tokens", "padded", "devices"}:
+        measured = {}
+    whole = {"device", "process", *COMPONENTS}
+    by_device = {device["device"]: device for device in measured.get("devices", ()) if device.keys() >= whole}
     expected = _expected(plan, measured, config, settings)
     found = []
     for index, device in enumerate(plan["devices"]):
@@ -77,7 +80,7 @@ def _expected(
     plan: Mapping[str, Any], measured: Mapping[str, Any], config: Mapping[str, Any], settings: Settings
 ) -> list[Breakdown] | None:
     """The plan's devices at the size that was measured, where the profile for it is known."""
-    if not measured:
+    if not measured or not plan.keys() >= {"assignment", "precision", "strategy"}:
         return None
     size = Size(measured["rows"], measured["tokens"], 0)
     try:

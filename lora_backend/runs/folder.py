@@ -33,6 +33,7 @@ from lora_backend.runs.files import (
     read_json,
     read_jsonl,
 )
+from lora_backend.runs.forms import is_part, is_report
 from lora_backend.runs.logs import read_log
 from lora_backend.runs.process import ProcessIdentity, identify, is_alive
 from lora_backend.runs.provenance import provenance, system_user
@@ -63,8 +64,6 @@ OF_ONE_ATTEMPT = (
     "queue",
 )
 """Keys of `status.json` that mean nothing to the next attempt."""
-REPORT_KEYS = frozenset({"is_consistent", "status", "expected_r", "mismatched_layers", "warnings", "layers"})
-"""Without one of these a rank report is half a file."""
 ATTEMPT_PARTS = ("plan", "measured", "fallback", "note")
 """Objects in an attempt's file, where they are there."""
 
@@ -182,7 +181,7 @@ class RunFolder:
         attempt = read_json(self.attempts / f"{number}.json") or {}
         if attempt:  # by the file's name: names of other files are made of it
             attempt["number"] = number
-        return {key: value for key, value in attempt.items() if key not in ATTEMPT_PARTS or isinstance(value, dict)}
+        return {key: value for key, value in attempt.items() if key not in ATTEMPT_PARTS or is_part(key, value)}
 
     def num_ends(self) -> int:
         """How often the run has ended and was started anew."""
@@ -201,8 +200,7 @@ class RunFolder:
 
     def rank_report(self) -> dict[str, Any] | None:
         report = read_json(self.rank_report_json, MAX_REPORT_BYTES)
-        is_whole = report is not None and report.keys() >= REPORT_KEYS and isinstance(report["layers"], list)
-        return report if is_whole else None
+        return report if is_report(report) else None
 
     def log_tail(self, max_bytes: int = 32_000) -> str:
         """The end of the log, from a whole line on."""

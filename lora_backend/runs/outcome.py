@@ -52,7 +52,7 @@ def outcome_of(run: RunFolder, curves: Mapping[str, Column] | None = None) -> Ou
         float(eval_loss.min()) if len(eval_loss) else None,
         _between(state.started_at, state.ended_at),
         consistent if isinstance(consistent, bool) else None,
-        sum(device["tensors"] for device in devices) or None,
+        sum(device.get("tensors", 0) for device in devices) or None,
         sum(bool(row["adapter_correct"]) for row in answers) if answers else None,
         len(answers),
         health_of(run),

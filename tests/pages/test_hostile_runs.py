@@ -143,6 +143,8 @@ def test_an_address_that_is_no_id_of_a_run_is_one_sentence(run_id: str) -> None:
     assert not at.metric
 
 
+REPORT = {"is_consistent": True, "status": "ok", "expected_r": 4, "mismatched_layers": [], "warnings": [], "layers": []}
+PLAN = {"devices": [{"index": "cpu", "total_bytes": 5}]}
 HALF: list[tuple[str, Any]] = [
     ("status.json", {"state": "running", "step": "two", "total_steps": "nine"}),
     ("status.json", {"state": "running", "step": None}),
@@ -158,7 +160,18 @@ HALF: list[tuple[str, Any]] = [
     ("answers.jsonl", {"question": 5}),
     ("metrics.jsonl", {"step": 1, "loss": 10**400}),
     ("attempts/1.json", {"plan": 5, "measured": "x"}),
-]
+    ("rank_report.json", REPORT | {"status": "fine"}),
+    ("rank_report.json", REPORT | {"status": []}),
+    ("rank_report.json", REPORT | {"mismatched_layers": [5]}),
+    ("rank_report.json", REPORT | {"layers": [5]}),
+    ("rank_report.json", REPORT | {"layers": [{"name": "q"}]}),
+    ("attempts/1.json", {"plan": {"devices": [None]}}),
+    ("attempts/1.json", {"plan": {"devices": [{"index": "cpu"}]}}),
+    ("attempts/1.json", {"plan": PLAN, "measured": {"devices": [None]}}),
+    ("attempts/1.json", {"plan": PLAN, "measured": {"devices": 5}}),
+    ("attempts/1.json", {"plan": PLAN, "measured": {"rows": 2}}),
+    ("attempts/1.json", {"plan": PLAN, "measured": {"step": 2, "rows": 2, "tokens": 3, "padded": True, "devices": [{"device": "cpu"}]}}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", HALF, ids=lambda case: f"{case[0]} {json.dumps(case[1])[:60]}")

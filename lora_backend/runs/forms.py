@@ -1,0 +1,102 @@
+"""What the larger files of a run look like. A run that was copied here may hold anything under their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+_STRICT = ConfigDict(strict=True)
+STATUSES = frozenset(
+    {
+        "ok",
+        "mismatch",
+        "no_lora_layers",
+        "no_adapter_here",
+        "not_peft",
+        "not_lora",
+        "undetermined",
+        "expression_too_slow",
+    }
+)
+"""Words for what a rank report found."""
+
+
+class _Layer(TypedDict):
+    name: str
+    block: int | None
+    module: str | None
+    expected_r: int | None
+    config_r: int | None
+    a_r: int | None
+    b_r: int | None
+    shape_a: list[int] | None
+    shape_b: list[int] | None
+    state: str
+
+
+class _Report(TypedDict):
+    is_consistent: bool | None
+    status: str
+    expected_r: int | None
+    mismatched_layers: list[str]
+    warnings: list[str]
+    layers: list[_Layer]
+
+
+class _Planned(TypedDict, total=False):
+    index: int | str
+    total_bytes: float
+
+
+class _Plan(TypedDict, total=False):
+    devices: list[_Planned]
+    assignment: list[int]
+    precision: str
+    strategy: str
+    device_map: dict[str, Any] | None
+
+
+class _Tensors(TypedDict, total=False):
+    device: int | str
+    weights: float
+    adapter: float
+    gradients: float
+    optimizer: float
+    moving: float
+    tensors: float
+    process: float | None
+
+
+class _Measured(TypedDict, total=False):
+    step: int
+    rows: int
+    tokens: int
+    padded: bool
+    devices: list[_Tensors]
+
+
+for _form in (_Layer, _Report, _Planned, _Plan, _Tensors, _Measured):
+    _form.__pydantic_config__ = _STRICT  # type: ignore[union-attr]
+_REPORT: TypeAdapter[Any] = TypeAdapter(_Report)
+_PARTS: dict[str, TypeAdapter[Any]] = {"plan": TypeAdapter(_Plan), "measured": TypeAdapter(_Measured)}
+
+
+def is_report(value: Any) -> bool:
+    """Whether it is a whole rank report."""
+    return _is(_REPORT, value) and value["status"] in STATUSES
+
+
+def is_part(name: str, value: Any) -> bool:
+    """Whether it can be the `plan`, the measurement or another object of an attempt."""
+    return isinstance(value, Mapping) and (name not in _PARTS or _is(_PARTS[name], value))
+
+
+def _is(form: TypeAdapter[Any], value: Any) -> bool:
+    try:
+        form.validate_python(value)
+    except ValidationError:
+        return False
+    return True
