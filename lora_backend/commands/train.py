@@ -79,7 +79,10 @@ def _train_in(folder: RunFolder, as_json: bool, *, bound: bool = True) -> int:
     if signals.exit_code is not None and state.state != "finished":
         code = signals.exit_code
         if folder.path.parent == load_settings().runs and state.state == "stopped":
-            show(Message(N_("Go on with: python -m lora_backend runs resume {id}"), {"id": folder.id}), to_stderr=True)
+            show(
+                Message(N_("Resume it with: python -m lora_backend runs resume {id}"), {"id": folder.id}),
+                to_stderr=True,
+            )
     if as_json:
         print_json(
             {
