@@ -94,7 +94,7 @@ def test_whoever_names_it_is_told_what_it_is(reader: str, place: Place, tmp_path
 def test_a_config_that_names_it_has_a_finding(key: str, place: Place, tmp_path: Path) -> None:
     path = place(tmp_path / "rows.jsonl")
     result: Any = answer(lambda: check_with_facts({"model_name": "no/where", key: str(path)}))
-    (finding,) = [finding for finding in result.errors if finding.key == key]
+    (finding,) = [finding for finding in result.findings if finding.key == key]
     assert f"is a {place.__doc__}, not a file" in finding.message.text("en")
 
 

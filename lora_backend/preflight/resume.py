@@ -19,7 +19,7 @@ from lora_backend.runs.changes import Classified, classify, config_as_changed
 from lora_backend.runs.checkpoints import newest_whole
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.provenance import system_user
-from lora_backend.runs.publication import is_published_by, place_of, publication_of
+from lora_backend.runs.publication import is_published_by, place_of, publication_of, refuse_what_stands
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.recovery import recover
 from lora_backend.runs.starts import refuse_changed_data
@@ -115,7 +115,10 @@ def _goes_further(before: Mapping[str, Any], after: Mapping[str, Any], step: int
 
 
 def check_changes(folder: RunFolder, changes: Mapping[str, Any]) -> Classified:
-    """What changed settings would do to a run that is resumed. `ConfigError` where one cannot be made in the middle."""
+    """What changed settings would do to a run that is resumed.
+
+    Raises `ConfigError` where one cannot be made in the middle, or the adapter could not be published with them.
+    """
     before = config_as_changed(folder)
     after = {**before, **changes}
     if changes:
@@ -129,7 +132,11 @@ def check_changes(folder: RunFolder, changes: Mapping[str, Any]) -> Classified:
             reasons=reasons,
         )
     if changes:
-        refuse_errors(check_with_facts(over_its_own(folder, after), bound=True))
+        values = over_its_own(folder, after)
+        refuse_errors(check_with_facts(values, bound=True))
+        publication = publication_of(values, load_settings(), bound=True)
+        if publication is not None:
+            refuse_what_stands(publication, may_replace=bool(values.get("overwrite")))
     return found
 
 

@@ -88,9 +88,7 @@ def test_wrong_questions_are_exit_2_and_an_error(
     config: Make, workspace: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = written(tmp_path, config(max_steps=1))
-    without_data = tmp_path / "without.yaml"
-    without_data.write_text(dump_yaml(config(dataset=...)))
-    for command in (["none.yaml"], [path, "--set", "r"], [str(without_data)]):
+    for command in (["none.yaml"], [path, "--set", "r"]):
         code, document = answered(capfd, *command)
         assert (code, list(document)) == (2, ["error"])
     done = run(workspace, config(max_steps=1))

@@ -19,7 +19,6 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import (
     ConfigError,
     DataError,
-    DeviceError,
     FlightdeckError,
     ModelError,
     RankMismatchError,
@@ -248,8 +247,8 @@ def test_checkpointing_activations_is_on_and_changes_no_loss(config: Make, works
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
 def test_fp16_is_refused_without_a_gpu_before_anything_is_loaded(config: Make, workspace: Path) -> None:
-    folder, sentence = failed_run(workspace, config(precision="fp16"), DeviceError)
-    assert "Set `precision: fp32` or `bf16`" in sentence
+    folder, sentence = failed_run(workspace, config(precision="fp16"), ConfigError)
+    assert "Set `precision: auto`" in sentence
     assert "stage loading" not in folder.train_log.read_text()
 
 
@@ -319,8 +318,8 @@ def test_a_strict_mismatch_stops_before_the_first_step(
 
 
 BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], type[FlightdeckError], str]] = {
-    "no such model": (lambda _: {"model_name": "/nowhere/model"}, ModelError, "/nowhere/model"),
-    "not in the cache": (lambda _: {"model_name": "someone/some-model"}, ModelError, "hf download someone/some-model"),
+    "no such model": (lambda _: {"model_name": "/nowhere/model"}, ConfigError, "/nowhere/model"),
+    "not in the cache": (lambda _: {"model_name": "someone/some-model"}, ConfigError, "hf download someone/some-model"),
     "no tokenizer": (lambda tmp: {"model_name": str(make_model(tmp / "m", tokenizer=False))}, ConfigError, "holds no tokenizer"),
     "no chat template": (lambda tmp: {"model_name": str(make_model(tmp / "m", chat_template=False))}, ConfigError, "chat template"),
     "no data": (lambda tmp: {"dataset": str(tmp / "none.jsonl")}, DataError, "none.jsonl"),
