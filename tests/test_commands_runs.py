@@ -24,7 +24,7 @@ from lora_backend.runs.labels import write_labels
 from lora_backend.runs.process import is_alive
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.states import identity_in
-from lora_backend.settings import child_environment
+from lora_backend.settings import child_environment, load_settings
 from lora_backend.verification.ranks import RankRule
 from lora_backend.verification.records import layer_record
 from lora_backend.verification.shapes import LoraLayer
@@ -199,6 +199,17 @@ def test_a_run_whose_processes_are_gone_is_lost_and_shows_its_own_log(started: M
     until(lambda: ask("show", "a1", in_words=False)[0] == 1, "its end is seen")
     code, document = ask("show", "a1")
     assert (code, document["log"]) == (1, ["the last word"])
+
+
+@pytest.mark.parametrize("part", [{"passed_over": -1}, {"code": {"commit": True}}, {"code": {"commit": 5, "is_modified": "x"}}, {"data_sha256": 5}])  # fmt: skip
+@pytest.mark.parametrize("file", ["run.json", "attempts/1.json"])
+def test_a_run_with_parts_of_another_kind_is_shown(file: str, part: dict[str, Any], workspace: Path) -> None:
+    run = RunFolder.create(load_settings().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=["a"])
+    run.new_attempt(versions={"torch": "1"})
+    path = run.path / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | part))
+    for words in ([], ["--json"]):
+        main(["runs", "show", run.id, *words])
 
 
 def test_runs_side_by_side_differ_in_what_they_differ(make: Make, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:

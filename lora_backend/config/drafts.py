@@ -121,7 +121,7 @@ class Draft:
         """The id of the run that this launch made; None where it has not been launched."""
         try:
             return read_text(self.path / "launches" / str(number), MAX_ID_BYTES, follow=False)
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             return None
 
     def base(self, name: str) -> str | None:

@@ -89,12 +89,12 @@ def reproduction(run: RunFolder, program: Path = PROGRAM, files: Mapping[str, An
         config_text=run.config_text() or dump_yaml(config),
         command=_command(run, changed) if about.get("argv") and run.config_text() is not None else None,
         dataset=dataset if isinstance(dataset, str) else None,
-        data_sha256=ThenNow(begun.get("data_sha256"), _sha256(files.get("dataset"))),
+        data_sha256=ThenNow(_text(begun.get("data_sha256")), _sha256(files.get("dataset"))),
         data_of_steps=spans if len({span["data_sha256"] for span in spans}) > 1 else [],
         versions=_versions(begun),
         base_model=base_differences(begun, files) if files.get("model_name") else [],
         starts=differences_of_starts(run),
-        commit=ThenNow(code_then.get("commit"), code_now.get("commit")),
+        commit=ThenNow(_text(code_then.get("commit")), code_now.get("commit")),
         was_modified=code_then.get("is_modified"),
         is_modified=code_now.get("is_modified"),
         later_changes={key: value for key, value in changed.items() if not same_value(value, config.get(key, ABSENT))},
@@ -103,6 +103,10 @@ def reproduction(run: RunFolder, program: Path = PROGRAM, files: Mapping[str, An
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _command(run: RunFolder, config: Mapping[str, Any]) -> str:

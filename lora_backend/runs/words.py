@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from lora_backend.formats import number, size, when
@@ -112,10 +111,10 @@ def ended_at_latest(run: RunFolder) -> float | None:
 COPIED = N_("This run was queued on another machine and copied here, so it does not start by itself. Take it out of the queue, then resume it.")  # fmt: skip
 
 
-def damaged_messages(damaged: Iterable[Any]) -> list[Message]:
+def damaged_messages(damaged: Any) -> list[Message]:
     """What is wrong with checkpoints that are passed over, as `Damaged.to_json` gives them."""
     found: list[Message] = []
-    for item in damaged:
+    for item in damaged if isinstance(damaged, list) else ():
         if not isinstance(item, dict) or not isinstance(item.get("problems"), list):  # another hand's
             continue
         name, problems = str(item.get("checkpoint")), [str(problem) for problem in item["problems"]]

@@ -229,3 +229,10 @@ def test_a_file_among_the_launches_that_is_none_is_passed_over(tmp_path: Path) -
     draft.launch_once(0, lambda: "run1")
     (draft.path / "launches/0-old").write_text("x")
     assert draft.launches() == ["run1"]
+
+
+def test_a_launch_that_is_no_text_is_passed_over(tmp_path: Path) -> None:
+    draft = new_draft(tmp_path, "r: 4\n")
+    draft.launch_once(0, lambda: "a-run")
+    (draft.path / "launches" / "1").write_bytes(b"\xff\xfe")
+    assert draft.launches() == ["a-run"]
