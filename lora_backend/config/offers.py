@@ -7,7 +7,7 @@ from typing import Any
 
 from lora_backend.config.findings import Fix, shorten
 from lora_backend.config.schema import KEYS, REQUIRED
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, in_code
 
 
 def change(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Fix:
@@ -17,7 +17,7 @@ def change(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Fix:
     removed = [key for key in changes if key not in wanted]
     if not wanted and len(removed) == 1:
         return remove(removed[0])
-    said: dict[str, Any] = {"sets": lines_of(wanted), "removed": ", ".join(f"`{key}`" for key in removed)}
+    said: dict[str, Any] = {"sets": lines_of(wanted), "removed": in_code(removed)}
     if not wanted:
         template = N_("Remove {removed}")
     elif removed:
@@ -68,9 +68,9 @@ def rename(key: str, value: Any, means: Mapping[str, Any]) -> Fix:
     return Fix(changes, Message(N_("Replace `{key}` with {lines}"), {"key": key, "lines": lines_of(means)}))
 
 
-def lines_of(values: Mapping[str, Any]) -> str:
+def lines_of(values: Mapping[str, Any]) -> Message:
     """`r: 8`, `alpha: 16`, as in a config."""
-    return ", ".join(f"`{key}: {shorten(value, 40)}`" for key, value in values.items())
+    return in_code(f"{key}: {shorten(value, 40)}" for key, value in values.items())
 
 
 def _listed(entries: Sequence[Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lora_backend.config.offers import change, remove, rename
 from lora_backend.i18n import Message, in_code
 from pages.parts.charts import in_chart
 from pages.parts.frames import cell, frame, markdown_frame
@@ -95,3 +96,21 @@ def test_columns_of_tables_come_from_outside_too() -> None:
 
 def test_a_name_in_a_chart_is_no_tag_and_no_template() -> None:
     assert in_chart('<a href="x">%{y}\x1b') == "&lt;a href=&quot;x&quot;&gt;%&#123;y}\\x1b"
+
+
+def test_what_a_fix_does_shows_keys_as_code_and_no_escapes_of_it() -> None:
+    fixes = [
+        change({"max_length": 4096}, {"max_length": 128}),
+        change({"r": 8, "alpha": 1}, {"r": 16, "alpha": None}),
+        change({"r": 8, "alpha": 1}, {"r": None, "alpha": None}),
+        rename("lora_r", 8, {"r": 8, "alpha": 16}),
+        rename("lora_r", 8, {"r": 8}),
+        remove("r"),
+    ]
+    labels = [say_in_english(fix.label) for fix in fixes]
+    assert labels[0] == "Set `max_length: 128` (now 4096)"
+    assert not [label for label in labels if "\\`" in label]
+
+
+def say_in_english(message: Message) -> str:
+    return str(sentence(message.template, message.values, "en"))
