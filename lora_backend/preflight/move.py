@@ -11,9 +11,11 @@ from lora_backend.hardware.visible import environment_for, unusable_together
 from lora_backend.i18n import N_
 from lora_backend.preflight.attempt import plan_attempt
 from lora_backend.preflight.planning import Trace
+from lora_backend.preflight.roots import bind_paths
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.queue import change_plan, start_or_queue
+from lora_backend.runs.trainer_command import launched_here
 from lora_backend.settings import Settings
 
 
@@ -21,7 +23,8 @@ def move_run(run: RunFolder, settings: Settings, trace: Trace, uuids: Sequence[s
     """Plan a queued run on the GPUs `uuids` alone, which are `cuda:0`, `cuda:1`, … to it in this order.
 
     Raises `DeviceError` for a GPU that is not there, or GPUs that no process can use together, `DoesNotFitError` as a
-    launch does, `StateError` where the run waits no more or has another plan meanwhile. Then it waits for what it waited for.
+    launch does, `StateError` where the run waits no more or has another plan meanwhile, `DataError`, `ModelError` or
+    `ConfigError` for a run that was copied here and names a path outside the roots. Then it waits for what it waited for.
     """
     gpus = {gpu.uuid: gpu for gpu in read_gpus().gpus}
     missing = [uuid for uuid in uuids if uuid not in gpus]
@@ -34,6 +37,8 @@ def move_run(run: RunFolder, settings: Settings, trace: Trace, uuids: Sequence[s
     before = run.attempt()
     shares = bool(before.get("shares"))
     values = config_as_changed(run)
+    if not launched_here(run):  # a copied run may name any file
+        bind_paths(values, settings)
     planned = plan_attempt(values, settings, trace, anyway=anyway, shares=shares, environment=environment)
     change_plan(run, settings.workspace, planned, before)
     start_or_queue(run, settings.workspace)

@@ -14,6 +14,7 @@ from lora_backend.i18n import N_, in_code
 from lora_backend.preflight.attempt import plan_attempt
 from lora_backend.preflight.facts import check_with_facts, refuse_errors
 from lora_backend.preflight.planning import Trace
+from lora_backend.preflight.roots import bind_paths
 from lora_backend.preflight.startable import judge_here
 from lora_backend.runs.changes import Classified, classify, config_as_changed
 from lora_backend.runs.checkpoints import newest_whole
@@ -24,7 +25,7 @@ from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.recovery import recover
 from lora_backend.runs.starts import refuse_changed_data
 from lora_backend.runs.states import RunState
-from lora_backend.runs.trainer_command import command_of
+from lora_backend.runs.trainer_command import command_of, launched_here
 from lora_backend.runs.unlinked import refuse_links
 from lora_backend.settings import Settings, load_settings, path_of
 
@@ -75,6 +76,24 @@ def resume_run(
     )
     start_or_queue(folder, settings.workspace)
     return folder
+
+
+def resume_from_browser(
+    folder: RunFolder,
+    settings: Settings,
+    trace: Trace,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    anyway: bool = False,
+    accept_changed_data: bool = False,
+) -> RunFolder:
+    """`resume_run` for somebody at a page: what a copied run names must lie in the roots, for nobody here named it.
+
+    Raises what `resume_run` does, and `ModelError`, `DataError` or `ConfigError` for a path outside the roots.
+    """
+    if not launched_here(folder):
+        bind_paths({**config_as_changed(folder), **(changes or {})}, settings)
+    return resume_run(folder, settings, trace, changes, anyway=anyway, accept_changed_data=accept_changed_data)
 
 
 def data_to_accept(folder: RunFolder, values: Mapping[str, Any], *, accept_changed_data: bool) -> str | None:

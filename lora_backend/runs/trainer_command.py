@@ -34,6 +34,12 @@ def command_of(folder: RunFolder) -> list[str]:
     return demo_command(folder.path) if is_demo else trainer_command(folder.path)
 
 
+def launched_here(folder: RunFolder) -> bool:
+    """Whether this installation launched the run; False for a folder that was copied here."""
+    run = folder.read_run()
+    return is_sealed(folder.path, run.get("argv"), run.get("argv_seal"))
+
+
 def environment_of(folder: RunFolder) -> dict[str, str]:
     """The variables of the newest start: which GPUs its trainer sees, and nothing else."""
     written: Any = folder.attempt().get("environment")

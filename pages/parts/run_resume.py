@@ -16,7 +16,7 @@ from lora_backend.planning.advice import Advice
 from lora_backend.planning.report import advice_text
 from lora_backend.preflight.placement import DoesNotFitError
 from lora_backend.preflight.remedy import OUT_OF_MEMORY, remedies
-from lora_backend.preflight.resume import check_changes, refuse_nothing_to_do, resume_run
+from lora_backend.preflight.resume import check_changes, refuse_nothing_to_do, resume_from_browser
 from lora_backend.preflight.roots import bind_paths
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
@@ -196,7 +196,7 @@ def _open_as_draft(run: RunFolder, changes: Mapping[str, Any] | None = None) -> 
 def _resume(run: RunFolder, changes: Mapping[str, Any] | None = None, **confirmed: bool) -> None:
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
-            resume_run(
+            resume_from_browser(
                 run, settings(), trace_within(status), changes,
                 anyway=confirmed.get("anyway", False), accept_changed_data=confirmed.get("accept_changed_data", False),
             )  # fmt: skip

@@ -96,9 +96,21 @@ def test_changed_data_is_asked_for_before_a_run_goes_on(tmp_path: Path, monkeypa
     assert any("has changed since the run was launched" in warning.value for warning in at.warning)
     assert run.state().state == "stopped"
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(run_resume, "resume_run", lambda *_, **how: asked.append(how))
+    monkeypatch.setattr(run_resume, "resume_from_browser", lambda *_, **how: asked.append(how))
     press(at, "resume_changed_data")
     assert asked == [{"anyway": False, "accept_changed_data": True}]
+
+
+def test_a_run_that_was_copied_here_reads_nothing_outside_the_roots(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "d.jsonl", chats(1))
+    outside = "lies outside the folders that the browser may use"
+    for is_copied in (False, True):
+        run = made("stopped", dataset="/etc/hostname", model_name=str(data.parent))
+        if is_copied:
+            run.run_json.write_text(json.dumps(run.read_run() | {"argv_seal": None}))
+        at = press(show("runs", run=run.id), "resume_run")
+        assert any(outside in error.value for error in at.error) is is_copied
+        assert run.state().state == "stopped"
 
 
 def test_a_checkpoint_that_was_passed_over_is_named_with_the_file_that_was_not_loaded() -> None:
@@ -255,7 +267,7 @@ def test_a_resume_that_does_not_fit_asks(monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append(anyway)
 
     asked: list[bool] = []
-    monkeypatch.setattr(run_resume, "resume_run", refuse)
+    monkeypatch.setattr(run_resume, "resume_from_browser", refuse)
     at = press(show("runs", run=made("stopped").id), "resume_run")
     assert any("does not fit" in warning.value for warning in at.warning)
     press(at, "resume_anyway")
