@@ -21,11 +21,11 @@ from typing import Any
 from lora_backend.errors import FlightdeckError
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
+from lora_backend.settings import child_environment
 
 MEMORY_BYTES = 2 * 2**30
 """Of address space; a process that only reads needs a tenth of it to begin with."""
 DEADLINE_S = 60.0
-PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
 OnProgress = Callable[[float], None]
 PR_SET_PDEATHSIG = 1
 
@@ -46,11 +46,7 @@ def call(function: str, *arguments: Any, deadline_s: float = DEADLINE_S, on_prog
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={
-            **os.environ,
-            "OPENBLAS_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(filter(None, [PROJECT, os.environ.get("PYTHONPATH")])),
-        },
+        env=child_environment(OPENBLAS_NUM_THREADS="1"),
     )
     is_late = threading.Event()
 
