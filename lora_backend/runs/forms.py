@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 _STRICT = ConfigDict(strict=True)
 STATUSES = frozenset(
@@ -32,8 +32,8 @@ class _Layer(TypedDict):
     config_r: int | None
     a_r: int | None
     b_r: int | None
-    shape_a: list[int] | None
-    shape_b: list[int] | None
+    shape_a: NotRequired[list[int] | None]
+    shape_b: NotRequired[list[int] | None]
     state: str
 
 

@@ -16,7 +16,7 @@ from lora_backend.bounded import open_regular
 from lora_backend.config.diff import ABSENT, same_value
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.curves import last_value
-from lora_backend.runs.files import read_json
+from lora_backend.runs.files import MAX_REPORT_BYTES, read_json
 from lora_backend.runs.folder import RunFolder, RunState
 from lora_backend.runs.labels import Labels, read_labels
 from lora_backend.runs.loss_health import UNKNOWN, LossHealth, health_of
@@ -217,7 +217,8 @@ def _is_consistent(run: RunFolder) -> bool | None:
     said = re.match(rb'\{\s*(?:"format": \d+,\s*)?"is_consistent": (true|false|null)[,\s]', head)
     if said:
         return {b"true": True, b"false": False}.get(said[1])
-    return (run.rank_report() or {}).get("is_consistent")
+    found = (read_json(run.rank_report_json, MAX_REPORT_BYTES) or {}).get("is_consistent")
+    return found if isinstance(found, bool) else None
 
 
 def _names(root: Path) -> list[str]:
