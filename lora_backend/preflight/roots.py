@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.rules import Facts
 from lora_backend.errors import DataError, FlightdeckError, ModelError
@@ -36,11 +35,6 @@ def _with_data_bound(values: Mapping[str, Any], settings: Settings) -> dict[str,
         key: str(_data_path(values[key], settings)) for key in DATA_KEYS if _is_path(values.get(key))
     }
     return {**values, **paths}
-
-
-def check_from_browser(document: ConfigDocument, settings: Settings) -> CheckResult:
-    """The check of a config with what is known of its files."""
-    return check_config(*from_browser(document, settings))
 
 
 def from_browser(

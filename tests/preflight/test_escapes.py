@@ -23,7 +23,8 @@ from lora_backend.planning.profile import Profile
 from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.many import Row, preview
 from lora_backend.preflight.resume import check_changes
-from lora_backend.preflight.roots import bind_paths, check_from_browser
+from lora_backend.preflight.roots import bind_paths
+from lora_backend.preflight.startable import judge
 from lora_backend.runs.bin import Bin
 from lora_backend.runs.bin_adapters import AdapterBin
 from lora_backend.runs.changes import config_as_changed
@@ -57,7 +58,7 @@ Way = Callable[[World, str, str], Iterator[Mapping[str, Any]]]
 
 def page(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
     text = json.dumps(config(world, **{key: value}))
-    if check_from_browser(parse_config(text, "json"), world.settings).is_valid:
+    if judge(parse_config(text, "json"), world.settings).result.is_valid:
         yield bind_paths(json.loads(text), world.settings)
     else:
         with pytest.raises(FlightdeckError):
@@ -77,7 +78,7 @@ def foreign(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
     source = {"base_model": "m", "adapter": "lora", "output_dir": value if key == "output_dir" else "adapters", "datasets": []}  # fmt: skip
     values = config(world) | import_text(json.dumps(source), "axolotl.json").values
     values |= {"model_name": config(world)["model_name"]} | ({key: value} if key != "output_dir" else {})
-    if check_from_browser(parse_config(json.dumps(values), "json"), world.settings).is_valid:
+    if judge(parse_config(json.dumps(values), "json"), world.settings).result.is_valid:
         yield bind_paths(values, world.settings)
 
 

@@ -13,7 +13,8 @@ from lora_backend.errors import ConfigError, DataError, FlightdeckError, ModelEr
 from lora_backend.planning.profile import Profile
 from lora_backend.preflight.facts import check_with_facts
 from lora_backend.preflight.launch import launch_from_browser, start_run
-from lora_backend.preflight.roots import allowed_model, bind_paths, check_from_browser
+from lora_backend.preflight.roots import allowed_model, bind_paths
+from lora_backend.preflight.startable import judge
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.recovery import recover, recover_all
 from lora_backend.runs.waiting import entries
@@ -66,7 +67,7 @@ def test_paths_outside_the_roots_are_refused(
 def test_the_check_says_what_lies_outside_and_reads_nothing_of_it(places: Settings, tmp_path: Path) -> None:
     (tmp_path / "secret.jsonl").write_text("this is the secret")
     document = parse_config(f"model_name: /etc\ndataset: {tmp_path / 'secret.jsonl'}\nr: x\n")
-    findings = check_from_browser(document, places).findings
+    findings = judge(document, places).result.findings
     assert {finding.key for finding in findings} == {"model_name", "dataset", "r"}
     outside = [finding.message.text("en") for finding in findings if finding.key != "r"]
     assert all("outside the folders" in sentence for sentence in outside)

@@ -11,7 +11,8 @@ from lora_backend.config.files import parse_config
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.planning.profile import Profile
 from lora_backend.preflight.launch import launch_from_browser
-from lora_backend.preflight.roots import allowed_model, bind_paths, check_from_browser
+from lora_backend.preflight.roots import allowed_model, bind_paths
+from lora_backend.preflight.startable import judge
 from lora_backend.settings import Settings, load_settings
 
 ROW = '{"prompt": "a", "completion": "b"}\n'
@@ -67,7 +68,7 @@ def test_a_way_out_of_the_roots_is_refused_and_nothing_there_is_read(
     assert "secret" not in str(raised.value)
     good = {"model_name": str(tmp_path / "models/m"), "target_layers": [976] if key != "model_name" else [999]}
     text = json.dumps({**good, key: value})
-    result = check_from_browser(parse_config(text), places)
+    result = judge(parse_config(text), places).result
     assert [(finding.severity, finding.key) for finding in result.findings if finding.key == key] == [("error", key)]
     assert not any("977 blocks" in finding.message.text("en") for finding in result.findings), "the model was read"
     with pytest.raises(FlightdeckError):
@@ -107,7 +108,7 @@ def test_a_hub_id_that_is_no_folder_here_is_no_way_out(places: Settings) -> None
 @pytest.mark.parametrize("key", ["model_name", "dataset", "questions", "output_dir"])
 def test_no_path_makes_the_page_fall_over(key: str, value: str, places: Settings) -> None:
     document = parse_config(json.dumps({"model_name": "some/model", key: value}), "json")
-    result = check_from_browser(document, places)
+    result = judge(document, places).result
     assert all(finding.message.text("en") for finding in result.findings)
 
 
@@ -115,7 +116,7 @@ def test_no_path_makes_the_page_fall_over(key: str, value: str, places: Settings
 @pytest.mark.parametrize("key", ["model_name", "dataset", "questions", "output_dir"])
 def test_what_is_no_path_is_left_to_the_check(key: str, value: object, places: Settings) -> None:
     assert bind_paths({key: value}, places) == {key: value}
-    result = check_from_browser(parse_config(json.dumps({"model_name": "some/model", key: value})), places)
+    result = judge(parse_config(json.dumps({"model_name": "some/model", key: value})), places).result
     assert result.is_valid or {finding.key for finding in result.errors} == {key}
 
 
