@@ -247,6 +247,8 @@ def empty_report(status: str, is_consistent: bool | None, expected_r: int | None
         "warnings": [],
         "layers": [],
         "coverage": [],
+        "compared": None,
+        "differences": [],
     }
 
 

@@ -81,10 +81,19 @@ def profile(params: dict[str, Any], report: Report) -> dict[str, Any]:
     return profile_for(params["facts"], TrainingConfig(**params["config"]), report).to_json()
 
 
+def module_tree(params: dict[str, Any], report: Report) -> dict[str, Any]:
+    """The modules that transformers builds of a model. `params`: `facts` (its config.json)."""
+    report(Message(N_("Starting torch and PEFT")), 0.0)
+    from lora_backend.modeling.tree import module_tree as read_tree
+
+    return read_tree(params["facts"]).to_json()
+
+
 METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {
     "check_loaded_ranks": check_loaded_ranks,
     "check_folder_ranks": check_folder_ranks,
     "read_health": read_health,
     "profile": profile,
+    "module_tree": module_tree,
     "start": start,
 }

@@ -1,0 +1,43 @@
+"""The module tree of a model: kept from before by the content of its `config.json`, or asked of the torch process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lora_backend.atomic import write_json
+from lora_backend.bounded import read_json
+from lora_backend.models.tree import VERSION, ModuleTree
+from lora_backend.planning.store import model_key
+from lora_backend.settings import Settings
+
+BuildTree = Callable[[Mapping[str, Any]], ModuleTree]
+"""Builds a tree from a `config.json`: in the torch process that the dashboard asks, or in this one."""
+
+
+def known_tree(facts: Mapping[str, Any], settings: Settings) -> ModuleTree | None:
+    """The tree of a model if it was built before; never asks anybody."""
+    try:
+        data = read_json(_place(facts, settings))
+    except (OSError, ValueError):
+        return None
+    try:
+        return ModuleTree.from_json(data) if data.get("version") == VERSION else None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def tree_of(facts: Mapping[str, Any], build: BuildTree, settings: Settings) -> ModuleTree:
+    """The tree of a model, built where it is not known yet. Raises what `build` raises."""
+    known = known_tree(facts, settings)
+    if known is not None:
+        return known
+    made, place = build(facts), _place(facts, settings)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_json(place, made.to_json())
+    return made
+
+
+def _place(facts: Mapping[str, Any], settings: Settings) -> Path:
+    return settings.cache / "trees" / f"{model_key(facts)}.json"

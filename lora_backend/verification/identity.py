@@ -1,0 +1,58 @@
+"""Whether an adapter is this model's: every tensor of its file has its place there, and every place got its tensor.
+
+A rank may be right in an adapter of which half is thrown away at loading, so ranks alone prove nothing of it. Whoever
+compares (headers with headers, a file with a module tree, a file with a loaded model) says what differs by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Code = Literal["not_in_model", "not_from_file", "other_shape", "other_values"]
+"""`not_in_model`: a tensor of the file that the model has no place for. `not_from_file`: an adapter parameter of the
+model that the file has no tensor for. `other_shape`, `other_values`: both are there, and differ."""
+Compared = Literal["headers", "module_tree", "loaded"]
+BASE_NOT_COMPARED = "base_not_compared"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One tensor that is not where it belongs."""
+
+    code: Code
+    name: str
+    """Canonical, of the tensor; as the file calls it where the model has none."""
+    layer: str | None = None
+    """Canonical name of the LoRA layer that it is part of, where it is part of one."""
+    file_shape: tuple[int, ...] | None = None
+    model_shape: tuple[int, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "code": self.code,
+            "name": self.name,
+            "layer": self.layer,
+            "file_shape": None if self.file_shape is None else list(self.file_shape),
+            "model_shape": None if self.model_shape is None else list(self.model_shape),
+        }
+
+
+def with_identity(
+    report: Mapping[str, Any], compared: Compared | None, differences: Sequence[Difference] = ()
+) -> dict[str, Any]:
+    """A rank report that also answers for identity; any difference makes it a mismatch.
+
+    `compared`: what the file was held against, None where nothing was at hand, which the report warns of.
+    """
+    warnings = [*report["warnings"], *dict.fromkeys(difference.code for difference in differences)]
+    if compared is None:
+        warnings.append(BASE_NOT_COMPARED)
+    found = {**report, "compared": compared, "differences": [item.to_dict() for item in differences]}
+    found["warnings"] = list(dict.fromkeys(warnings))
+    if differences:
+        wrong = [item.layer or item.name for item in differences]
+        found |= {"status": "mismatch", "is_consistent": False}
+        found["mismatched_layers"] = list(dict.fromkeys([*report["mismatched_layers"], *wrong]))
+    return found
