@@ -21,7 +21,7 @@ from lora_backend.commands.runs import compare_command, list_command, show_comma
 from lora_backend.commands.train import train as train_run
 from lora_backend.commands.verify import verify as verify_run
 from lora_backend.commands.words import NO, WRONG_QUESTION, print_json
-from lora_backend.config.foreign import EXPORT_TOOLS
+from lora_backend.config.foreign.exporting import EXPORT_TOOLS
 from lora_backend.errors import FlightdeckError
 from lora_backend.escaping import visible
 from lora_backend.i18n import LANGUAGES, use_language

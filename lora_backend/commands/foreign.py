@@ -7,7 +7,9 @@ from pathlib import Path
 
 from lora_backend.atomic import write_atomic
 from lora_backend.commands.words import GOOD, NO, print_json, readable
-from lora_backend.config.foreign import export_config, export_report, import_file, import_report
+from lora_backend.config.foreign.exporting import export_config
+from lora_backend.config.foreign.imports import import_file
+from lora_backend.config.foreign.report import export_report, import_report
 from lora_backend.terminal import show, write_file
 
 

@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from lora_backend.config.check import LARGEST
 from lora_backend.config.files import ConfigDocument, parse_config, read_config
 from lora_backend.config.findings import shorten
+from lora_backend.config.takes import LARGEST
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 

@@ -9,7 +9,6 @@ from typing import Any
 from lora_backend.config.diff import same_value
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import SEVERITIES, Finding
-from lora_backend.config.one_by_one import LARGEST as LARGEST
 from lora_backend.config.one_by_one import schema_findings_of, takes_words
 from lora_backend.config.rules import ConfigView, Facts, all_rules
 from lora_backend.config.schema import KEYS, default_config

@@ -15,11 +15,10 @@ from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.offers import lines_of, remove, rename
 from lora_backend.config.rules import ConfigView
 from lora_backend.config.schema import KEYS, REQUIRED, Key, TrainingConfig
+from lora_backend.config.takes import takes, unreadable
 from lora_backend.config.traps import NO_BREAK_SPACES, SWITCHES, to_ascii
 from lora_backend.i18n import N_, Message, in_code
 
-LARGEST = 2**63 - 1
-"""The largest whole number that any of the libraries behind takes."""
 MOST_GUESSES = 50
 """Unknown keys for which the nearest name is looked for; a file with more is a config of something else."""
 
@@ -28,16 +27,16 @@ def schema_findings_of(config: ConfigView, written: Mapping[str, str]) -> Iterat
     """Every key that is unknown, missing or has a value that it does not take; `written` is how values stand in the file."""
     kinds: dict[str, str] = {}
     num_unknown = 0
-    unreadable = {key: kind for key, value in config.values.items() if (kind := _unreadable(key, value))}
+    unread = {key: kind for key, value in config.values.items() if (kind := unreadable(key, value))}
     try:
-        TrainingConfig.model_validate({key: value for key, value in config.values.items() if key not in unreadable})
+        TrainingConfig.model_validate({key: value for key, value in config.values.items() if key not in unread})
     except ValidationError as error:
         for detail in error.errors(include_url=False, include_context=False):
             kinds.setdefault(str(detail["loc"][0]), detail["type"])
-    for key in unreadable:
+    for key in unread:
         if kinds.get(key) == "missing":
             del kinds[key]
-    kinds |= unreadable
+    kinds |= unread
     for key, kind in kinds.items():
         if kind == "extra_forbidden":
             num_unknown += 1
@@ -53,24 +52,6 @@ def schema_findings_of(config: ConfigView, written: Mapping[str, str]) -> Iterat
             )
         else:
             yield _wrong_value(config, key, kind, written.get(key))
-
-
-def _unreadable(key: str, value: Any) -> str | None:
-    """The kind of error of what the schema cannot even be held against; None for all else."""
-    if key not in KEYS:
-        return "extra_forbidden"
-    if isinstance(value, int) and abs(value) > LARGEST:
-        return "less_than"
-    return "string_unicode" if isinstance(value, str) and not _is_unicode(value) else None
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether it can be written to a file: half a surrogate pair cannot."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def takes_words(key: Key) -> bool:
@@ -123,7 +104,7 @@ def _renamed(config: ConfigView, key: str, means: Mapping[str, Any] | None) -> l
 
     A key of ours that is there already wins, unless it is asked to go.
     """
-    if not means or not all(_is_good(*pair) for pair in means.items()):
+    if not means or not all(takes(*pair) for pair in means.items()):
         return []
     there = {name: config.values[name] for name in means if name in config.values}
     if not there:
@@ -142,7 +123,7 @@ def _wrong_value(config: ConfigView, key: str, kind: str, written: str | None) -
     message = Message(N_("`{key}` is {value}, but must be {expected}."), values)
     remedy = Message(N_("Change the value of `{key}`."), values)
     fix: Fix | None = None
-    if isinstance(value, int | float) and not isinstance(value, bool) and _is_good(key, written or shorten(value)):
+    if isinstance(value, int | float) and not isinstance(value, bool) and takes(key, written or shorten(value)):
         # As it stands in the file: `version: 01` means "01", though it was read as 1.
         quoted = written or shorten(value)
         remedy = Message(N_('Write it in quotes: `{key}: "{value}"`.'), {"key": key, "value": quoted})
@@ -166,13 +147,4 @@ def _meant(key: str, text: str) -> Any:
     if KEYS[key].annotation is bool and plain.lower() in SWITCHES:
         return SWITCHES[plain.lower()]
     bare = parse_config(f"{key}: {plain}").values.get(key, "")
-    return bare if not isinstance(bare, str) and bare is not None and _is_good(key, bare) else None
-
-
-def _is_good(key: str, value: Any) -> bool:
-    """Whether the key takes the value."""
-    try:
-        TrainingConfig.model_validate({"model_name": "m", key: value})
-    except ValidationError:
-        return False
-    return True
+    return bare if not isinstance(bare, str) and bare is not None and takes(key, bare) else None

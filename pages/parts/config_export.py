@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.config.findings import shorten
-from lora_backend.config.foreign import EXPORT_TOOLS, export_config
+from lora_backend.config.foreign.exporting import EXPORT_TOOLS, export_config
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from pages.parts.language import say, t

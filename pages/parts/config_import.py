@@ -12,7 +12,9 @@ from lora_backend.config.diff import ABSENT
 from lora_backend.config.drafts import Draft
 from lora_backend.config.files import parse_config
 from lora_backend.config.findings import shorten
-from lora_backend.config.foreign import ImportResult, ImportRow, import_text, is_foreign
+from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.foreign.result import ImportResult, ImportRow
+from lora_backend.config.foreign.tools import is_foreign
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from pages.parts.language import explain, say, t

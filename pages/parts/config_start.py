@@ -6,7 +6,9 @@ import streamlit as st
 
 from lora_backend.config.drafts import new_draft
 from lora_backend.config.files import MAX_CONFIG_BYTES, ConfigDocument, decode_config, dump_yaml, parse_config
-from lora_backend.config.foreign import ImportResult, import_document, is_foreign
+from lora_backend.config.foreign.imports import import_document
+from lora_backend.config.foreign.result import ImportResult
+from lora_backend.config.foreign.tools import is_foreign
 from lora_backend.config.presets import PRESETS, Preset
 from lora_backend.demo.run import demo_text
 from lora_backend.errors import ConfigError

@@ -17,7 +17,7 @@ import pytest
 from lora_backend.atomic import write_json
 from lora_backend.config.drafts import delete_draft, open_draft, restore_draft
 from lora_backend.config.files import dump_yaml, parse_config
-from lora_backend.config.foreign import import_text
+from lora_backend.config.foreign.imports import import_text
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.planning.profile import Profile
 from lora_backend.preflight.launch import launch_from_browser

@@ -3,46 +3,35 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from lora_backend.config.check import check_config
 from lora_backend.config.diff import same_value
-from lora_backend.config.files import ConfigDocument, Format, dump_yaml, parse_config, read_config
+from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign import reasons as why
-from lora_backend.config.foreign.result import HIDDEN, ImportResult, ImportRow, is_secret
+from lora_backend.config.foreign.result import HIDDEN, ImportRow, is_secret
 from lora_backend.config.foreign.rules import Carried, Tool, keep
 from lora_backend.config.foreign.source import Source, flat
 from lora_backend.config.foreign.tools import TOOLS, recognise
 from lora_backend.config.schema import KEYS
-from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message
 
 
-def import_text(text: str, name: str = "config.yaml") -> ImportResult:
-    """The config that `text` means. Only TOML is told by the ending of `name`.
+@dataclass(frozen=True)
+class Conversion:
+    """What a document comes to here."""
 
-    Raises `ConfigError` where the text cannot be read, is of no known tool, or of two.
-    """
-    file_format: Format = "toml" if Path(name).suffix.lower() == ".toml" else "yaml"
-    if text.lstrip("\ufeff \t\r\n").startswith("{"):
-        as_json = parse_config(text.lstrip("\ufeff"), "json")
-        if as_json.is_readable:
-            return import_document(as_json)
-    return import_document(parse_config(text, file_format))
-
-
-def import_file(path: Path) -> ImportResult:
-    """The same for a file. `ConfigError` where there is none too."""
-    document = read_config(path)
-    return import_text(document.text, path.name) if document.text else import_document(document)
+    tool: Tool
+    rows: tuple[ImportRow, ...]
+    """One for each key of the file."""
+    assumed: tuple[ImportRow, ...]
+    """Defaults of the tool that the file does not write, where ours are other ones."""
+    values: dict[str, Any]
 
 
-def import_document(document: ConfigDocument) -> ImportResult:
-    """The same for a document that was read already (`read_config`, `decode_config`)."""
-    if not document.is_readable:
-        raise ConfigError(N_("Nothing was imported: {reason}"), reason=document.problems[0].message)
+def convert(document: ConfigDocument) -> Conversion:
+    """The values that a document means here. Raises `ConfigError` where it is of no known tool, or of two."""
     tool = recognise(document)
     written, lines = flat(document, tool.sections)
     source = Source(written, lines, tool.defaults(written))
@@ -59,10 +48,7 @@ def import_document(document: ConfigDocument) -> ImportResult:
             if row:
                 assumed.append(row)
     ordered = {key: values[key] for key in (*KEYS, *values) if key in values}
-    text = dump_yaml(ordered) if ordered else ""
-    problems = tuple(problem for problem in document.problems if problem.code != "syntax")
-    findings = problems + check_config(parse_config(text)).findings
-    return ImportResult(tool.id, tool.title, tuple(rows), tuple(assumed), ordered, text, findings)
+    return Conversion(tool, tuple(rows), tuple(assumed), ordered)
 
 
 def _is_ours(tool: Tool, key: str) -> bool:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lora_backend.config.check import check_config
 from lora_backend.config.diff import same_value
 from lora_backend.config.expected import expected
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign.result import ImportOutcome
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.schema import KEYS
+from lora_backend.config.takes import takes
 from lora_backend.i18n import N_, Message
 
 UNSET: Any = object()
@@ -70,12 +70,6 @@ def keys(text: str) -> frozenset[str]:
 # ------------------------------------------------------------------------------------------- values
 
 
-def fits(target: str, value: Any) -> bool:
-    """Whether our key takes the value."""
-    errors = check_config({"model_name": "m", target: value}).errors
-    return not any(error.key == target and error.code in ("wrong_type", "out_of_range") for error in errors)
-
-
 def coerced(target: str, value: Any) -> Any:
     """The value as our key takes it, where only its spelling differs (`"2e-4"`, `3.0`, `yes`), else `UNSET`."""
     candidates = [value]
@@ -84,7 +78,7 @@ def coerced(target: str, value: Any) -> Any:
         candidates += [number(value)]
     candidates += [int(item) for item in candidates if isinstance(item, float) and item.is_integer()]
     for candidate in candidates:
-        if candidate is not UNSET and candidate is not None and fits(target, candidate):
+        if candidate is not UNSET and candidate is not None and takes(target, candidate):
             return candidate
     return UNSET
 
@@ -161,7 +155,7 @@ def as_taken(target: str, value: Any) -> Carried:
 
 def take(target: str, *, null: bool = False) -> Rule:
     """The value as it is. `null`: None is a value too where our key takes it, and our default is another."""
-    takes_null = null and fits(target, None)
+    takes_null = null and takes(target, None)
 
     def apply(source: Source, key: str) -> Carried:
         value = source.get(key)
@@ -177,7 +171,7 @@ def keep(target: str) -> Rule:
 
     def apply(source: Source, key: str) -> Carried:
         value = source.get(key)
-        if value is None and not fits(target, None):
+        if value is None and not takes(target, None):
             return nothing(N_("Not set."))
         ours = coerced(target, value)
         return Carried("taken", Message(TAKEN, {"target": target}), target, value if ours is UNSET else ours)

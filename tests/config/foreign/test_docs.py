@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lora_backend.config.foreign import TOOLS
 from lora_backend.config.foreign.table import tables
+from lora_backend.config.foreign.tools import TOOLS
 from tests.config.foreign.docs import FILES, fresh
 
 

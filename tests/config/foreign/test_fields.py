@@ -12,9 +12,10 @@ from trl import ModelConfig, ScriptArguments, SFTConfig
 from trl.scripts.utils import DatasetMixtureConfig
 
 from lora_backend.config.diff import same_value
-from lora_backend.config.foreign import TOOLS, peft, training_arguments, trl
+from lora_backend.config.foreign import peft, training_arguments, trl
 from lora_backend.config.foreign.rules import Tool
 from lora_backend.config.foreign.source import Source
+from lora_backend.config.foreign.tools import TOOLS
 
 
 def fields(*classes: Any) -> dict[str, Any]:

@@ -13,17 +13,11 @@ from hypothesis import strategies as st
 from transformers import TrainingArguments
 
 from lora_backend.config.files import decode_config, parse_config
-from lora_backend.config.foreign import (
-    TOOLS,
-    ImportResult,
-    ImportRow,
-    export_config,
-    export_report,
-    import_document,
-    import_file,
-    import_report,
-    import_text,
-)
+from lora_backend.config.foreign.exporting import export_config
+from lora_backend.config.foreign.imports import import_document, import_file, import_text
+from lora_backend.config.foreign.report import export_report, import_report
+from lora_backend.config.foreign.result import ImportResult, ImportRow
+from lora_backend.config.foreign.tools import TOOLS
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from lora_backend.config.check import check_config
 from lora_backend.config.diff import same_value
 from lora_backend.config.files import dump_yaml, parse_config
-from lora_backend.config.foreign import TOOLS, ImportResult, import_text, is_foreign
-from lora_backend.config.foreign.result import HIDDEN
-from lora_backend.config.foreign.tools import INSIDE
+from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.foreign.result import HIDDEN, ImportResult
+from lora_backend.config.foreign.tools import INSIDE, TOOLS, is_foreign
 from tests.config.foreign.test_import import EXAMPLES, row
 
 MIXED = """\
