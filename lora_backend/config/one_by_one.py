@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -12,7 +12,9 @@ from lora_backend.config.aliases import our_name, plain_name, translated
 from lora_backend.config.expected import expected
 from lora_backend.config.files import parse_config
 from lora_backend.config.findings import Finding, Fix, shorten
+from lora_backend.config.misspelt import near_word, words_of
 from lora_backend.config.offers import lines_of, remove, rename
+from lora_backend.config.options import NEW_NAMES, why_not_here
 from lora_backend.config.rules import ConfigView
 from lora_backend.config.schema import KEYS, REQUIRED, Key, TrainingConfig
 from lora_backend.config.takes import takes, unreadable
@@ -56,9 +58,7 @@ def schema_findings_of(config: ConfigView, written: Mapping[str, str]) -> Iterat
 
 def takes_words(key: Key) -> bool:
     """Whether the key takes certain words only, so that no other reading of them can be meant."""
-    return get_origin(key.annotation) is Literal or any(
-        get_origin(kind) is Literal for kind in get_args(key.annotation)
-    )
+    return bool(words_of(key))
 
 
 def _unknown_key(config: ConfigView, key: str, *, guess: bool) -> Finding:
@@ -118,6 +118,8 @@ def _renamed(config: ConfigView, key: str, means: Mapping[str, Any] | None) -> l
 
 def _wrong_value(config: ConfigView, key: str, kind: str, written: str | None) -> Finding:
     value = config.values[key]
+    if word := _wrong_word(config, key, value):
+        return word
     values = {"key": key, "value": shorten(value), "expected": expected(KEYS[key])}
     out_of_range = kind.startswith(("greater_than", "less_than", "finite"))
     message = Message(N_("`{key}` is {value}, but must be {expected}."), values)
@@ -136,6 +138,24 @@ def _wrong_value(config: ConfigView, key: str, kind: str, written: str | None) -
             )
             fix = config.change({key: meant})
     return config.finding("error", "out_of_range" if out_of_range else "wrong_type", key, message, remedy, fix)
+
+
+def _wrong_word(config: ConfigView, key: str, value: Any) -> Finding | None:
+    """For a word that is a slip of the pen, or known to transformers and not usable here; None for any other value."""
+    why = why_not_here(key, value)
+    near = NEW_NAMES.get(value) if why else near_word(key, value)
+    if why is None and near is None:
+        return None
+    said = {"key": key, "value": shorten(value), "near": near, "default": shorten(KEYS[key].default)}
+    message = why or Message(
+        N_("`{key}` is {value}, but must be {expected}."), {**said, "expected": expected(KEYS[key])}
+    )
+    if near is None:
+        remedy = Message(N_("Set another `{key}`, or take it out (the default is {default})."), said)
+        return config.finding("error", "unusable_word", key, message, remedy, remove(key))
+    remedy = Message(N_("Set `{key}: {near}`."), said)
+    code = "unusable_word" if why else "wrong_type"
+    return config.finding("error", code, key, message, remedy, config.change({key: near}))
 
 
 def _meant(key: str, text: str) -> Any:

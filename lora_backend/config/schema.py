@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from lora_backend.config.options import Attention, HubKernel, Optimizer
+from lora_backend.config.options import Attention, HubKernel, Optimizer, Scheduler
 from lora_backend.i18n import N_
 
 GROUPS = {
@@ -143,9 +143,7 @@ class TrainingConfig(BaseModel):
         ge=1,
     )
     learning_rate: Positive = _key(1e-4, N_("Peak learning rate."), group="training", common=True, le=1)
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = (
-        _key("linear", N_("How the learning rate falls."), group="training", common=True)
-    )
+    lr_scheduler_type: Scheduler = _key("linear", N_("How the learning rate falls."), group="training", common=True)
     warmup_ratio: float = _key(
         0.0, N_("Share of all steps during which the learning rate rises from zero."), group="training", ge=0, lt=1
     )
@@ -222,7 +220,9 @@ class TrainingConfig(BaseModel):
     save_steps: int = _key(500, N_("Steps between checkpoints."), group="saving", unit="steps", ge=1)
     save_total_limit: int | None = _key(
         3,
-        N_("How many of the last checkpoints are kept, at least two, beside the best one. Unset: all."),
+        N_(
+            "How many of the last checkpoints are kept, at least two, beside the one of the lowest evaluation loss. Unset: all. The adapter of the last step is published, whichever was best."
+        ),
         group="saving",
         ge=1,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,6 +22,7 @@ OF_THE_CHECK = frozenset(
     {
         "model_name_unusable", "dataset_unusable", "questions_unusable", "output_dir_unusable", "no_tokenizer",
         "already_published", "not_an_adapter", "publication_forbidden", "no_such_device", "fp16_without_gpu",
+        "library_missing", "flash_without_gpu", "flash_on_old_gpu",
     }
 )  # fmt: skip
 """What a check of the text says of this machine in passing, and what no run can start with."""
@@ -30,8 +30,6 @@ DOES_NOT_FIT = "does_not_fit"
 """The one blocker that a person may pass over (*Start anyway*)."""
 MIN_FREE_BYTES = 16 << 20
 """Of a disk for a run's log, metrics and status."""
-KERNELS = {"flash_attention_2": ("flash_attn", "kernels"), "flash_attention_3": ("flash_attn_interface", "kernels")}
-"""Attention → the packages of which transformers needs one."""
 Rule = Callable[[ConfigView, Facts, Settings], Iterator[Finding]]
 
 
@@ -45,11 +43,6 @@ def blockers_of(
         found += rule(config, facts, settings)
     order = {"model_name": 0, "dataset": 1}
     return tuple(sorted(found, key=lambda finding: order.get(finding.key or "", 2)))
-
-
-def is_installed(package: str) -> bool:
-    """Whether a package can be imported, without importing it."""
-    return importlib.util.find_spec(package) is not None
 
 
 def blocker_of(error: FlightdeckError, config: ConfigView) -> Finding:
@@ -102,31 +95,6 @@ def _weights(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[F
         )
 
 
-def _libraries(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Finding]:
-    word = config.get("quantization") if config.has_good("quantization") else None
-    if word and not is_installed("bitsandbytes"):
-        yield config.finding(
-            "error",
-            "library_missing",
-            "quantization",
-            Message(N_("`quantization: {word}` needs bitsandbytes, which is not installed."), {"word": word}),
-            Message(N_("Run `pip install bitsandbytes`, or remove `quantization`.")),
-            remove("quantization"),
-        )
-    kernel = config.get("attn_implementation") if config.has_good("attn_implementation") else None
-    packages = KERNELS.get(str(kernel), ())
-    if packages and not any(map(is_installed, packages)):
-        said = {"kernel": kernel, "package": packages[0]}
-        yield config.finding(
-            "error",
-            "library_missing",
-            "attn_implementation",
-            Message(N_("`attn_implementation: {kernel}` needs {package}, which is not installed."), said),
-            Message(N_("Install it, or remove `attn_implementation`.")),
-            remove("attn_implementation"),
-        )
-
-
 def _place(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Finding]:
     """The disk of the runs: writable, with room for the adapter and a checkpoint."""
     folder = next(path for path in (settings.runs, *settings.runs.parents) if path.exists())
@@ -156,4 +124,4 @@ def _shown(folder: Path) -> str:
     return str(folder.absolute())
 
 
-RULES: tuple[Rule, ...] = (_weights, _libraries, _place)
+RULES: tuple[Rule, ...] = (_weights, _place)

@@ -21,6 +21,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.models.describe import ModelDescription, describe_model, read_json_object
 from lora_backend.models.find import find_model
 from lora_backend.models.headers import read_folder_headers
+from lora_backend.preflight.libraries import missing_packages
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.publication import Publication, PublicationError, place_of, publication_of
 from lora_backend.settings import Settings, load_settings, path_of
@@ -74,6 +75,7 @@ def gather_facts(
         row_format=dataset.format if dataset else None,
         num_rows=dataset.num_rows if dataset else None,
         gpus=tuple(GpuFact(g.name, g.compute_capability) for g in readers.gpus()) if _needs_gpus(values) else None,
+        missing_packages=missing_packages(values),
         disk_free_bytes=_disk_free_bytes(readers),
         is_published=None if publication is None else publication.standing == "adapter",
         publication_forbidden=forbidden,

@@ -9,7 +9,7 @@ import pytest
 
 from lora_backend.cli import main
 from lora_backend.config.check import check_config
-from lora_backend.config.options import Attention, Optimizer
+from lora_backend.config.options import KNOWN_ELSEWHERE, NEW_NAMES, Attention, Optimizer, Scheduler
 from lora_backend.config.schema import KEYS
 
 
@@ -23,10 +23,55 @@ def words_of(annotation: object) -> list[str]:
 WORDED = {name: words for name, key in KEYS.items() if (words := words_of(key.annotation))}
 
 
-def test_the_optimizers_are_those_of_transformers() -> None:
+def test_the_optimizers_are_those_of_transformers_that_train_here() -> None:
     from transformers.training_args import OptimizerNames
 
-    assert set(get_args(Optimizer)) == {name.value for name in OptimizerNames}
+    known = {name.value for name in OptimizerNames}
+    assert known == set(get_args(Optimizer)) | KNOWN_ELSEWHERE["optim"].keys() - NEW_NAMES.keys()
+    assert not known & NEW_NAMES.keys()
+
+
+def test_the_schedules_are_those_of_transformers_that_need_no_more() -> None:
+    from transformers.trainer_utils import SchedulerType
+
+    assert {name.value for name in SchedulerType} == set(get_args(Scheduler)) | KNOWN_ELSEWHERE[
+        "lr_scheduler_type"
+    ].keys()
+
+
+ELSEWHERE = [(key, word) for key, words in KNOWN_ELSEWHERE.items() for word in words]
+
+
+@pytest.mark.parametrize(("key", "word"), ELSEWHERE)
+def test_a_word_that_transformers_knows_and_that_does_not_train_here_is_told_why(key: str, word: str) -> None:
+    (found,) = check_config({"model_name": "m", key: word}).errors
+    assert (found.code, found.key) == ("unusable_word", key)
+    assert f"`{key}: {word}`" in found.message.text("en")
+    assert found.fix == {key: NEW_NAMES.get(word)}
+
+
+@pytest.mark.parametrize(
+    ("key", "word", "meant"),
+    [
+        ("optim", "AdamW_Torch", "adamw_torch"), ("optim", "adam_torch", "adamw_torch"), ("optim", "adamw-torch-fused", "adamw_torch_fused"),
+        ("lr_scheduler_type", "cosin", "cosine"), ("precision", "BF16", "bf16"), ("attn_implementation", "flex-attention", "flex_attention"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_word_is_mended(key: str, word: str, meant: str) -> None:
+    (found,) = check_config({"model_name": "m", key: word}).errors
+    assert (found.code, found.fix) == ("wrong_type", {key: meant})
+
+
+@pytest.mark.parametrize(
+    ("key", "word"),
+    [
+        ("optim", "muon"), ("optim", "adopt_adamw"), ("optim", "adamw_16bit"), ("optim", "adamw_torch_bit"), ("optim", "adamw_9bit"), ("attn_implementation", "xformers"),
+        ("attn_implementation", "flash_attention_5"), ("attn_implementation", "flash_attention"), ("precision", "fp8"),
+    ],
+)  # fmt: skip
+def test_a_word_that_means_something_else_is_not_mended(key: str, word: str) -> None:
+    (found,) = check_config({"model_name": "m", key: word}).errors
+    assert found.fix is None
 
 
 def test_the_attention_kernels_are_those_of_transformers() -> None:

@@ -22,7 +22,7 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.hardware.inventory import Gpu
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import of_words
-from lora_backend.preflight import blockers, facts, placement
+from lora_backend.preflight import facts, libraries, placement
 from lora_backend.preflight.blockers import blocker_of
 from lora_backend.preflight.facts import check_config_consistency
 from lora_backend.preflight.launch import launch_from_browser
@@ -60,8 +60,17 @@ def nothing(place: Path, patch: Patch) -> None:
 
 
 def without(package: str) -> Arrange:
-    is_installed = blockers.is_installed
-    return lambda _, patch: patch.setattr(blockers, "is_installed", lambda name: name != package and is_installed(name))
+    found = libraries.version_of
+    return lambda _, patch: patch.setattr(
+        libraries, "version_of", lambda name: None if name == package else found(name)
+    )
+
+
+def with_package(package: str) -> Arrange:
+    found = libraries.version_of
+    return lambda _, patch: patch.setattr(
+        libraries, "version_of", lambda name: "9.9" if name == package else found(name)
+    )
 
 
 def free(free_bytes: int) -> Arrange:
@@ -112,6 +121,8 @@ SITUATIONS = [
         written("m/config.json", json.dumps(SMALL | {"quantization_config": {"quant_method": "gptq"}})),
     ),
     Situation("no bitsandbytes", ("library_missing",), {"quantization": "nf4"}, without("bitsandbytes")),
+    Situation("no kernels of the hub", ("library_missing",), {"attn_implementation": "kernels-community/flash-attn2"}),
+    Situation("FlashAttention without a GPU", ("flash_without_gpu",), {"attn_implementation": "flash_attention_2"}, with_package("flash-attn")),
     Situation("an adapter that is published there", ("already_published",), {"pkg": "p", "version": "1"}, published),
     Situation("something else where the adapter would go", ("not_an_adapter",), {"pkg": "p", "version": "2"}, lambda place, _: (place / "ws/adapters/p/2/thesis").mkdir(parents=True)),
     Situation("Flightdeck's own folder", ("publication_forbidden",), {"output_dir": ".", "pkg": "runs", "version": "1"}, is_text_valid=False),

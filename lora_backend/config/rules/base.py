@@ -48,6 +48,8 @@ class Facts:
     num_rows: int | None = None
     gpus: tuple[GpuFact, ...] | None = None
     """Empty: this machine has none. None: nobody asked."""
+    missing_packages: Mapping[str, str] = field(default_factory=dict)
+    """Key → the package that its value needs and that is not installed here."""
     disk_free_bytes: int | None = None
     """Of the disk that holds the runs."""
     is_published: bool | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
-from lora_backend.config.rules.training import steps_that_never_come
+from lora_backend.config.rules.training import evaluations_beside_checkpoints, steps_that_never_come
 from lora_backend.i18n import N_, Message
 
 _STEP_KEYS = ("val_size", "batch_size", "target_batch_size", "num_epochs", "max_steps")
@@ -61,10 +61,16 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             Message(N_("Set `{key}` to at most {rows}."), values),
             config.change(changes),
         )  # fmt: skip
+    batches = math.ceil(rows / config.get("batch_size"))
+    per_epoch = max(math.ceil(batches * config.get("batch_size") / step_rows), 1)
+    total = config.get("max_steps") or max(math.ceil(per_epoch * config.get("num_epochs")), 1)
     if not config.get("max_steps"):
-        batches = math.ceil(rows / config.get("batch_size"))
-        per_epoch = max(math.ceil(batches * config.get("batch_size") / step_rows), 1)
-        yield from steps_that_never_come(config, max(math.ceil(per_epoch * config.get("num_epochs")), 1))
+        yield from steps_that_never_come(config, total)
+    by_epoch = (
+        config.has_good("eval_strategy", "save_steps", "save_total_limit") and config.get("eval_strategy") == "epoch"
+    )
+    if by_epoch and config.get("val_size") and total > max(per_epoch, config.get("save_steps")):
+        yield from evaluations_beside_checkpoints(config, per_epoch, "eval_strategy")
 
 
 RULES: tuple[FactRule, ...] = (_chats, _rows)

@@ -44,6 +44,7 @@ FILE = _pairs(
         "duplicate_key": ("r: 8\nr: 16", "r: 8\nalpha: 16"),
         "unknown_key": ("lora_rank: 8", "r: 8"),
         "wrong_type": ('r: "16"', "r: 16"),
+        "unusable_word": ("lr_scheduler_type: reduce_lr_on_plateau", "lr_scheduler_type: cosine"),
         "out_of_range": ("lora_dropout: 1.0", "lora_dropout: 0.9"),
         "cache_with_checkpointing": ("gradient_checkpointing: true\nuse_cache: true", "gradient_checkpointing: true"),
         "leading_zero": ("seed: 010", "seed: 10"),
@@ -102,6 +103,14 @@ ACROSS = _pairs(
         "evaluation_without_data": ("eval_strategy: epoch", "eval_strategy: epoch\nval_size: 0.1\nseed: 42"),
         "rows_held_back_for_nothing": ("val_size: 0.1\nseed: 42", "val_size: 0.1\nseed: 42\neval_strategy: epoch"),
         "eval_steps_ignored": ("eval_steps: 10", "eval_steps: 10\neval_strategy: steps\nval_size: 0.1\nseed: 42"),
+        "eval_steps_not_written": (
+            "eval_strategy: steps\nval_size: 0.1\nseed: 42",
+            "eval_strategy: steps\neval_steps: 10\nval_size: 0.1\nseed: 42",
+        ),
+        "evaluation_off_checkpoints": (
+            "eval_strategy: steps\neval_steps: 20\nsave_steps: 30\nval_size: 0.1\nseed: 42",
+            "eval_strategy: steps\neval_steps: 20\nsave_steps: 40\nval_size: 0.1\nseed: 42",
+        ),
         "seed_not_written": ("val_size: 0.1\neval_strategy: epoch", "val_size: 0.1\neval_strategy: epoch\nseed: 42"),
         "incomplete_publication": ("pkg: a", "pkg: a\nversion: v1"),
         "nothing_published": ("overwrite: true", "overwrite: true\npkg: a\nversion: v1"),
@@ -170,6 +179,20 @@ KNOWN = [
         "attn_implementation: flash_attention_2",
         "attn_implementation: sdpa",
         Facts(gpus=()),
+    ),
+    Example(
+        "flash_on_old_gpu",
+        "attn_implementation: flash_attention_2",
+        "attn_implementation: flash_attention_2",
+        Facts(gpus=(_TURING,)),
+        Facts(gpus=(_AMPERE,)),
+    ),
+    Example(
+        "library_missing",
+        "optim: grokadamw",
+        "optim: adamw_torch",
+        Facts(missing_packages={"optim": "grokadamw"}),
+        Facts(),
     ),
     Example("no_such_device", "device_map: {model: 1}", "device_map: {model: 0}", Facts(gpus=(_AMPERE,))),
     Example(

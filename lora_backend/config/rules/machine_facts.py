@@ -12,6 +12,8 @@ from lora_backend.i18n import N_, Message
 
 BF16_SINCE = (8, 0)
 """CUDA compute capability of Ampere, the first with bf16 (NVIDIA, CUDA Programming Guide, arithmetic by capability)."""
+FLASH_SINCE = {"flash_attention_2": (8, 0), "flash_attention_3": (8, 0), "flash_attention_4": (9, 0)}
+"""Attention → compute capability of the first GPUs that it runs on (FlashAttention's README; transformers)."""
 CHECKPOINT_BYTES = 12
 """Of each trained parameter in a checkpoint: fp32 weight and AdamW's two fp32 states."""
 _GIB = 2**30
@@ -55,14 +57,40 @@ def _quantized(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _libraries(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    for key, package in facts.missing_packages.items():
+        if key in config.values and config.has_good(key):
+            said = {"key": key, "word": config.get(key), "package": package}
+            yield config.finding(
+                "warning",
+                "library_missing",
+                key,
+                Message(N_("`{key}: {word}` needs the package {package}, which is not installed here."), said),
+                Message(N_("Run `pip install '{package}'`, or take `{key}` out."), said),
+                remove(key),
+            )
+
+
 def _kernels(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     kernel = config.get("attn_implementation") if config.has_good("attn_implementation") else None
-    if facts.gpus == () and kernel and "flash_attention" in kernel:
+    if facts.gpus is None or not kernel or "flash_attention" not in kernel:
+        return
+    said = {"kernel": kernel, "names": ", ".join(dict.fromkeys(gpu.name for gpu in facts.gpus))}
+    if not facts.gpus:
         yield config.finding(
             "warning",
             "flash_without_gpu",
             "attn_implementation",
-            Message(N_("`{kernel}` runs on GPUs only, and this machine has none."), {"kernel": kernel}),
+            Message(N_("`{kernel}` runs on GPUs only, and this machine has none."), said),
+            Message(N_("Take `attn_implementation` out.")),
+            remove("attn_implementation"),
+        )
+    elif all(gpu.compute_capability < FLASH_SINCE.get(kernel, (0, 0)) for gpu in facts.gpus):
+        yield config.finding(
+            "warning",
+            "flash_on_old_gpu",
+            "attn_implementation",
+            Message(N_("`{kernel}` does not run on {names}."), said),
             Message(N_("Take `attn_implementation` out.")),
             remove("attn_implementation"),
         )
@@ -174,4 +202,4 @@ def _disk(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-RULES: tuple[FactRule, ...] = (_formats, _quantized, _kernels, _devices, _output, _disk)
+RULES: tuple[FactRule, ...] = (_formats, _quantized, _libraries, _kernels, _devices, _output, _disk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -136,6 +137,47 @@ def _evaluation(config: ConfigView) -> Iterator[Finding]:
         )
 
 
+def _evaluated_steps(config: ConfigView) -> Iterator[Finding]:
+    """What `eval_strategy: steps` means beside the other keys that count steps."""
+    if not config.has_good(
+        "eval_strategy", "eval_steps", "val_size", "logging_steps", "save_steps", "save_total_limit"
+    ):
+        return
+    if config.get("eval_strategy") != "steps" or not config.get("val_size"):
+        return
+    every = config.get("eval_steps") or config.get("logging_steps")
+    if config.get("eval_steps") is None:
+        yield config.finding(
+            "hint",
+            "eval_steps_not_written",
+            "eval_strategy",
+            Message(N_("`eval_steps` is missing, so there is an evaluation every {every} steps, as often as `logging_steps` says."), {"every": every}),
+            Message(N_("Set `eval_steps`."), {}),
+            config.change({"eval_steps": every}),
+        )  # fmt: skip
+    yield from evaluations_beside_checkpoints(
+        config, every, "eval_steps" if "eval_steps" in config.values else "eval_strategy"
+    )
+
+
+def evaluations_beside_checkpoints(config: ConfigView, every: int, key: str) -> Iterator[Finding]:
+    """`every`: steps between two evaluations, as `key` asks for. Only a checkpoint that was evaluated can be the best."""
+    save = config.get("save_steps")
+    if save % every == 0 or every % save == 0 or config.get("save_total_limit") is None:
+        return
+    said = {"every": every, "save": save, "both": math.lcm(every, save)}
+    near = max(round(save / every), 1) * every
+    yield config.finding(
+        "warning" if key == "eval_steps" else "hint",
+        "evaluation_off_checkpoints",
+        key,
+        Message(N_("Evaluations come every {every} steps and checkpoints every {save}, so they meet only every {both} steps and at the end. The best checkpoint is kept only among those."), said),
+        Message(N_("Set `save_steps: {near}`."), {"near": near}),
+        config.change({"save_steps": near}),
+        config.change({"eval_steps": save}) if key == "eval_steps" else None,
+    )  # fmt: skip
+
+
 def _seed(config: ConfigView) -> Iterator[Finding]:
     if config.has_good("val_size") and config.get("val_size") and "seed" not in config.values:
         default = KEYS["seed"].default
@@ -203,5 +245,5 @@ def steps_that_never_come(config: ConfigView, total: int) -> Iterator[Finding]:
 
 
 RULES: tuple[KeyRule, ...] = (
-    _batches, _learning_rate, _epochs, _warmup, _evaluation, _seed, _publication, _saving,
+    _batches, _learning_rate, _epochs, _warmup, _evaluation, _evaluated_steps, _seed, _publication, _saving,
 )  # fmt: skip
