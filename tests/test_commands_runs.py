@@ -167,7 +167,7 @@ def test_a_run_that_goes_on_shows_where_it_is(started: Make, ask: Ask) -> None:
     assert document["checkpoints"]["newest_whole"] == "checkpoint-1"
     assert document["checkpoints"]["damaged"][0]["checkpoint"] == "checkpoint-2"
     assert "nan" in [alert["kind"] for alert in document["alerts"]]
-    assert "All 1 LoRA layers" in document["ranks"]["verdict"]
+    assert "1 of 1 LoRA layer has" in document["ranks"]["verdict"]
     assert document["reproduction"]["command"] == f"python -m lora_backend train {run.config_yaml}"
 
 

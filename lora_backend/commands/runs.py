@@ -41,13 +41,12 @@ from lora_backend.runs.unlinked import links_of
 from lora_backend.runs.words import health_message, passed_over_messages, says_of_loss, stage_message
 from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
-from lora_backend.verification.report import verdict
+from lora_backend.verification.verdicts import TONES, verdict
 
 DEFAULT_COLUMNS = ("loss", "eval_loss", "r", "learning_rate")
 MOST_CHECKPOINTS = 10
 """Of which `runs show` has a line; `--json` has all."""
 FEWEST_COMPARED, MOST_COMPARED = 2, 8
-RANKS = {True: N_("as asked"), False: N_("other ranks"), None: N_("not checked")}
 
 
 def list_command(arguments: argparse.Namespace) -> int:
@@ -257,7 +256,7 @@ def _outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
         N_("Last loss"): [number(one.last_loss) for one in outcomes],
         N_("Lowest evaluation loss"): [number(one.lowest_eval_loss) for one in outcomes],
         N_("Time"): [duration(one.took_s) for one in outcomes],
-        N_("Ranks"): [say(RANKS[one.is_consistent]) for one in outcomes],
+        N_("Ranks"): [say(TONES[one.ranks]) for one in outcomes],
         N_("Measured tensors, all devices"): [size(one.measured_bytes) for one in outcomes],
         N_("Right answers"): [f"{one.right_answers} / {one.num_answers}" if one.num_answers else "–" for one in outcomes],
     }  # fmt: skip

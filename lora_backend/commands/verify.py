@@ -17,7 +17,8 @@ from lora_backend.settings import load_settings, path_of
 from lora_backend.terminal import show
 from lora_backend.verification.folder import read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
-from lora_backend.verification.report import as_table, check_adapter_folder, verdict
+from lora_backend.verification.report import check_adapter_folder
+from lora_backend.verification.verdicts import as_table, verdict
 
 
 def verify(arguments: argparse.Namespace) -> int:

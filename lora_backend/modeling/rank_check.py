@@ -22,15 +22,8 @@ from lora_backend.modeling.lora_layers import (
     read_bin,
 )
 from lora_backend.verification.ranks import rank_rule
-from lora_backend.verification.report import (
-    LORA_TYPES,
-    NO_LORA_FOUND,
-    as_table,
-    check_adapter_folder,
-    check_layers,
-    empty_report,
-    verdict,
-)
+from lora_backend.verification.report import LORA_TYPES, check_adapter_folder, check_layers, empty_report
+from lora_backend.verification.verdicts import NO_LORA_FOUND, as_table, verdict
 
 logger = logging.getLogger(__name__)
 

@@ -37,13 +37,23 @@ class _Layer(TypedDict):
     state: str
 
 
-class _Report(TypedDict):
+class _Difference(TypedDict):
+    code: str
+    name: str
+
+
+class _Checked(TypedDict):
     is_consistent: bool | None
     status: str
     expected_r: int | None
     mismatched_layers: list[str]
     warnings: list[str]
     layers: list[_Layer]
+    differences: NotRequired[list[_Difference]]
+
+
+class _Report(_Checked):
+    saved: NotRequired[_Checked]
 
 
 class _Planned(TypedDict, total=False):
@@ -78,7 +88,7 @@ class _Measured(TypedDict, total=False):
     devices: list[_Tensors]
 
 
-for _form in (_Layer, _Report, _Planned, _Plan, _Tensors, _Measured):
+for _form in (_Layer, _Difference, _Checked, _Report, _Planned, _Plan, _Tensors, _Measured):
     _form.__pydantic_config__ = _STRICT  # type: ignore[union-attr]
 _REPORT: TypeAdapter[Any] = TypeAdapter(_Report)
 _PARTS: dict[str, TypeAdapter[Any]] = {"plan": TypeAdapter(_Plan), "measured": TypeAdapter(_Measured)}

@@ -9,6 +9,7 @@ from typing import Any
 from lora_backend.runs.curves import Column, points, read_columns
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.loss_health import UNKNOWN, LossHealth, health_of
+from lora_backend.verification.verdicts import Tone, tone
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Outcome:
     """From start to end, of a run that has ended."""
     is_consistent: bool | None
     """What the rank check said."""
+    ranks: Tone | None
+    """How sure that is: `good` only where nothing is in doubt."""
     measured_bytes: int | None
     """Tensors on all devices together, each at its own peak."""
     right_answers: int | None
@@ -39,9 +42,9 @@ class Outcome:
 def outcome_of(run: RunFolder, curves: Mapping[str, Column] | None = None) -> Outcome:
     """The outcome of `run`; `curves` are its points where they are read already."""
     columns = dict(read_columns(run.metrics_jsonl) if curves is None else curves)
-    state, report = run.state(), run.rank_report() or {}
+    state, report = run.state(), run.rank_report()
     loss, eval_loss = points(columns, "loss")[1], points(columns, "eval_loss")[1]
-    measured, consistent = run.attempt().get("measured"), report.get("is_consistent")
+    measured = run.attempt().get("measured")
     devices = measured.get("devices", ()) if isinstance(measured, dict) else ()
     answers = [row for row in run.answers() if row.get("adapter_correct") is not None]
     return Outcome(
@@ -51,7 +54,8 @@ def outcome_of(run: RunFolder, curves: Mapping[str, Column] | None = None) -> Ou
         float(loss[-1]) if len(loss) else None,
         float(eval_loss.min()) if len(eval_loss) else None,
         _between(state.started_at, state.ended_at),
-        consistent if isinstance(consistent, bool) else None,
+        report["is_consistent"] if report else None,
+        tone(report) if report else None,
         sum(device.get("tensors", 0) for device in devices) or None,
         sum(bool(row["adapter_correct"]) for row in answers) if answers else None,
         len(answers),

@@ -100,7 +100,7 @@ def _train(
         refuse_host_memory({str(place) for place in loaded_map(base).values()})
         _log_memory("after load")
 
-    report = _check_ranks(model, config, folder)
+    report = _check_ranks(model, config, folder, is_new=True)
 
     with stage(folder, "training"):
         callback = RunCallback(folder, config.max_time and config.max_time * 3600, began)
@@ -222,9 +222,16 @@ def _device_map(config: TrainingConfig, folder: RunFolder) -> dict[str, int | st
     return made
 
 
-def _check_ranks(model: PeftModel, config: TrainingConfig, folder: RunFolder) -> dict[str, Any]:
-    """The rank check of the loaded model, written into the run; under `strict_r_check` a mismatch raises."""
+def _check_ranks(
+    model: PeftModel, config: TrainingConfig, folder: RunFolder, *, is_new: bool = False
+) -> dict[str, Any]:
+    """The rank check of the loaded model, written into the run; under `strict_r_check` a mismatch raises.
+
+    `is_new`: that an adapter which was just made is untrained is no warning.
+    """
     report = rank_report(model, config)
+    if is_new:
+        report["warnings"] = [code for code in report["warnings"] if code != "untrained"]
     folder.write_rank_report(report)
     if config.check_r_consistency or config.strict_r_check:
         log_report(report)

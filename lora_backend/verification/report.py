@@ -1,4 +1,4 @@
-"""The verdict over all layers: the result that `check_lora_r_consistency` promises."""
+"""The report over all layers: the result that `check_lora_r_consistency` promises."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.errors import ExpressionError, ModelError
-from lora_backend.escaping import visible
 from lora_backend.expressions.question import Question
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_
 from lora_backend.verification.coverage import Targets, coverage, pattern_names, targets_of
 from lora_backend.verification.folder import ReadBin, read_adapter_config, read_adapter_folder, subfolders_with_adapters
 from lora_backend.verification.passport import ranks_in_passport
@@ -20,8 +19,6 @@ from lora_backend.verification.ranks import RankRule, rank_rule
 from lora_backend.verification.records import actual_rank, is_unexpected, layer_record, layer_warnings, missing_record
 from lora_backend.verification.shapes import LoraLayer
 
-NO_LORA_FOUND = N_("⚠️  Warning: no LoRA parameter was found. Is the model really loaded with its adapter?")
-"""Users of the original tool know this line by its words."""
 LORA_TYPES = ("LORA", "ADALORA")
 WRONG = ("mismatch", "a_against_b", "unreadable", "missing")
 """States of a layer that make a report inconsistent."""
@@ -198,42 +195,6 @@ def expected_ranks(config: Mapping[str, Any], linear_names: Sequence[str]) -> di
     targets.prepare(linear_names)
     rule.prepare(linear_names)
     return {name: rank for name in linear_names if targets.matches(name) and (rank := rule.for_layer(name))}
-
-
-def verdict(report: Mapping[str, Any]) -> Message:
-    """The report in one sentence."""
-    count, wrong = len(report["layers"]), len(report["mismatched_layers"])
-    values = {
-        "count": count,
-        "wrong": wrong,
-        "r": report["expected_r"],
-        "first": ", ".join(report["mismatched_layers"][:3]),
-    }
-    sentences = {
-        "ok": N_("All {count} LoRA layers carry the rank that is expected of them."),
-        "mismatch": N_("{wrong} of {count} LoRA layers do not carry the rank that is expected of them, first {first}."),
-        "no_lora_layers": NO_LORA_FOUND,
-        "no_adapter_here": N_("There is no adapter in this folder: it has no adapter_config.json."),
-        "not_peft": N_("The adapter_config.json in this folder is not PEFT's, so the question does not apply."),
-        "not_lora": N_("The adapter is not a LoRA, so the question does not apply."),
-        "undetermined": N_("The shapes alone do not tell every rank: load base model and adapter to decide."),
-    }
-    if report["status"] == "expression_too_slow":
-        return Message.from_json(report["expression"])
-    if report["status"] == "undetermined" and any(record["expected_r"] is None for record in report["layers"]):
-        return Message(N_("The config names no whole number as `r`, so there is no rank to expect. Set `r`."))
-    return Message(sentences[report["status"]], values)
-
-
-def as_table(report: Mapping[str, Any]) -> str:
-    """The layers of a report as lines for a log."""
-    lines = [f"{'layer':60} expected config     A     B state"]
-    for record in report["layers"]:
-        cells = [record[key] if record[key] is not None else "–" for key in ("expected_r", "config_r", "a_r", "b_r")]
-        lines.append(
-            f"{visible(record['name']):60} {cells[0]:>8} {cells[1]:>6} {cells[2]:>5} {cells[3]:>5} {record['state']}"
-        )
-    return "\n".join(lines)
 
 
 def empty_report(status: str, is_consistent: bool | None, expected_r: int | None) -> dict[str, Any]:

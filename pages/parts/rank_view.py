@@ -12,7 +12,7 @@ import streamlit as st
 
 from lora_backend.escaping import csv_cell, markdown_cell
 from lora_backend.i18n import N_
-from lora_backend.verification.report import verdict
+from lora_backend.verification.verdicts import deciding, tone, verdict
 from pages.parts.charts import block_heat_map
 from pages.parts.language import say, t
 from pages.parts.markdown import code, escape, joined
@@ -45,19 +45,28 @@ WARNINGS = {
     "shadowed_alpha_pattern": N_("An entry of alpha_pattern never counts, for an earlier one always wins."),
 }
 
+BOXES = {"good": (st.success, "verified"), "doubt": (st.warning, "help"), "bad": (st.error, "error")}
+"""How the tone of a report is shown."""
+
 
 def show_report(report: Mapping[str, Any], key: str, health: Mapping[str, Mapping[str, Any]] | None = None) -> None:
     """Everything of a report. `key` tells several on one page apart; `health` is layer → record."""
-    boxes = {True: (st.success, "verified"), False: (st.error, "error"), None: (st.info, "help")}
-    show, icon = boxes[report["is_consistent"]]
-    show(say(verdict(report)), icon=f":material/{icon}:")
+    show_verdict(report)
     if report.get("subfolders"):
         st.write(t(N_("These folders below it hold one: {names}"), names=", ".join(report["subfolders"])))
-    for warning in report["warnings"]:
-        st.warning(joined(" ", (t(WARNINGS[warning]), code(warning))), icon=":material/warning:")
     _coverage(report.get("coverage") or [])
     if report["layers"]:
         _layers(report, key, health or {})
+
+
+def show_verdict(report: Mapping[str, Any]) -> None:
+    """The sentence in its colour, then what there is to be warned of; of a run's report, what decides it."""
+    report = deciding(report)
+    show, icon = BOXES[tone(report)] if report["is_consistent"] is not None else (st.info, "help")
+    show(say(verdict(report)), icon=f":material/{icon}:")
+    for warning in report["warnings"]:
+        said = t(WARNINGS[warning]) if warning in WARNINGS else t(N_("A warning of another version of this program."))
+        st.warning(joined(" ", (said, code(warning))), icon=":material/warning:")
 
 
 def _coverage(entries: Sequence[Mapping[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from lora_backend.runs.curves import read_columns
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.history import config_differences
 from lora_backend.runs.outcome import outcome_of
+from lora_backend.verification.verdicts import TONES
 from pages.parts.charts import compared_chart
 from pages.parts.formats import duration
 from pages.parts.frames import frame
@@ -31,7 +32,6 @@ FIGURES = {
     "grad_norm": N_("Gradient norm"),
     "tokens_per_s": N_("Tokens/s"),
 }
-RANKS = {"True": N_("as asked"), "False": N_("other ranks")}
 
 
 def compare_runs(runs: Sequence[RunFolder]) -> None:
@@ -64,14 +64,13 @@ def _outcomes(runs: Sequence[RunFolder], columns: Sequence[dict[str, Any]]) -> d
     found: dict[str, list[str]] = {}
     for run, curves in zip(runs, columns, strict=True):
         outcome = outcome_of(run, curves)
-        ranks = RANKS.get(str(outcome.is_consistent), N_("not checked"))
         cells = {
             t(N_("State")): state_in_words(outcome.state, outcome.health),
             t(N_("Step")): f"{outcome.step} / {outcome.total_steps or '–'}",
             t(N_("Last loss")): number(outcome.last_loss),
             t(N_("Lowest evaluation loss")): number(outcome.lowest_eval_loss),
             t(N_("Time")): duration(outcome.took_s),
-            t(N_("Ranks")): t(ranks),
+            t(N_("Ranks")): t(TONES[outcome.ranks]),
             t(N_("Measured tensors, all devices")): size(outcome.measured_bytes),
             t(N_("Right answers")): f"{outcome.right_answers} / {outcome.num_answers}" if outcome.num_answers else "–",
         }

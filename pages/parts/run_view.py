@@ -18,7 +18,6 @@ from lora_backend.runs.loss_health import health_of
 from lora_backend.runs.pace import time_left
 from lora_backend.runs.recovery import recover
 from lora_backend.runs.words import passed_over_messages, stopping_messages
-from lora_backend.verification.report import verdict
 from pages.parts import state_keys
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
 from pages.parts.failing import sheltered, show_notices
@@ -27,6 +26,7 @@ from pages.parts.language import say, t
 from pages.parts.markdown import Markdown, bold, escape, joined
 from pages.parts.memory_view import memory_view
 from pages.parts.navigation import VERIFY
+from pages.parts.rank_view import show_verdict
 from pages.parts.run_actions import other_gpus, run_actions, what_it_waits_for
 from pages.parts.run_alerts import how_its_loss_ended, run_alerts, say_that_it_ended
 from pages.parts.run_checkpoints import run_checkpoints, say_that_it_saved
@@ -224,8 +224,7 @@ def _ranks(run: RunFolder, state: RunState) -> None:
         )
         st.info(t(text), icon=":material/verified:")
         return
-    show = st.success if report["is_consistent"] else st.error
-    show(say(verdict(report)), icon=":material/verified:")
+    show_verdict(report)
     rank_table(report["layers"])
     if state.state == "finished":
         st.page_link(

@@ -88,7 +88,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     expect(planned).to_contain_text(size(compared.expected_bytes))
     assert (compared.measured_bytes or 0) < compared.planned_at_most, "the worst case is told apart from that step"
     page.get_by_role("tab", name="Ranks").click()
-    verdict = page.get_by_test_id("stAlertContentSuccess").get_by_text("All 14 LoRA layers carry the rank")
+    verdict = page.get_by_test_id("stAlertContentSuccess").get_by_text("14 of 14 LoRA layers have the expected rank")
     expect(verdict).to_be_visible()
 
     page.get_by_role("link", name="Check the saved adapter").click()
@@ -114,7 +114,7 @@ def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Pa
     (run,) = list_runs(tiny.workspace / "runs")
     address = f"{tiny.url}/verify?run={run.id}"
     settled(page, address)
-    expect(page.get_by_text("All 14 LoRA layers carry the rank")).to_be_visible()
+    expect(page.get_by_text("14 of 14 LoRA layers have the expected rank")).to_be_visible()
     table = page.get_by_test_id("stDataFrame").first
     expect(table).to_be_visible()
     assert red_pixels(table) == 0
@@ -124,7 +124,7 @@ def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Pa
     key = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"
     save_file(tensors | {key: tensors[key][:2].contiguous()}, file)
     settled(page, address)
-    expect(page.get_by_text("1 of 14 LoRA layers do not carry the rank")).to_be_visible()
+    expect(page.get_by_text("1 of 14 LoRA layers has the wrong rank")).to_be_visible()
     page.get_by_text("Problems only").click()
     until(lambda: red_pixels(table) > 1_000, "its row is red")
     # The grid is a canvas; what it was given is checked where it can be read.

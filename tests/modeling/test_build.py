@@ -86,7 +86,7 @@ def test_the_ranks_are_checked_where_that_is_asked_for(
         getEquipAdaptorModel(config())
         assert "rank check" not in caplog.text
         getEquipAdaptorModel(config(**{key: True}))
-    assert "rank check: All 14 LoRA layers carry the rank" in caplog.text
+    assert "rank check: 14 of 14 LoRA layers have the expected rank" in caplog.text
 
 
 @pytest.mark.parametrize("targets", [["lm_head"], ["embed_tokens"], ["q_proj", "lm_head"]])

@@ -68,7 +68,7 @@ def test_a_trainers_output_folder_shows_figures_curves_ranks_and_checkpoints(wor
     assert "org/base" in shown
     assert "took 1 min 5 s" in shown
     assert len(at.get("plotly_chart")) == 4, "loss, learning rate, gradient norm, and the heat map of the ranks"
-    assert any("All 2 LoRA layers" in success.value for success in at.success)
+    assert any("2 of 2 LoRA layers have" in success.value for success in at.success)
     ranks, checkpoints = (frame.value for frame in at.dataframe)
     assert ranks["A"].tolist() == [4, 4]
     assert checkpoints["Checkpoint"].tolist() == ["checkpoint-20", "checkpoint-10"]
@@ -179,7 +179,9 @@ def test_a_run_copied_from_another_machine_opens_read_only(workspace: Path) -> N
     assert "Lost" in shown
     assert "# theirs" in shown
     assert "their log" in shown
-    assert any("2 of 2 LoRA layers do not carry" in error.value for error in at.error), "held against the run's config"
+    assert any("2 of 2 LoRA layers have the wrong rank" in error.value for error in at.error), (
+        "held against the run's config"
+    )
     assert tree(run.path) == before
 
 

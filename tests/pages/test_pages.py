@@ -245,7 +245,7 @@ def test_a_pickled_adapter_is_read_by_the_torch_process(tmp_path: Path) -> None:
     tensors = {f"{key}.lora_A.weight": torch.ones(4, 8), f"{key}.lora_B.weight": torch.ones(8, 4)}
     torch.save(tensors, tmp_path / "old/adapter_model.bin")
     at = show("verify", adapter=str(tmp_path / "old"))
-    assert any("All 1 LoRA layers" in success.value for success in at.success)
+    assert any("1 of 1 LoRA layer has" in success.value for success in at.success)
 
 
 def adapter_folder(path: Path, rank: int) -> Path:
@@ -265,14 +265,14 @@ def test_an_adapter_is_held_against_a_config_from_a_path_and_beside_another_fold
     one, other = adapter_folder(tmp_path / "one", 4), adapter_folder(tmp_path / "two", 2)
     (tmp_path / "asked.yaml").write_text("model_name: m\nr: 8\ntarget_modules: [q_proj]\n")
     at = show("verify", adapter=str(one), config=str(tmp_path / "asked.yaml"), other=str(other))
-    assert any("1 of 1 LoRA layers do not carry" in error.value for error in at.error)
+    assert any("1 of 1 LoRA layer has the wrong rank" in error.value for error in at.error)
     assert at.query_params["config"] == str(tmp_path / "asked.yaml"), "the link carries the whole question"
     shown = [list(table.value.iloc[0]) for table in at.dataframe]
     assert any(4 in row and 2 in row for row in shown), shown
     at.text_input(key="verify_config_path").set_value("/etc/passwd").run()
     assert any("outside" in error.value for error in at.error)
     at.text_input(key="verify_config_path").set_value("").run()
-    assert any("All 1 LoRA layers" in success.value for success in at.success)
+    assert any("1 of 1 LoRA layer has" in success.value for success in at.success)
     assert "config" not in at.query_params
 
 

@@ -13,7 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from lora_backend.errors import ModelError
 from lora_backend.verification.passport import check_passport, write_passport
-from lora_backend.verification.report import as_table, check_adapter_folder, expected_ranks, verdict
+from lora_backend.verification.report import check_adapter_folder, expected_ranks
+from lora_backend.verification.verdicts import as_table, verdict
 
 OWN = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
 
@@ -122,7 +123,7 @@ def test_an_adapter_agrees_with_itself(tmp_path: Path) -> None:
     assert (report["status"], report["is_consistent"], report["expected_r"]) == ("ok", True, 4)
     assert report["actual_r_values"] == {layer(block, module): 4 for block in (0, 1) for module in ("q_proj", "v_proj")}
     assert report["mismatched_layers"] == []
-    assert "All 4 LoRA layers" in verdict(report).text("en")
+    assert "4 of 4 LoRA layers have" in verdict(report).text("en")
     assert "4" in verdict(report).text("zh")
 
 

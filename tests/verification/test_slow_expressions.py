@@ -22,7 +22,8 @@ from lora_backend.modeling.health import adapter_health
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.rank_check import check_lora_r_consistency
 from lora_backend.preflight.consequences import Consequence, consequences
-from lora_backend.verification.report import check_adapter_folder, expected_ranks, verdict
+from lora_backend.verification.report import check_adapter_folder, expected_ranks
+from lora_backend.verification.verdicts import verdict
 from lora_backend.worker.methods import check_loaded_ranks
 from tests.hostile import NAMES
 

@@ -1,0 +1,133 @@
+"""What a rank report comes to: one sentence, one colour, one table for a log. Every page and command asks here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from lora_backend.escaping import visible
+from lora_backend.i18n import N_, Message
+from lora_backend.verification.identity import BASE_NOT_COMPARED
+
+NO_LORA_FOUND = N_("⚠️  Warning: no LoRA parameter was found. Is the model really loaded with its adapter?")
+"""Users of the original tool know this line by its words."""
+Tone = Literal["good", "doubt", "bad"]
+TONES: dict[Tone | None, str] = {
+    "good": N_("OK"),
+    "doubt": N_("in doubt"),
+    "bad": N_("wrong"),
+    None: N_("not checked"),
+}
+"""Each in a word; None for what was not checked."""
+HARMLESS = frozenset({"merged", "partitioned", "legacy_merged_linear"})
+"""Warnings that say how something was read, and not that it may be wrong."""
+NAMED = 3
+"""Layers or tensors that a sentence names."""
+SENTENCES = {
+    "no_lora_layers": NO_LORA_FOUND,
+    "no_adapter_here": N_("There is no adapter in this folder: it has no adapter_config.json."),
+    "not_peft": N_("The adapter_config.json in this folder is not PEFT's, so the question does not apply."),
+    "not_lora": N_("The adapter is not a LoRA, so the question does not apply."),
+    "expression_too_slow": N_("An expression of the config takes too long to match, so nothing can be told."),
+    "undetermined": N_("The shapes alone do not tell every rank: load base model and adapter to decide."),
+}
+OF_LAYERS = {
+    "wrong": N_("{wrong} of {count} LoRA {count:layer|layers} {wrong:has|have} the wrong rank, first {first}."),
+    "not_targeted": N_(
+        "{wrong} LoRA {wrong:layer is|layers are} not targeted by the config and {wrong:has|have} another rank than its `r`, first {first}."
+    ),
+    "missing": N_("{wrong} targeted {wrong:layer has|layers have} no LoRA, first {first}."),
+}
+OF_TENSORS = {
+    "not_in_model": N_(
+        "{wrong} {wrong:tensor|tensors} of the file {wrong:has|have} no place in the model, first {first}."
+    ),
+    "not_from_file": N_(
+        "{wrong} adapter {wrong:parameter|parameters} of the model {wrong:is|are} not in the file, first {first}."
+    ),
+    "other_shape": N_("{wrong} {wrong:tensor has|tensors have} another shape than in the model, first {first}."),
+    "other_values": N_("{wrong} {wrong:tensor has|tensors have} other values than in the model, first {first}."),
+}
+
+
+def tone(report: Mapping[str, Any]) -> Tone:
+    """Which colour a report deserves: green only where it is consistent and nothing is in doubt."""
+    decides = deciding(report)
+    if decides["is_consistent"] is False:
+        return "bad"
+    return "doubt" if decides["is_consistent"] is None or doubts(decides) else "good"
+
+
+def deciding(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a run's report, which has the one of its saved adapter inside, that of the two which is worse.
+
+    The saved adapter needs no other base model to be compared with: it was in its own when it was saved.
+    """
+    saved = report.get("saved")
+    if not saved or report["is_consistent"] is False:
+        return report
+    saved = {**saved, "warnings": [code for code in saved["warnings"] if code != BASE_NOT_COMPARED]}
+    is_whole = saved["is_consistent"] is True and not doubts(saved)
+    return report if is_whole else saved
+
+
+def doubts(report: Mapping[str, Any]) -> list[str]:
+    """The warning codes for which a consistent report is not green."""
+    return [code for code in report["warnings"] if code not in HARMLESS]
+
+
+def verdict(report: Mapping[str, Any]) -> Message:
+    """The report in one sentence."""
+    status = report["status"]
+    if status == "expression_too_slow" and report.get("expression"):
+        return Message.from_json(report["expression"])
+    if status == "ok":
+        return _ok(report)
+    if status == "mismatch":
+        return Message("{reasons}", {"reasons": _reasons(report)})
+    if status == "undetermined" and report["expected_r"] is None:
+        return Message(N_("The config names no whole number as `r`, so there is no rank to expect. Set `r`."))
+    return Message(SENTENCES[status])
+
+
+def _ok(report: Mapping[str, Any]) -> Message:
+    """What is proven of the adapter, as far as it was compared, and whether something is in doubt."""
+    said = [Message(N_("{count} of {count} LoRA {count:layer has|layers have} the expected rank."), {"count": len(report["layers"])})]  # fmt: skip
+    other_doubts = len([code for code in doubts(report) if code != BASE_NOT_COMPARED])
+    if BASE_NOT_COMPARED in report["warnings"]:
+        said.insert(0, Message(N_("Ranks OK, not compared with a base model.")))
+    elif report.get("compared") == "loaded":
+        said.append(Message(N_("Every tensor of the file is in the model.")))
+    elif report.get("compared"):
+        said.append(Message(N_("Every tensor of the file has its place in the base model.")))
+    if other_doubts:
+        said.append(Message(N_("{count} {count:warning needs|warnings need} a look."), {"count": other_doubts}))
+    return said[0] if len(said) == 1 else Message("{reasons}", {"reasons": said})
+
+
+def _reasons(report: Mapping[str, Any]) -> list[Message]:
+    """Each kind of thing that is wrong: how often, and where first."""
+    bad, wrong = set(report["mismatched_layers"]), dict[str, list[str]]()
+    for record in report["layers"]:
+        if record["name"] in bad and record["state"] not in ("ok", "undetermined"):
+            kind = record["state"] if record["state"] in OF_LAYERS else "wrong"
+            wrong.setdefault(kind, []).append(record["name"])
+    for item in report.get("differences") or ():
+        wrong.setdefault(item["code"], []).append(item["name"])
+    count = sum(record["state"] != "missing" for record in report["layers"])
+    return [
+        Message(template, {"wrong": len(names), "count": count, "first": ", ".join(names[:NAMED])})
+        for kind, template in (OF_LAYERS | OF_TENSORS).items()
+        if (names := wrong.get(kind))
+    ]
+
+
+def as_table(report: Mapping[str, Any]) -> str:
+    """The layers of a report as lines for a log."""
+    lines = [f"{'layer':60} expected config     A     B state"]
+    for record in report["layers"]:
+        cells = [record[key] if record[key] is not None else "–" for key in ("expected_r", "config_r", "a_r", "b_r")]
+        lines.append(
+            f"{visible(record['name']):60} {cells[0]:>8} {cells[1]:>6} {cells[2]:>5} {cells[3]:>5} {record['state']}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,74 @@
+"""One judgement of a rank report: its sentence and its colour, which every page and command takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lora_backend.verification.report import empty_report
+from lora_backend.verification.verdicts import HARMLESS, deciding, tone, verdict
+
+
+def record(name: str = "model.layers.0.q_proj", state: str = "ok") -> dict[str, Any]:
+    return {"name": name, "state": state, "expected_r": 4, "config_r": 4, "a_r": 4, "b_r": 4}
+
+
+def report(status: str = "ok", warnings: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
+    consistent = {"ok": True, "mismatch": False}.get(status)
+    return {**empty_report(status, consistent, 4), "warnings": list(warnings), "layers": [record()], **more}
+
+
+@pytest.mark.parametrize(
+    ("found", "colour"),
+    [
+        (report(), "good"),
+        (report(compared="headers"), "good"),
+        (report(warnings=tuple(sorted(HARMLESS))), "good"),
+        (report(warnings=("base_not_compared",)), "doubt"),
+        (report(warnings=("unmatched_target",)), "doubt"),
+        (report(warnings=("a code of a later version",)), "doubt"),
+        (report("undetermined"), "doubt"),
+        (report("not_lora"), "doubt"),
+        (report("mismatch"), "bad"),
+    ],
+)
+def test_green_is_only_what_is_consistent_and_in_no_doubt(found: dict[str, Any], colour: str) -> None:
+    assert tone(found) == colour
+
+
+def test_of_a_run_the_worse_of_memory_and_file_decides() -> None:
+    saved = report("mismatch", mismatched_layers=["model.layers.0.q_proj"], layers=[record(state="mismatch")])
+    assert tone(report(saved=saved)) == "bad"
+    assert "wrong rank" in verdict(deciding(report(saved=saved))).text("en")
+    assert tone(report(warnings=("merged",), saved=report(warnings=("zero_padded",)))) == "doubt"
+    assert tone(report(saved=report(warnings=("base_not_compared",)))) == "good", "it was in its own base model"
+    assert tone(report("mismatch", saved=report())) == "bad"
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (report(), "1 of 1 LoRA layer has the expected rank."),
+        (report(compared="loaded"), "1 of 1 LoRA layer has the expected rank. Every tensor of the file is in the model."),
+        (report(layers=[record()] * 2, compared="headers"), "2 of 2 LoRA layers have the expected rank. Every tensor of the file has its place in the base model."),
+        (report(warnings=("base_not_compared",)), "Ranks OK, not compared with a base model. 1 of 1 LoRA layer has the expected rank."),
+        (report(warnings=("unmatched_target", "merged")), "1 of 1 LoRA layer has the expected rank. 1 warning needs a look."),
+        (report(warnings=("base_not_compared", "unmatched_target", "wrong_scaling")), "Ranks OK, not compared with a base model. 1 of 1 LoRA layer has the expected rank. 2 warnings need a look."),
+    ],
+)  # fmt: skip
+def test_what_is_ok_says_how_far_that_goes(found: dict[str, Any], said: str) -> None:
+    assert verdict(found).text("en") == said
+
+
+def test_what_is_wrong_is_told_by_its_kind() -> None:
+    layers = [record(), record("a", "mismatch"), record("b", "a_against_b"), record("c", "missing"), record("d", "not_targeted")]  # fmt: skip
+    differences = [{"code": "not_in_model", "name": "e"}, {"code": "other_values", "name": "f"}]
+    found = report("mismatch", mismatched_layers=["a", "b", "c", "d", "e", "f"], layers=layers, differences=differences)
+    assert verdict(found).text("en") == (
+        "2 of 4 LoRA layers have the wrong rank, first a, b. "
+        "1 LoRA layer is not targeted by the config and has another rank than its `r`, first d. "
+        "1 targeted layer has no LoRA, first c. "
+        "1 tensor of the file has no place in the model, first e. "
+        "1 tensor has other values than in the model, first f."
+    )
