@@ -11,6 +11,7 @@ from torch import nn
 
 from lora_backend.errors import RankMismatchError
 from lora_backend.i18n import N_
+from lora_backend.modeling.loaded_identity import LoadedAdapter, differences_from_file
 from lora_backend.modeling.lora_layers import (
     base_trains,
     has_other_tuner,
@@ -21,6 +22,7 @@ from lora_backend.modeling.lora_layers import (
     plain_config,
     read_bin,
 )
+from lora_backend.verification.identity import LOAD_REFUSED, with_identity
 from lora_backend.verification.ranks import rank_rule
 from lora_backend.verification.report import LORA_TYPES, check_adapter_folder, check_layers, empty_report
 from lora_backend.verification.verdicts import NO_LORA_FOUND, as_table, verdict
@@ -29,19 +31,25 @@ logger = logging.getLogger(__name__)
 
 
 def check_lora_r_consistency(
-    model_or_folder: nn.Module | str | Path, config: Mapping[str, Any] | Any, adapter_name: str | None = None
+    model_or_folder: nn.Module | str | Path,
+    config: Mapping[str, Any] | Any,
+    adapter_name: str | None = None,
+    *,
+    loaded_from: str | Path | None = None,
 ) -> dict[str, Any]:
     """Whether every LoRA layer carries the rank that `config` asks of it.
 
     `model_or_folder`: a loaded PEFT model, or an adapter folder. `config`: ours, a PeftConfig, or the dict of an
     adapter_config.json. `adapter_name`: which adapter of a live model (default: the active one).
+    `loaded_from`: the folder that a live model's adapter was loaded from; then every tensor of its file must be in the
+    model with its value, and every parameter of the adapter must come from it (`compared`, `differences`).
     Three methods are reported for each layer: PEFT's config, the tensors' shapes, A against B.
 
     Returns `{"is_consistent": True | False | None, "status", "expected_r", "actual_r_values": {layer: r},
     "mismatched_layers": [name], "warnings": [code], "layers": [record]}`; logs it as a table. Raises `ModelError`
     only for a folder that is not there or cannot be read.
     """
-    report = rank_report(model_or_folder, config, adapter_name)
+    report = rank_report(model_or_folder, config, adapter_name, loaded_from=loaded_from)
     log_report(report)
     return report
 
@@ -51,27 +59,50 @@ def rank_report(
     config: Mapping[str, Any] | Any,
     adapter_name: str | None = None,
     trained: Collection[str] = (),
+    *,
+    loaded_from: str | Path | None = None,
 ) -> dict[str, Any]:
     """What `check_lora_r_consistency` returns, without logging it. `trained`: layers that a folder must hold."""
     if isinstance(model_or_folder, str | Path):
         plain = None if config is None else plain_config(config)
         return check_adapter_folder(Path(model_or_folder), plain, adapter_name, read_bin, trained)
-    own = peft_config_of(model_or_folder, adapter_name)
+    report = _live_report(model_or_folder, config, adapter_name)
+    if loaded_from is None:
+        return report
+    differences = differences_from_file(model_or_folder, Path(loaded_from), adapter_name)
+    return report if differences is None else with_identity(report, "loaded", differences)
+
+
+def loaded_report(loaded: LoadedAdapter, config: Mapping[str, Any] | Any) -> dict[str, Any]:
+    """The report of an adapter that `load_adapter` put on its base; of one that PEFT refused, only why."""
+    if loaded.is_refused:
+        own = peft_config_of(loaded.model, None) or {}
+        expected_r = rank_rule(own if config is None else plain_config(config)).r
+        report = empty_report("mismatch", False, expected_r) | {"warnings": [LOAD_REFUSED]}
+    else:
+        report = _live_report(loaded.model, config, None)
+    return report if loaded.differences is None else with_identity(report, "loaded", loaded.differences)
+
+
+def _live_report(
+    model: nn.Module, config: Mapping[str, Any] | Any, adapter_name: str | None
+) -> dict[str, Any]:
+    own = peft_config_of(model, adapter_name)
     plain = (own or {}) if config is None else plain_config(config)
     expected_r = rank_rule(plain).r
     tuner = (own or plain).get("peft_type") or "LORA"
-    if tuner not in LORA_TYPES or has_other_tuner(model_or_folder):
+    if tuner not in LORA_TYPES or has_other_tuner(model):
         return empty_report("not_lora", None, expected_r)
-    names, linear = module_names(model_or_folder)
-    layers = lora_layers_of_model(model_or_folder, adapter_name, own or plain)
+    names, linear = module_names(model)
+    layers = lora_layers_of_model(model, adapter_name, own or plain)
     return check_layers(
         layers,
         plain,
         own,
         module_names=names,
         linear_names=linear,
-        saved_whole=modules_saved_whole(model_or_folder),
-        warnings=["base_trains"] if base_trains(model_or_folder, own or plain) else [],
+        saved_whole=modules_saved_whole(model),
+        warnings=["base_trains"] if base_trains(model, own or plain) else [],
     )
 
 

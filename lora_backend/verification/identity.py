@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Code = Literal["not_in_model", "not_from_file", "other_shape", "other_values"]
+Code = Literal["not_in_model", "not_from_file", "other_shape", "other_values", "unfit_dtype"]
 """`not_in_model`: a tensor of the file that the model has no place for. `not_from_file`: an adapter parameter of the
-model that the file has no tensor for. `other_shape`, `other_values`: both are there, and differ."""
+model that the file has no tensor for. `other_shape`, `other_values`: both are there, and differ. `unfit_dtype`: a
+tensor of a dtype that no LoRA has, or of another one than the other half of its layer."""
 Compared = Literal["headers", "module_tree", "loaded"]
 BASE_NOT_COMPARED = "base_not_compared"
+LOAD_REFUSED = "load_refused"
+"""PEFT raises where these tensors are loaded; what differs says why."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Difference:
     """Canonical name of the LoRA layer that it is part of, where it is part of one."""
     file_shape: tuple[int, ...] | None = None
     model_shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+    """Of the file's tensor, where that is what is wrong."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -36,6 +41,7 @@ class Difference:
             "layer": self.layer,
             "file_shape": None if self.file_shape is None else list(self.file_shape),
             "model_shape": None if self.model_shape is None else list(self.model_shape),
+            "dtype": self.dtype,
         }
 
 
@@ -49,10 +55,12 @@ def with_identity(
     warnings = [*report["warnings"], *dict.fromkeys(difference.code for difference in differences)]
     if compared is None:
         warnings.append(BASE_NOT_COMPARED)
-    found = {**report, "compared": compared, "differences": [item.to_dict() for item in differences]}
+    known = [*report.get("differences", ()), *(item.to_dict() for item in differences)]
+    found = {**report, "compared": compared, "differences": known}
     found["warnings"] = list(dict.fromkeys(warnings))
     if differences:
         wrong = [item.layer or item.name for item in differences]
         found |= {"status": "mismatch", "is_consistent": False}
         found["mismatched_layers"] = list(dict.fromkeys([*report["mismatched_layers"], *wrong]))
     return found
+

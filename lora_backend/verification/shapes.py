@@ -84,3 +84,14 @@ def canonical_name(name: str) -> str:
     plain = _WRAPPERS.sub("", name)
     plain = _BASE_LAYER.sub("", plain) if ".base_layer" in plain else plain
     return _LAST_WRAPPERS.sub("", plain) if "._" in plain else plain
+
+
+def without_wrappers(name: str) -> str:
+    """A parameter's name without the marks of compilation and sharding; one of PEFT's own keeps its prefix."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPER_PARTS) if "._" in name else name
+
+
+def layer_of_tensor(name: str) -> str | None:
+    """Canonical name of the LoRA layer that a tensor is part of; None for a bias or a module that is trained whole."""
+    module, found, _ = name.partition(".lora_")
+    return canonical_name(module) if found else None

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lora_backend.errors import FlightdeckError, ModelError, first_line
 from lora_backend.i18n import N_, Message
 
 Report = Callable[[Message, float], None]
@@ -14,38 +13,26 @@ Report = Callable[[Message, float], None]
 
 
 def check_loaded_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]:
-    """Load base model and adapter as a user would, and check the ranks of what is then in memory.
+    """Load base model and adapter as a user would, and check ranks and identity of what is then in memory.
 
     `params`: `adapter` (folder), `model_name`, `config` (the config to hold it against).
     """
     report(Message(N_("Starting torch and PEFT")), 0.0)
-    from peft import PeftModel
-
     from lora_backend.config.schema import TrainingConfig
     from lora_backend.modeling.adapter import refuse_slow_expressions
     from lora_backend.modeling.load import load_model
-    from lora_backend.modeling.lora_layers import read_bin
-    from lora_backend.modeling.rank_check import rank_report
-    from lora_backend.verification.folder import is_pickled, read_adapter_config
+    from lora_backend.modeling.loaded_identity import load_adapter
+    from lora_backend.modeling.rank_check import loaded_report
+    from lora_backend.verification.folder import read_adapter_config
 
     report(Message(N_("Loading the base model")), 0.3)
     base = load_model(TrainingConfig(model_name=params["model_name"], device_map="cpu", precision="bf16"))
     report(Message(N_("Loading the adapter")), 0.7)
     own = read_adapter_config(Path(params["adapter"])) or {}
     refuse_slow_expressions(own, (name for name, _ in base.named_modules()))
-    if is_pickled(Path(params["adapter"])):
-        read_bin(
-            Path(params["adapter"]) / "adapter_model.bin"
-        )  # refuses in our words what PEFT would refuse in torch's
-    try:
-        model = PeftModel.from_pretrained(base, params["adapter"], local_files_only=True)
-    except FlightdeckError:
-        raise
-    except Exception as error:  # whatever somebody else's files make PEFT raise
-        reason = first_line(error)
-        raise ModelError(N_("PEFT cannot load the adapter into this model: {reason}"), reason=reason) from error
+    loaded = load_adapter(base, Path(params["adapter"]))
     report(Message(N_("Reading the ranks")), 0.9)
-    return rank_report(model, params["config"])
+    return loaded_report(loaded, params["config"])
 
 
 def check_folder_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]:
