@@ -131,7 +131,7 @@ def tensor_differences(
     places = {_saved_name(name, adapter): name for name in expected}
     arrived = set()
     for name, stored in _placed_or_named(carrier, adapter, tensors, places).items():
-        own_name = name if name in live else places.get(name.removeprefix(PEFT_PREFIX))
+        own_name = name if name in live else places.get(_plain(name))
         if own_name is None:
             found.append(_difference("not_in_model", name, stored))
             continue
@@ -151,7 +151,7 @@ def _placed_or_named(
     try:
         placed = _placed(carrier, adapter, whole)
     except Exception:  # whatever a damaged file makes of a conversion
-        placed = {places.get(name.removeprefix(PEFT_PREFIX), name): tensor for name, tensor in whole.items()}
+        placed = {places.get(_plain(name), name): tensor for name, tensor in whole.items()}
     return {name: tensor for name, tensor in placed.items() if _saved_name(name, adapter) not in lacking}
 
 
@@ -238,9 +238,7 @@ def _live_names(carrier: Any, adapter: str) -> list[str]:
     return [name for name in caught if name in live]
 
 
-def _with_saved_modules(
-    carrier: Any, adapter: str, tensors: Tensors
-) -> tuple[dict[str, torch.Tensor], set[str]]:
+def _with_saved_modules(carrier: Any, adapter: str, tensors: Tensors) -> tuple[dict[str, torch.Tensor], set[str]]:
     """The tensors, with something in the place of each that a module trained whole lacks, for PEFT raises there; and
     the names of those."""
     lacking = {
@@ -250,13 +248,17 @@ def _with_saved_modules(
         for key in module.adapter_state_dict_load_map(adapter)
         if f"{name}.{key}" not in tensors
     }
-    return {**tensors, **lacking}, {name.removeprefix(PEFT_PREFIX) for name in lacking}
+    return {**tensors, **lacking}, {_plain(name) for name in lacking}
 
 
 def _saved_name(name: str, adapter: str) -> str:
     """A parameter of the model as its file calls it, without PEFT's prefix."""
     plain = without_wrappers(name).replace(f"modules_to_save.{adapter}.", "")
     head, found, tail = plain.rpartition(f".{adapter}")
-    plain = f"{head}{tail}" if found and (not tail or tail.startswith(".")) else plain
-    plain = plain.removeprefix(PEFT_PREFIX)
+    return _plain(f"{head}{tail}" if found and (not tail or tail.startswith(".")) else plain)
+
+
+def _plain(name: str) -> str:
+    """Without PEFT's prefix, and a magnitude as PEFT writes it to a file."""
+    plain = name.removeprefix(PEFT_PREFIX)
     return plain.removesuffix(".weight") if plain.endswith("lora_magnitude_vector.weight") else plain

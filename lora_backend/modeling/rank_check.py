@@ -84,9 +84,7 @@ def loaded_report(loaded: LoadedAdapter, config: Mapping[str, Any] | Any) -> dic
     return report if loaded.differences is None else with_identity(report, "loaded", loaded.differences)
 
 
-def _live_report(
-    model: nn.Module, config: Mapping[str, Any] | Any, adapter_name: str | None
-) -> dict[str, Any]:
+def _live_report(model: nn.Module, config: Mapping[str, Any] | Any, adapter_name: str | None) -> dict[str, Any]:
     own = peft_config_of(model, adapter_name)
     plain = (own or {}) if config is None else plain_config(config)
     expected_r = rank_rule(plain).r
@@ -112,6 +110,8 @@ def raise_on_mismatch(report: Mapping[str, Any]) -> None:
         return
     if report["status"] == "no_lora_layers":
         raise RankMismatchError(NO_LORA_FOUND)
+    if report["differences"]:
+        raise RankMismatchError("{reasons}", reasons=verdict(report))
     raise RankMismatchError(
         N_(
             "{count} LoRA {count:layer does|layers do} not carry rank {r} as the config asks, first {first}. Nothing was trained."

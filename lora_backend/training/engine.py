@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -21,7 +21,6 @@ from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import loaded_map, placement
 from lora_backend.modeling.devices import memory_table, refuse_untrainable, resolve_precision
 from lora_backend.modeling.load import load_model, load_tokenizer, vocabulary_size
-from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank_report
 from lora_backend.modeling.trace import profile_for
 from lora_backend.models.find import find_model
 from lora_backend.models.identity import base_identity
@@ -40,6 +39,7 @@ from lora_backend.training.lease import leased
 from lora_backend.training.publish import Publisher, save_adapter
 from lora_backend.training.randomness import deterministic_algorithms
 from lora_backend.training.resume import prepare_start
+from lora_backend.training.run_ranks import check_attached, check_saved
 from lora_backend.training.session import StoppedBeforeTrainingError
 from lora_backend.training.trainer import LoraTrainer, training_arguments
 from lora_backend.verification.passport import write_passport
@@ -100,7 +100,7 @@ def _train(
         refuse_host_memory({str(place) for place in loaded_map(base).values()})
         _log_memory("after load")
 
-    report = _check_ranks(model, config, folder, is_new=True)
+    report = check_attached(model, config, folder)
 
     with stage(folder, "training"):
         callback = RunCallback(folder, config.max_time and config.max_time * 3600, began)
@@ -116,7 +116,7 @@ def _train(
             run_callback=callback,
             dataloader=dataloader,
             resume=resume,
-            after_load=lambda: report.update(_check_ranks(model, config, folder)),
+            after_load=lambda checkpoint: report.update(check_attached(model, config, folder, checkpoint)),
         )
         trainer.train()
         folder.save_request.unlink(missing_ok=True)
@@ -126,7 +126,7 @@ def _train(
 
     with stage(folder, "saving"):
         save_adapter(model, folder.adapter)
-        report["saved"] = _check_saved(config, folder, report["actual_r_values"])
+        report["saved"] = check_saved(model, config, folder, report["actual_r_values"])
         folder.write_rank_report(report)
         _write_passport(config, folder, report, trainer.state.global_step)
         publisher.publish_or_say_why()
@@ -222,24 +222,6 @@ def _device_map(config: TrainingConfig, folder: RunFolder) -> dict[str, int | st
     return made
 
 
-def _check_ranks(
-    model: PeftModel, config: TrainingConfig, folder: RunFolder, *, is_new: bool = False
-) -> dict[str, Any]:
-    """The rank check of the loaded model, written into the run; under `strict_r_check` a mismatch raises.
-
-    `is_new`: that an adapter which was just made is untrained is no warning.
-    """
-    report = rank_report(model, config)
-    if is_new:
-        report["warnings"] = [code for code in report["warnings"] if code != "untrained"]
-    folder.write_rank_report(report)
-    if config.check_r_consistency or config.strict_r_check:
-        log_report(report)
-    if config.strict_r_check:
-        raise_on_mismatch(report)
-    return report
-
-
 def _write_stopped(folder: RunFolder, trainer: LoraTrainer, config: TrainingConfig) -> None:
     """The outcome of a run that was told to end before its last step, with the reason where nobody asked for it."""
     why: dict[str, Any] = {}
@@ -266,16 +248,6 @@ def _log_reproducibility() -> None:
         logger.info("deterministic algorithms are on: a resume on the same GPUs is bit-identical")
     else:
         logger.info("a resume on this processor is bit-identical, with %s threads", torch.get_num_threads())
-
-
-def _check_saved(config: TrainingConfig, folder: RunFolder, trained: Collection[str]) -> dict[str, Any]:
-    """The rank check once more, on the files of the finished adapter: every layer that was trained is in them."""
-    report = rank_report(folder.adapter, config, trained=trained)
-    if config.check_r_consistency or config.strict_r_check:
-        log_report(report)
-    if config.strict_r_check:
-        raise_on_mismatch(report)
-    return report
 
 
 def _write_passport(config: TrainingConfig, folder: RunFolder, report: dict[str, Any], last_step: int) -> None:

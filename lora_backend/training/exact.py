@@ -44,7 +44,7 @@ class ExactTrainer(Trainer):
         run_callback: RunCallback,
         resume: Resume | None = None,
         config: TrainingConfig | None = None,
-        after_load: Callable[[], None] | None = None,
+        after_load: Callable[[Path], None] | None = None,
         **kwargs: Any,
     ) -> None:
         self.run_callback = run_callback
@@ -81,7 +81,7 @@ class ExactTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         check_loaded(self.model, Path(resume_from_checkpoint))
         if self._after_load is not None:
-            self._after_load()
+            self._after_load(Path(resume_from_checkpoint))
 
     def _init_training_state(self, max_steps: int, *args: Any) -> tuple[int, int]:
         found = super()._init_training_state(max_steps, *args)

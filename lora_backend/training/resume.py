@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel
 from safetensors.torch import load_file
 
 from lora_backend.atomic import write_atomic
@@ -18,6 +18,7 @@ from lora_backend.bounded import open_regular, read_json
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
+from lora_backend.modeling.loaded_identity import differences_from_file, tensor_differences
 from lora_backend.runs.changes import classify
 from lora_backend.runs.checkpoints import MANIFEST, Damaged, checkpoints_of, newest_whole, set_aside, step_of, sweep
 from lora_backend.runs.folder import RunFolder
@@ -152,17 +153,14 @@ def check_loadable(model: PeftModel, checkpoint: Path) -> None:
 
     PEFT and the Trainer drop what does not match without a word, and training would go on from a fresh adapter.
     """
-    own, saved = get_peft_model_state_dict(model), load_file(checkpoint / "adapter_model.safetensors")
-    differ = sorted(own.keys() ^ saved.keys())
-    differ += [name for name in own.keys() & saved.keys() if own[name].shape != saved[name].shape]
-    _refuse(checkpoint, differ)
+    found = tensor_differences(model, load_file(checkpoint / "adapter_model.safetensors"), values=False)
+    _refuse(checkpoint, [item.name for item in found or ()])
 
 
 def check_loaded(model: PeftModel, checkpoint: Path) -> None:
     """Raise `RunError` unless every tensor of the model's adapter is the one that the checkpoint holds."""
-    own, saved = get_peft_model_state_dict(model), load_file(checkpoint / "adapter_model.safetensors")
-    _refuse(checkpoint, [name for name in saved if not torch.equal(own[name].detach().cpu(), saved[name].to(own[name].dtype))])  # fmt: skip
-    logger.info("all %s tensors of the adapter are loaded from %s", len(saved), checkpoint.name)
+    _refuse(checkpoint, [item.name for item in differences_from_file(model, checkpoint) or ()])
+    logger.info("all tensors of the adapter are loaded from %s", checkpoint.name)
 
 
 def _refuse(checkpoint: Path, names: list[str]) -> None:

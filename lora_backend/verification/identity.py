@@ -48,13 +48,14 @@ class Difference:
 def with_identity(
     report: Mapping[str, Any], compared: Compared | None, differences: Sequence[Difference] = ()
 ) -> dict[str, Any]:
-    """A rank report that also answers for identity; any difference makes it a mismatch.
+    """A rank report that also answers for identity; any difference makes it a mismatch, beside those that it has.
 
     `compared`: what the file was held against, None where nothing was at hand, which the report warns of.
     """
     warnings = [*report["warnings"], *dict.fromkeys(difference.code for difference in differences)]
-    if compared is None:
-        warnings.append(BASE_NOT_COMPARED)
+    warnings = [code for code in warnings if code != BASE_NOT_COMPARED] + (
+        [BASE_NOT_COMPARED] if compared is None else []
+    )
     known = [*report.get("differences", ()), *(item.to_dict() for item in differences)]
     found = {**report, "compared": compared, "differences": known}
     found["warnings"] = list(dict.fromkeys(warnings))
@@ -63,4 +64,3 @@ def with_identity(
         found |= {"status": "mismatch", "is_consistent": False}
         found["mismatched_layers"] = list(dict.fromkeys([*report["mismatched_layers"], *wrong]))
     return found
-

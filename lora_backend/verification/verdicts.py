@@ -45,8 +45,13 @@ OF_TENSORS = {
     "not_from_file": N_(
         "{wrong} adapter {wrong:parameter|parameters} of the model {wrong:is|are} not in the file, first {first}."
     ),
-    "other_shape": N_("{wrong} {wrong:tensor has|tensors have} another shape than in the model, first {first}."),
+    "other_shape": N_(
+        "{wrong} {wrong:tensor has|tensors have} another shape than in the model (file → model), first {first}."
+    ),
     "other_values": N_("{wrong} {wrong:tensor has|tensors have} other values than in the model, first {first}."),
+    "unfit_dtype": N_(
+        "{wrong} {wrong:tensor has|tensors have} a dtype that no LoRA has, or that the other half of the layer does not have, first {first}."
+    ),
 }
 
 
@@ -113,13 +118,21 @@ def _reasons(report: Mapping[str, Any]) -> list[Message]:
             kind = record["state"] if record["state"] in OF_LAYERS else "wrong"
             wrong.setdefault(kind, []).append(record["name"])
     for item in report.get("differences") or ():
-        wrong.setdefault(item["code"], []).append(item["name"])
+        wrong.setdefault(item["code"], []).append(_named(item))
     count = sum(record["state"] != "missing" for record in report["layers"])
     return [
         Message(template, {"wrong": len(names), "count": count, "first": ", ".join(names[:NAMED])})
         for kind, template in (OF_LAYERS | OF_TENSORS).items()
         if (names := wrong.get(kind))
     ]
+
+
+def _named(item: Mapping[str, Any]) -> str:
+    """A tensor that differs, with its shapes or its dtype where they are what differs."""
+    if item["code"] == "other_shape":
+        sides = ("×".join(map(str, item[side] or ["–"])) for side in ("file_shape", "model_shape"))
+        return f"{item['name']} ({' → '.join(sides)})"
+    return f"{item['name']} ({item['dtype']})" if item["code"] == "unfit_dtype" else str(item["name"])
 
 
 def as_table(report: Mapping[str, Any]) -> str:

@@ -43,6 +43,14 @@ WARNINGS = {
     "base_trains": N_("A weight of the base model is trained as well, and the config does not ask for it."),
     "shadowed_rank_pattern": N_("An entry of rank_pattern never counts, for an earlier one always wins."),
     "shadowed_alpha_pattern": N_("An entry of alpha_pattern never counts, for an earlier one always wins."),
+    "not_in_model": N_(
+        "The model has no place for some tensors of the file. PEFT drops them when it loads the adapter."
+    ),
+    "not_from_file": N_("Some parameters of the adapter are not in the file, so they stay as PEFT makes them."),
+    "other_shape": N_("Some tensors of the file have another shape than the model asks for."),
+    "other_values": N_("Some values in the model are not those of the file."),
+    "unfit_dtype": N_("Some tensors have a dtype that no LoRA has, or that only one half of a layer has."),
+    "load_refused": N_("PEFT refuses to load the adapter into this model."),
 }
 
 BOXES = {"good": (st.success, "verified"), "doubt": (st.warning, "help"), "bad": (st.error, "error")}
