@@ -7,6 +7,9 @@ from typing import Any
 
 from lora_backend.config.foreign import axolotl_keys, training_arguments
 from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign.choices import attention, optimizer
+from lora_backend.config.foreign.data_sets import first_of_datasets
+from lora_backend.config.foreign.evaluation import share_of_rows, steps_or_share
 from lora_backend.config.foreign.rules import (
     Carried,
     Rule,
@@ -22,6 +25,7 @@ from lora_backend.config.foreign.rules import (
     number,
     table,
     take,
+    trains_adapter,
     translated,
 )
 from lora_backend.config.foreign.shared import (
@@ -29,9 +33,9 @@ from lora_backend.config.foreign.shared import (
     NO_TARGETS,
     TARGETS,
     accumulation,
-    first_of_datasets,
     load_in,
     names,
+    pattern,
     precision_flag,
     steps_or_none,
     targets,
@@ -45,12 +49,11 @@ from lora_backend.i18n import N_
 IS = N_("`{target}` is {ours}.")
 TOTAL = N_("`{target}` is {ours}, the rows of one step over all GPUs.")
 ONCE_AN_EPOCH = N_("Once an epoch: `{target}` is {ours}.")
+NOT_SO_OFTEN = N_(
+    "`{target}` is {ours}: once an epoch, not {times} times, because the file does not say how many steps an epoch has."
+)
 OFFLOADED = N_("`{target}` is {ours}; nothing is moved to host memory here.")
 LINEAR = N_("`{target}` is {ours}.")
-
-
-def _adapter(source: Source, key: str) -> Carried:
-    return nothing() if source.get(key) in ("lora", "qlora") else lost(why.METHOD)
 
 
 def _attention(word: str) -> Rule:
@@ -77,15 +80,18 @@ def _total_batch(source: Source, key: str) -> Carried:
 
 
 def _evals_per_epoch(source: Source, key: str) -> Carried:
+    times = number(source.get(key))
     if is_off(source.get(key)) or is_off(source.get("val_set_size")):
         return nothing(N_("No rows are held back, or none are asked for: nothing is evaluated."))
-    if number(source.get(key)) == 1:
+    if times == 1:
         return translated("eval_strategy", "epoch", ONCE_AN_EPOCH)
-    return lost(
-        N_(
-            "Evaluation comes once an epoch, or every `eval_steps`, here; how many steps an epoch has is not in the file."
-        )
-    )
+    return translated("eval_strategy", "epoch", NOT_SO_OFTEN, times=source.get(key))
+
+
+def _eval_strategy(source: Source, key: str) -> Carried:
+    if source.get("evals_per_epoch"):  # its steps are made of that
+        return nothing(N_("`{key}` is set as well, and wins."), key="evals_per_epoch")
+    return take("eval_strategy").apply(source, key)
 
 
 RULES: dict[str, Rule] = {
@@ -93,7 +99,7 @@ RULES: dict[str, Rule] = {
     **table(axolotl_keys.ABSENT),
     **table({**axolotl_keys.WITH_DEFAULTS}),
     "base_model": take("model_name"),
-    "adapter": Rule(_adapter, (), why.METHOD),
+    "adapter": trains_adapter("lora", "qlora", full=(None, "")),
     "load_in_4bit": load_in(4),
     "load_in_8bit": load_in(8),
     "lora_r": take("r"),
@@ -102,6 +108,8 @@ RULES: dict[str, Rule] = {
     "lora_target_linear": Rule(_linear, ("target_modules",), LINEAR),
     "lora_target_modules": Rule(_modules, ("target_modules",), TARGETS),
     "lora_modules_to_save": names("modules_to_save"),
+    "lora_rank_pattern": pattern("rank_pattern"),
+    "lora_alpha_pattern": pattern("alpha_pattern"),
     "peft_layers_to_transform": take("target_layers"),
     "peft_use_dora": take("use_dora"),
     "peft_use_rslora": take("use_rslora"),
@@ -118,7 +126,7 @@ RULES: dict[str, Rule] = {
     "lr_scheduler": take("lr_scheduler_type"),
     "warmup_steps": warmup_steps(),
     "warmup_ratio": warmup_ratio(),
-    "optimizer": take("optim"),
+    "optimizer": optimizer(),
     "weight_decay": take("weight_decay"),
     "max_grad_norm": take("max_grad_norm"),
     "gradient_clipping": absent(why.DISTRIBUTED),
@@ -132,28 +140,28 @@ RULES: dict[str, Rule] = {
         {True: True, False: False, "true": True, "offload": True, "offload_disk": True, "unsloth": True},
         OFFLOADED,
     ),
-    "attn_implementation": take("attn_implementation"),
+    "attn_implementation": attention(),
     "flash_attention": _attention("flash_attention_2"),
     "sdp_attention": _attention("sdpa"),
     "eager_attention": _attention("eager"),
     "device_map": take("device_map"),
     "seed": take("seed"),
-    "val_set_size": take("val_size"),
-    "eval_strategy": take("eval_strategy"),
-    "evaluation_strategy": take("eval_strategy"),
-    "eval_steps": take("eval_steps"),
+    "val_set_size": share_of_rows(),
+    "eval_strategy": Rule(_eval_strategy, ("eval_strategy",)),
+    "evaluation_strategy": Rule(_eval_strategy, ("eval_strategy",)),
+    "eval_steps": steps_or_share("eval_steps"),
     "evals_per_epoch": Rule(_evals_per_epoch, ("eval_strategy",), ONCE_AN_EPOCH),
     "output_dir": take("output_dir"),
     "save_strategy": expects(why.SAVING, "steps"),
-    "save_steps": take("save_steps"),
+    "save_steps": steps_or_share("save_steps"),
     "save_total_limit": take("save_total_limit", null=True),
-    "logging_steps": take("logging_steps"),
+    "logging_steps": steps_or_share("logging_steps"),
 }
 
 
 def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     found = {
-        "micro_batch_size": 1, "gradient_accumulation_steps": 1, "num_epochs": 1.0, "lr_scheduler": "cosine",
+        "adapter": None, "micro_batch_size": 1, "gradient_accumulation_steps": 1, "num_epochs": 1.0, "lr_scheduler": "cosine",
         "sequence_len": 512, "bf16": "auto", "lora_dropout": 0.0, "lora_target_linear": None, "weight_decay": 0.0,
     }  # fmt: skip
     if values.get("warmup_steps") is None and values.get("warmup_ratio") is None:
@@ -177,7 +185,6 @@ TOOL = Tool(
     defaults=_defaults,
 )
 FILE_NAME = "axolotl.yaml"
-_ATTENTION = {"flash_attention_2": "flash_attention", "sdpa": "sdp_attention", "eager": "eager_attention"}
 
 
 def write(out: Written) -> str:
@@ -194,8 +201,7 @@ def write(out: Written) -> str:
         out.carry("dataset", datasets=[{"path": out["dataset"], "ds_type": "json", "type": "chat_template"}])
     else:
         out.drop("dataset", N_("axolotl tells files by their ending; name it .jsonl."))
-    for key in ("rank_pattern", "alpha_pattern", "bias"):
-        out.drop(key, N_("axolotl has no key for it: its adapter will be another one."))
+    out.drop("bias", N_("axolotl has no key for it: its adapter will be another one."))
     out.drop_rest(N_("axolotl has no key for it."))
     return yaml_text(out.lines)
 
@@ -214,7 +220,8 @@ def _write_adapter(out: Written) -> None:
     for key, theirs in (
         ("target_layers", "peft_layers_to_transform"), ("modules_to_save", "lora_modules_to_save"),
         ("use_dora", "peft_use_dora"), ("use_rslora", "peft_use_rslora"),
-        ("init_lora_weights", "peft_init_lora_weights"),
+        ("init_lora_weights", "peft_init_lora_weights"), ("rank_pattern", "lora_rank_pattern"),
+        ("alpha_pattern", "lora_alpha_pattern"),
     ):  # fmt: skip
         out.carry_set(key, theirs)
 
@@ -246,8 +253,4 @@ def _write_training(out: Written) -> None:
         out.carry_set("eval_steps", "eval_steps")
     else:
         out.drop("eval_steps", N_("axolotl refuses it without `eval_strategy: steps`."))
-    attention = out["attn_implementation"]
-    if attention in _ATTENTION:
-        out.carry("attn_implementation", **{_ATTENTION[attention]: True})
-    else:
-        out.carry_set("attn_implementation", "attn_implementation")
+    out.carry_set("attn_implementation", "attn_implementation")

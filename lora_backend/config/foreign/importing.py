@@ -10,6 +10,7 @@ from lora_backend.config.diff import same_value
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign.evaluation import settled
 from lora_backend.config.foreign.result import HIDDEN, ImportRow, is_secret
 from lora_backend.config.foreign.rules import Carried, Tool, keep
 from lora_backend.config.foreign.source import Source, flat
@@ -39,16 +40,12 @@ def convert(document: ConfigDocument) -> Conversion:
     origin: dict[str, str] = {}
     ours_first = sorted(written, key=lambda key: not _is_ours(tool, key))
     made = {key: _row(tool, source, key, values, origin) for key in ours_first}
-    rows = [made[key] for key in written]
-    assumed = []
-    said = {row.key for row in rows if row.outcome == "not_supported"}
-    for key, default in source.defaults.items():
-        if written.get(key) is None and key not in said:
-            row = _assumed(tool, source, key, default, values, origin)
-            if row:
-                assumed.append(row)
+    said = {row.key for row in made.values() if row.outcome == "not_supported"}
+    unwritten = [key for key in source.defaults if written.get(key) is None and key not in said]
+    found = [_assumed(tool, source, key, values, origin) for key in unwritten]
+    rows, assumed = settled([made[key] for key in written], [row for row in found if row], tool, values)
     ordered = {key: values[key] for key in (*KEYS, *values) if key in values}
-    return Conversion(tool, tuple(rows), tuple(assumed), ordered)
+    return Conversion(tool, rows, assumed, ordered)
 
 
 def _is_ours(tool: Tool, key: str) -> bool:
@@ -80,9 +77,7 @@ def _row(tool: Tool, source: Source, key: str, values: dict[str, Any], origin: d
     )
 
 
-def _assumed(
-    tool: Tool, source: Source, key: str, default: Any, values: dict[str, Any], origin: dict[str, str]
-) -> ImportRow | None:
+def _assumed(tool: Tool, source: Source, key: str, values: dict[str, Any], origin: dict[str, str]) -> ImportRow | None:
     """A default of the tool that is not ours, or that means something that is not done here; None for the others."""
     rule = tool.rule(key)
     if rule is None or set(rule.targets) & values.keys():
@@ -93,8 +88,9 @@ def _assumed(
         if target is None or same_value(KEYS[target].default, carried.target_value):
             return None
         values[target], origin[target] = carried.target_value, key
+    default = source.defaults[key]
     said = {"key": key, "title": tool.title, "value": shorten(default), "meaning": carried.message}
-    message = Message(N_("`{key}` is not in the file; {title} takes {value} then. {meaning}"), said)
+    message = Message(rule.unwritten, said)
     return ImportRow(key, default, None, carried.outcome, target, carried.target_value, message)
 
 
@@ -106,14 +102,16 @@ def _unknown(tool: Tool, source: Source, key: str) -> Carried:
     others = [other.title for other in TOOLS.values() if other.id != tool.id and key in other.markers]
     if others:
         message = Message(
-            N_("A key of {other}, not of {title}. It stays in the config, marked as an error."),
+            N_("A key of {other}; not known here as one of {title}. It stays in the config, marked as an error."),
             {**values, "other": others[0]},
         )
     elif near := difflib.get_close_matches(key, tool.rules, n=1, cutoff=0.8):
         message = Message(
-            N_("Not a key of {title}. It stays in the config, marked as an error. Did you mean `{near}`?"),
+            N_(
+                "Not known here as a key of {title}. It stays in the config, marked as an error. Did you mean `{near}`?"
+            ),
             {**values, "near": near[0]},
         )
     else:
-        message = Message(N_("Not a key of {title}. It stays in the config, marked as an error."), values)
+        message = Message(N_("Not known here as a key of {title}. It stays in the config, marked as an error."), values)
     return Carried("unknown", message, key, source.values[key])

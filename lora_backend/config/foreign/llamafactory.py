@@ -10,6 +10,8 @@ from typing import Any
 
 from lora_backend.config.foreign import llamafactory_keys, training_arguments
 from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign.data_sets import dataset, folder_of
+from lora_backend.config.foreign.evaluation import share_of_rows
 from lora_backend.config.foreign.rules import (
     UNSET,
     Carried,
@@ -25,9 +27,10 @@ from lora_backend.config.foreign.rules import (
     number,
     table,
     take,
+    trains_adapter,
     translated,
 )
-from lora_backend.config.foreign.shared import QUANT, QUANT_NOTE, dataset, names, precision_flag, targets
+from lora_backend.config.foreign.shared import QUANT, QUANT_NOTE, names, precision_flag, targets
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.foreign.writing import Written, yaml_text
 from lora_backend.i18n import N_
@@ -77,7 +80,7 @@ RULES: dict[str, Rule] = {
     **table({**llamafactory_keys.WITH_DEFAULTS}),
     "model_name_or_path": take("model_name"),
     "stage": expects(why.METHOD, "sft"),
-    "finetuning_type": expects(why.METHOD, "lora"),
+    "finetuning_type": trains_adapter(None, "lora", full=("full", "freeze")),
     "lora_rank": take("r"),
     "lora_alpha": take("alpha"),
     "lora_dropout": take("lora_dropout"),
@@ -87,9 +90,10 @@ RULES: dict[str, Rule] = {
     "use_dora": take("use_dora"),
     "pissa_init": Rule(_pissa, ("init_lora_weights",), PISSA),
     "pissa_iter": Rule(_pissa_iterations, (), PISSA_WHOLE),
-    "dataset": dataset(),
+    "dataset": dataset("dataset_dir"),
+    "dataset_dir": folder_of("dataset"),
     "cutoff_len": take("max_length"),
-    "val_size": take("val_size"),
+    "val_size": share_of_rows(),
     "flash_attn": mapped("attn_implementation", ATTENTION, PISSA),
     "quantization_bit": Rule(_quantization_bit, ("quantization",), QUANT_NOTE),
     "quantization_method": expects(why.QUANTIZED, "bnb", "bitsandbytes"),
@@ -104,7 +108,7 @@ RULES: dict[str, Rule] = {
 def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     rank = number(values.get("lora_rank")) or 8
     own = {"lora_rank": 8, "lora_alpha": rank * 2, "lora_dropout": 0.0, "lora_target": "all", "cutoff_len": 2048}
-    shared = {key: value for key, value in training_arguments.DEFAULTS.items() if key != "bf16"}
+    shared = {key: value for key, value in training_arguments.defaults(values).items() if key != "bf16"}
     return shared | own | {"disable_gradient_checkpointing": False, "pissa_iter": 16}
 
 

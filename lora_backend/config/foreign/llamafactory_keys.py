@@ -1,4 +1,5 @@
-"""LLaMA-Factory's keys that have no counterpart here, by the reason; names and defaults as in its `hparams/`, read there."""
+"""LLaMA-Factory's keys that have no counterpart here, by the reason; names and defaults as in its `hparams/`, read "
+"there."""
 
 from __future__ import annotations
 
@@ -10,26 +11,40 @@ from lora_backend.config.foreign import reasons as why
 ABSENT: dict[str, str | Mapping[str, Any]] = {
     why.METHOD: "oft_rank oft_target module_dropout use_llama_pro use_galore use_apollo use_badam use_mca "
     "train_from_scratch mixture_of_depths reward_model",
-    why.LEARNS: "loraplus_lr_ratio use_adam_mini use_muon use_dft_loss use_asft_loss use_eaft_loss disable_shuffling early_stopping_steps "
+    why.LEARNS: "asft_alpha eaft_alpha calculate_per_token_loss "
+    "loraplus_lr_ratio use_adam_mini use_muon use_dft_loss use_asft_loss use_eaft_loss disable_shuffling "
+    "early_stopping_steps "
     "shift_attn rope_scaling moe_aux_loss_coef mask_history train_on_prompt pure_bf16 upcast_layernorm "
     "upcast_lmhead_output add_tokens add_special_tokens resize_vocab new_special_tokens_config",
-    why.ADAPTER: "pissa_convert",
+    why.ADAPTER: "kt_use_lora_experts kt_lora_expert_num kt_lora_expert_intermediate_size pissa_convert",
     why.FRESH: "adapter_name_or_path adapter_folder create_new_adapter",
-    why.PACKING: "packing neat_packing",
+    why.PACKING: "use_packed_sequences packing neat_packing",
     why.DATA: "eval_dataset streaming tokenized_path interleave_probs data_shared_file_system "
     "dataset_info_path tool_format",
     why.ROWS: "max_samples",
-    why.SPEED: "use_unsloth use_unsloth_gc enable_liger_kernel use_v1_kernels fp8 fp8_enable_fsdp_float8_all_gather use_kt",
+    why.SPEED: "recompute_granularity recompute_method recompute_num_layers bias_activation_fusion apply_rope_fusion "
+    "masked_softmax_fusion cross_entropy_loss_fusion moe_grouped_gemm kt_cpu_activation kt_weight_path "
+    "kt_non_expert_weight_path kt_expert_checkpoint_path kt_config enable_torch_profiler profiler_output_dir "
+    "profiler_wait_steps profiler_warmup_steps profiler_active_steps profiler_repeat profiler_record_shapes "
+    "profiler_profile_memory profiler_with_stack profile_modules "
+    "use_unsloth use_unsloth_gc enable_liger_kernel use_v1_kernels fp8 fp8_enable_fsdp_float8_all_gather use_kt",
     why.PICTURES: "image_do_pan_and_scan crop_to_patches use_audio_in_video media_dir",
     why.TRACKING: "use_swanlab swanlab_workspace swanlab_run_name swanlab_logdir plot_loss",
     why.SECRET: "swanlab_api_key swanlab_lark_webhook_url swanlab_lark_secret hf_hub_token ms_hub_token om_hub_token",
     why.EVALUATION: "eval_on_each_dataset compute_accuracy eval_num_beams",
     why.REMOTE_CODE: "trust_remote_code",
     why.LOGGING: "include_effective_tokens_per_second print_param_status",
-    why.DISTRIBUTED: "ray_run_name ray_init_kwargs ray_storage_filesystem quantization_device_map",
+    why.DISTRIBUTED: "tensor_model_parallel_size pipeline_model_parallel_size expert_model_parallel_size "
+    "context_parallel_size virtual_pipeline_model_parallel_size sequence_parallel "
+    "account_for_embedding_in_pipeline_split account_for_loss_in_pipeline_split use_distributed_optimizer "
+    "overlap_param_gather overlap_grad_reduce use_megatron_bridge megatron_bridge_args megatron_pretrained_checkpoint "
+    "use_hyper_parallel hyper_parallel_args hyper_parallel_cp_size master_addr master_port extra_config "
+    "moe_token_dispatcher_type "
+    "ray_run_name ray_init_kwargs ray_storage_filesystem quantization_device_map",
     why.GENERATION: "default_system enable_thinking skip_special_tokens",
     why.TOKENIZER: "split_special_tokens",
-    why.SAVING: "export_dir export_quantization_bit export_quantization_dataset export_legacy_format export_hub_model_id",
+    why.SAVING: "export_hf_on_finish "
+    "export_dir export_quantization_bit export_quantization_dataset export_legacy_format export_hub_model_id",
 }
 WITH_DEFAULTS: dict[str, dict[str, Any]] = {
     why.METHOD: {
@@ -47,8 +62,8 @@ WITH_DEFAULTS: dict[str, dict[str, Any]] = {
         "badam_update_ratio": 0.05, "badam_mask_mode": "adjacent", "badam_verbose": 0,
     },
     why.LEARNS: {"loraplus_lr_embedding": 1e-6, "ignore_pad_token_for_loss": True, "init_special_tokens": "noise_init"},
-    why.DATA: {"dataset_dir": "data", "buffer_size": 16384, "mix_strategy": "concat"},
-    why.TEMPLATE: {"template": None},
+    why.DATA: {"buffer_size": 16384, "mix_strategy": "concat"},
+    why.TEMPLATE: {"template": None, "preserve_thinking": False},
     why.LOADER: {
         "preprocessing_num_workers": None, "preprocessing_batch_size": 1000, "overwrite_cache": False,
         "low_cpu_mem_usage": True, "offload_folder": "offload", "cache_dir": None,
@@ -58,6 +73,7 @@ WITH_DEFAULTS: dict[str, dict[str, Any]] = {
         "mode": "normal", "kt_maxlen": 4096, "kt_use_cuda_graph": True, "kt_mode": "normal",
     },
     why.TOKENIZER: {"use_fast_tokenizer": True},
+    why.STORED: {"mixed_precision": "bf16"},
     why.MODEL: {"model_revision": "main"},
     why.PICTURES: {
         "image_max_pixels": 589824, "image_min_pixels": 1024, "video_max_pixels": 65536, "video_min_pixels": 256,

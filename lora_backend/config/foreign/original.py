@@ -62,6 +62,7 @@ def _prediction(key: str) -> Rule | None:
     return absent(why.GENERATION) if _PREDICTION.search(key) else None
 
 
+DATA_KEYS = "corpus_path dataset_type data_path block_size codeParrotMixNumber santa_dataset_path granularity enable_description"
 RULES: dict[str, Rule] = {
     **{key: keep(key) for key in KEYS},
     "target_layers": Rule(_layers, ("target_layers",)),
@@ -70,7 +71,7 @@ RULES: dict[str, Rule] = {
     "loraadaptor_save_path_base": take("output_dir"),
     "traindata_percentage": Rule(_share, (), why.ROWS),
     "override_data_percentage": Rule(_share, (), why.ROWS),
-    **{key: absent(why.DATA) for key in ("corpus_path", "dataset_type", "data_path", "block_size")},
+    **{key: absent(why.DATA) for key in DATA_KEYS.split()},
     **{key: absent(why.DISTRIBUTED) for key in ("world_size", "rank", "num_gpus")},
     **{key: absent(why.LOGGING) for key in ("log_dir", "log_level", "base_output_dir")},
 }

@@ -19,7 +19,7 @@ from lora_backend.config.foreign.rules import (
     take,
     translated,
 )
-from lora_backend.config.foreign.shared import TARGETS, names, targets
+from lora_backend.config.foreign.shared import TARGETS, names, pattern, targets
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.foreign.writing import Written
 from lora_backend.i18n import N_
@@ -44,13 +44,6 @@ def _layers(source: Source, key: str) -> Carried:
     return translated("target_layers", [value], TARGETS) if isinstance(value, int) else as_taken("target_layers", value)
 
 
-def _pattern(target: str) -> Rule:
-    def apply(source: Source, key: str) -> Carried:
-        return as_taken(target, source.get(key)) if source.get(key) else nothing(N_("Not set."))
-
-    return Rule(apply, (target,))
-
-
 def _record() -> Rule:
     return Rule(lambda source, key: nothing(why.RECORD), (), why.RECORD)
 
@@ -66,8 +59,8 @@ RULES: dict[str, Rule] = {
     "lora_dropout": take("lora_dropout"),
     "target_modules": targets(all_words=("all-linear",), is_expression=True),
     "layers_to_transform": Rule(_layers, ("target_layers",)),
-    "rank_pattern": _pattern("rank_pattern"),
-    "alpha_pattern": _pattern("alpha_pattern"),
+    "rank_pattern": pattern("rank_pattern"),
+    "alpha_pattern": pattern("alpha_pattern"),
     "modules_to_save": names("modules_to_save"),
     "bias": take("bias"),
     "use_rslora": take("use_rslora"),

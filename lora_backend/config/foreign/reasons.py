@@ -7,6 +7,9 @@ from lora_backend.i18n import N_
 LEARNS = N_("It changes what is learned, and there is nothing like it here: expect another result.")
 ADAPTER = N_("PEFT knows it, a config here does not: the adapter will be another one.")
 METHOD = N_("Only supervised training of a LoRA adapter is done here; this asks for another method.")
+FULL = N_(
+    "It trains the model's own weights; here a LoRA adapter is trained. Check `r` and `learning_rate`: LoRA usually needs about ten times the rate."
+)
 SPEED = N_("It changes speed and memory, not what is learned.")
 LOADER = N_("It steers how rows are loaded; that is done in the trainer's own process here.")
 DISTRIBUTED = N_("One process trains here, over the devices of its map; there is nothing for it to steer.")

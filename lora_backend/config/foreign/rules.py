@@ -9,8 +9,10 @@ from typing import Any
 from lora_backend.config.diff import same_value
 from lora_backend.config.expected import expected
 from lora_backend.config.findings import shorten
+from lora_backend.config.foreign.reasons import FULL, METHOD
 from lora_backend.config.foreign.result import ImportOutcome
 from lora_backend.config.foreign.source import Source
+from lora_backend.config.options import why_not_here
 from lora_backend.config.schema import KEYS
 from lora_backend.config.takes import takes
 from lora_backend.i18n import N_, Message
@@ -19,6 +21,7 @@ UNSET: Any = object()
 """Stands for “no value”, since None is one."""
 TAKEN = N_("Taken as `{target}`.")
 SAME = N_("The same here.")
+UNWRITTEN = N_("`{key}` is not in the file; {title} takes {value} then. {meaning}")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Rule:
     apply: Apply
     targets: tuple[str, ...] = ()
     note: str = TAKEN
+    unwritten: str = UNWRITTEN
+    """What a key that is not in the file is introduced with."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,14 @@ def translated(target: str, value: Any, message: str, **values: Any) -> Carried:
 
 
 def _unfit(target: str, value: Any) -> Carried:
+    reason = why_not_here(target, value)
+    if reason:
+        return lost(
+            N_("{reason} `{target}` stays {ours} here: expect another result."),
+            reason=reason,
+            target=target,
+            ours=KEYS[target].default,
+        )
     return lost(
         N_("`{target}` must be {expected} here; {value} is not carried over."),
         target=target,
@@ -198,6 +211,18 @@ def expects(reason: str, *allowed: Any) -> Rule:
         return nothing() if value is None or any(same_value(value, item) for item in allowed) else lost(reason)
 
     return Rule(apply, (), reason)
+
+
+def trains_adapter(*adapter: Any, full: tuple[Any, ...]) -> Rule:
+    """A key that says what is trained: `adapter` are its words for LoRA, `full` those for the model's own weights."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value = source.get(key)
+        if any(same_value(value, word) for word in adapter):
+            return nothing()
+        return lost(FULL if any(same_value(value, word) for word in full) else METHOD)
+
+    return Rule(apply, (), METHOD)
 
 
 def mapped(target: str, words: Mapping[Any, Any], note: str) -> Rule:

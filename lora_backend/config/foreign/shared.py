@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
-from lora_backend.config.foreign.reasons import DATA, QUANTIZED
+from lora_backend.config.foreign.reasons import QUANTIZED, STORED
 from lora_backend.config.foreign.rules import Carried, Rule, as_taken, is_off, is_on, lost, nothing, number, translated
 from lora_backend.config.foreign.source import Source
-from lora_backend.config.offers import lines_of
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_
 
 BATCH = N_(
     "{batch} rows on each GPU, {steps} times: `{target}` is {ours}. With several GPUs it was that many times more."
@@ -34,8 +29,6 @@ NO_TARGETS = N_(
 )
 QUANT = N_("`{target}` is {ours}.")
 QUANT_NOTE = N_("4 bits are `quantization: nf4`, 8 bits `int8`.")
-DATA_FILE = N_("The file is taken as `{target}`; its rows must hold `messages`, or `prompt` and `completion`.")
-DATA_NOTE = N_("A single JSONL file is taken as `dataset`; names of data sets are not.")
 OFF_NOTE = N_("0 or less means that nothing is set.")
 
 
@@ -144,6 +137,15 @@ def names(target: str) -> Rule:
     return Rule(apply, (target,), N_("Names with commas become a list."))
 
 
+def pattern(target: str) -> Rule:
+    """Names of modules with a value each; an empty one is none."""
+
+    def apply(source: Source, key: str) -> Carried:
+        return as_taken(target, source.get(key)) if source.get(key) else nothing(N_("Not set."))
+
+    return Rule(apply, (target,))
+
+
 def load_in(bits: int, kind_key: str | None = None) -> Rule:
     """`load_in_4bit`, `load_in_8bit` → `quantization`. `kind_key` says which 4 bits."""
 
@@ -169,38 +171,12 @@ def any_of(target: str, *keys: str) -> Rule:
     return Rule(apply, (target,))
 
 
-def data_file(path: Any) -> Carried:
-    """A path of a JSONL file → `dataset`; a name, or several, cannot be carried."""
-    found = path[0] if isinstance(path, list) and len(path) == 1 else path
-    if is_off(found):
-        return nothing(N_("Not set."))
-    if isinstance(found, str) and found.lower().endswith((".jsonl", ".json")) and "," not in found:
-        return translated("dataset", found, DATA_FILE)
-    return lost(DATA)
-
-
-def _with_rest(entry: Mapping[str, Any], carried: Carried) -> Carried:
-    """What else an entry of a list of data sets says is not carried over, and named."""
-    taken = "data_files" if entry.get("data_files") else "path"
-    rest = {key: value for key, value in entry.items() if key != taken and value is not None}
-    if not rest or carried.outcome == "not_supported":
-        return carried
-    said = {"first": carried.message, "rest": lines_of(rest)}
-    return replace(carried, message=Message(N_("{first} Not carried over: {rest}."), said))
-
-
-def dataset() -> Rule:
-    """The data set, where it is a file."""
-    return Rule(lambda source, key: data_file(source.get(key)), ("dataset",), DATA_NOTE)
-
-
-def first_of_datasets() -> Rule:
-    """A list of data sets, each a mapping with its path: the one and only, where it is a file."""
+def stored() -> Rule:
+    """The base model's own number format; here it follows `precision`."""
 
     def apply(source: Source, key: str) -> Carried:
         value = source.get(key)
-        if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], Mapping):
-            return nothing(N_("Not set.")) if is_off(value) else lost(DATA)
-        return _with_rest(value[0], data_file(value[0].get("data_files") or value[0].get("path")))
+        is_same = value in (None, "auto", "bfloat16") or (value == "float32" and is_off(source.get("bf16")))
+        return nothing() if is_same else lost(STORED)
 
-    return Rule(apply, ("dataset",), DATA_NOTE)
+    return Rule(apply, (), STORED)

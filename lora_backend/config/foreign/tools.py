@@ -6,7 +6,16 @@ from collections.abc import Iterable
 
 from lora_backend.config.aliases import our_name
 from lora_backend.config.files import ConfigDocument
-from lora_backend.config.foreign import axolotl, llamafactory, original, peft, training_arguments, trl, unsloth
+from lora_backend.config.foreign import (
+    axolotl,
+    llamafactory,
+    llamafactory_v1,
+    original,
+    peft,
+    training_arguments,
+    trl,
+    unsloth,
+)
 from lora_backend.config.foreign.rules import Tool
 from lora_backend.config.foreign.source import flat
 from lora_backend.config.schema import KEYS
@@ -16,7 +25,7 @@ from lora_backend.i18n import N_, Message, in_code
 TOOLS: dict[str, Tool] = {
     tool.id: tool
     for tool in (
-        original.TOOL, llamafactory.TOOL, axolotl.TOOL, unsloth.TOOL, trl.TOOL, peft.TOOL, training_arguments.TOOL,
+        original.TOOL, llamafactory.TOOL, llamafactory_v1.TOOL, axolotl.TOOL, unsloth.TOOL, trl.TOOL, peft.TOOL, training_arguments.TOOL,
     )
 }  # fmt: skip
 """Tool by id, in the order in which the documentation shows them."""
@@ -35,6 +44,11 @@ def recognise(document: ConfigDocument) -> Tool:
     found = {tool.id: tool.markers & flat(document, tool.sections)[0].keys() for tool in TOOLS.values()}
     if any(found[tool_id] for tool_id in found if tool_id != "original"):
         found["original"] = found["original"] - KEYS.keys()  # ours in another tool's file are kept as they are
+    if found["llamafactory_v1"]:  # its own keys are no other's, but others' keys are its own as well
+        found = {
+            tool_id: keys if tool_id == "llamafactory_v1" else keys - TOOLS["llamafactory_v1"].rules.keys()
+            for tool_id, keys in found.items()
+        }
     ranked = sorted((tool_id for tool_id in found if found[tool_id]), key=lambda tool_id: -len(found[tool_id]))
     if INSIDE & set(ranked):  # whoever has one of theirs, has TrainingArguments by right
         ranked = [tool_id for tool_id in ranked if tool_id != "training_arguments"]
@@ -44,6 +58,8 @@ def recognise(document: ConfigDocument) -> Tool:
             tools=", ".join(tool.title for tool in TOOLS.values()),
         )
     first = ranked[0]
+    if first == "training_arguments" and any(key in trl.RULES for key in document.values if key.startswith("lora_")):
+        return TOOLS["trl"]
     if len(ranked) > 1:
         second = ranked[1]
         if len(found[second]) > 1 or len(found[first]) < 3:

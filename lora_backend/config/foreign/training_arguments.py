@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign.choices import attention, optimizer
+from lora_backend.config.foreign.data_sets import dataset
+from lora_backend.config.foreign.evaluation import steps_or_share
 from lora_backend.config.foreign.rules import (
     Carried,
     Rule,
@@ -27,6 +30,7 @@ from lora_backend.config.foreign.shared import (
     any_of,
     precision_flag,
     steps_or_none,
+    stored,
     warmup_ratio,
     warmup_steps,
 )
@@ -127,19 +131,19 @@ RULES: dict[str, Rule] = {
     "lr_scheduler_type": take("lr_scheduler_type"),
     "warmup_steps": warmup_steps(),
     "warmup_ratio": warmup_ratio(),
-    "optim": take("optim"),
+    "optim": optimizer(),
     "weight_decay": take("weight_decay"),
     "max_grad_norm": take("max_grad_norm"),
     "bf16": precision_flag("bf16", "fp16", neither="fp32"),
     "fp16": precision_flag("fp16", "bf16"),
     "gradient_checkpointing": any_of("gradient_checkpointing", "gradient_checkpointing", "activation_checkpointing"),
     "activation_checkpointing": any_of("gradient_checkpointing", "gradient_checkpointing", "activation_checkpointing"),
-    "logging_steps": take("logging_steps"),
+    "logging_steps": steps_or_share("logging_steps"),
     "eval_strategy": take("eval_strategy"),
     "evaluation_strategy": take("eval_strategy"),
-    "eval_steps": take("eval_steps"),
+    "eval_steps": steps_or_share("eval_steps"),
     "save_strategy": expects(why.SAVING, "steps"),
-    "save_steps": take("save_steps"),
+    "save_steps": steps_or_share("save_steps"),
     "save_total_limit": take("save_total_limit", null=True),
     "seed": take("seed"),
     "accelerator_config": absent(why.DISTRIBUTED, ACCELERATOR),
@@ -161,14 +165,54 @@ DEFAULTS: dict[str, Any] = {
 }
 """What decides the training, where ours may be another default."""
 
+NO_ADAPTER = N_(
+    "The file names no adapter: unless its script adds one, the model's own weights are trained. Here a LoRA adapter is trained; check `r` and `learning_rate`."
+)
+
+
+def _adapter(source: Source, key: str) -> Carried:
+    return lost(NO_ADAPTER if source.get(key) is None else why.ADAPTER)
+
+
+SCRIPT: dict[str, Rule] = {
+    "model_name_or_path": take("model_name"),
+    "torch_dtype": stored(),
+    "dtype": stored(),
+    "attn_implementation": attention(),
+    "train_file": dataset(),
+    "peft_config": Rule(_adapter, (), NO_ADAPTER, unwritten=N_("{meaning}")),
+    **table(
+        {
+            why.DATA: "validation_file validation_split_percentage",
+            why.ROWS: "max_train_samples max_eval_samples",
+            why.TOKENIZER: "tokenizer_name",
+            why.MODEL: {"config_name": None, "config_overrides": None, "model_revision": "main"},
+            why.REMOTE_CODE: "trust_remote_code",
+            why.SECRET: "use_auth_token",
+        }
+    ),
+}
+"""What transformers' own scripts read beside TrainingArguments (`examples/pytorch/`)."""
+
+
+def defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is taken for keys that are not in the file; rows are evaluated as often as logged, unless it says how often."""
+    if values.get("eval_strategy", values.get("evaluation_strategy")) != "steps":
+        return DEFAULTS
+    return DEFAULTS | {"eval_steps": values.get("logging_steps") or 500}
+
+
+_OF_ADAPTERS = keys("r alpha target_modules target_layers lora_dropout")
+"""Keys of ours that speak of an adapter; whoever writes them means to train one."""
+
 TOOL = Tool(
     id="training_arguments",
     title="transformers TrainingArguments",
     markers=keys(
         "per_device_train_batch_size per_device_eval_batch_size num_train_epochs logging_first_step logging_strategy "
         "ddp_backend eval_accumulation_steps label_smoothing_factor prediction_loss_only "
-        "bf16_full_eval fp16_full_eval log_level_replica torch_empty_cache_steps"
+        "bf16_full_eval fp16_full_eval log_level_replica torch_empty_cache_steps model_name_or_path"
     ),
-    rules=RULES,
-    defaults=lambda values: DEFAULTS,
+    rules={**RULES, **SCRIPT},
+    defaults=lambda values: defaults(values) | ({} if _OF_ADAPTERS & values.keys() else {"peft_config": None}),
 )

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.foreign import reasons as why
-from lora_backend.config.foreign import training_arguments
+from lora_backend.config.foreign import training_arguments, trl_keys
+from lora_backend.config.foreign.choices import attention
+from lora_backend.config.foreign.data_sets import dataset, first_of_datasets
+from lora_backend.config.foreign.evaluation import share_of_rows
 from lora_backend.config.foreign.rules import (
     Carried,
     Rule,
@@ -22,8 +25,9 @@ from lora_backend.config.foreign.rules import (
     nothing,
     table,
     take,
+    trains_adapter,
 )
-from lora_backend.config.foreign.shared import dataset, first_of_datasets, load_in, names, precision_flag, targets
+from lora_backend.config.foreign.shared import load_in, names, precision_flag, stored, targets
 from lora_backend.config.foreign.source import Source
 from lora_backend.i18n import N_
 
@@ -58,13 +62,6 @@ def _max_length(source: Source, key: str) -> Carried:
     return as_taken("max_length", source.get(key))
 
 
-def _stored(source: Source, key: str) -> Carried:
-    """The base model's own number format; here it follows `precision`."""
-    value = source.get(key)
-    is_same = value in (None, "auto", "bfloat16") or (value == "float32" and is_off(source.get("bf16")))
-    return nothing() if is_same else lost(why.STORED)
-
-
 def _nested(source: Source, key: str) -> Carried:
     """Double quantization, which is always on here."""
     if is_off(source.get(key)) and not is_off(source.get("load_in_4bit")):
@@ -83,11 +80,14 @@ def _target_modules(source: Source, key: str) -> Carried:
 RULES: dict[str, Rule] = {
     **training_arguments.RULES,
     **table({**WITH_DEFAULTS}),
+    **table(trl_keys.ABSENT),
+    **{key: expects(why.METHOD) for key in trl_keys.OTHER_METHODS},
+    "dataset_mixture": first_of_datasets(),
     "model_name_or_path": take("model_name"),
-    "dtype": Rule(_stored, (), why.STORED),
-    "torch_dtype": Rule(_stored, (), why.STORED),
-    "attn_implementation": take("attn_implementation"),
-    "use_peft": expects(why.METHOD, True),
+    "dtype": stored(),
+    "torch_dtype": stored(),
+    "attn_implementation": attention(),
+    "use_peft": trains_adapter(True, full=(None, False)),
     "lora_r": take("r"),
     "lora_alpha": take("alpha"),
     "lora_dropout": take("lora_dropout"),
@@ -103,7 +103,7 @@ RULES: dict[str, Rule] = {
     "use_bnb_nested_quant": Rule(_nested, (), why.QUANTIZED),
     "dataset_name": dataset(),
     "datasets": first_of_datasets(),
-    "test_split_size": take("val_size"),
+    "test_split_size": share_of_rows(),
     "max_length": Rule(_max_length, ("max_length",)),
     "max_seq_length": Rule(_max_length, ("max_length",)),
     "loss_type": take("loss_type"),
@@ -120,17 +120,18 @@ def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
         "use_peft": False,
     }  # fmt: skip
     length = {} if "max_seq_length" in values else {"max_length": 1024}
-    return training_arguments.DEFAULTS | own | length
+    return training_arguments.defaults(values) | own | length
 
 
 TOOL = Tool(
     id="trl",
     title="TRL",
     markers=keys(
-        "use_peft lora_task_type dataset_name dataset_text_field use_bnb_nested_quant assistant_only_loss "
+        "use_peft lora_task_type dataset_name dataset_text_field use_bnb_nested_quant assistant_only_loss dataset_mixture "
         "completion_only_loss packing_strategy dataset_train_split dataset_test_split max_seq_length padding_free "
-        "bnb_4bit_quant_type"
-    ),
+        "bnb_4bit_quant_type dataset_mixer dataset_splits"
+    )
+    | trl_keys.OTHER_MARKERS,
     rules=RULES,
     defaults=_defaults,
 )

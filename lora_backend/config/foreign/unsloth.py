@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign.choices import optimizer
+from lora_backend.config.foreign.data_sets import dataset
 from lora_backend.config.foreign.rules import (
     Carried,
     Rule,
@@ -18,10 +20,10 @@ from lora_backend.config.foreign.rules import (
     number,
     table,
     take,
+    trains_adapter,
 )
 from lora_backend.config.foreign.shared import (
     accumulation,
-    dataset,
     load_in,
     steps_or_none,
     targets,
@@ -43,7 +45,7 @@ ABSENT: dict[str, str | Mapping[str, Any]] = {
         "lora.use_loftq": False, "lora.vision_all_linear": False, "lora.finetune_language_layers": True,
         "lora.finetune_attention_modules": True, "lora.finetune_mlp_modules": True,
     },
-    why.PICTURES: {"lora.finetune_vision_layers": True},
+    why.PICTURES: {"lora.finetune_vision_layers": True, "audio_type": None, "audio_input": False},
     why.TRACKING: {
         "logging.enable_wandb": False, "logging.wandb_project": "unsloth-training", "logging.enable_tensorboard": False,
         "logging.tensorboard_dir": "runs",
@@ -64,7 +66,9 @@ RULES: dict[str, Rule] = {
     "model": take("model_name"),
     "data.dataset": dataset(),
     "data.local_dataset": dataset(),
-    "training.training_type": expects(why.METHOD, "lora", "LoRA"),
+    "training.training_type": trains_adapter(
+        None, "lora", "LoRA", "LoRA/QLoRA", full=("full", "Full", "Full Finetuning")
+    ),
     "training.max_seq_length": take("max_length"),
     "training.load_in_4bit": load_in(4),
     "training.output_dir": take("output_dir"),
@@ -79,7 +83,7 @@ RULES: dict[str, Rule] = {
     "training.eval_steps": steps_or_none("eval_steps"),
     "training.weight_decay": take("weight_decay"),
     "training.random_seed": take("seed"),
-    "training.optim": take("optim"),
+    "training.optim": optimizer(),
     "training.lr_scheduler_type": take("lr_scheduler_type"),
     "training.train_on_completions": expects(why.ONLY_ANSWERS, True),
     "training.gradient_checkpointing": mapped(

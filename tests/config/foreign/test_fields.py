@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from peft import LoraConfig
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
-from trl import ModelConfig, ScriptArguments, SFTConfig
+from trl import DPOConfig, GRPOConfig, KTOConfig, ModelConfig, RewardConfig, RLOOConfig, ScriptArguments, SFTConfig
 from trl.scripts.utils import DatasetMixtureConfig
 
 from lora_backend.config.diff import same_value
@@ -34,6 +34,11 @@ LIBRARY: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("tool_id", LIBRARY)
 def test_no_field_of_the_library_is_unknown(tool_id: str) -> None:
     assert [name for name in LIBRARY[tool_id] if TOOLS[tool_id].rule(name) is None] == []
+
+
+@pytest.mark.parametrize("other", [DPOConfig, KTOConfig, GRPOConfig, RLOOConfig, RewardConfig])
+def test_no_field_of_another_method_is_unknown(other: type) -> None:
+    assert [name for name in fields(other) if TOOLS["trl"].rule(name) is None] == []
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,7 @@ def test_what_is_assumed_for_a_key_that_is_not_there_is_the_librarys_default(
     tool: Tool, library: dict[str, Any]
 ) -> None:
     for name, value in tool.defaults({}).items():
-        if name != "bf16":  # None there stands for “unless fp16 is on”
+        if name not in ("bf16", "peft_config"):  # None there stands for “unless fp16 is on”, and it is no field
             assert same_value(value, library[name]), name
 
 

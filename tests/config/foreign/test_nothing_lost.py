@@ -108,7 +108,7 @@ def test_each_key_of_each_tool_arrives_or_is_named_whatever_its_value(tool_id: s
     of_others = {key for other in TOOLS.values() if other.id != tool_id for key in other.markers - tool.markers}
     values: dict[str, Any] = {}
     for key in tool.rules:
-        if key not in of_others or tool_id in INSIDE:
+        if key not in tool.sections and (key not in of_others or tool_id in INSIDE):
             section, _, inner = key.rpartition(".")
             if section in tool.sections:
                 values.setdefault(section, {})[inner] = value

@@ -1,0 +1,100 @@
+"""When rows are evaluated, and which ones: counts and shares, and what stays of it where no rows are held back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lora_backend.config.foreign.result import ImportRow
+from lora_backend.config.foreign.rules import Carried, Rule, Tool, as_taken, lost, nothing, number, translated
+from lora_backend.config.foreign.source import Source
+from lora_backend.i18n import N_, Message
+
+ROWS = N_(
+    "{value} is a number of rows; here it is a share of them. Set `{target}` to {value} / the number of rows in the data set."
+)
+ROWS_NOTE = N_("A share is taken. A number of rows is not: the file does not say how many rows there are.")
+STEPS = N_("{share} of {total} steps: `{target}` is {ours}.")
+STEPS_UNKNOWN = N_(
+    "{value} is a share of all steps, and the file does not say how many there are. Set `{target}` to a number of steps."
+)
+STEPS_NOTE = N_("A share of the steps × `max_steps` gives the steps; without `max_steps` it cannot be told.")
+NO_ROWS = N_(
+    "No rows are held back here, so nothing is evaluated. To evaluate, set `val_size` to a share of the rows, and this key again."
+)
+EACH_EPOCH = N_("`{target}` is {ours}, since the steps between evaluations could not be carried over.")
+
+
+def share_of_rows() -> Rule:
+    """The rows to hold back → `val_size`, where they are a share."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value = number(source.get(key))
+        if value is not None and value >= 1:
+            return lost(ROWS, value=value, target="val_size")
+        return nothing(N_("Not set.")) if source.get(key) is None else as_taken("val_size", source.get(key))
+
+    return Rule(apply, ("val_size",), ROWS_NOTE)
+
+
+def steps_or_share(target: str, total_key: str = "max_steps") -> Rule:
+    """Steps between two events; below 1 a share of all steps, as in transformers."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value, total = number(source.get(key)), number(source.get(total_key))
+        if source.get(key) is None:
+            return nothing(N_("Not set."))
+        if value is None or not 0 < value < 1:
+            return as_taken(target, source.get(key))
+        if total is None or total < 1:
+            return lost(STEPS_UNKNOWN, value=value, target=target)
+        return translated(target, math.ceil(value * total), STEPS, share=value, total=total)
+
+    return Rule(apply, (target,), STEPS_NOTE)
+
+
+def settled(
+    rows: Sequence[ImportRow], assumed: Sequence[ImportRow], tool: Tool, values: dict[str, Any]
+) -> tuple[tuple[ImportRow, ...], tuple[ImportRow, ...]]:
+    """Both once more, and `values` changed, so that what is evaluated when fits together.
+
+    Another tool takes its rows for evaluation from places that are not known here, or has none either: then nothing is
+    evaluated. Where its steps are lost, rows are evaluated once an epoch. Keys of ours are left as they are.
+    """
+    targets = {
+        row.key: rule.targets for row in (*rows, *assumed) if tool.id != "original" and (rule := tool.rule(row.key))
+    }
+    asking = [row for row in (*rows, *assumed) if _asks(row, targets)]
+    if not values.get("val_size"):
+        if any(row.target_key == "eval_strategy" for row in asking):
+            for row in asking:
+                values.pop(str(row.target_key), None)
+            rows = [_without_rows(row) if row in asking else row for row in rows]
+            assumed = [row for row in assumed if row not in asking]
+        return tuple(rows), tuple(assumed)
+    are_steps_lost = any(row.outcome == "not_supported" and "eval_steps" in targets.get(row.key, ()) for row in rows)
+    if values.get("eval_strategy") == "steps" and are_steps_lost and "eval_steps" not in values:
+        return tuple(_each_epoch(row, targets, values) for row in rows), tuple(
+            _each_epoch(row, targets, values) for row in assumed
+        )
+    return tuple(rows), tuple(assumed)
+
+
+def _asks(row: ImportRow, targets: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether another tool's key asks for evaluation."""
+    is_asked = row.target_key == "eval_steps" or (row.target_key == "eval_strategy" and row.target_value != "no")
+    return is_asked and row.key in targets
+
+
+def _without_rows(row: ImportRow) -> ImportRow:
+    return replace(row, outcome="not_supported", target_key=None, target_value=None, message=Message(NO_ROWS))
+
+
+def _each_epoch(row: ImportRow, targets: Mapping[str, tuple[str, ...]], values: dict[str, Any]) -> ImportRow:
+    if row.target_key != "eval_strategy" or row.key not in targets:
+        return row
+    values["eval_strategy"] = "epoch"
+    message = Message(EACH_EPOCH, {"target": "eval_strategy", "ours": "epoch"})
+    return replace(row, outcome="translated", target_value="epoch", message=message)

@@ -1,0 +1,54 @@
+"""Names of optimizers and attention kernels that do not exist here are told, not taken."""
+
+from __future__ import annotations
+
+import pytest
+
+from lora_backend.config.foreign.choices import HUB_KERNEL
+from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.foreign.tools import TOOLS
+from lora_backend.config.options import NEW_NAMES
+from lora_backend.config.takes import takes
+from tests.config.foreign.test_import import row
+
+HEADS = {
+    "axolotl": ("base_model: m\nadapter: lora\n", "optimizer", "attn_implementation"),
+    "llamafactory": ("model_name_or_path: m\nfinetuning_type: lora\n", "optim", "flash_attn"),
+    "trl": ("model_name_or_path: m\nuse_peft: true\n", "optim", "attn_implementation"),
+    "training_arguments": ("model_name_or_path: m\nnum_train_epochs: 1\n", "optim", "attn_implementation"),
+    "unsloth": ("model: m\nlora:\n  lora_r: 8\ntraining:\n  max_seq_length: 64\n", "training.optim", None),
+    "llamafactory_v1": ("model: m\nmodel_class: llm\n", None, "flash_attn"),
+}
+
+
+@pytest.mark.parametrize("tool", HEADS)
+def test_a_name_that_does_not_exist_here_is_not_taken(tool: str) -> None:
+    head, optimizer, attention = HEADS[tool]
+    for key, ours, names in (
+        (optimizer, "optim", ("muon", "adopt_adamw", "galore_adamw", "nonsense", "[a]")), (attention, "attn_implementation", ("xformers", "sage", "nonsense")),
+    ):  # fmt: skip
+        for name in names if key else ():
+            result = import_text(f"{head}{'  ' if tool == 'unsloth' else ''}{str(key).rpartition('.')[2]}: {name}\n")
+            found = row(result, str(key))
+            assert (result.tool, found.outcome) == (tool, "not_supported")
+            assert name.strip("[]") in found.message.text("en")
+            assert ours not in result.values
+            assert result.is_valid
+
+
+def test_an_older_name_becomes_the_one_of_today() -> None:
+    for old, new in NEW_NAMES.items():
+        assert not takes("optim", old)
+        result = import_text(f"{HEADS['axolotl'][0]}optimizer: {old}\n")
+        assert row(result, "optimizer").outcome == "translated"
+        assert result.values["optim"] == new
+
+
+def test_a_kernel_of_the_hub_says_what_it_needs() -> None:
+    result = import_text(f"{HEADS['axolotl'][0]}attn_implementation: kernels-community/flash-attn2\n")
+    assert row(result, "attn_implementation").message.template == HUB_KERNEL
+
+
+def test_every_tool_that_names_optimizers_or_kernels_is_held_to_it() -> None:
+    named = {tool.id for tool in TOOLS.values() if any("optim" in rule.targets for rule in tool.rules.values())}
+    assert named - {"original"} <= HEADS.keys()
