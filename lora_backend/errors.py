@@ -60,6 +60,19 @@ class ModelError(FlightdeckError):
     code = "model"
 
 
+class UntrainableError(ModelError):
+    """What the config asks of the model cannot be built, so there is nothing to plan and nothing to start.
+
+    `key`: whose value stands in the way, where it is known.
+    """
+
+    code = "untrainable"
+
+    def __init__(self, template: str, /, *, key: str | None = None, **values: Any) -> None:
+        super().__init__(template, **values)
+        self.key = key
+
+
 class DeviceError(FlightdeckError):
     """This machine's devices cannot do what was asked."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lora_backend.errors import WorkerError
+from lora_backend.errors import UntrainableError, WorkerError
 from lora_backend.i18n import N_, Message
 from lora_backend.settings import child_environment
 
@@ -52,7 +52,7 @@ class Request:
     progress: Message | None = None
     fraction: float = 0.0
     result: Any = None
-    error: WorkerError | None = None
+    error: WorkerError | UntrainableError | None = None
 
     @property
     def kind(self) -> Kind:
@@ -85,7 +85,8 @@ class WorkerClient:
         deadline_s: float = 600.0,
         on_progress: Callable[[Message, float], None] = lambda *_: None,
     ) -> Any:
-        """Put a question and wait for its answer. Raises `WorkerError` after `deadline_s`, or when the process dies."""
+        """Put a question and wait for its answer. Raises `WorkerError` after `deadline_s`, or when the process dies,
+        and `UntrainableError` where that is the answer."""
         request, waited_s, said = self.submit(method, params), 0.0, None
         while not request.done.wait(0.2):
             waited_s += 0.2
@@ -207,6 +208,8 @@ class WorkerClient:
                 if "error" in message:
                     error = Message.from_json(message["error"])
                     request.error = WorkerError(error.template, **error.values)
+                    if "untrainable" in message:  # no failure of the process, but its answer
+                        request.error = UntrainableError(error.template, key=message["untrainable"], **error.values)
                 else:
                     request.result = message["result"]
                 request.done.set()

@@ -18,15 +18,11 @@ ANSWERS = ["the tower is nine metres tall", "anna built the bridge", "the door i
 def make_model(folder: Path, *, chat_template: bool = True, tokenizer: bool = True, blocks: int = 2) -> Path:
     """Save the model as a folder that transformers loads."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    words = sorted({word for text in QUESTIONS + ANSWERS for word in text.split()})
-    special = ["<unk>", "<s>", "</s>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>"]
-    vocabulary = {token: index for index, token in enumerate([*special, *words])}
     config = LlamaConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=len(_vocabulary()),
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=blocks,
@@ -39,16 +35,32 @@ def make_model(folder: Path, *, chat_template: bool = True, tokenizer: bool = Tr
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     if tokenizer:
-        core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-        core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        fast = PreTrainedTokenizerFast(
-            tokenizer_object=core, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
-            extra_special_tokens=["<|system|>", "<|user|>", "<|assistant|>"],
-        )  # fmt: skip
-        if chat_template:
-            fast.chat_template = CHAT_TEMPLATE
-        fast.save_pretrained(folder)
+        save_tokenizer(folder, chat_template=chat_template)
     return folder
+
+
+def _vocabulary() -> dict[str, int]:
+    words = sorted({word for text in QUESTIONS + ANSWERS for word in text.split()})
+    special = ["<unk>", "<s>", "</s>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>"]
+    return {token: index for index, token in enumerate([*special, *words])}
+
+
+def save_tokenizer(folder: Path, *, chat_template: bool = True) -> int:
+    """Save the tokenizer of the tiny models; gives the number of its tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = _vocabulary()
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        extra_special_tokens=["<|system|>", "<|user|>", "<|assistant|>"],
+    )  # fmt: skip
+    if chat_template:
+        fast.chat_template = CHAT_TEMPLATE
+    fast.save_pretrained(folder)
+    return len(vocabulary)
 
 
 def make_word_nan(folder: Path, word: str) -> Path:

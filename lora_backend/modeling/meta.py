@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, Pretr
 from transformers.initialization import no_init_weights
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import ModelError, first_line
+from lora_backend.errors import ModelError, UntrainableError, first_line
 from lora_backend.i18n import N_
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.blocks import find_blocks
@@ -71,28 +72,45 @@ def build_base(facts: Mapping[str, Any], settings: TraceSettings) -> PreTrainedM
     config = model_config(facts)
     # Kernels that are not installed here keep what the fused one of torch keeps: queries, keys, values, output.
     attention = settings.attn_implementation
-    attention = "sdpa" if attention and "flash" in attention else attention
+    is_fused = attention is not None and ("flash_" in attention or "/" in attention)
     try:
         with torch.device("meta"), no_init_weights():
             model = AutoModelForCausalLM.from_config(
-                config, dtype=DTYPES[settings.precision], attn_implementation=attention
+                config, dtype=DTYPES[settings.precision], attn_implementation=None if is_fused else attention
             )
             model.tie_weights()  # is part of the initialisation that was left out
     except Exception as error:  # a family's code may raise anything for figures that do not fit together
         raise ModelError(
             N_("No causal language model can be built from config.json: {reason}"), reason=first_line(error)
         ) from error
+    if is_fused and "flash" in str(attention) and not model._supports_flash_attn:
+        raise ModelError(
+            N_("{family} has no FlashAttention in transformers. Take `attn_implementation` out."),
+            family=type(model).__name__,
+        )
     return model
+
+
+@contextmanager
+def untrainable(key: str) -> Iterator[None]:
+    """What is refused here would be refused of the model with its weights too: `UntrainableError` about `key`."""
+    try:
+        yield
+    except ModelError as error:
+        if isinstance(error, UntrainableError):
+            raise
+        raise UntrainableError(error.message.template, key=key, **error.message.values) from error
 
 
 def build_meta(facts: Mapping[str, Any], settings: TraceSettings, config: TrainingConfig) -> MetaModel:
     """The model that `config` would train, on the meta device, with the adapter that it would have."""
-    base = build_base(facts, settings)
+    with untrainable("attn_implementation" if settings.attn_implementation else "model_name"):
+        base = build_base(facts, settings)
     found = find_blocks(base)
+    with untrainable("target_modules"), torch.device("meta"), no_init_weights():
+        model = attach_adapter(base, config.model_copy(update={"init_lora_weights": True}))
     if found is None:
         raise ModelError(N_("The model's blocks cannot be found, so it cannot be planned layer by layer."))
-    with torch.device("meta"), no_init_weights():
-        model = attach_adapter(base, config.model_copy(update={"init_lora_weights": True}))
     # PEFT keeps adapters in fp32 beside half precision, but on the meta device it leaves them as they are.
     dtype = DTYPES[settings.adapter_precision if settings.precision != "fp32" else "fp32"]
     for parameter in model.parameters():

@@ -22,7 +22,16 @@ from lora_backend.errors import ModelError, UntraceableError, first_line
 from lora_backend.i18n import N_, Message
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.loss import TILE_BYTES
-from lora_backend.modeling.meta import build_base, build_meta, keep_blocks, model_config, set_rank, signature, trained
+from lora_backend.modeling.meta import (
+    build_base,
+    build_meta,
+    keep_blocks,
+    model_config,
+    set_rank,
+    signature,
+    trained,
+    untrainable,
+)
 from lora_backend.modeling.stand_in import stand_in_for_quantized
 from lora_backend.modeling.step import FakeStep, among_new_objects, outer_modules
 from lora_backend.modeling.tracker import Recording
@@ -137,7 +146,8 @@ def profile_for(facts: Mapping[str, Any], config: TrainingConfig, report: Report
 
     Raises `ModelError` where the model cannot be built at all.
     """
-    architecture = model_config(facts)
+    with untrainable("model_name"):
+        architecture = model_config(facts)
     settings = TraceSettings.of(config, config.precision, attention_windows(architecture), tile_tokens(architecture))
     try:
         return trace_profile(facts, config, settings, report)

@@ -12,7 +12,7 @@ from lora_backend.config.findings import Finding, Fix
 from lora_backend.config.offers import remove
 from lora_backend.config.rules import ConfigView, Facts
 from lora_backend.config.rules.machine_facts import checkpoint_bytes
-from lora_backend.errors import FlightdeckError, PlanError, TooLittleMemoryError
+from lora_backend.errors import ExpressionError, FlightdeckError, PlanError, TooLittleMemoryError, UntrainableError
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
 from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError
@@ -22,7 +22,7 @@ OF_THE_CHECK = frozenset(
     {
         "model_name_unusable", "dataset_unusable", "questions_unusable", "output_dir_unusable", "no_tokenizer",
         "already_published", "not_an_adapter", "publication_forbidden", "no_such_device", "fp16_without_gpu",
-        "library_missing", "flash_without_gpu", "flash_on_old_gpu",
+        "library_missing", "kernel_without_gpu", "kernel_on_old_gpu",
     }
 )  # fmt: skip
 """What a check of the text says of this machine in passing, and what no run can start with."""
@@ -52,6 +52,13 @@ def blocker_of(error: FlightdeckError, config: ConfigView) -> Finding:
     if isinstance(error, TooLittleMemoryError):
         remedy = Message(N_("Use other GPUs, or turn `force_balance` off."))
         return config.finding("error", "no_gpu_has_enough", "force_balance", error.message, remedy, remove("force_balance"))  # fmt: skip
+    if isinstance(error, UntrainableError):
+        key = error.key or "model_name"
+        remedy = Message(N_("Change `{key}`."), {"key": key})
+        return config.finding("error", "untrainable", key, error.message, remedy)
+    if isinstance(error, ExpressionError):
+        remedy = Message(N_("Write it more simply, or name the modules one by one."))
+        return config.finding("error", error.code, "target_modules", error.message, remedy)
     code = "no_such_device" if isinstance(error, PlanError) else "device_map_unusable"
     return config.finding("error", code, "device_map", error.message, Message(N_("Change `device_map`.")), map_anew())
 

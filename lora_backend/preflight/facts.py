@@ -13,6 +13,7 @@ from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import Severity
 from lora_backend.config.rules import Facts, GpuFact
+from lora_backend.config.rules.machine_facts import KERNEL_SINCE
 from lora_backend.data.summary import Kind, Summary, summary_of
 from lora_backend.errors import ConfigError, DataError, ModelError, RunError
 from lora_backend.hardware.inventory import Gpu, read_gpus
@@ -91,7 +92,7 @@ def _needs_gpus(values: Mapping[str, Any]) -> bool:
         values.get("precision") in ("fp16", "bf16")
         or bool(values.get("quantization") or values.get("force_balance"))
         or isinstance(values.get("device_map"), Mapping)
-        or "flash" in str(values.get("attn_implementation"))
+        or str(values.get("attn_implementation")) in KERNEL_SINCE
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError
+from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError, UntrainableError
 from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.hardware.visible import environment_for, visible_gpus
 from lora_backend.i18n import N_, Message
@@ -66,7 +66,8 @@ def plan_start(
 
     A `device_map` of the config is scored as it is; `use_balanced_device_map` places the layers; without either the
     model goes to one device. Raises `PlanError` for a map that names devices which are not there (any more), and
-    `TooLittleMemoryError` where `force_balance` forbids to fall back, `ModelError` for blocks outside of the GPUs.
+    `TooLittleMemoryError` where `force_balance` forbids to fall back, `ModelError` for blocks outside of the GPUs,
+    `UntrainableError` where the model cannot be trained as the config says.
     """
     planned = _plan(TrainingConfig.model_validate(dict(values)), settings, trace, environment)
     return replace(planned, environment=start_environment(environment))
@@ -96,6 +97,8 @@ def _plan(config: TrainingConfig, settings: Settings, trace: Trace, environment:
         if isinstance(config.device_map, dict):
             return StartPlan(planner.plan(config), planner)
         plan = planner.score(config, (0,) * _num_units(planner, config))
+    except UntrainableError:
+        raise
     except ModelError as error:
         return StartPlan(None, note=error.message)
     return StartPlan(plan, planner, fallback)

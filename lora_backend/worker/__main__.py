@@ -1,7 +1,8 @@
 """`python -m lora_backend.worker`: answers requests that come as JSON lines on stdin, on stdout.
 
 In: `{"id", "method", "params"}`. Out: `{"id", "progress": {"message", "fraction"}}` any number of times, then
-`{"id", "result"}` or `{"id", "error": message}`. End of input ends the process, whatever it is doing: the dashboard
+`{"id", "result"}` or `{"id", "error": message}`, with `"untrainable": key` where the answer is that a config
+does not go with its model. End of input ends the process, whatever it is doing: the dashboard
 that asked is gone.
 """
 
@@ -15,7 +16,7 @@ import threading
 import traceback
 from typing import Any, TextIO
 
-from lora_backend.errors import FlightdeckError, first_line
+from lora_backend.errors import FlightdeckError, UntrainableError, first_line
 from lora_backend.i18n import N_, Message
 from lora_backend.worker.methods import METHODS
 
@@ -45,6 +46,8 @@ def _serve(request: dict[str, Any], answers: TextIO) -> None:
 
     try:
         result = METHODS[request["method"]](request["params"], report)
+    except UntrainableError as error:
+        _send(answers, {"id": request["id"], "error": error.message.to_json(), "untrainable": error.key})
     except FlightdeckError as error:
         _send(answers, {"id": request["id"], "error": error.message.to_json()})
     except Exception as error:  # whatever it is, the asker gets a sentence and this process lives on

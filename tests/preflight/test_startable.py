@@ -122,7 +122,7 @@ SITUATIONS = [
     ),
     Situation("no bitsandbytes", ("library_missing",), {"quantization": "nf4"}, without("bitsandbytes")),
     Situation("no kernels of the hub", ("library_missing",), {"attn_implementation": "kernels-community/flash-attn2"}),
-    Situation("FlashAttention without a GPU", ("flash_without_gpu",), {"attn_implementation": "flash_attention_2"}, with_package("flash-attn")),
+    Situation("FlashAttention without a GPU", ("kernel_without_gpu",), {"attn_implementation": "flash_attention_2"}, with_package("flash-attn")),
     Situation("an adapter that is published there", ("already_published",), {"pkg": "p", "version": "1"}, published),
     Situation("something else where the adapter would go", ("not_an_adapter",), {"pkg": "p", "version": "2"}, lambda place, _: (place / "ws/adapters/p/2/thesis").mkdir(parents=True)),
     Situation("Flightdeck's own folder", ("publication_forbidden",), {"output_dir": ".", "pkg": "runs", "version": "1"}, is_text_valid=False),

@@ -134,6 +134,28 @@ def _start(config: ConfigView) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _odd_ranks(config: ConfigView) -> Iterator[Finding]:
+    """PEFT halves the rank for an orthogonal start, and refuses one that has no half."""
+    if not config.has_good("init_lora_weights", "r", "rank_pattern") or config.get("init_lora_weights") != "orthogonal":
+        return
+    pattern = config.get("rank_pattern") or {}
+    odd = [rank for rank in (config.get("r"), *pattern.values()) if rank % 2]
+    if odd:
+        even = {"r": config.get("r") + config.get("r") % 2}
+        if pattern:
+            even["rank_pattern"] = {name: rank + rank % 2 for name, rank in pattern.items()}
+        values = {"ranks": ", ".join(map(str, dict.fromkeys(odd)))}
+        yield config.finding(
+            "error",
+            "odd_rank",
+            "r" if config.get("r") % 2 else "rank_pattern",
+            Message(N_("`init_lora_weights: orthogonal` needs even ranks, but there is {ranks}."), values),
+            Message(N_("Set `init_lora_weights: true`, or even ranks.")),
+            config.change({"init_lora_weights": True}),
+            config.change({key: value for key, value in even.items() if value != config.get(key)}),
+        )
+
+
 def _bias(config: ConfigView) -> Iterator[Finding]:
     if config.has_good("bias") and config.get("bias") != "none":
         yield config.finding(
@@ -181,4 +203,15 @@ def _strict(config: ConfigView) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-RULES: tuple[KeyRule, ...] = (_lists, _expressions, _shadowed, _scale, _layers, _start, _bias, _twice, _strict)
+RULES: tuple[KeyRule, ...] = (
+    _lists,
+    _expressions,
+    _shadowed,
+    _scale,
+    _layers,
+    _start,
+    _odd_ranks,
+    _bias,
+    _twice,
+    _strict,
+)

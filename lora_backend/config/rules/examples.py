@@ -71,6 +71,7 @@ ACROSS = _pairs(
         "unusual_scale": ("r: 8\nalpha: 128", "r: 16\nalpha: 128"),
         "layers_from_one": ("target_layers: [1, 2, 3, 4, 5, 6, 7, 8]", "target_layers: [0, 1, 2, 3, 4, 5, 6, 7]"),
         "random_start": ("init_lora_weights: false", "init_lora_weights: true"),
+        "odd_rank": ("r: 3\nalpha: 3\ninit_lora_weights: orthogonal", "r: 4\nalpha: 4\ninit_lora_weights: orthogonal"),
         "bias_changes_base": ("bias: all", "bias: none"),
         "trained_twice": (
             "target_modules: [q_proj, lm_head]\nmodules_to_save: [lm_head]",
@@ -175,13 +176,13 @@ KNOWN = [
         "quantization_without_gpu", "quantization: nf4", "quantization: nf4", Facts(gpus=()), Facts(gpus=(_AMPERE,))
     ),
     Example(
-        "flash_without_gpu",
+        "kernel_without_gpu",
         "attn_implementation: flash_attention_2",
         "attn_implementation: sdpa",
         Facts(gpus=()),
     ),
     Example(
-        "flash_on_old_gpu",
+        "kernel_on_old_gpu",
         "attn_implementation: flash_attention_2",
         "attn_implementation: flash_attention_2",
         Facts(gpus=(_TURING,)),

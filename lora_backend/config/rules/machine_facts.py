@@ -12,8 +12,14 @@ from lora_backend.i18n import N_, Message
 
 BF16_SINCE = (8, 0)
 """CUDA compute capability of Ampere, the first with bf16 (NVIDIA, CUDA Programming Guide, arithmetic by capability)."""
-FLASH_SINCE = {"flash_attention_2": (8, 0), "flash_attention_3": (8, 0), "flash_attention_4": (9, 0)}
-"""Attention → compute capability of the first GPUs that it runs on (FlashAttention's README; transformers)."""
+KERNEL_SINCE = {
+    "flash_attention_2": (8, 0),
+    "flash_attention_3": (8, 0),
+    "flash_attention_4": (9, 0),
+    "flex_attention": (7, 0),
+}
+"""Attention that trains on GPUs alone → compute capability of the first that run it (FlashAttention's README, transformers;
+flex_attention: torch has no backward of it on the CPU, and compiles it by Triton, which begins with Volta)."""
 CHECKPOINT_BYTES = 12
 """Of each trained parameter in a checkpoint: fp32 weight and AdamW's two fp32 states."""
 _GIB = 2**30
@@ -73,27 +79,35 @@ def _libraries(config: ConfigView, facts: Facts) -> Iterator[Finding]:
 
 def _kernels(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     kernel = config.get("attn_implementation") if config.has_good("attn_implementation") else None
-    if facts.gpus is None or not kernel or "flash_attention" not in kernel:
+    if kernel not in KERNEL_SINCE or facts.gpus is None:
         return
     said = {"kernel": kernel, "names": ", ".join(dict.fromkeys(gpu.name for gpu in facts.gpus))}
-    if not facts.gpus:
+    if facts.gpus and all(gpu.compute_capability < KERNEL_SINCE[kernel] for gpu in facts.gpus):
         yield config.finding(
             "warning",
-            "flash_without_gpu",
-            "attn_implementation",
-            Message(N_("`{kernel}` runs on GPUs only, and this machine has none."), said),
-            Message(N_("Take `attn_implementation` out.")),
-            remove("attn_implementation"),
-        )
-    elif all(gpu.compute_capability < FLASH_SINCE.get(kernel, (0, 0)) for gpu in facts.gpus):
-        yield config.finding(
-            "warning",
-            "flash_on_old_gpu",
+            "kernel_on_old_gpu",
             "attn_implementation",
             Message(N_("`{kernel}` does not run on {names}."), said),
             Message(N_("Take `attn_implementation` out.")),
             remove("attn_implementation"),
         )
+    elif not facts.gpus or _is_on_cpu(config):
+        template = N_("`{kernel}` trains on GPUs only, and this machine has none.")
+        if facts.gpus:
+            template = N_("`{kernel}` trains on GPUs only, but `device_map` puts the model on the CPU.")
+        yield config.finding(
+            "warning",
+            "kernel_without_gpu",
+            "attn_implementation",
+            Message(template, said),
+            Message(N_("Take `attn_implementation` out.")),
+            remove("attn_implementation"),
+        )
+
+
+def _is_on_cpu(config: ConfigView) -> bool:
+    places = config.get("device_map") if config.has_good("device_map") else None
+    return places == "cpu" or (isinstance(places, Mapping) and set(places.values()) == {"cpu"})
 
 
 def _devices(config: ConfigView, facts: Facts) -> Iterator[Finding]:

@@ -1,0 +1,85 @@
+"""A tiny random model of every family in the catalogue: its published config with small figures, and a tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lora_backend.models.catalogue import catalogue
+from tests.tiny import save_tokenizer
+
+BLOCKS = 4
+_SMALL = {
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "word_embed_proj_dim"), 32),
+    **dict.fromkeys(("intermediate_size", "ffn_dim", "n_inner", "block_ff_dim", "shared_intermediate_size"), 48),
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers"), BLOCKS),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), 4),
+    "num_key_value_heads": 2,
+    **dict.fromkeys(("head_dim", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "query_pre_attn_scalar"), 8),
+    **dict.fromkeys(("kv_lora_rank", "q_lora_rank"), 8),
+    "rotary_dim": 4,
+    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"), 16),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
+    **dict.fromkeys(("num_experts_per_tok", "moe_k"), 2),
+    **dict.fromkeys(("n_group", "topk_group", "first_k_dense_replace", "moe_layer_start_index"), 1),
+    "moe_layer_end_index": BLOCKS - 1,
+    **dict.fromkeys(("sliding_window", "window_size", "sliding_window_pattern"), 2),
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "max_seq_len"), 128),
+    "attention_types": [[["global", "local"], BLOCKS // 2]],
+    "full_attn_idxs": [1, 3],
+    "block_multiple_of": 16,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 3,
+}
+"""Of each key that gives a size, by whatever name a family has for it."""
+_OF_FAMILY: dict[str, dict[str, Any]] = {
+    "phi": {"partial_rotary_factor": 0.5},
+    "granitemoehybrid": {
+        "num_local_experts": 0,
+        "mamba_n_heads": 8,
+        "mamba_d_head": 8,
+    },  # without experts, as published
+    "deepseek_v2": {"num_key_value_heads": 4},
+    "deepseek_v3": {"num_key_value_heads": 4},
+}
+"""What goes together in a family alone."""
+_SCALED = ("rope_scaling", "original_max_position_embeddings")  # factors for lengths that a tiny model does not have
+FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(model.model_type for model in catalogue()))
+
+
+def tiny_config(family: str, vocabulary: int) -> dict[str, Any]:
+    """What the first model of the family says in its config.json, in small."""
+    published = next(model.config for model in catalogue() if model.model_type == family)
+    made = {key: _SMALL.get(key, value) for key, value in published.items() if key not in _SCALED}
+    for key in ("layer_types", "no_rope_layers", "mlp_only_layers"):
+        if isinstance(made.get(key), list):
+            made[key] = made[key][:BLOCKS]
+    return made | _OF_FAMILY.get(family, {}) | {"vocab_size": vocabulary}
+
+
+def make_family(folder: Path, family: str) -> Path:
+    """Save the family's tiny model as a folder that transformers loads."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    vocabulary = _save_bytes(folder) if family == "qwen2" else save_tokenizer(folder)
+    values = tiny_config(family, vocabulary)
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(values.pop("model_type"), **values)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    return folder
+
+
+def _save_bytes(folder: Path) -> int:
+    """A tokenizer of single bytes, by the only class that transformers takes for this family."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Qwen2Tokenizer
+
+    tokens = ["<unk>", "<s>", "</s>", "<pad>", *sorted(ByteLevel.alphabet())]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    made = Qwen2Tokenizer(
+        vocab=vocabulary, merges=[], unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    made.save_pretrained(folder)
+    return len(made)

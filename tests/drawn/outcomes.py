@@ -1,0 +1,88 @@
+"""What the check says of a config, and what training makes of it: both in this process."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lora_backend.config.files import dump_yaml, parse_config
+from lora_backend.errors import DataError, FlightdeckError
+from lora_backend.modeling.trace import profile_for
+from lora_backend.preflight.planning import Trace
+from lora_backend.preflight.startable import judge_here, startable
+from lora_backend.runs.folder import RunFolder
+from lora_backend.settings import load_settings
+from lora_backend.training.run import train_in_folder
+from tests.drawn.configs import shown
+
+Kind = Literal["trained", "refused", "refused_for_data", "blocked", "invalid", "unknown"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`refused` alone is wrong: the check called it startable, and the trainer did not train it."""
+
+    kind: Kind
+    said: str = ""
+
+
+@dataclass
+class Tally:
+    """The outcomes of many configs, and each of the wrong ones in words."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    refused: list[str] = field(default_factory=list)
+    blocked: Counter[str] = field(default_factory=Counter)
+
+    def line(self) -> str:
+        return ", ".join(f"{kind} {count}" for kind, count in sorted(self.counts.items()))
+
+
+def outcome_of(values: dict[str, Any], workspace: Path, trace: Trace = profile_for) -> Outcome:
+    """Ask whether the config can start, as `check`, `train` and the pages do; train it where it can."""
+    settings = load_settings()
+    judged = judge_here(parse_config(dump_yaml(values)), settings)
+    if not judged.result.is_valid:
+        return Outcome("invalid", ", ".join(finding.code for finding in judged.result.errors))
+    start = startable(judged, settings, trace)
+    if start.answer is not True:
+        codes = ", ".join(blocker.code for blocker in start.blockers)
+        return Outcome("blocked" if start.answer is False else "unknown", codes)
+    return _trained(dict(judged.config.values), workspace)
+
+
+def _trained(values: dict[str, Any], workspace: Path) -> Outcome:
+    folder = RunFolder.create(workspace / "runs", config=values, config_text=dump_yaml(values), argv=None)
+    try:
+        train_in_folder(folder)
+    except DataError as error:
+        return Outcome("refused_for_data", str(error))
+    except FlightdeckError as error:
+        return Outcome("refused", f"{type(error).__name__}: {error}")
+    except Exception as error:
+        return Outcome("refused", f"{type(error).__name__}, no sentence of ours: {error}")
+    finally:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        gc.collect()
+    return Outcome("trained")
+
+
+def tally(configs: Iterable[tuple[str, dict[str, Any]]], workspace: Path, say: Callable[[str], None] = print) -> Tally:
+    """The outcomes of all `configs`, each with a name of its own."""
+    found = Tally()
+    for name, values in configs:
+        outcome = outcome_of(values, workspace)
+        found.counts[outcome.kind] += 1
+        if outcome.kind in ("blocked", "invalid"):
+            found.blocked[outcome.said] += 1
+        if outcome.kind in ("refused", "refused_for_data", "unknown"):
+            line = f"{name}: {outcome.kind}: {outcome.said}\n    {shown(values)}"
+            say(line)
+            if outcome.kind != "refused_for_data":
+                found.refused.append(line)
+    return found

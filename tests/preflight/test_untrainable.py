@@ -1,0 +1,70 @@
+"""What would be refused of the loaded model is a blocker already: the same code builds the model without its bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_backend.cli import main
+from lora_backend.config.files import dump_yaml, parse_config
+from lora_backend.errors import UntrainableError
+from lora_backend.modeling.trace import profile_for
+from lora_backend.preflight.launch import launch_from_browser
+from lora_backend.preflight.planning import model_facts
+from lora_backend.preflight.startable import judge_here, startable
+from lora_backend.settings import load_settings
+from lora_backend.worker_client import WorkerClient
+from tests.drawn.outcomes import outcome_of
+from tests.drawn.world import World
+
+CASES: list[tuple[str, dict[str, Any], str, str]] = [
+    ("gemma2", {"attn_implementation": "sdpa"}, "attn_implementation", "scaled_dot_product_attention"),
+    ("apertus", {"target_modules": ["layers.9.mlp.up_proj"]}, "target_modules", "matches no module"),
+    ("gpt_oss", {"target_modules": ["router"]}, "target_modules", "not supported"),
+]
+
+
+@pytest.fixture
+def world(workspace: Path, tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.mark.parametrize(("family", "keys", "key", "said"), CASES, ids=[case[0] for case in CASES])
+def test_what_the_trainer_would_refuse_blocks_the_start(
+    family: str, keys: dict[str, Any], key: str, said: str, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {"model_name": str(world.model(family)), "dataset": str(world.dataset), "precision": "fp32", **keys}
+    settings, text = load_settings(), dump_yaml(values)
+    (blocker,) = startable(judge_here(parse_config(text), settings), settings, profile_for).blockers
+    assert (blocker.code, blocker.key) == ("untrainable", key)
+    assert said in blocker.message.text("en")
+    with pytest.raises(UntrainableError, match=said):
+        launch_from_browser(text, settings, profile_for)
+    assert not settings.runs.exists(), "nothing was made"
+    path = world.root / "c.yaml"
+    path.write_text(text)
+    assert main(["train", str(path), "--json"]) == 1
+    told = capsys.readouterr()
+    assert said in told.err
+    (run,) = settings.runs.iterdir()
+    assert f"loading {values['model_name']} in" not in (run / "train.log").read_text(), "no weights were read"
+
+
+def test_the_torch_process_answers_so_and_is_not_taken_for_broken(world: World) -> None:
+    family, keys, key, said = CASES[0]
+    config = {"model_name": str(world.model(family)), "precision": "fp32", **keys}
+    client = WorkerClient()
+    try:
+        with pytest.raises(UntrainableError, match=said) as raised:
+            client.ask("profile", {"facts": model_facts(config["model_name"]), "config": config})
+    finally:
+        client.close()
+    assert raised.value.key == key
+
+
+def test_a_kernel_that_cannot_train_without_a_gpu_is_a_blocker(world: World) -> None:
+    values = {"model_name": str(world.model("llama")), "dataset": str(world.dataset), "precision": "fp32"}
+    outcome = outcome_of(values | {"attn_implementation": "flex_attention"}, world.workspace)
+    assert (outcome.kind, outcome.said) == ("blocked", "kernel_without_gpu")
