@@ -15,6 +15,7 @@ from lora_backend.runs.folder import RUN_ID, RunFolder, open_run
 from lora_backend.runs.unlinked import own_adapter, refuse_links_in_its_run
 from lora_backend.settings import load_settings, path_of
 from lora_backend.terminal import show
+from lora_backend.verification.codes import explained
 from lora_backend.verification.folder import read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
 from lora_backend.verification.report import check_adapter_folder
@@ -35,8 +36,11 @@ def verify(arguments: argparse.Namespace) -> int:
         print_json(document)
     else:
         show(verdict(report))
-        if report["warnings"]:
-            show(", ".join(report["warnings"]))
+        for code in report["warnings"]:
+            show(f"{code}: {explained(code)}")
+        for entry in report["coverage"]:
+            if entry["warning"]:
+                show(f"  {entry['warning']}: {entry['key']}: {entry['entry']}")
         if report["layers"]:
             show(as_table(report))
         for part in parts:

@@ -23,8 +23,9 @@ from lora_backend.modeling.lora_layers import (
     read_bin,
 )
 from lora_backend.verification.identity import LOAD_REFUSED, with_identity
+from lora_backend.verification.judgement import empty_report
 from lora_backend.verification.ranks import rank_rule
-from lora_backend.verification.report import LORA_TYPES, check_adapter_folder, check_layers, empty_report
+from lora_backend.verification.report import LORA_TYPES, check_adapter_folder, check_layers
 from lora_backend.verification.verdicts import NO_LORA_FOUND, as_table, verdict
 
 logger = logging.getLogger(__name__)

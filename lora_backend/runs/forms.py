@@ -40,6 +40,8 @@ class _Layer(TypedDict):
 class _Difference(TypedDict):
     code: str
     name: str
+    file_shape: NotRequired[list[int] | None]
+    model_shape: NotRequired[list[int] | None]
 
 
 class _Checked(TypedDict):

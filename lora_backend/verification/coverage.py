@@ -13,6 +13,7 @@ from typing import Any
 
 from lora_backend.expressions.matching import KEY, LAYERS, SAVED, WHOLE
 from lora_backend.expressions.question import Question
+from lora_backend.verification.ranks import asks_for_adalora
 from lora_backend.verification.shapes import LoraLayer, block_of
 
 MANY_GUESSES, MANY_ENDINGS = 20, 200
@@ -78,6 +79,20 @@ class Targets:
             excluded = any(name == item or name.endswith(f".{item}") for item in self.exclude)
         return excluded or any(self.question.matches(SAVED, item, name) for item in self.saved_whole)
 
+    def excludes_all_of(self, entry: str, base_names: Iterable[str]) -> bool:
+        """Whether no module that `entry` names may have a LoRA, or that cannot be told.
+
+        Where the base model's modules are not known an expression may keep off any of them.
+        """
+        if self.excludes(entry):
+            return True
+        if not self.exclude:
+            return False
+        named = [name for name in base_names if name == entry or name.endswith(f".{entry}")]
+        if named:
+            return all(map(self.excludes, named))
+        return isinstance(self.exclude, str) or any(item.endswith(f".{entry}") for item in self.exclude)
+
     def index_of(self, name: str) -> int | None:
         """The index that `layers_to_transform` is held against; the block's where PEFT sees none."""
         found = self._layer_index(name)
@@ -137,11 +152,13 @@ def coverage(
     layers: Sequence[LoraLayer],
     saved_whole: Sequence[str] = (),
     converted: Container[str] = (),
+    base_names: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """One record for each entry of the config: `key`, `entry`, `layers` (how many it matched), `near`, `warning`.
 
     `near` is the module that the entry may have meant, where it matched none. `converted`: names of modules that PEFT
-    has turned into parameters of experts (`w1` of Mixtral is in `experts.gate_up_proj` now).
+    has turned into parameters of experts (`w1` of Mixtral is in `experts.gate_up_proj` now). `base_names`: all modules
+    of the base model, where they are known.
     """
     experts = [layer for layer in layers if layer.kind == "experts"]
     names = [layer.name for layer in layers]
@@ -150,30 +167,32 @@ def coverage(
     guesses = MANY_GUESSES if len(endings) <= MANY_ENDINGS else 0
     if isinstance(targets.modules, tuple) and not _is_all_linear(config.get("target_modules")):
         for entry in targets.modules:
-            if targets.excludes(entry):  # PEFT writes the names of excluded modules out as well
-                continue
             count = endings[entry] if "." not in entry else sum(_ends(name, entry) for name in names)
             count = count or (len(experts) if entry in converted else 0)
+            if not count and targets.excludes_all_of(entry, base_names):  # PEFT writes their names out as well
+                continue
             guesses -= not count
             near = (
                 difflib.get_close_matches(entry.rsplit(".", 1)[-1], endings, n=1) if not count and guesses >= 0 else []
             )
-            records.append(_entry("target_modules", entry, count, "unmatched_target", near))
+            records.append(entry_record("target_modules", entry, count, "unmatched_target", near))
     elif isinstance(targets.modules, str):
-        records.append(_entry("target_modules", targets.modules, sum(map(targets.matches, names)), "unmatched_target"))
+        records.append(
+            entry_record("target_modules", targets.modules, sum(map(targets.matches, names)), "unmatched_target")
+        )
     for entry in targets.parameters:
         count = sum(_ends(layer.name, _parameter_of(layer, entry)) for layer in experts)
-        records.append(_entry("target_parameters", entry, count, "unmatched_target_parameter"))
+        records.append(entry_record("target_parameters", entry, count, "unmatched_target_parameter"))
     wanted = config.get("layers_to_transform", config.get("target_layers"))
     for index in _as_tuple(wanted):
         count = sum(targets.index_of(layer.name) == index for layer in layers)
-        records.append(_entry("target_layers", index, count, "missing_layer_index"))
+        records.append(entry_record("target_layers", index, count, "missing_layer_index"))
     for entry in targets.saved_whole:
         if entry in HEADS and config.get("task_type") in HEADS_OF:  # PEFT names both, whichever the model has
             continue
         # Of a module with children the file has only the children's tensors.
         inside = {f".{name}.".partition(f".{entry}.")[0] for name in saved_whole if f".{entry}." in f".{name}."}
-        records.append(_entry("modules_to_save", entry, len(inside), "unmatched_module_to_save"))
+        records.append(entry_record("modules_to_save", entry, len(inside), "unmatched_module_to_save"))
     names = [name for layer in layers for name in pattern_names(layer, targets)]
     patterns = (_pattern_coverage(config, key, names, targets.question) for key in ("rank_pattern", "alpha_pattern"))
     return [*records, *chain.from_iterable(patterns)]
@@ -198,21 +217,21 @@ def _ends(name: str, ending: str) -> bool:
 def _pattern_coverage(
     config: Mapping[str, Any], key: str, names: Sequence[str], question: Question
 ) -> list[dict[str, Any]]:
-    patterns = config.get(key) or {}
-    if not isinstance(patterns, Mapping) or any(
-        not isinstance(value, int | float) for value in patterns.values()
-    ):  # AdaLoRA's rows
+    found = config.get(key)
+    patterns = [pattern for pattern in found if isinstance(pattern, str)] if isinstance(found, Mapping) else []
+    if not patterns or (key == "rank_pattern" and asks_for_adalora(config)):  # AdaLoRA keeps its rows there
         return []
     first = question.first_matches(patterns, names)
     wins, all_names = Counter(first.get(name) for name in names), frozenset(names)
     records = []
     for pattern in patterns:
         matched = wins[pattern] or question.matches_any(KEY, pattern, all_names)
-        records.append(_entry(key, pattern, wins[pattern], f"{'shadowed' if matched else 'unmatched'}_{key}"))
+        records.append(entry_record(key, pattern, wins[pattern], f"{'shadowed' if matched else 'unmatched'}_{key}"))
     return records
 
 
-def _entry(key: str, entry: Any, count: int, warning: str, near: Sequence[str] = ()) -> dict[str, Any]:
+def entry_record(key: str, entry: Any, count: int, warning: str, near: Sequence[str] = ()) -> dict[str, Any]:
+    """What came of one entry of a config."""
     return {
         "key": key,
         "entry": entry,

@@ -14,11 +14,13 @@ from lora_backend.i18n import N_
 from lora_backend.models.describe import read_json_object
 from lora_backend.models.headers import TensorInfo, read_folder_headers, read_header
 from lora_backend.verification.coverage import Targets, targets_of
+from lora_backend.verification.ranks import asks_for_adalora
 from lora_backend.verification.shapes import WRAPPER_PARTS, LoraLayer, canonical_name
 
 PEFT_PREFIX = "base_model.model."
 LEFT_OVER = re.compile(rf"\.({'|'.join(sorted(WRAPPER_PARTS))}|module)\.")
 SHARD = re.compile(r"adapter_model-(\d+)-of-(\d+)\.safetensors")
+MAGNITUDE = ".lora_magnitude_vector"
 USUAL_ENDINGS = (".lora_A.weight", ".lora_B.weight")
 HALVES = ("A", "B", "embedding_A", "embedding_B", "E")
 
@@ -69,7 +71,7 @@ def read_adapter_folder(
             path=str(folder),
         )
     halves = {key: split_lora_key(key) for key in tensors}
-    pairs, targets = _pair(tensors, halves), targets_of(config, question=question)
+    pairs, targets = _pair(tensors, halves, _magnitudes(tensors, halves)), targets_of(config, question=question)
     if targets.parameters:
         targets.prepare(layer.pattern_name for layer in pairs)
     layers = [_with_config(layer, config, targets) for layer in pairs]
@@ -77,7 +79,8 @@ def read_adapter_folder(
     if has_safetensors and has_bin:
         warnings.append("two_weight_files")
     owners, names = {found[0] for found in halves.values() if found}, ("default", folder.name)
-    if not all(_will_load(key, half, owners, names) for key, half in halves.items()):
+    is_adalora = asks_for_adalora(config)
+    if not all(_will_load(key, half, owners, names, is_adalora) for key, half in halves.items()):
         warnings.append("keys_will_not_load")
     saved_whole = {canonical_name(key).rpartition(".")[0]: None for key in tensors if ".lora_" not in key}
     return AdapterFolder(config, tuple(layers), tuple(warnings), tuple(saved_whole))
@@ -107,21 +110,24 @@ def _shards(folder: Path) -> Iterator[Path]:
             yield folder / f"adapter_model-{number:0{len(total)}d}-of-{total}.safetensors"
 
 
-def _will_load(key: str, half: tuple[str, str] | None, owners: Container[str], names: Sequence[str]) -> bool:
+def _will_load(
+    key: str, half: tuple[str, str] | None, owners: Container[str], names: Sequence[str], is_adalora: bool
+) -> bool:
     """Whether PEFT finds a place for a key: below its own prefix, with no mark of another wrapper, nothing but the
     adapter's name between a half and its `weight`, and inside of a wrapped module only where that has a LoRA too.
 
     PEFT: `_insert_adapter_name_into_state_dict` in peft/utils/save_and_load.py. `half` is the key as `split_lora_key`
-    cuts it, `owners` all modules with a half, `names` what the adapter may be called when it is loaded.
+    cuts it, `owners` all modules with a half, `names` what the adapter may be called when it is loaded. The halves of
+    embeddings and of AdaLoRA are parameters, and have no `weight`.
     """
     if not key.startswith(PEFT_PREFIX) or key.startswith(PEFT_PREFIX, len(PEFT_PREFIX)) or LEFT_OVER.search(key):
         return False
-    if half is None or (key.endswith(USUAL_ENDINGS) and ".base_layer" not in key):
+    if half is None or (key.endswith(USUAL_ENDINGS) and ".base_layer" not in key and not is_adalora):
         return True
     module, part = half
     outer, inside, _ = module.rpartition(".base_layer")
     tail = key[len(module) + len(part) + 2 :]
-    is_parameter = part.startswith("lora_embedding") or part == "lora_E"
+    is_parameter = part.startswith("lora_embedding") or is_adalora
     places = ["", *names] if is_parameter else ["weight", *(f"{name}.weight" for name in names)]
     return tail in places and (not inside or outer in owners)
 
@@ -140,14 +146,31 @@ def split_lora_key(key: str) -> tuple[str, str] | None:
     return module, f"lora_{half}"
 
 
-def _pair(tensors: Mapping[str, TensorInfo], halves: Mapping[str, tuple[str, str] | None]) -> list[LoraLayer]:
+def _magnitudes(
+    tensors: Mapping[str, TensorInfo], halves: Mapping[str, tuple[str, str] | None]
+) -> dict[str, tuple[int, ...]]:
+    """Module → shape of DoRA's magnitude vector, whatever stands behind its name in the key."""
+    parts = ((key.partition(MAGNITUDE), tensors[key].shape) for key, half in halves.items() if half is None)
+    return {module: shape for (module, found, tail), shape in parts if found and tail[:1] in ("", ".")}
+
+
+def _pair(
+    tensors: Mapping[str, TensorInfo],
+    halves: Mapping[str, tuple[str, str] | None],
+    magnitudes: Mapping[str, tuple[int, ...]],
+) -> list[LoraLayer]:
     """The two halves of each module → one layer; a half that is not there is None."""
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, found in halves.items():
         if found:
             module, half = found
             shapes.setdefault(module, {})[half] = tensors[key].shape
-    return [_layer(module, found, shapes) for module, found in shapes.items()]
+    for module in magnitudes:
+        shapes.setdefault(module, {})
+    layers = (_layer(module, found, shapes) for module, found in shapes.items())
+    if not magnitudes:
+        return list(layers)
+    return [layer._replace(magnitude=magnitudes.get(module)) for module, layer in zip(shapes, layers, strict=True)]
 
 
 def _layer(module: str, halves: Mapping[str, tuple[int, ...]], all_shapes: Mapping[str, Any]) -> LoraLayer:

@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import UnionType
 from typing import Any
 
 from lora_backend.config.schema import KEYS
 from lora_backend.expressions.question import Question
 from lora_backend.verification.shapes import LoraLayer
+from lora_backend.verification.wrong_values import is_alpha
 
 Rank = int | tuple[int | None, int | None] | None
 """r; (r of A, r of B) where they disagree or one is not there; None where the tensors cannot be read as LoRA."""
@@ -22,10 +22,12 @@ class RankRule:
     """What a config asks of each layer; resolved as PEFT resolves it."""
 
     r: int | None
-    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    rank_pattern: Mapping[str, int | None] = field(default_factory=dict)
+    """Pattern → rank; None where the value is no whole number, so that no rank is asked of what it matches."""
     alpha: float | None = None
-    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    alpha_pattern: Mapping[str, float | None] = field(default_factory=dict)
     use_rslora: bool = False
+    use_dora: bool = False
     is_adalora: bool = False
     kept_rows: Mapping[str, int] = field(default_factory=dict)
     """AdaLoRA, on disk only: layer → rows that its budget left."""
@@ -55,11 +57,14 @@ class RankRule:
         pattern = self.rank_pattern_for(name)
         return self.r if pattern is None else self.rank_pattern[pattern]
 
+    def alpha_for(self, name: str) -> float | None:
+        """First pattern that matches, in order, else `alpha`."""
+        pattern = self._first_match("alpha", self.alpha_pattern, name)
+        return self.alpha if pattern is None else self.alpha_pattern[pattern]
+
     def scaling_for(self, name: str) -> float | None:
         """alpha / r, or alpha / √r with rsLoRA (PEFT: `LoraLayer.update_layer`); None where no alpha is known."""
-        rank, alpha = self.for_layer(name), self.alpha
-        if (pattern := self._first_match("alpha", self.alpha_pattern, name)) is not None:
-            alpha = self.alpha_pattern[pattern]
+        rank, alpha = self.for_layer(name), self.alpha_for(name)
         if alpha is None or not rank or self.is_adalora:  # AdaLoRA scales in another way
             return None
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
@@ -75,38 +80,48 @@ class RankRule:
 
 def rank_rule(config: Mapping[str, Any], *, on_disk: bool = False, question: Question | None = None) -> RankRule:
     """The rule in our config, or in the dict of an `adapter_config.json`; its patterns are part of `question`."""
-    is_adalora = _peft_type(config) == "ADALORA"
-    r = config.get("init_r") if is_adalora else config.get("r", _default_r(config))
-    pattern = _mapping(config.get("rank_pattern"), list if is_adalora else int)
-    kept = (
-        {_adalora_layer(key): sum(map(bool, rows)) for key, rows in pattern.items()} if is_adalora and on_disk else {}
+    is_adalora = asks_for_adalora(config)
+    r = config.get("init_r") if is_adalora else config.get("r", _default("r", config))
+    pattern, alpha = (
+        _patterns(config.get("rank_pattern")),
+        config.get("lora_alpha", config.get("alpha", _default("alpha", config))),
     )
+    kept = {_adalora_layer(key): sum(map(bool, rows)) for key, rows in pattern.items() if isinstance(rows, list)}
     return RankRule(
-        r=r if isinstance(r, int) and not isinstance(r, bool) else None,
-        rank_pattern={} if is_adalora else pattern,
-        alpha=alpha if isinstance(alpha := config.get("lora_alpha", config.get("alpha")), int | float) else None,
-        alpha_pattern=_mapping(config.get("alpha_pattern"), int | float),
+        r=_whole(r),
+        rank_pattern={} if is_adalora else {key: _whole(value) for key, value in pattern.items()},
+        alpha=_finite(alpha),
+        alpha_pattern={key: _finite(value) for key, value in _patterns(config.get("alpha_pattern")).items()},
         use_rslora=bool(config.get("use_rslora")),
+        use_dora=bool(config.get("use_dora")),
         is_adalora=is_adalora,
-        kept_rows=kept,
+        kept_rows=kept if is_adalora and on_disk else {},
         question=question or Question(),
     )
 
 
-def _default_r(config: Mapping[str, Any]) -> int | None:
-    """The rank of a config of ours that leaves it to its default; a PEFT config always says its own."""
+def _default(key: str, config: Mapping[str, Any]) -> Any:
+    """What a config of ours that leaves out `key` means; a PEFT config always says its own."""
     is_ours = "peft_type" not in config and "lora_alpha" not in config
-    return int(KEYS["r"].default) if is_ours else None
+    return KEYS[key].default if is_ours else None
 
 
-def _mapping(value: Any, kind: type | UnionType) -> Mapping[str, Any]:
-    """A config may come from anywhere: what is no mapping, or maps to another kind of value, names no pattern.
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
-    The config check says that it is wrong.
-    """
-    if not isinstance(value, Mapping):
-        return {}
-    return {key: item for key, item in value.items() if isinstance(item, kind) and not isinstance(item, bool)}
+
+def _finite(value: Any) -> float | None:
+    return value if is_alpha(value) else None
+
+
+def _patterns(value: Any) -> Mapping[str, Any]:
+    """A config may come from anywhere: what is no mapping names no pattern, and `wrong_values` says so."""
+    return {key: item for key, item in value.items() if isinstance(key, str)} if isinstance(value, Mapping) else {}
+
+
+def asks_for_adalora(config: Mapping[str, Any]) -> bool:
+    """Whether it is an `adapter_config.json` of AdaLoRA."""
+    return _peft_type(config) == "ADALORA"
 
 
 def _peft_type(config: Mapping[str, Any]) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_backend.verification.coverage import Targets
@@ -23,19 +24,16 @@ def actual_rank(layer: LoraLayer, expected: RankRule) -> Rank:
     return None if is_transposed(layer, expected.for_layer(layer.pattern_name)) else rank_of(layer)
 
 
-def layer_record(layer: LoraLayer, rank: Rank, expected: RankRule, configured: RankRule | None) -> dict[str, Any]:
-    """One layer of a report, held against `expected`; `configured` is the rule of the adapter's own config."""
-    expected_r = _expected_r(layer, expected, configured)
-    rank_a, rank_b = rank if isinstance(rank, tuple) else (rank, rank)
-    if rank is None:
-        state = "unreadable"
-    elif expected_r is None or (is_undecided(layer) and (layer.kind != "conv" or rank_a == expected_r)):
-        state = "undetermined"
-    elif isinstance(rank, tuple):
-        state = "a_against_b"
-    else:
-        state = "ok" if rank == expected_r else "mismatch"
+def layer_record(
+    layer: LoraLayer, rank: Rank, expected: RankRule, configured: RankRule | None, *, is_targeted: bool = True
+) -> dict[str, Any]:
+    """One layer of a report, held against `expected`; `configured` is the rule of the adapter's own config.
+
+    Of a layer that is not targeted nothing is expected.
+    """
     name = layer.pattern_name
+    expected_r = _expected_r(layer, expected, configured) if is_targeted else None
+    rank_a, rank_b = rank if isinstance(rank, tuple) else (rank, rank)
     expected_scaling = expected.scaling_for(name)
     scaling = layer.scaling
     if configured is not None and not _is_live(layer):
@@ -51,10 +49,45 @@ def layer_record(layer: LoraLayer, rank: Rank, expected: RankRule, configured: R
         "b_r": rank_b,
         "shape_a": list(layer.shape_a) if layer.shape_a else None,
         "shape_b": list(layer.shape_b) if layer.shape_b else None,
+        "alpha": configured.alpha_for(name) if configured else None,
+        "expected_alpha": expected.alpha_for(name) if is_targeted else None,
         "scaling": scaling,
-        "expected_scaling": expected_scaling,
-        "state": state,
+        "expected_scaling": expected_scaling if is_targeted else None,
+        "state": _state(layer, rank, expected_r, configured or expected, is_targeted),
     }
+
+
+def _state(layer: LoraLayer, rank: Rank, expected_r: int | None, own: RankRule, is_targeted: bool) -> str:
+    rank_a = rank[0] if isinstance(rank, tuple) else rank
+    if rank is None:
+        return "unreadable"
+    if not is_targeted and (is_undecided(layer) or not isinstance(rank, tuple)):
+        return "not_targeted"
+    if is_targeted and (expected_r is None or (is_undecided(layer) and (layer.kind != "conv" or rank_a == expected_r))):
+        return "undetermined"
+    if isinstance(rank, tuple):
+        return "a_against_b"
+    return _magnitude_state(layer, own) or ("ok" if rank == expected_r else "mismatch")
+
+
+def _magnitude_state(layer: LoraLayer, own: RankRule) -> str | None:
+    """What is wrong with DoRA's magnitudes, by the adapter's own config; None where nothing is.
+
+    Where the file has none PEFT makes them anew, and where its config does not ask for them PEFT drops them: either way
+    the layer adds something else than it was trained to.
+    """
+    if not own.use_dora:
+        return None if layer.magnitude is None else "unexpected_magnitude"
+    if layer.magnitude is None:
+        return "no_magnitude"
+    has_one_for_each = layer.shape_b is None or math.prod(layer.magnitude) == layer.shape_b[0]
+    return None if has_one_for_each else "wrong_magnitude"
+
+
+def has_other_scaling(record: Mapping[str, Any]) -> bool:
+    """Whether a layer is scaled by something else than what is expected of it."""
+    found, wanted = record.get("scaling"), record.get("expected_scaling")
+    return found is not None and wanted is not None and abs(found - wanted) > 1e-6 * abs(wanted)
 
 
 def _is_live(layer: LoraLayer) -> bool:
@@ -86,7 +119,6 @@ def layer_warnings(layers: Sequence[LoraLayer], ranks: Sequence[Rank], expected:
     of_live_layers = {
         "stale_layer_r": lambda layer: layer.layer_r is not None and _disagrees(layer, expected),
         "zero_padded": lambda layer: bool(layer.zero_rows_a and layer.shape_a and layer.zero_rows_a < layer.shape_a[0]),
-        "wrong_scaling": lambda layer: _has_wrong_scaling(layer, expected),
         "A_frozen": lambda layer: layer.b_trains and layer.a_trains is False,
         "merged": lambda layer: layer.is_merged,
         "meta": lambda layer: layer.is_meta,
@@ -116,11 +148,6 @@ def _disagrees(layer: LoraLayer, expected: RankRule) -> bool:
     if rank is None:
         return False
     return layer.layer_r not in (rank if isinstance(rank, tuple) else (rank,))
-
-
-def _has_wrong_scaling(layer: LoraLayer, expected: RankRule) -> bool:
-    wanted = expected.scaling_for(layer.pattern_name)
-    return layer.scaling is not None and wanted is not None and abs(layer.scaling - wanted) > 1e-6 * abs(wanted)
 
 
 def is_unexpected(layer: LoraLayer, targets: Targets) -> bool:

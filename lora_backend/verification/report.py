@@ -12,16 +12,14 @@ from typing import Any
 from lora_backend.errors import ExpressionError, ModelError
 from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_
-from lora_backend.verification.coverage import Targets, coverage, pattern_names, targets_of
+from lora_backend.verification.coverage import Targets, pattern_names, targets_of
 from lora_backend.verification.folder import ReadBin, read_adapter_config, read_adapter_folder, subfolders_with_adapters
+from lora_backend.verification.judgement import Subject, empty_report, judge
 from lora_backend.verification.passport import ranks_in_passport
 from lora_backend.verification.ranks import RankRule, rank_rule
-from lora_backend.verification.records import actual_rank, is_unexpected, layer_record, layer_warnings, missing_record
 from lora_backend.verification.shapes import LoraLayer
 
 LORA_TYPES = ("LORA", "ADALORA")
-WRONG = ("mismatch", "a_against_b", "unreadable", "missing")
-"""States of a layer that make a report inconsistent."""
 
 
 def check_layers(
@@ -34,14 +32,16 @@ def check_layers(
     saved_whole: Sequence[str] = (),
     warnings: Sequence[str] = (),
     on_disk: bool = False,
+    base_names: Sequence[str] = (),
     question: Question | None = None,
 ) -> dict[str, Any]:
     """Hold every layer against the rank that `config` asks of it.
 
     `own_config` is the adapter's PEFT config (method 1); the tensors' shapes (method 2) and A against B (method 3)
-    stand beside it in each record. `saved_whole` are the modules that are trained beside LoRA. `module_names` and `linear_names` are the base model's, where it is loaded: with
-    them a module that the config targets and that has no LoRA is found. The expressions of both configs are part of
-    `question`; once its time is up nothing can be told.
+    stand beside it in each record. `saved_whole` are the modules that are trained beside LoRA. `module_names` and
+    `linear_names` are the base model's, where it is loaded: with them a module that the config targets and that has no
+    LoRA is found. `base_names`: all modules of the base model, where they are known otherwise. The expressions of both
+    configs are part of `question`; once its time is up nothing can be told.
     """
     question = question or Question()
     expected = _rule(config, layers, on_disk, question)
@@ -49,9 +49,10 @@ def check_layers(
         expected if own_config is config else _rule(own_config, layers, on_disk, question) if own_config else None
     )
     targets = targets_of(config, linear_names, question)
+    names = base_names or (() if on_disk else module_names)
     try:
-        _prepare(layers, module_names, expected, configured, targets)
-        return _checked(layers, config, own_config, expected, configured, targets, module_names, saved_whole, warnings)
+        _prepare(layers, [*module_names, *names], expected, configured, targets)
+        return judge(Subject(layers, config, own_config, expected, configured, targets, module_names, names, saved_whole, warnings))  # fmt: skip
     except ExpressionError as error:
         return _undecided(error, expected.r)
 
@@ -77,53 +78,6 @@ def _prepare(
 
 def _undecided(error: ExpressionError, expected_r: int | None) -> dict[str, Any]:
     return empty_report("expression_too_slow", None, expected_r) | {"expression": error.message.to_json()}
-
-
-def _checked(
-    layers: Sequence[LoraLayer],
-    config: Mapping[str, Any],
-    own_config: Mapping[str, Any] | None,
-    expected: RankRule,
-    configured: RankRule | None,
-    targets: Targets,
-    module_names: Sequence[str],
-    saved_whole: Sequence[str],
-    warnings: Sequence[str],
-) -> dict[str, Any]:
-    present = {layer.name for layer in layers}
-    experts = {layer.name for layer in layers if layer.kind == "experts"}
-    missing = [
-        name
-        for name in module_names
-        if name not in present and targets.matches(name) and name.rpartition(".")[0] not in experts
-    ]
-    if not layers:
-        return {
-            **empty_report("no_lora_layers", False, expected.r),
-            "mismatched_layers": missing,
-            "warnings": list(dict.fromkeys(warnings)),
-        }
-    ranks = [actual_rank(layer, expected) for layer in layers]
-    records = [layer_record(layer, rank, expected, configured) for layer, rank in zip(layers, ranks, strict=True)]
-    records += [missing_record(name, expected, configured) for name in missing]
-    entries = coverage(config, targets, layers, saved_whole, _converted(targets, own_config))
-    states = {record["state"] for record in records}
-    status = "mismatch" if states & set(WRONG) else "undetermined" if "undetermined" in states else "ok"
-    found = [
-        *warnings,
-        *layer_warnings(layers, ranks, expected),
-        *(entry["warning"] for entry in entries if entry["warning"]),
-    ]
-    if any(is_unexpected(layer, targets) and not _is_tied(layer, layers, config) for layer in layers):
-        found.append("unexpected_layer")
-    return {
-        **empty_report(status, {"mismatch": False, "undetermined": None, "ok": True}[status], expected.r),
-        "actual_r_values": {layer.name: rank for layer, rank in zip(layers, ranks, strict=True)},
-        "mismatched_layers": list(dict.fromkeys(record["name"] for record in records if record["state"] in WRONG)),
-        "warnings": list(dict.fromkeys(found)),
-        "layers": records,
-        "coverage": entries,
-    }
 
 
 def check_adapter_folder(
@@ -197,22 +151,6 @@ def expected_ranks(config: Mapping[str, Any], linear_names: Sequence[str]) -> di
     return {name: rank for name in linear_names if targets.matches(name) and (rank := rule.for_layer(name))}
 
 
-def empty_report(status: str, is_consistent: bool | None, expected_r: int | None) -> dict[str, Any]:
-    """A report without layers."""
-    return {
-        "is_consistent": is_consistent,
-        "status": status,
-        "expected_r": expected_r,
-        "actual_r_values": {},
-        "mismatched_layers": [],
-        "warnings": [],
-        "layers": [],
-        "coverage": [],
-        "compared": None,
-        "differences": [],
-    }
-
-
 def _rule(config: Mapping[str, Any], layers: Sequence[LoraLayer], on_disk: bool, question: Question) -> RankRule:
     """The rule of a config; a live AdaLoRA keeps all its rows until it is read from disk, where PEFT cuts each layer
     to its budget."""
@@ -221,28 +159,3 @@ def _rule(config: Mapping[str, Any], layers: Sequence[LoraLayer], on_disk: bool,
         return rule
     live = {layer.name: layer.layer_r for layer in layers}
     return replace(rule, kept_rows={name: kept for name, kept in rule.kept_rows.items() if live.get(name) == kept})
-
-
-def _is_tied(layer: LoraLayer, layers: Sequence[LoraLayer], config: Mapping[str, Any]) -> bool:
-    """With `ensure_weight_tying` PEFT puts a LoRA on the other end of the tied weight too: the embedding's, transposed."""
-    if not config.get("ensure_weight_tying"):
-        return False
-    if layer.kind == "embedding":
-        return True
-    embeddings = (other for other in layers if other.kind == "embedding" and other.shape_a and other.shape_b)
-    return any(
-        (layer.shape_a, layer.shape_b) == (e.shape_b[::-1], e.shape_a[::-1])
-        for e in embeddings
-        if e.shape_a and e.shape_b
-    )
-
-
-def _converted(targets: Targets, own_config: Mapping[str, Any] | None) -> set[str]:
-    """Modules that the config targets and that PEFT's own config has as parameters of experts.
-
-    PEFT: `_convert_peft_config_moe` in peft/utils/transformers_weight_conversion.py.
-    """
-    own = targets_of(own_config or {})
-    if not own.parameters or targets.parameters or not isinstance(targets.modules, tuple):
-        return set()
-    return set(targets.modules) - set(own.modules or ())

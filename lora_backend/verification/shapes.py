@@ -56,6 +56,8 @@ class LoraLayer(NamedTuple):
     is_merged: bool = False
     in_features: int | None = None
     """Of the live Linear that LoRA stands on: with it a transposed A can be told for certain."""
+    magnitude: Shape = None
+    """Of DoRA's magnitude vector: one number for each output."""
 
     @property
     def pattern_name(self) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from lora_backend.escaping import visible
-from lora_backend.i18n import N_, Message
-from lora_backend.verification.identity import BASE_NOT_COMPARED
+from lora_backend.i18n import N_, Message, in_code
+from lora_backend.verification.identity import BASE_NOT_COMPARED, LOAD_REFUSED
 
 NO_LORA_FOUND = N_("⚠️  Warning: no LoRA parameter was found. Is the model really loaded with its adapter?")
 """Users of the original tool know this line by its words."""
@@ -35,6 +35,13 @@ OF_LAYERS = {
     "wrong": N_("{wrong} of {count} LoRA {count:layer|layers} {wrong:has|have} the wrong rank, first {first}."),
     "not_targeted": N_(
         "{wrong} LoRA {wrong:layer is|layers are} not targeted by the config and {wrong:has|have} another rank than its `r`, first {first}."
+    ),
+    "no_magnitude": N_("{wrong} DoRA {wrong:layer has|layers have} no magnitude vector, first {first}."),
+    "wrong_magnitude": N_(
+        "{wrong} DoRA {wrong:layer has|layers have} a magnitude vector of the wrong size, first {first}."
+    ),
+    "unexpected_magnitude": N_(
+        "{wrong} LoRA {wrong:layer has|layers have} a DoRA magnitude vector although `use_dora` is off, first {first}."
     ),
     "missing": N_("{wrong} targeted {wrong:layer has|layers have} no LoRA, first {first}."),
 }
@@ -92,7 +99,16 @@ def verdict(report: Mapping[str, Any]) -> Message:
         return Message("{reasons}", {"reasons": _reasons(report)})
     if status == "undetermined" and report["expected_r"] is None:
         return Message(N_("The config names no whole number as `r`, so there is no rank to expect. Set `r`."))
+    if status == "undetermined" and (wrong := _wrong_values(report)):
+        return Message(
+            N_("A value of a wrong type keeps the ranks from being judged. Fix {values}."), {"values": in_code(wrong)}
+        )
     return Message(SENTENCES[status])
+
+
+def _wrong_values(report: Mapping[str, Any]) -> list[str]:
+    found = [entry for entry in report.get("coverage") or () if entry["warning"] == "wrong_value"]
+    return [f"{entry['key']}: {entry['entry']}" for entry in found[:NAMED]]
 
 
 def _ok(report: Mapping[str, Any]) -> Message:
@@ -119,6 +135,10 @@ def _reasons(report: Mapping[str, Any]) -> list[Message]:
             wrong.setdefault(kind, []).append(record["name"])
     for item in report.get("differences") or ():
         wrong.setdefault(item["code"], []).append(_named(item))
+    if not wrong and LOAD_REFUSED in report["warnings"]:
+        return [Message(N_("PEFT refuses to load the adapter into this model."))]
+    if not wrong:
+        wrong["wrong"] = list(report["mismatched_layers"])
     count = sum(record["state"] != "missing" for record in report["layers"])
     return [
         Message(template, {"wrong": len(names), "count": count, "first": ", ".join(names[:NAMED])})
@@ -130,9 +150,9 @@ def _reasons(report: Mapping[str, Any]) -> list[Message]:
 def _named(item: Mapping[str, Any]) -> str:
     """A tensor that differs, with its shapes or its dtype where they are what differs."""
     if item["code"] == "other_shape":
-        sides = ("×".join(map(str, item[side] or ["–"])) for side in ("file_shape", "model_shape"))
+        sides = ("×".join(map(str, item.get(side) or ["–"])) for side in ("file_shape", "model_shape"))
         return f"{item['name']} ({' → '.join(sides)})"
-    return f"{item['name']} ({item['dtype']})" if item["code"] == "unfit_dtype" else str(item["name"])
+    return f"{item['name']} ({item.get('dtype')})" if item["code"] == "unfit_dtype" else str(item["name"])
 
 
 def as_table(report: Mapping[str, Any]) -> str:

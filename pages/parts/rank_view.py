@@ -12,46 +12,13 @@ import streamlit as st
 
 from lora_backend.escaping import csv_cell, markdown_cell
 from lora_backend.i18n import N_
+from lora_backend.verification.codes import explained
+from lora_backend.verification.judgement import WRONG_VALUE
 from lora_backend.verification.verdicts import deciding, tone, verdict
 from pages.parts.charts import block_heat_map
 from pages.parts.language import say, t
 from pages.parts.markdown import code, escape, joined
 from pages.parts.tables import rank_table
-
-WARNINGS = {
-    "stale_layer_r": N_("A layer says another rank of itself than its tensors have."),
-    "zero_padded": N_("Some rows of A are all zero, as after a hot-swap or padding."),
-    "wrong_scaling": N_("A layer is scaled by something else than alpha over its rank."),
-    "untrained": N_("Every layer still adds nothing: it was not trained, or nothing was loaded."),
-    "A_frozen": N_("B trains and A does not."),
-    "merged": N_("The adapter is merged into the base model."),
-    "meta": N_("Tensors without values (meta device)."),
-    "partitioned": N_("Shards of ZeRO-3; ranks are taken from the whole tensors' shapes."),
-    "keys_will_not_load": N_("Some tensors have names that PEFT drops in silence when it loads the adapter."),
-    "two_weight_files": N_("There are two weight files; PEFT takes the safetensors one."),
-    "empty_tensor": N_("Some tensors are empty, as shards that were not gathered before saving."),
-    "flat_tensor": N_("Some tensors have one dimension only, as flattened shards."),
-    "transposed": N_("A and B are transposed or swapped."),
-    "legacy_merged_linear": N_("An old merged linear layer with enable_lora."),
-    "unexpected_layer": N_("There is a LoRA on a layer that the config does not target."),
-    "missing_layer_index": N_("A block of target_layers has no LoRA layer."),
-    "unmatched_target": N_("An entry of target_modules matches nothing."),
-    "unmatched_rank_pattern": N_("An entry of rank_pattern matches nothing."),
-    "unmatched_alpha_pattern": N_("An entry of alpha_pattern matches nothing."),
-    "unmatched_target_parameter": N_("An entry of target_parameters matches nothing."),
-    "unmatched_module_to_save": N_("An entry of modules_to_save matches nothing."),
-    "base_trains": N_("A weight of the base model is trained as well, and the config does not ask for it."),
-    "shadowed_rank_pattern": N_("An entry of rank_pattern never counts, for an earlier one always wins."),
-    "shadowed_alpha_pattern": N_("An entry of alpha_pattern never counts, for an earlier one always wins."),
-    "not_in_model": N_(
-        "The model has no place for some tensors of the file. PEFT drops them when it loads the adapter."
-    ),
-    "not_from_file": N_("Some parameters of the adapter are not in the file, so they stay as PEFT makes them."),
-    "other_shape": N_("Some tensors of the file have another shape than the model asks for."),
-    "other_values": N_("Some values in the model are not those of the file."),
-    "unfit_dtype": N_("Some tensors have a dtype that no LoRA has, or that only one half of a layer has."),
-    "load_refused": N_("PEFT refuses to load the adapter into this model."),
-}
 
 BOXES = {"good": (st.success, "verified"), "doubt": (st.warning, "help"), "bad": (st.error, "error")}
 """How the tone of a report is shown."""
@@ -73,13 +40,16 @@ def show_verdict(report: Mapping[str, Any]) -> None:
     show, icon = BOXES[tone(report)] if report["is_consistent"] is not None else (st.info, "help")
     show(say(verdict(report)), icon=f":material/{icon}:")
     for warning in report["warnings"]:
-        said = t(WARNINGS[warning]) if warning in WARNINGS else t(N_("A warning of another version of this program."))
-        st.warning(joined(" ", (said, code(warning))), icon=":material/warning:")
+        st.markdown("- :orange[:material/warning:] " + joined(" ", (say(explained(warning)), code(warning))))
 
 
 def _coverage(entries: Sequence[Mapping[str, Any]]) -> None:
     for entry in entries:
         if not entry["warning"]:
+            continue
+        if entry["warning"] == WRONG_VALUE:
+            said = t(N_("`{key}`: {entry} cannot be used."), key=entry["key"], entry=code(entry["entry"]))
+            st.markdown("- " + said)
             continue
         parts = [t(N_("`{key}`: {entry} matches no layer."), key=entry["key"], entry=code(entry["entry"]))]
         if entry["near"]:

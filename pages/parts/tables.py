@@ -96,13 +96,20 @@ def _with_effects(columns: list[str], cells: list[list[str]], keys: Sequence[str
 
 
 RANK_STATES = {
-    "ok": N_("as asked"),
-    "mismatch": N_("other rank"),
+    "ok": N_("OK"),
+    "mismatch": N_("wrong rank"),
     "a_against_b": N_("A and B differ"),
     "unreadable": N_("not readable"),
-    "missing": N_("no LoRA here"),
+    "missing": N_("missing"),
+    "not_targeted": N_("not targeted"),
+    "no_magnitude": N_("no DoRA magnitude"),
+    "wrong_magnitude": N_("DoRA magnitude of the wrong size"),
+    "unexpected_magnitude": N_("DoRA magnitude not asked for"),
     "undetermined": N_("cannot be told"),
 }
+
+
+UNKNOWN_STATE = N_("of another version")
 
 
 def rank_table(records: Iterable[Mapping[str, Any]]) -> None:
@@ -133,7 +140,7 @@ def rank_table(records: Iterable[Mapping[str, Any]]) -> None:
 
 def _state(state: str) -> str:
     sign = {"ok": "✓", "undetermined": "?"}.get(state, "✗")
-    return f"{sign} {t(RANK_STATES[state])}"
+    return f"{sign} {t(RANK_STATES.get(state, UNKNOWN_STATE))}"
 
 
 def _rounded(value: Any) -> Any:

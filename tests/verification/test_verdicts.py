@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
-from lora_backend.verification.report import empty_report
+from lora_backend.verification.codes import CODES, explained
+from lora_backend.verification.identity import BASE_NOT_COMPARED, Code
+from lora_backend.verification.judgement import MAGNITUDES, WRONG_VALUE, empty_report
 from lora_backend.verification.verdicts import HARMLESS, deciding, tone, verdict
+
+SOURCES = [
+    path for path in (Path(__file__).parents[2] / "lora_backend/verification").glob("*.py") if path.name != "codes.py"
+]
 
 
 def record(name: str = "model.layers.0.q_proj", state: str = "ok") -> dict[str, Any]:
@@ -72,3 +80,14 @@ def test_what_is_wrong_is_told_by_its_kind() -> None:
         "1 tensor of the file has no place in the model, first e. "
         "1 tensor has other values than in the model, first f."
     )
+
+
+def test_each_code_that_the_program_gives_is_explained_in_one_sentence_with_a_remedy() -> None:
+    given = set(re.findall(r'"([a-zA-Z_]+)"', " ".join(path.read_text() for path in SOURCES)))
+    known = set(CODES)
+    assert {*MAGNITUDES, WRONG_VALUE, BASE_NOT_COMPARED, *get_args(Code), *HARMLESS} <= known
+    assert {name for name in given if re.match(r"unmatched_|shadowed_|missing_layer|wrong_|other_|keys_will", name)} <= known  # fmt: skip
+    for code, sentence in CODES.items():
+        assert re.search(r"[:;.] ", sentence), f"{code} says nothing to do"
+        assert explained(code).text("zh") != explained(code).text("en")
+    assert "another version" in explained("a later code").text("en")
