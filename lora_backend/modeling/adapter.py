@@ -19,6 +19,7 @@ from lora_backend.expressions.matching import KEY, WHOLE
 from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_
 from lora_backend.modeling.blocks import find_blocks
+from lora_backend.models.quantized import refuse_quantized
 from lora_backend.verification.coverage import targets_of
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 def attach_adapter(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
     """Wrap `model` with a fresh LoRA. Raises `ModelError` where modules or blocks are named that it does not have, and
     `ExpressionError` where an expression takes too long."""
+    refuse_quantized(model.config.to_dict(), None)
     expressions = refuse_slow_expressions(config.model_dump(), (name for name, _ in model.named_modules()))
     blocks = find_blocks(model)
     _refuse_blocks_beyond(config, len(blocks[1]) if blocks else None)

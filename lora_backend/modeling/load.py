@@ -17,7 +17,14 @@ from lora_backend.errors import ModelError, first_line
 from lora_backend.i18n import N_
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.devices import DTYPES, gib, resolve_precision
-from lora_backend.modeling.quantization import quantization_config, quantized_layers, scale_bytes, settle_quantized
+from lora_backend.modeling.quantization import (
+    quantization_config,
+    quantized_layers,
+    scale_bytes,
+    settle_quantized,
+    settle_unpacked,
+)
+from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.describe import describe_model, read_json_object
 from lora_backend.models.find import find_model
 from lora_backend.models.limits import refuse_oversized
@@ -32,10 +39,12 @@ def load_model(config: TrainingConfig, device_map: Mapping[str, int | str] | str
     Raises `ModelError` where it cannot be loaded so.
     """
     path = _weights_folder(config.model_name)
-    refuse_oversized(read_json_object(path / "config.json"))
+    facts = read_json_object(path / "config.json")
+    refuse_oversized(facts)
+    refuse_other_kinds(facts)
     precision = resolve_precision(config.precision)
     device_map = device_map or config.device_map or {"": 0 if torch.cuda.is_available() else "cpu"}
-    quantized = quantization_config(config.quantization, DTYPES[precision], path)
+    quantized = quantization_config(config.quantization, DTYPES[precision], facts)
     logger.info(
         "loading %s in %s, quantization %s, device_map %s", path, precision, config.quantization or "none", device_map
     )
@@ -55,6 +64,8 @@ def load_model(config: TrainingConfig, device_map: Mapping[str, int | str] | str
         raise ModelError(
             N_("The model {path} cannot be loaded: {reason}"), path=str(path), reason=first_line(error)
         ) from error
+    if quantized is not None and config.quantization is None:
+        settle_unpacked(model, DTYPES[precision])
     settle_quantized(model, config.quantization)
     log_allocation(model)
     return model

@@ -21,6 +21,7 @@ from lora_backend.i18n import N_
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.devices import DTYPES
+from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.limits import refuse_oversized
 from lora_backend.planning.profile import TraceSettings
 
@@ -70,6 +71,7 @@ def model_config(facts: Mapping[str, Any]) -> PretrainedConfig:
 def build_base(facts: Mapping[str, Any], settings: TraceSettings) -> PreTrainedModel:
     """The base model on the meta device. Raises `ModelError` where transformers builds no causal language model of it."""
     config = model_config(facts)
+    refuse_other_kinds(facts)
     # Kernels that are not installed here keep what the fused one of torch keeps: queries, keys, values, output.
     attention = settings.attn_implementation
     is_fused = attention is not None and ("flash_" in attention or "/" in attention)

@@ -14,33 +14,50 @@ forward and in backward, and is kept in neither; a layer in int8 keeps its input
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers import BitsAndBytesConfig, CompressedTensorsConfig, FineGrainedFP8Config, Mxfp4Config, PreTrainedModel
 from transformers.utils import is_bitsandbytes_available
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lora_backend.errors import ModelError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Message
 from lora_backend.modeling.blocks import find_blocks
-from lora_backend.models.describe import read_json_object
+from lora_backend.models.quantized import NOT_AGAIN, quantized_as, why_not_again
 
 logger = logging.getLogger(__name__)
 FORMATS = ("Params4bit", "Int8Params")
 """Classes of bitsandbytes' parameters; by name, since most models are looked at without it."""
 SCALES_OF_NF4 = ("absmax", "code", "offset")
+UNPACKING: dict[str, Callable[..., QuantizationConfigMixin]] = {
+    "fp8": FineGrainedFP8Config,
+    "mxfp8": FineGrainedFP8Config,
+    "mxfp4": Mxfp4Config,
+    "compressed-tensors": CompressedTensorsConfig,
+}
+"""Method of a checkpoint → transformers' config, which unpacks the weights when told to."""
 EXPECTED_SHARE = 0.5
 """Of the weights inside blocks; with less of them quantized, the model is larger than its user expects."""
 
 
-def quantization_config(word: str | None, dtype: torch.dtype, path: Path) -> BitsAndBytesConfig | None:
-    """transformers' config for `quantization`, computing in `dtype`; None without it.
+def quantization_config(
+    word: str | None, dtype: torch.dtype, base: Mapping[str, Any]
+) -> QuantizationConfigMixin | None:
+    """transformers' config for `quantization` of a model whose `config.json` is `base`, computing in `dtype`; None
+    where its weights are loaded as they are.
 
-    Raises `ModelError` where bitsandbytes is missing or cannot use this machine's device, and where the model in the
-    folder `path` comes quantized: transformers would take its format and not say so.
+    Raises `ModelError` where bitsandbytes is missing or cannot use this machine's device, and where the model comes
+    quantized: transformers would take its format and not say so.
     """
+    quantized = quantized_as(base)
+    if quantized is not None and word is not None:
+        raise ModelError("{why} {remedy}", why=why_not_again(quantized), remedy=Message(NOT_AGAIN))
+    if quantized is not None and quantized.treatment == "expanded":
+        logger.info("the weights are quantized (%s) and unpacked at loading", quantized.method)
+        return UNPACKING[quantized.method](dequantize=True)
     if word is None:
         return None
     if not is_bitsandbytes_available():
@@ -58,13 +75,6 @@ def quantization_config(word: str | None, dtype: torch.dtype, path: Path) -> Bit
             ),
             device=device,
             word=word,
-        )
-    if read_json_object(path / "config.json").get("quantization_config"):
-        raise ModelError(
-            N_(
-                "The model {path} is quantized already. Take `quantization` out, or name the folder of the whole weights."
-            ),
-            path=str(path),
         )
     if word == "int8":
         # It warns of a cast at every layer of every step.
@@ -107,6 +117,16 @@ def settle_quantized(model: PreTrainedModel, word: str | None) -> None:
     share = _quantized_share(model)
     level = logging.INFO if share >= EXPECTED_SHARE else logging.WARNING
     logger.log(level, "quantization %s: %s layers, %.1f %% of the weights in blocks", word, len(layers), 100 * share)
+
+
+def settle_unpacked(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Give a model that was unpacked at loading one dtype: transformers leaves what was never packed as its file has it.
+
+    Norms and routers that a family keeps in fp32 stay so.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dtype in (torch.bfloat16, torch.float16):
+            tensor.data = tensor.data.to(dtype)
 
 
 def quantized_layers(model: nn.Module) -> list[Any]:

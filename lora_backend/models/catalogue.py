@@ -43,7 +43,7 @@ class CatalogueModel:
     def config(self) -> dict[str, Any]:
         """The keys of `config.json` that shape the model or its training, under their published names; a new dict each time.
 
-        Left out: quantization, the code that a repository brings along, and what concerns generation alone.
+        Left out: how quantized weights are packed (by which method is there), the code that a repository brings along, and what concerns generation alone.
         """
         config: dict[str, Any] = json.loads(self.config_json)
         return config

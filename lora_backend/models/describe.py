@@ -13,6 +13,9 @@ from lora_backend.i18n import N_
 from lora_backend.models.headers import TensorInfo, read_folder_headers
 from lora_backend.models.limits import refuse_oversized
 
+WEIGHTS = ("weight", "qweight", "weight_packed")
+"""What a linear layer's weights are called, packed ones as well (GPTQ and AWQ, compressed-tensors)."""
+
 
 @dataclass(frozen=True)
 class ModelDescription:
@@ -86,7 +89,7 @@ def _whole(config: Any, *names: str) -> int | None:
 def _linear_names(tensors: dict[str, TensorInfo]) -> tuple[str, ...]:
     """Two-dimensional weights under a numbered block: `model.layers.0.self_attn.q_proj.weight` is one."""
     names = (
-        name.removesuffix(".weight")
+        name.rpartition(".")[0]
         for name, tensor in tensors.items()
         if len(tensor.shape) == 2 and _is_in_block(name.split("."))
     )
@@ -99,7 +102,7 @@ def _linear_names(tensors: dict[str, TensorInfo]) -> tuple[str, ...]:
 def _is_in_block(parts: list[str]) -> bool:
     return (
         len(parts) > 2
-        and parts[-1] == "weight"
+        and parts[-1] in WEIGHTS
         and re.fullmatch(r"\w+", parts[-2]) is not None
         and any(map(str.isdecimal, parts[:-2]))
     )

@@ -22,7 +22,8 @@ OF_THE_CHECK = frozenset(
     {
         "model_name_unusable", "dataset_unusable", "questions_unusable", "output_dir_unusable", "no_tokenizer",
         "already_published", "not_an_adapter", "publication_forbidden", "no_such_device", "fp16_without_gpu",
-        "library_missing", "kernel_without_gpu", "kernel_on_old_gpu",
+        "library_missing", "model_library_missing", "kernel_without_gpu", "kernel_on_old_gpu", "not_causal",
+        "quantized_untrainable", "quantized_already",
     }
 )  # fmt: skip
 """What a check of the text says of this machine in passing, and what no run can start with."""
@@ -91,15 +92,6 @@ def _weights(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[F
             Message(N_("There are no weights (*.safetensors) for the model {model}."), {"model": config.get("model_name")}),
             Message(N_("Name a folder that holds the whole model, or download it.")),
         )  # fmt: skip
-    if facts.is_quantized and config.has_good("quantization") and config.get("quantization"):
-        yield config.finding(
-            "error",
-            "quantized_already",
-            "quantization",
-            Message(N_("The model {model} is quantized already."), {"model": config.get("model_name")}),
-            Message(N_("Remove `quantization`, or name the folder of the whole weights.")),
-            remove("quantization"),
-        )
 
 
 def _place(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,16 +20,20 @@ from lora_backend.errors import ConfigError, DataError, ModelError, RunError
 from lora_backend.hardware.inventory import Gpu, read_gpus
 from lora_backend.hardware.visible import visible_gpus
 from lora_backend.i18n import N_, Message
+from lora_backend.models.causal import why_not_causal
 from lora_backend.models.describe import ModelDescription, describe_model, read_json_object
 from lora_backend.models.find import find_model
 from lora_backend.models.headers import read_folder_headers
-from lora_backend.preflight.libraries import missing_packages
+from lora_backend.models.quantized import quantized_as
+from lora_backend.preflight.libraries import missing_for, missing_packages
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.publication import Publication, PublicationError, place_of, publication_of
 from lora_backend.settings import Settings, load_settings, path_of
 
 DATA_KEYS: tuple[Kind, ...] = ("dataset", "questions")
 """Keys that name a file of rows."""
+HEADS = r"(^|\.)(lm_head|embed_out|output_layer)\.weight$"
+"""Names of the output head among a model's tensors."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ def gather_facts(
     readers = readers or Readers()
     problems: list[tuple[Severity, str, Message]] = []
     path, model = _model(values.get("model_name"), problems)
+    said = _config_json(path) if path and model else {}
+    quantized = quantized_as(said)
     settings = settings or load_settings()
     dataset = _rows_of(values.get("dataset"), "dataset", base, settings, problems)
     _rows_of(values.get("questions"), "questions", base, settings, problems)
@@ -70,7 +77,10 @@ def gather_facts(
         has_experts=_has_experts(path) if path and model else None,
         max_positions=model.max_positions if model else None,
         has_weights=_has_weights(path) if path and model else None,
-        is_quantized=_is_quantized(path) if path and model else None,
+        not_causal=why_not_causal(said),
+        quantized=quantized,
+        missing_for_model=missing_for(quantized),
+        is_tied=_is_tied(path, said) if path else None,
         has_tokenizer=model.has_tokenizer if model else None,
         has_chat_template=model.has_chat_template if model else None,
         row_format=dataset.format if dataset else None,
@@ -121,8 +131,14 @@ def _has_weights(path: Path) -> bool:
     return path.is_dir() and any(path.glob("*.safetensors"))
 
 
-def _is_quantized(path: Path) -> bool:
-    return bool(_config_json(path).get("quantization_config"))
+def _is_tied(path: Path, config: Mapping[str, Any]) -> bool | None:
+    """Whether the head is the embedding: what `config.json` says, else whether the files hold a head of its own."""
+    text_config = config.get("text_config")
+    for part in (config, text_config if isinstance(text_config, dict) else {}):
+        if isinstance(part.get("tie_word_embeddings"), bool):
+            return bool(part["tie_word_embeddings"])
+    names = read_folder_headers(path, "model") if path.is_dir() else {}
+    return None if not names else not any(re.search(HEADS, name) for name in names)
 
 
 def _config_json(path: Path) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lora_backend.models.quantized import Quantized
+
 
 @dataclass(frozen=True)
 class Package:
@@ -59,6 +61,16 @@ OPTIMIZERS = {
     ),
 }
 """Optimizer → its package, for all that torch and transformers do not have themselves (transformers/trainer_optimizer.py)."""
+GPTQ = (Package("gptqmodel", "7.0.0"), Package("optimum", "1.24.0"))
+CHECKPOINTS: Mapping[str, tuple[Package, ...]] = {
+    "bitsandbytes": (BITSANDBYTES,),
+    "gptq": GPTQ,
+    "awq": GPTQ,
+    "hqq": (Package("hqq", "0.2.1"),),
+    "aqlm": (Package("aqlm", "1.0.2"),),
+    "compressed-tensors": (Package("compressed-tensors", "0.15.0"),),
+}
+"""Method of a quantized checkpoint → all that loading and training it needs (peft/import_utils.py, transformers/quantizers)."""
 Version = Callable[[str], str | None]
 
 
@@ -79,6 +91,12 @@ def missing_packages(values: Mapping[str, Any], version: Version | None = None) 
         if packages and not any(_is_here(package, found) for package in packages):
             missing[key] = str(packages[0])
     return missing
+
+
+def missing_for(quantized: Quantized | None, version: Version | None = None) -> tuple[str, ...]:
+    """The packages that a quantized checkpoint needs and that are not here."""
+    needed = CHECKPOINTS.get(quantized.method, ()) if quantized else ()
+    return tuple(str(package) for package in needed if not _is_here(package, version or version_of))
 
 
 def _needed(key: str, word: str) -> tuple[Package, ...]:

@@ -15,9 +15,11 @@ from lora_backend.hardware.links import GpuLink
 from lora_backend.hardware.visible import unusable_together, visible_gpus
 from lora_backend.i18n import Message
 from lora_backend.models.catalogue import find_in_catalogue
+from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.describe import read_json_object
 from lora_backend.models.find import find_model
 from lora_backend.models.limits import refuse_oversized
+from lora_backend.models.quantized import refuse_quantized
 from lora_backend.planning.plan import LinkSpeed
 from lora_backend.planning.planner import Planner, ProfileSource
 from lora_backend.planning.profile import Profile
@@ -56,10 +58,15 @@ def config_to_plan(values: Mapping[str, Any]) -> TrainingConfig:
 
 
 def profiles(facts: Mapping[str, Any], trace: Trace, settings: Settings) -> ProfileSource:
-    """Profiles of one model: those that are known, and a trace for each that is not."""
+    """Profiles of one model: those that are known, and a trace for each that is not.
+
+    They raise `ModelError` where the model cannot be trained so.
+    """
     store = ProfileStore(settings.cache / "profiles")
+    refuse_other_kinds(facts)
 
     def profile_of(config: TrainingConfig) -> Profile:
+        refuse_quantized(facts, config.quantization)
         known = store.find(facts, config)
         if known is not None:
             return known

@@ -105,6 +105,10 @@ def written(name: str, content: str) -> Arrange:
     return arrange
 
 
+def stored_as(method: str) -> Arrange:
+    return written("m/config.json", json.dumps(SMALL | {"quantization_config": {"quant_method": method}}))
+
+
 SITUATIONS = [
     Situation("no data set", ("no_data",), {"dataset": ...}),
     Situation("a data set that is not there", ("dataset_unusable",), {"dataset": "gone.jsonl"}),
@@ -116,10 +120,10 @@ SITUATIONS = [
     Situation("a model's damaged weights", ("model_name_unusable",), arrange=written("m/model.safetensors", "x")),
     Situation("a model without weights", ("no_weights",), arrange=lambda place, _: (place / "m/model.safetensors").unlink()),
     Situation("a model without a tokenizer", ("no_tokenizer",), arrange=lambda place, _: (place / "m/tokenizer.json").unlink()),
-    Situation(
-        "a model that is quantized already", ("quantized_already",), {"quantization": "nf4"},
-        written("m/config.json", json.dumps(SMALL | {"quantization_config": {"quant_method": "gptq"}})),
-    ),
+    Situation("a model that is quantized already", ("quantized_already",), {"quantization": "nf4"}, stored_as("fp8"), is_text_valid=False),
+    Situation("a model stored as nothing trains", ("quantized_untrainable",), arrange=stored_as("nvfp4"), is_text_valid=False),
+    Situation("a model whose packed weights need a package", ("model_library_missing",), arrange=stored_as("gptq")),
+    Situation("an encoder", ("not_causal",), arrange=written("m/config.json", json.dumps(SMALL | {"model_type": "bert"})), is_text_valid=False),
     Situation("no bitsandbytes", ("library_missing",), {"quantization": "nf4"}, without("bitsandbytes")),
     Situation("no kernels of the hub", ("library_missing",), {"attn_implementation": "kernels-community/flash-attn2"}),
     Situation("FlashAttention without a GPU", ("kernel_without_gpu",), {"attn_implementation": "flash_attention_2"}, with_package("flash-attn")),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from lora_backend.config.findings import Finding
 from lora_backend.config.rules import (
     adapter,
+    base_model,
     data_facts,
     devices,
     expressions,
@@ -38,5 +39,5 @@ def _across_keys(config: ConfigView) -> Iterator[Finding]:
 
 
 def _against_facts(config: ConfigView, facts: Facts) -> Iterator[Finding]:
-    for rule in (*model_facts.RULES, *data_facts.RULES, *machine_facts.RULES):
+    for rule in (*base_model.RULES, *model_facts.RULES, *data_facts.RULES, *machine_facts.RULES):
         yield from rule(config, facts)

@@ -11,6 +11,7 @@ from lora_backend.config.offers import change
 from lora_backend.config.schema import KEYS
 from lora_backend.expressions.question import Question
 from lora_backend.i18n import Message
+from lora_backend.models.quantized import Quantized
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,14 @@ class Facts:
     max_positions: int | None = None
     """Tokens that the model was made for."""
     has_weights: bool | None = None
-    is_quantized: bool | None = None
-    """Whether its files hold weights in 4 or 8 bits already."""
+    not_causal: Message | None = None
+    """Why the model is none that can be trained here."""
+    quantized: Quantized | None = None
+    """How its files are quantized already."""
+    missing_for_model: tuple[str, ...] = ()
+    """Packages that its files need and that are not installed here."""
+    is_tied: bool | None = None
+    """Whether its head and its embedding are the same weights."""
     has_tokenizer: bool | None = None
     has_chat_template: bool | None = None
     row_format: str | None = None

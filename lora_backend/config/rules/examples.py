@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from lora_backend.config.rules.base import Facts, GpuFact
 from lora_backend.i18n import N_, Message
+from lora_backend.models.causal import why_not_causal
+from lora_backend.models.quantized import Quantized
 
 _AMPERE = GpuFact("NVIDIA A100", (8, 0))
 _TURING = GpuFact("NVIDIA T4", (7, 5))
@@ -121,6 +123,23 @@ ACROSS = _pairs(
 """What keys say of each other."""
 
 KNOWN = [
+    Example("not_causal", "r: 8", "r: 8", Facts(not_causal=why_not_causal({"model_type": "t5"})), Facts()),
+    Example("quantized_untrainable", "r: 8", "r: 8", Facts(quantized=Quantized("nvfp4")), Facts()),
+    Example("quantized_already", "quantization: nf4", "r: 8", Facts(quantized=Quantized("bitsandbytes")), Facts()),
+    Example("quantized_expanded", "r: 8", "r: 8", Facts(quantized=Quantized("fp8")), Facts()),
+    Example(
+        "model_library_missing",
+        "r: 8",
+        "r: 8",
+        Facts(quantized=Quantized("hqq"), missing_for_model=("hqq>=0.2.1",)),
+        Facts(quantized=Quantized("hqq")),
+    ),
+    Example(
+        "trains_tied_weights",
+        "modules_to_save: [lm_head]",
+        "modules_to_save: [norm]",
+        Facts(is_tied=True),
+    ),
     Example(
         "model_name_unusable",
         "",

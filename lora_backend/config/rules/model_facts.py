@@ -9,7 +9,7 @@ from lora_backend.config.offers import drop, every_block, remove, shift_by_one
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.config.rules.expressions import PATTERNS, expressions_of, is_asked_of_model, names_for
 from lora_backend.expressions.matching import KEY, WHOLE
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, in_code
 
 
 def _problems(config: ConfigView, facts: Facts) -> Iterator[Finding]:
@@ -113,24 +113,23 @@ def _patterns(config: ConfigView, facts: Facts) -> Iterator[Finding]:
 
 def _quantized_whole(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     """Weights in 4 or 8 bits have no gradient, so a layer that holds them cannot be trained whole."""
-    if not config.has_good("quantization", "modules_to_save") or config.get("quantization") is None:
+    stays = facts.quantized is not None and facts.quantized.treatment == "as_it_is"
+    if not config.has_good("quantization", "modules_to_save") or not (config.get("quantization") or stays):
         return
     saved = config.get("modules_to_save") or []
     quantized = [name for name in saved if name.rsplit(".", 1)[-1] in (facts.linear_modules or ())]
     if quantized:
         kept = [name for name in saved if name not in quantized]
-        values = {"names": ", ".join(quantized), "quantization": config.get("quantization")}
+        values = {"names": in_code(quantized)}
         yield config.finding(
             "error",
             "quantized_whole",
             "modules_to_save",
-            Message(
-                N_("`modules_to_save` names {names}, which `quantization: {quantization}` makes untrainable."), values
-            ),
-            Message(N_("Name them in `target_modules` instead, or take `quantization` out.")),
+            Message(N_("`modules_to_save` names {names}, whose weights are quantized and cannot be trained whole."), values),
+            Message(N_("Name them in `target_modules` instead, or train whole weights.")),
             drop("modules_to_save", quantized, kept) or remove("modules_to_save"),
-            remove("quantization"),
-        )
+            remove("quantization") if config.get("quantization") else None,
+        )  # fmt: skip
 
 
 def _experts(config: ConfigView, facts: Facts) -> Iterator[Finding]:
