@@ -68,9 +68,10 @@ def load_adapter(base: nn.Module, folder: Path) -> LoadedAdapter:
     if found is None:
         return LoadedAdapter(model, None)
     named = {item.name for item in found}
+    unexpected = map(_plain, result.unexpected_keys)
     own = {_saved_name(name, "default") for name in _live_names(model, "default")}
     missing = [_saved_name(key, "default") for key in result.missing_keys]
-    found += [_difference("not_in_model", key) for key in result.unexpected_keys if key not in named]
+    found += [_difference("not_in_model", key) for key in unexpected if key not in named]
     found += [_difference("not_from_file", name) for name in missing if name in own and name not in named]
     return LoadedAdapter(model, tuple(found))
 
@@ -131,9 +132,9 @@ def tensor_differences(
     places = {_saved_name(name, adapter): name for name in expected}
     arrived = set()
     for name, stored in _placed_or_named(carrier, adapter, tensors, places).items():
-        own_name = name if name in live else places.get(_plain(name))
+        own_name = name if name in live else places.get(_plain(name)) if name.startswith(PEFT_PREFIX) else None
         if own_name is None:
-            found.append(_difference("not_in_model", name, stored))
+            found.append(_difference("not_in_model", _plain(name), stored))
             continue
         arrived.add(own_name)
         code = _compared(live[own_name], stored, values)

@@ -1,0 +1,94 @@
+"""Tiny base models of many families, each saved in a folder of its own: what adapters are made on and held against."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3Config,
+    Gemma3TextConfig,
+    GptOssConfig,
+    LlamaConfig,
+    MistralConfig,
+    MixtralConfig,
+    Phi3Config,
+    Qwen2Config,
+    Qwen2MoeConfig,
+    Qwen3Config,
+    Qwen3MoeConfig,
+    SiglipVisionConfig,
+)
+
+from tests.modeling.families import CONFIGS, HEADS, SMALL
+
+SIZES = {**SMALL, "intermediate_size": 24, "num_hidden_layers": 2, **HEADS}
+EXPERTS = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8}
+TEXT = {**SIZES, "head_dim": 8}
+VISION = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def llama(**changes: Any) -> LlamaConfig:
+    return LlamaConfig(**SIZES | changes)
+
+
+def vision_language(**changes: Any) -> Gemma3Config:
+    vision = SiglipVisionConfig(**VISION | changes, image_size=8, patch_size=4)
+    return Gemma3Config(text_config=Gemma3TextConfig(**TEXT), vision_config=vision, mm_tokens_per_image=4)
+
+
+BASES: dict[str, Any] = {
+    **{name: CONFIGS[name] for name in ("gpt2", "opt", "bloom", "falcon", "gpt_neox", "gemma2", "mixtral", "qwen2_moe")},
+    "llama": llama(),
+    "llama_bias": llama(attention_bias=True, mlp_bias=True),
+    "llama_tied": llama(tie_word_embeddings=True),
+    "llama_wide": llama(hidden_size=32),
+    "llama_mlp": llama(intermediate_size=32),
+    "llama_heads": llama(num_key_value_heads=2),
+    "llama_deep": llama(num_hidden_layers=3),
+    "llama_words": llama(vocab_size=40),
+    "llama_other": llama(),  # other values in the same shapes
+    "mistral": MistralConfig(**SIZES),
+    "qwen2": Qwen2Config(**SIZES),
+    "qwen3": Qwen3Config(**TEXT),
+    "phi3": Phi3Config(**SIZES, pad_token_id=0),
+    "gemma3_text": Gemma3TextConfig(**TEXT),
+    "gemma3": vision_language(),
+    "gemma3_deep_tower": vision_language(num_hidden_layers=3),
+    "mixtral_four": MixtralConfig(**SIZES | {"num_local_experts": 4, "num_hidden_layers": 3}),
+    "mixtral_wide": MixtralConfig(**SIZES | {"num_local_experts": 2, "num_hidden_layers": 3, "intermediate_size": 32}),
+    "qwen2_moe_four": Qwen2MoeConfig(
+        **SIZES | EXPERTS | {"num_experts": 4, "shared_expert_intermediate_size": 8, "num_hidden_layers": 3}
+    ),
+    "qwen3_moe": Qwen3MoeConfig(**TEXT, **EXPERTS),
+    "gpt_oss": GptOssConfig(**TEXT, num_local_experts=2, num_experts_per_tok=1),
+}  # fmt: skip
+
+
+class Bases:
+    """The models, built and saved when one is first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._made: dict[str, Any] = {}
+
+    def folder(self, family: str) -> Path:
+        self._of(family)
+        return self.root / family
+
+    def model(self, family: str) -> Any:
+        """A copy of its own."""
+        return copy.deepcopy(self._of(family))
+
+    def _of(self, family: str) -> Any:
+        if family not in self._made:
+            torch.manual_seed(sum(map(ord, family)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                AutoModelForCausalLM.from_config(BASES[family]).save_pretrained(self.root / family)
+                self._made[family] = AutoModelForCausalLM.from_pretrained(self.root / family)
+        return self._made[family]

@@ -1,0 +1,20 @@
+"""Base models and adapters that several files of this folder share."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.verification.bases import Bases
+from tests.verification.damaged import Adapters
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Bases:
+    """Tiny models, each made when it is first asked for; nobody changes them."""
+    return Bases(tmp_path_factory.mktemp("bases"))
+
+
+@pytest.fixture(scope="session")
+def adapters(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Adapters:
+    """Adapters on them; the damaged ones are copies."""
+    return Adapters(bases, tmp_path_factory.mktemp("adapters"))
