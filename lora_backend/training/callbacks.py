@@ -15,6 +15,7 @@ from lora_backend.modeling.devices import memory_in_use_bytes, memory_table
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.loss_health import health_of
 from lora_backend.runs.words import health_message
+from lora_backend.training.checkpoints import evaluated
 from lora_backend.training.measure import StepMemory
 
 logger = logging.getLogger(__name__)
@@ -124,6 +125,13 @@ class RunCallback(TrainerCallback):
         self._step_began = time.monotonic()
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        losses = evaluated(state)
+        best = min(losses, key=losses.__getitem__, default=state.global_step)
+        if best != state.global_step:
+            logger.info(
+                "the evaluation loss was lowest at step %s (%.4f); the adapter is that of step %s, the last",
+                best, losses[best], state.global_step,
+            )  # fmt: skip
         if (health := health_of(self.folder)).is_bad:
             logger.warning("%s", health_message(health))
 

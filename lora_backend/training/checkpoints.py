@@ -79,7 +79,7 @@ def save_whole(
         put_in_place(aside / name, folder.checkpoints / name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    removed = rotate(folder, keep, _evaluated(state))
+    removed = rotate(folder, keep, evaluated(state))
     logger.info(
         "%s saved in %.2f s%s", name, time.monotonic() - began,
         f"; removed {', '.join(path.name for path in removed)}" if removed else "",
@@ -93,7 +93,8 @@ def _flush_curves(folder: RunFolder) -> None:
             os.fsync(file.fileno())
 
 
-def _evaluated(state: TrainerState) -> dict[int, float]:
+def evaluated(state: TrainerState) -> dict[int, float]:
+    """Step → evaluation loss, where it is a number."""
     losses = {row["step"]: row["eval_loss"] for row in state.log_history if "eval_loss" in row}
     return {step: loss for step, loss in losses.items() if math.isfinite(loss)}
 

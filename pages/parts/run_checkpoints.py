@@ -81,7 +81,7 @@ def run_checkpoints(run: RunFolder, state: RunState, columns: Columns) -> None:
         hide_index=True,
         height="content" if len(found) <= 10 else 388,
     )
-    parts = [t(N_("★ marks the lowest evaluation loss."))] if best else []
+    parts = [t(N_("★ marks the lowest evaluation loss; the run's adapter is that of the last step."))] if best else []
     st.caption(joined(" ", [*parts, t(N_("Resume goes on from the newest one that is whole."))]))
     if st.button(t(N_("Check every byte")), icon=":material/fact_check:", key="check_checkpoints"):
         st.session_state[state_keys.CHECKED_BYTES] = (_stamp(run, found), {one.step: one.problems for one in list_checkpoints(run, {}, hashes=True)})  # fmt: skip

@@ -12,6 +12,8 @@ from lora_backend.config.options import Attention, Optimizer, Scheduler
 from lora_backend.models.describe import ModelDescription, describe_model
 from tests.drawn.families import BLOCKS, FAMILIES
 
+NUMBER_DRAWN = 240
+"""Five for each family."""
 SLOW_OPTIMIZERS = ("adamw_torch_4bit", "adamw_torch_8bit")  # torch compiles them for half a minute
 Draw = Callable[[random.Random, ModelDescription], dict[str, Any]]
 

@@ -8,8 +8,9 @@ from typing import Any
 from lora_backend.models.catalogue import catalogue
 from tests.tiny import save_tokenizer
 
-BLOCKS = 4
-_SMALL = {
+BLOCKS = 3
+_PAIRS = [[["global", "local"], 1], [["global"], 1]]
+_SMALL: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "word_embed_proj_dim"), 32),
     **dict.fromkeys(("intermediate_size", "ffn_dim", "n_inner", "block_ff_dim", "shared_intermediate_size"), 48),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers"), BLOCKS),
@@ -25,8 +26,8 @@ _SMALL = {
     "moe_layer_end_index": BLOCKS - 1,
     **dict.fromkeys(("sliding_window", "window_size", "sliding_window_pattern"), 2),
     **dict.fromkeys(("max_position_embeddings", "n_positions", "max_seq_len"), 128),
-    "attention_types": [[["global", "local"], BLOCKS // 2]],
-    "full_attn_idxs": [1, 3],
+    "attention_types": _PAIRS,
+    "full_attn_idxs": [1],
     "block_multiple_of": 16,
     "bos_token_id": 1,
     "eos_token_id": 2,
@@ -51,7 +52,7 @@ FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(model.model_type for model in ca
 def tiny_config(family: str, vocabulary: int) -> dict[str, Any]:
     """What the first model of the family says in its config.json, in small."""
     published = next(model.config for model in catalogue() if model.model_type == family)
-    made = {key: _SMALL.get(key, value) for key, value in published.items() if key not in _SCALED}
+    made: dict[str, Any] = {key: _SMALL.get(key, value) for key, value in published.items() if key not in _SCALED}
     for key in ("layer_types", "no_rope_layers", "mlp_only_layers"):
         if isinstance(made.get(key), list):
             made[key] = made[key][:BLOCKS]
