@@ -1,4 +1,4 @@
-"""Verify: the rank of every LoRA layer of an adapter, on disk or loaded, against a config; and what it was made from."""
+"""Verify: the rank of every LoRA layer of an adapter, on disk or loaded, against a config; and its provenance."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ def asked_config() -> dict[str, Any] | None:
     """The config that the adapter is held against: uploaded, or from a path, which the address keeps."""
     upload, from_path = st.columns(2)
     file = upload.file_uploader(
-        t(N_("The config it shall match; without one, its own adapter_config.json")), type=["yaml", "yml", "json", "toml"],
+        t(N_("Config to check against (default: its own adapter_config.json)")), type=["yaml", "yml", "json", "toml"],
         max_upload_size=1, key="verify_config",
     )  # fmt: skip
     with from_path:
         example = "runs/20260101-120000-ab12/config.yaml"
-        path = path_field(t(N_("Or that config's path")), state_keys.ASKED_CONFIG, "verify_config_path", example)
+        path = path_field(t(N_("Or the path of that config")), state_keys.ASKED_CONFIG, "verify_config_path", example)
     keep_in_address(state_keys.ASKED_CONFIG, path)
     if file is not None:
         document = decode_config(file.getvalue(), file.name)
@@ -119,7 +119,7 @@ def asked_config() -> dict[str, Any] | None:
 
 def verify(subject: Subject, runs: dict[str, RunFolder]) -> None:
     ranks, passport, loaded, other = st.tabs(
-        [t(N_("Ranks on disk")), t(N_("Belongs together?")), t(N_("Loaded in memory")), t(N_("Beside another"))]
+        [t(N_("Ranks on disk")), t(N_("Provenance")), t(N_("Loaded in memory")), t(N_("Compare adapters"))]
     )
     own = read_adapter_config(subject.adapter) or {}
     with ranks:
@@ -179,7 +179,11 @@ def beside(subject: Subject, report: dict[str, Any], runs: dict[str, RunFolder])
 
 page_header(
     t(N_("Verify")),
-    t(N_("Does every LoRA layer carry the rank that was asked for? Read from the tensors, not from the config.")),
+    t(
+        N_(
+            "Check that an adapter has the expected ranks and fits its base model. Read from the tensors, not from the config."
+        )
+    ),
 )
 try:
     finished = {run.id: run for run in list_runs(settings().runs) if is_unlinked_folder(run.adapter)}
@@ -188,7 +192,7 @@ try:
         st.info(
             t(
                 N_(
-                    "Choose a finished run, or name the folder of an adapter. The files are read at once; loading base model and adapter is a second step."
+                    "Choose a finished run, or enter the folder of an adapter. Its files are read right away; loading base model and adapter is a second step."
                 )
             ),
             icon=":material/info:",

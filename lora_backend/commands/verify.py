@@ -1,4 +1,4 @@
-"""`verify`: the rank of every layer of an adapter or a run, and whether its parts belong together."""
+"""`verify`: the rank of every layer of an adapter or a run, and its provenance."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.commands.words import GOOD, NO, WRONG_QUESTION, print_json, readable
+from lora_backend.config.findings import shorten
 from lora_backend.errors import ModelError, RunError
 from lora_backend.i18n import N_
 from lora_backend.models.find import find_model
@@ -45,6 +46,8 @@ def verify(arguments: argparse.Namespace) -> int:
             show(as_table(report))
         for part in parts:
             show(f"{part.name}: {part.verdict}. {part.detail}")
+            for key, trained, now in part.differing:
+                show(f"  {key}: {shorten(trained)} -> {shorten(now)}")
     return {True: NO if differs else GOOD, False: NO, None: WRONG_QUESTION}[report["is_consistent"]]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,10 +35,14 @@ class Part:
     name: str
     verdict: Verdict
     detail: Message
+    differing: tuple[tuple[str, Any, Any], ...] = ()
+    """Of a config: each key whose value differs, as the adapter was trained with it and as it is now."""
 
     def to_dict(self, language: str | None = None) -> dict[str, Any]:
         """Plain data, the sentence in `language`."""
-        return {"part": self.name, "verdict": self.verdict, "detail": self.detail.text(language)}
+        sides = {key: {"adapter": trained, "config": now} for key, trained, now in self.differing}
+        said = {"part": self.name, "verdict": self.verdict, "detail": self.detail.text(language)}
+        return {**said, "differing": sides} if sides else said
 
 
 def write_passport(
@@ -87,7 +91,7 @@ def check_passport(
             Part(
                 "passport",
                 "unknown",
-                Message(N_("There is no passport, so the adapter may have been changed since it was trained.")),
+                Message(N_("There is no provenance record (flightdeck.json), so later changes cannot be ruled out.")),
             ),
             *_without_passport(adapter, config),
         ]
@@ -130,20 +134,27 @@ def ranks_in_passport(adapter: Path) -> dict[str, Any]:
 def _config_part(recorded: Mapping[str, Any], config: Mapping[str, Any] | None) -> Part:
     if config is None:
         return Part("config", "unknown", Message(N_("No config was given to compare with.")))
-    differing = [
-        key
+    sides = [
+        (key, recorded.get(key, KEYS[key].default), config.get(key, KEYS[key].default))
         for key in KEYS
         if key not in ELSEWHERE
-        and not same_value(recorded.get(key, KEYS[key].default), config.get(key, KEYS[key].default))
     ]
-    if differing:
-        return Part("config", "different", Message(N_("Other values: {keys}."), {"keys": ", ".join(differing)}))
-    return Part("config", "same", Message(N_("It says what the adapter was trained with.")))
+    return _differing(sides) or Part("config", "same", Message(N_("It says what the adapter was trained with.")))
+
+
+def _differing(sides: Iterable[tuple[str, Any, Any]]) -> Part | None:
+    """The part of the answer that is a config with other values; None where all are the same."""
+    differing = tuple(side for side in sides if not same_value(side[1], side[2]))
+    if not differing:
+        return None
+    keys = ", ".join(key for key, _, _ in differing)
+    said = Message(N_("{count} {count:value differs|values differ}: {keys}."), {"count": len(differing), "keys": keys})
+    return Part("config", "different", said, differing)
 
 
 def _hash_part(name: str, recorded: Any, found: str | None) -> Part:
     if recorded is None or found is None:
-        return Part(name, "unknown", Message(N_("One of the two is not at hand.")))
+        return Part(name, "unknown", Message(N_("Not available, so not checked.")))
     if recorded == found:
         return Part(name, "same", Message(N_("Unchanged.")))
     return Part(name, "different", Message(N_("It is not the one that the adapter was made with.")))
@@ -219,20 +230,19 @@ def _without_passport(adapter: Path, config: Mapping[str, Any] | None) -> list[P
     }
     # PEFT writes out which modules `all-linear` meant; which a model has is not known here.
     is_all_linear = asked["target_modules"] == "all-linear"
-    differing = [
-        ours
+    sides = [
+        (ours, _as_set(own.get(theirs)) or None, _as_set(asked[ours]) or None)
         for ours, theirs in SAID_BY_BOTH.items()
         if not (ours == "target_modules" and is_all_linear)
-        and not same_value(_as_set(asked[ours]) or None, _as_set(own.get(theirs)) or None)
     ]
-    if differing:
-        return [Part("config", "different", Message(N_("Other values: {keys}."), {"keys": ", ".join(differing)}))]
+    if differs := _differing(sides):
+        return [differs]
     if is_all_linear:
         said = N_(
-            "Rank and alpha agree; which modules `all-linear` meant, and more, cannot be told without a passport."
+            "Rank and alpha agree. Without a provenance record it cannot be told which modules `all-linear` meant."
         )
     else:
-        said = N_("Rank, alpha and targets agree; more cannot be told without a passport.")
+        said = N_("Rank, alpha and targets agree. Without a provenance record nothing more can be told.")
     return [Part("config", "same", Message(said))]
 
 

@@ -104,6 +104,11 @@ def _lines(lines: Sequence[Line], *, height: int, y_title: str, x_title: str | N
     return figure
 
 
+EVEN = "#9ecae1"
+NUMBERED = 40
+"""Blocks up to which there is room for a number in each cell of a heat map."""
+
+
 def block_heat_map(records: Sequence[Mapping[str, Any]], key: str, title: str) -> Any:
     """One value of every layer: blocks to the right, modules downwards."""
     import plotly.graph_objects as go
@@ -111,14 +116,21 @@ def block_heat_map(records: Sequence[Mapping[str, Any]], key: str, title: str) -
     modules = list(dict.fromkeys(record["module"] for record in records))
     blocks = sorted({record["block"] for record in records})
     values = {(record["module"], record["block"]): record[key] for record in records}
+    known = [record[key] for record in records if record[key] is not None]
+    is_one = len(set(known)) == 1
     figure = go.Figure(
         go.Heatmap(
             x=blocks,
             y=[in_chart(module) for module in modules],
             z=[[values.get((module, block)) for block in blocks] for module in modules],
-            colorscale="Blues",
+            # Of one value everywhere the top of the scale would be a dark field without a word.
+            colorscale=[[0, EVEN], [1, EVEN]] if is_one else "Blues",
+            showscale=not is_one,
             zmin=0,  # counts only together with zmax
-            zmax=max((record[key] or 0 for record in records), default=1),
+            zmax=max(known, default=1) or 1,
+            texttemplate="%{z:.3g}" if len(blocks) <= NUMBERED else None,
+            xgap=1,
+            ygap=1,
             hovertemplate=f"%{{y}} {t(N_('block'))} %{{x}}: %{{z:.3g}}<extra></extra>",
         )
     )

@@ -1,4 +1,4 @@
-"""Do this adapter, this config, this base model and this data belong together? One line a part."""
+"""Provenance: whether adapter, config, base model and data are those that it was trained with. One line a part."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from lora_backend.config.findings import shorten
 from lora_backend.i18n import N_
 from lora_backend.verification.passport import Part
+from pages.parts.frames import markdown_frame
 from pages.parts.language import say, t
+from pages.parts.markdown import code
+
+LONG = 120
+"""Characters of a value that are shown."""
 
 PARTS = {
-    "passport": N_("Passport"),
+    "passport": N_("Provenance record"),
     "config": N_("Config"),
     "tensors": N_("Tensors"),
     "adapter_config": N_("Adapter's own config"),
@@ -24,7 +30,7 @@ SIGNS = {
     "different": ":red[✗ {word}]",
     "unknown": ":gray[? {word}]",
 }
-WORDS = {"same": N_("same"), "partly": N_("in part"), "different": N_("different"), "unknown": N_("not known")}
+WORDS = {"same": N_("same"), "partly": N_("in part"), "different": N_("different"), "unknown": N_("not checked")}
 
 
 def show_passport(parts: Sequence[Part]) -> None:
@@ -32,7 +38,7 @@ def show_passport(parts: Sequence[Part]) -> None:
     different = [t(PARTS[part.name]) for part in parts if part.verdict == "different"]
     if different:
         st.error(
-            t(N_("They do not belong together. Different: {parts}."), parts=", ".join(different)),
+            t(N_("Not what the adapter was trained with: {parts}."), parts=", ".join(different)),
             icon=":material/fingerprint:",
         )
     elif any(part.verdict == "partly" for part in parts):
@@ -40,9 +46,13 @@ def show_passport(parts: Sequence[Part]) -> None:
             t(N_("The data was changed while the run was trained, which was confirmed.")), icon=":material/fingerprint:"
         )
     elif all(part.verdict == "same" for part in parts):
-        st.success(t(N_("They belong together, and the adapter is unchanged.")), icon=":material/fingerprint:")
+        st.success(t(N_("Everything matches, and the adapter is unchanged.")), icon=":material/fingerprint:")
     else:
-        st.info(t(N_("What can be told agrees.")), icon=":material/fingerprint:")
+        st.info(t(N_("Whatever could be checked matches.")), icon=":material/fingerprint:")
     for part in parts:
         sign = t(SIGNS[part.verdict], word=t(WORDS[part.verdict]))
         st.markdown(f"**{t(PARTS[part.name])}** · {sign} · {say(part.detail)}")
+        if part.differing:
+            columns = [t(N_("Key")), t(N_("Adapter was trained with")), t(N_("Config to check against"))]
+            rows = [[code(key), *(code(shorten(side, LONG)) for side in sides)] for key, *sides in part.differing]
+            st.table(markdown_frame(columns, rows))

@@ -18,7 +18,7 @@ from lora_backend.verification.verdicts import deciding, tone, verdict
 from pages.parts.charts import block_heat_map
 from pages.parts.language import say, t
 from pages.parts.markdown import code, escape, joined
-from pages.parts.tables import rank_table
+from pages.parts.tables import is_in_order, rank_table
 
 BOXES = {"good": (st.success, "verified"), "doubt": (st.warning, "help"), "bad": (st.error, "error")}
 """How the tone of a report is shown."""
@@ -64,7 +64,7 @@ def _layers(report: Mapping[str, Any], key: str, health: Mapping[str, Mapping[st
         only_problems = st.toggle(t(N_("Problems only")), key=f"problems-{key}")
         with st.container(horizontal=True, width="content"):
             _exports(report, records, key)
-    shown = [record for record in records if record["state"] != "ok"] if only_problems else records
+    shown = [record for record in records if not is_in_order(record)] if only_problems else records
     if not shown:
         st.info(t(N_("No layer has a problem.")), icon=":material/check_circle:")
     else:
@@ -92,7 +92,7 @@ def _heat_maps(records: Sequence[Mapping[str, Any]], key: str) -> None:
 
 def _exports(report: Mapping[str, Any], records: Sequence[Mapping[str, Any]], key: str) -> None:
     columns = [
-        "name", "block", "module", "expected_r", "config_r", "layer_r", "a_r", "b_r", "scaling", "effective_rank", "norm", "dtype", "state",
+        "name", "block", "module", "expected_r", "config_r", "layer_r", "a_r", "b_r", "expected_alpha", "alpha", "expected_scaling", "scaling", "effective_rank", "norm", "dtype", "state",
     ]  # fmt: skip
     files = {
         "csv": _as_csv(columns, records),

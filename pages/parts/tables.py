@@ -12,6 +12,7 @@ from lora_backend.config.findings import shorten
 from lora_backend.config.report import DIFF_SIGNS, DIFF_WORDS
 from lora_backend.config.schema import KEYS, REQUIRED
 from lora_backend.i18n import N_
+from lora_backend.verification.records import has_other_scaling
 from lora_backend.verification.shapes import block_of
 from pages.parts.frames import frame, markdown_frame
 from pages.parts.language import t
@@ -109,6 +110,7 @@ RANK_STATES = {
 }
 
 
+OTHER_SCALING = N_("other scaling")
 UNKNOWN_STATE = N_("of another version")
 
 
@@ -119,11 +121,17 @@ def rank_table(records: Iterable[Mapping[str, Any]]) -> None:
         (t(N_("Layer")), "name"),
         (t(N_("Block")), "block"),
         (t(N_("Module")), "module"),
-        (t(N_("Expected")), "expected_r"),
-        (t(N_("Config")), "config_r"),
+        (t(N_("Config to check against")), "expected_r"),
+        (t(N_("Adapter's config")), "config_r"),
         ("A", "a_r"),
         ("B", "b_r"),
     ]
+    if any(map(has_other_scaling, records)):
+        columns += [
+            (t(N_("Expected alpha")), "expected_alpha"),
+            (t(N_("Alpha")), "alpha"),
+            (t(N_("Expected scaling")), "expected_scaling"),
+        ]
     if any(record.get("scaling") is not None for record in records):
         columns.append((t(N_("Scaling")), "scaling"))
     if any(record.get("norm") is not None for record in records):
@@ -133,14 +141,30 @@ def rank_table(records: Iterable[Mapping[str, Any]]) -> None:
             (t(N_("Norm")), "norm"),
             (t(N_("Type")), "dtype"),
         ]
-    cells = [[_state(record["state"]), *(_rounded(record.get(name)) for _, name in columns)] for record in records]
-    fills = [FILLS[{"ok": "ok", "undetermined": "missing"}.get(record["state"], "wrong")] for record in records]
+    cells = [[_state(record), *(_rounded(record.get(name)) for _, name in columns)] for record in records]
+    fills = [FILLS[_fill(record)] for record in records]
     _frame([t(N_("State")), *(title for title, _ in columns)], cells, fills)
 
 
-def _state(state: str) -> str:
-    sign = {"ok": "✓", "undetermined": "?"}.get(state, "✗")
-    return f"{sign} {t(RANK_STATES.get(state, UNKNOWN_STATE))}"
+SIGNS = {"ok": "✓", "missing": "?", "changed": "~", "wrong": "✗"}
+"""Of each fill, for colour never stands alone."""
+
+
+def is_in_order(record: Mapping[str, Any]) -> bool:
+    """Whether a layer is in all that is told of it what it should be."""
+    return _fill(record) == "ok"
+
+
+def _fill(record: Mapping[str, Any]) -> str:
+    if record["state"] == "ok":
+        return "changed" if has_other_scaling(record) else "ok"
+    return {"undetermined": "missing", "not_targeted": "changed"}.get(record["state"], "wrong")
+
+
+def _state(record: Mapping[str, Any]) -> str:
+    fill, state = _fill(record), record["state"]
+    word = OTHER_SCALING if state == "ok" and fill != "ok" else RANK_STATES.get(state, UNKNOWN_STATE)
+    return f"{SIGNS[fill]} {t(word)}"
 
 
 def _rounded(value: Any) -> Any:
@@ -148,30 +172,31 @@ def _rounded(value: Any) -> Any:
 
 
 def compare_table(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-    """The ranks of two adapters side by side, what differs first, then from block to block."""
+    """The ranks of two adapters side by side, what differs first, then from block to block.
+
+    A layer that only one of them has is told as missing in the other.
+    """
 
     def place(name: str) -> tuple[bool, int, str]:
         block = block_of(name)
-        return one.get(name) == other.get(name), -1 if block is None else block, name
+        return name in one and name in other and one[name] == other[name], -1 if block is None else block, name
 
     names = sorted({*one, *other}, key=place)
     cells, fills = [], []
     for name in names:
-        same = one.get(name) == other.get(name)
-        cells.append(
-            [
-                "= " + t(N_("equal")) if same else "~ " + t(N_("changed")),
-                name,
-                _rank(one.get(name)),
-                _rank(other.get(name)),
-            ]
-        )
-        fills.append("" if same else FILLS["changed"])
+        if name not in one or name not in other:
+            state, fill = t(N_("− missing here") if name not in one else N_("− missing in the other")), FILLS["missing"]
+        elif one[name] == other[name]:
+            state, fill = t(N_("= same rank")), ""
+        else:
+            state, fill = t(N_("~ other rank")), FILLS["changed"]
+        cells.append([state, name, *(_rank(side[name]) if name in side else "–" for side in (one, other))])
+        fills.append(fill)
     _frame([t(N_("State")), t(N_("Layer")), t(N_("This adapter")), t(N_("The other adapter"))], cells, fills)
 
 
 def _rank(value: Any) -> str:
-    return "–" if value is None else str(value)
+    return t(N_("unreadable")) if value is None else str(value)
 
 
 def _filled(frame: Any, fills: list[str]) -> Any:

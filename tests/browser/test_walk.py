@@ -95,8 +95,8 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     page.wait_for_url(re.compile(r"/verify\?.*run="))
     expect(verdict).to_be_visible()
     idle(page)
-    page.get_by_role("tab", name="Belongs together?").click()
-    expect(page.get_by_text("They belong together, and the adapter is unchanged.")).to_be_visible()
+    page.get_by_role("tab", name="Provenance").click()
+    expect(page.get_by_text("Everything matches, and the adapter is unchanged.")).to_be_visible()
     page.get_by_role("tab", name="Loaded in memory").click()
     page.get_by_role("button", name="Load and check").click()
     expect(page.get_by_text("Checked.")).to_be_visible(timeout=90_000)
@@ -132,8 +132,8 @@ def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Pa
     assert [(row["name"], row["state"], row["a_r"], row["b_r"]) for row in bad] == [
         ("model.layers.1.self_attn.q_proj", "a_against_b", 2, 4)
     ]
-    page.get_by_role("tab", name="Belongs together?").click()
-    expect(page.get_by_text("They do not belong together. Different: Tensors.")).to_be_visible()
+    page.get_by_role("tab", name="Provenance").click()
+    expect(page.get_by_text("Not what the adapter was trained with: Tensors.")).to_be_visible()
 
 
 def test_two_clicks_on_launch_are_one_run_that_can_be_stopped(tiny: Dashboard, page: Page, tmp_path: Path) -> None:

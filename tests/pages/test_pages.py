@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -248,15 +249,20 @@ def test_a_pickled_adapter_is_read_by_the_torch_process(tmp_path: Path) -> None:
     assert any("1 of 1 LoRA layer has" in success.value for success in at.success)
 
 
-def adapter_folder(path: Path, rank: int) -> Path:
+def adapter_folder(path: Path, rank: int, modules: Sequence[str] = ("q_proj",)) -> Path:
     import numpy as np
     from safetensors.numpy import save_file
 
     path.mkdir()
-    own = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": ["q_proj"]}
+    own = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": list(modules)}
     (path / "adapter_config.json").write_text(json.dumps(own))
-    key = "base_model.model.model.layers.0.self_attn.q_proj"
-    tensors = {f"{key}.lora_A.weight": np.ones((rank, 8)), f"{key}.lora_B.weight": np.ones((8, rank))}
+    tensors = {}
+    for module in modules:
+        key = f"base_model.model.model.layers.0.self_attn.{module}"
+        tensors |= {
+            f"{key}.lora_A.weight": np.ones((rank, 8), "float32"),
+            f"{key}.lora_B.weight": np.ones((8, rank), "float32"),
+        }
     save_file(tensors, path / "adapter_model.safetensors")
     return path
 
@@ -274,6 +280,38 @@ def test_an_adapter_is_held_against_a_config_from_a_path_and_beside_another_fold
     at.text_input(key="verify_config_path").set_value("").run()
     assert any("1 of 1 LoRA layer has" in success.value for success in at.success)
     assert "config" not in at.query_params
+
+
+def test_a_wrong_config_is_told_by_its_own_rank_what_it_does_not_target_and_the_values_of_both(tmp_path: Path) -> None:
+    one = adapter_folder(tmp_path / "one", 4, ("q_proj", "v_proj"))
+    (tmp_path / "asked.yaml").write_text("model_name: m\nr: 32\nalpha: 64\ntarget_modules: [q_proj]\n")
+    at = show("verify", adapter=str(one), config=str(tmp_path / "asked.yaml"))
+    assert [tab.label for tab in at.tabs] == ["Ranks on disk", "Provenance", "Loaded in memory", "Compare adapters"]
+    table = at.dataframe[0].value
+    assert table["Config to check against"].tolist()[0] == 32
+    assert table["Adapter's config"].tolist() == [4, 4]
+    assert [state.split(" ", 1)[1] for state in table["State"]] == ["wrong rank", "not targeted"]
+    (differing,) = (found.value for found in at.table if "Key" in found.value)
+    assert differing.set_index("Key").loc["`r`"].tolist() == ["`4`", "`32`"]
+
+
+def test_another_alpha_is_amber_and_has_the_scaling_of_both(tmp_path: Path) -> None:
+    (tmp_path / "asked.yaml").write_text("model_name: m\nr: 4\nalpha: 64\ntarget_modules: [q_proj]\n")
+    at = show("verify", adapter=str(adapter_folder(tmp_path / "one", 4)), config=str(tmp_path / "asked.yaml"))
+    assert (len(at.success), len(at.warning)) == (0, 1)
+    row = at.dataframe[0].value.iloc[0]
+    assert (row["Expected alpha"], row["Alpha"], row["Expected scaling"], row["Scaling"]) == (64, 8, 16, 2)
+    assert row["State"] == "~ other scaling"
+    assert "wrong_scaling" in texts(at)
+
+
+def test_a_layer_that_the_other_adapter_lacks_is_missing_and_not_changed() -> None:
+    one, other = {"a": 4, "b": 4, "c": 4}, {"a": 4, "b": 8, "d": 4}
+    at = AppTest.from_string(f"from pages.parts.tables import compare_table\ncompare_table({one!r}, {other!r})").run()
+    shown = at.dataframe[0].value.set_index("Layer")["State"].to_dict()
+    assert {name: state.lstrip("\u200b\u2060") for name, state in shown.items()} == {
+        "a": "= same rank", "b": "~ other rank", "c": "− missing in the other", "d": "− missing here",
+    }  # fmt: skip
 
 
 def test_two_adapters_stand_side_by_side_from_block_to_block_what_differs_first() -> None:

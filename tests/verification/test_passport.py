@@ -79,7 +79,9 @@ def test_exactly_the_part_that_was_changed_is_named(adapter: Path, part: str, ch
 def test_another_config_is_named_by_its_keys(adapter: Path) -> None:
     (config_part, *_) = check_passport(adapter, {**CONFIG, "r": 8, "seed": 7})
     assert config_part.verdict == "different"
-    assert "r, seed" in config_part.detail.text("en")
+    assert "2 values differ: r, seed" in config_part.detail.text("en")
+    assert config_part.differing == (("r", 4, 8), ("seed", 42, 7)), "with the values of both sides"
+    assert config_part.to_dict()["differing"]["r"] == {"adapter": 4, "config": 8}
 
 
 def test_other_data_is_named_and_absent_data_is_not_guessed(adapter: Path) -> None:
