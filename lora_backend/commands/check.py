@@ -11,6 +11,7 @@ from lora_backend.commands.words import GOOD, NO, print_json
 from lora_backend.config.check import CheckResult
 from lora_backend.config.diff import ABSENT, DiffRow, diff_configs
 from lora_backend.config.files import read_config
+from lora_backend.config.foreign.importing import values_to_compare
 from lora_backend.config.report import diff_text, report_text
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.config.scripts import ScriptDefaults, read_script
@@ -30,7 +31,7 @@ def check(arguments: argparse.Namespace) -> int:
     judged = judge_here(document, settings)
     result, start = judged.result, startable(judged, settings)
     base = None if arguments.against is None else _base(arguments.against)
-    rows = [] if base is None else diff_configs(document.values, base.values, KEYS)
+    rows = [] if base is None else diff_configs(values_to_compare(document), base.values, KEYS)
     if arguments.json:
         print_json(_check_document(result, rows, base) | start.to_dict())
     else:
@@ -53,7 +54,7 @@ def _base(path: Path) -> ScriptDefaults:
         raise ConfigError(
             N_("{path} cannot be compared with: {reason}"), path=str(path), reason=document.problems[0].message
         )
-    return ScriptDefaults(document.values, {}, ())
+    return ScriptDefaults(values_to_compare(document), {}, ())
 
 
 def _print_origin(base: ScriptDefaults) -> None:

@@ -9,10 +9,14 @@ from typing import Any
 from lora_backend.config.diff import same_value
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import SEVERITIES, Finding
+from lora_backend.config.foreign.notice import notice_of
 from lora_backend.config.one_by_one import schema_findings_of, takes_words
 from lora_backend.config.rules import ConfigView, Facts, all_rules
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.config.traps import full_width_values, leading_zero, word_of_yaml_1_1
+
+UNKNOWN = ("unknown_key", "cache_with_checkpointing")
+"""Codes of keys that are none of ours."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +52,22 @@ class CheckResult:
 
 def check_config(document: ConfigDocument | Mapping[str, Any], facts: Facts | None = None) -> CheckResult:
     """Hold a config against the schema and against what is known. All findings at once, the worst first."""
-    written: Mapping[str, str] = {}
-    if isinstance(document, ConfigDocument):
-        config, problems = ConfigView(document.values, document.lines), list(document.problems)
-        readable, written = document.is_readable, document.written
-    else:
-        config, problems, readable = ConfigView({str(key): value for key, value in document.items()}), [], True
-    findings = problems
+    if not isinstance(document, ConfigDocument):
+        document = ConfigDocument.of({str(key): value for key, value in document.items()})
+    config = ConfigView(document.values, document.lines)
+    findings = list(document.problems)
     invalid: set[str] = set()
-    if readable:
-        schema_findings = list(schema_findings_of(config, written))
+    notice = notice_of(document) if document.is_readable else None
+    if notice is not None:
+        findings.append(notice.finding)
+    if document.is_readable and not (notice and notice.is_whole):
+        schema_findings = [
+            finding
+            for finding in schema_findings_of(config, document.written)
+            if not (notice and finding.code in UNKNOWN and finding.key in notice.covers)
+        ]
         invalid = {finding.key for finding in schema_findings if finding.key}
-        findings = [*problems, *schema_findings, *_traps(config, written, invalid)]
+        findings += [*schema_findings, *_traps(config, document.written, invalid)]
         findings += all_rules(config, facts or Facts(), invalid)
     unknown = tuple(key for key in config.values if key not in KEYS)
     good = {key: value for key, value in config.values.items() if key in KEYS and key not in invalid}

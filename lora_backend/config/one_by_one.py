@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from lora_backend.config.aliases import our_name, plain_name, translated
 from lora_backend.config.expected import expected
 from lora_backend.config.files import parse_config
 from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.misspelt import near_word, words_of
-from lora_backend.config.offers import lines_of, remove, rename
+from lora_backend.config.offers import remove
 from lora_backend.config.options import NEW_NAMES, why_not_here
 from lora_backend.config.rules import ConfigView
 from lora_backend.config.schema import KEYS, REQUIRED, Key, TrainingConfig
 from lora_backend.config.takes import takes, unreadable
-from lora_backend.config.traps import NO_BREAK_SPACES, SWITCHES, to_ascii
-from lora_backend.i18n import N_, Message, in_code
+from lora_backend.config.traps import SWITCHES, to_ascii
+from lora_backend.config.unknown_keys import unknown_key
+from lora_backend.i18n import N_, Message
 
 MOST_GUESSES = 50
 """Unknown keys for which the nearest name is looked for; a file with more is a config of something else."""
@@ -42,7 +41,7 @@ def schema_findings_of(config: ConfigView, written: Mapping[str, str]) -> Iterat
     for key, kind in kinds.items():
         if kind == "extra_forbidden":
             num_unknown += 1
-            yield _unknown_key(config, key, guess=num_unknown <= MOST_GUESSES)
+            yield unknown_key(config, key, guess=num_unknown <= MOST_GUESSES)
         elif kind == "missing" or (KEYS[key].default is REQUIRED and config.values[key] in (None, "")):
             template = N_("Choose a base model: `{key}` is empty.") if key in config.values else N_("Choose a base model: `{key}` is missing.")  # fmt: skip
             yield config.finding(
@@ -59,61 +58,6 @@ def schema_findings_of(config: ConfigView, written: Mapping[str, str]) -> Iterat
 def takes_words(key: Key) -> bool:
     """Whether the key takes certain words only, so that no other reading of them can be meant."""
     return bool(words_of(key))
-
-
-def _unknown_key(config: ConfigView, key: str, *, guess: bool) -> Finding:
-    message = Message(N_("`{key}` is not a key of a training config; it would be ignored."), {"key": key})
-    if plain_name(key) == "use_cache":
-        on = config.values.get("gradient_checkpointing") is True
-        message = Message(
-            N_("`use_cache` is not a key of a training config: the cache is for generating, and off while training.")
-        )
-        remedy = Message(N_("Take the line out."))
-        code = "cache_with_checkpointing" if on else "unknown_key"
-        return config.finding("error", code, key, message, remedy, remove(key))
-    if odd := next((char for char in key if char in NO_BREAK_SPACES), None):
-        values = {"key": key, "code": f"U+{ord(odd):04X}"}
-        message = Message(N_("`{key}` is no key of a training config: it holds a no-break space ({code})."), values)
-    ascii_name = to_ascii(key)
-    other = our_name(ascii_name)
-    if other is not None:
-        return _foreign_name(config, key, ascii_name, other, message)
-    near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.6) if guess else []
-    if near:
-        remedy = Message(N_("Did you mean `{near}`? Rename the key, or take the line out."), {"near": near[0]})
-        return config.finding("error", "unknown_key", key, message, remedy, *_renamed(config, key, {near[0]: config.values[key]}))  # fmt: skip
-    return config.finding("error", "unknown_key", key, message, Message(N_("Take the line out.")), remove(key))
-
-
-def _foreign_name(config: ConfigView, key: str, ascii_name: str, ours: str, message: Message) -> Finding:
-    """What another tool calls it, or ours in other letters."""
-    means = translated(ascii_name, config.values[key], config.values)
-    if means:
-        lines = in_code(f"{name}: {shorten(value)}" for name, value in means.items())
-        remedy = Message(N_("Here it is `{near}`. Write {lines} instead."), {"near": ours, "lines": lines})
-    elif means == {}:
-        remedy = Message(N_("It is off, which is how it is here: take the line out."))
-    else:
-        remedy = Message(N_("Did you mean `{near}`? Rename the key, or take the line out."), {"near": ours})
-    fixes = [remove(key)] if means == {} else _renamed(config, key, means)
-    return config.finding("error", "unknown_key", key, message, remedy, *fixes)
-
-
-def _renamed(config: ConfigView, key: str, means: Mapping[str, Any] | None) -> list[Fix]:
-    """Put `means` in the place of `key`, or take it out; none where the value does not carry over.
-
-    A key of ours that is there already wins, unless it is asked to go.
-    """
-    if not means or not all(takes(*pair) for pair in means.items()):
-        return []
-    there = {name: config.values[name] for name in means if name in config.values}
-    if not there:
-        return [rename(key, config.values[key], means), remove(key)]
-    said = {"key": key, "kept": lines_of(there), "lines": lines_of(means)}
-    keep = Fix({key: None}, Message(N_("Remove `{key}` (keeps {kept})"), said))
-    if there == means:
-        return [keep]
-    return [keep, Fix({key: None, **means}, Message(N_("Replace {kept} with {lines}"), said))]
 
 
 def _wrong_value(config: ConfigView, key: str, kind: str, written: str | None) -> Finding:

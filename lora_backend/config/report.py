@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from lora_backend.config.check import CheckResult
 from lora_backend.config.diff import ABSENT, DiffRow
 from lora_backend.config.findings import Finding, shorten
+from lora_backend.config.foreign.notice import FOREIGN
 from lora_backend.i18n import N_, Message, translate
 from lora_backend.terminal import in_lines
 
@@ -41,6 +42,8 @@ def report_text(result: CheckResult, language: str | None = None) -> str:
         )
     ]
     lines += finding_lines(result.findings, language)
+    if any(finding.code == FOREIGN for finding in result.findings):
+        return in_lines(lines)  # what it says is told by its conversion
     lines += ["", t(N_("Different from the defaults of train_lora:"))]
     for key, pair in result.differences.items():
         lines.append(f"  {key}: {shorten(pair['default'])} → {shorten(pair['value'])}")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.bounded import read_bytes
-from lora_backend.config.aliases import our_name, translated
 from lora_backend.config.constants import NotConstantError, constants_of, evaluate
+from lora_backend.config.foreign.known import renamed
 from lora_backend.config.yaml_limits import MAX_KEYS
 from lora_backend.errors import ConfigError, FileRefusedError
 from lora_backend.i18n import N_, Message
@@ -133,11 +133,10 @@ def _defaults_in(tree: ast.Module) -> ScriptDefaults:
         raise ConfigError(
             N_("The script holds no defaults: no add_argument, no dataclass, no dict at its top. Give another file.")
         )
-    renamed = _under_our_names(values)
-    places = {our_name(name) or name: line for name, line in reversed(lines.items())}
+    ours = renamed(values)
     return ScriptDefaults(
-        renamed,
-        {name: places[name] for name in renamed if name in places},
+        {key: value for key, (_, value) in ours.items()},
+        {key: lines[name] for key, (name, _) in ours.items()},
         tuple(sorted(remarks, key=lambda remark: remark.line)),
         tuple(sources),
     )
@@ -170,22 +169,6 @@ def _add(
             remarks.append(Remark(found.line, name, message))
         return
     values[name], lines[name] = value, found.line
-
-
-def _under_our_names(values: dict[str, Any]) -> dict[str, Any]:
-    """What is called so by us first, for a script may have both `r` and `lora_r`."""
-    renamed: dict[str, Any] = {}
-    for name, value in sorted(values.items(), key=lambda pair: our_name(pair[0]) != pair[0]):
-        means = translated(name, value, values)
-        if means is None:
-            renamed.setdefault(name, value)
-        else:
-            for key, item in means.items():
-                renamed.setdefault(key, item)
-    order: dict[str, int] = {}
-    for place, name in enumerate(values):
-        order.setdefault(our_name(name) or name, place)
-    return dict(sorted(renamed.items(), key=lambda pair: order.get(pair[0], len(values))))
 
 
 # ------------------------------------------------------------------------------------------ argparse

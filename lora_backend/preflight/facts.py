@@ -12,7 +12,8 @@ from typing import Any
 
 from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.files import ConfigDocument
-from lora_backend.config.findings import Severity
+from lora_backend.config.findings import Finding, Severity
+from lora_backend.config.foreign.notice import FOREIGN
 from lora_backend.config.rules import Facts, GpuFact
 from lora_backend.config.rules.machine_facts import KERNEL_SINCE
 from lora_backend.data.summary import Kind, Summary, summary_of
@@ -30,6 +31,8 @@ from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.publication import Publication, PublicationError, place_of, publication_of
 from lora_backend.settings import Settings, load_settings, path_of
 
+MOST_NAMED = 5
+"""Errors that one sentence names."""
 DATA_KEYS: tuple[Kind, ...] = ("dataset", "questions")
 """Keys that name a file of rows."""
 HEADS = r"(^|\.)(lm_head|embed_out|output_layer)\.weight$"
@@ -193,13 +196,20 @@ def check_with_facts(
 
 
 def refuse_errors(result: CheckResult) -> None:
-    """Raise `ConfigError` naming every error of a check, if there is one."""
-    if not result.is_valid:
-        raise ConfigError(
-            N_("The config has {count} {count:error|errors}: {errors}"),
-            count=len(result.errors),
-            errors=[finding.message for finding in result.errors],
-        )
+    """Raise `ConfigError` naming the errors of a check, if there are some; of many the first few."""
+    if result.is_valid:
+        return
+    errors = result.errors
+    said = [part for finding in errors[:MOST_NAMED] for part in _words_of(finding)]
+    if len(errors) > MOST_NAMED:
+        rest = len(errors) - MOST_NAMED
+        said.append(Message(N_("And {count} more; `python -m lora_backend check` names them all."), {"count": rest}))
+    raise ConfigError(N_("The config has {count} {count:error|errors}: {errors}"), count=len(errors), errors=said)
+
+
+def _words_of(finding: Finding) -> list[Message]:
+    """What is wrong; of a file of another tool, also what to do, which is one thing for all its keys."""
+    return [finding.message, finding.remedy] if finding.code == FOREIGN else [finding.message]
 
 
 def check_config_consistency(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from lora_backend.config.diff import diff_configs
 from lora_backend.config.files import parse_config
 from lora_backend.config.findings import shorten
 from lora_backend.config.fixes import fixed_values, with_fix
+from lora_backend.config.foreign.notice import FOREIGN
 from lora_backend.config.report import diff_text, report_text
 from lora_backend.config.rules import Facts
 from lora_backend.config.rules.examples import EXAMPLES, Example
@@ -67,6 +68,8 @@ def test_a_fix_says_what_it_does_to_every_key_and_entry(example: Example) -> Non
     result = checked(example.broken, example.facts)
     before = parse_config(f"model_name: m\n{example.broken}\n").values
     for finding in result.findings:
+        if finding.code == FOREIGN:
+            continue  # a conversion of many keys has a table of its own
         labels = [fix.label.text("en") for fix in finding.fixes]
         assert len(set(labels)) == len(labels)
         for fix, label in zip(finding.fixes, labels, strict=True):
@@ -120,8 +123,8 @@ def test_every_rule_has_its_example() -> None:
     [
         ("lora_rank", 8, "r", {"r": 8}), ("lora_r", 8, "r", {"r": 8}), ("lora_alpha", 16, "alpha", {"alpha": 16}),
         ("dropout", 0.1, "lora_dropout", {"lora_dropout": 0.1}), ("per_device_train_batch_size", 2, "batch_size", {"batch_size": 2}),
-        ("gradient_accumulation_steps", 4, "target_batch_size", {"target_batch_size": 16}), ("bf16", True, "precision", {"precision": "bf16"}),
-        ("load_in_4bit", True, "quantization", {"quantization": "nf4"}), ("torch_dtype", "torch.bfloat16", "precision", {"precision": "bf16"}),
+        ("bf16", True, "precision", {"precision": "bf16"}),
+        ("load_in_4bit", True, "quantization", {"quantization": "nf4"}), ("n_epochs", 2, "num_epochs", {"num_epochs": 2}),
         ("cutoff_len", 512, "max_length", {"max_length": 512}), ("lr", 1e-4, "learning_rate", {"learning_rate": 1e-4}),
         ("Learning-Rate", 1e-4, "learning_rate", {"learning_rate": 1e-4}), ("ｒ", 8, "r", {"r": 8}),
         ("loraadaptor_save_path_base", "x", "output_dir", {"output_dir": "x"}), ("learnin_rate", 1e-4, "learning_rate", {"learning_rate": 1e-4}),
@@ -134,7 +137,7 @@ def test_another_tools_name_is_told_ours_with_what_it_means_here(key: str, value
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("lora_rank", "many"), ("bf16", "yes"), ("gradient_accumulation_steps", 2.5)]
+    ("key", "value"), [("lora_rank", "many"), ("bf16", "maybe"), ("gradient_accumulation_steps", 2.5)]
 )
 def test_a_name_whose_value_does_not_carry_over_has_no_fix(key: str, value: object) -> None:
     (found,) = check_config({"model_name": "m", key: value}).errors

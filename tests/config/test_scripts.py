@@ -32,7 +32,7 @@ def argument(words: str) -> ScriptDefaults:
         ('"--use_dora", action="store_true"', {"use_dora": False}), ('"--use_dora", action="store_false"', {"use_dora": True}),
         ('"--use_dora", action=argparse.BooleanOptionalAction, default=True', {"use_dora": True}), ('"--dataset"', {"dataset": None}),
         ('"--prompt_style", default="short"', {"prompt_style": "short"}), ('"--bf16", default=True', {"precision": "bf16"}),
-        ('"--torch_dtype", default="float16"', {"precision": "fp16"}), ('"--max_seq_length", default=1024 * 2', {"max_length": 2048}),
+        ('"--torch_dtype", default="float16"', {"torch_dtype": "float16"}), ('"--max_seq_length", default=1024 * 2', {"max_length": 2048}),
         ('"--output_dir", default=Path("out") / "a"', {"output_dir": "out/a"}), ('"--target_layers", default=[-1 + 1, 2**3]', {"target_layers": [0, 8]}),
     ],
 )  # fmt: skip

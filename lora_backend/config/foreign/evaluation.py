@@ -64,7 +64,9 @@ def settled(
     evaluated. Where its steps are lost, rows are evaluated once an epoch. Keys of ours are left as they are.
     """
     targets = {
-        row.key: rule.targets for row in (*rows, *assumed) if tool.id != "original" and (rule := tool.rule(row.key))
+        row.key: rule.targets
+        for row in (*rows, *assumed)
+        if tool.id not in ("original", "ours") and (rule := tool.rule(row.key))
     }
     asking = [row for row in (*rows, *assumed) if _asks(row, targets)]
     if not values.get("val_size"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,17 @@ from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign import reasons as why
 from lora_backend.config.foreign.evaluation import settled
+from lora_backend.config.foreign.known import renamed, tool_of
 from lora_backend.config.foreign.result import HIDDEN, ImportRow, is_secret
 from lora_backend.config.foreign.rules import Carried, Tool, keep
 from lora_backend.config.foreign.source import Source, flat
-from lora_backend.config.foreign.tools import TOOLS, recognise
+from lora_backend.config.foreign.tools import TOOLS, is_foreign
 from lora_backend.config.schema import KEYS
+from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message
+
+MOST_GUESSED = 100
+"""Keys of a file in which the nearest name is looked for; one with more is a config of something else."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Conversion:
 
 def convert(document: ConfigDocument) -> Conversion:
     """The values that a document means here. Raises `ConfigError` where it is of no known tool, or of two."""
-    tool = recognise(document)
+    tool = tool_of(document)
     written, lines = flat(document, tool.sections)
     source = Source(written, lines, tool.defaults(written))
     values: dict[str, Any] = {}
@@ -50,7 +56,7 @@ def convert(document: ConfigDocument) -> Conversion:
 
 def _is_ours(tool: Tool, key: str) -> bool:
     """Whether a key of the file is one of ours and means nothing else to the tool."""
-    return key in KEYS and (tool.id == "original" or tool.rule(key) is None)
+    return key in KEYS and (tool.id in ("original", "ours") or tool.rule(key) is None)
 
 
 def _row(tool: Tool, source: Source, key: str, values: dict[str, Any], origin: dict[str, str]) -> ImportRow:
@@ -105,7 +111,7 @@ def _unknown(tool: Tool, source: Source, key: str) -> Carried:
             N_("A key of {other}; not known here as one of {title}. It stays in the config, marked as an error."),
             {**values, "other": others[0]},
         )
-    elif near := difflib.get_close_matches(key, tool.rules, n=1, cutoff=0.8):
+    elif len(source.values) <= MOST_GUESSED and (near := difflib.get_close_matches(key, tool.rules, n=1, cutoff=0.8)):
         message = Message(
             N_(
                 "Not known here as a key of {title}. It stays in the config, marked as an error. Did you mean `{near}`?"
@@ -115,3 +121,15 @@ def _unknown(tool: Tool, source: Source, key: str) -> Carried:
     else:
         message = Message(N_("Not known here as a key of {title}. It stays in the config, marked as an error."), values)
     return Carried("unknown", message, key, source.values[key])
+
+
+def values_to_compare(document: ConfigDocument) -> dict[str, Any]:
+    """What a config says under our names where it has one here, with the defaults of its tool, and all else as it stands."""
+    made = None
+    if document.is_readable and is_foreign(document):
+        with suppress(ConfigError):  # of two tools: a check says so
+            made = convert(document)
+    if made is None:
+        return {key: value for key, (_, value) in renamed(document.values).items()}
+    left = {row.key: row.value for row in made.rows if row.outcome == "not_supported" and row.key not in KEYS}
+    return {**made.values, **left}

@@ -18,6 +18,7 @@ from lora_backend.config.foreign.rules import (
     number,
     take,
 )
+from lora_backend.config.foreign.shared import launcher_rank
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Message
@@ -72,7 +73,8 @@ RULES: dict[str, Rule] = {
     "traindata_percentage": Rule(_share, (), why.ROWS),
     "override_data_percentage": Rule(_share, (), why.ROWS),
     **{key: absent(why.DATA) for key in DATA_KEYS.split()},
-    **{key: absent(why.DISTRIBUTED) for key in ("world_size", "rank", "num_gpus")},
+    **{key: absent(why.DISTRIBUTED) for key in ("world_size", "num_gpus")},
+    "rank": launcher_rank(),
     **{key: absent(why.LOGGING) for key in ("log_dir", "log_level", "base_output_dir")},
 }
 

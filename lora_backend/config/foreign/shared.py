@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from lora_backend.config.foreign.reasons import QUANTIZED, STORED
-from lora_backend.config.foreign.rules import Carried, Rule, as_taken, is_off, is_on, lost, nothing, number, translated
+from lora_backend.config.foreign.reasons import DISTRIBUTED, QUANTIZED, STORED
+from lora_backend.config.foreign.rules import (
+    Carried,
+    Rule,
+    as_taken,
+    is_off,
+    is_on,
+    keys,
+    lost,
+    nothing,
+    number,
+    translated,
+)
 from lora_backend.config.foreign.source import Source
 from lora_backend.i18n import N_
 
@@ -29,6 +40,10 @@ NO_TARGETS = N_(
 )
 QUANT = N_("`{target}` is {ours}.")
 QUANT_NOTE = N_("4 bits are `quantization: nf4`, 8 bits `int8`.")
+LAUNCHER = keys(
+    "world_size local_rank num_gpus nproc_per_node nnodes node_rank master_addr master_port dist_backend dist_url"
+)
+RANK_NOTE = N_("Beside `world_size` or `local_rank`, or below 1, it is the number of a process: nothing to carry.")
 OFF_NOTE = N_("0 or less means that nothing is set.")
 
 
@@ -42,6 +57,18 @@ def steps_or_none(target: str) -> Rule:
         return as_taken(target, source.get(key))
 
     return Rule(apply, (target,), OFF_NOTE)
+
+
+def launcher_rank() -> Rule:
+    """The number of a process beside other words of a launcher, or below 1; else what LoRA calls so."""
+
+    def apply(source: Source, key: str) -> Carried:
+        rank = number(source.get(key))
+        if LAUNCHER & source.values.keys() or rank is None or rank < 1:
+            return lost(DISTRIBUTED)
+        return as_taken("r", source.get(key))
+
+    return Rule(apply, ("r",), RANK_NOTE)
 
 
 def accumulation(batch_key: str) -> Rule:

@@ -28,6 +28,15 @@ class Source:
         return self.defaults.get(key) if value is None else value
 
 
+def names_in(values: Mapping[str, Any], sections: frozenset[str] = frozenset()) -> set[str]:
+    """The names that `flat` gives, without a look at the text."""
+    names: set[str] = set()
+    for key, value in values.items():
+        inside = value if key in sections and isinstance(value, Mapping) else None
+        names |= {key} if inside is None else {f"{key}.{inner}" for inner in inside}
+    return names
+
+
 def flat(document: ConfigDocument, sections: frozenset[str] = frozenset()) -> tuple[dict[str, Any], dict[str, int]]:
     """Values and lines by key; the keys of a mapping that is one of `sections` as `section.key`."""
     values: dict[str, Any] = {}

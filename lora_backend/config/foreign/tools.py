@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lora_backend.config.aliases import our_name
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.foreign import (
     axolotl,
@@ -17,7 +16,7 @@ from lora_backend.config.foreign import (
     unsloth,
 )
 from lora_backend.config.foreign.rules import Tool
-from lora_backend.config.foreign.source import flat
+from lora_backend.config.foreign.source import flat, names_in
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message, in_code
@@ -31,6 +30,8 @@ TOOLS: dict[str, Tool] = {
 """Tool by id, in the order in which the documentation shows them."""
 WRITERS = {"peft": peft, "llamafactory": llamafactory, "axolotl": axolotl}
 """Tools that we can write a file for, by id."""
+FEW_STRAYS = 3
+"""Keys of another tool that a config of ours may hold and still be one with mistakes, each to be settled by itself."""
 INSIDE = {"llamafactory", "trl"}
 """Tools whose configs hold those of TrainingArguments as well."""
 
@@ -78,17 +79,18 @@ def recognise(document: ConfigDocument) -> Tool:
 def is_foreign(document: ConfigDocument) -> bool:
     """Whether a config was written for another tool.
 
-    One that names its model as ours do is ours, with its mistakes: what the check can rename needs no conversion. It is
-    the original tool's only where it holds a key of that one which is none of ours under any name.
+    One that names its model as ours do is ours, with its mistakes and strays: what the check can rename needs no
+    conversion. It is the original tool's only where it holds what has no name here, or more than a few of its keys.
     """
     values = document.values
     if not document.is_readable or not values:
         return False
     if "model_name" in values:
-        old = TOOLS["original"].markers & values.keys()
-        return any(our_name(key) is None for key in old)
+        rules = TOOLS["original"].rules
+        old = [key for key in values if key in rules and key not in KEYS]
+        return len(old) > FEW_STRAYS or any(key in TOOLS["original"].markers and not rules[key].targets for key in old)
     known = sum(key in KEYS for key in values)
-    return any(len(tool.rules.keys() & values.keys()) > known for tool in TOOLS.values())
+    return any(len(tool.rules.keys() & names_in(values, tool.sections)) > known for tool in TOOLS.values())
 
 
 def _in_order(document: ConfigDocument, keys: Iterable[str]) -> Message:

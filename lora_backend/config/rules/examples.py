@@ -45,6 +45,10 @@ FILE = _pairs(
         "syntax": ("r: [1, 2", "target_layers: [1, 2]"),
         "duplicate_key": ("r: 8\nr: 16", "r: 8\nalpha: 16"),
         "unknown_key": ("lora_rank: 8", "r: 8"),
+        "foreign_config": (
+            "lora_rank: 8\nlora_alpha: 32\nlora_target: all\ncutoff_len: 2048",
+            "r: 8\nalpha: 32\ntarget_modules: all-linear\nmax_length: 2048",
+        ),
         "wrong_type": ('r: "16"', "r: 16"),
         "unusable_word": ("lr_scheduler_type: reduce_lr_on_plateau", "lr_scheduler_type: cosine"),
         "out_of_range": ("lora_dropout: 1.0", "lora_dropout: 0.9"),

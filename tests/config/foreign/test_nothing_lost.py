@@ -63,17 +63,25 @@ def test_one_old_key_in_a_config_of_ours_is_a_renaming_and_nothing_is_converted(
     }
 
 
-def test_what_a_conversion_does_not_know_stays_in_the_config_as_an_error_with_its_fix() -> None:
+def test_keys_of_others_in_a_config_of_ours_become_ours_and_what_nobody_knows_stays_as_an_error_with_its_fix() -> None:
+    result = import_text(MIXED)
+    assert result.tool == "ours"
+    assert (result.values["lora_dropout"], result.values["alpha"], result.values["learnin_rate"]) == (0.05, 64, 5e-4)
+    assert not result.assumed, "what the file does not say is left to our defaults"
+    fixes = {finding.key: finding.fix for finding in result.findings if finding.severity == "error"}
+    assert fixes == {"learnin_rate": {"learnin_rate": None, "learning_rate": 5e-4}}
+
+
+def test_a_key_of_another_tool_stays_in_a_file_of_the_first_as_an_error_with_its_fix() -> None:
     text = MIXED + "traindata_percentage: 0.5\n"
     assert is_foreign(parse_config(text))
-    for source in (text, MIXED):
-        result = import_text(source)
-        assert result.values["lora_dropout"] == 0.05
-        assert (result.values["lora_alpha"], result.values["learnin_rate"]) == (64, 5e-4)
-        assert not result.is_valid
-        fixes = {finding.key: finding.fix for finding in result.findings if finding.severity == "error"}
-        assert fixes["lora_alpha"] == {"lora_alpha": None, "alpha": 64}
-        assert fixes["learnin_rate"] == {"learnin_rate": None, "learning_rate": 5e-4}
+    result = import_text(text)
+    assert result.values["lora_dropout"] == 0.05
+    assert (result.values["lora_alpha"], result.values["learnin_rate"]) == (64, 5e-4)
+    assert not result.is_valid
+    fixes = {finding.key: finding.fix for finding in result.findings if finding.severity == "error"}
+    assert fixes["lora_alpha"] == {"lora_alpha": None, "alpha": 64}
+    assert fixes["learnin_rate"] == {"learnin_rate": None, "learning_rate": 5e-4}
 
 
 @pytest.mark.parametrize("first", ["lora_dropout: 0.2\ndropout: 0.05\n", "dropout: 0.05\nlora_dropout: 0.2\n"])

@@ -1,0 +1,87 @@
+"""The one finding of a config that is another tool's, or that is full of another tool's keys: whose it is, and the way here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lora_backend.config.diff import same_value
+from lora_backend.config.files import ConfigDocument
+from lora_backend.config.findings import Finding, Fix
+from lora_backend.config.foreign.importing import Conversion, convert
+from lora_backend.config.foreign.known import OURS, known_tools, meaning, plain_name
+from lora_backend.config.foreign.rules import Tool
+from lora_backend.config.foreign.tools import FEW_STRAYS, TOOLS, is_foreign
+from lora_backend.config.schema import KEYS
+from lora_backend.errors import ConfigError
+from lora_backend.i18n import N_, Message, in_code
+
+FOREIGN = "foreign_config"
+CONVERT = N_("Convert it; on the command line: `python -m lora_backend import FILE`.")
+ONE_TOOL = N_("Then convert it; on the command line: `python -m lora_backend import FILE`.")
+
+
+@dataclass(frozen=True)
+class Notice:
+    """`finding` stands for all that could be said of each of the keys in `covers`."""
+
+    finding: Finding
+    covers: Collection[str]
+    is_whole: bool
+    """Whether the file is another tool's, so that its keys are none of ours even where they are called so."""
+
+
+def notice_of(document: ConfigDocument) -> Notice | None:
+    """What there is to say of a file of another tool, or of one with more than a few keys of others; None else."""
+    foreign = is_foreign(document)
+    strays = [key for key in document.values if plain_name(key) not in KEYS and meaning(key, document.values)]
+    if not foreign and len(strays) <= FEW_STRAYS:
+        return None
+    covers = set(document.values) if foreign else set(strays)
+    first = next((key for key in document.values if key not in KEYS), None)
+    line = document.lines.get(first) if first else None
+    try:
+        made = convert(document)
+    except ConfigError as error:
+        return Notice(Finding("error", FOREIGN, error.message, Message(ONE_TOOL), first, line), covers, foreign)
+    if made.tool is OURS:
+        covers = set(strays)
+        message = _mixture(strays)
+    else:
+        message = Message(N_("This is a config of {title}, not of LoRA Flightdeck."), {"title": made.tool.title})
+    fix = _conversion(document.values, made)
+    return Notice(
+        Finding("error", FOREIGN, message, Message(CONVERT), first, line, (fix,)), covers, made.tool is not OURS
+    )
+
+
+def _mixture(strays: list[str]) -> Message:
+    """Whose keys stand among ours: of the tool that has most of them."""
+    tool = max(TOOLS.values(), key=lambda tool: _count(tool, strays))
+    theirs = [key for key in strays if tool in known_tools(plain_name(key))]
+    shown = in_code([*theirs[:5], *(["…"] if len(theirs) > 5 else [])])
+    said = {"count": len(theirs), "title": tool.title, "keys": shown}
+    return Message(N_("This config has {count} {count:key|keys} of {title}: {keys}."), said)
+
+
+def _count(tool: Tool, strays: list[str]) -> int:
+    return sum(plain_name(key) in tool.rules for key in strays)
+
+
+def _conversion(values: Mapping[str, Any], made: Conversion) -> Fix:
+    """The whole import as one fix; a None can only stay where it stands, for in a fix it takes a key out."""
+    changes: dict[str, Any] = {key: None for key in values if key not in made.values}
+    changes |= {
+        key: value
+        for key, value in made.values.items()
+        if value is not None and not (key in values and same_value(values[key], value))
+    }
+    lost = sum(row.outcome == "not_supported" for row in made.rows)
+    said = {"kept": len(made.rows) - lost, "lost": lost}
+    label = (
+        N_("Convert ({kept} {kept:key|keys} kept, {lost} left out)")
+        if lost
+        else N_("Convert ({kept} {kept:key|keys} kept)")
+    )
+    return Fix(changes, Message(label, said))

@@ -1,0 +1,117 @@
+"""Keys that are none of ours: another tool's name for one, a slip of the finger, or a key of nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from lora_backend.config.findings import Finding, Fix
+from lora_backend.config.foreign.known import INFORMAL, OURS, meaning, plain_name, targets_of
+from lora_backend.config.foreign.rules import Carried
+from lora_backend.config.foreign.source import Source
+from lora_backend.config.foreign.tools import TOOLS
+from lora_backend.config.offers import lines_of, remove, rename
+from lora_backend.config.rules import ConfigView
+from lora_backend.config.schema import KEYS
+from lora_backend.config.spelling import is_slip, nearest
+from lora_backend.config.takes import takes
+from lora_backend.config.traps import NO_BREAK_SPACES
+from lora_backend.i18n import N_, Message, in_code
+
+REMOVE = N_("Remove the line.")
+
+
+def unknown_key(config: ConfigView, key: str, *, guess: bool) -> Finding:
+    """What to do about a key that is not in the schema; `guess`: the nearest name may be looked for."""
+    message = Message(N_("`{key}` is not a key of a training config; it would be ignored."), {"key": key})
+    if plain_name(key) == "use_cache":
+        return _cache(config, key)
+    if odd := next((char for char in key if char in NO_BREAK_SPACES), None):
+        values = {"key": key, "code": f"U+{ord(odd):04X}"}
+        message = Message(N_("`{key}` is no key of a training config: it holds a no-break space ({code})."), values)
+    carried = meaning(key, config.values)
+    if carried is not None:
+        return _known(config, key, carried, message)
+    near = _nearest(plain_name(key)) if guess else None
+    if near is None:
+        return config.finding("error", "unknown_key", key, message, Message(REMOVE), remove(key))
+    remedy = Message(N_("Did you mean `{near}`? Rename the key, or remove the line."), {"near": near})
+    fixes = []
+    if near in KEYS and is_slip(plain_name(key), near, _words()):
+        fixes = _renamed(config, key, {near: config.values[key]})
+    return config.finding("error", "unknown_key", key, message, remedy, *fixes)
+
+
+def _cache(config: ConfigView, key: str) -> Finding:
+    on = config.values.get("gradient_checkpointing") is True
+    message = Message(
+        N_("`use_cache` is not a key of a training config: the cache is for generating, and off while training.")
+    )
+    code = "cache_with_checkpointing" if on else "unknown_key"
+    return config.finding("error", code, key, message, Message(REMOVE), remove(key))
+
+
+def _known(config: ConfigView, key: str, carried: Carried, message: Message) -> Finding:
+    """What another tool calls it, or ours in other letters."""
+    if carried.target_key is not None:
+        means = _with_the_key_in_its_place(config, {carried.target_key: carried.target_value})
+        said = {"near": carried.target_key, "lines": lines_of(means)}
+        remedy = Message(N_("Here it is `{near}`. Write {lines} instead."), said)
+        return config.finding("error", "unknown_key", key, message, remedy, *_renamed(config, key, means))
+    targets = targets_of(key)
+    if carried.outcome == "taken" or not targets:
+        remedy = Message(N_("{meaning} Remove the line."), {"meaning": carried.message})
+        return config.finding("error", "unknown_key", key, message, remedy, remove(key))
+    said = {"near": in_code(targets), "meaning": carried.message}
+    remedy = Message(N_("Here it is {near}. {meaning}"), said)
+    return config.finding("error", "unknown_key", key, message, remedy)
+
+
+def _with_the_key_in_its_place(config: ConfigView, means: dict[str, Any]) -> dict[str, Any]:
+    """`means`, and what a key of ours in its place says, where that means something else beside the other tool's."""
+    for name in tuple(means):
+        if name in config.values and (rule := OURS.rule(name)) is not None:
+            moved = rule.apply(Source(config.values), name)
+            if moved.target_key not in (None, name):
+                means[str(moved.target_key)] = moved.target_value
+    return means
+
+
+def _renamed(config: ConfigView, key: str, means: Mapping[str, Any]) -> list[Fix]:
+    """Put `means` in the place of `key`, or take it out; none where the value does not carry over.
+
+    A key of ours that is there already wins, unless it is asked to go.
+    """
+    if not all(takes(*pair) for pair in means.items()):
+        return []
+    there = {name: config.values[name] for name in means if name in config.values}
+    if not there:
+        return [rename(key, config.values[key], means), remove(key)]
+    said = {"key": key, "kept": lines_of(there), "lines": lines_of(means)}
+    keep = Fix({key: None}, Message(N_("Remove `{key}` (keeps {kept})"), said))
+    if there == means:
+        return [keep]
+    replace = Fix({key: None, **means}, Message(N_("Replace {kept} with {lines}"), said))
+    return [replace, keep] if len(means) > len(there) else [keep, replace]
+
+
+@lru_cache(maxsize=64)
+def _nearest(name: str) -> str | None:
+    """Ours that looks like it, unless a key of another tool looks more like it."""
+    ours = nearest(name, KEYS)
+    theirs = nearest(name, _of_others(), cutoff=0.85)
+    if ours is None or theirs is None:
+        return ours or theirs
+    return nearest(name, (ours, theirs))
+
+
+@lru_cache(maxsize=1)
+def _of_others() -> tuple[str, ...]:
+    return tuple(sorted({key for tool in TOOLS.values() for key in tool.rules if key not in KEYS} | INFORMAL.keys()))
+
+
+@lru_cache(maxsize=1)
+def _words() -> frozenset[str]:
+    """Every word that occurs in a key of a known tool, or in one of ours."""
+    return frozenset(word for name in (*KEYS, *_of_others()) for word in name.replace(".", "_").split("_"))
