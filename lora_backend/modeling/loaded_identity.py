@@ -60,10 +60,10 @@ def load_adapter(base: nn.Module, folder: Path) -> LoadedAdapter:
     try:
         result = set_peft_model_state_dict(model, dict(tensors))
     except Exception as error:
-        found = [item for item in tensor_differences(model, tensors) or [] if item.code != "other_values"]
-        if not found:
+        reasons = [item for item in tensor_differences(model, tensors) or [] if item.code != "other_values"]
+        if not reasons:
             raise _refused(error) from error
-        return LoadedAdapter(model, tuple(found), is_refused=True)
+        return LoadedAdapter(model, tuple(reasons), is_refused=True)
     found = tensor_differences(model, tensors)
     if found is None:
         return LoadedAdapter(model, None)
