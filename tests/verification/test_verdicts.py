@@ -13,6 +13,7 @@ from lora_backend.verification.identity import BASE_NOT_COMPARED, Code
 from lora_backend.verification.judgement import MAGNITUDES, WRONG_VALUE, empty_report
 from lora_backend.verification.verdicts import HARMLESS, deciding, tone, verdict
 
+DOCS = Path(__file__).parents[2] / "docs"
 SOURCES = [
     path for path in (Path(__file__).parents[2] / "lora_backend/verification").glob("*.py") if path.name != "codes.py"
 ]
@@ -43,6 +44,12 @@ def report(status: str = "ok", warnings: tuple[str, ...] = (), **more: Any) -> d
 )
 def test_green_is_only_what_is_consistent_and_in_no_doubt(found: dict[str, Any], colour: str) -> None:
     assert tone(found) == colour
+
+
+@pytest.mark.parametrize(("file", "lang"), [("ranks.md", "en"), ("ranks.zh-CN.md", "zh")])
+def test_the_guide_explains_each_code_in_the_words_of_the_page(file: str, lang: str) -> None:
+    text = (DOCS / file).read_text("utf-8")
+    assert [code for code in CODES if f"| `{code}` | {explained(code).text(lang)} |" not in text] == []
 
 
 def test_of_a_run_the_worse_of_memory_and_file_decides() -> None:
