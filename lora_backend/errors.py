@@ -106,7 +106,7 @@ class DataChangedError(DataError):
 
 
 class RankMismatchError(FlightdeckError):
-    """At least one LoRA layer does not carry the rank that was asked for."""
+    """At least one LoRA layer is not what the config asks for."""
 
     code = "rank_mismatch"
 

@@ -41,7 +41,7 @@ from lora_backend.runs.unlinked import links_of
 from lora_backend.runs.words import health_message, passed_over_messages, says_of_loss, stage_message
 from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
-from lora_backend.verification.verdicts import TONES, verdict
+from lora_backend.verification.verdicts import TONES, deciding, tone, verdict
 
 DEFAULT_COLUMNS = ("loss", "eval_loss", "r", "learning_rate")
 MOST_CHECKPOINTS = 10
@@ -153,7 +153,7 @@ def _document(run: RunFolder, row: RunRow, waiting: Waiting | None, again: Repro
         "remedy": state.remedy.text() if state.remedy else None,
         "log": _last_words(run) if state.state in ("failed", "lost") else [],
         "waiting": waiting_document(waiting) if waiting else None,
-        "ranks": {"status": report.get("status"), "verdict": _verdict(report)} if report else None,
+        "ranks": _ranks(report) if report else None,
         "attempt": run.attempt().get("number"),
         "passed_over": [message.text() for message in passed_over_messages(run)],
         "checkpoints": {
@@ -170,11 +170,10 @@ def _alerts(run: RunFolder, row: RunRow) -> Sequence[Alert]:
     return alerts(run, row.state, read_columns(run.metrics_jsonl)) if not row.state.has_ended else ()
 
 
-def _verdict(report: dict[str, Any]) -> str:
-    try:
-        return verdict(report).text()
-    except (KeyError, TypeError):  # half a report, of another version
-        return str(report.get("status"))
+def _ranks(report: dict[str, Any]) -> dict[str, Any]:
+    """Of memory and saved file the worse."""
+    decides = deciding(report)
+    return {"status": decides["status"], "verdict": verdict(decides).text(), "tone": tone(report)}
 
 
 def _last_words(run: RunFolder) -> list[str]:

@@ -230,12 +230,15 @@ class TrainingConfig(BaseModel):
 
     check_r_consistency: bool = _key(
         False,
-        N_("Warn when a LoRA layer of the loaded model does not carry the rank asked for."),
+        N_("Warn when a LoRA layer of the loaded model does not have the expected rank."),
         group="checks",
         common=True,
     )
     strict_r_check: bool = _key(
-        False, N_("Stop before the first step when one does not carry it."), group="checks", common=True
+        False,
+        N_("Stop before the first step when a layer does not have the expected rank."),
+        group="checks",
+        common=True,
     )
 
 

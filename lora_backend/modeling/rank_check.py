@@ -10,7 +10,6 @@ from typing import Any
 from torch import nn
 
 from lora_backend.errors import RankMismatchError
-from lora_backend.i18n import N_
 from lora_backend.modeling.loaded_identity import LoadedAdapter, differences_from_file
 from lora_backend.modeling.lora_layers import (
     base_trains,
@@ -26,7 +25,7 @@ from lora_backend.verification.identity import LOAD_REFUSED, with_identity
 from lora_backend.verification.judgement import empty_report
 from lora_backend.verification.ranks import rank_rule
 from lora_backend.verification.report import LORA_TYPES, check_adapter_folder, check_layers
-from lora_backend.verification.verdicts import NO_LORA_FOUND, as_table, verdict
+from lora_backend.verification.verdicts import as_table, verdict
 
 logger = logging.getLogger(__name__)
 
@@ -106,21 +105,10 @@ def _live_report(model: nn.Module, config: Mapping[str, Any] | Any, adapter_name
 
 
 def raise_on_mismatch(report: Mapping[str, Any]) -> None:
-    """Raise `RankMismatchError`, naming the first layers and the count, unless the report is consistent."""
+    """Raise `RankMismatchError` with the verdict if the report is not consistent."""
     if report["is_consistent"] is not False:
         return
-    if report["status"] == "no_lora_layers":
-        raise RankMismatchError(NO_LORA_FOUND)
-    if report["differences"]:
-        raise RankMismatchError("{reasons}", reasons=verdict(report))
-    raise RankMismatchError(
-        N_(
-            "{count} LoRA {count:layer does|layers do} not carry rank {r} as the config asks, first {first}. Nothing was trained."
-        ),
-        count=len(report["mismatched_layers"]),
-        r=report["expected_r"],
-        first=", ".join(report["mismatched_layers"][:3]),
-    )
+    raise RankMismatchError("{reasons}", reasons=verdict(report))
 
 
 def log_report(report: Mapping[str, Any]) -> None:

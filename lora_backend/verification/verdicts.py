@@ -132,7 +132,7 @@ def _reasons(report: Mapping[str, Any]) -> list[Message]:
     for record in report["layers"]:
         if record["name"] in bad and record["state"] not in ("ok", "undetermined"):
             kind = record["state"] if record["state"] in OF_LAYERS else "wrong"
-            wrong.setdefault(kind, []).append(record["name"])
+            wrong.setdefault(kind, []).append(_with_ranks(record))
     for item in report.get("differences") or ():
         wrong.setdefault(item["code"], []).append(_named(item))
     if not wrong and LOAD_REFUSED in report["warnings"]:
@@ -153,6 +153,21 @@ def _named(item: Mapping[str, Any]) -> str:
         sides = ("×".join(map(str, item.get(side) or ["–"])) for side in ("file_shape", "model_shape"))
         return f"{item['name']} ({' → '.join(sides)})"
     return f"{item['name']} ({item.get('dtype')})" if item["code"] == "unfit_dtype" else str(item["name"])
+
+
+def _with_ranks(record: Mapping[str, Any]) -> str:
+    """A layer, with the ranks that are what is wrong with it."""
+    if record["state"] == "a_against_b":
+        return f"{record['name']} (A {_or_none(record['a_r'])}, B {_or_none(record['b_r'])})"
+    return (
+        f"{record['name']} ({record['a_r']} ≠ {record['expected_r']})"
+        if record["state"] == "mismatch"
+        else record["name"]
+    )
+
+
+def _or_none(rank: int | None) -> str:
+    return "–" if rank is None else str(rank)
 
 
 def as_table(report: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ def loaded_check(adapter: Path, config: dict[str, Any], show: Callable[[dict[str
     st.caption(
         t(
             N_(
-                "Loads {model} with the adapter, as a user would, in a process of its own, and reads the ranks in memory."
+                "Loads {model} with the adapter in a separate process, then checks the ranks in memory and compares every tensor with the file."
             ),
             model=code(model_name or "–"),
         )

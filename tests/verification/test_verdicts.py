@@ -81,7 +81,7 @@ def test_what_is_wrong_is_told_by_its_kind() -> None:
     differences = [{"code": "not_in_model", "name": "e"}, {"code": "other_values", "name": "f"}]
     found = report("mismatch", mismatched_layers=["a", "b", "c", "d", "e", "f"], layers=layers, differences=differences)
     assert verdict(found).text("en") == (
-        "2 of 4 LoRA layers have the wrong rank, first a, b. "
+        "2 of 4 LoRA layers have the wrong rank, first a (4 ≠ 4), b (A 4, B 4). "
         "1 LoRA layer is not targeted by the config and has another rank than its `r`, first d. "
         "1 targeted layer has no LoRA, first c. "
         "1 tensor of the file has no place in the model, first e. "
