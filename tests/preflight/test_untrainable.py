@@ -9,8 +9,9 @@ import pytest
 
 from lora_backend.cli import main
 from lora_backend.config.files import dump_yaml, parse_config
-from lora_backend.errors import UntrainableError
+from lora_backend.errors import ExpressionError, UntrainableError
 from lora_backend.modeling.trace import profile_for
+from lora_backend.preflight.blockers import blocker_of
 from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.planning import model_facts
 from lora_backend.preflight.startable import judge_here, startable
@@ -50,6 +51,12 @@ def test_what_the_trainer_would_refuse_blocks_the_start(
     assert said in told.err
     (run,) = settings.runs.iterdir()
     assert f"loading {values['model_name']} in" not in (run / "train.log").read_text(), "no weights were read"
+
+
+def test_an_expression_that_takes_too_long_is_no_fault_of_the_device_map() -> None:
+    error = ExpressionError("The expression {shown} takes too long.", pattern="(a+)+")
+    blocker = blocker_of(error, judge_here(parse_config("model_name: m"), load_settings()).config)
+    assert (blocker.code, blocker.key) == ("expression_too_slow", "target_modules")
 
 
 def test_the_torch_process_answers_so_and_is_not_taken_for_broken(world: World) -> None:
