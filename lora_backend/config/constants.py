@@ -19,6 +19,8 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.UAdd: operator.pos, ast.USub: operator.neg, ast.Not: operator.not_,
 }  # fmt: skip
+_DTYPES = {"bfloat16", "float16", "float32", "half", "float"}
+"""Of torch's names, those that a config has words for."""
 
 
 class NotConstantError(Exception):
@@ -26,19 +28,21 @@ class NotConstantError(Exception):
 
 
 def constants_of(tree: ast.Module) -> dict[str, Any]:
-    """Names that are set once to a constant at the top of a module."""
-    stores = Counter(
-        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    )
+    """Names that are set once, to a constant, at the top of a module or of a function, and are no parameter."""
+    nodes = list(ast.walk(tree))
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    parameters = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    stores = Counter(node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
     constants: dict[str, Any] = {}
-    for node in tree.body:
+    for node in [*tree.body, *(statement for function in functions for statement in function.body)]:
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             target: ast.expr = node.targets[0]
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
             target = node.target
         else:
             continue
-        if isinstance(target, ast.Name) and stores[target.id] == 1 and node.value is not None:
+        is_constant = isinstance(target, ast.Name) and stores[target.id] == 1 and target.id not in parameters
+        if is_constant and isinstance(target, ast.Name) and node.value is not None:
             try:
                 constants[target.id] = evaluate(node.value, constants)
             except NotConstantError:
@@ -66,6 +70,8 @@ def _value(node: ast.expr, constants: dict[str, Any]) -> Any:
             return {_value(key, constants): _value(item, constants) for key, item in _pairs(keys, values)}
         case ast.Name(id=name) if name in constants:
             return constants[name]
+        case ast.Attribute(value=ast.Name(id="torch"), attr=name) if name in _DTYPES:
+            return f"torch.{name}"
         case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
             return _UNARY[type(op)](_value(operand, constants))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:

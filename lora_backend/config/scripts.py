@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import ast
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lora_backend.bounded import read_bytes
 from lora_backend.config.constants import NotConstantError, constants_of, evaluate
-from lora_backend.config.foreign.known import renamed
+from lora_backend.config.expected import expected
+from lora_backend.config.findings import shorten
+from lora_backend.config.foreign.known import meaning, renamed, targets_of
+from lora_backend.config.schema import KEYS
+from lora_backend.config.script_calls import call_options, classes_from_elsewhere
+from lora_backend.config.script_options import (
+    ABSENT,
+    Group,
+    Option,
+    Remark,
+    argparse_options,
+    converted,
+    dataclass_options,
+    dict_options,
+    function_options,
+    likely_functions,
+)
+from lora_backend.config.takes import takes
 from lora_backend.config.yaml_limits import MAX_KEYS
 from lora_backend.errors import ConfigError, FileRefusedError
 from lora_backend.i18n import N_, Message
@@ -21,17 +37,6 @@ MAX_SCRIPT_BYTES = 256 * 1024
 MAX_MARKS = 60_000
 _MARKS = dict.fromkeys("\n,;=(.+-*/%<>|&^~:@", 1) | {"[": 2, "{": 10, " if ": 2, " or ": 1, " and ": 1}
 """What makes nodes of a syntax tree, by what they cost; in comments and texts too. The longest trainer has 25,000."""
-_NAMED = re.compile(r"default|config|args|param|setting|hyper", re.IGNORECASE)
-_ABSENT = object()
-
-
-@dataclass(frozen=True)
-class Remark:
-    """What the reader of a script should know; `name` is the script's own."""
-
-    line: int
-    name: str
-    message: Message
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,6 @@ class ScriptDefaults:
     """In the order in which they count: of what several of them have, the first one's value is taken."""
 
 
-@dataclass(frozen=True)
-class _Found:
-    """One option of the script: its default as a syntax tree, or none."""
-
-    name: str
-    line: int
-    node: ast.expr | None = None
-    value: Any = _ABSENT
-    kind: str | None = None
-    """The word given as `type` to argparse."""
-
-
 def read_script(path: Path) -> ScriptDefaults:
     """The defaults of the script in a file. Raises `ConfigError` where it cannot be read or holds none."""
     try:
@@ -83,7 +76,8 @@ def read_script(path: Path) -> ScriptDefaults:
 
 
 def script_defaults(source: str) -> ScriptDefaults:
-    """Read argparse options, dataclass fields and dict literals of a script, in this order; the first one counts.
+    """Read what a script declares, then what it hands to the libraries: argparse options, parameters of its function,
+    dataclass fields, a dict's entries, keywords of calls. In this order; the first one counts.
 
     Raises `ConfigError` for a source that is too large, is no Python, or holds no defaults.
     """
@@ -110,29 +104,34 @@ def script_defaults(source: str) -> ScriptDefaults:
 
 
 def _defaults_in(tree: ast.Module) -> ScriptDefaults:
-    constants = constants_of(tree)
     nodes = list(ast.walk(tree))
+    constants = constants_of(tree)
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
+    elsewhere = list(classes_from_elsewhere(nodes))
     remarks: list[Remark] = []
     sources: list[Source] = []
-    for name, options in (
-        (Message(N_("the options of argparse")), list(_arguments(nodes, remarks))),
-        *_dataclasses(nodes),
-        *_literals(tree),
-    ):
-        if options:
-            sources.append(Source(min(found.line for found in options), name))
-        for found in options:
-            _add(found, constants, values, lines, remarks)
+
+    def read(groups: Iterable[Group]) -> None:
+        for name, options in groups:
+            if options:
+                sources.append(Source(min(found.line for found in options), name))
+            for found in options:
+                _add(found, constants, values, lines, remarks)
+
+    read([(Message(N_("the options of argparse")), list(argparse_options(nodes, remarks)))])
+    read([*function_options(nodes), *dataclass_options(nodes), *dict_options(tree)])
+    if not lines:
+        read(likely_functions(nodes))
+    declared = set(lines)
+    read(call_options(nodes, declared))
     if len(lines) > MAX_KEYS:
         raise ConfigError(
             N_("The script has {count} defaults; at most {limit} are read."), count=len(lines), limit=MAX_KEYS
         )
-    if not lines and not remarks:
-        raise ConfigError(
-            N_("The script holds no defaults: no add_argument, no dataclass, no dict at its top. Give another file.")
-        )
+    if not values and (elsewhere or not lines):
+        raise _holds_nothing(elsewhere)
+    remarks += [*elsewhere, *_not_here(values, lines)]
     ours = renamed(values)
     return ScriptDefaults(
         {key: value for key, (_, value) in ours.items()},
@@ -142,8 +141,22 @@ def _defaults_in(tree: ast.Module) -> ScriptDefaults:
     )
 
 
+def _holds_nothing(remarks: Sequence[Remark]) -> ConfigError:
+    """Why there is nothing to compare with, and which file would do."""
+    if remarks:
+        return ConfigError(
+            N_("The script holds no defaults of its own. {remark} Give the config or command that it is started with."),
+            remark=remarks[0].message,
+        )
+    return ConfigError(
+        N_(
+            "The script holds no defaults: no add_argument, no dataclass, no dict at its top, no call of a config. Give another file."
+        )
+    )
+
+
 def _add(
-    found: _Found, constants: dict[str, Any], values: dict[str, Any], lines: dict[str, int], remarks: list[Remark]
+    found: Option, constants: dict[str, Any], values: dict[str, Any], lines: dict[str, int], remarks: list[Remark]
 ) -> None:
     name = found.name
     try:
@@ -155,11 +168,11 @@ def _add(
         remarks.append(Remark(found.line, name, message))
         lines.setdefault(name, found.line)
         return
-    if value is _ABSENT:
+    if value is ABSENT:
         remarks.append(Remark(found.line, name, Message(N_("`{name}` has no default; it must be given."), {"name": name})))  # fmt: skip
         lines.setdefault(name, found.line)
         return
-    value = _converted(value, found.kind)
+    value = converted(value, found.kind)
     if name in values:
         if values[name] != value:
             message = Message(
@@ -171,113 +184,14 @@ def _add(
     values[name], lines[name] = value, found.line
 
 
-# ------------------------------------------------------------------------------------------ argparse
-
-
-def _arguments(nodes: list[ast.AST], remarks: list[Remark]) -> Iterator[_Found]:
-    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
-    for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
-        keywords = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
-        if _last_name(call.func) == "set_defaults":
-            yield from (_Found(name, node.lineno, node) for name, node in keywords.items())
-        if _last_name(call.func) == "add_argument" and (name := _destination(call, keywords)):
-            yield from _argument(name, call.lineno, keywords, remarks)
-
-
-def _argument(name: str, line: int, keywords: dict[str, ast.expr], remarks: list[Remark]) -> Iterator[_Found]:
-    kind = _last_name(keywords["type"]) if "type" in keywords else None
-    action = keywords.get("action")
-    word = action.value if isinstance(action, ast.Constant) else None
-    if kind == "bool":
-        message = Message(N_("`{name}` is declared `type=bool`: any text counts as true, so `--{name} False` means True."), {"name": name})  # fmt: skip
-        remarks.append(Remark(line, name, message))
-    if word in ("help", "version"):
-        return
-    if "default" in keywords:
-        yield _Found(name, line, keywords["default"], kind=kind)
-    elif word in ("store_true", "store_false"):
-        yield _Found(name, line, value=word == "store_false")
-    elif isinstance(required := keywords.get("required"), ast.Constant) and required.value is True:
-        yield _Found(name, line)
-    else:
-        yield _Found(name, line, value=None)
-
-
-def _destination(call: ast.Call, keywords: dict[str, ast.expr]) -> str | None:
-    """The name under which argparse keeps it: `dest`, else the first long option, else the first one."""
-    if isinstance(dest := keywords.get("dest"), ast.Constant) and isinstance(dest.value, str):
-        return dest.value
-    names = [item.value for item in call.args if isinstance(item, ast.Constant) and isinstance(item.value, str)]
-    name = next((name for name in names if name.startswith("--")), names[0] if names else "")
-    if not name.startswith("-"):
-        return None  # a positional one has no default
-    return name.lstrip("-").replace("-", "_") or None
-
-
-def _converted(value: Any, kind: str | None) -> Any:
-    """As argparse does, a default that is text goes through `type`."""
-    try:
-        return {"int": int, "float": float}[kind](value) if kind and isinstance(value, str) else value
-    except (KeyError, ValueError):
-        return value
-
-
-# ---------------------------------------------------------------------------------- dataclasses, dicts
-
-
-def _dataclasses(nodes: list[ast.AST]) -> Iterator[tuple[Message, list[_Found]]]:
-    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
-    for node in sorted(classes, key=lambda node: node.lineno):
-        if any(_last_name(mark) == "dataclass" for mark in node.decorator_list):
-            fields = [
-                _field(item.target.id, item)
-                for item in node.body
-                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
-            ]
-            yield Message(N_("the dataclass `{name}`"), {"name": node.name}), fields
-
-
-def _field(name: str, item: ast.AnnAssign) -> _Found:
-    value = item.value
-    if not isinstance(value, ast.Call) or _last_name(value.func) != "field":
-        return _Found(name, item.lineno, value)
-    keywords = {keyword.arg: keyword.value for keyword in value.keywords}
-    if "default" in keywords:
-        return _Found(name, item.lineno, keywords["default"])
-    factory = keywords.get("default_factory")
-    if isinstance(factory, ast.Lambda):
-        return _Found(name, item.lineno, factory.body)
-    if factory is not None:
-        return _Found(name, item.lineno, ast.copy_location(ast.Call(factory, [], []), factory))
-    return _Found(name, item.lineno)
-
-
-def _literals(tree: ast.Module) -> Iterator[tuple[Message, list[_Found]]]:
-    """The entries of the dict at the top that is called like a config, else of the largest one."""
-    dicts: list[tuple[str, list[tuple[str, ast.expr]]]] = []
-    for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []  # fmt: skip
-        if targets and isinstance(targets[0], ast.Name) and isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
-            dicts.append((targets[0].id, _entries(node.value)))
-    named = [item for item in dicts if _NAMED.search(item[0]) and item[1]]
-    for called, entries in sorted(named or dicts, key=lambda item: len(item[1]), reverse=True)[:1]:
-        yield (
-            Message(N_("the dict `{name}`"), {"name": called}),
-            [_Found(name, node.lineno, node) for name, node in entries],
-        )
-
-
-def _entries(node: ast.expr) -> list[tuple[str, ast.expr]]:
-    if isinstance(node, ast.Dict):
-        pairs = zip(node.keys, node.values, strict=True)
-        return [(k.value, v) for k, v in pairs if isinstance(k, ast.Constant) and isinstance(k.value, str)]
-    if isinstance(node, ast.Call) and _last_name(node.func) == "dict":
-        return [(keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg]
-    return []
-
-
-def _last_name(node: ast.expr) -> str:
-    """`dataclass` of `@dataclasses.dataclass(frozen=True)`."""
-    if isinstance(node, ast.Call):
-        node = node.func
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+def _not_here(values: Mapping[str, Any], lines: Mapping[str, int]) -> Iterator[Remark]:
+    """Values that ours cannot take, as a number of rows for a share of them; they are compared under their own names."""
+    for name, value in values.items():
+        carried = meaning(name, values) if targets_of(name) and value is not None else None
+        if name in KEYS:
+            if value is not None and not takes(name, value):
+                said = {"name": name, "value": shorten(value), "expected": expected(KEYS[name])}
+                message = Message(N_("`{name}` is {value} there, but must be {expected} here."), said)
+                yield Remark(lines[name], name, message)
+        elif carried is not None and carried.outcome == "not_supported":
+            yield Remark(lines[name], name, carried.message)

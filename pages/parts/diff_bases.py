@@ -13,7 +13,8 @@ from lora_backend.config.drafts import Draft
 from lora_backend.config.files import MAX_CONFIG_BYTES, decode_config
 from lora_backend.config.presets import PRESETS, preset_base
 from lora_backend.config.schema import default_config
-from lora_backend.config.scripts import MAX_SCRIPT_BYTES, Remark, script_defaults
+from lora_backend.config.script_options import Remark
+from lora_backend.config.scripts import MAX_SCRIPT_BYTES, script_defaults
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_

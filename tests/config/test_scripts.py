@@ -121,3 +121,148 @@ def test_a_script_with_a_byte_order_mark_and_windows_lines_is_read() -> None:
 def test_no_source_makes_the_reader_raise_anything_else(noise: str) -> None:
     with suppress(ConfigError):
         script_defaults(f"p.add_argument('--a', default={noise})\n")
+
+
+FUNCTION = """
+import fire
+def train(
+    base_model: str = "org/model",
+    learning_rate: float = 3e-4,
+    lora_r: int = 8,
+    *,
+    lora_target_modules: list = ["q_proj", "v_proj"],
+    prompt_style,
+):
+    config = LoraConfig(r=lora_r, lora_alpha=16, target_modules=lora_target_modules, bias="none", task_type="CAUSAL_LM")
+    trainer = Trainer(args=TrainingArguments(learning_rate=learning_rate, optim="adamw_torch", save_steps=steps(3)))
+"""
+
+
+@pytest.mark.parametrize("ending", ["fire.Fire(train)", "typer.run(train)", "tyro.cli(train)", "if __name__ == '__main__':\n    fire.Fire(train)"])  # fmt: skip
+def test_the_parameters_of_the_function_that_is_run_are_the_options(ending: str) -> None:
+    found = script_defaults(f"{FUNCTION}\n{ending}\n")
+    assert found.values == {
+        "model_name": "org/model", "learning_rate": 3e-4, "r": 8, "target_modules": ["q_proj", "v_proj"], "alpha": 16, "bias": "none",
+        "task_type": "CAUSAL_LM", "optim": "adamw_torch",
+    }  # fmt: skip
+    assert found.lines["r"] == 6
+    assert "no default" in remarks(found)[9]
+    assert "`steps(3)`" in remarks(found)[12]
+    assert found.sources[0].name.text("en") == "the function `train`"
+
+
+def test_a_command_of_typer_has_its_defaults_in_options() -> None:
+    source = """
+@app.command()
+def main(ctx, lora_r: int = typer.Option(8, help="rank"), seed: int = typer.Option(..., help="seed"), lr: float = 1e-4):
+    pass
+"""
+    found = script_defaults(source)
+    assert found.values == {"r": 8, "learning_rate": 1e-4}
+    assert "`seed` has no default" in "".join(remarks(found).values())
+
+
+def test_a_function_that_trains_is_read_where_the_script_declares_nothing() -> None:
+    assert script_defaults("def go(model, lr=1e-4, epochs=3, lora_r=8): ...\n").values == {"learning_rate": 1e-4, "num_epochs": 3, "r": 8}  # fmt: skip
+    with pytest.raises(ConfigError, match="no defaults"):
+        script_defaults("def paint(width=3, height=4, seed=1): ...\n")
+    declared = script_defaults("p.add_argument('--seed', default=1)\ndef go(lr=1e-4, epochs=3, lora_r=8): ...\n")
+    assert declared.values == {"seed": 1}
+
+
+def test_keywords_of_the_libraries_calls_are_read_with_the_constants_around_them() -> None:
+    source = """
+max_seq_length = 2048
+def main():
+    rank = 16
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        model_name="org/model", max_seq_length=max_seq_length, load_in_4bit=True, dtype=None, token="hf")
+    model = FastLanguageModel.get_peft_model(model, r=rank, lora_alpha=32, target_modules=["q_proj"], lora_dropout=0)
+    trainer = SFTTrainer(model=model, tokenizer=tokenizer, train_dataset=rows, packing=False, args=SFTConfig(
+        per_device_train_batch_size=2, gradient_accumulation_steps=4, learning_rate=2e-4, optim="adamw_8bit",
+        bf16=supported(), output_dir="out"))
+    AutoTokenizer.from_pretrained("other")
+"""
+    found = script_defaults(source)
+    assert found.values == {
+        "model_name": "org/model", "max_length": 2048, "quantization": "nf4", "dtype": None, "r": 16, "alpha": 32,
+        "target_modules": ["q_proj"], "lora_dropout": 0, "packing": False, "batch_size": 2, "target_batch_size": 8,
+        "learning_rate": 2e-4, "optim": "adamw_8bit", "output_dir": "out",
+    }  # fmt: skip
+    assert list(remarks(found)) == [10]
+
+
+def test_a_model_and_its_dtype_are_read_from_the_call_that_loads_it() -> None:
+    found = script_defaults(
+        'AutoModelForCausalLM.from_pretrained("org/model", torch_dtype=torch.bfloat16, token="hf")\n'
+    )
+    assert found.values == {"model_name": "org/model", "torch_dtype": "torch.bfloat16"}
+    assert not found.remarks
+
+
+def test_what_a_call_hands_on_speaks_for_itself() -> None:
+    source = """
+p.add_argument('--lora_r', type=int, default=8)
+p.add_argument('--lora_alpha', type=int, required=True)
+LoraConfig(r=args.lora_r, lora_alpha=args.lora_alpha, lora_dropout=0.1, use_rslora=pick(args))
+"""
+    found = script_defaults(source)
+    assert found.values == {"r": 8, "lora_dropout": 0.1}
+    assert list(remarks(found)) == [3, 4]
+    assert "pick(args)" in remarks(found)[4]
+
+
+def test_a_declared_default_counts_before_one_that_is_handed_on() -> None:
+    found = script_defaults("p.add_argument('--seed', default=1)\nTrainingArguments(seed=2)\n")
+    assert found.values == {"seed": 1}
+    assert "line 1" in remarks(found)[2]
+
+
+def test_a_parameter_is_no_constant_though_a_name_like_it_is_set() -> None:
+    found = script_defaults("rank = 8\ndef build(rank):\n    return LoraConfig(r=rank, lora_alpha=4)\n")
+    assert found.values == {"alpha": 4}
+    assert "`rank`" in remarks(found)[3]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from trl import SFTConfig, TrlParser\nparser = TrlParser((ModelConfig, SFTConfig))\n",
+        "from trl import SFTConfig, TrlParser\nkinds = (SFTConfig,)\nparser = TrlParser(dataclass_types=kinds)\n",
+        "from trl import SFTConfig\nimport transformers\ntransformers.HfArgumentParser(SFTConfig)\nload(x)\nLoraConfig(r=pick())\n",
+    ],
+)
+def test_options_that_another_file_defines_are_refused_by_its_name(source: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        script_defaults(source)
+    assert "`SFTConfig`" in str(caught.value)
+    assert "`trl`" in str(caught.value)
+
+
+def test_options_that_another_file_defines_are_pointed_out_beside_own_ones() -> None:
+    source = """
+from transformers import HfArgumentParser, TrainingArguments
+@dataclass
+class ModelArguments:
+    lora_r: int = 8
+HfArgumentParser((ModelArguments, TrainingArguments))
+"""
+    found = script_defaults(source)
+    assert found.values == {"r": 8}
+    assert "`TrainingArguments`" in remarks(found)[6]
+    assert "ModelArguments" not in remarks(found)[6]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [("val_set_size", 2000, "number of rows"), ("val_size", 500, "less than 1"), ("lora_r", 0.5, "whole number"), ("optim", "muon", "muon")],
+)  # fmt: skip
+def test_a_value_that_is_none_here_keeps_its_name_and_is_pointed_out(name: str, value: Any, word: str) -> None:
+    found = script_defaults(f"p.add_argument('--{name}', default={value!r})\n")
+    assert found.values == {name: value}
+    assert word in remarks(found)[1]
+
+
+def test_rows_of_a_whole_step_beside_those_of_a_forward_pass_are_the_target() -> None:
+    found = script_defaults("def train(lora_r=8, batch_size=128, micro_batch_size=4): ...\nfire.Fire(train)\n")
+    assert found.values == {"r": 8, "target_batch_size": 128, "batch_size": 4}

@@ -69,7 +69,9 @@ def tool_of(document: ConfigDocument) -> Tool:
     try:
         return recognise(document)
     except ConfigError:
-        if foreign and not any(tool.markers & names_in(document.values, tool.sections) for tool in TOOLS.values()):
+        has_ours = has_ours or any(targets_of(name) for name in names)
+        is_marked = any(tool.markers & names_in(document.values, tool.sections) for tool in TOOLS.values())
+        if foreign and has_ours and not is_marked:
             return OURS  # no tool's for certain, but all that it says is known
         raise
 

@@ -203,6 +203,7 @@ def stored() -> Rule:
 
     def apply(source: Source, key: str) -> Carried:
         value = source.get(key)
+        value = value.removeprefix("torch.") if isinstance(value, str) else value
         is_same = value in (None, "auto", "bfloat16") or (value == "float32" and is_off(source.get("bf16")))
         return nothing() if is_same else lost(STORED)
 

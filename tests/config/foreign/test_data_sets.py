@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lora_backend.config.files import dump_yaml
@@ -47,7 +49,10 @@ def test_a_local_file_is_taken_and_all_else_is_named(entry: dict[str, object], f
 
 
 def test_every_key_of_every_entry_is_named() -> None:
-    entries = [HUB, {"path": "b.jsonl", "shards": 4, "message_property_mappings": {"role": "from"}}]
+    entries: list[dict[str, Any]] = [
+        HUB,
+        {"path": "b.jsonl", "shards": 4, "message_property_mappings": {"role": "from"}},
+    ]
     for language in ("en", "zh"):
         said = row(import_text(dump_yaml({**AXOLOTL, "datasets": entries})), "datasets").message.text(language)
         for place, entry in enumerate(entries):

@@ -459,3 +459,9 @@ def test_a_damaged_file_is_imported_or_refused_and_never_a_traceback(tool_id: st
         kept = {item.key for item in result.rows if item.outcome == "unknown" or item.key in KEYS}
         wrong = [f for f in result.findings if f.code in ("wrong_type", "out_of_range", "unknown_key")]
         assert not [f.code for f in wrong if f.key not in kept]
+
+
+def test_a_file_that_only_steers_processes_is_no_config_of_a_training() -> None:
+    accelerate = "compute_environment: LOCAL_MACHINE\nmixed_precision: bf16\nnum_processes: 8\nuse_cpu: false\nfsdp_config: {}\ndebug: false\n"
+    with pytest.raises(ConfigError, match="LLaMA-Factory"):
+        import_text(accelerate)
