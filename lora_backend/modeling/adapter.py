@@ -19,6 +19,7 @@ from lora_backend.expressions.matching import KEY, WHOLE
 from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_
 from lora_backend.modeling.blocks import find_blocks
+from lora_backend.modeling.trained_dtype import hold_trained_in_fp32
 from lora_backend.models.quantized import refuse_quantized
 from lora_backend.verification.coverage import targets_of
 
@@ -26,8 +27,11 @@ logger = logging.getLogger(__name__)
 
 
 def attach_adapter(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
-    """Wrap `model` with a fresh LoRA. Raises `ModelError` where modules or blocks are named that it does not have, and
-    `ExpressionError` where an expression takes too long."""
+    """Wrap `model` with a fresh LoRA; all that trains is in fp32.
+
+    Raises `ModelError` where modules or blocks are named that the model does not have, and `ExpressionError` where an
+    expression takes too long.
+    """
     refuse_quantized(model.config.to_dict(), None)
     expressions = refuse_slow_expressions(config.model_dump(), (name for name, _ in model.named_modules()))
     blocks = find_blocks(model)
@@ -56,6 +60,7 @@ def attach_adapter(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
                 known=", ".join(linear_endings(model)),
             ) from error
         raise ModelError(N_("The adapter cannot be attached: {reason}"), reason=str(error)) from error
+    hold_trained_in_fp32(wrapped)
     trainable, total = wrapped.get_nb_trainable_parameters()
     logger.info("adapter attached: %s of %s parameters train (%.2f %%)", trainable, total, 100 * trainable / total)
     return wrapped

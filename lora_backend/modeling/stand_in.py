@@ -49,12 +49,17 @@ class _StandIn(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """What the layer it stands for computes, as far as shapes go."""
         given = inputs.dtype
+        trains_bias = self.bias is not None and self.bias.requires_grad
         if self.word == "int8":
-            return _Int8.apply(inputs, self.out_features).to(given)
-        result = _Nf4.apply(inputs.to(self.compute_dtype), self.out_features)
-        if self.bias is not None:
-            result = result + self.bias
-        return result.to(given).clone()  # PEFT copies what a 4-bit layer returns
+            result = _Int8.apply(inputs, self.out_features).to(given)
+        else:
+            result = _Nf4.apply(inputs.to(self.compute_dtype), self.out_features)
+            if self.bias is not None and not trains_bias:
+                result = result + self.bias
+            result = result.to(given)
+        if trains_bias:  # it is added behind the layer, see trained_dtype.py
+            result = result + self.bias.to(given)
+        return result if self.word == "int8" else result.clone()  # PEFT copies what a 4-bit layer returns
 
 
 class _Shape:
