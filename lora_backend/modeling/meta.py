@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,10 @@ from lora_backend.i18n import N_
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.devices import DTYPES
+from lora_backend.modeling.trained_dtype import embedding_weights
 from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.limits import refuse_oversized
-from lora_backend.planning.profile import TraceSettings
-
-LoraDims = tuple[int, int]
-"""Parameters that do not depend on `r`, and parameters for each unit of it."""
+from lora_backend.planning.profile import TraceSettings, TrainedTensors
 
 
 @dataclass
@@ -113,11 +112,10 @@ def build_meta(facts: Mapping[str, Any], settings: TraceSettings, config: Traini
         model = attach_adapter(base, config.model_copy(update={"init_lora_weights": True}))
     if found is None:
         raise ModelError(N_("The model's blocks cannot be found, so it cannot be planned layer by layer."))
-    # PEFT keeps adapters in fp32 beside half precision, but on the meta device it leaves them as they are.
-    dtype = DTYPES[settings.adapter_precision if settings.precision != "fp32" else "fp32"]
-    for parameter in model.parameters():
-        if parameter.requires_grad and parameter.is_floating_point():
-            parameter.data = parameter.data.to(dtype)
+    if settings.precision != "fp32" and settings.adapter_precision != "fp32":
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(DTYPES[settings.adapter_precision])
     return MetaModel(model, base, *found)
 
 
@@ -194,10 +192,8 @@ def _resized(parameter: nn.Parameter, axis: int, old: int, new: int) -> nn.Param
     return nn.Parameter(weights, requires_grad=parameter.requires_grad)
 
 
-def trained(module: nn.Module, rank: int) -> tuple[LoraDims, LoraDims]:
-    """Trained parameters of a module in all, and of its largest tensor; `rank` is the config's `r`."""
-    fixed = per_rank = 0
-    largest: LoraDims = (0, 0)
+def trained(module: nn.Module, rank: int) -> tuple[TrainedTensors, ...]:
+    """Trained tensors of a module, by size; `rank` is the config's `r`."""
     follows = {
         id(parameter)
         for layer in module.modules()
@@ -207,13 +203,13 @@ def trained(module: nn.Module, rank: int) -> tuple[LoraDims, LoraDims]:
         for name in ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
         for parameter in _tensors(getattr(layer, name, {}), adapter)
     }
+    tables = embedding_weights(module)
+    counts: Counter[tuple[int, int, bool]] = Counter()
     for parameter in module.parameters():
-        if not parameter.requires_grad:
-            continue
-        dims = (0, parameter.numel() // rank) if id(parameter) in follows else (parameter.numel(), 0)
-        fixed, per_rank = fixed + dims[0], per_rank + dims[1]
-        largest = max(largest, dims, key=lambda pair: pair[0] + pair[1] * rank)
-    return (fixed, per_rank), largest
+        if parameter.requires_grad:
+            size = (0, parameter.numel() // rank) if id(parameter) in follows else (parameter.numel(), 0)
+            counts[*size, id(parameter) in tables] += 1
+    return tuple(TrainedTensors(fixed, per_rank, count, table) for (fixed, per_rank, table), count in counts.items())
 
 
 def _tensors(holder: Any, adapter: str) -> list[nn.Parameter]:

@@ -63,7 +63,7 @@ def trace_profile(
     keep_blocks(meta, kept)
     units = {name: meta.base.get_submodule(name) for name in outer_modules(meta.base, meta.blocks_path)}
     counts = {id(module): _parameters(module) for module in [*units.values(), *meta.blocks]}
-    dims = {id(module): trained(module, config.r) for module in [*units.values(), *meta.blocks]}
+    trains = {id(module): trained(module, config.r) for module in [*units.values(), *meta.blocks]}
     if settings.quantization:
         stand_in_for_quantized(meta.base, settings.quantization, settings.precision)
     step, recordings = FakeStep(meta, settings), []
@@ -96,16 +96,12 @@ def trace_profile(
     ) -> Unit:
         weights_bytes = sum(_frozen_bytes(module, seen) for module in modules)
         weights_bytes += loose_bytes if label == "embed" else 0
-        pairs = [dims[id(module)] for module in modules]
-        largest = max((pair[1] for pair in pairs), key=lambda dim: dim[0] + dim[1] * config.r, default=(0, 0))
         return Unit(
             parameters=sum(counts[id(module)] for module in modules)
             if label != "head"
             else sum(counts[id(module)] for module in modules) - tied,
             weights_bytes=weights_bytes,
-            trainable_fixed=sum(pair[0][0] for pair in pairs),
-            trainable_per_rank=sum(pair[0][1] for pair in pairs),
-            largest_trainable=largest,
+            trained=tuple(tensors for module in modules for tensors in trains[id(module)]),
             forward=parts.get(f"forward {label}", NOTHING),
             backward=parts.get(f"backward {label}", NOTHING),
             side_inputs=side,

@@ -19,14 +19,14 @@ import numpy as np
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
-from lora_backend.planning.profile import Part, Profile, TraceSettings, Unit
+from lora_backend.planning.profile import Part, Profile, TraceSettings, TrainedTensors, Unit
 from lora_backend.planning.scaling import EXPONENTS, Vector
 
 EXPECTED_ERROR = 0.5
 """Of the peak: 95 % of 188 predictions for 47 families were within 0.47, the median was off by 0.017, the worst by 0.68
 (attention that is not fused, without checkpointing); see docs/memory-model.md."""
 ITEMSIZE = {"fp32": 4, "bf16": 2, "fp16": 2}
-CONSTANT, ROWS_TOKENS, MASK, ROWS_TOKENS_RANK = (EXPONENTS.index(e) for e in ((0, 0, 0), (1, 1, 0), (1, 2, 0), (1, 1, 1)))  # fmt: skip
+CONSTANT, RANK, ROWS_TOKENS, MASK, ROWS_TOKENS_RANK = (EXPONENTS.index(e) for e in ((0, 0, 0), (0, 0, 1), (1, 1, 0), (1, 2, 0), (1, 1, 1)))  # fmt: skip
 
 
 def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: TraceSettings) -> Profile:
@@ -49,6 +49,7 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
     )
     visited = int(text.get("num_experts_per_tok") or text.get("moe_k") or 1) if experts > 1 else 1
     itemsize = ITEMSIZE[settings.precision]
+    table = vocabulary * hidden
 
     linear = {
         "q_proj": (hidden, wide), "k_proj": (hidden, narrow), "v_proj": (hidden, narrow), "o_proj": (wide, hidden),
@@ -58,7 +59,8 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
     expert = sum(linear[name][0] * linear[name][1] for name in ("gate_proj", "up_proj", "down_proj"))
     parameters = attention + experts * expert + (experts * hidden if experts > 1 else 0) + 2 * hidden
     adapted = linear if settings.target_modules == "all-linear" or isinstance(settings.target_modules, str) else {name: linear[name] for name in linear if name in settings.target_modules}  # fmt: skip
-    per_rank = sum(sum(shape) for shape in adapted.values())
+    trained = _trained(settings, linear, adapted, hidden, table)
+    gradients = {unit: _gradients(settings, tensors) for unit, tensors in trained.items()}
     # Experts are no linear layers to transformers and bitsandbytes: they stay as they are.
     packed = attention + (expert if experts == 1 else 0)
     weight_bytes = {None: itemsize, "nf4": 0.516, "int8": 1.0}[settings.quantization]
@@ -76,15 +78,12 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
     kind = Unit(
         parameters=parameters,
         weights_bytes=round(packed * weight_bytes) + (parameters - packed) * itemsize,
-        trainable_fixed=0,
-        trainable_per_rank=per_rank,
-        largest_trainable=(0, max((max(shape) for shape in adapted.values()), default=0)),
+        trained=trained["block"],
         forward=Part((whole,), kept, flops),
-        backward=Part((back,), -kept, flops * (2 if settings.gradient_checkpointing else 1)),
+        backward=Part((back,), gradients["block"] - kept, flops * (2 if settings.gradient_checkpointing else 1)),
     )
     logits = itemsize * vocabulary
     is_tied = bool(text.get("tie_word_embeddings", facts.get("tie_word_embeddings", False)))
-    table = vocabulary * hidden
     loss = _vector(tokens=12.0 * vocabulary if settings.loss_type == "nll" else 4.0 * itemsize * hidden)
     if settings.loss_type != "nll":
         loss[CONSTANT] = 2.5 * 2**28
@@ -102,21 +101,56 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
         blocks_path=f"{prefix}.layers",
         embed_modules=(f"{prefix}.embed_tokens", f"{prefix}.rotary_emb"),
         head_modules=(f"{prefix}.norm", "lm_head"),
-        embed=Unit(table, table * itemsize, 0, 0, forward=Part((), _vector(tokens=itemsize * hidden), _vector())),
+        embed=Unit(
+            table,
+            table * itemsize,
+            trained["embed"],
+            forward=Part((), _vector(tokens=itemsize * hidden), _vector()),
+            backward=Part((gradients["embed"],), gradients["embed"], _vector()),
+        ),
         kinds=(kind,),
         kind_of_block=(0,) * blocks,
         head=Unit(
             hidden if is_tied else table + hidden,
             (hidden if is_tied else table + hidden) * itemsize,
-            0,
-            0,
+            trained["head"],
             forward=Part((loss * (10 / 12),), loss * (8 / 12), head_flops),
-            backward=Part((loss * (4 / 12),), loss * (-8 / 12), head_flops),
+            # A gradient in half precision becomes one in fp32.
+            backward=Part(
+                (loss * (4 / 12) + gradients["head"] * 1.5,), loss * (-8 / 12) + gradients["head"], head_flops
+            ),
         ),
         returns=Part((_vector(tokens=4.0 * vocabulary if settings.loss_type == "nll" else 0.0),), _vector(), _vector()),
         logits=_vector(tokens=float(logits) if settings.loss_type == "nll" else 0.0),
         hidden=_vector(tokens=itemsize * hidden),
     )
+
+
+def _trained(
+    settings: TraceSettings,
+    linear: Mapping[str, tuple[int, int]],
+    adapted: Mapping[str, tuple[int, int]],
+    hidden: int,
+    table: int,
+) -> dict[str, tuple[TrainedTensors, ...]]:
+    """What trains before the blocks, in each of them and behind them; biases are none of this family's."""
+    whole = [name.rpartition(".")[2] for name in settings.modules_to_save]
+    block = [TrainedTensors(0, side) for shape in adapted.values() for side in shape]
+    block += [TrainedTensors(shape[1]) for shape in adapted.values() if settings.use_dora]
+    block += [TrainedTensors(shape[0] * shape[1]) for name, shape in linear.items() if name in whole]
+    block += [TrainedTensors(hidden) for name in whole if name.endswith("layernorm")]
+    head = [TrainedTensors(table) for name in whole if name == "lm_head"]
+    head += [TrainedTensors(hidden) for name in whole if name == "norm"]
+    embed = [TrainedTensors(table, is_embedding=True) for name in whole if name == "embed_tokens"]
+    return {"embed": tuple(embed), "block": tuple(block), "head": tuple(head)}
+
+
+def _gradients(settings: TraceSettings, trained: tuple[TrainedTensors, ...]) -> Vector:
+    itemsize = ITEMSIZE[settings.adapter_precision if settings.precision != "fp32" else "fp32"]
+    vector = np.zeros(len(EXPONENTS))
+    vector[CONSTANT] = itemsize * sum(tensors.fixed * tensors.num_tensors for tensors in trained)
+    vector[RANK] = itemsize * sum(tensors.per_rank * tensors.num_tensors for tensors in trained)
+    return vector
 
 
 def _kept(settings: TraceSettings, hidden: int, wide: int, narrow: int, inner: int, heads: int) -> Vector:

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_backend.planning.optimizers import optimizer_bytes
+from lora_backend.planning.optimizers import is_known, states_bytes, transient_bytes
 from lora_backend.planning.profile import Part, Profile, Unit
 from lora_backend.planning.scaling import Size, Vector, monomials
 
@@ -97,15 +97,12 @@ class Memory:
         rank = workload.size.rank
         trainable = profile.trainable(rank)
         itemsize = BYTES[profile.settings.adapter_precision if profile.settings.precision != "fp32" else "fp32"]
-        largest = max(
-            (unit.largest_trainable[0] + unit.largest_trainable[1] * rank)
-            for unit in (profile.embed, profile.head, *profile.kinds)
-        )
-        costs = optimizer_bytes(workload.optim, trainable, itemsize, largest, on_gpu=workload.on_gpu)
+        units = (profile.embed, profile.head, *profile.kinds)
+        largest = max((tensors.size(rank) for unit in units for tensors in unit.trained), default=0)
+        step_bytes = transient_bytes(workload.optim, trainable, itemsize, largest, on_gpu=workload.on_gpu)
         self._itemsize = itemsize
-        self._state_per_parameter = costs.state_bytes / max(trainable, 1)
-        self._transient_per_parameter = costs.transient_bytes / max(trainable, 1)
-        self.optimizer_is_known = costs.is_known
+        self._transient_per_parameter = step_bytes / max(trainable, 1)
+        self.optimizer_is_known = is_known(workload.optim)
         kinds = [self._moments(kind) for kind in profile.kinds]
         self._blocks = [kinds[kind] for kind in profile.kind_of_block]
         self._embed, self._head = self._moments(profile.embed), self._moments(profile.head)
@@ -137,13 +134,14 @@ class Memory:
         return max((self._at(peak) for peak in part.peaks), default=0.0)
 
     def _moments(self, unit: Unit) -> _Moments:
-        trainable = unit.trainable(self.workload.size.rank)
+        rank = self.workload.size.rank
+        trainable = unit.trainable(rank)
         gradients = float(trainable * self._itemsize)
         return _Moments(
             weights=unit.weights_bytes,
             adapter=trainable * self._itemsize,
             gradients=gradients,
-            optimizer=trainable * self._state_per_parameter,
+            optimizer=states_bytes(self.workload.optim, unit.trained, rank, self._itemsize),
             forward_peak=self._peak(unit.forward),
             forward_delta=self._at(unit.forward.delta),
             backward_peak=self._peak(unit.backward),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.planning.scaling import EXPONENTS, Vector
 
-VERSION = 2
+VERSION = 3
 """Of the figures: profiles of another version are traced anew."""
 
 
@@ -111,6 +111,22 @@ class Part:
 NOTHING = Part((), np.zeros(len(EXPONENTS)), np.zeros(len(EXPONENTS)))
 
 
+class TrainedTensors(NamedTuple):
+    """Trained tensors of one size."""
+
+    fixed: int
+    """Parameters of each that do not depend on `r`."""
+    per_rank: int = 0
+    """Parameters of each for each unit of `r`."""
+    num_tensors: int = 1
+    is_embedding: bool = False
+    """Whether they are tables of embeddings, of which optimizers of 8 bits keep states in 32."""
+
+    def size(self, rank: int) -> int:
+        """Parameters of each at `r` = rank."""
+        return self.fixed + self.per_rank * rank
+
+
 @dataclass(frozen=True)
 class Unit:
     """What is placed as one: a block, all before the blocks, or all behind them."""
@@ -119,12 +135,7 @@ class Unit:
     """Of the base model."""
     weights_bytes: int
     """Parameters and buffers of the base model, as they lie in memory."""
-    trainable_fixed: int
-    """Trained parameters whose number does not depend on `r`."""
-    trainable_per_rank: int
-    """Trained parameters for each unit of `r`."""
-    largest_trainable: tuple[int, int] = (0, 0)
-    """Of the largest trained tensor: parameters that do not depend on `r`, and those for each unit of it."""
+    trained: tuple[TrainedTensors, ...] = ()
     forward: Part = NOTHING
     backward: Part = NOTHING
     side_inputs: Vector = field(default_factory=lambda: np.zeros(len(EXPONENTS)))
@@ -134,15 +145,13 @@ class Unit:
 
     def trainable(self, rank: int) -> int:
         """Trained parameters at `r` = rank."""
-        return self.trainable_fixed + self.trainable_per_rank * rank
+        return sum(tensors.size(rank) * tensors.num_tensors for tensors in self.trained)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "parameters": self.parameters,
             "weights_bytes": self.weights_bytes,
-            "trainable_fixed": self.trainable_fixed,
-            "trainable_per_rank": self.trainable_per_rank,
-            "largest_trainable": list(self.largest_trainable),
+            "trained": [list(tensors) for tensors in self.trained],
             "forward": self.forward.to_json(),
             "backward": self.backward.to_json(),
             "side_inputs": self.side_inputs.tolist(),
@@ -154,9 +163,7 @@ class Unit:
         return cls(
             data["parameters"],
             data["weights_bytes"],
-            data["trainable_fixed"],
-            data["trainable_per_rank"],
-            (data["largest_trainable"][0], data["largest_trainable"][1]),
+            tuple(TrainedTensors(*tensors) for tensors in data["trained"]),
             Part.from_json(data["forward"]),
             Part.from_json(data["backward"]),
             np.array(data["side_inputs"]),

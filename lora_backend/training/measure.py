@@ -84,7 +84,8 @@ def _static_bytes(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> 
 def _states(optimizer: torch.optim.Optimizer | None) -> list[torch.Tensor]:
     if optimizer is None:
         return []
-    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
+    held = (value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor))
+    return list({id(value): value for value in held}.values())  # parameters share bitsandbytes' tables
 
 
 def _gpu(index: int, static: Mapping[str, dict[str, int]]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import torch
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.modeling.devices import memory_table
-from lora_backend.planning.optimizers import STATES
+from lora_backend.modeling.trained_dtype import embedding_weights
+from lora_backend.planning.optimizers import state_bytes
 from lora_backend.training.randomness import nothing_drawn
 
 if TYPE_CHECKING:
@@ -85,5 +86,12 @@ def _held_later(trainer: LoraTrainer, model: torch.nn.Module) -> list[torch.Tens
             parameter.grad = torch.zeros_like(parameter)
     if trainer.optimizer is not None and any(trainer.optimizer.state.values()):  # a resumed run has its states
         return []
-    copies = round(STATES.get(str(getattr(trainer.args.optim, "value", trainer.args.optim)), 2.0))
-    return [torch.empty_like(parameter) for parameter in trained for _ in range(copies)]
+    optim, tables = str(getattr(trainer.args.optim, "value", trainer.args.optim)), embedding_weights(model)
+    return [
+        torch.empty(
+            state_bytes(optim, one.numel(), one.element_size(), is_embedding=id(one) in tables),
+            dtype=torch.uint8,
+            device=one.device,
+        )
+        for one in trained
+    ]

@@ -12,7 +12,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.meta import build_base, build_meta, keep_blocks, set_rank, signature, trained
 from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.plan import device_map
-from lora_backend.planning.profile import TraceSettings
+from lora_backend.planning.profile import TraceSettings, TrainedTensors
 from tests.planning.profiles import CONFIG, LLAMA, TIED, WINDOWS, profile_of, shallow
 
 SMALLEST = {model.model_type: model.name for model in sorted(catalogue(), key=lambda model: -model.parameters)}
@@ -44,11 +44,20 @@ def test_layers_with_a_rank_of_their_own_keep_it() -> None:
 
 def test_trained_parameters_are_split_by_what_follows_the_rank() -> None:
     meta = meta_of(LLAMA, r=16, rank_pattern={"q_proj": 3})
-    (fixed, per_rank), largest = trained(meta.blocks[1], 16)
+    found = trained(meta.blocks[1], 16)
     hidden, inner, narrow = 64, 160, 32
-    assert fixed == 3 * 2 * hidden
-    assert per_rank == 2 * (hidden + narrow) + 2 * hidden + 3 * (hidden + inner)
-    assert largest == (0, inner)
+    assert sum(tensors.fixed * tensors.num_tensors for tensors in found) == 3 * 2 * hidden
+    per_rank = 2 * (hidden + narrow) + 2 * hidden + 3 * (hidden + inner)
+    assert sum(tensors.per_rank * tensors.num_tensors for tensors in found) == per_rank
+    assert max(tensors.size(16) for tensors in found) == 16 * inner
+
+
+def test_tables_of_embeddings_that_train_are_told_from_the_rest() -> None:
+    meta = meta_of(LLAMA, modules_to_save=["embed_tokens", "lm_head"], target_modules=["embed_tokens", "q_proj"])
+    assert [tensors for tensors in trained(meta.base.get_input_embeddings(), 16) if tensors.is_embedding] == [
+        TrainedTensors(512 * 64, is_embedding=True)
+    ]
+    assert trained(meta.base.get_output_embeddings(), 16) == (TrainedTensors(512 * 64),)
 
 
 def test_adapters_have_the_precision_of_the_settings_and_the_base_its_own() -> None:

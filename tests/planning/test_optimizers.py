@@ -6,19 +6,24 @@ from typing import Any
 
 import pytest
 import torch
-from bitsandbytes.optim.adamw import AdamW8bit
+from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
+from bitsandbytes.optim.lion import Lion8bit, PagedLion8bit
+from bitsandbytes.optim.optimizer import GlobalOptimManager
+from bitsandbytes.optim.rmsprop import RMSprop8bit
 from transformers import Adafactor
 
-from lora_backend.planning.optimizers import EIGHT_BIT, SMALL_TENSOR, STATES, optimizer_bytes
+from lora_backend.planning.optimizers import EIGHT_BIT, SMALL_TENSOR, STATES, is_known, state_bytes, transient_bytes
 
 MATRIX = (256, 256)
+TABLES = ("qmap1", "qmap2")
+"""Tables of a KiB that all of an optimizer's tensors share."""
 
 
 def states_of(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> int:
-    """Bytes of the states of one step, without counters of a single number."""
+    """Bytes of the states of one step, without counters of a single number and tables that are shared."""
     parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    held = optimizer.state[parameter].values()
+    held = [value for name, value in optimizer.state[parameter].items() if name not in TABLES]
     return sum(tensor.numel() * tensor.element_size() for tensor in held if isinstance(tensor, torch.Tensor) and tensor.numel() > 1)  # fmt: skip
 
 
@@ -35,38 +40,52 @@ def states_of(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -
 )
 def test_states_are_as_large_as_torchs_own(name: str, make: Any, dtype: torch.dtype) -> None:
     parameter = torch.nn.Parameter(torch.zeros(MATRIX, dtype=dtype))
-    itemsize = dtype.itemsize
-    found = optimizer_bytes(name, parameter.numel(), itemsize, parameter.numel(), on_gpu=False)
-    assert found.is_known
-    assert found.state_bytes == states_of(make([parameter]), parameter)
+    assert is_known(name)
+    assert state_bytes(name, parameter.numel(), dtype.itemsize) == states_of(make([parameter]), parameter)
 
 
 def test_adafactor_keeps_next_to_nothing() -> None:
     parameter = torch.nn.Parameter(torch.zeros(MATRIX))
     held = states_of(Adafactor([parameter]), parameter)
-    assert optimizer_bytes("adafactor", parameter.numel(), 4, parameter.numel(), on_gpu=False).state_bytes == 0
+    assert state_bytes("adafactor", parameter.numel(), 4) == 0
     assert held < 0.02 * parameter.numel() * 4
 
 
-@pytest.mark.parametrize(("name", "moments"), [("adamw_8bit", 2), ("lion_8bit", 1)])
-def test_eight_bit_states_are_a_byte_each_and_a_scale_for_256(name: str, moments: int) -> None:
-    blocks = 65_536 // 256
-    assert optimizer_bytes(name, 65_536, 4, 0, on_gpu=True).state_bytes == moments * (65_536 + 4 * blocks)
-    optimizer: Any = AdamW8bit([torch.nn.Parameter(torch.zeros(MATRIX))])
-    assert optimizer.args.min_8bit_size == SMALL_TENSOR
+@pytest.mark.parametrize("parameters", [SMALL_TENSOR - 1, SMALL_TENSOR, 65_536, 65_537])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("adamw_8bit", AdamW8bit),
+        ("paged_adamw_8bit", PagedAdamW8bit),
+        ("lion_8bit", Lion8bit),
+        ("paged_lion_8bit", PagedLion8bit),
+        ("rmsprop_bnb_8bit", RMSprop8bit),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
+def test_eight_bit_states_are_as_large_as_bitsandbytes_own(name: str, make: Any, parameters: int) -> None:
+    """A byte each and a scale for 256; small tensors and tables of embeddings in 32 bits."""
+    manager = GlobalOptimManager.get_instance()
+    manager.initialize()  # it remembers what earlier optimizers of this process were told
+    parameter = torch.nn.Parameter(torch.zeros(parameters))
+    assert state_bytes(name, parameters, 4) == states_of(make([parameter]), parameter)
+    table = torch.nn.Embedding(parameters, 1)
+    optimizer = make([table.weight])
+    manager.register_module_override(table, "weight", {"optim_bits": 32})  # as Trainer does
+    assert state_bytes(name, parameters, 4, is_embedding=True) == states_of(optimizer, table.weight)
+    manager.initialize()
 
 
 def test_a_step_copies_all_tensors_on_a_gpu_and_one_elsewhere() -> None:
-    whole = optimizer_bytes("adamw_torch", 1000, 4, 100, on_gpu=True)
-    single = optimizer_bytes("adamw_torch", 1000, 4, 100, on_gpu=False)
-    fused = optimizer_bytes("adamw_torch_fused", 1000, 4, 100, on_gpu=True)
-    assert (whole.transient_bytes, single.transient_bytes, fused.transient_bytes) == (4000, 400, 0)
+    assert transient_bytes("adamw_torch", 1000, 4, 100, on_gpu=True) == 4000
+    assert transient_bytes("adamw_torch", 1000, 4, 100, on_gpu=False) == 400
+    assert transient_bytes("adamw_torch_fused", 1000, 4, 100, on_gpu=True) == 0
+    assert transient_bytes("adamw_8bit", 1000, 4, 100, on_gpu=True) == 0
 
 
 def test_an_optimizer_nobody_told_us_of_counts_as_adamw_and_says_so() -> None:
-    found = optimizer_bytes("made_up", 1000, 4, 100, on_gpu=True)
-    assert found.state_bytes == optimizer_bytes("adamw_torch", 1000, 4, 100, on_gpu=True).state_bytes
-    assert not found.is_known
+    assert state_bytes("made_up", 1000, 4) == state_bytes("adamw_torch", 1000, 4)
+    assert not is_known("made_up")
 
 
 def test_every_name_is_one_that_transformers_takes() -> None:
