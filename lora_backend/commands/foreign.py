@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from lora_backend.atomic import write_atomic
 from lora_backend.commands.words import GOOD, NO, print_json, readable
 from lora_backend.config.foreign.exporting import export_config
 from lora_backend.config.foreign.imports import import_file
 from lora_backend.config.foreign.report import export_report, import_report
+from lora_backend.data.rows import RowFormat, format_of
+from lora_backend.errors import FlightdeckError
 from lora_backend.terminal import show, write_file
 
 
@@ -29,7 +32,8 @@ def import_command(arguments: argparse.Namespace) -> int:
 
 def export_command(arguments: argparse.Namespace) -> int:
     """Write a config for another tool; what could not be carried goes to stderr."""
-    result = export_config(readable(arguments.config).values, arguments.to)
+    values = readable(arguments.config).values
+    result = export_config(values, arguments.to, _row_format(values.get("dataset")))
     if arguments.output:
         _write(arguments.output, result.text)
     if arguments.json:
@@ -39,6 +43,14 @@ def export_command(arguments: argparse.Namespace) -> int:
         if not arguments.output:
             write_file(result.text)
     return GOOD
+
+
+def _row_format(dataset: Any) -> RowFormat | None:
+    """The kind of rows in the file; None where it is not on this machine, or no such file."""
+    try:
+        return format_of(Path(dataset)) if isinstance(dataset, str) else None
+    except FlightdeckError:
+        return None
 
 
 def _write(path: Path, text: str) -> None:

@@ -45,6 +45,12 @@ def parse_dataset(data: bytes, file: str) -> Dataset:
     return _dataset(io.BytesIO(data), file)
 
 
+def format_of(path: Path) -> RowFormat:
+    """The kind of the first row, which all rows share. Raises `DataError` as `read_dataset` does."""
+    with open_rows(path) as lines:
+        return next(dataset_rows(lines, path.name))[0]
+
+
 def _dataset(lines: BinaryIO, file: str) -> Dataset:
     digest = hashlib.sha256()
     rows: list[dict[str, Any]] = []

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import streamlit as st
 
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign.exporting import EXPORT_TOOLS, export_config
+from lora_backend.config.foreign.report import ALL_WRITTEN, NOT_CARRIED, TO_CHECK
+from lora_backend.data.rows import RowFormat
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
+from pages.parts.config_facts import known_facts
 from pages.parts.language import say, t
 from pages.parts.markdown import code, escape
 
@@ -21,17 +24,23 @@ def export_for_another_tool(values: dict[str, Any]) -> None:
             t(N_("For")), EXPORT_TOOLS, default=EXPORT_TOOLS[0], required=True, key="export_tool"
         )
         try:
-            result = export_config(values, str(tool))
+            result = export_config(values, str(tool), _row_format(values))
         except ConfigError as error:
             st.warning(say(error.message), icon=":material/block:")
             return
-        if result.lost:
-            st.caption(t(N_("Not carried over to {title}:"), title=result.title))
-            for row in result.lost:
+        for rows, heading in ((result.lost, NOT_CARRIED), (result.guesses, TO_CHECK)):
+            if rows:
+                st.caption(t(heading, title=result.title))
+            for row in rows:
                 st.markdown(f"{code(row.key)}: {escape(shorten(row.value))}. {say(row.message)}")
-        else:
-            st.caption(t(N_("Everything could be written for {title}."), title=result.title))
+        if not (result.lost or result.guesses):
+            st.caption(t(ALL_WRITTEN, title=result.title))
         st.download_button(
             t(N_("Download {file}"), file=result.file_name), result.text, file_name=result.file_name, on_click="ignore",
             icon=":material/download:", key="export_file",
         )  # fmt: skip
+
+
+def _row_format(values: dict[str, Any]) -> RowFormat | None:
+    data = known_facts(values).data
+    return next((kind for kind in get_args(RowFormat) if data is not None and data.format == kind), None)

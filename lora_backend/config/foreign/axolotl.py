@@ -185,6 +185,9 @@ TOOL = Tool(
     defaults=_defaults,
 )
 FILE_NAME = "axolotl.yaml"
+CHATS = N_(
+    "The file could not be looked into. It is written as `type: chat_template`, which is right for rows of `messages` only."
+)
 
 
 def write(out: Written) -> str:
@@ -195,15 +198,29 @@ def write(out: Written) -> str:
     out.carry("quantization", **bits.get(out["quantization"], {}))
     _write_adapter(out)
     _write_training(out)
-    if out["dataset"] is None:
-        out.carry("dataset")
-    elif out["dataset"].lower().endswith((".jsonl", ".json")):
-        out.carry("dataset", datasets=[{"path": out["dataset"], "ds_type": "json", "type": "chat_template"}])
-    else:
-        out.drop("dataset", N_("axolotl tells files by their ending; name it .jsonl."))
+    _write_dataset(out)
     out.drop("bias", N_("axolotl has no key for it: its adapter will be another one."))
     out.drop_rest(N_("axolotl has no key for it."))
     return yaml_text(out.lines)
+
+
+def _write_dataset(out: Written) -> None:
+    """axolotl renders a prompt by the format that is given for it: here as it stands, before the completion."""
+    path = out["dataset"]
+    if path is None:
+        out.carry("dataset")
+    elif not path.lower().endswith((".jsonl", ".json")):
+        out.drop("dataset", N_("axolotl tells files by their ending; name it .jsonl."))
+    elif out.row_format == "prompt_completion":
+        fields = {"field_instruction": "prompt", "field_output": "completion"}
+        kind = {"system_prompt": "", **fields, "format": "{instruction}", "no_input_format": "{instruction}"}
+        out.carry("dataset", datasets=[{"path": path, "ds_type": "json", "type": kind}])
+    else:
+        entries = [{"path": path, "ds_type": "json", "type": "chat_template"}]
+        if out.row_format == "messages":
+            out.carry("dataset", datasets=entries)
+        else:
+            out.guess("dataset", CHATS, datasets=entries)
 
 
 def _write_adapter(out: Written) -> None:
@@ -253,4 +270,7 @@ def _write_training(out: Written) -> None:
         out.carry_set("eval_steps", "eval_steps")
     else:
         out.drop("eval_steps", N_("axolotl refuses it without `eval_strategy: steps`."))
-    out.carry_set("attn_implementation", "attn_implementation")
+    if out["attn_implementation"] == "flash_attention_4":
+        out.drop("attn_implementation", N_("axolotl has no word for it."))
+    else:
+        out.carry_set("attn_implementation", "attn_implementation")

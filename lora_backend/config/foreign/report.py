@@ -17,6 +17,10 @@ OUTCOME_WORDS = {
 }
 """Sign and word of each outcome; the word is what a screen reader has."""
 
+ALL_WRITTEN = N_("Everything could be written for {title}.")
+NOT_CARRIED = N_("Not carried over to {title}:")
+TO_CHECK = N_("Check before you use it with {title}:")
+
 
 def import_report(result: ImportResult, language: str | None = None) -> str:
     """The tool, every key with line and outcome, the tool's own defaults, and what a check says of the result."""
@@ -34,13 +38,15 @@ def import_report(result: ImportResult, language: str | None = None) -> str:
 
 
 def export_report(result: ExportResult, language: str | None = None) -> str:
-    """What could not be carried, key by key."""
-    if not result.lost:
-        return Message(N_("Everything could be written for {title}."), {"title": result.title}).text(language)
-    lines = [Message(N_("Not carried over to {title}:"), {"title": result.title}).text(language)]
-    sign = OUTCOME_SIGNS["not_supported"]
-    lines += [f"{sign} {row.key}: {shorten(row.value)}. {row.message.text(language)}" for row in result.lost]
-    return in_lines(lines)
+    """What could not be carried, and what should be looked at, key by key."""
+    lines = []
+    for rows, heading, sign in (
+        (result.lost, NOT_CARRIED, OUTCOME_SIGNS["not_supported"]),
+        (result.guesses, TO_CHECK, OUTCOME_SIGNS["translated"]),
+    ):
+        lines += [Message(heading, {"title": result.title}).text(language)] if rows else []
+        lines += [f"{sign} {row.key}: {shorten(row.value)}. {row.message.text(language)}" for row in rows]
+    return in_lines(lines or [Message(ALL_WRITTEN, {"title": result.title}).text(language)])
 
 
 def _row(row: ImportRow, language: str | None) -> str:

@@ -96,6 +96,8 @@ class ExportRow:
     written: dict[str, Any]
     """What stands in the file for it."""
     message: Message
+    is_guess: bool = False
+    """Whether it is right only under a condition, which the message names."""
 
     def to_dict(self, language: str | None = None) -> dict[str, Any]:
         """Plain data with the sentence in `language`."""
@@ -105,6 +107,7 @@ class ExportRow:
             "outcome": self.outcome,
             "written": self.written,
             "message": self.message.text(language),
+            "is_guess": self.is_guess,
         }
 
 
@@ -122,6 +125,11 @@ class ExportResult:
     def lost(self) -> tuple[ExportRow, ...]:
         """What could not be carried."""
         return tuple(row for row in self.rows if row.outcome == "not_supported")
+
+    @property
+    def guesses(self) -> tuple[ExportRow, ...]:
+        """What should be looked at before the file is used."""
+        return tuple(row for row in self.rows if row.is_guess)
 
     def to_dict(self, language: str | None = None) -> dict[str, Any]:
         """The document that `export --json` prints."""

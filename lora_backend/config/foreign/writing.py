@@ -10,6 +10,7 @@ from typing import Any
 from lora_backend.config.diff import same_value
 from lora_backend.config.foreign.result import ExportOutcome, ExportRow
 from lora_backend.config.schema import KEYS, REQUIRED, default_config
+from lora_backend.data.rows import RowFormat
 from lora_backend.i18n import N_, Message, in_code
 
 _BARE = re.compile(r"[A-Za-z_./][\w./@+-]*", re.ASCII)
@@ -20,7 +21,8 @@ _RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"
 class Written:
     """Collects the lines of a foreign file, and says of each of our keys what became of it."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], row_format: RowFormat | None = None) -> None:
+        self.row_format = row_format
         self.given = dict(values)
         self.values = default_config() | dict(values)
         self.lines: dict[str, Any] = {}
@@ -43,6 +45,11 @@ class Written:
             self._row(key, outcome, theirs, message)
         else:
             self._row(key, "taken", theirs, Message(N_("Nothing has to be written for it.")))
+
+    def guess(self, key: str, message: str, **theirs: Any) -> None:
+        """`key` as `theirs`, which the config alone does not tell; the message says when it is right."""
+        self.lines |= theirs
+        self.rows[key] = ExportRow(key, self[key], "translated", theirs, Message(message), is_guess=True)
 
     def carry_set(self, key: str, theirs: str) -> None:
         """`key` as `theirs`, where it is set at all."""

@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig
 
+from lora_backend.cli import main
 from lora_backend.config.check import check_config
 from lora_backend.config.diff import same_value
 from lora_backend.config.foreign.exporting import EXPORT_TOOLS, export_config
 from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.schema import KEYS, default_config
+from lora_backend.data.rows import RowFormat
 from lora_backend.errors import ConfigError
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -64,6 +66,18 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "logging_steps": positive,
     "strict_r_check": st.booleans(),
     "overwrite": st.booleans(),
+    "alpha_pattern": st.none() | st.dictionaries(plain, positive | st.floats(0.001, 99), min_size=1, max_size=2),
+    "questions": st.none() | plain,
+    "use_balanced_device_map": st.booleans(),
+    "force_balance": st.booleans(),
+    "exclude_cpu": st.booleans(),
+    "min_memory_gb": share,
+    "max_time": st.none() | positive,
+    "deterministic": st.booleans(),
+    "pkg": st.none() | plain,
+    "version": st.none() | plain,
+    "knowledge_type": st.none() | plain,
+    "check_r_consistency": st.booleans(),
 }  # fmt: skip
 
 
@@ -81,12 +95,18 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("tool", EXPORT_TOOLS)
-@given(values=configs())
+@given(values=configs(), row_format=st.sampled_from([None, "messages", "prompt_completion"]))
 @settings(max_examples=60, deadline=None)
-def test_what_both_know_survives_the_way_there_and_back(tool: str, values: dict[str, Any]) -> None:
+def test_what_both_know_survives_the_way_there_and_back(
+    tool: str, values: dict[str, Any], row_format: RowFormat | None
+) -> None:
     if check_config(values).errors:
         return
-    exported = export_config(values, tool)
+    exported = export_config(values, tool, row_format)
+    assert VALUES.keys() | {"target_batch_size"} == KEYS.keys()
+    assert [row.key for row in exported.guesses] == (
+        ["dataset"] if "datasets:" in exported.text and not row_format else []
+    )
     back = import_text(exported.text, exported.file_name)
     assert back.tool == tool
     assert not [row for row in back.rows if row.outcome == "unknown"]
@@ -154,3 +174,54 @@ def test_another_tool_or_a_config_with_errors_is_refused() -> None:
         export_config({"model_name": "m"}, "unheard-of")
     with pytest.raises(ConfigError, match="`r`"):
         export_config({"model_name": "m", "r": -1}, "peft")
+
+
+ROWS: dict[str, dict[str, Any]] = {
+    "messages": {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]},
+    "prompt_completion": {"prompt": "hi", "completion": "ho"},
+}
+TYPES: dict[str, Any] = {
+    "messages": "chat_template",
+    "prompt_completion": {
+        "system_prompt": "", "field_instruction": "prompt", "field_output": "completion", "format": "{instruction}", "no_input_format": "{instruction}",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_axolotl_is_told_the_type_that_the_files_rows_have(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, config = tmp_path / "rows.jsonl", tmp_path / "config.yaml"
+    data.write_text(json.dumps(ROWS[kind]) + "\n", "utf-8")
+    config.write_text(f"model_name: m\ndataset: {json.dumps(str(data))}\n", "utf-8")
+    assert main(["export", str(config), "--to", "axolotl"]) == 0
+    said = capsys.readouterr()
+    (entry,) = yaml.safe_load(said.out)["datasets"]
+    assert (entry["path"], entry["type"]) == (str(data), TYPES[kind])
+    assert "chat_template" not in said.err
+    assert import_text(said.out).values["dataset"] == str(data)
+
+
+@pytest.mark.parametrize("text", [None, "", "not json\n", '{"other": 1}\n'])
+def test_rows_that_could_not_be_looked_into_are_said(
+    text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, config = tmp_path / "rows.jsonl", tmp_path / "config.yaml"
+    if text is not None:
+        data.write_text(text, "utf-8")
+    config.write_text(f"model_name: m\ndataset: {json.dumps(str(data))}\n", "utf-8")
+    assert main(["export", str(config), "--to", "axolotl"]) == 0
+    said = capsys.readouterr()
+    assert yaml.safe_load(said.out)["datasets"][0]["type"] == "chat_template"
+    assert "chat_template" in said.err
+    assert "Everything could be written" not in said.err
+
+
+def test_axolotl_gets_the_names_that_it_has_today() -> None:
+    for kernel in ("flash_attention_2", "sdpa", "eager", "flex_attention", "kernels-community/flash-attn2"):
+        text = export_config({"model_name": "m", "attn_implementation": kernel}, "axolotl").text
+        assert f"attn_implementation: {kernel}" in text.splitlines()
+        assert "flash_attention: true" not in text
+    result = export_config({"model_name": "m", "attn_implementation": "flash_attention_4"}, "axolotl")
+    assert {row.key for row in result.lost} == {"attn_implementation"}
