@@ -16,7 +16,7 @@ from lora_backend.config.files import decode_config, read_config
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
-from lora_backend.preflight.roots import allowed_adapter, allowed_config, allowed_model
+from lora_backend.preflight.roots import allowed_adapter, allowed_config
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.runs.unlinked import own_adapter
@@ -26,6 +26,7 @@ from lora_backend.verification.folder import is_pickled, read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
 from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
+from pages.parts.base_view import base_in_roots, fit_on_page
 from pages.parts.findings import show_finding
 from pages.parts.header import page_header
 from pages.parts.health_view import read_health, show_health
@@ -139,7 +140,7 @@ def verify(subject: Subject, runs: dict[str, RunFolder]) -> None:
 def check_on_disk(adapter: Path, config: dict[str, Any] | None) -> dict[str, Any]:
     """From the headers; a pickled file is opened by the torch process, which runs none of what it holds."""
     if not is_pickled(adapter):
-        return check_adapter_folder(adapter, config)
+        return check_adapter_folder(adapter, config, find_base=base_in_roots, ask_tree=fit_on_page())
     with st.spinner(t(N_("Reading the adapter's tensors"))):
         return dict(worker().ask("check_folder_ranks", {"adapter": str(adapter), "config": config}))
 
@@ -147,9 +148,10 @@ def check_on_disk(adapter: Path, config: dict[str, Any] | None) -> dict[str, Any
 def base_config(subject: Subject, own: dict[str, Any]) -> Path | None:
     name = (subject.config or {}).get("model_name") or own.get("base_model_name_or_path")
     try:
-        return allowed_model(str(name), settings()) / "config.json" if name else None
+        base = base_in_roots(str(name)) if name else None
     except ModelError:  # another machine's path, or outside the roots: the passport says that it cannot be told
         return None
+    return base if base is None or base.is_file() else base / "config.json"
 
 
 def data_sha256(subject: Subject) -> str | None:

@@ -9,24 +9,30 @@ from typing import Any
 from lora_backend.commands.words import GOOD, NO, WRONG_QUESTION, print_json, readable
 from lora_backend.config.findings import shorten
 from lora_backend.errors import ModelError, RunError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Message
 from lora_backend.models.find import find_model
+from lora_backend.preflight.fits import asked_fit
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RUN_ID, RunFolder, open_run
 from lora_backend.runs.unlinked import own_adapter, refuse_links_in_its_run
 from lora_backend.settings import load_settings, path_of
 from lora_backend.terminal import show
+from lora_backend.verification.base_words import comparison_words, difference_line
 from lora_backend.verification.codes import explained
 from lora_backend.verification.folder import read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
 from lora_backend.verification.report import check_adapter_folder
 from lora_backend.verification.verdicts import as_table, verdict
+from lora_backend.worker_client import WorkerClient
+
+MOST_DIFFERENCES = 20
+"""That have a line each; `--json` has all."""
 
 
 def verify(arguments: argparse.Namespace) -> int:
     """Run the command."""
     adapter, config, base = _verify_subject(arguments)
-    report = check_adapter_folder(adapter, config)
+    report = _checked(adapter, config)
     dataset = (config or {}).get("dataset")
     parts = check_passport(adapter, config, base, _sha256(dataset))
     differs = any(part.verdict == "different" for part in parts)
@@ -37,6 +43,7 @@ def verify(arguments: argparse.Namespace) -> int:
         print_json(document)
     else:
         show(verdict(report))
+        show_comparison(report)
         for code in report["warnings"]:
             show(f"{code}: {explained(code)}")
         for entry in report["coverage"]:
@@ -49,6 +56,33 @@ def verify(arguments: argparse.Namespace) -> int:
             for key, trained, now in part.differing:
                 show(f"  {key}: {shorten(trained)} -> {shorten(now)}")
     return {True: NO if differs else GOOD, False: NO, None: WRONG_QUESTION}[report["is_consistent"]]
+
+
+def _checked(adapter: Path, config: dict[str, Any] | None) -> dict[str, Any]:
+    """The report, from the headers; where those do not decide, of a torch process that ends with the command."""
+    client = WorkerClient()
+    said: list[Message] = []
+
+    def say_progress(message: Message, _: float) -> None:
+        if message not in said:
+            said.append(message)
+            show(message, to_stderr=True)
+
+    try:
+        return check_adapter_folder(adapter, config, ask_tree=asked_fit(lambda: client, load_settings(), say_progress))
+    finally:
+        client.close()
+
+
+def show_comparison(report: dict[str, Any]) -> None:
+    """What the adapter was held against, and what differs, as far as a terminal has room for it."""
+    for words in comparison_words(report):
+        show(words)
+    differences = report["differences"]
+    for item in differences[:MOST_DIFFERENCES]:
+        show(f"  {difference_line(item)}")
+    if len(differences) > MOST_DIFFERENCES:
+        show(Message(N_("… and {count} more: --json lists all."), {"count": len(differences) - MOST_DIFFERENCES}))
 
 
 def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any] | None, Path | None]:
@@ -71,10 +105,10 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
     own = read_adapter_config(path) if path.is_dir() else None
     name = (config or {}).get("model_name") or (own or {}).get("base_model_name_or_path")
     try:
-        base = find_model(str(name)) / "config.json" if name else None
+        base = find_model(str(name)) if name else None
     except ModelError:  # the passport says that it cannot be told
         base = None
-    return path, config, base
+    return path, config, base if base is None or base.is_file() else base / "config.json"
 
 
 def _sha256(dataset: Any) -> str | None:

@@ -162,6 +162,7 @@ def _read_layer(name: str, module: PeftLoraLayer, adapter: str, config: Mapping[
         in_features=module.in_features if kind == "linear" else None,
         is_merged=adapter in module.merged_adapters,
         magnitude=_shape(_tensor(getattr(module, "lora_magnitude_vector", None), adapter)),
+        file_name=name,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from lora_backend.errors import RankMismatchError
+from lora_backend.modeling.fit import fit_of
 from lora_backend.modeling.loaded_identity import LoadedAdapter, differences_from_file
 from lora_backend.modeling.lora_layers import (
     base_trains,
@@ -21,8 +22,10 @@ from lora_backend.modeling.lora_layers import (
     plain_config,
     read_bin,
 )
+from lora_backend.models.find import find_model
 from lora_backend.verification.identity import LOAD_REFUSED, with_identity
 from lora_backend.verification.judgement import empty_report
+from lora_backend.verification.other_base import FindBase
 from lora_backend.verification.ranks import rank_rule
 from lora_backend.verification.report import LORA_TYPES, check_adapter_folder, check_layers
 from lora_backend.verification.verdicts import as_table, verdict
@@ -61,11 +64,17 @@ def rank_report(
     trained: Collection[str] = (),
     *,
     loaded_from: str | Path | None = None,
+    find_base: FindBase = find_model,
 ) -> dict[str, Any]:
-    """What `check_lora_r_consistency` returns, without logging it. `trained`: layers that a folder must hold."""
+    """What `check_lora_r_consistency` returns, without logging it.
+
+    Of a folder: `trained` are layers that it must hold, `find_base` finds the base model that it is held against.
+    """
     if isinstance(model_or_folder, str | Path):
         plain = None if config is None else plain_config(config)
-        return check_adapter_folder(Path(model_or_folder), plain, adapter_name, read_bin, trained)
+        return check_adapter_folder(
+            Path(model_or_folder), plain, adapter_name, read_bin, trained, find_base=find_base, ask_tree=fit_of
+        )
     report = _live_report(model_or_folder, config, adapter_name)
     if loaded_from is None:
         return report

@@ -43,7 +43,7 @@ def find_model(name: str) -> Path:
             return Path(cached).parent
         raise ModelError(
             N_(
-                "There is neither a folder {name} nor a model of that id in the hub's cache. Download it with: hf download {name}"
+                "There is neither a folder {name} nor a model of that id in the hub's cache. Download it with `hf download {name}`."
             ),
             name=name,
         )

@@ -37,6 +37,10 @@ class AdapterFolder:
     warnings: tuple[str, ...]
     saved_whole: tuple[str, ...]
     """Canonical names of the modules that are saved beside the LoRA layers."""
+    tensors: Mapping[str, TensorInfo]
+    """All of the file, by the names that it has there."""
+    dropped: tuple[str, ...] = ()
+    """Those of them that PEFT would find no place for in any model."""
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any] | None:
@@ -80,10 +84,11 @@ def read_adapter_folder(
         warnings.append("two_weight_files")
     owners, names = {found[0] for found in halves.values() if found}, ("default", folder.name)
     is_adalora = asks_for_adalora(config)
-    if not all(_will_load(key, half, owners, names, is_adalora) for key, half in halves.items()):
+    dropped = tuple(key for key, half in halves.items() if not _will_load(key, half, owners, names, is_adalora))
+    if dropped:
         warnings.append("keys_will_not_load")
     saved_whole = {canonical_name(key).rpartition(".")[0]: None for key in tensors if ".lora_" not in key}
-    return AdapterFolder(config, tuple(layers), tuple(warnings), tuple(saved_whole))
+    return AdapterFolder(config, tuple(layers), tuple(warnings), tuple(saved_whole), tensors, dropped)
 
 
 def is_pickled(folder: Path) -> bool:
@@ -174,6 +179,10 @@ def _pair(
 
 
 def _layer(module: str, halves: Mapping[str, tuple[int, ...]], all_shapes: Mapping[str, Any]) -> LoraLayer:
+    return _plain_layer(module, halves, all_shapes)._replace(file_name=module)
+
+
+def _plain_layer(module: str, halves: Mapping[str, tuple[int, ...]], all_shapes: Mapping[str, Any]) -> LoraLayer:
     name = canonical_name(module)
     if "lora_embedding_A" in halves or "lora_embedding_B" in halves:
         return LoraLayer(name, halves.get("lora_embedding_A"), halves.get("lora_embedding_B"), "embedding")

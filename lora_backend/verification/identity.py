@@ -44,6 +44,13 @@ class Difference:
             "dtype": self.dtype,
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Difference:
+        """The other way round."""
+        shapes = (data[key] for key in ("file_shape", "model_shape"))
+        in_file, in_model = (None if shape is None else tuple(shape) for shape in shapes)
+        return cls(data["code"], data["name"], data["layer"], in_file, in_model, data.get("dtype"))
+
 
 def with_identity(
     report: Mapping[str, Any], compared: Compared | None, differences: Sequence[Difference] = ()

@@ -131,6 +131,22 @@ def ranks_in_passport(adapter: Path) -> dict[str, Any]:
     return ranks if isinstance(ranks, dict) else {}
 
 
+def base_in_passport(adapter: Path) -> dict[str, Any]:
+    """What the passport says of the base model: hashes as of `base_identity`, and its `name`; empty without one."""
+    try:
+        passport = read_json_object(adapter / FILE)
+    except ModelError:
+        return {}
+    config = passport.get("config")
+    return _recorded_base(passport) | {"name": config.get("model_name") if isinstance(config, dict) else None}
+
+
+def _recorded_base(passport: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an older passport its config alone."""
+    base = passport.get("base")
+    return dict(base) if isinstance(base, dict) else {"config_sha256": passport.get("base_config_sha256")}
+
+
 def _config_part(recorded: Mapping[str, Any], config: Mapping[str, Any] | None) -> Part:
     if config is None:
         return Part("config", "unknown", Message(N_("No config was given to compare with.")))
@@ -161,9 +177,8 @@ def _hash_part(name: str, recorded: Any, found: str | None) -> Part:
 
 
 def _base_part(passport: Mapping[str, Any], base_config: Path | None) -> Part:
-    """Config, weights and tokenizer of the base model; of an older passport its config alone."""
-    base = passport.get("base")
-    recorded = base if isinstance(base, dict) else {"config_sha256": passport.get("base_config_sha256")}
+    """Config, weights and tokenizer of the base model."""
+    recorded = _recorded_base(passport)
     found = base_identity(base_config.parent) if base_config is not None else {}
     sides = {key: (recorded.get(key), found.get(key)) for key in PARTS_OF_A_BASE}
     told = {key: then == now for key, (then, now) in sides.items() if then and now}

@@ -12,9 +12,12 @@ from typing import Any
 from lora_backend.errors import ExpressionError, ModelError
 from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_
+from lora_backend.models.find import find_model
+from lora_backend.verification.base import AskTree, compare_with_base
 from lora_backend.verification.coverage import Targets, pattern_names, targets_of
 from lora_backend.verification.folder import ReadBin, read_adapter_config, read_adapter_folder, subfolders_with_adapters
 from lora_backend.verification.judgement import Subject, empty_report, judge
+from lora_backend.verification.other_base import FindBase
 from lora_backend.verification.passport import ranks_in_passport
 from lora_backend.verification.ranks import RankRule, rank_rule
 from lora_backend.verification.shapes import LoraLayer
@@ -86,11 +89,14 @@ def check_adapter_folder(
     adapter_name: str | None = None,
     read_bin: ReadBin | None = None,
     trained: Collection[str] = (),
+    *,
+    find_base: FindBase = find_model,
+    ask_tree: AskTree | None = None,
 ) -> dict[str, Any]:
     """Check an adapter on disk, from its headers alone. `config` None: against its own `adapter_config.json`.
 
     `trained`: names of the layers that were trained, by default those of the adapter's passport; one that the config
-    targets and that has no tensor here is missing.
+    targets and that has no tensor here is missing. `find_base` and `ask_tree`: see `compare_with_base`.
 
     Raises `ModelError` for a path that does not exist and for bytes that cannot be read; what is found in a folder
     is a result. PEFT saves an adapter that is not called `default` in a subfolder of its name; a folder is not
@@ -110,11 +116,12 @@ def check_adapter_folder(
     with _collector_paused():
         try:
             adapter = read_adapter_folder(folder, own, read_bin, question)
+            comparison = compare_with_base(adapter, folder, config, question, find_base, ask_tree)
         except ExpressionError as error:
             return _undecided(error, expected_r)
         names = list(trained or ranks_in_passport(folder))
-        return check_layers(
-            adapter.layers,
+        report = check_layers(
+            comparison.told(adapter.layers),
             own if config is None else config,
             own,
             module_names=names,
@@ -124,6 +131,7 @@ def check_adapter_folder(
             on_disk=True,
             question=question,
         )
+        return comparison.with_report(report)
 
 
 @contextmanager

@@ -58,6 +58,8 @@ class LoraLayer(NamedTuple):
     """Of the live Linear that LoRA stands on: with it a transposed A can be told for certain."""
     magnitude: Shape = None
     """Of DoRA's magnitude vector: one number for each output."""
+    file_name: str = ""
+    """The module as an adapter's file or the live model calls it, wrappers and all."""
 
     @property
     def pattern_name(self) -> str:

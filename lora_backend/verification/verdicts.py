@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_, Message, in_code
+from lora_backend.verification.base_words import other_base_words
 from lora_backend.verification.identity import BASE_NOT_COMPARED, LOAD_REFUSED
 
 NO_LORA_FOUND = N_("⚠️  Warning: no LoRA parameter was found. Is the model really loaded with its adapter?")
@@ -140,7 +141,8 @@ def _reasons(report: Mapping[str, Any]) -> list[Message]:
     if not wrong:
         wrong["wrong"] = list(report["mismatched_layers"])
     count = sum(record["state"] != "missing" for record in report["layers"])
-    return [
+    reasons = [other_base_words(report)] if report.get("other_base") else []
+    return reasons + [
         Message(template, {"wrong": len(names), "count": count, "first": ", ".join(names[:NAMED])})
         for kind, template in (OF_LAYERS | OF_TENSORS).items()
         if (names := wrong.get(kind))

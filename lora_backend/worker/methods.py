@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_, Message
+from lora_backend.settings import load_settings
 
 Report = Callable[[Message, float], None]
 """Progress: a sentence, and how far it is from 0 to 1."""
@@ -38,12 +40,31 @@ def check_loaded_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]
 def check_folder_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]:
     """Check an adapter's folder whose weights are pickled, opened so that no code in them runs.
 
-    `params`: `adapter` (folder), `config` (None: its own).
+    `params`: `adapter` (folder), `config` (None: its own). The base model is looked for within the browser's roots.
     """
     report(Message(N_("Reading the adapter's tensors")), 0.0)
     from lora_backend.modeling.rank_check import rank_report
+    from lora_backend.preflight.roots import allowed_model
 
-    return rank_report(params["adapter"], params["config"])
+    settings = load_settings()
+    return rank_report(params["adapter"], params["config"], find_base=lambda name: allowed_model(name, settings))
+
+
+def adapter_fit(params: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Hold an adapter against the modules of its base model, built without its bytes. A refusal is an answer too.
+
+    `params`: `facts` (the base model's config.json), `adapter` (folder).
+    """
+    report(Message(N_("Starting torch and PEFT")), 0.0)
+    from lora_backend.modeling.fit import fit_of
+    from lora_backend.verification.folder import read_adapter_headers
+
+    report(Message(N_("Comparing the adapter with the base model's modules")), 0.5)
+    folder = Path(params["adapter"])
+    try:
+        return fit_of(params["facts"], folder, read_adapter_headers(folder)).to_json()
+    except FlightdeckError as error:
+        return {"error": error.message.to_json()}
 
 
 def read_health(params: dict[str, Any], report: Report) -> list[dict[str, Any]]:
@@ -82,5 +103,6 @@ METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {
     "read_health": read_health,
     "profile": profile,
     "module_tree": module_tree,
+    "adapter_fit": adapter_fit,
     "start": start,
 }

@@ -8,6 +8,7 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.escaping import visible_lines
 from lora_backend.formats import number, when
 from lora_backend.i18n import N_
+from lora_backend.preflight.fits import known_fit
 from lora_backend.preflight.roots import allowed_folder, browser_roots
 from lora_backend.runs.curves import points
 from lora_backend.runs.found import FoundFolder, open_folder
@@ -17,6 +18,7 @@ from lora_backend.runs.states import RunState
 from lora_backend.verification.report import check_adapter_folder
 from pages.parts import state_keys
 from pages.parts.addresses import page_address
+from pages.parts.base_view import base_in_roots
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
 from pages.parts.formats import FIGURE_WIDTH, duration
 from pages.parts.frames import frame
@@ -196,7 +198,12 @@ def _ranks(found: FoundFolder) -> None:
         return
     config = found.about.get("config")
     try:
-        report = check_adapter_folder(found.adapter, config if isinstance(config, dict) else None)
+        report = check_adapter_folder(
+            found.adapter,
+            config if isinstance(config, dict) else None,
+            find_base=base_in_roots,
+            ask_tree=known_fit(settings()),
+        )
     except FlightdeckError as error:
         st.error(say(error.message), icon=":material/error:")
     else:

@@ -15,6 +15,7 @@ from lora_backend.i18n import N_
 from lora_backend.verification.codes import explained
 from lora_backend.verification.judgement import WRONG_VALUE
 from lora_backend.verification.verdicts import deciding, tone, verdict
+from pages.parts.base_view import show_comparison
 from pages.parts.charts import block_heat_map
 from pages.parts.language import say, t
 from pages.parts.markdown import code, escape, joined
@@ -29,6 +30,7 @@ def show_report(report: Mapping[str, Any], key: str, health: Mapping[str, Mappin
     show_verdict(report)
     if report.get("subfolders"):
         st.write(t(N_("These folders below it hold one: {names}"), names=", ".join(report["subfolders"])))
+    show_comparison(report)
     _coverage(report.get("coverage") or [])
     if report["layers"]:
         _layers(report, key, health or {})

@@ -68,7 +68,8 @@ def test_a_trainers_output_folder_shows_figures_curves_ranks_and_checkpoints(wor
     assert "org/base" in shown
     assert "took 1 min 5 s" in shown
     assert len(at.get("plotly_chart")) == 4, "loss, learning rate, gradient norm, and the heat map of the ranks"
-    assert any("2 of 2 LoRA layers have" in success.value for success in at.success)
+    assert any("2 of 2 LoRA layers have" in warning.value for warning in at.warning), "amber: the base is not here"
+    assert "Not compared with org/base" in shown
     ranks, checkpoints = (frame.value for frame in at.dataframe)
     assert ranks["A"].tolist() == [4, 4]
     assert checkpoints["Checkpoint"].tolist() == ["checkpoint-20", "checkpoint-10"]
@@ -126,7 +127,7 @@ def test_names_with_markup_are_shown_as_text(workspace: Path) -> None:
     save_adapter(folder, base_model_name_or_path="<script>alert(1)</script> [a](http://example.org)")
     at = show("runs", folder=str(folder))
     shown = texts(at)
-    assert not re.search(r"(?<!\\)[<\[]|https?://", shown.replace(":gray-badge[", ""))
+    assert not re.search(r"(?<!\\)[<\[]|https?://", re.sub(r":(gray-badge|orange)\[", "", shown))
     assert "\\<script>" in shown
     at = show("runs", folder=f"x/![x](http:__example.org)<b>{'y' * 9}")
     assert "![x](" not in at.warning[0].value
