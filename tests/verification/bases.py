@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     Gemma3Config,
     Gemma3TextConfig,
+    GPT2Config,
     GptOssConfig,
     LlamaConfig,
     MistralConfig,
@@ -66,6 +68,20 @@ BASES: dict[str, Any] = {
     ),
     "qwen3_moe": Qwen3MoeConfig(**TEXT, **EXPERTS),
     "gpt_oss": GptOssConfig(**TEXT, num_local_experts=2, num_experts_per_tok=1),
+    "gpt_oss_four": GptOssConfig(**TEXT, num_local_experts=4, num_experts_per_tok=1),
+    "gpt2_wide": GPT2Config(vocab_size=32, n_embd=32, n_layer=3, n_head=2, n_positions=16),
+    "phi3_heads": Phi3Config(**SIZES | {"num_key_value_heads": 2}, pad_token_id=0),
+    "gemma3_wide_tower": vision_language(hidden_size=32),
+    "qwen3_moe_wide": Qwen3MoeConfig(**TEXT, **EXPERTS | {"moe_intermediate_size": 12}),
+    **{name: AutoConfig.for_model(name, **SIZES) for name in ("cohere", "granite", "olmo2", "stablelm", "starcoder2", "phi")},
+    "gptj": AutoConfig.for_model("gptj", vocab_size=32, n_embd=16, n_layer=2, n_head=2, n_positions=16, rotary_dim=4),
+    "mamba": AutoConfig.for_model("mamba", vocab_size=32, hidden_size=16, num_hidden_layers=2, state_size=4),
+    "olmoe": AutoConfig.for_model("olmoe", **SIZES, num_experts=2, num_experts_per_tok=1),
+    "granitemoe": AutoConfig.for_model("granitemoe", **SIZES, num_local_experts=2, num_experts_per_tok=1),
+    "deepseek_v3": AutoConfig.for_model(
+        "deepseek_v3", **SIZES | {"num_key_value_heads": 2}, moe_intermediate_size=8, n_routed_experts=4, n_group=1, topk_group=1,
+        num_experts_per_tok=1, first_k_dense_replace=1, kv_lora_rank=4, q_lora_rank=4, qk_rope_head_dim=4, qk_nope_head_dim=4, v_head_dim=8,
+    ),
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft import (
     AdaLoraConfig,
+    BdLoraConfig,
     IA3Config,
     LoHaConfig,
     LoraConfig,
@@ -37,6 +38,8 @@ class Intact:
     config: Callable[[], Any]
     change: Callable[[Tensors], Tensors] | None = None
     """Of its file: another way to write the same."""
+    written: dict[str, Any] = field(default_factory=dict)
+    """Keys of its config that are written otherwise."""
     prepare: Callable[[Any], None] | None = None
     """Of the model with its adapter, before it is as if trained."""
     save: dict[str, Any] = field(default_factory=dict)
@@ -45,7 +48,7 @@ class Intact:
 
 
 def lora(base: str, targets: Any = ("q_proj", "v_proj"), **more: Any) -> Intact:
-    how = {key: more.pop(key) for key in ("change", "prepare", "save", "adapter") if key in more}
+    how = {key: more.pop(key) for key in ("change", "written", "prepare", "save", "adapter") if key in more}
     named = targets if isinstance(targets, str) or targets is None else list(targets)
     values = {"task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, "target_modules": named} | more
     return Intact(base, lambda: LoraConfig(**values), **how)
@@ -87,6 +90,11 @@ def by_expert(block: str, parts: tuple[str, str, str], count: int) -> Callable[[
     return write
 
 
+def before(targets: Sequence[str]) -> dict[str, Any]:
+    """The keys of such a config that PEFT turns into parameters of experts when it is loaded."""
+    return {"target_modules": list(targets), "target_parameters": None, "rank_pattern": {}, "alpha_pattern": {}}
+
+
 def named_by_adapter(tensors: Tensors) -> Tensors:
     """As the names stand in a live model's state dict."""
     return {re.sub(r"(lora_[AB])\.weight", r"\1.default.weight", name): value for name, value in tensors.items()}
@@ -97,6 +105,7 @@ def cast(dtype: torch.dtype) -> Callable[[Tensors], Tensors]:
 
 
 FUSED = ["experts.gate_up_proj", "experts.down_proj"]
+MIXTRAL_EXPERT = ("q_proj", "w1", "w2", "w3")
 QWEN_EXPERT = ("gate_proj", "up_proj", "down_proj")
 EXPRESSION = r".*\.layers\.0\.(self_attn|mlp)\..*(q_proj|up_proj)"
 INTACT: dict[str, Intact] = {
@@ -120,9 +129,18 @@ INTACT: dict[str, Intact] = {
     "both ends of a tied weight": lora("llama_tied", ("embed_tokens", "lm_head"), ensure_weight_tying=True),
     "tied weight trained whole": lora("llama_tied", modules_to_save=["embed_tokens"], ensure_weight_tying=True),
     "head of a tied model trained whole": lora("llama_tied", modules_to_save=["lm_head"]),
+    "head of a tied model as a target": lora("llama_tied", ("lm_head",)),
+    "both embeddings trained whole": lora("llama", modules_to_save=["embed_tokens", "lm_head"]),
+    "both embeddings saved beside": lora("llama", save={"save_embedding_layers": True}),
+    "of a resized model that is here": lora("llama_words", ("q_proj", "embed_tokens")),
     "some tokens": lora("llama", trainable_token_indices=[1, 3, 5]),
     "some tokens of a tied model": lora("llama_tied", trainable_token_indices=[1, 3, 5]),
     "some blocks": lora("llama", layers_to_transform=[1]),
+    "some blocks of a named list": lora("llama", layers_to_transform=[1], layers_pattern="layers"),
+    "targets by their whole names": lora("llama", ("model.layers.0.self_attn.q_proj", "layers.1.mlp.up_proj")),
+    "block-diagonal": lora("llama", ("q_proj", "up_proj"), use_bdlora=BdLoraConfig(target_modules_bd_a=["q_proj"], target_modules_bd_b=["up_proj"], nblocks=2)),
+    "switched on by tokens": lora("llama", alora_invocation_tokens=[1]),
+    "rank-stabilized by patterns": lora("llama", use_rslora=True, rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32}),
     "left out by an expression": lora("llama", "all-linear", exclude_modules=r".*mlp.*"),
     "left out by name": lora("llama", "all-linear", exclude_modules=["q_proj", "layers.1.mlp.up_proj"]),
     "targets by an expression": lora("llama", EXPRESSION),
@@ -145,21 +163,28 @@ INTACT: dict[str, Intact] = {
     "gpt2 with biases": lora("gpt2", ("c_attn",), bias="all", fan_in_fan_out=True),
     **{
         family: lora(family, "all-linear")
-        for family in ("opt", "bloom", "falcon", "gpt_neox", "gemma2", "mistral", "qwen2", "qwen3", "phi3", "gemma3_text")
+        for family in (
+            "opt", "bloom", "falcon", "gpt_neox", "gemma2", "mistral", "qwen2", "qwen3", "phi3", "gemma3_text", "cohere",
+            "granite", "olmo2", "stablelm", "starcoder2", "phi", "gptj", "olmoe", "granitemoe", "deepseek_v3",
+        )
     },
-    "experts by their old names": lora("mixtral", ("q_proj", "w1", "w2", "w3")),
+    "mamba": lora("mamba", ("in_proj", "x_proj")),
+    "qwen2 with all biases": lora("qwen2", bias="all"),
+    "opt with biases of its layers": lora("opt", bias="lora_only"),
+    "gpt2 with bias of B": lora("gpt2", ("c_attn",), lora_bias=True, fan_in_fan_out=True),
+    "experts by their old names": lora("mixtral", MIXTRAL_EXPERT),
     "experts by their parameters": lora("mixtral", target_parameters=FUSED),
     "experts alone": lora("mixtral", None, target_parameters=["experts.down_proj"]),
     "mixtral, all linear layers": lora("mixtral", "all-linear"),
     "experts one by one": lora(
-        "mixtral", ("q_proj", "w1", "w2", "w3"), change=by_expert("block_sparse_moe", ("w1", "w3", "w2"), 24)
+        "mixtral", MIXTRAL_EXPERT, change=by_expert("block_sparse_moe", ("w1", "w3", "w2"), 24), written=before(MIXTRAL_EXPERT)
     ),
     "qwen2_moe, experts by their parameters": lora("qwen2_moe", target_parameters=FUSED),
     "qwen2_moe, shared experts": lora("qwen2_moe", ("q_proj", "shared_expert.up_proj", "shared_expert.down_proj")),
     "qwen2_moe, all linear layers": lora("qwen2_moe", "all-linear"),
     "qwen3_moe": lora("qwen3_moe", target_parameters=FUSED),
     "qwen3_moe, experts one by one": lora(
-        "qwen3_moe", ("q_proj", *QWEN_EXPERT), change=by_expert("mlp", QWEN_EXPERT, 8)
+        "qwen3_moe", ("q_proj", *QWEN_EXPERT), change=by_expert("mlp", QWEN_EXPERT, 8), written=before(("q_proj", *QWEN_EXPERT))
     ),
     "gpt_oss": lora("gpt_oss", target_parameters=FUSED),
     "gpt_oss, all linear layers": lora("gpt_oss", "all-linear"),
@@ -188,6 +213,8 @@ def save_adapter(how: Intact, bases: Bases, folder: Path) -> Path:
     folder = folder if how.adapter == "default" else folder / how.adapter
     if how.change is not None:
         rewrite(folder, how.change)
+    if how.written:
+        rewrite_config(folder, **how.written)
     return folder
 
 
