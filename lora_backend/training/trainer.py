@@ -31,6 +31,11 @@ class LoraArguments(TrainingArguments):
 
     loss_type: str = "nll"
 
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """At most all steps but the last, so that the rate comes to what the config says; a polynomial fall divides by
+        the steps that are left."""
+        return min(super().get_warmup_steps(num_training_steps), max(num_training_steps - 1, 0))
+
 
 def training_arguments(
     config: TrainingConfig, folder: RunFolder, precision: str, batch_size: int | None = None

@@ -12,7 +12,7 @@ from lora_backend.config.options import Attention, Optimizer, Scheduler
 from lora_backend.models.describe import ModelDescription, describe_model
 from tests.drawn.families import BLOCKS, FAMILIES
 
-NUMBER_DRAWN = 240
+NUMBER_DRAWN = 245
 """Five for each family."""
 SLOW_OPTIMIZERS = ("adamw_torch_4bit", "adamw_torch_8bit")  # torch compiles them for half a minute
 Draw = Callable[[random.Random, ModelDescription], dict[str, Any]]
@@ -60,12 +60,16 @@ def _targets(lot: random.Random, model: ModelDescription) -> dict[str, Any]:
         lambda: [lot.choice(["mlp", "self_attn", "input_layernorm", "norm"])],
         lambda: lot.choice(["all_linear", "linear", ".*", "q_proj"]),
     ]
-    weights = [5, 6, 1, 1, 2, 2, 1, 2, 1, 2, 1, 1, 1]
+    weights = [8, 10, 2, 2, 4, 4, 2, 3, 1, 1, 1, 1, 1]
     return {"target_modules": lot.choices(kinds, weights)[0]()}
 
 
 def _layers(lot: random.Random, _: ModelDescription) -> dict[str, Any]:
-    return {"target_layers": lot.choice([[0], [1, 2], [BLOCKS - 1], [0, 2], list(range(BLOCKS)), [BLOCKS]])}
+    return {
+        "target_layers": lot.choices(
+            [[0], [1, 2], [BLOCKS - 1], [0, 2], list(range(BLOCKS)), [BLOCKS]], [4, 4, 4, 4, 4, 1]
+        )[0]
+    }
 
 
 def _ranks(lot: random.Random, _: ModelDescription) -> dict[str, Any]:
@@ -105,6 +109,7 @@ def _start(lot: random.Random, _: ModelDescription) -> dict[str, Any]:
 
 def _optimizer(lot: random.Random, _: ModelDescription) -> dict[str, Any]:
     words = [word for word in get_args(Optimizer) if word not in SLOW_OPTIMIZERS]
+    words += ["adamw_torch_fused", "adafactor", "sgd", "rmsprop", "adamw_8bit"] * 2
     return {"optim": lot.choice(words), "weight_decay": lot.choice([0.0, 0.1]), "max_grad_norm": lot.choice([0, 0.5])}
 
 
@@ -117,7 +122,7 @@ def _precision(lot: random.Random, _: ModelDescription) -> dict[str, Any]:
 
 
 def _attention(lot: random.Random, _: ModelDescription) -> dict[str, Any]:
-    return {"attn_implementation": lot.choice([*get_args(Attention), "eager", "sdpa", "flex_attention", "kernels-community/flash-attn2"])}  # fmt: skip
+    return {"attn_implementation": lot.choice([*get_args(Attention), *["eager", "sdpa"] * 5, "kernels-community/flash-attn2"])}  # fmt: skip
 
 
 def _quantization(lot: random.Random, _: ModelDescription) -> dict[str, Any]:
@@ -142,7 +147,7 @@ def _lengths(lot: random.Random, _: ModelDescription) -> dict[str, Any]:
 
 def _batches(lot: random.Random, _: ModelDescription) -> dict[str, Any]:
     return lot.choice(
-        [{"batch_size": 1}, {"batch_size": 2, "target_batch_size": 4}, {"batch_size": 8}, {"target_batch_size": 3}]
+        [{"batch_size": 1}, {"batch_size": 2, "target_batch_size": 4}, {"batch_size": 8}, {"target_batch_size": 6}]
     )
 
 

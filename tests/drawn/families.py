@@ -1,4 +1,4 @@
-"""A tiny random model of every family in the catalogue: its published config with small figures, and a tokenizer."""
+"""A tiny random model of every family in the catalogue, and of one with a vision tower: its published config with small figures, and a tokenizer."""
 
 from __future__ import annotations
 
@@ -46,11 +46,24 @@ _OF_FAMILY: dict[str, dict[str, Any]] = {
 }
 """What goes together in a family alone."""
 _SCALED = ("rope_scaling", "original_max_position_embeddings")  # factors for lengths that a tiny model does not have
-FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(model.model_type for model in catalogue()))
+TOWER = "gemma3"
+"""A language model with a vision tower beside it, of which the catalogue has none."""
+FAMILIES: tuple[str, ...] = (*dict.fromkeys(model.model_type for model in catalogue()), TOWER)
 
 
 def tiny_config(family: str, vocabulary: int) -> dict[str, Any]:
     """What the first model of the family says in its config.json, in small."""
+    if family == TOWER:
+        vision = {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+        }
+        text = tiny_config("gemma3_text", vocabulary)
+        return {"model_type": TOWER, "text_config": text, "vision_config": vision, "mm_tokens_per_image": 4}
     published = next(model.config for model in catalogue() if model.model_type == family)
     made: dict[str, Any] = {key: _SMALL.get(key, value) for key, value in published.items() if key not in _SCALED}
     for key in ("layer_types", "no_rope_layers", "mlp_only_layers"):

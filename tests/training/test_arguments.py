@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from lora_backend.config.options import Scheduler
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
 from lora_backend.runs.folder import RunFolder
 from lora_backend.training.trainer import training_arguments
+from tests.training.helpers import run
 
 Make = Callable[..., dict[str, Any]]
 TO_ARGUMENTS: dict[str, tuple[Any, str, Any]] = {
@@ -88,3 +90,17 @@ def test_targets_and_layers_give_exactly_these_modules(targets: Any, layers: lis
         "['q_proj', 'up_proj']": {"q_proj", "up_proj"},
     }.get(str(targets), {"q_proj", "v_proj"})
     assert found == {(block, module) for block in layers or [0, 1] for module in modules}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "steps", "warmup"), [(0.0, 10, 0), (0.03, 1, 0), (0.03, 100, 3), (0.9, 2, 1), (0.99, 10, 9), (0.5, 10, 5)]
+)
+def test_the_rate_is_where_it_was_set_before_training_ends(ratio: float, steps: int, warmup: int, config: Make, tmp_path: Path) -> None:  # fmt: skip
+    asked = TrainingConfig(**config(warmup_ratio=ratio))
+    assert training_arguments(asked, RunFolder(tmp_path), "fp32").get_warmup_steps(steps) == warmup
+
+
+@pytest.mark.parametrize("word", get_args(Scheduler))
+def test_a_schedule_trains_however_short_it_is_and_long_its_warm_up(word: str, config: Make, workspace: Path) -> None:
+    folder = run(workspace, config(lr_scheduler_type=word, warmup_ratio=0.9, max_steps=2, num_epochs=...))
+    assert max(row["learning_rate"] for row in folder.metrics() if "learning_rate" in row) > 0
