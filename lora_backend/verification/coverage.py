@@ -164,17 +164,19 @@ def coverage(
     names = [layer.name for layer in layers]
     endings = Counter(layer.module for layer in layers)
     records: list[dict[str, Any]] = []
-    guesses = MANY_GUESSES if len(endings) <= MANY_ENDINGS else 0
     if isinstance(targets.modules, tuple) and not _is_all_linear(config.get("target_modules")):
+        known = endings.keys() | {name.rpartition(".")[2] for name in base_names}
+        meant = sorted(known - {entry.rpartition(".")[2] for entry in targets.modules})
+        guesses = MANY_GUESSES if len(meant) <= MANY_ENDINGS else 0
         for entry in targets.modules:
             count = endings[entry] if "." not in entry else sum(_ends(name, entry) for name in names)
             count = count or (len(experts) if entry in converted else 0)
             if not count and targets.excludes_all_of(entry, base_names):  # PEFT writes their names out as well
                 continue
             guesses -= not count
-            near = (
-                difflib.get_close_matches(entry.rsplit(".", 1)[-1], endings, n=1) if not count and guesses >= 0 else []
-            )
+            last = entry.rpartition(".")[2]
+            is_guessed = not count and guesses >= 0 and last not in known
+            near = difflib.get_close_matches(last, meant, n=1) if is_guessed else []
             records.append(entry_record("target_modules", entry, count, "unmatched_target", near))
     elif isinstance(targets.modules, str):
         records.append(

@@ -128,10 +128,10 @@ def block_heat_map(records: Sequence[Mapping[str, Any]], key: str, title: str) -
             showscale=not is_one,
             zmin=0,  # counts only together with zmax
             zmax=max(known, default=1) or 1,
-            texttemplate="%{z:.3g}" if len(blocks) <= NUMBERED else None,
+            texttemplate="%{z:.3~g}" if len(blocks) <= NUMBERED else None,
             xgap=1,
             ygap=1,
-            hovertemplate=f"%{{y}} {t(N_('block'))} %{{x}}: %{{z:.3g}}<extra></extra>",
+            hovertemplate=f"%{{y}} {t(N_('block'))} %{{x}}: %{{z:.3~g}}<extra></extra>",
         )
     )
     figure.update_layout(

@@ -200,7 +200,15 @@ def _rank(value: Any) -> str:
 
 
 def _filled(frame: Any, fills: list[str]) -> Any:
-    return frame.style.apply(lambda row: [f"background-color: {fills[row.name]}"] * len(row), axis=1)
+    style = frame.style.apply(lambda row: [f"background-color: {fills[row.name]}"] * len(row), axis=1)
+    return style.format(_shown)
+
+
+def _shown(value: Any) -> Any:
+    """A cell as it is read: a number without zeros that say nothing, a dash where there is none."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def _table(columns: Sequence[str], cells: list[list[Any]], fills: list[str]) -> None:

@@ -169,6 +169,25 @@ def test_with_the_base_models_names_an_expression_hides_no_typo() -> None:
     assert "unmatched_target" in report["warnings"]
 
 
+@pytest.mark.parametrize(
+    ("entry", "base_names", "near"),
+    [
+        ("o_proj", (), None),
+        ("o_porj", (), None),
+        ("o_porj", ("model.layers.0.self_attn.o_proj",), "o_proj"),
+        ("o_proj", ("model.layers.0.self_attn.o_proj",), None),
+    ],
+    ids=["a target beside it", "a typo beside it", "a typo of a module", "a module"],
+)
+def test_no_module_is_offered_that_is_targeted_already_nor_for_one_that_is_there(
+    entry: str, base_names: tuple[str, ...], near: str | None
+) -> None:
+    layers = [LoraLayer("model.layers.0.self_attn.q_proj", (4, 8), (8, 4))]
+    config = {"target_modules": ["q_proj", entry]}
+    found = {one["entry"]: one["near"] for one in coverage(config, targets_of(config), layers, base_names=base_names)}
+    assert found[entry] == near
+
+
 @pytest.mark.parametrize("keeps_off", [["mlp.up_proj"], ["up_proj"], "model.*up_proj"])
 def test_an_entry_that_may_be_excluded_is_not_called_unmatched(keeps_off: Any) -> None:
     layers = [LoraLayer("model.layers.0.self_attn.q_proj", (4, 8), (8, 4))]
