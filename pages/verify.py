@@ -125,16 +125,20 @@ def verify(subject: Subject, runs: dict[str, RunFolder]) -> None:
     own = read_adapter_config(subject.adapter) or {}
     with ranks:
         report = check_on_disk(subject.adapter, subject.config)
-        health = read_health(subject.adapter) if report["layers"] and not is_pickled(subject.adapter) else {}
-        show_report(report, "disk", health)
+        can_read = not is_pickled(subject.adapter)
+        health = show_report(report, "disk", (lambda: read_health(subject.adapter)) if can_read else None)
         if health:
             show_health(health, report, subject.config or {}, subject.config_text)
     with passport:
         show_passport(check_passport(subject.adapter, subject.config, base_config(subject, own), data_sha256(subject)))
     with loaded:
-        loaded_check(subject.adapter, subject.config or own, lambda found: show_report(found, "loaded"))
+        loaded_check(subject.adapter, subject.config or own, _show_loaded)
     with other:
         beside(subject, report, runs)
+
+
+def _show_loaded(report: dict[str, Any]) -> None:
+    show_report(report, "loaded")
 
 
 def check_on_disk(adapter: Path, config: dict[str, Any] | None) -> dict[str, Any]:

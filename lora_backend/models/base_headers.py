@@ -33,6 +33,15 @@ class BaseHeaders:
         return frozenset(name.rpartition(".")[0] for name in self.tensors)
 
     @cached_property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of modules whose weight has two dimensions."""
+        return tuple(
+            name.removesuffix(".weight")
+            for name, info in self.tensors.items()
+            if len(info.shape) == 2 and name.endswith(".weight")
+        )
+
+    @cached_property
     def num_blocks(self) -> int:
         """0 where the config does not say."""
         text = self.facts.get("text_config")

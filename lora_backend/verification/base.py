@@ -54,6 +54,8 @@ class Comparison:
     compared: Compared | None = None
     differences: tuple[Difference, ...] = ()
     tree: TreeAnswer | None = None
+    base_names: tuple[str, ...] = ()
+    """The modules of the base model that have a matrix; empty where they are not known."""
     note: Message | None = None
     """Why it was not compared."""
     other_base: str | None = None
@@ -135,17 +137,20 @@ def _compared(
     except ModelError as error:
         return Comparison(note=error.message)
     said = HeaderAnswer()
+    names: tuple[str, ...] = ()
     if tensors and not converts_names(facts):
-        said = compare_with_headers(adapter, BaseHeaders(facts, tensors), question)
+        base_headers = BaseHeaders(facts, tensors)
+        names = base_headers.matrices
+        said = compare_with_headers(adapter, base_headers, question)
         if not said.open_names:
-            return Comparison(compared="headers", differences=tuple(said.differences))
+            return Comparison(compared="headers", differences=tuple(said.differences), base_names=names)
     note = Message(N_("The base model's headers do not decide it: its module tree does, and was not asked for."))
     if ask_tree is not None and adapter.config.get("task_type") in (None, "CAUSAL_LM"):
         try:
             tree = ask_tree(facts, folder, adapter.tensors)
-            return Comparison(compared="module_tree", differences=tree.differences, tree=tree)
+            return Comparison(compared="module_tree", differences=tree.differences, tree=tree, base_names=names)
         except FlightdeckError as error:
             note = error.message
     if said.differences:  # all that is left open may be right, and these are not
-        return Comparison(compared="headers", differences=tuple(said.differences))
-    return Comparison(note=note)
+        return Comparison(compared="headers", differences=tuple(said.differences), base_names=names)
+    return Comparison(note=note, base_names=names)

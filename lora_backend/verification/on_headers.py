@@ -164,11 +164,7 @@ class _Comparison:
         if isinstance(targeted, str) and targeted.lower() == "all-linear":  # decided by type, which headers do not tell
             self.leave_open(targeted)
             return
-        names = [
-            name.removesuffix(".weight")
-            for name, info in self.base.tensors.items()
-            if len(info.shape) == 2 and name.endswith(".weight")
-        ]
+        names = self.base.matrices
         if self.targets.has_expressions:
             self.targets.prepare([*names, *HEADS])
         places = {_place(name) for name in self.layers}

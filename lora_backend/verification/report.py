@@ -54,7 +54,7 @@ def check_layers(
     targets = targets_of(config, linear_names, question)
     names = base_names or (() if on_disk else module_names)
     try:
-        _prepare(layers, [*module_names, *names], expected, configured, targets)
+        _prepare(layers, module_names, base_names, expected, configured, targets)
         return judge(Subject(layers, config, own_config, expected, configured, targets, module_names, names, saved_whole, warnings))  # fmt: skip
     except ExpressionError as error:
         return _undecided(error, expected.r)
@@ -63,6 +63,7 @@ def check_layers(
 def _prepare(
     layers: Sequence[LoraLayer],
     module_names: Sequence[str],
+    base_names: Sequence[str],
     expected: RankRule,
     configured: RankRule | None,
     targets: Targets,
@@ -74,7 +75,8 @@ def _prepare(
     names = dict.fromkeys(module_names)
     ranked = dict.fromkeys(name for layer in layers for name in (layer.pattern_name, *pattern_names(layer, targets)))
     entries = targets.modules if isinstance(targets.modules, tuple) else ()
-    targets.prepare([*names, *(layer.name for layer in layers), *ranked, *entries])
+    excluded = base_names if isinstance(targets.exclude, str) and targets.exclude else ()
+    targets.prepare([*names, *excluded, *(layer.name for layer in layers), *ranked, *entries])
     for rule in rules:
         rule.prepare([*names, *ranked])
 
@@ -129,6 +131,7 @@ def check_adapter_folder(
             saved_whole=adapter.saved_whole,
             warnings=adapter.warnings,
             on_disk=True,
+            base_names=comparison.base_names,
             question=question,
         )
         return comparison.with_report(report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -25,15 +25,25 @@ BOXES = {"good": (st.success, "verified"), "doubt": (st.warning, "help"), "bad":
 """How the tone of a report is shown."""
 
 
-def show_report(report: Mapping[str, Any], key: str, health: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-    """Everything of a report. `key` tells several on one page apart; `health` is layer → record."""
+Health = Mapping[str, Mapping[str, Any]]
+"""Layer → what its values say."""
+SIGN = "- :orange[:material/warning:] "
+
+
+def show_report(report: Mapping[str, Any], key: str, ask_health: Callable[[], Health] | None = None) -> Health:
+    """Everything of a report; returns what `ask_health`, which may draw a button below the verdict, answers.
+
+    `key` tells several reports on one page apart.
+    """
     show_verdict(report)
     if report.get("subfolders"):
         st.write(t(N_("These folders below it hold one: {names}"), names=", ".join(report["subfolders"])))
     show_comparison(report)
     _coverage(report.get("coverage") or [])
+    health = ask_health() if ask_health and report["layers"] else {}
     if report["layers"]:
-        _layers(report, key, health or {})
+        _layers(report, key, health)
+    return health
 
 
 def show_verdict(report: Mapping[str, Any]) -> None:
@@ -41,25 +51,28 @@ def show_verdict(report: Mapping[str, Any]) -> None:
     report = deciding(report)
     show, icon = BOXES[tone(report)] if report["is_consistent"] is not None else (st.info, "help")
     show(say(verdict(report)), icon=f":material/{icon}:")
-    for warning in report["warnings"]:
-        st.markdown("- :orange[:material/warning:] " + joined(" ", (say(explained(warning)), code(warning))))
+    if report["warnings"]:
+        lines = (joined(" ", (say(explained(warning)), code(warning))) for warning in report["warnings"])
+        st.markdown(SIGN + joined(f"\n{SIGN}", lines))
 
 
 def _coverage(entries: Sequence[Mapping[str, Any]]) -> None:
+    lines = []
     for entry in entries:
         if not entry["warning"]:
             continue
+        values = {"key": entry["key"], "entry": code(entry["entry"])}
         if entry["warning"] == WRONG_VALUE:
-            said = t(N_("`{key}`: {entry} cannot be used."), key=entry["key"], entry=code(entry["entry"]))
-            st.markdown("- " + said)
+            lines.append(t(N_("`{key}`: {entry} cannot be used."), **values))
             continue
-        parts = [t(N_("`{key}`: {entry} matches no layer."), key=entry["key"], entry=code(entry["entry"]))]
-        if entry["near"]:
-            parts.append(t(N_("Did you mean {near}?"), near=code(entry["near"])))
-        st.markdown("- " + joined(" ", parts))
+        line = t(N_("`{key}`: {entry} matches no layer."), **values)
+        near = [t(N_("Did you mean {near}?"), near=code(entry["near"]))] if entry["near"] else []
+        lines.append(joined(" ", (line, *near)))
+    if lines:
+        st.markdown("- " + joined("\n- ", lines))
 
 
-def _layers(report: Mapping[str, Any], key: str, health: Mapping[str, Mapping[str, Any]]) -> None:
+def _layers(report: Mapping[str, Any], key: str, health: Health) -> None:
     records = sorted(report["layers"], key=lambda record: (record["block"] is None, record["block"] or 0))
     records = [record | _health_columns(health.get(record["name"])) for record in records]
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):

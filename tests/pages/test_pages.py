@@ -29,6 +29,8 @@ def _places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def show(page: str, **query: str) -> AppTest:
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    if "lang" in query:  # a session keeps the language that it began with
+        at.query_params["lang"] = query["lang"]
     at.run()
     if page != "home":
         at.switch_page(f"pages/{page}.py")
@@ -246,7 +248,9 @@ def test_a_pickled_adapter_is_read_by_the_torch_process(tmp_path: Path) -> None:
     tensors = {f"{key}.lora_A.weight": torch.ones(4, 8), f"{key}.lora_B.weight": torch.ones(8, 4)}
     torch.save(tensors, tmp_path / "old/adapter_model.bin")
     at = show("verify", adapter=str(tmp_path / "old"))
-    assert any("1 of 1 LoRA layer has" in success.value for success in at.success)
+    assert any("1 of 1 LoRA layer has" in warning.value for warning in at.warning), (
+        "right, and compared with no base model"
+    )
 
 
 def adapter_folder(path: Path, rank: int, modules: Sequence[str] = ("q_proj",)) -> Path:
@@ -278,7 +282,9 @@ def test_an_adapter_is_held_against_a_config_from_a_path_and_beside_another_fold
     at.text_input(key="verify_config_path").set_value("/etc/passwd").run()
     assert any("outside" in error.value for error in at.error)
     at.text_input(key="verify_config_path").set_value("").run()
-    assert any("1 of 1 LoRA layer has" in success.value for success in at.success)
+    assert any("1 of 1 LoRA layer has" in warning.value for warning in at.warning), (
+        "right, and compared with no base model"
+    )
     assert "config" not in at.query_params
 
 
@@ -293,6 +299,16 @@ def test_a_wrong_config_is_told_by_its_own_rank_what_it_does_not_target_and_the_
     assert [state.split(" ", 1)[1] for state in table["State"]] == ["wrong rank", "not targeted"]
     (differing,) = (found.value for found in at.table if "Key" in found.value)
     assert differing.set_index("Key").loc["`r`"].tolist() == ["`4`", "`32`"]
+
+
+@pytest.mark.parametrize(
+    ("lang", "said"), [("en", "Ranks OK, not compared with a base model"), ("zh", "尚未与基座模型比对")]
+)
+def test_ranks_that_agree_without_a_base_model_are_amber(lang: str, said: str, tmp_path: Path) -> None:
+    folder = adapter_folder(tmp_path / "one", 4)
+    at = show("verify", adapter=str(folder), lang=lang)
+    assert [said in warning.value for warning in at.warning] == [True]
+    assert not at.success
 
 
 def test_another_alpha_is_amber_and_has_the_scaling_of_both(tmp_path: Path) -> None:
