@@ -30,6 +30,8 @@ from lora_backend.verification.identity import Difference
 from lora_backend.verification.shapes import canonical_name
 
 NAME = "default"
+MADE_LATER = ".lora_monteclora_sampler."
+"""What PEFT makes only where tensors have values: `MontecloraLinearVariant.init` in peft/tuners/lora/variants.py."""
 
 
 def fit_of(facts: Mapping[str, Any], folder: Path, tensors: Mapping[str, TensorInfo]) -> TreeAnswer:
@@ -78,7 +80,9 @@ def _differences(model: PeftModel, tensors: Mapping[str, TensorInfo]) -> Iterato
     """What PEFT would drop, leave as it was made, or refuse for its size."""
     empty = {key: torch.empty(info.shape, device="meta") for key, info in tensors.items()}
     for item in tensor_differences(model, empty, NAME, values=False) or ():
-        if not _is_rank_alone(item):
+        # One that PEFT makes of several, as of each expert's, has the size that they have together.
+        is_rank = _is_rank_alone(item) and f"{PEFT_PREFIX}{item.name}" in tensors
+        if not is_rank and not (item.code == "not_in_model" and MADE_LATER in item.name):
             yield item
 
 

@@ -80,14 +80,16 @@ class Comparison:
         if self.compared == "module_tree" and not any(item.code == "not_in_model" for item in self.differences):
             # PEFT renames what transformers renamed since, so names that others would drop have a place here.
             found["warnings"] = [code for code in found["warnings"] if code != "keys_will_not_load"]
-        if self.other_base is not None:
-            found |= {"status": "mismatch", "is_consistent": False, "warnings": [*found["warnings"], OTHER_BASE]}
-        return {
-            **found,
-            "base": self.base,
-            "other_base": self.other_base,
-            "not_compared": None if self.note is None else self.note.to_json(),
-        }
+        note = None if self.note is None else self.note.to_json()
+        return with_other_base(found, self.base, self.other_base) | {"not_compared": note}
+
+
+def with_other_base(report: Mapping[str, Any], base: str | None, other: str | None) -> dict[str, Any]:
+    """The report of an adapter that was held against `base`, and was made on the base model `other` (None: on that one)."""
+    found = {**report, "base": base, "other_base": other}
+    if other is not None:
+        found |= {"status": "mismatch", "is_consistent": False, "warnings": [*report["warnings"], OTHER_BASE]}
+    return found
 
 
 def compare_with_base(
@@ -138,7 +140,8 @@ def _compared(
         return Comparison(note=error.message)
     said = HeaderAnswer()
     names: tuple[str, ...] = ()
-    if tensors and not converts_names(facts):
+    # With blocks repeated the adapter has more of them than the files, numbered anew.
+    if tensors and not converts_names(facts) and not adapter.config.get("layer_replication"):
         base_headers = BaseHeaders(facts, tensors)
         names = base_headers.matrices
         said = compare_with_headers(adapter, base_headers, question)

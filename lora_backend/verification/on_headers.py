@@ -55,6 +55,8 @@ class _Comparison:
         self.found = HeaderAnswer()
 
     def answer(self) -> HeaderAnswer:
+        if self.targets.has_expressions:
+            self.targets.prepare([*self.base.matrices, *HEADS, *self.layers])
         for key in self.adapter.dropped:
             self.differs("not_in_model", key.removeprefix(PEFT_PREFIX), _layer_of(key), self.adapter.tensors[key].shape)
         for layer in self.adapter.layers:
@@ -83,7 +85,7 @@ class _Comparison:
             self.leave_open(name)
             return
         weight = self.base.weight(name)
-        if weight is None:
+        if weight is None or (weight != "open" and self.is_dropped(name)):
             for tensor in names:
                 self.differs("not_in_model", tensor, name, self.shapes[tensor])
             return
@@ -96,6 +98,13 @@ class _Comparison:
         for tensor in names:
             if tensor not in wanted:
                 self.leave_open(tensor)
+
+    def is_dropped(self, name: str) -> bool:
+        """Whether PEFT puts no LoRA on a module that there is, so that it drops what the file has for it."""
+        modules = self.targets.modules
+        is_listed = isinstance(modules, tuple) or (isinstance(modules, str) and modules.lower() != "all-linear")
+        is_tied = bool(self.config.get("ensure_weight_tying"))  # then the other end of a tied weight gets one too
+        return is_listed and not is_tied and not self.targets.matches(name)
 
     def wanted(self, layer: LoraLayer, weight: Shape) -> dict[str, Sides]:
         """The tensors that a layer has on a module with this weight."""
@@ -164,11 +173,8 @@ class _Comparison:
         if isinstance(targeted, str) and targeted.lower() == "all-linear":  # decided by type, which headers do not tell
             self.leave_open(targeted)
             return
-        names = self.base.matrices
-        if self.targets.has_expressions:
-            self.targets.prepare([*names, *HEADS])
         places = {_place(name) for name in self.layers}
-        for name in names:
+        for name in self.base.matrices:
             if name in self.layers or not self.targets.matches(name):
                 continue
             # Files may hold blocks that are not in memory, as those that predict tokens beyond the next.

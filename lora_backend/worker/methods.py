@@ -25,16 +25,23 @@ def check_loaded_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]
     from lora_backend.modeling.load import load_model
     from lora_backend.modeling.loaded_identity import load_adapter
     from lora_backend.modeling.rank_check import loaded_report
+    from lora_backend.models.find import find_model
+    from lora_backend.preflight.roots import allowed_model
+    from lora_backend.verification.base import with_other_base
     from lora_backend.verification.folder import read_adapter_config
+    from lora_backend.verification.other_base import other_base
 
     report(Message(N_("Loading the base model")), 0.3)
     base = load_model(TrainingConfig(model_name=params["model_name"], device_map="cpu", precision="bf16"))
     report(Message(N_("Loading the adapter")), 0.7)
-    own = read_adapter_config(Path(params["adapter"])) or {}
+    folder, name, settings = Path(params["adapter"]), params["model_name"], load_settings()
+    own = read_adapter_config(folder) or {}
     refuse_slow_expressions(own, (name for name, _ in base.named_modules()))
-    loaded = load_adapter(base, Path(params["adapter"]))
+    loaded = load_adapter(base, folder)
     report(Message(N_("Reading the ranks")), 0.9)
-    return loaded_report(loaded, params["config"])
+    made_on = own.get("base_model_name_or_path")
+    other = other_base(folder, find_model(name), name, made_on, lambda known: allowed_model(known, settings))
+    return with_other_base(loaded_report(loaded, params["config"]), name, other)
 
 
 def check_folder_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tests.verification.bases import Bases
 from tests.verification.intact import (
     FUSED,
     INTACT,
+    MIXTRAL_EXPERT,
     QWEN_EXPERT,
     Intact,
     Tensors,
@@ -180,8 +181,8 @@ DAMAGED: dict[str, Damaged] = {
     "experts on a dense model": Damaged("experts", MIXTRAL, base="mistral"),
     "a dense model's on experts": Damaged("experts", ALL, base="mixtral"),
     "shared experts gone": Damaged("experts", "qwen2_moe, shared experts", without(r"layers\.1\..*shared_expert")),
-    "one expert of the old names gone": Damaged("experts", "experts by their old names", one_expert_gone),
-    "half an expert of the old names gone": Damaged("experts", "experts by their old names", old_names_of_experts),
+    "one expert of the old names gone": Damaged("experts", "experts by their old names", one_expert_gone, before(MIXTRAL_EXPERT)),
+    "half an expert of the old names gone": Damaged("experts", "experts by their old names", old_names_of_experts, before(MIXTRAL_EXPERT)),
     "old names that PEFT drops": Damaged("experts", lora("qwen2_moe", ("q_proj", *QWEN_EXPERT)), by_expert("mlp", QWEN_EXPERT, 8)),
     # Magnitudes and biases
     "no magnitude": Damaged("magnitudes", "dora", without("magnitude")),
