@@ -52,6 +52,8 @@ class RankRule:
 
     def for_layer(self, name: str) -> int | None:
         """First pattern that matches, in order, else `r`."""
+        if not (self.rank_pattern or self.kept_rows):
+            return self.r
         if name in self.kept_rows:
             return self.kept_rows[name]
         pattern = self.rank_pattern_for(name)
@@ -59,6 +61,8 @@ class RankRule:
 
     def alpha_for(self, name: str) -> float | None:
         """First pattern that matches, in order, else `alpha`."""
+        if not self.alpha_pattern:
+            return self.alpha
         pattern = self._first_match("alpha", self.alpha_pattern, name)
         return self.alpha if pattern is None else self.alpha_pattern[pattern]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -235,6 +236,36 @@ def test_the_rank_table_has_every_column_in_every_language(lang: str) -> None:
     (table,) = at.dataframe
     assert list(table.value.iloc[0])[1:] == ["model.layers.3.q_proj", 3, "q_proj", 4, 4, 4, 2]
     assert len(set(table.value.columns)) == 8
+
+
+def rank_report(status: str = "ok", state: str = "ok", **more: Any) -> dict[str, Any]:
+    name = "model.layers.0.q_proj"
+    layer = {"name": name, "block": 0, "module": "q_proj", "expected_r": 4, "config_r": 4, "a_r": 4, "b_r": 4, "state": state}  # fmt: skip
+    return {
+        "is_consistent": {"ok": True, "mismatch": False}.get(status), "status": status, "expected_r": 4,
+        "mismatched_layers": [] if status == "ok" else [name], "warnings": [], "layers": [layer], **more,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("report", "box", "said"),
+    [
+        (rank_report(), "success", "1 of 1 LoRA layer has the expected rank"),
+        (rank_report(warnings=["unmatched_target"]), "warning", "1 warning needs a look"),
+        (rank_report(saved=rank_report(warnings=["base_not_compared"])), "success", "has the expected rank"),
+        (rank_report(saved=rank_report("mismatch", "mismatch")), "error", "has the wrong rank"),
+        (rank_report("undetermined", "undetermined"), "info", "The shapes alone do not tell"),
+        (rank_report("mismatch", "no_magnitude"), "error", "no magnitude vector"),
+        (rank_report("mismatch", differences=[{"code": "other_shape", "name": "a.lora_A"}]), "error", "another shape"),
+    ],
+)  # fmt: skip
+def test_a_runs_ranks_are_green_only_where_nothing_of_them_is_in_doubt(
+    report: dict[str, Any], box: str, said: str
+) -> None:
+    at = show("runs", run=finished_run(rank_report__json=json.dumps(report)).id)
+    shown = {kind: [one.value for one in getattr(at, kind)] for kind in ("success", "warning", "error", "info")}
+    assert any(said in text for text in shown[box]), shown
+    assert box == "success" or not any("LoRA" in text for text in shown["success"])
 
 
 def test_a_pickled_adapter_is_read_by_the_torch_process(tmp_path: Path) -> None:
