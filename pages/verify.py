@@ -22,6 +22,7 @@ from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.runs.unlinked import own_adapter
 from lora_backend.settings import is_within
 from lora_backend.symlinks import is_unlinked_folder
+from lora_backend.verification.asked import asked_values
 from lora_backend.verification.folder import is_pickled, read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
 from lora_backend.verification.report import check_adapter_folder
@@ -115,7 +116,7 @@ def asked_config() -> dict[str, Any] | None:
     if not document.is_readable:
         show_finding(document.problems[0])
         st.stop()
-    return document.values
+    return asked_values(document)
 
 
 def verify(subject: Subject, runs: dict[str, RunFolder]) -> None:

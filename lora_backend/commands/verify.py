@@ -17,6 +17,7 @@ from lora_backend.runs.folder import RUN_ID, RunFolder, open_run
 from lora_backend.runs.unlinked import own_adapter, refuse_links_in_its_run
 from lora_backend.settings import load_settings, path_of
 from lora_backend.terminal import show
+from lora_backend.verification.asked import asked_values
 from lora_backend.verification.base_words import comparison_words, difference_line
 from lora_backend.verification.codes import explained
 from lora_backend.verification.folder import read_adapter_config
@@ -101,7 +102,7 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
             raise RunError(N_("The run {id} holds no adapter. Let it finish or resume it, or name one of its checkpoints in {folder}."), id=run.id, folder=str(run.checkpoints))  # fmt: skip
         config = config_as_changed(run, upto=start_in_passport(path))
     if arguments.config:
-        config = readable(arguments.config).values
+        config = asked_values(readable(arguments.config))
     own = read_adapter_config(path) if path.is_dir() else None
     name = (config or {}).get("model_name") or (own or {}).get("base_model_name_or_path")
     try:

@@ -12,6 +12,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from lora_backend.cli import main
+from lora_backend.config.presets import PRESETS
+from lora_backend.config.schema import KEYS, default_config
+from lora_backend.verification.wrong_values import wrong_values
 
 NAME = "base_model.model.model.layers.0.self_attn.q_proj"
 OWN = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
@@ -62,3 +65,26 @@ def test_values_that_differ_are_told_of_both_sides(tmp_path: Path, capsys: pytes
     (tmp_path / "asked.yaml").write_text("model_name: m\nr: 4\nalpha: 64\ntarget_modules: [q_proj]\n")
     assert main(["verify", str(adapter(tmp_path / "a")), "--config", str(tmp_path / "asked.yaml"), "--lang", "en"]) == 1
     assert "  alpha: 8 -> 64" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "expected"),
+    [
+        ("model_name_or_path: m\nfinetuning_type: lora\nstage: sft\nlora_rank: 4\nlora_alpha: 8\nlora_target: q_proj\ncutoff_len: 512\n", 0, 4),
+        ("base_model: m\nadapter: lora\nlora_r: 8\nlora_alpha: 8\nlora_target_modules: [q_proj]\nsequence_len: 512\nmicro_batch_size: 1\n", 1, 8),
+        (json.dumps(OWN), 0, 4),
+    ],
+    ids=["LLaMA-Factory", "axolotl", "PEFT"],
+)  # fmt: skip
+def test_another_tools_config_is_read_under_our_names(
+    asked: str, code: int, expected: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "asked.yaml").write_text(asked)
+    main(["verify", str(adapter(tmp_path / "a")), "--config", str(tmp_path / "asked.yaml"), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert (report["expected_r"], report["is_consistent"]) == (expected, code == 0)
+
+
+@pytest.mark.parametrize("config", [default_config(), *(preset.values for preset in PRESETS.values())])
+def test_no_value_of_ours_is_called_one_that_peft_cannot_use(config: dict[str, Any]) -> None:
+    assert list(wrong_values({key: value for key, value in config.items() if key in KEYS})) == []
