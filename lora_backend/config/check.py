@@ -9,14 +9,11 @@ from typing import Any
 from lora_backend.config.diff import same_value
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import SEVERITIES, Finding
-from lora_backend.config.foreign.notice import notice_of
+from lora_backend.config.foreign.notice import FOREIGN, notice_of
 from lora_backend.config.one_by_one import schema_findings_of, takes_words
 from lora_backend.config.rules import ConfigView, Facts, all_rules
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.config.traps import full_width_values, leading_zero, word_of_yaml_1_1
-
-UNKNOWN = ("unknown_key", "cache_with_checkpointing")
-"""Codes of keys that are none of ours."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +58,8 @@ def check_config(document: ConfigDocument | Mapping[str, Any], facts: Facts | No
     if notice is not None:
         findings.append(notice.finding)
     if document.is_readable and not (notice and notice.is_whole):
-        schema_findings = [
-            finding
-            for finding in schema_findings_of(config, document.written)
-            if not (notice and finding.code in UNKNOWN and finding.key in notice.covers)
-        ]
+        told = notice.covers if notice else ()
+        schema_findings = list(schema_findings_of(config, document.written, told))
         invalid = {finding.key for finding in schema_findings if finding.key}
         findings += [*schema_findings, *_traps(config, document.written, invalid)]
         findings += all_rules(config, facts or Facts(), invalid)
@@ -73,7 +67,7 @@ def check_config(document: ConfigDocument | Mapping[str, Any], facts: Facts | No
     good = {key: value for key, value in config.values.items() if key in KEYS and key not in invalid}
     defaults = default_config()
     return CheckResult(
-        findings=tuple(sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.line or 0))),
+        findings=tuple(sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.code != FOREIGN, f.line or 0))),
         missing=tuple(key for key in KEYS if key not in config.values),
         unknown=unknown,
         differences={

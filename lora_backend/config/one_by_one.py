@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,8 +24,11 @@ MOST_GUESSES = 50
 """Unknown keys for which the nearest name is looked for; a file with more is a config of something else."""
 
 
-def schema_findings_of(config: ConfigView, written: Mapping[str, str]) -> Iterator[Finding]:
-    """Every key that is unknown, missing or has a value that it does not take; `written` is how values stand in the file."""
+def schema_findings_of(config: ConfigView, written: Mapping[str, str], told: Collection[str] = ()) -> Iterator[Finding]:
+    """Every key that is unknown, missing or has a value that it does not take; `written` is how values stand in the file.
+
+    Of unknown keys in `told` something was said already.
+    """
     kinds: dict[str, str] = {}
     num_unknown = 0
     unread = {key: kind for key, value in config.values.items() if (kind := unreadable(key, value))}
@@ -39,6 +42,8 @@ def schema_findings_of(config: ConfigView, written: Mapping[str, str]) -> Iterat
             del kinds[key]
     kinds |= unread
     for key, kind in kinds.items():
+        if kind == "extra_forbidden" and key in told:
+            continue
         if kind == "extra_forbidden":
             num_unknown += 1
             yield unknown_key(config, key, guess=num_unknown <= MOST_GUESSES)

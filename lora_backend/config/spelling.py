@@ -32,8 +32,6 @@ def is_slip(written: str, meant: str, words: Collection[str]) -> bool:
 
     A word of its own is no slip: `words` are all that occur in keys, so that `save_steps` is not `eval_steps`.
     """
-    if not same_polarity(written, meant):
-        return False
     ours, theirs = meant.split("_"), written.split("_")
     if len(ours) != len(theirs):
         return _distance("".join(ours), "".join(theirs)) <= 1 and min(len(meant), len(written)) > LEAST_WORD

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from lora_backend.config.findings import Finding, Fix
+from lora_backend.config.fixes import fixed_values
 from lora_backend.config.foreign.known import INFORMAL, OURS, meaning, plain_name, targets_of
 from lora_backend.config.foreign.rules import Carried
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.foreign.tools import TOOLS
-from lora_backend.config.offers import lines_of, remove, rename
+from lora_backend.config.offers import change, lines_of, remove, rename
 from lora_backend.config.rules import ConfigView
 from lora_backend.config.schema import KEYS
 from lora_backend.config.spelling import is_slip, nearest
@@ -54,18 +55,45 @@ def _cache(config: ConfigView, key: str) -> Finding:
 
 def _known(config: ConfigView, key: str, carried: Carried, message: Message) -> Finding:
     """What another tool calls it, or ours in other letters."""
+    fixes: list[Fix]
+    targets = targets_of(key)
     if carried.target_key is not None:
         means = _with_the_key_in_its_place(config, {carried.target_key: carried.target_value})
         said = {"near": carried.target_key, "lines": lines_of(means)}
         remedy = Message(N_("Here it is `{near}`. Write {lines} instead."), said)
-        return config.finding("error", "unknown_key", key, message, remedy, *_renamed(config, key, means))
-    targets = targets_of(key)
-    if carried.outcome == "taken" or not targets:
+        fixes = _renamed(config, key, means)
+    elif carried.outcome == "taken" or not targets:
         remedy = Message(N_("{meaning} Remove the line."), {"meaning": carried.message})
-        return config.finding("error", "unknown_key", key, message, remedy, remove(key))
-    said = {"near": in_code(targets), "meaning": carried.message}
-    remedy = Message(N_("Here it is {near}. {meaning}"), said)
-    return config.finding("error", "unknown_key", key, message, remedy)
+        fixes = [remove(key)]
+    else:
+        remedy = Message(N_("Here it is {near}. {meaning}"), {"near": in_code(targets), "meaning": carried.message})
+        fixes = [_keep(config, key, targets)] if config.values.keys() >= set(targets) else []
+    if fixes:
+        fixes[0] = _with_what_hangs_on_it(config, key, fixes[0])
+    return config.finding("error", "unknown_key", key, message, remedy, *fixes)
+
+
+def _with_what_hangs_on_it(config: ConfigView, key: str, fix: Fix) -> Fix:
+    """The same, and other tools' keys settled with it that would mean something else without `key`.
+
+    A `rank` beside `world_size` is no rank any more once that one is gone.
+    """
+    after = fixed_values(config.values, fix.changes)
+    changes = dict(fix.changes)
+    for other in config.values:
+        if other == key or other in KEYS:
+            continue
+        now, then = meaning(other, config.values), meaning(other, after)
+        if now is None or then is None or _says(now) == _says(then):
+            continue
+        changes[other] = None
+        if now.target_key is not None and now.target_key not in config.values:
+            changes.setdefault(now.target_key, now.target_value)
+    return fix if changes.keys() == fix.changes.keys() else change(config.values, changes)
+
+
+def _says(carried: Carried) -> tuple[object, ...]:
+    return carried.target_key, repr(carried.target_value), carried.outcome
 
 
 def _with_the_key_in_its_place(config: ConfigView, means: dict[str, Any]) -> dict[str, Any]:
@@ -88,12 +116,18 @@ def _renamed(config: ConfigView, key: str, means: Mapping[str, Any]) -> list[Fix
     there = {name: config.values[name] for name in means if name in config.values}
     if not there:
         return [rename(key, config.values[key], means), remove(key)]
-    said = {"key": key, "kept": lines_of(there), "lines": lines_of(means)}
-    keep = Fix({key: None}, Message(N_("Remove `{key}` (keeps {kept})"), said))
+    keep = _keep(config, key, there)
     if there == means:
         return [keep]
+    said = {"kept": lines_of(there), "lines": lines_of(means)}
     replace = Fix({key: None, **means}, Message(N_("Replace {kept} with {lines}"), said))
     return [replace, keep] if len(means) > len(there) else [keep, replace]
+
+
+def _keep(config: ConfigView, key: str, kept: Iterable[str]) -> Fix:
+    """Take `key` out for keys of ours that say it already."""
+    said = {"key": key, "kept": lines_of({name: config.values[name] for name in kept})}
+    return Fix({key: None}, Message(N_("Remove `{key}` (keeps {kept})"), said))
 
 
 @lru_cache(maxsize=64)

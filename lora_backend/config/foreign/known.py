@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lora_backend.config.files import ConfigDocument
-from lora_backend.config.foreign.rules import Carried, Rule, Tool, keep, lost, take
-from lora_backend.config.foreign.shared import BATCH_NOTE, accumulation, launcher_rank
+from lora_backend.config.foreign.reasons import DISTRIBUTED
+from lora_backend.config.foreign.rules import Carried, Rule, Tool, absent, keep, keys, lost, take
+from lora_backend.config.foreign.shared import BATCH_NOTE, LAUNCHER, accumulation, launcher_rank
 from lora_backend.config.foreign.source import Source, names_in
 from lora_backend.config.foreign.tools import TOOLS, is_foreign, recognise
 from lora_backend.config.schema import KEYS
@@ -30,7 +31,7 @@ _INFORMAL = {
     "learning_rate": "lr",
     "lr_scheduler_type": "scheduler scheduler_type",
     "warmup_ratio": "warmup",
-    "batch_size": "train_batch_size per_device_batch_size",
+    "batch_size": "per_device_batch_size train_micro_batch_size_per_gpu",
     "target_batch_size": "effective_batch_size total_batch_size",
     "gradient_checkpointing": "use_gradient_checkpointing",
     "weight_decay": "wd",
@@ -45,6 +46,7 @@ _INFORMAL = {
 }
 INFORMAL = {name: key for key, names in _INFORMAL.items() for name in names.split()}
 """Name that people give to a key of ours, and that no tool's config has → ours."""
+OF_ONE_GPU = keys("micro_batch_size train_micro_batch_size_per_gpu")
 DIFFERENTLY = N_("{tools} read it differently. Write what you mean: {targets}.")
 TIMES = N_("Set `target_batch_size` to `batch_size` × {steps}.")
 
@@ -173,15 +175,18 @@ def _is_batch(name: str) -> bool:
 
 
 def _batch(source: Source, key: str) -> Carried:
-    """Beside the rows of a forward pass under axolotl's name it is those of a whole step, as there."""
-    if "micro_batch_size" in source.values:
-        return TOOLS["axolotl"].rules[key].apply(source, key)
-    return keep(key).apply(source, key)
+    """Rows of a forward pass; beside a name for those of one GPU they are those of a whole step, as in axolotl and DeepSpeed."""
+    if any(type(source.values.get(name)) is int for name in OF_ONE_GPU):
+        return TOOLS["axolotl"].rules["batch_size"].apply(Source({"batch_size": source.values[key]}), "batch_size")
+    return (keep if key in KEYS else take)("batch_size").apply(source, key)
 
 
+_BATCH = Rule(_batch, ("batch_size", "target_batch_size"), BATCH_NOTE)
 _SPECIAL = {
+    **{name: absent(DISTRIBUTED) for name in LAUNCHER if not known_tools(name)},
     "gradient_accumulation_steps": Rule(_accumulated, ("target_batch_size",), BATCH_NOTE),
     "rank": launcher_rank(),
+    "train_batch_size": _BATCH,
 }
 OURS = Tool(
     id="ours",
@@ -189,7 +194,7 @@ OURS = Tool(
     markers=frozenset(KEYS),
     rules={
         **{key: keep(key) for key in KEYS},
-        "batch_size": Rule(_batch, ("batch_size", "target_batch_size"), BATCH_NOTE),
+        "batch_size": _BATCH,
     },
     defaults=lambda values: {},
     also=_stray,

@@ -46,7 +46,7 @@ def notice_of(document: ConfigDocument) -> Notice | None:
     except ConfigError as error:
         return Notice(Finding("error", FOREIGN, error.message, Message(ONE_TOOL), first, line), covers, foreign)
     if made.tool is OURS:
-        covers = set(strays)
+        covers = {key for key in document.values if key not in KEYS} if foreign else set(strays)
         message = _mixture(strays)
     else:
         message = Message(N_("This is a config of {title}, not of LoRA Flightdeck."), {"title": made.tool.title})
