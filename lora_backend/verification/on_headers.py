@@ -22,6 +22,8 @@ Sides = tuple[int | None, ...]
 EMBEDDING = re.compile(r"embed|^wt?e$|^wpe$")
 MAGNITUDE, TOKENS = ".lora_magnitude_vector", ".token_adapter.trainable_tokens_delta"
 BASE_LAYER = ".base_layer"
+OTHER_SIZES = ("use_bdlora", "use_qalora")
+"""Keys of a config that give A and B other sizes than the module's."""
 
 
 @dataclass
@@ -81,6 +83,7 @@ class _Comparison:
         name, names = layer.name, self.of_layer.get(layer.name, [])
         is_plain = layer.kind in ("linear", "embedding", "adalora") and layer.groups == 1 and layer.rule_name is None
         is_plain = is_plain and f"{name}{BASE_LAYER}" not in self.of_layer
+        is_plain = is_plain and not any(self.config.get(key) for key in OTHER_SIZES)
         if not is_plain or (EMBEDDING.search(layer.module) is not None) != (layer.kind == "embedding"):
             self.leave_open(name)
             return

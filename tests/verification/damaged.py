@@ -76,6 +76,12 @@ def old_names_of_experts(tensors: Tensors) -> Tensors:
     return without(r"layers\.1\..*experts\.1\.w2\.lora_B")(whole)
 
 
+def one_expert_of_another_rank(tensors: Tensors) -> Tensors:
+    whole = by_expert("block_sparse_moe", ("w1", "w3", "w2"), 24)(tensors)
+    one = r"layers\.1\..*experts\.1\.w1"
+    return each(rf"{one}\.lora_A", cut(0))(each(rf"{one}\.lora_B", cut(1))(whole))
+
+
 def one_expert_gone(tensors: Tensors) -> Tensors:
     whole = by_expert("block_sparse_moe", ("w1", "w3", "w2"), 24)(tensors)
     return without(r"layers\.1\..*experts\.1\.")(whole)
@@ -138,6 +144,8 @@ DAMAGED: dict[str, Damaged] = {
     "of other heads": Damaged("widths", lora("llama_heads", ("k_proj", "v_proj")), base="llama"),
     "of a wider gpt2": Damaged("widths", lora("gpt2_wide", ("c_attn", "c_fc"), fan_in_fan_out=True), base="gpt2"),
     "of other heads in one layer": Damaged("widths", lora("phi3_heads", ("qkv_proj",)), base="phi3"),
+    "a block-diagonal B too narrow": Damaged("widths", "block-diagonal", each(r"layers\.1\..*up_proj\.lora_B", cut(0))),
+    "a mamba of another state": Damaged("widths", "mamba", each(r"layers\.1\..*x_proj\.lora_B", cut(0))),
     "q and k swapped": Damaged("widths", ALL, lambda t: {n.replace("q_proj", "#").replace("k_proj", "q_proj").replace("#", "k_proj"): v for n, v in t.items()}),
     "AdaLoRA of a wider model": Damaged("widths", Intact("llama_wide", adalora()), base="llama"),
     "AdaLoRA of another rank": Damaged("widths", "adalora", config={"init_r": 8}),
@@ -157,6 +165,10 @@ DAMAGED: dict[str, Damaged] = {
     "a head cut short": Damaged("vocabulary", "head trained whole", each("lm_head", cut(0))),
     "an embedding cut short": Damaged("vocabulary", "embedding trained whole", each("embed_tokens", cut(0))),
     "a token too few": Damaged("vocabulary", "some tokens", each("trainable_tokens", cut(0, 1))),
+    "a token too few of a tied model": Damaged("vocabulary", "some tokens of a tied model", each("trainable_tokens", cut(0, 1))),
+    "no B of the head": Damaged("vocabulary", "head alone", without("lora_B")),
+    "a head of a tied model gone": Damaged("vocabulary", "head of a tied model trained whole", without("lm_head")),
+    "a part of a module trained whole gone": Damaged("vocabulary", "a module with children trained whole", without(r"layers\.1\.mlp\.up_proj")),
     "no tokens": Damaged("vocabulary", "some tokens", without("trainable_tokens")),
     "no head": Damaged("vocabulary", "head trained whole", without("lm_head")),
     "no norm": Damaged("vocabulary", "norms and head trained whole", without("norm")),
@@ -183,6 +195,9 @@ DAMAGED: dict[str, Damaged] = {
     "shared experts gone": Damaged("experts", "qwen2_moe, shared experts", without(r"layers\.1\..*shared_expert")),
     "one expert of the old names gone": Damaged("experts", "experts by their old names", one_expert_gone, before(MIXTRAL_EXPERT)),
     "half an expert of the old names gone": Damaged("experts", "experts by their old names", old_names_of_experts, before(MIXTRAL_EXPERT)),
+    "one expert of another rank": Damaged("experts", "experts by their old names", one_expert_of_another_rank, before(MIXTRAL_EXPERT)),
+    "one layer of a latent attention gone": Damaged("experts", "deepseek_v3", without(r"layers\.1\.self_attn\.q_a_proj")),
+    "no B of a router": Damaged("experts", "gpt_oss, all linear layers", without(r"layers\.1\..*lora_B")),
     "old names that PEFT drops": Damaged("experts", lora("qwen2_moe", ("q_proj", *QWEN_EXPERT)), by_expert("mlp", QWEN_EXPERT, 8)),
     # Magnitudes and biases
     "no magnitude": Damaged("magnitudes", "dora", without("magnitude")),
@@ -193,6 +208,7 @@ DAMAGED: dict[str, Damaged] = {
     "a magnitude of an embedding too short": Damaged("magnitudes", "dora on an embedding", each(r"embed_tokens.*magnitude", cut(0))),
     "a magnitude of gpt2 too short": Damaged("magnitudes", "gpt2 with dora", each(r"h\.1\..*magnitude", cut(0))),
     "one bias gone": Damaged("magnitudes", "all biases", without(rf"{ONE}.*bias")),
+    "a bias of another module gone": Damaged("magnitudes", "all biases", without(r"layers\.1\.mlp\.up_proj\.bias")),
     "every bias gone": Damaged("magnitudes", "biases of its layers", without("bias")),
     "a bias too short": Damaged("magnitudes", "all biases", each(rf"{ONE}.*bias", cut(0))),
     # Dtypes

@@ -107,6 +107,16 @@ def cast(dtype: torch.dtype) -> Callable[[Tensors], Tensors]:
     return lambda tensors: {name: value.to(dtype) for name, value in tensors.items()}
 
 
+LATER = (
+    "peft_version",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_dora",
+    "rank_pattern",
+    "exclude_modules",
+    "lora_bias",
+)
+"""Keys that early versions of PEFT do not write."""
 FUSED = ["experts.gate_up_proj", "experts.down_proj"]
 MIXTRAL_EXPERT = ("q_proj", "w1", "w2", "w3")
 QWEN_EXPERT = ("gate_proj", "up_proj", "down_proj")
@@ -145,6 +155,8 @@ INTACT: dict[str, Intact] = {
     "monte carlo": lora("llama", monteclora_config=MontecloraConfig()),
     "kasa": lora("llama", kasa_config=KasaConfig()),
     "velora": lora("llama", velora_config=VeloraConfig()),
+    "a config of few words": lora("llama", written=dict.fromkeys(LATER, ...)),
+    "a config of a later PEFT": lora("llama", written={"something_new": 1}),
     "switched on by tokens": lora("llama", alora_invocation_tokens=[1]),
     "rank-stabilized by patterns": lora("llama", use_rslora=True, rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32}),
     "left out by an expression": lora("llama", "all-linear", exclude_modules=r".*mlp.*"),
@@ -231,6 +243,7 @@ def rewrite(folder: Path, change: Callable[[Tensors], Tensors]) -> None:
 
 
 def rewrite_config(folder: Path, **changes: Any) -> None:
-    """Change keys of an adapter's `adapter_config.json`."""
+    """Change keys of an adapter's `adapter_config.json`; `...` takes one out."""
     file = folder / "adapter_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    config = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({key: value for key, value in config.items() if value is not ...}))

@@ -13,6 +13,7 @@ import pytest
 from lora_backend import check_lora_r_consistency
 from lora_backend.errors import ModelError
 from lora_backend.models.identity import base_identity
+from lora_backend.verification.report import check_adapter_folder
 from lora_backend.verification.verdicts import tone
 from lora_backend.worker.methods import check_loaded_ranks
 from tests.verification.bases import Bases
@@ -59,19 +60,22 @@ def test_a_damaged_or_foreign_adapter_is_not_ok(name: str, adapters: Adapters, b
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_or_foreign_adapter_is_not_ok_on_disk(name: str, adapters: Adapters, tmp_path: Path) -> None:
-    report = on_disk(adapters.damaged(name, tmp_path)[0])
-    assert report["is_consistent"] is False
-    assert tone(report) == "bad"
+    folder, _ = adapters.damaged(name, tmp_path)
+    report = on_disk(folder)
+    assert (report["is_consistent"], tone(report)) == (False, "bad")
+    assert tone(check_adapter_folder(folder, None)) != "good", "and without torch not green at least"
 
 
 @pytest.mark.parametrize("name", INTACT)
 def test_an_intact_adapter_is_ok_on_disk(name: str, adapters: Adapters) -> None:
-    report = on_disk(adapters.intact(name))
-    if not INTACT[name].is_lora:
+    how, folder = INTACT[name], adapters.intact(name)
+    report = on_disk(folder)
+    if not how.is_lora:
         assert (report["status"], report["is_consistent"]) == ("not_lora", None)
         return
     assert (report["status"], report["differences"], tone(report)) == ("ok", [], "good"), report["warnings"]
     assert report["compared"] in ("headers", "module_tree")
+    assert how.save or check_adapter_folder(folder, None)["is_consistent"] is not False, "nor without torch"
 
 
 @pytest.mark.parametrize("name", INTACT)
