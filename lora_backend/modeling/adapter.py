@@ -8,58 +8,58 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.utils import transformers_weight_conversion as weight_conversion
-from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
-from lora_backend.expressions.matching import KEY, WHOLE
+from lora_backend.expressions.matching import KEY
 from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_
-from lora_backend.modeling.blocks import find_blocks
+from lora_backend.modeling.live_tree import tree_of_model
+from lora_backend.modeling.lora_layers import lora_layers_of_model, modules_saved_whole
+from lora_backend.modeling.peft_targets import peft_targets
 from lora_backend.modeling.trained_dtype import hold_trained_in_fp32
 from lora_backend.models.quantized import refuse_quantized
+from lora_backend.models.tree import ModuleTree
+from lora_backend.verification.asked_layers import Asked, asked_of
 from lora_backend.verification.coverage import targets_of
+from lora_backend.verification.refusals import refusals
+from lora_backend.verification.shapes import canonical_name
 
 logger = logging.getLogger(__name__)
 
 
 def attach_adapter(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
-    """Wrap `model` with a fresh LoRA; all that trains is in fp32.
+    """Wrap `model` with a fresh LoRA on exactly what `config` asks for; all that trains is in fp32.
 
-    Raises `ModelError` where modules or blocks are named that the model does not have, and `ExpressionError` where an
-    expression takes too long.
+    Raises `ModelError` where that cannot be, and `ExpressionError` where an expression takes too long.
     """
     refuse_quantized(model.config.to_dict(), None)
-    expressions = refuse_slow_expressions(config.model_dump(), (name for name, _ in model.named_modules()))
-    blocks = find_blocks(model)
-    _refuse_blocks_beyond(config, len(blocks[1]) if blocks else None)
-    _refuse_experts_left_out(config, model)
+    question = refuse_slow_expressions(config.model_dump(), (name for name, _ in model.named_modules()))
+    tree = tree_of_model(model)
+    _refuse_blocks_beyond(config, tree.num_blocks or None)
+    asked = asked_of(config.model_dump(), tree, question)
+    _refuse_what_cannot_be(config, asked, tree)
+    targets = peft_targets(config, asked, tree, question)
     try:
         lora_config = LoraConfig(
             task_type="CAUSAL_LM",
             r=config.r,
             lora_alpha=config.alpha,
             lora_dropout=config.lora_dropout,
-            rank_pattern=config.rank_pattern or {},
-            alpha_pattern=config.alpha_pattern or {},
-            modules_to_save=config.modules_to_save,
             bias=config.bias,
             use_rslora=config.use_rslora,
             use_dora=config.use_dora,
             init_lora_weights=config.init_lora_weights,
-            **_targets(model, config, expressions),
+            **targets.arguments,
         )
-        wrapped = get_peft_model(model, lora_config)
+        with targets.read_as_written():
+            wrapped = get_peft_model(model, lora_config)
     except (ValueError, re.error) as error:
-        if "not found in the base model" in str(error) or "No modules were targeted" in str(error):
-            raise ModelError(
-                N_("`target_modules` matches no module of the model. Its linear layers are: {known}."),
-                known=", ".join(linear_endings(model)),
-            ) from error
         raise ModelError(N_("The adapter cannot be attached: {reason}"), reason=str(error)) from error
+    targets.settle(wrapped)
+    _refuse_other_than_asked(wrapped, asked)
+    _freeze_towers(wrapped, asked, tree)
     hold_trained_in_fp32(wrapped)
     trainable, total = wrapped.get_nb_trainable_parameters()
     logger.info("adapter attached: %s of %s parameters train (%.2f %%)", trainable, total, 100 * trainable / total)
@@ -78,15 +78,6 @@ def refuse_slow_expressions(config: Mapping[str, Any], names: Iterable[str]) -> 
     return question
 
 
-def linear_endings(model: nn.Module) -> list[str]:
-    """Endings of the names of all linear layers but the output head: `q_proj`, `down_proj`, …"""
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    linear = (
-        name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D) and module is not head
-    )
-    return list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in linear))
-
-
 def _refuse_blocks_beyond(config: TrainingConfig, num_blocks: int | None) -> None:
     beyond = [index for index in config.target_layers or [] if num_blocks is not None and index >= num_blocks]
     if beyond:
@@ -98,36 +89,34 @@ def _refuse_blocks_beyond(config: TrainingConfig, num_blocks: int | None) -> Non
         )
 
 
-def _refuse_experts_left_out(config: TrainingConfig, model: nn.Module) -> None:
-    """For some mixtures PEFT lets `all-linear` mean the experts' parameters too, but only where it writes it out itself."""
-    if config.target_modules != "all-linear" or config.target_layers is None:
-        return
-    pattern = weight_conversion._MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type)  # type: ignore[union-attr]
-    if pattern in weight_conversion._MOE_FUSED_TARGETS:
+def _refuse_what_cannot_be(config: TrainingConfig, asked: Asked, tree: ModuleTree) -> None:
+    found = refusals(config.model_dump(), asked, tree)
+    if found:
+        raise ModelError("{what} {remedy}", what=found[0].message, remedy=found[0].remedy)
+
+
+def _refuse_other_than_asked(model: PeftModel, asked: Asked) -> None:
+    """What PEFT did, held against what it was told: it may be another version, or a model of a kind of its own."""
+    layers = {layer.name: layer.layer_r for layer in lora_layers_of_model(model)}
+    wanted = asked.ranks
+    missing = [name for name, rank in wanted.items() if layers.get(name) != rank]
+    beyond = [name for name in layers if name not in wanted and name.rpartition(".")[0] not in wanted]
+    saved = set(modules_saved_whole(model)) ^ set(asked.saved_whole)
+    if missing or beyond or saved:
         raise ModelError(
             N_(
-                "`all-linear` together with `target_layers` would leave out the experts of this model. Name the modules in `target_modules`, or leave `target_layers` out."
-            )
+                "PEFT adapts other layers of this model than the config asks for: {missing} missing, {beyond} beyond it, first {first}. Name other modules in `target_modules`."
+            ),
+            missing=len(missing),
+            beyond=len(beyond),
+            first=(missing + beyond + sorted(saved))[0],
         )
 
 
-def _targets(model: nn.Module, config: TrainingConfig, expressions: Question) -> dict[str, Any]:
-    """PEFT's arguments for `target_modules` and `target_layers`.
-
-    PEFT takes `layers_to_transform` only beside a list, so a word or expression is written out as one first.
-    """
-    targets, layers = config.target_modules, config.target_layers
-    if layers is None:
-        return {"target_modules": targets}
-    if targets == "all-linear":
-        return {"target_modules": linear_endings(model), "layers_to_transform": layers}
-    if isinstance(targets, str):
-        names = [name for name, _ in model.named_modules() if _block_of(name) in layers]
-        matched = [name for name in names if expressions.matches(WHOLE, targets, name)]
-        return {"target_modules": matched or [targets]}
-    return {"target_modules": targets, "layers_to_transform": layers}
-
-
-def _block_of(name: str) -> int | None:
-    found = re.search(r"\.(\d+)\.", name)
-    return int(found[1]) if found else None
+def _freeze_towers(model: PeftModel, asked: Asked, tree: ModuleTree) -> None:
+    """`bias: all` means those of the text model too: what text does not pass through gets no gradient."""
+    named = {tower for name in (*asked.ranks, *asked.saved_whole) if (tower := tree.tower_of(name))}
+    for raw, parameter in model.named_parameters():
+        tower = tree.tower_of(canonical_name(raw))
+        if tower and tower not in named:
+            parameter.requires_grad_(False)

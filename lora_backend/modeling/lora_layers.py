@@ -138,7 +138,9 @@ def _read_layer(name: str, module: PeftLoraLayer, adapter: str, config: Mapping[
     kind: Kind = "embedding" if is_embedding else "adalora" if e is not None else "linear"
     num_experts, groups = None, bd_blocks(canonical, config)
     if hasattr(module, "parameter_name"):
-        canonical, kind, num_experts = f"{canonical}.{module.parameter_name}", "experts", module.num_experts
+        # PEFT may stand on a linear layer's weight instead of the layer: it is the same adapter.
+        if not (module.parameter_name == "weight" and isinstance(module.get_base_layer(), nn.Linear)):
+            canonical, kind, num_experts = f"{canonical}.{module.parameter_name}", "experts", module.num_experts
     elif len(_shape(a) or ()) > 2:
         kind, groups = "conv", module.get_base_layer().groups
     scaling = module.scaling.get(adapter)

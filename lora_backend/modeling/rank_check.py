@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 
-from lora_backend.errors import RankMismatchError
+from lora_backend.errors import ExpressionError, RankMismatchError
 from lora_backend.modeling.fit import fit_of
+from lora_backend.modeling.live_tree import tree_of_model
 from lora_backend.modeling.loaded_identity import LoadedAdapter, differences_from_file
 from lora_backend.modeling.lora_layers import (
     base_trains,
@@ -23,6 +25,8 @@ from lora_backend.modeling.lora_layers import (
     read_bin,
 )
 from lora_backend.models.find import find_model
+from lora_backend.verification.asked_layers import asked_of
+from lora_backend.verification.exact import held_against
 from lora_backend.verification.identity import LOAD_REFUSED, with_identity
 from lora_backend.verification.judgement import empty_report
 from lora_backend.verification.other_base import FindBase
@@ -65,17 +69,19 @@ def rank_report(
     *,
     loaded_from: str | Path | None = None,
     find_base: FindBase = find_model,
+    exact: bool = False,
 ) -> dict[str, Any]:
     """What `check_lora_r_consistency` returns, without logging it.
 
     Of a folder: `trained` are layers that it must hold, `find_base` finds the base model that it is held against.
+    Of a model, `exact`: a layer beyond those that the config asks for counts against it.
     """
     if isinstance(model_or_folder, str | Path):
         plain = None if config is None else plain_config(config)
         return check_adapter_folder(
             Path(model_or_folder), plain, adapter_name, read_bin, trained, find_base=find_base, ask_tree=fit_of
         )
-    report = _live_report(model_or_folder, config, adapter_name)
+    report = _live_report(model_or_folder, config, adapter_name, exact=exact)
     if loaded_from is None:
         return report
     differences = differences_from_file(model_or_folder, Path(loaded_from), adapter_name)
@@ -93,7 +99,9 @@ def loaded_report(loaded: LoadedAdapter, config: Mapping[str, Any] | Any) -> dic
     return report if loaded.differences is None else with_identity(report, "loaded", loaded.differences)
 
 
-def _live_report(model: nn.Module, config: Mapping[str, Any] | Any, adapter_name: str | None) -> dict[str, Any]:
+def _live_report(
+    model: nn.Module, config: Mapping[str, Any] | Any, adapter_name: str | None, *, exact: bool = False
+) -> dict[str, Any]:
     own = peft_config_of(model, adapter_name)
     plain = (own or {}) if config is None else plain_config(config)
     expected_r = rank_rule(plain).r
@@ -102,7 +110,7 @@ def _live_report(model: nn.Module, config: Mapping[str, Any] | Any, adapter_name
         return empty_report("not_lora", None, expected_r)
     names, linear = module_names(model)
     layers = lora_layers_of_model(model, adapter_name, own or plain)
-    return check_layers(
+    report = check_layers(
         layers,
         plain,
         own,
@@ -111,6 +119,15 @@ def _live_report(model: nn.Module, config: Mapping[str, Any] | Any, adapter_name
         saved_whole=modules_saved_whole(model),
         warnings=["base_trains"] if base_trains(model, own or plain) else [],
     )
+    # PEFT's own configs are held against its own rules, and a config that names no targets against none.
+    is_ours = "target_modules" in plain and not {"peft_type", "lora_alpha"} & plain.keys()
+    if not is_ours or not any(isinstance(module, PreTrainedModel) for module in model.modules()):
+        return report
+    try:
+        asked = asked_of(plain, tree_of_model(model))
+    except ExpressionError:  # the report says so
+        return report
+    return held_against(report, asked, rank_rule(plain), exact=exact)
 
 
 def raise_on_mismatch(report: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ def check_attached(
 
     `checkpoint`: what the adapter was loaded from; without one it was just made, and that it is untrained is no warning.
     """
-    report = rank_report(model, config, loaded_from=checkpoint)
+    report = rank_report(model, config, loaded_from=checkpoint, exact=True)
     if checkpoint is None:
         report["warnings"] = [code for code in report["warnings"] if code != "untrained"]
     folder.write_rank_report(report)

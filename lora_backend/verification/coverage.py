@@ -106,7 +106,7 @@ class Targets:
         return next((number for number in numbers if number is not None), None)
 
 
-def _is_all_linear(modules: Any) -> bool:
+def is_all_linear(modules: Any) -> bool:
     """PEFT takes the word in any case."""
     return isinstance(modules, str) and modules.lower() == "all-linear"
 
@@ -122,17 +122,17 @@ def targets_of(
     modules = config.get("target_modules")
     layers = config.get("layers_to_transform", config.get("target_layers"))
     exclude = config.get("exclude_modules") or ()
-    exclude = exclude if isinstance(exclude, str) else tuple(map(str, _as_tuple(exclude)))
-    saved_whole = tuple(map(str, _as_tuple(config.get("modules_to_save"))))
-    parameters = tuple(map(str, _as_tuple(config.get("target_parameters"))))
-    if _is_all_linear(modules):
+    exclude = exclude if isinstance(exclude, str) else tuple(map(str, as_tuple(exclude)))
+    saved_whole = tuple(map(str, as_tuple(config.get("modules_to_save"))))
+    parameters = tuple(map(str, as_tuple(config.get("target_parameters"))))
+    if is_all_linear(modules):
         names = tuple(linear_names)
-        kept = names if not layers else tuple(name for name in names if block_of(name) in _as_tuple(layers))
+        kept = names if not layers else tuple(name for name in names if block_of(name) in as_tuple(layers))
         return Targets(kept or None, exclude=exclude, saved_whole=saved_whole, parameters=parameters, question=question)
     return Targets(
-        modules if isinstance(modules, str) or modules is None else tuple(sorted(map(str, _as_tuple(modules)))),
-        _as_tuple(layers) or None,
-        _as_tuple(config.get("layers_pattern")),
+        modules if isinstance(modules, str) or modules is None else tuple(sorted(map(str, as_tuple(modules)))),
+        as_tuple(layers) or None,
+        as_tuple(config.get("layers_pattern")),
         exclude,
         saved_whole,
         parameters,
@@ -140,7 +140,8 @@ def targets_of(
     )
 
 
-def _as_tuple(value: Any) -> tuple[Any, ...]:
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """A value of a config as entries, whether it is one of them or several."""
     if value is None:
         return ()
     return tuple(value) if isinstance(value, Collection) and not isinstance(value, str) else (value,)
@@ -164,7 +165,7 @@ def coverage(
     names = [layer.name for layer in layers]
     endings = Counter(layer.module for layer in layers)
     records: list[dict[str, Any]] = []
-    if isinstance(targets.modules, tuple) and not _is_all_linear(config.get("target_modules")):
+    if isinstance(targets.modules, tuple) and not is_all_linear(config.get("target_modules")):
         known = endings.keys() | {name.rpartition(".")[2] for name in base_names}
         meant = sorted(known - {entry.rpartition(".")[2] for entry in targets.modules})
         guesses = MANY_GUESSES if len(meant) <= MANY_ENDINGS else 0
@@ -186,7 +187,7 @@ def coverage(
         count = sum(_ends(layer.name, _parameter_of(layer, entry)) for layer in experts)
         records.append(entry_record("target_parameters", entry, count, "unmatched_target_parameter"))
     wanted = config.get("layers_to_transform", config.get("target_layers"))
-    for index in _as_tuple(wanted):
+    for index in as_tuple(wanted):
         count = sum(targets.index_of(layer.name) == index for layer in layers)
         records.append(entry_record("target_layers", index, count, "missing_layer_index"))
     for entry in targets.saved_whole:

@@ -50,6 +50,13 @@ class RankRule:
         """The first of `rank_pattern` that counts for a layer: PEFT's `get_pattern_key` in peft/utils/other.py."""
         return self._first_match("r", self.rank_pattern, name)
 
+    def has_pattern_for(self, name: str) -> bool:
+        """Whether `rank_pattern` or `alpha_pattern` says something of a layer."""
+        return any(
+            self._first_match(kind, patterns, name) is not None
+            for kind, patterns in (("r", self.rank_pattern), ("alpha", self.alpha_pattern))
+        )
+
     def for_layer(self, name: str) -> int | None:
         """First pattern that matches, in order, else `r`."""
         if not (self.rank_pattern or self.kept_rows):

@@ -45,6 +45,7 @@ OF_LAYERS = {
         "{wrong} LoRA {wrong:layer has|layers have} a DoRA magnitude vector although `use_dora` is off, first {first}."
     ),
     "missing": N_("{wrong} targeted {wrong:layer has|layers have} no LoRA, first {first}."),
+    "unasked": N_("{wrong} {wrong:layer has|layers have} a LoRA that the config does not ask for, first {first}."),
 }
 OF_TENSORS = {
     "not_in_model": N_(

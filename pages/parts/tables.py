@@ -106,6 +106,7 @@ RANK_STATES = {
     "no_magnitude": N_("no DoRA magnitude"),
     "wrong_magnitude": N_("DoRA magnitude of the wrong size"),
     "unexpected_magnitude": N_("DoRA magnitude not asked for"),
+    "unasked": N_("not asked for"),
     "undetermined": N_("cannot be told"),
 }
 

@@ -32,6 +32,8 @@ from transformers import (
     Qwen3NextConfig,
 )
 
+from lora_backend.modeling.live_tree import tree_of_model
+
 SMALL = {"vocab_size": 32, "hidden_size": 16}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1}
 LLAMA = LlamaConfig(**SMALL, intermediate_size=24, num_hidden_layers=3, **HEADS)
@@ -115,3 +117,8 @@ def vision_language() -> Any:
     )
     with torch.device("meta"):
         return LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=LLAMA))
+
+
+def linear_endings(model: Any) -> list[str]:
+    """Endings of the names of all linear layers but the output head."""
+    return list(dict.fromkeys(name.rpartition(".")[2] for name in tree_of_model(model).linear))

@@ -6,9 +6,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, PreTrainedModel
 
-from lora_backend.modeling.adapter import linear_endings
 from lora_backend.modeling.blocks import find_blocks
-from tests.modeling.families import on_meta, vision_language
+from tests.modeling.families import linear_endings, on_meta, vision_language
 
 BLOCKS = {
     "llama": "model.layers",

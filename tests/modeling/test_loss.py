@@ -26,11 +26,10 @@ from transformers import (
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
-from lora_backend.modeling.adapter import linear_endings
 from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
 from lora_backend.runs.folder import RunFolder
 from lora_backend.training import trainer
-from tests.modeling.families import CONFIGS, HEADS, SMALL
+from tests.modeling.families import CONFIGS, HEADS, SMALL, linear_endings
 from tests.training.helpers import failed_run, run
 
 Make = Callable[..., dict[str, Any]]
