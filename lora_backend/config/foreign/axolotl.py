@@ -29,7 +29,6 @@ from lora_backend.config.foreign.rules import (
     translated,
 )
 from lora_backend.config.foreign.shared import (
-    BATCH_NOTE,
     NO_TARGETS,
     TARGETS,
     accumulation,
@@ -39,6 +38,7 @@ from lora_backend.config.foreign.shared import (
     precision_flag,
     steps_or_none,
     targets,
+    total_batch,
     warmup_ratio,
     warmup_steps,
 )
@@ -47,7 +47,6 @@ from lora_backend.config.foreign.writing import Written, yaml_text
 from lora_backend.i18n import N_
 
 IS = N_("`{target}` is {ours}.")
-TOTAL = N_("`{target}` is {ours}, the rows of one step over all GPUs.")
 ONCE_AN_EPOCH = N_("Once an epoch: `{target}` is {ours}.")
 NOT_SO_OFTEN = N_(
     "`{target}` is {ours}: once an epoch, not {times} times, because the file does not say how many steps an epoch has."
@@ -73,10 +72,6 @@ def _modules(source: Source, key: str) -> Carried:
     if is_on(source.get("lora_target_linear")):  # axolotl adds the two together, and all is all
         return nothing(N_("`{key}` is set as well, and wins."), key="lora_target_linear")
     return targets(all_words=("all-linear",), is_expression=True).apply(source, key)
-
-
-def _total_batch(source: Source, key: str) -> Carried:
-    return nothing(N_("Not set.")) if is_off(source.get(key)) else translated("target_batch_size", source.get(key), TOTAL)  # fmt: skip
 
 
 def _evals_per_epoch(source: Source, key: str) -> Carried:
@@ -118,7 +113,7 @@ RULES: dict[str, Rule] = {
     "sequence_len": take("max_length"),
     "micro_batch_size": take("batch_size"),
     "gradient_accumulation_steps": accumulation("micro_batch_size"),
-    "batch_size": Rule(_total_batch, ("target_batch_size",), BATCH_NOTE),
+    "batch_size": total_batch("micro_batch_size"),
     "train_on_inputs": expects(why.ONLY_ANSWERS, False),
     "num_epochs": take("num_epochs"),
     "max_steps": steps_or_none("max_steps"),

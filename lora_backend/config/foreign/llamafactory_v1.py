@@ -28,7 +28,15 @@ from lora_backend.config.foreign.rules import (
     trains_adapter,
     translated,
 )
-from lora_backend.config.foreign.shared import QUANT, QUANT_NOTE, names, precision_flag, steps_or_none, targets
+from lora_backend.config.foreign.shared import (
+    QUANT,
+    QUANT_NOTE,
+    names,
+    precision_flag,
+    steps_or_none,
+    targets,
+    total_batch,
+)
 from lora_backend.config.foreign.source import Source
 from lora_backend.i18n import N_
 
@@ -121,7 +129,7 @@ RULES: dict[str, Rule] = {
     "train_dataset": dataset(),
     "output_dir": take("output_dir"),
     "micro_batch_size": take("batch_size"),
-    "global_batch_size": take("target_batch_size"),
+    "global_batch_size": total_batch("micro_batch_size"),
     "cutoff_len": take("max_length"),
     "learning_rate": take("learning_rate"),
     "num_train_epochs": take("num_epochs"),

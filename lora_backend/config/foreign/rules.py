@@ -14,7 +14,7 @@ from lora_backend.config.foreign.result import ImportOutcome
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.options import why_not_here
 from lora_backend.config.schema import KEYS
-from lora_backend.config.takes import takes
+from lora_backend.config.takes import LARGEST, takes
 from lora_backend.i18n import N_, Message
 
 UNSET: Any = object()
@@ -89,7 +89,7 @@ def coerced(target: str, value: Any) -> Any:
 
 
 def number(value: Any) -> float | int | None:
-    """The number that a value is or spells; None for all else, bools among it."""
+    """The number that a value is or spells; None for all else: bools, and numbers that nothing can be counted with."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
@@ -97,9 +97,9 @@ def number(value: Any) -> float | int | None:
             value = float(value)
         except ValueError:
             return None
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) or (isinstance(value, float) and value == value) else None
+    if not isinstance(value, int | float) or not abs(value) <= LARGEST:  # NaN is neither more nor less
+        return None
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def is_on(value: Any) -> bool:

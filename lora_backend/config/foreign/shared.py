@@ -16,6 +16,7 @@ from lora_backend.config.foreign.rules import (
     translated,
 )
 from lora_backend.config.foreign.source import Source
+from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_
 
 BATCH = N_(
@@ -23,6 +24,10 @@ BATCH = N_(
 )
 BATCH_NOTE = N_(
     "Rows per forward pass × accumulation steps gives `target_batch_size`; the number of GPUs is not in the file."
+)
+TOTAL = N_("`{target}` is {ours}, the rows of one step over all GPUs.")
+NO_MULTIPLE = N_(
+    "{total} rows in a step are no multiple of {batch} rows in a forward pass. Set `target_batch_size`, for example to {below}."
 )
 WARMUP = N_("{steps} of {total} steps: `{target}` is {ours}.")
 WARMUP_NOTE = N_("Steps / `max_steps` gives `warmup_ratio`; without `max_steps` it cannot be told.")
@@ -81,6 +86,21 @@ def accumulation(batch_key: str) -> Rule:
         if not isinstance(steps, int) or not isinstance(batch, int):
             return lost(N_("`{key}` and `{batch_key}` must be whole numbers."), key=key, batch_key=batch_key)
         return translated("target_batch_size", steps * batch, BATCH, batch=batch, steps=steps)
+
+    return Rule(apply, ("target_batch_size",), BATCH_NOTE)
+
+
+def total_batch(batch_key: str) -> Rule:
+    """The rows of a whole step → `target_batch_size`, where the rows of a forward pass go into them."""
+
+    def apply(source: Source, key: str) -> Carried:
+        total, batch = number(source.get(key)), number(source.get(batch_key))
+        if is_off(source.get(key)):
+            return nothing(N_("Not set."))
+        batch = batch if isinstance(batch, int) and batch > 0 else KEYS["batch_size"].default
+        if isinstance(total, int) and total > 0 and total % batch:
+            return lost(NO_MULTIPLE, total=total, batch=batch, below=max(total // batch, 1) * batch)
+        return translated("target_batch_size", source.get(key), TOTAL)
 
     return Rule(apply, ("target_batch_size",), BATCH_NOTE)
 
