@@ -43,7 +43,7 @@ class _StandIn(nn.Module):
             packed_bytes, scale_bytes = count, 4 * linear.out_features
         self.register_buffer("packed", torch.empty(packed_bytes, dtype=torch.uint8, device=device))
         self.register_buffer("scales", torch.empty(scale_bytes, dtype=torch.uint8, device=device))
-        self.bias = linear.bias
+        self.bias, linear.bias = linear.bias, None
         self.weight = _Shape(linear.out_features, linear.in_features, linear.weight.dtype, device)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

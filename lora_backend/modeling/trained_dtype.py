@@ -92,15 +92,16 @@ class _CastForForward:
 
     def __init__(self, casts: Sequence[_Cast]) -> None:
         self.casts = casts
-        self.held: list[Any] = []
+        self.held: list[tuple[_Cast, Any]] = []
 
     def before(self, _: nn.Module, __: Any) -> None:
-        self.held = [cast.owner._parameters[cast.name] for cast in self.casts]
-        for cast, parameter in zip(self.casts, self.held, strict=True):
+        found = ((cast, cast.owner._parameters[cast.name]) for cast in self.casts)
+        self.held = [(cast, parameter) for cast, parameter in found if parameter is not None]  # a stand-in takes biases
+        for cast, parameter in self.held:
             cast.owner._parameters[cast.name] = parameter.to(cast.dtype)
 
     def behind(self, _: nn.Module, __: Any, ___: Any) -> None:
-        for cast, parameter in zip(self.casts, self.held, strict=False):  # nothing is held where they are back already
+        for cast, parameter in self.held:
             cast.owner._parameters[cast.name] = parameter
         self.held = []
 

@@ -115,9 +115,11 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
             (hidden if is_tied else table + hidden) * itemsize,
             trained["head"],
             forward=Part((loss * (10 / 12),), loss * (8 / 12), head_flops),
-            # A gradient in half precision becomes one in fp32.
+            # The head's own gradient comes behind the loss's, and in half precision before it is there in fp32.
             backward=Part(
-                (loss * (4 / 12) + gradients["head"] * 1.5,), loss * (-8 / 12) + gradients["head"], head_flops
+                (loss * (4 / 12), loss * (-6 / 12) + gradients["head"] * 1.5),
+                loss * (-8 / 12) + gradients["head"],
+                head_flops,
             ),
         ),
         returns=Part((_vector(tokens=4.0 * vocabulary if settings.loss_type == "nll" else 0.0),), _vector(), _vector()),
@@ -134,15 +136,26 @@ def _trained(
     table: int,
 ) -> dict[str, tuple[TrainedTensors, ...]]:
     """What trains before the blocks, in each of them and behind them; biases are none of this family's."""
-    whole = [name.rpartition(".")[2] for name in settings.modules_to_save]
-    block = [TrainedTensors(0, side) for shape in adapted.values() for side in shape]
-    block += [TrainedTensors(shape[1]) for shape in adapted.values() if settings.use_dora]
-    block += [TrainedTensors(shape[0] * shape[1]) for name, shape in linear.items() if name in whole]
-    block += [TrainedTensors(hidden) for name in whole if name.endswith("layernorm")]
-    head = [TrainedTensors(table) for name in whole if name == "lm_head"]
-    head += [TrainedTensors(hidden) for name in whole if name == "norm"]
-    embed = [TrainedTensors(table, is_embedding=True) for name in whole if name == "embed_tokens"]
-    return {"embed": tuple(embed), "block": tuple(block), "head": tuple(head)}
+
+    def whole(path: str) -> bool:
+        """Whether `modules_to_save` names the module or one that holds it; PEFT compares ends of names."""
+        parts = path.split(".")
+        names = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+        return any(name.endswith(asked) for name in names for asked in settings.modules_to_save)
+
+    adapter = [TrainedTensors(0, side) for shape in adapted.values() for side in shape]
+    adapter += [TrainedTensors(shape[1]) for shape in adapted.values() if settings.use_dora]
+    sizes = {
+        f"model.layers.0.{'self_attn' if name[0] in 'qkvo' else 'mlp'}.{name}": shape[0] * shape[1]
+        for name, shape in linear.items()
+    }
+    sizes |= {f"model.layers.0.{name}": hidden for name in ("input_layernorm", "post_attention_layernorm")}
+    head = {"model.norm": hidden, "lm_head": table}
+    return {
+        "embed": (TrainedTensors(table, is_embedding=True),) if whole("model.embed_tokens") else (),
+        "block": (*adapter, *(TrainedTensors(size) for path, size in sizes.items() if whole(path))),
+        "head": tuple(TrainedTensors(size) for path, size in head.items() if whole(path)),
+    }
 
 
 def _gradients(settings: TraceSettings, trained: tuple[TrainedTensors, ...]) -> Vector:

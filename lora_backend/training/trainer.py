@@ -16,6 +16,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import DataError
 from lora_backend.i18n import N_
 from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
+from lora_backend.planning.optimizers import EIGHT_BIT
 from lora_backend.runs.folder import RunFolder
 from lora_backend.training.callbacks import RunCallback
 from lora_backend.training.exact import ExactTrainer, LeaveStepError
@@ -107,6 +108,16 @@ class LoraTrainer(ExactTrainer):
             with self.accelerator.autocast():
                 self.chunked_loss = verified_chunked_loss(self.model)
         return super().train(*args, **kwargs)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """transformers' own, for this model alone: bitsandbytes remembers for the whole process, and by position, which
+        tensors of an earlier model keep their states in 32 bits."""
+        if self.args.optim in EIGHT_BIT:
+            from bitsandbytes.optim import optimizer  # takes a second, and most runs do without
+
+            manager: Any = optimizer.GlobalOptimManager
+            manager.get_instance().initialize()
+        return super().create_optimizer(*args, **kwargs)
 
     def _prepare_for_training(self, *args: Any) -> Any:
         found = super()._prepare_for_training(*args)

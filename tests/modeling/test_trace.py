@@ -100,6 +100,9 @@ def test_rows_tokens_ranks_and_settings_are_predicted_to_the_byte(chosen: dict[s
         {"rank_pattern": {"q_proj": 64, "v_proj": 2}},
         {"modules_to_save": ["lm_head"]},
         {"modules_to_save": ["embed_tokens"]},
+        {"modules_to_save": ["embed_tokens", "lm_head"], "gradient_checkpointing": True},
+        {"modules_to_save": ["norm", "input_layernorm"]},
+        {"modules_to_save": ["mlp"], "target_modules": ["q_proj"], "gradient_checkpointing": True},
         {"target_modules": ["q_proj", "v_proj"]},
         {"use_dora": True},
     ],
@@ -111,9 +114,10 @@ def test_what_is_adapted_is_predicted_to_the_byte(keys: dict[str, Any]) -> None:
     assert found == traced
 
 
+@pytest.mark.parametrize("quantization", [None, "nf4", "int8"])
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
-def test_biases_that_train_are_predicted_in_a_tied_model(bias: str) -> None:
-    found, traced = both(TIED, TraceSettings(bias=bias), Size(1, 1000, 16), bias=bias)
+def test_biases_that_train_are_predicted_in_a_tied_model(bias: str, quantization: Any) -> None:
+    found, traced = both(TIED, TraceSettings(bias=bias, quantization=quantization), Size(1, 1000, 16), bias=bias)
     assert found == traced
     assert profile_of(TIED, TraceSettings(bias=bias), bias=bias).trainable(16) > llama(is_tied=True).trainable(16)
 

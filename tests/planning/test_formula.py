@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lora_backend.errors import ModelError
-from lora_backend.modeling.trace import full_trace
+from lora_backend.modeling.trace import full_trace, trace_profile
 from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.formula import EXPECTED_ERROR, formula_profile
 from lora_backend.planning.memory import Memory, Workload
@@ -35,6 +35,26 @@ def whole(facts: dict[str, Any], settings: TraceSettings, size: Size) -> int:
 def test_of_a_llama_it_is_near_a_trace(settings: TraceSettings) -> None:
     facts, size = shallow("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 4), Size(1, 3000, 16)
     assert whole(facts, settings, size) == pytest.approx(sum(full_trace(facts, CONFIG, settings, size)), rel=0.06)
+
+
+@pytest.mark.parametrize("names", [("lm_head",), ("embed_tokens", "norm"), ("o_proj", "input_layernorm")], ids="+".join)
+def test_what_trains_whole_is_near_a_trace_too(names: tuple[str, ...]) -> None:
+    facts, size = shallow("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 4), Size(1, 1000, 16)
+    targets = ["q_proj", "down_proj"]
+    settings = TraceSettings(modules_to_save=names, target_modules=tuple(targets))
+    config = CONFIG.model_copy(update={"modules_to_save": list(names), "target_modules": targets})
+    profile, traced = formula_profile(facts, config, settings), trace_profile(facts, config, settings)
+    assert profile.trainable(16) == traced.trainable(16)
+    workload = Workload(size, optim="adamw_8bit", on_gpu=False)
+    found, expected = (memory.device(range(memory.num_units)) for memory in (Memory(profile, workload), Memory(traced, workload)))  # fmt: skip
+    assert (found.adapter, found.optimizer) == (expected.adapter, expected.optimizer)
+    assert found.tensors == pytest.approx(expected.tensors, rel=0.06)
+
+
+def test_magnitudes_are_counted() -> None:
+    profile = formula_profile(LLAMA, CONFIG, TraceSettings(use_dora=True))
+    traced = trace_profile(LLAMA, CONFIG.model_copy(update={"use_dora": True}), TraceSettings(use_dora=True))
+    assert profile.trainable(16) == traced.trainable(16)
 
 
 def test_parameters_of_llamas_are_those_that_are_published() -> None:

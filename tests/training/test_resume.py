@@ -74,6 +74,17 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
     same(resumed(stopped_at(workspace, config(**HARD), step)), undisturbed)
 
 
+def test_modules_that_train_whole_are_saved_in_fp32_and_go_on_to_the_bit(config: Make, workspace: Path) -> None:
+    keys = {"precision": "bf16", "modules_to_save": ["embed_tokens", "lm_head", "norm"], "learning_rate": 1e-5}
+    values = config(**{**HARD, **keys})
+    whole = run(workspace, values)
+    folder = stopped_at(workspace, values, 4)
+    same(resumed(folder), {"curve": curve(whole), "adapter": adapter_bytes(whole)})
+    assert {tensor.dtype for tensor in load_file(whole.adapter / "adapter_model.safetensors").values()} == {
+        torch.float32
+    }
+
+
 @pytest.mark.parametrize("number", [2, 6, 12])
 def test_a_stop_inside_a_step_gives_its_passes_up_and_nothing_is_lost(
     number: int, config: Make, workspace: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from lora_backend.training import worst_case
 from lora_backend.training.run import train_in_folder
 from lora_backend.training.trainer import LoraTrainer
 from lora_backend.training.worst_case import longest_rows
@@ -79,6 +80,26 @@ def test_a_batch_that_does_not_fit_fails_before_the_first_step_and_says_which(
     assert "2 rows of 12006 tokens" in sentence
     assert "`batch_size`" in sentence
     assert folder.metrics() == []
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_8bit", "sgd"])
+def test_room_is_held_for_what_the_optimizer_will_hold(optim: str, config: Make, workspace: Path) -> None:
+    """A table of embeddings keeps its states in 32 bits, whatever the optimizer's are."""
+    held: list[int] = []
+    real = worst_case._held_later
+
+    def watched(*args: Any) -> Any:
+        found = real(*args)
+        held.append(sum(tensor.nbytes for tensor in found))
+        return found
+
+    values = config(optim=optim, max_steps=2, r=512, modules_to_save=["embed_tokens"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worst_case, "_held_later", watched)
+        folder = run(workspace, values)
+    measured = folder.attempt()["measured"]["devices"][0]["optimizer"]
+    shared_bytes = {"adamw_torch": 4 * 29, "adamw_8bit": 2 * 1024, "sgd": 0}[optim]  # counters; tables
+    assert held == [measured - shared_bytes]
 
 
 def test_the_stage_is_shown(config: Make, workspace: Path) -> None:
