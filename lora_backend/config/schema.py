@@ -123,7 +123,7 @@ class TrainingConfig(BaseModel):
     )
     alpha_pattern: dict[str, Positive] | None = _key(None, N_("Like rank_pattern, for alpha."), group="adapter")
     modules_to_save: list[Text] | None = _key(
-        None, N_("Modules trained and saved whole beside the adapter."), group="adapter"
+        None, N_("Modules trained and saved whole beside the adapter, in fp32."), group="adapter"
     )
     bias: Literal["none", "all", "lora_only"] = _key("none", N_("Which biases are trained."), group="adapter")
     use_rslora: bool = _key(False, N_("Scale by alpha / √r instead of alpha / r."), group="adapter")
