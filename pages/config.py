@@ -21,9 +21,9 @@ from pages.parts import state_keys
 from pages.parts.config_actions import show_actions
 from pages.parts.config_blockers import needs_data
 from pages.parts.config_conflict import show_conflict
-from pages.parts.config_edit import apply_fix, current_text, save_text
+from pages.parts.config_edit import current_text, save_text
 from pages.parts.config_form import config_form
-from pages.parts.config_import import show_kept_import
+from pages.parts.config_import import settle, show_kept_import
 from pages.parts.config_start import choose_start
 from pages.parts.data_upload import data_upload
 from pages.parts.diff_consequences import are_shown
@@ -56,7 +56,11 @@ def editor(draft: Draft) -> None:
         if not needs_data(start):
             data_upload(draft)
     with right:
-        show_findings(judged.result, partial(apply_fix, draft) if document.is_readable else None, start.blockers)
+        show_findings(
+            judged.result,
+            partial(settle, draft, document, judged.result) if document.is_readable else None,
+            start.blockers,
+        )
         if document.is_readable:
             show_differences(draft, document)
         show_kept_import(draft)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
+from lora_backend.config.check import CheckResult
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.drafts import Draft
-from lora_backend.config.files import parse_config
+from lora_backend.config.files import ConfigDocument, parse_config
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.foreign.notice import FOREIGN
 from lora_backend.config.foreign.result import ImportResult, ImportRow
 from lora_backend.config.foreign.tools import is_foreign
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
+from pages.parts.config_edit import apply_fix
 from pages.parts.language import explain, say, t
 from pages.parts.markdown import bold, joined
 from pages.parts.tables import OUTCOME, WHY, outcome_table
@@ -46,6 +50,13 @@ def show_import(result: ImportResult) -> None:
 def keep_source(draft: Draft, name: str, text: str) -> None:
     """Keep the file of the other tool with the draft that was made of it."""
     draft.keep_beside("imported", safe_name(name), text)
+
+
+def settle(draft: Draft, document: ConfigDocument, result: CheckResult, changes: Mapping[str, Any]) -> None:
+    """Apply the fix of a finding; a conversion keeps the text that it was made of, so that its table stays at hand."""
+    if any(finding.code == FOREIGN and finding.fix == changes for finding in result.findings):
+        keep_source(draft, "config.yaml", document.text)
+    apply_fix(draft, changes)
 
 
 def show_kept_import(draft: Draft) -> None:

@@ -131,7 +131,7 @@ def _preview(document: ConfigDocument, name: str) -> None:
             )
             as_it_is = st.button(
                 t(N_("Open as it is")), icon=":material/edit_note:", key="open_as_is",
-                help=t(N_("Nothing is converted. Keys that are not Flightdeck's are marked as errors, most of them with a fix.")),
+                help=t(N_("Nothing is converted yet; the editor offers it too.")),
             )  # fmt: skip
         if result is not None:
             show_import(result)

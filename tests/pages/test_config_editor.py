@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import BIN, Draft, list_drafts, new_draft
 from lora_backend.config.files import parse_config
+from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.schema import KEYS
 from lora_backend.settings import load_settings
@@ -255,6 +256,19 @@ def test_another_tools_config_can_always_be_opened_as_it_is() -> None:
     at.button(key="open_as_is").click().run()
     (draft,) = list_drafts(load_settings().drafts)
     assert draft.text() == LLAMA_FACTORY
+
+
+def test_another_tools_config_that_was_opened_as_it_is_is_one_finding_and_converted_by_its_button() -> None:
+    draft = draft_of(LLAMA_FACTORY)
+    at = show("config", draft=draft.id)
+    (error,) = [item.value for item in at.error if "LLaMA-Factory" in item.value]
+    assert "import FILE" in error
+    (button,) = [item for item in at.button if item.key.startswith("fix-error")]
+    button.click().run()
+    assert not at.exception
+    wanted, found = import_text(LLAMA_FACTORY).values, parse_config(draft.text()).values
+    assert found == wanted
+    assert any("lora_dropot" in table.value.to_string().replace("\\", "") for table in at.table), "what became of each"
 
 
 def test_a_config_of_ours_with_one_old_key_opens_as_it_is_and_each_key_has_its_fix() -> None:
