@@ -9,6 +9,7 @@ from typing import Any
 from lora_backend.config.findings import Finding, Fix
 from lora_backend.config.fixes import fixed_values
 from lora_backend.config.foreign.known import INFORMAL, OURS, meaning, plain_name, targets_of
+from lora_backend.config.foreign.reasons import DISTRIBUTED
 from lora_backend.config.foreign.rules import Carried
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.foreign.tools import TOOLS
@@ -18,7 +19,7 @@ from lora_backend.config.schema import KEYS
 from lora_backend.config.spelling import is_slip, nearest
 from lora_backend.config.takes import takes
 from lora_backend.config.traps import NO_BREAK_SPACES
-from lora_backend.i18n import N_, Message, in_code
+from lora_backend.i18n import N_, Message
 
 REMOVE = N_("Remove the line.")
 
@@ -62,11 +63,11 @@ def _known(config: ConfigView, key: str, carried: Carried, message: Message) -> 
         said = {"near": carried.target_key, "lines": lines_of(means)}
         remedy = Message(N_("Here it is `{near}`. Write {lines} instead."), said)
         fixes = _renamed(config, key, means)
-    elif carried.outcome == "taken" or not targets:
+    elif carried.outcome == "taken" or not targets or carried.message.template == DISTRIBUTED:
         remedy = Message(N_("{meaning} Remove the line."), {"meaning": carried.message})
         fixes = [remove(key)]
     else:
-        remedy = Message(N_("Here it is {near}. {meaning}"), {"near": in_code(targets), "meaning": carried.message})
+        remedy = carried.message
         fixes = [_keep(config, key, targets)] if config.values.keys() >= set(targets) else []
     if fixes:
         fixes[0] = _with_what_hangs_on_it(config, key, fixes[0])

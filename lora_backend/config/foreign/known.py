@@ -15,7 +15,7 @@ from lora_backend.config.foreign.tools import TOOLS, is_foreign, recognise
 from lora_backend.config.schema import KEYS
 from lora_backend.config.traps import to_ascii
 from lora_backend.errors import ConfigError
-from lora_backend.i18n import N_, Message, in_code
+from lora_backend.i18n import N_, in_code
 
 _INFORMAL = {
     "model_name": "model_id model_path pretrained_model_name_or_path",
@@ -47,7 +47,7 @@ _INFORMAL = {
 INFORMAL = {name: key for key, names in _INFORMAL.items() for name in names.split()}
 """Name that people give to a key of ours, and that no tool's config has → ours."""
 OF_ONE_GPU = keys("micro_batch_size train_micro_batch_size_per_gpu")
-DIFFERENTLY = N_("{tools} read it differently. Write what you mean: {targets}.")
+DIFFERENTLY = N_("{one} and {other} read it differently. Write {targets} instead.")
 TIMES = N_("Set `target_batch_size` to `batch_size` × {steps}.")
 
 
@@ -143,7 +143,7 @@ def _agreed(name: str, tools: tuple[Tool, ...], source: Source, key: str) -> Car
         counts = Counter({tool.id: sum(one in tool.rules for one in strays) for tool in tools})
         (first, most), (_, next_most) = counts.most_common(2)
         if most == next_most:
-            return _differently(tools, name)
+            return _differently(name, tools, answers)
         return carried[first]
     return next(iter(carried.values()))
 
@@ -153,10 +153,11 @@ def _answer(carried: Carried) -> tuple[str | None, str]:
     return carried.target_key, repr(carried.target_value) if carried.target_key else ""
 
 
-def _differently(tools: tuple[Tool, ...], name: str) -> Carried:
+def _differently(name: str, tools: tuple[Tool, ...], answers: Mapping[str, object]) -> Carried:
+    one = tools[0]
+    other = next(tool for tool in tools if answers[tool.id] != answers[one.id])
     targets = dict.fromkeys(target for tool in tools for target in tool.rules[name].targets)
-    said = {"tools": ", ".join(tool.title for tool in tools), "targets": in_code(targets)}
-    return Carried("not_supported", Message(DIFFERENTLY, said))
+    return lost(DIFFERENTLY, one=one.title, other=other.title, targets=in_code(targets))
 
 
 def _accumulated(source: Source, key: str) -> Carried:
