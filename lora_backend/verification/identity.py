@@ -63,7 +63,9 @@ def with_identity(
     warnings = [code for code in warnings if code != BASE_NOT_COMPARED] + (
         [BASE_NOT_COMPARED] if compared is None else []
     )
-    known = [*report.get("differences", ()), *(item.to_dict() for item in differences)]
+    known = list(report.get("differences", ()))
+    said = {(item["code"], item["name"]) for item in known}
+    known += [item.to_dict() for item in differences if (item.code, item.name) not in said]
     found = {**report, "compared": compared, "differences": known}
     found["warnings"] = list(dict.fromkeys(warnings))
     if differences:

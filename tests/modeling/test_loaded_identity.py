@@ -158,6 +158,16 @@ def test_a_model_is_read_through_its_wrappers_and_is_not_changed(tmp_path: Path)
     assert check_lora_r_consistency(model, None, loaded_from=tmp_path)["differences"] == []
 
 
+def test_a_model_that_transformers_put_its_adapter_on_is_compared(tmp_path: Path) -> None:
+    model = llama()
+    model.load_adapter(str(saved(tmp_path)))
+    report = check_lora_r_consistency(model, None, loaded_from=tmp_path)
+    assert (report["status"], report["compared"], report["differences"]) == ("ok", "loaded", [])
+    with torch.no_grad():
+        model.get_submodule(Q1).lora_A["default"].weight.zero_()
+    assert codes(check_lora_r_consistency(model, None, loaded_from=tmp_path)) == {"other_values": 1}
+
+
 def test_the_adapter_that_is_asked_for_is_compared(tmp_path: Path) -> None:
     model = loaded(saved(tmp_path / "one"))
     model.load_adapter(str(saved(tmp_path / "two", r=8)), "two")
