@@ -56,4 +56,4 @@ def test_verify_takes_an_adapter_in_the_hubs_cache(tmp_path: Path, capsys: pytes
     for file in made.iterdir():
         (tmp_path / "snapshot" / file.name).symlink_to(f"../blobs/{file.name}")
     main(["verify", str(tmp_path / "snapshot"), "--lang", "en"])
-    assert "LoRA layers" in capsys.readouterr().out
+    assert "LoRA layer" in capsys.readouterr().out

@@ -34,6 +34,7 @@ SENTENCES = {
 }
 OF_LAYERS = {
     "wrong": N_("{wrong} of {count} LoRA {count:layer|layers} {wrong:has|have} the wrong rank, first {first}."),
+    "unreadable": N_("The tensors of {wrong} LoRA {wrong:layer|layers} cannot be read as LoRA, first {first}."),
     "not_targeted": N_(
         "{wrong} LoRA {wrong:layer is|layers are} not targeted by the config and {wrong:has|have} another rank than its `r`, first {first}."
     ),

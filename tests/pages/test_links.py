@@ -207,7 +207,7 @@ def test_an_adapter_in_the_hubs_cache_is_verified_and_one_with_a_link_out_is_nam
     at = show("verify", adapter=str(snapshot))
     said = " ".join(box.value for kind in ("success", "error", "info") for box in at.get(kind))
     assert "symbolic link" not in said
-    assert "LoRA layers" in said
+    assert "LoRA layer" in said
     theirs = adapter(outside / "theirs", SECRET, NUMBER)
     (snapshot / "adapter_config.json").unlink()
     (snapshot / "adapter_config.json").symlink_to(theirs / "adapter_config.json")

@@ -291,7 +291,7 @@ def adapter_folder(path: Path, rank: int, modules: Sequence[str] = ("q_proj",)) 
     path.mkdir()
     own = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": list(modules)}
     (path / "adapter_config.json").write_text(json.dumps(own))
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for module in modules:
         key = f"base_model.model.model.layers.0.self_attn.{module}"
         tensors |= {

@@ -77,11 +77,14 @@ def test_what_is_ok_says_how_far_that_goes(found: dict[str, Any], said: str) -> 
 
 
 def test_what_is_wrong_is_told_by_its_kind() -> None:
-    layers = [record(), record("a", "mismatch"), record("b", "a_against_b"), record("c", "missing"), record("d", "not_targeted")]  # fmt: skip
+    layers = [record(), record("a", "mismatch"), record("b", "a_against_b"), record("u", "unreadable"), record("c", "missing"), record("d", "not_targeted")]  # fmt: skip
     differences = [{"code": "not_in_model", "name": "e"}, {"code": "other_values", "name": "f"}]
-    found = report("mismatch", mismatched_layers=["a", "b", "c", "d", "e", "f"], layers=layers, differences=differences)
+    found = report(
+        "mismatch", mismatched_layers=["a", "b", "u", "c", "d", "e", "f"], layers=layers, differences=differences
+    )
     assert verdict(found).text("en") == (
-        "2 of 4 LoRA layers have the wrong rank, first a (4 ≠ 4), b (A 4, B 4). "
+        "2 of 5 LoRA layers have the wrong rank, first a (4 ≠ 4), b (A 4, B 4). "
+        "The tensors of 1 LoRA layer cannot be read as LoRA, first u. "
         "1 LoRA layer is not targeted by the config and has another rank than its `r`, first d. "
         "1 targeted layer has no LoRA, first c. "
         "1 tensor of the file has no place in the model, first e. "
