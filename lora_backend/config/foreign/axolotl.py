@@ -157,8 +157,10 @@ RULES: dict[str, Rule] = {
 def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     found = {
         "adapter": None, "micro_batch_size": 1, "gradient_accumulation_steps": 1, "num_epochs": 1.0, "lr_scheduler": "cosine",
-        "sequence_len": 512, "bf16": "auto", "lora_dropout": 0.0, "lora_target_linear": None, "weight_decay": 0.0,
+        "sequence_len": 512, "bf16": "auto", "weight_decay": 0.0,
     }  # fmt: skip
+    if values.get("adapter"):
+        found |= {"lora_dropout": 0.0, "lora_target_linear": None}
     if values.get("warmup_steps") is None and values.get("warmup_ratio") is None:
         found["warmup_ratio"] = 0.03
     if values.get("eval_steps") is not None and not is_off(values.get("val_set_size")):

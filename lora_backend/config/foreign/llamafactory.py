@@ -107,9 +107,10 @@ RULES: dict[str, Rule] = {
 
 def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     rank = number(values.get("lora_rank")) or 8
-    own = {"lora_rank": 8, "lora_alpha": rank * 2, "lora_dropout": 0.0, "lora_target": "all", "cutoff_len": 2048}
+    lora = {"lora_rank": 8, "lora_alpha": rank * 2, "lora_dropout": 0.0, "lora_target": "all", "pissa_iter": 16}
     shared = {key: value for key, value in training_arguments.defaults(values).items() if key != "bf16"}
-    return shared | own | {"disable_gradient_checkpointing": False, "pissa_iter": 16}
+    own = {"cutoff_len": 2048, "disable_gradient_checkpointing": False}
+    return shared | own | (lora if values.get("finetuning_type") in (None, "lora") else {})
 
 
 TOOL = Tool(

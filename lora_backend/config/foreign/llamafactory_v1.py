@@ -150,11 +150,13 @@ RULES: dict[str, Rule] = {
 
 def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "peft_config.name": None, "peft_config.r": 8, "peft_config.lora_alpha": 16, "peft_config.lora_dropout": 0.05,
-        "peft_config.target_modules": "all", "micro_batch_size": 1, "cutoff_len": 2048, "learning_rate": 1e-4,
+        "peft_config.name": None, "micro_batch_size": 1, "cutoff_len": 2048, "learning_rate": 1e-4,
         "num_train_epochs": 3, "max_grad_norm": 1.0, "bf16": True, "enable_activation_checkpointing": True, "seed": 42,
         "optim_config": None, "lr_scheduler_config": None,
     }  # fmt: skip
+    if values.get("peft_config.name") == "lora":
+        lora = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "target_modules": "all"}
+        found |= {f"peft_config.{key}": value for key, value in lora.items()}
     if "quant_config.name" in values:
         found["quant_config.quantization_bit"] = 4 if values["quant_config.name"] == "bnb" else None
     for section in ("optim_config", "lr_scheduler_config"):

@@ -19,11 +19,13 @@ from lora_backend.config.foreign.rules import (
     absent,
     expects,
     is_off,
+    is_on,
     keys,
     lost,
     nothing,
     table,
     take,
+    translated,
 )
 from lora_backend.config.foreign.shared import (
     accumulation,
@@ -165,6 +167,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """What decides the training, where ours may be another default."""
 
+LOADED = N_("The model is loaded and trained in it: `{target}` is {ours}.")
 NO_ADAPTER = N_(
     "The file names no adapter: unless its script adds one, the model's own weights are trained. Here a LoRA adapter is trained; check `r` and `learning_rate`."
 )
@@ -174,10 +177,18 @@ def _adapter(source: Source, key: str) -> Carried:
     return lost(NO_ADAPTER if source.get(key) is None else why.ADAPTER)
 
 
+def _loaded(source: Source, key: str) -> Carried:
+    """Without mixed precision the model computes in the format that it is loaded in."""
+    value = source.get(key)
+    word = {"bfloat16": "bf16", "float16": "fp16"}.get(str(value).removeprefix("torch."))
+    is_mixed = any(is_on(source.values.get(flag)) for flag in ("bf16", "fp16"))
+    return translated("precision", word, LOADED) if word and not is_mixed else stored().apply(source, key)
+
+
 SCRIPT: dict[str, Rule] = {
     "model_name_or_path": take("model_name"),
-    "torch_dtype": stored(),
-    "dtype": stored(),
+    "torch_dtype": Rule(_loaded, ("precision",), LOADED),
+    "dtype": Rule(_loaded, ("precision",), LOADED),
     "attn_implementation": attention(),
     "train_file": dataset(),
     "peft_config": Rule(_adapter, (), NO_ADAPTER, unwritten=N_("{meaning}")),

@@ -115,12 +115,13 @@ RULES: dict[str, Rule] = {
 
 def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     own = {
-        "learning_rate": 2e-5, "gradient_checkpointing": True, "bf16": is_off(values.get("fp16")), "lora_r": 16,
-        "lora_alpha": 32, "lora_dropout": 0.05, "lora_target_modules": None, "assistant_only_loss": False,
-        "use_peft": False,
+        "learning_rate": 2e-5, "gradient_checkpointing": True, "bf16": is_off(values.get("fp16")),
+        "assistant_only_loss": False, "use_peft": False,
     }  # fmt: skip
+    lora = {"lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "lora_target_modules": None}
     length = {} if "max_seq_length" in values else {"max_length": 1024}
-    return training_arguments.defaults(values) | own | length
+    trains_lora = values.get("use_peft") is True or lora.keys() & values.keys()
+    return training_arguments.defaults(values) | own | length | (lora if trains_lora else {})
 
 
 TOOL = Tool(

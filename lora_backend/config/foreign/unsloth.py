@@ -61,14 +61,14 @@ def _save_steps(source: Source, key: str) -> Carried:
     return lost(LAST_ONLY) if number(source.get(key)) == 0 else as_taken("save_steps", source.get(key))
 
 
+LORA = (None, "lora", "LoRA", "LoRA/QLoRA")
+"""Words of `training_type` for an adapter."""
 RULES: dict[str, Rule] = {
     **table(ABSENT),
     "model": take("model_name"),
     "data.dataset": dataset(),
     "data.local_dataset": dataset(),
-    "training.training_type": trains_adapter(
-        None, "lora", "LoRA", "LoRA/QLoRA", full=("full", "Full", "Full Finetuning")
-    ),
+    "training.training_type": trains_adapter(*LORA, full=("full", "Full", "Full Finetuning")),
     "training.max_seq_length": take("max_length"),
     "training.load_in_4bit": load_in(4),
     "training.output_dir": take("output_dir"),
@@ -112,13 +112,17 @@ RULES: dict[str, Rule] = {
 
 
 def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
-    found = {
-        "training.max_seq_length": 2048, "training.load_in_4bit": True, "training.num_epochs": 3,
-        "training.learning_rate": 2e-4, "training.batch_size": 2, "training.gradient_accumulation_steps": 4,
-        "training.weight_decay": 0.01, "training.random_seed": 3407, "training.train_on_completions": False,
-        "training.gradient_checkpointing": "unsloth", "lora.lora_r": 64, "lora.lora_alpha": 16, "lora.lora_dropout": 0.0,
+    found: dict[str, Any] = {
+        "training.max_seq_length": 2048, "training.num_epochs": 3, "training.learning_rate": 2e-4, "training.batch_size": 2,
+        "training.gradient_accumulation_steps": 4, "training.weight_decay": 0.01, "training.random_seed": 3407,
+        "training.train_on_completions": False, "training.gradient_checkpointing": "unsloth",
+    }  # fmt: skip
+    lora = {
+        "training.load_in_4bit": True, "lora.lora_r": 64, "lora.lora_alpha": 16, "lora.lora_dropout": 0.0,
         "lora.target_modules": "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj",
     }  # fmt: skip
+    if values.get("training.training_type") in LORA:
+        found |= lora
     return found | ({} if "training.warmup_ratio" in values else {"training.warmup_steps": 5})
 
 

@@ -40,6 +40,9 @@ def test_training_of_the_models_own_weights_is_said(text: str, tool: str, key: s
     assert meaning.template == FULL
     assert key in import_report(result, "en")
     assert result.is_valid
+    adapters = {"r", "alpha", "target_modules", "lora_dropout", "quantization"}
+    assert not adapters & {item.target_key for item in result.assumed}, "what a LoRA would be there says nothing here"
+    assert not [item.key for item in result.assumed if "target" in item.key]
 
 
 @pytest.mark.parametrize(
@@ -106,3 +109,14 @@ def test_a_key_that_is_not_known_is_not_said_to_be_none_of_the_tools() -> None:
     for text in (AXOLOTL, TRL, TRAINER):
         said = row(import_text(f"{text}frobnicate: true\n"), "frobnicate").message.text("en")
         assert said.startswith("Not known here as a key of ")
+
+
+@pytest.mark.parametrize(
+    ("lines", "precision"),
+    [
+        ("torch_dtype: bfloat16", "bf16"), ("torch_dtype: torch.float16", "fp16"), ("dtype: float32", "fp32"), ("", "fp32"),
+        ("torch_dtype: bfloat16\nfp16: true", "fp16"), ("torch_dtype: auto\nbf16: true", "bf16"),
+    ],
+)  # fmt: skip
+def test_a_model_that_is_loaded_in_half_precision_is_trained_in_it(lines: str, precision: str) -> None:
+    assert import_text(f"{TRAINER}{lines}\n").values["precision"] == precision
