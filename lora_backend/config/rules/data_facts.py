@@ -69,7 +69,13 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     by_epoch = (
         config.has_good("eval_strategy", "save_steps", "save_total_limit") and config.get("eval_strategy") == "epoch"
     )
-    if by_epoch and config.get("val_size") and total > max(per_epoch, config.get("save_steps")):
+    # Who writes nothing of checkpoints did not ask for the best one.
+    if (
+        by_epoch
+        and {"save_steps", "save_total_limit"} & config.values.keys()
+        and config.get("val_size")
+        and total > max(per_epoch, config.get("save_steps"))
+    ):
         yield from evaluations_beside_checkpoints(config, per_epoch, "eval_strategy")
 
 
