@@ -22,6 +22,7 @@ from lora_backend.i18n import N_
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.devices import DTYPES
+from lora_backend.modeling.quantization import refuse_unquantizable
 from lora_backend.modeling.trained_dtype import embedding_weights
 from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.limits import refuse_oversized
@@ -107,6 +108,8 @@ def build_meta(facts: Mapping[str, Any], settings: TraceSettings, config: Traini
     """The model that `config` would train, on the meta device, with the adapter that it would have."""
     with untrainable("attn_implementation" if settings.attn_implementation else "model_name"):
         base = build_base(facts, settings)
+        if settings.quantization:
+            refuse_unquantizable(base, settings.quantization)
     found = find_blocks(base)
     with untrainable("target_modules"), torch.device("meta"), no_init_weights():
         model = attach_adapter(base, config.model_copy(update={"init_lora_weights": True}))

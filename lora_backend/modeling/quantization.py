@@ -20,10 +20,11 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, CompressedTensorsConfig, FineGrainedFP8Config, Mxfp4Config, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import is_bitsandbytes_available
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from lora_backend.errors import ModelError
+from lora_backend.errors import ModelError, UntrainableError
 from lora_backend.i18n import N_, Message
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.models.quantized import NOT_AGAIN, quantized_as, why_not_again
@@ -108,15 +109,29 @@ def settle_quantized(model: PreTrainedModel, word: str | None) -> None:
     if word is None:
         return
     if not layers:
-        raise ModelError(
-            N_(
-                "No layer of the model can be loaded with `quantization: {word}`. Take it out: the model stays as large as it is."
-            ),
-            word=word,
-        )
+        raise _nothing_to_quantize(word)
     share = _quantized_share(model)
     level = logging.INFO if share >= EXPECTED_SHARE else logging.WARNING
     logger.log(level, "quantization %s: %s layers, %.1f %% of the weights in blocks", word, len(layers), 100 * share)
+
+
+def refuse_unquantizable(model: PreTrainedModel, word: str) -> None:
+    """Raise `UntrainableError` for a model none of whose layers bitsandbytes would replace (Falcon's are of a class of
+    their own), from its modules alone."""
+    head = model.get_output_embeddings()
+    of_its_class = (module for module in model.modules() if type(module) is nn.Linear or isinstance(module, Conv1D))
+    if all(module is head for module in of_its_class):
+        raise _nothing_to_quantize(word)
+
+
+def _nothing_to_quantize(word: str) -> UntrainableError:
+    return UntrainableError(
+        N_(
+            "No layer of the model can be loaded with `quantization: {word}`. Take it out: the model stays as large as it is."
+        ),
+        key="quantization",
+        word=word,
+    )
 
 
 def settle_unpacked(model: PreTrainedModel, dtype: torch.dtype) -> None:

@@ -16,6 +16,7 @@ CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
 """PEFT: `ModulesToSaveWrapper.check_module` in peft/utils/other.py."""
 STARTS_OF_PARAMETERS = (True, False, "gaussian")
 """Values of `init_lora_weights` that PEFT's layer for parameters knows."""
+FROM_WEIGHTS = ("pissa", "olora")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def refusals(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> list[
         _halves,
         _uneven,
         _of_parameters,
+        _narrow_start,
     )
     found = [refusal for rule in rules for refusal in rule(config, asked, tree)]
     return [*found, *_saved_whole(config, asked, tree)]
@@ -189,6 +191,26 @@ def _of_parameters(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) ->
         yield Refusal(
             "experts_start", "init_lora_weights", Message(message, {**values, "start": start}),
             Message(N_("Remove `init_lora_weights`, or name other layers.")), ({"init_lora_weights": None}, *without),
+        )  # fmt: skip
+
+
+def _narrow_start(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> Iterator[Refusal]:
+    """PiSSA and OLoRA take ranks out of the base weights, and PEFT gives fewer than asked for without a word."""
+    start = config.get("init_lora_weights", True)
+    shapes = {name: tree.parameters.get(f"{name}.weight", ()) for name in asked.modules if start in FROM_WEIGHTS}
+    narrow = {
+        name: min(shape) for name, shape in shapes.items() if len(shape) == 2 and min(shape) < asked.modules[name]
+    }
+    narrow = {name: width for name, width in narrow.items() if tree.modules[name] != "Embedding"}
+    if narrow:
+        name = min(narrow, key=narrow.__getitem__)
+        values = {"start": start, "layer": _endings([name])[0], "width": narrow[name], "rank": asked.modules[name]}
+        yield Refusal(
+            "narrow_start",
+            "init_lora_weights",
+            Message(N_("`init_lora_weights: {start}` takes its ranks out of the base weights, and {layer} has only {width}, not {rank}."), values),
+            Message(N_("Set a rank of at most {width}, or `init_lora_weights: true`."), values),
+            ({"init_lora_weights": True}, {"r": min(narrow.values()), "rank_pattern": None}),
         )  # fmt: skip
 
 

@@ -9,7 +9,11 @@ import pytest
 
 from lora_backend.cli import main
 from lora_backend.config.files import dump_yaml, parse_config
-from lora_backend.errors import ExpressionError, UntrainableError
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ExpressionError, ModelError, UntrainableError
+from lora_backend.modeling.adapter import attach_adapter
+from lora_backend.modeling.load import load_model
+from lora_backend.modeling.lora_layers import lora_layers_of_model
 from lora_backend.modeling.trace import profile_for
 from lora_backend.preflight.blockers import blocker_of
 from lora_backend.preflight.launch import launch_from_browser
@@ -23,7 +27,7 @@ from tests.drawn.world import World
 CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("gemma2", {"attn_implementation": "sdpa"}, "attn_implementation", "scaled_dot_product_attention"),
     ("apertus", {"target_modules": ["layers.9.mlp.up_proj"]}, "target_modules", "matches no module"),
-    ("gpt_oss", {"target_modules": ["router"]}, "target_modules", "not supported"),
+    ("falcon", {"quantization": "nf4"}, "quantization", "No layer of the model can be loaded"),
 ]
 
 
@@ -51,6 +55,27 @@ def test_what_the_trainer_would_refuse_blocks_the_start(
     assert said in told.err
     (run,) = settings.runs.iterdir()
     assert f"loading {values['model_name']} in" not in (run / "train.log").read_text(), "no weights were read"
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"init_lora_weights": "pissa", "r": 33}, "has only 16, not 33"),
+        ({"init_lora_weights": "olora", "target_modules": ["q_proj"], "rank_pattern": {"q_proj": 40}}, "has only 32, not 40"),
+        ({"init_lora_weights": "olora", "target_modules": ["q_proj"], "r": 32}, None),
+        ({"init_lora_weights": "pissa", "target_modules": ["embed_tokens"], "r": 40}, None),
+        ({"init_lora_weights": "gaussian", "r": 64}, None),
+    ],
+)  # fmt: skip
+def test_a_start_out_of_the_weights_has_no_more_ranks_than_these(keys: dict[str, Any], said: str | None, world: World) -> None:  # fmt: skip
+    config = TrainingConfig(model_name=str(world.model("llama")), precision="fp32", **keys)
+    model = load_model(config)
+    if said is None:
+        layers = lora_layers_of_model(attach_adapter(model, config))
+        assert {layer.layer_r for layer in layers} == {config.r}
+        return
+    with pytest.raises(ModelError, match=said):
+        attach_adapter(model, config)
 
 
 def test_an_expression_that_takes_too_long_is_no_fault_of_the_device_map() -> None:
