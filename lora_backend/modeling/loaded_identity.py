@@ -92,7 +92,15 @@ def read_tensors(folder: Path, base: nn.Module) -> dict[str, torch.Tensor]:
             path=str(folder),
         )
     mapping = getattr(base, "_checkpoint_conversion_mapping", None) or {}
-    return dict(load_peft_weights(str(folder), device="cpu", key_mapping=mapping))
+    tensors = dict(load_peft_weights(str(folder), device="cpu", key_mapping=mapping))
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor):
+            raise ModelError(
+                N_("`{name}` in {path} is no tensor. Save the adapter again with `save_pretrained`."),
+                name=str(name),
+                path=str(folder),
+            )
+    return tensors
 
 
 def differences_from_file(model: nn.Module, folder: Path, adapter_name: str | None = None) -> list[Difference] | None:

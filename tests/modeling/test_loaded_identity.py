@@ -194,6 +194,14 @@ def test_a_folder_without_what_peft_loads_is_a_sentence_and_asks_no_network(tmp_
         load_adapter(llama(), tmp_path)
 
 
+def test_a_pickled_file_with_more_than_tensors_is_a_sentence(tmp_path: Path) -> None:
+    tensors = load_file(saved(tmp_path) / "adapter_model.safetensors")
+    (tmp_path / "adapter_model.safetensors").unlink()
+    torch.save({**tensors, "step": 3}, tmp_path / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"`step` in .* is no tensor"):
+        load_adapter(llama(), tmp_path)
+
+
 def test_a_config_that_fits_no_module_is_a_sentence(tmp_path: Path) -> None:
     saved(tmp_path)
     config = tmp_path / "adapter_config.json"
