@@ -9,6 +9,7 @@ from lora_backend.escaping import visible
 from lora_backend.i18n import N_, Message, in_code
 from lora_backend.verification.base_words import other_base_words
 from lora_backend.verification.identity import BASE_NOT_COMPARED, LOAD_REFUSED
+from lora_backend.verification.records import has_other_scaling
 
 NO_LORA_FOUND = N_("⚠️  Warning: no LoRA parameter was found. Is the model really loaded with its adapter?")
 """Users of the original tool know this line by its words."""
@@ -174,12 +175,15 @@ def _or_none(rank: int | None) -> str:
     return "–" if rank is None else str(rank)
 
 
+COLUMNS = {"expected": "expected_r", "config": "config_r", "A": "a_r", "B": "b_r"}
+OF_SCALING = {"scaling": "scaling", "asked": "expected_scaling"}
+
+
 def as_table(report: Mapping[str, Any]) -> str:
-    """The layers of a report as lines for a log."""
-    lines = [f"{'layer':60} expected config     A     B state"]
+    """The layers of a report as lines for a log; with their scaling where one has another than is asked of it."""
+    columns = COLUMNS | (OF_SCALING if any(map(has_other_scaling, report["layers"])) else {})
+    lines = [" ".join([f"{'layer':60}", *(f"{title:>8}" for title in columns), "state"])]
     for record in report["layers"]:
-        cells = [record[key] if record[key] is not None else "–" for key in ("expected_r", "config_r", "a_r", "b_r")]
-        lines.append(
-            f"{visible(record['name']):60} {cells[0]:>8} {cells[1]:>6} {cells[2]:>5} {cells[3]:>5} {record['state']}"
-        )
+        cells = ("–" if (value := record.get(key)) is None else f"{value:g}" for key in columns.values())
+        lines.append(" ".join([f"{visible(record['name']):60}", *(f"{cell:>8}" for cell in cells), record["state"]]))
     return "\n".join(lines)

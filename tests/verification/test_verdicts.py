@@ -11,7 +11,7 @@ import pytest
 from lora_backend.verification.codes import CODES, explained
 from lora_backend.verification.identity import BASE_NOT_COMPARED, Code
 from lora_backend.verification.judgement import MAGNITUDES, WRONG_VALUE, empty_report
-from lora_backend.verification.verdicts import HARMLESS, deciding, tone, verdict
+from lora_backend.verification.verdicts import HARMLESS, as_table, deciding, tone, verdict
 
 DOCS = Path(__file__).parents[2] / "docs"
 SOURCES = [
@@ -101,3 +101,10 @@ def test_each_code_that_the_program_gives_is_explained_in_one_sentence_with_a_re
         assert re.search(r"[:;.] ", sentence), f"{code} says nothing to do"
         assert explained(code).text("zh") != explained(code).text("en")
     assert "another version" in explained("a later code").text("en")
+
+
+def test_a_log_has_the_scaling_where_one_is_another_than_asked() -> None:
+    assert "scaling" not in as_table(report(layers=[record() | {"scaling": 2.0, "expected_scaling": 2.0}]))
+    head, line = as_table(report(layers=[record() | {"scaling": 2.0, "expected_scaling": 16.0}])).splitlines()
+    assert head.split() == ["layer", "expected", "config", "A", "B", "scaling", "asked", "state"]
+    assert line.split()[1:] == ["4", "4", "4", "4", "2", "16", "ok"]
