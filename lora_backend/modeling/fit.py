@@ -27,6 +27,7 @@ from lora_backend.planning.profile import TraceSettings
 from lora_backend.verification.base import TreeAnswer
 from lora_backend.verification.folder import PEFT_PREFIX, read_adapter_config, split_lora_key
 from lora_backend.verification.identity import Difference
+from lora_backend.verification.on_headers import ranks_by_values
 from lora_backend.verification.shapes import canonical_name
 
 NAME = "default"
@@ -41,7 +42,8 @@ def fit_of(facts: Mapping[str, Any], folder: Path, tensors: Mapping[str, TensorI
     """
     base = build_base(facts, TraceSettings())
     names = {name for name, _ in base.named_modules()}
-    refuse_slow_expressions(read_adapter_config(folder) or {}, names)
+    own = read_adapter_config(folder) or {}
+    refuse_slow_expressions(own, names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values, of which there are none here
         try:
@@ -54,7 +56,7 @@ def fit_of(facts: Mapping[str, Any], folder: Path, tensors: Mapping[str, TensorI
                 return TreeAnswer(unplaced, {})
             reason = first_line(error)
             raise ModelError(N_("PEFT cannot put the adapter on this model: {reason}"), reason=reason) from error
-        return TreeAnswer(tuple(_differences(model, tensors)), _known_of_layers(model))
+        return TreeAnswer(tuple(_differences(model, tensors, own)), _known_of_layers(model))
 
 
 def _attached(base: nn.Module, folder: Path) -> PeftModel:
@@ -76,18 +78,17 @@ def _without_module(tensors: Mapping[str, TensorInfo], modules: set[str]) -> Ite
             yield Difference("not_in_model", key.removeprefix(PEFT_PREFIX), canonical_name(half[0]), info.shape)
 
 
-def _differences(model: PeftModel, tensors: Mapping[str, TensorInfo]) -> Iterator[Difference]:
+def _differences(model: PeftModel, tensors: Mapping[str, TensorInfo], own: Mapping[str, Any]) -> Iterator[Difference]:
     """What PEFT would drop, leave as it was made, or refuse for its size."""
     empty = {key: torch.empty(info.shape, device="meta") for key, info in tensors.items()}
     for item in tensor_differences(model, empty, NAME, values=False) or ():
-        # One that PEFT makes of several, as of each expert's, has the size that they have together.
-        is_rank = _is_rank_alone(item) and f"{PEFT_PREFIX}{item.name}" in tensors
+        is_rank = ranks_by_values(own) and _is_rank_alone(item)
         if not is_rank and not (item.code == "not_in_model" and MADE_LATER in item.name):
             yield item
 
 
 def _is_rank_alone(item: Difference) -> bool:
-    """Whether only a rank differs, which the rank check holds against the config."""
+    """Whether only a rank differs."""
     half, file, model = split_lora_key(item.name), item.file_shape, item.model_shape
     if half is None or item.code != "other_shape" or file is None or model is None or len(file) != len(model):
         return False

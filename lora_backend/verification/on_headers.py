@@ -7,6 +7,7 @@ another prefix) is for the model itself to say, built without its bytes; so an i
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +16,11 @@ from lora_backend.models.base_headers import HEADS, BaseHeaders, Shape
 from lora_backend.verification.coverage import Targets, targets_of
 from lora_backend.verification.folder import PEFT_PREFIX, AdapterFolder, split_lora_key
 from lora_backend.verification.identity import Difference
+from lora_backend.verification.ranks import RankRule, rank_rule
 from lora_backend.verification.shapes import LoraLayer, block_of
 
 Sides = tuple[int | None, ...]
-"""A shape; None where any size is right, as a rank's is here."""
+"""A shape; None where any size is right."""
 EMBEDDING = re.compile(r"embed|^wt?e$|^wpe$")
 MAGNITUDE, TOKENS = ".lora_magnitude_vector", ".token_adapter.trainable_tokens_delta"
 BASE_LAYER = ".base_layer"
@@ -40,12 +42,23 @@ def compare_with_headers(adapter: AdapterFolder, base: BaseHeaders, question: Qu
 
     Raises `ExpressionError` where an expression of its config takes too long.
     """
-    return _Comparison(adapter, base, targets_of(adapter.config, question=question)).answer()
+    rule = rank_rule(adapter.config, on_disk=True, question=question)
+    rule.prepare(layer.pattern_name for layer in adapter.layers)
+    return _Comparison(adapter, base, targets_of(adapter.config, question=question), rule).answer()
+
+
+def ranks_by_values(config: Mapping[str, Any]) -> bool:
+    """Whether a layer may have fewer rows than the adapter's own config says, by its budget or the base model's values.
+
+    Of any other PEFT refuses a tensor whose rank is not the one that its own config asks for.
+    """
+    is_decomposed = str(config.get("init_lora_weights")).lower().startswith(("pissa", "olora", "corda"))
+    return config.get("peft_type") == "ADALORA" or is_decomposed or config.get("ensure_weight_tying") is True
 
 
 class _Comparison:
-    def __init__(self, adapter: AdapterFolder, base: BaseHeaders, targets: Targets) -> None:
-        self.adapter, self.base, self.targets = adapter, base, targets
+    def __init__(self, adapter: AdapterFolder, base: BaseHeaders, targets: Targets, rule: RankRule) -> None:
+        self.adapter, self.base, self.targets, self.rule = adapter, base, targets, rule
         self.config = adapter.config
         self.layers = {layer.name for layer in adapter.layers}
         dropped = set(adapter.dropped)
@@ -112,14 +125,15 @@ class _Comparison:
     def wanted(self, layer: LoraLayer, weight: Shape) -> dict[str, Sides]:
         """The tensors that a layer has on a module with this weight."""
         name = layer.name
+        rank = None if ranks_by_values(self.config) else self.rule.for_layer(layer.pattern_name)
         into, out = self.base.widths(name, weight)
         if layer.kind == "embedding":
-            wanted: dict[str, Sides] = {".lora_embedding_A": (None, weight[0]), ".lora_embedding_B": (weight[1], None)}
+            wanted: dict[str, Sides] = {".lora_embedding_A": (rank, weight[0]), ".lora_embedding_B": (weight[1], rank)}
             out = weight[1]
         elif layer.kind == "adalora":
             wanted = {".lora_A": (None, into), ".lora_B": (out, None), ".lora_E": (None, 1)}
         else:
-            wanted = {".lora_A.weight": (None, into), ".lora_B.weight": (out, None)}
+            wanted = {".lora_A.weight": (rank, into), ".lora_B.weight": (out, rank)}
             if self.config.get("lora_bias") is True:
                 wanted[".lora_B.bias"] = (out,)
         if self.config.get("use_dora") is True and layer.kind != "adalora":

@@ -285,3 +285,15 @@ def test_a_base_is_only_looked_for_where_the_caller_allows(tmp_path: Path) -> No
 
     report = check_adapter_folder(adapter(tmp_path / "a", base(tmp_path / "base")), None, find_base=refuse)
     assert (report["compared"], report["not_compared"]["template"]) == (None, "Not here.")
+
+
+def test_a_rank_that_the_adapters_own_config_does_not_have_is_refused_by_peft(tmp_path: Path) -> None:
+    """The config that it is held against asks for the rank of the tensors; PEFT goes by the adapter's own."""
+    on = base(tmp_path / "base")
+    report = check_adapter_folder(adapter(tmp_path / "a", on, {"r": 8}), {"r": RANK, "alpha": 4, "model_name": str(on)})
+    assert ("other_shape", f"{Q1}.lora_A.weight") in found(report)
+    assert report["is_consistent"] is False
+    report = check_adapter_folder(
+        adapter(tmp_path / "b", on, {"r": 8, "init_lora_weights": "pissa"}), {"r": RANK, "alpha": 4}
+    )
+    assert report["differences"] == []
