@@ -8,7 +8,7 @@ from typing import Any
 from lora_backend.config.foreign import axolotl_keys, training_arguments
 from lora_backend.config.foreign import reasons as why
 from lora_backend.config.foreign.choices import attention, optimizer
-from lora_backend.config.foreign.data_sets import first_of_datasets
+from lora_backend.config.foreign.data_sets import first_of_datasets, other_data_sets
 from lora_backend.config.foreign.evaluation import share_of_rows, steps_or_share
 from lora_backend.config.foreign.rules import (
     Carried,
@@ -110,6 +110,8 @@ RULES: dict[str, Rule] = {
     "peft_use_rslora": take("use_rslora"),
     "peft_init_lora_weights": take("init_lora_weights"),
     "datasets": first_of_datasets(),
+    "test_datasets": other_data_sets(),
+    "pretraining_dataset": other_data_sets(why.METHOD),
     "sequence_len": take("max_length"),
     "micro_batch_size": take("batch_size"),
     "gradient_accumulation_steps": accumulation("micro_batch_size"),
@@ -163,6 +165,8 @@ def _defaults(values: Mapping[str, Any]) -> dict[str, Any]:
         found |= {"lora_dropout": 0.0, "lora_target_linear": None}
     if values.get("warmup_steps") is None and values.get("warmup_ratio") is None:
         found["warmup_ratio"] = 0.03
+    if values.get("eval_strategy") == "steps" and not values.get("evals_per_epoch"):
+        found["eval_steps"] = values.get("logging_steps") or 500
     if values.get("eval_steps") is not None and not is_off(values.get("val_set_size")):
         found["eval_strategy"] = "steps"
     if values.get("batch_size") is not None:

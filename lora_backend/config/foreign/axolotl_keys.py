@@ -16,7 +16,7 @@ ABSENT: dict[str, str | Mapping[str, Any]] = {
     "rl trl vllm grpo kto_desirable_weight kto_undesirable_weight rl_beta dpo_beta orpo_alpha rpo_alpha cpo_alpha "
     "simpo_gamma reward_model process_reward_model num_labels dpo_use_weighting dpo_use_logits_to_keep "
     "dpo_label_smoothing precompute_ref_log_probs relora relora_steps relora_warmup_steps relora_cpu_offload "
-    "relora_prune_ratio qat unfrozen_parameters pretraining_dataset llama_adapter diffusion dft_loss",
+    "relora_prune_ratio qat unfrozen_parameters llama_adapter diffusion dft_loss",
     why.LEARNS: "reinit_weights use_eaft eaft_alpha eaft_k scaling_softmax scaling_softmax_factor "
     "scaling_softmax_bias fp32_norms fp32_norm_classes grokfast_alpha grokfast_lamb dense_mixer dion_lr dion_momentum "
     "dion_rank_fraction dion_rank_multiple_of qgalore_rank qgalore_update_proj_gap qgalore_scale qgalore_proj_type "
@@ -37,7 +37,7 @@ ABSENT: dict[str, str | Mapping[str, Any]] = {
     "sample_packing sample_packing_sequentially multipack_real_batches eval_sample_packing "
     "batch_flattening pretraining_sample_concatenation pad_to_sequence_len max_packed_sequence_len",
     why.DATA: "shuffle_before_merging_datasets num_dataset_shards_to_save preprocess_iterable role_boundaries "
-    "test_datasets dataset_shard_num dataset_shard_idx dataset_exact_deduplication streaming "
+    "dataset_shard_num dataset_shard_idx dataset_exact_deduplication streaming "
     "skip_prepare_dataset push_dataset_to_hub excess_length_strategy",
     why.TEMPLATE: "chat_template_kwargs chat_template chat_template_jinja default_system_message eot_tokens",
     why.TOKENIZER: "processor_kwargs "

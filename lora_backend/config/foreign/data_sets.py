@@ -82,6 +82,18 @@ def first_of_datasets() -> Rule:
     return Rule(apply, ("dataset",), DATA_NOTE)
 
 
+def other_data_sets(reason: str = DATA) -> Rule:
+    """Data sets that have no place here, named with all that the file says of them."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value = source.get(key)
+        if is_off(value):
+            return nothing(N_("Off, or at its default: nothing to carry."))
+        return _with_rest(lost(reason), value) if isinstance(value, list | Mapping) else lost(reason)
+
+    return Rule(apply, (), reason)
+
+
 def _file_of(entry: Mapping[str, Any]) -> tuple[Carried, tuple[str, ...]]:
     """The file of one entry, and the keys that say where it is. Files of a data set of the hub are not here."""
     path, files = entry.get("path"), entry.get("data_files")

@@ -11,7 +11,7 @@ from typing import Any
 from lora_backend.config.foreign import reasons as why
 from lora_backend.config.foreign import training_arguments, trl_keys
 from lora_backend.config.foreign.choices import attention
-from lora_backend.config.foreign.data_sets import dataset, first_of_datasets
+from lora_backend.config.foreign.data_sets import dataset, first_of_datasets, other_data_sets
 from lora_backend.config.foreign.evaluation import share_of_rows
 from lora_backend.config.foreign.rules import (
     Carried,
@@ -83,6 +83,7 @@ RULES: dict[str, Rule] = {
     **table(trl_keys.ABSENT),
     **{key: expects(why.METHOD) for key in trl_keys.OTHER_METHODS},
     "dataset_mixture": first_of_datasets(),
+    "dataset_mixer": other_data_sets(),
     "model_name_or_path": take("model_name"),
     "dtype": stored(),
     "torch_dtype": stored(),

@@ -46,7 +46,7 @@ ABSENT: dict[str, str | Mapping[str, Any]] = {
     "vllm_group_port vllm_max_model_length vllm_mode vllm_model_impl vllm_server_base_url vllm_server_host "
     "vllm_server_port vllm_server_timeout vllm_structured_outputs_regex vllm_tensor_parallel_size system_prompt",
     why.TEMPLATE: "chat_template",
-    why.DATA: "dataset_mixer dataset_splits dataset_configs text_column auto_insert_empty_system_msg",
+    why.DATA: "dataset_splits dataset_configs text_column auto_insert_empty_system_msg",
     why.HUB: "hub_model_revision push_to_hub_revision overwrite_hub_revision",
     why.EVALUATION: "benchmarks callbacks",
     why.TRACKING: "wandb_entity wandb_project wandb_run_group",

@@ -84,3 +84,11 @@ def test_a_name_of_trl_is_no_file(name: str) -> None:
     result = import_text(f"model_name_or_path: m\nuse_peft: true\ndataset_name: {name}\n")
     assert "dataset" not in result.values
     assert row(result, "dataset_name").outcome == "not_supported"
+
+
+@pytest.mark.parametrize("key", ["test_datasets", "pretraining_dataset"])
+def test_other_lists_of_data_sets_are_named_too(key: str) -> None:
+    found = row(import_text(dump_yaml({**AXOLOTL, key: [HUB]})), key)
+    assert found.outcome == "not_supported"
+    for name in HUB:
+        assert f"`[0].{name}: " in found.message.text("en")

@@ -59,6 +59,7 @@ def test_a_number_of_rows_is_no_share_and_is_never_taken_for_one(text: str, key:
         (LF + "save_steps: 0.1\nmax_steps: 100\n", {"save_steps": 10}),
         (LF + "save_steps: 0.1\n", {"save_steps": None}),
         (AXOLOTL + "val_set_size: 0.05\neval_steps: 0.25\n", {"eval_strategy": "epoch", "eval_steps": None, "val_size": 0.05}),
+        (AXOLOTL + "val_set_size: 0.05\neval_strategy: steps\n", {"eval_strategy": "steps", "eval_steps": 500}),
         (AXOLOTL + "val_set_size: 0.05\nevals_per_epoch: 4\n", {"eval_strategy": "epoch", "val_size": 0.05}),
         (AXOLOTL + "val_set_size: 0.05\nevals_per_epoch: 1\n", {"eval_strategy": "epoch", "val_size": 0.05}),
         (AXOLOTL + "val_set_size: 0.05\nevals_per_epoch: 2\neval_strategy: steps\n", {"eval_strategy": "epoch"}),
