@@ -266,3 +266,17 @@ def test_a_value_that_is_none_here_keeps_its_name_and_is_pointed_out(name: str, 
 def test_rows_of_a_whole_step_beside_those_of_a_forward_pass_are_the_target() -> None:
     found = script_defaults("def train(lora_r=8, batch_size=128, micro_batch_size=4): ...\nfire.Fire(train)\n")
     assert found.values == {"r": 8, "target_batch_size": 128, "batch_size": 4}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(lora_r={}, lr=1, epochs=2): ...\n", "@app.command()\ndef f(*, lora_r=typer.Option({})): ...\n", "LoraConfig(r={}, **x)\n",
+        "AutoModel.from_pretrained({}, dtype={})\n", "kinds = {}\nTrlParser(kinds)\n", "fire.Fire({})\n", "from trl import A\nHfArgumentParser(({}, A))\n",
+    ],
+)  # fmt: skip
+@given(noise=st.text(alphabet="a.A1(')[]{}*+\n:=,@ ", max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_no_call_and_no_function_makes_the_reader_raise_anything_else(source: str, noise: str) -> None:
+    with suppress(ConfigError):
+        script_defaults(source.replace("{}", noise))

@@ -365,6 +365,14 @@ def test_a_draft_is_written_for_another_tool_with_what_is_lost() -> None:
     assert "Not carried over to LLaMA-Factory:" in shown
     assert "`pkg`" in shown
     assert len(at.get("download_button")) == 2, "the draft, and the other tool's file"
+    at.segmented_control(key="export_tool").set_value("axolotl").run()
+    assert "Check before you use it with axolotl:" in texts(at), "there is no d.jsonl to look into"
+    rows = load_settings().workspace / "d.jsonl"
+    write_rows(rows, [{"prompt": "hi", "completion": "ho"}])
+    draft.save(f"model_name: org/m\ndataset: {rows}\n")
+    at = show("config", draft=draft.id)
+    at.segmented_control(key="export_tool").set_value("axolotl").run()
+    assert "Everything could be written for axolotl." in texts(at)
     draft.save("r: x\n")
     at = show("config", draft=draft.id)
     assert any("cannot be exported" in warning.value for warning in at.warning)
