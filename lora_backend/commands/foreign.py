@@ -11,14 +11,16 @@ from lora_backend.commands.words import GOOD, NO, print_json, readable
 from lora_backend.config.foreign.exporting import export_config
 from lora_backend.config.foreign.imports import import_file
 from lora_backend.config.foreign.report import export_report, import_report
+from lora_backend.config.rules import Facts
 from lora_backend.data.rows import RowFormat, format_of
 from lora_backend.errors import FlightdeckError
+from lora_backend.preflight.libraries import missing_packages
 from lora_backend.terminal import show, write_file
 
 
 def import_command(arguments: argparse.Namespace) -> int:
     """Read another tool's config into ours; what became of each key goes to stderr."""
-    result = import_file(arguments.config)
+    result = import_file(arguments.config, lambda values: Facts(missing_packages=missing_packages(values)))
     if arguments.output:
         _write(arguments.output, result.text)
     if arguments.json:

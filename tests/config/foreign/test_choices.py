@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from lora_backend.cli import main
 from lora_backend.config.foreign.choices import HUB_KERNEL
 from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.foreign.tools import TOOLS
 from lora_backend.config.options import NEW_NAMES
 from lora_backend.config.takes import takes
+from lora_backend.preflight import libraries
 from tests.config.foreign.test_import import row
 
 HEADS = {
@@ -52,3 +57,24 @@ def test_a_kernel_of_the_hub_says_what_it_needs() -> None:
 def test_every_tool_that_names_optimizers_or_kernels_is_held_to_it() -> None:
     named = {tool.id for tool in TOOLS.values() if any("optim" in rule.targets for rule in tool.rules.values())}
     assert named - {"original"} <= HEADS.keys()
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [("attn_implementation: kernels-community/flash-attn2", "attn_implementation"), ("optimizer: adamw_torch_4bit", "optim"), ("flash_attention: true", "attn_implementation")],
+)  # fmt: skip
+@pytest.mark.parametrize("is_here", [True, False])
+def test_a_package_that_is_not_here_is_said_by_the_command(
+    lines: str,
+    key: str,
+    is_here: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    versions = {"kernels": "0.18.2", "torchao": "0.15.0", "flash-attn": "2.8.0"} if is_here else {}
+    monkeypatch.setattr(libraries, "version_of", versions.get)
+    (tmp_path / "axolotl.yaml").write_text(f"{HEADS['axolotl'][0]}{lines}\n", "utf-8")
+    assert main(["import", str(tmp_path / "axolotl.yaml"), "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert [item["key"] for item in findings if item["code"] == "library_missing"] == ([] if is_here else [key])
