@@ -35,9 +35,12 @@ from lora_backend.modeling.meta import (
 from lora_backend.modeling.stand_in import stand_in_for_quantized
 from lora_backend.modeling.step import FakeStep, among_new_objects, outer_modules
 from lora_backend.modeling.tracker import Recording
+from lora_backend.modeling.tree import module_tree
 from lora_backend.planning.formula import formula_profile
 from lora_backend.planning.profile import NOTHING, Part, Profile, TraceSettings, Unit
 from lora_backend.planning.scaling import EXPONENTS, Size, Vector, highest, identify
+from lora_backend.preflight.trees import tree_of
+from lora_backend.settings import load_settings
 
 logger = logging.getLogger(__name__)
 Report = Callable[[Message, float], None]
@@ -144,12 +147,21 @@ def profile_for(facts: Mapping[str, Any], config: TrainingConfig, report: Report
     """
     with untrainable("model_name"):
         architecture = model_config(facts)
+        _keep_tree(facts)
     settings = TraceSettings.of(config, config.precision, attention_windows(architecture), tile_tokens(architecture))
     try:
         return trace_profile(facts, config, settings, report)
     except UntraceableError as error:
         logger.warning("%s", error)
         return _named(formula_profile(facts, config, settings), build_base(facts, settings))
+
+
+def _keep_tree(facts: Mapping[str, Any]) -> None:
+    """A config that is planned can be held against the model's modules from then on, and without torch."""
+    try:
+        tree_of(facts, module_tree, load_settings())
+    except OSError as error:  # it cannot be kept; the plan does without it
+        logger.warning("The model's modules cannot be kept: %s", error)
 
 
 def _named(profile: Profile, model: PreTrainedModel) -> Profile:

@@ -56,6 +56,16 @@ class ModuleTree:
             values[name] = {key: tuple(value) for key, value in values.get(name, {}).items()}
         return cls(**values)
 
+    def has(self, ending: str) -> bool:
+        """Whether a module, or a matrix of experts, has a name that is `ending` or ends in it."""
+        return any(f".{name}".endswith(f".{ending}") for name in self.names)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of all modules, and of the experts' matrices as the model and as its files call them."""
+        parts = (f"{name.rpartition('.')[0]}.{part}" for name, found in self.experts.items() for part in found)
+        return tuple(dict.fromkeys((*self.modules, *self.experts, *parts)))
+
     def tower_of(self, name: str) -> str | None:
         """The tower that a module or parameter lies in."""
         return next((tower for tower in self.towers if f"{name}.".startswith(f"{tower}.")), None)

@@ -16,6 +16,7 @@ from lora_backend.errors import ExpressionError, FlightdeckError, PlanError, Too
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
 from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError
+from lora_backend.preflight.targets import unattachable
 from lora_backend.settings import Settings
 
 OF_THE_CHECK = frozenset(
@@ -123,4 +124,4 @@ def _shown(folder: Path) -> str:
     return str(folder.absolute())
 
 
-RULES: tuple[Rule, ...] = (_weights, _place)
+RULES: tuple[Rule, ...] = (_weights, unattachable, _place)

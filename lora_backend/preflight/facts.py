@@ -27,6 +27,7 @@ from lora_backend.models.find import find_model
 from lora_backend.models.headers import read_folder_headers
 from lora_backend.models.quantized import quantized_as
 from lora_backend.preflight.libraries import missing_for, missing_packages
+from lora_backend.preflight.trees import known_tree
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.publication import Publication, PublicationError, place_of, publication_of
 from lora_backend.settings import Settings, load_settings, path_of
@@ -95,6 +96,7 @@ def gather_facts(
         publication_forbidden=forbidden,
         publication_blocked_by=str(publication.path) if publication and publication.standing == "other" else None,
         output_used_by=used_by,
+        tree=known_tree(said, settings) if said else None,
         problems=tuple(problems),
     )
 

@@ -20,8 +20,10 @@ from lora_backend.preflight.attempt import is_too_large
 from lora_backend.preflight.blockers import DOES_NOT_FIT, blocker_of, blockers_of
 from lora_backend.preflight.facts import Readers, gather_facts, refuse_errors
 from lora_backend.preflight.placement import DoesNotFitError, plan_start
-from lora_backend.preflight.planning import Trace
+from lora_backend.preflight.planning import Trace, model_facts
 from lora_backend.preflight.roots import from_browser
+from lora_backend.preflight.targets import held_against_tree
+from lora_backend.preflight.trees import known_tree
 from lora_backend.settings import Settings
 
 
@@ -43,6 +45,8 @@ class Judged:
     result: CheckResult
     blockers: tuple[Finding, ...]
     """All but the plan's, which asks the model's cost."""
+    has_tree: bool = False
+    """Whether the config was held against the model's modules."""
 
     @property
     def remarks(self) -> CheckResult:
@@ -106,7 +110,7 @@ def _judged(document: ConfigDocument, facts: Facts, settings: Settings, *, needs
     wrong = frozenset(finding.key for finding in result.errors if finding.key)
     config = ConfigView(document.values, document.lines, wrong)
     blockers = blockers_of(config, result, facts, settings, needs_data=needs_data) if document.is_readable else ()
-    return Judged(config, result, blockers)
+    return Judged(config, result, blockers, facts.tree is not None)
 
 
 def startable(
@@ -115,7 +119,8 @@ def startable(
     trace: Trace | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Startable:
-    """The plan is asked last. Without `trace` it is made only where the model's cost is known already."""
+    """The plan is asked last. Without `trace` it is made only where the model's cost is known already; a trace builds
+    the model's modules as well, so the config is held against them then."""
     if judged.blockers:
         return Startable(False, judged.blockers)
     if not judged.result.is_valid:
@@ -125,10 +130,18 @@ def startable(
     except (_NotTracedError, WorkerError):
         return Startable(None)
     except FlightdeckError as error:
-        return Startable(False, (blocker_of(error, judged.config),))
+        return Startable(False, _of_new_tree(judged, settings) or (blocker_of(error, judged.config),))
+    if found := _of_new_tree(judged, settings):
+        return Startable(False, found)
     if planned.plan is not None and is_too_large(planned, settings):
         return Startable(False, (blocker_of(DoesNotFitError(planned.plan, []), judged.config),))
     return Startable(True)
+
+
+def _of_new_tree(judged: Judged, settings: Settings) -> tuple[Finding, ...]:
+    """What stands in the way by the modules of a model that were not known before it was traced."""
+    tree = None if judged.has_tree else known_tree(model_facts(judged.config.get("model_name")), settings)
+    return () if tree is None else tuple(held_against_tree(judged.config, tree))
 
 
 def _refuse_to_trace(facts: Mapping[str, Any], config: TrainingConfig) -> NoReturn:

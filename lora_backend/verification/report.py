@@ -13,6 +13,8 @@ from lora_backend.errors import ExpressionError, ModelError
 from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_
 from lora_backend.models.find import find_model
+from lora_backend.models.tree import ModuleTree
+from lora_backend.verification.asked_layers import asked_of
 from lora_backend.verification.base import AskTree, compare_with_base
 from lora_backend.verification.coverage import Targets, pattern_names, targets_of
 from lora_backend.verification.folder import ReadBin, read_adapter_config, read_adapter_folder, subfolders_with_adapters
@@ -150,11 +152,16 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def expected_ranks(config: Mapping[str, Any], linear_names: Sequence[str]) -> dict[str, int]:
-    """Layer → rank that a run with `config` will have, from the names of the model's linear layers alone.
+def expected_ranks(
+    config: Mapping[str, Any], linear_names: Sequence[str], tree: ModuleTree | None = None
+) -> dict[str, int]:
+    """Layer → rank that a run with `config` will have: by the model's tree, or where it is not known by the names of its
+    linear layers alone.
 
     Raises `ExpressionError` where an expression takes too long.
     """
+    if tree is not None:
+        return asked_of(config, tree).ranks
     question = Question()
     rule, targets = rank_rule(config, question=question), targets_of(config, linear_names, question)
     targets.prepare(linear_names)

@@ -9,8 +9,9 @@ import streamlit as st
 
 from lora_backend.errors import ExpressionError, ModelError
 from lora_backend.i18n import N_
-from lora_backend.models.describe import describe_model
+from lora_backend.models.describe import describe_model, read_json_object
 from lora_backend.preflight.roots import allowed_model
+from lora_backend.preflight.trees import known_tree
 from lora_backend.verification.report import expected_ranks
 from pages.parts.frames import markdown_frame
 from pages.parts.language import say, t
@@ -21,14 +22,17 @@ def show_expected_ranks(values: Mapping[str, Any]) -> None:
     """One row a module: how many blocks get which rank; nothing is loaded for it."""
     with st.expander(t(N_("Ranks that this run will have")), icon=":material/verified:"):
         try:
-            names = describe_model(allowed_model(str(values.get("model_name") or ""), settings())).linear_names
+            path = allowed_model(str(values.get("model_name") or ""), settings())
+            names = describe_model(path).linear_names
+            tree = known_tree(read_json_object(path / "config.json" if path.is_dir() else path), settings())
         except ModelError:  # the findings say why
-            names = ()
+            names, tree = (), None
+        names = names if tree is None else (*tree.all_linear, *tree.all_linear_parameters)
         if not names:
             st.caption(t(N_("The model's layers are not known here: its safetensors files are not on this machine.")))
             return
         try:
-            ranks = expected_ranks(values, names)
+            ranks = expected_ranks(values, names, tree)
         except ExpressionError as error:
             st.caption(say(error.message))
             return
@@ -37,7 +41,10 @@ def show_expected_ranks(values: Mapping[str, Any]) -> None:
         if not ranks:
             st.caption(t(N_("This config puts a LoRA on no layer of the model.")))
             return
-        st.caption(t(N_("{count} of {all} linear layers get a LoRA."), count=len(ranks), all=len(names)))
+        if set(ranks) <= set(names):
+            st.caption(t(N_("{count} of {all} linear layers get a LoRA."), count=len(ranks), all=len(names)))
+        else:
+            st.caption(t(N_("{count} layers get a LoRA."), count=len(ranks)))
         groups: dict[tuple[str, int], int] = {}
         for name, rank in ranks.items():
             group = (name.rsplit(".", 1)[-1], rank)

@@ -20,6 +20,7 @@ from lora_backend.config.files import dump_yaml, parse_config
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError
 from lora_backend.hardware.inventory import Gpu
+from lora_backend.modeling.tree import module_tree
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import of_words
 from lora_backend.preflight import facts, libraries, placement
@@ -29,6 +30,7 @@ from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.many import Row, preview
 from lora_backend.preflight.resume import resume_run
 from lora_backend.preflight.startable import CannotStartError, judge, startable
+from lora_backend.preflight.trees import tree_of
 from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.runs.recovery import recover
 from lora_backend.settings import Settings, load_settings
@@ -109,6 +111,11 @@ def stored_as(method: str) -> Arrange:
     return written("m/config.json", json.dumps(SMALL | {"quantization_config": {"quant_method": method}}))
 
 
+def modules_known(place: Path, patch: Patch) -> None:
+    """Somebody planned with this model before."""
+    tree_of(json.loads((place / "m/config.json").read_text()), module_tree, load_settings())
+
+
 SITUATIONS = [
     Situation("no data set", ("no_data",), {"dataset": ...}),
     Situation("a data set that is not there", ("dataset_unusable",), {"dataset": "gone.jsonl"}),
@@ -138,6 +145,9 @@ SITUATIONS = [
     Situation("a plan that does not fit", ("does_not_fit",), BIG, lambda _, patch: on(patch, "12")),
     Situation("a full disk", ("disk_full",), arrange=free(2**20)),
     Situation("a workspace that nobody may write", ("workspace_unwritable",), arrange=read_only),
+    Situation("a module to save that is not there", ("unmatched_module_to_save",), {"modules_to_save": ["nonsense"]}, modules_known),
+    Situation("a dotted name that no module has", ("unmatched_target",), {"target_modules": ["mlp.q_proj"]}, modules_known),
+    Situation("a block as a target", ("unfit_target",), {"target_modules": ["q_proj", "mlp"]}, modules_known),
     Situation("several at once", ("model_name_unusable", "no_data"), {"dataset": ..., "model_name": "some/model"}),
 ]  # fmt: skip
 OUTSIDE = [

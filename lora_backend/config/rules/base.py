@@ -12,6 +12,7 @@ from lora_backend.config.schema import KEYS
 from lora_backend.expressions.question import Question
 from lora_backend.i18n import Message
 from lora_backend.models.quantized import Quantized
+from lora_backend.models.tree import ModuleTree
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Facts:
     """How its files are quantized already."""
     missing_for_model: tuple[str, ...] = ()
     """Packages that its files need and that are not installed here."""
+    tree: ModuleTree | None = None
+    """Its modules as transformers builds them, once that was done."""
     is_tied: bool | None = None
     """Whether its head and its embedding are the same weights."""
     has_tokenizer: bool | None = None

@@ -9,6 +9,7 @@ from lora_backend.config.rules.base import Facts, GpuFact
 from lora_backend.i18n import N_, Message
 from lora_backend.models.causal import why_not_causal
 from lora_backend.models.quantized import Quantized
+from lora_backend.models.tree import ModuleTree
 
 _AMPERE = GpuFact("NVIDIA A100", (8, 0))
 _TURING = GpuFact("NVIDIA T4", (7, 5))
@@ -175,6 +176,13 @@ KNOWN = [
         _LLAMA,
     ),
     Example("experts_all_linear", "target_modules: all-linear", "target_modules: [q_proj]", Facts(has_experts=True)),
+    Example(
+        "towers_left_alone",
+        "target_modules: all-linear",
+        "target_modules: all-linear",
+        Facts(tree=ModuleTree("gemma3", {}, {}, towers=("model.vision_tower", "model.multi_modal_projector"))),
+        Facts(tree=ModuleTree("gemma3_text", {}, {})),
+    ),
     Example("max_length_beyond_positions", "max_length: 4097", "max_length: 4096", Facts(max_positions=4096)),
     Example(
         "no_tokenizer", "dataset: d.jsonl", "dataset: d.jsonl", Facts(has_tokenizer=False), Facts(has_tokenizer=True)

@@ -34,7 +34,8 @@ def is_asked_of_model(config: ConfigView, key: str, facts: Facts) -> bool:
 
 def names_for(key: str, facts: Facts) -> tuple[str, ...]:
     """The model's names that the expressions of `key` are held against."""
-    return (*facts.linear_names, *facts.outer_modules) if key in PATTERNS else facts.linear_names
+    of_tree = () if facts.tree is None else facts.tree.names
+    return (*facts.linear_names, *(facts.outer_modules if key in PATTERNS else ()), *of_tree)
 
 
 def too_slow(config: ConfigView, facts: Facts) -> Iterator[Finding]:

@@ -1,0 +1,97 @@
+"""A config is held against its model's modules before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_backend.config.findings import Finding
+from lora_backend.config.presets import PRESETS
+from lora_backend.config.rules import ConfigView, Facts
+from lora_backend.config.rules.model_facts import RULES
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.modeling.live_tree import tree_of_model
+from lora_backend.modeling.trace import profile_for
+from lora_backend.modeling.tree import module_tree
+from lora_backend.models.catalogue import find_in_catalogue
+from lora_backend.preflight.targets import held_against_tree
+from lora_backend.preflight.trees import known_tree
+from lora_backend.settings import load_settings
+from lora_backend.verification.report import expected_ranks
+from tests.modeling.families import HYBRIDS, LLAMA, MIXTURES, gemma3, on_meta
+
+
+def said(model: Any, **values: Any) -> dict[str, Finding]:
+    view, facts = ConfigView({"model_name": "m", **values}), Facts(tree=tree_of_model(model))
+    return {finding.code: finding for rule in RULES for finding in rule(view, facts)}
+
+
+ADAPTED = {
+    "mixtral": "all 6 experts (w1, w3, w2), 3 routers, 0 layers of shared experts and 12 other",
+    "deepseek_v3": "all 4 experts (gate_proj, up_proj, down_proj), 2 routers, 6 layers of shared experts and 18 other",
+    "qwen2_moe": "leaves the 6 experts of this model and its routers as they are: it adapts 12 layers of shared experts and 12 other",
+    "gpt_oss": "leaves the 6 experts of this model and its routers as they are: it adapts 0 layers of shared experts and 12 other",
+    "granitemoe": "leaves the 6 experts of this model and its routers as they are: it adapts 0 layers of shared experts and 12 other",
+}
+
+
+@pytest.mark.parametrize("family", ADAPTED)
+def test_what_all_linear_adapts_of_a_mixture_is_counted(family: str) -> None:
+    finding = said(on_meta(family))["experts_all_linear"]
+    assert ADAPTED[family] in finding.message.text("en")
+    assert finding.severity == ("hint" if "leaves" in ADAPTED[family] else "warning")
+
+
+def test_towers_that_stay_as_they_are_are_said() -> None:
+    assert "vision_tower, multi_modal_projector" in said(gemma3())["towers_left_alone"].message.text("en")
+    assert "towers_left_alone" in said(gemma3(), target_modules=["q_proj"])
+    assert "towers_left_alone" not in said(gemma3(), target_modules=["gate_proj"])
+    assert "towers_left_alone" not in said(on_meta("llama"))
+
+
+def test_a_dotted_name_is_held_against_whole_names() -> None:
+    found = said(on_meta("llama"), target_modules=["self_attn.q_proj", "mlp.q_proj"])
+    assert "mlp.q_proj" in found["unmatched_target"].message.text("en")
+    assert "self_attn.q_proj," not in found["unmatched_target"].message.text("en")
+
+
+@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS, "llama"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_can_be_attached_or_says_what_to_change(family: str, preset: str) -> None:
+    """The fix that is offered first is enough."""
+    tree = tree_of_model(on_meta(family))
+    view = ConfigView({"model_name": "m", **PRESETS[preset].values})
+    for finding in held_against_tree(view, tree):
+        assert finding.fixes
+        changed = {
+            key: value for key, value in {**view.values, **finding.fixes[0].changes}.items() if value is not None
+        }
+        view = ConfigView(changed)
+    assert not list(held_against_tree(view, tree))
+
+
+def test_ranks_are_expected_where_the_adapter_will_be() -> None:
+    tree = tree_of_model(on_meta("deepseek_v3"))
+    ranks = expected_ranks({"r": 4, "target_modules": ["shared_experts.down_proj"]}, (), tree)
+    assert ranks == {f"model.layers.{block}.mlp.shared_experts.down_proj": 4 for block in (1, 2)}
+
+
+def test_whoever_traces_a_model_keeps_its_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path))
+    facts = json.loads(LLAMA.to_json_string(use_diff=False))
+    assert known_tree(facts, load_settings()) is None
+    profile_for(facts, TrainingConfig(model_name="m", precision="fp32"))
+    assert known_tree(facts, load_settings()) == module_tree(facts)
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen1.5-MoE-A2.7B", "openai/gpt-oss-20b", "deepseek-ai/DeepSeek-V2-Lite"])
+def test_the_catalogues_mixtures_are_counted_as_they_are(name: str) -> None:
+    model = find_in_catalogue(name)
+    assert model is not None
+    tree = module_tree(model.config)
+    config = {key: value for key, value in model.config.items() if "expert" in key}
+    experts = next(config[key] for key in ("num_local_experts", "num_experts", "n_routed_experts") if key in config)
+    assert tree.num_experts == experts * len(tree.routers)
