@@ -117,7 +117,12 @@ def _wrong_values(report: Mapping[str, Any]) -> list[str]:
 
 def _ok(report: Mapping[str, Any]) -> Message:
     """What is proven of the adapter, as far as it was compared, and whether something is in doubt."""
-    said = [Message(N_("{count} of {count} LoRA {count:layer has|layers have} the expected rank."), {"count": len(report["layers"])})]  # fmt: skip
+    layers = report["layers"]
+    extra = sum(record["state"] == "not_targeted" for record in layers)
+    values = {"right": len(layers) - extra, "count": len(layers)}
+    said = [Message(N_("{right} of {count} LoRA {count:layer|layers} {right:has|have} the expected rank."), values)]
+    if extra:
+        said.append(Message(N_("{count} {count:is|are} not targeted by the config."), {"count": extra}))
     other_doubts = len([code for code in doubts(report) if code != BASE_NOT_COMPARED])
     if BASE_NOT_COMPARED in report["warnings"]:
         said.insert(0, Message(N_("Ranks OK, not compared with a base model.")))

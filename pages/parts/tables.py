@@ -143,6 +143,10 @@ def rank_table(records: Iterable[Mapping[str, Any]]) -> None:
             (t(N_("Type")), "dtype"),
         ]
     cells = [[_state(record), *(_rounded(record.get(name)) for _, name in columns)] for record in records]
+    for column in range(1, len(columns) + 1):
+        if any(row[column] is None for row in cells):  # a column of numbers would show them as `None`
+            for row in cells:
+                row[column] = "–" if row[column] is None else str(row[column])
     fills = [FILLS[_fill(record)] for record in records]
     _frame([t(N_("State")), *(title for title, _ in columns)], cells, fills)
 
