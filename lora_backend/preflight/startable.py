@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import Finding
+from lora_backend.config.foreign.tools import is_foreign
 from lora_backend.config.rules import ConfigView, Facts
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
@@ -109,7 +110,8 @@ def _judged(document: ConfigDocument, facts: Facts, settings: Settings, *, needs
     result = check_config(document, facts)
     wrong = frozenset(finding.key for finding in result.errors if finding.key)
     config = ConfigView(document.values, document.lines, wrong)
-    blockers = blockers_of(config, result, facts, settings, needs_data=needs_data) if document.is_readable else ()
+    is_ours = document.is_readable and not is_foreign(document)
+    blockers = blockers_of(config, result, facts, settings, needs_data=needs_data) if is_ours else ()
     return Judged(config, result, blockers, facts.tree is not None)
 
 

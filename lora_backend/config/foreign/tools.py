@@ -95,5 +95,6 @@ def is_foreign(document: ConfigDocument) -> bool:
 
 def _in_order(document: ConfigDocument, keys: Iterable[str]) -> Message:
     """The first keys, as they stand in the file."""
-    ordered = sorted(keys, key=lambda key: document.lines.get(key.split(".", maxsplit=1)[0], 0))
+    places = {key: place for place, key in enumerate(document.values)}
+    ordered = sorted(keys, key=lambda key: places[key if key in places else key.split(".", maxsplit=1)[0]])
     return in_code(ordered[:5] + (["…"] if len(ordered) > 5 else []))
