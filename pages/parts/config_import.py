@@ -14,6 +14,7 @@ from lora_backend.config.diff import ABSENT
 from lora_backend.config.drafts import Draft
 from lora_backend.config.files import ConfigDocument, parse_config
 from lora_backend.config.findings import shorten
+from lora_backend.config.foreign.importing import values_to_compare
 from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.foreign.notice import FOREIGN
 from lora_backend.config.foreign.result import ImportResult, ImportRow
@@ -86,7 +87,7 @@ def values_of(text: str, name: str) -> dict[str, object]:
     document = parse_config(text, "json" if ending == ".json" else "toml" if ending == ".toml" else "yaml")
     if not document.is_readable:
         raise ConfigError(N_("{file} cannot be read: {reason}"), file=name, reason=document.problems[0].message)
-    return import_text(text, name).values if is_foreign(document) else document.values
+    return import_text(text, name).values if is_foreign(document) else values_to_compare(document)
 
 
 def _table(rows: Iterable[ImportRow]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -11,6 +12,7 @@ from lora_backend.config.copying import as_command, diff_markdown
 from lora_backend.config.diff import ABSENT, DiffRow, diff_paths, is_difference
 from lora_backend.config.drafts import Draft
 from lora_backend.config.files import ConfigDocument, dump_yaml
+from lora_backend.config.foreign.importing import values_to_compare
 from lora_backend.config.report import DIFF_SIGNS, DIFF_WORDS
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.escaping import visible_lines
@@ -27,8 +29,9 @@ LAYOUTS = {"side": N_("Side by side"), "unified": N_("Unified")}
 
 
 def show_differences(draft: Draft, document: ConfigDocument) -> None:
-    """Base, filter and layout, the table, and what can be done with it."""
+    """Base, filter and layout, the table, and what can be done with it; of another tool's file what it means here."""
     base = choose_base(draft)
+    document = replace(document, values=values_to_compare(document))
     rows = diff_paths(document.values, base.values, KEYS)
     given = [row for row in rows if is_difference(row, default_config())]
     with st.container(horizontal=True):

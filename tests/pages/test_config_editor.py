@@ -263,6 +263,7 @@ def test_another_tools_config_that_was_opened_as_it_is_is_one_finding_and_conver
     at = show("config", draft=draft.id)
     (error,) = [item.value for item in at.error if "LLaMA-Factory" in item.value]
     assert "import FILE" in error
+    assert "lora_rank" not in table_of(at), "it is compared under our names"
     (button,) = [item for item in at.button if item.key.startswith("fix-error")]
     button.click().run()
     assert not at.exception
