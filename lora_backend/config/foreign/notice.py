@@ -12,7 +12,7 @@ from lora_backend.config.findings import Finding, Fix
 from lora_backend.config.foreign.importing import Conversion, convert
 from lora_backend.config.foreign.known import OURS, known_tools, meaning, plain_name
 from lora_backend.config.foreign.rules import Tool
-from lora_backend.config.foreign.tools import FEW_STRAYS, TOOLS, is_foreign
+from lora_backend.config.foreign.tools import FEW_STRAYS, TOOLS, TwoToolsError, is_foreign
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message, in_code
@@ -20,6 +20,7 @@ from lora_backend.i18n import N_, Message, in_code
 FOREIGN = "foreign_config"
 CONVERT = N_("Convert it; on the command line: `python -m lora_backend import FILE`.")
 ONE_TOOL = N_("Then convert it; on the command line: `python -m lora_backend import FILE`.")
+NO_TOOL = N_("Name a training config, or start from a preset on the Config page.")
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,11 @@ def notice_of(document: ConfigDocument) -> Notice | None:
     try:
         made = convert(document)
     except ConfigError as error:
-        return Notice(Finding("error", FOREIGN, error.message, Message(ONE_TOOL), first, line), covers, foreign)
+        remedy = Message(ONE_TOOL if isinstance(error, TwoToolsError) else NO_TOOL)
+        return Notice(Finding("error", FOREIGN, error.message, remedy, first, line), covers, foreign)
     if made.tool is OURS:
         covers = {key for key in document.values if key not in KEYS} if foreign else set(strays)
-        message = _mixture(strays)
+        message = _mixture(strays, foreign)
     else:
         message = Message(N_("This is a config of {title}, not of LoRA Flightdeck."), {"title": made.tool.title})
     fix = _conversion(document.values, made)
@@ -56,13 +58,19 @@ def notice_of(document: ConfigDocument) -> Notice | None:
     )
 
 
-def _mixture(strays: list[str]) -> Message:
-    """Whose keys stand among ours: of the tool that has most of them."""
+def _mixture(strays: list[str], foreign: bool) -> Message:
+    """Whose keys stand among ours: of the tool that has most of them; in a file of nobody's, of any."""
+    if foreign:
+        said: dict[str, Any] = {"count": len(strays), "keys": _first_few(strays)}
+        return Message(N_("This config has {count} {count:key|keys} of other tools: {keys}."), said)
     tool = max(TOOLS.values(), key=lambda tool: _count(tool, strays))
     theirs = [key for key in strays if tool in known_tools(plain_name(key))]
-    shown = in_code([*theirs[:5], *(["…"] if len(theirs) > 5 else [])])
-    said = {"count": len(theirs), "title": tool.title, "keys": shown}
+    said = {"count": len(theirs), "title": tool.title, "keys": _first_few(theirs)}
     return Message(N_("This config has {count} {count:key|keys} of {title}: {keys}."), said)
+
+
+def _first_few(names: list[str]) -> Message:
+    return in_code([*names[:5], *(["…"] if len(names) > 5 else [])])
 
 
 def _count(tool: Tool, strays: list[str]) -> int:

@@ -36,6 +36,10 @@ INSIDE = {"llamafactory", "trl"}
 """Tools whose configs hold those of TrainingArguments as well."""
 
 
+class TwoToolsError(ConfigError):
+    """A file that holds keys of two tools, so that it is no one's."""
+
+
 def recognise(document: ConfigDocument) -> Tool:
     """The tool whose keys stand in the document.
 
@@ -64,7 +68,7 @@ def recognise(document: ConfigDocument) -> Tool:
     if len(ranked) > 1:
         second = ranked[1]
         if len(found[second]) > 1 or len(found[first]) < 3:
-            raise ConfigError(
+            raise TwoToolsError(
                 N_(
                     "The file mixes keys of {first} ({first_keys}) and of {second} ({second_keys}). Part it, or take out those of one."
                 ),

@@ -113,3 +113,17 @@ def test_a_file_of_two_tools_is_told_both_and_offered_no_fix() -> None:
     assert "LLaMA-Factory" in said
     assert "axolotl" in said
     assert said.index("lora_rank") < said.index("lora_target") < said.index("sequence_len"), "in the file's order"
+
+
+def test_a_file_that_is_no_training_config_is_not_offered_a_conversion() -> None:
+    (found,) = check_config(
+        parse_config("compute_environment: LOCAL\ndistributed_type: NO\ndebug: true\nuse_cpu: false\n")
+    ).findings
+    assert (found.code, found.fixes) == (FOREIGN, ())
+    assert "import" not in found.remedy.text("en")
+
+
+def test_keys_that_many_tools_have_are_not_laid_at_the_door_of_one() -> None:
+    text = "train_micro_batch_size_per_gpu: 2\ngradient_accumulation_steps: 4\nzero_optimization: {stage: 2}\nbf16: {enabled: true}\n"
+    found = check_config(parse_config(text)).findings[0]
+    assert "of other tools" in found.message.text("en")
