@@ -38,7 +38,7 @@ def show_report(report: Mapping[str, Any], key: str, ask_health: Callable[[], He
     show_verdict(report)
     if report.get("subfolders"):
         st.write(t(N_("These folders below it hold one: {names}"), names=", ".join(report["subfolders"])))
-    show_comparison(report)
+    show_comparison(report, key)
     _coverage(report.get("coverage") or [])
     health = ask_health() if ask_health and report["layers"] else {}
     if report["layers"]:

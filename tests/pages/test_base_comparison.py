@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from lora_backend.errors import WorkerError
 from tests.modeling.test_fit import saved_adapter, saved_base
 from tests.pages.test_pages import ROOT, show, texts
 from tests.verification.test_base_headers import DAMAGE, adapter, base
@@ -58,3 +59,26 @@ def test_the_page_asks_the_torch_process_where_headers_do_not_decide(tmp_path: P
     assert len(at.success) == 1
     assert "built without its weights" in texts(at)
     assert [path.suffix for path in (tmp_path / "home").rglob("fits/*")] == [".json"]
+
+
+class Silent:
+    """A torch process that never answers in time."""
+
+    asked = 0
+
+    def ask(self, *_: object, **__: object) -> None:
+        Silent.asked += 1
+        raise WorkerError("There was no answer within {seconds} s; the request was dropped. Try again.", seconds=180)
+
+
+def test_a_process_that_does_not_answer_is_asked_again_by_a_button_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pages.parts.base_view.worker", Silent)
+    at = show("verify", adapter=str(adapter(tmp_path / "a", base(tmp_path / "base", {"model_type": "mixtral"}))))
+    assert [box.value.partition(".")[0] for box in at.warning] == ["Ranks OK, not compared with a base model"]
+    assert "There was no answer within 180 s" in texts(at)
+    at.run()
+    assert Silent.asked == 1
+    at.button(key="ask-fit-disk").click().run()
+    assert Silent.asked == 2
