@@ -14,7 +14,7 @@ from typing import Any
 from lora_backend.expressions.question import Question
 from lora_backend.models.base_headers import HEADS, BaseHeaders, Shape
 from lora_backend.verification.coverage import Targets, targets_of
-from lora_backend.verification.folder import PEFT_PREFIX, AdapterFolder, split_lora_key
+from lora_backend.verification.folder import PEFT_PREFIX, USUAL_ENDINGS, AdapterFolder, split_lora_key
 from lora_backend.verification.identity import Difference
 from lora_backend.verification.ranks import RankRule, rank_rule
 from lora_backend.verification.shapes import LoraLayer, block_of
@@ -60,6 +60,8 @@ class _Comparison:
     def __init__(self, adapter: AdapterFolder, base: BaseHeaders, targets: Targets, rule: RankRule) -> None:
         self.adapter, self.base, self.targets, self.rule = adapter, base, targets, rule
         self.config = adapter.config
+        self.has_other_sizes = any(self.config.get(key) for key in OTHER_SIZES)
+        self.has_own_ranks = not ranks_by_values(self.config)
         self.layers = {layer.name for layer in adapter.layers}
         dropped = set(adapter.dropped)
         self.shapes = {_name(key): info.shape for key, info in adapter.tensors.items() if key not in dropped}
@@ -96,7 +98,7 @@ class _Comparison:
         name, names = layer.name, self.of_layer.get(layer.name, [])
         is_plain = layer.kind in ("linear", "embedding", "adalora") and layer.groups == 1 and layer.rule_name is None
         is_plain = is_plain and f"{name}{BASE_LAYER}" not in self.of_layer
-        is_plain = is_plain and not any(self.config.get(key) for key in OTHER_SIZES)
+        is_plain = is_plain and not self.has_other_sizes
         if not is_plain or (EMBEDDING.search(layer.module) is not None) != (layer.kind == "embedding"):
             self.leave_open(name)
             return
@@ -125,7 +127,7 @@ class _Comparison:
     def wanted(self, layer: LoraLayer, weight: Shape) -> dict[str, Sides]:
         """The tensors that a layer has on a module with this weight."""
         name = layer.name
-        rank = None if ranks_by_values(self.config) else self.rule.for_layer(layer.pattern_name)
+        rank = self.rule.for_layer(layer.pattern_name) if self.has_own_ranks else None
         into, out = self.base.widths(name, weight)
         if layer.kind == "embedding":
             wanted: dict[str, Sides] = {".lora_embedding_A": (rank, weight[0]), ".lora_embedding_B": (weight[1], rank)}
@@ -142,6 +144,8 @@ class _Comparison:
 
     def compare(self, tensor: str, sides: Sides, layer: str | None) -> None:
         shape = self.shapes.get(tensor)
+        if shape == sides:
+            return
         if shape is None:
             self.differs("not_from_file", tensor, layer)
         elif len(shape) != len(sides):
@@ -234,6 +238,8 @@ class _Comparison:
 def _name(key: str) -> str:
     """A tensor's name as PEFT saves it: without its prefix, and without an adapter's name behind a half."""
     name = key.removeprefix(PEFT_PREFIX)
+    if name.endswith(USUAL_ENDINGS):
+        return name
     half = split_lora_key(name)
     if not half:
         return name
