@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import dispatch_model
 from peft import PeftModel
 from torch import nn
 from torch.optim import AdamW
@@ -64,6 +65,8 @@ KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "magnitudes of an embedding": ("llama", {"use_dora": True, "target_modules": ["embed_tokens"]}, "magnitude"),
     "experts": ("mixtral", {}, "experts"),
 }
+IN_FP16 = ("LoRA", "head", "embedding", "norms", "biases of linear layers", "biases of norms", "magnitudes", "experts")
+"""Kinds of a trained part, once each; the rest are other ways for a model to use them."""
 RATE = 1e-6
 """A step that bf16 (1/256 of a weight) and fp16 (1/2048) round away for every weight above `LARGE`."""
 LARGE, STEPS = 0.01, 8
@@ -116,8 +119,11 @@ def train(model: nn.Module, dtype: torch.dtype) -> dict[str, tuple[torch.Tensor,
     return {name: (before[name][moved[name]], one.detach()[moved[name]]) for name, one in parts.items()}
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [*((kind, torch.bfloat16) for kind in KINDS), *((kind, torch.float16) for kind in IN_FP16)],
+    ids=str,
+)
 def test_steps_too_small_for_half_precision_add_up(kind: str, dtype: torch.dtype) -> None:
     family, keys, part = KINDS[kind]
     model = attached(family, dtype, **keys)
@@ -173,6 +179,24 @@ def test_checkpointing_finds_the_same_gradients(kind: str) -> None:
         assert all(one.dtype == torch.float32 for one in trained(model).values()), "they are back in their places"
     for name, gradient in found[0].items():
         assert torch.equal(gradient, found[1][name]), name
+
+
+def test_a_model_that_is_spread_over_devices_computes_the_same() -> None:
+    """accelerate puts hooks of its own on every module, also where all devices are one."""
+    places = dict.fromkeys(("model.embed_tokens", "model.rotary_emb", "model.layers.0", "model.layers.1", "model.norm", "lm_head"), "cpu")  # fmt: skip
+    config = TrainingConfig(model_name="any", r=4, bias="all", modules_to_save=["embed_tokens", "lm_head", "norm"])
+    found = []
+    for is_spread in (False, True):
+        base = made("qwen2", torch.bfloat16)
+        base = dispatch_model(base, places, force_hooks=True) if is_spread else base
+        torch.manual_seed(1)
+        model = attach_adapter(base, config).train()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(input_ids=IDS, labels=IDS)["loss"]
+        loss.backward()
+        found.append({name: one.grad for name, one in trained(model).items()})
+    assert {gradient.dtype for gradient in found[1].values()} == {torch.float32}
+    assert all(torch.equal(gradient, found[1][name]) for name, gradient in found[0].items())
 
 
 def test_a_forward_that_fails_leaves_the_parameters_in_their_places() -> None:
