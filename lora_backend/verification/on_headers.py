@@ -210,7 +210,7 @@ class _Comparison:
     def find_missing_beside(self) -> None:
         """What the config says is saved beside the LoRA, and is not: modules, biases, trained tokens."""
         for entry in self.targets.saved_whole:
-            inside = [name for name in self.base.tensors if f".{entry}." in f".{name}"]
+            inside = [name for name in self.base.tensors if _is_inside(name, entry)]
             for name in inside:
                 if name in self.shapes:
                     continue
@@ -218,7 +218,7 @@ class _Comparison:
                     self.differs("not_from_file", name, None, None, self.base.tensors[name].shape)
                 else:
                     self.leave_open(name)
-            if not inside and not any(f".{entry}." in f".{name}" for name in self.shapes):
+            if not inside and not any(_is_inside(name, entry) for name in self.shapes):
                 self.leave_open(entry)
         bias = self.config.get("bias")
         if bias in ("lora_only", "all"):
@@ -249,6 +249,14 @@ def _name(key: str) -> str:
 def _layer_of(key: str) -> str | None:
     half = split_lora_key(key.removeprefix(PEFT_PREFIX))
     return half[0] if half else None
+
+
+def _is_inside(name: str, entry: str) -> bool:
+    """Whether a tensor is part of a module that an entry of `modules_to_save` names: one whose name ends so.
+
+    PEFT: `_set_trainable` in peft/utils/other.py; `norm` is `input_layernorm` too.
+    """
+    return f"{entry}." in name
 
 
 def _place(name: str) -> str:

@@ -171,6 +171,7 @@ DAMAGED: dict[str, Damaged] = {
     "a part of a module trained whole gone": Damaged("vocabulary", "a module with children trained whole", without(r"layers\.1\.mlp\.up_proj")),
     "no tokens": Damaged("vocabulary", "some tokens", without("trainable_tokens")),
     "no head": Damaged("vocabulary", "head trained whole", without("lm_head")),
+    "one norm of many gone": Damaged("vocabulary", "norms and head trained whole", without(r"layers\.0\.post_attention")),
     "no norm": Damaged("vocabulary", "norms and head trained whole", without("norm")),
     # Towers
     "a tower on text": Damaged("towers", "text and towers", base="gemma3_text"),
