@@ -48,15 +48,15 @@ def fit_of(facts: Mapping[str, Any], folder: Path, tensors: Mapping[str, TensorI
         warnings.simplefilter("ignore")  # of values, of which there are none here
         try:
             model = _attached(base, folder)
+            return TreeAnswer(tuple(_differences(model, tensors, own)), _known_of_layers(model))
         except FlightdeckError:
             raise
-        except Exception as error:  # whatever somebody else's config makes PEFT raise
+        except Exception as error:  # whatever somebody else's files make PEFT raise
             unplaced = tuple(_without_module(tensors, names))
             if unplaced:
                 return TreeAnswer(unplaced, {})
             reason = first_line(error)
             raise ModelError(N_("PEFT cannot put the adapter on this model: {reason}"), reason=reason) from error
-        return TreeAnswer(tuple(_differences(model, tensors, own)), _known_of_layers(model))
 
 
 def _attached(base: nn.Module, folder: Path) -> PeftModel:
