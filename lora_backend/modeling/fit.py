@@ -97,7 +97,9 @@ def _is_rank_alone(item: Difference) -> bool:
 
 
 def _known_of_layers(model: PeftModel) -> dict[str, dict[str, Any]]:
-    """Module in the file → what the model knows of the layer and headers do not say."""
+    """Module in the file → what the model knows of the layer and headers do not say: of experts how many, and of what
+    `target_parameters` names whether it is the weight of a linear layer."""
+    by_parameter = bool(getattr(model.peft_config[NAME], "target_parameters", None))
     return {
         layer.file_name.removeprefix(PEFT_PREFIX): {
             "name": layer.name,
@@ -107,5 +109,5 @@ def _known_of_layers(model: PeftModel) -> dict[str, dict[str, Any]]:
             "rule_name": layer.rule_name,
         }
         for layer in lora_layers_of_model(model, NAME)
-        if layer.kind in ("experts", "conv")
+        if layer.kind in ("experts", "conv") or by_parameter
     }

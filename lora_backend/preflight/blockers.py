@@ -24,7 +24,7 @@ OF_THE_CHECK = frozenset(
         "model_name_unusable", "dataset_unusable", "questions_unusable", "output_dir_unusable", "no_tokenizer",
         "already_published", "not_an_adapter", "publication_forbidden", "no_such_device", "fp16_without_gpu",
         "library_missing", "model_library_missing", "kernel_without_gpu", "kernel_on_old_gpu", "not_causal",
-        "quantized_untrainable", "quantized_already",
+        "quantized_untrainable", "quantized_already", "refused_target",
     }
 )  # fmt: skip
 """What a check of the text says of this machine in passing, and what no run can start with."""

@@ -96,6 +96,7 @@ def gather_facts(
         publication_forbidden=forbidden,
         publication_blocked_by=str(publication.path) if publication and publication.standing == "other" else None,
         output_used_by=used_by,
+        model_type=model.model_type if model else None,
         tree=known_tree(said, settings) if said else None,
         problems=tuple(problems),
     )

@@ -15,7 +15,7 @@ from lora_backend.preflight.facts import kept_summaries
 from lora_backend.preflight.placement import start_environment
 from lora_backend.preflight.planning import Trace
 from lora_backend.preflight.roots import bind_paths
-from lora_backend.preflight.startable import judge
+from lora_backend.preflight.startable import judge, refuse_by_new_tree
 from lora_backend.runs.folder import RunFolder, new_run_id
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.trainer_command import trainer_command
@@ -40,10 +40,14 @@ def launch_from_browser(
     nothing is made. `shares`: beside other runs, leasing nothing.
     """
     document = parse_config(text)
-    judge(document, settings).refuse()
+    judged = judge(document, settings)
+    judged.refuse()
     values = bind_paths(document.values, settings)
     data_sha256 = summary_of(Path(values["dataset"]), kept=kept_summaries(settings)).sha256
-    attempt = plan_attempt(values, settings, trace, anyway=anyway, shares=shares)
+    try:
+        attempt = plan_attempt(values, settings, trace, anyway=anyway, shares=shares)
+    finally:
+        refuse_by_new_tree(judged, settings)
     path = settings.runs / new_run_id()
     argv = trainer_command(path)
     return start_run(path, values, text, argv, actor, data_sha256, name=name, attempt=attempt, settings=settings)

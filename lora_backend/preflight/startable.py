@@ -140,6 +140,13 @@ def startable(
     return Startable(True)
 
 
+def refuse_by_new_tree(judged: Judged, settings: Settings) -> None:
+    """Raise `CannotStartError` for what the modules of a model say that a plan has built meanwhile."""
+    found = _of_new_tree(judged, settings)
+    if found:
+        raise CannotStartError(found)
+
+
 def _of_new_tree(judged: Judged, settings: Settings) -> tuple[Finding, ...]:
     """What stands in the way by the modules of a model that were not known before it was traced."""
     tree = None if judged.has_tree else known_tree(model_facts(judged.config.get("model_name")), settings)

@@ -56,7 +56,8 @@ def nearest(entry: str, names: Iterable[str]) -> str | None:
         endings.setdefault(name.rpartition(".")[2], name)
     if last in endings:
         return ".".join(endings[last].split(".")[-2:]) if "." in entry else last
-    return next(iter(difflib.get_close_matches(last, endings, n=1)), None)
+    alike = difflib.get_close_matches(last, endings, n=1) or [name for name in endings if name.startswith(last)]
+    return next(iter(alike), None)
 
 
 def _nothing_matched(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> Iterator[Refusal]:

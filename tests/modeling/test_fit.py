@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from lora_backend import check_lora_r_consistency
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.modeling.adapter import attach_adapter
 from tests.modeling.families import CONFIGS, MIXTURES
 
 FAMILIES = CONFIGS | MIXTURES
@@ -98,6 +100,17 @@ def test_ranks_in_fused_experts_are_told_with_the_base_beside(tmp_path: Path) ->
     assert any(name.endswith("experts.gate_up_proj") for name in report["actual_r_values"])
     shutil.rmtree(base)
     assert report_on(folder)["status"] == "undetermined"
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "ernie4_5_moe"])
+def test_layers_that_peft_takes_for_experts_are_told_with_the_base_beside(family: str, tmp_path: Path) -> None:
+    base = saved_base(tmp_path / "base", family)
+    config = TrainingConfig(model_name=str(base), r=4)
+    model = attach_adapter(AutoModelForCausalLM.from_pretrained(base), config)
+    model.save_pretrained(str(tmp_path / "a"))
+    report = check_lora_r_consistency(tmp_path / "a", {"r": 4, "target_modules": "all-linear"})
+    assert report["status"] == "ok", report["mismatched_layers"]
+    assert report["actual_r_values"] == check_lora_r_consistency(model, config)["actual_r_values"]
 
 
 def test_an_adapter_of_named_experts_is_found_in_the_fused_ones(tmp_path: Path) -> None:

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from peft import LoraConfig
+from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
+from transformers import CONFIG_MAPPING
 
+from lora_backend.config.files import parse_config
 from lora_backend.config.findings import Finding
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.rules import ConfigView, Facts
-from lora_backend.config.rules.model_facts import RULES
+from lora_backend.config.rules.model_facts import RULES as OF_MODEL
+from lora_backend.config.rules.target_facts import MAMBA_FAMILIES, MAMBA_REFUSED, RULES
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.live_tree import tree_of_model
 from lora_backend.modeling.trace import profile_for
 from lora_backend.modeling.tree import module_tree
 from lora_backend.models.catalogue import find_in_catalogue
+from lora_backend.preflight.startable import CannotStartError, judge_here, refuse_by_new_tree, startable
 from lora_backend.preflight.targets import held_against_tree
 from lora_backend.preflight.trees import known_tree
 from lora_backend.settings import load_settings
 from lora_backend.verification.report import expected_ranks
 from tests.modeling.families import HYBRIDS, LLAMA, MIXTURES, gemma3, on_meta
+from tests.tiny import make_model, prompts, write_rows
 
 
 def said(model: Any, **values: Any) -> dict[str, Finding]:
     view, facts = ConfigView({"model_name": "m", **values}), Facts(tree=tree_of_model(model))
-    return {finding.code: finding for rule in RULES for finding in rule(view, facts)}
+    return {finding.code: finding for rule in (*OF_MODEL, *RULES) for finding in rule(view, facts)}
 
 
 ADAPTED = {
@@ -95,3 +103,38 @@ def test_the_catalogues_mixtures_are_counted_as_they_are(name: str) -> None:
     config = {key: value for key, value in model.config.items() if "expert" in key}
     experts = next(config[key] for key in ("num_local_experts", "num_experts", "n_routed_experts") if key in config)
     assert tree.num_experts == experts * len(tree.routers)
+
+
+def test_the_families_with_mambas_kernels_are_those_that_peft_refuses() -> None:
+    for family in CONFIG_MAPPING:
+        model = SimpleNamespace(config=SimpleNamespace(model_type=family))
+        for name in ("out_proj", "conv1d", "in_proj", "o_proj"):
+            refuses = False
+            try:
+                _check_lora_target_modules_mamba(LoraConfig(), model, name)  # type: ignore[arg-type]
+            except ValueError:
+                refuses = True
+            assert refuses is (family in MAMBA_FAMILIES and name in MAMBA_REFUSED), (family, name)
+
+
+def test_mamba_is_told_by_its_files_what_to_change() -> None:
+    view = ConfigView({"model_name": "m"})
+    facts = Facts(model_type="falcon_h1", linear_modules=("q_proj", "in_proj", "out_proj"))
+    (found,) = (finding for rule in RULES for finding in rule(view, facts))
+    assert (found.code, dict(found.fix or {})) == ("refused_target", {"target_modules": ["q_proj", "in_proj"]})
+
+
+def test_a_launch_that_builds_the_modules_refuses_by_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    make_model(tmp_path / "m")
+    write_rows(tmp_path / "rows.jsonl", prompts())
+    values = {"model_name": "m", "dataset": "rows.jsonl", "modules_to_save": ["embed"], "precision": "fp32"}
+    judged = judge_here(parse_config(json.dumps(values)), load_settings())
+    assert not judged.blockers, "nobody has built the model's modules yet"
+    answer = startable(judged, load_settings(), profile_for)
+    assert [blocker.code for blocker in answer.blockers] == ["unmatched_module_to_save"]
+    with pytest.raises(CannotStartError, match="embed_tokens"):
+        refuse_by_new_tree(judged, load_settings())
+    (now,) = judge_here(parse_config(json.dumps(values)), load_settings()).blockers
+    assert dict(now.fix or {}) == {"modules_to_save": ["embed_tokens"]}

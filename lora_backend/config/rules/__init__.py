@@ -15,6 +15,7 @@ from lora_backend.config.rules import (
     machine_facts,
     model_facts,
     secrecy,
+    target_facts,
     training,
 )
 from lora_backend.config.rules.base import ConfigView, Facts, GpuFact
@@ -39,5 +40,5 @@ def _across_keys(config: ConfigView) -> Iterator[Finding]:
 
 
 def _against_facts(config: ConfigView, facts: Facts) -> Iterator[Finding]:
-    for rule in (*base_model.RULES, *model_facts.RULES, *data_facts.RULES, *machine_facts.RULES):
+    for rule in (*base_model.RULES, *model_facts.RULES, *target_facts.RULES, *data_facts.RULES, *machine_facts.RULES):
         yield from rule(config, facts)

@@ -47,6 +47,8 @@ class Facts:
     """How its files are quantized already."""
     missing_for_model: tuple[str, ...] = ()
     """Packages that its files need and that are not installed here."""
+    model_type: str | None = None
+    """Its family, as its `config.json` says."""
     tree: ModuleTree | None = None
     """Its modules as transformers builds them, once that was done."""
     is_tied: bool | None = None

@@ -10,7 +10,6 @@ from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.config.rules.expressions import PATTERNS, expressions_of, is_asked_of_model, names_for
 from lora_backend.expressions.matching import KEY, WHOLE
 from lora_backend.i18n import N_, Message, in_code
-from lora_backend.models.tree import ModuleTree
 
 
 def _problems(config: ConfigView, facts: Facts) -> Iterator[Finding]:
@@ -144,82 +143,6 @@ def _quantized_whole(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _experts(config: ConfigView, facts: Facts) -> Iterator[Finding]:
-    """PEFT merges an expert's weights anew for each forward pass: about 2.7 GiB a Mixtral layer (peft issue 3577)."""
-    targets = config.get("target_modules") if config.has_good("target_modules") else None
-    has_experts = facts.has_experts if facts.tree is None else bool(facts.tree.experts)
-    if not has_experts or not isinstance(targets, str) or targets.lower() != "all-linear":
-        return
-    if facts.tree is None:
-        attention = [name for name in facts.linear_modules or () if name in ("q_proj", "k_proj", "v_proj", "o_proj")]
-        message = Message(
-            N_(
-                "The model is a mixture of experts. In some families `all-linear` adapts every expert, which takes much more memory and time; the plan shows it."
-            )
-        )
-    else:
-        attention = _of_attention(facts.tree)
-        message = _adapted_experts(facts.tree)
-    is_adapted = facts.tree is None or bool(facts.tree.all_linear_parameters)
-    remedy = N_("Name the attention's layers, for example `target_modules: [{names}]`, if that is not what you want.")
-    yield config.finding(
-        "warning" if is_adapted else "hint",
-        "experts_all_linear",
-        "target_modules",
-        message,
-        Message(remedy if is_adapted else N_("Name {names} in `target_modules` to train the experts too."), {"names": ", ".join(attention if is_adapted else _of_experts(facts.tree)) or "q_proj, k_proj, v_proj, o_proj"}),
-        config.change({"target_modules": attention}) if attention and is_adapted else None,
-    )  # fmt: skip
-
-
-def _adapted_experts(tree: ModuleTree) -> Message:
-    """What `all-linear` means in this mixture, counted."""
-    shared = sum("shared_expert" in name for name in tree.all_linear)
-    routers = sum(name.removesuffix(".weight") in tree.routers for name in tree.all_linear_parameters)
-    values = {
-        "experts": tree.num_experts, "shared": shared, "routers": routers, "others": len(tree.all_linear) - shared,
-        "parameters": ", ".join(_of_experts(tree)),
-    }  # fmt: skip
-    if tree.all_linear_parameters:
-        return Message(N_("`all-linear` adapts all {experts} experts ({parameters}), {routers} routers, {shared} layers of shared experts and {others} other linear layers of this model, which takes much more memory and time than attention alone."), values)  # fmt: skip
-    return Message(N_("`all-linear` leaves the {experts} experts of this model and its routers as they are: it adapts {shared} layers of shared experts and {others} other linear layers."), values)  # fmt: skip
-
-
-def _of_experts(tree: ModuleTree | None) -> list[str]:
-    """What the experts' matrices are called in `target_modules`."""
-    names = dict.fromkeys(part for name, parts in tree.experts.items() for part in parts or [name.rpartition(".")[2]]) if tree else {}  # fmt: skip
-    return list(names)
-
-
-def _of_attention(tree: ModuleTree) -> list[str]:
-    endings = dict.fromkeys(
-        name.rpartition(".")[2] for name in tree.all_linear if "attn" in name or "attention" in name
-    )
-    return list(endings)
-
-
-def _towers(config: ConfigView, facts: Facts) -> Iterator[Finding]:
-    """Nothing of a row of text passes through a vision or audio tower, so an adapter there learns nothing."""
-    targets = config.get("target_modules") if config.has_good("target_modules") else None
-    tree = facts.tree
-    if tree is None or not tree.towers or targets is None:
-        return
-    if isinstance(targets, list):
-        alike = [name for name in tree.linear if any(name.endswith(f".{target}") for target in targets)]
-        if not {tree.tower_of(name) is None for name in alike} >= {True, False}:
-            return
-    elif targets.lower() != "all-linear":
-        return
-    values = {"towers": ", ".join(name.rpartition(".")[2] for name in tree.towers)}
-    yield config.finding(
-        "hint",
-        "towers_left_alone",
-        "target_modules",
-        Message(N_("`target_modules` means the text model alone: {towers} get no adapter, for rows of text pass through none of them."), values),
-        Message(N_("Name their modules with the tower's name to adapt them all the same.")),
-    )  # fmt: skip
-
-
 def _positions(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if not facts.max_positions or not config.has_good("max_length") or "max_length" not in config.values:
         return
@@ -247,5 +170,5 @@ def _tokenizer(config: ConfigView, facts: Facts) -> Iterator[Finding]:
 
 
 RULES: tuple[FactRule, ...] = (
-    _problems, _layers, _targets, _expression, _patterns, _quantized_whole, _experts, _towers, _positions, _tokenizer,
+    _problems, _layers, _targets, _expression, _patterns, _quantized_whole, _positions, _tokenizer,
 )  # fmt: skip
