@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def other_base(folder: Path, base: Path, name: str, own: Any, find_base: FindBas
     are the same, or where nobody can tell: a path of another machine says nothing.
     """
     recorded = base_in_passport(folder)
-    told = _is_same(recorded, base) if recorded else None
+    told = _is_same(recorded, base, ("weights_sha256", "config_sha256")) if recorded else None
     if told is not None:
         return None if told else str(recorded.get("name") or own or "–")
     if not own or str(own) == name:
@@ -39,7 +39,8 @@ def other_base(folder: Path, base: Path, name: str, own: Any, find_base: FindBas
         return other_hub_name(name, own)
     if made_on.resolve() == base.resolve():
         return None
-    return str(own) if _is_same(base_identity(made_on), base) is False else None
+    # Of two files a word more in one config.json says nothing of the weights that are not here.
+    return str(own) if _is_same(base_identity(made_on), base, ("weights_sha256",)) is False else None
 
 
 def other_hub_name(name: str, own: Any) -> str | None:
@@ -54,10 +55,10 @@ def other_hub_name(name: str, own: Any) -> str | None:
     return str(own) if len(models) == 2 else None
 
 
-def _is_same(recorded: dict[str, Any], base: Path) -> bool | None:
-    """By the weights, else by the config; None where neither is known of both."""
+def _is_same(recorded: Mapping[str, Any], base: Path, keys: Sequence[str]) -> bool | None:
+    """By the first of `keys` that is known of both; None where none is."""
     found = base_identity(base)
-    for key in ("weights_sha256", "config_sha256"):
+    for key in keys:
         then, now = recorded.get(key), found.get(key)
         if then and now:
             return bool(then == now)

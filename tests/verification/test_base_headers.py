@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lora_backend.errors import ModelError
+from lora_backend.models.headers import MAX_HEADER_BYTES
 from lora_backend.verification.report import check_adapter_folder
 from lora_backend.verification.verdicts import tone, verdict
 
@@ -267,6 +268,16 @@ def test_a_sharded_base_is_read_and_a_damaged_one_is_a_sentence(tmp_path: Path) 
     report = check_adapter_folder(folder, None)
     assert (report["status"], report["warnings"]) == ("ok", ["base_not_compared"])
     assert "model-00002-of-00002" in str(report["not_compared"])
+
+
+def test_a_base_with_a_header_beyond_what_is_read_is_a_sentence(tmp_path: Path) -> None:
+    on = base(tmp_path / "base")
+    with (on / "model.safetensors").open("wb") as file:
+        file.write((MAX_HEADER_BYTES + 1).to_bytes(8, "little"))
+        file.truncate(2 * MAX_HEADER_BYTES)  # of which no byte is on the disk
+    report = check_adapter_folder(adapter(tmp_path / "a", on), None)
+    assert (report["status"], report["warnings"]) == ("ok", ["base_not_compared"])
+    assert "in its header" in str(report["not_compared"])
 
 
 def test_a_base_in_the_hubs_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

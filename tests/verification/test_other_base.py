@@ -88,6 +88,13 @@ def test_a_config_of_other_words_is_no_other_model(tmp_path: Path, made_on: Path
     assert held_against(folder, made_on)["status"] == "ok"
 
 
+def test_a_bare_config_of_other_words_is_no_other_model(tmp_path: Path, made_on: Path) -> None:
+    bare = tmp_path / "bare" / "config.json"
+    bare.parent.mkdir()
+    bare.write_text(json.dumps(json.loads((made_on / "config.json").read_text()) | {"transformers_version": "5"}))
+    assert held_against(adapter(tmp_path / "a", made_on), bare)["status"] == "ok"
+
+
 def test_a_path_of_another_machine_says_nothing(tmp_path: Path, made_on: Path) -> None:
     for name in ("/data/models/one", "models/one", "C:\\models\\one", "", 3, ["a"]):
         folder = adapter(tmp_path / "a", "", {"base_model_name_or_path": name})
