@@ -37,9 +37,12 @@ class Conversion:
     values: dict[str, Any]
 
 
-def convert(document: ConfigDocument) -> Conversion:
-    """The values that a document means here. Raises `ConfigError` where it is of no known tool, or of two."""
-    tool = tool_of(document)
+def convert(document: ConfigDocument, tool: Tool | None = None) -> Conversion:
+    """The values that a document means here, as a config of `tool`, else of the one that it is told to be by its keys.
+
+    Raises `ConfigError` where it is of no known tool, or of two.
+    """
+    tool = tool or tool_of(document)
     written, lines = flat(document, tool.sections)
     source = Source(written, lines, tool.defaults(written))
     values: dict[str, Any] = {}

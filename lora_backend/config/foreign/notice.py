@@ -47,12 +47,16 @@ def notice_of(document: ConfigDocument) -> Notice | None:
     except ConfigError as error:
         remedy = Message(ONE_TOOL if isinstance(error, TwoToolsError) else NO_TOOL)
         return Notice(Finding("error", FOREIGN, error.message, remedy, first, line), covers, foreign)
+    if not _conversion(document.values, made).changes:
+        made = convert(document, OURS)  # one of ours by now, with what is left of the keys of others
+    fix = _conversion(document.values, made)
+    if not fix.changes:
+        return None
     if made.tool is OURS:
         covers = {key for key in document.values if key not in KEYS} if foreign else set(strays)
         message = _mixture(strays, foreign)
     else:
         message = Message(N_("This is a config of {title}, not of LoRA Flightdeck."), {"title": made.tool.title})
-    fix = _conversion(document.values, made)
     return Notice(
         Finding("error", FOREIGN, message, Message(CONVERT), first, line, (fix,)), covers, made.tool is not OURS
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -147,6 +148,35 @@ def test_fixing_one_key_changes_no_other_ones_meaning_whichever_comes_first(one:
                 after = fixed(config)
                 wrong += [(config, key) for key in after if key in KEYS and after[key] != ours.get(key)]
     assert wrong == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_files_drawn_from_all_tables_come_to_what_an_import_makes_of_them_and_to_an_end(seed: int) -> None:
+    """Keys of one tool, a few of others, some of ours, in any order and with any value."""
+    draw = random.Random(seed)
+    every = sorted({key for tool in TOOLS.values() for key in tool.rules if "." not in key})
+    ours = {"model_name": "m", "dataset": "d.jsonl", "batch_size": 2, "max_steps": 100, "target_modules": ["v_proj"]}
+    for _ in range(150):
+        tool = draw.choice(list(TOOLS.values()))
+        names = draw.sample(sorted(tool.rules.keys() - tool.sections), 4) + draw.sample(every, draw.choice((0, 1, 2)))
+        names += draw.sample(sorted(ours), draw.choice((0, 0, 2, 4)))
+        config = {
+            name: ours.get(name, draw.choice((*VALUES, *PAIRED, None))) for name in draw.sample(names, len(names))
+        }
+        after = fixed(config)
+        try:
+            wanted = convert(ConfigDocument.of(config)).values
+        except ConfigError:
+            wanted = {key: item for key, item in config.items() if key in KEYS}
+        settled = fixed(wanted)
+        for key in after.keys() & KEYS.keys():
+            is_kept = key in config and same_value(after[key], config[key])
+            assert is_kept or any(same_value(after[key], side.get(key)) for side in (wanted, settled)), (config, key)
+
+
+def test_what_is_left_of_other_tools_keys_after_a_conversion_is_converted_too() -> None:
+    text = "num_train_epochs: 2\nlogging_first_step: true\nuse_llama_pro: true\nfreeze_trainable_layers: 3\nplot_loss: true\n"
+    assert parse_config(fixed_text(text)).values.keys() <= KEYS.keys()
 
 
 @pytest.mark.parametrize("lines", ["rank: 8\nworld_size: 16\n", "world_size: 16\nrank: 8\n", "rank: 0\n"])
