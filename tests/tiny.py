@@ -75,10 +75,16 @@ def make_word_nan(folder: Path, word: str) -> Path:
     return folder
 
 
+STUB = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 32, "hidden_size": 16, "intermediate_size": 24,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+}  # fmt: skip
+
+
 def stub_model(folder: Path, config: Mapping[str, Any] | None = None) -> Path:
     """A folder that passes for a whole model as long as nobody loads it: no tensors, a tokenizer without words."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config or {}))
+    (folder / "config.json").write_text(json.dumps(STUB if config is None else config))
     (folder / "tokenizer.json").write_text("{}")
     (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder
