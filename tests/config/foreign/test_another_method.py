@@ -120,3 +120,9 @@ def test_a_key_that_is_not_known_is_not_said_to_be_none_of_the_tools() -> None:
 )  # fmt: skip
 def test_a_model_that_is_loaded_in_half_precision_is_trained_in_it(lines: str, precision: str) -> None:
     assert import_text(f"{TRAINER}{lines}\n").values["precision"] == precision
+
+
+def test_a_models_name_under_the_trainers_is_enough_to_tell_its_file() -> None:
+    result = import_text("model_name_or_path: org/m\ntorch_dtype: bfloat16\nlearning_rate: 2.0e-5\noutput_dir: out\n")
+    assert (result.tool, result.values["model_name"]) == ("training_arguments", "org/m")
+    assert result.is_valid
