@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lora_backend.verification.folder import split_lora_key
 from lora_backend.verification.identity import Difference
 from lora_backend.verification.shapes import WRAPPER_PREFIXES, layer_of_tensor
 
 FITTING = frozenset({"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"})
 """By the names of safetensors and of torch: what a LoRA is trained, saved and loaded in. PEFT copies any other number
 into its own dtype without a word: bytes of a quantized tensor as if they were its values."""
-HALVES = (".lora_A.", ".lora_B.", ".lora_embedding_A", ".lora_embedding_B", ".lora_E")
 
 
 def dtype_differences(dtypes: Mapping[str, str]) -> list[Difference]:
@@ -20,8 +20,8 @@ def dtype_differences(dtypes: Mapping[str, str]) -> list[Difference]:
     wrong = {name for name, dtype in plain.items() if dtype not in FITTING}
     layers: dict[str, list[str]] = {}
     for name in plain:
-        if any(half in name for half in HALVES):
-            layers.setdefault(name.partition(".lora_")[0], []).append(name)
+        if half := split_lora_key(name):
+            layers.setdefault(half[0], []).append(name)
     for names in layers.values():
         if len({plain[name] for name in names}) > 1:
             wrong.update(names)

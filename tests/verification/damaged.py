@@ -220,6 +220,7 @@ DAMAGED: dict[str, Damaged] = {
     "in the other fp8": Damaged("dtypes", ALL, each("lora_B", cast(torch.float8_e5m2))),
     "A in fp16, B in fp32": Damaged("dtypes", "plain", each("lora_A", cast(torch.float16))),
     "one B in bf16": Damaged("dtypes", "plain", each(rf"{ONE}\.lora_B", cast(torch.bfloat16))),
+    "one half of AdaLoRA in fp16": Damaged("dtypes", "adalora within its budget", each(r"layers\.0\..*lora_B", cast(torch.float16))),
     "truth values": Damaged("dtypes", "plain", each(rf"{ONE}\.lora_A", cast(torch.bool))),
     "a head in int8": Damaged("dtypes", "head trained whole", each("lm_head", cast(torch.int8))),
 }  # fmt: skip
