@@ -20,9 +20,16 @@ DEEPEST = 4
 
 
 def converts_names(facts: Mapping[str, Any]) -> bool:
-    """Whether anything that a `config.json` names is in transformers' table, or there is no telling."""
+    """Whether anything that a `config.json` names is in transformers' table, or there is no telling: a model with
+    other models in it may be loaded as its text part alone, under shorter names."""
     table = converted()
-    return table is None or any(name in table or name.replace("_", "") in table for name in _names(facts, DEEPEST))
+    has_parts = any(isinstance(part, Mapping) and "model_type" in part for part in facts.values())
+    return (
+        table is None
+        or has_parts
+        or isinstance(facts.get("text_config"), Mapping)
+        or any(name in table or name.replace("_", "") in table for name in _names(facts, DEEPEST))
+    )
 
 
 @lru_cache(maxsize=1)
