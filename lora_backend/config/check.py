@@ -13,6 +13,7 @@ from lora_backend.config.foreign.notice import FOREIGN, notice_of
 from lora_backend.config.one_by_one import schema_findings_of, takes_words
 from lora_backend.config.rules import ConfigView, Facts, all_rules
 from lora_backend.config.schema import KEYS, default_config
+from lora_backend.config.takes import takes
 from lora_backend.config.traps import full_width_values, leading_zero, word_of_yaml_1_1
 
 
@@ -65,6 +66,8 @@ def check_config(document: ConfigDocument | Mapping[str, Any], facts: Facts | No
         findings += all_rules(config, facts or Facts(), invalid)
     unknown = tuple(key for key in config.values if key not in KEYS)
     good = {key: value for key, value in config.values.items() if key in KEYS and key not in invalid}
+    if notice is not None and notice.values:
+        good = {key: value for key, value in notice.values.items() if takes(key, value)}
     defaults = default_config()
     return CheckResult(
         findings=tuple(sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.code != FOREIGN, f.line or 0))),

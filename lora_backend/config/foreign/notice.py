@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lora_backend.config.diff import same_value
@@ -31,6 +31,8 @@ class Notice:
     covers: Collection[str]
     is_whole: bool
     """Whether the file is another tool's, so that its keys are none of ours even where they are called so."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """What the file means here, as far as that can be told."""
 
 
 def notice_of(document: ConfigDocument) -> Notice | None:
@@ -57,9 +59,8 @@ def notice_of(document: ConfigDocument) -> Notice | None:
         message = _mixture(strays, foreign)
     else:
         message = Message(N_("This is a config of {title}, not of LoRA Flightdeck."), {"title": made.tool.title})
-    return Notice(
-        Finding("error", FOREIGN, message, Message(CONVERT), first, line, (fix,)), covers, made.tool is not OURS
-    )
+    finding = Finding("error", FOREIGN, message, Message(CONVERT), first, line, (fix,))
+    return Notice(finding, covers, made.tool is not OURS, made.values)
 
 
 def _mixture(strays: list[str], foreign: bool) -> Message:

@@ -48,6 +48,8 @@ def test_check_plan_and_python_say_whose_config_it_is_in_one_sentence(
     assert title in said
     assert "python -m lora_backend import FILE" in said
     assert len(said) < 300
+    wanted = import_text(text).values
+    assert {key: document["recommended_config"][key] for key in wanted} == wanted
     values = parse_config(text).values
     assert [item["code"] for item in check_config_consistency(values)["findings"]] == [FOREIGN]
 
