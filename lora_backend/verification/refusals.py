@@ -17,6 +17,8 @@ CONTAINERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
 STARTS_OF_PARAMETERS = (True, False, "gaussian")
 """Values of `init_lora_weights` that PEFT's layer for parameters knows."""
 FROM_WEIGHTS = ("pissa", "olora")
+OF_OTHER_SHAPE = ("Embedding", "Linear4bit")
+"""An embedding starts by itself; a loaded 4-bit layer holds its weights packed, and was looked at before it was loaded."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def _narrow_start(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> 
     narrow = {
         name: min(shape) for name, shape in shapes.items() if len(shape) == 2 and min(shape) < asked.modules[name]
     }
-    narrow = {name: width for name, width in narrow.items() if tree.modules[name] != "Embedding"}
+    narrow = {name: width for name, width in narrow.items() if tree.modules[name] not in OF_OTHER_SHAPE}
     if narrow:
         name = min(narrow, key=narrow.__getitem__)
         values = {"start": start, "layer": _endings([name])[0], "width": narrow[name], "rank": asked.modules[name]}
