@@ -225,8 +225,19 @@ def test_the_chunked_loss_gives_a_trained_head_its_gradient() -> None:
     assert (gradients[0] - gradients[1]).norm() < 0.01 * gradients[0].norm()
 
 
-def test_in_fp32_nothing_is_watched() -> None:
-    model = attached("llama", torch.float32, modules_to_save=["lm_head", "norm"], bias="all")
+@pytest.mark.parametrize(
+    ("dtype", "keys"),
+    [
+        (torch.float32, {"modules_to_save": ["lm_head", "norm"]}),
+        (torch.bfloat16, {}),
+        (torch.bfloat16, {"use_dora": True}),
+    ],
+    ids=["fp32", "LoRA alone", "DoRA alone"],
+)
+def test_where_peft_casts_all_or_nothing_is_to_cast_no_module_is_touched(
+    dtype: torch.dtype, keys: dict[str, Any]
+) -> None:
+    model = attached("llama", dtype, **keys)
     assert not [module for module in model.modules() if module._forward_hooks or module._forward_pre_hooks]
 
 
