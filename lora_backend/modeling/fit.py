@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel
+from peft.tuners.lora.monteclora import MontecloraSampler
 from torch import nn
 from transformers.initialization import no_init_weights
 
@@ -31,8 +32,6 @@ from lora_backend.verification.on_headers import ranks_by_values
 from lora_backend.verification.shapes import canonical_name
 
 NAME = "default"
-MADE_LATER = ".lora_monteclora_sampler."
-"""What PEFT makes only where tensors have values: `MontecloraLinearVariant.init` in peft/tuners/lora/variants.py."""
 
 
 def fit_of(facts: Mapping[str, Any], folder: Path, tensors: Mapping[str, TensorInfo]) -> TreeAnswer:
@@ -67,7 +66,13 @@ def _attached(base: nn.Module, folder: Path) -> PeftModel:
     if config.peft_type == "ADALORA":
         config.rank_pattern = None  # which rows were kept is the rank check's question, and needs values here
     with torch.device("meta"), no_init_weights():
-        return PeftModel(base, config, NAME, autocast_adapter_dtype=False)
+        model = PeftModel(base, config, NAME, autocast_adapter_dtype=False)
+    for module in model.modules():
+        if hasattr(module, "lora_monteclora_sampler"):  # PEFT leaves it to the first step where there are no values
+            count, rank = config.monteclora_config.num_samples, module.lora_A[NAME].out_features
+            made = MontecloraSampler(in_features=1, out_features=rank, num_samples=count, device="cpu")
+            module.lora_monteclora_sampler[NAME] = made
+    return model
 
 
 def _without_module(tensors: Mapping[str, TensorInfo], modules: set[str]) -> Iterator[Difference]:
@@ -82,8 +87,7 @@ def _differences(model: PeftModel, tensors: Mapping[str, TensorInfo], own: Mappi
     """What PEFT would drop, leave as it was made, or refuse for its size."""
     empty = {key: torch.empty(info.shape, device="meta") for key, info in tensors.items()}
     for item in tensor_differences(model, empty, NAME, values=False) or ():
-        is_rank = ranks_by_values(own) and _is_rank_alone(item)
-        if not is_rank and not (item.code == "not_in_model" and MADE_LATER in item.name):
+        if not (ranks_by_values(own) and _is_rank_alone(item)):
             yield item
 
 

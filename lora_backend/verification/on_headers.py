@@ -24,8 +24,8 @@ Sides = tuple[int | None, ...]
 EMBEDDING = re.compile(r"embed|^wt?e$|^wpe$")
 MAGNITUDE, TOKENS = ".lora_magnitude_vector", ".token_adapter.trainable_tokens_delta"
 BASE_LAYER = ".base_layer"
-OTHER_SIZES = ("use_bdlora", "use_qalora")
-"""Keys of a config that give A and B other sizes than the module's."""
+VARIANTS = ("use_bdlora", "use_qalora", "monteclora_config", "kasa_config")
+"""Keys of a config that give A and B other sizes than the module's, or tensors beside them."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ class _Comparison:
     def __init__(self, adapter: AdapterFolder, base: BaseHeaders, targets: Targets, rule: RankRule) -> None:
         self.adapter, self.base, self.targets, self.rule = adapter, base, targets, rule
         self.config = adapter.config
-        self.has_other_sizes = any(self.config.get(key) for key in OTHER_SIZES)
+        self.has_other_sizes = any(self.config.get(key) for key in VARIANTS)
         self.has_own_ranks = not ranks_by_values(self.config)
         self.layers = {layer.name for layer in adapter.layers}
         dropped = set(adapter.dropped)

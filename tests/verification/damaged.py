@@ -212,6 +212,8 @@ DAMAGED: dict[str, Damaged] = {
     "a bias of another module gone": Damaged("magnitudes", "all biases", without(r"layers\.1\.mlp\.up_proj\.bias")),
     "every bias gone": Damaged("magnitudes", "biases of its layers", without("bias")),
     "a bias too short": Damaged("magnitudes", "all biases", each(rf"{ONE}.*bias", cut(0))),
+    "no sampler": Damaged("magnitudes", "monte carlo", without(r"layers\.1\..*sampler")),
+    "a sampler of another size": Damaged("magnitudes", "monte carlo", each(r"layers\.1\..*expert_weights$", cut(0))),
     # Dtypes
     "in int8": Damaged("dtypes", "plain", each("lora_", cast(torch.int8))),
     "in int32": Damaged("dtypes", "plain", each("lora_", cast(torch.int32))),
