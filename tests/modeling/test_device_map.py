@@ -139,7 +139,7 @@ def test_a_family_that_is_no_causal_model_is_refused_and_no_map_is_promised(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
-    with pytest.raises(ModelError, match="No causal language model"):
+    with pytest.raises(ModelError, match="only causal language models"):
         create_balanced_device_map(str(tmp_path), gpus="24,24")
     assert "auto" not in caplog.text
 
