@@ -6,7 +6,7 @@ compares (headers with headers, a file with a module tree, a file with a loaded 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,5 +71,14 @@ def with_identity(
     if differences:
         wrong = [item.layer or item.name for item in differences]
         found |= {"status": "mismatch", "is_consistent": False}
+        found["layers"] = list(_told_apart(report["layers"], differences))
         found["mismatched_layers"] = list(dict.fromkeys([*report["mismatched_layers"], *wrong]))
     return found
+
+
+def _told_apart(records: Sequence[Mapping[str, Any]], differences: Sequence[Difference]) -> Iterator[dict[str, Any]]:
+    """The layers, of which those are not in order whose rank is right and whose tensors are not."""
+    codes = {item.layer: item.code for item in reversed(differences) if item.layer}
+    for record in records:
+        is_right = record["state"] in ("ok", "undetermined") and record["name"] in codes
+        yield {**record, "state": codes[record["name"]]} if is_right else dict(record)

@@ -139,7 +139,7 @@ def _reasons(report: Mapping[str, Any]) -> list[Message]:
     """Each kind of thing that is wrong: how often, and where first."""
     bad, wrong = set(report["mismatched_layers"]), dict[str, list[str]]()
     for record in report["layers"]:
-        if record["name"] in bad and record["state"] not in ("ok", "undetermined"):
+        if record["name"] in bad and record["state"] not in ("ok", "undetermined", *OF_TENSORS):
             kind = record["state"] if record["state"] in OF_LAYERS else "wrong"
             wrong.setdefault(kind, []).append(_with_ranks(record))
     for item in report.get("differences") or ():

@@ -108,6 +108,11 @@ RANK_STATES = {
     "unexpected_magnitude": N_("DoRA magnitude not asked for"),
     "unasked": N_("not asked for"),
     "undetermined": N_("cannot be told"),
+    "not_in_model": N_("not in the model"),
+    "not_from_file": N_("not from the file"),
+    "other_shape": N_("other shape"),
+    "other_values": N_("other values"),
+    "unfit_dtype": N_("unfit type"),
 }
 
 

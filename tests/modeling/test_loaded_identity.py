@@ -93,6 +93,9 @@ def test_what_peft_drops_or_leaves_as_made_is_a_mismatch_by_name(
         assert (report["status"], report["is_consistent"]) == ("mismatch", False)
         assert codes(report) == expected
         assert set(expected) <= set(report["warnings"])
+        states = {record["name"]: record["state"] for record in report["layers"]}
+        of_layers = {item["layer"] for item in report["differences"]} & set(states)
+        assert "ok" not in {states[name] for name in of_layers}, "a layer that did not arrive is not in order"
     with pytest.raises(RankMismatchError) as raised:
         raise_on_mismatch(live)
     assert live["differences"][0]["name"] in str(raised.value)
