@@ -45,7 +45,8 @@ _OF_FAMILY: dict[str, dict[str, Any]] = {
     "deepseek_v3": {"num_key_value_heads": 4},
 }
 """What goes together in a family alone."""
-_SCALED = ("rope_scaling", "original_max_position_embeddings")  # factors for lengths that a tiny model does not have
+_LEFT_OUT = ("rope_scaling", "original_max_position_embeddings", "quantization_config")
+"""Factors for lengths that a tiny model does not have, and how published weights are packed: these are whole."""
 TOWER = "gemma3"
 """A language model with a vision tower beside it, of which the catalogue has none."""
 FAMILIES: tuple[str, ...] = (*dict.fromkeys(model.model_type for model in catalogue()), TOWER)
@@ -65,7 +66,7 @@ def tiny_config(family: str, vocabulary: int) -> dict[str, Any]:
         text = tiny_config("gemma3_text", vocabulary)
         return {"model_type": TOWER, "text_config": text, "vision_config": vision, "mm_tokens_per_image": 4}
     published = next(model.config for model in catalogue() if model.model_type == family)
-    made: dict[str, Any] = {key: _SMALL.get(key, value) for key, value in published.items() if key not in _SCALED}
+    made: dict[str, Any] = {key: _SMALL.get(key, value) for key, value in published.items() if key not in _LEFT_OUT}
     for key in ("layer_types", "no_rope_layers", "mlp_only_layers"):
         if isinstance(made.get(key), list):
             made[key] = made[key][:BLOCKS]
