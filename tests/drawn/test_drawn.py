@@ -6,6 +6,7 @@ All of them are drawn in `make soak`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -47,10 +48,11 @@ def test_a_preset_trains_or_says_before_what_to_change(family: str, preset: str,
     assert outcome.kind in ("trained", "blocked", "invalid"), outcome.said
 
 
-def test_a_refusal_after_the_start_is_noticed(world: World) -> None:
-    values = preset_on(PRESETS["quick_check"], "llama", world) | {"target_modules": ["no_such_module"]}
-    outcome = outcome_of(values, world.workspace, lambda _, config: profile_of(config))
-    assert outcome.kind == "refused"
+def test_a_refusal_after_the_start_is_noticed(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path))  # another's profile is kept there
+    values = preset_on(PRESETS["four_bit_24gb"], "falcon", world)
+    assert outcome_of(values, world.workspace, lambda _, config: profile_of(config)).kind == "refused"
+    assert outcome_of(values, world.workspace).kind == "blocked"
 
 
 def test_every_number_draws_the_same_again_and_others_draw_others(world: World) -> None:
