@@ -109,7 +109,7 @@ def parse_header(path: Path) -> dict[str, TensorInfo]:
         raise _too_much(path, N_("{count} tensors"), count=f"{MAX_TENSORS:,}")
     data_bytes = total_bytes - 8 - length
     tensors = {name: _tensor(path, name, entry, data_bytes) for name, entry in header.items() if name != "__metadata__"}
-    _refuse_overlaps(path, header)
+    _refuse_overlaps_and_gaps(path, header, data_bytes)
     return tensors
 
 
@@ -138,10 +138,13 @@ def _tensor(path: Path, name: str, entry: Any, data_bytes: int) -> TensorInfo:
     return TensorInfo(shape, dtype, end - begin)
 
 
-def _refuse_overlaps(path: Path, header: dict[str, Any]) -> None:
+def _refuse_overlaps_and_gaps(path: Path, header: dict[str, Any], data_bytes: int) -> None:
+    """As safetensors itself, which opens no file with bytes that belong to no tensor."""
     spans = sorted(entry["data_offsets"] for name, entry in header.items() if name != "__metadata__")
     if any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans)):
         raise _damaged(path, N_("tensors overlap"))
+    if sum(end - begin for begin, end in spans) != data_bytes:
+        raise _damaged(path, N_("it has bytes that belong to no tensor"))
 
 
 def _too_much(path: Path, most: str, **values: str) -> ModelError:

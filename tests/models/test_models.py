@@ -37,6 +37,7 @@ def test_names_shapes_and_sizes_are_read(tmp_path: Path) -> None:
         b"", b"\1\2", header({"a": entry(0, 8)}, length=10**6), (2 << 30).to_bytes(8, "little") + b"{}", header({"a": entry(0, 9)}),
         header({"a": entry(0, 8), "b": entry(4, 8)}), header({"a": entry(8, 0)}), header({"a": 3}), header({"a": {"dtype": "F32"}}),
         (5).to_bytes(8, "little") + b"[1,2]", (4).to_bytes(8, "little") + b"oops", header({"a": entry(0, 8, [-2])}),
+        header({"a": entry(0, 8)}) + b"more", header({"a": entry(4, 12)}) + bytes(4), header({"a": entry(0, 8), "b": entry(12, 20)}) + bytes(12),
     ],
 )  # fmt: skip
 def test_a_truncated_or_lying_header_is_refused_with_a_sentence(data: bytes, tmp_path: Path) -> None:
