@@ -45,6 +45,7 @@ def model_config(facts: Mapping[str, Any]) -> PretrainedConfig:
     Raises `ModelError` where it cannot be understood, or counts more blocks than can be built.
     """
     refuse_oversized(facts)
+    facts = PretrainedConfig._decode_special_floats(dict(facts))  # `Infinity`, as transformers writes it
     values = {key: value for key, value in facts.items() if key not in ("quantization_config", "transformers_version")}
     model_type = values.pop("model_type", None)
     if not isinstance(model_type, str):

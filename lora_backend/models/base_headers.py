@@ -58,7 +58,10 @@ class BaseHeaders:
             return self._tied_head or "open"
         if module in self.modules or module in self._endings:  # packed, or below a prefix that the files do not have
             return "open"
-        return "open" if any(ending in self.modules for ending in _endings_of(module)) else None
+        if any(ending in self.modules for ending in _endings_of(module)):
+            return "open"
+        # A tied weight is in the files once, and every family calls its head as it likes (`cls.predictions.decoder`).
+        return None if _NUMBER.search(module) else "open"
 
     def widths(self, module: str, shape: Shape) -> tuple[int, int]:
         """What goes into a linear layer and what comes out, by its weight's shape."""

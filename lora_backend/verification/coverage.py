@@ -193,8 +193,9 @@ def coverage(
     for entry in targets.saved_whole:
         if entry in HEADS and config.get("task_type") in HEADS_OF:  # PEFT names both, whichever the model has
             continue
-        # Of a module with children the file has only the children's tensors.
-        inside = {f".{name}.".partition(f".{entry}.")[0] for name in saved_whole if f".{entry}." in f".{name}."}
+        # Of a module with children the file has only the children's tensors. PEFT asks how a name ends: `norm` is
+        # `embedding_norm` too (`_set_trainable` in peft/utils/other.py).
+        inside = {f"{name}.".partition(f"{entry}.")[0] for name in saved_whole if f"{entry}." in f"{name}."}
         records.append(entry_record("modules_to_save", entry, len(inside), "unmatched_module_to_save"))
     names = [name for layer in layers for name in pattern_names(layer, targets)]
     patterns = (_pattern_coverage(config, key, names, targets.question) for key in ("rank_pattern", "alpha_pattern"))

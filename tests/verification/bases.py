@@ -75,6 +75,13 @@ BASES: dict[str, Any] = {
     "qwen3_moe_wide": Qwen3MoeConfig(**TEXT, **EXPERTS | {"moe_intermediate_size": 12}),
     **{name: AutoConfig.for_model(name, **SIZES) for name in ("cohere", "granite", "olmo2", "stablelm", "starcoder2", "phi")},
     "gptj": AutoConfig.for_model("gptj", vocab_size=32, n_embd=16, n_layer=2, n_head=2, n_positions=16, rotary_dim=4),
+    "lfm2": AutoConfig.for_model("lfm2", **SIZES, layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False),
+    "roformer": AutoConfig.for_model(  # its head is tied, and has a name of its own
+        "roformer", vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, is_decoder=True,
+    ),
+    "bamba": AutoConfig.for_model(  # its config.json has an `Infinity`
+        "bamba", **SIZES, attn_layer_indices=[1], mamba_n_heads=4, mamba_d_head=8, mamba_d_state=4, mamba_chunk_size=4
+    ),
     "mamba": AutoConfig.for_model("mamba", vocab_size=32, hidden_size=16, num_hidden_layers=2, state_size=4),
     "olmoe": AutoConfig.for_model("olmoe", **SIZES, num_experts=2, num_experts_per_tok=1),
     "granitemoe": AutoConfig.for_model("granitemoe", **SIZES, num_local_experts=2, num_experts_per_tok=1),

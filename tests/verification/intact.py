@@ -186,6 +186,10 @@ INTACT: dict[str, Intact] = {
             "granite", "olmo2", "stablelm", "starcoder2", "phi", "gptj", "olmoe", "granitemoe", "deepseek_v3",
         )
     },
+    "norms by the end of their names": lora("lfm2", modules_to_save=["norm"]),
+    "tied head of another name": lora("roformer", ("query", "decoder")),
+    "biases of a tied head of another name": lora("roformer", ("query",), bias="all"),
+    "blocks repeated beside an infinite figure": lora("bamba", ("up_proj",), layer_replication=[[0, 2], [1, 2]]),
     "mamba": lora("mamba", ("in_proj", "x_proj")),
     "qwen2 with all biases": lora("qwen2", bias="all"),
     "opt with biases of its layers": lora("opt", bias="lora_only"),
