@@ -51,6 +51,10 @@ def _one_or_list_of(is_good: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: is_good(value) or _list_of(is_good)(value)
 
 
+def _one_of(*words: str | None) -> Callable[[Any], bool]:
+    return lambda value: value in words if value is None or isinstance(value, str) else False
+
+
 VALUES: dict[str, Callable[[Any], bool]] = {
     "r": is_rank,
     "init_r": is_rank,
@@ -58,6 +62,10 @@ VALUES: dict[str, Callable[[Any], bool]] = {
     "lora_alpha": is_alpha,
     "use_rslora": _is_flag,
     "use_dora": _is_flag,
+    "bias": _one_of("none", "all", "lora_only"),
+    "task_type": _one_of(
+        None, "CAUSAL_LM", "SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"
+    ),
     "target_modules": _one_or_list_of(_is_text),
     "exclude_modules": _one_or_list_of(_is_text),
     "target_parameters": _list_of(_is_text),
@@ -78,11 +86,13 @@ def wrong_values(config: Mapping[str, Any], *, is_adalora: bool = False) -> Iter
     for key, is_good in PATTERNS.items():
         pattern = config.get(key)
         if not isinstance(pattern, Mapping):
-            if pattern is not None and pattern != []:
+            is_unused = pattern is None and (is_adalora or "peft_type" not in config)  # PEFT's LoRA takes no null
+            if key in config and not is_unused and pattern != []:
                 yield key, _shown(pattern)
-        elif not is_adalora or key != "rank_pattern":  # AdaLoRA keeps there which rows its budget left
+        else:
+            is_rows = is_adalora and key == "rank_pattern"  # AdaLoRA keeps there which rows its budget left
             for name, value in pattern.items():
-                if not isinstance(name, str) or not is_good(value):
+                if not isinstance(name, str) or not (isinstance(value, list) if is_rows else is_good(value)):
                     yield key, f"{name}: {_shown(value)}"
 
 

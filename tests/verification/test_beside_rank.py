@@ -17,6 +17,7 @@ from lora_backend.verification.coverage import coverage, targets_of
 from lora_backend.verification.report import check_adapter_folder, check_layers
 from lora_backend.verification.shapes import LoraLayer
 from lora_backend.verification.verdicts import tone, verdict
+from lora_backend.verification.wrong_values import wrong_values
 from tests.verification.test_layouts import ATTENTION, Zoo, gpt2, llama, lora, own, trained
 
 Tensors = dict[str, torch.Tensor]
@@ -233,6 +234,8 @@ WRONG = {
     "alpha in words": ("lora_alpha", "8"), "alpha as yes": ("lora_alpha", True), "a number to target": ("target_modules", 7), "a map to target": ("target_modules", {"q_proj": 1}),
     "numbers to target": ("target_modules", ["q_proj", 3]), "yes to exclude": ("exclude_modules", True), "blocks in words": ("layers_to_transform", ["0"]), "dora in words": ("use_dora", "no"),
     "rslora in words": ("use_rslora", "no"), "a module to save as text": ("modules_to_save", "lm_head"),
+    "no rank pattern": ("rank_pattern", None), "no alpha pattern": ("alpha_pattern", None), "a bias of no kind": ("bias", "yes"), "bias as no": ("bias", False), "no bias": ("bias", None),
+    "a task of no kind": ("task_type", "CHAT"),
 }  # fmt: skip
 
 
@@ -242,6 +245,14 @@ def test_a_value_that_peft_cannot_use_is_named_and_nothing_is_green(key: str, va
     assert "wrong_value" in report["warnings"]
     assert [entry["key"] for entry in report["coverage"] if entry["warning"] == "wrong_value"] == [key]
     assert (report["is_consistent"] is True, tone(report) == "good") == (False, False)
+
+
+def test_rows_of_adalora_that_are_no_list_are_refused_by_peft() -> None:
+    assert list(wrong_values({"rank_pattern": {"q_proj.lora_E": [True, False]}}, is_adalora=True)) == []
+    assert list(wrong_values({"peft_type": "ADALORA", "rank_pattern": None}, is_adalora=True)) == []
+    assert list(wrong_values({"rank_pattern": {"q_proj.lora_E": 3}}, is_adalora=True)) == [
+        ("rank_pattern", "q_proj.lora_E: 3")
+    ]
 
 
 def test_a_wrong_value_of_the_config_to_check_against_leaves_its_layers_undecided(tmp_path: Path) -> None:
