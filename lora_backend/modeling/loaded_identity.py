@@ -20,7 +20,8 @@ from torch.nn.modules.module import _IncompatibleKeys
 
 from lora_backend.errors import FlightdeckError, ModelError, first_line
 from lora_backend.i18n import N_
-from lora_backend.modeling.lora_layers import read_bin
+from lora_backend.modeling.lora_layers import plain_config, read_bin
+from lora_backend.verification.beside import overwritten
 from lora_backend.verification.dtypes import dtype_differences
 from lora_backend.verification.folder import PEFT_PREFIX, is_pickled
 from lora_backend.verification.identity import Difference
@@ -149,7 +150,9 @@ def tensor_differences(
         if code is not None:
             found.append(_difference(code, _saved_name(own_name, adapter), stored, live[own_name]))
     absent = [name for name in expected if name not in arrived]
-    return found + [_difference("not_from_file", _saved_name(name, adapter), None, live[name]) for name in absent]
+    found += [_difference("not_from_file", _saved_name(name, adapter), None, live[name]) for name in absent]
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return found + overwritten(shapes, plain_config(carrier.peft_config[adapter]), found)
 
 
 def _placed_or_named(

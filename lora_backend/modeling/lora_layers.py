@@ -69,6 +69,19 @@ def base_trains(model: nn.Module, config: Mapping[str, Any]) -> bool:
     )
 
 
+def has_not_finite(model: nn.Module, adapter: str | None) -> bool:
+    """Whether a value of the adapter (None: of any) is NaN or Inf."""
+    parts = ("lora_", "modules_to_save.", "token_adapter.")
+    return any(
+        not bool(torch.isfinite(parameter.detach()).all())
+        for name, parameter in model.named_parameters()
+        if any(part in name for part in parts)
+        and (adapter is None or adapter in name.split("."))
+        and parameter.is_floating_point()
+        and _has_values(parameter)
+    )
+
+
 def has_other_tuner(model: nn.Module) -> bool:
     """Whether the model carries adapter layers, none of which is a LoRA's."""
     tuners = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]

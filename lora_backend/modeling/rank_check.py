@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from lora_backend.modeling.live_tree import tree_of_model
 from lora_backend.modeling.loaded_identity import LoadedAdapter, differences_from_file
 from lora_backend.modeling.lora_layers import (
     base_trains,
+    has_not_finite,
     has_other_tuner,
     lora_layers_of_model,
     module_names,
@@ -117,7 +118,7 @@ def _live_report(
         module_names=names,
         linear_names=linear,
         saved_whole=modules_saved_whole(model),
-        warnings=["base_trains"] if base_trains(model, own or plain) else [],
+        warnings=[*_odd_values(model, own or plain, adapter_name)],
     )
     # PEFT's own configs are held against its own rules, and a config that names no targets against none.
     is_ours = "target_modules" in plain and not {"peft_type", "lora_alpha"} & plain.keys()
@@ -128,6 +129,13 @@ def _live_report(
     except ExpressionError:  # the report says so
         return report
     return held_against(report, asked, rank_rule(plain), exact=exact)
+
+
+def _odd_values(model: nn.Module, config: Mapping[str, Any], adapter_name: str | None) -> Iterator[str]:
+    if base_trains(model, config):
+        yield "base_trains"
+    if has_not_finite(model, adapter_name):
+        yield "not_finite"
 
 
 def raise_on_mismatch(report: Mapping[str, Any]) -> None:

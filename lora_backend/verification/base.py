@@ -15,6 +15,7 @@ from lora_backend.models.conversion import converts_names
 from lora_backend.models.describe import read_json_object
 from lora_backend.models.find import find_model
 from lora_backend.models.headers import TensorInfo, read_folder_headers
+from lora_backend.verification.beside import overwritten
 from lora_backend.verification.dtypes import dtype_differences
 from lora_backend.verification.folder import PEFT_PREFIX, AdapterFolder
 from lora_backend.verification.identity import Compared, Difference, with_identity
@@ -107,7 +108,10 @@ def compare_with_base(
     """
     found = _found(adapter, folder, config, question, find_base, ask_tree)
     unfit = dtype_differences({key: info.dtype for key, info in adapter.tensors.items()})
-    return replace(found, differences=(*found.differences, *unfit))
+    shapes = {key: info.shape for key, info in adapter.tensors.items()}
+    return replace(
+        found, differences=(*found.differences, *unfit, *overwritten(shapes, adapter.config, found.differences))
+    )
 
 
 def _found(

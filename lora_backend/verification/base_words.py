@@ -13,6 +13,7 @@ WHAT_DIFFERS = {
     "other_shape": N_("other shape"),
     "other_values": N_("other values"),
     "unfit_dtype": N_("a dtype that no LoRA has, or not the other half's"),
+    "overwrites_base": N_("replaces a weight of the base model"),
 }
 """Each code of a difference."""
 _COMPARED = {

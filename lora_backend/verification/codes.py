@@ -18,6 +18,9 @@ CODES = {
     "unfit_dtype": N_(
         "Some tensors have a dtype that no LoRA has, or that only one half of a layer has: save the adapter again in one floating-point dtype."
     ),
+    "overwrites_base": N_(
+        "Some tensors would replace weights of the base model that adapter_config.json does not name: delete them from the file, or name their modules in `modules_to_save`."
+    ),
     "load_refused": N_("PEFT refuses to load the adapter into this model: the list below says why."),
     "unexpected_layer": N_(
         "There is a LoRA on a layer that the config does not target: add it to `target_modules`, or use the config it was trained with."
@@ -50,6 +53,7 @@ CODES = {
         "Some tensors have names that PEFT drops without a word: save the adapter again with `save_pretrained`."
     ),
     "two_weight_files": N_("There are two weight files, and PEFT reads the safetensors one: delete the other."),
+    "sharded": N_("The weights are in shards, which PEFT does not load: save the adapter again in one file."),
     "empty_tensor": N_("Some tensors are empty, like shards that were never gathered: save the full state dict."),
     "flat_tensor": N_("Some tensors have one dimension only, like flattened shards: save the full state dict."),
     "transposed": N_("A and B are transposed or swapped, as MLX writes them: convert the adapter to PEFT's layout."),
@@ -61,6 +65,7 @@ CODES = {
     "untrained": N_(
         "No layer changes anything yet: either it was not trained, or nothing was loaded. Check the training log and the tensors' names."
     ),
+    "not_finite": N_("Some values are NaN or Inf, and so will be the model's output: use an earlier checkpoint."),
     "A_frozen": N_("B trains and A does not: unfreeze A, unless that is intended."),
     "base_trains": N_("A weight of the base model trains although the config does not ask for it: freeze it."),
     "merged": N_("The adapter is merged into the base model: unmerge it before you train or save it."),

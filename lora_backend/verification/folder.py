@@ -82,6 +82,8 @@ def read_adapter_folder(
     warnings = []
     if has_safetensors and has_bin:
         warnings.append("two_weight_files")
+    if has_safetensors and not (folder / "adapter_model.safetensors").is_file():
+        warnings.append("sharded")
     owners, names = {found[0] for found in halves.values() if found}, ("default", folder.name)
     is_adalora = asks_for_adalora(config)
     dropped = tuple(key for key, half in halves.items() if not _will_load(key, half, owners, names, is_adalora))

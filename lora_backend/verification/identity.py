@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Code = Literal["not_in_model", "not_from_file", "other_shape", "other_values", "unfit_dtype"]
+Code = Literal["not_in_model", "not_from_file", "other_shape", "other_values", "unfit_dtype", "overwrites_base"]
 """`not_in_model`: a tensor of the file that the model has no place for. `not_from_file`: an adapter parameter of the
 model that the file has no tensor for. `other_shape`, `other_values`: both are there, and differ. `unfit_dtype`: a
-tensor of a dtype that no LoRA has, or of another one than the other half of its layer."""
+tensor of a dtype that no LoRA has, or of another one than the other half of its layer. `overwrites_base`: a weight of
+the base model that the adapter's config does not name, and that PEFT would load in the place of the model's."""
 Compared = Literal["headers", "module_tree", "loaded"]
 BASE_NOT_COMPARED = "base_not_compared"
 LOAD_REFUSED = "load_refused"

@@ -13,6 +13,7 @@ from typing import Any
 
 from lora_backend.expressions.question import Question
 from lora_backend.models.base_headers import HEADS, BaseHeaders, Shape
+from lora_backend.verification.beside import is_inside
 from lora_backend.verification.coverage import Targets, targets_of
 from lora_backend.verification.folder import PEFT_PREFIX, USUAL_ENDINGS, AdapterFolder, split_lora_key
 from lora_backend.verification.identity import Difference
@@ -107,7 +108,10 @@ class _Comparison:
             for tensor in names:
                 self.differs("not_in_model", tensor, name, self.shapes[tensor])
             return
-        if weight == "open" or len(weight) != 2:
+        has_no_targets = (
+            self.targets.modules is None and not self.targets.parameters
+        )  # then PEFT takes the family's own
+        if weight == "open" or len(weight) != 2 or has_no_targets:
             self.leave_open(name)
             return
         wanted = self.wanted(layer, weight)
@@ -210,7 +214,7 @@ class _Comparison:
     def find_missing_beside(self) -> None:
         """What the config says is saved beside the LoRA, and is not: modules, biases, trained tokens."""
         for entry in self.targets.saved_whole:
-            inside = [name for name in self.base.tensors if _is_inside(name, entry)]
+            inside = [name for name in self.base.tensors if is_inside(name, entry)]
             for name in inside:
                 if name in self.shapes:
                     continue
@@ -218,7 +222,7 @@ class _Comparison:
                     self.differs("not_from_file", name, None, None, self.base.tensors[name].shape)
                 else:
                     self.leave_open(name)
-            if not inside and not any(_is_inside(name, entry) for name in self.shapes):
+            if not inside and not any(is_inside(name, entry) for name in self.shapes):
                 self.leave_open(entry)
         bias = self.config.get("bias")
         if bias in ("lora_only", "all"):
@@ -249,14 +253,6 @@ def _name(key: str) -> str:
 def _layer_of(key: str) -> str | None:
     half = split_lora_key(key.removeprefix(PEFT_PREFIX))
     return half[0] if half else None
-
-
-def _is_inside(name: str, entry: str) -> bool:
-    """Whether a tensor is part of a module that an entry of `modules_to_save` names: one whose name ends so.
-
-    PEFT: `_set_trainable` in peft/utils/other.py; `norm` is `input_layernorm` too.
-    """
-    return f"{entry}." in name
 
 
 def _place(name: str) -> str:

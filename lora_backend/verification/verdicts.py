@@ -63,6 +63,9 @@ OF_TENSORS = {
     "unfit_dtype": N_(
         "{wrong} {wrong:tensor has|tensors have} a dtype that no LoRA has, or that the other half of the layer does not have, first {first}."
     ),
+    "overwrites_base": N_(
+        "{wrong} {wrong:tensor|tensors} of the file {wrong:replaces a weight|replace weights} of the base model that adapter_config.json does not name, first {first}."
+    ),
 }
 
 

@@ -18,7 +18,7 @@ from lora_backend import check_lora_r_consistency
 from lora_backend.errors import ModelError, RankMismatchError
 from lora_backend.modeling.loaded_identity import load_adapter
 from lora_backend.modeling.rank_check import loaded_report, raise_on_mismatch
-from lora_backend.verification.verdicts import verdict
+from lora_backend.verification.verdicts import tone, verdict
 from tests.modeling.families import LLAMA
 
 Tensors = dict[str, torch.Tensor]
@@ -129,6 +129,22 @@ def test_values_that_changed_after_loading_are_said(tmp_path: Path) -> None:
         model.base_model.model.get_submodule(Q1).lora_B["default"].weight[0, 0] += 1
     report = check_lora_r_consistency(model, None, loaded_from=tmp_path)
     assert [(item["code"], item["name"]) for item in report["differences"]] == [("other_values", f"{Q1}.lora_B.weight")]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", [f"{Q1}.lora_A", "lm_head"])
+def test_values_that_are_no_numbers_are_said(part: str, value: float, tmp_path: Path) -> None:
+    def spoil(tensors: Tensors) -> Tensors:
+        return {name: tensor * value if part in name else tensor for name, tensor in tensors.items()}
+
+    assert "not_finite" not in loaded_report(load_adapter(llama(), saved(tmp_path / "whole")), None)["warnings"]
+    saved(tmp_path, spoil, modules_to_save=["lm_head"])
+    for report in (
+        check_lora_r_consistency(loaded(tmp_path), None, loaded_from=tmp_path),
+        loaded_report(load_adapter(llama(), tmp_path), None),
+    ):
+        assert (report["differences"], tone(report)) == ([], "doubt")
+        assert report["warnings"] == ["not_finite"]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

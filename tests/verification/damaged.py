@@ -122,6 +122,13 @@ DAMAGED: dict[str, Damaged] = {
     "repeated blocks forgotten": Damaged("names", "blocks repeated", config={"layer_replication": None}),
     "targets forgotten": Damaged("names", ALL, config={"target_modules": ["q_proj"]}),
     "blocks forgotten": Damaged("names", "plain", config={"layers_to_transform": [0]}),
+    "targets left to PEFT": Damaged("names", ALL, config={"target_modules": None}),
+    "a norm of the base": Damaged("names", "plain", added("model.layers.0.input_layernorm.weight", 16)),
+    "the last norm of the base": Damaged("names", "plain", added("model.norm.weight", 16)),
+    "a matrix of the base": Damaged("names", "plain", added("model.layers.0.self_attn.o_proj.weight", 16, 16)),
+    "the weight that a LoRA stands on": Damaged("names", "plain", added("model.layers.1.self_attn.q_proj.base_layer.weight", 16, 16)),
+    "a bias of the base": Damaged("names", lora("llama_bias"), added("model.layers.0.mlp.up_proj.bias", 24)),
+    "a fused weight of the base": Damaged("names", "gpt_neox", added("gpt_neox.layers.0.input_layernorm.weight", 16)),
     # Halves
     "no A": Damaged("halves", "plain", without("lora_A")),
     "no B": Damaged("halves", "plain", without("lora_B")),

@@ -16,8 +16,8 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 def damage_of(base: Any, folder: Path) -> str | None:
     """Why the adapter in `folder` is not whole on `base`; None where it is.
 
-    PEFT refuses it, has missing or unexpected keys, or would not save again what it was given: other names, sizes, values.
-    Of the dtypes the tensors as they are written.
+    PEFT refuses it, has missing or unexpected keys, or would not save again what it was given: other names, sizes, values,
+    or weights of the base model that were replaced. Of the dtypes the tensors as they are written.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -38,6 +38,11 @@ def damage_of(base: Any, folder: Path) -> str | None:
     for name in written.keys() & again.keys():
         if not torch.equal(written[name].to(again[name].dtype), again[name]):
             return f"other values: {name}"
+    live = model.state_dict()
+    for name in written.keys() - again.keys():
+        is_table = "embed" in name or "lm_head" in name  # which PEFT saves too where a model was resized
+        if name in live and "lora_" not in name and not is_table:
+            return f"replaces a weight of the base model: {name}"
     return _written(written)
 
 

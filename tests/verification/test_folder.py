@@ -51,7 +51,8 @@ def test_a_shard_that_is_gone_cannot_be_read(tmp_path: Path) -> None:
     names = sorted(tensors)
     for number, part in enumerate((names[:4], names[4:]), 1):
         save_file({name: tensors[name] for name in part}, folder / f"adapter_model-{number:05d}-of-00002.safetensors")
-    assert len(check_adapter_folder(folder, None)["layers"]) == 4
+    report = check_adapter_folder(folder, None)
+    assert (len(report["layers"]), report["warnings"][0]) == (4, "sharded"), "PEFT loads none of them"
     (folder / "adapter_model-00002-of-00002.safetensors").unlink()
     with pytest.raises(ModelError, match="adapter_model-00002-of-00002"):
         check_adapter_folder(folder, None)
