@@ -9,7 +9,7 @@ import pytest
 from accelerate.utils import check_device_map
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.modeling.meta import build_base, build_meta, keep_blocks, set_rank, signature, trained
+from lora_backend.modeling.meta import build_base, build_meta, keep_blocks, model_config, set_rank, signature, trained
 from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.plan import device_map
 from lora_backend.planning.profile import TraceSettings, TrainedTensors
@@ -34,6 +34,11 @@ def test_another_rank_gives_the_shapes_that_it_would_be_built_with(facts: dict[s
     meta = meta_of(facts, r=16)
     set_rank(meta.model, 16, 5)
     assert shapes(meta.model) == shapes(meta_of(facts, r=5).model)
+
+
+def test_an_endless_limit_as_transformers_writes_it_is_read() -> None:
+    written = {"model_type": "granitemoehybrid", "time_step_limit": [0.0, {"__float__": "Infinity"}]}
+    assert list(model_config(written).time_step_limit) == [0.0, float("inf")]
 
 
 def test_layers_with_a_rank_of_their_own_keep_it() -> None:
