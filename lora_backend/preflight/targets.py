@@ -13,7 +13,7 @@ from lora_backend.verification.asked_layers import asked_of
 from lora_backend.verification.refusals import refusals
 
 KEYS_OF_THE_ADAPTER = (
-    "r", "alpha", "target_modules", "target_layers", "modules_to_save", "rank_pattern", "alpha_pattern", "use_rslora",
+    "r", "alpha", "bias", "target_modules", "target_layers", "modules_to_save", "rank_pattern", "alpha_pattern", "use_rslora",
     "use_dora", "lora_dropout", "init_lora_weights",
 )  # fmt: skip
 

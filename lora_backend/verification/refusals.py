@@ -40,6 +40,7 @@ def refusals(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> list[
         _unfit,
         _nothing_matched,
         _not_in_layers,
+        _towers_alone,
         _refused_by_peft,
         _halves,
         _uneven,
@@ -120,6 +121,22 @@ def _not_in_layers(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) ->
         Message(N_("None of the blocks in `target_layers` ({layers}) has a module that `target_modules` names."), values),
         Message(N_("These blocks have some: {blocks}.") if found else N_("Remove `target_layers`."), values),
         ({"target_layers": found or None},),
+    )  # fmt: skip
+
+
+def _towers_alone(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> Iterator[Refusal]:
+    """Rows of text pass through no tower, so an adapter there alone gets no gradient, and the step fails."""
+    trained = [*asked.ranks, *asked.saved_whole]
+    towers = dict.fromkeys(tree.tower_of(name) for name in trained)
+    if not asked.ranks or None in towers or config.get("bias") not in (None, "none"):
+        return
+    values = {"towers": ", ".join(str(tower) for tower in towers), "known": ", ".join(_endings(tree.all_linear))}
+    yield Refusal(
+        "unfit_target",
+        "target_modules",
+        Message(N_("`target_modules` names modules of {towers} alone. Rows of text do not pass through there, so nothing would train."), values),
+        Message(N_("Name layers of the text model as well: {known}."), values),
+        ({"target_modules": "all-linear"},),
     )  # fmt: skip
 
 

@@ -38,11 +38,11 @@ def said(model: Any, **values: Any) -> dict[str, Finding]:
 
 
 ADAPTED = {
-    "mixtral": "all 6 experts (w1, w3, w2), 3 routers, 0 layers of shared experts and 12 other",
+    "mixtral": "all 6 experts (w1, w3, w2), 3 routers and 12 other linear layers",
     "deepseek_v3": "all 4 experts (gate_proj, up_proj, down_proj), 2 routers, 6 layers of shared experts and 18 other",
     "qwen2_moe": "leaves the 6 experts of this model and its routers as they are: it adapts 12 layers of shared experts and 12 other",
-    "gpt_oss": "leaves the 6 experts of this model and its routers as they are: it adapts 0 layers of shared experts and 12 other",
-    "granitemoe": "leaves the 6 experts of this model and its routers as they are: it adapts 0 layers of shared experts and 12 other",
+    "gpt_oss": "leaves the 6 experts of this model and its routers as they are: it adapts 12 other",
+    "granitemoe": "leaves the 6 experts of this model and its routers as they are: it adapts 12 other",
 }
 
 
@@ -58,6 +58,33 @@ def test_towers_that_stay_as_they_are_are_said() -> None:
     assert "towers_left_alone" in said(gemma3(), target_modules=["q_proj"])
     assert "towers_left_alone" not in said(gemma3(), target_modules=["gate_proj"])
     assert "towers_left_alone" not in said(on_meta("llama"))
+
+
+def test_an_adapter_on_a_tower_alone_is_refused_for_text_trains_none_of_it() -> None:
+    tree = tree_of_model(gemma3())
+
+    def refused(**values: Any) -> list[str]:
+        return [found.code for found in held_against_tree(ConfigView({"model_name": "m", **values}), tree)]
+
+    assert refused(target_modules=["out_proj"]) == ["unfit_target"]
+    assert refused(target_modules=["out_proj", "o_proj"]) == []
+    assert refused(target_modules=["out_proj"], modules_to_save=["lm_head"]) == []
+
+
+@pytest.mark.parametrize("targets", [["gate_up_proj"], ["q_proj", "gate_up_proj"], r".*\.experts\.gate_up_proj"])
+def test_names_that_a_mixtures_files_lack_are_no_error_before_its_modules_are_known(targets: Any) -> None:
+    """Its experts may be called so in memory."""
+    facts = Facts(has_experts=True, linear_modules=("q_proj",), linear_names=("model.layers.0.self_attn.q_proj",))
+    view = ConfigView({"model_name": "m", "target_modules": targets})
+    found = {finding.code: finding for rule in OF_MODEL for finding in rule(view, facts)}["unmatched_target"]
+    assert (found.severity, found.fixes) == ("warning", ())
+
+
+def test_the_attention_of_a_mixture_is_offered_whole_before_its_modules_are_known() -> None:
+    attention = ("q_a_proj", "q_b_proj", "kv_b_proj", "o_proj")
+    facts = Facts(has_experts=True, linear_names=tuple(f"model.layers.0.self_attn.{name}" for name in attention))
+    (found,) = (finding for rule in RULES for finding in rule(ConfigView({"model_name": "m"}), facts))
+    assert dict(found.fix or {}) == {"target_modules": list(attention)}
 
 
 def test_a_dotted_name_is_held_against_whole_names() -> None:

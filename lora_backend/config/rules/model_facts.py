@@ -55,6 +55,9 @@ def _targets(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         # A dotted name may be that of another build of the model; here it is a blocker, with what is near.
         severity: Severity = "error" if len(unknown) == len(targets) == len(unmatched) else "warning"
         values = {"names": ", ".join(unmatched), "known": ", ".join(linear)}
+        if _may_have_other_names(facts):
+            yield _not_in_files(config, values)
+            return
         matched = [target for target in targets if target not in unmatched]
         yield config.finding(
             severity,
@@ -64,6 +67,22 @@ def _targets(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             Message(N_("The model's linear layers are: {known}."), values),
             drop("target_modules", unmatched, matched) or config.change({"target_modules": "all-linear"}),
         )
+
+
+def _may_have_other_names(facts: Facts) -> bool:
+    """Experts lie in one tensor in memory, by names that the files need not have; the module tree knows them."""
+    return facts.tree is None and facts.has_experts is True
+
+
+def _not_in_files(config: ConfigView, values: dict[str, str]) -> Finding:
+    """Nothing is wrong for certain, so there is nothing to fix."""
+    return config.finding(
+        "warning",
+        "unmatched_target",
+        "target_modules",
+        Message(N_("`target_modules` names {names}, which is in none of the model's files. A mixture of experts may have other names in memory."), values),
+        Message(N_("Run `plan`: it holds the names against the loaded model. The linear layers in the files are: {known}."), values),
+    )  # fmt: skip
 
 
 def _linear_modules(facts: Facts) -> tuple[str, ...]:
@@ -87,6 +106,8 @@ def _expression(config: ConfigView, facts: Facts) -> Iterator[Finding]:
 def _unmatched_expression(config: ConfigView, facts: Facts, targets: str) -> Finding:
     values = {"targets": targets, "known": ", ".join(facts.linear_modules or ())}
     is_ending = targets in (facts.linear_modules or ())
+    if not is_ending and _may_have_other_names(facts):
+        return _not_in_files(config, {**values, "names": targets})
     if is_ending:
         remedy = Message(N_("Write it as a list: `target_modules: [{targets}]`."), values)
     else:
@@ -104,7 +125,7 @@ def _patterns(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     """A pattern that matches nothing changes nothing, and PEFT says so nowhere."""
     ask = config.expressions
     for key in PATTERNS:
-        if ask is None or not is_asked_of_model(config, key, facts):
+        if ask is None or _may_have_other_names(facts) or not is_asked_of_model(config, key, facts):
             continue
         patterns = {} if key in config.invalid else config.get(key) or {}
         names = frozenset(names_for(key, facts))

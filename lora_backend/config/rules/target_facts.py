@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
@@ -21,14 +21,14 @@ def _experts(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if not has_experts or not isinstance(targets, str) or targets.lower() != "all-linear":
         return
     if facts.tree is None:
-        attention = [name for name in facts.linear_modules or () if name in ("q_proj", "k_proj", "v_proj", "o_proj")]
+        attention = _of_attention(facts.linear_names)
         message = Message(
             N_(
                 "The model is a mixture of experts. In some families `all-linear` adapts every expert, which takes much more memory and time; the plan shows it."
             )
         )
     else:
-        attention = _of_attention(facts.tree)
+        attention = _of_attention(facts.tree.all_linear)
         message = _adapted_experts(facts.tree)
     is_adapted = facts.tree is None or bool(facts.tree.all_linear_parameters)
     remedy = N_("Name the attention's layers, for example `target_modules: [{names}]`, if that is not what you want.")
@@ -50,6 +50,10 @@ def _adapted_experts(tree: ModuleTree) -> Message:
         "experts": tree.num_experts, "shared": shared, "routers": routers, "others": len(tree.all_linear) - shared,
         "parameters": ", ".join(_of_experts(tree)),
     }  # fmt: skip
+    if tree.all_linear_parameters and not shared:
+        return Message(N_("`all-linear` adapts all {experts} experts ({parameters}), {routers} {routers:router|routers} and {others} other linear layers of this model, which takes much more memory and time than attention alone."), values)  # fmt: skip
+    if not shared:
+        return Message(N_("`all-linear` leaves the {experts} experts of this model and its routers as they are: it adapts {others} other linear layers."), values)  # fmt: skip
     if tree.all_linear_parameters:
         return Message(N_("`all-linear` adapts all {experts} experts ({parameters}), {routers} routers, {shared} layers of shared experts and {others} other linear layers of this model, which takes much more memory and time than attention alone."), values)  # fmt: skip
     return Message(N_("`all-linear` leaves the {experts} experts of this model and its routers as they are: it adapts {shared} layers of shared experts and {others} other linear layers."), values)  # fmt: skip
@@ -61,11 +65,8 @@ def _of_experts(tree: ModuleTree | None) -> list[str]:
     return list(names)
 
 
-def _of_attention(tree: ModuleTree) -> list[str]:
-    endings = dict.fromkeys(
-        name.rpartition(".")[2] for name in tree.all_linear if "attn" in name or "attention" in name
-    )
-    return list(endings)
+def _of_attention(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(name.rpartition(".")[2] for name in names if "attn" in name or "attention" in name))
 
 
 def _towers(config: ConfigView, facts: Facts) -> Iterator[Finding]:
