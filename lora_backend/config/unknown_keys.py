@@ -39,6 +39,10 @@ def unknown_key(config: ConfigView, key: str, *, guess: bool) -> Finding:
     if near is None:
         return config.finding("error", "unknown_key", key, message, Message(REMOVE), remove(key))
     remedy = Message(N_("Did you mean `{near}`? Rename the key, or remove the line."), {"near": near})
+    theirs = None if near in KEYS else meaning(near, {**config.values, near: config.values[key]})
+    if theirs is not None and theirs.target_key is not None:
+        said = {"near": near, "lines": lines_of({theirs.target_key: theirs.target_value})}
+        remedy = Message(N_("Did you mean `{near}`? Here that is {lines}. Write it instead, or remove the line."), said)
     fixes = []
     if near in KEYS and is_slip(plain_name(key), near, _words()):
         fixes = _renamed(config, key, {near: config.values[key]})

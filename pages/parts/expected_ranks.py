@@ -42,9 +42,15 @@ def show_expected_ranks(values: Mapping[str, Any]) -> None:
             st.caption(t(N_("This config puts a LoRA on no layer of the model.")))
             return
         if set(ranks) <= set(names):
-            st.caption(t(N_("{count} of {all} linear layers get a LoRA."), count=len(ranks), all=len(names)))
+            st.caption(
+                t(
+                    N_("{count} of {all} linear {all:layer|layers} {count:gets|get} a LoRA."),
+                    count=len(ranks),
+                    all=len(names),
+                )
+            )
         else:
-            st.caption(t(N_("{count} layers get a LoRA."), count=len(ranks)))
+            st.caption(t(N_("{count} {count:layer gets|layers get} a LoRA."), count=len(ranks)))
         groups: dict[tuple[str, int], int] = {}
         for name, rank in ranks.items():
             group = (name.rsplit(".", 1)[-1], rank)

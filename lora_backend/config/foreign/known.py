@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -46,14 +47,18 @@ _INFORMAL = {
 }
 INFORMAL = {name: key for key, names in _INFORMAL.items() for name in names.split()}
 """Name that people give to a key of ours, and that no tool's config has → ours."""
+_CAMEL_CASE = re.compile(r"[a-z]+[0-9]*([A-Z][a-z0-9]+)+")
 OF_ONE_GPU = keys("micro_batch_size train_micro_batch_size_per_gpu")
 DIFFERENTLY = N_("{one} and {other} read it differently. Write {targets} instead.")
 TIMES = N_("Set `target_batch_size` to `batch_size` × {steps}.")
 
 
 def plain_name(name: str) -> str:
-    """A key as it is compared: lower case, no hyphens, full-width letters as ordinary ones."""
-    return to_ascii(name).strip().lower().replace("-", "_")
+    """A key as it is compared: lower case, no hyphens, `loraAlpha` as `lora_alpha`, full-width letters as ordinary ones."""
+    plain = to_ascii(name).strip()
+    if _CAMEL_CASE.fullmatch(plain):
+        plain = re.sub(r"(?<!^)(?=[A-Z])", "_", plain)
+    return plain.lower().replace("-", "_")
 
 
 def known_tools(name: str) -> tuple[Tool, ...]:
@@ -187,6 +192,7 @@ _SPECIAL = {
     **{name: absent(DISTRIBUTED) for name in LAUNCHER if not known_tools(name)},
     "gradient_accumulation_steps": Rule(_accumulated, ("target_batch_size",), BATCH_NOTE),
     "rank": launcher_rank(),
+    "use_gradient_checkpointing": TOOLS["unsloth"].rules["training.gradient_checkpointing"],
     "train_batch_size": _BATCH,
 }
 OURS = Tool(

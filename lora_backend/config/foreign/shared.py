@@ -20,7 +20,7 @@ from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_
 
 BATCH = N_(
-    "{batch} rows on each GPU, {steps} times: `{target}` is {ours}. With several GPUs it was that many times more."
+    "{batch} {batch:row|rows} on each GPU, {steps} {steps:time|times}: `{target}` is {ours}. With several GPUs it was that many times more."
 )
 BATCH_NOTE = N_(
     "Rows per forward pass × accumulation steps gives `target_batch_size`; the number of GPUs is not in the file."

@@ -59,7 +59,7 @@ def recognise(document: ConfigDocument) -> Tool:
         ranked = [tool_id for tool_id in ranked if tool_id != "training_arguments"]
     if not ranked:
         raise ConfigError(
-            N_("The file is no config of a tool that can be imported ({tools}): none of their keys stands in it."),
+            N_("The file is no config of a tool that can be imported ({tools}): none of their keys is in it."),
             tools=", ".join(tool.title for tool in TOOLS.values()),
         )
     first = ranked[0]
@@ -70,7 +70,7 @@ def recognise(document: ConfigDocument) -> Tool:
         if len(found[second]) > 1 or len(found[first]) < 3:
             raise TwoToolsError(
                 N_(
-                    "The file mixes keys of {first} ({first_keys}) and of {second} ({second_keys}). Part it, or take out those of one."
+                    "The file mixes keys of {first} ({first_keys}) and of {second} ({second_keys}). Split it, or remove the keys of one."
                 ),
                 first=TOOLS[first].title,
                 first_keys=_in_order(document, found[first]),

@@ -151,7 +151,7 @@ def _evaluated_steps(config: ConfigView) -> Iterator[Finding]:
             "hint",
             "eval_steps_not_written",
             "eval_strategy",
-            Message(N_("`eval_steps` is missing, so there is an evaluation every {every} steps, as often as `logging_steps` says."), {"every": every}),
+            Message(N_("`eval_steps` is missing, so there is an evaluation every {every} {every:step|steps}, as often as `logging_steps` says."), {"every": every}),
             Message(N_("Set `eval_steps`."), {}),
             config.change({"eval_steps": every}),
         )  # fmt: skip
@@ -238,7 +238,7 @@ def steps_that_never_come(config: ConfigView, total: int) -> Iterator[Finding]:
                 "warning",
                 "steps_never_come",
                 key,
-                Message(N_("`{key}` is {steps}, but training has only {total} steps, so it never comes to that."), values),
+                Message(N_("`{key}` is {steps}, but training has only {total} {total:step|steps}, so it never comes to that."), values),
                 Message(N_("Set `{key}: {fewer}`."), values),
                 config.change({key: values["fewer"]}),
             )  # fmt: skip
