@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,16 @@ class AdapterFolder:
 def read_adapter_config(folder: Path) -> dict[str, Any] | None:
     """`adapter_config.json` of an adapter folder; None where it has none. Raises `ModelError` if it is unreadable."""
     path = folder / "adapter_config.json"
-    return read_json_object(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    found = read_json_object(path)
+    with path.open("rb") as file:
+        if file.read(len(BOM_UTF8)) == BOM_UTF8:
+            raise ModelError(
+                N_("{path} begins with a byte order mark, which PEFT does not read. Save it as UTF-8 without one."),
+                path=str(path),
+            )
+    return found
 
 
 def subfolders_with_adapters(folder: Path) -> list[str]:

@@ -195,6 +195,13 @@ def test_folders_below_that_hold_an_adapter_are_named_and_not_entered(tmp_path: 
     assert check_adapter_folder(tmp_path / "first", None)["status"] == "ok"
 
 
+def test_a_config_with_a_byte_order_mark_is_refused_as_peft_refuses_it(tmp_path: Path) -> None:
+    file = adapter(tmp_path) / "adapter_config.json"
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    with pytest.raises(ModelError, match="byte order mark"):
+        check_adapter_folder(tmp_path, None)
+
+
 def test_shards_without_an_index_are_one_adapter(tmp_path: Path) -> None:
     (adapter(tmp_path) / "adapter_model.safetensors").unlink()
     save_file(halves(layer(0, "q_proj"), 4), tmp_path / "adapter_model-00001-of-00002.safetensors")
