@@ -21,7 +21,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 from lora_backend.errors import FlightdeckError, ModelError, first_line
 from lora_backend.i18n import N_
 from lora_backend.modeling.lora_layers import plain_config, read_bin
-from lora_backend.verification.beside import overwritten
+from lora_backend.verification.beside import is_second_copy, overwritten
 from lora_backend.verification.dtypes import dtype_differences
 from lora_backend.verification.folder import PEFT_PREFIX, is_pickled
 from lora_backend.verification.identity import Difference
@@ -72,7 +72,9 @@ def load_adapter(base: nn.Module, folder: Path) -> LoadedAdapter:
     unexpected = map(_plain, result.unexpected_keys)
     own = {_saved_name(name, "default") for name in _live_names(model, "default")}
     missing = [_saved_name(key, "default") for key in result.missing_keys]
-    found += [_difference("not_in_model", key) for key in unexpected if key not in named]
+    in_file = set(map(_plain, tensors))
+    named_twice = {key for key in in_file if is_second_copy(key, in_file)}
+    found += [_difference("not_in_model", key) for key in unexpected if key not in named | named_twice]
     found += [_difference("not_from_file", name) for name in missing if name in own and name not in named]
     return LoadedAdapter(model, tuple(found))
 
@@ -143,7 +145,8 @@ def tensor_differences(
     for name, stored in _placed_or_named(carrier, adapter, tensors, places).items():
         own_name = name if name in live else places.get(_plain(name)) if name.startswith(PEFT_PREFIX) else None
         if own_name is None:
-            found.append(_difference("not_in_model", _plain(name), stored))
+            if not is_second_copy(name, tensors):
+                found.append(_difference("not_in_model", _plain(name), stored))
             continue
         arrived.add(own_name)
         code = _compared(live[own_name], stored, values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from lora_backend.verification.coverage import as_tuple
@@ -19,6 +19,15 @@ def is_inside(name: str, entry: str) -> bool:
     PEFT: `_set_trainable` in peft/utils/other.py; `norm` is `input_layernorm` too.
     """
     return f"{entry}." in name
+
+
+def is_second_copy(name: str, names: Container[str]) -> bool:
+    """Whether it is a bias of a module that is trained whole, which the file has under its plain name too.
+
+    With `bias: all` PEFT saves those twice, and drops the second when it loads.
+    """
+    plain = name.replace(".modules_to_save.", ".").replace(".original_module.", ".")
+    return name.endswith(".bias") and plain != name and plain in names
 
 
 def overwritten(

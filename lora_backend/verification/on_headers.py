@@ -13,7 +13,7 @@ from typing import Any
 
 from lora_backend.expressions.question import Question
 from lora_backend.models.base_headers import HEADS, BaseHeaders, Shape
-from lora_backend.verification.beside import is_inside
+from lora_backend.verification.beside import is_inside, is_second_copy
 from lora_backend.verification.coverage import Targets, targets_of
 from lora_backend.verification.folder import PEFT_PREFIX, USUAL_ENDINGS, AdapterFolder, split_lora_key
 from lora_backend.verification.identity import Difference
@@ -80,7 +80,7 @@ class _Comparison:
         for layer in self.adapter.layers:
             self.compare_layer(layer)
         for name, shape in self.shapes.items():
-            if ".lora_" not in name:
+            if ".lora_" not in name and not is_second_copy(name, self.shapes):
                 self.compare_beside(name, shape)
         self.find_missing_layers()
         self.find_missing_beside()

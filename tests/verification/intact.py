@@ -193,6 +193,7 @@ INTACT: dict[str, Intact] = {
     "mamba": lora("mamba", ("in_proj", "x_proj")),
     "qwen2 with all biases": lora("qwen2", bias="all"),
     "opt with biases of its layers": lora("opt", bias="lora_only"),
+    "gpt2 with all biases and a norm trained whole": lora("gpt2", ("c_attn",), bias="all", modules_to_save=["ln_f"], fan_in_fan_out=True),
     "gpt2 with bias of B": lora("gpt2", ("c_attn",), lora_bias=True, fan_in_fan_out=True),
     "experts by their old names": lora("mixtral", MIXTRAL_EXPERT),
     "experts by their parameters": lora("mixtral", target_parameters=FUSED),
