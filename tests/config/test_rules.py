@@ -19,6 +19,7 @@ from lora_backend.config.rules import Facts
 from lora_backend.config.rules.examples import EXAMPLES, Example
 from lora_backend.config.schema import KEYS
 from lora_backend.config.secrets import holds_secret, redact
+from lora_backend.models.quantized import Quantized
 from lora_backend.preflight.facts import check_with_facts
 
 BY_CODE = [pytest.param(example, id=example.code) for example in EXAMPLES]
@@ -250,3 +251,10 @@ def test_a_share_of_all_rows_decides_how_many_steps_there_are() -> None:
     base = {"model_name": "m", "val_size": 0.1, "eval_strategy": "epoch", "seed": 1, "num_epochs": 2}
     assert codes(check_config({**base, "save_steps": 46}, facts)) == []
     assert codes(check_config({**base, "save_steps": 47}, facts)) == ["steps_never_come"]
+
+
+def test_a_command_that_installs_packages_can_be_pasted_into_a_shell() -> None:
+    facts = Facts(quantized=Quantized("gptq"), missing_for_model=("gptqmodel>=7.0.0", "optimum>=1.24.0"))
+    found = {finding.code: finding for finding in check_config({"model_name": "m"}, facts).findings}
+    remedy = found["model_library_missing"].remedy.text("en")
+    assert "pip install 'gptqmodel>=7.0.0' 'optimum>=1.24.0'" in remedy

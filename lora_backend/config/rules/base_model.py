@@ -24,7 +24,11 @@ def _quantized(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     quantized = facts.quantized
     if quantized is None:
         return
-    said = {"method": quantized.method, "packages": " ".join(facts.missing_for_model)}
+    missing = facts.missing_for_model
+    said = {
+        "method": quantized.method, "packages": ", ".join(missing),
+        "quoted": " ".join(f"'{package}'" for package in missing),  # a shell takes a bare > for a file
+    }  # fmt: skip
     why = why_not_trained(quantized)
     if why is not None:
         yield config.finding("error", "quantized_untrainable", "model_name", why, Message(WHOLE_WEIGHTS))
@@ -38,7 +42,7 @@ def _quantized(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "model_library_missing",
             "model_name",
             Message(N_("The model's weights are quantized ({method}); loading them needs {packages}, which is not installed here."), said),
-            Message(N_("Run `pip install {packages}`, or name the folder of the whole weights."), said),
+            Message(N_("Run `pip install {quoted}`, or name the folder of the whole weights."), said),
         )  # fmt: skip
     if quantized.treatment == "expanded":
         yield config.finding(
