@@ -36,7 +36,7 @@ def check(arguments: argparse.Namespace) -> int:
         print_json(_check_document(result, rows, base) | start.to_dict())
     else:
         show(report_text(judged.remarks))
-        show(f"\n{start_text(start)}")
+        show(f"\n{start_text(start, result.errors)}")
         if base is not None:
             show(f"\n{Message(N_('Different from {file}:'), {'file': arguments.against})}\n{diff_text(rows)}")
             _print_origin(base)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from lora_backend.config.findings import Finding
 from lora_backend.config.report import finding_lines
 from lora_backend.i18n import N_, translate
 from lora_backend.preflight.startable import Startable
 
 
-def start_text(start: Startable) -> str:
-    """The answer, and every blocker with its remedy and fixes."""
+def start_text(start: Startable, said: Collection[Finding] = ()) -> str:
+    """The answer, and every blocker with its remedy and fixes, but for those that are `said` already."""
     if start.answer:
         return translate(N_("It can start on this machine now."))
+    told = {(finding.code, finding.key) for finding in said}
+    blockers = [blocker for blocker in start.blockers if (blocker.code, blocker.key) not in told]
+    if blockers:
+        return "\n".join([translate(N_("It cannot start on this machine now:")), *finding_lines(blockers)])
     if start.blockers:
-        return "\n".join([translate(N_("It cannot start on this machine now:")), *finding_lines(start.blockers)])
+        return translate(N_("It cannot start on this machine now: fix the errors first."))
     return translate(N_("Whether it can start on this machine is not known yet: `plan` says how much memory it needs."))

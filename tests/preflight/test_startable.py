@@ -223,6 +223,8 @@ def test_check_launch_table_trainer_and_page_name_the_same_blockers(
     said = capsys.readouterr().out
     assert ("The config is valid." in said) is situation.is_text_valid
     assert "It cannot start on this machine now:" in said
+    for blocker in document["blockers"]:
+        assert said.count(blocker["message"]) == 1, "said once"
 
     (row,) = preview(text, [Row(1, {})], settings)
     assert tuple(blocker.code for blocker in row.start.blockers) == situation.codes
