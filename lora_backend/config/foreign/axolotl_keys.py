@@ -71,7 +71,8 @@ ABSENT: dict[str, str | Mapping[str, Any]] = {
     why.EVALUATION: "eval_sequence_len lm_eval_tasks lm_eval_batch_size lm_eval_post_train lm_eval_model "
     "eval_batch_size eval_table_size eval_max_new_tokens do_causal_lm_eval eval_causal_lm_metrics "
     "do_bench_eval bench_dataset bench_split generate_samples num_generation_samples generation_max_new_tokens",
-    why.SAVING: "dynamic_checkpoint saves_per_epoch merge_lora output_merged save_first_step",
+    why.SAVING: "dynamic_checkpoint saves_per_epoch save_first_step",
+    why.UNMERGED: "merge_lora output_merged",
     why.TRACKING: "use_swanlab swanlab_project swanlab_experiment_name swanlab_description swanlab_mode "
     "swanlab_workspace swanlab_log_model swanlab_web_host swanlab_api_host swanlab_log_completions "
     "swanlab_completion_log_interval swanlab_completion_max_buffer use_otel_metrics otel_metrics_host "
