@@ -42,6 +42,7 @@ def show_blockers(draft: Draft, text: str, start: Startable) -> Wish | None:
     wish: Wish | None = None
     with st.container(border=True, key="blockers"):
         st.markdown(f":material/block: **{t(N_('Cannot start on this machine yet'))}**")
+        helped: set[str | None] = set()  # one button for a key, even if two things are wrong with it
         for number, blocker in enumerate(blockers):
             with st.container(
                 horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key=f"blocker-{number}"
@@ -51,15 +52,16 @@ def show_blockers(draft: Draft, text: str, start: Startable) -> Wish | None:
                     place = [t(N_("line {line}"), line=blocker.line)] if blocker.line else []
                     st.caption(joined(" · ", [*place, say(blocker.remedy)]))
                 with st.container(horizontal=True, width="content"):
-                    wish = _buttons(draft, blocker, number) or wish
+                    wish = _buttons(draft, blocker, number, first=blocker.key not in helped) or wish
+            helped.add(blocker.key)
     return wish
 
 
-def _buttons(draft: Draft, blocker: Finding, number: int) -> Wish | None:
-    if blocker.key == "dataset":
+def _buttons(draft: Draft, blocker: Finding, number: int, *, first: bool) -> Wish | None:
+    if first and blocker.key == "dataset":
         with st.popover(t(N_("Upload data")), icon=":material/upload_file:"):
             upload_field(draft)
-    if blocker.key == "model_name":
+    if first and blocker.key == "model_name":
         with st.popover(t(N_("Choose a model")), icon=":material/deployed_code:"):
             _choose_model(draft)
     for place, fix in enumerate(blocker.fixes):

@@ -132,3 +132,13 @@ def test_a_gpu_that_goes_while_the_question_stands_is_said_after_start_anyway(
     assert attempts == []
     assert any("names GPU 1, but this machine has 1" in error.value for error in at.error)
     assert at.button(key="unblock-0-no_such_device-0")
+
+
+def test_two_things_that_are_wrong_with_the_model_share_one_button(tmp_path: Path, attempts: Attempts) -> None:
+    (tmp_path / "t5").mkdir()
+    (tmp_path / "t5/config.json").write_text('{"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}')
+    at = show("config", draft=draft_of(tmp_path, model_name=str(tmp_path / "t5")).id)
+    assert not at.exception, at.exception
+    assert "encoder-decoder (t5)" in texts(at)
+    assert "no weights" in texts(at)
+    assert len([box for box in at.selectbox if str(box.key).startswith("model-")]) == 1
