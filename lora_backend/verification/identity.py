@@ -72,14 +72,16 @@ def with_identity(
     if differences:
         wrong = [item.layer or item.name for item in differences]
         found |= {"status": "mismatch", "is_consistent": False}
-        found["layers"] = list(_told_apart(report["layers"], differences))
+        found["layers"] = list(_told_apart(report, differences))
         found["mismatched_layers"] = list(dict.fromkeys([*report["mismatched_layers"], *wrong]))
     return found
 
 
-def _told_apart(records: Sequence[Mapping[str, Any]], differences: Sequence[Difference]) -> Iterator[dict[str, Any]]:
+def _told_apart(report: Mapping[str, Any], differences: Sequence[Difference]) -> Iterator[dict[str, Any]]:
     """The layers, of which those are not in order whose rank is right and whose tensors are not."""
     codes = {item.layer: item.code for item in reversed(differences) if item.layer}
-    for record in records:
-        is_right = record["state"] in ("ok", "undetermined") and record["name"] in codes
-        yield {**record, "state": codes[record["name"]]} if is_right else dict(record)
+    wrong = set(report["mismatched_layers"])
+    for record in report["layers"]:
+        name, state = record["name"], record["state"]
+        is_right = state in ("ok", "undetermined") or (state == "not_targeted" and name not in wrong)
+        yield {**record, "state": codes[name]} if is_right and name in codes else dict(record)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from lora_backend.verification.codes import CODES, explained
-from lora_backend.verification.identity import BASE_NOT_COMPARED, Code
+from lora_backend.verification.identity import BASE_NOT_COMPARED, Code, Difference, with_identity
 from lora_backend.verification.judgement import MAGNITUDES, WRONG_VALUE, empty_report
 from lora_backend.verification.verdicts import HARMLESS, as_table, deciding, tone, verdict
 
@@ -109,3 +109,10 @@ def test_a_log_has_the_scaling_where_one_is_another_than_asked() -> None:
     head, line = as_table(report(layers=[record() | {"scaling": 2.0, "expected_scaling": 16.0}])).splitlines()
     assert head.split() == ["layer", "expected", "config", "A", "B", "scaling", "asked", "state"]
     assert line.split()[1:] == ["4", "4", "4", "4", "2", "16", "ok"]
+
+
+def test_a_layer_beyond_the_config_with_the_right_rank_is_not_said_to_have_another() -> None:
+    layers = [record(), record("model.v_proj", "not_targeted")]
+    difference = Difference("not_in_model", "model.v_proj.lora_A", "model.v_proj")
+    found = with_identity(report(layers=layers), "headers", [difference])
+    assert verdict(found).text("en") == "1 tensor of the file has no place in the model, first model.v_proj.lora_A."
