@@ -5,12 +5,14 @@ from __future__ import annotations
 import streamlit as st
 
 from lora_backend.config.drafts import Draft
+from lora_backend.config.files import parse_config
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.report import advice_text
 from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.placement import DoesNotFitError
+from lora_backend.preflight.startable import CannotStartError, judge, startable
 from pages.parts import state_keys
 from pages.parts.config_edit import set_values
 from pages.parts.failing import safely
@@ -34,10 +36,17 @@ def launch_draft(draft: Draft, text: str, launches: int, *, anyway: bool = False
             status.update(label=t(N_("It does not fit.")), state="error", expanded=False)  # why stands below
             return
         except (FlightdeckError, OSError) as error:
+            if isinstance(error, CannotStartError) and _is_seen_by_now(text):
+                st.rerun()  # the page says it in its place, with line and fix, and no longer that all is well
             status.update(label=t(N_("Not started")), state="error", expanded=True)
             st.error(explain(error), icon=":material/error:")
             return
     st.switch_page(RUNS, query_params={state_keys.RUN: run_id})
+
+
+def _is_seen_by_now(text: str) -> bool:
+    """Whether the check sees what the launch was refused for: planning may have built the model's modules meanwhile."""
+    return startable(judge(parse_config(text), settings()), settings()).answer is False
 
 
 def has_been_refused(draft: Draft, text: str) -> bool:

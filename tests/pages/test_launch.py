@@ -12,8 +12,10 @@ from streamlit.testing.v1 import AppTest
 from lora_backend.config.drafts import Draft, new_draft
 from lora_backend.config.files import parse_config
 from lora_backend.hardware.inventory import Gpu
+from lora_backend.models.tree import ModuleTree
 from lora_backend.planning.targets import of_words
 from lora_backend.preflight import facts, launch, placement
+from lora_backend.preflight.trees import tree_of
 from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import load_settings
 from pages.parts import state_keys
@@ -130,7 +132,7 @@ def test_a_gpu_that_goes_while_the_question_stands_is_said_after_start_anyway(
     on(monkeypatch, "12")
     at.button(key="start_anyway").click().run()
     assert attempts == []
-    assert any("names GPU 1, but this machine has 1" in error.value for error in at.error)
+    assert texts(at).count("names GPU 1, but this machine has 1") == 1
     assert at.button(key="unblock-0-no_such_device-0")
 
 
@@ -142,3 +144,24 @@ def test_two_things_that_are_wrong_with_the_model_share_one_button(tmp_path: Pat
     assert "encoder-decoder (t5)" in texts(at)
     assert "no weights" in texts(at)
     assert len([box for box in at.selectbox if str(box.key).startswith("model-")]) == 1
+
+
+def test_what_planning_finds_wrong_with_the_modules_stands_where_the_check_says_it(
+    tmp_path: Path, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = draft_of(tmp_path, modules_to_save=["nonsense"])
+    proj = "model.layers.0.self_attn.q_proj"
+    built = ModuleTree("llama", {proj: "Linear"}, {f"{proj}.weight": (8, 8)}, linear=(proj,), targetable=(proj,))
+
+    def trace(facts: dict[str, Any], config: Any) -> Any:
+        tree_of(facts, lambda _: built, load_settings())
+        return profile_of(config)
+
+    monkeypatch.setattr("pages.parts.launch.trace_within", lambda _: trace)
+    at = show("config", draft=draft.id)
+    assert "No problems found." in texts(at)
+    at.button(key="launch").click().run()
+    assert attempts == []
+    assert texts(at).count("names nonsense") == 1
+    assert "No problems found." not in texts(at)
+    assert at.button(key="launch").disabled
