@@ -139,6 +139,7 @@ def block_heat_map(records: Sequence[Mapping[str, Any]], key: str, title: str) -
         height=120 + 26 * len(modules),
         margin={"l": 8, "r": 8, "t": 36, "b": 8},
         yaxis={"autorange": "reversed"},
-        xaxis={"title": t(N_("Block"))},
+        # Plotly divides a short axis into halves of a block.
+        xaxis={"title": t(N_("Block")), **({"dtick": 1} if len(blocks) <= NUMBERED else {})},
     )
     return figure

@@ -151,7 +151,7 @@ def rank_table(records: Iterable[Mapping[str, Any]]) -> None:
     for column in range(1, len(columns) + 1):
         if any(row[column] is None for row in cells):  # a column of numbers would show them as `None`
             for row in cells:
-                row[column] = "–" if row[column] is None else str(row[column])
+                row[column] = str(_shown(row[column]))
     fills = [FILLS[_fill(record)] for record in records]
     _frame([t(N_("State")), *(title for title, _ in columns)], cells, fills)
 
