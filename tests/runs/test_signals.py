@@ -22,7 +22,10 @@ from tests.runs.stand_in import HEAD, Make, until, who
 HEARS = (
     HEAD
     + """
-from lora_backend.runs.signals import StopSignals
+import signal
+from lora_backend.runs.signals import SIGNALS, StopSignals
+for number in SIGNALS:
+    signal.signal(number, signal.SIG_DFL)  # what runs the tests in the background may have had them ignored
 with StopSignals(RUN):
     RUN.write_status(state="running", stage="training", trainer=identify(os.getpid()).to_json())
 """
