@@ -138,10 +138,8 @@ def _trained(
     """What trains before the blocks, in each of them and behind them; biases are none of this family's."""
 
     def whole(path: str) -> bool:
-        """Whether `modules_to_save` names the module or one that holds it; PEFT compares ends of names."""
-        parts = path.split(".")
-        names = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-        return any(name.endswith(asked) for name in names for asked in settings.modules_to_save)
+        """Whether `modules_to_save` names the module or one that holds it: `norm` is no `input_layernorm`."""
+        return any(f".{asked}." in f".{path}." for asked in settings.modules_to_save)
 
     adapter = [TrainedTensors(0, side) for shape in adapted.values() for side in shape]
     adapter += [TrainedTensors(shape[1]) for shape in adapted.values() if settings.use_dora]
