@@ -116,10 +116,13 @@ def test_targets_in_layers_get_a_lora_and_nothing_else_does(
 
 @pytest.mark.parametrize(("family", "targets", "wanted"), TOWERS, ids=str)
 def test_a_tower_is_adapted_where_it_is_named(family: str, targets: Any, wanted: str) -> None:
-    model = built(family)
-    names = {name for name in names_of(model) if re.fullmatch(rf"model\.({wanted})", name)}
-    assert names
-    assert adapted(attach_adapter(model, asked(target_modules=targets))) == names
+    """Beside something of the text model, for rows of text train nothing in a tower alone."""
+    model, text = built(family), r".*language_model.*\.down_proj"
+    inside = [name for name in names_of(model) if re.fullmatch(rf"model\.({wanted})", name)]
+    assert inside
+    beside = [name for name in names_of(model) if re.fullmatch(text, name)]
+    both = f"{targets}|{text}" if isinstance(targets, str) else [*targets, "down_proj"]
+    assert adapted(attach_adapter(model, asked(target_modules=both))) == {*inside, *beside}
 
 
 @pytest.mark.parametrize("family", MIXTURES)
