@@ -22,7 +22,7 @@ from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.runs.unlinked import own_adapter
 from lora_backend.settings import is_within
 from lora_backend.symlinks import is_unlinked_folder
-from lora_backend.verification.asked import asked_values
+from lora_backend.verification.asked_config import asked_values
 from lora_backend.verification.folder import is_pickled, read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
 from lora_backend.verification.report import check_adapter_folder

@@ -17,7 +17,7 @@ from lora_backend.runs.folder import RUN_ID, RunFolder, open_run
 from lora_backend.runs.unlinked import own_adapter, refuse_links_in_its_run
 from lora_backend.settings import load_settings, path_of
 from lora_backend.terminal import show
-from lora_backend.verification.asked import asked_values
+from lora_backend.verification.asked_config import asked_values
 from lora_backend.verification.base_words import comparison_words, difference_line
 from lora_backend.verification.codes import explained
 from lora_backend.verification.folder import read_adapter_config

@@ -25,9 +25,9 @@ from lora_backend.modeling.lora_layers import lora_layers_of_model
 from lora_backend.modeling.meta import build_base
 from lora_backend.models.headers import TensorInfo
 from lora_backend.planning.profile import TraceSettings
-from lora_backend.verification.base import TreeAnswer
+from lora_backend.verification.against_base import TreeAnswer
+from lora_backend.verification.differences import Difference
 from lora_backend.verification.folder import PEFT_PREFIX, read_adapter_config, split_lora_key
-from lora_backend.verification.identity import Difference
 from lora_backend.verification.on_headers import ranks_by_values
 from lora_backend.verification.shapes import canonical_name
 

@@ -22,10 +22,12 @@ from lora_backend.i18n import N_
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.devices import DTYPES
+from lora_backend.modeling.live_tree import tree_of_model
 from lora_backend.modeling.quantization import refuse_unquantizable
 from lora_backend.modeling.trained_dtype import embedding_weights
 from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.limits import refuse_oversized
+from lora_backend.models.tree import ModuleTree
 from lora_backend.planning.profile import TraceSettings, TrainedTensors
 
 
@@ -112,6 +114,14 @@ def untrainable(key: str) -> Iterator[None]:
         if isinstance(error, UntrainableError):
             raise
         raise UntrainableError(error.message.template, key=key, **error.message.values) from error
+
+
+def module_tree(facts: Mapping[str, Any]) -> ModuleTree:
+    """The module tree of the causal language model that transformers builds of a `config.json`.
+
+    Raises `ModelError` where it builds none.
+    """
+    return tree_of_model(build_base(facts, TraceSettings()))
 
 
 def build_meta(facts: Mapping[str, Any], settings: TraceSettings, config: TrainingConfig) -> MetaModel:

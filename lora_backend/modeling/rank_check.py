@@ -26,9 +26,9 @@ from lora_backend.modeling.lora_layers import (
     read_bin,
 )
 from lora_backend.models.find import find_model
+from lora_backend.verification.against_asked import held_against
 from lora_backend.verification.asked_layers import asked_of
-from lora_backend.verification.exact import held_against
-from lora_backend.verification.identity import LOAD_REFUSED, with_identity
+from lora_backend.verification.differences import LOAD_REFUSED, with_identity
 from lora_backend.verification.judgement import empty_report
 from lora_backend.verification.other_base import FindBase
 from lora_backend.verification.ranks import rank_rule

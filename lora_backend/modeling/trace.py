@@ -27,6 +27,7 @@ from lora_backend.modeling.meta import (
     build_meta,
     keep_blocks,
     model_config,
+    module_tree,
     set_rank,
     signature,
     trained,
@@ -35,7 +36,6 @@ from lora_backend.modeling.meta import (
 from lora_backend.modeling.stand_in import stand_in_for_quantized
 from lora_backend.modeling.step import FakeStep, among_new_objects, outer_modules
 from lora_backend.modeling.tracker import Recording
-from lora_backend.modeling.tree import module_tree
 from lora_backend.planning.formula import formula_profile
 from lora_backend.planning.profile import NOTHING, Part, Profile, TraceSettings, Unit
 from lora_backend.planning.scaling import EXPONENTS, Size, Vector, highest, identify

@@ -15,8 +15,8 @@ from lora_backend.config.rules.machine_facts import checkpoint_bytes
 from lora_backend.errors import ExpressionError, FlightdeckError, PlanError, TooLittleMemoryError, UntrainableError
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
+from lora_backend.preflight.attachable import unattachable
 from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError
-from lora_backend.preflight.targets import unattachable
 from lora_backend.settings import Settings
 
 OF_THE_CHECK = frozenset(

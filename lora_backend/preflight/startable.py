@@ -17,13 +17,13 @@ from lora_backend.config.foreign.tools import is_foreign
 from lora_backend.config.rules import ConfigView, Facts
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
+from lora_backend.preflight.attachable import held_against_tree
 from lora_backend.preflight.attempt import is_too_large
 from lora_backend.preflight.blockers import DOES_NOT_FIT, blocker_of, blockers_of
 from lora_backend.preflight.facts import Readers, gather_facts, refuse_errors
 from lora_backend.preflight.placement import DoesNotFitError, plan_start
 from lora_backend.preflight.planning import Trace, model_facts
 from lora_backend.preflight.roots import from_browser
-from lora_backend.preflight.targets import held_against_tree
 from lora_backend.preflight.trees import known_tree
 from lora_backend.settings import Settings
 

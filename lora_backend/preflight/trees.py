@@ -1,4 +1,4 @@
-"""The module tree of a model: kept from before by the content of its `config.json`, or asked of the torch process."""
+"""The module trees of models, kept by the content of their `config.json`: a trace builds them, checks read them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lora_backend.planning.store import model_key
 from lora_backend.settings import Settings
 
 BuildTree = Callable[[Mapping[str, Any]], ModuleTree]
-"""Builds a tree from a `config.json`: in the torch process that the dashboard asks, or in this one."""
+"""Builds a tree from a `config.json`; it takes torch."""
 
 
 def known_tree(facts: Mapping[str, Any], settings: Settings) -> ModuleTree | None:

@@ -14,8 +14,8 @@ from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_
 from lora_backend.models.find import find_model
 from lora_backend.models.tree import ModuleTree
+from lora_backend.verification.against_base import AskTree, compare_with_base
 from lora_backend.verification.asked_layers import asked_of
-from lora_backend.verification.base import AskTree, compare_with_base
 from lora_backend.verification.coverage import Targets, pattern_names, targets_of
 from lora_backend.verification.folder import ReadBin, read_adapter_config, read_adapter_folder, subfolders_with_adapters
 from lora_backend.verification.judgement import Subject, empty_report, judge

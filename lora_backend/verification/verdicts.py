@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_, Message, in_code
 from lora_backend.verification.base_words import other_base_words
-from lora_backend.verification.identity import BASE_NOT_COMPARED, LOAD_REFUSED
+from lora_backend.verification.differences import BASE_NOT_COMPARED, LOAD_REFUSED
 from lora_backend.verification.records import has_other_scaling
 
 NO_LORA_FOUND = N_("⚠️  Warning: no LoRA parameter was found. Is the model really loaded with its adapter?")

@@ -27,7 +27,7 @@ def check_loaded_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]
     from lora_backend.modeling.rank_check import loaded_report
     from lora_backend.models.find import find_model
     from lora_backend.preflight.roots import allowed_model
-    from lora_backend.verification.base import with_other_base
+    from lora_backend.verification.against_base import with_other_base
     from lora_backend.verification.folder import read_adapter_config
     from lora_backend.verification.other_base import other_base
 
@@ -96,20 +96,11 @@ def profile(params: dict[str, Any], report: Report) -> dict[str, Any]:
     return profile_for(params["facts"], TrainingConfig(**params["config"]), report).to_json()
 
 
-def module_tree(params: dict[str, Any], report: Report) -> dict[str, Any]:
-    """The modules that transformers builds of a model. `params`: `facts` (its config.json)."""
-    report(Message(N_("Starting torch and PEFT")), 0.0)
-    from lora_backend.modeling.tree import module_tree as read_tree
-
-    return read_tree(params["facts"]).to_json()
-
-
 METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {
     "check_loaded_ranks": check_loaded_ranks,
     "check_folder_ranks": check_folder_ranks,
     "read_health": read_health,
     "profile": profile,
-    "module_tree": module_tree,
     "adapter_fit": adapter_fit,
     "start": start,
 }

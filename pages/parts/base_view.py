@@ -13,7 +13,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.models.headers import TensorInfo
 from lora_backend.preflight.fits import asked_fit
 from lora_backend.preflight.roots import allowed_model
-from lora_backend.verification.base import AskTree, TreeAnswer
+from lora_backend.verification.against_base import AskTree, TreeAnswer
 from lora_backend.verification.base_words import WHAT_DIFFERS, comparison_words, sides_of
 from pages.parts import state_keys
 from pages.parts.failing import safely

@@ -8,7 +8,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.live_tree import tree_of_model
-from lora_backend.modeling.tree import module_tree
+from lora_backend.modeling.meta import module_tree
 from lora_backend.models.tree import ModuleTree
 from lora_backend.preflight.trees import known_tree, tree_of
 from lora_backend.settings import load_settings

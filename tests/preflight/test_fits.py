@@ -14,8 +14,8 @@ from lora_backend.i18n import Message
 from lora_backend.models.headers import TensorInfo
 from lora_backend.preflight.fits import Answer, kept_fit, known_fit
 from lora_backend.settings import Settings, load_settings
-from lora_backend.verification.base import TreeAnswer
-from lora_backend.verification.identity import Difference
+from lora_backend.verification.against_base import TreeAnswer
+from lora_backend.verification.differences import Difference
 
 TENSORS = {"base_model.model.a.lora_A.weight": TensorInfo((2, 4), "F32", 32)}
 FOUND = TreeAnswer(

@@ -20,7 +20,7 @@ from lora_backend.config.files import dump_yaml, parse_config
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError
 from lora_backend.hardware.inventory import Gpu
-from lora_backend.modeling.tree import module_tree
+from lora_backend.modeling.meta import module_tree
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import of_words
 from lora_backend.preflight import facts, libraries, placement

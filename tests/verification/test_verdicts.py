@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from lora_backend.verification.codes import CODES, explained
-from lora_backend.verification.identity import BASE_NOT_COMPARED, Code, Difference, with_identity
+from lora_backend.verification.differences import BASE_NOT_COMPARED, Code, Difference, with_identity
 from lora_backend.verification.judgement import MAGNITUDES, WRONG_VALUE, empty_report
 from lora_backend.verification.verdicts import HARMLESS, as_table, deciding, tone, verdict
 
