@@ -133,10 +133,10 @@ def test_bitsandbytes_is_trained_as_it_is(config: Make, tmp_path: Path, workspac
 
 
 def test_packed_layers_are_known_by_name(config: Make, tmp_path: Path) -> None:
-    """GPTQ's and AWQ's weights are called otherwise; a target is no misspelling for that."""
+    """GPTQ's and AWQ's weights are called otherwise; beside layers left whole a target is no misspelling for that."""
     folder = make_wide(tmp_path / "gptq")
     packed = {
-        name.replace("_proj.weight", "_proj.qweight"): tensor
+        name.replace("q_proj.weight", "q_proj.qweight"): tensor
         for name, tensor in load_file(folder / "model.safetensors").items()
     }
     store_as(folder, packed, {"quant_method": "gptq", "bits": 4})
