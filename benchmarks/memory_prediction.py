@@ -21,14 +21,9 @@ from benchmarks.noise import median_and_spread
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError
 from lora_backend.modeling.meta import model_config
-from lora_backend.modeling.trace import (
-    attention_windows,
-    full_trace,
-    max_positions,
-    profile_for,
-    tile_tokens,
-    trace_profile,
-)
+from lora_backend.modeling.profiling import profile_for
+from lora_backend.modeling.trace import full_trace, trace_profile
+from lora_backend.modeling.trace_sizes import attention_windows, max_positions, tile_tokens
 from lora_backend.models.catalogue import CatalogueModel, catalogue
 from lora_backend.planning.formula import formula_profile
 from lora_backend.planning.memory import Memory, Workload

@@ -33,6 +33,6 @@ def plan_command(arguments: argparse.Namespace) -> int:
 
 def trace_here(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
     """A profile made in this process."""
-    from lora_backend.modeling.trace import profile_for  # torch: only where no profile is known
+    from lora_backend.modeling.profiling import profile_for  # torch: only where no profile is known
 
     return profile_for(facts, config)

@@ -18,7 +18,7 @@ from lora_backend.hardware.inventory import read_host
 from lora_backend.i18n import N_, Message
 from lora_backend.modeling.load import load_model, load_tokenizer
 from lora_backend.modeling.meta import build_base
-from lora_backend.modeling.trace import profile_for
+from lora_backend.modeling.profiling import profile_for
 from lora_backend.planning.memory import Memory
 from lora_backend.planning.offload import with_host_memory
 from lora_backend.planning.plan import Plan, device_map, no_gpu_has_enough, usable_targets

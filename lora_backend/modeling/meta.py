@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -47,7 +48,8 @@ def model_config(facts: Mapping[str, Any]) -> PretrainedConfig:
     Raises `ModelError` where it cannot be understood, or counts more blocks than can be built.
     """
     refuse_oversized(facts)
-    facts = PretrainedConfig._decode_special_floats(dict(facts))  # `Infinity`, as transformers writes it
+    facts = copy.deepcopy(dict(facts))  # transformers writes into what is nested (`rope_theta` into `rope_scaling`)
+    facts = PretrainedConfig._decode_special_floats(facts)  # `Infinity`, as transformers writes it
     values = {key: value for key, value in facts.items() if key not in ("quantization_config", "transformers_version")}
     model_type = values.pop("model_type", None)
     if not isinstance(model_type, str):

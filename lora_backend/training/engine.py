@@ -21,7 +21,7 @@ from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import loaded_map, placement
 from lora_backend.modeling.devices import memory_table, refuse_untrainable, resolve_precision
 from lora_backend.modeling.load import load_model, load_tokenizer, vocabulary_size
-from lora_backend.modeling.trace import profile_for
+from lora_backend.modeling.profiling import profile_for
 from lora_backend.models.find import find_model
 from lora_backend.models.identity import base_identity
 from lora_backend.planning.report import plan_table, verdict

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from lora_backend.config.files import dump_yaml, parse_config
 from lora_backend.errors import DataError, FlightdeckError
-from lora_backend.modeling.trace import profile_for
+from lora_backend.modeling.profiling import profile_for
 from lora_backend.preflight.planning import Trace
 from lora_backend.preflight.startable import judge_here, startable
 from lora_backend.runs.folder import RunFolder

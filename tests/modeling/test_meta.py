@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from typing import Any
 
@@ -136,3 +137,11 @@ def test_config_keys_reach_the_adapter() -> None:
     names = [name for name, parameter in meta.model.named_parameters() if parameter.requires_grad]
     assert len(names) == 2
     assert all("layers.2.self_attn.q_proj.lora_" in name for name in names)
+
+
+def test_a_config_is_not_written_into() -> None:
+    """transformers writes into nested values; what is planned must stay what it was, for profiles are kept by it."""
+    for model in catalogue():
+        before = json.dumps(model.config, sort_keys=True)
+        model_config(model.config)
+        assert json.dumps(model.config, sort_keys=True) == before, model.name

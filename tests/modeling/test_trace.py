@@ -10,10 +10,12 @@ from accelerate.utils import check_device_map
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError, UntraceableError
-from lora_backend.modeling import trace
+from lora_backend.modeling import profiling, trace
 from lora_backend.modeling.meta import build_base, build_meta, model_config
+from lora_backend.modeling.profiling import profile_for
 from lora_backend.modeling.step import FakeStep
-from lora_backend.modeling.trace import attention_windows, full_trace, max_positions, profile_for, trace_sizes
+from lora_backend.modeling.trace import full_trace
+from lora_backend.modeling.trace_sizes import attention_windows, max_positions, trace_sizes
 from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.memory import Memory, Workload
 from lora_backend.planning.plan import device_map
@@ -309,9 +311,9 @@ def test_a_formula_takes_the_models_own_names_so_that_its_map_can_be_loaded(
     def untraceable(*_: object) -> None:
         raise UntraceableError("Its step cannot be traced.")
 
-    monkeypatch.setattr(trace, "trace_profile", untraceable)
+    monkeypatch.setattr(profiling, "trace_profile", untraceable)
     model = next(known for known in catalogue() if known.model_type == family)
-    profile = trace.profile_for(model.config, TrainingConfig(model_name="m", precision="bf16"))
+    profile = profile_for(model.config, TrainingConfig(model_name="m", precision="bf16"))
     assert profile.method == "formula"
     units = len(profile.kind_of_block) + (1 if profile.is_tied else 2)
     check_device_map(

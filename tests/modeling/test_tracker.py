@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
-from lora_backend.modeling.trace import profile_for
+from lora_backend.modeling.profiling import profile_for
 from lora_backend.modeling.tracker import TensorTracker
 from lora_backend.planning.memory import Memory, Workload
 from lora_backend.planning.scaling import Size

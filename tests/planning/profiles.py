@@ -8,7 +8,8 @@ from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.meta import model_config
-from lora_backend.modeling.trace import attention_windows, tile_tokens, trace_profile
+from lora_backend.modeling.trace import trace_profile
+from lora_backend.modeling.trace_sizes import attention_windows, tile_tokens
 from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.profile import Profile, TraceSettings
 

@@ -27,7 +27,7 @@ IMPORTS = """
 import os
 from pathlib import Path
 from lora_backend.errors import FlightdeckError
-from lora_backend.modeling.trace import profile_for
+from lora_backend.modeling.profiling import profile_for
 from lora_backend.preflight.attempt import plan_attempt
 from lora_backend.preflight.move import move_run
 from lora_backend.runs.folder import RunFolder

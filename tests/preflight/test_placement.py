@@ -29,7 +29,7 @@ Start = Callable[..., placement.StartPlan]
 
 @pytest.fixture(scope="module")
 def trace() -> Callable[..., Profile]:
-    from lora_backend.modeling.trace import profile_for
+    from lora_backend.modeling.profiling import profile_for
 
     return profile_for
 
@@ -115,7 +115,7 @@ def test_a_gpu_that_vanishes_between_plan_and_launch_is_refused_through_the_real
     given = {"model_name": str(tmp_path / "config.json"), "device_map": {"model": 1, "lm_head": 1}}
     start = f"""plan_start({given!r}, load_settings(), profile_for).plan.strategy"""
     anew = start.replace(repr(given), repr(given | MAP_ANEW)).replace("strategy", "device_map")
-    imports = "from lora_backend.preflight.placement import plan_start\nfrom lora_backend.settings import load_settings\nfrom lora_backend.modeling.trace import profile_for\n"
+    imports = "from lora_backend.preflight.placement import plan_start\nfrom lora_backend.settings import load_settings\nfrom lora_backend.modeling.profiling import profile_for\n"
     imports += (
         "def refused():\n    try:\n        " + start + "\n    except ValueError as error:\n        return str(error)\n"
     )

@@ -21,7 +21,7 @@ from lora_backend.config.rules.target_facts import MAMBA_FAMILIES, MAMBA_REFUSED
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.live_tree import tree_of_model
 from lora_backend.modeling.meta import module_tree
-from lora_backend.modeling.trace import profile_for
+from lora_backend.modeling.profiling import profile_for
 from lora_backend.models.catalogue import find_in_catalogue
 from lora_backend.preflight.attachable import held_against_tree
 from lora_backend.preflight.startable import CannotStartError, judge_here, refuse_by_new_tree, startable

@@ -14,7 +14,7 @@ from lora_backend.errors import ExpressionError, ModelError, UntrainableError
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.lora_layers import lora_layers_of_model
-from lora_backend.modeling.trace import profile_for
+from lora_backend.modeling.profiling import profile_for
 from lora_backend.preflight.blockers import blocker_of
 from lora_backend.preflight.launch import launch_from_browser
 from lora_backend.preflight.planning import model_facts

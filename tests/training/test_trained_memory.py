@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
-from lora_backend.modeling.trace import profile_for
+from lora_backend.modeling.profiling import profile_for
 from lora_backend.planning.memory import Memory, Workload
 from lora_backend.planning.optimizers import EIGHT_BIT
 from lora_backend.planning.scaling import Size
