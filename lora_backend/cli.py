@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from lora_backend.commands.check import check as check_run
 from lora_backend.commands.demo import demo as demo_run
@@ -26,6 +26,7 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.escaping import visible
 from lora_backend.i18n import LANGUAGES, use_language
 from lora_backend.os_errors import in_words
+from lora_backend.planning.plan import Goal
 from lora_backend.runs.states import STATES
 from lora_backend.runs.supervisor import SUPERVISED
 from lora_backend.terminal import log_to_stderr, show
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument(
         "--gpus", help='GPUs to plan for: "24,12,8" (GiB) or "2xRTX-4090,A100-40G"; default: this machine\'s'
     )
+    plan.add_argument("--goal", choices=get_args(Goal), default="balance", help="the fullest GPU as free as can be (default), as few GPUs as hold it, or the shortest step")  # fmt: skip
     plan.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
     plan.set_defaults(run=plan_run)
 

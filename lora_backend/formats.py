@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from lora_backend.i18n import N_, Message
@@ -34,6 +35,43 @@ def duration(seconds: float | None) -> Message:
     if whole < 3600:
         return Message(N_("{min} min {s} s"), {"min": whole // 60, "s": whole % 60})
     return Message(N_("{h} h {min} min"), {"h": whole // 3600, "min": whole % 3600 // 60})
+
+
+def seconds_range(low: float, high: float) -> Message:
+    """`1.2 to 2.4 s`, `42 to 81 h`: both ends in the unit that suits the longer one, with two significant digits."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return Message("–")
+    one_of = next((unit for unit in RANGE_UNITS if high < unit[0]), RANGE_UNITS[-1])
+    _, unit_s, between, about = one_of
+    first, last = (two_digits(seconds / unit_s) for seconds in (low, high))
+    return Message(about, {"value": last}) if first == last else Message(between, {"low": first, "high": last})
+
+
+RANGE_UNITS: tuple[tuple[float, float, str, str], ...] = (
+    (120.0, 1.0, N_("{low} to {high} s"), N_("about {value} s")),
+    (7200.0, 60.0, N_("{low} to {high} min"), N_("about {value} min")),
+    (10 * 86400.0, 3600.0, N_("{low} to {high} h"), N_("about {value} h")),
+    (math.inf, 86400.0, N_("{low} to {high} days"), N_("about {value} days")),
+)
+"""Seconds up to which a range is told in a unit, the unit's own seconds, and its words."""
+
+
+def money_range(low: float, high: float, currency: str) -> Message:
+    """`3.40 to 6.50 USD`, with two significant digits, and cents below ten."""
+    first, last = (f"{rounded:.2f}" if (rounded := _two_digits(amount)) < 10 else f"{rounded:,.0f}" for amount in (low, high))  # fmt: skip
+    if first == last:
+        return Message(N_("about {value} {currency}"), {"value": last, "currency": currency})
+    return Message(N_("{low} to {high} {currency}"), {"low": first, "high": last, "currency": currency})
+
+
+def two_digits(value: float) -> str:
+    """Two significant digits, without an exponent: `0.85`, `4.2`, `42`, `1,200`."""
+    rounded = _two_digits(value)
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:.10f}".rstrip("0").rstrip(".") or "0"
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.2g}")
 
 
 def when(seconds: object, form: str = "%Y-%m-%d %H:%M") -> str:

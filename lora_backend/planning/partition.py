@@ -89,7 +89,7 @@ def partition(
     devices: Sequence[Device],
     *,
     every_device: bool = False,
-    objective: Literal["balance", "fewest"] = "balance",
+    goal: Literal["balance", "fewest"] = "balance",
     max_utilisation: float = 0.9,
     link_speed: Callable[[int, int], float] | None = None,
 ) -> Split:
@@ -99,7 +99,7 @@ def partition(
     devices win, then the largest sum of `link_speed(a, b)` (a < b, any one unit) between neighbours, then the most
     capacity, then the lowest device indices, standing in their own order as far as that goes. Boundaries that the bottleneck leaves free follow the devices' capacities.
 
-    `every_device`: each device holds at least one block, whatever it costs. `objective="fewest"`: as few devices as keep
+    `every_device`: each device holds at least one block, whatever it costs. `goal="fewest"`: as few devices as keep
     within `max_utilisation`, with the least bottleneck for so many; where no number does, as "balance".
 
     Raises `DeviceError` where there is no device, or with `every_device` fewer blocks than devices.
@@ -120,7 +120,7 @@ def partition(
     kinds, is_exact = _kinds_of(devices, usable)
     problem = Problem(costs.interval_bytes, costs.is_block, kinds, every_device=every_device)
     size = len(usable) if every_device else None
-    if objective == "fewest" and not every_device:
+    if goal == "fewest" and not every_device:
         size = _fewest(problem.cover(Fraction(str(max_utilisation))))
     cover = problem.cover(_least_bound(problem, size or len(usable)))
     size = size or _fewest(cover)

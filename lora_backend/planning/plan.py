@@ -14,6 +14,8 @@ from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import GIB, Target
 
 Strategy = Literal["single", "layer_split", "cpu"]
+Goal = Literal["balance", "fewest", "speed"]
+"""What a placement is chosen for: the fullest device as free as can be, as few devices as hold it, or the shortest step."""
 LinkSpeed = Callable[[int, int], float]
 
 
@@ -24,7 +26,7 @@ class Options:
     force_balance: bool = False
     min_memory_gb: float = 2.0
     """GPUs with less memory for us are left out."""
-    objective: Literal["balance", "fewest"] = "balance"
+    goal: Goal = "balance"
     max_utilisation: float = 0.9
     """For `fewest`: how full a device may be."""
 
@@ -180,7 +182,7 @@ def make_plan(
             for index in usable
         ],
         every_device=options.force_balance,
-        objective=options.objective,
+        goal="fewest" if options.goal == "fewest" else "balance",
         max_utilisation=options.max_utilisation,
         link_speed=None if link_speed is None else lambda a, b: link_speed(usable[a], usable[b]),
     )

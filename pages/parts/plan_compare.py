@@ -24,7 +24,7 @@ from pages.parts.layer_strip import device_name
 from pages.parts.markdown import joined
 from pages.parts.plan_advice import may_trace
 from pages.parts.plan_controls import set_param
-from pages.parts.plan_question import MAX_MACHINES
+from pages.parts.plan_question import MAX_MACHINES, Question
 from pages.parts.plan_trace import NotTracedError, known_only, trace
 from pages.parts.plan_verdict import cost_words, step_words, strategy, total_words
 from pages.parts.plan_work import Work, with_targets
@@ -95,7 +95,7 @@ def _row(work: Work, name: str, make: Callable[[], tuple[Plan, dict[str, Any]]])
         return _cells(name, say_plain(error.message))
     config = with_changes(work.config, **changes)
     found = estimate(plan, config, work.question.value("rows"), read_host(settings().workspace).num_cores)
-    return _cells(name, _fits(plan), plan, found, work.question.value("price"))
+    return _cells(name, _fits(plan), plan, found, work.question)
 
 
 def _fits(plan: Plan) -> str:
@@ -104,7 +104,7 @@ def _fits(plan: Plan) -> str:
 
 
 def _cells(
-    name: str, fits: str, plan: Plan | None = None, found: Estimate | None = None, price: float | None = None
+    name: str, fits: str, plan: Plan | None = None, found: Estimate | None = None, question: Question | None = None
 ) -> dict[str, str]:
     full = "–" if plan is None else f"{100 * plan.bottleneck_utilisation:.0f} % · {device_name(plan.bottleneck)}"
     num_gpus = 0 if plan is None else sum(not device.target.is_cpu for device in plan.used)
@@ -115,7 +115,9 @@ def _cells(
         t(N_("Strategy")): "–" if plan is None else strategy(plan),
         t(N_("One step")): step_words(found),
         t(N_("Whole run")): total_words(found),
-        t(N_("Cost")): cost_words(found, price, num_gpus),
+        t(N_("Cost")): "–"
+        if question is None
+        else cost_words(found, question.value("price"), num_gpus, question.value("currency")),
     }
 
 

@@ -12,11 +12,12 @@ from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.advice import ATTENTION_TARGETS
+from lora_backend.planning.plan import Goal
 from pages.parts import state_keys
 from pages.parts.failing import safely
 from pages.parts.language import t, t_plain
 from pages.parts.markdown import Markdown, escape
-from pages.parts.plan_question import Question, as_text
+from pages.parts.plan_question import CURRENCIES, Question, as_text
 
 LADDERS = {
     "batch_size": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128),
@@ -70,8 +71,8 @@ def settings_bar(question: Question) -> None:
         _choice(question, "optim", OPTIMIZERS)
         _number(question, "target_batch_size", step=1, least=1)
         st.markdown(f"**{t(N_('Placement'))}**")
-        _choice(question, "objective", ("balance", "fewest"), label=t(N_("Goal")), help_text=t(N_("balance: the fullest GPU is as free as can be. fewest: as few GPUs as hold it, each filled up to the share below.")))  # fmt: skip
-        if question.value("objective") == "fewest":
+        _choice(question, "goal", get_args(Goal), label=t(N_("Goal")), help_text=t(N_("balance: the fullest GPU is as free as can be. fewest: as few GPUs as hold it, each filled up to the share below. speed: the shortest step among the placements that fit.")))  # fmt: skip
+        if question.value("goal") == "fewest":
             _number(question, "max_utilisation", step=5, least=1, label=t(N_("Fill each GPU up to (%)")))
         _switch(question, "force_balance")
         _number(question, "min_memory_gb", step=0.5, least=0.0)
@@ -79,6 +80,7 @@ def settings_bar(question: Question) -> None:
         _number(question, "rows", step=100, least=1, label=t(N_("Rows of data")))
         _number(question, "num_epochs", step=1.0, least=0.1)
         _number(question, "price", step=0.1, least=0.0, label=t(N_("Price of one GPU for an hour")))
+        _choice(question, "currency", CURRENCIES, label=t(N_("Currency")))
 
 
 def _show(name: str, value: Any) -> None:

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, get_args
 
 from lora_backend.config.schema import KEYS, TrainingConfig
-from lora_backend.planning.plan import Options
+from lora_backend.planning.plan import Goal, Options
 from lora_backend.planning.planner import options_of
 from lora_backend.preflight.planning import config_to_plan
 from pages.parts import state_keys
@@ -21,9 +21,16 @@ CONFIG_KEYS: dict[str, type] = {
     "min_memory_gb": float, "num_epochs": float,
 }  # fmt: skip
 """Keys of the config that the page sets, by their own names."""
-PAGE_KEYS: dict[str, type] = {"objective": str, "max_utilisation": int, "rows": int, "price": float}
+CURRENCIES = ("USD", "EUR", "CNY", "GBP", "JPY", "KRW", "INR", "CHF")
+PAGE_KEYS: dict[str, type] = {"goal": str, "max_utilisation": int, "rows": int, "price": float, "currency": str}
 """What a config has no key for."""
-PAGE_DEFAULTS: dict[str, Any] = {"objective": "balance", "max_utilisation": 90, "rows": None, "price": None}
+PAGE_DEFAULTS: dict[str, Any] = {
+    "goal": "balance",
+    "max_utilisation": 90,
+    "rows": None,
+    "price": None,
+    "currency": CURRENCIES[0],
+}
 NONE = "none"
 MAX_MACHINES = 3
 MAX_UNITS = 10_000
@@ -73,7 +80,7 @@ class Question:
     def options(self, config: TrainingConfig) -> Options:
         """How the placement is chosen."""
         share = self.value("max_utilisation") / 100
-        return replace(options_of(config), objective=self.value("objective"), max_utilisation=share)
+        return replace(options_of(config), goal=self.value("goal"), max_utilisation=share)
 
 
 def as_text(value: Any) -> str:
@@ -104,8 +111,10 @@ def _value(text: str, kind: type) -> Any:
 
 
 def _is_usable(name: str, value: Any) -> bool:
-    if name == "objective":
-        return value in ("balance", "fewest")
+    if name == "goal":
+        return value in get_args(Goal)
+    if name == "currency":
+        return value in CURRENCIES
     if not isinstance(value, int | float):
         return value is None
     return math.isfinite(value) and (1 <= value <= 100 if name == "max_utilisation" else 0 < value <= 1e12)

@@ -6,14 +6,15 @@ from typing import Any
 
 import streamlit as st
 
+from lora_backend.formats import money_range, seconds_range
 from lora_backend.i18n import N_
 from lora_backend.planning.estimate import Estimate
 from lora_backend.planning.memory import RESERVE, Memory
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.report import notes, verdict
 from pages.parts import state_keys
-from pages.parts.formats import duration, gib
-from pages.parts.language import say, t, t_plain
+from pages.parts.formats import gib
+from pages.parts.language import say, say_plain, t, t_plain
 from pages.parts.layer_strip import device_name
 from pages.parts.markdown import Markdown, bold, code, joined
 from pages.parts.plan_work import Work
@@ -116,21 +117,16 @@ def _fullest(state: dict[str, Any]) -> str:
 
 
 def step_words(found: Estimate | None) -> str:
-    """`2.1 s to 4.0 s`; a dash where it cannot be said."""
-    return "–" if found is None else _range(found.step_s)
+    """`2.1 to 4 s`; a dash where it cannot be said."""
+    return "–" if found is None else say_plain(seconds_range(*found.step_s))
 
 
 def total_words(found: Estimate | None) -> str:
     """Time of the whole run, likewise."""
-    return "–" if found is None or found.total_s is None else _range(found.total_s)
+    return "–" if found is None or found.total_s is None else say_plain(seconds_range(*found.total_s))
 
 
-def cost_words(found: Estimate | None, price: float | None, num_gpus: int) -> str:
+def cost_words(found: Estimate | None, price: float | None, num_gpus: int, currency: str) -> str:
     """Money for the whole run, likewise."""
     cost = found.cost(price, num_gpus) if found is not None and price else None
-    return "–" if cost is None else t_plain(N_("{low} to {high}"), low=f"{cost[0]:,.2f}", high=f"{cost[1]:,.2f}")
-
-
-def _range(seconds: tuple[float, float]) -> str:
-    low, high = (f"{value:.2g} s" if value < 10 else duration(value) for value in seconds)
-    return t_plain(N_("{low} to {high}"), low=low, high=high)
+    return "–" if cost is None else say_plain(money_range(*cost, currency))

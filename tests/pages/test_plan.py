@@ -315,9 +315,9 @@ def test_a_placement_survives_the_address() -> None:
 
 
 def test_the_address_wins_over_the_draft_and_nonsense_falls_back() -> None:
-    question = Question({"r": "8", "objective": "best", "price": "nan", "quantization": "none"}, {"r": 4, "quantization": "nf4"})  # fmt: skip
+    question = Question({"r": "8", "goal": "best", "price": "nan", "quantization": "none"}, {"r": 4, "quantization": "nf4"})  # fmt: skip
     assert (question.value("r"), question.value("quantization")) == (8, None)
-    assert (question.value("objective"), question.value("price")) == ("balance", None)
+    assert (question.value("goal"), question.value("price")) == ("balance", None)
 
 
 def test_the_plan_page_imports_no_torch(model: Path) -> None:

@@ -126,7 +126,7 @@ def test_fewest_takes_as_few_devices_as_keep_within_the_bound_and_then_the_least
     for seed in range(2000, 2300):
         costs, devices = random_case(seed)
         bound = random.Random(seed).choice([0.5, 0.7, 0.9])
-        split = partition(costs, devices, objective="fewest", max_utilisation=bound)
+        split = partition(costs, devices, goal="fewest", max_utilisation=bound)
         found = [(len(stages), bottleneck(costs, devices, stages)) for stages in all_splits(costs, devices)]
         within = [pair for pair in found if pair[1] <= Fraction(str(bound))]
         if within:
@@ -139,7 +139,7 @@ def test_fewest_takes_as_few_devices_as_keep_within_the_bound_and_then_the_least
 
 def test_a_utilisation_that_is_exactly_the_bound_keeps_within_it() -> None:
     """0.7 as floating point is a little less than seven tenths."""
-    split = partition(plain([3, 4]), [Device(10), Device(10)], objective="fewest", max_utilisation=0.7)
+    split = partition(plain([3, 4]), [Device(10), Device(10)], goal="fewest", max_utilisation=0.7)
     assert split.stages == (Stage(0, 0, 2),)
 
 

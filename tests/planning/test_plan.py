@@ -60,7 +60,7 @@ def test_a_map_names_every_module_once_and_reads_back_as_the_same_plan(profile: 
 
 
 def test_a_plan_is_scored_as_it_was_planned_and_lists_every_device() -> None:
-    plan = planned("6,4,3,24", objective="fewest")
+    plan = planned("6,4,3,24", goal="fewest")
     again = score_plan(Memory(PROFILE, WORKLOAD), of_words("6,4,3,24"), plan.assignment)
     assert again == plan
     assert len(plan.devices) == 4
