@@ -20,10 +20,30 @@ from tests.planning.test_plan import FACTS, source
 from tests.test_cli import strict
 from tests.test_commands import call
 
-DOCUMENT = {"fits", "strategy", "device_map", "bottleneck_utilisation", "devices", "method", "expected_error", "advice"}
-DEVICE = {"index", "name", "capacity_bytes", "breakdown", "total_bytes", "utilisation", "blocks"}
+DOCUMENT = {
+    "fits",
+    "verdict",
+    "strategy",
+    "device_map",
+    "bottleneck_utilisation",
+    "devices",
+    "method",
+    "expected_error",
+    "advice",
+}
+DEVICE = {
+    "index",
+    "name",
+    "capacity_bytes",
+    "breakdown",
+    "total_bytes",
+    "utilisation",
+    "verdict",
+    "uncertainty_bytes",
+    "blocks",
+}
 BREAKDOWN = {"weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead"}
-ADVICE = {"code", "change", "saves_bytes", "slowdown", "fits"}
+ADVICE = {"code", "change", "saves_bytes", "slowdown", "fits", "verdict"}
 TOO_SMALL = "2,2"
 Ask = Callable[..., tuple[int, Any]]
 Say = Callable[..., tuple[int, str]]

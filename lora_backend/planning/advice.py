@@ -12,6 +12,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.planning.estimate import estimate, flops
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner, with_changes
+from lora_backend.planning.verdict import Verdict
 
 CHANGES_RESULT = ("quantization", "shorter_rows", "fewer_targets", "one_more_gpu")
 """Remedies that change what is learned, or need hardware."""
@@ -42,6 +43,11 @@ class Advice:
     price: Message
     """What it costs, in words."""
     plan: Plan
+    """What it comes to."""
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.plan.verdict
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -50,6 +56,7 @@ class Advice:
             "saves_bytes": self.saves_bytes,
             "slowdown": self.slowdown,
             "fits": self.fits,
+            "verdict": self.verdict,
         }
 
 

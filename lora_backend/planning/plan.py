@@ -12,6 +12,7 @@ from lora_backend.planning.memory import Breakdown, Memory, Workload
 from lora_backend.planning.partition import Costs, Device, partition
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import GIB, Target
+from lora_backend.planning.verdict import Verdict, uncertainty_bytes, verdict_of, worst_of
 
 Strategy = Literal["single", "layer_split", "cpu"]
 Goal = Literal["balance", "fewest", "speed"]
@@ -40,6 +41,17 @@ class DevicePlan:
     """0 is the embedding, then the blocks from 1 on, then the head where it is a tensor of its own."""
     blocks: tuple[int, ...]
     breakdown: Breakdown
+    expected_error: float
+    """Of the tensors in `breakdown`, as a share: the profile's."""
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict_of(self.breakdown.total, self.uncertainty_bytes, self.target.capacity_bytes)
+
+    @property
+    def uncertainty_bytes(self) -> int:
+        """By how much the true peak may be above what is planned."""
+        return uncertainty_bytes(self.breakdown, self.expected_error, self.target.capacity_bytes)
 
     @property
     def utilisation(self) -> float:
@@ -68,7 +80,12 @@ class Plan:
 
     @property
     def fits(self) -> bool:
+        """Whether no device is over what is free there; `verdict` says whether that is beyond doubt."""
         return self.bottleneck_utilisation <= 1
+
+    @property
+    def verdict(self) -> Verdict:
+        return worst_of(device.verdict for device in self.devices)
 
     @property
     def bottleneck_utilisation(self) -> float:
@@ -97,6 +114,7 @@ class Plan:
         """The document of `plan --json`, without advice."""
         return {
             "fits": self.fits,
+            "verdict": self.verdict,
             "strategy": self.strategy,
             "device_map": self.device_map,
             "bottleneck_utilisation": self.bottleneck_utilisation,
@@ -108,6 +126,8 @@ class Plan:
                     "breakdown": dict(vars(device.breakdown)),
                     "total_bytes": device.breakdown.total,
                     "utilisation": device.utilisation,
+                    "verdict": device.verdict,
+                    "uncertainty_bytes": device.uncertainty_bytes,
                     "blocks": list(device.blocks),
                 }
                 for device in self.devices
@@ -205,7 +225,11 @@ def score_plan(memory: Memory, targets: Sequence[Target], assignment: Sequence[i
     return Plan(
         tuple(
             DevicePlan(
-                target, tuple(units), tuple(unit - 1 for unit in units if 0 < unit <= blocks), memory.device(units)
+                target,
+                tuple(units),
+                tuple(unit - 1 for unit in units if 0 < unit <= blocks),
+                memory.device(units),
+                memory.profile.expected_error,
             )
             for target, units in zip(targets, held, strict=True)
         ),
