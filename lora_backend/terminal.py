@@ -20,11 +20,11 @@ def show(text: object = "", *, to_stderr: bool = False, flush: bool = False) -> 
 
 
 def show_coloured(text: str, colour: str) -> None:
-    """The same with its first line in one of `COLOURS`, where the output is a terminal."""
+    """The same at once, with its first line in one of `COLOURS` where the output is a terminal."""
     if not sys.stdout.isatty():
-        return show(text)
+        return show(text, flush=True)
     first, newline, rest = visible_lines(text).partition("\n")
-    print(f"{COLOURS[colour]}{first}{PLAIN}{newline}{rest}")
+    print(f"{COLOURS[colour]}{first}{PLAIN}{newline}{rest}", flush=True)
     return None
 
 

@@ -96,7 +96,7 @@ def test_the_document_has_every_key_and_each_device_adds_up(gpus: str, code: int
         assert device["utilisation"] == device["total_bytes"] / device["capacity_bytes"]
     assert document["bottleneck_utilisation"] == max(device["utilisation"] for device in document["devices"])
     assert (document["bottleneck_utilisation"] <= 1) is document["fits"]
-    assert document["advice"]
+    assert bool(document["advice"]) is (code == 1)
     assert all(remedy.keys() == ADVICE for remedy in document["advice"])
 
 
@@ -186,6 +186,37 @@ def test_in_words_every_gpu_has_its_line_and_remedies_come_where_it_does_not_fit
     code, text = say("--gpus", TOO_SMALL, language=language)
     assert code == 1
     assert "gradient_checkpointing" in text
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_nothing_is_traced_for_remedies_where_the_plan_fits(
+    words: list[str], model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced = shown_at_each_trace(monkeypatch, lambda: "")
+    assert main(["plan", "--model", model, "--gpus", "24,12,8", *words]) == 0
+    assert len(traced) == 1
+
+
+def test_the_plan_is_there_before_a_remedy_is_traced_and_each_remedy_before_the_next(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = shown_at_each_trace(monkeypatch, lambda: capsys.readouterr().out)
+    assert main(["plan", "--model", model, "--gpus", TOO_SMALL, "--lang", "en"]) == 1
+    assert shown[0] == ""
+    assert shown[1].startswith("It does not fit")
+    assert "- gradient_checkpointing: true saves" in shown[2]
+
+
+def shown_at_each_trace(monkeypatch: pytest.MonkeyPatch, shown: Callable[[], str]) -> list[str]:
+    """What `shown` gives whenever a profile is made, from then on."""
+    seen: list[str] = []
+
+    def trace(facts: dict[str, Any], config: Any) -> Any:
+        seen.append(shown())
+        return source(dict(facts))(config)
+
+    monkeypatch.setattr(module, "trace_here", trace)
+    return seen
 
 
 @pytest.mark.parametrize(("gpus", "colour"), [("24,12,8", "\033[32m"), (TOO_SMALL, "\033[31m")], ids=["green", "red"])

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from lora_backend.commands.words import GOOD, NO, print_json, readable, setting
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.planning.advice import advise
+from lora_backend.i18n import N_, translate
+from lora_backend.planning.advice import Advice, advise, remedies
 from lora_backend.planning.planner import options_of
 from lora_backend.planning.profile import Profile
-from lora_backend.planning.report import plan_document, plan_text
+from lora_backend.planning.report import advice_text, plan_document, plan_text
 from lora_backend.preflight.planning import config_to_plan, model_facts, planner_for
 from lora_backend.settings import load_settings
-from lora_backend.terminal import show_coloured
+from lora_backend.terminal import show, show_coloured
 
 
 def plan_command(arguments: argparse.Namespace) -> int:
@@ -25,12 +26,21 @@ def plan_command(arguments: argparse.Namespace) -> int:
     config = config_to_plan(values)
     planner, message = planner_for(model_facts(config.model_name), trace_here, load_settings(), arguments.gpus)
     plan = planner.plan(config, replace(options_of(config), goal=arguments.goal))
-    advice = advise(planner, config, plan)
     if arguments.json:
-        print_json(plan_document(plan, advice))
+        print_json(plan_document(plan, [] if plan.verdict == "fits" else advise(planner, config, plan)))
     else:
-        show_coloured(plan_text(plan, config, advice, message), "good" if plan.fits else "bad")
+        show_coloured(plan_text(plan, config, message), "good" if plan.fits else "bad")
+        if plan.verdict != "fits":
+            _show_remedies(remedies(planner, config, plan))
     return GOOD if plan.fits else NO
+
+
+def _show_remedies(found: Iterable[Advice]) -> None:
+    """Each as it comes: the plan is there already, and a remedy that must be traced takes seconds."""
+    heading = ["", translate(N_("What would help:"))]
+    for remedy in found:
+        show("\n".join([*heading, f"- {advice_text(remedy)}"]), flush=True)
+        heading = []
 
 
 def trace_here(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:

@@ -63,28 +63,9 @@ class Advice:
 def advise(planner: Planner, config: TrainingConfig, plan: Plan) -> list[Advice]:
     """Every remedy that saves something and leaves the fullest device less full; those that make it fit first, then the
     cheapest, then the largest saving."""
-    found = []
-    for code, change, price in _remedies(config, plan):
-        try:
-            changed = with_changes(config, **change)
-            other = planner.plan(changed)
-        except ValueError:  # a family that does not support it, a value out of bounds: no remedy then
-            continue
-        found.append(_advice(code, change, price, plan, other, config, changed))
-    more = _one_more_gpu(planner, config, plan)
-    if more is not None:
-        found.append(more)
-    useful = [
-        advice
-        for advice in found
-        if advice.saves_bytes > 0 and advice.plan.bottleneck_utilisation < plan.bottleneck_utilisation
-    ]
-    if not plan.fits and not any(advice.fits and advice.change for advice in useful):
-        together = _together(planner, config, plan)
-        useful += [together] if together is not None else []
     # What leaves the result as it is comes before what changes what is learned.
     return sorted(
-        useful,
+        remedies(planner, config, plan),
         key=lambda advice: (
             not advice.fits,
             advice.code in CHANGES_RESULT,
@@ -92,6 +73,31 @@ def advise(planner: Planner, config: TrainingConfig, plan: Plan) -> list[Advice]
             -advice.saves_bytes,
         ),
     )
+
+
+def remedies(planner: Planner, config: TrainingConfig, plan: Plan) -> Iterator[Advice]:
+    """The same one after the other, each as soon as it is planned: one that needs a trace takes seconds."""
+    is_enough = plan.fits
+    for code, change, price in _remedies(config, plan):
+        try:
+            changed = with_changes(config, **change)
+            other = planner.plan(changed)
+        except ValueError:  # a family that does not support it, a value out of bounds: no remedy then
+            continue
+        advice = _advice(code, change, price, plan, other, config, changed)
+        if _helps(advice, plan):
+            is_enough |= advice.fits
+            yield advice
+    more = _one_more_gpu(planner, config, plan)
+    if more is not None and _helps(more, plan):
+        yield more
+    together = None if is_enough else _together(planner, config, plan)
+    if together is not None:
+        yield together
+
+
+def _helps(advice: Advice, plan: Plan) -> bool:
+    return advice.saves_bytes > 0 and advice.plan.bottleneck_utilisation < plan.bottleneck_utilisation
 
 
 def _together(planner: Planner, config: TrainingConfig, plan: Plan) -> Advice | None:

@@ -17,7 +17,7 @@ COLUMNS = ("weights", "adapter", "gradients", "optimizer", "activations", "logit
 
 
 def plan_document(plan: Plan, advice: Sequence[Advice]) -> dict[str, Any]:
-    """The JSON document of the command `plan`."""
+    """The JSON document of the command `plan`; `advice` is empty where the plan fits beyond doubt."""
     return {
         **plan.to_json(),
         "method": plan.profile.method,
@@ -123,14 +123,12 @@ def _row(device: DevicePlan) -> list[str]:
     ]
 
 
-def plan_text(plan: Plan, config: TrainingConfig, advice: Sequence[Advice], message: Message | None) -> str:
-    """The plan for a person in a terminal."""
+def plan_text(plan: Plan, config: TrainingConfig, message: Message | None) -> str:
+    """The plan for a person in a terminal; what would help is said behind it."""
     lines = [verdict(plan).text(), "", plan_table(plan)]
     more = [*([message] if message else []), *notes(plan, config)]
     if more:
         lines += ["", *(note.text() for note in more)]
-    if advice and not plan.fits:
-        lines += ["", translate(N_("What would help:")), *(f"- {advice_text(remedy)}" for remedy in advice)]
     return "\n".join(lines)
 
 
