@@ -8,6 +8,10 @@ pass in the other order. Its peak is the highest of these moments, or that of th
 - backward of unit u: what the units up to u kept + the gradients of those behind it + the part's own peak
 
 The order was read in transformers' Trainer and in accelerate's hooks; `docs/memory-model.md` has what it was measured by.
+
+The logits come back to the device that the inputs were on: accelerate's root hook sees to it (`io_same_device`). A run's
+trainer sees the embedding's GPU as its first one, so inputs and logits are there. A process that sees its GPUs in an order
+of its own has its inputs on `cuda:0` instead, whatever that holds (`Workload.inputs_on_first`).
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_backend.planning.intervals import Model, Moments, interval_bytes
 from lora_backend.planning.optimizers import is_known, states_bytes, transient_bytes
 from lora_backend.planning.profile import Part, Profile, Unit
 from lora_backend.planning.scaling import Size, Vector, monomials
@@ -40,6 +45,13 @@ class Workload:
     """Gradients of several passes are summed: they are there in the forward pass as well."""
     on_gpu: bool = True
     """Without a GPU there is no CUDA context, and the optimizer goes through its tensors one by one."""
+    inputs_on_first: bool = False
+    """The inputs are on the first device as long as that holds something, else on the embedding's: a process that hides
+    no GPU. False: on the embedding's, as in every run that is launched."""
+
+    def logits_on(self, assignment: Sequence[int]) -> int:
+        """The device that the logits come back to, where `assignment` has the device of each unit."""
+        return 0 if self.inputs_on_first and 0 in assignment else assignment[0]
 
 
 @dataclass(frozen=True)
@@ -66,22 +78,6 @@ class Breakdown:
 
 
 EMPTY = Breakdown(0, 0, 0, 0, 0, 0, 0)
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """One unit at one size; bytes."""
-
-    weights: float
-    adapter: float
-    gradients: float
-    optimizer: float
-    forward_peak: float
-    forward_delta: float
-    backward_peak: float
-    backward_delta: float
-    side: float
-    released: float
 
 
 class Memory:
@@ -133,11 +129,11 @@ class Memory:
     def _peak(self, part: Part) -> float:
         return max((self._at(peak) for peak in part.peaks), default=0.0)
 
-    def _moments(self, unit: Unit) -> _Moments:
+    def _moments(self, unit: Unit) -> Moments:
         rank = self.workload.size.rank
         trainable = unit.trainable(rank)
         gradients = float(trainable * self._itemsize)
-        return _Moments(
+        return Moments(
             weights=unit.weights_bytes,
             adapter=trainable * self._itemsize,
             gradients=gradients,
@@ -153,13 +149,17 @@ class Memory:
 
     # -------------------------------------------------------------------------------- any set of units
 
-    def device(self, units: Sequence[int]) -> Breakdown:
+    def device(self, units: Sequence[int], *, gets_logits: bool | None = None) -> Breakdown:
         """What a device holds at its peak that has these units, in ascending order. A copy of what its inputs are
-        is made on every device but the embedding's (accelerate's hooks)."""
+        is made on every device but the embedding's (accelerate's hooks).
+
+        `gets_logits`: whether the logits come back to it; None: they do to the embedding's device.
+        """
         if not units:
             return EMPTY
         last = len(self._blocks) + 1
         has_embed = units[0] == 0
+        gets_logits = has_embed if gets_logits is None else gets_logits
         has_head = has_embed if self.profile.is_tied else units[-1] == last
         blocks = [self._blocks[unit - 1] for unit in units if 0 < unit < last]
         held = [*([self._embed] if has_embed else []), *blocks, *([self._head] if has_head else [])]
@@ -182,7 +182,7 @@ class Memory:
             moments.append((now + self._head.forward_peak, there, self._head.forward_peak))
             now += self._head.forward_delta
         now, before_head = now - released, before_head - released
-        if has_embed:  # the outputs come back to where the inputs are
+        if gets_logits:
             back = self._returns_peak + (0.0 if has_head else self._logits)
             moments.append((now + back, there, now + back - before_head))
         if has_head:
@@ -202,7 +202,7 @@ class Memory:
         highest, gradients, logits = max(moments)
         return self._breakdown(held, highest, gradients, logits)
 
-    def _breakdown(self, held: Sequence[_Moments], highest: float, gradients: float, logits: float) -> Breakdown:
+    def _breakdown(self, held: Sequence[Moments], highest: float, gradients: float, logits: float) -> Breakdown:
         moving = round(highest)
         return Breakdown(
             weights=round(sum(unit.weights for unit in held)),
@@ -226,73 +226,33 @@ class Memory:
         """(units + 1, units + 1): [i, j] is what units i to j − 1 take on one device, without `overhead_bytes`.
 
         The same sums as `device` makes, for all intervals together; made monotone, so that a larger interval never
-        takes less.
+        takes less. The logits come back to the embedding's device.
         """
-        count = self.num_units
-        units = [self._embed, *self._blocks, *([] if self.profile.is_tied else [self._head])]
-        whole = self._intervals(units, embed_first=True)
-        others = self._intervals(units, embed_first=False)
-        whole[1:] = others[1:]
+        return self._table(with_embed=True, without=False)
+
+    def interval_bytes_on(self, *, gets_logits: bool) -> NDArray[np.int64]:
+        """The same for a device that gets the logits whatever it holds, or never does."""
+        return self._table(with_embed=gets_logits, without=gets_logits)
+
+    def _table(self, *, with_embed: bool, without: bool) -> NDArray[np.int64]:
+        """Whether the logits come back to a device with the embedding, and to one without it."""
+        units = (self._embed, *self._blocks, *(() if self.profile.is_tied else (self._head,)))
+        model = Model(
+            units,
+            self._head,
+            is_tied=self.profile.is_tied,
+            hidden=self._hidden,
+            logits=self._logits,
+            returns_peak=self._returns_peak,
+            returns_delta=self._returns_delta,
+            accumulates=self.workload.accumulates,
+            stepping_per_adapter=self._transient_per_parameter / self._itemsize,
+        )
+        whole = interval_bytes(model, RESERVE, embed_first=True, gets_logits=with_embed)
+        whole[1:] = interval_bytes(model, RESERVE, embed_first=False, gets_logits=without)[1:]
         upper = np.triu(np.ceil(whole), 1)
         # From the last row up, and along each row: an interval takes at least what any part of it takes.
         upper = np.maximum.accumulate(upper[::-1], axis=0)[::-1]
         upper = np.maximum.accumulate(upper, axis=1)
-        assert upper.shape == (count + 1, count + 1)
+        assert upper.shape == (self.num_units + 1, self.num_units + 1)
         return np.triu(upper, 1).astype(np.int64)
-
-    def _intervals(self, units: Sequence[_Moments], *, embed_first: bool) -> NDArray[np.float64]:
-        """All intervals [i, j]; with `embed_first` only row 0 holds, without it all the others."""
-        count, tied = len(units), self.profile.is_tied
-        column = {name: np.array([getattr(unit, name) for unit in units]) for name in vars(units[0])}
-        if not embed_first:
-            column["forward_delta"] = column["forward_delta"] + column["side"]
-            column["forward_peak"] = column["forward_peak"] + column["side"]
-        head = self._head
-        kept = np.concatenate([[0.0], np.cumsum(column["forward_delta"])])
-        carried = np.concatenate([[0.0], np.cumsum(column["forward_delta"] - column["released"])])
-        left = carried + np.concatenate([[0.0], np.cumsum(column["backward_delta"])])
-        gradients = np.concatenate([[0.0], np.cumsum(column["gradients"])])
-        static = np.concatenate([[0.0], np.cumsum(column["weights"] + column["adapter"] + column["optimizer"])])
-        adapter = np.concatenate([[0.0], np.cumsum(column["adapter"])])
-        start = 0.0 if embed_first else self._hidden
-
-        def running(values: NDArray[np.float64]) -> NDArray[np.float64]:
-            """[i, j]: the largest of values[i : j]."""
-            table = np.where(np.arange(count)[None, :] >= np.arange(count + 1)[:, None], values[None, :], -np.inf)
-            table = np.maximum.accumulate(table, axis=1)
-            return np.concatenate([np.full((count + 1, 1), -np.inf), table], axis=1)
-
-        def between(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-            return sums[None, :] - sums[:, None]
-
-        blocks_kept, blocks_carried = start + between(kept), start + between(carried)
-        moving = start + running(kept[:-1] + column["forward_peak"]) - kept[:, None]
-        # behind unit u: what is left of the units from u + 1 on
-        behind = running(carried[1:] + column["backward_peak"] - left[1:]) - carried[:, None] + start + left[None, :]
-        if tied and embed_first:
-            moving = np.maximum(moving, blocks_kept + head.forward_peak)
-            after = blocks_carried + head.forward_delta
-            moving = np.maximum(moving, after + self._returns_peak)
-            after = after + self._returns_delta
-            moving = np.maximum(moving, after + head.backward_peak)
-            behind = behind + head.forward_delta + self._returns_delta + head.backward_delta
-            static, gradients, adapter = (
-                sums + np.where(np.arange(count + 1) > 0, value, 0.0)
-                for sums, value in (
-                    (static, head.weights + head.adapter + head.optimizer),
-                    (gradients, head.gradients),
-                    (adapter, head.adapter),
-                )
-            )
-        elif not tied:
-            # The last unit is the head: what its outputs leave goes before its backward pass.
-            with_head = np.arange(count + 1) == count
-            behind = behind + np.where(with_head, self._returns_delta, 0.0)
-            if embed_first:
-                back = self._returns_peak + np.where(with_head, 0.0, self._logits)
-                moving = np.maximum(moving, blocks_carried + back)
-        moving = np.maximum(moving, behind)
-        if self.workload.accumulates:
-            moving = moving + between(gradients)
-        stepping = between(gradients) + between(adapter) / self._itemsize * self._transient_per_parameter
-        return between(static) + (1 + RESERVE) * np.maximum(moving, stepping)

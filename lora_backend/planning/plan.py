@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from lora_backend.errors import DeviceError, PlanError, TooLittleMemoryError
 from lora_backend.i18n import N_, Message
+from lora_backend.planning.first_device import split_with_inputs_on_first
 from lora_backend.planning.memory import Breakdown, Memory, Workload
 from lora_backend.planning.partition import Costs, Device, partition
 from lora_backend.planning.profile import Profile
@@ -100,6 +101,16 @@ class Plan:
         return tuple(device for device in self.devices if device.units)
 
     @property
+    def pipeline(self) -> tuple[DevicePlan, ...]:
+        """The devices in use in the model's order, the embedding's first."""
+        return tuple(self.devices[index] for index in dict.fromkeys(self.assignment))
+
+    @property
+    def logits_on(self) -> int:
+        """The position in `devices` of the one that the logits come back to."""
+        return self.workload.logits_on(self.assignment)
+
+    @property
     def strategy(self) -> Strategy:
         if all(device.target.is_cpu for device in self.used):
             return "cpu"
@@ -121,6 +132,7 @@ class Plan:
             "devices": [
                 {
                     "index": device.target.device,
+                    "uuid": device.target.uuid,
                     "name": device.target.name,
                     "capacity_bytes": device.target.capacity_bytes,
                     "breakdown": dict(vars(device.breakdown)),
@@ -195,17 +207,20 @@ def make_plan(
     options = options or Options()
     usable = usable_targets(targets, options)
     memory = Memory(profile, replace(workload, on_gpu=not all(target.is_cpu for target in targets)))
-    split = partition(
-        Costs(memory.interval_bytes, memory.is_block),
-        [
-            Device(targets[index].capacity_bytes, 0 if targets[index].is_cpu else memory.overhead_bytes)
-            for index in usable
-        ],
-        every_device=options.force_balance,
-        goal="fewest" if options.goal == "fewest" else "balance",
-        max_utilisation=options.max_utilisation,
-        link_speed=None if link_speed is None else lambda a, b: link_speed(usable[a], usable[b]),
-    )
+    devices = [
+        Device(targets[index].capacity_bytes, 0 if targets[index].is_cpu else memory.overhead_bytes) for index in usable
+    ]
+    if workload.inputs_on_first and usable[0] == 0:
+        split = split_with_inputs_on_first(memory, devices, every_device=options.force_balance)
+    else:
+        split = partition(
+            Costs(memory.interval_bytes, memory.is_block),
+            devices,
+            every_device=options.force_balance,
+            goal="fewest" if options.goal == "fewest" else "balance",
+            max_utilisation=options.max_utilisation,
+            link_speed=None if link_speed is None else lambda a, b: link_speed(usable[a], usable[b]),
+        )
     assignment = tuple(usable[device] for device in split.assignment)
     return replace(score_plan(memory, targets, assignment), is_exact=split.is_exact)
 
@@ -221,17 +236,17 @@ def score_plan(memory: Memory, targets: Sequence[Target], assignment: Sequence[i
     held: list[list[int]] = [[] for _ in targets]
     for unit, target in enumerate(assignment):
         held[target].append(unit)
-    blocks = len(memory.profile.kind_of_block)
+    blocks, logits_on = len(memory.profile.kind_of_block), memory.workload.logits_on(assignment)
     return Plan(
         tuple(
             DevicePlan(
                 target,
                 tuple(units),
                 tuple(unit - 1 for unit in units if 0 < unit <= blocks),
-                memory.device(units),
+                memory.device(units, gets_logits=position == logits_on),
                 memory.profile.expected_error,
             )
-            for target, units in zip(targets, held, strict=True)
+            for position, (target, units) in enumerate(zip(targets, held, strict=True))
         ),
         tuple(assignment),
         memory.profile,

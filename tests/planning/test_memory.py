@@ -44,14 +44,16 @@ def test_every_interval_is_what_one_device_with_these_units_takes(name: str, wor
     """At least what any part of it takes, so that a longer interval never takes less."""
     memory = Memory(PROFILES[name](), workload)
     count = memory.num_units
-    single = {
-        (start, stop): memory.device(range(start, stop)).total - memory.overhead_bytes
-        for start in range(count)
-        for stop in range(start + 1, count + 1)
-    }
-    for (start, stop), found in single.items():
-        inside = [taken for (a, b), taken in single.items() if start <= a and b <= stop]
-        assert abs(int(memory.interval_bytes[start, stop]) - max(found, *inside)) <= ROUNDED, (start, stop)
+    for gets_logits in (None, True, False):
+        table = memory.interval_bytes if gets_logits is None else memory.interval_bytes_on(gets_logits=gets_logits)
+        single = {
+            (start, stop): memory.device(range(start, stop), gets_logits=gets_logits).total - memory.overhead_bytes
+            for start in range(count)
+            for stop in range(start + 1, count + 1)
+        }
+        for (start, stop), found in single.items():
+            inside = [taken for (a, b), taken in single.items() if start <= a and b <= stop]
+            assert abs(int(table[start, stop]) - max(found, *inside)) <= ROUNDED, (start, stop, gets_logits)
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -137,6 +139,8 @@ def test_outputs_come_back_to_the_device_of_the_inputs() -> None:
     memory = Memory(profile_of(words, TraceSettings(gradient_checkpointing=True)), Workload(Size(1, 3000, 16)))
     assert memory.device([0, 1]).logits >= 3000 * 50_000 * 2
     assert memory.device([1, 2]).logits == 0
+    assert memory.device([1, 2], gets_logits=True).logits >= 3000 * 50_000 * 2
+    assert memory.device([0, 1], gets_logits=False).logits == 0
 
 
 def test_an_unknown_optimizer_is_told() -> None:
