@@ -10,7 +10,7 @@ from typing import Any
 from lora_backend.commands.words import GOOD, NO, print_json, readable, setting
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.i18n import N_, translate
-from lora_backend.planning.advice import Advice, advise, remedies
+from lora_backend.planning.advice import Advice, advise, best_first
 from lora_backend.planning.planner import options_of
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.report import advice_text, plan_document, plan_text
@@ -25,13 +25,14 @@ def plan_command(arguments: argparse.Namespace) -> int:
     values = values | ({"model_name": arguments.model} if arguments.model else {}) | dict(map(setting, arguments.set))
     config = config_to_plan(values)
     planner, message = planner_for(model_facts(config.model_name), trace_here, load_settings(), arguments.gpus)
-    plan = planner.plan(config, replace(options_of(config), goal=arguments.goal))
+    options = replace(options_of(config), goal=arguments.goal)
+    plan = planner.plan(config, options)
+    found = iter(()) if plan.verdict == "fits" else advise(planner, config, plan, options)
     if arguments.json:
-        print_json(plan_document(plan, [] if plan.verdict == "fits" else advise(planner, config, plan)))
+        print_json(plan_document(plan, best_first(found)))
     else:
         show_coloured(plan_text(plan, config, message), "good" if plan.fits else "bad")
-        if plan.verdict != "fits":
-            _show_remedies(remedies(planner, config, plan))
+        _show_remedies(found)
     return GOOD if plan.fits else NO
 
 

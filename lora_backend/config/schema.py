@@ -164,7 +164,7 @@ class TrainingConfig(BaseModel):
     )
     gradient_checkpointing: bool = _key(
         False,
-        N_("Saves memory by computing activations twice; about a third slower."),
+        N_("Saves memory by computing activations twice; a step takes up to half as long again."),
         group="training",
         common=True,
     )

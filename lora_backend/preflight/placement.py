@@ -12,7 +12,7 @@ from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError, Unt
 from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.hardware.visible import environment_for, visible_gpus
 from lora_backend.i18n import N_, Message
-from lora_backend.planning.advice import Advice, advise
+from lora_backend.planning.advice import Advice, advise, best_first
 from lora_backend.planning.plan import Plan, no_gpu_has_enough
 from lora_backend.planning.planner import Planner
 from lora_backend.planning.report import verdict
@@ -117,7 +117,7 @@ def advice_for(start: StartPlan, values: Mapping[str, Any]) -> list[Advice]:
     config = TrainingConfig.model_validate(dict(values))
     one_device = replace(start.planner, targets=tuple(device.target for device in start.plan.used))
     advised = start.planner if config.use_balanced_device_map else one_device
-    return advise(advised, config.model_copy(update={"device_map": None}), start.plan)
+    return best_first(advise(advised, config.model_copy(update={"device_map": None}), start.plan))
 
 
 def start_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

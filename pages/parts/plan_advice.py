@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from lora_backend.i18n import N_
-from lora_backend.planning.advice import Advice, advise
+from lora_backend.planning.advice import Advice, advise, best_first
 from lora_backend.planning.limits import largest_batch, longest_row
 from lora_backend.planning.targets import GIB
 from pages.parts import state_keys
@@ -35,7 +35,7 @@ def show_advice(work: Work) -> None:
     place = st.container()
     traced = may_trace("advice", t(N_("Look at the remedies that need another trace (a few seconds each)")))
     # Remedies are planned at their best, so they are held against the best, not against a placement by hand.
-    found = advise(work.planner if traced else work.known, work.config, best_of(work))
+    found = best_first(advise(work.planner if traced else work.known, work.config, best_of(work)))
     advice = [remedy for remedy in found if remedy.saves_bytes >= WORTH_SHOWING_BYTES]
     with place:
         if work.is_by_hand:
