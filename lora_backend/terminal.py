@@ -6,10 +6,13 @@ import copy
 import logging
 import sys
 from collections.abc import Iterable
+from typing import Literal
 
 from lora_backend.escaping import visible, visible_lines
 
-COLOURS = {"good": "\033[1m\033[32m", "bad": "\033[1m\033[31m"}
+Tone = Literal["good", "doubt", "bad"]
+"""Of an answer: green, amber, red. Green is only what is beyond doubt."""
+COLOURS: dict[Tone, str] = {"good": "\033[1m\033[32m", "doubt": "\033[1m\033[33m", "bad": "\033[1m\033[31m"}
 PLAIN = "\033[0m"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -19,12 +22,12 @@ def show(text: object = "", *, to_stderr: bool = False, flush: bool = False) -> 
     print(visible_lines(str(text)), file=sys.stderr if to_stderr else sys.stdout, flush=flush)
 
 
-def show_coloured(text: str, colour: str) -> None:
-    """The same at once, with its first line in one of `COLOURS` where the output is a terminal."""
+def show_coloured(text: str, tone: Tone) -> None:
+    """The same at once, with its first line in the colour of `tone` where the output is a terminal."""
     if not sys.stdout.isatty():
         return show(text, flush=True)
     first, newline, rest = visible_lines(text).partition("\n")
-    print(f"{COLOURS[colour]}{first}{PLAIN}{newline}{rest}", flush=True)
+    print(f"{COLOURS[tone]}{first}{PLAIN}{newline}{rest}", flush=True)
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 
 from lora_backend.cli import main
 from lora_backend.commands import plan as module
+from lora_backend.config.schema import TrainingConfig
 from lora_backend.i18n import use_language
+from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import GIB
 from lora_backend.preflight.planning import machine_targets
 from tests.planning.profiles import LLAMA
@@ -45,6 +48,7 @@ DEVICE = {
 BREAKDOWN = {"weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead"}
 ADVICE = {"code", "change", "saves_bytes", "slowdown", "fits", "verdict"}
 TOO_SMALL = "2,2"
+TIGHT = "8.6"
 Ask = Callable[..., tuple[int, Any]]
 Say = Callable[..., tuple[int, str]]
 
@@ -98,6 +102,19 @@ def test_the_document_has_every_key_and_each_device_adds_up(gpus: str, code: int
     assert (document["bottleneck_utilisation"] <= 1) is document["fits"]
     assert bool(document["advice"]) is (code == 1)
     assert all(remedy.keys() == ADVICE for remedy in document["advice"])
+
+
+@pytest.mark.parametrize(("gpus", "verdict", "code"), [("24", "fits", 0), (TIGHT, "tight", 0), (TOO_SMALL, "over", 1)])
+def test_what_is_tight_fits_and_says_so(
+    gpus: str, verdict: str, code: int, ask: Ask, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "trace_here", traced)
+    answer, document = ask("--gpus", gpus)
+    assert (answer, document["verdict"], document["fits"]) == (code, verdict, code == 0)
+    answer, text = say("--gpus", gpus)
+    assert answer == code
+    assert text.startswith({"fits": "It fits.", "tight": "Tight: ", "over": "It does not fit: "}[verdict])
+    assert ("What would help:" in text) is (verdict != "fits")
 
 
 @pytest.mark.parametrize("gpus", ["24,12,8", TOO_SMALL])
@@ -219,10 +236,26 @@ def shown_at_each_trace(monkeypatch: pytest.MonkeyPatch, shown: Callable[[], str
     return seen
 
 
-@pytest.mark.parametrize(("gpus", "colour"), [("24,12,8", "\033[32m"), (TOO_SMALL, "\033[31m")], ids=["green", "red"])
+def traced(facts: object, config: TrainingConfig) -> Profile:
+    """The same figures as a trace would give them."""
+    return replace(source(FACTS)(config), method="traced", expected_error=0.01)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "colour", "profile"),
+    [
+        ("24,12,8", "\033[32m", traced),
+        (TIGHT, "\033[33m", traced),
+        ("24,12,8", "\033[33m", None),
+        (TOO_SMALL, "\033[31m", traced),
+    ],
+    ids=["green", "amber where it is tight", "amber where a formula guesses", "red"],
+)
 def test_the_verdict_is_coloured_on_a_terminal_and_nowhere_else(
-    gpus: str, colour: str, say: Say, monkeypatch: pytest.MonkeyPatch
+    gpus: str, colour: str, profile: object, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if profile:
+        monkeypatch.setattr(module, "trace_here", profile)
     assert "\033" not in say("--gpus", gpus)[1]
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     verdict, *others = say("--gpus", gpus)[1].splitlines()

@@ -13,7 +13,7 @@ from lora_backend.i18n import N_, translate
 from lora_backend.planning.advice import Advice, advise, best_first
 from lora_backend.planning.planner import options_of
 from lora_backend.planning.profile import Profile
-from lora_backend.planning.report import advice_text, plan_document, plan_text
+from lora_backend.planning.report import advice_text, plan_document, plan_text, tone
 from lora_backend.preflight.planning import config_to_plan, model_facts, planner_for
 from lora_backend.settings import load_settings
 from lora_backend.terminal import show, show_coloured
@@ -31,7 +31,7 @@ def plan_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(plan_document(plan, best_first(found)))
     else:
-        show_coloured(plan_text(plan, config, message), "good" if plan.fits else "bad")
+        show_coloured(plan_text(plan, config, message), tone(plan))
         _show_remedies(found)
     return GOOD if plan.fits else NO
 

@@ -283,10 +283,9 @@ def single_is_enough(plan: Plan) -> Message | None:
     if plan.strategy != "layer_split":
         return None
     memory = Memory(plan.profile, plan.workload)
-    whole = memory.device(range(memory.num_units)).total
-    alone = [
-        device.target for device in plan.devices if not device.target.is_cpu and device.target.capacity_bytes >= whole
-    ]
+    gpus = [device.target for device in plan.devices if not device.target.is_cpu]
+    whole = [0] * memory.num_units
+    alone = [gpu for gpu in gpus if score_plan(memory, [gpu], whole).verdict == "fits"]
     if not alone:
         return None
     best = max(alone, key=lambda target: target.capacity_bytes)

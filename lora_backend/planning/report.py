@@ -8,11 +8,29 @@ from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.escaping import visible
+from lora_backend.formats import size
 from lora_backend.i18n import N_, Message, translate
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.plan import DevicePlan, Plan, single_is_enough
 from lora_backend.planning.targets import GIB
+from lora_backend.planning.verdict import TONES, Verdict
+from lora_backend.terminal import Tone
 
+FITS = N_(
+    "It fits. The fullest device is {name} (device {device}): {percent} % of what is free there, {free} GiB are left."
+)
+TIGHT = N_(
+    "Tight: {left} would be left on {name} (device {device}), but it may need up to {more} more than planned. Save memory, or close other programs that use it."
+)
+TIGHT_BY_FORMULA = N_(
+    "Tight: {left} would be left on {name} (device {device}), but the figures come from a formula and may be {error} % too low: up to {more} more. Save memory, or close other programs that use it."
+)
+OVER = N_("It does not fit: {name} (device {device}) would be {over} GiB over what is free there.")
+ALSO_OVER = N_("{name} (device {device}): {over} GiB over.")
+EVEN_IF_TOO_LOW = N_("The figures come from a formula; it would still fit if they were {error} % too low.")
+FROM_FORMULA = N_("The figures come from a formula and may be off by {error} %.")
+AFTER: dict[Verdict, str] = {"fits": N_("; then it fits"), "tight": N_("; then it is tight")}
+SIGNS: dict[Verdict, str] = {"fits": "", "tight": " ?", "over": " !"}
 COLUMNS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead")
 
 
@@ -27,33 +45,50 @@ def plan_document(plan: Plan, advice: Sequence[Advice]) -> dict[str, Any]:
 
 
 def verdict(plan: Plan) -> Message:
-    """Whether it fits, and what decides it: the fullest device, or every one that would be over."""
+    """Whether it fits, and what decides it: the fullest device, the one most in doubt, or every one that would be over."""
+    if plan.verdict == "tight":
+        return _tight(max(plan.used, key=_possible_utilisation), is_formula=plan.profile.method == "formula")
     device = plan.bottleneck
+    said = [_room(device) if plan.verdict == "fits" else _shortage(OVER, device)]
+    said += [_shortage(ALSO_OVER, other) for other in plan.devices if other is not device and other.verdict == "over"]
+    if plan.profile.method == "formula":
+        error = {"error": f"{100 * plan.profile.expected_error:.0f}"}
+        template = EVEN_IF_TOO_LOW if plan.verdict == "fits" else FROM_FORMULA
+        said.append(Message(template, error))
+    return said[0] if len(said) == 1 else Message("{reasons}", {"reasons": said})
+
+
+def tone(plan: Plan) -> Tone:
+    """Its colour: green only where it is beyond doubt, so never where a formula guesses."""
+    is_guess = plan.verdict == "fits" and plan.profile.method == "formula"
+    return "doubt" if is_guess else TONES[plan.verdict]
+
+
+def _room(device: DevicePlan) -> Message:
+    values = {"percent": f"{100 * device.utilisation:.0f}", "free": f"{device.free_bytes / GIB:.1f}"}
+    return Message(FITS, _named(device) | values)
+
+
+def _tight(device: DevicePlan, *, is_formula: bool) -> Message:
     values = {
-        "name": device.target.name,
-        "device": device.target.device,
-        "percent": f"{100 * device.utilisation:.0f}",
-        "free": f"{device.free_bytes / GIB:.1f}",
+        "left": size(device.free_bytes),
+        "more": size(device.uncertainty_bytes),
+        "error": f"{100 * device.expected_error:.0f}",
     }
-    if plan.fits:
-        return Message(
-            N_("It fits. The fullest device is {name} (device {device}): {percent} % of what is free there, {free} GiB are left."),
-            values,
-        )  # fmt: skip
-    worst = _shortage(
-        N_("It does not fit: {name} (device {device}) would be {over} GiB over what is free there."), device
-    )
-    others = [
-        _shortage(N_("{name} (device {device}): {over} GiB over."), other)
-        for other in plan.devices
-        if other is not device and other.utilisation > 1
-    ]
-    return Message("{shortages}", {"shortages": [worst, *others]}) if others else worst
+    return Message(TIGHT_BY_FORMULA if is_formula else TIGHT, _named(device) | values)
+
+
+def _possible_utilisation(device: DevicePlan) -> float:
+    """With all that it may take beyond what is planned."""
+    return (device.breakdown.total + device.uncertainty_bytes) / max(device.target.capacity_bytes, 1)
 
 
 def _shortage(template: str, device: DevicePlan) -> Message:
-    over = f"{-device.free_bytes / GIB:.1f}"
-    return Message(template, {"name": device.target.name, "device": device.target.device, "over": over})
+    return Message(template, _named(device) | {"over": f"{-device.free_bytes / GIB:.1f}"})
+
+
+def _named(device: DevicePlan) -> dict[str, Any]:
+    return {"name": device.target.name, "device": device.target.device}
 
 
 def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
@@ -71,12 +106,7 @@ def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
     if faster is not None:
         found.append(faster)
     if plan.profile.method == "formula":
-        found.append(
-            Message(
-                N_("This family cannot be traced; the figures come from a formula and may be off by {percent} %."),
-                {"percent": f"{100 * plan.profile.expected_error:.0f}"},
-            )
-        )
+        found.append(Message(N_("This family cannot be traced, so a formula answers.")))
     if isinstance(config.device_map, str) and config.device_map != "cpu":
         found.append(
             Message(
@@ -119,7 +149,7 @@ def _row(device: DevicePlan) -> list[str]:
         f"{device.target.capacity_bytes / GIB:.1f}",
         *(f"{getattr(device.breakdown, name) / GIB:.2f}" for name in COLUMNS),
         f"{device.breakdown.total / GIB:.2f}",
-        percent if device.utilisation <= 1 else f"{percent} !",
+        percent + SIGNS[device.verdict],
     ]
 
 
@@ -145,7 +175,7 @@ def advice_text(advice: Advice) -> str:
     text = Message(template, values).text()
     if advice.slowdown is not None and advice.slowdown >= 1.02:
         text += Message(N_(", about {percent} % slower"), {"percent": round(100 * (advice.slowdown - 1))}).text()
-    return text + (translate(N_("; then it fits")) if advice.fits else "")
+    return text + (translate(AFTER[advice.verdict]) if advice.fits else "")
 
 
 def _value(value: Any) -> str:

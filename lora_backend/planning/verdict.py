@@ -16,10 +16,12 @@ from collections.abc import Iterable
 from typing import Literal
 
 from lora_backend.planning.memory import Breakdown
+from lora_backend.terminal import Tone
 
 Verdict = Literal["fits", "tight", "over"]
 """`over`: total > what is free. `tight`: it fits, but total + uncertainty would not."""
 ORDER: tuple[Verdict, ...] = ("fits", "tight", "over")
+TONES: dict[Verdict, Tone] = {"fits": "good", "tight": "doubt", "over": "bad"}
 LEAST_MARGIN = 0.03
 """Of what is free on a device. An assumption: other programs come and go."""
 LARGEST_ERROR = 0.9

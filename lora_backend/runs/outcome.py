@@ -9,7 +9,8 @@ from typing import Any
 from lora_backend.runs.curves import Column, points, read_columns
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.loss_health import UNKNOWN, LossHealth, health_of
-from lora_backend.verification.verdicts import Tone, tone
+from lora_backend.terminal import Tone
+from lora_backend.verification.verdicts import tone
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_, Message, in_code
+from lora_backend.terminal import Tone
 from lora_backend.verification.base_words import other_base_words
 from lora_backend.verification.differences import BASE_NOT_COMPARED, LOAD_REFUSED
 from lora_backend.verification.records import has_other_scaling
 
 NO_LORA_FOUND = N_("⚠️  Warning: no LoRA parameter was found. Is the model really loaded with its adapter?")
 """Users of the original tool know this line by its words."""
-Tone = Literal["good", "doubt", "bad"]
 TONES: dict[Tone | None, str] = {
     "good": N_("OK"),
     "doubt": N_("in doubt"),

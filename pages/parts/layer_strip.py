@@ -12,6 +12,7 @@ from lora_backend.planning.plan import DevicePlan, Plan
 from lora_backend.planning.report import ranges
 from lora_backend.planning.scaling import monomials
 from lora_backend.planning.targets import GIB
+from lora_backend.planning.verdict import Verdict
 from pages.parts.charts import in_chart
 from pages.parts.formats import gib
 from pages.parts.language import t, t_plain
@@ -30,7 +31,12 @@ NAMES = {
 ROW_PX = 48
 SELECTED = "#f0a92e"
 TEXT = {"light": "#1b242c", "dark": "#e6ebef"}
-OVER, OUTLINE = {"light": "#c02626", "dark": "#ff8a80"}, {"light": "#9aa5af", "dark": "#66727e"}
+OUTLINE = {"light": "#9aa5af", "dark": "#66727e"}
+IN_DOUBT: dict[Verdict, dict[str, str]] = {
+    "tight": {"light": "#8a5a00", "dark": "#f5b84d"},
+    "over": {"light": "#c02626", "dark": "#ff8a80"},
+}
+"""Amber and red that read as text on either theme."""
 FREE_FILL = "rgba(125, 135, 145, .16)"
 
 
@@ -108,11 +114,8 @@ def device_name(device: DevicePlan) -> str:
 def room(device: DevicePlan) -> str:
     """Free or over, in words."""
     size = gib(abs(device.free_bytes))
-    return (
-        t_plain(N_("{size} free"), size=size)
-        if device.free_bytes >= 0
-        else "⚠ " + t_plain(N_("{size} over"), size=size)
-    )
+    words = {"fits": N_("{size} free"), "tight": N_("tight: {size} free"), "over": N_("{size} over")}
+    return ("⚠ " if device.verdict in IN_DOUBT else "") + t_plain(words[device.verdict], size=size)
 
 
 def _bars(go: Any, kind: str, cells: list[tuple[int, Cell, float]], selected: Collection[int]) -> Any:
@@ -151,7 +154,7 @@ def _frame(figure: Any, row: int, device: DevicePlan, theme: str) -> None:
     """The device's own capacity: what is there of it, its end, and the line of words above it."""
     end = device.target.total_bytes / GIB
     figure.add_shape(type="rect", x0=0, x1=end, y0=row - 0.25, y1=row + 0.25, fillcolor=FREE_FILL, line={"width": 0}, layer="below")  # fmt: skip
-    color = OVER[theme] if device.free_bytes < 0 else OUTLINE[theme]
+    color = IN_DOUBT.get(device.verdict, OUTLINE)[theme]
     figure.add_shape(type="line", x0=end, x1=end, y0=row - 0.27, y1=row + 0.27, line={"color": color, "width": 3})
     blocks = ranges(device.blocks)
     left = f"<b>{in_chart(device_name(device))}</b>" + (f" · {blocks}" if blocks else "")
@@ -164,8 +167,8 @@ def _frame(figure: Any, row: int, device: DevicePlan, theme: str) -> None:
         "font": {"size": 12, "color": TEXT[theme]},
     }
     figure.add_annotation(text=left, x=0, xanchor="left", **words)
-    if device.free_bytes < 0:
-        words["font"] = {"size": 12, "color": OVER[theme]}
+    if device.verdict in IN_DOUBT:
+        words["font"] = {"size": 12, "color": color}
     figure.add_annotation(text=f"{used}<b>{room(device)}</b>", x=1, xanchor="right", **words)
 
 

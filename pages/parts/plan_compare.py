@@ -17,7 +17,6 @@ from lora_backend.planning.targets import Target, of_host, of_words
 from lora_backend.preflight.planning import Trace
 from pages.parts import state_keys
 from pages.parts.failing import safely
-from pages.parts.formats import gib
 from pages.parts.frames import frame
 from pages.parts.language import say_plain, t, t_plain
 from pages.parts.layer_strip import device_name
@@ -26,7 +25,7 @@ from pages.parts.plan_advice import may_trace
 from pages.parts.plan_controls import set_param
 from pages.parts.plan_question import MAX_MACHINES, Question
 from pages.parts.plan_trace import NotTracedError, known_only, trace
-from pages.parts.plan_verdict import cost_words, step_words, strategy, total_words
+from pages.parts.plan_verdict import cost_words, step_words, strategy, total_words, verdict_word
 from pages.parts.plan_work import Work, with_targets
 from pages.parts.services import settings
 
@@ -95,12 +94,7 @@ def _row(work: Work, name: str, make: Callable[[], tuple[Plan, dict[str, Any]]])
         return _cells(name, say_plain(error.message))
     config = with_changes(work.config, **changes)
     found = estimate(plan, config, work.question.value("rows"), read_host(settings().workspace).num_cores)
-    return _cells(name, _fits(plan), plan, found, work.question)
-
-
-def _fits(plan: Plan) -> str:
-    over = gib(-plan.bottleneck.free_bytes)
-    return "✓ " + t_plain(N_("fits")) if plan.fits else "✗ " + t_plain(N_("{size} over"), size=over)
+    return _cells(name, verdict_word(plan), plan, found, work.question)
 
 
 def _cells(

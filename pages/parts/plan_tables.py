@@ -10,6 +10,7 @@ from lora_backend.i18n import N_
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.report import COLUMNS, ranges
 from lora_backend.planning.targets import GIB
+from lora_backend.planning.verdict import Verdict
 from pages.parts.charts import in_chart
 from pages.parts.frames import frame
 from pages.parts.language import t
@@ -24,6 +25,10 @@ COMPONENTS = {
     "logits": (N_("loss"), "#a4491a"),
     "overhead": (N_("overhead"), COLORS["overhead"]),
 }
+
+
+SIGNS: dict[Verdict, str] = {"fits": "", "tight": "⚠ ", "over": "✗ "}
+"""Before a device's name; the strip above the table says them in words."""
 
 
 def component_bars(plan: Plan) -> Any:
@@ -63,7 +68,7 @@ def component_table(plan: Plan) -> None:
     rows = []
     for device in plan.devices:
         row: dict[str, Any] = {
-            t(N_("Device")): device_name(device),
+            t(N_("Device")): SIGNS[device.verdict] + device_name(device),
             t(N_("Blocks")): ranges(device.blocks) or "–",
             t(N_("Utilisation")): min(device.utilisation, 9.99) * 100,
             t(N_("Total")): device.breakdown.total / GIB,

@@ -11,14 +11,22 @@ from lora_backend.i18n import N_
 from lora_backend.planning.estimate import Estimate
 from lora_backend.planning.memory import RESERVE, Memory
 from lora_backend.planning.plan import Plan
-from lora_backend.planning.report import notes, verdict
+from lora_backend.planning.report import notes, tone, verdict
+from lora_backend.planning.verdict import Verdict
 from pages.parts import state_keys
 from pages.parts.formats import gib
 from pages.parts.language import say, say_plain, t, t_plain
 from pages.parts.layer_strip import device_name
 from pages.parts.markdown import Markdown, bold, code, joined
 from pages.parts.plan_work import Work
+from pages.parts.tones import BOXES
 
+ICONS = {"good": "check_circle", "doubt": "help", "bad": "error"}
+NOW: dict[Verdict, str] = {
+    "fits": N_("**now it fits**"),
+    "tight": N_("**now it is tight**"),
+    "over": N_("**now it does not fit**"),
+}
 STRATEGIES = {
     "single": N_("one GPU"),
     "layer_split": N_("layer split over {count} GPUs"),
@@ -29,12 +37,21 @@ STRATEGIES = {
 def show_verdict(work: Work) -> None:
     """Whether it fits comes first, then what a reader must know beside the figures."""
     plan = work.plan
-    box, icon = (st.success, ":material/check_circle:") if plan.fits else (st.error, ":material/error:")
-    box(f"**{say(verdict(plan))}**  \n{_facts(work)}", icon=icon)
+    colour = tone(plan)
+    BOXES[colour](f"**{say(verdict(plan))}**  \n{_facts(work)}", icon=f":material/{ICONS[colour]}:")
     for note in [*([work.refused] if work.refused else []), *notes(plan, work.config)]:
         st.warning(say(note), icon=":material/info:")
     if work.message is not None:
         st.caption(say(work.message))
+
+
+def verdict_word(plan: Plan) -> str:
+    """For a cell of a table."""
+    if plan.verdict == "over":
+        return "✗ " + t_plain(N_("{size} over"), size=gib(-plan.bottleneck.free_bytes))
+    if plan.verdict == "tight":
+        return "⚠ " + t_plain(N_("tight"))
+    return "✓ " + t_plain(N_("fits")) if tone(plan) == "good" else "⚠ " + t_plain(N_("fits by a formula"))
 
 
 def strategy(plan: Plan) -> str:
@@ -61,6 +78,7 @@ def show_basis(work: Work) -> None:
         if profile.method == "traced"
         else t(N_("From a formula; expected within {percent} %."), percent=percent),
         t(N_("Assumed beside tensors: {context} for CUDA context and cuBLAS on each GPU that is used, and {reserve} % of what comes and goes for fragmentation."), context=gib(memory.overhead_bytes), reserve=f"{100 * RESERVE:.0f}"),
+        t(N_("A plan is tight where it would not fit with that error and as much overhead again.")),
         t(N_("Every row is planned as {length} tokens long."), length=work.config.max_length),
     ]  # fmt: skip
     if profile.settings.padded:
@@ -92,8 +110,8 @@ def show_effect(work: Work) -> None:
             parts.append(
                 t(N_("parts of the model that move: {count} ({size} of weights)"), count=len(moved), size=gib(size))
             )
-    if before["fits"] != now["fits"]:
-        parts.append(t(N_("**now it fits**")) if now["fits"] else t(N_("**now it does not fit**")))
+    if before["verdict"] != now["verdict"]:
+        parts.append(t(NOW[now["verdict"]]))
     with st.container(key="plan_effect"):
         st.markdown(":material/compare_arrows: " + joined(" · ", parts))
 
@@ -107,7 +125,7 @@ def _state(work: Work) -> dict[str, Any]:
         "placed": plan.assignment,
         "fullest": (device_name(plan.bottleneck), plan.bottleneck_utilisation),
         "total": sum(device.breakdown.total for device in plan.devices),
-        "fits": plan.fits,
+        "verdict": plan.verdict,
     }
 
 

@@ -20,9 +20,10 @@ from pages.parts.charts import block_heat_map
 from pages.parts.language import say, t
 from pages.parts.markdown import code, escape, joined
 from pages.parts.tables import is_in_order, rank_table
+from pages.parts.tones import BOXES
 
-BOXES = {"good": (st.success, "verified"), "doubt": (st.warning, "help"), "bad": (st.error, "error")}
-"""How the tone of a report is shown."""
+ICONS = {"good": "verified", "doubt": "help", "bad": "error"}
+"""Beside the sentence of a report, by its tone."""
 
 
 Health = Mapping[str, Mapping[str, Any]]
@@ -49,7 +50,8 @@ def show_report(report: Mapping[str, Any], key: str, ask_health: Callable[[], He
 def show_verdict(report: Mapping[str, Any]) -> None:
     """The sentence in its colour, then what there is to be warned of; of a run's report, what decides it."""
     report = deciding(report)
-    show, icon = BOXES[tone(report)] if report["is_consistent"] is not None else (st.info, "help")
+    colour = tone(report)
+    show, icon = (BOXES[colour], ICONS[colour]) if report["is_consistent"] is not None else (st.info, "help")
     show(say(verdict(report)), icon=f":material/{icon}:")
     if report["warnings"]:
         lines = (joined(" ", (say(explained(warning)), code(warning))) for warning in report["warnings"])

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from lora_backend.formats import size
 from lora_backend.planning.memory import CONTEXT_BYTES, Breakdown, Memory
-from lora_backend.planning.plan import Plan, score_plan
+from lora_backend.planning.plan import Plan, score_plan, single_is_enough
 from lora_backend.planning.profile import Profile
+from lora_backend.planning.report import plan_table, tone, verdict
 from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.planning.verdict import LEAST_MARGIN, Verdict, uncertainty_bytes, verdict_of, worst_of
 from tests.planning.test_plan import CPU, PROFILE, WORKLOAD
@@ -106,3 +108,63 @@ def test_the_document_says_the_verdict_and_by_how_much_it_may_be_more_for_each_d
     assert document["verdict"] == device["verdict"] == "tight"
     assert type(device["uncertainty_bytes"]) is int
     assert device["total_bytes"] + device["uncertainty_bytes"] > device["capacity_bytes"] >= device["total_bytes"]
+
+
+# ------------------------------------------------------------------------------------------ in words
+
+
+def said(plan: Plan, language: str = "en") -> str:
+    return verdict(plan).text(language)
+
+
+def test_a_tight_plan_says_what_is_left_against_what_may_be_needed_and_what_to_do() -> None:
+    plan = sized(of_words("RTX-4090")[0], 0.98)
+    (device,) = plan.devices
+    left, more = size(device.free_bytes), size(device.uncertainty_bytes)
+    assert said(plan) == (
+        f"Tight: {left} would be left on {device.target.name} (device 0), but it may need up to {more} more than planned. "
+        "Save memory, or close other programs that use it."
+    )
+    assert said(plan, "zh").startswith("余量不足：")
+    assert all(figure in said(plan, "zh") for figure in (left, more))
+
+
+def test_of_several_devices_the_one_that_is_most_in_doubt_is_named() -> None:
+    memory = Memory(TRACED, WORKLOAD)
+    placement = [*[0] * 7, *[1] * 7]
+    totals = [device.breakdown.total for device in score_plan(memory, of_words("24,24"), placement).devices]
+    targets = [replace(target, total_bytes=round(total / share)) for target, total, share in zip(of_words("24,24"), totals, (0.9, 0.99), strict=True)]  # fmt: skip
+    plan = score_plan(memory, targets, placement)
+    assert plan.verdict == "tight"
+    assert "(device 1)" in said(plan)
+
+
+def test_a_formula_says_its_measured_error_whatever_it_comes_to() -> None:
+    (target,) = of_words("24")
+    assert "a formula and may be 50 % too low" in said(sized(target, 0.6, PROFILE))
+    assert said(sized(target, 0.3, PROFILE)).startswith("It fits. ")
+    assert said(sized(target, 0.3, PROFILE)).endswith("it would still fit if they were 50 % too low.")
+    assert said(sized(target, 1.2, PROFILE)).startswith("It does not fit: ")
+    assert said(sized(target, 1.2, PROFILE)).endswith("may be off by 50 %.")
+    assert "formula" not in "".join(said(sized(target, share)) for share in (0.3, 0.98, 1.2))
+
+
+def test_only_what_is_beyond_doubt_is_green() -> None:
+    (target,) = of_words("24")
+    assert [tone(sized(target, share)) for share in (0.5, 0.98, 1.1)] == ["good", "doubt", "bad"]
+    assert [tone(sized(target, share, PROFILE)) for share in (0.05, 0.6, 1.1)] == ["doubt", "doubt", "bad"]
+
+
+def test_the_table_marks_what_is_tight_and_what_is_over() -> None:
+    (target,) = of_words("24")
+    last = [plan_table(sized(target, share)).splitlines()[-1].rstrip() for share in (0.5, 0.98, 1.1)]
+    assert [line.split("  ")[-1].strip() for line in last] == ["50", "98 ?", "110 !"]
+
+
+def test_a_gpu_that_would_be_tight_is_not_called_enough_for_all_of_it() -> None:
+    memory = Memory(TRACED, WORKLOAD)
+    whole = memory.device(range(memory.num_units)).total
+    tight, enough = (replace(of_words("24")[0], total_bytes=round(whole / share)) for share in (0.97, 0.8))
+    split = score_plan(memory, [tight, replace(tight, device=1)], [*[0] * 7, *[1] * 7])
+    assert single_is_enough(split) is None
+    assert single_is_enough(score_plan(memory, [enough, replace(tight, device=1)], split.assignment)) is not None
