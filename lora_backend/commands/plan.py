@@ -46,6 +46,6 @@ def _show_remedies(found: Iterable[Advice]) -> None:
 
 def trace_here(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
     """A profile made in this process."""
-    from lora_backend.modeling.profiling import profile_for  # torch: only where no profile is known
+    from lora_backend.modeling.lean import lean_profile
 
-    return profile_for(facts, config)
+    return lean_profile(facts, config)

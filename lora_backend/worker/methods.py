@@ -84,16 +84,19 @@ def read_health(params: dict[str, Any], report: Report) -> list[dict[str, Any]]:
 
 def start(params: dict[str, Any], report: Report) -> None:
     """Import what the other questions need; it takes seconds, which whoever asks next does not wait then."""
-    from lora_backend.modeling.profiling import profile_for  # noqa: F401
+    from lora_backend.modeling.lean import KERNELS, as_if_not_installed, without_collections
+
+    with as_if_not_installed(KERNELS), without_collections():
+        from lora_backend.modeling.profiling import profile_for  # noqa: F401
 
 
 def profile(params: dict[str, Any], report: Report) -> dict[str, Any]:
     """Trace what a model costs. `params`: `facts` (its config.json), `config` (with its `precision` resolved)."""
     report(Message(N_("Starting torch and PEFT")), 0.0)
     from lora_backend.config.schema import TrainingConfig
-    from lora_backend.modeling.profiling import profile_for
+    from lora_backend.modeling.lean import lean_profile
 
-    return profile_for(params["facts"], TrainingConfig(**params["config"]), report).to_json()
+    return lean_profile(params["facts"], TrainingConfig(**params["config"]), report).to_json()
 
 
 METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {
