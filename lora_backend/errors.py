@@ -63,14 +63,14 @@ class ModelError(FlightdeckError):
 class UntrainableError(ModelError):
     """What the config asks of the model cannot be built, so there is nothing to plan and nothing to start.
 
-    `key`: whose value stands in the way, where it is known.
+    `about`: the key whose value stands in the way, where it is known.
     """
 
     code = "untrainable"
 
-    def __init__(self, template: str, /, *, key: str | None = None, **values: Any) -> None:
+    def __init__(self, template: str, /, *, about: str | None = None, **values: Any) -> None:
         super().__init__(template, **values)
-        self.key = key
+        self.key = about
 
 
 class DeviceError(FlightdeckError):

@@ -209,7 +209,7 @@ class WorkerClient:
                     error = Message.from_json(message["error"])
                     request.error = WorkerError(error.template, **error.values)
                     if "untrainable" in message:  # no failure of the process, but its answer
-                        request.error = UntrainableError(error.template, key=message["untrainable"], **error.values)
+                        request.error = UntrainableError(error.template, about=message["untrainable"], **error.values)
                 else:
                     request.result = message["result"]
                 request.done.set()

@@ -21,13 +21,14 @@ from lora_backend.modeling.quantization import (
     quantization_config,
     quantized_layers,
     scale_bytes,
+    settle_dtypes,
     settle_quantized,
-    settle_unpacked,
 )
 from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.describe import describe_model, read_json_object
 from lora_backend.models.find import find_model
 from lora_backend.models.limits import refuse_oversized
+from lora_backend.models.quantized import quantized_as
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +65,8 @@ def load_model(config: TrainingConfig, device_map: Mapping[str, int | str] | str
         raise ModelError(
             N_("The model {path} cannot be loaded: {reason}"), path=str(path), reason=first_line(error)
         ) from error
-    if quantized is not None and config.quantization is None:
-        settle_unpacked(model, DTYPES[precision])
+    if quantized_as(facts) is not None:
+        settle_dtypes(model, DTYPES[precision])
     settle_quantized(model, config.quantization)
     log_allocation(model)
     return model

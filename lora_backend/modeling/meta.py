@@ -24,10 +24,13 @@ from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.devices import DTYPES
 from lora_backend.modeling.live_tree import tree_of_model
+from lora_backend.modeling.packed_layers import packed_layers
 from lora_backend.modeling.quantization import refuse_unquantizable
+from lora_backend.modeling.stand_in import stand_in_for
 from lora_backend.modeling.trained_dtype import embedding_weights
 from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.limits import refuse_oversized
+from lora_backend.models.packing import Packing, packing_of
 from lora_backend.models.tree import ModuleTree
 from lora_backend.planning.profile import TraceSettings, TrainedTensors
 
@@ -40,6 +43,9 @@ class MetaModel:
     base: PreTrainedModel
     blocks_path: str
     blocks: nn.ModuleList
+    packing: Packing | None = None
+    packed: tuple[nn.Module, ...] = ()
+    """The layers that are packed in memory; `pack` puts stand-ins in their place."""
 
 
 def model_config(facts: Mapping[str, Any]) -> PretrainedConfig:
@@ -115,7 +121,7 @@ def untrainable(key: str) -> Iterator[None]:
     except ModelError as error:
         if isinstance(error, UntrainableError):
             raise
-        raise UntrainableError(error.message.template, key=key, **error.message.values) from error
+        raise UntrainableError(error.message.template, about=key, **error.message.values) from error
 
 
 def module_tree(facts: Mapping[str, Any]) -> ModuleTree:
@@ -133,6 +139,8 @@ def build_meta(facts: Mapping[str, Any], settings: TraceSettings, config: Traini
         if settings.quantization:
             refuse_unquantizable(base, settings.quantization)
     found = find_blocks(base)
+    packing = packing_of(facts, settings.quantization)
+    packed = packed_layers(base, packing, found and found[0]) if packing else []
     with untrainable("target_modules"), torch.device("meta"), no_init_weights():
         model = attach_adapter(base, config.model_copy(update={"init_lora_weights": True}))
     if found is None:
@@ -141,7 +149,13 @@ def build_meta(facts: Mapping[str, Any], settings: TraceSettings, config: Traini
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(DTYPES[settings.adapter_precision])
-    return MetaModel(model, base, *found)
+    return MetaModel(model, base, *found, packing, tuple(packed))
+
+
+def pack(meta: MetaModel, precision: str) -> None:
+    """Let the packed layers take what they hold in memory; what counts parameters comes before this."""
+    if meta.packing is not None:
+        stand_in_for(meta.packed, meta.model, meta.packing, DTYPES[precision])
 
 
 def signature(block: nn.Module) -> str:

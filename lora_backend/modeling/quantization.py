@@ -13,13 +13,23 @@ forward and in backward, and is kept in neither; a layer in int8 keeps its input
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatch
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import BitsAndBytesConfig, CompressedTensorsConfig, FineGrainedFP8Config, Mxfp4Config, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    CompressedTensorsConfig,
+    FineGrainedFP8Config,
+    Mxfp4Config,
+    PreTrainedModel,
+)
+from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import is_bitsandbytes_available
 from transformers.utils.quantization_config import QuantizationConfigMixin
@@ -40,6 +50,7 @@ UNPACKING: dict[str, Callable[..., QuantizationConfigMixin]] = {
     "compressed-tensors": CompressedTensorsConfig,
 }
 """Method of a checkpoint → transformers' config, which unpacks the weights when told to."""
+HALVES = {torch.bfloat16, torch.float16}
 EXPECTED_SHARE = 0.5
 """Of the weights inside blocks; with less of them quantized, the model is larger than its user expects."""
 
@@ -129,19 +140,29 @@ def _nothing_to_quantize(word: str) -> UntrainableError:
         N_(
             "No layer of the model can be loaded with `quantization: {word}`. Take it out: the model stays as large as it is."
         ),
-        key="quantization",
+        about="quantization",
         word=word,
     )
 
 
-def settle_unpacked(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Give a model that was unpacked at loading one dtype: transformers leaves what was never packed as its file has it.
+def settle_dtypes(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Give what is not packed in a quantized checkpoint the dtype that it would have in a whole one.
 
-    Norms and routers that a family keeps in fp32 stay so.
+    transformers leaves it as its file has it. Norms and routers that a family keeps in fp32 stay so.
     """
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.dtype in (torch.bfloat16, torch.float16):
-            tensor.data = tensor.data.to(dtype)
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.device("meta"), no_init_weights():
+        whole = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    wanted = {name: tensor.dtype for name, tensor in (*whole.named_parameters(), *whole.named_buffers())}
+    in_fp32 = tuple(model._get_dtype_plan(dtype))
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if name not in wanted or type(tensor).__name__ in FORMATS or wanted[name] not in HALVES | {torch.float32}:
+            continue
+        is_kept = tensor.dtype == torch.float32 and any(fnmatch(name, f"*{entry}*") for entry in in_fp32)
+        if tensor.is_floating_point() and tensor.dtype != wanted[name] and not is_kept:
+            tensor.data = tensor.data.to(wanted[name])
 
 
 def quantized_layers(model: nn.Module) -> list[Any]:

@@ -18,11 +18,11 @@ from lora_backend.i18n import N_, Message
 from lora_backend.modeling.meta import (
     build_meta,
     keep_blocks,
+    pack,
     set_rank,
     signature,
     trained,
 )
-from lora_backend.modeling.stand_in import stand_in_for_quantized
 from lora_backend.modeling.step import FakeStep, among_new_objects, outer_modules
 from lora_backend.modeling.step_parts import cut, released_by
 from lora_backend.modeling.trace_sizes import attention_windows, max_positions, tile_tokens, trace_sizes
@@ -48,13 +48,15 @@ def trace_profile(
     meta = build_meta(facts, settings, config)
     positions = max_positions(meta.base.config)
     windows = attention_windows(meta.base.config)
+    outer = outer_modules(meta.base, meta.blocks_path)
+    counts_of_outer = {name: _parameters(meta.base.get_submodule(name)) for name in outer}
+    counts = {id(block): _parameters(block) for block in meta.blocks}
+    pack(meta, settings.precision)
     kinds, kind_of_block, kept = _kinds(meta.blocks)
     keep_blocks(meta, kept)
-    units = {name: meta.base.get_submodule(name) for name in outer_modules(meta.base, meta.blocks_path)}
-    counts = {id(module): _parameters(module) for module in [*units.values(), *meta.blocks]}
+    units = {name: meta.base.get_submodule(name) for name in outer}
+    counts |= {id(module): counts_of_outer[name] for name, module in units.items()}
     trains = {id(module): trained(module, config.r) for module in [*units.values(), *meta.blocks]}
-    if settings.quantization:
-        stand_in_for_quantized(meta.base, settings.quantization, settings.precision)
     step, recordings = FakeStep(meta, settings), []
     tile = tile_tokens(meta.base.config)
     sizes = trace_sizes(settings, windows, positions, tile)
@@ -105,7 +107,7 @@ def trace_profile(
     return Profile(
         settings=settings,
         method="traced",
-        expected_error=ERROR_EXACT if is_exact else ERROR_FITTED,
+        expected_error=max(ERROR_EXACT if is_exact else ERROR_FITTED, meta.packing.expected_error if meta.packing else 0),
         model_type=meta.base.config.model_type,
         max_positions=positions,
         windows=windows,
@@ -135,8 +137,7 @@ def full_trace(
     What profiles are held against; the adapter's rank is that of `size`.
     """
     meta = build_meta(facts, settings, config.model_copy(update={"r": size.rank}))
-    if settings.quantization:
-        stand_in_for_quantized(meta.base, settings.quantization, settings.precision)
+    pack(meta, settings.precision)
     step = FakeStep(meta, settings)
     peak_bytes = step.run(size).peak_bytes()
     return _frozen_bytes(meta.model, set()), peak_bytes
