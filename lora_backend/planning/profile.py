@@ -11,7 +11,7 @@ import numpy as np
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.planning.scaling import EXPONENTS, Vector
 
-VERSION = 4
+VERSION = 5
 """Of the figures: profiles of another version are traced anew."""
 
 
