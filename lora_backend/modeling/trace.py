@@ -107,7 +107,9 @@ def trace_profile(
     return Profile(
         settings=settings,
         method="traced",
-        expected_error=max(ERROR_EXACT if is_exact else ERROR_FITTED, meta.packing.expected_error if meta.packing else 0),
+        expected_error=max(
+            ERROR_EXACT if is_exact else ERROR_FITTED, meta.packing.expected_error if meta.packing else 0
+        ),
         model_type=meta.base.config.model_type,
         max_positions=positions,
         windows=windows,

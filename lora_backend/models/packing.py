@@ -71,7 +71,8 @@ class Packing:
             case "int8":
                 return count, 4 * outputs
             case "gptq":  # an index of the group for each input
-                return 4 * -(-inputs * self.bits // WORD_BITS) * outputs, groups * (4 * words + 2 * outputs) + 4 * inputs
+                packed_bytes = 4 * -(-inputs * self.bits // WORD_BITS) * outputs
+                return packed_bytes, groups * (4 * words + 2 * outputs) + 4 * inputs
             case "awq":
                 return 4 * inputs * words, groups * (4 * words + 2 * outputs)
             case "hqq":  # scale and zero of each group
