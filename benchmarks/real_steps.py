@@ -22,25 +22,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-BLOCKS, WORDS, RANK = 4, 2048, 16
+BLOCKS, WORDS, RANK = 4, 4096, 16
 MEASURES: dict[str, Any] = {
-    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "word_embed_proj_dim"), 128),
-    **dict.fromkeys(("intermediate_size", "ffn_dim", "n_inner", "shared_intermediate_size", "block_ff_dim"), 192),
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "word_embed_proj_dim"), 256),
+    **dict.fromkeys(("intermediate_size", "ffn_dim", "n_inner", "shared_intermediate_size", "block_ff_dim"), 384),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers"), BLOCKS),
     **dict.fromkeys(("num_attention_heads", "n_head", "n_heads"), 4),
     **dict.fromkeys(("num_key_value_heads", "num_kv_heads"), 2),
-    **dict.fromkeys(("head_dim", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank", "q_lora_rank"), 32),
+    **dict.fromkeys(("head_dim", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank", "q_lora_rank"), 64),
     "rotary_dim": 16,
     **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"), 64),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
     "num_experts_per_tok": 2,
     **dict.fromkeys(("n_group", "topk_group", "first_k_dense_replace"), 1),
     **dict.fromkeys(("mamba_n_heads", "mamba_num_heads"), 8),
-    **dict.fromkeys(("mamba_d_head", "mamba_headdim", "mamba_head_dim"), 32),
+    **dict.fromkeys(("mamba_d_head", "mamba_headdim", "mamba_head_dim"), 64),
     **dict.fromkeys(("mamba_n_groups", "n_groups"), 1),
     **dict.fromkeys(("mamba_d_state", "state_size", "ssm_state_size"), 16),
-    "mamba_d_ssm": 256,
-    "lru_width": 128,
+    "mamba_d_ssm": 512,
+    "lru_width": 256,
     **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 4),
     **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 32),
     **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), WORDS),
@@ -53,9 +53,10 @@ MEASURES: dict[str, Any] = {
 BY_LAYER = ("layer_types", "layers_block_type", "mlp_layer_types", "rope_parameters", "activation_sparsity_pattern")
 """Lists with an entry a block, and factors by position: the family makes them anew for fewer blocks."""
 OF_FAMILY: dict[str, dict[str, Any]] = {
-    "mamba2": {"num_heads": 8, "head_dim": 32},  # expand × hidden size
+    "mamba2": {"num_heads": 8, "head_dim": 64},  # expand × hidden size
     "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba", "mamba"]},
-    "zamba2": {"layers_block_type": ["mamba", "hybrid", "mamba", "mamba"], "num_mem_blocks": 1, "attention_hidden_size": 256, "attention_head_dim": 64},
+    "zamba2": {"layers_block_type": ["mamba", "hybrid", "mamba", "mamba"], "num_mem_blocks": 1, "attention_hidden_size": 512, "attention_head_dim": 128},
+    "lfm2": {"full_attn_idxs": [1]},
     "bamba": {"attn_layer_indices": [1]},
     "jamba": {"attn_layer_offset": 1, "attn_layer_period": 4, "expert_layer_period": 2, "mamba_dt_rank": 8},
     "kimi_linear": {"layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"]},
