@@ -9,7 +9,7 @@ from typing import Any
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.i18n import N_, Message
-from lora_backend.planning.estimate import estimate, flops
+from lora_backend.planning.estimate import Conditions, estimate, flops, passes_of
 from lora_backend.planning.memory import RESERVE, Breakdown
 from lora_backend.planning.plan import DevicePlan, Options, Plan
 from lora_backend.planning.planner import Planner, with_changes
@@ -236,10 +236,11 @@ class _Asked:
         return Advice(code, change, saves_bytes, slowdown, other.fits, price, other)
 
     def _slowdown(self, other: Plan, changed: TrainingConfig) -> float:
-        now, then = estimate(self.plan, self.config), estimate(other, changed)
+        conditions = Conditions(self.planner.link_speed if len(other.devices) == len(self.plan.devices) else None)
+        now, then = estimate(self.plan, self.config, conditions), estimate(other, changed, conditions)
         if now is not None and then is not None:
             return sum(then.step_s) / sum(now.step_s)
-        return flops(other) / max(flops(self.plan), 1.0) * _passes(changed) / _passes(self.config)
+        return flops(other) / max(flops(self.plan), 1.0) * passes_of(changed) / passes_of(self.config)
 
 
 def _remedies(config: TrainingConfig) -> Iterator[Remedy]:
@@ -295,7 +296,3 @@ def _most_saved(code: str, held: Breakdown) -> float:
 
 def _total(devices: Iterable[DevicePlan]) -> int:
     return sum(device.breakdown.total for device in devices)
-
-
-def _passes(config: TrainingConfig) -> int:
-    return max((config.target_batch_size or config.batch_size) // config.batch_size, 1)

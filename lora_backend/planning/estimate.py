@@ -1,25 +1,37 @@
-"""How long a step takes and what a run costs: an estimate from FLOPs and bytes over the cards' rates, as a range.
+"""How long a step takes and what a run costs: an estimate from the trace's FLOPs and bytes over rates, as a range.
 
-Time of a device = FLOPs / (dense rate × efficiency) + bytes that its weights move / bandwidth; of a layer split the sum
-over its devices, for one works while the others wait. FLOPs are counted in the trace; rates are the makers' (catalogue).
-Efficiency is where the range comes from: 0.3 to 0.6 of the dense rate is what training reaches as a rule. An
-assumption, not measured here.
+Of a layer split the devices' times are summed, for one works while the others wait, and what goes between them is added.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.planning.plan import DevicePlan, Plan
-from lora_backend.planning.profile import Part, Unit
-from lora_backend.planning.scaling import monomials
+from lora_backend.planning.plan import Plan
+from lora_backend.planning.row_lengths import RowLengths
+from lora_backend.planning.scaling import Vector, monomials
+from lora_backend.planning.step_time import Cpu, LinkSpeed, Transfers, unit_flops, unit_seconds
 
-EFFICIENCY = (0.3, 0.6)
-CPU_FLOPS_PER_CORE = (5e9, 40e9)
-"""Of one core in fp32 matrix products: from an old laptop to a server. An assumption."""
-DEQUANTIZED_BYTES = 4.5
-"""nf4 reads half a byte and writes and reads two more bytes for each weight that a product needs."""
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a time depends on beside plan and config."""
+
+    link_speed: LinkSpeed | None = None
+    """None: every link is as assumed."""
+    cpu: Cpu = field(default_factory=Cpu)
+    lengths: RowLengths | None = None
+    """Of the data's rows; None: every row is taken as `max_length` tokens long."""
+    num_rows: int | None = None
+    """Rows of the data where `lengths` are not known."""
+
+    @property
+    def rows(self) -> int | None:
+        return self.num_rows if self.lengths is None else self.lengths.num_rows
 
 
 @dataclass(frozen=True)
@@ -39,66 +51,48 @@ class Estimate:
         return low, high
 
 
-def estimate(plan: Plan, config: TrainingConfig, num_rows: int | None = None, num_cores: int = 1) -> Estimate | None:
+def estimate(plan: Plan, config: TrainingConfig, conditions: Conditions | None = None) -> Estimate | None:
     """Of a whole run of `config`; None where a card is used whose rates nobody told us."""
-    passes = max((config.target_batch_size or config.batch_size) // config.batch_size, 1)
-    fast = slow = 0.0
+    conditions = conditions or Conditions()
+    values = values_of(plan, config, conditions)
+    found = Transfers.of(plan.profile, values, conditions.link_speed).of_assignment(plan.assignment)
     for device in plan.used:
-        times = _seconds(plan, device, num_cores)
+        times = unit_seconds(plan.profile, values, device.target, conditions.cpu)
         if times is None:
             return None
-        fast, slow = fast + times[0] * passes, slow + times[1] * passes
-    steps = num_steps(config, num_rows)
+        found = found + times[:, list(device.units)].sum(axis=1)
+    fast, slow = (float(seconds) * passes_of(config) for seconds in found)
+    steps = num_steps(config, conditions.rows)
     return Estimate((fast, slow), None if steps is None else (fast * steps, slow * steps), steps)
 
 
+def values_of(plan: Plan, config: TrainingConfig, conditions: Conditions) -> Vector:
+    """The monomials of a batch: of the data's own rows where their lengths are known, else of the planned size."""
+    if conditions.lengths is None:
+        return monomials(plan.workload.size)
+    return conditions.lengths.mean_monomials(config.batch_size, config.max_length, config.r)
+
+
+def passes_of(config: TrainingConfig) -> int:
+    """Forward and backward passes in a step."""
+    return max((config.target_batch_size or config.batch_size) // config.batch_size, 1)
+
+
 def num_steps(config: TrainingConfig, num_rows: int | None) -> int | None:
-    """Optimizer steps of the whole run; None where neither `max_steps` nor the number of rows is known."""
+    """Optimizer steps of the whole run, as transformers' Trainer counts them (the last batch of an epoch may be short).
+
+    None where neither `max_steps` nor the number of rows is known.
+    """
     if config.max_steps:
         return config.max_steps
     if num_rows is None:
         return None
-    rows = num_rows - round(num_rows * config.val_size)
-    return max(round(rows * config.num_epochs / (config.target_batch_size or config.batch_size)), 1)
+    rows = num_rows - min(max(round(num_rows * config.val_size), 1), num_rows - 1) if config.val_size else num_rows
+    batches = math.ceil(rows / config.batch_size)
+    return max(math.ceil(config.num_epochs * max(math.ceil(batches / passes_of(config)), 1)), 1)
 
 
 def flops(plan: Plan, units: tuple[int, ...] | None = None) -> float:
     """Floating-point operations of one forward and backward pass, of some units or of all."""
-    values = monomials(plan.workload.size)
-    profile = plan.profile
-    blocks = len(profile.kind_of_block)
-
-    def of(part: Part) -> float:
-        return float(part.flops @ values)
-
-    def of_unit(unit: Unit) -> float:
-        return of(unit.forward) + of(unit.backward)
-
-    total = 0.0
-    for unit in range(len(plan.assignment)) if units is None else units:
-        if 0 < unit <= blocks:
-            total += of_unit(profile.kinds[profile.kind_of_block[unit - 1]])
-        else:
-            total += of_unit(profile.embed if unit == 0 else profile.head)
-        if unit == 0 and profile.is_tied:
-            total += of_unit(profile.head)
-    return total
-
-
-def _seconds(plan: Plan, device: DevicePlan, num_cores: int) -> tuple[float, float] | None:
-    work = flops(plan, device.units)
-    if device.target.is_cpu:
-        low, high = (work / (rate * num_cores) for rate in reversed(CPU_FLOPS_PER_CORE))
-        return low, high
-    spec = device.target.spec
-    if spec is None:
-        return None
-    passes = 3 if plan.profile.settings.gradient_checkpointing else 2
-    moved_bytes = device.breakdown.weights * passes
-    if plan.profile.settings.quantization == "nf4":
-        moved_bytes = round(device.breakdown.weights / 0.516 * DEQUANTIZED_BYTES * passes)
-    moving_s = moved_bytes / spec.bandwidth_bytes_per_s
-    # fp32 products run on other units, at best half as fast with TF32.
-    rate = spec.training_flops / (2 if plan.profile.settings.precision == "fp32" else 1)
-    slow, fast = (work / (rate * share) + moving_s for share in EFFICIENCY)
-    return fast, slow
+    found = unit_flops(plan.profile, monomials(plan.workload.size))
+    return float(np.sum(found if units is None else found[list(units)]))

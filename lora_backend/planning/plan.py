@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lora_backend.errors import DeviceError, PlanError, TooLittleMemoryError
 from lora_backend.i18n import N_, Message
-from lora_backend.planning.first_device import split_with_inputs_on_first
+from lora_backend.planning.chosen_split import Goal, split_for
 from lora_backend.planning.memory import Breakdown, Memory, Workload
-from lora_backend.planning.partition import Costs, Device, partition
 from lora_backend.planning.profile import Profile
+from lora_backend.planning.step_time import LinkSpeed
 from lora_backend.planning.targets import GIB, Target
 from lora_backend.planning.verdict import Verdict, uncertainty_bytes, verdict_of, worst_of
 
 Strategy = Literal["single", "layer_split", "cpu"]
-Goal = Literal["balance", "fewest", "speed"]
-"""What a placement is chosen for: the fullest device as free as can be, as few devices as hold it, or the shortest step."""
-LinkSpeed = Callable[[int, int], float]
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Options:
     """GPUs with less memory for us are left out."""
     goal: Goal = "balance"
     max_utilisation: float = 0.9
-    """For `fewest`: how full a device may be."""
+    """For `fewest` and `speed`: how full a device may be, if anything keeps within it."""
 
 
 @dataclass(frozen=True)
@@ -206,21 +203,18 @@ def make_plan(
     """
     options = options or Options()
     usable = usable_targets(targets, options)
+    # Inputs are on the first device only if that may be used at all.
+    on_first = workload.inputs_on_first and usable[0] == 0
     memory = Memory(profile, replace(workload, on_gpu=not all(target.is_cpu for target in targets)))
-    devices = [
-        Device(targets[index].capacity_bytes, 0 if targets[index].is_cpu else memory.overhead_bytes) for index in usable
-    ]
-    if workload.inputs_on_first and usable[0] == 0:
-        split = split_with_inputs_on_first(memory, devices, every_device=options.force_balance)
-    else:
-        split = partition(
-            Costs(memory.interval_bytes, memory.is_block),
-            devices,
-            every_device=options.force_balance,
-            goal="fewest" if options.goal == "fewest" else "balance",
-            max_utilisation=options.max_utilisation,
-            link_speed=None if link_speed is None else lambda a, b: link_speed(usable[a], usable[b]),
-        )
+    split = split_for(
+        memory,
+        [targets[index] for index in usable],
+        goal=options.goal,
+        every_device=options.force_balance,
+        max_utilisation=options.max_utilisation,
+        inputs_on_first=on_first,
+        link_speed=None if link_speed is None else lambda a, b: link_speed(usable[a], usable[b]),
+    )
     assignment = tuple(usable[device] for device in split.assignment)
     return replace(score_plan(memory, targets, assignment), is_exact=split.is_exact)
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from lora_backend.config.schema import KEYS, TrainingConfig
 from lora_backend.errors import ExpressionError, FlightdeckError
 from lora_backend.i18n import N_, Message
-from lora_backend.planning.estimate import estimate, num_steps
+from lora_backend.planning.estimate import Conditions, estimate, num_steps
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner
 from lora_backend.verification.report import expected_ranks
@@ -109,7 +109,7 @@ def _consequence(
         if with_it is not None and without_it is not None:
             size = with_it.bottleneck.breakdown.total - without_it.bottleneck.breakdown.total
             trainable = with_it.profile.trainable(whole.r) - without_it.profile.trainable(without.r)
-            speed = _speed(with_it, whole, without_it, without)
+            speed = _speed(with_it, whole, without_it, without, Conditions(planner.link_speed))
     steps = None
     if key in STEPPED:
         counts = num_steps(whole, num_rows), num_steps(without, num_rows)
@@ -167,8 +167,10 @@ def _plan(planner: Planner, config: TrainingConfig) -> Plan | None:
         return None
 
 
-def _speed(with_it: Plan, whole: TrainingConfig, without_it: Plan, without: TrainingConfig) -> float | None:
-    now, then = estimate(with_it, whole), estimate(without_it, without)
+def _speed(
+    with_it: Plan, whole: TrainingConfig, without_it: Plan, without: TrainingConfig, conditions: Conditions
+) -> float | None:
+    now, then = estimate(with_it, whole, conditions), estimate(without_it, without, conditions)
     if now is None or then is None:
         return None
     return sum(now.step_s) / sum(then.step_s)

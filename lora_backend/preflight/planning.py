@@ -20,9 +20,9 @@ from lora_backend.models.describe import read_json_object
 from lora_backend.models.find import find_model
 from lora_backend.models.limits import refuse_oversized
 from lora_backend.models.quantized import refuse_quantized
-from lora_backend.planning.plan import LinkSpeed
 from lora_backend.planning.planner import Planner, ProfileSource
 from lora_backend.planning.profile import Profile
+from lora_backend.planning.step_time import LinkSpeed
 from lora_backend.planning.store import ProfileStore
 from lora_backend.planning.targets import Target, of_host, of_machine, of_words
 from lora_backend.preflight.facts import refuse_errors

@@ -10,9 +10,10 @@ import streamlit as st
 from lora_backend.errors import FlightdeckError
 from lora_backend.hardware.inventory import read_host
 from lora_backend.i18n import N_
-from lora_backend.planning.estimate import Estimate, estimate
+from lora_backend.planning.estimate import Conditions, Estimate, estimate
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import with_changes
+from lora_backend.planning.step_time import Cpu
 from lora_backend.planning.targets import Target, of_host, of_words
 from lora_backend.preflight.planning import Trace
 from pages.parts import state_keys
@@ -93,7 +94,13 @@ def _row(work: Work, name: str, make: Callable[[], tuple[Plan, dict[str, Any]]])
     except FlightdeckError as error:
         return _cells(name, say_plain(error.message))
     config = with_changes(work.config, **changes)
-    found = estimate(plan, config, work.question.value("rows"), read_host(settings().workspace).num_cores)
+    here = tuple(device.target for device in plan.devices) == work.planner.targets
+    conditions = Conditions(
+        work.planner.link_speed if here else None,
+        Cpu(read_host(settings().workspace).num_cores),
+        num_rows=work.question.value("rows"),
+    )
+    found = estimate(plan, config, conditions)
     return _cells(name, verdict_word(plan), plan, found, work.question)
 
 

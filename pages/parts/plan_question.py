@@ -10,7 +10,8 @@ from itertools import groupby
 from typing import Any, get_args
 
 from lora_backend.config.schema import KEYS, TrainingConfig
-from lora_backend.planning.plan import Goal, Options
+from lora_backend.planning.chosen_split import Goal
+from lora_backend.planning.plan import Options
 from lora_backend.planning.planner import options_of
 from lora_backend.preflight.planning import config_to_plan
 from pages.parts import state_keys

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from lora_backend.planning.estimate import EFFICIENCY, estimate, flops, num_steps
+from lora_backend.planning.estimate import Conditions, estimate, flops, num_steps
 from lora_backend.planning.planner import Planner, with_changes
+from lora_backend.planning.row_lengths import RowLengths
+from lora_backend.planning.step_time import CPU_EFFICIENCY, EFFICIENCY, LAUNCH_S, OPERATIONS, OPERATIONS_AT_ENDS, Cpu
 from lora_backend.planning.targets import GIB, Target, of_words
 from tests.planning.test_plan import CONFIG, FACTS, source
 
@@ -21,20 +25,46 @@ def test_a_step_takes_its_work_over_the_cards_rate_and_its_bytes_over_the_bandwi
     assert found is not None
     assert spec is not None
     moving_s = plan.devices[0].breakdown.weights * 2 / spec.bandwidth_bytes_per_s
+    launches = OPERATIONS[False] * len(plan.profile.kind_of_block) + 2 * OPERATIONS_AT_ENDS
     slow, fast = (flops(plan) / spec.training_flops / share + moving_s for share in EFFICIENCY)
-    assert found.step_s == pytest.approx((fast, slow))
+    assert found.step_s == pytest.approx((fast, slow + launches * LAUNCH_S[1]))
     assert found.step_s[0] < found.step_s[1]
 
 
-def test_a_split_takes_the_sum_of_its_devices() -> None:
-    """One works while the others wait."""
-    split = planner("RTX-3060,RTX-3060").plan(CONFIG)
-    assert split.strategy == "layer_split"
-    single, two = estimate(planner("RTX-3060").plan(CONFIG), CONFIG), estimate(split, CONFIG)
-    assert single is not None
-    assert two is not None
-    assert two.step_s == pytest.approx(single.step_s, rel=1e-6)
-    assert sum(flops(split, device.units) for device in split.devices) == pytest.approx(flops(split))
+def test_a_split_takes_the_sum_of_its_devices_and_what_goes_between_them() -> None:
+    """One works while the others wait, so each further GPU of the same card makes a step a little longer."""
+    deep = Planner(source({**FACTS, "num_hidden_layers": 32}), of_words("4xRTX-4090"))
+    times = []
+    for count in (1, 2, 4):
+        some = replace(deep, targets=deep.targets[:count])
+        plan = some.plan(CONFIG)
+        assert len(plan.used) == count
+        found = estimate(plan, CONFIG)
+        assert found is not None
+        times.append(found.step_s)
+        assert sum(flops(plan, device.units) for device in plan.devices) == pytest.approx(flops(plan))
+    for end in (0, 1):
+        one, two, four = (step[end] for step in times)
+        assert one < two < four < 1.5 * one
+
+
+def test_a_faster_link_makes_a_split_faster() -> None:
+    plan = planner("RTX-3060,RTX-3060").plan(CONFIG)
+    slow, fast = (estimate(plan, CONFIG, Conditions(lambda a, b, speed=speed: speed)) for speed in (4e9, 300e9))
+    assumed, unknown = estimate(plan, CONFIG), estimate(plan, CONFIG, Conditions(lambda a, b: 0.0))
+    assert slow is not None
+    assert fast is not None
+    assert assumed is not None
+    assert fast.step_s[1] < assumed.step_s[1] < slow.step_s[1]
+    assert unknown == assumed, "a link of which nothing is known is as assumed"
+
+
+def test_a_small_block_takes_as_long_as_its_launches() -> None:
+    tiny = {**FACTS, "hidden_size": 64, "intermediate_size": 64, "vocab_size": 128}
+    plan = Planner(source(tiny), of_words("H100-80G")).plan(with_changes(CONFIG, max_length=16))
+    found = estimate(plan, CONFIG)
+    assert found is not None
+    assert found.step_s[0] >= len(plan.profile.kind_of_block) * OPERATIONS[False] * LAUNCH_S[0]
 
 
 def test_work_follows_the_tokens_and_passes_the_batch() -> None:
@@ -55,15 +85,32 @@ def test_forward_and_backward_are_two_products_for_each_weight() -> None:
     assert 1.3 < flops(checkpointed) / flops(plan) < 1.55
 
 
+def test_the_datas_own_rows_are_shorter_than_they_may_be() -> None:
+    """Batches are padded to their longest row, and cut at `max_length`."""
+    plan, config = planner("RTX-4090").plan(CONFIG), with_changes(CONFIG, max_length=512)
+    assert RowLengths((100,), 40).mean_padded(4, 512) == 100
+    assert RowLengths((100, 900), 40).mean_padded(1, 512) == pytest.approx(306, rel=0.1)
+    assert RowLengths((100, 900), 40).mean_padded(8, 512) == pytest.approx(510, rel=0.01)
+    short, long = (estimate(plan, config, Conditions(lengths=RowLengths((tokens,), 40))) for tokens in (64, 5000))
+    whole = estimate(planner("RTX-4090").plan(config), config)
+    assert short is not None
+    assert long is not None
+    assert whole is not None
+    assert short.step_s[0] < whole.step_s[0]
+    assert long.step_s == pytest.approx(whole.step_s)
+    assert long.num_steps == 40 * 3 / CONFIG.batch_size, "the rows are counted as well"
+
+
 def test_the_whole_run_is_its_steps() -> None:
     plan = planner("RTX-4090").plan(CONFIG)
     assert num_steps(with_changes(CONFIG, max_steps=7), None) == 7
     config = with_changes(CONFIG, num_epochs=2, target_batch_size=4, val_size=0.1)
-    assert num_steps(config, 100) == 45
+    assert num_steps(config, 100) == 46, "the last batch of an epoch is short"
+    assert num_steps(with_changes(CONFIG, batch_size=8, num_epochs=3), 132) == 51, "as the demo's run counts"
     assert num_steps(config, None) is None
-    found = estimate(plan, config, num_rows=100)
+    found = estimate(plan, config, Conditions(num_rows=100))
     assert found is not None
-    assert found.total_s == pytest.approx(tuple(45 * second for second in found.step_s))
+    assert found.total_s == pytest.approx(tuple(46 * second for second in found.step_s))
     cost = found.cost(3.6, 2)
     assert cost == pytest.approx(tuple(second * 0.002 for second in found.total_s or ()))
     unknown = estimate(plan, config)
@@ -77,10 +124,18 @@ def test_a_card_whose_rates_nobody_told_us_has_no_estimate() -> None:
 
 def test_the_cpu_is_slower_and_more_cores_are_faster() -> None:
     cpu = Planner(source(FACTS), (Target("cpu", "CPU", 64 * GIB),)).plan(CONFIG)
-    one, eight = (estimate(cpu, CONFIG, num_cores=cores) for cores in (1, 8))
+    one, eight = (estimate(cpu, CONFIG, Conditions(cpu=Cpu(cores))) for cores in (1, 8))
     gpu = estimate(planner("RTX-4090").plan(CONFIG), CONFIG)
     assert one is not None
     assert eight is not None
     assert gpu is not None
     assert one.step_s == pytest.approx(tuple(8 * second for second in eight.step_s))
     assert eight.step_s[0] > gpu.step_s[1]
+
+
+def test_a_cpu_that_was_measured_has_a_range_of_less_than_three() -> None:
+    cpu = Planner(source(FACTS), (Target("cpu", "CPU", 64 * GIB),)).plan(with_changes(CONFIG, precision="fp32"))
+    found = estimate(cpu, CONFIG, Conditions(cpu=Cpu(2, 1e11)))
+    assert found is not None
+    assert found.step_s == pytest.approx(tuple(flops(cpu) / 2e11 / share for share in reversed(CPU_EFFICIENCY)))
+    assert found.step_s[1] / found.step_s[0] <= 3
