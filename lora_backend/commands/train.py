@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lora_backend.commands.start_words import start_text
+from lora_backend.commands.traced_apart import traced_apart
 from lora_backend.commands.words import GOOD, NO, print_json, setting
 from lora_backend.config.files import dump_yaml, read_config
 from lora_backend.config.report import report_text
-from lora_backend.errors import ConfigError, FlightdeckError
+from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
+from lora_backend.hardware.inventory import read_gpus
+from lora_backend.hardware.visible import visible_gpus
 from lora_backend.i18n import N_, Message
 from lora_backend.os_errors import in_words
 from lora_backend.preflight.facts import with_data_paths
+from lora_backend.preflight.placement import plan_start
+from lora_backend.preflight.planning import Trace
 from lora_backend.preflight.resume import data_to_accept
 from lora_backend.preflight.startable import judge_here, startable
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder, new_run_id
 from lora_backend.runs.loss_health import health_of
 from lora_backend.runs.signals import StoppedNowError, StopSignals
-from lora_backend.settings import load_settings
+from lora_backend.runs.trainer_command import environment_of
+from lora_backend.settings import Settings, load_settings
 from lora_backend.terminal import show
 from lora_backend.verification.passport import file_sha256
+
+logger = logging.getLogger(__name__)
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -35,8 +47,13 @@ def train(arguments: argparse.Namespace) -> int:
     values = with_data_paths(document.values | dict(map(setting, arguments.set)))
     settings = load_settings()
     judged = judge_here(replace(document, values=values), settings)
-    start = startable(judged, settings)
-    if not judged.result.is_valid or start.blocking(anyway=arguments.anyway):
+    with traced_apart() as trace:
+        # Which GPUs torch may see must be known before it has looked at them.
+        hides = bool(visible_gpus(read_gpus().gpus, os.environ)[0])
+        start = startable(judged, settings, trace if hides else None)
+        may_start = judged.result.is_valid and not start.blocking(anyway=arguments.anyway)
+        attempt = _planned(values, settings, trace) if hides and may_start else None
+    if not may_start:
         if arguments.json:
             print_json(judged.result.to_dict() | start.to_dict())
         show(f"{report_text(judged.remarks)}\n\n{start_text(start)}", to_stderr=True)
@@ -45,9 +62,20 @@ def train(arguments: argparse.Namespace) -> int:
     text = document.text if not arguments.set and document.format == "yaml" else dump_yaml(values)
     data_sha256 = file_sha256(Path(values["dataset"]))
     folder = RunFolder.create(
-        path.parent, config=values, config_text=text, argv=sys.orig_argv, data_sha256=data_sha256, path=path.resolve()
-    )
+        path.parent, config=values, config_text=text, argv=sys.orig_argv, data_sha256=data_sha256, path=path.resolve(),
+        attempt=attempt,
+    )  # fmt: skip
     return _train_in(folder, arguments.json, bound=False)
+
+
+def _planned(values: Mapping[str, Any], settings: Settings, trace: Trace) -> dict[str, Any] | None:
+    """The attempt with its plan; None where the process that traces fails: then it is planned when it has started, for the
+    GPUs as they are seen then."""
+    try:
+        return plan_start(values, settings, trace).to_json()
+    except WorkerError as error:
+        logger.warning("%s", error)
+        return None
 
 
 def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
@@ -67,7 +95,8 @@ def _train_in(folder: RunFolder, as_json: bool, *, bound: bool = True) -> int:
     code, signals = GOOD, StopSignals(folder)
     try:
         with signals:
-            from lora_backend.training.run import train_in_folder  # torch: only now
+            os.environ.update(environment_of(folder))
+            from lora_backend.training.run import train_in_folder  # torch: only now, with its GPUs chosen
 
             train_in_folder(folder, bound=bound)
     except (Exception, StoppedNowError) as error:  # the log has the traceback, the run's state the sentence

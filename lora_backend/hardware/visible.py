@@ -83,7 +83,12 @@ def environment_for(gpus: Sequence[Gpu]) -> dict[str, str]:
     """
     if obstacle := unusable_together(gpus):
         raise DeviceError(obstacle.template, **obstacle.values)
-    return {ORDER: BUS_ORDER, VISIBLE: ",".join(gpu.uuid for gpu in gpus) or "-1"}
+    return environment_of([gpu.uuid for gpu in gpus])
+
+
+def environment_of(uuids: Sequence[str]) -> dict[str, str]:
+    """The same for GPUs that are known to be usable together."""
+    return {ORDER: BUS_ORDER, VISIBLE: ",".join(uuids) or "-1"}
 
 
 def _listed(gpus: Sequence[Gpu], value: str) -> tuple[list[Gpu], Message | None]:

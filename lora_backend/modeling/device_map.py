@@ -46,7 +46,8 @@ def create_balanced_device_map(
 ) -> DeviceMap:
     """Module → device with the least bottleneck over the GPUs that have `min_memory_gb` GiB free; it can be loaded as it is.
 
-    Planned for training as `config` says, or with the defaults. `force_balance`: every GPU gets at least one block, those
+    Planned for training as `config` says, or with the defaults, in a process that sees all these GPUs: inputs and logits are
+    on `cuda:0` if that holds any part, else beside the embedding. `force_balance`: every GPU gets at least one block, those
     with less memory too. `exclude_cpu=False`: what fits on no GPU lives in host memory, for loading and trying. `gpus`:
     "24,12,8" (GiB) or names of the catalogue in place of this machine's.
 
@@ -64,7 +65,7 @@ def create_balanced_device_map(
         logger.info("no GPU: everything on the CPU")
         return {"": "cpu"}
     try:
-        planner = Planner(profiles(facts, profile_for, load_settings()), targets)
+        planner = Planner(profiles(facts, profile_for, load_settings()), targets, inputs_on_first=True)
         plan = planner.plan(typed)
     except TooLittleMemoryError:
         if exclude_cpu:
@@ -131,6 +132,15 @@ def loaded_map(model: PreTrainedModel) -> DeviceMap:
     if found:
         return {str(name): _plain(device) for name, device in found.items()}
     return {"": _plain(next(model.parameters()).device)}
+
+
+def inputs_device(model: PreTrainedModel) -> str | None:
+    """Where batches belong if not on the first device, where transformers puts them: beside the embedding, where the first
+    holds nothing of the model. Nothing else would bring them there if no block is on another device."""
+    first = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    if any(parameter.device == first for parameter in model.parameters()):
+        return None
+    return str(model.get_input_embeddings().weight.device)
 
 
 def _targets(gpus: str | Sequence[Target] | None) -> tuple[Target, ...]:

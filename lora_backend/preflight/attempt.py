@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_backend.hardware.inventory import read_gpus
@@ -22,10 +21,13 @@ def plan_attempt(
     *,
     anyway: bool = False,
     shares: bool = False,
-    environment: Mapping[str, str] = os.environ,
+    only: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """What an attempt's file says of its plan. Raises `DoesNotFitError` where it is more than is free."""
-    planned = plan_start(values, settings, trace, environment)
+    """What an attempt's file says of its plan, on the GPUs with the UUIDs `only` where that is given.
+
+    Raises `DoesNotFitError` where it is more than is free.
+    """
+    planned = plan_start(values, settings, trace, only=only)
     if not anyway and is_too_large(planned, settings):
         refuse_what_does_not_fit(planned, values)
     return planned.to_json() | ({"anyway": True} if anyway else {}) | ({"shares": True} if shares else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,9 @@ from typing import Any
 from lora_backend.config.files import parse_config
 from lora_backend.data.summary import summary_of
 from lora_backend.hardware.inventory import read_gpus
-from lora_backend.hardware.visible import visible_gpus
+from lora_backend.hardware.visible import environment_for, visible_gpus
 from lora_backend.preflight.attempt import plan_attempt
 from lora_backend.preflight.facts import kept_summaries
-from lora_backend.preflight.placement import start_environment
 from lora_backend.preflight.planning import Trace
 from lora_backend.preflight.roots import bind_paths
 from lora_backend.preflight.startable import judge, refuse_by_new_tree
@@ -87,7 +87,6 @@ def start_run(
 
 
 def _first_device() -> dict[str, Any]:
-    """For a run that is planned only when it has started: its model goes to the first GPU that it sees."""
-    environment = start_environment()
-    gpus, _ = visible_gpus(read_gpus().gpus, environment)
-    return {"device_uuids": [gpu.uuid for gpu in gpus[:1]], "environment": environment}
+    """For a run that is planned only when it has started: its model goes to the first GPU here, the one that it sees."""
+    gpus = visible_gpus(read_gpus().gpus, os.environ)[0][:1]
+    return {"device_uuids": [gpu.uuid for gpu in gpus], "environment": environment_for(gpus) if gpus else {}}

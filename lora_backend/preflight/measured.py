@@ -99,8 +99,9 @@ def _expected(
     assignment = plan["assignment"]
     if len(assignment) != memory.num_units:
         return None
+    logits_on = plan.get("logits_on", assignment[0])
     return [
-        memory.device([unit for unit, place in enumerate(assignment) if place == index])
+        memory.device([unit for unit, place in enumerate(assignment) if place == index], gets_logits=index == logits_on)
         for index in range(len(plan["devices"]))
     ]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from lora_backend.errors import DeviceError
 from lora_backend.hardware.inventory import read_gpus
-from lora_backend.hardware.visible import environment_for, unusable_together
+from lora_backend.hardware.visible import unusable_together
 from lora_backend.i18n import N_
 from lora_backend.preflight.attempt import plan_attempt
 from lora_backend.preflight.planning import Trace
@@ -20,7 +19,7 @@ from lora_backend.settings import Settings
 
 
 def move_run(run: RunFolder, settings: Settings, trace: Trace, uuids: Sequence[str], *, anyway: bool = False) -> None:
-    """Plan a queued run on the GPUs `uuids` alone, which are `cuda:0`, `cuda:1`, … to it in this order.
+    """Plan a queued run on the GPUs `uuids` alone, which a `device_map` of its config names 0, 1, … in this order.
 
     Raises `DeviceError` for a GPU that is not there, or GPUs that no process can use together, `DoesNotFitError` as a
     launch does, `StateError` where the run waits no more or has another plan meanwhile, `DataError`, `ModelError` or
@@ -33,12 +32,11 @@ def move_run(run: RunFolder, settings: Settings, trace: Trace, uuids: Sequence[s
     chosen = [gpus[uuid] for uuid in uuids]
     if reason := unusable_together(chosen):
         raise DeviceError("{reason}", reason=reason)
-    environment = {**os.environ, **environment_for(chosen)}
     before = run.attempt()
     shares = bool(before.get("shares"))
     values = config_as_changed(run)
     if not launched_here(run):  # a copied run may name any file
         bind_paths(values, settings)
-    planned = plan_attempt(values, settings, trace, anyway=anyway, shares=shares, environment=environment)
+    planned = plan_attempt(values, settings, trace, anyway=anyway, shares=shares, only=uuids)
     change_plan(run, settings.workspace, planned, before)
     start_or_queue(run, settings.workspace)

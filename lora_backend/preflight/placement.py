@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError, UntrainableError
-from lora_backend.hardware.inventory import read_gpus, read_host
-from lora_backend.hardware.visible import environment_for, visible_gpus
+from lora_backend.hardware.inventory import read_host
+from lora_backend.hardware.visible import environment_of
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.advice import Advice, advise, best_first
-from lora_backend.planning.plan import Plan, no_gpu_has_enough
+from lora_backend.planning.plan import LinkSpeed, Plan, no_gpu_has_enough
 from lora_backend.planning.planner import Planner
 from lora_backend.planning.report import verdict
 from lora_backend.planning.targets import Target, of_host
@@ -32,7 +32,7 @@ class StartPlan:
     note: Message | None = None
     """Why there is no plan, where there is none."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables with which the trainer sees the machine's GPUs under the numbers of the plan."""
+    """Variables with which the trainer sees the GPUs of the plan and no others, the embedding's first."""
 
     def to_json(self) -> dict[str, Any]:
         """For the attempt's file."""
@@ -40,7 +40,7 @@ class StartPlan:
             "plan": None if self.plan is None else _document(self.plan),
             "fallback": None if self.fallback is None else self.fallback.to_json(),
             "note": None if self.note is None else self.note.to_json(),
-            "device_uuids": [device.target.uuid for device in self.plan.used] if self.plan else [],
+            "device_uuids": [device.target.uuid for device in self.plan.pipeline] if self.plan else [],
             "environment": dict(self.environment),
         }
 
@@ -60,21 +60,54 @@ class DoesNotFitError(PlanError):
 
 
 def plan_start(
-    values: Mapping[str, Any], settings: Settings, trace: Trace, environment: Mapping[str, str] = os.environ
+    values: Mapping[str, Any],
+    settings: Settings,
+    trace: Trace,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    only: Sequence[str] | None = None,
+    seen: Callable[[tuple[Target, ...]], tuple[Target, ...]] | None = None,
 ) -> StartPlan:
     """The plan for a config as it would run now, on the GPUs that `environment` shows.
+
+    `only`: on the GPUs with these UUIDs; a `device_map` of the config then names them by their places in it. `seen`: in
+    this very process, which can hide no GPU from itself any more; it gives those of `environment` their numbers here.
 
     A `device_map` of the config is scored as it is; `use_balanced_device_map` places the layers; without either the
     model goes to one device. Raises `PlanError` for a map that names devices which are not there (any more), and
     `TooLittleMemoryError` where `force_balance` forbids to fall back, `ModelError` for blocks outside of the GPUs,
     `UntrainableError` where the model cannot be trained as the config says.
     """
-    planned = _plan(TrainingConfig.model_validate(dict(values)), settings, trace, environment)
-    return replace(planned, environment=start_environment(environment))
+    config = TrainingConfig.model_validate(dict(values))
+    targets, links, _ = machine_targets(environment, only)
+    if only is not None and isinstance(config.device_map, dict):
+        targets = tuple(replace(target, device=place) for place, target in enumerate(targets))
+    if seen is not None:
+        targets, links = seen(targets), None
+    planned = _plan(config, settings, trace, targets, links, inputs_on_first=seen is not None)
+    if all(target.uuid is None for target in targets):
+        return planned
+    shown = targets if seen is not None or planned.plan is None else _needed(planned.plan, config)
+    return replace(planned, environment=environment_of([target.uuid for target in shown if target.uuid]))
 
 
-def _plan(config: TrainingConfig, settings: Settings, trace: Trace, environment: Mapping[str, str]) -> StartPlan:
-    targets, links, _ = machine_targets(environment)
+def _needed(plan: Plan, config: TrainingConfig) -> list[Target]:
+    """The devices that the plan uses in the model's order, then what a map of the config names beside them."""
+    used = [device.target for device in plan.pipeline]
+    named = set(config.device_map.values()) if isinstance(config.device_map, dict) else set()
+    others = [device.target for device in plan.devices if not device.units]
+    return [*used, *(target for target in others if named & {target.device, f"cuda:{target.device}"})]
+
+
+def _plan(
+    config: TrainingConfig,
+    settings: Settings,
+    trace: Trace,
+    targets: tuple[Target, ...],
+    links: LinkSpeed | None,
+    *,
+    inputs_on_first: bool,
+) -> StartPlan:
     if config.device_map == "cpu":
         targets, links = (of_host(read_host(settings.workspace)),), None
     elif isinstance(config.device_map, str) and not targets[0].is_cpu:
@@ -85,7 +118,8 @@ def _plan(config: TrainingConfig, settings: Settings, trace: Trace, environment:
         if "cpu" in config.device_map.values():
             targets, links = (of_host(read_host(settings.workspace)),), None
     try:
-        planner = Planner(profiles(model_facts(config.model_name), trace, settings), targets, links)
+        source = profiles(model_facts(config.model_name), trace, settings)
+        planner = Planner(source, targets, links, inputs_on_first=inputs_on_first)
         fallback = None
         if config.use_balanced_device_map and config.device_map is None:
             try:
@@ -118,12 +152,6 @@ def advice_for(start: StartPlan, values: Mapping[str, Any]) -> list[Advice]:
     one_device = replace(start.planner, targets=tuple(device.target for device in start.plan.used))
     advised = start.planner if config.use_balanced_device_map else one_device
     return best_first(advise(advised, config.model_copy(update={"device_map": None}), start.plan))
-
-
-def start_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Variables with which a trainer sees the GPUs that `environment` shows, under the numbers of its plan."""
-    gpus, _ = visible_gpus(read_gpus().gpus, environment)
-    return environment_for(gpus) if gpus else {}
 
 
 def _balanced(config: TrainingConfig, targets: tuple[Target, ...]) -> TrainingConfig:
@@ -160,4 +188,5 @@ def _document(plan: Plan) -> dict[str, Any]:
         "rows": size.rows,
         "tokens": size.tokens,
         "assignment": list(plan.assignment),
+        "logits_on": plan.logits_on,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +78,26 @@ def profiles(facts: Mapping[str, Any], trace: Trace, settings: Settings) -> Prof
 
 
 def machine_targets(
-    environment: Mapping[str, str] = os.environ,
+    environment: Mapping[str, str] = os.environ, only: Sequence[str] | None = None
 ) -> tuple[tuple[Target, ...], LinkSpeed | None, Message | None]:
-    """This machine's GPUs as torch will number them, their links, and what there is to say of them.
+    """This machine's GPUs as torch numbers them under `environment`, their links, and what there is to say of them.
 
-    The host's memory is the one target where there is no GPU.
+    `only`: of all GPUs that the driver shows those with these UUIDs, in this order, under the numbers that they have
+    among all. The host's memory is the one target where there is no GPU.
     """
     inventory = read_gpus()
     gpus, message = visible_gpus(inventory.gpus, environment)
+    if only is not None:
+        gpus, message = inventory.gpus, None
     if not gpus:
         return (of_host(read_host(Path.cwd())),), None, message or inventory.reason
-    said = unusable_together(gpus) or message or inventory.reason
-    return of_machine(gpus), _link_speed([gpu.uuid for gpu in gpus], inventory.links), said
+    targets = of_machine(gpus)
+    if only is not None:
+        by_uuid = {target.uuid: target for target in targets}
+        targets = tuple(by_uuid[uuid] for uuid in only)
+    else:
+        message = unusable_together(gpus) or message
+    return targets, _link_speed([str(target.uuid) for target in targets], inventory.links), message or inventory.reason
 
 
 def planner_for(

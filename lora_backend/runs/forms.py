@@ -60,12 +60,14 @@ class _Report(_Checked):
 
 class _Planned(TypedDict, total=False):
     index: int | str
+    uuid: str | None
     total_bytes: float
 
 
 class _Plan(TypedDict, total=False):
     devices: list[_Planned]
     assignment: list[int]
+    logits_on: int
     precision: str
     strategy: str
     device_map: dict[str, Any] | None

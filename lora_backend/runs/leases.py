@@ -20,6 +20,7 @@ from typing import Any
 
 from lora_backend.atomic import write_json
 from lora_backend.runs.files import read_json
+from lora_backend.runs.numbering import shown_uuids
 from lora_backend.symlinks import open_unlinked
 
 CPU = "cpu"
@@ -67,8 +68,7 @@ def lease_keys(attempt: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     uuids = [str(uuid) for uuid in attempt.get("device_uuids") or () if uuid]
     if not uuids and not attempt.get("plan"):
-        visible = str((attempt.get("environment") or {}).get("CUDA_VISIBLE_DEVICES", "-1"))
-        uuids = [name for name in visible.split(",") if name.startswith(("GPU-", "MIG-"))]
+        uuids = shown_uuids(attempt)
     return tuple(dict.fromkeys(uuids)) or (CPU,)
 
 

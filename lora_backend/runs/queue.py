@@ -203,11 +203,14 @@ def _shortage(attempt: Mapping[str, Any], read: ReadGpus) -> tuple[dict[str, int
 
 
 def planned_bytes(attempt: Mapping[str, Any]) -> dict[str, int]:
-    """UUID → bytes of an attempt's plan. Its devices that hold something stand in the order of `device_uuids`."""
+    """UUID → bytes of an attempt's plan. Older versions name no UUIDs there: what holds something stands in the order of
+    `device_uuids`."""
     plan = attempt.get("plan")
     if not isinstance(plan, dict):
         return {}
     used = [device for device in plan.get("devices", ()) if device.get("total_bytes")]
+    if any(device.get("uuid") for device in used):
+        return {device["uuid"]: int(device["total_bytes"]) for device in used if device.get("uuid")}
     uuids = attempt.get("device_uuids") or ()
     if len(used) != len(uuids):
         used = [plan["devices"][index] for index in sorted(set(plan.get("assignment", ())))]

@@ -14,6 +14,7 @@ from lora_backend.i18n import N_
 from lora_backend.modeling.devices import memory_in_use_bytes, memory_table
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.loss_health import health_of
+from lora_backend.runs.numbering import as_planned
 from lora_backend.runs.words import health_message
 from lora_backend.training.checkpoints import evaluated
 from lora_backend.training.measure import StepMemory
@@ -102,7 +103,7 @@ class RunCallback(TrainerCallback):
                 logger.info("memory after the first step: %s", line)
         if self.memory.result is not None and not self._memory_is_written:
             self._memory_is_written = True
-            self.folder.write_attempt(measured={"step": state.global_step, **self.memory.result})
+            self._write_measured(state.global_step, self.memory.result)
         is_last = state.global_step >= state.max_steps
         if args.eval_strategy == IntervalStrategy.EPOCH and (is_last or float(state.epoch or 0).is_integer()):
             control.should_evaluate = True  # before the checkpoint of this step, which then knows of it
@@ -117,6 +118,11 @@ class RunCallback(TrainerCallback):
             self._last_status = now
             eta_s = (now - self._began) / done * (state.max_steps - state.global_step)
             self.folder.write_status(step=state.global_step, epoch=state.epoch, eta_s=round(eta_s, 1))
+
+    def _write_measured(self, step: int, found: dict[str, Any]) -> None:
+        attempt = self.folder.attempt()
+        devices = [{**device, "device": as_planned(device["device"], attempt)} for device in found["devices"]]
+        self.folder.write_attempt(measured={"step": step, **found, "devices": devices})
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._step_began = time.monotonic()

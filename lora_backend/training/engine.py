@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, first_line
 from lora_backend.i18n import N_, Message
 from lora_backend.modeling.adapter import attach_adapter
-from lora_backend.modeling.device_map import loaded_map, placement
+from lora_backend.modeling.device_map import in_torch_order, inputs_device, loaded_map, placement
 from lora_backend.modeling.devices import memory_table, refuse_untrainable, resolve_precision
 from lora_backend.modeling.load import load_model, load_tokenizer, vocabulary_size
 from lora_backend.modeling.profiling import profile_for
@@ -28,6 +29,7 @@ from lora_backend.planning.report import plan_table, verdict
 from lora_backend.preflight.placement import plan_start, refuse_host_memory
 from lora_backend.runs.files import read_json
 from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.numbering import as_planned, in_trainer, trainer_numbers
 from lora_backend.runs.provenance import provenance
 from lora_backend.runs.starts import attempts_of, spans_of
 from lora_backend.runs.surroundings import differences_of_starts, facts_of
@@ -95,9 +97,11 @@ def _train(
         base_answers = None
         if questions and tokenizer and config.init_lora_weights in ("pissa", "olora"):
             base_answers = answer_all(base, tokenizer, questions)
-        folder.write_attempt(loaded_device_map=loaded_map(base), vocab_size=vocabulary_size(base))
+        loaded, attempt = loaded_map(base), folder.attempt()
+        numbered = {module: as_planned(place, attempt) for module, place in loaded.items()}
+        folder.write_attempt(loaded_device_map=numbered, vocab_size=vocabulary_size(base))
         model = attach_adapter(base, config)
-        refuse_host_memory({str(place) for place in loaded_map(base).values()})
+        refuse_host_memory({str(place) for place in loaded.values()})
         _log_memory("after load")
 
     report = check_attached(model, config, folder)
@@ -170,7 +174,7 @@ def _trainer(
     if dataloader is not None and not config.max_steps and not has_length(dataloader):
         raise ConfigError(N_("The DataLoader has no length, so its epochs cannot be counted. Set `max_steps`."))
     try:
-        args = training_arguments(config, folder, precision, batch_size)
+        args = training_arguments(config, folder, precision, batch_size, inputs_device(more["model"]))
         LoraTrainer.get_optimizer_cls_and_kwargs(args)  # raises where its package is not installed
         return LoraTrainer(args=args, dataloader=dataloader, config=config, **more)
     except (ValueError, ImportError) as error:
@@ -200,10 +204,11 @@ def _write_start(config: TrainingConfig, folder: RunFolder, data: StartData, pre
 
 
 def _plan(config: TrainingConfig, folder: RunFolder) -> None:
-    """Plan this start where its launcher has not, and log what every device is expected to hold."""
+    """Plan this start where its launcher has not, for the GPUs as this process sees them, and log what every device is
+    expected to hold."""
     if "plan" in folder.attempt():
         return
-    start = plan_start(config.model_dump(), load_settings(), profile_for)
+    start = plan_start(config.model_dump(), load_settings(), profile_for, seen=in_torch_order)
     folder.write_attempt(**start.to_json())
     if start.plan is None:
         logger.warning("no plan: %s", start.note)
@@ -212,10 +217,17 @@ def _plan(config: TrainingConfig, folder: RunFolder) -> None:
 
 
 def _device_map(config: TrainingConfig, folder: RunFolder) -> dict[str, int | str] | str | None:
-    """The map that was planned for this start, else the one that the config asks for; a fallback is written down."""
-    planned = (folder.attempt().get("plan") or {}).get("device_map")
+    """The map that was planned for this start, else the one that the config asks for, in the numbers of this process; a
+    fallback is written down."""
+    attempt = folder.attempt()
+    numbers = trainer_numbers(attempt)
+    if any(planned != number for planned, number in numbers.items()):
+        logger.info("devices here: %s", ", ".join(f"cuda:{number} is GPU {planned}" for planned, number in sorted(numbers.items(), key=itemgetter(1))))  # fmt: skip
+    planned = (attempt.get("plan") or {}).get("device_map")
+    if isinstance(config.device_map, dict):
+        return in_trainer(config.device_map, attempt)
     if planned and config.use_balanced_device_map and config.device_map is None:
-        return dict(planned)
+        return in_trainer(planned, attempt)
     made, fallback = placement(config)
     if fallback is not None:
         folder.write_attempt(fallback=fallback.to_json())

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import TrainingArguments
@@ -31,6 +33,21 @@ class LoraArguments(TrainingArguments):
     """transformers' arguments, and TRL's word for how the loss is computed."""
 
     loss_type: str = "nll"
+    inputs_device: str | None = None
+    """Where batches go; None: to the first device, as transformers has it."""
+
+    @cached_property
+    def device(self) -> torch.device:
+        """transformers' own, or `inputs_device` for it and for accelerate, which puts batches on its device and takes
+        a model in 4 bits on no other."""
+        found = super().device
+        if self.inputs_device is None:
+            return found
+        chosen = torch.device(self.inputs_device)
+        PartialState().device = chosen
+        if torch.cuda.is_available() and chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+        return chosen
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """At most all steps but the last, so that the rate comes to what the config says; a polynomial fall divides by
@@ -39,12 +56,17 @@ class LoraArguments(TrainingArguments):
 
 
 def training_arguments(
-    config: TrainingConfig, folder: RunFolder, precision: str, batch_size: int | None = None
+    config: TrainingConfig,
+    folder: RunFolder,
+    precision: str,
+    batch_size: int | None = None,
+    inputs_device: str | None = None,
 ) -> LoraArguments:
     """The config in transformers' words. `batch_size`: of a caller's own DataLoader, in rows."""
     per_device = batch_size or config.batch_size
     arguments = LoraArguments(
         loss_type=config.loss_type,
+        inputs_device=inputs_device,
         output_dir=str(folder.checkpoints),
         num_train_epochs=config.num_epochs,
         max_steps=config.max_steps or -1,
