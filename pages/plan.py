@@ -14,10 +14,11 @@ from pages.parts import state_keys
 from pages.parts.header import page_header
 from pages.parts.language import say, t
 from pages.parts.navigation import CONFIG, PLAN
-from pages.parts.plan_advice import show_advice, show_limits
+from pages.parts.plan_advice import offer_one_gpu, show_best_remedy
 from pages.parts.plan_compare import show_launchable, show_machines
 from pages.parts.plan_controls import model_and_gpus, settings_bar
 from pages.parts.plan_export import show_export, use_in_config
+from pages.parts.plan_figures import show_figures
 from pages.parts.plan_moves import show_moves, show_strip
 from pages.parts.plan_tables import component_bars, component_table
 from pages.parts.plan_trace import offer_again
@@ -50,6 +51,8 @@ def empty() -> None:
 
 def show(work: Work) -> None:
     show_verdict(work)
+    offer_one_gpu(work)
+    remedy, figures = st.container(), st.container()
     show_effect(work)
     show_strip(work)
     show_moves(work)
@@ -62,23 +65,18 @@ def show(work: Work) -> None:
                 query_params={state_keys.DRAFT: work.question.params[state_keys.DRAFT]},
             )  # fmt: skip
     details(work)
+    # Both may wait for a trace, so all else is there before they are.
+    with remedy:
+        show_best_remedy(work)
+    with figures:
+        show_figures(work)
 
 
 def details(work: Work) -> None:
     """Only the tab that is open is computed, so that the sliders stay quick."""
-    names = [
-        N_("What would help"),
-        N_("Components"),
-        N_("Other machines"),
-        N_("What can be launched"),
-        N_("Device map"),
-    ]
+    names = [N_("Components"), N_("Compare machines"), N_("Options on this machine"), N_("Device map")]
     tabs = st.tabs([t(name) for name in names], on_change="rerun", key="plan_tabs")
-    helps, components, machines, launchable, export = tabs
-    if helps.open:
-        with helps:
-            show_advice(work)
-            show_limits(work)
+    components, machines, launchable, export = tabs
     if components.open:
         with components:
             st.plotly_chart(component_bars(work.plan), key="components", config={"displayModeBar": False})

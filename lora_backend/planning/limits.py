@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import FlightdeckError
+from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.planning.planner import Planner, with_changes
 
 LARGEST_BATCH = 4096
@@ -33,6 +33,8 @@ def longest_row(planner: Planner, config: TrainingConfig) -> int:
 def _fits(planner: Planner, config: TrainingConfig, **changes: object) -> bool:
     try:
         return planner.plan(with_changes(config, **changes)).fits
+    except WorkerError:  # nothing is known then, least of all that it does not fit
+        raise
     except FlightdeckError:
         return False
 

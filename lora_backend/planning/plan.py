@@ -273,7 +273,7 @@ def no_gpu_has_enough(min_memory_gb: float) -> TooLittleMemoryError:
 
 
 def single_is_enough(plan: Plan) -> Message | None:
-    """Says so where one GPU would hold what is spread over several: a split runs one GPU at a time."""
+    """Says so where one GPU would hold beyond doubt what is spread over several: a split runs one GPU at a time."""
     if plan.strategy != "layer_split":
         return None
     memory = Memory(plan.profile, plan.workload)
@@ -284,6 +284,8 @@ def single_is_enough(plan: Plan) -> Message | None:
         return None
     best = max(alone, key=lambda target: target.capacity_bytes)
     return Message(
-        N_("{name} (device {device}) alone would hold it, and be faster: with a split, one GPU waits for the other."),
+        N_(
+            "{name} (device {device}) alone would hold it, and be faster: the GPUs of a split work one after the other."
+        ),
         {"name": best.name, "device": best.device},
     )

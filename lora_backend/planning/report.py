@@ -105,6 +105,13 @@ def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
     faster = single_is_enough(plan)
     if faster is not None:
         found.append(faster)
+    elif plan.strategy == "layer_split":
+        found.append(
+            Message(
+                N_("The layers are spread over {count} GPUs, which work one after the other: a split adds memory, not speed."),
+                {"count": len(plan.used)},
+            )
+        )  # fmt: skip
     if plan.profile.method == "formula":
         found.append(Message(N_("This family cannot be traced, so a formula answers.")))
     if isinstance(config.device_map, str) and config.device_map != "cpu":

@@ -196,4 +196,4 @@ def _kept(plan: Plan, unit: int) -> float:
 
 def _shares(parts: list[float] | list[int]) -> list[float]:
     whole = sum(parts)
-    return [part / whole for part in parts] if whole else [1 / len(parts)] * len(parts)
+    return [part / whole if whole else 1 / len(parts) for part in parts]

@@ -1,12 +1,15 @@
-"""Remedies with what they save and cost, each one click away; and the largest batch and longest row that fit."""
+"""Ways to save memory: the best one at once, the others where they are asked for, each one click away."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Literal
+
 import streamlit as st
 
+from lora_backend.errors import WorkerError
 from lora_backend.i18n import N_
 from lora_backend.planning.advice import Advice, advise, best_first
-from lora_backend.planning.limits import largest_batch, longest_row
 from lora_backend.planning.targets import GIB
 from pages.parts import state_keys
 from pages.parts.failing import safely
@@ -14,84 +17,152 @@ from pages.parts.formats import gib
 from pages.parts.language import say, t
 from pages.parts.markdown import Markdown, code, joined
 from pages.parts.plan_controls import set_param
+from pages.parts.plan_moves import back_to_best
 from pages.parts.plan_question import as_text
-from pages.parts.plan_work import Work, best_of
+from pages.parts.plan_trace import offer_again
+from pages.parts.plan_work import Work, alone_on_one_gpu
 
-WORTH_SHOWING_BYTES = 0.05 * GIB
-"""What would be shown as 0.0 GiB is no remedy."""
-
-
-def may_trace(section: str, label: Markdown) -> bool:
-    """Whether the reader asked for the further traces of a section; else the button that does. Holds for the session."""
-    asked: set[str] = st.session_state.setdefault(state_keys.PLAN_TRACED, set())
-    if section in asked:
-        return True
-    st.button(label, icon=":material/search:", key=f"trace-{section}", on_click=safely(lambda: asked.add(section)))
-    return False
-
-
-def show_advice(work: Work) -> None:
-    """Remedies that are known at once, and a button for those that need a trace first."""
-    place = st.container()
-    traced = may_trace("advice", t(N_("Look at the remedies that need another trace (a few seconds each)")))
-    # Remedies are planned at their best, so they are held against the best, not against a placement by hand.
-    found = best_first(advise(work.planner if traced else work.known, work.config, best_of(work)))
-    advice = [remedy for remedy in found if remedy.saves_bytes >= WORTH_SHOWING_BYTES]
-    with place:
-        if work.is_by_hand:
-            st.caption(t(N_("Counted from the best placement, not from the one made by hand.")))
-        if not advice:
-            st.info(t(N_("None of the remedies whose cost is known saves anything here.")), icon=":material/info:")
-        for remedy in advice:
-            _remedy(work, remedy)
+TITLES = {
+    "best_placement": N_("Go back to the best placement"),
+    "chunked_loss": N_("Compute the loss in tiles"),
+    "gradient_checkpointing": N_("Turn on gradient checkpointing"),
+    "smaller_batch": N_("Make the batch smaller"),
+    "optimizer_8bit": N_("Use an 8-bit optimizer"),
+    "quantization": N_("Load the weights in 4 bits"),
+    "fewer_targets": N_("Adapt attention only"),
+    "shorter_rows": N_("Cut rows shorter"),
+    "together": N_("Combine these changes"),
+    "one_more_gpu": N_("Add one more GPU"),
+}
+BADGES: dict[str, tuple[str, Literal["green", "orange"], str]] = {
+    "fits": (N_("fits with this"), "green", ":material/check:"),
+    "tight": (N_("tight with this"), "orange", ":material/warning:"),
+    "over": (N_("not enough on its own"), "orange", ":material/close:"),
+}
+SLOWDOWN_STEP = 5
+"""Percent to which a slowdown is rounded: it is an estimate."""
 
 
-def _remedy(work: Work, remedy: Advice) -> None:
-    change = ", ".join(f"{key}: {as_text(value)}" for key, value in remedy.change.items())
-    with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+def show_best_remedy(work: Work) -> None:
+    """What makes it fit, or fit beyond doubt; nothing where it does. May wait for traces, and says how far they are."""
+    if work.plan.verdict == "fits":
+        return
+    with st.container(key="plan_remedies"):
+        best, stopped = _best(work)
+        if best is not None:
+            _remedy(work, best, is_best=True)
+        if stopped is not None:
+            _not_known(stopped)
+        elif best is not None:
+            more = st.expander(t(N_("More ways to save memory")), key="plan_more_remedies", on_change="rerun")
+            if more.open:
+                with more:
+                    _others(work, best)
+        elif work.plan.verdict == "over":
+            st.info(t(N_("No setting makes this model fit here. Choose larger GPUs, more of them, or a smaller model.")), icon=":material/info:")  # fmt: skip
+
+
+def offer_one_gpu(work: Work) -> None:
+    """One click to a single GPU, where that holds the run as safely and the goal asks for a split all the same."""
+    share = alone_on_one_gpu(work)
+    if share is not None:
+        st.button(
+            t(N_("Use one GPU")), icon=":material/looks_one:", key="use_one_gpu",
+            on_click=safely(_use_one_gpu), args=(work, share),
+        )  # fmt: skip
+
+
+def _use_one_gpu(work: Work, share: int) -> None:
+    set_param("goal", "fewest", work.question.default("goal"))
+    set_param("max_utilisation", share, work.question.default("max_utilisation"))
+    back_to_best(work)
+
+
+def _remedies(work: Work) -> Iterator[Advice]:
+    """Held against the placement that is shown; where it is only tight, no others than those that make it safe."""
+    placed = work.plan.assignment if work.is_by_hand else None
+    found = advise(work.planner, work.config, work.plan, work.question.options(work.config), placed)
+    return (remedy for remedy in found if work.plan.verdict == "over" or remedy.is_enough)
+
+
+def _best(work: Work) -> tuple[Advice | None, WorkerError | None]:
+    """The first that is enough; only where there is none, all have to be looked at. And why not all of them could be."""
+    seen: list[Advice] = []
+    try:
+        for remedy in _remedies(work):
+            seen.append(remedy)
+            if remedy.is_enough:
+                return remedy, None
+    except WorkerError as error:
+        return next(iter(best_first(seen)), None), error
+    return next(iter(best_first(seen)), None), None
+
+
+def _others(work: Work, best: Advice) -> None:
+    """Each as soon as it is known."""
+    num_others = 0
+    try:
+        for remedy in _remedies(work):
+            if remedy.code != best.code or remedy.change != best.change:
+                _remedy(work, remedy, is_best=False)
+                num_others += 1
+    except WorkerError as error:
+        _not_known(error)
+        return
+    if not num_others:
+        st.caption(t(N_("There are no others.")))
+
+
+def _not_known(error: WorkerError) -> None:
+    st.info(t(N_("Ways to save memory are not known: {reason}"), reason=say(error.message)), icon=":material/info:")
+    offer_again("remedies")
+
+
+def _remedy(work: Work, remedy: Advice, *, is_best: bool) -> None:
+    key = f"{'best' if is_best else 'more'}-{remedy.code}"
+    with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key=key):  # fmt: skip
         with st.container(width="stretch", gap=None):
-            saved = N_("saves {size} on all devices together") if change else N_("takes {size} off the others")
-            st.markdown(f"**{code(change) if change else t(N_('One more GPU'))}** · {t(saved, size=gib(remedy.saves_bytes))}")  # fmt: skip
-            st.caption(f"{_time(remedy)} · {say(remedy.price)}")
+            change = ", ".join(f"{name}: {as_text(value)}" for name, value in remedy.change.items())
+            title = t(TITLES[remedy.code])
+            st.markdown(joined(" · ", [Markdown(f"**{title}**"), *([code(change)] if change else [])]))
+            st.caption(joined(" · ", _effects(work, remedy)))
         with st.container(width="content", horizontal=True, vertical_alignment="center"):
-            if remedy.fits:
-                st.badge(t(N_("then it fits")), color="green", icon=":material/check:")
-            else:
-                st.badge(t(N_("not enough alone")), color="orange", icon=":material/close:")
-            st.button(t(N_("Apply")), key=f"apply-{remedy.code}", on_click=safely(_apply), args=(work, remedy))
+            words, color, icon = BADGES[remedy.verdict]
+            st.badge(t(words), color=color, icon=icon)
+            st.button(
+                t(N_("Apply")), key=f"apply-{key}", type="primary" if is_best else "secondary",
+                on_click=safely(_apply), args=(work, remedy),
+            )  # fmt: skip
 
 
-def _time(remedy: Advice) -> Markdown:
-    if remedy.slowdown is None:
-        return t(N_("changes what is learned, not only how fast"))
-    percent = round(100 * (remedy.slowdown - 1))
-    if percent >= 2:
+def _effects(work: Work, remedy: Advice) -> Iterator[Markdown]:
+    before, after = (f"{100 * plan.bottleneck_utilisation:.0f}" for plan in (work.plan, remedy.plan))
+    yield t(N_("busiest GPU {before} % → {after} %"), before=before, after=after)
+    if remedy.code == "one_more_gpu":
+        yield t(N_("takes {size} off the others"), size=gib(remedy.saves_bytes))
+    elif remedy.change:
+        yield t(N_("saves {size} in total"), size=gib(remedy.saves_bytes))
+    if remedy.change and remedy.slowdown is None:
+        yield t(N_("changes what is learned, not only how fast"))
+    elif remedy.change and (slower := _slowdown(remedy.slowdown or 1.0)):
+        yield slower
+    yield say(remedy.price)
+
+
+def _slowdown(factor: float) -> Markdown | None:
+    """To the nearest 5 %; nothing where that is none."""
+    percent = SLOWDOWN_STEP * round(100 * (factor - 1) / SLOWDOWN_STEP)
+    if percent > 0:
         return t(N_("about {percent} % slower"), percent=percent)
-    return t(N_("about {percent} % faster"), percent=-percent) if percent <= -2 else t(N_("about as fast"))
+    return t(N_("about {percent} % faster"), percent=-percent) if percent < 0 else None
 
 
 def _apply(work: Work, remedy: Advice) -> None:
+    if remedy.code == "best_placement":
+        back_to_best(work)
+    elif remedy.code == "one_more_gpu":
+        new = remedy.plan.devices[-1].target
+        words = [target.spec.name if target.spec else f"{target.total_bytes / GIB:g}" for target in [*work.planner.targets, new]]  # fmt: skip
+        set_param(state_keys.GPUS, ",".join(words))
     for key, value in remedy.change.items():
         set_param(key, value, work.question.default(key))
-    if not remedy.change:
-        new = remedy.plan.devices[-1].target
-        words = [target.spec.name if target.spec else f"{target.total_bytes / GIB:g}" for target in work.planner.targets]  # fmt: skip
-        words.append(new.spec.name if new.spec else f"{new.total_bytes / GIB:g}")
-        set_param(state_keys.GPUS, ",".join(words))
-
-
-def show_limits(work: Work) -> None:
-    """The largest batch and the longest row, for these very settings."""
-    asked = ({**work.question.params, "lang": ""}, work.question.base)
-    found = st.session_state.get(state_keys.PLAN_LIMITS)
-    if st.button(t(N_("Largest batch and longest row that fit")), icon=":material/straighten:", key="limits"):
-        batch, row = largest_batch(work.planner, work.config), longest_row(work.planner, work.config)
-        found = st.session_state[state_keys.PLAN_LIMITS] = (asked, batch, row)
-    if found is None or found[0] != asked:
-        return
-    _, batch, row = found
-    said = [
-        t(N_("At {length} tokens a row, up to **{count}** {count:row fits in a pass|rows in a pass fit}."), length=work.config.max_length, count=batch),
-        t(N_("At {count} {count:row|rows} in a pass, rows of up to **{length}** tokens fit."), count=work.config.batch_size, length=row),
-    ]  # fmt: skip
-    st.markdown(joined("  \n", said))

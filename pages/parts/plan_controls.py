@@ -71,7 +71,7 @@ def settings_bar(question: Question) -> None:
         _choice(question, "optim", OPTIMIZERS)
         _number(question, "target_batch_size", step=1, least=1)
         st.markdown(f"**{t(N_('Placement'))}**")
-        _choice(question, "goal", get_args(Goal), label=t(N_("Goal")), help_text=t(N_("balance: the fullest GPU is as free as can be. fewest: as few GPUs as hold it, each filled up to the share below. speed: the shortest step among the placements that fit.")))  # fmt: skip
+        _goal(question)
         if question.value("goal") == "fewest":
             _number(question, "max_utilisation", step=5, least=1, label=t(N_("Fill each GPU up to (%)")))
         _switch(question, "force_balance")
@@ -134,6 +134,21 @@ def _choice(
     _show(name, value)
     words = list(dict.fromkeys([*options, value]))
     st.selectbox(options=words, placeholder=t(N_("unset")), format_func=lambda word: t_plain(N_("unset")) if word is None else visible(str(word)), **_shared(question, name, label, help_text))  # fmt: skip
+
+
+GOALS: dict[Goal, tuple[str, str]] = {
+    "balance": (N_("balance"), N_("every GPU as free as possible")),
+    "fewest": (N_("fewest GPUs"), N_("no more of them than it takes")),
+    "speed": (N_("speed"), N_("the shortest step that fits")),
+}
+
+
+def _goal(question: Question) -> None:
+    _show("goal", question.value("goal"))
+    st.radio(
+        options=list(GOALS), format_func=lambda goal: t(GOALS[goal][0]), captions=[t(line) for _, line in GOALS.values()],
+        **_shared(question, "goal", t(N_("Goal")), t(N_("What the planner chooses a placement for."))),
+    )  # fmt: skip
 
 
 def _number(question: Question, name: str, *, step: float, least: float, label: Markdown | None = None) -> None:

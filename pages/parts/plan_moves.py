@@ -58,7 +58,13 @@ def show_moves(work: Work) -> None:
         )
         _button(N_("Undo"), ":material/undo:", "undo", not before, lambda: _step(work, back=True))
         _button(N_("Redo"), ":material/redo:", "redo", not after, lambda: _step(work, back=False))
-        _button(N_("Back to the best"), ":material/restart_alt:", "reset", not work.is_by_hand, lambda: _place(work, None))  # fmt: skip
+        _button(
+            N_("Back to the best placement"),
+            ":material/restart_alt:",
+            "reset",
+            not work.is_by_hand,
+            lambda: back_to_best(work),
+        )
     st.caption(t(N_("A click on a block selects it, Shift and click more of them. A placement by hand is scored as it is, never changed.")))  # fmt: skip
 
 
@@ -105,6 +111,12 @@ def _place(work: Work, text: str | None) -> None:
     before, _ = _history(work)
     _keep(work, [*before, _current()], [])
     _write(work, text)
+
+
+def back_to_best(work: Work) -> None:
+    """The placement that the planner would choose; one made by hand can be had again by an undo."""
+    if work.is_by_hand:
+        _place(work, None)
 
 
 def _step(work: Work, *, back: bool) -> None:

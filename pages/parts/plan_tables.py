@@ -64,10 +64,10 @@ def component_bars(plan: Plan) -> Any:
 
 
 def component_table(plan: Plan) -> None:
-    """The same figures to read, in GiB."""
-    rows = []
-    for device in plan.devices:
-        row: dict[str, Any] = {
+    """The same figures to read, in GiB: what each device has and holds, then what that is made of. Two tables, so that
+    no column is out of sight."""
+    held = [
+        {
             t(N_("Device")): SIGNS[device.verdict] + device_name(device),
             t(N_("Blocks")): ranges(device.blocks) or "–",
             t(N_("Utilisation")): min(device.utilisation, 9.99) * 100,
@@ -76,9 +76,20 @@ def component_table(plan: Plan) -> None:
             t(N_("Capacity")): device.target.capacity_bytes / GIB,
             t(N_("Held by others")): device.target.held_bytes / GIB,
         }
-        rows.append(row | {t(COMPONENTS[name][0]): getattr(device.breakdown, name) / GIB for name in COLUMNS})
-    numbers = [name for name in rows[0] if isinstance(rows[0][name], float)]
-    columns: dict[str, Any] = {name: st.column_config.NumberColumn(format="%.2f") for name in numbers}
-    columns[t(N_("Utilisation"))] = st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100)
-    st.dataframe(frame(rows), column_config=columns, hide_index=True)
+        for device in plan.devices
+    ]
+    parts = [
+        {t(N_("Device")): device_name(device)}
+        | {t(COMPONENTS[name][0]): getattr(device.breakdown, name) / GIB for name in COLUMNS}
+        for device in plan.devices
+    ]
+    for rows in (held, parts):
+        columns: dict[str, Any] = {
+            name: st.column_config.NumberColumn(format="%.2f") for name, value in rows[0].items() if isinstance(value, float)
+        }  # fmt: skip
+        if t(N_("Utilisation")) in columns:
+            columns[t(N_("Utilisation"))] = st.column_config.ProgressColumn(
+                format="%.0f %%", min_value=0, max_value=100
+            )
+        st.dataframe(frame(rows), column_config=columns, hide_index=True)
     st.caption(t(N_("All sizes in GiB, taken at each device's own peak.")))

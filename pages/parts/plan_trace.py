@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import FlightdeckError, WorkerError
+from lora_backend.errors import WorkerError
 from lora_backend.i18n import N_
 from lora_backend.planning.profile import Profile, TraceSettings
 from lora_backend.planning.store import model_key
@@ -20,12 +20,6 @@ from pages.parts.services import worker
 
 DEADLINE_S = 180.0
 TICK_S = 0.2
-
-
-class NotTracedError(FlightdeckError):
-    """A profile is not known yet, and nobody has asked for its trace."""
-
-    code = "not_traced"
 
 
 @st.cache_resource(show_spinner=False)
@@ -63,16 +57,11 @@ def trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
     return Profile.from_json(request.result)
 
 
-def known_only(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
-    """In the place of `trace` where a reader shall not wait. Always raises `NotTracedError`."""
-    raise NotTracedError(N_("not traced yet"))
-
-
-def offer_again() -> None:
-    """After a cancel: a button that takes it back."""
+def offer_again(where: str = "plan") -> None:
+    """After a cancel: a button that takes it back. `where`: the part of the page, for there may be several."""
     if st.session_state.get(state_keys.TRACE_DROPPED):
         st.button(
-            t(N_("Trace it after all")), icon=":material/refresh:", key="trace_again",
+            t(N_("Trace it after all")), icon=":material/refresh:", key=f"trace_again_{where}",
             on_click=safely(lambda: st.session_state.pop(state_keys.TRACE_DROPPED, None)),
         )  # fmt: skip
 

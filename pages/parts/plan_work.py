@@ -17,11 +17,11 @@ from lora_backend.models.catalogue import find_in_catalogue
 from lora_backend.planning.plan import Plan, assignment_of
 from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.targets import Target
-from lora_backend.preflight.planning import Trace, model_facts, planner_for, profiles
+from lora_backend.preflight.planning import model_facts, planner_for
 from lora_backend.preflight.roots import allowed_model
 from pages.parts import state_keys
 from pages.parts.plan_question import Question, placement_of
-from pages.parts.plan_trace import known_only, trace
+from pages.parts.plan_trace import trace
 from pages.parts.services import settings
 
 BEST = "best"
@@ -44,15 +44,10 @@ class Work:
     refused: Message | None = None
     """Why the placement of the address is not the one that is shown."""
 
-    @property
-    def known(self) -> Planner:
-        """The same planner, which traces nothing: `NotTracedError` where it would have to."""
-        return self.on(self.planner.targets, known_only)
-
-    def on(self, targets: tuple[Target, ...], source: Trace = trace) -> Planner:
+    def on(self, targets: tuple[Target, ...]) -> Planner:
         """A planner of this model for other devices."""
         links = self.planner.link_speed if targets == self.planner.targets else None
-        return Planner(profiles(self.facts, source, settings()), targets, links)
+        return replace(self.planner, targets=targets, link_speed=links)
 
 
 def read_question() -> Question:
@@ -90,9 +85,17 @@ def prepare(question: Question) -> Work:
     return Work(question, facts, config, planner, plan, False, message, refused)
 
 
-def best_of(work: Work) -> Plan:
-    """The optimum for the same question."""
-    return work.planner.plan(work.config, work.question.options(work.config)) if work.is_by_hand else work.plan
+def alone_on_one_gpu(work: Work) -> int | None:
+    """How full, in percent, the goal `fewest` may make a GPU so that one holds beyond doubt what is split over several;
+    None where none does, and where a split is asked for."""
+    options = work.question.options(work.config)
+    if work.plan.strategy != "layer_split" or options.force_balance:
+        return None
+    for percent in (work.question.value("max_utilisation"), 100):
+        one = work.planner.plan(work.config, replace(options, goal="fewest", max_utilisation=percent / 100))
+        if one.strategy == "single" and one.verdict == "fits":
+            return int(percent)
+    return None
 
 
 def _placement(
@@ -114,8 +117,8 @@ def _placement(
     )  # fmt: skip
 
 
-def with_targets(work: Work, targets: tuple[Target, ...], source: Trace = trace, **changes: Any) -> Plan:
+def with_targets(work: Work, targets: tuple[Target, ...], **changes: Any) -> Plan:
     """The best plan of the same question on other devices, with some keys changed."""
     config = with_changes(work.config, **changes)
     options = replace(work.question.options(config), force_balance=config.force_balance and len(targets) > 1)
-    return work.on(targets, source).plan(config, options)
+    return work.on(targets).plan(config, options)

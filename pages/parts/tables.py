@@ -68,6 +68,11 @@ def outcome_table(columns: Sequence[str], cells: list[list[str]], outcomes: Sequ
     _table(columns, cells, [FILLS[fills[outcome]] for outcome in outcomes])
 
 
+def wrapping_table(columns: Sequence[str], cells: list[list[Any]], fills: Sequence[str]) -> None:
+    """A table whose cells break into lines, so that none is cut off; `fills` names the colour of each row."""
+    _table(columns, cells, [FILLS.get(fill, "") for fill in fills])
+
+
 def whole(value: Any) -> str:
     """A value as a table would show it, however long it is."""
     return "–" if value is ABSENT else shorten(value, 10**6)

@@ -19,6 +19,7 @@ from lora_backend.config.files import parse_config
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
 from lora_backend.i18n import use_language
+from lora_backend.planning.advice import advise
 from lora_backend.planning.formula import EXPECTED_ERROR, formula_profile
 from lora_backend.planning.limits import largest_batch, longest_row
 from lora_backend.planning.memory import Memory
@@ -28,6 +29,7 @@ from lora_backend.planning.profile import Profile, TraceSettings
 from lora_backend.planning.targets import GIB, of_words
 from lora_backend.settings import load_settings
 from pages.parts.layer_strip import IN_DOUBT, cells_of, room, strip
+from pages.parts.markdown import Markdown, unmarked
 from pages.parts.plan_export import map_texts
 from pages.parts.plan_question import Question, placement_of, placement_text
 from pages.parts.plan_verdict import verdict_word
@@ -91,7 +93,14 @@ def test_a_plan_that_fits_says_so_first_with_what_it_rests_on(model: Path) -> No
     assert at.success[0].value.startswith("**It fits.")
     assert "Traced from the model's own training step" in texts(at)
     assert "CUDA context" in texts(at)
-    assert len(at.get("plotly_chart")) == 1
+    assert at.get("plotly_chart")[0].key == "strip"
+
+
+def test_where_all_fits_no_remedy_is_shown_and_none_is_planned(model: Path) -> None:
+    at = show(model=str(model), gpus="24,12", lang="en")
+    assert not [button.key for button in at.button if str(button.key).startswith("apply-")]
+    assert "fits with this" not in texts(at)
+    assert "More ways to save memory" not in [expander.label for expander in at.expander]
 
 
 def test_a_tight_plan_is_amber_and_says_what_is_left_against_what_it_may_need(model: Path) -> None:
@@ -117,41 +126,128 @@ def test_one_gpu_that_would_be_enough_is_said_to_be_faster(model: Path) -> None:
     assert any("be faster" in warning.value for warning in at.warning)
 
 
-def test_a_plan_that_does_not_fit_names_gpu_and_shortage_and_a_remedy_is_one_click(model: Path) -> None:
-    at = show(model=str(model), gpus="4,3", batch_size="16")
+def test_a_split_that_is_needed_says_that_its_gpus_work_one_after_the_other(model: Path) -> None:
+    at = show(model=str(model), gpus="6,6,6", lang="en")
+    (said,) = [box.value for box in [*at.warning, *at.info] if "one after the other" in box.value]
+    assert said == "The layers are spread over 3 GPUs, which work one after the other: a split adds memory, not speed."
+    assert "one after the other" not in texts(show(model=str(model), gpus="24", lang="en"))
+
+
+def test_one_click_takes_one_gpu_where_that_is_enough_and_the_address_says_so(model: Path) -> None:
+    at = show(model=str(model), gpus="24,24", lang="en")
+    assert "placement" not in at.query_params
+    at.button(key="use_one_gpu").click().run()
+    assert not at.exception, "one GPU has nothing to draw"
+    assert at.query_params["goal"] in ("fewest", ["fewest"])
+    assert at.success
+    assert "· one GPU ·" in f"· {at.success[0].value.partition(chr(10))[2]} ·".replace("\n", "")
+    assert "use_one_gpu" not in [button.key for button in at.button]
+
+
+def test_one_gpu_is_not_offered_where_a_split_is_needed_or_asked_for(model: Path) -> None:
+    for query in ({"gpus": "6,6,6"}, {"gpus": "24,24", "force_balance": "true"}, {"gpus": "24"}):
+        assert "use_one_gpu" not in [button.key for button in show(model=str(model), **query).button]
+
+
+def test_a_plan_that_does_not_fit_names_gpu_and_shortage_and_the_best_remedy_is_one_click(model: Path) -> None:
+    at = show(model=str(model), gpus="10", batch_size="16", lang="en")
     assert "GiB over what is free there" in at.error[0].value
-    at.button(key="apply-smaller_batch").click().run()
-    assert at.query_params["batch_size"] == "8"
-    assert at.select_slider(key="plan-batch_size").value == 8
+    (key,) = [button.key for button in at.button if str(button.key).startswith("apply-")]
+    config = TrainingConfig(model_name="m", batch_size=16)
+    planner = Planner(profile_of, of_words("10"))
+    best = next(remedy for remedy in advise(planner, config, planner.plan(config)) if remedy.is_enough)
+    assert key == f"apply-best-{best.code}"
+    assert best.change["gradient_checkpointing"] is True
+    assert "fits with this" in texts(at)
+    at.button(key=key).click().run()
+    assert at.query_params["gradient_checkpointing"] in ("true", ["true"])
+    assert at.success
 
 
-def test_a_remedy_is_shown_with_what_it_saves_on_all_gpus_and_one_more_gpu_with_what_it_takes_off_them(
-    model: Path,
-) -> None:
-    shown = texts(show(model=str(model), gpus="4,3", batch_size="16", lang="en"))
+def test_other_remedies_are_planned_where_they_are_asked_for_with_what_they_save(model: Path) -> None:
+    at = show(model=str(model), gpus="4,3", batch_size="16", lang="en")
+    assert "Add one more GPU" not in texts(at)
+    at.session_state["plan_more_remedies"] = True
+    at.run()
+    shown = texts(at)
     planner = Planner(profile_of, of_words("4,3"))
     config = TrainingConfig(model_name="m", batch_size=16)
-    before, after = planner.plan(config), planner.plan(with_changes(config, batch_size=8, target_batch_size=16))
+    before, after = planner.plan(config), planner.plan(with_changes(config, gradient_checkpointing=True))
     saved = sum(device.breakdown.total for device in before.devices) - sum(
         device.breakdown.total for device in after.devices
     )
-    assert f"`batch_size: 8, target_batch_size: 16`** · saves {saved / GIB:.1f} GiB on all devices together" in shown
-    assert re.search(r"One more GPU\*\* · takes [0-9.]+ GiB off the others", shown)
+    assert "**Turn on gradient checkpointing** · `gradient_checkpointing: true`" in shown
+    assert (
+        f"busiest GPU {100 * before.bottleneck_utilisation:.0f} % → {100 * after.bottleneck_utilisation:.0f} %" in shown
+    )
+    assert f"saves {saved / GIB:.1f} GiB in total · about 45 % slower · activations are computed twice" in shown
+    assert re.search(r"\*\*Add one more GPU\*\*", shown)
+    assert re.search(r"takes [0-9.]+ GiB off the others", shown)
 
 
-def test_the_largest_batch_and_the_longest_row_that_fit_are_found_with_one_click(model: Path) -> None:
+def test_after_a_bad_move_the_best_placement_comes_first_and_remedies_are_counted_from_what_is_shown(
+    model: Path,
+) -> None:
+    at = show(model=str(model), gpus="6,6,6", placement="0x10", lang="en")
+    assert at.error
+    at.session_state["plan_more_remedies"] = True
+    at.run()
+    planner = Planner(profile_of, of_words("6,6,6"))
+    config = TrainingConfig(model_name="m")
+    shown, best = planner.score(config, (0,) * 10), planner.plan(config)
+    shares = f"busiest GPU {100 * shown.bottleneck_utilisation:.0f} % → "
+    assert f"{shares}{100 * best.bottleneck_utilisation:.0f} % · the same settings, placed anew" in texts(at)
+    after = planner.score(with_changes(config, gradient_checkpointing=True), (0,) * 10)
+    assert f"{shares}{100 * after.bottleneck_utilisation:.0f} % · saves" in texts(at)
+    at.button(key="apply-best-best_placement").click().run()
+    assert "placement" not in at.query_params
+    assert at.success
+
+
+def test_a_torch_process_that_ends_while_remedies_are_traced_leaves_the_plan_and_says_so(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies_at_checkpointing(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
+        if config.gradient_checkpointing:
+            raise WorkerError("The process that loads models ended before it answered.")
+        return profile_of(config)
+
+    monkeypatch.setattr("pages.parts.plan_work.trace", dies_at_checkpointing)
+    at = show(model=str(model), gpus="10", batch_size="16", lang="en")
+    assert "GiB over what is free there" in at.error[0].value
+    assert any("not known: The process that loads models ended" in box.value for box in at.info)
+    assert at.get("plotly_chart")
+
+
+def test_the_largest_batch_and_the_longest_row_that_fit_are_there_without_a_click(model: Path) -> None:
     at = show(model=str(model), gpus="12", batch_size="2", max_length="256", lang="en")
-    at.button(key="limits").click().run()
-    assert not at.exception, at.exception
     planner = Planner(profile_of, of_words("12"))
     config = TrainingConfig(model_name="m", batch_size=2, max_length=256)
     rows, tokens = largest_batch(planner, config), longest_row(planner, config)
     assert rows > 2
     assert tokens > 256
-    assert f"At 256 tokens a row, up to **{rows}** rows in a pass fit." in texts(at)
-    assert f"At 2 rows in a pass, rows of up to **{tokens}** tokens fit." in texts(at)
-    at.select_slider(key="plan-batch_size").set_value(4).run()
-    assert "rows in a pass fit" not in texts(at), "they are of other settings"
+    assert f"**{rows} rows**" in texts(at)
+    assert f"**{tokens:,} tokens**" in texts(at)
+    at.select_slider(key="plan-max_length").set_value(128).run()
+    assert f"**{rows} rows**" not in texts(at), "they are of other settings"
+
+
+def test_time_and_cost_of_cards_that_are_known_are_there_and_for_gib_alone_why_they_are_not(model: Path) -> None:
+    shown = texts(show(model=str(model), gpus="RTX-4090", rows="1000", price="2", currency="EUR", lang="en"))
+    assert {"One step", "Whole run", "Cost"} <= set(shown.splitlines())
+    assert re.search(r"\*\*[0-9.]+ to [0-9.]+ EUR\*\*", shown)
+    shown = texts(show(model=str(model), gpus="24", lang="en"))
+    assert "name the cards" in shown
+    assert "One step" not in shown.splitlines()
+
+
+def test_the_goal_is_a_choice_with_a_line_of_help_each_and_the_address_keeps_it(model: Path) -> None:
+    at = show(model=str(model), gpus="24,24", lang="en")
+    goals = at.radio(key="plan-goal")
+    assert goals.value == "balance"
+    goals.set_value("speed").run()
+    assert at.query_params["goal"] in ("speed", ["speed"])
+    assert show(model=str(model), gpus="24,24", goal="fewest").radio(key="plan-goal").value == "fewest"
 
 
 @pytest.mark.parametrize(
@@ -202,7 +298,7 @@ except WorkerError as error:
 """
     at = AppTest.from_string(script).run()
     assert "cancelled" in at.error[0].value
-    assert at.button(key="trace_again")
+    assert at.button(key="trace_again_plan")
     assert not plan_trace._under_way()
 
 
@@ -282,18 +378,27 @@ def test_a_draft_is_planned_and_comes_back_with_the_map(model: Path) -> None:
 
 
 def test_every_tab_shows_itself(model: Path) -> None:
-    at = show(model=str(model), gpus="24,RTX-4090", rows="1000", price="2", machines="2xA100-80G;nonsense!")
-    for tab in ("Components", "Other machines", "What can be launched", "Device map"):
+    at = show(model=str(model), gpus="RTX-4090,24", lang="en", rows="1000", price="2", machines="2xA100-80G;nonsense!")
+    for tab in ("Components", "Compare machines", "Options on this machine", "Device map"):
         at.session_state["plan_tabs"] = tab
         at.run()
         assert not at.exception, tab
-        if tab == "Other machines":
-            table = at.dataframe[0].value
-            assert list(table["On"]) == ["this plan", "2xA100-80G", "nonsense!"]
-            assert " to " in table["Cost"][1]
-        if tab == "What can be launched":
-            assert len(at.dataframe[0].value) == 5
+        if tab == "Compare machines":
+            table = at.table[0].value
+            assert [unmarked_cell(cell) for cell in table["On"]] == ["this plan", "2xA100-80G", "nonsense!"]
+            assert re.fullmatch(r"[0-9.]+ to [0-9.]+ USD", unmarked_cell(table["Cost"][1]))
+            assert any("nonsense" in caption.value and "nearest names" in caption.value for caption in at.caption)
+        if tab == "Options on this machine":
+            table = at.table[0].value
+            assert len(table) == 5
+            assert re.search(r"[0-9.]+ of 24.0 GiB", unmarked_cell(table["Busiest GPU"][0]))
+            assert re.match(r"[0-9.]+ to [0-9.]+ s", unmarked_cell(table["One step"][0]))
     assert '"model.layers.7"' in at.code[0].value
+
+
+def unmarked_cell(text: object) -> str:
+    """A cell of `st.table`, without the escapes of its Markdown."""
+    return unmarked(Markdown(text))
 
 
 def plan_of(words: str) -> Plan:
@@ -347,6 +452,7 @@ def test_the_plan_page_imports_no_torch(model: Path) -> None:
     script = f"""
 import sys
 from streamlit.testing.v1 import AppTest
+from lora_backend.planning.advice import advise
 from lora_backend.planning.formula import formula_profile
 from lora_backend.planning.profile import TraceSettings
 import json, pages.parts.plan_work as plan_work

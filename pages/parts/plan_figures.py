@@ -1,0 +1,98 @@
+"""What a run would take: time and cost of a plan, and the largest batch and the longest row that fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import WorkerError
+from lora_backend.hardware.inventory import read_host
+from lora_backend.i18n import N_
+from lora_backend.planning.estimate import Conditions, Estimate, estimate
+from lora_backend.planning.limits import largest_batch, longest_row
+from lora_backend.planning.plan import Plan
+from lora_backend.planning.step_time import Cpu
+from pages.parts import state_keys
+from pages.parts.language import say, t, t_plain
+from pages.parts.markdown import Markdown, bold, joined
+from pages.parts.plan_trace import offer_again
+from pages.parts.plan_verdict import cost_words, step_words, total_words
+from pages.parts.plan_work import Work
+from pages.parts.services import settings
+
+
+def estimate_of(work: Work, plan: Plan, config: TrainingConfig) -> Estimate | None:
+    """Time of `plan`, for the rows of data that the page was told."""
+    is_here = tuple(device.target for device in plan.devices) == work.planner.targets
+    conditions = Conditions(
+        work.planner.link_speed if is_here else None,
+        Cpu(read_host(settings().workspace).num_cores),
+        num_rows=work.question.value("rows"),
+    )
+    return estimate(plan, config, conditions)
+
+
+def cost_of(work: Work, plan: Plan, found: Estimate | None) -> str:
+    """Money for the whole run on the GPUs that it uses; a dash where it cannot be said."""
+    num_gpus = sum(not device.target.is_cpu for device in plan.used)
+    return cost_words(found, work.question.value("price"), num_gpus, work.question.value("currency"))
+
+
+def show_figures(work: Work) -> None:
+    """Figures side by side; those of time only where they are known. May wait for a trace: rows of a batch are padded."""
+    found = estimate_of(work, work.plan, work.config)
+    with st.container(border=True, key="plan_figures"), st.container(horizontal=True, gap="large"):
+        for label, value in (
+            (N_("One step"), step_words(found)),
+            (N_("Whole run"), total_words(found)),
+            (N_("Cost"), cost_of(work, work.plan, found)),
+        ):
+            if value != "–":
+                _figure(t(label), value)
+        limits = st.container(horizontal=True, width="content", gap="large")
+    say_of_time(work)
+    with limits:
+        _limits(work)
+
+
+def _figure(label: Markdown, value: str, help_text: Markdown | None = None) -> None:
+    """Smaller than `st.metric`, which cuts a range off."""
+    with st.container(width="content", gap=None):
+        st.caption(label, help=help_text, width="content")
+        st.markdown(bold(value), width="content")
+
+
+def _limits(work: Work) -> None:
+    asked = ({**work.question.params, "lang": ""}, work.question.base)
+    known: tuple[Any, int, int] | None = st.session_state.get(state_keys.PLAN_LIMITS)
+    if known is None or known[0] != asked:
+        try:
+            known = asked, largest_batch(work.planner, work.config), longest_row(work.planner, work.config)
+        except WorkerError as error:
+            st.caption(t(N_("The largest batch is not known: {reason}"), reason=say(error.message)))
+            offer_again("limits")
+            return
+        st.session_state[state_keys.PLAN_LIMITS] = known
+    _, batch, row = known
+    none = t_plain(N_("none fits"))
+    rows = t_plain(N_("{count} {count:row|rows}"), count=batch) if batch else none
+    tokens = t_plain(N_("{count} tokens"), count=f"{row:,}") if row else none
+    _figure(t(N_("Largest batch")), rows, t(N_("Rows of {length} tokens that fit in one forward pass, with these settings."), length=work.config.max_length))  # fmt: skip
+    _figure(t(N_("Longest row")), tokens, t(N_("What fits at a batch size of {count}, with these settings."), count=work.config.batch_size))  # fmt: skip
+
+
+def say_of_time(work: Work) -> None:
+    """What the times rest on, or why there are none."""
+    said: list[Markdown] = []
+    targets = [device.target for device in work.plan.used]
+    if any(not target.is_cpu and target.spec is None for target in targets):
+        said.append(t(N_("GPUs given as GiB alone have no rates, so they get no times; name the cards, as in 2xRTX-4090.")))  # fmt: skip
+    else:
+        said.append(t(N_("Times are FLOPs and bytes over the card's published rates at 30 to 60 % of them: an assumption, not a measurement.")))  # fmt: skip
+        if work.question.value("rows") is None and not work.config.max_steps:
+            said.append(t(N_("For the whole run, set the rows of data at the left.")))
+        elif not work.question.value("price"):
+            said.append(t(N_("For the cost, set the price of a GPU hour at the left.")))
+    st.caption(joined(" ", said))
