@@ -73,7 +73,7 @@ def _live_rows(shown: dict[str, str]) -> None:
 def compared(ids: list[str]) -> None:
     fits = 2 <= len(ids) <= MOST_COMPARED
     runs = [open_run(settings().runs, run_id) for run_id in ids] if fits else []
-    page_header(t(N_("Runs")), t(N_("{count} runs side by side."), count=len(runs)) if fits else None)
+    page_header(t(N_("Compare runs")), t(N_("{count} runs side by side."), count=len(runs)) if fits else None)
     if not fits:
         st.warning(t(N_("Two to eight runs can be compared.")), icon=":material/compare_arrows:")
     else:

@@ -9,6 +9,7 @@ from typing import Any
 from lora_backend import formats
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.findings import shorten
+from lora_backend.config.in_short import map_summary
 from lora_backend.escaping import visible
 from lora_backend.formats import number, size
 from lora_backend.i18n import N_, Message
@@ -37,7 +38,9 @@ def cell(value: Any, limit: int = 60) -> str:
 
 
 def figure(name: str, value: Any, limit: int = 60) -> str:
-    """A figure or a config's value by its name: bytes are shown as a size."""
+    """A figure or a config's value by its name: bytes are shown as a size, a long map by what is in it."""
+    if (summary := map_summary(name, value)) is not None:
+        return summary.text()
     return size(value) if name.endswith("_bytes") and isinstance(value, int | float) else cell(value, limit)
 
 

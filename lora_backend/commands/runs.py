@@ -9,7 +9,6 @@ from typing import Any
 from lora_backend.commands.run_again import again_lines
 from lora_backend.commands.run_words import (
     aligned,
-    cell,
     damaged_lines,
     duration,
     figure,
@@ -101,7 +100,9 @@ def compare_command(arguments: argparse.Namespace) -> int:
     heads = ("", *arguments.ids)
     show(say(N_("What their configs differ in")))
     if differences:
-        show(aligned([heads, *((key, *map(cell, values)) for key, values in differences.items())]))
+        show(
+            aligned([heads, *((key, *(figure(key, value) for value in values)) for key, values in differences.items())])
+        )
     else:
         show(say(N_("Their configs are the same.")))
     show("\n" + say(N_("What came of them")))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.commands.words import GOOD, NO, WRONG_QUESTION, print_json, readable
-from lora_backend.config.findings import shorten
+from lora_backend.config.in_short import in_short
 from lora_backend.errors import ModelError, RunError
 from lora_backend.i18n import N_, Message
 from lora_backend.models.find import find_model
@@ -55,7 +55,7 @@ def verify(arguments: argparse.Namespace) -> int:
         for part in parts:
             show(f"{part.name}: {part.verdict}. {part.detail}")
             for key, trained, now in part.differing:
-                show(f"  {key}: {shorten(trained)} -> {shorten(now)}")
+                show(f"  {key}: {in_short(key, trained)} -> {in_short(key, now)}")
     return {True: NO if differs else GOOD, False: NO, None: WRONG_QUESTION}[report["is_consistent"]]
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
+
+from lora_backend.config.in_short import FOLD_ABOVE
 
 Status = Literal["changed", "added", "missing", "unknown", "equal"]
 
@@ -49,6 +52,28 @@ def diff_paths(values: Mapping[str, Any], base: Mapping[str, Any], known: Collec
     order = {key: number for number, key in enumerate(known)}
     rows = sorted(diff_configs(values, base, known), key=lambda row: order.get(row.key, len(order)))
     return [inner for row in rows for inner in _inner_rows(row)]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Rows of one key as one: the key with its whole values, and the rows that it stands for; none for a row as it is."""
+
+    row: DiffRow
+    inside: tuple[DiffRow, ...] = ()
+
+
+def fold(rows: Sequence[DiffRow], values: Mapping[str, Any], base: Mapping[str, Any]) -> list[Folded]:
+    """`rows` of `diff_paths`, those of a key that has more than `FOLD_ABOVE` of them together: a map of 80 blocks is one."""
+    found = []
+    for key, group in groupby(rows, key=lambda row: row.top_key):
+        inside = tuple(group)
+        if len(inside) <= FOLD_ABOVE:
+            found += [Folded(row) for row in inside]
+            continue
+        statuses = {row.status for row in inside}
+        status: Status = statuses.pop() if len(statuses) == 1 else "changed"
+        found.append(Folded(DiffRow(key, status, base.get(key, ABSENT), values.get(key, ABSENT)), inside))
+    return found
 
 
 def is_difference(row: DiffRow, defaults: Mapping[str, Any]) -> bool:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from lora_backend.config.check import CheckResult
 from lora_backend.config.diff import ABSENT, DiffRow
-from lora_backend.config.findings import Finding, shorten
+from lora_backend.config.findings import Finding
 from lora_backend.config.foreign.notice import FOREIGN
+from lora_backend.config.in_short import in_short
 from lora_backend.i18n import N_, Message, translate
 from lora_backend.terminal import in_lines
 
@@ -46,7 +47,8 @@ def report_text(result: CheckResult, language: str | None = None) -> str:
         return in_lines(lines)  # what it says is told by its conversion
     lines += ["", t(N_("Different from the defaults of train_lora:"))]
     for key, pair in result.differences.items():
-        lines.append(f"  {key}: {shorten(pair['default'])} → {shorten(pair['value'])}")
+        default, value = (in_short(key, pair[side], language=language) for side in ("default", "value"))
+        lines.append(f"  {key}: {default} → {value}")
     if not result.differences:
         lines.append("  " + t(N_("nothing")))
     if result.missing:
@@ -72,7 +74,9 @@ def diff_text(rows: list[DiffRow], language: str | None = None) -> str:
     for row in rows:
         if row.status == "equal":
             continue
-        base, value = ("–" if side is ABSENT else shorten(side) for side in (row.base, row.value))
+        base, value = (
+            "–" if side is ABSENT else in_short(row.key, side, language=language) for side in (row.base, row.value)
+        )
         lines.append(
             f"{DIFF_SIGNS[row.status]} {row.key}: {base} → {value} ({translate(DIFF_WORDS[row.status], language)})"
         )

@@ -69,7 +69,8 @@ def compared_chart(runs: Sequence[tuple[str, Columns]], key: str, over: str, tit
         (name, *points(columns, key, over), SEVERAL[index % len(SEVERAL)], False)
         for index, (name, columns) in enumerate(runs)
     ]
-    return _lines(lines, height=380, y_title=titles[1], x_title=titles[0])
+    figure = _lines(lines, height=380, y_title=titles[1], x_title=titles[0])
+    return figure.update_layout(showlegend=True)  # of one curve too: only it says whose that is
 
 
 def in_chart(text: str) -> str:

@@ -6,14 +6,14 @@ from typing import Any, get_args
 
 import streamlit as st
 
-from lora_backend.config.findings import shorten
 from lora_backend.config.foreign.exporting import EXPORT_TOOLS, export_config
 from lora_backend.config.foreign.report import ALL_WRITTEN, NOT_CARRIED, TO_CHECK
+from lora_backend.config.in_short import in_short
 from lora_backend.data.rows import RowFormat
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from pages.parts.config_facts import known_facts
-from pages.parts.language import say, t
+from pages.parts.language import language, say, t
 from pages.parts.markdown import code, escape
 
 
@@ -32,7 +32,9 @@ def export_for_another_tool(values: dict[str, Any]) -> None:
             if rows:
                 st.caption(t(heading, title=result.title))
             for row in rows:
-                st.markdown(f"{code(row.key)}: {escape(shorten(row.value))}. {say(row.message)}")
+                st.markdown(
+                    f"{code(row.key)}: {escape(in_short(row.key, row.value, language=language()))}. {say(row.message)}"
+                )
         if not (result.lost or result.guesses):
             st.caption(t(ALL_WRITTEN, title=result.title))
         st.download_button(

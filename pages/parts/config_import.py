@@ -13,16 +13,16 @@ from lora_backend.config.check import CheckResult
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.drafts import Draft
 from lora_backend.config.files import ConfigDocument, parse_config
-from lora_backend.config.findings import shorten
 from lora_backend.config.foreign.importing import values_to_compare
 from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.foreign.notice import FOREIGN
 from lora_backend.config.foreign.result import ImportResult, ImportRow
 from lora_backend.config.foreign.tools import is_foreign
+from lora_backend.config.in_short import in_short
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from pages.parts.config_edit import apply_fix
-from pages.parts.language import explain, say, t
+from pages.parts.language import explain, language, say, t
 from pages.parts.markdown import bold, joined
 from pages.parts.tables import OUTCOME, WHY, outcome_table
 
@@ -94,8 +94,12 @@ def _table(rows: Iterable[ImportRow]) -> None:
     cells, kinds = [], []
     for row in rows:
         sign, word = OUTCOMES[row.outcome]
-        here = "–" if row.target_key is None else f"{row.target_key}: {shorten(row.target_value)}"
-        value = "–" if row.value is ABSENT else shorten(row.value)
+        here = (
+            "–"
+            if row.target_key is None
+            else f"{row.target_key}: {in_short(row.target_key, row.target_value, language=language())}"
+        )
+        value = "–" if row.value is ABSENT else in_short(row.key, row.value, language=language())
         cells.append([str(row.line or "–"), f"{row.key}: {value}", f"{sign} {t(word)}", here, say(row.message)])
         kinds.append(row.outcome)
     headings = [t(N_("Line")), t(N_("In the file")), t(OUTCOME), t(N_("Here")), t(WHY)]

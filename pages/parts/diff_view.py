@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
 from lora_backend.config.copying import as_command, diff_markdown
-from lora_backend.config.diff import ABSENT, DiffRow, diff_paths, is_difference
+from lora_backend.config.diff import ABSENT, DiffRow, Folded, diff_paths, fold, is_difference
 from lora_backend.config.drafts import Draft
 from lora_backend.config.files import ConfigDocument, dump_yaml
 from lora_backend.config.foreign.importing import values_to_compare
@@ -42,13 +42,27 @@ def show_differences(draft: Draft, document: ConfigDocument) -> None:
         st.info(t(N_("Nothing differs from the defaults.")) if base.id == "defaults" else t(N_("Nothing differs.")), icon=":material/equal:")  # fmt: skip
         return
     chosen = given if shown == "differences" else rows
-    counts = {status: sum(row.status == status for row in chosen) for status in DIFF_WORDS}
+    folded = fold(chosen, document.values, base.values)
+    counts = {status: sum(one.row.status == status for one in folded) for status in DIFF_WORDS}
     st.caption(joined(" · ", (f"{DIFF_SIGNS[status]} {count} {t(DIFF_WORDS[status])}" for status, count in counts.items() if count)))  # fmt: skip
     keys = list(dict.fromkeys(row.top_key for row in given if row.top_key in KEYS))
     effects = asked_consequences(draft, document, base, keys)
-    (diff_table if layout == "side" else unified_table)(chosen, base.name, effects)
-    _long_values(chosen)
+    table = diff_table if layout == "side" else unified_table
+    table([one.row for one in folded], base.name, effects)
+    for one in folded:
+        _inside(one, table, base)
+    _long_values([one.row for one in folded if not one.inside])
     _take_away(chosen, base, document.values)
+
+
+def _inside(one: Folded, table: Callable[[Sequence[DiffRow], str], None], base: Base) -> None:
+    """The rows that a folded one stands for, for whoever opens them."""
+    if not one.inside:
+        return
+    label = t(N_("{key}: all {count} rows"), key=one.row.key, count=len(one.inside))
+    with st.expander(label, icon=":material/unfold_more:", key=f"inside-{one.row.key}", on_change="rerun") as opened:
+        if opened.open:
+            table(one.inside, base.name)
 
 
 def _choice(label: Markdown, words: Mapping[str, str], key: str) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from lora_backend.config.findings import shorten
+from lora_backend.config.in_short import in_short
 from lora_backend.i18n import N_
 from lora_backend.verification.passport import Part
 from pages.parts.frames import markdown_frame
-from pages.parts.language import say, t
+from pages.parts.language import language, say, t
 from pages.parts.markdown import code
 
 LONG = 120
@@ -54,5 +54,8 @@ def show_passport(parts: Sequence[Part]) -> None:
         st.markdown(f"**{t(PARTS[part.name])}** · {sign} · {say(part.detail)}")
         if part.differing:
             columns = [t(N_("Key")), t(N_("Adapter was trained with")), t(N_("Config to check against"))]
-            rows = [[code(key), *(code(shorten(side, LONG)) for side in sides)] for key, *sides in part.differing]
+            rows = [
+                [code(key), *(code(in_short(key, side, LONG, language())) for side in sides)]
+                for key, *sides in part.differing
+            ]
             st.table(markdown_frame(columns, rows))

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
 from lora_backend.config.diff import ABSENT
-from lora_backend.config.findings import shorten
+from lora_backend.config.in_short import in_short
 from lora_backend.formats import number, size
 from lora_backend.i18n import N_
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.curves import read_columns
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.history import config_differences
-from lora_backend.runs.outcome import outcome_of
+from lora_backend.runs.outcome import Outcome, outcome_of
 from lora_backend.verification.verdicts import TONES
-from pages.parts.charts import compared_chart
+from pages.parts.charts import SEVERAL, compared_chart
 from pages.parts.formats import duration
-from pages.parts.frames import frame
-from pages.parts.language import t
+from pages.parts.frames import frame, markdown_frame
+from pages.parts.language import language, t
 from pages.parts.run_list import run_title
 from pages.parts.status_badge import state_in_words
 
@@ -52,27 +52,56 @@ def compare_runs(runs: Sequence[RunFolder]) -> None:
     st.subheader(t(N_("What their configs differ in")), anchor=False)
     differences = config_differences([config_as_changed(run) for run in runs])
     if differences:
-        _table({key: [_text(value) for value in values] for key, values in differences.items()}, names)
+        _table({key: [_text(key, value) for value in values] for key, values in differences.items()}, names)
     else:
         st.caption(t(N_("Their configs are the same.")))
     st.subheader(t(N_("What came of them")), anchor=False)
-    _table(_outcomes(runs, columns), names)
+    outcomes = [outcome_of(run, curves) for run, curves in zip(runs, columns, strict=True)]
+    best = {t(LABELS[key]): best_of([pick(outcome) for outcome in outcomes]) for key, pick in BEST.items()}
+    _table(_cells(outcomes), names, best)
+    if any(best.values()):
+        st.caption(t(N_("{mark} the best of these runs"), mark=BEST_MARK))
     _answers(runs, names)
 
 
-def _outcomes(runs: Sequence[RunFolder], columns: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+BEST_MARK = "★"
+LABELS = {
+    "last_loss": N_("Last loss"),
+    "lowest_eval_loss": N_("Lowest evaluation loss"),
+    "right_answers": N_("Right answers"),
+}
+BEST: dict[str, Callable[[Outcome], float | None]] = {
+    "last_loss": lambda outcome: outcome.last_loss,
+    "lowest_eval_loss": lambda outcome: outcome.lowest_eval_loss,
+    "right_answers": lambda outcome: (
+        -(outcome.right_answers or 0) / outcome.num_answers if outcome.num_answers else None
+    ),
+}
+"""Figures of which less is better in any case; a short run is not better for its time, nor a small one for its memory."""
+
+
+def best_of(figures: Sequence[float | None]) -> set[int]:
+    """Places of the least figures; none where there is nothing to choose between."""
+    known = [figure for figure in figures if figure is not None]
+    if len(set(known)) < 2:
+        return set()
+    return {place for place, figure in enumerate(figures) if figure == min(known)}
+
+
+def _cells(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for run, curves in zip(runs, columns, strict=True):
-        outcome = outcome_of(run, curves)
+    for outcome in outcomes:
         cells = {
             t(N_("State")): state_in_words(outcome.state, outcome.health),
             t(N_("Step")): f"{outcome.step} / {outcome.total_steps or '–'}",
-            t(N_("Last loss")): number(outcome.last_loss),
-            t(N_("Lowest evaluation loss")): number(outcome.lowest_eval_loss),
+            t(LABELS["last_loss"]): number(outcome.last_loss),
+            t(LABELS["lowest_eval_loss"]): number(outcome.lowest_eval_loss),
             t(N_("Time")): duration(outcome.took_s),
             t(N_("Ranks")): t(TONES[outcome.ranks]),
             t(N_("Measured tensors, all devices")): size(outcome.measured_bytes),
-            t(N_("Right answers")): f"{outcome.right_answers} / {outcome.num_answers}" if outcome.num_answers else "–",
+            t(LABELS["right_answers"]): f"{outcome.right_answers} / {outcome.num_answers}"
+            if outcome.num_answers
+            else "–",
         }
         for name, value in cells.items():
             found.setdefault(name, []).append(value)
@@ -86,7 +115,11 @@ def _answers(runs: Sequence[RunFolder], names: Sequence[str]) -> None:
     if not questions:
         return
     st.subheader(t(N_("What their adapters answered")), anchor=False)
-    _table({question: [_answer(answers.get(question)) for answers in asked] for question in questions}, names)
+    shown = [
+        {"": question, **dict(zip(names, (_answer(answers.get(question)) for answers in asked), strict=True))}
+        for question in questions
+    ]
+    st.dataframe(frame(shown).set_index(""))  # dozens of long texts: it scrolls, and a click shows one whole
 
 
 def _answer(row: Mapping[str, Any] | None) -> str:
@@ -97,10 +130,19 @@ def _answer(row: Mapping[str, Any] | None) -> str:
     return f"{mark}{row.get('adapter_answer') or '–'}"
 
 
-def _table(rows: dict[str, list[str]], names: Sequence[str]) -> None:
-    shown = [{"": head, **dict(zip(names, cells, strict=True))} for head, cells in rows.items()]
-    st.dataframe(frame(shown).set_index(""))
+def _table(rows: dict[str, list[str]], names: Sequence[str], best: Mapping[str, set[int]] | None = None) -> None:
+    """A column a run, marked with the colour of its curve; cells break into lines, so that none is cut off."""
+    cells = [[t(N_("Curve")), *["━━"] * len(names)]]
+    for head, values in rows.items():
+        first = (best or {}).get(head, set())
+        cells.append(
+            [head, *(f"{value} {BEST_MARK}" if place in first else value for place, value in enumerate(values))]
+        )
+    colours = [f"color: {SEVERAL[place % len(SEVERAL)]}; font-weight: bold" for place in range(len(names))]
+    style = markdown_frame([t(N_("Run")), *names], cells).style
+    style = style.apply(lambda row: ["", *colours] if row.name == 0 else [""] * len(row), axis=1)
+    st.table(style.hide(axis="index"))
 
 
-def _text(value: Any) -> str:
-    return "–" if value is ABSENT or value is None else shorten(value, 200)
+def _text(key: str, value: Any) -> str:
+    return "–" if value is ABSENT or value is None else in_short(key, value, 200, language())

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.findings import shorten
+from lora_backend.config.in_short import in_short
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
 from lora_backend.formats import when
@@ -23,7 +23,7 @@ from pages.parts import state_keys
 from pages.parts.addresses import page_address
 from pages.parts.failing import safely
 from pages.parts.frames import frame
-from pages.parts.language import explain, t
+from pages.parts.language import explain, language, t
 from pages.parts.navigation import RUNS
 from pages.parts.run_list import run_title
 from pages.parts.services import settings
@@ -127,7 +127,9 @@ def _cells(row: RunRow, columns: Sequence[str]) -> dict[str, Any]:
     }
     for column in columns:
         value = row.column(column)
-        cells[column] = value if value is None or isinstance(value, int | float | bool) else shorten(value, 80)
+        cells[column] = (
+            value if value is None or isinstance(value, int | float | bool) else in_short(column, value, 80, language())
+        )
     return cells
 
 

@@ -19,6 +19,8 @@ from pages.parts.frames import markdown_frame
 from pages.parts.language import say, t
 from pages.parts.services import settings
 
+MAX_YAML_LINES, MAX_YAML_PX = 40, 480
+
 
 def run_reproduce(run: RunFolder) -> None:
     """The config as it ran, the command, and on request whether data, versions and code are still the same."""
@@ -26,12 +28,12 @@ def run_reproduce(run: RunFolder) -> None:
     if text is None:
         st.info(t(N_("The run's config file is gone.")))
     else:
-        st.code(visible_lines(text), language="yaml")
+        _yaml(text)
     before, now = run.read_run()["config"], config_as_changed(run)
     changed = {key: value for key, value in now.items() if before.get(key) != value}
     if changed:
         st.caption(t(N_("Changed when it was resumed:")))
-        st.code(visible_lines(dump_yaml(changed)), language="yaml")
+        _yaml(dump_yaml(changed))
     st.subheader(t(N_("Make it again")), anchor=False)
     known = st.session_state.get(state_keys.REPRODUCTION)
     pressed = st.button(
@@ -59,6 +61,12 @@ def run_reproduce(run: RunFolder) -> None:
             st.caption(t(N_("Start {number}: {difference}"), number=number, difference=message))
     heads = [t(N_("What")), t(N_("Then")), t(N_("Now"))]
     st.table(markdown_frame(heads, _rows(found)).set_index(heads[0]))
+
+
+def _yaml(text: str) -> None:
+    """As it is; one that names each of 80 blocks scrolls, so that it does not push the rest off the screen."""
+    shown = visible_lines(text)
+    st.code(shown, language="yaml", height=MAX_YAML_PX if shown.count("\n") > MAX_YAML_LINES else "content")
 
 
 def _rows(found: Reproduction) -> list[tuple[str, str, str]]:

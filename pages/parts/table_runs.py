@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.config.drafts import Draft
-from lora_backend.config.findings import shorten
+from lora_backend.config.in_short import in_short
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_, Message
 from lora_backend.os_errors import in_words
@@ -17,7 +17,7 @@ from lora_backend.preflight.many import Launched, Variant, preview_apart, queue_
 from pages.parts import state_keys
 from pages.parts.failing import safely
 from pages.parts.frames import frame
-from pages.parts.language import explain, say, t, t_plain
+from pages.parts.language import explain, language, say, t, t_plain
 from pages.parts.navigation import RUNS
 from pages.parts.services import settings
 from pages.parts.tracing import trace_within
@@ -161,7 +161,10 @@ def _row(variant: Variant, run_id: str | None, *, anyway: bool) -> dict[str, Any
     return {
         t(N_("Line")): variant.line,
         t(N_("Name")): variant.name or "–",
-        **{row.key: row.value if isinstance(row.value, str) else shorten(row.value, 60) for row in variant.differences},
+        **{
+            row.key: row.value if isinstance(row.value, str) else in_short(row.key, row.value, 60, language())
+            for row in variant.differences
+        },
         t(N_("Verdict")): verdict,
     }
 

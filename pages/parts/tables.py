@@ -9,13 +9,14 @@ import streamlit as st
 
 from lora_backend.config.diff import ABSENT, DiffRow
 from lora_backend.config.findings import shorten
+from lora_backend.config.in_short import in_short
 from lora_backend.config.report import DIFF_SIGNS, DIFF_WORDS
 from lora_backend.config.schema import KEYS, REQUIRED
 from lora_backend.i18n import N_
 from lora_backend.verification.records import has_other_scaling
 from lora_backend.verification.shapes import block_of
 from pages.parts.frames import frame, markdown_frame
-from pages.parts.language import t
+from pages.parts.language import language, t
 
 # Whole-row fills that read well on a light and on a dark page.
 FILLS = {
@@ -55,7 +56,7 @@ def unified_table(rows: Sequence[DiffRow], base_name: str, effects: Effects = No
             sides = [("=", row.value, "")]
         for sign, side, fill in sides:
             if side is not ABSENT:
-                cells.append([_diff_state(row), row.key, f"{sign} {shorten(side, LONG)}"])
+                cells.append([_diff_state(row), row.key, f"{sign} {in_short(row.key, side, LONG, language())}"])
                 fills.append(FILLS.get("unknown" if row.status == "unknown" else fill, ""))
                 keys.append(row.top_key)
     _with_effects(columns, cells, keys, effects)
@@ -87,7 +88,7 @@ def _side(row: DiffRow, value: Any) -> str:
     default = KEYS[row.key].default if row.key in KEYS else REQUIRED
     if value is ABSENT and default is not REQUIRED:
         return t(N_("not set")) if default is None else t(N_("not set: {value}"), value=shorten(default, LONG))
-    return "–" if value is ABSENT or value is None else shorten(value, LONG)
+    return "–" if value is ABSENT or value is None else in_short(row.key, value, LONG, language())
 
 
 def _with_effects(columns: list[str], cells: list[list[str]], keys: Sequence[str], effects: Effects) -> None:

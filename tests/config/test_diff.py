@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from lora_backend.config.diff import ABSENT, DiffRow, diff_paths, is_difference
+from lora_backend.config.diff import ABSENT, DiffRow, diff_paths, fold, is_difference
+from lora_backend.config.in_short import FOLD_ABOVE, in_short
+from lora_backend.config.report import diff_text
 from lora_backend.config.schema import KEYS, default_config
 
 
@@ -77,3 +79,46 @@ def test_a_key_that_a_side_lacks_means_its_default(row: DiffRow, differs: bool) 
 
 def test_the_key_of_a_path_is_the_configs_own() -> None:
     assert DiffRow("rank_pattern[layers.0.q_proj]", "added", ABSENT, 2).top_key == "rank_pattern"
+
+
+PLACED = {"model.embed_tokens": 0, **{f"model.layers.{block}": block // 27 for block in range(80)}, "lm_head": 2}
+
+
+def test_a_map_of_80_blocks_is_one_row_with_its_rows_inside() -> None:
+    values = {"r": 8, "device_map": PLACED}
+    found = diff_paths(values, {"r": 16, "device_map": None}, KEYS)
+    assert len(found) == 83
+    placed, r = fold(found, values, {"r": 16, "device_map": None})
+    assert (r.row.key, r.inside) == ("r", ())
+    assert (placed.row.key, placed.row.status, placed.row.base) == ("device_map", "added", None)
+    assert len(placed.inside) == 82
+    assert in_short("device_map", placed.row.value, language="en") == "80 blocks on 3 GPUs"
+
+
+def test_few_rows_of_a_map_are_shown_each_and_mixed_ones_are_a_change() -> None:
+    few = {f"q{number}": 8 for number in range(FOLD_ABOVE)}
+    folded = fold(diff_paths({"rank_pattern": few}, {}, KEYS), {"rank_pattern": few}, {})
+    assert len(folded) == FOLD_ABOVE
+    base = {"device_map": PLACED | {"model.layers.0": 1}}
+    (one,) = fold(diff_paths({"device_map": PLACED}, base, KEYS), {"device_map": PLACED}, base)
+    assert (one.row.status, one.row.base) == ("changed", base["device_map"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("device_map", {f"model.layers.{block}": 0 for block in range(12)}, "12 blocks on 1 GPU"),
+        ("device_map", {f"h.{block}": "cpu" if block else 0 for block in range(12)}, "12 blocks on 2 devices"),
+        ("device_map", {f"part_{part}": part % 2 for part in range(12)}, "12 modules on 2 GPUs"),
+        ("device_map", {"": 0}, '{"": 0}'),
+        ("rank_pattern", {f"layers.{block}.q_proj": 8 for block in range(12)}, "12 entries"),
+        ("target_layers", list(range(12)), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]"),
+    ],
+)
+def test_a_long_map_is_said_by_what_is_in_it(key: str, value: Any, said: str) -> None:
+    assert in_short(key, value, language="en") == said
+
+
+def test_on_the_command_line_a_long_map_is_one_line_too() -> None:
+    shown = diff_text([DiffRow("device_map", "added", ABSENT, PLACED)], "en")
+    assert shown == "+ device_map: – → 80 blocks on 3 GPUs (added)"

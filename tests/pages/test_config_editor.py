@@ -195,6 +195,22 @@ def test_the_unified_layout_has_a_row_for_each_side() -> None:
     assert "+ 4" in shown
 
 
+@pytest.mark.parametrize("layout", ["side", "unified"])
+def test_a_device_map_of_80_blocks_is_one_row_of_the_diff_that_can_be_opened(layout: str) -> None:
+    placed = "".join(f"  model.layers.{block}: {block // 27}\n" for block in range(80))
+    draft = draft_of(f"model_name: m\nr: 4\ndevice_map:\n  model.embed_tokens: 0\n{placed}  lm_head: 2\n")
+    at = show("config", draft=draft.id, lang="en")
+    at.segmented_control(key="config_diff_layout").set_value(layout).run()
+    assert "80 blocks on 3 GPUs" in table_of(at)
+    assert "layers.41" not in table_of(at)
+    at.session_state["inside-device_map"] = True
+    at.run()
+    assert not at.exception
+    inside = at.table[-1].value.to_string()
+    assert "layers.41" in inside
+    assert any("all 82 rows" in expander.label for expander in at.expander)
+
+
 def test_the_draft_is_copied_as_command_python_and_the_diff_as_markdown() -> None:
     at = show("config", draft=draft_of("model_name: m\nr: 4\n").id)
     codes = "\n".join(code.value for code in at.code)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from streamlit import config
 from streamlit.testing.v1 import AppTest
@@ -94,10 +95,34 @@ def test_two_runs_are_compared_by_curves_differences_and_outcome() -> None:
     at = show("runs", compare="one,two")
     assert not at.exception
     assert len(at.get("plotly_chart")) == 1
-    differences, outcome = (frame.value for frame in at.dataframe)
-    assert differences.index.tolist() == ["r", "seed"]
+    assert at.title[0].value == "Compare runs"
+    differences, outcome = (table.value.set_index("Run") for table in at.table)
+    assert differences.index.tolist() == ["Curve", "r", "seed"]
     assert differences.loc["r"].tolist() == ["16", "8"]
     assert outcome.loc["Last loss"].tolist() == ["1", "1"]
+    assert "★" not in outcome.to_string(), "there is nothing to choose between"
+
+
+def test_the_best_of_compared_runs_is_marked_and_a_long_map_is_one_cell() -> None:
+    placed = {f"model.layers.{block}": block // 40 for block in range(80)}
+    made("one", device_map=placed | {"model.embed_tokens": 0, "lm_head": 1})
+    better = made("two")
+    better.append_metrics({"step": 3, "loss": 0.5, "eval_loss": 0.4, "time": 2.0})
+    at = show("runs", compare="one,two", lang="en")
+    differences, outcome = (table.value.set_index("Run") for table in at.table)
+    assert differences.loc["device_map"].tolist() == ["80 blocks on 2 GPUs", "–"]
+    assert outcome.loc["Last loss"].tolist() == ["1", "0.5 ★"]
+    assert outcome.loc["Lowest evaluation loss"].tolist() == ["–", "0.4"], "the only one is not the best"
+    assert "★ the best of these runs" in [caption.value for caption in at.caption]
+
+
+def test_a_compared_chart_names_its_curve_where_only_one_run_has_the_figure() -> None:
+    from pages.parts.charts import compared_chart
+
+    one = {"step": np.array([1.0, 2.0]), "loss": np.array([2.0, 1.0])}
+    figure = compared_chart([("first", one), ("second", {})], "loss", "step", ("Step", "Loss"))
+    assert [line.name for line in figure.data] == ["first"]
+    assert figure.layout.showlegend is True
 
 
 @pytest.mark.parametrize("ids", ["one", "one,none", "../one,one", ",".join(["one"] * 9)])
@@ -202,8 +227,8 @@ def test_settings_that_were_changed_on_resume_are_compared_and_listed() -> None:
     two = made("two", seed=1)
     for changes in ({}, {"max_time": 2.0}):
         two.new_attempt(changes=changes)
-    differences = show("runs", compare="one,two").dataframe[0].value
-    assert list(differences.index) == ["max_time"]
+    differences = show("runs", compare="one,two").table[0].value
+    assert list(differences["Run"]) == ["Curve", "max_time"]
     assert show("runs", columns="max_time").dataframe[0].value["max_time"].tolist()[0] == 2.0
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lora_backend.config.findings import shorten
 from lora_backend.config.foreign.result import ExportResult, ImportResult, ImportRow
+from lora_backend.config.in_short import in_short
 from lora_backend.config.report import SIGNS
 from lora_backend.i18n import N_, Message, translate
 from lora_backend.terminal import in_lines
@@ -45,13 +45,14 @@ def export_report(result: ExportResult, language: str | None = None) -> str:
         (result.guesses, TO_CHECK, OUTCOME_SIGNS["translated"]),
     ):
         lines += [Message(heading, {"title": result.title}).text(language)] if rows else []
-        lines += [f"{sign} {row.key}: {shorten(row.value)}. {row.message.text(language)}" for row in rows]
+        lines += [
+            f"{sign} {row.key}: {in_short(row.key, row.value, language=language)}. {row.message.text(language)}"
+            for row in rows
+        ]
     return in_lines(lines or [Message(ALL_WRITTEN, {"title": result.title}).text(language)])
 
 
 def _row(row: ImportRow, language: str | None) -> str:
     place = Message(N_("line {line}"), {"line": row.line}).text(language) + " " if row.line else ""
     word = translate(OUTCOME_WORDS[row.outcome], language)
-    return (
-        f"{OUTCOME_SIGNS[row.outcome]} {place}{row.key}: {shorten(row.value, 40)} ({word}) {row.message.text(language)}"
-    )
+    return f"{OUTCOME_SIGNS[row.outcome]} {place}{row.key}: {in_short(row.key, row.value, 40, language)} ({word}) {row.message.text(language)}"
