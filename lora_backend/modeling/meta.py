@@ -32,7 +32,11 @@ from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.limits import refuse_oversized
 from lora_backend.models.packing import Packing, packing_of
 from lora_backend.models.tree import ModuleTree
+from lora_backend.planning.optimizers import sides_of
 from lora_backend.planning.profile import TraceSettings, TrainedTensors
+
+AXES = ((0, ("lora_A", "lora_embedding_A")), (1, ("lora_B", "lora_embedding_B")))
+"""The axis along which tensors of these names have the rank."""
 
 
 @dataclass
@@ -206,7 +210,7 @@ def set_rank(model: nn.Module, old: int, new: int) -> None:
             if rank != old:
                 continue
             module.r[adapter] = new
-            for axis, names in ((0, ("lora_A", "lora_embedding_A")), (1, ("lora_B", "lora_embedding_B"))):
+            for axis, names in AXES:
                 for name in names:
                     _resize(getattr(module, name, {}), adapter, axis, old, new)
 
@@ -233,22 +237,26 @@ def _resized(parameter: nn.Parameter, axis: int, old: int, new: int) -> nn.Param
 
 def trained(module: nn.Module, rank: int) -> tuple[TrainedTensors, ...]:
     """Trained tensors of a module, by size; `rank` is the config's `r`."""
-    follows = {
-        id(parameter)
+    axis_of_rank = {
+        id(parameter): axis
         for layer in module.modules()
         if isinstance(layer, BaseTunerLayer)
         for adapter, layer_rank in getattr(layer, "r", {}).items()
         if layer_rank == rank
-        for name in ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
+        for axis, names in AXES
+        for name in names
         for parameter in _tensors(getattr(layer, name, {}), adapter)
     }
     tables = embedding_weights(module)
-    counts: Counter[tuple[int, int, bool]] = Counter()
+    counts: Counter[TrainedTensors] = Counter()
     for parameter in module.parameters():
         if parameter.requires_grad:
-            size = (0, parameter.numel() // rank) if id(parameter) in follows else (parameter.numel(), 0)
-            counts[*size, id(parameter) in tables] += 1
-    return tuple(TrainedTensors(fixed, per_rank, count, table) for (fixed, per_rank, table), count in counts.items())
+            axis = axis_of_rank.get(id(parameter))
+            size, sides = parameter.numel(), sides_of(parameter.shape)
+            of_rank = (0, 0) if axis is None else (size // rank, parameter.shape[axis] // rank)
+            fixed = (size, sides) if axis is None else (0, sides - parameter.shape[axis])
+            counts[TrainedTensors(fixed[0], of_rank[0], 1, id(parameter) in tables, fixed[1], of_rank[1])] += 1
+    return tuple(tensors._replace(num_tensors=count) for tensors, count in counts.items())
 
 
 def _tensors(holder: Any, adapter: str) -> list[nn.Parameter]:

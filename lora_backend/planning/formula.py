@@ -141,7 +141,7 @@ def _trained(
         """Whether `modules_to_save` names the module or one that holds it: `norm` is no `input_layernorm`."""
         return any(f".{asked}." in f".{path}." for asked in settings.modules_to_save)
 
-    adapter = [TrainedTensors(0, side) for shape in adapted.values() for side in shape]
+    adapter = [TrainedTensors(0, side, sides=side, sides_per_rank=1) for shape in adapted.values() for side in shape]
     adapter += [TrainedTensors(shape[1]) for shape in adapted.values() if settings.use_dora]
     sizes = {
         f"model.layers.0.{'self_attn' if name[0] in 'qkvo' else 'mlp'}.{name}": shape[0] * shape[1]

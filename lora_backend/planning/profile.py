@@ -11,7 +11,7 @@ import numpy as np
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.planning.scaling import EXPONENTS, Vector
 
-VERSION = 5
+VERSION = 6
 """Of the figures: profiles of another version are traced anew."""
 
 
@@ -121,6 +121,13 @@ class TrainedTensors(NamedTuple):
     num_tensors: int = 1
     is_embedding: bool = False
     """Whether they are tables of embeddings, of which optimizers of 8 bits keep states in 32."""
+    sides: int = 0
+    """Rows and columns of each matrix that do not depend on `r`; 0 where they are no matrices."""
+    sides_per_rank: int = 0
+
+    def sides_at(self, rank: int) -> int:
+        """Rows and columns of each at `r` = rank."""
+        return self.sides + self.sides_per_rank * rank
 
     def size(self, rank: int) -> int:
         """Parameters of each at `r` = rank."""

@@ -13,7 +13,7 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.modeling.devices import memory_table
 from lora_backend.modeling.trained_dtype import embedding_weights
-from lora_backend.planning.optimizers import state_bytes
+from lora_backend.planning.optimizers import sides_of, state_bytes
 from lora_backend.training.randomness import nothing_drawn
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def _held_later(trainer: LoraTrainer, model: torch.nn.Module) -> list[torch.Tens
     optim, tables = str(getattr(trainer.args.optim, "value", trainer.args.optim)), embedding_weights(model)
     return [
         torch.empty(
-            state_bytes(optim, one.numel(), one.element_size(), is_embedding=id(one) in tables),
+            state_bytes(
+                optim, one.numel(), one.element_size(), is_embedding=id(one) in tables, sides=sides_of(one.shape)
+            ),
             dtype=torch.uint8,
             device=one.device,
         )

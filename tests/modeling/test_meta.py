@@ -61,9 +61,9 @@ def test_trained_parameters_are_split_by_what_follows_the_rank() -> None:
 def test_tables_of_embeddings_that_train_are_told_from_the_rest() -> None:
     meta = meta_of(LLAMA, modules_to_save=["embed_tokens", "lm_head"], target_modules=["embed_tokens", "q_proj"])
     assert [tensors for tensors in trained(meta.base.get_input_embeddings(), 16) if tensors.is_embedding] == [
-        TrainedTensors(512 * 64, is_embedding=True)
+        TrainedTensors(512 * 64, is_embedding=True, sides=512 + 64)
     ]
-    assert trained(meta.base.get_output_embeddings(), 16) == (TrainedTensors(512 * 64),)
+    assert trained(meta.base.get_output_embeddings(), 16) == (TrainedTensors(512 * 64, sides=512 + 64),)
 
 
 def test_adapters_have_the_precision_of_the_settings_and_the_base_its_own() -> None:
