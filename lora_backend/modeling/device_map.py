@@ -140,7 +140,7 @@ def inputs_device(model: PreTrainedModel) -> str | None:
     first = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     if any(parameter.device == first for parameter in model.parameters()):
         return None
-    return str(model.get_input_embeddings().weight.device)
+    return str(next(model.get_input_embeddings().parameters()).device)
 
 
 def _targets(gpus: str | Sequence[Target] | None) -> tuple[Target, ...]:

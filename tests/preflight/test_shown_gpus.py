@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.hardware.nvml import result_of, stub_environment
+from lora_backend.config.files import dump_yaml
+from lora_backend.runs.folder import list_runs
+from tests.hardware.nvml import ROOT, result_of, stub_environment
 from tests.preflight.test_placement import FACTS
 
 GPUS = """
@@ -122,3 +127,20 @@ def test_a_process_that_hides_nothing_from_itself_is_planned_as_it_is(tmp_path: 
 def test_a_run_that_is_planned_when_it_has_started_sees_the_first_gpu_alone(machine: dict[str, str]) -> None:
     found = result_of("_first_device()", machine, IMPORTS)
     assert (shown(found), found["device_uuids"]) == ("GPU-a", ["GPU-a"])
+
+
+def test_the_trainer_in_the_foreground_chooses_its_gpus_before_torch_is_there(
+    config: Callable[..., dict[str, Any]], workspace: Path, tmp_path: Path, machine: dict[str, str]
+) -> None:
+    """Without CUDA it comes as far as to the loading of its model."""
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_yaml(config(use_balanced_device_map=True, precision="bf16")))
+    machine |= {"FLIGHTDECK_WORKSPACE": str(workspace)}
+    command = [sys.executable, "-m", "lora_backend", "train", str(path)]
+    assert subprocess.run(command, env=machine, cwd=ROOT, capture_output=True, check=False).returncode == 1
+    (run,) = list_runs(workspace / "runs")
+    attempt = run.attempt()
+    assert (shown(attempt), set(attempt["plan"]["device_map"].values())) == ("GPU-b", {1})
+    log = run.train_log.read_text()
+    assert "devices here: cuda:0 is GPU 1\n" in log
+    assert "'lm_head': 0" in log.partition("device_map {")[2]
