@@ -41,13 +41,13 @@ Tail = Callable[[torch.Tensor], torch.Tensor]
 class ChunkedLoss:
     """The chunked loss of one causal model, on whatever devices its modules are.
 
-    `every_token`: tokens without a label go through the head too. By default they do not, which is faster but needs
-    the labels' values; a trace of shapes has none. `tile_bytes`: see `TILE_BYTES`.
+    Tokens without a label do not go through the head. `labelled`: the share of tokens that have one, for a trace of
+    shapes, where labels have no values. `tile_bytes`: see `TILE_BYTES`.
     """
 
-    def __init__(self, model: nn.Module, *, every_token: bool = False, tile_bytes: int = TILE_BYTES) -> None:
+    def __init__(self, model: nn.Module, *, labelled: float | None = None, tile_bytes: int = TILE_BYTES) -> None:
         self.causal = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-        self.every_token = every_token
+        self.labelled = labelled
         self.tile_bytes = tile_bytes
         embedding = self.causal.get_input_embeddings()
         # Most models call the outermost of these, some one inside it: what is called first is the backbone.
@@ -78,14 +78,19 @@ class ChunkedLoss:
         # As transformers has it: token n predicts n + 1, the last one nothing.
         targets = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED).reshape(-1).to(hidden.device)
         hidden = hidden.reshape(-1, hidden.shape[-1])
-        if not self.every_token:
-            labelled = targets != IGNORED
-            hidden, targets = hidden[labelled], targets[labelled]
+        if self.labelled != 1.0:
+            chosen = targets != IGNORED if self.labelled is None else self._as_many(targets)
+            hidden, targets = hidden[chosen], targets[chosen]
         trained = self._trained_in_tail() if torch.is_grad_enabled() else []
         tile_tokens = max(self.tile_bytes // (4 * vocabulary), 1)
         total = _SummedLoss.apply(hidden, targets, self.tail, tile_tokens, *trained)
         count = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         return CausalLMOutput(loss=total / (count.to(total.device) if isinstance(count, torch.Tensor) else count))
+
+    def _as_many(self, targets: torch.Tensor) -> torch.Tensor:
+        """Indices of as many tokens as have a label; which ones is the same for shapes."""
+        count = max(round((self.labelled or 0.0) * len(targets)), 1)
+        return torch.zeros(1, dtype=torch.long, device=targets.device).expand(count)
 
     def _trained_in_tail(self) -> list[nn.Parameter]:
         """What trains outside of the backbone, or in a head that is tied to it."""

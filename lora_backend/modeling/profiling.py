@@ -17,22 +17,25 @@ from lora_backend.modeling.step import outer_modules
 from lora_backend.modeling.trace import Report, trace_profile
 from lora_backend.modeling.trace_sizes import attention_windows, tile_tokens
 from lora_backend.planning.formula import formula_profile
-from lora_backend.planning.profile import Profile, TraceSettings
+from lora_backend.planning.profile import Batch, Profile, TraceSettings
 from lora_backend.preflight.trees import tree_of
 from lora_backend.settings import load_settings
 
 logger = logging.getLogger(__name__)
 
 
-def profile_for(facts: Mapping[str, Any], config: TrainingConfig, report: Report = lambda *_: None) -> Profile:
+def profile_for(
+    facts: Mapping[str, Any], config: TrainingConfig, report: Report = lambda *_: None, batch: Batch | None = None
+) -> Profile:
     """The profile that `config` (its `precision` resolved) needs: traced, or from a formula where that fails.
 
-    Raises `ModelError` where the model cannot be built at all.
+    `batch`: a real one, in place of the largest. Raises `ModelError` where the model cannot be built at all.
     """
     with untrainable("model_name"):
         architecture = model_config(facts)
         _keep_tree(facts)
-    settings = TraceSettings.of(config, config.precision, attention_windows(architecture), tile_tokens(architecture))
+    windows, tile = attention_windows(architecture), tile_tokens(architecture)
+    settings = TraceSettings.of(config, config.precision, windows, tile, batch)
     try:
         return trace_profile(facts, config, settings, report)
     except UntraceableError as error:

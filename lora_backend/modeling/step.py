@@ -54,7 +54,11 @@ class FakeStep:
         if self.settings.uses_autocast:
             forward = convert_outputs_to_fp32(forward)  # as accelerate wraps it
         is_chunked = self.settings.loss_type == "chunked_nll"
-        loss_path = ChunkedLoss(self.meta.model, every_token=True).active() if is_chunked else contextlib.nullcontext()
+        loss_path = (
+            ChunkedLoss(self.meta.model, labelled=self.settings.labelled).active()
+            if is_chunked
+            else contextlib.nullcontext()
+        )
         gc.disable()  # what is freed, and when, must depend on the step alone
         try:
             with _no_packing(), self._marking(), loss_path, self.mode, tracker:

@@ -39,6 +39,7 @@ def trace_sizes(settings: TraceSettings, windows: tuple[int, ...], positions: in
     `tile` is the number of tokens in a tile of the chunked loss: all sizes have several, or all have one.
     """
     rows = (2, 3, 5) if settings.padded else (1, 1, 1)
+    tile = round(tile / settings.labelled)
     longer = [window - 1 for window in windows if window > settings.tokens_above]
     high = min([*longer, positions or 2**20])
     low = max(settings.tokens_above, min(384, high // 3), 8)

@@ -43,6 +43,8 @@ class Workload:
     optim: str = "adamw_torch"
     accumulates: bool = False
     """Gradients of several passes are summed: they are there in the forward pass as well."""
+    updates: bool = True
+    """Whether the optimizer's step counts too; it is no part of a pass that is measured."""
     on_gpu: bool = True
     """Without a GPU there is no CUDA context, and the optimizer goes through its tensors one by one."""
     inputs_on_first: bool = False
@@ -198,7 +200,8 @@ class Memory:
         if has_embed:
             moments.append((now + self._embed.backward_peak, there or done, 0))
         transient = sum(unit.adapter for unit in held) / self._itemsize * self._transient_per_parameter
-        moments.append((all_gradients + transient, all_gradients, 0))
+        if self.workload.updates:
+            moments.append((all_gradients + transient, all_gradients, 0))
         highest, gradients, logits = max(moments)
         return self._breakdown(held, highest, gradients, logits)
 

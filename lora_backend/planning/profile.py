@@ -15,6 +15,22 @@ VERSION = 6
 """Of the figures: profiles of another version are traced anew."""
 
 
+class Batch(NamedTuple):
+    """The rows of one pass, where they are known better than from the config."""
+
+    rows: int
+    tokens: int
+    """In a row, padding with them."""
+    padded: bool
+    labelled: float = 1.0
+    """Share of the tokens that have a label."""
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> Batch:
+        """The largest that a config lets through: rows as long as may be, and of unequal lengths where there are several."""
+        return cls(config.batch_size, config.max_length, padded=config.batch_size > 1)
+
+
 @dataclass(frozen=True)
 class TraceSettings:
     """What a profile belongs to; another set of these is another profile."""
@@ -28,6 +44,8 @@ class TraceSettings:
     loss_type: str = "nll"
     is_tiled: bool = False
     """Whether the chunked loss takes more than one tile of tokens."""
+    labelled: float = 1.0
+    """Share of the tokens that go through the head: the chunked loss leaves out those without a label."""
     padded: bool = False
     """Several rows of unequal length need an explicit attention mask; one row, or equal ones, need none."""
     tokens_above: int = 0
@@ -42,22 +60,32 @@ class TraceSettings:
 
     @classmethod
     def of(
-        cls, config: TrainingConfig, precision: str, windows: tuple[int, ...] = (), tile_tokens: int = 0
+        cls,
+        config: TrainingConfig,
+        precision: str,
+        windows: tuple[int, ...] = (),
+        tile_tokens: int = 0,
+        batch: Batch | None = None,
     ) -> TraceSettings:
         """The set that a training config asks for.
 
         `precision` is resolved, `windows` are the model's attention windows and `tile_tokens` the chunked loss's tile.
+        `batch`: a real one, in place of the largest.
         """
         targets = config.target_modules
+        batch = batch or Batch.of(config)
+        is_chunked = config.loss_type == "chunked_nll"
+        labelled = max(round(batch.labelled, 3), 0.001) if is_chunked else 1.0
         return cls(
             precision=precision,  # type: ignore[arg-type]  # one of its three words
             gradient_checkpointing=config.gradient_checkpointing,
             quantization=config.quantization,
             attn_implementation=config.attn_implementation,
             loss_type=config.loss_type,
-            is_tiled=config.loss_type == "chunked_nll" and config.batch_size * config.max_length > tile_tokens,
-            padded=config.batch_size > 1,
-            tokens_above=max((window for window in windows if config.max_length >= window), default=0),
+            is_tiled=is_chunked and batch.rows * batch.tokens * labelled > tile_tokens,
+            labelled=labelled,
+            padded=batch.padded,
+            tokens_above=max((window for window in windows if batch.tokens >= window), default=0),
             target_modules=targets if isinstance(targets, str) else tuple(targets),
             target_layers=None if config.target_layers is None else tuple(config.target_layers),
             rank_pattern=tuple((config.rank_pattern or {}).items()),

@@ -13,7 +13,7 @@ from typing import Any
 from lora_backend.atomic import write_json
 from lora_backend.bounded import read_json
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.planning.profile import VERSION, Profile, TraceSettings
+from lora_backend.planning.profile import VERSION, Batch, Profile, TraceSettings
 
 MADE_WITH = ("torch", "transformers", "peft", "accelerate")
 """Packages whose code a trace runs: another version of one may cost something else."""
@@ -27,13 +27,16 @@ class ProfileStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def find(self, facts: Mapping[str, Any], config: TrainingConfig) -> Profile | None:
-        """The profile of a model for what `config` asks (its `precision` resolved), if it was made before."""
+    def find(self, facts: Mapping[str, Any], config: TrainingConfig, batch: Batch | None = None) -> Profile | None:
+        """The profile of a model for what `config` asks (its `precision` resolved), if it was made before.
+
+        `batch`: a real one, in place of the largest.
+        """
         model = self.folder / model_key(facts)
         card = _read(model / "model.json")
         if card is None:
             return None
-        settings = TraceSettings.of(config, config.precision, tuple(card["windows"]), card["tile_tokens"])
+        settings = TraceSettings.of(config, config.precision, tuple(card["windows"]), card["tile_tokens"], batch)
         data = _read(model / f"{_key(settings.to_json())}.json")
         return None if data is None or data.get("version") != VERSION else Profile.from_json(data)
 

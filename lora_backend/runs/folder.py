@@ -64,7 +64,7 @@ OF_ONE_ATTEMPT = (
     "queue",
 )
 """Keys of `status.json` that mean nothing to the next attempt."""
-ATTEMPT_PARTS = ("plan", "measured", "fallback", "note")
+ATTEMPT_PARTS = ("plan", "measured", "expected", "fallback", "note")
 """Objects in an attempt's file, where they are there."""
 
 

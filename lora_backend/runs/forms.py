@@ -89,13 +89,22 @@ class _Measured(TypedDict, total=False):
     rows: int
     tokens: int
     padded: bool
+    labelled: int
     devices: list[_Tensors]
 
 
-for _form in (_Layer, _Difference, _Checked, _Report, _Planned, _Plan, _Tensors, _Measured):
+class _Expected(TypedDict):
+    devices: list[_Tensors]
+
+
+for _form in (_Layer, _Difference, _Checked, _Report, _Planned, _Plan, _Tensors, _Measured, _Expected):
     _form.__pydantic_config__ = _STRICT  # type: ignore[union-attr]
 _REPORT: TypeAdapter[Any] = TypeAdapter(_Report)
-_PARTS: dict[str, TypeAdapter[Any]] = {"plan": TypeAdapter(_Plan), "measured": TypeAdapter(_Measured)}
+_PARTS: dict[str, TypeAdapter[Any]] = {
+    "plan": TypeAdapter(_Plan),
+    "measured": TypeAdapter(_Measured),
+    "expected": TypeAdapter(_Expected),
+}
 
 
 def is_report(value: Any) -> bool:

@@ -37,6 +37,7 @@ from lora_backend.settings import load_settings
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.callbacks import RunCallback
 from lora_backend.training.data import StartData, read_data, refuse_rows_beyond_positions, tokenized
+from lora_backend.training.expected import keep_expected
 from lora_backend.training.lease import leased
 from lora_backend.training.publish import Publisher, save_adapter
 from lora_backend.training.randomness import deterministic_algorithms
@@ -59,8 +60,14 @@ def train(
     attempt names. `bound`: the adapter is published below the output roots only; whoever lets a person name any
     folder, in this very process, passes False. No file of the run says so: a run's folder may come from anywhere.
     """
-    with deterministic_algorithms(config.deterministic), ExitStack() as devices:
-        return _train(config, folder, dataloader, devices, Publisher(folder, config.model_dump(), bound))
+    try:
+        with deterministic_algorithms(config.deterministic), ExitStack() as devices:
+            model = _train(config, folder, dataloader, devices, Publisher(folder, config.model_dump(), bound))
+    except Exception:
+        keep_expected(config, folder)
+        raise
+    keep_expected(config, folder)
+    return model
 
 
 def _train(

@@ -14,6 +14,7 @@ from torch import nn
 
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.modeling.devices import gib
+from lora_backend.modeling.loss import IGNORED
 from lora_backend.modeling.tracker import TensorTracker
 
 logger = logging.getLogger(__name__)
@@ -32,8 +33,14 @@ class StepMemory:
         self, model: nn.Module, optimizer: torch.optim.Optimizer | None, inputs: Mapping[str, torch.Tensor]
     ) -> Iterator[None]:
         """Let the block be the pass that is measured; afterwards `result` has its bytes by device."""
-        shape = inputs["input_ids"].shape
-        found: dict[str, Any] = {"rows": int(shape[0]), "tokens": int(shape[1]), "padded": bool((inputs["attention_mask"] == 0).any())}  # fmt: skip
+        rows, tokens = inputs["input_ids"].shape
+        found: dict[str, Any] = {
+            "rows": int(rows),
+            "tokens": int(tokens),
+            "padded": bool((inputs["attention_mask"] == 0).any()),
+            # Token n predicts n + 1: the label of the first is of no use.
+            "labelled": int((inputs["labels"][:, 1:] != IGNORED).sum()),
+        }
         static = _static_bytes(model, optimizer)
         if torch.cuda.is_available():
             for index in range(torch.cuda.device_count()):

@@ -175,7 +175,9 @@ class LoraTrainer(ExactTrainer):
         if self.current_gradient_accumulation_steps > 1 and self.run_callback.shall_end():
             raise LeaveStepError
         self.run_callback.num_tokens += int(inputs["attention_mask"].sum())
-        if self.memory.result is None and self.state.global_step >= min(MEASURED_STEP, self.state.max_steps - 1):
+        is_last_pass = self.accelerator.sync_gradients  # beside the gradients of all others
+        measured_step = min(MEASURED_STEP, self.state.max_steps - 1)
+        if self.memory.result is None and is_last_pass and self.state.global_step >= measured_step:
             with self.memory.around(self.model, self.optimizer, inputs):
                 return super().training_step(model, inputs, num_items_in_batch)
         return super().training_step(model, inputs, num_items_in_batch)

@@ -117,7 +117,7 @@ def test_a_batch_that_is_part_of_an_accumulated_one_is_divided_by_all_of_its_tok
 
 def test_leaving_tokens_without_a_label_in_changes_nothing() -> None:
     model = fresh(FAMILIES["llama"], modules_to_save=["lm_head"])
-    assert_same(model, ChunkedLoss(model, tile_bytes=TILE, every_token=True), **rows())
+    assert_same(model, ChunkedLoss(model, tile_bytes=TILE, labelled=1.0), **rows())
 
 
 @pytest.mark.parametrize("lora", [{}, {"modules_to_save": ["lm_head"]}, {"target_modules": ["q_proj", "lm_head"]}])

@@ -1,0 +1,48 @@
+"""What the memory model expects for the very pass that was measured, kept beside the measurement."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import FlightdeckError
+from lora_backend.modeling.devices import gib
+from lora_backend.modeling.profiling import profile_for
+from lora_backend.planning.profile import Batch, Profile
+from lora_backend.planning.store import ProfileStore
+from lora_backend.preflight.measured import expected_by_device
+from lora_backend.runs.folder import RunFolder
+from lora_backend.settings import load_settings
+
+logger = logging.getLogger(__name__)
+
+
+def keep_expected(config: TrainingConfig, folder: RunFolder) -> None:
+    """Write it into the newest attempt, where something was measured; traced here if need be, when training is over.
+
+    The plan knows the longest rows that may come. A real pass may have no padding, or fewer labels, which are other
+    operations and so another profile.
+    """
+    attempt = folder.attempt()
+    store = ProfileStore(load_settings().cache / "profiles")
+
+    def profile_of(facts: Mapping[str, Any], step: TrainingConfig, batch: Batch) -> Profile:
+        known = store.find(facts, step, batch)
+        if known is None:
+            known = profile_for(facts, step, batch=batch)
+            store.save(facts, known)
+        return known
+
+    try:
+        found = expected_by_device(attempt, config, profile_of)
+        if found is None:
+            return
+        folder.write_attempt(expected={"devices": found})
+    except (FlightdeckError, OSError) as error:  # the run is what it is without it
+        logger.warning("what was planned for the measured step is not known: %s", error)
+        return
+    for device in found:
+        total = sum(size for size in device.values() if isinstance(size, int))
+        logger.info("planned for the measured step, device %s: tensors %s", device["device"], gib(total))
