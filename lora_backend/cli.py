@@ -90,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         "--gpus", help='GPUs to plan for: "24,12,8" (GiB) or "2xRTX-4090,A100-40G"; default: this machine\'s'
     )
     plan.add_argument("--goal", choices=get_args(Goal), default="balance", help="the fullest GPU as free as can be (default), as few GPUs as hold it, or the shortest step")  # fmt: skip
+    plan.add_argument("--price", metavar="AMOUNT", help="of one GPU for an hour, as in 1.5 or 1.5EUR: the run's cost is said")  # fmt: skip
+    plan.add_argument("--rows", metavar="COUNT", help="rows of data; default: those of the config's data set")  # fmt: skip
     plan.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
     plan.set_defaults(run=plan_run)
 

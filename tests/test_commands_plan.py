@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,6 +34,17 @@ DOCUMENT = {
     "method",
     "expected_error",
     "advice",
+    "goal",
+    "step_seconds",
+    "num_steps",
+    "total_seconds",
+    "row_tokens",
+    "cost",
+    "currency",
+    "largest_batch",
+    "largest_batch_is_exact",
+    "longest_row",
+    "longest_row_is_exact",
 }
 DEVICE = {
     "index",
@@ -283,3 +295,52 @@ def test_a_model_is_traced_where_no_profile_is_known_and_stdout_is_the_document_
     document = strict(done.stdout)
     assert document["method"] == "traced"
     assert sorted(block for device in document["devices"] for block in device["blocks"]) == list(range(5))
+
+
+def test_time_cost_largest_batch_and_longest_row_are_said(ask: Ask, say: Say) -> None:
+    words = ["--gpus", "RTX-4090", "--rows", "1000", "--price", "1.5 eur"]
+    _, document = ask(*words)
+    low, high = document["step_seconds"]
+    assert 0 < low < high < 10 * low
+    assert document["num_steps"] == 750, "three epochs of 1,000 rows, four in a step"
+    assert document["total_seconds"] == pytest.approx([750 * low, 750 * high])
+    assert document["cost"] == pytest.approx([seconds / 3600 * 1.5 for seconds in document["total_seconds"]])
+    assert (document["currency"], document["goal"], document["row_tokens"]) == ("EUR", "balance", None)
+    assert document["largest_batch_is_exact"]
+    batch, row = document["largest_batch"], document["longest_row"]
+    _, text = say(*words)
+    for sentence in (
+        r"A step takes [\d.]+ to [\d.]+ s; the run [\d.]+ to [\d.]+ (min|h)\.",
+        r"The run costs [\d.]+ to [\d.]+ EUR\.",
+    ):
+        assert re.search(sentence, text), text
+    assert f"Largest batch that fits: {batch:,}." in text
+    assert f"Longest row that fits: {row:,} tokens." in text
+    assert "assumes that every row has 1,024 tokens" in text
+    _, chinese = say(*words, language="zh")
+    assert f"放得下的最大批次：{batch:,}。" in chinese
+
+
+def test_a_time_that_nobody_can_know_is_not_said(ask: Ask, say: Say) -> None:
+    _, document = ask("--gpus", "24", "--price", "2")
+    assert (document["step_seconds"], document["total_seconds"], document["cost"]) == (None, None, None)
+    assert "name the cards, as in 2xRTX-4090" in say("--gpus", "24")[1]
+
+
+def test_speed_takes_the_fast_card_alone(ask: Ask) -> None:
+    used = {}
+    for goal in ("balance", "fewest", "speed"):
+        _, document = ask("--gpus", "RTX-3060-12G,RTX-4090", "--goal", goal)
+        assert document["goal"] == goal
+        used[goal] = [device["name"] for device in document["devices"] if device["blocks"]]
+    assert used["speed"] == ["RTX-4090"]
+    assert len(used["balance"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--price", "cheap"), ("--price", "-1"), ("--price", "0"), ("--price", "1e999"), ("--rows", "0"), ("--rows", "many"), ("--rows", "1.5")]
+)  # fmt: skip
+def test_a_price_or_a_number_of_rows_that_is_none_is_refused_in_one_sentence(option: str, value: str, ask: Ask) -> None:
+    code, document = ask("--gpus", "24", f"{option}={value}")
+    assert code == 2
+    assert option in document["error"]

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from lora_backend.commands.words import GOOD, NO, print_json, readable, setting
+from lora_backend.commands.words import GOOD, NO, count_of, price_of, print_json, readable, setting
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.i18n import N_, translate
 from lora_backend.planning.advice import Advice, advise, best_first
+from lora_backend.planning.figures import figures
 from lora_backend.planning.planner import options_of
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.report import advice_text, plan_document, plan_text, tone
-from lora_backend.preflight.planning import config_to_plan, model_facts, planner_for
+from lora_backend.preflight.conditions import conditions_for
+from lora_backend.preflight.planning import config_to_plan, known_only, model_facts, planner_for, profiles
 from lora_backend.settings import load_settings
 from lora_backend.terminal import show, show_coloured
 
@@ -24,14 +26,20 @@ def plan_command(arguments: argparse.Namespace) -> int:
     values = readable(arguments.config).values if arguments.config else {}
     values = values | ({"model_name": arguments.model} if arguments.model else {}) | dict(map(setting, arguments.set))
     config = config_to_plan(values)
-    planner, message = planner_for(model_facts(config.model_name), trace_here, load_settings(), arguments.gpus)
+    price = price_of(arguments.price) if arguments.price else None
+    rows = count_of(arguments.rows) if arguments.rows else None
+    facts, settings = model_facts(config.model_name), load_settings()
+    planner, message = planner_for(facts, trace_here, settings, arguments.gpus)
     options = replace(options_of(config), goal=arguments.goal)
     plan = planner.plan(config, options)
     found = iter(()) if plan.verdict == "fits" else advise(planner, config, plan, options)
+    known = replace(planner, profile_of=profiles(facts, known_only, settings))
+    conditions = conditions_for(config, planner.targets, settings, planner.link_speed, rows)
+    said = figures(known, config, plan, conditions, goal=arguments.goal, price=price)
     if arguments.json:
-        print_json(plan_document(plan, best_first(found)))
+        print_json(plan_document(plan, best_first(found), said))
     else:
-        show_coloured(plan_text(plan, config, message), tone(plan))
+        show_coloured(plan_text(plan, config, message, said), tone(plan))
         _show_remedies(found)
     return GOOD if plan.fits else NO
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from lora_backend.config.findings import shorten
 from lora_backend.config.takes import LARGEST
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
+from lora_backend.planning.figures import Price
 
 GOOD, NO, WRONG_QUESTION = 0, 1, 2
+MAX_PRICE = 1e12
+_PRICE = re.compile(r"([0-9]{1,13}(?:\.[0-9]{1,6})?)\s*([A-Za-z]{3})?")
 
 
 def readable(path: Path) -> ConfigDocument:
@@ -30,6 +34,22 @@ def setting(text: str) -> tuple[str, Any]:
     if not equals:
         raise ConfigError(N_("`--set {text}` has no value. Write --set key=value."), text=text)
     return key, parse_config(f"value: {value}").values.get("value", value)
+
+
+def price_of(text: str) -> Price:
+    """`1.5`, `1.5EUR` or `1.5 EUR`. Raises `ConfigError` for anything else."""
+    found = _PRICE.fullmatch(text.strip())
+    amount = float(found[1]) if found else 0.0
+    if found is None or not 0 < amount <= MAX_PRICE:
+        raise ConfigError(N_("`--price` is an amount above 0 for one GPU and one hour, with a currency if you like, as in 1.5EUR; it cannot be {text}."), text=shorten(text))  # fmt: skip
+    return Price(amount, found[2].upper()) if found[2] else Price(amount)
+
+
+def count_of(text: str) -> int:
+    """A number of rows. Raises `ConfigError` for anything else."""
+    if not re.fullmatch(r"[0-9]{1,12}", text.strip()) or int(text) == 0:
+        raise ConfigError(N_("`--rows` is a whole number above 0; it cannot be {text}."), text=shorten(text))
+    return int(text)
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -27,11 +27,12 @@ class Conditions:
     lengths: RowLengths | None = None
     """Of the data's rows; None: every row is taken as `max_length` tokens long."""
     num_rows: int | None = None
-    """Rows of the data where `lengths` are not known."""
+    """Rows of the data, where they are told and not counted."""
 
     @property
     def rows(self) -> int | None:
-        return self.num_rows if self.lengths is None else self.lengths.num_rows
+        """Rows of the data, if anybody knows."""
+        return self.num_rows or (self.lengths.num_rows if self.lengths else None)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import FlightdeckError
 from lora_backend.planning.memory import Memory, Workload
 from lora_backend.planning.plan import Options, Plan, assignment_of, make_plan, score_plan
 from lora_backend.planning.profile import Profile
@@ -18,6 +19,12 @@ ProfileSource = Callable[[TrainingConfig], Profile]
 """The profile of one model for what a config asks of it; `precision` in the config is resolved."""
 BF16_CAPABILITY = (8, 0)
 """CUDA compute capability from which a card computes bf16 (NVIDIA's Ampere)."""
+
+
+class NotTracedError(FlightdeckError):
+    """What it costs is not known, and nobody has asked for its trace."""
+
+    code = "not_traced"
 
 
 @dataclass(frozen=True)

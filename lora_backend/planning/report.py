@@ -11,6 +11,7 @@ from lora_backend.escaping import visible
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message, translate
 from lora_backend.planning.advice import Advice
+from lora_backend.planning.figures import Figures, figures_in_words
 from lora_backend.planning.plan import DevicePlan, Plan, single_is_enough
 from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import TONES, Verdict
@@ -34,12 +35,13 @@ SIGNS: dict[Verdict, str] = {"fits": "", "tight": " ?", "over": " !"}
 COLUMNS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead")
 
 
-def plan_document(plan: Plan, advice: Sequence[Advice]) -> dict[str, Any]:
+def plan_document(plan: Plan, advice: Sequence[Advice], found: Figures) -> dict[str, Any]:
     """The JSON document of the command `plan`; `advice` is empty where the plan fits beyond doubt."""
     return {
         **plan.to_json(),
         "method": plan.profile.method,
         "expected_error": plan.profile.expected_error,
+        **found.to_json(),
         "advice": [remedy.to_json() for remedy in advice],
     }
 
@@ -160,9 +162,10 @@ def _row(device: DevicePlan) -> list[str]:
     ]
 
 
-def plan_text(plan: Plan, config: TrainingConfig, message: Message | None) -> str:
+def plan_text(plan: Plan, config: TrainingConfig, message: Message | None, found: Figures) -> str:
     """The plan for a person in a terminal; what would help is said behind it."""
     lines = [verdict(plan).text(), "", plan_table(plan)]
+    lines += ["", *(figure.text() for figure in figures_in_words(found, plan, config))]
     more = [*([message] if message else []), *notes(plan, config)]
     if more:
         lines += ["", *(note.text() for note in more)]

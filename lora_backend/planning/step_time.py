@@ -19,7 +19,7 @@ from lora_backend.planning.targets import Target
 
 EFFICIENCY = (0.3, 0.6)
 """Of a GPU's dense rate, what training reaches as a rule. An assumption, not measured here."""
-CPU_EFFICIENCY = (0.4, 0.9)
+CPU_EFFICIENCY = (0.37, 0.95)
 """A step's work per second against that of one large fp32 product on the same cores. Measured on two cores of an AMD
 EPYC (Zen 4) with SmolLM2-135M, rank 16, torch 2.13: see docs/memory-model.md, "Times"."""
 CPU_FLOPS_PER_CORE = (5e9, 40e9)

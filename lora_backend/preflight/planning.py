@@ -13,14 +13,14 @@ from lora_backend.errors import ModelError
 from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.hardware.links import GpuLink
 from lora_backend.hardware.visible import unusable_together, visible_gpus
-from lora_backend.i18n import Message
+from lora_backend.i18n import N_, Message
 from lora_backend.models.catalogue import find_in_catalogue
 from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.describe import read_json_object
 from lora_backend.models.find import find_model
 from lora_backend.models.limits import refuse_oversized
 from lora_backend.models.quantized import refuse_quantized
-from lora_backend.planning.planner import Planner, ProfileSource
+from lora_backend.planning.planner import NotTracedError, Planner, ProfileSource
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.step_time import LinkSpeed
 from lora_backend.planning.store import ProfileStore
@@ -75,6 +75,11 @@ def profiles(facts: Mapping[str, Any], trace: Trace, settings: Settings) -> Prof
         return made
 
     return profile_of
+
+
+def known_only(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
+    """In the place of a trace where nobody shall wait for one. Always raises `NotTracedError`."""
+    raise NotTracedError(N_("not traced yet"))
 
 
 def machine_targets(

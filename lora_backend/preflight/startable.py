@@ -8,21 +8,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any
 
 from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import Finding
 from lora_backend.config.foreign.tools import is_foreign
 from lora_backend.config.rules import ConfigView, Facts
-from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
+from lora_backend.planning.planner import NotTracedError
 from lora_backend.preflight.attachable import held_against_tree
 from lora_backend.preflight.attempt import is_too_large
 from lora_backend.preflight.blockers import DOES_NOT_FIT, blocker_of, blockers_of
 from lora_backend.preflight.facts import Readers, gather_facts, refuse_errors
 from lora_backend.preflight.placement import DoesNotFitError, plan_start
-from lora_backend.preflight.planning import Trace, model_facts
+from lora_backend.preflight.planning import Trace, known_only, model_facts
 from lora_backend.preflight.roots import from_browser
 from lora_backend.preflight.trees import known_tree
 from lora_backend.settings import Settings
@@ -84,10 +84,6 @@ class Startable:
         return {"startable": self.answer, "blockers": [blocker.to_dict(language) for blocker in self.blockers]}
 
 
-class _NotTracedError(Exception):
-    """The plan needs a trace, and nobody is to be asked for one."""
-
-
 def judge(document: ConfigDocument, settings: Settings, readers: Readers | None = None) -> Judged:
     """A config whose paths must lie in the roots of `settings`; what lies outside is not read."""
     return _judged(*from_browser(document, settings, readers), settings)
@@ -128,8 +124,8 @@ def startable(
     if not judged.result.is_valid:
         return Startable(None)
     try:
-        planned = plan_start(judged.config.values, settings, trace or _refuse_to_trace, environment)
-    except (_NotTracedError, WorkerError):
+        planned = plan_start(judged.config.values, settings, trace or known_only, environment)
+    except (NotTracedError, WorkerError):
         return Startable(None)
     except FlightdeckError as error:
         return Startable(False, _of_new_tree(judged, settings) or (blocker_of(error, judged.config),))
@@ -151,7 +147,3 @@ def _of_new_tree(judged: Judged, settings: Settings) -> tuple[Finding, ...]:
     """What stands in the way by the modules of a model that were not known before it was traced."""
     tree = None if judged.has_tree else known_tree(model_facts(judged.config.get("model_name")), settings)
     return () if tree is None else tuple(held_against_tree(judged.config, tree))
-
-
-def _refuse_to_trace(facts: Mapping[str, Any], config: TrainingConfig) -> NoReturn:
-    raise _NotTracedError

@@ -8,12 +8,13 @@ import streamlit as st
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
-from lora_backend.hardware.inventory import read_host
 from lora_backend.i18n import N_
 from lora_backend.planning.estimate import Conditions, Estimate, estimate
-from lora_backend.planning.limits import largest_batch, longest_row
+from lora_backend.planning.figures import no_time, time_basis
+from lora_backend.planning.limits import Limit, largest_batch, longest_row
 from lora_backend.planning.plan import Plan
-from lora_backend.planning.step_time import Cpu
+from lora_backend.preflight.conditions import conditions_for
+from lora_backend.preflight.roots import within_roots
 from pages.parts import state_keys
 from pages.parts.language import say, t, t_plain
 from pages.parts.markdown import Markdown, bold, joined
@@ -25,13 +26,16 @@ from pages.parts.services import settings
 
 def estimate_of(work: Work, plan: Plan, config: TrainingConfig) -> Estimate | None:
     """Time of `plan`, for the rows of data that the page was told."""
-    is_here = tuple(device.target for device in plan.devices) == work.planner.targets
-    conditions = Conditions(
-        work.planner.link_speed if is_here else None,
-        Cpu(read_host(settings().workspace).num_cores),
-        num_rows=work.question.value("rows"),
-    )
-    return estimate(plan, config, conditions)
+    return estimate(plan, config, conditions_of(work, plan, config))
+
+
+def conditions_of(work: Work, plan: Plan, config: TrainingConfig) -> Conditions:
+    """What the time of `plan` depends on here. A draft's data set is only read where the browser may."""
+    targets = tuple(device.target for device in plan.devices)
+    links = work.planner.link_speed if targets == work.planner.targets else None
+    inside, _ = within_roots({"dataset": config.dataset} if config.dataset else {}, settings())
+    readable = config.model_copy(update={"dataset": inside.get("dataset")})
+    return conditions_for(readable, targets, settings(), links, work.question.value("rows"))
 
 
 def cost_of(work: Work, plan: Plan, found: Estimate | None) -> str:
@@ -66,10 +70,12 @@ def _figure(label: Markdown, value: str, help_text: Markdown | None = None) -> N
 
 def _limits(work: Work) -> None:
     asked = ({**work.question.params, "lang": ""}, work.question.base)
-    known: tuple[Any, int, int] | None = st.session_state.get(state_keys.PLAN_LIMITS)
+    known: tuple[Any, Limit, Limit] | None = st.session_state.get(state_keys.PLAN_LIMITS)
     if known is None or known[0] != asked:
         try:
-            known = asked, largest_batch(work.planner, work.config), longest_row(work.planner, work.config)
+            placed = work.plan.assignment if work.is_by_hand else None
+            batch = largest_batch(work.planner, work.config, placed)
+            known = asked, batch, longest_row(work.planner, work.config, placed)
         except WorkerError as error:
             st.caption(t(N_("The largest batch is not known: {reason}"), reason=say(error.message)))
             offer_again("limits")
@@ -77,22 +83,21 @@ def _limits(work: Work) -> None:
         st.session_state[state_keys.PLAN_LIMITS] = known
     _, batch, row = known
     none = t_plain(N_("none fits"))
-    rows = t_plain(N_("{count} {count:row|rows}"), count=batch) if batch else none
-    tokens = t_plain(N_("{count} tokens"), count=f"{row:,}") if row else none
+    rows = t_plain(N_("{count} {count:row|rows}"), count=batch.value) if batch.value else none
+    tokens = t_plain(N_("{count} tokens"), count=f"{row.value:,}") if row.value else none
     _figure(t(N_("Largest batch")), rows, t(N_("Rows of {length} tokens that fit in one forward pass, with these settings."), length=work.config.max_length))  # fmt: skip
     _figure(t(N_("Longest row")), tokens, t(N_("What fits at a batch size of {count}, with these settings."), count=work.config.batch_size))  # fmt: skip
 
 
 def say_of_time(work: Work) -> None:
     """What the times rest on, or why there are none."""
-    said: list[Markdown] = []
-    targets = [device.target for device in work.plan.used]
-    if any(not target.is_cpu and target.spec is None for target in targets):
-        said.append(t(N_("GPUs given as GiB alone have no rates, so they get no times; name the cards, as in 2xRTX-4090.")))  # fmt: skip
-    else:
-        said.append(t(N_("Times are FLOPs and bytes over the card's published rates at 30 to 60 % of them: an assumption, not a measurement.")))  # fmt: skip
-        if work.question.value("rows") is None and not work.config.max_steps:
-            said.append(t(N_("For the whole run, set the rows of data at the left.")))
-        elif not work.question.value("price"):
-            said.append(t(N_("For the cost, set the price of a GPU hour at the left.")))
+    conditions = conditions_of(work, work.plan, work.config)
+    if estimate(work.plan, work.config, conditions) is None:
+        st.caption(say(no_time()))
+        return
+    said = [say(message) for message in time_basis(conditions, work.plan, work.config)]
+    if conditions.rows is None and not work.config.max_steps:
+        said.append(t(N_("For the whole run, set the rows of data at the left.")))
+    elif not work.question.value("price") and work.plan.strategy != "cpu":
+        said.append(t(N_("For the cost, set the price of a GPU hour at the left.")))
     st.caption(joined(" ", said))

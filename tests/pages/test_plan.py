@@ -223,7 +223,7 @@ def test_the_largest_batch_and_the_longest_row_that_fit_are_there_without_a_clic
     at = show(model=str(model), gpus="12", batch_size="2", max_length="256", lang="en")
     planner = Planner(profile_of, of_words("12"))
     config = TrainingConfig(model_name="m", batch_size=2, max_length=256)
-    rows, tokens = largest_batch(planner, config), longest_row(planner, config)
+    rows, tokens = largest_batch(planner, config).value, longest_row(planner, config).value
     assert rows > 2
     assert tokens > 256
     assert f"**{rows} rows**" in texts(at)

@@ -1,0 +1,154 @@
+"""What a plan means for the one who runs it: time, cost, the largest batch and the longest row; as data and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import FlightdeckError, WorkerError
+from lora_backend.formats import money_range, seconds_range
+from lora_backend.i18n import N_, Message
+from lora_backend.planning.chosen_split import Goal
+from lora_backend.planning.estimate import Conditions, Estimate, estimate
+from lora_backend.planning.limits import Limit, largest_batch, longest_row
+from lora_backend.planning.plan import Plan
+from lora_backend.planning.planner import Planner
+
+
+@dataclass(frozen=True)
+class Price:
+    """Of one GPU for an hour."""
+
+    amount: float
+    currency: str = "USD"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one plan."""
+
+    goal: Goal
+    time: Estimate | None
+    """None where a card's rates are not known."""
+    cost: tuple[float, float] | None
+    """Of the whole run, in `currency`; None where no price or no time is known, or no GPU is used."""
+    currency: str | None
+    batch: Limit | None
+    row: Limit | None
+    """None where it cannot be said."""
+    conditions: Conditions
+    padded_tokens: float | None
+    """Tokens of a row once its batch is padded, on average; None where the data's rows are not known."""
+
+    def to_json(self) -> dict[str, Any]:
+        time = self.time
+        return {
+            "goal": self.goal,
+            "step_seconds": None if time is None else list(time.step_s),
+            "num_steps": None if time is None else time.num_steps,
+            "total_seconds": None if time is None or time.total_s is None else list(time.total_s),
+            "row_tokens": self.padded_tokens,
+            "cost": None if self.cost is None else list(self.cost),
+            "currency": None if self.cost is None else self.currency,
+            "largest_batch": None if self.batch is None else self.batch.value,
+            "largest_batch_is_exact": self.batch is not None and self.batch.is_exact,
+            "longest_row": None if self.row is None else self.row.value,
+            "longest_row_is_exact": self.row is not None and self.row.is_exact,
+        }
+
+
+def figures(
+    planner: Planner,
+    config: TrainingConfig,
+    plan: Plan,
+    conditions: Conditions,
+    *,
+    goal: Goal = "balance",
+    price: Price | None = None,
+    placed: Sequence[int] | None = None,
+) -> Figures:
+    """Of a plan that `planner` made of `config`; with a planner that traces nothing, as far as it is known.
+
+    `placed`: the plan is this placement made by hand.
+    """
+    time = estimate(plan, config, conditions)
+    num_gpus = sum(not device.target.is_cpu for device in plan.used)
+    cost = time.cost(price.amount, num_gpus) if time is not None and price is not None and num_gpus else None
+    lengths = conditions.lengths
+    return Figures(
+        goal,
+        time,
+        cost,
+        price.currency if price else None,
+        _or_none(largest_batch, planner, config, placed),
+        _or_none(longest_row, planner, config, placed),
+        conditions,
+        None if lengths is None else lengths.mean_padded(config.batch_size, config.max_length),
+    )
+
+
+def _or_none(limit: Any, planner: Planner, config: TrainingConfig, placed: Sequence[int] | None) -> Limit | None:
+    try:
+        found: Limit = limit(planner, config, placed)
+    except WorkerError:
+        raise
+    except FlightdeckError:
+        return None
+    return found if found.value or found.is_exact else None
+
+
+def figures_in_words(found: Figures, plan: Plan, config: TrainingConfig) -> list[Message]:
+    """Sentences for a person; those of which nothing is known are left out."""
+    said = [*_times(found), *_limits(found)]
+    return [*said, *time_basis(found.conditions, plan, config)] if found.time is not None else said
+
+
+def no_time() -> Message:
+    """Why there is none."""
+    return Message(N_("GPUs given as GiB alone have no rates, so they get no times; name the cards, as in 2xRTX-4090."))
+
+
+def _times(found: Figures) -> list[Message]:
+    time = found.time
+    if time is None:
+        return [no_time()]
+    step = seconds_range(*time.step_s)
+    if time.total_s is None:
+        return [Message(N_("A step takes {step}."), {"step": step})]
+    said = [Message(N_("A step takes {step}; the run {total}."), {"step": step, "total": seconds_range(*time.total_s)})]
+    if found.cost is not None and found.currency:
+        said.append(Message(N_("The run costs {cost}."), {"cost": money_range(*found.cost, found.currency)}))
+    return said
+
+
+def _limits(found: Figures) -> list[Message]:
+    said = []
+    for limit, exactly, at_least in (
+        (found.batch, N_("Largest batch that fits: {number}."), N_("Largest batch that fits: {number} or more.")),
+        (
+            found.row,
+            N_("Longest row that fits: {number} tokens."),
+            N_("Longest row that fits: {number} tokens or more."),
+        ),
+    ):
+        if limit is not None and limit.value:
+            said.append(Message(exactly if limit.is_exact else at_least, {"number": f"{limit.value:,}"}))
+    return said
+
+
+def time_basis(conditions: Conditions, plan: Plan, config: TrainingConfig) -> list[Message]:
+    """What a time rests on."""
+    if conditions.lengths is None:
+        said = [Message(N_("The time assumes that every row has {tokens} tokens: the data set's own rows are not known."), {"tokens": f"{config.max_length:,}"})]  # fmt: skip
+    else:
+        tokens = conditions.lengths.mean_padded(config.batch_size, config.max_length)
+        said = [Message(N_("The time counts the data set's own rows: {tokens} tokens on average, padded to the longest of their batch."), {"tokens": f"{tokens:,.0f}"})]  # fmt: skip
+    if plan.strategy != "cpu":
+        said.append(Message(N_("It is assumed from the cards' published rates, not measured.")))
+    elif conditions.cpu.flops_per_core is None:
+        said.append(Message(N_("The speed of the CPU is assumed, not measured.")))
+    else:
+        said.append(Message(N_("The speed of the CPU was measured on this machine.")))
+    return said

@@ -1,0 +1,183 @@
+"""How many tokens the rows of a config's data set have, by the model's own tokenizer and chat template, without torch.
+
+Both are read in a process of its own: they may come from anywhere, and a template is a small program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_backend import outside
+from lora_backend.atomic import write_json
+from lora_backend.bounded import read_json
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.data.rows import MAX_ROW_BYTES, dataset_rows, open_rows
+from lora_backend.errors import FlightdeckError, ModelError
+from lora_backend.i18n import N_
+from lora_backend.models.find import find_model
+from lora_backend.planning.row_lengths import RowLengths
+from lora_backend.settings import Settings
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+SAMPLE = 400
+"""Rows that are looked at, drawn from the whole file."""
+DEADLINE_S = 15.0
+RULES = 1
+"""Raised when the same row would be counted otherwise; what was kept by older rules is not believed."""
+TRY_AGAIN_AFTER_S = 300.0
+TOKENIZER = "tokenizer.json"
+
+
+def row_lengths(config: TrainingConfig, settings: Settings) -> RowLengths | None:
+    """Of the rows of `config.dataset` as its model's tokenizer cuts them; None where there is no data set or tokenizer
+    on this machine, or they cannot be read so."""
+    try:
+        folder = find_model(config.model_name)
+        if config.dataset is None or not folder.is_dir() or not (folder / TOKENIZER).is_file():
+            return None
+        kept = settings.cache / "row_lengths" / f"{_key(Path(config.dataset), folder)}.json"
+    except (FlightdeckError, OSError, ValueError):
+        return None
+    try:
+        answer = read_json(kept)
+    except (OSError, ValueError):
+        answer = _count_now(config.dataset, folder, kept)
+    try:
+        found = RowLengths(tuple(int(tokens) for tokens in answer["tokens"]), int(answer["num_rows"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return found if found.tokens and min(found.tokens) > 0 else None
+
+
+_gave_up: dict[Path, float] = {}
+
+
+def _count_now(dataset: str, folder: Path, kept: Path) -> dict[str, Any]:
+    """Counted in a process of its own, and kept; rows that cannot be counted are kept as none."""
+    nothing = {"tokens": [], "num_rows": 0}
+    if time.monotonic() - _gave_up.get(kept, -TRY_AGAIN_AFTER_S) < TRY_AGAIN_AFTER_S:
+        return nothing
+    try:
+        answer: dict[str, Any] = outside.call(f"{__name__}:counted", dataset, str(folder), deadline_s=DEADLINE_S)
+    except (outside.OutsideError, OSError):  # a busy machine, or a template without an end
+        _gave_up[kept] = time.monotonic()
+        return nothing
+    except FlightdeckError:
+        answer = nothing
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, answer)
+    return answer
+
+
+def counted(dataset: str, folder: str) -> dict[str, Any]:
+    """What the process does. Raises `DataError` or `ModelError`."""
+    from tokenizers import Tokenizer
+
+    lines, num_rows = _sample(Path(dataset))
+    tokenizer = Tokenizer.from_file(str(Path(folder) / TOKENIZER))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def count(text: str, *, special: bool) -> int:
+        return len(tokenizer.encode(text, add_special_tokens=special).ids)
+
+    written = _writer(Path(folder))
+    lengths = []
+    for kind, row in dataset_rows(lines, Path(dataset).name):
+        if kind == "messages":
+            lengths.append(count(written(row["messages"]), special=False))
+        else:  # the end of the text is one more
+            lengths.append(count(row["prompt"], special=True) + count(row["completion"], special=False) + 1)
+    return {"tokens": lengths, "num_rows": num_rows}
+
+
+def _sample(path: Path) -> tuple[list[bytes], int]:
+    """Some rows, each as likely as any other and always the same ones, and how many there are."""
+    drawn, num_rows, chance = [], 0, random.Random(0)  # noqa: S311 - not a secret
+    with open_rows(path) as file:
+        while line := file.readline(MAX_ROW_BYTES + 1):
+            if line.isspace():
+                continue
+            num_rows += 1
+            if len(drawn) < SAMPLE:
+                drawn.append(line)
+            elif (place := chance.randrange(num_rows)) < SAMPLE:
+                drawn[place] = line
+    return drawn, num_rows
+
+
+def _writer(folder: Path) -> Callable[[Iterable[Mapping[str, Any]]], str]:
+    """Writes a chat as the model's template does. Raises `ModelError` where it has none, or it fails."""
+    from jinja2.exceptions import TemplateError
+
+    settings = _tokenizer_settings(folder)
+    source = _template_source(folder, settings)
+    tokens = {name: _token(settings.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+
+    def write(messages: Iterable[Mapping[str, Any]]) -> str:
+        try:
+            return _template(source).render(messages=list(messages), add_generation_prompt=False, **tokens)
+        except (TemplateError, ArithmeticError, TypeError, ValueError, AttributeError, LookupError) as error:
+            raise ModelError(N_("The model's chat template cannot write the rows: {reason}."), reason=str(error)) from error  # fmt: skip
+
+    return write
+
+
+def _tokenizer_settings(folder: Path) -> Mapping[str, Any]:
+    try:
+        found = read_json(folder / "tokenizer_config.json")
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _template_source(folder: Path, settings: Mapping[str, Any]) -> str:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text("utf-8")
+    given = settings.get("chat_template")
+    if isinstance(given, list):  # several with names; the one that chats
+        given = next((one.get("template") for one in given if isinstance(one, dict) and one.get("name") == "default"), None)  # fmt: skip
+    if not isinstance(given, str):
+        raise ModelError(N_("The model's tokenizer has no chat template."))
+    return given
+
+
+def _token(given: object) -> str:
+    return str(given.get("content", "")) if isinstance(given, dict) else str(given or "")
+
+
+def _template(source: str) -> Template:
+    """As transformers makes it from the same text."""
+    from jinja2.exceptions import TemplateError
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def refuse(message: str) -> None:
+        raise TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = lambda value, **how: json.dumps(value, ensure_ascii=False, **how)
+    environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
+    return environment.from_string(source)
+
+
+def _key(dataset: Path, folder: Path) -> str:
+    """The same while the files are."""
+    said = [RULES, SAMPLE]
+    for path in (dataset, folder / TOKENIZER, folder / "chat_template.jinja", folder / "tokenizer_config.json"):
+        found = path.stat() if path.exists() else None
+        said += [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns] if found else [0]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:24]
