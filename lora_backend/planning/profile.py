@@ -70,7 +70,7 @@ class TraceSettings:
         """The set that a training config asks for.
 
         `precision` is resolved, `windows` are the model's attention windows and `tile_tokens` the chunked loss's tile.
-        `batch`: a real one, in place of the largest.
+        `batch`: a real one, in place of the largest. Lists whose order means nothing are the same in any order.
         """
         targets = config.target_modules
         batch = batch or Batch.of(config)
@@ -86,10 +86,10 @@ class TraceSettings:
             labelled=labelled,
             padded=batch.padded,
             tokens_above=max((window for window in windows if batch.tokens >= window), default=0),
-            target_modules=targets if isinstance(targets, str) else tuple(targets),
-            target_layers=None if config.target_layers is None else tuple(config.target_layers),
+            target_modules=targets if isinstance(targets, str) else tuple(sorted(set(targets))),
+            target_layers=None if config.target_layers is None else tuple(sorted(set(config.target_layers))),
             rank_pattern=tuple((config.rank_pattern or {}).items()),
-            modules_to_save=tuple(config.modules_to_save or ()),
+            modules_to_save=tuple(sorted(set(config.modules_to_save or ()))),
             bias=config.bias,
             use_dora=config.use_dora,
             lora_dropout=config.lora_dropout > 0,

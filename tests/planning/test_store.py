@@ -12,13 +12,21 @@ import numpy as np
 import pytest
 
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import UntraceableError
+from lora_backend.modeling import profiling
+from lora_backend.modeling.meta import model_config
+from lora_backend.modeling.profiling import profile_for
+from lora_backend.modeling.trace_sizes import attention_windows, tile_tokens
+from lora_backend.models.catalogue import CatalogueModel, catalogue
 from lora_backend.planning import store as store_module
 from lora_backend.planning.formula import formula_profile
 from lora_backend.planning.memory import Memory, Workload
 from lora_backend.planning.profile import Profile, TraceSettings
 from lora_backend.planning.scaling import Size
 from lora_backend.planning.store import ProfileStore, model_key
-from tests.planning.profiles import CONFIG, LLAMA, WINDOWS, llama, profile_of
+from lora_backend.preflight.planning import profiles
+from lora_backend.settings import load_settings
+from tests.planning.profiles import CONFIG, LLAMA, WINDOWS, llama, profile_of, shallow
 
 Change = Callable[[Profile], Profile]
 
@@ -65,6 +73,66 @@ def test_a_model_is_known_by_what_shapes_it(monkeypatch: pytest.MonkeyPatch) -> 
     assert model_key({**LLAMA, "num_hidden_layers": 6}) != key
     monkeypatch.setattr(store_module, "_versions", lambda: ("another torch",))
     assert model_key(LLAMA) != key, "another version may cost something else"
+
+
+QUESTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"batch_size": 1, "max_length": 100_000, "gradient_checkpointing": True},
+    {"loss_type": "chunked_nll", "target_modules": ["v_proj", "q_proj"], "target_layers": [2, 0]},
+    {
+        "rank_pattern": {"q_proj": 4, "v_proj": 2},
+        "modules_to_save": ["lm_head"],
+        "quantization": "nf4",
+        "lora_dropout": 0.1,
+    },
+)
+
+
+@pytest.mark.parametrize("model", catalogue(), ids=lambda model: model.name)
+@pytest.mark.parametrize("is_saved", [False, True], ids=["as published", "as transformers saves it"])
+def test_what_was_traced_for_a_model_of_the_catalogue_is_found_again(
+    model: CatalogueModel, is_saved: bool, tmp_path: Path
+) -> None:
+    facts = json.loads(model_config(model.config).to_json_string()) if is_saved else model.config
+    asked, store = json.loads(json.dumps(facts)), ProfileStore(tmp_path)
+    architecture = model_config(facts)
+    assert facts == asked, "transformers writes into what is nested, but not into what was handed to it"
+    windows, tile = attention_windows(architecture), tile_tokens(architecture)
+    for keys in QUESTIONS:
+        config = TrainingConfig(model_name="any", precision="bf16", **keys)
+        settings = TraceSettings.of(config, "bf16", windows, tile)
+        store.save(facts, replace(llama(), settings=settings, windows=windows, tile_tokens=tile))
+    for keys in QUESTIONS:
+        found = store.find(dict(reversed(asked.items())), TrainingConfig(model_name="any", precision="bf16", **keys))
+        assert found is not None, keys
+    lists = {key: [*reversed(value)] for key, value in QUESTIONS[2].items() if isinstance(value, list)}
+    assert store.find(asked, TrainingConfig(model_name="any", precision="bf16", loss_type="chunked_nll", **lists))
+
+
+@pytest.mark.parametrize("name", ["meta-llama/Llama-3.1-8B", "google/gemma-2-2b"])
+@pytest.mark.parametrize("is_traceable", [True, False], ids=["traced", "by formula"])
+def test_a_second_plan_of_the_same_traces_nothing(
+    name: str, is_traceable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the profile comes from, what was made is what is looked for."""
+
+    def needs_values(*_: Any, **__: Any) -> Any:
+        raise UntraceableError("It needs values.")
+
+    if not is_traceable:
+        monkeypatch.setattr(profiling, "trace_profile", needs_values)
+    facts, made = shallow(name, 3), 0
+
+    def trace(facts: Any, config: TrainingConfig) -> Profile:
+        nonlocal made
+        made += 1
+        return profile_for(facts, config)
+
+    settings = load_settings({"FLIGHTDECK_HOME": str(tmp_path)})
+    asked = CONFIG.model_copy(update={"max_length": 5000})
+    first, second = (profiles(json.loads(json.dumps(facts)), trace, settings)(asked) for _ in range(2))
+    assert first.to_json() == second.to_json()
+    assert (made, first.method) == (1, "traced" if is_traceable else "formula")
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"version": 0}'])
