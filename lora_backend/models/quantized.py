@@ -53,6 +53,26 @@ def why_not_again(quantized: Quantized) -> Message:
     return Message(N_("The model's weights are quantized already ({method})."), {"method": quantized.method})
 
 
+def why_not_loaded(quantized: Quantized, missing: tuple[str, ...]) -> Message | None:
+    """Why a checkpoint cannot be loaded here; None where nothing is `missing`."""
+    if not missing:
+        return None
+    template = N_(
+        "The model's weights are quantized ({method}); loading them needs packages that are not installed here: {packages}."
+    )
+    return Message(template, {"method": quantized.method, "packages": ", ".join(missing)})
+
+
+def how_expanded(quantized: Quantized) -> Message | None:
+    """What training makes of a checkpoint that is unpacked at loading; None for any other."""
+    if quantized.treatment != "expanded":
+        return None
+    template = N_(
+        "The model's weights are quantized ({method}). They are unpacked for training, and take as much memory as whole ones."
+    )
+    return Message(template, {"method": quantized.method})
+
+
 WHOLE_WEIGHTS = N_("Name the folder of the whole weights.")
 NOT_AGAIN = N_("Remove `quantization`, or name the folder of the whole weights.")
 

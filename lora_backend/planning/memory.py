@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_backend.planning.intervals import Model, Moments, interval_bytes
-from lora_backend.planning.optimizers import is_known, states_bytes, transient_bytes
+from lora_backend.planning.optimizers import states_bytes, transient_bytes
 from lora_backend.planning.profile import Part, Profile, Unit
 from lora_backend.planning.scaling import Size, Vector, monomials
 
@@ -100,7 +100,6 @@ class Memory:
         step_bytes = transient_bytes(workload.optim, trainable, itemsize, largest, on_gpu=workload.on_gpu)
         self._itemsize = itemsize
         self._transient_per_parameter = step_bytes / max(trainable, 1)
-        self.optimizer_is_known = is_known(workload.optim)
         kinds = [self._moments(kind) for kind in profile.kinds]
         self._blocks = [kinds[kind] for kind in profile.kind_of_block]
         self._embed, self._head = self._moments(profile.embed), self._moments(profile.head)

@@ -12,6 +12,7 @@ from lora_backend.formats import size
 from lora_backend.i18n import N_, Message, translate
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.figures import Figures, figures_in_words
+from lora_backend.planning.optimizers import is_known
 from lora_backend.planning.plan import DevicePlan, Plan, single_is_enough
 from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import TONES, Verdict
@@ -116,6 +117,13 @@ def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
         )  # fmt: skip
     if plan.profile.method == "formula":
         found.append(Message(N_("This family cannot be traced, so a formula answers.")))
+    if not is_known(config.optim):
+        found.append(
+            Message(
+                N_("The optimizer `{name}` is not known here; AdamW's states stand in for its own."),
+                {"name": config.optim},
+            )
+        )
     if isinstance(config.device_map, str) and config.device_map != "cpu":
         found.append(
             Message(

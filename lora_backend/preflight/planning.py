@@ -19,13 +19,15 @@ from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.describe import read_json_object
 from lora_backend.models.find import find_model
 from lora_backend.models.limits import refuse_oversized
-from lora_backend.models.quantized import refuse_quantized
+from lora_backend.models.packing import packing_of
+from lora_backend.models.quantized import how_expanded, quantized_as, refuse_quantized, why_not_loaded
 from lora_backend.planning.planner import NotTracedError, Planner, ProfileSource
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.step_time import LinkSpeed
 from lora_backend.planning.store import ProfileStore
 from lora_backend.planning.targets import Target, of_host, of_machine, of_words
 from lora_backend.preflight.facts import refuse_errors
+from lora_backend.preflight.libraries import missing_for
 from lora_backend.settings import Settings
 
 Trace = Callable[[Mapping[str, Any], TrainingConfig], Profile]
@@ -113,7 +115,25 @@ def planner_for(
         targets, speed, message = machine_targets()
     else:
         targets, speed, message = of_words(gpus), None, None
-    return Planner(profiles(facts, trace, settings), targets, speed), message
+    said = [*([message] if message else []), *of_checkpoint(facts)]
+    together = Message("{said}", {"said": said}) if len(said) > 1 else said[0] if said else None
+    return Planner(profiles(facts, trace, settings), targets, speed), together
+
+
+def of_checkpoint(facts: Mapping[str, Any]) -> list[Message]:
+    """What must be known beside the plan of a model whose `config.json` is `facts`, if it comes quantized."""
+    quantized = quantized_as(facts)
+    if quantized is None:
+        return []
+    packing = packing_of(facts, None)
+    is_read = packing is not None and packing.expected_error > 0
+    percent = f"{100 * packing.expected_error:.0f}" if packing else ""
+    read = Message(
+        N_("Weights packed by {method} are counted to the byte, but its layers were never run here: the rest may be off by {percent} %."),
+        {"method": quantized.method, "percent": percent},
+    )  # fmt: skip
+    said = (why_not_loaded(quantized, missing_for(quantized)), how_expanded(quantized), read if is_read else None)
+    return [message for message in said if message is not None]
 
 
 def _link_speed(uuids: list[str], links: tuple[GpuLink, ...]) -> LinkSpeed | None:

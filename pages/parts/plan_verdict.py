@@ -17,7 +17,7 @@ from pages.parts import state_keys
 from pages.parts.formats import gib
 from pages.parts.language import say, say_plain, t, t_plain
 from pages.parts.layer_strip import device_name
-from pages.parts.markdown import Markdown, bold, code, joined
+from pages.parts.markdown import Markdown, bold, joined
 from pages.parts.plan_work import Work
 from pages.parts.tones import BOXES
 
@@ -83,8 +83,6 @@ def show_basis(work: Work) -> None:
     ]  # fmt: skip
     if profile.settings.padded:
         said.append(t(N_("Several rows of unequal length are padded and need an attention mask; that is counted.")))
-    if not memory.optimizer_is_known:
-        said.append(t(N_("The optimizer {name} is not known here; AdamW's states stand in for its own."), name=code(work.config.optim)))  # fmt: skip
     st.caption(joined(" ", said))
 
 

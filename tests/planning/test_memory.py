@@ -143,11 +143,6 @@ def test_outputs_come_back_to_the_device_of_the_inputs() -> None:
     assert memory.device([0, 1], gets_logits=False).logits == 0
 
 
-def test_an_unknown_optimizer_is_told() -> None:
-    assert Memory(llama(), Workload(SIZE)).optimizer_is_known
-    assert not Memory(llama(), Workload(SIZE, optim="made_up")).optimizer_is_known
-
-
 def whole(profile: Profile, workload: Workload) -> Any:
     memory = Memory(profile, workload)
     return memory.device(range(memory.num_units))

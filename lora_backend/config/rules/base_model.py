@@ -8,7 +8,14 @@ from lora_backend.config.findings import Finding
 from lora_backend.config.offers import drop, remove
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.i18n import N_, Message, in_code
-from lora_backend.models.quantized import NOT_AGAIN, WHOLE_WEIGHTS, why_not_again, why_not_trained
+from lora_backend.models.quantized import (
+    NOT_AGAIN,
+    WHOLE_WEIGHTS,
+    how_expanded,
+    why_not_again,
+    why_not_loaded,
+    why_not_trained,
+)
 
 ENDS = ("lm_head", "embed_out", "output_layer", "embed_tokens", "wte", "word_embeddings", "embed_in")
 """Names of heads and of embeddings."""
@@ -24,11 +31,6 @@ def _quantized(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     quantized = facts.quantized
     if quantized is None:
         return
-    missing = facts.missing_for_model
-    said = {
-        "method": quantized.method, "packages": ", ".join(missing),
-        "quoted": " ".join(f"'{package}'" for package in missing),  # a shell takes a bare > for a file
-    }  # fmt: skip
     why = why_not_trained(quantized)
     if why is not None:
         yield config.finding("error", "quantized_untrainable", "model_name", why, Message(WHOLE_WEIGHTS))
@@ -36,22 +38,20 @@ def _quantized(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if config.has_good("quantization") and config.get("quantization"):
         again, fix = why_not_again(quantized), remove("quantization")
         yield config.finding("error", "quantized_already", "quantization", again, Message(NOT_AGAIN), fix)
-    if facts.missing_for_model:
+    missing = facts.missing_for_model
+    not_loaded, expanded = why_not_loaded(quantized, missing), how_expanded(quantized)
+    if not_loaded is not None:
+        quoted = " ".join(f"'{package}'" for package in missing)  # a shell takes a bare > for a file
         yield config.finding(
             "warning",
             "model_library_missing",
             "model_name",
-            Message(N_("The model's weights are quantized ({method}); loading them needs {packages}, which is not installed here."), said),
-            Message(N_("Run `pip install {quoted}`, or name the folder of the whole weights."), said),
-        )  # fmt: skip
-    if quantized.treatment == "expanded":
-        yield config.finding(
-            "hint",
-            "quantized_expanded",
-            "model_name",
-            Message(N_("The model's weights are quantized ({method}). They are unpacked for training, and take as much memory as whole ones."), said),
-            Message(N_("Nothing to do, if it fits.")),
-        )  # fmt: skip
+            not_loaded,
+            Message(N_("Run `pip install {quoted}`, or name the folder of the whole weights."), {"quoted": quoted}),
+        )
+    if expanded is not None:
+        remedy = Message(N_("Nothing to do, if it fits."))
+        yield config.finding("hint", "quantized_expanded", "model_name", expanded, remedy)
 
 
 def _tied(config: ConfigView, facts: Facts) -> Iterator[Finding]:

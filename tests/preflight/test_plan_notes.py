@@ -1,0 +1,66 @@
+"""What stands beside a plan: of a checkpoint that comes quantized, and of an optimizer without figures of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lora_backend.errors import ModelError
+from lora_backend.models.quantized import Quantized
+from lora_backend.planning.planner import Planner
+from lora_backend.planning.report import notes, plan_text
+from lora_backend.planning.targets import of_words
+from lora_backend.preflight import planning
+from lora_backend.preflight.planning import of_checkpoint, planner_for
+from lora_backend.settings import load_settings
+from tests.planning.profiles import LLAMA
+from tests.planning.test_plan import CONFIG, source
+
+BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+
+
+def said(**how: Any) -> list[str]:
+    return [message.text("en") for message in of_checkpoint({**LLAMA, "quantization_config": how})]
+
+
+def test_a_checkpoint_whose_packages_are_missing_is_planned_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "missing_for", lambda quantized: ("gptqmodel>=7.0.0", "optimum>=1.24.0"))
+    assert said(quant_method="gptq", bits=4) == [
+        "The model's weights are quantized (gptq); loading them needs packages that are not installed here: gptqmodel>=7.0.0, optimum>=1.24.0.",
+        "Weights packed by gptq are counted to the byte, but its layers were never run here: the rest may be off by 10 %.",
+    ]
+    monkeypatch.setattr(planning, "missing_for", lambda quantized: ("bitsandbytes>=0.46.1",))
+    assert said(**BNB) == [
+        "The model's weights are quantized (bitsandbytes); loading them needs packages that are not installed here: bitsandbytes>=0.46.1."
+    ]
+
+
+def test_a_checkpoint_that_is_unpacked_says_why_it_is_so_large() -> None:
+    assert said(quant_method="fp8") == [
+        "The model's weights are quantized (fp8). They are unpacked for training, and take as much memory as whole ones."
+    ]
+    assert said(**BNB) == of_checkpoint(LLAMA) == []
+    assert Quantized("fp8").treatment == "expanded"
+
+
+def test_the_notes_of_a_checkpoint_stand_beside_its_plan() -> None:
+    facts = {**LLAMA, "quantization_config": {"quant_method": "fp8"}}
+    planner, message = planner_for(facts, lambda facts, config: source(LLAMA)(config), load_settings(), "24")
+    text = plan_text(Planner(source(LLAMA), planner.targets).plan(CONFIG), CONFIG, message)
+    assert "take as much memory as whole ones" in text
+
+
+def test_figures_that_cannot_be_are_refused_before_anything_is_traced() -> None:
+    with pytest.raises(ModelError, match="`bits` in the model's quantization_config is 77"):
+        planner_for(
+            {**LLAMA, "quantization_config": {"quant_method": "gptq", "bits": 77}}, source, load_settings(), "24"
+        )
+
+
+@pytest.mark.parametrize(("optim", "is_said"), [("grokadamw", True), ("ademamix", False), ("adafactor", False)])
+def test_an_optimizer_without_figures_of_its_own_is_named(optim: str, is_said: bool) -> None:
+    config = CONFIG.model_copy(update={"optim": optim})
+    plan = Planner(source(LLAMA), of_words("24")).plan(config)
+    sentence = f"The optimizer `{optim}` is not known here; AdamW's states stand in for its own."
+    assert (sentence in [note.text("en") for note in notes(plan, config)]) is is_said
