@@ -72,7 +72,7 @@ def settings_bar(question: Question) -> None:
         _number(question, "target_batch_size", step=1, least=1)
         st.markdown(f"**{t(N_('Placement'))}**")
         _goal(question)
-        if question.value("goal") == "fewest":
+        if question.value("goal") in ("fewest", "speed"):
             _number(question, "max_utilisation", step=5, least=1, label=t(N_("Fill each GPU up to (%)")))
         _switch(question, "force_balance")
         _number(question, "min_memory_gb", step=0.5, least=0.0)
