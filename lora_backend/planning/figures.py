@@ -15,6 +15,7 @@ from lora_backend.planning.estimate import Conditions, Estimate, estimate
 from lora_backend.planning.limits import Limit, largest_batch, longest_row
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner
+from lora_backend.planning.step_time import EFFICIENCY
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ def time_basis(conditions: Conditions, plan: Plan, config: TrainingConfig) -> li
         tokens = conditions.lengths.mean_padded(config.batch_size, config.max_length)
         said = [Message(N_("The time counts the data set's own rows: {tokens} tokens on average, padded to the longest of their batch."), {"tokens": f"{tokens:,.0f}"})]  # fmt: skip
     if plan.strategy != "cpu":
-        said.append(Message(N_("It is assumed from the cards' published rates, not measured.")))
+        low, high = (f"{100 * share:.0f}" for share in EFFICIENCY)
+        said.append(Message(N_("It assumes that cards reach {low} to {high} % of their published rates."), {"low": low, "high": high}))  # fmt: skip
     elif conditions.cpu.flops_per_core is None:
         said.append(Message(N_("The speed of the CPU is assumed, not measured.")))
     else:
