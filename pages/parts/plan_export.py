@@ -48,6 +48,14 @@ def show_export(work: Work) -> None:
         )  # fmt: skip
     st.code(visible_lines(texts[ending]), language={"py": "python"}.get(ending, ending), height=260)
     st.caption(t(N_("accelerate and transformers take it as it is: `device_map=` of from_pretrained.")))
+    home = work.plan.pipeline[0].target.device
+    if isinstance(home, int) and home != 0:
+        st.caption(
+            t(
+                N_("In your own code, move each batch to `cuda:{device}`, where the embedding is: the logits come back to the batch's device. A run that is started here does so by itself."),
+                device=home,
+            )
+        )  # fmt: skip
 
 
 def use_in_config(work: Work) -> None:
