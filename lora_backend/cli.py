@@ -16,7 +16,8 @@ from lora_backend.commands.check import check as check_run
 from lora_backend.commands.demo import demo as demo_run
 from lora_backend.commands.foreign import export_command, import_command
 from lora_backend.commands.plan import plan_command as plan_run
-from lora_backend.commands.run_acts import queue_command, resume_command, stop_command
+from lora_backend.commands.run_acts import resume_command, stop_command
+from lora_backend.commands.run_queue import queue_command
 from lora_backend.commands.runs import compare_command, list_command, show_command
 from lora_backend.commands.train import train as train_run
 from lora_backend.commands.verify import verify as verify_run
@@ -100,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--run-dir", type=Path, metavar="DIR", help="the run's folder; default: a new one")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
     train.add_argument("--accept-changed-data", action="store_true", help="with --run-dir of a run that is made already: also where its data set has changed")  # fmt: skip
-    train.add_argument("--anyway", action="store_true", help="also where the plan does not fit what is free")
+    _add_accepted(train)
     train.set_defaults(run=train_run)
 
     verify = commands.add_parser("verify", parents=[shared], help="the rank of every LoRA layer of an adapter or a run")
@@ -125,6 +126,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--run-dir", type=Path, metavar="DIR", help="the run's folder; default: a new one")
     demo.set_defaults(run=demo_run)
     return parser
+
+
+def _add_accepted(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--yes", action="store_true", help="also where the plan is tight, without asking")
+    command.add_argument("--anyway", action="store_true", help="also where the plan does not fit what is free")
 
 
 def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
@@ -153,7 +159,7 @@ def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
     resume = commands.add_parser("resume", parents=[shared], help="go on from the newest whole checkpoint; queued where its devices are taken")  # fmt: skip
     resume.add_argument("id")
     resume.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
-    resume.add_argument("--anyway", action="store_true", help="also where its plan does not fit")
+    _add_accepted(resume)
     resume.add_argument("--accept-changed-data", action="store_true", help="also where its data set has changed since it last read it")  # fmt: skip
     resume.set_defaults(run=resume_command)
 
@@ -167,7 +173,7 @@ def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
     queue.add_argument("--dry-run", action="store_true", help="say what each run would be, and start none")
     queue.add_argument("--name", help="of the run")
     queue.add_argument("--tag", action="append", default=[], help="of every run; repeatable")
-    queue.add_argument("--anyway", action="store_true", help="also what does not fit by its plan")
+    _add_accepted(queue)
     queue.add_argument("--shares", action="store_true", help="beside other runs on the same devices, without waiting")
     queue.set_defaults(run=queue_command)
 

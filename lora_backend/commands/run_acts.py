@@ -1,45 +1,35 @@
-"""`runs stop`, `runs resume`, `runs queue`: what is done to runs, by the same code as the page's buttons."""
+"""`runs stop`, `runs resume`: what is done to runs, by the same code as the page's buttons."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from lora_backend.bounded import open_regular
+from lora_backend.commands.asking import asked_once, refusal_lines
 from lora_backend.commands.plan import trace_here
-from lora_backend.commands.run_words import cell, damaged_lines, say, state_word, waiting_document, waiting_text
+from lora_backend.commands.run_words import cell, damaged_lines, say, started_line, state_word
 from lora_backend.commands.words import GOOD, NO, print_json, setting
 from lora_backend.config.diff import ABSENT
-from lora_backend.config.files import dump_yaml, read_config, with_values
-from lora_backend.config.report import report_text
-from lora_backend.errors import ConfigError, DataChangedError, RunError
+from lora_backend.errors import DataChangedError, RunError
 from lora_backend.i18n import N_, Message
-from lora_backend.planning.report import advice_text
-from lora_backend.preflight.facts import check_with_facts
-from lora_backend.preflight.many import NAME, Launched, Row, Variant, preview, queue_all, read_table
-from lora_backend.preflight.placement import DoesNotFitError
+from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.resume import check_changes, resume_run
 from lora_backend.preflight.startable import CannotStartError
 from lora_backend.runs.changes import Classified, config_as_changed
 from lora_backend.runs.failures import REMEDIES
 from lora_backend.runs.folder import STOP_DEADLINE_S, RunFolder
 from lora_backend.runs.loss_health import health_of
-from lora_backend.runs.queue import waiting_for
-from lora_backend.runs.recovery import open_recovered, recover, recover_all, workspace_of
+from lora_backend.runs.recovery import open_recovered, recover
 from lora_backend.runs.states import RunState
 from lora_backend.runs.surroundings import differences_from_now
-from lora_backend.runs.waiting import entries
 from lora_backend.runs.words import ended_at_latest, stopping_messages
-from lora_backend.settings import Settings, load_settings, path_of
+from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
 
 LOOK_EVERY_S = 0.2
-MAX_TABLE_BYTES = 1 << 20
 
 
 def stop_command(arguments: argparse.Namespace) -> int:
@@ -82,16 +72,16 @@ def resume_command(arguments: argparse.Namespace) -> int:
     found = check_changes(run, changes)
     differs = differences_from_now(run, before)
     try:
-        resume_run(
-            run, settings, trace_here, changes,
-            anyway=arguments.anyway, accept_changed_data=arguments.accept_changed_data,
-        )  # fmt: skip
-    except DoesNotFitError as error:
-        remedies = [advice_text(advice) for advice in error.advice]
+        asked_once(
+            arguments,
+            lambda accepts: resume_run(
+                run, settings, trace_here, changes, accepts=accepts, accept_changed_data=arguments.accept_changed_data
+            ),
+        )
+    except PlanDoubtError as error:
+        remedies = refusal_lines(error)
         if not arguments.json:
-            return _answer(
-                arguments, run, run.state(), in_lines([error, *(f"- {remedy}" for remedy in remedies)]), code=NO
-            )
+            return _answer(arguments, run, run.state(), in_lines([error, *remedies]), code=NO)
         return _answer(arguments, run, run.state(), str(error), {"remedies": remedies}, code=NO)
     except DataChangedError as error:
         remedy = REMEDIES[error.code]
@@ -108,51 +98,6 @@ def resume_command(arguments: argparse.Namespace) -> int:
     more: dict[str, Any] = {name: attempt.get(name) for name in ("number", "resume_from", "damaged")}
     more |= {"changes": kinds, "differences": others}
     return _answer(arguments, run, run.state(), text, more)
-
-
-def queue_command(arguments: argparse.Namespace) -> int:
-    """Launch one run or a table of them, detached; without a config, say what waits and for what."""
-    if arguments.config is None:
-        if arguments.table or arguments.name or arguments.dry_run or arguments.anyway or arguments.shares:
-            raise ConfigError(N_("Name the config that the runs are made from."))
-        return _list_queue(arguments)
-    if arguments.table and arguments.name:
-        raise ConfigError(N_("In a table, a column `name` names the runs. Leave out `--name`."))
-    rows = _table(arguments.table) if arguments.table else [Row(1, {NAME: arguments.name} if arguments.name else {})]
-    settings = _from_here(load_settings())
-    document = read_config(arguments.config)
-    if not document.is_readable or any(problem.severity == "error" for problem in document.problems):
-        result = check_with_facts(document)
-        print_json(result.to_dict()) if arguments.json else show(report_text(result))
-        return NO
-    text = document.text if document.format == "yaml" else dump_yaml(document.values)
-    variants = preview(_model_from_here(text, document.values), [_row_from_here(row) for row in rows], settings)
-    problems = {
-        variant.line: [problem.text() for problem in variant.problems(anyway=arguments.anyway)] for variant in variants
-    }
-    can_start = not any(problems.values())
-    if arguments.dry_run or not can_start:
-        if arguments.json:
-            print_json({"rows": [_variant_document(variant, problems[variant.line]) for variant in variants], "can_start": can_start})  # fmt: skip
-        else:
-            show(
-                in_lines(
-                    line
-                    for variant in variants
-                    for line in _variant_lines(variant, problems[variant.line], _place(variant, arguments))
-                )
-            )
-            if not arguments.dry_run:
-                show(say(N_("Nothing was started.")))
-        return GOOD if can_start else NO
-    launched = queue_all(
-        variants, settings, trace_here, anyway=arguments.anyway, shares=arguments.shares, tags=arguments.tag
-    )
-    if arguments.json:
-        print_json({"runs": [_launched_document(one) for one in launched]})
-    else:
-        show(in_lines(_launched_line(one, _place(one.variant, arguments)) for one in launched))
-    return GOOD if all(one.run for one in launched) else NO
 
 
 def _answer(
@@ -187,112 +132,4 @@ def _start_lines(run: RunFolder, attempt: Mapping[str, Any]) -> list[str]:
         begins = say(N_("The run {id} goes on from {checkpoint}."), id=run.id, checkpoint=checkpoint)
     else:
         begins = say(N_("The run {id} has no whole checkpoint, so it begins again at its first step."), id=run.id)
-    return [*damaged_lines(attempt.get("damaged") or ()), begins, _state_line(run)]
-
-
-def _state_line(run: RunFolder) -> str:
-    if recover(run).state == "queued":
-        return f"{run.id}: {say(N_('queued.'))} {waiting_text(waiting_for(run, workspace_of(run)))}"
-    return f"{run.id}: {say(N_('started.'))} {run.path}"
-
-
-def _list_queue(arguments: argparse.Namespace) -> int:
-    settings = load_settings()
-    recover_all(settings.runs)  # one that was queued when its workspace was copied or restored takes its place again
-    waiting = [(entry.run, waiting_for(entry.run, settings.workspace)) for entry in entries(settings.workspace)]
-    if arguments.json:
-        print_json({"queue": [{"run": run.id, **waiting_document(found)} for run, found in waiting]})
-    elif waiting:
-        show(in_lines(f"{place}. {run.id}: {waiting_text(found)}" for place, (run, found) in enumerate(waiting, start=1)))  # fmt: skip
-    else:
-        show(say(N_("Nothing waits.")))
-    return GOOD
-
-
-def _table(path: Path) -> list[Row]:
-    """The rows in a file. Raises `ConfigError` for one that is no table."""
-    try:
-        with open_regular(path) as file:
-            data = file.read(MAX_TABLE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(N_("{path}: {reason}"), path=str(path), reason=error.strerror or str(error)) from error
-    if len(data) > MAX_TABLE_BYTES:
-        raise ConfigError(N_("The table {path} has more than {limit}."), path=str(path), limit="1 MiB")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(N_("{file} is no UTF-8 text. Save it as CSV in UTF-8."), file=str(path)) from error
-    return read_table(text)
-
-
-def _from_here(settings: Settings) -> Settings:
-    """Who is at the command line may name any path; a relative one counts from the current folder first."""
-    root = Path("/")
-    return replace(
-        settings,
-        model_roots=(*settings.model_roots, root),
-        data_roots=(Path.cwd(), *settings.data_roots, root),
-    )
-
-
-def _model_from_here(text: str, values: Mapping[str, Any]) -> str:
-    """The config with a model's relative path written out: the trainer may be started from another folder."""
-    name = values.get("model_name")
-    absolute = _absolute(name) if isinstance(name, str) else name
-    return text if absolute == name else with_values(text, {"model_name": absolute})
-
-
-def _row_from_here(row: Row) -> Row:
-    return Row(row.line, {key: _absolute(text) if key == "model_name" else text for key, text in row.cells.items()})
-
-
-def _absolute(name: str) -> str:
-    path = path_of(name)
-    return str(path.absolute()) if name and path is not None and path.exists() else name
-
-
-def _variant_document(variant: Variant, problems: Sequence[str]) -> dict[str, Any]:
-    return {
-        "line": variant.line,
-        "name": variant.name,
-        "differences": {
-            row.key: {"base": None if row.base is ABSENT else row.base, "value": None if row.value is ABSENT else row.value}
-            for row in variant.differences
-        },
-        "can_start": not problems,
-        **variant.start.to_dict(),
-        "errors": list(problems),
-        "warnings": [finding.message.text() for finding in variant.result.findings if finding.severity == "warning"],
-    }  # fmt: skip
-
-
-def _place(variant: Variant, arguments: argparse.Namespace) -> str:
-    """Where a run comes from: its line of the table, or the one config."""
-    return say(N_("line {line}"), line=variant.line) if arguments.table else arguments.config.name
-
-
-def _variant_lines(variant: Variant, problems: Sequence[str], place: str) -> list[str]:
-    name = f" ({variant.name})" if variant.name else ""
-    changes = ", ".join(f"{row.key}: {cell(row.base)} → {cell(row.value)}" for row in variant.differences)
-    mark = "✗" if problems else "✓"
-    return [
-        f"{mark} {place}{name}: {changes or say(N_('the config as it is'))}",
-        *(f"    {problem}" for problem in problems),
-    ]
-
-
-def _launched_document(one: Launched) -> dict[str, Any]:
-    return {
-        "line": one.variant.line,
-        "name": one.variant.name,
-        "run": one.run.id if one.run else None,
-        "path": str(one.run.path) if one.run else None,
-        "state": one.run.state().state if one.run else None,
-        "error": one.error.text() if one.error else None,
-    }
-
-
-def _launched_line(one: Launched, place: str) -> str:
-    if one.run is None:
-        return f"✗ {place}: {one.error}"
-    return _state_line(one.run)
+    return [*damaged_lines(attempt.get("damaged") or ()), begins, started_line(run)]

@@ -13,8 +13,10 @@ from lora_backend.config.in_short import map_summary
 from lora_backend.escaping import visible
 from lora_backend.formats import number, size
 from lora_backend.i18n import N_, Message
+from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.loss_health import LossHealth
-from lora_backend.runs.queue import Waiting
+from lora_backend.runs.queue import Waiting, waiting_for
+from lora_backend.runs.recovery import recover, workspace_of
 from lora_backend.runs.words import STATE_WORDS, damaged_messages, state_message, waiting_messages
 
 
@@ -67,6 +69,13 @@ def waiting_document(waiting: Waiting) -> dict[str, Any]:
 def damaged_lines(damaged: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is wrong with checkpoints that are passed over."""
     return [message.text() for message in damaged_messages(damaged)]
+
+
+def started_line(run: RunFolder) -> str:
+    """That a run has started, or what it waits for."""
+    if recover(run).state == "queued":
+        return f"{run.id}: {say(N_('queued.'))} {waiting_text(waiting_for(run, workspace_of(run)))}"
+    return f"{run.id}: {say(N_('started.'))} {run.path}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from lora_backend.hardware.inventory import read_gpus
-from lora_backend.preflight.placement import StartPlan, plan_start, refuse_what_does_not_fit
+from lora_backend.planning.plan import DevicePlan, Plan
+from lora_backend.planning.report import verdict
+from lora_backend.planning.verdict import ORDER, Verdict
+from lora_backend.preflight.placement import DoesNotFitError, StartPlan, TightError, advice_for, plan_start
 from lora_backend.preflight.planning import Trace
 from lora_backend.runs.leases import holders, lease_keys
-from lora_backend.runs.queue import ReadGpus, planned_bytes
 from lora_backend.runs.waiting import leases_folder
 from lora_backend.settings import Settings
 
@@ -19,28 +21,39 @@ def plan_attempt(
     settings: Settings,
     trace: Trace,
     *,
-    anyway: bool = False,
+    accepts: Verdict = "fits",
     shares: bool = False,
     only: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """What an attempt's file says of its plan, on the GPUs with the UUIDs `only` where that is given.
+    """What an attempt's file says of its plan, on the GPUs with the UUIDs `only` where that is given, with what was
+    accepted of it.
 
-    Raises `DoesNotFitError` where it is more than is free.
+    Raises `TightError` or `DoesNotFitError`, with the remedies, where its verdict is worse than what the person who
+    starts it `accepts`.
     """
     planned = plan_start(values, settings, trace, only=only)
-    if not anyway and is_too_large(planned, settings):
-        refuse_what_does_not_fit(planned, values)
-    return planned.to_json() | ({"anyway": True} if anyway else {}) | ({"shares": True} if shares else {})
+    attempt = planned.to_json() | ({"anyway": True} if accepts == "over" else {}) | ({"shares": True} if shares else {})
+    doubted = in_doubt(planned, settings)
+    if doubted is None:
+        return attempt
+    if ORDER.index(doubted.verdict) > ORDER.index(accepts):
+        refusal = DoesNotFitError if doubted.verdict == "over" else TightError
+        raise refusal(verdict(doubted), lambda: advice_for(planned, values))
+    return attempt | {"accepted": doubted.verdict}
 
 
-def is_too_large(planned: StartPlan, settings: Settings) -> bool:
-    """Whether a start needs more memory than is free, and waiting for runs of ours would not help."""
-    return planned.plan is not None and not planned.plan.fits and not waiting_helps(planned.to_json(), settings)
+def in_doubt(planned: StartPlan, settings: Settings) -> Plan | None:
+    """The plan of a start that is tight or over; None where it fits beyond doubt, or there is no plan.
+
+    It is held against what is free now; where it waits for runs of ours that hold its devices, against all that these have.
+    """
+    plan = planned.plan
+    if plan is None or plan.verdict == "fits":
+        return None
+    if holders(leases_folder(settings.workspace), lease_keys(planned.to_json())):
+        plan = replace(plan, devices=tuple(_emptied(device) for device in plan.devices))
+    return None if plan.verdict == "fits" else plan
 
 
-def waiting_helps(attempt: Mapping[str, Any], settings: Settings, read: ReadGpus = read_gpus) -> bool:
-    """Whether a plan that does not fit now may fit when the runs end that hold its devices."""
-    if not holders(leases_folder(settings.workspace), lease_keys(attempt)):
-        return False
-    needed, sizes = planned_bytes(attempt), {gpu.uuid: gpu.total_bytes for gpu in read().gpus}
-    return all(size <= sizes.get(uuid, 0) for uuid, size in needed.items())
+def _emptied(device: DevicePlan) -> DevicePlan:
+    return replace(device, target=replace(device.target, held_bytes=0))

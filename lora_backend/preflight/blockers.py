@@ -15,6 +15,8 @@ from lora_backend.config.rules.machine_facts import checkpoint_bytes
 from lora_backend.errors import ExpressionError, FlightdeckError, PlanError, TooLittleMemoryError, UntrainableError
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
+from lora_backend.planning.plan import Plan
+from lora_backend.planning.report import verdict
 from lora_backend.preflight.attachable import unattachable
 from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError
 from lora_backend.settings import Settings
@@ -28,6 +30,7 @@ OF_THE_CHECK = frozenset(
     }
 )  # fmt: skip
 """What a check of the text says of this machine in passing, and what no run can start with."""
+TIGHT = "tight"
 DOES_NOT_FIT = "does_not_fit"
 """The one blocker that a person may pass over (*Start anyway*)."""
 MIN_FREE_BYTES = 16 << 20
@@ -63,6 +66,12 @@ def blocker_of(error: FlightdeckError, config: ConfigView) -> Finding:
         return config.finding("error", error.code, "target_modules", error.message, remedy)
     code = "no_such_device" if isinstance(error, PlanError) else "device_map_unusable"
     return config.finding("error", code, "device_map", error.message, Message(N_("Change `device_map`.")), map_anew())
+
+
+def warning_of(plan: Plan) -> Finding:
+    """A plan that is tight: nothing stands in the way, and a launch asks once."""
+    remedy = Message(N_("Save memory, use other GPUs, or close other programs. A launch asks once."))
+    return Finding("warning", TIGHT, verdict(plan), remedy)
 
 
 def map_anew() -> Fix:

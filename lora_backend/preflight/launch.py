@@ -11,6 +11,7 @@ from lora_backend.config.files import parse_config
 from lora_backend.data.summary import summary_of
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import environment_for, visible_gpus
+from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.attempt import plan_attempt
 from lora_backend.preflight.facts import kept_summaries
 from lora_backend.preflight.planning import Trace
@@ -28,7 +29,7 @@ def launch_from_browser(
     trace: Trace,
     actor: str | None = None,
     *,
-    anyway: bool = False,
+    accepts: Verdict = "fits",
     shares: bool = False,
     name: str | None = None,
 ) -> RunFolder:
@@ -36,8 +37,8 @@ def launch_from_browser(
 
     Where a run holds one of the plan's GPUs it is queued. Raises `ConfigError` for errors in the text, `CannotStartError`
     (`startable.py`) for what stands in the way here, `DeviceError` or `ModelError` for a map that cannot be used, and
-    `DoesNotFitError` where it would need more memory than is free, unless `anyway`, or a run of ours has that memory; then
-    nothing is made. `shares`: beside other runs, leasing nothing.
+    `TightError` or `DoesNotFitError` where its plan is worse than what whoever starts it `accepts` (no run of ours having
+    the memory); then nothing is made. `shares`: beside other runs, leasing nothing.
     """
     document = parse_config(text)
     judged = judge(document, settings)
@@ -45,7 +46,7 @@ def launch_from_browser(
     values = bind_paths(document.values, settings)
     data_sha256 = summary_of(Path(values["dataset"]), kept=kept_summaries(settings)).sha256
     try:
-        attempt = plan_attempt(values, settings, trace, anyway=anyway, shares=shares)
+        attempt = plan_attempt(values, settings, trace, accepts=accepts, shares=shares)
     finally:
         refuse_by_new_tree(judged, settings)
     path = settings.runs / new_run_id()

@@ -21,8 +21,13 @@ from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.i18n import N_, Message
 from lora_backend.os_errors import in_words
+from lora_backend.planning.report import verdict
+from lora_backend.planning.verdict import Verdict
+from lora_backend.preflight.attempt import in_doubt
 from lora_backend.preflight.launch import launch_from_browser
+from lora_backend.preflight.placement import TightError, plan_start
 from lora_backend.preflight.planning import Trace
+from lora_backend.preflight.roots import bind_paths
 from lora_backend.preflight.startable import Startable, judge, startable
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.labels import write_labels
@@ -31,6 +36,8 @@ from lora_backend.settings import Settings, load_settings
 
 NAME = "name"
 """A column of this title names the run; it is no key of a config."""
+NAMED = 3
+"""Rows that a question about all of them names."""
 MAX_ROWS = 1000
 MAX_COLUMNS, MAX_CELLS = 100, 10_000
 MAX_WRITTEN = 4 * 2**20
@@ -173,7 +180,7 @@ def queue_all(
     trace: Trace,
     actor: str | None = None,
     *,
-    anyway: bool = False,
+    accepts: Verdict = "fits",
     shares: bool = False,
     tags: Sequence[str] = (),
     once: Once = lambda _, launch: launch(),
@@ -181,20 +188,23 @@ def queue_all(
 ) -> list[Launched]:
     """Launch every variant; the first starts where its GPUs are free, the others wait.
 
-    Raises `ConfigError`, and launches nothing, where one of them cannot start. One that is refused by its plan or its
-    data leaves the others as they are. `anyway` and `shares` as in `launch_from_browser`; `tags` go to every run;
+    Raises `ConfigError`, and launches nothing, where one of them cannot start; `TightError` likewise, which asks once for
+    all. One that is refused by its plan or its data leaves the others as they are. `accepts` and `shares` as in
+    `launch_from_browser`; `tags` go to every run;
     `once` sees to it that a row which was launched before is not launched again; `progress` hears how many are done.
     """
-    bad = [variant.line for variant in variants if not variant.can_start(anyway=anyway)]
+    bad = [variant.line for variant in variants if not variant.can_start(anyway=accepts == "over")]
     if bad:
         raise ConfigError(N_("Nothing was started: line {lines} of the table cannot start as it is."), lines=", ".join(map(str, bad)))  # fmt: skip
+    if accepts == "fits":
+        _refuse_tight(variants, settings, trace)
     launched = []
     for done, variant in enumerate(variants):
         progress(done)
 
         def launch(variant: Variant = variant) -> str:
             run = launch_from_browser(
-                variant.text, settings, trace, actor, anyway=anyway, shares=shares, name=variant.name
+                variant.text, settings, trace, actor, accepts=accepts, shares=shares, name=variant.name
             )
             write_labels(run.path, tags=tags)
             return run.id
@@ -207,6 +217,25 @@ def queue_all(
             launched.append(Launched(variant, None, in_words(error).message))
     progress(len(variants))
     return launched
+
+
+def _refuse_tight(variants: Sequence[Variant], settings: Settings, trace: Trace) -> None:
+    """Raise `TightError` naming the rows whose plan is tight, as it would be if each were the first to start."""
+    said: dict[int, Message] = {}
+    for variant in variants:
+        try:
+            doubted = in_doubt(plan_start(bind_paths(variant.values, settings), settings, trace), settings)
+        except (FlightdeckError, OSError):
+            continue  # its launch says why, and leaves the others as they are
+        if doubted is not None and doubted.verdict == "tight":
+            said[variant.line] = verdict(doubted)
+    if not said:
+        return
+    if len(variants) == 1:
+        raise TightError(said[variants[0].line])
+    rows = [Message(N_("Line {line}: {reason}"), {"line": line, "reason": why}) for line, why in said.items()]
+    found = {"count": len(said), "total": len(variants), "rows": rows[:NAMED]}
+    raise TightError(Message(N_("{count} of {total} {total:row|rows} {count:is|are} tight. {rows}"), found))
 
 
 def cell_value(key: str, cell: str) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError, UntrainableError
@@ -15,8 +16,8 @@ from lora_backend.i18n import N_, Message
 from lora_backend.planning.advice import Advice, advise, best_first
 from lora_backend.planning.plan import LinkSpeed, Plan, no_gpu_has_enough
 from lora_backend.planning.planner import Planner
-from lora_backend.planning.report import verdict
 from lora_backend.planning.targets import Target, of_host
+from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.planning import Trace, machine_targets, model_facts, profiles
 from lora_backend.settings import Settings
 
@@ -49,14 +50,31 @@ MAP_ANEW: dict[str, Any] = {"device_map": None, "use_balanced_device_map": True}
 """Changes that have the map made for the devices that are there when the run starts (None takes a key out)."""
 
 
-class DoesNotFitError(PlanError):
-    """The run would need more memory than is free; it can be started all the same."""
+class PlanDoubtError(PlanError):
+    """The plan does not fit, or not beyond doubt; the run can be started all the same by who accepts that."""
 
-    def __init__(self, plan: Plan, advice: list[Advice]) -> None:
-        said = verdict(plan)
+    verdict: ClassVar[Verdict]
+
+    def __init__(self, said: Message, advise: Callable[[], Sequence[Advice]] = tuple) -> None:
         super().__init__(said.template, **said.values)
-        self.plan = plan
-        self.advice = advice
+        self._advise = advise
+
+    @cached_property
+    def advice(self) -> Sequence[Advice]:
+        """What would take the doubt away; made when it is asked for, because that may need traces."""
+        return self._advise()
+
+
+class DoesNotFitError(PlanDoubtError):
+    """The run would need more memory than is free."""
+
+    verdict = "over"
+
+
+class TightError(PlanDoubtError):
+    """The run fits, but not beyond doubt: a person is asked once."""
+
+    verdict = "tight"
 
 
 def plan_start(
@@ -136,12 +154,6 @@ def _plan(
     except ModelError as error:
         return StartPlan(None, note=error.message)
     return StartPlan(plan, planner, fallback)
-
-
-def refuse_what_does_not_fit(start: StartPlan, values: Mapping[str, Any]) -> None:
-    """Raise `DoesNotFitError` with the remedies where the plan is over what is free."""
-    if start.plan is not None and not start.plan.fits:
-        raise DoesNotFitError(start.plan, advice_for(start, values))
 
 
 def advice_for(start: StartPlan, values: Mapping[str, Any]) -> list[Advice]:

@@ -11,6 +11,7 @@ from lora_backend.config.schema import KEYS
 from lora_backend.data.rows import sha256_of_file
 from lora_backend.errors import ConfigError, DataChangedError, RunError
 from lora_backend.i18n import N_, in_code
+from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.attempt import plan_attempt
 from lora_backend.preflight.facts import check_with_facts, refuse_errors
 from lora_backend.preflight.planning import Trace
@@ -37,7 +38,7 @@ def resume_run(
     changes: Mapping[str, Any] | None = None,
     actor: str | None = None,
     *,
-    anyway: bool = False,
+    accepts: Verdict = "fits",
     accept_changed_data: bool = False,
 ) -> RunFolder:
     """Let a run that has ended go on; queued where its GPUs are taken. `accept_changed_data`: also in data that is not
@@ -45,7 +46,7 @@ def resume_run(
 
     Raises `RunError` for one that has not ended, that was finished and would have nothing to do, or whose batches came
     from a caller; `ConfigError` for changes that cannot be made in the middle; `DataChangedError` for data that was
-    changed; `CannotStartError` and `DoesNotFitError` as a launch does. Then the run stays as it is.
+    changed; `CannotStartError`, `TightError` and `DoesNotFitError` as a launch does. Then the run stays as it is.
     """
     run, number = folder.read_run(), folder.attempt().get("number", 0)
     refuse_links(folder.path)
@@ -60,7 +61,7 @@ def resume_run(
     publication_of(values, settings, bound=True)  # which raises now, and not when it is trained
     accepted = data_to_accept(folder, values, accept_changed_data=accept_changed_data)
     judge_here(ConfigDocument.of(over_its_own(folder, values)), settings, bound=True).refuse()
-    planned = plan_attempt(values, settings, trace, anyway=anyway, shares=bool(folder.attempt().get("shares")))
+    planned = plan_attempt(values, settings, trace, accepts=accepts, shares=bool(folder.attempt().get("shares")))
     checkpoint, damaged = newest_whole(folder)
     folder.begin_attempt(
         "queued",
@@ -84,7 +85,7 @@ def resume_from_browser(
     trace: Trace,
     changes: Mapping[str, Any] | None = None,
     *,
-    anyway: bool = False,
+    accepts: Verdict = "fits",
     accept_changed_data: bool = False,
 ) -> RunFolder:
     """`resume_run` for somebody at a page: what a copied run names must lie in the roots, for nobody here named it.
@@ -93,7 +94,7 @@ def resume_from_browser(
     """
     if not launched_here(folder):
         bind_paths({**config_as_changed(folder), **(changes or {})}, settings)
-    return resume_run(folder, settings, trace, changes, anyway=anyway, accept_changed_data=accept_changed_data)
+    return resume_run(folder, settings, trace, changes, accepts=accepts, accept_changed_data=accept_changed_data)
 
 
 def data_to_accept(folder: RunFolder, values: Mapping[str, Any], *, accept_changed_data: bool) -> str | None:

@@ -17,9 +17,10 @@ from lora_backend.config.foreign.tools import is_foreign
 from lora_backend.config.rules import ConfigView, Facts
 from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
 from lora_backend.planning.planner import NotTracedError
+from lora_backend.planning.report import verdict
 from lora_backend.preflight.attachable import held_against_tree
-from lora_backend.preflight.attempt import is_too_large
-from lora_backend.preflight.blockers import DOES_NOT_FIT, blocker_of, blockers_of
+from lora_backend.preflight.attempt import in_doubt
+from lora_backend.preflight.blockers import DOES_NOT_FIT, blocker_of, blockers_of, warning_of
 from lora_backend.preflight.facts import Readers, gather_facts, refuse_errors
 from lora_backend.preflight.placement import DoesNotFitError, plan_start
 from lora_backend.preflight.planning import Trace, known_only, model_facts
@@ -74,14 +75,20 @@ class Startable:
 
     answer: bool | None
     blockers: tuple[Finding, ...] = field(default_factory=tuple)
+    warnings: tuple[Finding, ...] = field(default_factory=tuple)
+    """What a launch asks about: a plan that is tight."""
 
     def blocking(self, *, anyway: bool = False) -> tuple[Finding, ...]:
         """What stands in the way; `anyway` passes over a plan that does not fit."""
         return tuple(blocker for blocker in self.blockers if not (anyway and blocker.code == DOES_NOT_FIT))
 
     def to_dict(self, language: str | None = None) -> dict[str, Any]:
-        """The two keys of the document that `check --json` prints."""
-        return {"startable": self.answer, "blockers": [blocker.to_dict(language) for blocker in self.blockers]}
+        """The keys of the document that `check --json` prints."""
+        return {
+            "startable": self.answer,
+            "blockers": [blocker.to_dict(language) for blocker in self.blockers],
+            "start_warnings": [warning.to_dict(language) for warning in self.warnings],
+        }
 
 
 def judge(document: ConfigDocument, settings: Settings, readers: Readers | None = None) -> Judged:
@@ -131,9 +138,12 @@ def startable(
         return Startable(False, _of_new_tree(judged, settings) or (blocker_of(error, judged.config),))
     if found := _of_new_tree(judged, settings):
         return Startable(False, found)
-    if planned.plan is not None and is_too_large(planned, settings):
-        return Startable(False, (blocker_of(DoesNotFitError(planned.plan, []), judged.config),))
-    return Startable(True)
+    doubted = in_doubt(planned, settings)
+    if doubted is None:
+        return Startable(True)
+    if doubted.verdict == "over":
+        return Startable(False, (blocker_of(DoesNotFitError(verdict(doubted)), judged.config),))
+    return Startable(True, warnings=(warning_of(doubted),))
 
 
 def refuse_by_new_tree(judged: Judged, settings: Settings) -> None:

@@ -19,7 +19,7 @@ from pages.parts.config_edit import step
 from pages.parts.config_export import export_for_another_tool
 from pages.parts.failing import safely
 from pages.parts.language import t
-from pages.parts.launch import ask_where_it_does_not_fit, launch_draft
+from pages.parts.launch import ask_where_it_is_in_doubt, launch_draft
 from pages.parts.markdown import Markdown
 from pages.parts.navigation import CONFIG, PLAN, RUNS
 
@@ -62,8 +62,8 @@ def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult, st
         st.caption(t(N_("Draft {id}, kept on disk with every change"), id=draft.id))
     wish = show_blockers(draft, text, start)
     if launch or wish:
-        launch_draft(draft, text, len(launched), anyway=wish == "anyway")
-    ask_where_it_does_not_fit(draft, text, len(launched))
+        launch_draft(draft, text, len(launched), accepts="over" if wish == "anyway" else "fits")
+    ask_where_it_is_in_doubt(draft, text, len(launched))
 
 
 def _why_not(result: CheckResult, start: Startable) -> Markdown | None:

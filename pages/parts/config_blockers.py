@@ -33,9 +33,11 @@ def needs_data(start: Startable) -> bool:
 
 
 def show_blockers(draft: Draft, text: str, start: Startable) -> Wish | None:
-    """All of them; what the reader wants done about a plan that does not fit."""
+    """All of them, and what a launch will ask about; what the reader wants done about a plan that does not fit."""
     # A launch that was refused for its plan says more of it, below.
     refused = has_been_refused(draft, text)
+    for warning in start.warnings if not refused else ():
+        st.warning(joined(" ", [say(warning.message), say(warning.remedy)]), icon=":material/memory_alt:")
     blockers = [blocker for blocker in start.blockers if not (refused and blocker.code == DOES_NOT_FIT)]
     if not blockers:
         return None

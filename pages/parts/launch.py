@@ -1,4 +1,4 @@
-"""Launch a draft: plan it, ask where it does not fit, start it once."""
+"""Launch a draft: plan it, ask where it does not fit or is tight, start it once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.report import advice_text
+from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.launch import launch_from_browser
-from lora_backend.preflight.placement import DoesNotFitError
+from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.startable import CannotStartError, judge, startable
 from pages.parts import state_keys
 from pages.parts.config_edit import set_values
@@ -22,18 +23,21 @@ from pages.parts.navigation import RUNS
 from pages.parts.services import settings
 from pages.parts.tracing import trace_within
 
+REFUSED: dict[Verdict, str] = {"tight": N_("It is tight."), "over": N_("It does not fit.")}
 
-def launch_draft(draft: Draft, text: str, launches: int, *, anyway: bool = False) -> None:
+
+def launch_draft(draft: Draft, text: str, launches: int, *, accepts: Verdict = "fits") -> None:
     """Start a run from `text` and show it; what stands in the way is said on the page."""
-    st.session_state.pop(state_keys.DOES_NOT_FIT, None)  # it may be different now
+    st.session_state.pop(state_keys.IN_DOUBT, None)  # it may be different now
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
             run_id = draft.launch_once(
-                launches, lambda: launch_from_browser(text, settings(), trace_within(status), anyway=anyway).id
+                launches, lambda: launch_from_browser(text, settings(), trace_within(status), accepts=accepts).id
             )
-        except DoesNotFitError as error:
-            st.session_state[state_keys.DOES_NOT_FIT] = (draft.id, text, error)
-            status.update(label=t(N_("It does not fit.")), state="error", expanded=False)  # why stands below
+        except PlanDoubtError as error:
+            _ = error.advice  # traced now, while there is something to see of it
+            st.session_state[state_keys.IN_DOUBT] = (draft.id, text, error)
+            status.update(label=t(REFUSED[error.verdict]), state="error", expanded=False)  # why stands below
             return
         except (FlightdeckError, OSError) as error:
             if isinstance(error, CannotStartError) and _is_seen_by_now(text):
@@ -51,15 +55,15 @@ def _is_seen_by_now(text: str) -> bool:
 
 def has_been_refused(draft: Draft, text: str) -> bool:
     """Whether a launch of this very text was refused for its plan."""
-    refused = st.session_state.get(state_keys.DOES_NOT_FIT)
+    refused = st.session_state.get(state_keys.IN_DOUBT)
     return refused is not None and refused[:2] == (draft.id, text)
 
 
-def ask_where_it_does_not_fit(draft: Draft, text: str, launches: int) -> None:
-    """What a launch that was too large leaves: save memory with one click, or start all the same."""
+def ask_where_it_is_in_doubt(draft: Draft, text: str, launches: int) -> None:
+    """What a launch leaves whose plan is tight or over: save memory with one click, or start all the same."""
     if not has_been_refused(draft, text):
         return
-    error: DoesNotFitError = st.session_state[state_keys.DOES_NOT_FIT][2]
+    error: PlanDoubtError = st.session_state[state_keys.IN_DOUBT][2]
     with st.container(border=True):
         st.warning(say(error.message), icon=":material/memory_alt:")
         remedies = [remedy for remedy in error.advice if remedy.change]
@@ -77,8 +81,8 @@ def ask_where_it_does_not_fit(draft: Draft, text: str, launches: int) -> None:
                 )
             anyway = st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="start_anyway")
     if anyway:
-        launch_draft(draft, text, launches, anyway=True)
-        ask_where_it_does_not_fit(draft, text, launches)  # a GPU may have gone meanwhile
+        launch_draft(draft, text, launches, accepts=error.verdict)
+        ask_where_it_is_in_doubt(draft, text, launches)  # a GPU may have gone meanwhile
 
 
 def change_in_words(remedy: Advice) -> str:
@@ -90,4 +94,4 @@ def change_in_words(remedy: Advice) -> str:
 
 def _apply(draft: Draft, remedy: Advice) -> None:
     set_values(draft, remedy.change)
-    st.session_state.pop(state_keys.DOES_NOT_FIT, None)
+    st.session_state.pop(state_keys.IN_DOUBT, None)

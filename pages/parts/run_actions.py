@@ -11,13 +11,16 @@ from lora_backend.escaping import visible
 from lora_backend.formats import size
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.i18n import N_
+from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.move import move_run
+from lora_backend.preflight.placement import TightError
 from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from lora_backend.runs.queue import start, waiting_for
 from lora_backend.runs.states import RunState
 from lora_backend.runs.waiting import was_queued_here
 from lora_backend.runs.words import AFTER_TRAINING, WITH_STEPS, waiting_messages
+from pages.parts import state_keys
 from pages.parts.failing import safely, tell
 from pages.parts.language import explain, say, t, t_plain
 from pages.parts.markdown import joined
@@ -78,11 +81,22 @@ def other_gpus(run: RunFolder) -> None:
             format_func=lambda uuid: visible(t_plain(N_("{name}, {free} free"), name=gpus[uuid].name, free=size(gpus[uuid].free_bytes)) + f" · {uuid[:12]}"),
         )  # fmt: skip
         anyway = st.checkbox(t(N_("Even where its plan does not fit")), key=f"gpus-anyway-{run.id}")
-        if not st.button(t(N_("Plan and move")), key="move_run", disabled=not chosen or chosen == now):
+        known = st.session_state.get(state_keys.MOVE_IN_DOUBT)
+        asked = known is not None and known[:2] == (run.id, chosen)
+        if asked:
+            st.warning(say(known[2]), icon=":material/memory_alt:")
+        with st.container(horizontal=True):
+            pressed = st.button(t(N_("Plan and move")), key="move_run", disabled=not chosen or chosen == now)
+            confirmed = asked and st.button(t(N_("Move anyway")), icon=":material/swap_horiz:", key="move_anyway")
+        if not (pressed or confirmed):
             return
         with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
             try:
-                move_run(run, settings(), trace_within(status), chosen, anyway=anyway)
+                accepts: Verdict = "over" if anyway else "tight" if confirmed else "fits"
+                move_run(run, settings(), trace_within(status), chosen, accepts=accepts)
+            except TightError as error:
+                st.session_state[state_keys.MOVE_IN_DOUBT] = (run.id, chosen, error.message)
+                st.rerun()
             except (FlightdeckError, OSError) as error:
                 status.update(label=t(N_("It waits for what it waited for.")), state="error", expanded=True)
                 st.error(explain(error), icon=":material/error:")  # fmt: skip

@@ -14,7 +14,7 @@ from lora_backend.errors import ConfigError, DataChangedError, FlightdeckError
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.report import advice_text
-from lora_backend.preflight.placement import DoesNotFitError
+from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.remedy import OUT_OF_MEMORY, remedies
 from lora_backend.preflight.resume import check_changes, refuse_nothing_to_do, resume_from_browser
 from lora_backend.preflight.roots import bind_paths
@@ -43,7 +43,7 @@ class Refused:
     run_id: str
     sentence: Message | None
     changes: dict[str, Any]
-    confirm: dict[str, bool]
+    confirm: dict[str, Any]
     """How `resume_run` is told that it is."""
     is_for_data: bool
 
@@ -193,18 +193,24 @@ def _open_as_draft(run: RunFolder, changes: Mapping[str, Any] | None = None) -> 
     st.switch_page(CONFIG, query_params={state_keys.DRAFT: draft.id, state_keys.BASE: f"run:{run.id}"})
 
 
-def _resume(run: RunFolder, changes: Mapping[str, Any] | None = None, **confirmed: bool) -> None:
+def _ask(run: RunFolder, error: FlightdeckError, changes: Mapping[str, Any] | None, confirm: dict[str, Any]) -> None:
+    """Have the resume confirmed: with `confirm` it is not refused for this again."""
+    refused = Refused(run.id, error.message, dict(changes or {}), confirm, isinstance(error, DataChangedError))
+    st.session_state[state_keys.RESUME_REFUSED] = refused
+    st.rerun()
+
+
+def _resume(run: RunFolder, changes: Mapping[str, Any] | None = None, **confirmed: Any) -> None:
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
             resume_from_browser(
                 run, settings(), trace_within(status), changes,
-                anyway=confirmed.get("anyway", False), accept_changed_data=confirmed.get("accept_changed_data", False),
+                accepts=confirmed.get("accepts", "fits"), accept_changed_data=confirmed.get("accept_changed_data", False),
             )  # fmt: skip
-        except (DoesNotFitError, DataChangedError) as error:
-            is_for_data = isinstance(error, DataChangedError)
-            confirm = {**confirmed, "accept_changed_data" if is_for_data else "anyway": True}
-            st.session_state[state_keys.RESUME_REFUSED] = Refused(run.id, error.message, dict(changes or {}), confirm, is_for_data)  # fmt: skip
-            st.rerun()
+        except PlanDoubtError as error:
+            _ask(run, error, changes, {**confirmed, "accepts": error.verdict})
+        except DataChangedError as error:
+            _ask(run, error, changes, {**confirmed, "accept_changed_data": True})
         except (FlightdeckError, OSError) as error:
             status.update(label=t(N_("Not started")), state="error", expanded=True)
             st.error(explain(error), icon=":material/error:")

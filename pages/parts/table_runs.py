@@ -13,7 +13,9 @@ from lora_backend.config.in_short import in_short
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_, Message
 from lora_backend.os_errors import in_words
+from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.many import Launched, Variant, preview_apart, queue_all, read_table
+from lora_backend.preflight.placement import TightError
 from pages.parts import state_keys
 from pages.parts.failing import safely
 from pages.parts.frames import frame
@@ -128,8 +130,12 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
                 RUNS, label=t(N_("Show these runs")), icon=":material/show_chart:",
                 query_params={state_keys.RUN_FILTER: tag},
             )  # fmt: skip
+    waiting = [variant for variant in variants if not runs[variant.line]]
+    asked = _asked_again(text, table, tag)
     if start:
-        _start(draft, variants, names, tag, anyway=anyway)
+        _start(draft, waiting, names, (text, table, tag), accepts="over" if anyway else "fits")
+    elif asked:
+        _start(draft, waiting, names, (text, table, tag), accepts="tight")
 
 
 def _variants(text: str, table: str) -> list[Variant]:
@@ -153,7 +159,7 @@ def _row(variant: Variant, run_id: str | None, *, anyway: bool) -> dict[str, Any
     if run_id:
         verdict = t_plain(N_("started as {id}"), id=run_id)
     elif variant.can_start(anyway=anyway):
-        verdict = "✓ " + t(N_("can start"))
+        verdict = "⚠ " + t(N_("tight")) if variant.start.warnings else "✓ " + t(N_("can start"))
     else:
         found = [*variant.result.errors, *variant.start.blocking(anyway=anyway)]
         wrong = dict.fromkeys(finding.key for finding in found if finding.key)
@@ -181,8 +187,26 @@ def _launch_names(variants: Sequence[Variant], tag: str) -> dict[int, str]:
     return names
 
 
-def _start(draft: Draft, variants: Sequence[Variant], names: Mapping[int, str], tag: str, *, anyway: bool) -> None:
-    total = len(variants)
+def _asked_again(*asked: str) -> bool:
+    """What a start of this very table leaves whose plans are tight: the question, once for all rows, and its answer."""
+    known = st.session_state.get(state_keys.TABLE_IN_DOUBT)
+    if known is None or known[0] != asked:
+        return False
+    st.warning(say(known[1]), icon=":material/memory_alt:")
+    return st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="start_table_anyway")
+
+
+def _start(
+    draft: Draft,
+    variants: Sequence[Variant],
+    names: Mapping[int, str],
+    asked: tuple[str, str, str],
+    *,
+    accepts: Verdict,
+) -> None:
+    """Start the rows, or have it confirmed; `asked` is the config, the table and the tag."""
+    st.session_state.pop(state_keys.TABLE_IN_DOUBT, None)
+    total, tag = len(variants), asked[2]
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         bar = st.progress(0.0)
         try:
@@ -190,13 +214,16 @@ def _start(draft: Draft, variants: Sequence[Variant], names: Mapping[int, str], 
                 variants,
                 settings(),
                 trace_within(status),
-                anyway=anyway,
+                accepts=accepts,
                 tags=[tag],
                 once=lambda variant, launch: draft.launch_once(names[variant.line], launch),
                 progress=lambda done: bar.progress(
                     done / total, t(N_("Run {done} of {total}"), done=done, total=total)
                 ),
             )
+        except TightError as error:
+            st.session_state[state_keys.TABLE_IN_DOUBT] = (asked, error.message)
+            st.rerun()
         except (FlightdeckError, OSError) as error:
             status.update(label=t(N_("Not started")), state="error", expanded=True)
             st.error(explain(error), icon=":material/error:")

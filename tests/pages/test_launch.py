@@ -20,7 +20,7 @@ from lora_backend.runs.folder import RunFolder
 from lora_backend.settings import load_settings
 from pages.parts import state_keys
 from tests.pages.test_pages import _places, finished_run, show, texts  # noqa: F401 - the fixture counts here too
-from tests.pages.test_plan import SMALL, profile_of
+from tests.pages.test_plan import SMALL, TIGHT, profile_of
 from tests.tiny import stub_model, write_rows
 
 Attempts = list[dict[str, Any]]
@@ -120,7 +120,41 @@ def test_what_does_not_fit_starts_all_the_same_where_that_is_asked_for_and_is_no
     assert not attempt["plan"]["fits"]
     assert draft.text() == text
     assert len(draft.launches()) == 1
-    assert state_keys.DOES_NOT_FIT not in at.session_state
+    assert state_keys.IN_DOUBT not in at.session_state
+
+
+def test_what_is_tight_is_asked_about_once_and_said_before(
+    tmp_path: Path, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = draft_of(tmp_path)
+    on(monkeypatch, TIGHT)
+    at = launched(draft)
+    assert attempts == []
+    assert [item.value.startswith("Tight: ") for item in at.warning] == [True], (
+        "and not said a second time as a warning"
+    )
+    assert at.button(key="apply_remedy")
+    again = show("config", draft=draft.id)
+    assert not again.button(key="launch").disabled, "its cost is known now: a warning, and no blocker"
+    assert any(item.value.startswith("Tight: ") and "asks once" in item.value for item in again.warning)
+    at.button(key="start_anyway").click().run()
+    (attempt,) = attempts
+    assert attempt["accepted"] == attempt["plan"]["verdict"] == "tight"
+    assert "anyway" not in attempt, "it still waits for whoever has its GPU"
+    assert len(draft.launches()) == 1
+    assert state_keys.IN_DOUBT not in at.session_state
+
+
+def test_who_accepts_what_is_tight_is_asked_again_where_it_does_not_fit_any_more(
+    tmp_path: Path, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = draft_of(tmp_path)
+    on(monkeypatch, TIGHT)
+    at = launched(draft)
+    on(monkeypatch, "6")
+    at.button(key="start_anyway").click().run()
+    assert attempts == []
+    assert any(item.value.startswith("It does not fit: ") for item in at.warning)
 
 
 def test_a_gpu_that_goes_while_the_question_stands_is_said_after_start_anyway(

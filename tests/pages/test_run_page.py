@@ -11,10 +11,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import list_drafts
-from lora_backend.errors import ModelError, PlanError
+from lora_backend.errors import ModelError
 from lora_backend.i18n import Message
+from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.measured import COMPONENTS, Comparison
-from lora_backend.preflight.placement import DoesNotFitError
+from lora_backend.preflight.placement import DoesNotFitError, PlanDoubtError, TightError
 from lora_backend.runs.checkpoints import write_manifest
 from lora_backend.runs.failures import failure
 from lora_backend.runs.folder import RunFolder
@@ -98,7 +99,7 @@ def test_changed_data_is_asked_for_before_a_run_goes_on(tmp_path: Path, monkeypa
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(run_resume, "resume_from_browser", lambda *_, **how: asked.append(how))
     press(at, "resume_changed_data")
-    assert asked == [{"anyway": False, "accept_changed_data": True}]
+    assert asked == [{"accepts": "fits", "accept_changed_data": True}]
 
 
 def test_a_run_that_was_copied_here_reads_nothing_outside_the_roots(tmp_path: Path) -> None:
@@ -256,22 +257,21 @@ def test_a_queued_run_says_who_is_before_it_and_can_be_taken_out() -> None:
     release(leases)
 
 
-def test_a_resume_that_does_not_fit_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    class OverError(DoesNotFitError):
-        def __init__(self) -> None:
-            PlanError.__init__(self, "It does not fit: 1 GiB too much.")
+@pytest.mark.parametrize("refusal", [TightError, DoesNotFitError])
+def test_a_resume_whose_plan_is_in_doubt_asks_once(
+    refusal: type[PlanDoubtError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, accepts: Verdict, **__: Any) -> None:
+        asked.append(accepts)
+        if accepts == "fits":
+            raise refusal(Message("It does not fit: 1 GiB too much."))
 
-    def refuse(*_: Any, anyway: bool, **__: Any) -> None:
-        if not anyway:
-            raise OverError
-        asked.append(anyway)
-
-    asked: list[bool] = []
+    asked: list[Verdict] = []
     monkeypatch.setattr(run_resume, "resume_from_browser", refuse)
     at = press(show("runs", run=made("stopped").id), "resume_run")
     assert any("does not fit" in warning.value for warning in at.warning)
     press(at, "resume_anyway")
-    assert asked == [True]
+    assert asked == ["fits", refusal.verdict]
 
 
 def test_paths_of_changed_settings_are_bound_to_the_roots_as_those_of_a_launch_are(tmp_path: Path) -> None:

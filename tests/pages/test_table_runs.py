@@ -18,7 +18,9 @@ from lora_backend.runs.leases import release, take
 from lora_backend.runs.waiting import leases_folder
 from lora_backend.settings import load_settings
 from pages.parts import table_runs
+from tests.pages.test_launch import on
 from tests.pages.test_pages import show
+from tests.pages.test_plan import SMALL, TIGHT, profile_of
 from tests.tiny import stub_model
 
 
@@ -100,6 +102,32 @@ def test_a_row_with_an_error_is_named_and_nothing_can_be_started(draft: Draft) -
     said = [caption.value for caption in at.caption]
     assert any(text.startswith("Line 3: ") and "`r`" in text for text in said), said
     assert any(text.startswith("Line 4: ") and "line 2" in text for text in said)
+
+
+def test_rows_that_are_tight_are_asked_about_once_for_all_of_them(
+    draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub_model(tmp_path / "m", SMALL)
+    on(monkeypatch, TIGHT)
+    monkeypatch.setattr(table_runs, "trace_within", lambda status: lambda facts, config: profile_of(config))
+    at = with_table(draft, "version,batch_size\n1,4\n2,1\n3,4\n")
+    at.button(key="start_table").click().run()
+    assert list_runs(load_settings().runs) == [], "nothing is started before the answer"
+    (said,) = [warning.value for warning in at.warning if "Tight: " in warning.value]
+    assert said.startswith("2 of 3 rows are tight. Line 2: Tight: ")
+    assert "Line 4: Tight: " in said
+    at.button(key="start_table_anyway").click().run()
+    accepted = {
+        run.read_run()["config"]["version"]: run.attempt().get("accepted") for run in list_runs(load_settings().runs)
+    }
+    assert accepted == {"1": "tight", "2": None, "3": "tight"}
+    again = with_table(draft, "version,batch_size\n1,4\n2,1\n3,4\n4,4\n")
+    assert preview_of(again)["Verdict"][3] == "⚠ tight"
+    again.button(key="start_table").click().run()
+    (said,) = [
+        warning.value for warning in again.warning if "Tight: " in warning.value and "asks once" not in warning.value
+    ]
+    assert said.startswith("Tight: "), "what was started before is not asked about again"
 
 
 def test_a_table_that_is_none_is_a_sentence(draft: Draft) -> None:

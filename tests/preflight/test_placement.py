@@ -16,7 +16,11 @@ from lora_backend.planning.plan import LinkSpeed
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.preflight import placement
-from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError, plan_start, refuse_what_does_not_fit
+from lora_backend.preflight.attempt import plan_attempt
+from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError, TightError, plan_start
+from lora_backend.preflight.planning import Trace
+from lora_backend.runs.leases import release, take
+from lora_backend.runs.waiting import leases_folder
 from lora_backend.settings import load_settings
 from tests.hardware.nvml import describe, description_file, result_of, stub_environment
 
@@ -151,11 +155,13 @@ def test_a_word_of_accelerates_has_no_plan_and_says_why(start: Start) -> None:
     assert "auto" in str(found.note)
 
 
-def test_what_does_not_fit_comes_with_remedies_of_which_the_first_makes_it_fit(start: Start, tmp_path: Path) -> None:
+def test_what_does_not_fit_comes_with_remedies_of_which_the_first_makes_it_fit(
+    start: Start, trace: Trace, tmp_path: Path
+) -> None:
     keys = {"batch_size": 16, "max_length": 2048}
     found = start("8", **keys)
     with pytest.raises(DoesNotFitError, match="It does not fit") as raised:
-        refuse_what_does_not_fit(found, values(tmp_path, **keys))
+        plan_attempt(values(tmp_path, **keys), load_settings(), trace)
     best = raised.value.advice[0]
     assert best.fits
     assert best.change
@@ -164,12 +170,75 @@ def test_what_does_not_fit_comes_with_remedies_of_which_the_first_makes_it_fit(s
     assert found.planner.plan(mended).fits
 
 
-def test_what_fits_is_not_asked_about(start: Start, tmp_path: Path) -> None:
-    refuse_what_does_not_fit(start("24"), values(tmp_path))
+def test_what_fits_is_not_asked_about(start: Start, trace: Trace, tmp_path: Path) -> None:
+    assert start("24").plan
+    attempt = plan_attempt(values(tmp_path), load_settings(), trace)
+    assert attempt["plan"]["verdict"] == "fits"
+    assert not {"accepted", "anyway"} & attempt.keys()
 
 
-def test_memory_that_others_hold_is_not_there_for_the_plan(start: Start, tmp_path: Path) -> None:
-    (whole,) = of_words("24")
-    found = start((replace(whole, held_bytes=23 * GIB),), batch_size=4)
+def tight_on(start: Start, **keys: Any) -> Target:
+    """A GPU that the plan fills to 97 %, for whoever plans next."""
+    planned = start("24", **keys).plan
+    assert planned is not None
+    (card,) = of_words("24")
+    tight = replace(card, total_bytes=round(planned.devices[0].breakdown.total / 0.97), uuid="GPU-a")
+    assert start((tight,), **keys).plan
+    return tight
+
+
+def test_what_is_tight_is_refused_until_it_is_accepted_and_the_attempt_says_that_it_was(
+    start: Start, trace: Trace, tmp_path: Path
+) -> None:
+    tight_on(start, batch_size=8)
+    asked = values(tmp_path, batch_size=8), load_settings(), trace
+    with pytest.raises(TightError, match=r"Tight: .* would be left on GPU 24 GiB") as raised:
+        plan_attempt(*asked)
+    best = raised.value.advice[0]
+    assert best.verdict == "fits"
+    accepted = plan_attempt(*asked, accepts="tight")
+    assert (accepted["accepted"], accepted["plan"]["verdict"], "anyway" in accepted) == ("tight", "tight", False)
+    assert plan_attempt(*asked, accepts="over")["anyway"] is True
+
+
+def test_who_accepts_a_tight_plan_has_not_accepted_one_that_does_not_fit(
+    start: Start, trace: Trace, tmp_path: Path
+) -> None:
+    keys = {"batch_size": 16, "max_length": 2048}
+    start("8", **keys)
     with pytest.raises(DoesNotFitError):
-        refuse_what_does_not_fit(found, values(tmp_path, batch_size=4))
+        plan_attempt(values(tmp_path, **keys), load_settings(), trace, accepts="tight")
+
+
+def test_a_plan_that_waits_for_a_run_of_ours_is_held_against_what_that_run_leaves(
+    start: Start, trace: Trace, tmp_path: Path
+) -> None:
+    """It is asked about only where it would be tight then too."""
+    settings = load_settings()
+    asked = values(tmp_path), settings, trace
+    tight = tight_on(start)
+    needed = round(0.97 * tight.total_bytes)
+    lease = take(leases_folder(settings.workspace), ["GPU-a"], tmp_path / "other")
+    assert lease
+    try:
+        for size, held in (
+            (2 * needed, 1.05 * needed),
+            (2 * needed, 0.98 * needed),
+        ):  # over, and tight, as long as it runs
+            assert start((replace(tight, total_bytes=size, held_bytes=round(held)),)).plan
+            assert "accepted" not in plan_attempt(*asked)
+        assert start((replace(tight, held_bytes=needed),)).plan
+        with pytest.raises(TightError, match="Tight: "):
+            plan_attempt(*asked)
+    finally:
+        release(lease)
+    assert start((replace(tight, total_bytes=2 * needed, held_bytes=round(1.05 * needed)),)).plan
+    with pytest.raises(DoesNotFitError):
+        plan_attempt(*asked)
+
+
+def test_memory_that_others_hold_is_not_there_for_the_plan(start: Start, trace: Trace, tmp_path: Path) -> None:
+    (whole,) = of_words("24")
+    assert start((replace(whole, held_bytes=23 * GIB),), batch_size=4).plan
+    with pytest.raises(DoesNotFitError):
+        plan_attempt(values(tmp_path, batch_size=4), load_settings(), trace)
