@@ -11,9 +11,9 @@ from lora_backend.preflight.startable import Startable
 
 
 def start_text(start: Startable, said: Collection[Finding] = ()) -> str:
-    """The answer, and every blocker with its remedy and fixes, but for those that are `said` already."""
+    """The answer with what a launch will ask, or every blocker with its remedy and fixes but for those `said` already."""
     if start.answer:
-        return translate(N_("It can start on this machine now."))
+        return "\n".join([translate(N_("It can start on this machine now.")), *finding_lines(start.warnings)])
     told = {(finding.code, finding.key) for finding in said}
     blockers = [blocker for blocker in start.blockers if (blocker.code, blocker.key) not in told]
     if blockers:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lora_backend.commands.asking import asked_once, refusal_lines
+from lora_backend.commands.plan import trace_here
 from lora_backend.commands.start_words import start_text
 from lora_backend.commands.traced_apart import traced_apart
 from lora_backend.commands.words import GOOD, NO, print_json, setting
@@ -21,8 +23,10 @@ from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import visible_gpus
 from lora_backend.i18n import N_, Message
 from lora_backend.os_errors import in_words
+from lora_backend.planning.verdict import Verdict
+from lora_backend.preflight.attempt import plan_attempt
 from lora_backend.preflight.facts import with_data_paths
-from lora_backend.preflight.placement import plan_start
+from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.planning import Trace
 from lora_backend.preflight.resume import data_to_accept
 from lora_backend.preflight.startable import judge_here, startable
@@ -32,7 +36,7 @@ from lora_backend.runs.loss_health import health_of
 from lora_backend.runs.signals import StoppedNowError, StopSignals
 from lora_backend.runs.trainer_command import environment_of
 from lora_backend.settings import Settings, load_settings
-from lora_backend.terminal import show
+from lora_backend.terminal import in_lines, show
 from lora_backend.verification.passport import file_sha256
 
 logger = logging.getLogger(__name__)
@@ -47,17 +51,25 @@ def train(arguments: argparse.Namespace) -> int:
     values = with_data_paths(document.values | dict(map(setting, arguments.set)))
     settings = load_settings()
     judged = judge_here(replace(document, values=values), settings)
-    with traced_apart() as trace:
+    with traced_apart() as apart:
         # Which GPUs torch may see must be known before it has looked at them.
         hides = bool(visible_gpus(read_gpus().gpus, os.environ)[0])
-        start = startable(judged, settings, trace if hides else None)
-        may_start = judged.result.is_valid and not start.blocking(anyway=arguments.anyway)
-        attempt = _planned(values, settings, trace) if hides and may_start else None
-    if not may_start:
-        if arguments.json:
-            print_json(judged.result.to_dict() | start.to_dict())
-        show(f"{report_text(judged.remarks)}\n\n{start_text(start)}", to_stderr=True)
-        return NO
+        trace = apart if hides else trace_here
+        start = startable(judged, settings, trace)
+        if not judged.result.is_valid or start.blocking(anyway=arguments.anyway):
+            if arguments.json:
+                print_json(judged.result.to_dict() | start.to_dict())
+            show(f"{report_text(judged.remarks)}\n\n{start_text(start)}", to_stderr=True)
+            return NO
+        try:
+            attempt = asked_once(arguments, lambda accepts: _planned(values, settings, trace, accepts))
+        except PlanDoubtError as error:
+            if arguments.json:
+                print_json(judged.result.to_dict() | start.to_dict() | {"error": str(error)})
+            show(in_lines([error, *refusal_lines(error)]), to_stderr=True)
+            return NO
+    if attempt and not hides:  # it is planned when it has started, and only what was accepted is known
+        attempt = {"accepted": attempt["accepted"]} if "accepted" in attempt else None
     path = arguments.run_dir or settings.runs / new_run_id()
     text = document.text if not arguments.set and document.format == "yaml" else dump_yaml(values)
     data_sha256 = file_sha256(Path(values["dataset"]))
@@ -68,11 +80,11 @@ def train(arguments: argparse.Namespace) -> int:
     return _train_in(folder, arguments.json, bound=False)
 
 
-def _planned(values: Mapping[str, Any], settings: Settings, trace: Trace) -> dict[str, Any] | None:
+def _planned(values: Mapping[str, Any], settings: Settings, trace: Trace, accepts: Verdict) -> dict[str, Any] | None:
     """The attempt with its plan; None where the process that traces fails: then it is planned when it has started, for the
     GPUs as they are seen then."""
     try:
-        return plan_start(values, settings, trace).to_json()
+        return plan_attempt(values, settings, trace, accepts=accepts)
     except WorkerError as error:
         logger.warning("%s", error)
         return None

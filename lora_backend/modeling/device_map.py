@@ -192,8 +192,8 @@ def _checked(plan: Plan, config: TrainingConfig, planner: Planner) -> DeviceMap:
         if "cpu" in units:
             logger.warning("some blocks live in host memory; the model can be tried, but not trained so")
         return device_map(plan.profile, units)
-    if not plan.fits:
-        logger.warning("training would need more than is free: %s", verdict(plan))
+    if plan.verdict != "fits":
+        logger.warning("training may need more than is free: %s", verdict(plan))
     return plan.device_map
 
 

@@ -62,6 +62,7 @@ class _Planned(TypedDict, total=False):
     index: int | str
     uuid: str | None
     total_bytes: float
+    uncertainty_bytes: float
 
 
 class _Plan(TypedDict, total=False):

@@ -26,6 +26,7 @@ from lora_backend.modeling.profiling import profile_for
 from lora_backend.models.find import find_model
 from lora_backend.models.identity import base_identity
 from lora_backend.planning.report import plan_table, verdict
+from lora_backend.preflight.doubts_now import doubts_now
 from lora_backend.preflight.placement import plan_start, refuse_host_memory
 from lora_backend.runs.files import read_json
 from lora_backend.runs.folder import RunFolder
@@ -213,14 +214,17 @@ def _write_start(config: TrainingConfig, folder: RunFolder, data: StartData, pre
 def _plan(config: TrainingConfig, folder: RunFolder) -> None:
     """Plan this start where its launcher has not, for the GPUs as this process sees them, and log what every device is
     expected to hold."""
-    if "plan" in folder.attempt():
+    attempt = folder.attempt()
+    if "plan" in attempt:
+        for said in doubts_now(attempt):
+            logger.warning("plan: %s", said)
         return
     start = plan_start(config.model_dump(), load_settings(), profile_for, seen=in_torch_order)
     folder.write_attempt(**start.to_json())
     if start.plan is None:
         logger.warning("no plan: %s", start.note)
         return
-    logger.log(logging.INFO if start.plan.fits else logging.WARNING, "plan: %s\n%s", verdict(start.plan), plan_table(start.plan))  # fmt: skip
+    logger.log(logging.INFO if start.plan.verdict == "fits" else logging.WARNING, "plan: %s\n%s", verdict(start.plan), plan_table(start.plan))  # fmt: skip
 
 
 def _device_map(config: TrainingConfig, folder: RunFolder) -> dict[str, int | str] | str | None:

@@ -104,6 +104,12 @@ def test_a_row_with_an_error_is_named_and_nothing_can_be_started(draft: Draft) -
     assert any(text.startswith("Line 4: ") and "line 2" in text for text in said)
 
 
+def asked(at: AppTest) -> list[str]:
+    """Questions about tight plans; what the page says of the base config alone is none."""
+    said = [str(warning.value) for warning in at.warning]
+    return [text for text in said if "Tight: " in text and "asks once" not in text]
+
+
 def test_rows_that_are_tight_are_asked_about_once_for_all_of_them(
     draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +119,7 @@ def test_rows_that_are_tight_are_asked_about_once_for_all_of_them(
     at = with_table(draft, "version,batch_size\n1,4\n2,1\n3,4\n")
     at.button(key="start_table").click().run()
     assert list_runs(load_settings().runs) == [], "nothing is started before the answer"
-    (said,) = [warning.value for warning in at.warning if "Tight: " in warning.value]
+    (said,) = asked(at)
     assert said.startswith("2 of 3 rows are tight. Line 2: Tight: ")
     assert "Line 4: Tight: " in said
     at.button(key="start_table_anyway").click().run()
@@ -124,9 +130,7 @@ def test_rows_that_are_tight_are_asked_about_once_for_all_of_them(
     again = with_table(draft, "version,batch_size\n1,4\n2,1\n3,4\n4,4\n")
     assert preview_of(again)["Verdict"][3] == "⚠ tight"
     again.button(key="start_table").click().run()
-    (said,) = [
-        warning.value for warning in again.warning if "Tight: " in warning.value and "asks once" not in warning.value
-    ]
+    (said,) = asked(again)
     assert said.startswith("Tight: "), "what was started before is not asked about again"
 
 
