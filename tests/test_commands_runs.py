@@ -363,7 +363,7 @@ def base(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     def trace(*_: object) -> None:
         raise ModelError("not traced here")
 
-    monkeypatch.setattr("lora_backend.commands.run_acts.trace_here", trace)
+    monkeypatch.setattr("lora_backend.commands.run_queue.trace_here", trace)
     monkeypatch.setattr(launch, "trainer_command", lambda path: [sys.executable, "-c", HEAD + TRAIN, str(path)])
     monkeypatch.chdir(tmp_path / "here")
     for name in ("MODEL", "DATA"):
