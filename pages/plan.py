@@ -14,7 +14,7 @@ from pages.parts import state_keys
 from pages.parts.header import page_header
 from pages.parts.language import say, t
 from pages.parts.navigation import CONFIG, PLAN
-from pages.parts.plan_advice import offer_one_gpu, show_best_remedy
+from pages.parts.plan_advice import show_best_remedy, show_split
 from pages.parts.plan_compare import show_launchable, show_machines
 from pages.parts.plan_controls import model_and_gpus, settings_bar
 from pages.parts.plan_export import show_export, use_in_config
@@ -51,7 +51,7 @@ def empty() -> None:
 
 def show(work: Work) -> None:
     show_verdict(work)
-    offer_one_gpu(work)
+    show_split(work)
     remedy, figures = st.container(), st.container()
     show_effect(work)
     show_strip(work)

@@ -98,14 +98,14 @@ def compare_command(arguments: argparse.Namespace) -> int:
         )
         return GOOD
     heads = ("", *arguments.ids)
-    show(say(N_("What their configs differ in")))
+    show(say(N_("Config differences")))
     if differences:
         show(
             aligned([heads, *((key, *(figure(key, value) for value in values)) for key, values in differences.items())])
         )
     else:
         show(say(N_("Their configs are the same.")))
-    show("\n" + say(N_("What came of them")))
+    show("\n" + say(N_("Results")))
     show(aligned([heads, *_outcome_rows(outcomes)]))
     return GOOD
 

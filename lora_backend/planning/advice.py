@@ -39,6 +39,8 @@ SHORTEST_ROW = 64
 """Tokens; rows are not halved below."""
 MOST_HALVINGS = 2
 """Of the rows: whoever trains on 2,048 tokens does not want 256 of them."""
+SLOWDOWN_STEP = 5
+"""Percent."""
 WORTH_SAYING_BYTES = 0.05 * GIB
 """What would be shown as 0.0 GiB is no remedy."""
 
@@ -63,6 +65,11 @@ class Advice:
     @property
     def verdict(self) -> Verdict:
         return self.plan.verdict
+
+    @property
+    def slower_percent(self) -> int:
+        """To the nearest 5 %, for it is an estimate; negative where a step is faster, 0 where time is not the price."""
+        return SLOWDOWN_STEP * round(100 * ((self.slowdown or 1.0) - 1) / SLOWDOWN_STEP)
 
     @property
     def is_enough(self) -> bool:
@@ -224,7 +231,7 @@ class _Asked:
             return None
         if other.bottleneck_utilisation >= self.plan.bottleneck_utilisation:
             return None
-        price = Message(N_("another {name}; layers are spread over one GPU more"), {"name": largest.name})
+        price = Message(N_("another {name}; layers are spread over one more GPU"), {"name": largest.name})
         return self._advice("one_more_gpu", {}, price, other, self.config)
 
     def _advice(

@@ -94,6 +94,16 @@ def _named(device: DevicePlan) -> dict[str, Any]:
     return {"name": device.target.name, "device": device.target.device}
 
 
+def split_note(plan: Plan) -> Message | None:
+    """What a split is worth: memory, and less than nothing where one GPU is enough; None for a plan without one."""
+    if plan.strategy != "layer_split":
+        return None
+    return single_is_enough(plan) or Message(
+        N_("The layers are spread over {count} GPUs, which work one after the other: a split adds memory, not speed."),
+        {"count": len(plan.used)},
+    )
+
+
 def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
     """What a reader must know beside the figures."""
     found: list[Message] = []
@@ -105,16 +115,6 @@ def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
                 {"length": config.max_length, "positions": positions},
             )
         )
-    faster = single_is_enough(plan)
-    if faster is not None:
-        found.append(faster)
-    elif plan.strategy == "layer_split":
-        found.append(
-            Message(
-                N_("The layers are spread over {count} GPUs, which work one after the other: a split adds memory, not speed."),
-                {"count": len(plan.used)},
-            )
-        )  # fmt: skip
     if plan.profile.method == "formula":
         found.append(Message(N_("This family cannot be traced, so a formula answers.")))
     if not is_known(config.optim):
@@ -174,7 +174,7 @@ def plan_text(plan: Plan, config: TrainingConfig, message: Message | None, found
     """The plan for a person in a terminal; what would help is said behind it."""
     lines = [verdict(plan).text(), "", plan_table(plan)]
     lines += ["", *(figure.text() for figure in figures_in_words(found, plan, config))]
-    more = [*([message] if message else []), *notes(plan, config)]
+    more = [note for note in (message, split_note(plan), *notes(plan, config)) if note is not None]
     if more:
         lines += ["", *(note.text() for note in more)]
     return "\n".join(lines)
@@ -191,8 +191,8 @@ def advice_text(advice: Advice) -> str:
         "price": advice.price,
     }
     text = Message(template, values).text()
-    if advice.slowdown is not None and advice.slowdown >= 1.02:
-        text += Message(N_(", about {percent} % slower"), {"percent": round(100 * (advice.slowdown - 1))}).text()
+    if advice.slower_percent > 0:
+        text += Message(N_(", about {percent} % slower"), {"percent": advice.slower_percent}).text()
     return text + (translate(AFTER[advice.verdict]) if advice.fits else "")
 
 

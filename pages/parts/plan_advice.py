@@ -10,6 +10,7 @@ import streamlit as st
 from lora_backend.errors import WorkerError
 from lora_backend.i18n import N_
 from lora_backend.planning.advice import Advice, advise, best_first
+from lora_backend.planning.report import split_note
 from lora_backend.planning.targets import GIB
 from pages.parts import state_keys
 from pages.parts.failing import safely
@@ -39,8 +40,6 @@ BADGES: dict[str, tuple[str, Literal["green", "orange"], str]] = {
     "tight": (N_("tight with this"), "orange", ":material/warning:"),
     "over": (N_("not enough on its own"), "orange", ":material/close:"),
 }
-SLOWDOWN_STEP = 5
-"""Percent to which a slowdown is rounded: it is an estimate."""
 
 
 def show_best_remedy(work: Work) -> None:
@@ -62,14 +61,19 @@ def show_best_remedy(work: Work) -> None:
             st.info(t(N_("No setting makes this model fit here. Choose larger GPUs, more of them, or a smaller model.")), icon=":material/info:")  # fmt: skip
 
 
-def offer_one_gpu(work: Work) -> None:
-    """One click to a single GPU, where that holds the run as safely and the goal asks for a split all the same."""
-    share = alone_on_one_gpu(work)
-    if share is not None:
-        st.button(
-            t(N_("Use one GPU")), icon=":material/looks_one:", key="use_one_gpu",
-            on_click=safely(_use_one_gpu), args=(work, share),
-        )  # fmt: skip
+def show_split(work: Work) -> None:
+    """What a split is worth, and one click to a single GPU where that holds the run as safely."""
+    note = split_note(work.plan)
+    if note is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.info(say(note), icon=":material/info:")
+        share = alone_on_one_gpu(work)
+        if share is not None:
+            st.button(
+                t(N_("Use one GPU")), icon=":material/looks_one:", key="use_one_gpu",
+                on_click=safely(_use_one_gpu), args=(work, share),
+            )  # fmt: skip
 
 
 def _use_one_gpu(work: Work, share: int) -> None:
@@ -144,17 +148,11 @@ def _effects(work: Work, remedy: Advice) -> Iterator[Markdown]:
         yield t(N_("saves {size} in total"), size=gib(remedy.saves_bytes))
     if remedy.change and remedy.slowdown is None:
         yield t(N_("changes what is learned, not only how fast"))
-    elif remedy.change and (slower := _slowdown(remedy.slowdown or 1.0)):
-        yield slower
+    elif remedy.change and remedy.slower_percent > 0:
+        yield t(N_("about {percent} % slower"), percent=remedy.slower_percent)
+    elif remedy.change and remedy.slower_percent < 0:
+        yield t(N_("about {percent} % faster"), percent=-remedy.slower_percent)
     yield say(remedy.price)
-
-
-def _slowdown(factor: float) -> Markdown | None:
-    """To the nearest 5 %; nothing where that is none."""
-    percent = SLOWDOWN_STEP * round(100 * (factor - 1) / SLOWDOWN_STEP)
-    if percent > 0:
-        return t(N_("about {percent} % slower"), percent=percent)
-    return t(N_("about {percent} % faster"), percent=-percent) if percent < 0 else None
 
 
 def _apply(work: Work, remedy: Advice) -> None:

@@ -44,7 +44,7 @@ def show_machines(work: Work) -> None:
             placeholder=("2xRTX-4090", "A100-80G", "24,24,12")[index],
         )  # fmt: skip
     ways: list[Way] = [(t_plain(N_("this plan")), lambda: (work.plan, {}))]
-    _compare(work, ways + [(words, _on_machine(work, words)) for words in named])
+    _compare(work, ways + [(words, _on_machine(work, words)) for words in named], say_strategy=True)
 
 
 def _on_machine(work: Work, words: str) -> Callable[[], tuple[Plan, dict[str, Any]]]:
@@ -80,7 +80,7 @@ def _ways(work: Work) -> Iterator[Way]:
     yield t_plain(N_("this computer's CPU")), way((host,), quantization=None)
 
 
-def _compare(work: Work, ways: list[Way]) -> None:
+def _compare(work: Work, ways: list[Way], *, say_strategy: bool = False) -> None:
     """The table, and below it why some have no plan. What the times rest on stands beside those of the plan."""
     rows, fills, refused = [], [], []
     for name, make in ways:
@@ -91,12 +91,12 @@ def _compare(work: Work, ways: list[Way]) -> None:
             fills.append("missing")
             refused.append((name, error.message))
         else:
-            rows.append([name, *_cells(work, plan, changes)])
+            rows.append([f"{name} · {strategy(plan)}" if say_strategy else name, *_cells(work, plan, changes)])
             fills.append(FILLS[tone(plan)])
-    heads = [N_("On"), N_("Fits?"), N_("Busiest GPU"), N_("Strategy"), N_("One step"), N_("Whole run"), N_("Cost")]
+    heads = [N_("On"), N_("Fits?"), N_("Peak memory"), N_("One step"), N_("Whole run"), N_("Cost")]
     rows = [row + ["–"] * (len(heads) - len(row)) for row in rows]
     # What nobody can say of any of them is no column.
-    shown = [index for index in range(len(heads)) if index < 4 or any(row[index] != "–" for row in rows)]
+    shown = [index for index in range(len(heads)) if index < 3 or any(row[index] != "–" for row in rows)]
     wrapping_table([t(heads[index]) for index in shown], [[row[index] for index in shown] for row in rows], fills)
     for name, reason in refused:
         st.caption(joined(": ", (bold(name), say(reason))))
@@ -104,11 +104,11 @@ def _compare(work: Work, ways: list[Way]) -> None:
 
 def _cells(work: Work, plan: Plan, changes: dict[str, Any]) -> list[str]:
     found = estimate_of(work, plan, with_changes(work.config, **changes))
-    return [verdict_word(plan), _fullest(plan), strategy(plan), step_words(found), total_words(found), cost_of(work, plan, found)]  # fmt: skip
+    return [verdict_word(plan), _fullest(plan), step_words(found), total_words(found), cost_of(work, plan, found)]  # fmt: skip
 
 
 def _fullest(plan: Plan) -> str:
     device = plan.bottleneck
     held, room = device.breakdown.total / GIB, device.target.capacity_bytes / GIB
-    said = Message(N_("{held} of {room} GiB ({percent} %)"), {"held": f"{held:.1f}", "room": f"{room:.1f}", "percent": f"{100 * device.utilisation:.0f}"})  # fmt: skip
+    said = Message(N_("{held} of {room}\u00a0GiB ({percent}\u00a0%)"), {"held": f"{held:.1f}", "room": f"{room:.1f}", "percent": f"{100 * device.utilisation:.0f}"})  # fmt: skip
     return f"{device_name(device)}: {t_plain('{said}', said=said)}"

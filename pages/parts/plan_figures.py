@@ -41,13 +41,17 @@ def conditions_of(work: Work, plan: Plan, config: TrainingConfig) -> Conditions:
 def cost_of(work: Work, plan: Plan, found: Estimate | None) -> str:
     """Money for the whole run on the GPUs that it uses; a dash where it cannot be said."""
     num_gpus = sum(not device.target.is_cpu for device in plan.used)
+    if not num_gpus:
+        return "–"
     return cost_words(found, work.question.value("price"), num_gpus, work.question.value("currency"))
 
 
 def show_figures(work: Work) -> None:
     """Figures side by side; those of time only where they are known. May wait for a trace: rows of a batch are padded."""
     found = estimate_of(work, work.plan, work.config)
-    with st.container(border=True, key="plan_figures"), st.container(horizontal=True, gap="large"):
+    with st.container(border=True, key="plan_figures"):
+        row = st.container(horizontal=True, gap="medium")
+    with row:
         for label, value in (
             (N_("One step"), step_words(found)),
             (N_("Whole run"), total_words(found)),
@@ -55,9 +59,8 @@ def show_figures(work: Work) -> None:
         ):
             if value != "–":
                 _figure(t(label), value)
-        limits = st.container(horizontal=True, width="content", gap="large")
     say_of_time(work)
-    with limits:
+    with row:
         _limits(work)
 
 

@@ -90,7 +90,7 @@ def show_effect(work: Work) -> None:
     """What the last change did to the fullest device, and how many weights change places."""
     now = _state(work)
     last, before = st.session_state.get(state_keys.PLAN_STATES, (None, None))
-    if last is not None and last["asked"] != now["asked"]:
+    if last is not None and last != now:  # a price changes nothing on the GPUs
         before = last
     st.session_state[state_keys.PLAN_STATES] = (now, before)
     if before is None or before["model"] != now["model"]:
@@ -117,7 +117,6 @@ def show_effect(work: Work) -> None:
 def _state(work: Work) -> dict[str, Any]:
     plan = work.plan
     return {
-        "asked": {**work.question.params, "lang": ""},
         "model": work.question.model,
         "devices": [device.target.total_bytes for device in plan.devices],
         "placed": plan.assignment,

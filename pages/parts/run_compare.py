@@ -49,13 +49,13 @@ def compare_runs(runs: Sequence[RunFolder]) -> None:
     chart = compared_chart(list(zip(names, columns, strict=True)), figure, over, (t(OVER[over]), t(FIGURES[figure])))
     st.plotly_chart(chart, key="compare_chart", config={"displayModeBar": False})
 
-    st.subheader(t(N_("What their configs differ in")), anchor=False)
+    st.subheader(t(N_("Config differences")), anchor=False)
     differences = config_differences([config_as_changed(run) for run in runs])
     if differences:
         _table({key: [_text(key, value) for value in values] for key, values in differences.items()}, names)
     else:
         st.caption(t(N_("Their configs are the same.")))
-    st.subheader(t(N_("What came of them")), anchor=False)
+    st.subheader(t(N_("Results")), anchor=False)
     outcomes = [outcome_of(run, curves) for run, curves in zip(runs, columns, strict=True)]
     best = {t(LABELS[key]): best_of([pick(outcome) for outcome in outcomes]) for key, pick in BEST.items()}
     _table(_cells(outcomes), names, best)
@@ -65,6 +65,7 @@ def compare_runs(runs: Sequence[RunFolder]) -> None:
 
 
 BEST_MARK = "★"
+ANSWER_PX = 72
 LABELS = {
     "last_loss": N_("Last loss"),
     "lowest_eval_loss": N_("Lowest evaluation loss"),
@@ -114,12 +115,14 @@ def _answers(runs: Sequence[RunFolder], names: Sequence[str]) -> None:
     questions = list(dict.fromkeys(question for answers in asked for question in answers))
     if not questions:
         return
-    st.subheader(t(N_("What their adapters answered")), anchor=False)
+    st.subheader(t(N_("Answers")), anchor=False)
     shown = [
         {"": question, **dict(zip(names, (_answer(answers.get(question)) for answers in asked), strict=True))}
         for question in questions
     ]
-    st.dataframe(frame(shown).set_index(""))  # dozens of long texts: it scrolls, and a click shows one whole
+    columns = {name: st.column_config.TextColumn(width="medium") for name in ("", *names)}
+    # Dozens of long texts: it scrolls, each with room for three lines, and a double click shows one whole.
+    st.dataframe(frame(shown).set_index(""), column_config=columns, row_height=ANSWER_PX)
 
 
 def _answer(row: Mapping[str, Any] | None) -> str:

@@ -218,5 +218,5 @@ def test_three_runs_from_a_table_are_watched_stopped_resumed_and_compared(
     settled(page, table)
     choose_rows(page, 0, 1)
     page.get_by_role("link", name="Compare 2 runs").click()
-    expect(page.get_by_text("What their configs differ in")).to_be_visible()
+    expect(page.get_by_text("Config differences")).to_be_visible()
     expect(page.locator(".js-plotly-plot .legendtext")).to_have_count(2)

@@ -123,12 +123,12 @@ def test_a_device_that_is_tight_is_marked_in_the_strip_and_in_the_tables(model: 
 
 def test_one_gpu_that_would_be_enough_is_said_to_be_faster(model: Path) -> None:
     at = show(model=str(model), gpus="24,24")
-    assert any("be faster" in warning.value for warning in at.warning)
+    assert any("be faster" in box.value for box in at.info)
 
 
 def test_a_split_that_is_needed_says_that_its_gpus_work_one_after_the_other(model: Path) -> None:
     at = show(model=str(model), gpus="6,6,6", lang="en")
-    (said,) = [box.value for box in [*at.warning, *at.info] if "one after the other" in box.value]
+    (said,) = [box.value for box in at.info if "one after the other" in box.value]
     assert said == "The layers are spread over 3 GPUs, which work one after the other: a split adds memory, not speed."
     assert "one after the other" not in texts(show(model=str(model), gpus="24", lang="en"))
 
@@ -342,6 +342,14 @@ def test_a_move_shows_its_effect_and_undo_redo_and_reset_go_through_the_states(m
     assert "placed by hand" not in texts(at)
 
 
+def test_what_changes_nothing_on_the_gpus_is_no_change(model: Path) -> None:
+    at = show(model=str(model), gpus="24", lang="en")
+    at.number_input(key="plan-price").set_value(2.0).run()
+    assert "Effect of the last change" not in texts(at)
+    at.select_slider(key="plan-r").set_value(64).run()
+    assert "Effect of the last change" in texts(at)
+
+
 def test_a_click_right_after_typing_moves_what_was_typed(model: Path) -> None:
     """Both reach the server at once: the button that is clicked was drawn before the field was changed."""
     at = show(model=str(model), gpus="6,6,6")
@@ -385,13 +393,17 @@ def test_every_tab_shows_itself(model: Path) -> None:
         assert not at.exception, tab
         if tab == "Compare machines":
             table = at.table[0].value
-            assert [unmarked_cell(cell) for cell in table["On"]] == ["this plan", "2xA100-80G", "nonsense!"]
+            assert [unmarked_cell(cell) for cell in table["On"]] == [
+                "this plan · layer split over 2 GPUs",
+                "2xA100-80G · layer split over 2 GPUs",
+                "nonsense!",
+            ]
             assert re.fullmatch(r"[0-9.]+ to [0-9.]+ USD", unmarked_cell(table["Cost"][1]))
             assert any("nonsense" in caption.value and "nearest names" in caption.value for caption in at.caption)
         if tab == "Options on this machine":
             table = at.table[0].value
             assert len(table) == 5
-            assert re.search(r"[0-9.]+ of 24.0 GiB", unmarked_cell(table["Busiest GPU"][0]))
+            assert re.search(r"[0-9.]+ of 24.0\u00a0GiB", unmarked_cell(table["Peak memory"][0]))
             assert re.match(r"[0-9.]+ to [0-9.]+ s", unmarked_cell(table["One step"][0]))
     assert '"model.layers.7"' in at.code[0].value
 

@@ -241,7 +241,7 @@ def test_the_answers_to_the_same_questions_stand_side_by_side() -> None:
     assert answers.loc["How tall?"].tolist() == ["✓ 9 m", "✗ no <b>idea</b>"]
     made("three"), made("four")
     titles = [title.value for title in show("runs", compare="three,four").subheader]
-    assert "What their adapters answered" not in titles
+    assert "Answers" not in titles
 
 
 def test_what_the_table_shows_is_in_the_address_and_comes_back_from_it() -> None:
