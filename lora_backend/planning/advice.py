@@ -10,35 +10,20 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.estimate import Conditions, estimate, flops, passes_of
-from lora_backend.planning.memory import RESERVE, Breakdown
 from lora_backend.planning.plan import DevicePlan, Options, Plan
 from lora_backend.planning.planner import Planner, with_changes
+from lora_backend.planning.remedies import (
+    CHANGES_RESULT,
+    KEEP_RESULT,
+    ON_TOP,
+    WITHOUT_SLOWDOWN,
+    Remedy,
+    most_saved,
+    remedies_for,
+)
 from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import ORDER, Verdict
 
-CHANGES_RESULT = ("quantization", "fewer_targets", "shorter_rows", "one_more_gpu")
-"""Remedies that change what is learned, or need hardware."""
-WITHOUT_SLOWDOWN = ("fewer_targets", "shorter_rows")
-"""Remedies whose price is in what is learned, not in time."""
-KEEP_RESULT = ("chunked_loss", "gradient_checkpointing", "smaller_batch", "optimizer_8bit")
-"""Remedies that cost time at most, in the order in which they are tried on top of each other."""
-ON_TOP = (*KEEP_RESULT, "quantization", "shorter_rows")
-"""Likewise, where those are not enough; rows are cut off last."""
-SHRINKS = {
-    "chunked_loss": ("logits",),
-    "gradient_checkpointing": ("activations",),
-    "smaller_batch": ("activations", "logits"),
-    "optimizer_8bit": ("optimizer",),
-    "quantization": ("weights", "activations"),
-    "fewer_targets": ("adapter", "gradients", "optimizer", "activations"),
-    "shorter_rows": ("activations", "logits"),
-}
-"""Components that a remedy can make smaller: it saves at most all of them."""
-ATTENTION_TARGETS = ["q_proj", "v_proj"]
-SHORTEST_ROW = 64
-"""Tokens; rows are not halved below."""
-MOST_HALVINGS = 2
-"""Of the rows: whoever trains on 2,048 tokens does not want 256 of them."""
 SLOWDOWN_STEP = 5
 """Percent."""
 WORTH_SAYING_BYTES = 0.05 * GIB
@@ -87,10 +72,6 @@ class Advice:
         }
 
 
-Remedy = tuple[str, Sequence[dict[str, Any]], Message]
-"""Code, changes from the mildest to the strongest, and the price in words."""
-
-
 def advise(
     planner: Planner,
     config: TrainingConfig,
@@ -111,8 +92,9 @@ def advise(
     found = [advice for advice in [asked.best_placement()] if advice is not None]
     yield from found
     later: list[Remedy] = []
-    kept, changed = [], []
-    for remedy in _remedies(config):
+    kept: list[Remedy] = []
+    changed: list[Remedy] = []
+    for remedy in remedies_for(config):
         (changed if remedy[0] in CHANGES_RESULT else kept).append(remedy)
     for remedies, on_top in ((kept, KEEP_RESULT), (changed, ON_TOP)):
         for remedy in remedies:
@@ -165,7 +147,7 @@ class _Asked:
     def could_be_enough(self, code: str) -> bool:
         """Whether it would fit if the remedy took all bytes of the components that it can make smaller."""
         room = [device.target.capacity_bytes for device in self.plan.devices]
-        least = [device.breakdown.total - _most_saved(code, device.breakdown) for device in self.plan.devices]
+        least = [device.breakdown.total - most_saved(code, device.breakdown) for device in self.plan.devices]
         if self.placed is not None:
             return all(one <= other for one, other in zip(least, room, strict=True))
         return sum(least) <= sum(room)
@@ -193,7 +175,7 @@ class _Asked:
         """Remedies on top of each other until it fits beyond doubt, else the fewest with which it fits at all."""
         changes: dict[str, Any] = {}
         changed, held = self.config, _total(self.plan.devices)
-        steps = {code: mildest_first for code, mildest_first, _ in _remedies(self.config)}
+        steps = {code: mildest_first for code, mildest_first, _ in remedies_for(self.config)}
         best: Advice | None = None
         for code in codes:
             for step in steps.get(code, ()):
@@ -250,55 +232,8 @@ class _Asked:
         return flops(other) / max(flops(self.plan), 1.0) * passes_of(changed) / passes_of(self.config)
 
 
-def _remedies(config: TrainingConfig) -> Iterator[Remedy]:
-    """In the order of a practitioner."""
-    if config.loss_type == "nll":
-        yield (
-            "chunked_loss",
-            [{"loss_type": "chunked_nll"}],
-            Message(N_("the same loss, computed in tiles; about as fast")),
-        )
-    if not config.gradient_checkpointing:
-        yield (
-            "gradient_checkpointing",
-            [{"gradient_checkpointing": True}],
-            Message(N_("activations are computed twice")),
-        )
-    if config.batch_size > 1:
-        yield "smaller_batch", _smaller_batches(config), Message(N_("more passes for each step, with the same rows in it"))  # fmt: skip
-    if config.optim in ("adamw_torch", "adamw_torch_fused"):
-        yield "optimizer_8bit", [{"optim": "adamw_8bit"}], Message(N_("the optimizer's states in 8 bits; needs bitsandbytes"))  # fmt: skip
-    if config.quantization is None and config.precision != "fp32":
-        yield "quantization", [{"quantization": "nf4"}], Message(N_("weights in 4 bits: a little less exact, and unpacked for each product"))  # fmt: skip
-    if config.target_modules == "all-linear":
-        yield "fewer_targets", [{"target_modules": ATTENTION_TARGETS}], Message(N_("only attention is adapted: fewer trained parameters"))  # fmt: skip
-    if config.max_length >= 2 * SHORTEST_ROW:
-        yield "shorter_rows", _shorter_rows(config), Message(N_("rows that are longer are cut off"))
-
-
-def _smaller_batches(config: TrainingConfig) -> list[dict[str, Any]]:
-    """Halves of the batch down to one row, each with the rows of a step that are there now, as far as it divides them."""
-    effective = config.target_batch_size or config.batch_size
-    found, half = [], config.batch_size // 2
-    while half:
-        target = effective if effective % half == 0 else half * (effective // half)
-        found.append({"batch_size": half, "target_batch_size": target})
-        half //= 2
-    return found
-
-
-def _shorter_rows(config: TrainingConfig) -> list[dict[str, Any]]:
-    halves = [config.max_length // 2**halvings for halvings in range(1, MOST_HALVINGS + 1)]
-    return [{"max_length": half} for half in halves if half >= SHORTEST_ROW]
-
-
 def _rank(advice: Advice) -> int:
     return ORDER.index(advice.verdict)
-
-
-def _most_saved(code: str, held: Breakdown) -> float:
-    """All of the components that a remedy can make smaller, and the reserve that is kept for them."""
-    return sum(getattr(held, name) for name in SHRINKS[code]) * (1 + RESERVE)
 
 
 def _total(devices: Iterable[DevicePlan]) -> int:

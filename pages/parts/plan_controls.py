@@ -11,8 +11,8 @@ from lora_backend.config.schema import KEYS
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.models.catalogue import catalogue
-from lora_backend.planning.advice import ATTENTION_TARGETS
 from lora_backend.planning.chosen_split import Goal
+from lora_backend.planning.remedies import ATTENTION_TARGETS
 from pages.parts import state_keys
 from pages.parts.failing import safely
 from pages.parts.language import t, t_plain

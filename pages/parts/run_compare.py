@@ -57,7 +57,9 @@ def compare_runs(runs: Sequence[RunFolder]) -> None:
         st.caption(t(N_("Their configs are the same.")))
     st.subheader(t(N_("Results")), anchor=False)
     outcomes = [outcome_of(run, curves) for run, curves in zip(runs, columns, strict=True)]
-    best = {t(LABELS[key]): best_of([pick(outcome) for outcome in outcomes]) for key, pick in BEST.items()}
+    best: dict[str, set[int]] = {
+        t(LABELS[key]): best_of([pick(outcome) for outcome in outcomes]) for key, pick in BEST.items()
+    }
     _table(_cells(outcomes), names, best)
     if any(best.values()):
         st.caption(t(N_("{mark} the best of these runs"), mark=BEST_MARK))
