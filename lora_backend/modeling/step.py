@@ -19,7 +19,7 @@ from lora_backend.i18n import N_
 from lora_backend.modeling.devices import DTYPES
 from lora_backend.modeling.loss import ChunkedLoss
 from lora_backend.modeling.meta import MetaModel
-from lora_backend.modeling.tracker import Recording, TensorTracker
+from lora_backend.modeling.tracker import Deadline, Recording, TensorTracker
 from lora_backend.planning.profile import TraceSettings
 from lora_backend.planning.scaling import Size
 
@@ -27,8 +27,9 @@ from lora_backend.planning.scaling import Size
 class FakeStep:
     """Runs steps of one model and records them; afterwards the attributes tell of the last one."""
 
-    def __init__(self, meta: MetaModel, settings: TraceSettings) -> None:
+    def __init__(self, meta: MetaModel, settings: TraceSettings, deadline: Deadline | None = None) -> None:
         self.meta = meta
+        self._deadline = deadline
         self.settings = settings
         self.mode = FakeTensorMode(allow_non_fake_inputs=False)
         self.recording = Recording()
@@ -42,10 +43,13 @@ class FakeStep:
         self._phase = ""
         self._prepare()
 
-    def run(self, size: Size) -> TensorTracker:
-        """One forward and backward pass of `size`; the gradients are there at its end."""
+    def run(self, size: Size, most_operations: int | None = None) -> TensorTracker:
+        """One forward and backward pass of `size`; the gradients are there at its end.
+
+        Raises `LongScanError` where a part of it takes more than `most_operations`.
+        """
         self._make_fake()
-        tracker = self._tracker = TensorTracker(self._own_tensors())
+        tracker = self._tracker = TensorTracker(self._own_tensors(), most_operations, self._deadline)
         self._phase = "embed"
         forward: Callable[..., Any] = self.meta.model.forward
         if self.settings.uses_autocast:
@@ -69,8 +73,8 @@ class FakeStep:
                 tracker.mark("backward head")
                 loss.backward()
                 del loss
-            self.meta.model.zero_grad(set_to_none=True)
         finally:
+            self.meta.model.zero_grad(set_to_none=True)
             gc.collect()  # what hangs in a circle goes now, after every step alike
             gc.enable()
         self.recording = tracker.recording

@@ -7,7 +7,7 @@ rows, tokens and rank. A model of full depth at any size is then a sum of the pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
@@ -25,13 +25,18 @@ from lora_backend.modeling.meta import (
 )
 from lora_backend.modeling.step import FakeStep, among_new_objects, outer_modules
 from lora_backend.modeling.step_parts import cut, released_by
-from lora_backend.modeling.trace_sizes import attention_windows, max_positions, tile_tokens, trace_sizes
+from lora_backend.modeling.trace_sizes import attention_windows, max_positions, scan_chunk, short_sizes, tile_tokens, trace_sizes
+from lora_backend.modeling.tracker import Deadline, LongScanError, Recording
 from lora_backend.planning.profile import NOTHING, Profile, TraceSettings, Unit
 from lora_backend.planning.scaling import Size, Vector, identify
 
 Report = Callable[[Message, float], None]
 ERROR_EXACT = 0.01
 """What a composed peak differs from a full trace by at most, where every tensor's growth is known exactly."""
+OPERATIONS_OF_A_PART = 1500
+"""In one block's forward or backward pass: more means that it goes through a row token by token, or through many experts."""
+TRACE_SECONDS = 20
+"""Of a processor, for all sizes together."""
 ERROR_FITTED = 0.03
 """Where the order of events changes with the size, and only the parts' sums could be fitted."""
 
@@ -49,35 +54,27 @@ def trace_profile(
     positions = max_positions(meta.base.config)
     windows = attention_windows(meta.base.config)
     outer = outer_modules(meta.base, meta.blocks_path)
-    counts_of_outer = {name: _parameters(meta.base.get_submodule(name)) for name in outer}
-    counts = {id(block): _parameters(block) for block in meta.blocks}
+    counts_of_outer = {name: _parameters(meta.base.get_submodule(name), set()) for name in outer}
+    earlier: set[int] = set()
+    counts = {id(block): _parameters(block, earlier) for block in meta.blocks}
     pack(meta, settings.precision)
     kinds, kind_of_block, kept = _kinds(meta.blocks)
     keep_blocks(meta, kept)
     units = {name: meta.base.get_submodule(name) for name in outer}
     counts |= {id(module): counts_of_outer[name] for name, module in units.items()}
     trains = {id(module): trained(module, config.r) for module in [*units.values(), *meta.blocks]}
-    step, recordings = FakeStep(meta, settings), []
+    step = FakeStep(meta, settings, Deadline(TRACE_SECONDS))
     tile = tile_tokens(meta.base.config)
-    sizes = trace_sizes(settings, windows, positions, tile)
-    notes: list[tuple[int, int, dict[int, int]]] = []
-    rank = config.r
-    for number, size in enumerate(sizes):
-        done = Message(N_("Tracing a training step ({number} of {count})"), {"number": number + 1, "count": len(sizes)})
-        report(done, 0.3 + 0.2 * number)
-        set_rank(meta.model, rank, size.rank)
-        rank = size.rank
-        try:
-            recordings.append(step.run(size).recording)
-        except ModelError:
-            raise
-        except Exception as error:  # whatever a family's code does with tensors that have no values
-            raise UntraceableError(
-                N_("The model's training step cannot be traced: {reason}"), reason=first_line(error)
-            ) from error
-        notes.append((step.logits_bytes, step.hidden_bytes, dict(step.side_bytes)))
-    parts, is_exact = cut(recordings, sizes)
-    released = [released_by(recordings, sizes, index) for index in range(len(kinds))]
+    chunk = scan_chunk(meta.base.config, meta.blocks)
+    sizes = trace_sizes(settings, windows, positions, tile, chunk)
+    try:
+        steps = _recorded(step, config.r, sizes, report, OPERATIONS_OF_A_PART)
+    except LongScanError:
+        sizes = short_sizes(settings, chunk)
+        steps = _recorded(step, sizes[0].rank, sizes, report)
+    recordings = [one.recording for one in steps]
+    parts, is_exact = cut(recordings, sizes, chunk)
+    released = [released_by(recordings, sizes, index, chunk) for index in range(len(kinds))]
 
     seen: set[int] = set()
     loose_bytes = _loose_bytes(meta.base, meta.blocks_path)
@@ -102,8 +99,8 @@ def trace_profile(
     head_names = [name for name in units if step.unit_of_module.get(name) == "head"]
     embed_names = [name for name in units if name not in head_names]
     tied = _shared_parameters([units[name] for name in embed_names], [units[name] for name in head_names])
-    sides = identify(sizes, np.array([[note[2][index] for note in notes] for index in range(len(kept))], float))[0]
-    whole = identify(sizes, np.array([[note[0] for note in notes], [note[1] for note in notes]], float))[0]
+    sides = identify(sizes, np.array([[one.side_bytes[index] for one in steps] for index in range(len(kept))], float), chunk)[0]
+    whole = identify(sizes, np.array([[one.logits_bytes for one in steps], [one.hidden_bytes for one in steps]], float), chunk)[0]
     return Profile(
         settings=settings,
         method="traced",
@@ -127,7 +124,42 @@ def trace_profile(
         returns=parts["return"],
         logits=whole[0],
         hidden=whole[1],
+        token_multiple=chunk,
     )
+
+
+class _Seen(NamedTuple):
+    """A step at one size."""
+
+    recording: Recording
+    logits_bytes: int
+    hidden_bytes: int
+    side_bytes: dict[int, int]
+
+
+def _recorded(
+    step: FakeStep, rank: int, sizes: list[Size], report: Report, most_operations: int | None = None
+) -> list[_Seen]:
+    """The step of a model whose adapter has `rank`, at each size.
+
+    Raises `LongScanError` where a part of the first takes more than `most_operations`, and `UntraceableError`.
+    """
+    seen = []
+    for number, size in enumerate(sizes):
+        done = Message(N_("Tracing a training step ({number} of {count})"), {"number": number + 1, "count": len(sizes)})
+        report(done, 0.3 + 0.2 * number)
+        set_rank(step.meta.model, rank, size.rank)
+        rank = size.rank
+        try:
+            recording = step.run(size, most_operations if number == 0 else None).recording
+        except (ModelError, LongScanError):
+            raise
+        except Exception as error:  # whatever a family's code does with tensors that have no values
+            raise UntraceableError(
+                N_("The model's training step cannot be traced: {reason}"), reason=first_line(error)
+            ) from error
+        seen.append(_Seen(recording, step.logits_bytes, step.hidden_bytes, dict(step.side_bytes)))
+    return seen
 
 
 @among_new_objects()
@@ -149,13 +181,18 @@ def _kinds(blocks: nn.ModuleList) -> tuple[list[str], list[int], list[int]]:
     """Kinds of blocks, the kind of each, and a block for each kind.
 
     The first and the last are kinds of their own: what a block leaves to be let go by the next one stays behind the last.
-    So are those before which nothing trains: their inputs need no gradient.
+    So are those before which nothing trains: their inputs need no gradient. And those that share weights with one before
+    them (Zamba's attention): they are there once.
     """
     kinds: list[str] = []
     kind_of_block, kept = [], []
     is_reached = False
+    earlier: set[int] = set()
     for index, block in enumerate(blocks):
-        kind = "first" if index == 0 else "last" if index == len(blocks) - 1 else f"{is_reached} {signature(block)}"
+        own = {id(parameter) for parameter in block.parameters()}
+        kind = f"{is_reached} {bool(own & earlier)} {signature(block)}"
+        kind = "first" if index == 0 else "last" if index == len(blocks) - 1 else kind
+        earlier |= own
         if kind not in kinds:
             kinds.append(kind)
             kept.append(index)
@@ -186,9 +223,12 @@ def _loose_bytes(model: nn.Module, blocks_path: str) -> int:
     return sum(b.numel() * b.element_size() for holder in holders for b in holder._buffers.values() if b is not None)
 
 
-def _parameters(module: nn.Module) -> int:
-    """Of the base model: all but the adapter's."""
-    return sum(p.numel() for name, p in module.named_parameters() if "lora_" not in name and ".modules_to_save." not in name)  # fmt: skip
+def _parameters(module: nn.Module, earlier: set[int]) -> int:
+    """Of the base model: all but the adapter's, and but those in `earlier`; adds them to it."""
+    own = [p for name, p in module.named_parameters() if "lora_" not in name and ".modules_to_save." not in name]
+    count = sum(parameter.numel() for parameter in own if id(parameter) not in earlier)
+    earlier |= {id(parameter) for parameter in own}
+    return count
 
 
 def _shared_parameters(one: list[nn.Module], other: list[nn.Module]) -> int:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from typing import Any
+
+from torch import nn
 
 from lora_backend.modeling.loss import TILE_BYTES
 from lora_backend.planning.profile import TraceSettings
 from lora_backend.planning.scaling import Size
+
+RANKS = (8, 20, 36)
+MIN_CHUNKS = 4
+"""Of a traced row: two rounds of a scan behind what is folded, and one before; see `step_loops.py`."""
 
 
 def attention_windows(config: Any) -> tuple[int, ...]:
@@ -33,16 +41,38 @@ def max_positions(config: Any) -> int | None:
     return next((int(getattr(text, name)) for name in names if getattr(text, name, None)), None)
 
 
-def trace_sizes(settings: TraceSettings, windows: tuple[int, ...], positions: int | None, tile: int) -> list[Size]:
+def scan_chunk(config: Any, blocks: nn.ModuleList) -> int:
+    """Tokens in a chunk of the blocks' scans (Mamba 2, linear attention): of the config, of the modules, or what the
+    family's own functions take by default; 1 where they have none."""
+    text = config.get_text_config(decoder=True)
+    found = {getattr(text, name, None) for name in ("chunk_size", "mamba_chunk_size")}
+    classes = {type(module): module for block in blocks for module in block.modules()}
+    found |= {module.block_size for kind, module in classes.items() if "Lightning" in kind.__name__ and hasattr(module, "block_size")}  # fmt: skip
+    families = {sys.modules[kind.__module__] for kind in classes if kind.__module__.startswith("transformers.models.")}
+    functions = [value for family in families for value in vars(family).values() if inspect.isfunction(value)]
+    found |= {_default(function, "chunk_size") for function in functions}
+    return max((chunk for chunk in found if isinstance(chunk, int)), default=1)
+
+
+def _default(function: Any, name: str) -> Any:
+    parameter = inspect.signature(function).parameters.get(name)
+    return None if parameter is None else parameter.default
+
+
+def trace_sizes(
+    settings: TraceSettings, windows: tuple[int, ...], positions: int | None, tile: int, chunk: int = 1
+) -> list[Size]:
     """Three sizes whose ratios tell all monomials apart, on the same side of every attention window.
 
-    `tile` is the number of tokens in a tile of the chunked loss: all sizes have several, or all have one.
+    `tile` is the number of tokens in a tile of the chunked loss: all sizes have several, or all have one. `chunk` is the
+    number in a chunk of the model's scans, which pad rows to whole ones.
     """
     rows = (2, 3, 5) if settings.padded else (1, 1, 1)
     tile = round(tile / settings.labelled)
     longer = [window - 1 for window in windows if window > settings.tokens_above]
     high = min([*longer, positions or 2**20])
-    low = max(settings.tokens_above, min(384, high // 3), 8)
+    usual = 384 if chunk == 1 else MIN_CHUNKS * chunk
+    low = max(settings.tokens_above, min(usual, high // 3), 8)
     if settings.is_tiled:
         # Two tiles and more; where rows cannot be so long, more than one.
         low = max(low, min(2 * tile // rows[0] + 1, max(high * 2 // 3, tile // rows[0] + 1), high - 4))
@@ -53,4 +83,22 @@ def trace_sizes(settings: TraceSettings, windows: tuple[int, ...], positions: in
     tokens = [low, low + (high - low) * 3 // 10, high - (high - low) // 10]
     # Odd lengths are padded by some kernels; where there is room, take what users take.
     tokens = [-(-number // 8) * 8 for number in tokens[:2]] + [tokens[2] // 8 * 8] if high - low > 80 else tokens
-    return [Size(*size) for size in zip(rows, tokens, (8, 20, 36), strict=True)]
+    parts = _parts_of_chunks(low, chunk) if chunk > 1 else tokens
+    return [Size(*size) for size in zip(rows, parts if max(parts) <= high else tokens, RANKS, strict=True)]
+
+
+def short_sizes(settings: TraceSettings, chunk: int = 1) -> list[Size]:
+    """Three sizes for models that go through a row token by token: a few rounds tell as much as a thousand."""
+    rows = (2, 3, 5) if settings.padded else (1, 1, 1)
+    low = settings.tokens_above
+    tokens = _parts_of_chunks(low, chunk) if chunk > 1 else [low + 24, low + 32, low + 40]
+    return [Size(*size) for size in zip(rows, tokens, RANKS, strict=True)]
+
+
+def _parts_of_chunks(low: int, chunk: int) -> list[int]:
+    """Lengths above `low` of unequal numbers of chunks with unequal gaps in the last of each: what grows with whole
+    chunks and what with tokens can be told apart."""
+    step = 8 if chunk >= 64 else 1
+    fewest = max(low // chunk + 1, MIN_CHUNKS)
+    gaps = [max(chunk * share // 8 // step, 1) * step for share in (2, 5, 3)]
+    return [(fewest + more) * chunk - gap for more, gap in zip((0, 1, 3), gaps, strict=True)]

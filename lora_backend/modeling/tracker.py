@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
+
+from lora_backend.errors import UntraceableError
+from lora_backend.i18n import N_
 
 
 def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> int:
@@ -38,23 +42,55 @@ class Recording:
     """Per event, the storage's number: n ≥ 0 when storage n appears, -n - 1 when it goes."""
     sizes_bytes: list[int] = field(default_factory=list)
     """Per storage, its size."""
-    flops: list[tuple[int, int]] = field(default_factory=list)
-    """(event index, FLOPs) of every operation that torch has a formula for."""
+    makers: list[str] = field(default_factory=list)
+    """Per storage, the operation that returned it."""
+    flops: list[tuple[int, int, str]] = field(default_factory=list)
+    """(event index, FLOPs, its name) of every operation that torch has a formula for."""
     marks: list[tuple[str, int]] = field(default_factory=list)
     """(label, event index): where a part of the step begins."""
 
 
+class Deadline:
+    """So many seconds of this thread's processor time from now."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.thread_time() + seconds
+
+    def check(self) -> None:
+        """Raises `UntraceableError` once the time is over."""
+        if time.thread_time() > self._end:
+            raise UntraceableError(
+                N_("The model's training step takes more than {seconds} s to trace: it goes through each row token by token."),
+                seconds=self.seconds,
+            )  # fmt: skip
+
+
+class LongScanError(Exception):
+    """A part of the step took more operations than were allowed."""
+
+
 class TensorTracker(TorchDispatchMode):
     """While active, records what operations allocate and free. Storages of `known` tensors are not counted.
+
+    Raises `LongScanError` where a part of the step takes more than `most_operations`, and `UntraceableError` behind
+    the deadline.
 
     A storage is counted when an operation first returns a tensor on it, and is gone when Python's last reference is
     (a weak reference says so); views cost nothing. FLOPs are those of `torch.utils.flop_counter`, which leaves out
     fused attention on the CPU; it is counted here as it counts the same on GPUs.
     """
 
-    def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
+    def __init__(
+        self,
+        known: Iterable[torch.Tensor] = (),
+        most_operations: int | None = None,
+        deadline: Deadline | None = None,
+    ) -> None:
         super().__init__()
         self.recording = Recording()
+        self._most_operations, self._deadline = most_operations, deadline
+        self._operations = 0
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._known = {tensor.untyped_storage()._cdata for tensor in known}
 
@@ -66,6 +102,7 @@ class TensorTracker(TorchDispatchMode):
     def mark(self, label: str) -> None:
         """A part of the step begins here."""
         self.recording.marks.append((label, len(self.recording.storages)))
+        self._operations = 0
 
     def peak_bytes(self) -> int:
         """The most that was alive at once."""
@@ -80,13 +117,22 @@ class TensorTracker(TorchDispatchMode):
         result = func(*args, **kwargs)
         formula = FORMULAS.get(func._overloadpacket)
         if formula is not None:
-            self.recording.flops.append((len(self.recording.storages), int(formula(*args, **kwargs, out_val=result))))
+            count = int(formula(*args, **kwargs, out_val=result))
+            self.recording.flops.append((len(self.recording.storages), count, func.name()))
         for tensor in tree_iter(result):
             if isinstance(tensor, torch.Tensor):
-                self._count(tensor)
+                self._count(tensor, func)
         return result
 
-    def _count(self, tensor: torch.Tensor) -> None:
+    def _refuse_long(self) -> None:
+        """Not at every operation: what only looks at a tensor anew may be called where nothing may be raised."""
+        self._operations += 1
+        if self._most_operations is not None and self._operations > self._most_operations:
+            raise LongScanError
+        if self._deadline is not None:
+            self._deadline.check()
+
+    def _count(self, tensor: torch.Tensor, maker: Any) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._alive or key in self._known:
@@ -94,9 +140,11 @@ class TensorTracker(TorchDispatchMode):
         size_bytes = storage.nbytes()
         if not size_bytes:
             return
+        self._refuse_long()
         recording = self.recording
         number = len(recording.sizes_bytes)
         recording.sizes_bytes.append(size_bytes)
+        recording.makers.append(maker.name())
         recording.storages.append(number)
 
         def gone(_: object) -> None:

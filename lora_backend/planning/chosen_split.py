@@ -9,7 +9,6 @@ from lora_backend.planning.fastest import Speeds, fastest_split
 from lora_backend.planning.first_device import split_with_inputs_on_first
 from lora_backend.planning.memory import Memory
 from lora_backend.planning.partition import Costs, Device, Split, partition
-from lora_backend.planning.scaling import monomials
 from lora_backend.planning.step_time import Cpu, LinkSpeed, Transfers, unit_seconds
 from lora_backend.planning.targets import Target
 
@@ -54,7 +53,7 @@ def split_for(
 
 
 def _speeds(memory: Memory, targets: Sequence[Target], link_speed: LinkSpeed | None) -> Speeds | None:
-    values = monomials(memory.workload.size)
+    values = memory.profile.monomials(memory.workload.size)
     times = [unit_seconds(memory.profile, values, target, Cpu()) for target in targets]
     known = [time for time in times if time is not None]
     if len(known) < len(times):

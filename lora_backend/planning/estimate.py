@@ -13,7 +13,7 @@ import numpy as np
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.row_lengths import RowLengths
-from lora_backend.planning.scaling import Vector, monomials
+from lora_backend.planning.scaling import Vector
 from lora_backend.planning.step_time import Cpu, LinkSpeed, Transfers, unit_flops, unit_seconds
 
 
@@ -70,8 +70,8 @@ def estimate(plan: Plan, config: TrainingConfig, conditions: Conditions | None =
 def values_of(plan: Plan, config: TrainingConfig, conditions: Conditions) -> Vector:
     """The monomials of a batch: of the data's own rows where their lengths are known, else of the planned size."""
     if conditions.lengths is None:
-        return monomials(plan.workload.size)
-    return conditions.lengths.mean_monomials(config.batch_size, config.max_length, config.r)
+        return plan.profile.monomials(plan.workload.size)
+    return conditions.lengths.mean_monomials(plan.profile, config.batch_size, config.max_length, config.r)
 
 
 def passes_of(config: TrainingConfig) -> int:
@@ -95,5 +95,5 @@ def num_steps(config: TrainingConfig, num_rows: int | None) -> int | None:
 
 def flops(plan: Plan, units: tuple[int, ...] | None = None) -> float:
     """Floating-point operations of one forward and backward pass, of some units or of all."""
-    found = unit_flops(plan.profile, monomials(plan.workload.size))
+    found = unit_flops(plan.profile, plan.profile.monomials(plan.workload.size))
     return float(np.sum(found if units is None else found[list(units)]))

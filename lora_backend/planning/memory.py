@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from lora_backend.planning.intervals import Model, Moments, interval_bytes
 from lora_backend.planning.optimizers import states_bytes, transient_bytes
 from lora_backend.planning.profile import Part, Profile, Unit
-from lora_backend.planning.scaling import Size, Vector, monomials
+from lora_backend.planning.scaling import Size, Vector
 
 CONTEXT_BYTES = 500 * 2**20
 """CUDA context and cuBLAS workspace of a device that is used. An assumption: 300 to 600 MiB are reported by card and driver."""
@@ -91,7 +91,7 @@ class Memory:
     def __init__(self, profile: Profile, workload: Workload) -> None:
         self.profile = profile
         self.workload = workload
-        self._values = monomials(workload.size)
+        self._values = profile.monomials(workload.size)
         rank = workload.size.rank
         trainable = profile.trainable(rank)
         itemsize = BYTES[profile.settings.adapter_precision if profile.settings.precision != "fp32" else "fp32"]

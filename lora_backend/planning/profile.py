@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.planning.scaling import EXPONENTS, Vector
+from lora_backend.planning.scaling import EXPONENTS, Size, Vector, monomials
 
-VERSION = 6
+VERSION = 7
 """Of the figures: profiles of another version are traced anew."""
 
 
@@ -238,11 +238,17 @@ class Profile:
     """Bytes of the logits that the model returns (0 where the loss path builds none)."""
     hidden: Vector
     """Bytes of the hidden states between two blocks."""
+    token_multiple: int = 1
+    """Tokens in a chunk of the model's scans, which pad each row to whole ones (1: it has none)."""
 
     @property
     def parameters(self) -> int:
         """Of the whole base model, tied ones once."""
         return self.embed.parameters + self.head.parameters + sum(self.kinds[k].parameters for k in self.kind_of_block)
+
+    def monomials(self, size: Size) -> Vector:
+        """What the coefficients of every vector are multiplied by at a size."""
+        return monomials(size, self.token_multiple)
 
     def trainable(self, rank: int) -> int:
         """Trained parameters of the whole model at `r` = rank."""
@@ -271,6 +277,7 @@ class Profile:
             "returns": self.returns.to_json(),
             "logits": self.logits.tolist(),
             "hidden": self.hidden.tolist(),
+            "token_multiple": self.token_multiple,
         }
 
     @classmethod
@@ -294,4 +301,5 @@ class Profile:
             Part.from_json(data["returns"]),
             np.array(data["logits"]),
             np.array(data["hidden"]),
+            data["token_multiple"],
         )

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lora_backend.planning.scaling import Size, Vector, monomials
+from lora_backend.planning.profile import Profile
+from lora_backend.planning.scaling import Size, Vector
 
 DRAWN = 256
 """Batches that are looked at: the mean of so many is within a few per cent whatever the lengths are."""
@@ -30,10 +31,10 @@ class RowLengths:
         """Tokens that a row has on average once its batch is padded to the longest in it."""
         return float(self._longest(rows, max_length).mean())
 
-    def mean_monomials(self, rows: int, max_length: int, rank: int) -> Vector:
-        """The mean over batches of what bytes and operations are sums of."""
+    def mean_monomials(self, profile: Profile, rows: int, max_length: int, rank: int) -> Vector:
+        """The mean over batches of what bytes and operations of a model are sums of."""
         longest, counts = np.unique(self._longest(rows, max_length), return_counts=True)
-        values = np.stack([monomials(Size(rows, int(tokens), rank)) for tokens in longest])
+        values = np.stack([profile.monomials(Size(rows, int(tokens), rank)) for tokens in longest])
         return np.asarray(counts @ values / counts.sum())
 
     def _longest(self, rows: int, max_length: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

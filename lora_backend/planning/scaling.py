@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float64]
 """One coefficient for each of `EXPONENTS`."""
 
-EXPONENTS = ((0, 0, 0), (1, 1, 0), (1, 2, 0), (0, 0, 1), (1, 1, 1), (0, 1, 0), (0, 2, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1))  # fmt: skip
-"""Powers of (rows, tokens a row, rank) that a tensor of a training step can have: a constant, an activation, an
-explicit mask, an adapter's weight, an adapter's activation, and the rarer ones."""
+EXPONENTS = (
+    (0, 0, 0, 0, 0, 0), (1, 1, 0, 0, 0, 0), (1, 2, 0, 0, 0, 0), (0, 0, 1, 0, 0, 0), (1, 1, 1, 0, 0, 0),
+    (0, 1, 0, 0, 0, 0), (0, 2, 0, 0, 0, 0), (1, 0, 0, 0, 0, 0), (0, 1, 1, 0, 0, 0), (1, 0, 1, 0, 0, 0),
+    (1, 0, 0, 1, 0, 0), (0, 0, 0, 1, 0, 0), (1, 1, 0, 1, 0, 0), (1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 2, 0),
+    (0, 0, 0, 0, 1, 0), (0, 0, 0, 0, 2, 0), (1, 0, 0, 0, 0, 1), (1, 0, 0, 0, 0, 2), (0, 0, 0, 0, 0, 1), (0, 0, 0, 0, 0, 2),
+)  # fmt: skip
+"""Powers of (rows, tokens a row, rank, padded tokens a row, states a row, tokens in the last chunk) that a tensor of a
+training step can have: a constant, an activation, an explicit mask, an adapter's weight, an adapter's activation, and the
+rarer ones. Behind them what scans in chunks make: rows padded to whole chunks, a state for each chunk and one before the
+first, and a last chunk that is not padded."""
+NUM_PLAIN = 10
+"""As many of them do without chunks."""
 
 
 class Size(NamedTuple):
@@ -25,41 +34,53 @@ class Size(NamedTuple):
     rank: int
 
 
-def monomials(size: Size) -> Vector:
-    """The value of every monomial of `EXPONENTS` at a size."""
+def padded_to(tokens: int, multiple: int) -> int:
+    """The next multiple: what scans in chunks of so many tokens pad a row to."""
+    return -(-tokens // multiple) * multiple
+
+
+def monomials(size: Size, multiple: int = 1) -> Vector:
+    """The value of every monomial of `EXPONENTS` at a size, for a model that scans chunks of `multiple` tokens."""
     rows, tokens, rank = (float(number) for number in size)
-    return np.array([rows**a * tokens**b * rank**c for a, b, c in EXPONENTS])
+    padded = float(padded_to(size.tokens, multiple))
+    states, last = padded / multiple + 1, tokens - padded + multiple
+    return np.array([rows**a * tokens**b * rank**c * padded**d * states**e * last**f for a, b, c, d, e, f in EXPONENTS])
 
 
-def identify(sizes: Sequence[Size], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def identify(
+    sizes: Sequence[Size], values: NDArray[np.float64], multiple: int = 1
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Coefficients for quantities that were seen at three sizes, and for which of them they are exact.
 
     `values` is (quantities, 3). A quantity of one monomial must agree at all three sizes; one of two monomials is
     solved from the first two and must agree at the third. What is neither is fitted by least squares over a constant
     and rows × tokens, and is not exact.
     """
-    basis = np.array([monomials(size) for size in sizes])  # (3, monomials)
+    basis = np.array([monomials(size, multiple) for size in sizes])  # (3, monomials)
+    known = len(EXPONENTS) if multiple > 1 else NUM_PLAIN
     count = len(values)
     coefficients = np.zeros((count, len(EXPONENTS)))
     exact = np.zeros(count, dtype=np.bool_)
     # With one row in every trace, rows and no rows look alike; the first that fits stands, and activations come first.
-    for index in range(len(EXPONENTS)):
+    for index in range(known):
         ratios = values / basis[:, index]
         fits = ~exact & np.isclose(ratios[:, 0], ratios[:, 1], rtol=1e-12) & np.isclose(ratios[:, 0], ratios[:, 2], rtol=1e-12)  # fmt: skip
         coefficients[fits, index] = ratios[fits, 0]
         exact |= fits
-    for row in np.flatnonzero(~exact):
-        solved = _two_terms(basis, values[row])
+    others = np.flatnonzero(~exact)
+    different, which = np.unique(values[others], axis=0, return_inverse=True)
+    for number, seen in enumerate(different):
+        rows = others[which.reshape(-1) == number]
+        solved = _two_terms(basis[:, :known], seen)
         if solved is not None:
-            coefficients[row], exact[row] = solved, True
+            coefficients[rows], exact[rows] = solved, True
         else:
-            plain = basis[:, :2]
-            coefficients[row, :2] = np.linalg.lstsq(plain, values[row], rcond=None)[0]
+            coefficients[rows, :2] = np.linalg.lstsq(basis[:, :2], seen, rcond=None)[0]
     return coefficients, exact
 
 
 def _two_terms(basis: NDArray[np.float64], values: NDArray[np.float64]) -> Vector | None:
-    for pair in combinations(range(len(EXPONENTS)), 2):
+    for pair in combinations(range(basis.shape[1]), 2):
         matrix = basis[:2, pair]
         if abs(np.linalg.det(matrix)) < 1e-9:
             continue

@@ -10,7 +10,6 @@ from lora_backend.i18n import N_
 from lora_backend.planning.memory import Memory
 from lora_backend.planning.plan import DevicePlan, Plan
 from lora_backend.planning.report import ranges
-from lora_backend.planning.scaling import monomials
 from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import Verdict
 from pages.parts.charts import in_chart
@@ -191,7 +190,7 @@ def _kept(plan: Plan, unit: int) -> float:
     profile = plan.profile
     if _kind(plan, unit) != "block":
         return 0.0
-    return float(profile.kinds[profile.kind_of_block[unit - 1]].forward.delta @ monomials(plan.workload.size))
+    return float(profile.kinds[profile.kind_of_block[unit - 1]].forward.delta @ profile.monomials(plan.workload.size))
 
 
 def _shares(parts: list[float] | list[int]) -> list[float]:
