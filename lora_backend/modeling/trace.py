@@ -25,7 +25,14 @@ from lora_backend.modeling.meta import (
 )
 from lora_backend.modeling.step import FakeStep, among_new_objects, outer_modules
 from lora_backend.modeling.step_parts import cut, released_by
-from lora_backend.modeling.trace_sizes import attention_windows, max_positions, scan_chunk, short_sizes, tile_tokens, trace_sizes
+from lora_backend.modeling.trace_sizes import (
+    attention_windows,
+    max_positions,
+    scan_chunk,
+    short_sizes,
+    tile_tokens,
+    trace_sizes,
+)
 from lora_backend.modeling.tracker import Deadline, LongScanError, Recording
 from lora_backend.planning.profile import NOTHING, Profile, TraceSettings, Unit
 from lora_backend.planning.scaling import Size, Vector, identify
@@ -99,8 +106,12 @@ def trace_profile(
     head_names = [name for name in units if step.unit_of_module.get(name) == "head"]
     embed_names = [name for name in units if name not in head_names]
     tied = _shared_parameters([units[name] for name in embed_names], [units[name] for name in head_names])
-    sides = identify(sizes, np.array([[one.side_bytes[index] for one in steps] for index in range(len(kept))], float), chunk)[0]
-    whole = identify(sizes, np.array([[one.logits_bytes for one in steps], [one.hidden_bytes for one in steps]], float), chunk)[0]
+    sides = identify(
+        sizes, np.array([[one.side_bytes[index] for one in steps] for index in range(len(kept))], float), chunk
+    )[0]
+    whole = identify(
+        sizes, np.array([[one.logits_bytes for one in steps], [one.hidden_bytes for one in steps]], float), chunk
+    )[0]
     return Profile(
         settings=settings,
         method="traced",
