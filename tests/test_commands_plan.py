@@ -48,6 +48,7 @@ DOCUMENT = {
 }
 DEVICE = {
     "index",
+    "uuid",
     "name",
     "capacity_bytes",
     "breakdown",

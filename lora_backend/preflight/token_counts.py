@@ -104,7 +104,8 @@ def counted(dataset: str, folder: str) -> dict[str, Any]:
 
 def _sample(path: Path) -> tuple[list[bytes], int]:
     """Some rows, each as likely as any other and always the same ones, and how many there are."""
-    drawn, num_rows, chance = [], 0, random.Random(0)  # noqa: S311 - not a secret
+    drawn: list[bytes] = []
+    num_rows, chance = 0, random.Random(0)  # noqa: S311 - not a secret
     with open_rows(path) as file:
         while line := file.readline(MAX_ROW_BYTES + 1):
             if line.isspace():

@@ -50,7 +50,7 @@ def test_a_split_takes_the_sum_of_its_devices_and_what_goes_between_them() -> No
 
 def test_a_faster_link_makes_a_split_faster() -> None:
     plan = planner("RTX-3060,RTX-3060").plan(CONFIG)
-    slow, fast = (estimate(plan, CONFIG, Conditions(lambda a, b, speed=speed: speed)) for speed in (4e9, 300e9))
+    slow, fast = (estimate(plan, CONFIG, Conditions(speed)) for speed in (lambda a, b: 4e9, lambda a, b: 300e9))
     assumed, unknown = estimate(plan, CONFIG), estimate(plan, CONFIG, Conditions(lambda a, b: 0.0))
     assert slow is not None
     assert fast is not None

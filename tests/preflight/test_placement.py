@@ -12,8 +12,8 @@ import pytest
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError
-from lora_backend.planning.plan import LinkSpeed
 from lora_backend.planning.profile import Profile
+from lora_backend.planning.step_time import LinkSpeed
 from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.preflight import placement
 from lora_backend.preflight.attempt import plan_attempt

@@ -8,6 +8,8 @@ import pytest
 
 from lora_backend.errors import ModelError
 from lora_backend.models.quantized import Quantized
+from lora_backend.planning.estimate import Conditions
+from lora_backend.planning.figures import figures
 from lora_backend.planning.planner import Planner
 from lora_backend.planning.report import notes, plan_text
 from lora_backend.planning.targets import of_words
@@ -47,7 +49,9 @@ def test_a_checkpoint_that_is_unpacked_says_why_it_is_so_large() -> None:
 def test_the_notes_of_a_checkpoint_stand_beside_its_plan() -> None:
     facts = {**LLAMA, "quantization_config": {"quant_method": "fp8"}}
     planner, message = planner_for(facts, lambda facts, config: source(LLAMA)(config), load_settings(), "24")
-    text = plan_text(Planner(source(LLAMA), planner.targets).plan(CONFIG), CONFIG, message)
+    known = Planner(source(LLAMA), planner.targets)
+    plan = known.plan(CONFIG)
+    text = plan_text(plan, CONFIG, message, figures(known, CONFIG, plan, Conditions()))
     assert "take as much memory as whole ones" in text
 
 

@@ -68,7 +68,9 @@ def test_they_are_counted_once_until_a_file_changes(
 def test_of_a_long_file_some_rows_are_drawn_and_all_are_counted(
     model: Path, settings: Settings, tmp_path: Path
 ) -> None:
-    rows = [{"prompt": "a", "completion": "a"}] * SAMPLE + [{"prompt": "a " * 50, "completion": "a"}] * SAMPLE
+    rows: list[dict[str, object]] = [
+        {"prompt": "a " * (1 if number < SAMPLE else 50), "completion": "a"} for number in range(2 * SAMPLE)
+    ]
     found = row_lengths(config_of(model, write_rows(tmp_path / "data.jsonl", rows)), settings)
     assert found is not None
     assert (len(found.tokens), found.num_rows) == (SAMPLE, 2 * SAMPLE)
