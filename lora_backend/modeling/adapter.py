@@ -20,9 +20,10 @@ from lora_backend.modeling.lora_layers import lora_layers_of_model, modules_save
 from lora_backend.modeling.peft_targets import peft_targets
 from lora_backend.modeling.trained_dtype import hold_trained_in_fp32
 from lora_backend.models.quantized import refuse_quantized
+from lora_backend.models.refused_targets import left_out
 from lora_backend.models.tree import ModuleTree
 from lora_backend.verification.asked_layers import Asked, asked_of
-from lora_backend.verification.coverage import targets_of
+from lora_backend.verification.coverage import is_all_linear, targets_of
 from lora_backend.verification.refusals import refusals
 from lora_backend.verification.shapes import canonical_name
 
@@ -61,6 +62,9 @@ def attach_adapter(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
     _refuse_other_than_asked(wrapped, asked)
     _freeze_towers(wrapped, asked, tree)
     hold_trained_in_fp32(wrapped)
+    sentence = left_out(tree.model_type) if is_all_linear(config.target_modules) else None
+    if sentence is not None:
+        logger.info("%s", sentence)
     trainable, total = wrapped.get_nb_trainable_parameters()
     logger.info("adapter attached: %s of %s parameters train (%.2f %%)", trainable, total, 100 * trainable / total)
     return wrapped

@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.headers import TensorInfo
+from lora_backend.models.refused_targets import adaptable
 from lora_backend.verification.folder import bd_blocks
 from lora_backend.verification.shapes import Kind, LoraLayer, canonical_name
 
@@ -90,10 +91,10 @@ def has_other_tuner(model: nn.Module) -> bool:
 
 def module_names(model: nn.Module) -> tuple[list[str], list[str]]:
     """Canonical names of the modules that LoRA can be put on, and of those that `all-linear` means."""
-    head = None
+    head = model_type = None
     for module in model.modules():
         if hasattr(module, "get_output_embeddings"):
-            head = module.get_output_embeddings()
+            head, model_type = module.get_output_embeddings(), getattr(module.config, "model_type", None)
             break
     targetable: dict[str, None] = {}
     linear: dict[str, None] = {}
@@ -108,7 +109,7 @@ def module_names(model: nn.Module) -> tuple[list[str], list[str]]:
             and module is not getattr(head, "base_layer", None)
         ):
             linear[canonical] = None
-    return list(targetable), list(linear)
+    return list(targetable), list(adaptable(linear, model_type))
 
 
 def _is_inside_adapter(name: str) -> bool:

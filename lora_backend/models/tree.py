@@ -78,8 +78,10 @@ class ModuleTree:
 
     @cached_property
     def all_linear(self) -> tuple[str, ...]:
-        """Modules that `all-linear` means: the linear layers of the text model, without its head."""
-        return tuple(name for name in self.linear if self.tower_of(name) is None)
+        """Modules that `all-linear` means: the linear layers of the text model, without its head and those that PEFT
+        refuses to adapt."""
+        refused = set(self.refused)
+        return tuple(name for name in self.linear if self.tower_of(name) is None and name not in refused)
 
     @cached_property
     def all_linear_parameters(self) -> tuple[str, ...]:

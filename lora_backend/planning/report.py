@@ -10,6 +10,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.escaping import visible
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message, translate
+from lora_backend.models.refused_targets import left_out
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.figures import Figures, figures_in_words
 from lora_backend.planning.optimizers import is_known
@@ -117,6 +118,9 @@ def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
         )
     if plan.profile.method == "formula":
         found.append(Message(N_("This family cannot be traced, so a formula answers.")))
+    without = left_out(plan.profile.model_type) if config.target_modules == "all-linear" else None
+    if without is not None:
+        found.append(without)
     if not is_known(config.optim):
         found.append(
             Message(

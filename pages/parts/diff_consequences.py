@@ -12,6 +12,7 @@ from lora_backend.config.files import ConfigDocument
 from lora_backend.errors import FlightdeckError
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
+from lora_backend.models.refused_targets import adaptable
 from lora_backend.preflight.consequences import Consequence, consequences
 from lora_backend.preflight.planning import planner_for
 from pages.parts import state_keys
@@ -86,7 +87,7 @@ def _work_out(
     with st.spinner(t(N_("Planning with and without each key …"))):
         found = consequences(
             values, base, keys, planner,
-            linear_names=known.model.linear_names if known.model else (),
+            linear_names=adaptable(known.model.linear_names, known.model.model_type) if known.model else (),
             num_rows=known.data.num_rows if known.data else None,
         )  # fmt: skip
     return found, reason

@@ -10,6 +10,7 @@ import streamlit as st
 from lora_backend.errors import ExpressionError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.describe import describe_model, read_json_object
+from lora_backend.models.refused_targets import adaptable
 from lora_backend.preflight.roots import allowed_model
 from lora_backend.preflight.trees import known_tree
 from lora_backend.verification.report import expected_ranks
@@ -23,7 +24,8 @@ def show_expected_ranks(values: Mapping[str, Any]) -> None:
     with st.expander(t(N_("Ranks that this run will have")), icon=":material/verified:"):
         try:
             path = allowed_model(str(values.get("model_name") or ""), settings())
-            names = describe_model(path).linear_names
+            model = describe_model(path)
+            names = adaptable(model.linear_names, model.model_type)
             tree = known_tree(read_json_object(path / "config.json" if path.is_dir() else path), settings())
         except ModelError:  # the findings say why
             names, tree = (), None

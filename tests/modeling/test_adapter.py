@@ -10,9 +10,10 @@ import torch
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.modeling.adapter import attach_adapter
+from lora_backend.modeling.live_tree import tree_of_model
 from lora_backend.modeling.lora_layers import lora_layers_of_model
-from lora_backend.modeling.rank_check import check_lora_r_consistency
-from tests.modeling.families import CONFIGS, on_meta
+from lora_backend.modeling.rank_check import check_lora_r_consistency, rank_report
+from tests.modeling.families import CONFIGS, HYBRIDS, on_meta
 
 LLAMA_LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 TARGETS: dict[str, tuple[str, Any, set[str]]] = {
@@ -96,3 +97,21 @@ def test_blocks_that_the_model_does_not_have_are_refused_with_those_that_it_has(
 def test_what_peft_cannot_attach_is_one_sentence(changes: dict[str, Any]) -> None:
     with pytest.raises(ModelError):
         attach_adapter(on_meta("llama"), asked(**changes))
+
+
+@pytest.mark.parametrize("layers", [None, [1]])
+@pytest.mark.parametrize("family", HYBRIDS)
+def test_all_linear_takes_every_layer_that_peft_allows_and_says_which_it_leaves_out(
+    family: str, layers: list[int] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = asked(target_layers=layers)
+    with caplog.at_level("INFO"):
+        model = attach_adapter(on_meta(family), config)
+    tree = tree_of_model(model)
+    left = {name for name in tree.linear if name.endswith(".out_proj")}
+    wanted = {name for name in tree.linear if (layers is None or tree.block_of(name) in layers)} - left
+    assert {layer.name for layer in lora_layers_of_model(model)} == wanted
+    assert left
+    assert "leaves out out_proj" in caplog.text
+    report = rank_report(model, config, exact=True)
+    assert (report["status"], report["mismatched_layers"]) == ("ok", [])

@@ -222,8 +222,8 @@ REFUSED: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("deepseek_v3", {"init_lora_weights": "pissa"}, "experts_start", {"init_lora_weights": None}),
     ("deepseek_v3", {"target_modules": ["shared_experts.up_proj"], "lora_dropout": 0.1}, "experts_dropout", {"lora_dropout": None}),
     ("qwen3_next", {"target_modules": ["q_proj"], "target_layers": [0]}, "no_target_in_layers", {"target_layers": [1]}),
-    ("mamba", {}, "refused_target", {"target_modules": ["in_proj", "x_proj", "dt_proj"]}),
-    ("falcon_h1", {}, "refused_target", {"target_modules": ["gate_proj", "up_proj", "down_proj", "in_proj", "q_proj", "k_proj", "v_proj", "o_proj"]}),
+    ("mamba", {"target_modules": ["in_proj", "out_proj"]}, "refused_target", {"target_modules": ["in_proj"]}),
+    ("falcon_h1", {"target_modules": ["q_proj", "out_proj"]}, "refused_target", {"target_modules": ["q_proj"]}),
 ]  # fmt: skip
 
 

@@ -17,12 +17,13 @@ from lora_backend.config.findings import Finding
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.rules import ConfigView, Facts
 from lora_backend.config.rules.model_facts import RULES as OF_MODEL
-from lora_backend.config.rules.target_facts import MAMBA_FAMILIES, MAMBA_REFUSED, RULES
+from lora_backend.config.rules.target_facts import RULES
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.live_tree import tree_of_model
 from lora_backend.modeling.meta import module_tree
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.models.catalogue import find_in_catalogue
+from lora_backend.models.refused_targets import is_refused
 from lora_backend.preflight.attachable import held_against_tree
 from lora_backend.preflight.startable import CannotStartError, judge_here, refuse_by_new_tree, startable
 from lora_backend.preflight.trees import known_tree
@@ -141,14 +142,17 @@ def test_the_families_with_mambas_kernels_are_those_that_peft_refuses() -> None:
                 _check_lora_target_modules_mamba(LoraConfig(), model, name)  # type: ignore[arg-type]
             except ValueError:
                 refuses = True
-            assert refuses is (family in MAMBA_FAMILIES and name in MAMBA_REFUSED), (family, name)
+            assert refuses is is_refused(name, family), (family, name)
 
 
 def test_mamba_is_told_by_its_files_what_to_change() -> None:
-    view = ConfigView({"model_name": "m"})
     facts = Facts(model_type="falcon_h1", linear_modules=("q_proj", "in_proj", "out_proj"))
+    view = ConfigView({"model_name": "m", "target_modules": ["q_proj", "out_proj"]})
     (found,) = (finding for rule in RULES for finding in rule(view, facts))
-    assert (found.code, dict(found.fix or {})) == ("refused_target", {"target_modules": ["q_proj", "in_proj"]})
+    assert (found.code, dict(found.fix or {})) == ("refused_target", {"target_modules": ["q_proj"]})
+    (found,) = (finding for rule in RULES for finding in rule(ConfigView({"model_name": "m"}), facts))
+    assert (found.severity, found.code) == ("hint", "all_linear_leaves_out")
+    assert "leaves out out_proj" in found.message.text("en")
 
 
 def test_a_launch_that_builds_the_modules_refuses_by_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,6 +178,12 @@ KNOWN = [
     Example("experts_all_linear", "target_modules: all-linear", "target_modules: [q_proj]", Facts(has_experts=True)),
     Example(
         "refused_target",
+        "target_modules: [in_proj, out_proj]",
+        "target_modules: [in_proj, x_proj]",
+        Facts(model_type="mamba", linear_modules=("in_proj", "x_proj", "out_proj")),
+    ),
+    Example(
+        "all_linear_leaves_out",
         "target_modules: all-linear",
         "target_modules: [in_proj, x_proj]",
         Facts(model_type="mamba", linear_modules=("in_proj", "x_proj", "out_proj")),

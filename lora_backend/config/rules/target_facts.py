@@ -7,11 +7,8 @@ from collections.abc import Iterable, Iterator
 from lora_backend.config.findings import Finding
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.i18n import N_, Message
+from lora_backend.models.refused_targets import is_refused, left_out
 from lora_backend.models.tree import ModuleTree
-
-MAMBA_FAMILIES = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
-MAMBA_REFUSED = frozenset({"out_proj", "conv1d"})
-"""PEFT: `_check_lora_target_modules_mamba` in peft/tuners/tuners_utils.py."""
 
 
 def _experts(config: ConfigView, facts: Facts) -> Iterator[Finding]:
@@ -94,11 +91,10 @@ def _towers(config: ConfigView, facts: Facts) -> Iterator[Finding]:
 def _refused(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     """Known of the family and the names in its files; of the model's modules a blocker says the same."""
     targets = config.get("target_modules") if config.has_good("target_modules") else None
-    if facts.tree is not None or facts.model_type not in MAMBA_FAMILIES or targets is None:
+    if facts.tree is not None or not isinstance(targets, list):
         return
-    is_all = isinstance(targets, str) and targets.lower() == "all-linear"
-    named = facts.linear_modules or () if is_all else targets if isinstance(targets, list) else ()
-    refused = [name for name in named if name.rpartition(".")[2] in MAMBA_REFUSED]
+    named = targets
+    refused = [name for name in named if is_refused(name, facts.model_type)]
     if refused:
         kept = [name for name in named if name not in refused]
         values = {"names": ", ".join(refused), "family": facts.model_type, "kept": ", ".join(kept)}
@@ -112,4 +108,17 @@ def _refused(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-RULES: tuple[FactRule, ...] = (_experts, _towers, _refused)
+def _left_out(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    targets = config.get("target_modules") if config.has_good("target_modules") else None
+    found = left_out(facts.model_type)
+    if found is not None and isinstance(targets, str) and targets.lower() == "all-linear":
+        yield config.finding(
+            "hint",
+            "all_linear_leaves_out",
+            "target_modules",
+            found,
+            Message(N_("Name the layers in `target_modules` yourself to adapt fewer.")),
+        )
+
+
+RULES: tuple[FactRule, ...] = (_experts, _towers, _refused, _left_out)
