@@ -20,9 +20,10 @@ from lora_backend.planning.partition import Costs, Device, Split, Stage, score
 from lora_backend.planning.step_time import Seconds, Transfers
 
 EQUALLY_FAST = 1.01
-"""Times within a hundredth of the shortest count as equal: no estimate is more exact. Of those the least full one wins."""
-MAX_STEPS = 1500
-"""Ways from one device to the next that are looked at. Where links that differ would make more, all count as the slowest
+"""Times within a hundredth of the shortest count as equal, on no more devices: no estimate is more exact. Of those the
+least full one wins."""
+MAX_STEPS = 20_000
+"""Ways from one device to the next that may be looked at; nearly all are seen to be too long before. Where links that differ would make more, all count as the slowest
 of them; where devices that differ still do, the slowest devices are left out."""
 
 Floats = NDArray[np.float64]
@@ -44,7 +45,7 @@ class Speeds:
 
 def fastest_split(costs: Costs, devices: Sequence[Device], speeds: Speeds, max_utilisation: float) -> Split | None:
     """The shortest step with no device fuller than `max_utilisation`, or where nothing keeps within it, than 1; of those
-    that are equally fast the one with the least bottleneck. None where nothing fits."""
+    that are equally fast on no more devices the one with the least bottleneck. None where nothing fits."""
     usable = tuple(index for index, device in enumerate(devices) if device.capacity_bytes > 0)
     search = _Search(costs, devices, speeds, usable).within_limit()
     for bound in (min(max_utilisation, 1.0), 1.0):
@@ -103,13 +104,15 @@ class _Search:
         onward = sum(sets * len(members) // (len(members) + 1) for members in self._alike)
         return onward * (len(self._alike) ** 2 if self.links_differ else 1)
 
-    def shortest(self, bound: float) -> Found | None:
-        """The least time within a utilisation, and its stages."""
+    def shortest(self, bound: float, longest: float = math.inf, most: int | None = None) -> Found | None:
+        """The least time within a utilisation, and its stages; None where it takes longer than `longest`, or more devices
+        than `most`."""
         tables = {device: self._table(device, bound) for device in self.usable}
-        if not self.links_differ:
-            return self._from(None, tables)
-        found = [self._from(first, tables) for first in self._next_ones(())]
-        return min((one for one in found if one is not None), key=lambda one: one[0], default=None)
+        best: Found | None = None
+        for first in self._next_ones(()) if self.links_differ else [None]:
+            found = self._from(first, tables, longest if best is None else math.nextafter(best[0], 0.0), most)
+            best = found or best
+        return best
 
     def least_full(self, found: Found, bound: float) -> tuple[Stage, ...]:
         """Of the splits that are about as fast, the one whose fullest device is the least full."""
@@ -119,20 +122,20 @@ class _Search:
         low, high = -1, len(values) - 1
         while high - low > 1:
             middle = (low + high) // 2
-            tried = self.shortest(float(values[middle]))
-            if tried is not None and tried[0] <= longest:
+            tried = self.shortest(float(values[middle]), longest, len(found[1]))
+            if tried is not None:
                 high, best = middle, tried[1]
             else:
                 low = middle
         return best
 
-    def _from(self, first: int | None, tables: dict[int, Floats]) -> Found | None:
-        """The shortest way that starts on one device, or on any."""
+    def _from(self, first: int | None, tables: dict[int, Floats], longest: float, most: int | None) -> Found | None:
+        """The shortest way that starts on one device, or on any, and takes no longer than that, nor more devices."""
         start: State = ((), -1)
         at_start = np.where(np.arange(self.num_units + 1) == 0, 0.0, np.inf)
         states = {start: _Reached(at_start, np.zeros(0, np.int64), np.zeros(0, np.int64), [])}
-        layer, best, end = [start], math.inf, start
-        while layer:
+        layer, end = [start], None
+        for _ in range(len(self.usable) if most is None else most):
             following: dict[State, _Reached] = {}
             for state in layer:
                 used, last = state
@@ -146,11 +149,19 @@ class _Search:
                     _merge(following, now, state, device, total[before, np.arange(self.num_units + 1)], before)
             for state, reached in following.items():
                 whole = float(reached.seconds[-1]) + self._back(state, first)
-                if whole < best:
-                    best, end = whole, state
+                if whole < longest or (end is None and whole == longest < math.inf):
+                    longest, end = whole, state
             states |= following
-            layer = list(following)
-        return (best, _stages(states, end, self.num_units)) if best < math.inf else None
+            # What cannot be done in time even on the fastest devices leads nowhere.
+            layer = [state for state, reached in following.items() if (reached.seconds + self._rest <= longest)[:-1].any()]  # fmt: skip
+        return None if end is None else (longest, _stages(states, end, self.num_units))
+
+    @cached_property
+    def _rest(self) -> Floats:
+        """(units + 1,): the least time from each boundary to the end, wherever the units are."""
+        least = np.min([self.speeds.units[device].mean(axis=0) for device in self.usable], axis=0)
+        # A hair less: sums in another order may differ in their last digits.
+        return np.concatenate([np.cumsum(least[::-1])[::-1], [0.0]]) * (1 - 1e-9)
 
     # ----------------------------------------------------------------------------------------------- devices
 
@@ -205,6 +216,15 @@ class _Search:
     def _side(self, device: int, first: int | None) -> Floats:
         """[i, j]: what units i to j − 1 need of the inputs' device."""
         pair = (device, first) if first is not None else self._slowest_link
+        if pair not in self._sides:
+            self._sides[pair] = self._side_of(pair)
+        return self._sides[pair]
+
+    @cached_property
+    def _sides(self) -> dict[tuple[int, int], Floats]:
+        return {}
+
+    def _side_of(self, pair: tuple[int, int]) -> Floats:
         each = [float(self.speeds.transfers.side(unit, *pair).mean()) for unit in range(self.num_units)]
         sums = np.concatenate([[0.0], np.cumsum(each)])
         return np.asarray(sums[None, :] - sums[:, None])

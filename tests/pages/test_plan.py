@@ -33,6 +33,7 @@ from pages.parts.markdown import Markdown, unmarked
 from pages.parts.plan_export import map_texts
 from pages.parts.plan_question import Question, placement_of, placement_text
 from pages.parts.plan_verdict import verdict_word
+from tests.tiny import chats, save_tokenizer, write_rows
 
 ROOT = Path(__file__).parents[2]
 TIGHT = "7.5"
@@ -479,3 +480,23 @@ print([name for name in ("torch", "transformers", "peft", "trl", "accelerate", "
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip().splitlines()[-1:] == ["[]"], done.stderr
+
+
+def test_a_draft_counts_its_own_rows_where_the_browser_may_read_them(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short row takes less time than a full one; a file outside the data roots is not looked at."""
+    save_tokenizer(model)
+    inside, outside = (tmp_path / name / "rows.jsonl" for name in ("data", "elsewhere"))
+    for path in (inside, outside):
+        path.parent.mkdir()
+        write_rows(path, chats())
+    monkeypatch.setenv("FLIGHTDECK_DATA_ROOTS", str(inside.parent))
+    shown = []
+    for path in (inside, outside):
+        draft = new_draft(load_settings().drafts, f"model_name: {model}\ndataset: {path}\n")
+        shown.append(texts(show(draft=draft.id, gpus="RTX-4090", lang="en")))
+    assert "The time counts the data set's own rows" in shown[0]
+    assert "Whole run" in shown[0], "and their number"
+    assert "The time assumes that every row has 1,024 tokens" in shown[1]
+    assert "set the rows of data at the left" in shown[1]
