@@ -65,7 +65,9 @@ def create_balanced_device_map(
         logger.info("no GPU: everything on the CPU")
         return {"": "cpu"}
     try:
-        planner = Planner(profiles(facts, profile_for, load_settings()), targets, inputs_on_first=True)
+        planner = Planner(
+            profiles(facts, profile_for, load_settings()), targets, inputs_on_first=targets[0].device == 0
+        )
         plan = planner.plan(typed)
     except TooLittleMemoryError:
         if exclude_cpu:
@@ -147,7 +149,7 @@ def _targets(gpus: str | Sequence[Target] | None) -> tuple[Target, ...]:
     if isinstance(gpus, str):
         return of_words(gpus)
     if gpus is not None:
-        return tuple(gpus)
+        return tuple(sorted(gpus, key=lambda target: target.device != 0))  # `cuda:0`, where the inputs are, comes first
     targets, _, message = machine_targets()
     if message is not None:
         logger.info("%s", message)
@@ -168,6 +170,11 @@ def in_torch_order(targets: tuple[Target, ...]) -> tuple[Target, ...]:
 def _checked(plan: Plan, config: TrainingConfig, planner: Planner) -> DeviceMap:
     """The plan's map, where at least the weights fit; logs the plan."""
     logger.info("balanced device map:\n%s", plan_table(plan))
+    if home := plan.devices[plan.logits_on].target.device:
+        logger.info(
+            "cuda:0 holds nothing: in a training loop of your own, move each batch to cuda:%s, where the embedding is",
+            home,
+        )
     over_bytes = sum(max(device.breakdown.weights - device.target.capacity_bytes, 0) for device in plan.devices)
     if over_bytes:
         resolved = planner.resolved(config)

@@ -20,7 +20,7 @@ from lora_backend.errors import ConfigError, first_line
 from lora_backend.i18n import N_, Message
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import in_torch_order, inputs_device, loaded_map, placement
-from lora_backend.modeling.devices import memory_table, refuse_untrainable, resolve_precision
+from lora_backend.modeling.devices import DTYPES, memory_table, refuse_untrainable, resolve_precision
 from lora_backend.modeling.load import load_model, load_tokenizer, vocabulary_size
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.models.find import find_model
@@ -79,7 +79,7 @@ def _train(
     publisher: Publisher,
 ) -> PeftModel:
     began = time.monotonic()
-    precision = resolve_precision(config.precision)
+    precision = _precision(config, folder)
     refuse_untrainable(precision)
     publisher.judged()  # what refuses now would refuse at the end
 
@@ -98,7 +98,7 @@ def _train(
     with stage(folder, "loading"):
         _plan(config, folder)
         devices.enter_context(leased(folder))
-        base = load_model(config, _device_map(config, folder))
+        base = load_model(config.model_copy(update={"precision": precision}), _device_map(config, folder))
         if train_rows is not None:
             refuse_rows_beyond_positions(base, train_rows)
         # These starts take their share out of the base weights, and an adapter switched off does not put it back.
@@ -209,6 +209,13 @@ def _write_start(config: TrainingConfig, folder: RunFolder, data: StartData, pre
     for number, differences in differences_of_starts(folder):
         for said in differences if number == folder.attempt()["number"] else ():
             logger.warning("start %s: %s", number, said)
+
+
+def _precision(config: TrainingConfig, folder: RunFolder) -> str:
+    """`auto` as it was planned: of several GPUs the first, which torch is asked about, does not decide alone."""
+    plan = folder.attempt().get("plan") or {}
+    is_planned = config.precision == "auto" and plan.get("strategy") in ("single", "layer_split")
+    return plan["precision"] if is_planned and plan.get("precision") in DTYPES else resolve_precision(config.precision)
 
 
 def _plan(config: TrainingConfig, folder: RunFolder) -> None:

@@ -9,7 +9,7 @@ import pytest
 from lora_backend.runs.numbering import as_planned, in_trainer, shown_uuids, trainer_numbers
 from lora_backend.runs.queue import planned_bytes
 
-PLAN = {
+PLAN: dict[str, Any] = {
     "devices": [
         {"index": 0, "uuid": "GPU-a", "total_bytes": 0},
         {"index": 1, "uuid": "GPU-b", "total_bytes": 20},
