@@ -8,19 +8,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from lora_backend.commands.check import check as check_run
-from lora_backend.commands.demo import demo as demo_run
-from lora_backend.commands.foreign import export_command, import_command
-from lora_backend.commands.plan import plan_command as plan_run
-from lora_backend.commands.run_acts import resume_command, stop_command
-from lora_backend.commands.run_queue import queue_command
-from lora_backend.commands.runs import compare_command, list_command, show_command
-from lora_backend.commands.train import train as train_run
-from lora_backend.commands.verify import verify as verify_run
 from lora_backend.commands.words import NO, WRONG_QUESTION, print_json
 from lora_backend.config.foreign.exporting import EXPORT_TOOLS
 from lora_backend.errors import FlightdeckError
@@ -43,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with use_language(arguments.lang):
         try:
-            code = int(arguments.run(arguments))
+            code = arguments.run(arguments)
             sys.stdout.flush()
         except KeyboardInterrupt:  # outside of a run, which hears the signal itself
             return 128 + signal.SIGINT
@@ -58,6 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 show(sentence, to_stderr=True)
             return WRONG_QUESTION
     return code
+
+
+def _command(module: str, name: str) -> Callable[[argparse.Namespace], int]:
+    """A command that imports what it needs when it is run: none waits for the modules of the others."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        return int(getattr(import_module(f"lora_backend.commands.{module}"), name)(arguments))
+
+    return run
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="another config, or a training script (.py) whose defaults are read",
     )
-    check.set_defaults(run=check_run)
+    check.set_defaults(run=_command("check", "check"))
 
     plan = commands.add_parser("plan", parents=[shared], help="what every GPU will hold, and where each layer goes")
     plan.add_argument("config", type=Path, nargs="?", help="a training config; without one, --model with the defaults")
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--price", metavar="AMOUNT", help="of one GPU for an hour, as in 1.5 or 1.5EUR: the run's cost is said")  # fmt: skip
     plan.add_argument("--rows", metavar="COUNT", help="rows of data; default: those of the config's data set")  # fmt: skip
     plan.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
-    plan.set_defaults(run=plan_run)
+    plan.set_defaults(run=_command("plan", "plan_command"))
 
     train = commands.add_parser("train", parents=[shared], help="train in the foreground")
     train.add_argument("config", type=Path)
@@ -102,29 +103,29 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
     train.add_argument("--accept-changed-data", action="store_true", help="with --run-dir of a run that is made already: also where its data set has changed")  # fmt: skip
     _add_accepted(train)
-    train.set_defaults(run=train_run)
+    train.set_defaults(run=_command("train", "train"))
 
     verify = commands.add_parser("verify", parents=[shared], help="the rank of every LoRA layer of an adapter or a run")
     verify.add_argument("subject", metavar="ADAPTER_OR_RUN", help="an adapter's folder, a run's folder, or a run's id")
     verify.add_argument("--config", type=Path, help="the config to hold it against; default: the run's, or its own")
-    verify.set_defaults(run=verify_run)
+    verify.set_defaults(run=_command("verify", "verify"))
 
     _add_runs(commands.add_parser("runs", help="list, show, stop, resume, queue and compare runs"), shared)
 
     import_ = commands.add_parser("import", parents=[shared], help="read the config of another tool into ours")
     import_.add_argument("config", type=Path, metavar="FILE")
     import_.add_argument("--output", type=Path, metavar="FILE", help="write the config there; default: stdout")
-    import_.set_defaults(run=import_command)
+    import_.set_defaults(run=_command("foreign", "import_command"))
     export = commands.add_parser("export", parents=[shared], help="write a config for another tool")
     export.add_argument("config", type=Path)
     export.add_argument("--to", required=True, choices=EXPORT_TOOLS)
     export.add_argument("--output", type=Path, metavar="FILE", help="write it there; default: stdout")
-    export.set_defaults(run=export_command)
+    export.set_defaults(run=_command("foreign", "export_command"))
 
     demo = commands.add_parser("demo", parents=[shared], help="prepare the demo model and data; --train: learn them")
     demo.add_argument("--train", action="store_true", help="then train, and answer the held-out questions")
     demo.add_argument("--run-dir", type=Path, metavar="DIR", help="the run's folder; default: a new one")
-    demo.set_defaults(run=demo_run)
+    demo.set_defaults(run=_command("demo", "demo"))
     return parser
 
 
@@ -142,11 +143,11 @@ def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
     listed.add_argument("--tag", action="extend", nargs="+", default=[], metavar="TAG", help="runs with all of these tags")  # fmt: skip
     listed.add_argument("--columns", metavar="KEY,...", help="config keys and figures of the table; --json has them all")  # fmt: skip
     listed.add_argument("--archived", action="store_true", help="those that were put away too")
-    listed.set_defaults(run=list_command)
+    listed.set_defaults(run=_command("runs", "list_command"))
 
     show = commands.add_parser("show", parents=[shared], help="one run: state, checkpoints, ranks, how to make it again. Exit 1 where it failed or is lost")  # fmt: skip
     show.add_argument("id")
-    show.set_defaults(run=show_command)
+    show.set_defaults(run=_command("runs", "show_command"))
 
     stop = commands.add_parser(
         "stop", parents=[shared], help="save a checkpoint and end; a queued run leaves the queue"
@@ -154,14 +155,14 @@ def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
     stop.add_argument("id")
     stop.add_argument("--wait", action="store_true", help="until it has ended")
     stop.add_argument("--deadline", type=float, metavar="SECONDS", help="how long the trainer may take; then it is ended. Default: 120")  # fmt: skip
-    stop.set_defaults(run=stop_command)
+    stop.set_defaults(run=_command("run_acts", "stop_command"))
 
     resume = commands.add_parser("resume", parents=[shared], help="go on from the newest whole checkpoint; queued where its devices are taken")  # fmt: skip
     resume.add_argument("id")
     resume.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
     _add_accepted(resume)
     resume.add_argument("--accept-changed-data", action="store_true", help="also where its data set has changed since it last read it")  # fmt: skip
-    resume.set_defaults(run=resume_command)
+    resume.set_defaults(run=_command("run_acts", "resume_command"))
 
     queue = commands.add_parser(
         "queue", parents=[shared], help="launch a run, or many from a table, detached; without CONFIG: what waits, and for what",
@@ -175,8 +176,8 @@ def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
     queue.add_argument("--tag", action="append", default=[], help="of every run; repeatable")
     _add_accepted(queue)
     queue.add_argument("--shares", action="store_true", help="beside other runs on the same devices, without waiting")
-    queue.set_defaults(run=queue_command)
+    queue.set_defaults(run=_command("run_queue", "queue_command"))
 
     compare = commands.add_parser("compare", parents=[shared], help="two to eight runs: configs and outcomes")
     compare.add_argument("ids", nargs="+", metavar="ID")
-    compare.set_defaults(run=compare_command)
+    compare.set_defaults(run=_command("runs", "compare_command"))

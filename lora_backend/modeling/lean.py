@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -32,7 +33,9 @@ def lean_profile(
         with without_collections():
             from lora_backend.modeling.profiling import profile_for  # torch
 
-        return profile_for(facts, config, report)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT's and transformers' of one another
+            return profile_for(facts, config, report)
 
 
 @contextmanager

@@ -26,6 +26,8 @@ class ProfileStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._read: dict[Path, Profile] = {}
+        """What was read before: remedies and limits ask for the same few profiles dozens of times."""
 
     def find(self, facts: Mapping[str, Any], config: TrainingConfig, batch: Batch | None = None) -> Profile | None:
         """The profile of a model for what `config` asks (its `precision` resolved), if it was made before.
@@ -37,14 +39,21 @@ class ProfileStore:
         if card is None:
             return None
         settings = TraceSettings.of(config, config.precision, tuple(card["windows"]), card["tile_tokens"], batch)
-        data = _read(model / f"{_key(settings.to_json())}.json")
-        return None if data is None or data.get("version") != VERSION else Profile.from_json(data)
+        path = model / f"{_key(settings.to_json())}.json"
+        if path not in self._read:
+            data = _read(path)
+            if data is None or data.get("version") != VERSION:
+                return None
+            self._read[path] = Profile.from_json(data)
+        return self._read[path]
 
     def save(self, facts: Mapping[str, Any], profile: Profile) -> None:
         """Keep a profile; the folder is made if it is not there."""
         model = self.folder / model_key(facts)
         model.mkdir(parents=True, exist_ok=True)
-        write_json(model / f"{_key(profile.settings.to_json())}.json", profile.to_json())
+        path = model / f"{_key(profile.settings.to_json())}.json"
+        self._read.pop(path, None)
+        write_json(path, profile.to_json())
         write_json(model / "model.json", {"windows": list(profile.windows), "tile_tokens": profile.tile_tokens})
 
 
