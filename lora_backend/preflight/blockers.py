@@ -70,8 +70,7 @@ def blocker_of(error: FlightdeckError, config: ConfigView) -> Finding:
 
 def warning_of(plan: Plan) -> Finding:
     """A plan that is tight: nothing stands in the way, and a launch asks once."""
-    remedy = Message(N_("Save memory, use other GPUs, or close other programs. A launch asks once."))
-    return Finding("warning", TIGHT, verdict(plan), remedy)
+    return Finding("warning", TIGHT, verdict(plan), Message(N_("A launch asks once.")))
 
 
 def map_anew() -> Fix:
