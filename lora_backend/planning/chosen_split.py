@@ -27,12 +27,14 @@ def split_for(
     link_speed: LinkSpeed | None,
 ) -> Split:
     """The split over `targets`, all of which may be used. `link_speed` is between positions in them.
-    `inputs_on_first`: as in `Workload`, and the first target is the first of the machine.
+    `inputs_on_first`: as in `Workload`, and the first target is the first of the machine; then it is always balance.
 
     For speed where a card's rates are not known, the fewest devices: of a split all but one wait. Where nothing fits, as
     balance.
     """
     devices = [Device(target.capacity_bytes, 0 if target.is_cpu else memory.overhead_bytes) for target in targets]
+    if inputs_on_first:
+        return split_with_inputs_on_first(memory, devices, every_device=every_device)
     costs = Costs(memory.interval_bytes, memory.is_block)
     if goal == "speed" and not every_device:
         speeds = _speeds(memory, targets, link_speed)
@@ -40,8 +42,6 @@ def split_for(
             goal = "fewest"
         elif (found := fastest_split(costs, devices, speeds, max_utilisation)) is not None:
             return found
-    if inputs_on_first:
-        return split_with_inputs_on_first(memory, devices, every_device=every_device)
     return partition(
         costs,
         devices,

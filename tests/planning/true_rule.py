@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_backend.planning.profile import Part, Profile, Unit
-from lora_backend.planning.scaling import Size, Vector, monomials
+from lora_backend.planning.scaling import Size, Vector
 
 GIB = 2**30
 CONTEXT_BYTES, RESERVE = 500 * 2**20, 0.04
@@ -40,7 +40,7 @@ class Priced:
     """One model at one size, trained with AdamW and fp32 adapters on GPUs. Units: embedding, blocks, head if untied."""
 
     def __init__(self, profile: Profile, size: Size) -> None:
-        values = monomials(size)
+        values = profile.monomials(size)
 
         def at(vector: Vector) -> float:
             return float(vector @ values)
