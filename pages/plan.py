@@ -8,7 +8,7 @@ guard()
 
 import streamlit as st
 
-from lora_backend.errors import FlightdeckError
+from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.i18n import N_
 from pages.parts import state_keys
 from pages.parts.header import page_header
@@ -18,7 +18,7 @@ from pages.parts.plan_advice import show_best_remedy, show_split
 from pages.parts.plan_compare import show_launchable, show_machines
 from pages.parts.plan_controls import model_and_gpus, settings_bar
 from pages.parts.plan_export import show_export, use_in_config
-from pages.parts.plan_figures import show_figures
+from pages.parts.plan_figures import show_limits, show_times
 from pages.parts.plan_moves import show_moves, show_strip
 from pages.parts.plan_tables import component_bars, component_table
 from pages.parts.plan_trace import offer_again
@@ -65,11 +65,13 @@ def show(work: Work) -> None:
                 query_params={state_keys.DRAFT: work.question.params[state_keys.DRAFT]},
             )  # fmt: skip
     details(work)
+    with figures:
+        row = show_times(work)
     # Both may wait for a trace, so all else is there before they are.
     with remedy:
         show_best_remedy(work)
     with figures:
-        show_figures(work)
+        show_limits(work, row)
 
 
 def details(work: Work) -> None:
@@ -103,4 +105,5 @@ try:
         show(prepare(question))
 except FlightdeckError as error:
     st.error(say(error.message), icon=":material/error:")
-    offer_again()
+    if isinstance(error, WorkerError):
+        offer_again()

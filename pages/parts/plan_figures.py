@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
@@ -46,8 +47,8 @@ def cost_of(work: Work, plan: Plan, found: Estimate | None) -> str:
     return cost_words(found, work.question.value("price"), num_gpus, work.question.value("currency"))
 
 
-def show_figures(work: Work) -> None:
-    """Figures side by side; those of time only where they are known. May wait for a trace: rows of a batch are padded."""
+def show_times(work: Work) -> DeltaGenerator:
+    """Figures side by side, as far as they are known at once. Returns the row, for those that may wait for a trace."""
     found = estimate_of(work, work.plan, work.config)
     with st.container(border=True, key="plan_figures"):
         row = st.container(horizontal=True, gap="medium")
@@ -60,8 +61,7 @@ def show_figures(work: Work) -> None:
             if value != "–":
                 _figure(t(label), value)
     say_of_time(work)
-    with row:
-        _limits(work)
+    return row
 
 
 def _figure(label: Markdown, value: str, help_text: Markdown | None = None) -> None:
@@ -71,25 +71,37 @@ def _figure(label: Markdown, value: str, help_text: Markdown | None = None) -> N
         st.markdown(bold(value), width="content")
 
 
-def _limits(work: Work) -> None:
+def show_limits(work: Work, row: DeltaGenerator) -> None:
+    """The largest batch and the longest row, beside the figures of `row`. May wait for a trace: a batch is padded."""
+    try:
+        batch, tokens = _known_limits(work)
+    except WorkerError as error:
+        st.caption(t(N_("The largest batch is not known: {reason}"), reason=say(error.message)))
+        offer_again("limits")
+        return
+    none = t_plain(N_("none fits"))
+    with row:
+        _figure(
+            t(N_("Largest batch")),
+            t_plain(N_("{count} {count:row|rows}"), count=batch.value) if batch.value else none,
+            t(N_("Rows of {length} tokens that fit in one forward pass, with these settings."), length=work.config.max_length),
+        )  # fmt: skip
+        _figure(
+            t(N_("Longest row")),
+            t_plain(N_("{count} tokens"), count=f"{tokens.value:,}") if tokens.value else none,
+            t(N_("What fits at a batch size of {count}, with these settings."), count=work.config.batch_size),
+        )
+
+
+def _known_limits(work: Work) -> tuple[Limit, Limit]:
     asked = ({**work.question.params, "lang": ""}, work.question.base)
     known: tuple[Any, Limit, Limit] | None = st.session_state.get(state_keys.PLAN_LIMITS)
     if known is None or known[0] != asked:
-        try:
-            placed = work.plan.assignment if work.is_by_hand else None
-            batch = largest_batch(work.planner, work.config, placed)
-            known = asked, batch, longest_row(work.planner, work.config, placed)
-        except WorkerError as error:
-            st.caption(t(N_("The largest batch is not known: {reason}"), reason=say(error.message)))
-            offer_again("limits")
-            return
+        placed = work.plan.assignment if work.is_by_hand else None
+        batch = largest_batch(work.planner, work.config, placed)
+        known = asked, batch, longest_row(work.planner, work.config, placed)
         st.session_state[state_keys.PLAN_LIMITS] = known
-    _, batch, row = known
-    none = t_plain(N_("none fits"))
-    rows = t_plain(N_("{count} {count:row|rows}"), count=batch.value) if batch.value else none
-    tokens = t_plain(N_("{count} tokens"), count=f"{row.value:,}") if row.value else none
-    _figure(t(N_("Largest batch")), rows, t(N_("Rows of {length} tokens that fit in one forward pass, with these settings."), length=work.config.max_length))  # fmt: skip
-    _figure(t(N_("Longest row")), tokens, t(N_("What fits at a batch size of {count}, with these settings."), count=work.config.batch_size))  # fmt: skip
+    return known[1], known[2]
 
 
 def say_of_time(work: Work) -> None:

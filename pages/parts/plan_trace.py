@@ -58,12 +58,13 @@ def trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
 
 
 def offer_again(where: str = "plan") -> None:
-    """After a cancel: a button that takes it back. `where`: the part of the page, for there may be several."""
-    if st.session_state.get(state_keys.TRACE_DROPPED):
-        st.button(
-            t(N_("Trace it after all")), icon=":material/refresh:", key=f"trace_again_{where}",
-            on_click=safely(lambda: st.session_state.pop(state_keys.TRACE_DROPPED, None)),
-        )  # fmt: skip
+    """After a trace that was cancelled or whose process ended: a button that asks for it again. `where`: the part of the
+    page, for there may be several."""
+    is_cancelled = bool(st.session_state.get(state_keys.TRACE_DROPPED))
+    st.button(
+        t(N_("Trace it after all")) if is_cancelled else t(N_("Try again")), icon=":material/refresh:",
+        key=f"trace_again_{where}", on_click=safely(lambda: st.session_state.pop(state_keys.TRACE_DROPPED, None)),
+    )  # fmt: skip
 
 
 def _drop(key: str) -> None:

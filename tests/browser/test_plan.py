@@ -58,3 +58,17 @@ def test_llama_70b_on_three_unequal_gpus(dashboard: Dashboard, page: Page) -> No
     # the address alone brings the placement made by hand back
     settled(page, by_hand)
     expect(page.get_by_text("placed by hand")).to_be_visible()
+
+
+def test_what_does_not_fit_is_mended_by_the_first_button_without_another_click(
+    dashboard: Dashboard, page: Page
+) -> None:
+    page.goto(dashboard.url + "/plan?model=HuggingFaceTB/SmolLM2-135M&gpus=4&batch_size=8")
+    expect(page.get_by_test_id("stAlertContentError").get_by_text("It does not fit")).to_be_visible(timeout=120_000)
+    best = page.locator(".st-key-plan_remedies")
+    expect(best.get_by_text("fits with this")).to_be_visible(timeout=120_000)
+    expect(best.get_by_role("button", name="Apply")).to_have_count(1)
+    best.get_by_role("button", name="Apply").click()
+    expect(page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("More ways to save memory")).to_have_count(0)
+    expect(page.locator(".st-key-plan_figures").get_by_text("Largest batch")).to_be_visible(timeout=60_000)

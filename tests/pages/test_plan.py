@@ -262,6 +262,7 @@ def test_words_that_name_no_gpus_are_one_sentence(model: Path, words: str, said:
 def test_a_model_that_is_not_there_is_one_sentence() -> None:
     at = show(model="nobody/nothing", gpus="24")
     assert "nobody/nothing" in at.error[0].value
+    assert "trace_again_plan" not in [button.key for button in at.button], "another try would say the same"
 
 
 def test_a_path_outside_the_roots_is_refused_unread() -> None:
@@ -276,8 +277,12 @@ def test_a_worker_that_fails_is_one_sentence(model: Path, monkeypatch: pytest.Mo
         )
 
     monkeypatch.setattr("pages.parts.plan_work.trace", fails)
-    at = show(model=str(model), gpus="24")
+    at = show(model=str(model), gpus="24", lang="en")
     assert "ended before it answered" in at.error[0].value
+    monkeypatch.setattr("pages.parts.plan_work.trace", answer())
+    again = at.button(key="trace_again_plan")
+    assert again.label == "Try again"
+    assert again.click().run().success
 
 
 def test_a_cancelled_trace_is_not_asked_for_again_until_the_reader_wants_it(model: Path) -> None:

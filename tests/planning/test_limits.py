@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import WorkerError
 from lora_backend.planning.limits import LARGEST_BATCH, TOKEN_STEP, Limit, largest_batch, longest_row
 from lora_backend.planning.planner import NotTracedError, Planner, with_changes
 from lora_backend.planning.profile import Profile
@@ -22,6 +23,16 @@ def test_the_largest_batch_fits_and_one_row_more_does_not(words: str, start: int
     assert 1 < rows < LARGEST_BATCH
     fits = [planner.plan(with_changes(CONFIG, batch_size=count, max_length=256)).fits for count in (rows, rows + 1)]
     assert fits == [True, False]
+
+
+def test_a_torch_process_that_ends_is_not_said_to_be_a_limit() -> None:
+    def source_that_dies(config: TrainingConfig) -> Profile:
+        if config.batch_size > 1:
+            raise WorkerError("it ended")
+        return source(FACTS)(config)
+
+    with pytest.raises(WorkerError):
+        largest_batch(Planner(source_that_dies, of_words("6")), CONFIG)
 
 
 def test_the_longest_row_fits_and_a_step_more_does_not() -> None:
