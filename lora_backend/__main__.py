@@ -7,4 +7,6 @@ gc.disable()  # what is imported stays, so looking through it for garbage is in 
 from lora_backend.cli import main  # noqa: E402
 
 gc.enable()
-sys.exit(main())
+code = main()
+gc.freeze()  # nor does it go at the end, where looking through torch takes a second
+sys.exit(code)

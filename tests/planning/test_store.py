@@ -105,7 +105,7 @@ def test_what_was_traced_for_a_model_of_the_catalogue_is_found_again(
     for keys in QUESTIONS:
         found = store.find(dict(reversed(asked.items())), TrainingConfig(model_name="any", precision="bf16", **keys))
         assert found is not None, keys
-    lists = {key: [*reversed(value)] for key, value in QUESTIONS[2].items() if isinstance(value, list)}
+    lists: dict[str, Any] = {key: [*reversed(value)] for key, value in QUESTIONS[2].items() if isinstance(value, list)}
     assert store.find(asked, TrainingConfig(model_name="any", precision="bf16", loss_type="chunked_nll", **lists))
 
 

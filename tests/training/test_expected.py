@@ -21,7 +21,9 @@ from tests.tiny import chats, save_tokenizer, write_rows
 from tests.training.helpers import run
 
 Make = Callable[..., dict[str, Any]]
-EQUAL = [{"prompt": "how tall is the tower " * 8, "completion": "the tower is nine metres tall"}] * 8
+EQUAL: list[dict[str, Any]] = [
+    {"prompt": "how tall is the tower " * 8, "completion": "the tower is nine metres tall"}
+] * 8
 UNLABELLED = [
     {"prompt": "how tall is the tower " * number, "completion": "nine metres tall"} for number in range(5, 13)
 ]
