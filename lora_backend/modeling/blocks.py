@@ -22,7 +22,7 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList] | None:
         return None
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     embedding_path = next((name for name, module in model.named_modules() if module is embedding), "")
-    depth = model.config.get_text_config(decoder=True).num_hidden_layers  # type: ignore[union-attr, operator]
+    depth = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)  # type: ignore[union-attr, operator]
 
     def likeness(name: str) -> tuple[int, bool]:
         pairs = zip(name.split("."), embedding_path.split("."), strict=False)

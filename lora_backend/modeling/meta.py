@@ -62,8 +62,12 @@ def model_config(facts: Mapping[str, Any]) -> PretrainedConfig:
     facts = PretrainedConfig._decode_special_floats(facts)  # `Infinity`, as transformers writes it
     values = {key: value for key, value in facts.items() if key not in ("quantization_config", "transformers_version")}
     model_type = values.pop("model_type", None)
-    if not isinstance(model_type, str):
+    if not isinstance(model_type, str) or not model_type:
         raise ModelError(N_("The model's config.json has no `model_type`, so its family is unknown. Add it."))
+    if not isinstance(values.get("text_config") or {}, Mapping):
+        raise ModelError(
+            N_("`{key}` in config.json must hold keys and values of its own. Check the file."), key="text_config"
+        )
     if model_type not in CONFIG_MAPPING:
         if values.get("auto_map"):
             raise ModelError(

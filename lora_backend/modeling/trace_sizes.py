@@ -24,7 +24,7 @@ def attention_windows(config: Any) -> tuple[int, ...]:
     windows = set()
     for kind, name in (("sliding_attention", "sliding_window"), ("chunked_attention", "attention_chunk_size")):
         length = getattr(text, name, None)
-        if isinstance(length, int) and (kind in types or not types):
+        if isinstance(length, int) and length > 0 and (kind in types or not types):
             windows.add(length)
     return tuple(sorted(windows))
 
@@ -38,7 +38,8 @@ def max_positions(config: Any) -> int | None:
     """How many tokens a row may have, by the model's config."""
     text = config.get_text_config(decoder=True)
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-    return next((int(getattr(text, name)) for name in names if getattr(text, name, None)), None)
+    said = [getattr(text, name, None) for name in names]
+    return next((int(number) for number in said if isinstance(number, int | float) and number >= 1), None)
 
 
 def scan_chunk(config: Any, blocks: nn.ModuleList) -> int:

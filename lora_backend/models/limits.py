@@ -17,18 +17,29 @@ MAX_EXPERTS_IN_ALL = 50_000
 """Blocks times experts; the largest mixtures have some 23,000."""
 MAX_LABELS = 100_000
 """transformers writes out a name for each."""
+MAX_WIDTH = 2**26
+"""Of one dimension of a tensor; the largest vocabularies have some 300,000 entries."""
 _COUNTS = (
     (re.compile(r"(^|_)(layers?|blocks?|depths?|stages|codebooks)$"), MAX_BLOCKS),
     (re.compile(r"(^|_)experts$"), MAX_EXPERTS),
     (re.compile(r"^num_labels$"), MAX_LABELS),
+    (re.compile(r"(_size|_dim|_heads|^n_embd|^n_head|^n_inner|^d_model|^d_ff)$"), MAX_WIDTH),
 )
+_AT_LEAST_ONE = (
+    *("vocab_size", "hidden_size", "n_embd", "d_model", "num_hidden_layers", "n_layer", "n_layers"),
+    *("num_attention_heads", "n_head", "n_heads", "num_key_value_heads"),
+)
+"""Of a language model; a tower beside it may have none of a kind."""
 _PER_BLOCK = re.compile(r"layer|block")
 DEEPEST = 8
 """Mappings in mappings that are looked through; a vision-language config has two or three."""
 
 
 def refuse_oversized(facts: Mapping[str, Any]) -> None:
-    """Raise `ModelError` with key, value and limit where a `config.json` counts more than can be built."""
+    """Raise `ModelError` with key, value and limit where a `config.json` counts more than can be built, or nothing at all."""
+    for part in (facts, facts.get("text_config")):
+        if isinstance(part, Mapping):
+            _refuse_nothing(part)
     for part in _parts(facts, DEEPEST):
         for key, value in part.items():
             _refuse_entry(key, value)
@@ -41,6 +52,14 @@ def refuse_oversized(facts: Mapping[str, Any]) -> None:
                 value=part[blocks] * part[experts],
                 limit=MAX_EXPERTS_IN_ALL,
             )
+
+
+def _refuse_nothing(part: Mapping[str, Any]) -> None:
+    key = next((key for key in _AT_LEAST_ONE if type(part.get(key)) is int and part[key] < 1), None)
+    if key is not None:
+        raise ModelError(
+            N_("`{key}` in config.json is {value}, but must be at least 1. Check the file."), key=key, value=part[key]
+        )
 
 
 def _refuse_entry(key: str, value: Any) -> None:

@@ -118,6 +118,8 @@ def packing_of(facts: Mapping[str, Any], quantization: str | None) -> Packing | 
 
 def _of_bitsandbytes(said: Mapping[str, Any]) -> Packing:
     skipped = _names(said, "llm_int8_skip_modules")
+    if said.get("load_in_4bit") and said.get("load_in_8bit"):
+        raise _unusable("load_in_8bit", "true beside `load_in_4bit`")
     if said.get("load_in_4bit"):  # as transformers asks, in this order
         compute = said.get("bnb_4bit_compute_dtype") or "float32"
         if not isinstance(compute, str) or compute.removeprefix("torch.") not in ("float32", "bfloat16", "float16"):

@@ -32,8 +32,10 @@ class Quantized:
 def quantized_as(config: Mapping[str, Any]) -> Quantized | None:
     """How the checkpoint of a `config.json` is quantized; None where it is whole."""
     said = config.get("quantization_config")
-    if not isinstance(said, Mapping) or not said:
+    if not said:
         return None
+    if not isinstance(said, Mapping):
+        return Quantized("?")
     method = said.get("quant_method")
     if said.get("load_in_4bit") or said.get("load_in_8bit"):  # older files of bitsandbytes name no method
         method = "bitsandbytes"

@@ -23,6 +23,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_backend.errors import UntrainableError
+from lora_backend.i18n import N_
 from lora_backend.planning.intervals import Model, Moments, interval_bytes
 from lora_backend.planning.optimizers import states_bytes, transient_bytes
 from lora_backend.planning.profile import Part, Profile, Unit
@@ -32,6 +34,9 @@ CONTEXT_BYTES = 500 * 2**20
 """CUDA context and cuBLAS workspace of a device that is used. An assumption: 300 to 600 MiB are reported by card and driver."""
 RESERVE = 0.04
 """Of all tensors that come and go, for what the allocator cannot use between them. An assumption, not a measurement."""
+MOST_BYTES = 2**50
+"""Beyond any device; sums of bytes are exact numbers up to 2**53."""
+MANY_ROWS = 2**16
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
@@ -252,6 +257,13 @@ class Memory:
         )
         whole = interval_bytes(model, RESERVE, embed_first=True, gets_logits=with_embed)
         whole[1:] = interval_bytes(model, RESERVE, embed_first=False, gets_logits=without)[1:]
+        if not whole[0, -1] < MOST_BYTES:
+            raise UntrainableError(
+                N_(
+                    "A training step would take more than a million GiB, which no device has. Lower `batch_size` and `max_length`, or check the sizes in the model's config.json."
+                ),
+                about="batch_size" if self.workload.size.rows > MANY_ROWS else "max_length",
+            )
         upper = np.triu(np.ceil(whole), 1)
         # From the last row up, and along each row: an interval takes at least what any part of it takes.
         upper = np.maximum.accumulate(upper[::-1], axis=0)[::-1]

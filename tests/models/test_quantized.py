@@ -8,7 +8,7 @@ import pytest
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from lora_backend.errors import ModelError
-from lora_backend.models.quantized import AS_IT_IS, EXPANDED, quantized_as, refuse_quantized
+from lora_backend.models.quantized import AS_IT_IS, EXPANDED, Quantized, quantized_as, refuse_quantized
 from lora_backend.preflight.libraries import CHECKPOINTS, missing_for
 
 METHODS = {name.removesuffix("_4bit").removesuffix("_8bit") for name in AUTO_QUANTIZER_MAPPING}
@@ -32,9 +32,17 @@ def test_all_others_are_refused(method: str) -> None:
         refuse_quantized({"quantization_config": {"quant_method": method}}, None)
 
 
-@pytest.mark.parametrize("said", [None, {}, "nf4", [], 4])
+@pytest.mark.parametrize("said", [None, {}, []])
 def test_a_whole_checkpoint_is_none(said: object) -> None:
     assert quantized_as({"quantization_config": said}) is None
+
+
+@pytest.mark.parametrize("said", ["nf4", 4, [1]])
+def test_a_checkpoint_that_says_nothing_that_can_be_read_is_not_trained(said: object) -> None:
+    """transformers stumbles over it at loading."""
+    assert quantized_as({"quantization_config": said}) == Quantized("?")
+    with pytest.raises(ModelError, match=r"quantized \(\?\), and nothing trains"):
+        refuse_quantized({"quantization_config": said}, None)
 
 
 def test_an_old_file_of_bitsandbytes_names_no_method() -> None:

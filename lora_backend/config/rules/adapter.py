@@ -26,7 +26,7 @@ def _lists(config: ConfigView) -> Iterator[Finding]:
             continue
         if not value:
             yield config.finding(
-                "error" if key == "target_modules" else "warning",
+                "error" if key in ("target_modules", "target_layers") else "warning",  # nothing would train
                 "empty_list",
                 key,
                 Message(N_("`{key}` is an empty list."), {"key": key}),
