@@ -8,7 +8,6 @@ from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.escaping import visible
-from lora_backend.formats import size
 from lora_backend.i18n import N_, Message, translate
 from lora_backend.models.refused_targets import left_out
 from lora_backend.planning.advice import Advice
@@ -75,11 +74,16 @@ def _room(device: DevicePlan) -> Message:
 
 def _tight(device: DevicePlan, *, is_formula: bool) -> Message:
     values = {
-        "left": size(device.free_bytes),
-        "more": size(device.uncertainty_bytes),
+        "left": _rough(device.free_bytes),
+        "more": _rough(device.uncertainty_bytes),
         "error": f"{100 * device.expected_error:.0f}",
     }
     return Message(TIGHT_BY_FORMULA if is_formula else TIGHT, _named(device) | values)
+
+
+def _rough(size_bytes: int) -> str:
+    """As exact as an uncertainty can be."""
+    return f"{size_bytes / GIB:.1f} GiB" if size_bytes >= GIB else f"{size_bytes / 2**20:.0f} MiB"
 
 
 def _possible_utilisation(device: DevicePlan) -> float:

@@ -23,8 +23,6 @@ from pages.parts.navigation import RUNS
 from pages.parts.services import settings
 from pages.parts.tracing import trace_within
 
-REFUSED: dict[Verdict, str] = {"tight": N_("It is tight."), "over": N_("It does not fit.")}
-
 
 def launch_draft(draft: Draft, text: str, launches: int, *, accepts: Verdict = "fits") -> None:
     """Start a run from `text` and show it; what stands in the way is said on the page."""
@@ -37,8 +35,7 @@ def launch_draft(draft: Draft, text: str, launches: int, *, accepts: Verdict = "
         except PlanDoubtError as error:
             _ = error.advice  # traced now, while there is something to see of it
             st.session_state[state_keys.IN_DOUBT] = (draft.id, text, error)
-            status.update(label=t(REFUSED[error.verdict]), state="error", expanded=False)  # why stands below
-            return
+            st.rerun()  # the question says it, and nothing else on the page does then
         except (FlightdeckError, OSError) as error:
             if isinstance(error, CannotStartError) and _is_seen_by_now(text):
                 st.rerun()  # the page says it in its place, with line and fix, and no longer that all is well
@@ -82,7 +79,6 @@ def ask_where_it_is_in_doubt(draft: Draft, text: str, launches: int) -> None:
             anyway = st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="start_anyway")
     if anyway:
         launch_draft(draft, text, launches, accepts=error.verdict)
-        ask_where_it_is_in_doubt(draft, text, launches)  # a GPU may have gone meanwhile
 
 
 def change_in_words(remedy: Advice) -> str:

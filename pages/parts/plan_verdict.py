@@ -21,7 +21,7 @@ from pages.parts.markdown import Markdown, bold, joined
 from pages.parts.plan_work import Work
 from pages.parts.tones import BOXES
 
-ICONS = {"good": "check_circle", "doubt": "help", "bad": "error"}
+ICONS = {"good": "check_circle", "doubt": "warning", "bad": "error"}
 NOW: dict[Verdict, str] = {
     "fits": N_("**now it fits**"),
     "tight": N_("**now it is tight**"),

@@ -137,6 +137,8 @@ def test_what_is_tight_is_asked_about_once_and_said_before(
     again = show("config", draft=draft.id)
     assert not again.button(key="launch").disabled, "its cost is known now: a warning, and no blocker"
     assert any(item.value.startswith("Tight: ") and "asks once" in item.value for item in again.warning)
+    again.button(key="launch").click().run()
+    assert [item.value.startswith("Tight: ") for item in again.warning] == [True], "said once, by the question"
     at.button(key="start_anyway").click().run()
     (attempt,) = attempts
     assert attempt["accepted"] == attempt["plan"]["verdict"] == "tight"

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from lora_backend.formats import size
 from lora_backend.planning.memory import CONTEXT_BYTES, Breakdown, Memory
 from lora_backend.planning.plan import Plan, score_plan, single_is_enough
 from lora_backend.planning.profile import Profile
@@ -120,7 +119,7 @@ def said(plan: Plan, language: str = "en") -> str:
 def test_a_tight_plan_says_what_is_left_against_what_may_be_needed_and_what_to_do() -> None:
     plan = sized(of_words("RTX-4090")[0], 0.98)
     (device,) = plan.devices
-    left, more = size(device.free_bytes), size(device.uncertainty_bytes)
+    left, more = f"{device.free_bytes / 2**20:.0f} MiB", f"{device.uncertainty_bytes / 2**20:.0f} MiB"
     assert said(plan) == (
         f"Tight: {left} would be left on {device.target.name} (device 0), but it may need up to {more} more than planned. "
         "Save memory, or close other programs that use it."
