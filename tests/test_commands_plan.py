@@ -319,7 +319,7 @@ def test_time_cost_largest_batch_and_longest_row_are_said(ask: Ask, say: Say) ->
     assert f"Longest row that fits: {row:,} tokens." in text
     assert "assumes that every row has 1,024 tokens" in text
     _, chinese = say(*words, language="zh")
-    assert f"放得下的最大批次：{batch:,}。" in chinese
+    assert f"放得下的最大批大小：{batch:,}。" in chinese
 
 
 def test_a_time_that_nobody_can_know_is_not_said(ask: Ask, say: Say) -> None:

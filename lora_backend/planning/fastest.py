@@ -23,8 +23,8 @@ EQUALLY_FAST = 1.01
 """Times within a hundredth of the shortest count as equal, on no more devices: no estimate is more exact. Of those the
 least full one wins."""
 MAX_STEPS = 20_000
-"""Ways from one device to the next that may be looked at; nearly all are seen to be too long before. Where links that differ would make more, all count as the slowest
-of them; where devices that differ still do, the slowest devices are left out."""
+"""Ways from one device to the next that may be looked at; nearly all are seen to be too long before. Where links that
+differ would make more, all count as the slowest of them; where devices that differ still do, the slowest are left out."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
