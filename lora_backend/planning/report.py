@@ -191,7 +191,9 @@ def plan_text(plan: Plan, config: TrainingConfig, message: Message | None, found
 def advice_text(advice: Advice) -> str:
     """`gradient_checkpointing: true saves 11.2 GiB in all (activations are computed twice), about 30 % slower; then it fits`."""
     template = N_("{change} saves {saves} GiB in all ({price})")
-    if not advice.change:
+    if advice.code == "best_placement":
+        template = N_("{change} places the layers anew")
+    elif not advice.change:
         template = N_("One more GPU takes {saves} GiB off the others ({price})")
     values = {
         "change": ", ".join(f"{key}: {_value(value)}" for key, value in advice.change.items()),
@@ -205,7 +207,7 @@ def advice_text(advice: Advice) -> str:
 
 
 def _value(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def ranges(numbers: Sequence[int]) -> str:

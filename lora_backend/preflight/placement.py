@@ -158,13 +158,18 @@ def _plan(
 
 
 def advice_for(start: StartPlan, values: Mapping[str, Any]) -> list[Advice]:
-    """What would make the start need less memory on the devices that it has; empty where there is no plan."""
+    """What would make the start need less memory on the devices that it has; empty where there is no plan.
+
+    A `device_map` that the config names stays while other keys change, so what they save is counted on it.
+    """
     if start.plan is None or start.planner is None:
         return []
     config = TrainingConfig.model_validate(dict(values))
     one_device = replace(start.planner, targets=tuple(device.target for device in start.plan.used))
-    advised = start.planner if config.use_balanced_device_map else one_device
-    return best_first(advise(advised, config.model_copy(update={"device_map": None}), start.plan))
+    placed = start.plan.assignment if isinstance(config.device_map, dict) else None
+    advised = start.planner if config.use_balanced_device_map or placed is not None else one_device
+    found = best_first(advise(advised, config.model_copy(update={"device_map": None}), start.plan, placed=placed))
+    return [replace(one, change=dict(MAP_ANEW)) if one.code == "best_placement" else one for one in found]
 
 
 def _balanced(config: TrainingConfig, targets: tuple[Target, ...]) -> TrainingConfig:

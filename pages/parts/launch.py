@@ -84,7 +84,8 @@ def ask_where_it_is_in_doubt(draft: Draft, text: str, launches: int) -> None:
 def change_in_words(remedy: Advice) -> str:
     """`gradient_checkpointing: true`."""
     return ", ".join(
-        f"{key}: {str(value).lower() if isinstance(value, bool) else value}" for key, value in remedy.change.items()
+        f"{key}: {'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
+        for key, value in remedy.change.items()
     )
 
 

@@ -12,12 +12,14 @@ import pytest
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError
+from lora_backend.i18n import use_language
 from lora_backend.planning.profile import Profile
+from lora_backend.planning.report import advice_text
 from lora_backend.planning.step_time import LinkSpeed
 from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.preflight import placement
 from lora_backend.preflight.attempt import plan_attempt
-from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError, TightError, plan_start
+from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError, TightError, advice_for, plan_start
 from lora_backend.preflight.planning import Trace
 from lora_backend.runs.leases import release, take
 from lora_backend.runs.waiting import leases_folder
@@ -93,6 +95,24 @@ def test_a_map_of_the_config_is_scored_as_it_is(start: Start) -> None:
     found = start("24,24", device_map=given, use_balanced_device_map=True)
     assert found.plan is not None
     assert [device.blocks for device in found.plan.devices] == [tuple(range(7)), (7,)]
+
+
+def test_what_would_help_a_map_of_the_config_is_counted_on_it_and_a_new_map_comes_first(
+    start: Start, tmp_path: Path
+) -> None:
+    given = {"device_map": {"model": 0, "lm_head": 0}, "batch_size": 4}
+    found = start("2,6", **given)
+    assert found.plan is not None
+    assert found.plan.verdict == "over"
+    first, *others = advice_for(found, values(tmp_path, **given))
+    assert (first.code, first.change) == ("best_placement", MAP_ANEW)
+    assert first.fits
+    assert others
+    assert {advice.plan.assignment for advice in others} == {found.plan.assignment}
+    with use_language("en"):
+        assert (
+            advice_text(first) == "device_map: null, use_balanced_device_map: true places the layers anew; then it fits"
+        )
 
 
 def test_a_map_with_a_gpu_that_is_gone_is_refused_with_the_devices_that_are_there(start: Start) -> None:
