@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from lora_backend.planning.estimate import Conditions, estimate, flops, num_steps
 from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.row_lengths import RowLengths
-from lora_backend.planning.step_time import CPU_EFFICIENCY, EFFICIENCY, LAUNCH_S, OPERATIONS, OPERATIONS_AT_ENDS, Cpu
+from lora_backend.planning.step_time import (
+    CPU_EFFICIENCY,
+    DEFAULT_LINK_BYTES_PER_S,
+    EFFICIENCY,
+    HOP_S,
+    LAUNCH_S,
+    LINK_SHARE,
+    OPERATIONS,
+    OPERATIONS_AT_ENDS,
+    Cpu,
+    Transfers,
+)
 from lora_backend.planning.targets import GIB, Target, of_words
 from tests.planning.test_plan import CONFIG, FACTS, source
 
@@ -139,3 +151,21 @@ def test_a_cpu_that_was_measured_has_a_range_of_less_than_three() -> None:
     assert found is not None
     assert found.step_s == pytest.approx(tuple(flops(cpu) / 2e11 / share for share in reversed(CPU_EFFICIENCY)))
     assert found.step_s[1] / found.step_s[0] <= 3
+
+
+def test_each_boundary_between_devices_is_crossed_and_what_the_head_gives_comes_back() -> None:
+    def way(*devices: int, is_tied: bool = False) -> list[float]:
+        transfers = Transfers(1e6, 4e6, np.array([0.0, 3e5, 3e5, 0.0]), is_tied)
+        return transfers.of_assignment(devices).tolist()
+
+    def copies(size_bytes: float, number: int) -> list[float]:
+        fast, slow = (size_bytes / (DEFAULT_LINK_BYTES_PER_S * share) for share in reversed(LINK_SHARE))
+        return [fast + number * HOP_S[0], slow + number * HOP_S[1]]
+
+    assert way(0, 0, 0, 0) == [0, 0]
+    assert way(0, 0, 1, 1) == pytest.approx(copies(2e6 + 8e6 + 3e5, 5)), "hidden states, logits, one block's mask"
+    assert way(0, 1, 2, 3) == pytest.approx(copies(3 * 2e6 + 8e6 + 2 * 3e5, 10))
+    assert way(0, 0, 1, 1, is_tied=True) == pytest.approx(copies(2e6 + 2e6 + 3e5, 5)), (
+        "to the head, which is the embedding"
+    )
+    assert way(0, 1, 1, 0) == pytest.approx(copies(2 * 2e6 + 2 * 3e5, 6)), "placed by hand"
