@@ -11,7 +11,7 @@ from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.estimate import Conditions, estimate, flops, passes_of
 from lora_backend.planning.plan import DevicePlan, Options, Plan
-from lora_backend.planning.planner import Planner, with_changes
+from lora_backend.planning.planner import Planner, options_of, with_changes
 from lora_backend.planning.remedies import (
     CHANGES_RESULT,
     KEEP_RESULT,
@@ -85,11 +85,11 @@ def advise(
     They come as a practitioner would try them: what leaves the result as it is before what changes what is learned, the
     cheapest first; what cannot be enough by itself after those that can. Where none of a group is enough alone, some of
     it together.
-    `placed`: `plan` is this placement made by hand, which stays while keys change; the best placement is then the
-    first remedy. Raises what the planner raises for a torch process that failed or was cancelled (`WorkerError`).
+    `placed`: `plan` is this placement made by hand, which stays while keys change. Another placement of the same settings
+    comes before all else: the best one, or under another goal the balanced one. Raises what the planner raises for a torch process that failed or was cancelled (`WorkerError`).
     """
     asked = _Asked(planner, config, plan, options, None if placed is None else tuple(placed))
-    found = [advice for advice in [asked.best_placement()] if advice is not None]
+    found = list(asked.other_placements())
     yield from found
     later: list[Remedy] = []
     kept: list[Remedy] = []
@@ -136,13 +136,19 @@ class _Asked:
             return self.planner.score(config, self.placed)
         return self.planner.plan(config, self.options)
 
-    def best_placement(self) -> Advice | None:
-        if self.placed is None:
-            return None
-        best = self.planner.plan(self.config, self.options)
-        if best.bottleneck_utilisation >= self.plan.bottleneck_utilisation:
-            return None
-        return self._advice("best_placement", {}, Message(N_("the same settings, placed anew")), best, self.config)
+    def other_placements(self) -> Iterator[Advice]:
+        """Less full ones of the same settings: the best, where this one was made by hand, and the balanced, where another
+        goal chose it."""
+        fullest = self.plan.bottleneck_utilisation
+        options = self.options or options_of(self.config)
+        ways = [("best_placement", options)] if self.placed is not None else []
+        ways += [("balanced", replace(options, goal="balance"))] if options.goal != "balance" else []
+        for code, chosen in ways:
+            other = self.planner.plan(self.config, chosen)
+            if other.bottleneck_utilisation < fullest:
+                fullest = other.bottleneck_utilisation
+                price = Message(N_("the same settings, placed anew"))
+                yield self._advice(code, {}, price, other, self.config)
 
     def could_be_enough(self, code: str) -> bool:
         """Whether it would fit if the remedy took all bytes of the components that it can make smaller."""

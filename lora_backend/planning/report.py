@@ -193,6 +193,8 @@ def advice_text(advice: Advice) -> str:
     template = N_("{change} saves {saves} GiB in all ({price})")
     if advice.code == "best_placement":
         template = N_("{change} places the layers anew")
+    elif advice.code == "balanced":
+        template = N_("`--goal balance` places the layers anew")
     elif not advice.change:
         template = N_("One more GPU takes {saves} GiB off the others ({price})")
     values = {

@@ -25,6 +25,7 @@ from pages.parts.plan_work import Work, alone_on_one_gpu
 
 TITLES = {
     "best_placement": N_("Go back to the best placement"),
+    "balanced": N_("Balance the GPUs"),
     "chunked_loss": N_("Compute the loss in tiles"),
     "gradient_checkpointing": N_("Turn on gradient checkpointing"),
     "smaller_batch": N_("Make the batch smaller"),
@@ -157,6 +158,9 @@ def _effects(work: Work, remedy: Advice) -> Iterator[Markdown]:
 
 def _apply(work: Work, remedy: Advice) -> None:
     if remedy.code == "best_placement":
+        back_to_best(work)
+    elif remedy.code == "balanced":
+        set_param("goal", "balance", work.question.default("goal"))
         back_to_best(work)
     elif remedy.code == "one_more_gpu":
         new = remedy.plan.devices[-1].target

@@ -205,6 +205,18 @@ def test_after_a_bad_move_the_best_placement_comes_first_and_remedies_are_counte
     assert at.success
 
 
+def test_where_the_goal_makes_it_tight_one_click_balances_the_gpus(model: Path) -> None:
+    config = TrainingConfig(model_name="m")
+    alone = Planner(profile_of, of_words("80")).plan(config).bottleneck.breakdown.total
+    two = f"{1.01 * alone / GIB:.2f}"
+    at = show(model=str(model), gpus=f"{two},{two}", goal="fewest", max_utilisation="100", lang="en")
+    assert at.warning[0].value.startswith("**Tight: ")
+    at.button(key="apply-best-balanced").click().run()
+    assert not at.exception
+    assert "goal" not in at.query_params
+    assert at.success
+
+
 def test_a_torch_process_that_ends_while_remedies_are_traced_leaves_the_plan_and_says_so(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,9 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
 from lora_backend.i18n import use_language
 from lora_backend.planning.advice import Advice, advise, best_first
+from lora_backend.planning.chosen_split import Goal
 from lora_backend.planning.plan import Plan
-from lora_backend.planning.planner import Planner, with_changes
+from lora_backend.planning.planner import Planner, options_of, with_changes
 from lora_backend.planning.profile import Profile
 from lora_backend.planning.remedies import CHANGES_RESULT
 from lora_backend.planning.report import advice_text, verdict
@@ -180,6 +181,22 @@ def test_remedies_of_a_placement_by_hand_are_counted_from_it_and_the_best_placem
         after = planner.score(with_changes(BIG, **remedy.change), placed)
         assert remedy.fits == after.fits
     assert "one_more_gpu" not in [remedy.code for remedy in found]
+
+
+@pytest.mark.parametrize("goal", ["fewest", "speed"])
+def test_where_another_goal_makes_it_tight_the_balanced_placement_comes_first(goal: Goal) -> None:
+    config = with_changes(BIG, gradient_checkpointing=True)
+    alone = total(Planner(exact, of_words("24")).plan(config))
+    planner = Planner(exact, of_words(f"{1.01 * alone / GIB:.2f},{1.01 * alone / GIB:.2f}"))
+    options = replace(options_of(config), goal=goal, max_utilisation=1.0)
+    plan = planner.plan(config, options)
+    assert (plan.strategy, plan.verdict) == ("single", "tight")
+    first = next(advise(planner, config, plan, options))
+    assert (first.code, first.change, first.is_enough) == ("balanced", {}, True)
+    assert first.plan.assignment == planner.plan(config).assignment
+    with use_language("en"):
+        assert advice_text(first) == "`--goal balance` places the layers anew; then it fits"
+    assert "balanced" not in [remedy.code for remedy in advise(planner, config, plan)]
 
 
 def test_a_torch_process_that_ends_is_no_remedy_left_out() -> None:
