@@ -51,7 +51,12 @@ def memory_view(run: RunFolder, *, has_ended: bool) -> None:
         )
         st.caption(t(text))
     elif any(found.expected is None for found in comparisons):
-        st.caption(t(N_("What the plan expects for rows of that length is not known: no profile for it is kept here.")))
+        text = (
+            N_("What the plan expects for rows of that length is not known: no profile for it is kept here.")
+            if has_ended
+            else N_("What is planned for rows of that length comes here when training is over.")
+        )
+        st.caption(t(text))
 
 
 def _device(found: Comparison, measured: dict[str, Any]) -> None:

@@ -444,6 +444,17 @@ def test_the_memory_of_a_step_stands_beside_what_was_planned_for_that_step(monke
     assert asked[0]["batch_size"] == 2, "a resumed run is held against what it was resumed with"
 
 
+@pytest.mark.parametrize(("state", "said"), [(None, "comes here when training is over"), ("finished", "is not known")])
+def test_a_step_whose_rows_have_no_plan_yet_says_when_it_comes(
+    state: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = living("training") if state is None else made(state)
+    run.write_attempt(measured=MEASURED)
+    found = Comparison("cpu", 2**30, None, dict.fromkeys(COMPONENTS, 0), None)
+    monkeypatch.setattr(memory_view, "compare", lambda *_: [found])
+    assert any(said in caption.value for caption in show("runs", run=run.id).caption)
+
+
 def test_a_stop_says_when_it_ends_at_the_latest() -> None:
     run = living("training")
     at = press(show("runs", run=run.id), "stop_run")
