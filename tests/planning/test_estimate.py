@@ -156,7 +156,7 @@ def test_a_cpu_that_was_measured_has_a_range_of_less_than_three() -> None:
 def test_each_boundary_between_devices_is_crossed_and_what_the_head_gives_comes_back() -> None:
     def way(*devices: int, is_tied: bool = False) -> list[float]:
         transfers = Transfers(1e6, 4e6, np.array([0.0, 3e5, 3e5, 0.0]), is_tied)
-        return transfers.of_assignment(devices).tolist()
+        return [float(seconds) for seconds in transfers.of_assignment(devices)]
 
     def copies(size_bytes: float, number: int) -> list[float]:
         fast, slow = (size_bytes / (DEFAULT_LINK_BYTES_PER_S * share) for share in reversed(LINK_SHARE))
