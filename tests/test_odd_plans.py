@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +153,13 @@ def test_a_family_of_another_make_is_planned_or_refused_in_a_sentence(
     document = json.loads(capsys.readouterr().out)
     assert ("error" in document) is (code == 2)
     assert code == 2 or "devices" in document
+
+
+def test_the_first_plan_of_a_checkpoint_says_nothing_beside_the_plan(tmp_path: Path) -> None:
+    """In a process of its own: libraries warn where they are imported."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**LLAMA, "quantization_config": {"load_in_4bit": True}}))
+    command = [sys.executable, "-m", "lora_backend", "plan", "--model", str(path), "--gpus", "24", "--lang", "en"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.startswith("It fits.")

@@ -66,6 +66,8 @@ def attach_adapter(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
     if sentence is not None:
         logger.info("%s", sentence)
     trainable, total = wrapped.get_nb_trainable_parameters()
+    if model.device.type == "meta":  # no adapter of anybody's: the model is looked at without its bytes
+        return wrapped
     logger.info("adapter attached: %s of %s parameters train (%.2f %%)", trainable, total, 100 * trainable / total)
     return wrapped
 

@@ -6,7 +6,7 @@ import gc
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
@@ -28,8 +28,7 @@ def lean_profile(
     facts: Mapping[str, Any], config: TrainingConfig, report: Callable[[Message, float], None] = lambda *_: None
 ) -> Profile:
     """`profile_for`, in a process that has not imported torch yet."""
-    is_quantized = config.quantization is not None or "quantization_config" in facts
-    with nullcontext() if is_quantized else as_if_not_installed(KERNELS):
+    with as_if_not_installed(KERNELS):
         with without_collections():
             from lora_backend.modeling.profiling import profile_for  # torch
 

@@ -51,7 +51,7 @@ SKIPPED = ["lm_head", "model.layers.1.mlp", "o_proj", r"model\.layers\.[23]\.sel
 def held_bytes(model: Any) -> int:
     tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     held = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    return held + sum(scale_bytes(layer) for layer in quantized_layers(model))
+    return int(held + sum(scale_bytes(layer) for layer in quantized_layers(model)))
 
 
 def planned_bytes(profile: Profile) -> int:
@@ -132,7 +132,7 @@ def test_methods_that_have_no_library_here_are_planned_by_what_their_layers_regi
     whole, packed = profile_for(facts, config), profile_for({**facts, "quantization_config": how}, config)
     assert (packed.method, packed.parameters, packed.expected_error) == ("traced", whole.parameters, 0.1)
     skipped = [f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "down")]
-    one = {
+    one: dict[str, dict[str, Any]] = {
         "gptq": {"modules_in_block_to_quantize": [["mlp.up_proj"]]},
         "awq": {"modules_to_not_convert": skipped},
         "hqq": {"skip_modules": ["lm_head", *(f"{'mlp' if name[0] in 'gd' else 'self_attn'}.{name}" for name in skipped)]},

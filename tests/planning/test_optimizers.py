@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from bitsandbytes.optim import AdEMAMix, AdEMAMix8bit
 from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
+from bitsandbytes.optim.ademamix import AdEMAMix, AdEMAMix8bit
 from bitsandbytes.optim.lion import Lion, Lion8bit, PagedLion8bit
 from bitsandbytes.optim.optimizer import GlobalOptimManager
 from bitsandbytes.optim.rmsprop import RMSprop, RMSprop8bit

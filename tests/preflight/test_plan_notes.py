@@ -42,7 +42,7 @@ def test_a_checkpoint_that_is_unpacked_says_why_it_is_so_large() -> None:
     assert said(quant_method="fp8") == [
         "The model's weights are quantized (fp8). They are unpacked for training, and take as much memory as whole ones."
     ]
-    assert said(**BNB) == of_checkpoint(LLAMA) == []
+    assert (said(**BNB), of_checkpoint(LLAMA)) == ([], [])
     assert Quantized("fp8").treatment == "expanded"
 
 
@@ -58,7 +58,10 @@ def test_the_notes_of_a_checkpoint_stand_beside_its_plan() -> None:
 def test_figures_that_cannot_be_are_refused_before_anything_is_traced() -> None:
     with pytest.raises(ModelError, match="`bits` in the model's quantization_config is 77"):
         planner_for(
-            {**LLAMA, "quantization_config": {"quant_method": "gptq", "bits": 77}}, source, load_settings(), "24"
+            {**LLAMA, "quantization_config": {"quant_method": "gptq", "bits": 77}},
+            lambda *_: source(LLAMA)(CONFIG),
+            load_settings(),
+            "24",
         )
 
 
