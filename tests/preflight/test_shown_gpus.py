@@ -35,7 +35,7 @@ def profile_for(facts, config):  # without torch
     return formula_profile(facts, config, TraceSettings.of(config, config.precision))
 
 def attempts(each, **more):
-    return [plan_attempt(values, load_settings(), profile_for, anyway=True, **more) for values in each]
+    return [plan_attempt(values, load_settings(), profile_for, accepts="over", **more) for values in each]
 """
 HALVES = {"model.embed_tokens": 1, "model.rotary_emb": 1, "model.layers": 1, "model.norm": 0, "lm_head": 0}
 
