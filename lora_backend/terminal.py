@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import sys
 from collections.abc import Iterable
 from typing import Literal
@@ -29,6 +30,20 @@ def show_coloured(text: str, tone: Tone) -> None:
     first, newline, rest = visible_lines(text).partition("\n")
     print(f"{COLOURS[tone]}{first}{PLAIN}{newline}{rest}", flush=True)
     return None
+
+
+def can_ask() -> bool:
+    """Whether somebody reads a question and can answer; a job in the background would be stopped when it reads."""
+    try:
+        return sys.stdin.isatty() and sys.stderr.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (AttributeError, OSError, ValueError):  # closed, or a terminal that is not ours
+        return False
+
+
+def ask(question: str) -> str:
+    """The line that is typed; empty where the input ends. Asked on stderr, for stdout is the answer's alone."""
+    print(visible_lines(question), end=" ", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
 
 
 def write_file(text: str) -> None:

@@ -55,7 +55,7 @@ def values(config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dic
 
 def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Somebody sits at the terminal who will type this."""
-    monkeypatch.setattr(asking, "_can_ask", lambda: True)
+    monkeypatch.setattr(asking, "can_ask", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,7 +10,7 @@ from lora_backend.i18n import N_, Message, translate
 from lora_backend.planning.report import advice_text
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.placement import PlanDoubtError, TightError
-from lora_backend.terminal import show
+from lora_backend.terminal import ask, can_ask, show
 
 Started = TypeVar("Started")
 YES = frozenset({"y", "yes", "是", "好"})
@@ -31,7 +29,7 @@ def asked_once(arguments: argparse.Namespace, start: Callable[[Verdict], Started
     try:
         return start(accepted(arguments))
     except TightError as error:
-        if not _can_ask():
+        if not can_ask():
             raise
         if not _says_yes(error):
             refused = error
@@ -52,15 +50,6 @@ def refusal_lines(error: PlanDoubtError) -> list[str]:
     return [*(f"- {advice_text(advice)}" for advice in error.advice), translate(option)]
 
 
-def _can_ask() -> bool:
-    """Whether somebody reads and answers; a job in the background would be stopped when it reads from the terminal."""
-    try:
-        return sys.stdin.isatty() and sys.stderr.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except (AttributeError, OSError, ValueError):  # closed, or no terminal of ours
-        return False
-
-
 def _says_yes(error: TightError) -> bool:
     show(error, to_stderr=True)
-    print(translate(N_("Start anyway? [y/N]")), end=" ", file=sys.stderr, flush=True)  # stdout is the answer's alone
-    return sys.stdin.readline().strip().lower() in YES
+    return ask(translate(N_("Start anyway? [y/N]"))).strip().lower() in YES
