@@ -29,6 +29,7 @@ IN_README = {"home_light_en_1280", "config_light_en_1280", "run_dark_en_1280", "
 IN_README |= {name.replace("_en_", "_zh_") for name in IN_README}
 PLAN = "model=meta-llama/Llama-3.1-70B&gpus=80,48,24&gradient_checkpointing=true&batch_size=1"
 PLAN_MANY = "model=meta-llama/Llama-3.1-405B&gpus=8xH100-80G,4xL40S,4xA100-40G&gradient_checkpointing=true&batch_size=1"
+PLAN_OVER = "model=meta-llama/Llama-3.1-8B&gpus=RTX-4090&rows=10000&price=0.5"
 DRAFT = """\
 # handed over by a colleague
 model_name: {model}
@@ -91,6 +92,7 @@ def _take(browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, 
         "config_text": (dashboard, f"/config?draft={draft.id}", 1),
         "config_preset": (dashboard, f"/config?draft={draft.id}&base=preset:small_gpu", None),
         "plan": (dashboard, f"/plan?{PLAN}", None),
+        "plan_over": (dashboard, f"/plan?{PLAN_OVER}", None),
         "plan_many": (dashboard, f"/plan?{PLAN_MANY}", None),
         "runs": (dashboard, "/runs", None),
         "run": (dashboard, f"/runs?run={run.id}", None),
