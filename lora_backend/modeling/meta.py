@@ -81,19 +81,10 @@ def model_config(facts: Mapping[str, Any]) -> PretrainedConfig:
             model_type=model_type,
         )
     try:
-        return AutoConfig.for_model(model_type, **_with_infinities(values))
+        return AutoConfig.for_model(model_type, **values)
     except Exception as error:  # transformers and huggingface_hub raise their own kinds for values of a wrong type
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(N_("config.json cannot be understood: {reason}"), reason=reason) from error
-
-
-def _with_infinities(value: Any) -> Any:
-    """transformers writes a number that JSON lacks as `{"__float__": "Infinity"}` (`time_step_limit` of Mamba hybrids)."""
-    if isinstance(value, Mapping):
-        if value.keys() == {"__float__"}:
-            return float(value["__float__"])
-        return {key: _with_infinities(item) for key, item in value.items()}
-    return [_with_infinities(item) for item in value] if isinstance(value, list) else value
 
 
 def build_base(facts: Mapping[str, Any], settings: TraceSettings) -> PreTrainedModel:

@@ -77,6 +77,7 @@ class FakeStep:
             self.meta.model.zero_grad(set_to_none=True)
             gc.collect()  # what hangs in a circle goes now, after every step alike
             gc.enable()
+        tracker.end()
         self.recording = tracker.recording
         return tracker
 

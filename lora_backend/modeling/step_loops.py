@@ -16,6 +16,9 @@ LAST_ROUNDS = 2
 """Rounds that stay behind the fold. What is held grows by as much in each round, so that the peak is in the first or in one
 of the last; the very last may be a part of one."""
 
+EVENTS_BEHIND = 2
+"""Of those behind a loop as many must agree; soon there may be another loop."""
+
 
 class Events(NamedTuple):
     """What happened in a stretch of a step, in order."""
@@ -76,7 +79,7 @@ def _rounds(seen: Sequence[Events], at: Sequence[int], counts: Sequence[Sequence
         fewest = min(extra)
         extra = [count - fewest for count in extra]
         behind = [place + count for place, count in zip(at, extra, strict=True)]
-        if any(extra) and any(_are_in_step(extra, count) for count in counts) and _agree(seen, behind, period):
+        if any(extra) and any(_are_in_step(extra, count) for count in counts) and _agree(seen, behind):
             return period, extra
     return None
 
@@ -101,7 +104,7 @@ def _repeated(kinds: NDArray[np.int64], at: int, period: int) -> int:
     return int(differs[0]) if len(differs) else len(ahead)
 
 
-def _agree(seen: Sequence[Events], at: Sequence[int], count: int) -> bool:
-    """Whether as many events from these places on are the same in all, or all end before."""
-    ahead = [events.kinds[place : place + count] for events, place in zip(seen, at, strict=True)]
+def _agree(seen: Sequence[Events], at: Sequence[int]) -> bool:
+    """Whether what comes next is the same in all, or nothing comes."""
+    ahead = [events.kinds[place : place + EVENTS_BEHIND] for events, place in zip(seen, at, strict=True)]
     return all(np.array_equal(other, ahead[0]) for other in ahead)

@@ -91,6 +91,7 @@ class TensorTracker(TorchDispatchMode):
         self.recording = Recording()
         self._most_operations, self._deadline = most_operations, deadline
         self._operations = 0
+        self._is_over = False
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._known = {tensor.untyped_storage()._cdata for tensor in known}
 
@@ -103,6 +104,10 @@ class TensorTracker(TorchDispatchMode):
         """A part of the step begins here."""
         self.recording.marks.append((label, len(self.recording.storages)))
         self._operations = 0
+
+    def end(self) -> None:
+        """Record nothing more: some modules keep tensors of a step until the next one (RecurrentGemma's states)."""
+        self._is_over = True
 
     def peak_bytes(self) -> int:
         """The most that was alive at once."""
@@ -149,6 +154,7 @@ class TensorTracker(TorchDispatchMode):
 
         def gone(_: object) -> None:
             self._alive.pop(key, None)
-            recording.storages.append(-number - 1)
+            if not self._is_over:
+                recording.storages.append(-number - 1)
 
         self._alive[key] = weakref.ref(storage, gone)
