@@ -17,6 +17,7 @@ from transformers import masking_utils
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
 from lora_backend.modeling.devices import DTYPES
+from lora_backend.modeling.grouped import as_the_gpu_takes
 from lora_backend.modeling.loss import ChunkedLoss
 from lora_backend.modeling.meta import MetaModel
 from lora_backend.modeling.tracker import Deadline, Recording, TensorTracker
@@ -65,7 +66,7 @@ class FakeStep:
         )
         gc.disable()  # what is freed, and when, must depend on the step alone
         try:
-            with _no_packing(), self._marking(), loss_path, self.mode, tracker:
+            with _no_packing(), as_the_gpu_takes(self.settings.precision), self._marking(), loss_path, self.mode, tracker:
                 ids = torch.zeros((size.rows, size.tokens), dtype=torch.long)
                 mask = torch.ones((size.rows, size.tokens), dtype=torch.long) if self.settings.padded else None
                 loss = forward(input_ids=ids, attention_mask=mask, labels=ids, use_cache=False)["loss"]

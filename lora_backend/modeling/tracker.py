@@ -15,6 +15,7 @@ from torch.utils.flop_counter import flop_registry
 
 from lora_backend.errors import UntraceableError
 from lora_backend.i18n import N_
+from lora_backend.modeling import grouped
 
 
 def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> int:
@@ -31,6 +32,7 @@ FORMULAS = {
     **flop_registry,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    **grouped.FLOPS,
 }
 
 
@@ -119,7 +121,7 @@ class TensorTracker(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+        result = grouped.SHAPES.get(func._overloadpacket, func)(*args, **kwargs)
         formula = FORMULAS.get(func._overloadpacket)
         if formula is not None:
             count = int(formula(*args, **kwargs, out_val=result))
