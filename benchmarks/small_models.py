@@ -68,7 +68,7 @@ def _shrink(config: Any, widths: Mapping[str, int]) -> None:
 
 
 def own_step(model_type: str) -> str:
-    """"" where one forward and backward pass of a small model with an adapter runs on the CPU, else why not."""
+    """ "" where one forward and backward pass of a small model with an adapter runs on the CPU, else why not."""
     why = "no small model can be built"
     for model in small_models(model_type):
         try:

@@ -171,8 +171,12 @@ def signature(block: nn.Module) -> str:
     return json.dumps(parts, default=str)
 
 
-def keep_blocks(meta: MetaModel, kept: list[int]) -> None:
-    """Leave only these blocks in the model, in this order, and let its config say so."""
+def keep_blocks(meta: MetaModel, kept: list[int], *, keeps_tables: bool = False) -> None:
+    """Leave only these blocks in the model, in this order, and let its config say so.
+
+    `keeps_tables`: the config goes on to count all blocks, for families that make inputs of each block before the first
+    (Gemma's per-layer embeddings) and part them by that number.
+    """
     depth = len(meta.blocks)
     chosen = [meta.blocks[index] for index in kept]
     parent = meta.base.get_submodule(meta.blocks_path.rpartition(".")[0])
@@ -187,7 +191,11 @@ def keep_blocks(meta: MetaModel, kept: list[int]) -> None:
                 continue
             if isinstance(value, list | tuple) and len(value) == depth:
                 setattr(config, key, [value[index] for index in kept])
-            elif key in ("num_hidden_layers", "n_layer", "num_layers", "n_layers") and value == depth:
+            elif (
+                key in ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+                and value == depth
+                and not keeps_tables
+            ):
                 setattr(config, key, len(kept))
     for new_index, block in enumerate(chosen):
         for module in block.modules():

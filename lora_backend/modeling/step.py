@@ -66,7 +66,14 @@ class FakeStep:
         )
         gc.disable()  # what is freed, and when, must depend on the step alone
         try:
-            with _no_packing(), as_the_gpu_takes(self.settings.precision), self._marking(), loss_path, self.mode, tracker:
+            with (
+                _no_packing(),
+                as_the_gpu_takes(self.settings.precision),
+                self._marking(),
+                loss_path,
+                self.mode,
+                tracker,
+            ):
                 ids = torch.zeros((size.rows, size.tokens), dtype=torch.long)
                 mask = torch.ones((size.rows, size.tokens), dtype=torch.long) if self.settings.padded else None
                 loss = forward(input_ids=ids, attention_mask=mask, labels=ids, use_cache=False)["loss"]

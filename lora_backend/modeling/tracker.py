@@ -59,9 +59,13 @@ class Deadline:
         self.seconds = seconds
         self._end = time.thread_time() + seconds
 
+    @property
+    def is_over(self) -> bool:
+        return time.thread_time() > self._end
+
     def check(self) -> None:
         """Raises `UntraceableError` once the time is over."""
-        if time.thread_time() > self._end:
+        if self.is_over:
             raise UntraceableError(
                 N_("The model's training step takes more than {seconds} s to trace: it goes through each row token by token."),
                 seconds=self.seconds,

@@ -12,6 +12,7 @@ The loss holds 12 bytes for each token and word. Experts count as many times as 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,90 @@ import numpy as np
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
-from lora_backend.planning.profile import Part, Profile, TraceSettings, TrainedTensors, Unit
+from lora_backend.planning.profile import NOTHING, Part, Profile, TraceSettings, TrainedTensors, Unit
 from lora_backend.planning.scaling import EXPONENTS, Vector
 
 EXPECTED_ERROR = 0.5
 """Of the peak: 95 % of 188 predictions for 47 families were within 0.47, the median was off by 0.017, the worst by 0.68
 (attention that is not fused, without checkpointing); see docs/memory-model.md."""
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+VISITED = ("num_experts_per_tok", "moe_k", "moe_topk", "top_k_experts")
+"""What families call the number of experts in a block, and of those that a token visits."""
 ITEMSIZE = {"fp32": 4, "bf16": 2, "fp16": 2}
 CONSTANT, RANK, ROWS_TOKENS, MASK, ROWS_TOKENS_RANK = (EXPONENTS.index((*e, 0, 0, 0)) for e in ((0, 0, 0), (0, 0, 1), (1, 1, 0), (1, 2, 0), (1, 1, 1)))  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Measures:
+    """What the formula knows of a model: its widths, and how many experts a token visits."""
+
+    hidden: int
+    heads: int
+    wide: int
+    """Heads × head size."""
+    narrow: int
+    """Key-value heads × head size."""
+    inner: int
+    """Of one expert, where there are some."""
+    visited: int
+    vocabulary: int
+
+
+def with_activations(counted: Profile, measures: Measures) -> Profile:
+    """`counted` (what each unit weighs and trains) with what a Llama of these measures keeps and makes in a step."""
+    settings, itemsize = counted.settings, ITEMSIZE[counted.settings.precision]
+    hidden, vocabulary = measures.hidden, measures.vocabulary
+    kept = _kept(settings, hidden, measures.wide, measures.narrow, measures.visited * measures.inner, measures.heads)
+    if settings.padded:
+        kept[MASK] += 2
+        kept[ROWS_TOKENS] += 4 * (measures.wide - measures.narrow)
+    whole, back = kept.copy(), _vector(tokens=2 * itemsize * hidden)
+    if settings.gradient_checkpointing:
+        kept = _vector(tokens=itemsize * hidden)
+        back = whole + _vector(tokens=10 * hidden + 6 * measures.visited * measures.inner)
+    attention = 2 * hidden * (measures.wide + measures.narrow)
+    flops = _vector(tokens=2.0 * (attention + measures.visited * 3 * hidden * measures.inner))
+    flops[MASK] = 4.0 * measures.wide
+
+    def block(unit: Unit) -> Unit:
+        return replace(
+            unit,
+            forward=Part((whole,), kept, flops),
+            backward=Part((back,), _gradients(settings, unit.trained) - kept, flops * (2 if settings.gradient_checkpointing else 1)),
+        )  # fmt: skip
+
+    loss = _vector(tokens=12.0 * vocabulary if settings.loss_type == "nll" else 4.0 * itemsize * hidden)
+    if settings.loss_type != "nll":
+        loss[CONSTANT] = 2.5 * 2**28
+    head_flops = _vector(tokens=2.0 * vocabulary * hidden)
+    of_embed, of_head = (_gradients(settings, unit.trained) for unit in (counted.embed, counted.head))
+    return replace(
+        counted,
+        method="formula",
+        expected_error=max(EXPECTED_ERROR, counted.expected_error),
+        embed=replace(
+            counted.embed,
+            forward=Part((), _vector(tokens=itemsize * hidden), _vector()),
+            backward=Part((of_embed,), of_embed, _vector()),
+        ),
+        kinds=tuple(map(block, counted.kinds)),
+        head=replace(
+            counted.head,
+            forward=Part((loss * (10 / 12),), loss * (8 / 12), head_flops),
+            # The head's own gradient comes behind the loss's, and in half precision before it is there in fp32.
+            backward=Part((loss * (4 / 12), loss * (-6 / 12) + of_head * 1.5), loss * (-8 / 12) + of_head, head_flops),
+        ),
+        returns=Part((_vector(tokens=4.0 * vocabulary if settings.loss_type == "nll" else 0.0),), _vector(), _vector()),
+        logits=_vector(tokens=float(itemsize * vocabulary) if settings.loss_type == "nll" else 0.0),
+        hidden=_vector(tokens=itemsize * hidden),
+    )
+
+
 def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: TraceSettings) -> Profile:
-    """A profile from the measures in a `config.json`. Raises `ModelError` where they are not all there."""
+    """The profile of a Llama of the measures in a `config.json`, counted by formula too.
+
+    Raises `ModelError` where they are not all there.
+    """
     text = facts.get("text_config") if isinstance(facts.get("text_config"), dict) else facts
     assert isinstance(text, Mapping)
     hidden = _measure(text, "hidden_size", "n_embd", "d_model")
@@ -40,14 +113,8 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
     head_size = int(text.get("head_dim") or hidden // heads)
     wide, narrow = heads * head_size, int(text.get("num_key_value_heads") or heads) * head_size
     inner = int(text.get("moe_intermediate_size") or text.get("intermediate_size") or text.get("n_inner") or 4 * hidden)
-    experts = int(
-        text.get("num_local_experts")
-        or text.get("num_experts")
-        or text.get("n_routed_experts")
-        or text.get("moe_num_experts")
-        or 1
-    )
-    visited = int(text.get("num_experts_per_tok") or text.get("moe_k") or 1) if experts > 1 else 1
+    experts = int(next((text[key] for key in EXPERTS if text.get(key)), 1))
+    visited = int(next((text[key] for key in VISITED if text.get(key)), 1)) if experts > 1 else 1
     itemsize = ITEMSIZE[settings.precision]
     table = vocabulary * hidden
 
@@ -60,36 +127,13 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
     parameters = attention + experts * expert + (experts * hidden if experts > 1 else 0) + 2 * hidden
     adapted = linear if settings.target_modules == "all-linear" or isinstance(settings.target_modules, str) else {name: linear[name] for name in linear if name in settings.target_modules}  # fmt: skip
     trained = _trained(settings, linear, adapted, hidden, table)
-    gradients = {unit: _gradients(settings, tensors) for unit, tensors in trained.items()}
     # Experts are no linear layers to transformers and bitsandbytes: they stay as they are.
     packed = attention + (expert if experts == 1 else 0)
     weight_bytes = {None: itemsize, "nf4": 0.516, "int8": 1.0}[settings.quantization]
-
-    kept = _kept(settings, hidden, wide, narrow, visited * inner, heads)
-    if settings.padded:
-        kept[MASK] += 2
-        kept[ROWS_TOKENS] += 4 * (wide - narrow)
-    whole, back = kept.copy(), _vector(tokens=2 * itemsize * hidden)
-    if settings.gradient_checkpointing:
-        kept = _vector(tokens=itemsize * hidden)
-        back = whole + _vector(tokens=10 * hidden + 6 * visited * inner)
-    flops = _vector(tokens=2.0 * (attention + visited * expert))
-    flops[MASK] = 4.0 * wide
-    kind = Unit(
-        parameters=parameters,
-        weights_bytes=round(packed * weight_bytes) + (parameters - packed) * itemsize,
-        trained=trained["block"],
-        forward=Part((whole,), kept, flops),
-        backward=Part((back,), gradients["block"] - kept, flops * (2 if settings.gradient_checkpointing else 1)),
-    )
-    logits = itemsize * vocabulary
     is_tied = bool(text.get("tie_word_embeddings", facts.get("tie_word_embeddings", False)))
-    loss = _vector(tokens=12.0 * vocabulary if settings.loss_type == "nll" else 4.0 * itemsize * hidden)
-    if settings.loss_type != "nll":
-        loss[CONSTANT] = 2.5 * 2**28
-    head_flops = _vector(tokens=2.0 * table)
-    prefix = "model"
-    return Profile(
+    last = hidden if is_tied else table + hidden
+    block = Unit(parameters, round(packed * weight_bytes) + (parameters - packed) * itemsize, trained["block"])
+    counted = Profile(
         settings=settings,
         method="formula",
         expected_error=EXPECTED_ERROR,
@@ -98,34 +142,18 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
         windows=(),
         tile_tokens=max(2**28 // (4 * vocabulary), 1),
         is_tied=is_tied,
-        blocks_path=f"{prefix}.layers",
-        embed_modules=(f"{prefix}.embed_tokens", f"{prefix}.rotary_emb"),
-        head_modules=(f"{prefix}.norm", "lm_head"),
-        embed=Unit(
-            table,
-            table * itemsize,
-            trained["embed"],
-            forward=Part((), _vector(tokens=itemsize * hidden), _vector()),
-            backward=Part((gradients["embed"],), gradients["embed"], _vector()),
-        ),
-        kinds=(kind,),
+        blocks_path="model.layers",
+        embed_modules=("model.embed_tokens", "model.rotary_emb"),
+        head_modules=("model.norm", "lm_head"),
+        embed=Unit(table, table * itemsize, trained["embed"]),
+        kinds=(block,),
         kind_of_block=(0,) * blocks,
-        head=Unit(
-            hidden if is_tied else table + hidden,
-            (hidden if is_tied else table + hidden) * itemsize,
-            trained["head"],
-            forward=Part((loss * (10 / 12),), loss * (8 / 12), head_flops),
-            # The head's own gradient comes behind the loss's, and in half precision before it is there in fp32.
-            backward=Part(
-                (loss * (4 / 12), loss * (-6 / 12) + gradients["head"] * 1.5),
-                loss * (-8 / 12) + gradients["head"],
-                head_flops,
-            ),
-        ),
-        returns=Part((_vector(tokens=4.0 * vocabulary if settings.loss_type == "nll" else 0.0),), _vector(), _vector()),
-        logits=_vector(tokens=float(logits) if settings.loss_type == "nll" else 0.0),
-        hidden=_vector(tokens=itemsize * hidden),
+        head=Unit(last, last * itemsize, trained["head"]),
+        returns=NOTHING,
+        logits=_vector(),
+        hidden=_vector(),
     )
+    return with_activations(counted, Measures(hidden, heads, wide, narrow, inner, visited, vocabulary))
 
 
 def _trained(

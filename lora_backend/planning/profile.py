@@ -11,7 +11,7 @@ import numpy as np
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.planning.scaling import EXPONENTS, Size, Vector, monomials
 
-VERSION = 7
+VERSION = 8
 """Of the figures: profiles of another version are traced anew."""
 
 
@@ -211,7 +211,8 @@ class Profile:
     """One model under one set of `TraceSettings`."""
 
     settings: TraceSettings
-    method: Literal["traced", "formula"]
+    method: Literal["traced", "traced_whole", "formula"]
+    """`traced`: a block of each kind; `traced_whole`: every block; `formula`: counts by the model, activations by formula."""
     expected_error: float
     """Of the peak, as a share: what the figures of this method were off by at most where both could be had."""
     model_type: str

@@ -308,7 +308,7 @@ def test_vision_language_models_are_planned_by_their_blocks_or_refused() -> None
 def test_a_formula_takes_the_models_own_names_so_that_its_map_can_be_loaded(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def untraceable(*_: object) -> None:
+    def untraceable(*_: object, **__: object) -> None:
         raise UntraceableError("Its step cannot be traced.")
 
     monkeypatch.setattr(profiling, "trace_profile", untraceable)
