@@ -21,13 +21,14 @@ class Census:
         names = outer_modules(meta.base, meta.blocks_path)
         of_outer = {name: _parameters(meta.base.get_submodule(name)) for name in names}
         self._parameters = {id(block): _parameters(block) for block in meta.blocks}
-        self.total = _parameters(meta.base)
-        """Parameters of the whole base model; what blocks share counts once."""
+        self.total = sum(parameter.numel() for parameter in _parameters(meta.base))
+        """Parameters of the whole base model; what is shared counts once."""
         pack(meta, settings.precision)
         self.outer = {name: meta.base.get_submodule(name) for name in names}
         self._parameters |= {id(module): of_outer[name] for name, module in self.outer.items()}
         self._blocks = list(meta.blocks)
-        self._trained = {id(module): trained(module, rank) for module in [*self.outer.values(), *self._blocks]}
+        seen: set[int] = set()
+        self._trained = {id(module): trained(module, rank, seen) for module in [*self.outer.values(), *self._blocks]}
 
     def profile(self, head: Collection[str], kept: Sequence[int], kind_of_block: Sequence[int]) -> Profile:
         """A profile in which nothing happens yet.
@@ -38,7 +39,7 @@ class Census:
         seen: set[int] = set()
         config = self._meta.base.config
         before, behind = ([m for name, m in self.outer.items() if (name in head) is wanted] for wanted in (False, True))
-        tied = _shared_parameters(before, behind)
+        is_tied = bool(self._ids(before) & self._ids(behind))
         embed = self._unit(before, seen)
         kinds = tuple(self._unit([self._blocks[index]], seen) for index in kept)
         last = self._unit(behind, seen)
@@ -51,25 +52,30 @@ class Census:
             max_positions=max_positions(config),
             windows=attention_windows(config),
             tile_tokens=tile_tokens(config),
-            is_tied=bool(tied),
+            is_tied=is_tied,
             blocks_path=self._meta.blocks_path,
             embed_modules=tuple(name for name in self.outer if name not in head),
             head_modules=tuple(name for name in self.outer if name in head),
             embed=Unit(embed.parameters, embed.weights_bytes + loose_bytes, embed.trained),
             kinds=kinds,
             kind_of_block=tuple(kind_of_block),
-            head=Unit(last.parameters - tied, last.weights_bytes, last.trained),
+            head=last,
             returns=NOTHING,
             logits=NOTHING.delta,
             hidden=NOTHING.delta,
         )
 
     def _unit(self, modules: Sequence[nn.Module], seen: set[int]) -> Unit:
+        found = {id(parameter): parameter for module in modules for parameter in self._parameters[id(module)]}
+        parameters = sum(parameter.numel() for key, parameter in found.items() if key not in seen)
+        weights_bytes = sum(frozen_bytes(module, seen) for module in modules)
+        seen.update(found)
         return Unit(
-            parameters=sum(self._parameters[id(module)] for module in modules),
-            weights_bytes=sum(frozen_bytes(module, seen) for module in modules),
-            trained=tuple(tensors for module in modules for tensors in self._trained[id(module)]),
+            parameters, weights_bytes, tuple(tensors for module in modules for tensors in self._trained[id(module)])
         )
+
+    def _ids(self, modules: Sequence[nn.Module]) -> set[int]:
+        return {id(parameter) for module in modules for parameter in self._parameters[id(module)]}
 
 
 def kinds_of(blocks: nn.ModuleList) -> tuple[list[int], list[int]]:
@@ -115,11 +121,7 @@ def _loose_bytes(model: nn.Module, blocks_path: str) -> int:
     return sum(b.numel() * b.element_size() for holder in holders for b in holder._buffers.values() if b is not None)
 
 
-def _parameters(module: nn.Module) -> int:
+def _parameters(module: nn.Module) -> list[nn.Parameter]:
     """Of the base model: all but the adapter's."""
-    return sum(p.numel() for name, p in module.named_parameters() if "lora_" not in name and ".modules_to_save." not in name)  # fmt: skip
-
-
-def _shared_parameters(one: Sequence[nn.Module], other: Sequence[nn.Module]) -> int:
-    ids = {id(parameter) for module in one for parameter in module.parameters()}
-    return sum(p.numel() for module in other for p in module.parameters() if id(p) in ids)
+    named = module.named_parameters()
+    return [p for name, p in named if "lora_" not in name and ".modules_to_save." not in f".{name}"]

@@ -100,6 +100,7 @@ def build_base(facts: Mapping[str, Any], settings: TraceSettings) -> PreTrainedM
                 config, dtype=DTYPES[settings.precision], attn_implementation=None if is_fused else attention
             )
             model.tie_weights()  # is part of the initialisation that was left out
+            _leave_no_bytes(model)
     except Exception as error:  # a family's code may raise anything for figures that do not fit together
         raise ModelError(
             N_("No causal language model can be built from config.json: {reason}"), reason=first_line(error)
@@ -110,6 +111,19 @@ def build_base(facts: Mapping[str, Any], settings: TraceSettings) -> PreTrainedM
             family=type(model).__name__,
         )
     return model
+
+
+def _leave_no_bytes(model: PreTrainedModel) -> None:
+    """Some families make tensors on the CPU whatever they are told (XLNet, DiffLlama); loading gives them the model's dtype."""
+    made: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and not parameter.is_meta:
+                empty = torch.empty(parameter.shape, dtype=model.dtype, device="meta")
+                module._parameters[name] = made.setdefault(id(parameter), nn.Parameter(empty, parameter.requires_grad))
+        for name, buffer in module._buffers.items():
+            if buffer is not None and not buffer.is_meta:
+                module._buffers[name] = buffer.to("meta")
 
 
 @contextmanager
@@ -238,8 +252,9 @@ def _resized(parameter: nn.Parameter, axis: int, old: int, new: int) -> nn.Param
     return nn.Parameter(weights, requires_grad=parameter.requires_grad)
 
 
-def trained(module: nn.Module, rank: int) -> tuple[TrainedTensors, ...]:
-    """Trained tensors of a module, by size; `rank` is the config's `r`."""
+def trained(module: nn.Module, rank: int, seen: set[int] | None = None) -> tuple[TrainedTensors, ...]:
+    """Trained tensors of a module that are not in `seen`, by size; adds them to it. `rank` is the config's `r`."""
+    seen = set() if seen is None else seen
     axis_of_rank = {
         id(parameter): axis
         for layer in module.modules()
@@ -253,7 +268,8 @@ def trained(module: nn.Module, rank: int) -> tuple[TrainedTensors, ...]:
     tables = embedding_weights(module)
     counts: Counter[TrainedTensors] = Counter()
     for parameter in module.parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and id(parameter) not in seen:
+            seen.add(id(parameter))
             axis = axis_of_rank.get(id(parameter))
             size, sides = parameter.numel(), sides_of(parameter.shape)
             of_rank = (0, 0) if axis is None else (size // rank, parameter.shape[axis] // rank)

@@ -173,7 +173,7 @@ class FakeStep:
         if tracker is None or self._phase == "backward":
             return
         self._phase = "behind"
-        tensor = output[0] if isinstance(output, tuple) else output
+        tensor = output[0] if isinstance(output, tuple | list) else output
         tensor.register_hook(lambda _: tracker.mark(f"backward {len(self.meta.blocks) - 1}"))
 
     def _seen(self, name: str) -> Callable[..., None]:

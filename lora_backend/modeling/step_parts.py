@@ -31,6 +31,10 @@ def cut(recordings: list[Recording], sizes: list[Size], multiple: int = 1) -> tu
     and the peak is the highest of the running sums. Where they differ (tiles of a loss, say), the part's own figures
     are identified. `multiple` is the model's chunk, in tokens.
     """
+    for recording in recordings:
+        names = [label for label, _ in recording.marks]
+        if len(set(names)) < len(names):
+            raise UntraceableError(N_("The model's training step cannot be traced: its blocks run several times in one pass."))  # fmt: skip
     stretches = [_stretches(recording) for recording in recordings]
     labels = list(stretches[0])
     if any(list(other) != labels for other in stretches):

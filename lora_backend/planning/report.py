@@ -121,7 +121,13 @@ def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
             )
         )
     if plan.profile.method == "formula":
-        found.append(Message(N_("This family cannot be traced, so a formula answers.")))
+        found.append(
+            Message(
+                N_(
+                    "The step of this model cannot be traced: weights and adapter are counted, activations come from a formula."
+                )
+            )
+        )
     without = left_out(plan.profile.model_type) if config.target_modules == "all-linear" else None
     if without is not None:
         found.append(without)

@@ -75,8 +75,8 @@ def show_basis(work: Work) -> None:
     percent = f"{100 * profile.expected_error:.0f}"
     said = [
         t(N_("Traced from the model's own training step; tensors are expected within {percent} %."), percent=percent)
-        if profile.method == "traced"
-        else t(N_("From a formula; expected within {percent} %."), percent=percent),
+        if profile.method != "formula"
+        else t(N_("Weights and adapter are counted; activations come from a formula. Expected within {percent} %."), percent=percent),
         t(N_("Assumed beside tensors: {context} for CUDA context and cuBLAS on each GPU that is used, and {reserve} % of what comes and goes for fragmentation."), context=gib(memory.overhead_bytes), reserve=f"{100 * RESERVE:.0f}"),
         t(N_("A plan is tight where it would not fit with that error and as much overhead again.")),
         t(N_("Every row is planned as {length} tokens long."), length=work.config.max_length),

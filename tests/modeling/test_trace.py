@@ -6,11 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from accelerate.utils import check_device_map
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from transformers import LlamaForCausalLM
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import ModelError, UntraceableError
+from lora_backend.errors import ModelError, UntraceableError, UntrainableError
 from lora_backend.modeling import profiling, trace
+from lora_backend.modeling.by_formula import measures_of, profile_by_formula
 from lora_backend.modeling.meta import build_base, build_meta, model_config
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.modeling.step import FakeStep
@@ -23,6 +27,7 @@ from lora_backend.planning.profile import Profile, TraceSettings
 from lora_backend.planning.scaling import Size, monomials
 from tests.planning.profiles import CONFIG, LLAMA, MIXTRAL, TIED, WINDOWS, llama, profile_of, settings_of, shallow
 
+LAYER_TYPES = ["sliding_attention", "sliding_attention", "full_attention"] * 3 + ["full_attention"]
 CHECKPOINTING = {"gradient_checkpointing": True}
 SETTINGS: dict[str, dict[str, Any]] = {
     "bf16 adapters": {"adapter_precision": "bf16", **CHECKPOINTING},
@@ -283,8 +288,6 @@ def test_no_code_of_a_repository_is_run() -> None:
 
 
 def test_checkpointing_where_a_family_has_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformers import LlamaForCausalLM
-
     def refuse(*_: Any, **__: Any) -> None:
         raise ValueError("LlamaForCausalLM does not support gradient checkpointing.")
 
@@ -332,3 +335,139 @@ def test_what_hangs_in_a_circle_is_let_go_with_its_own_step() -> None:
     meta.blocks[0].register_forward_hook(hang)
     storages = FakeStep(meta, TraceSettings()).run(Size(1, 64, 8)).recording.storages
     assert sum(1 if number >= 0 else -1 for number in storages) == 0
+
+
+# ------------------------------------------------------------------------------------------ mixtures, tables, full depth
+
+
+@pytest.mark.parametrize(
+    "keys", [{}, {"target_modules": ["q_proj", "v_proj"]}], ids=["experts adapted", "attention alone"]
+)
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_mixtures_are_traced_in_every_precision(
+    precision: Any, keys: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    targets = tuple(keys["target_modules"]) if keys else "all-linear"
+    settings = TraceSettings(precision=precision, target_modules=targets)
+    found, traced = both(MIXTRAL, settings, Size(1, 1000, 16), **keys)
+    assert found == traced
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_products_of_experts_count_for_each_token_that_visits_one() -> None:
+    tokens = 1000
+    one, two = (
+        profile_of({**MIXTRAL, "num_experts_per_tok": visited}, TraceSettings(target_modules=("q_proj",)), target_modules=["q_proj"])
+        for visited in (1, 2)
+    )  # fmt: skip
+    expert = 3 * MIXTRAL["hidden_size"] * MIXTRAL["intermediate_size"]
+    for way in ("forward", "backward"):
+        flops = [getattr(profile.kinds[1], way).flops @ monomials(Size(1, tokens, 8)) for profile in (one, two)]
+        assert flops[1] - flops[0] == pytest.approx(2 * tokens * expert, rel=1e-6), "one product each way"
+
+
+GEMMAS = {
+    "gemma3n_text": {
+        "num_kv_shared_layers": 4, "intermediate_size": [96] * 10, "layer_types": LAYER_TYPES, "laurel_rank": 8,
+        "activation_sparsity_pattern": [0.95] * 3 + [0.0] * 7, "altup_num_inputs": 2,
+    },
+    "gemma4_text": {"num_kv_shared_layers": 4, "layer_types": LAYER_TYPES, "global_head_dim": 32},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", GEMMAS)
+def test_tables_of_all_blocks_are_kept_where_blocks_are_traced_one_of_a_kind(family: str) -> None:
+    tables = {"vocab_size_per_layer_input": 512, "hidden_size_per_layer_input": 16}
+    facts = {**WINDOWS, **tables, **GEMMAS[family], "model_type": family, "num_hidden_layers": 10}
+    profile = profile_for(facts, CONFIG.model_copy(update={"batch_size": 1, "max_length": 400}))
+    assert profile.method == "traced"
+    size = Size(1, 400, 16)
+    assert predicted(profile, size) == full_trace(facts, CONFIG, profile.settings, size)
+
+
+@pytest.mark.parametrize("chosen", [{}, {"padded": True, **CHECKPOINTING}], ids=str)
+@pytest.mark.parametrize("facts", [WINDOWS, MIXTRAL], ids=["windows", "mixture"])
+def test_a_trace_of_every_block_says_the_same(facts: dict[str, Any], chosen: dict[str, Any]) -> None:
+    settings = TraceSettings(**chosen)
+    whole = trace.trace_profile(facts, CONFIG, settings, way="whole")
+    assert whole.method == "traced_whole"
+    assert len(whole.kinds) < len(whole.kind_of_block), "blocks that cost the same are one kind"
+    size = Size(3 if settings.padded else 1, 450, 16)
+    assert predicted(whole, size) == predicted(profile_of(facts, settings), size)
+    assert whole.parameters == profile_of(facts, settings).parameters
+
+
+def test_blocks_that_share_weights_are_traced_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken one by one their weights would count several times."""
+    build = build_meta
+
+    def sharing(*arguments: Any) -> Any:
+        meta = build(*arguments)
+        for block in list(meta.blocks)[2:]:
+            block.mlp = meta.blocks[1].mlp
+        return meta
+
+    monkeypatch.setattr(trace, "build_meta", sharing)
+    profile = profile_for(LLAMA, CONFIG.model_copy(update={"batch_size": 1}))
+    assert profile.method == "traced_whole"
+    assert sum(predicted(profile, Size(1, 500, 16))) == sum(
+        full_trace(LLAMA, CONFIG, profile.settings, Size(1, 500, 16))
+    )
+
+
+# ------------------------------------------------------------------------------------------ counts, where a formula answers
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4"])
+@pytest.mark.parametrize("family", ["llama", "mixtral", "gemma2", "qwen2"])
+def test_a_formula_guesses_activations_alone(family: str, quantization: Any) -> None:
+    facts = {**{"llama": LLAMA, "mixtral": MIXTRAL, "gemma2": WINDOWS, "qwen2": TIED}[family]}
+    settings = TraceSettings(quantization=quantization)
+    guessed, traced = profile_by_formula(facts, CONFIG, settings), profile_of(facts, settings)
+    assert (guessed.method, guessed.parameters, guessed.is_tied) == ("formula", traced.parameters, traced.is_tied)
+    found, expected = (Memory(profile, Workload(Size(1, 900, 16), on_gpu=False)) for profile in (guessed, traced))
+    units = range(expected.num_units)
+    assert [found.weights_bytes(unit) for unit in units] == [expected.weights_bytes(unit) for unit in units]
+    one, other = found.device(units), expected.device(units)
+    assert (one.weights, one.adapter, one.optimizer) == (other.weights, other.adapter, other.optimizer)
+
+
+def test_a_formula_needs_no_key_that_transformers_has_a_default_for() -> None:
+    measures = measures_of(build_base({"model_type": "gpt2", "n_layer": 2}, TraceSettings()))
+    assert (measures.hidden, measures.heads, measures.inner, measures.vocabulary) == (768, 12, 4 * 768, 50257)
+
+
+# ------------------------------------------------------------------------------------------ steps that fail
+
+
+def test_a_step_that_fails_is_refused_with_its_reason() -> None:
+    """PEFT's LoRA breaks Llama 4's router, whose layer gives a pair; training would end with the same words."""
+    facts = {
+        **LLAMA, "model_type": "llama4_text", "head_dim": 16, "num_local_experts": 2, "num_experts_per_tok": 1,
+        "intermediate_size_mlp": 96, "interleave_moe_layer_step": 1,
+    }  # fmt: skip
+    with pytest.raises(
+        UntrainableError, match=r"training step fails: 'tuple' object has no attribute 'dtype'"
+    ) as raised:
+        profile_for(facts, CONFIG.model_copy(update={"batch_size": 1}))
+    assert raised.value.key == "model_name"
+    attention = CONFIG.model_copy(update={"batch_size": 1, "target_modules": ["q_proj", "v_proj"]})
+    assert profile_for(facts, attention).method != "formula"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataDependentOutputException(torch.ops.aten._local_scalar_dense.default),
+        NotImplementedError("no kernel for this device"),
+        RuntimeError("Cannot access data pointer of Tensor (e.g. FakeTensor)"),
+        AssertionError("Please convert all Tensors to FakeTensors first"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_needs_values_is_the_tracers_own_limit(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def needs_values(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", needs_values)
+    assert profile_for(LLAMA, CONFIG.model_copy(update={"batch_size": 1})).method == "formula"

@@ -324,7 +324,7 @@ def test_figures_of_a_formula_carry_their_expected_error(model: Path, monkeypatc
     monkeypatch.setattr("pages.parts.plan_work.trace", answer("formula"))
     at = show(model=str(model), gpus="24")
     percent = f"{100 * EXPECTED_ERROR:.0f} %"
-    assert f"From a formula; expected within {percent}." in texts(at)
+    assert f"Weights and adapter are counted; activations come from a formula. Expected within {percent}." in texts(at)
     assert not at.success, "a guess is not green"
     assert at.warning[0].value.startswith("**It fits.")
     assert f"it would still fit if they were {percent} too low" in at.warning[0].value
