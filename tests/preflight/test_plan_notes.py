@@ -8,6 +8,7 @@ import pytest
 
 from lora_backend.errors import ModelError
 from lora_backend.models.quantized import Quantized
+from lora_backend.planning.advice import advise
 from lora_backend.planning.estimate import Conditions
 from lora_backend.planning.figures import figures
 from lora_backend.planning.planner import Planner
@@ -71,3 +72,12 @@ def test_an_optimizer_without_figures_of_its_own_is_named(optim: str, is_said: b
     plan = Planner(source(LLAMA), of_words("24")).plan(config)
     sentence = f"The optimizer `{optim}` is not known here; AdamW's states stand in for its own."
     assert (sentence in [note.text("en") for note in notes(plan, config)]) is is_said
+
+
+def test_a_model_that_comes_quantized_is_not_told_to_be_quantized() -> None:
+    """The trainer would refuse it. Without `quantization_config` the same is a remedy."""
+    for facts, is_offered in ((LLAMA, True), ({**LLAMA, "quantization_config": BNB}, False)):
+        planner, _ = planner_for(facts, lambda _, config: source(LLAMA)(config), load_settings(), "1")
+        config = CONFIG.model_copy(update={"precision": "bf16", "batch_size": 1, "max_length": 2048})
+        found = list(advise(planner, config, planner.plan(config)))
+        assert ("quantization" in {remedy.code for remedy in found}) is is_offered
