@@ -160,6 +160,8 @@ def test_a_table_is_asked_about_once_for_all_of_its_rows(
     assert document["runs"] == []
     assert document["error"].startswith("2 of 3 rows are tight. Line 2: Tight: ")
     assert list_runs(workspace / "runs") == []
+    assert main(["runs", "queue", "c.yaml", "--table", "t.csv", "--dry-run", "--lang", "en"]) == 0
+    assert capsys.readouterr().out.count("    ⚠ Tight: ") == 2, "known by now"
     answer(monkeypatch, "y\n")
     assert main(["runs", "queue", "c.yaml", "--table", "t.csv", "--json"]) == 0
     out, err = capsys.readouterr()

@@ -171,6 +171,7 @@ def _variant_lines(variant: Variant, problems: Sequence[str], place: str) -> lis
     return [
         f"{mark} {place}{name}: {changes or say(N_('the config as it is'))}",
         *(f"    {problem}" for problem in problems),
+        *(f"    ⚠ {warning.message}" for warning in variant.start.warnings),
     ]
 
 

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import list_drafts
 from lora_backend.errors import ModelError
+from lora_backend.hardware.inventory import Gpu, GpuInventory
 from lora_backend.i18n import Message
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.measured import COMPONENTS, Comparison
@@ -25,7 +26,7 @@ from lora_backend.runs.process import identify
 from lora_backend.runs.queue import start_or_queue
 from lora_backend.runs.waiting import leases_folder
 from lora_backend.settings import load_settings
-from pages.parts import memory_view, run_resume
+from pages.parts import memory_view, run_actions, run_resume
 from tests.pages.test_pages import show, texts
 from tests.tiny import chats, write_rows
 
@@ -255,6 +256,29 @@ def test_a_queued_run_says_who_is_before_it_and_can_be_taken_out() -> None:
     press(at, "cancel_run")
     assert run.state().cause == "cancelled"
     release(leases)
+
+
+def test_a_move_to_gpus_where_the_plan_is_tight_asks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = tuple(Gpu(index, f"GPU-{index}", "A", 2**34, 0, (8, 0)) for index in range(2))
+    monkeypatch.setattr(run_actions, "read_gpus", lambda: GpuInventory(gpus))
+    asked: list[Verdict] = []
+
+    def move(*_: Any, accepts: Verdict) -> None:
+        asked.append(accepts)
+        if accepts == "fits":
+            raise TightError(Message("Tight: 1 GiB would be left."))
+
+    monkeypatch.setattr(run_actions, "move_run", move)
+    run = RunFolder.create(
+        load_settings().runs, config={"model_name": "m"}, config_text="", argv=["true"], state="queued"
+    )
+    run.new_attempt(device_uuids=["GPU-0"])
+    at = show("runs", run=run.id)
+    at.multiselect(key=f"gpus-{run.id}").set_value(["GPU-1"]).run()
+    press(at, "move_run")
+    assert any("Tight: 1 GiB" in warning.value for warning in at.warning)
+    press(at, "move_anyway")
+    assert asked == ["fits", "tight"]
 
 
 @pytest.mark.parametrize("refusal", [TightError, DoesNotFitError])
