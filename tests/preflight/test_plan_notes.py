@@ -18,7 +18,7 @@ from lora_backend.preflight import planning
 from lora_backend.preflight.planning import of_checkpoint, planner_for
 from lora_backend.settings import load_settings
 from tests.planning.profiles import LLAMA
-from tests.planning.test_plan import CONFIG, source
+from tests.planning.test_plan import CONFIG, FACTS, source
 
 BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 
@@ -76,8 +76,8 @@ def test_an_optimizer_without_figures_of_its_own_is_named(optim: str, is_said: b
 
 def test_a_model_that_comes_quantized_is_not_told_to_be_quantized() -> None:
     """The trainer would refuse it. Without `quantization_config` the same is a remedy."""
-    for facts, is_offered in ((LLAMA, True), ({**LLAMA, "quantization_config": BNB}, False)):
-        planner, _ = planner_for(facts, lambda _, config: source(LLAMA)(config), load_settings(), "1")
+    for facts, is_offered in ((FACTS, True), ({**FACTS, "quantization_config": BNB}, False)):
+        planner, _ = planner_for(facts, lambda _, config: source(FACTS)(config), load_settings(), "4")
         config = CONFIG.model_copy(update={"precision": "bf16", "batch_size": 1, "max_length": 2048})
         found = list(advise(planner, config, planner.plan(config)))
         assert ("quantization" in {remedy.code for remedy in found}) is is_offered
