@@ -24,7 +24,7 @@ from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.blocks import find_blocks
 from lora_backend.modeling.devices import DTYPES
 from lora_backend.modeling.live_tree import tree_of_model
-from lora_backend.modeling.packed_layers import packed_layers
+from lora_backend.modeling.packed_layers import packed_layers, refuse_dora
 from lora_backend.modeling.quantization import refuse_unquantizable
 from lora_backend.modeling.stand_in import stand_in_for
 from lora_backend.modeling.trained_dtype import embedding_weights
@@ -153,6 +153,8 @@ def build_meta(facts: Mapping[str, Any], settings: TraceSettings, config: Traini
             refuse_unquantizable(base, settings.quantization)
     found = find_blocks(base)
     packing = packing_of(facts, settings.quantization)
+    if packing is not None and config.use_dora:
+        refuse_dora(packing)
     packed = packed_layers(base, packing, found and found[0]) if packing else []
     with untrainable("target_modules"), torch.device("meta"), no_init_weights():
         model = attach_adapter(base, config.model_copy(update={"init_lora_weights": True}))

@@ -11,8 +11,10 @@ from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import HfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 
+from lora_backend.errors import UntrainableError
 from lora_backend.expressions.matching import WHOLE
 from lora_backend.expressions.question import Question
+from lora_backend.i18n import N_
 from lora_backend.models.packing import Packing
 
 PLAIN = re.compile(r"[\w.-]*")
@@ -35,6 +37,16 @@ def packed_layers(model: PreTrainedModel, packing: Packing, blocks_path: str | N
         return [module for name, module in found.items() if _tag(name) not in (packing.skipped or ())]
     whole = _left_whole(found, _entries(model, packing))
     return [module for name, module in found.items() if name not in whole]
+
+
+def refuse_dora(packing: Packing) -> None:
+    """Raise `UntrainableError` where PEFT's layer for such weights has no DoRA."""
+    if packing.kind in ("gptq", "awq", "aqlm"):
+        raise UntrainableError(
+            N_("DoRA does not work on weights that {method} has packed. Set `use_dora: false`."),
+            about="use_dora",
+            method=packing.kind,
+        )
 
 
 def _is_linear(module: nn.Module, packing: Packing) -> bool:

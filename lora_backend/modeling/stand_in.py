@@ -43,11 +43,11 @@ class _StandIn(nn.Module):
             self.register_buffer(name, torch.empty(size_bytes, dtype=torch.uint8, device=device))
         self.bias, layer.bias = layer.bias, None
         self.weight = _Shape(shape, layer.weight.dtype, device)
-        if packing.kind in ("4bit", "int8"):
+        if packing.kind in ("4bit", "int8", "hqq"):
             self.W_q = None  # PEFT then asks this layer for its weight, as DoRA needs it
 
     def dequantize(self) -> torch.Tensor:
-        """The weight as bitsandbytes would give it to DoRA."""
+        """The weight as its library would give it to DoRA."""
         return self.packed.new_empty((self.out_features, self.in_features), dtype=self.weight.dtype)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -185,3 +185,15 @@ def test_a_refusal_that_names_a_key_of_the_model_is_still_a_sentence() -> None:
     facts = {**SIZES, "model_type": "llama", "num_hidden_layers": 10**9}
     with pytest.raises(ModelError, match=r"^`num_hidden_layers` in config.json is 1000000000; the limit is"):
         profile_for(facts, TrainingConfig(model_name="m", precision="bf16"))
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "aqlm", "hqq"])
+def test_dora_is_refused_where_peft_has_none(method: str) -> None:
+    how = {"quant_method": method, "bits": 4, "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}}
+    facts = {**SIZES, "model_type": "llama", "quantization_config": how}
+    config = TrainingConfig(model_name="m", precision="bf16", batch_size=1, use_dora=True)
+    if method == "hqq":
+        assert profile_for(facts, config).method == "traced"
+        return
+    with pytest.raises(ModelError, match=rf"^DoRA does not work on weights that {method} has packed"):
+        profile_for(facts, config)
