@@ -40,7 +40,7 @@ are made for all blocks at once (Gemma's per-layer embeddings); every block."""
 Report = Callable[[Message, float], None]
 ERROR_EXACT = 0.01
 """What a composed peak differs from a full trace by at most, where every tensor's growth is known exactly."""
-OPERATIONS_OF_A_PART = 1500
+OPERATIONS_OF_A_PART = 3000
 """In one block's forward or backward pass: more means that it goes through a row token by token, or through many experts."""
 TRACE_SECONDS = 20
 """Of a processor, for all sizes together."""

@@ -13,6 +13,7 @@ from lora_backend.planning.profile import TraceSettings
 from lora_backend.planning.scaling import Size
 
 RANKS = (8, 20, 36)
+MORE_CHUNKS = (0, 1, 3)
 MIN_CHUNKS = 4
 """Of a traced row: two rounds of a scan behind what is folded, and one before; see `step_loops.py`."""
 
@@ -89,10 +90,16 @@ def trace_sizes(
 
 
 def short_sizes(settings: TraceSettings, chunk: int = 1) -> list[Size]:
-    """Three sizes for models that go through a row token by token: a few rounds tell as much as a thousand."""
+    """Three sizes for models that go through a row token by token: a few rounds tell as much as a thousand.
+
+    Whole chunks where there are some: what goes through single tokens as well are then the ones behind them (xLSTM).
+    """
     rows = (2, 3, 5) if settings.padded else (1, 1, 1)
     low = settings.tokens_above
-    tokens = _parts_of_chunks(low, chunk) if chunk > 1 else [low + 24, low + 32, low + 40]
+    tokens = [low + 24, low + 32, low + 40]
+    if chunk > 1:
+        fewest = max(low // chunk + 1, MIN_CHUNKS)
+        tokens = [(fewest + more) * chunk for more in MORE_CHUNKS]
     return [Size(*size) for size in zip(rows, tokens, RANKS, strict=True)]
 
 
@@ -102,4 +109,4 @@ def _parts_of_chunks(low: int, chunk: int) -> list[int]:
     step = 8 if chunk >= 64 else 1
     fewest = max(low // chunk + 1, MIN_CHUNKS)
     gaps = [max(chunk * share // 8 // step, 1) * step for share in (2, 5, 3)]
-    return [(fewest + more) * chunk - gap for more, gap in zip((0, 1, 3), gaps, strict=True)]
+    return [(fewest + more) * chunk - gap for more, gap in zip(MORE_CHUNKS, gaps, strict=True)]

@@ -78,11 +78,12 @@ def test_the_chunk_is_found_in_the_config_or_in_the_familys_functions(family: st
 @pytest.mark.parametrize("chunk", [16, 64, 256])
 def test_rows_of_a_trace_end_within_a_chunk(chunk: int, padded: bool) -> None:
     settings = TraceSettings(padded=padded)
-    for sizes in (trace_sizes(settings, (), None, 2**20, chunk), short_sizes(settings, chunk)):
-        gaps = [padded_to(size.tokens, chunk) - size.tokens for size in sizes]
-        chunks = [padded_to(size.tokens, chunk) // chunk for size in sizes]
-        assert len(set(gaps)) == len(set(chunks)) == 3
-        assert all(gap > 0 for gap in gaps)
+    sizes = trace_sizes(settings, (), None, 2**20, chunk)
+    gaps = [padded_to(size.tokens, chunk) - size.tokens for size in sizes]
+    chunks = [padded_to(size.tokens, chunk) // chunk for size in sizes]
+    assert len(set(gaps)) == len(set(chunks)) == 3
+    assert all(gap > 0 for gap in gaps)
+    assert all(size.tokens % chunk == 0 for size in short_sizes(settings, chunk)), "no single tokens behind them"
 
 
 def test_a_scan_that_takes_too_long_is_given_up_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
