@@ -20,12 +20,12 @@ from typing import Any
 from benchmarks.noise import median_and_spread
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError
+from lora_backend.modeling.by_formula import profile_by_formula
 from lora_backend.modeling.meta import model_config
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.modeling.trace import full_trace, trace_profile
 from lora_backend.modeling.trace_sizes import attention_windows, max_positions, tile_tokens
 from lora_backend.models.catalogue import CatalogueModel, catalogue
-from lora_backend.planning.formula import formula_profile
 from lora_backend.planning.memory import Memory, Workload
 from lora_backend.planning.partition import Costs, Device, partition
 from lora_backend.planning.profile import Profile, TraceSettings
@@ -105,7 +105,7 @@ def _line(model: CatalogueModel, name: str, chosen: dict[str, Any], traced: list
         return f"{errors[-1]:+.4%}", f"{moving / peak_bytes - 1:+.3%}"
 
     profile, moving = off(lambda: trace_profile(facts, CONFIG, settings), traced)
-    by_formula, _ = off(lambda: formula_profile(facts, CONFIG, settings), formula)
+    by_formula, _ = off(lambda: profile_by_formula(facts, CONFIG, settings), formula)
     print(f"{title} | {whole / 2**30:.2f} | {profile} | {moving} | {by_formula}", flush=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from lora_backend.modeling.meta import MetaModel, pack, signature, trained
@@ -43,7 +44,9 @@ class Census:
         embed = self._unit(before, seen)
         kinds = tuple(self._unit([self._blocks[index]], seen) for index in kept)
         last = self._unit(behind, seen)
-        loose_bytes = _loose_bytes(self._meta.base, self._meta.blocks_path)
+        loose = _loose(self._meta.base, self._meta.blocks_path)
+        loose_parameters = sum(tensor.numel() for tensor in loose if isinstance(tensor, nn.Parameter))
+        loose_bytes = sum(tensor.numel() * tensor.element_size() for tensor in loose)
         return Profile(
             settings=self._settings,
             method="traced",
@@ -56,7 +59,7 @@ class Census:
             blocks_path=self._meta.blocks_path,
             embed_modules=tuple(name for name in self.outer if name not in head),
             head_modules=tuple(name for name in self.outer if name in head),
-            embed=Unit(embed.parameters, embed.weights_bytes + loose_bytes, embed.trained),
+            embed=Unit(embed.parameters + loose_parameters, embed.weights_bytes + loose_bytes, embed.trained),
             kinds=kinds,
             kind_of_block=tuple(kind_of_block),
             head=last,
@@ -114,11 +117,13 @@ def frozen_bytes(module: nn.Module, seen: set[int]) -> int:
     return size_bytes
 
 
-def _loose_bytes(model: nn.Module, blocks_path: str) -> int:
-    """Buffers of the modules that hold the blocks, and of none inside of them (GPT-BigCode's mask); they lie with the inputs."""
+def _loose(model: nn.Module, blocks_path: str) -> list[torch.Tensor]:
+    """Tensors of the modules that hold the blocks, and of none inside of them (GPT-BigCode's mask, XLNet's embedding of
+    masked words); they lie with the inputs."""
     parts = blocks_path.split(".")
     holders = [model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts))]
-    return sum(b.numel() * b.element_size() for holder in holders for b in holder._buffers.values() if b is not None)
+    own = [tensor for holder in holders for tensor in (*holder._parameters.values(), *holder._buffers.values())]
+    return [tensor for tensor in own if tensor is not None]
 
 
 def _parameters(module: nn.Module) -> list[nn.Parameter]:

@@ -100,7 +100,7 @@ def build_base(facts: Mapping[str, Any], settings: TraceSettings) -> PreTrainedM
                 config, dtype=DTYPES[settings.precision], attn_implementation=None if is_fused else attention
             )
             model.tie_weights()  # is part of the initialisation that was left out
-            _leave_no_bytes(model)
+            _leave_no_bytes(model, DTYPES[settings.precision])
     except Exception as error:  # a family's code may raise anything for figures that do not fit together
         raise ModelError(
             N_("No causal language model can be built from config.json: {reason}"), reason=first_line(error)
@@ -113,13 +113,13 @@ def build_base(facts: Mapping[str, Any], settings: TraceSettings) -> PreTrainedM
     return model
 
 
-def _leave_no_bytes(model: PreTrainedModel) -> None:
+def _leave_no_bytes(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Some families make tensors on the CPU whatever they are told (XLNet, DiffLlama); loading gives them the model's dtype."""
     made: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None and not parameter.is_meta:
-                empty = torch.empty(parameter.shape, dtype=model.dtype, device="meta")
+                empty = torch.empty(parameter.shape, dtype=dtype, device="meta")
                 module._parameters[name] = made.setdefault(id(parameter), nn.Parameter(empty, parameter.requires_grad))
         for name, buffer in module._buffers.items():
             if buffer is not None and not buffer.is_meta:

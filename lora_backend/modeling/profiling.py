@@ -53,7 +53,7 @@ def profile_for(
                 "This model's training step fails: {reason}. Name other modules in `target_modules`, or choose another model."
             ),
             about="model_name",
-            reason=first_line(cause),
+            reason=said.rstrip(".") if isinstance(said := first_line(cause), str) else said,
         ) from failed
     logger.warning("%s", failed)
     return profile_by_formula(facts, config, settings)

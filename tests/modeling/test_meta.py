@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
+import torch
 from accelerate.utils import check_device_map
 
 from lora_backend.config.schema import TrainingConfig
@@ -145,3 +146,12 @@ def test_a_config_is_not_written_into() -> None:
         before = json.dumps(model.config, sort_keys=True)
         model_config(model.config)
         assert json.dumps(model.config, sort_keys=True) == before, model.name
+
+
+@pytest.mark.parametrize("family", ["diffllama", "xlnet"])
+def test_no_tensor_of_a_family_that_ignores_the_meta_device_has_bytes(family: str) -> None:
+    own = {"xlnet": {"vocab_size": 64, "d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 96}, "diffllama": LLAMA}
+    facts = {**own[family], "model_type": family}
+    base = build_base(facts, TraceSettings())
+    assert all(tensor.is_meta for tensor in (*base.parameters(), *base.buffers()))
+    assert {parameter.dtype for parameter in base.parameters()} == {torch.bfloat16}

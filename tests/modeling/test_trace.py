@@ -18,8 +18,10 @@ from lora_backend.modeling.by_formula import measures_of, profile_by_formula
 from lora_backend.modeling.meta import build_base, build_meta, model_config
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.modeling.step import FakeStep
+from lora_backend.modeling.step_parts import cut
 from lora_backend.modeling.trace import full_trace
 from lora_backend.modeling.trace_sizes import attention_windows, max_positions, trace_sizes
+from lora_backend.modeling.tracker import Recording
 from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.memory import Memory, Workload
 from lora_backend.planning.plan import device_map
@@ -471,3 +473,15 @@ def test_what_needs_values_is_the_tracers_own_limit(error: Exception, monkeypatc
 
     monkeypatch.setattr(LlamaForCausalLM, "forward", needs_values)
     assert profile_for(LLAMA, CONFIG.model_copy(update={"batch_size": 1})).method == "formula"
+
+
+def test_blocks_that_give_a_list_are_traced_as_others_are() -> None:
+    facts = {"model_type": "openai-gpt", "vocab_size": 64, "n_embd": 32, "n_layer": 4, "n_head": 2, "n_positions": 512}
+    found, traced = both(facts, TraceSettings(), Size(1, 300, 16))
+    assert found == traced
+
+
+def test_blocks_that_run_several_times_in_one_pass_cannot_be_parted() -> None:
+    recording = Recording(marks=[("forward 0", 0), ("forward 0", 0)])
+    with pytest.raises(UntraceableError, match="run several times in one pass"):
+        cut([recording] * 3, [Size(1, tokens, 8) for tokens in (8, 16, 32)])
