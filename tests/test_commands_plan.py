@@ -328,6 +328,21 @@ def test_a_time_that_nobody_can_know_is_not_said(ask: Ask, say: Say) -> None:
     assert "name the cards, as in 2xRTX-4090" in say("--gpus", "24")[1]
 
 
+def test_a_price_without_a_cost_says_why(say: Say) -> None:
+    assert "give the rows of data with `--rows`" in say("--gpus", "RTX-4090", "--price", "2")[1]
+    assert "`--rows`" not in say("--gpus", "RTX-4090", "--price", "2", "--rows", "10")[1]
+    text = say("--price", "2", "--rows", "10")[1]
+    assert "This run uses no GPU, so it has no cost." in text
+    assert "no cost" not in say("--rows", "10")[1]
+
+
+@pytest.mark.parametrize("size", [{}, {"batch_size": 4096}])
+def test_host_memory_is_not_called_a_gpus(size: dict[str, int], say: Say) -> None:
+    text = say(*(f"--set={key}={value}" for key, value in size.items()), language="zh")[1]
+    assert "CPU" in text
+    assert "显存" not in text.splitlines()[0]
+
+
 def test_speed_takes_the_fast_card_alone(ask: Ask) -> None:
     used = {}
     for goal in ("balance", "fewest", "speed"):

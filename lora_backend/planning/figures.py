@@ -117,10 +117,13 @@ def _times(found: Figures) -> list[Message]:
         return [no_time()]
     step = seconds_range(*time.step_s)
     if time.total_s is None:
-        return [Message(N_("A step takes {step}."), {"step": step})]
+        said = [Message(N_("A step takes {step}."), {"step": step})]
+        return [*said, Message(N_("For the whole run, give the rows of data with `--rows`."))]
     said = [Message(N_("A step takes {step}; the run {total}."), {"step": step, "total": seconds_range(*time.total_s)})]
     if found.cost is not None and found.currency:
         said.append(Message(N_("The run costs {cost}."), {"cost": money_range(*found.cost, found.currency)}))
+    elif found.currency:
+        said.append(Message(N_("This run uses no GPU, so it has no cost.")))
     return said
 
 

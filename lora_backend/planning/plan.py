@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lora_backend.errors import DeviceError, PlanError, TooLittleMemoryError
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_
 from lora_backend.planning.chosen_split import Goal, split_for
 from lora_backend.planning.memory import Breakdown, Memory, Workload
 from lora_backend.planning.profile import Profile
@@ -269,23 +269,4 @@ def no_gpu_has_enough(min_memory_gb: float) -> TooLittleMemoryError:
             "❌ No GPU has enough memory (at least {gb} GB needed). Free memory on a GPU (close other programs, empty the cache), lower `min_memory_gb`, or set `force_balance: true`."
         ),
         gb=f"{min_memory_gb:g}",
-    )
-
-
-def single_is_enough(plan: Plan) -> Message | None:
-    """Says so where one GPU would hold beyond doubt what is spread over several: a split runs one GPU at a time."""
-    if plan.strategy != "layer_split":
-        return None
-    memory = Memory(plan.profile, plan.workload)
-    gpus = [device.target for device in plan.devices if not device.target.is_cpu]
-    whole = [0] * memory.num_units
-    alone = [gpu for gpu in gpus if score_plan(memory, [gpu], whole).verdict == "fits"]
-    if not alone:
-        return None
-    best = max(alone, key=lambda target: target.capacity_bytes)
-    return Message(
-        N_(
-            "{name} (device {device}) alone would hold it, and be faster: the GPUs of a split work one after the other."
-        ),
-        {"name": best.name, "device": best.device},
     )

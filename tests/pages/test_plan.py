@@ -123,7 +123,7 @@ def test_a_device_that_is_tight_is_marked_in_the_strip_and_in_the_tables(model: 
 
 
 def test_one_gpu_that_would_be_enough_is_said_to_be_faster(model: Path) -> None:
-    at = show(model=str(model), gpus="24,24")
+    at = show(model=str(model), gpus="2xRTX-4090")
     assert any("be faster" in box.value for box in at.info)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import DeviceError, TooLittleMemoryError
+from lora_backend.planning.alone import single_is_enough
 from lora_backend.planning.formula import formula_profile
 from lora_backend.planning.memory import Memory, Workload
 from lora_backend.planning.plan import (
@@ -18,7 +20,6 @@ from lora_backend.planning.plan import (
     device_map,
     make_plan,
     score_plan,
-    single_is_enough,
 )
 from lora_backend.planning.planner import Planner, options_of, precision_on, with_changes, workload_of
 from lora_backend.planning.profile import Profile, TraceSettings
@@ -136,6 +137,36 @@ def test_one_gpu_that_is_enough_is_named() -> None:
     assert said.text("en").startswith("GPU 24 GiB (device 0) alone would hold it")
     assert single_is_enough(planned("24")) is None
     assert single_is_enough(planned("2.5,2.5")) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("2xRTX-4090", "RTX-4090 (device 0) alone would hold it, and be faster: "),
+        ("RTX-6000-Turing,RTX-4090", "RTX-4090 (device 1) alone would hold it, and be faster: "),
+        ("V100-32G,RTX-3060-12G", "V100-32G (device 0) alone would hold it, and be faster: "),
+        ("T4,L4", "L4 (device 1) alone would hold it, and be faster: "),
+        ("24,12", "GPU 24 GiB (device 0) alone would hold it: "),
+    ],
+)
+def test_one_gpu_is_called_faster_only_where_its_own_estimate_is(words: str, said: str) -> None:
+    note = single_is_enough(planned(words))
+    assert note is not None
+    assert note.text("en").startswith(said)
+
+
+def test_a_slow_gpu_that_is_enough_is_not_called_faster_than_a_split_with_a_fast_one() -> None:
+    split = planned("T4,RTX-4090")
+    slow = replace(
+        split,
+        devices=(
+            split.devices[0],
+            replace(split.devices[1], target=replace(split.devices[1].target, held_bytes=20 * GIB)),
+        ),
+    )
+    note = single_is_enough(slow)
+    assert note is not None
+    assert note.text("en") == "T4 (device 0) alone would hold it: the GPUs of a split work one after the other."
 
 
 # ------------------------------------------------------------------------------------------ maps that are given
