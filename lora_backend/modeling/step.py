@@ -42,6 +42,8 @@ class FakeStep:
         """`embed` or `head` for each module outside of the blocks that ran, by whether it ran before or behind them."""
         self._tracker: TensorTracker | None = None
         self._phase = ""
+        self._previous: int | None = None
+        """The block that ran last: rows of text pass by those that look at images alone."""
         self._prepare()
 
     def run(self, size: Size, most_operations: int | None = None) -> TensorTracker:
@@ -51,7 +53,7 @@ class FakeStep:
         """
         self._make_fake()
         tracker = self._tracker = TensorTracker(self._own_tensors(), most_operations, self._deadline)
-        self._phase = "embed"
+        self._phase, self._previous = "embed", None
         forward: Callable[..., Any] = self.meta.model.forward
         if self.settings.uses_autocast:
             forward = torch.autocast("cpu", dtype=DTYPES[self.settings.precision])(forward)
@@ -160,11 +162,13 @@ class FakeStep:
             tracker.mark(f"forward {index}")
             hidden = args[0] if args else kwargs["hidden_states"]
             self.hidden_bytes = hidden.numel() * hidden.element_size()
+            before, self._previous = self._previous, index
             side = {id(leaf): leaf for leaf in tree_leaves((args[1:], kwargs)) if isinstance(leaf, torch.Tensor) and leaf is not hidden}  # fmt: skip
             self.side_bytes[index] = sum(tensor.numel() * tensor.element_size() for tensor in side.values())
             if hidden.requires_grad:
                 # Its gradient is there when this block's backward pass is done, and the one before it begins.
-                hidden.register_hook(lambda _: tracker.mark(f"backward {index - 1}" if index else "backward embed"))
+                label = "backward embed" if before is None else f"backward {before}"
+                hidden.register_hook(lambda _: tracker.mark(label))
 
         return hook
 

@@ -102,7 +102,7 @@ def _with_steps(counted: Profile, steps: list[_Seen], sizes: list[Size], chunk: 
     recordings = [one.recording for one in steps]
     parts, is_exact = cut(recordings, sizes, chunk)
     kept = range(len(counted.kinds))
-    side_bytes = np.array([[one.side_bytes[index] for one in steps] for index in kept], float)
+    side_bytes = np.array([[one.side_bytes.get(index, 0) for one in steps] for index in kept], float)
     sides = identify(sizes, side_bytes, chunk)[0]
     returned_bytes = np.array([[one.logits_bytes for one in steps], [one.hidden_bytes for one in steps]], float)
     logits, hidden = identify(sizes, returned_bytes, chunk)[0]
