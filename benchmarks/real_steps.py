@@ -153,6 +153,7 @@ def measure_one(name: str) -> dict[str, Any]:
     from lora_backend.modeling.load import load_model
     from lora_backend.modeling.profiling import profile_for
     from lora_backend.planning.memory import Memory, Workload
+    from lora_backend.planning.profile import Batch
     from lora_backend.planning.scaling import Size
     from lora_backend.runs.folder import RunFolder
     from lora_backend.training.callbacks import RunCallback
@@ -208,7 +209,8 @@ def measure_one(name: str) -> dict[str, Any]:
         held = [*model.parameters(), *model.buffers(), *(state for state in states if isinstance(state, torch.Tensor))]
         held += [tensor for parameter in model.parameters() for tensor in _beside(parameter)]
         there = sum(tensor.numel() * tensor.element_size() for tensor in held)
-        profile_ = profile_for(facts, config)
+        labelled = int((labels[:, 1:] != -100).sum()) / labels.numel()
+        profile_ = profile_for(facts, config, batch=Batch(rows, tokens, padded=rows > 1, labelled=labelled))
         memory = Memory(profile_, Workload(Size(rows, tokens, RANK), optim=config.optim, on_gpu=False))
         planned = memory.device(range(memory.num_units))
     return {
