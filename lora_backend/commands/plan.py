@@ -29,7 +29,7 @@ def plan_command(arguments: argparse.Namespace) -> int:
     price = price_of(arguments.price) if arguments.price else None
     rows = count_of(arguments.rows) if arguments.rows else None
     facts, settings = model_facts(config.model_name), load_settings()
-    planner, message = planner_for(facts, trace_here, settings, arguments.gpus)
+    planner, message = planner_for(facts, trace_here, settings, arguments.gpus, config)
     options = replace(options_of(config), goal=arguments.goal)
     plan = planner.plan(config, options)
     found = iter(()) if plan.verdict == "fits" else advise(planner, config, plan, options)

@@ -12,6 +12,7 @@ from lora_backend.i18n import N_, Message, translate
 from lora_backend.models.refused_targets import left_out
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.alone import single_is_enough
+from lora_backend.planning.chosen_split import Goal
 from lora_backend.planning.figures import Figures, figures_in_words
 from lora_backend.planning.optimizers import is_known
 from lora_backend.planning.plan import DevicePlan, Plan
@@ -110,6 +111,21 @@ def split_note(plan: Plan) -> Message | None:
     )
 
 
+def _as_trained(plan: Plan, config: TrainingConfig, goal: Goal) -> Message | None:
+    """How a run gets the placement that is shown, where it would not: without a map the whole model goes to the first
+    device, and a balanced one knows no other goal."""
+    first = plan.devices[0]
+    is_as_shown = goal == "balance" if config.use_balanced_device_map else plan.used == (first,)
+    if config.device_map is not None or is_as_shown or len(plan.devices) == 1:
+        return None
+    if goal == "balance":
+        return Message(
+            N_("To train with this placement set `use_balanced_device_map: true`; without it the whole model goes to {name} (device {device})."),
+            _named(first),
+        )  # fmt: skip
+    return Message(N_("To train with this placement take the map that `--json` prints as the config's `device_map`."))
+
+
 def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
     """What a reader must know beside the figures."""
     found: list[Message] = []
@@ -189,7 +205,11 @@ def plan_text(plan: Plan, config: TrainingConfig, message: Message | None, found
     """The plan for a person in a terminal; what would help is said behind it."""
     lines = [verdict(plan).text(), "", plan_table(plan)]
     lines += ["", *(figure.text() for figure in figures_in_words(found, plan, config))]
-    more = [note for note in (message, split_note(plan), *notes(plan, config)) if note is not None]
+    more = [
+        note
+        for note in (message, split_note(plan), _as_trained(plan, config, found.goal), *notes(plan, config))
+        if note is not None
+    ]
     if more:
         lines += ["", *(note.text() for note in more)]
     return "\n".join(lines)

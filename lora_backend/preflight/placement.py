@@ -19,7 +19,7 @@ from lora_backend.planning.planner import Planner
 from lora_backend.planning.step_time import LinkSpeed
 from lora_backend.planning.targets import Target, of_host
 from lora_backend.planning.verdict import Verdict
-from lora_backend.preflight.planning import Trace, machine_targets, model_facts, profiles
+from lora_backend.preflight.planning import Trace, machine_targets, model_facts, profiles, trains_on_host
 from lora_backend.settings import Settings
 
 
@@ -127,15 +127,13 @@ def _plan(
     *,
     inputs_on_first: bool,
 ) -> StartPlan:
-    if config.device_map == "cpu":
+    if isinstance(config.device_map, dict):
+        refuse_host_memory({str(place) for place in config.device_map.values()})
+    if trains_on_host(config):
         targets, links = (of_host(read_host(settings.workspace)),), None
     elif isinstance(config.device_map, str) and not targets[0].is_cpu:
         word = Message(N_("`device_map: {word}` is accelerate's to place, so there is no plan."), {"word": config.device_map})  # fmt: skip
         return StartPlan(None, note=word)
-    if isinstance(config.device_map, dict):
-        refuse_host_memory({str(place) for place in config.device_map.values()})
-        if "cpu" in config.device_map.values():
-            targets, links = (of_host(read_host(settings.workspace)),), None
     try:
         source = profiles(model_facts(config.model_name), trace, settings)
         planner = Planner(source, targets, links, inputs_on_first=inputs_on_first)

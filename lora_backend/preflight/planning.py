@@ -107,14 +107,25 @@ def machine_targets(
     return targets, _link_speed([str(target.uuid) for target in targets], inventory.links), message or inventory.reason
 
 
+def trains_on_host(config: TrainingConfig) -> bool:
+    """Whether the config's own map has everything on the CPU, whatever GPUs there are."""
+    given = config.device_map
+    return given == "cpu" or (isinstance(given, dict) and set(given.values()) == {"cpu"})
+
+
 def planner_for(
-    facts: Mapping[str, Any], trace: Trace, settings: Settings, gpus: str | None = None
+    facts: Mapping[str, Any],
+    trace: Trace,
+    settings: Settings,
+    gpus: str | None = None,
+    config: TrainingConfig | None = None,
 ) -> tuple[Planner, Message | None]:
-    """A planner for the GPUs that `gpus` names, or for this machine's. Raises `DeviceError` for words that name none."""
-    if gpus is None:
-        targets, speed, message = machine_targets()
-    else:
-        targets, speed, message = of_words(gpus), None, None
+    """A planner for the GPUs that `gpus` names, or for this machine's; for the host's memory where the map of `config`
+    has everything there. Raises `DeviceError` for words that name none."""
+    targets, speed, message = machine_targets() if gpus is None else (of_words(gpus), None, None)
+    if config is not None and trains_on_host(config) and not targets[0].is_cpu:
+        targets, speed = (of_host(read_host(settings.workspace)),), None
+        message = Message(N_("`device_map` puts the whole model on the CPU, so no GPU is used."))
     said = [*([message] if message else []), *of_checkpoint(facts)]
     together = Message("{said}", {"said": said}) if len(said) > 1 else said[0] if said else None
     return Planner(profiles(facts, trace, settings), targets, speed), together

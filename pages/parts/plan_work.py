@@ -77,7 +77,7 @@ def prepare(question: Question) -> Work:
     """Plan it. Raises `FlightdeckError` with one sentence; may wait for a trace."""
     config = question.config()
     facts = facts_of(question.model)
-    planner, message = planner_for(facts, trace, settings(), question.gpus)
+    planner, message = planner_for(facts, trace, settings(), question.gpus, config)
     placed, refused = _placement(question, planner, config)
     if placed is not None:
         return Work(question, facts, config, planner, planner.score(config, placed), True, message)

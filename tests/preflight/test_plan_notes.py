@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from lora_backend.errors import ModelError
 from lora_backend.models.quantized import Quantized
 from lora_backend.planning.advice import advise
+from lora_backend.planning.chosen_split import Goal
 from lora_backend.planning.estimate import Conditions
 from lora_backend.planning.figures import figures
-from lora_backend.planning.planner import Planner
+from lora_backend.planning.planner import Planner, options_of
 from lora_backend.planning.report import notes, plan_text
 from lora_backend.planning.targets import of_words
 from lora_backend.preflight import planning
@@ -72,6 +74,44 @@ def test_an_optimizer_without_figures_of_its_own_is_named(optim: str, is_said: b
     plan = Planner(source(LLAMA), of_words("24")).plan(config)
     sentence = f"The optimizer `{optim}` is not known here; AdamW's states stand in for its own."
     assert (sentence in [note.text("en") for note in notes(plan, config)]) is is_said
+
+
+def test_everything_on_the_cpu_is_planned_there_whatever_gpus_are_named() -> None:
+    for device_map in ("cpu", {"": "cpu"}):
+        config = CONFIG.model_copy(update={"device_map": device_map, "precision": "fp32"})
+        planner, message = planner_for(FACTS, lambda _, config: source(FACTS)(config), load_settings(), "24,12", config)
+        plan = planner.plan(config)
+        assert plan.strategy == "cpu"
+        assert message is not None
+        assert message.text("en") == "`device_map` puts the whole model on the CPU, so no GPU is used."
+    planner, message = planner_for(FACTS, lambda _, config: source(FACTS)(config), load_settings(), "24,12", CONFIG)
+    assert (len(planner.targets), message) == (2, None)
+
+
+BALANCED = "To train with this placement set `use_balanced_device_map: true`; without it the whole model goes to GPU 24 GiB (device 0)."
+ANOTHER_GOAL = "To train with this placement take the map that `--json` prints as the config's `device_map`."
+
+
+@pytest.mark.parametrize(
+    ("gpus", "goal", "keys", "said"),
+    [
+        ("24,12", "balance", {}, BALANCED),
+        ("24,12", "balance", {"use_balanced_device_map": True}, None),
+        ("24,12", "fewest", {}, None),
+        ("24,12", "fewest", {"use_balanced_device_map": True}, ANOTHER_GOAL),
+        ("12,24", "fewest", {}, ANOTHER_GOAL),
+        ("24", "balance", {}, None),
+        ("24,12", "balance", {"device_map": {"": 1}}, None),
+    ],
+)
+def test_a_placement_that_a_run_would_not_get_says_how_to_get_it(
+    gpus: str, goal: Goal, keys: dict[str, Any], said: str | None
+) -> None:
+    config = CONFIG.model_copy(update=keys)
+    planner = Planner(source(FACTS), of_words(gpus))
+    plan = planner.plan(config, replace(options_of(config), goal=goal))
+    text = plan_text(plan, config, None, figures(planner, config, plan, Conditions(), goal=goal))
+    assert [line for line in text.splitlines() if line.startswith("To train with this")] == ([said] if said else [])
 
 
 def test_a_model_that_comes_quantized_is_not_told_to_be_quantized() -> None:
