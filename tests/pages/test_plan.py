@@ -20,7 +20,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
 from lora_backend.i18n import use_language
 from lora_backend.planning.advice import advise
-from lora_backend.planning.formula import EXPECTED_ERROR, formula_profile
+from lora_backend.planning.formula import EXPECTED_ERROR
 from lora_backend.planning.limits import largest_batch, longest_row
 from lora_backend.planning.memory import Memory
 from lora_backend.planning.plan import Plan
@@ -33,6 +33,7 @@ from pages.parts.markdown import Markdown, unmarked
 from pages.parts.plan_export import map_texts
 from pages.parts.plan_question import Question, placement_of, placement_text
 from pages.parts.plan_verdict import verdict_word
+from tests.planning.formula_profiles import formula_profile
 from tests.tiny import chats, save_tokenizer, write_rows
 
 ROOT = Path(__file__).parents[2]
@@ -493,7 +494,7 @@ def test_the_plan_page_imports_no_torch(model: Path) -> None:
 import sys
 from streamlit.testing.v1 import AppTest
 from lora_backend.planning.advice import advise
-from lora_backend.planning.formula import formula_profile
+from tests.planning.formula_profiles import formula_profile
 from lora_backend.planning.profile import TraceSettings
 import json, pages.parts.plan_work as plan_work
 facts = json.load(open({str(model / "config.json")!r}))

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lora_backend.planning.formula import formula_profile
 from lora_backend.planning.memory import CONTEXT_BYTES, EMPTY, RESERVE, Memory, Workload
 from lora_backend.planning.profile import Profile, TraceSettings
 from lora_backend.planning.scaling import Size
+from tests.planning.formula_profiles import formula_profile
 from tests.planning.profiles import CONFIG, LLAMA, WINDOWS, llama, profile_of
 
 SIZE = Size(1, 900, 16)

@@ -11,7 +11,6 @@ import pytest
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import DeviceError, TooLittleMemoryError
 from lora_backend.planning.alone import single_is_enough
-from lora_backend.planning.formula import formula_profile
 from lora_backend.planning.memory import Memory, Workload
 from lora_backend.planning.plan import (
     Options,
@@ -25,6 +24,7 @@ from lora_backend.planning.planner import Planner, options_of, precision_on, wit
 from lora_backend.planning.profile import Profile, TraceSettings
 from lora_backend.planning.scaling import Size
 from lora_backend.planning.targets import GIB, Target, of_words
+from tests.planning.formula_profiles import formula_profile
 
 FACTS: dict[str, Any] = {
     "model_type": "llama", "vocab_size": 32_000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 12,
