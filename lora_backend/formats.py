@@ -17,7 +17,7 @@ def size(size_bytes: float | None, *, sign: bool = False) -> str:
     if size_bytes is None:
         return "–"
     unit, name = next(((unit, name) for unit, name in UNITS if abs(size_bytes) >= unit), (1, "B"))
-    return f"{size_bytes / unit:{'+' if sign else ''}.{0 if unit == 1 else 2}f} {name}"
+    return f"{size_bytes / unit:{'+' if sign and size_bytes else ''}.{0 if unit == 1 else 2}f} {name}"
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -82,7 +82,7 @@ def text_view(draft: Draft, text: str) -> None:
         st.code(visible_lines(text), language="yaml", line_numbers=True, wrap_lines=True)
 
 
-page_header(t(N_("Config")), t(N_("What a run shall do, what differs from the defaults, and what is wrong with it.")))
+page_header(t(N_("Config")), t(N_("Set up a run: check it, compare it with the defaults, launch it.")))
 draft_id = st.query_params.get(state_keys.DRAFT)
 if draft_id is None:
     choose_start()

@@ -400,7 +400,7 @@ def template(values: Mapping[str, Any] | None = None, language: str | None = Non
         for key in KEYS.values():
             if key.group != group:
                 continue
-            unit = f" [{key.unit}]" if key.unit else ""
+            unit = f" [{translate(key.unit, language)}]" if key.unit else ""
             parts.append(f"# {translate(key.help, language)}{unit}\n")
             value = values.get(key.name, key.default)
             if value is REQUIRED:

@@ -34,7 +34,7 @@ def config_json_schema(language: str = "en") -> dict[str, Any]:
 
 def _property(name: str, made: dict[str, Any], language: str) -> dict[str, Any]:
     key = KEYS[name]
-    unit = f" [{key.unit}]" if key.unit else ""
+    unit = f" [{translate(key.unit, language)}]" if key.unit else ""
     rest = {
         word: value for word, value in made.items() if word not in ("title", "description", "group", "unit", "common")
     }

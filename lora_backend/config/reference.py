@@ -53,7 +53,13 @@ def keys_page(language: str) -> str:
         for key in KEYS.values():
             if key.group == group:
                 default = t(N_("required")) if key.default is REQUIRED else f"`{json.dumps(key.default)}`"
-                cells = [f"`{key.name}`", default, key.unit or "", expected(key).text(language), t(key.help)]
+                cells = [
+                    f"`{key.name}`",
+                    default,
+                    t(key.unit) if key.unit else "",
+                    expected(key).text(language),
+                    t(key.help),
+                ]
                 lines.append(_row(cells))
         lines.append("")
     lines += [f"## {t(N_('Presets'))}", ""]

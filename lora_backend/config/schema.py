@@ -58,7 +58,7 @@ class TrainingConfig(BaseModel):
         common=True,
     )
     max_length: int = _key(
-        1024, N_("Longer rows are cut off at this many tokens."), group="model", unit="tokens", common=True, ge=2
+        1024, N_("Longer rows are cut off at this many tokens."), group="model", unit=N_("tokens"), common=True, ge=2
     )
     attn_implementation: Attention | HubKernel | None = _key(
         None, N_("Attention kernel, by its name in transformers (sdpa, eager, flash_attention_2)."), group="model"
@@ -133,13 +133,13 @@ class TrainingConfig(BaseModel):
     )
 
     num_epochs: Positive = _key(
-        3, N_("How often training goes through the data."), group="training", unit="epochs", common=True
+        3, N_("How often training goes through the data."), group="training", unit=N_("epochs"), common=True
     )
     max_steps: int | None = _key(
         None,
         N_("Ends training after this many optimizer steps, whatever num_epochs says."),
         group="training",
-        unit="steps",
+        unit=N_("steps"),
         ge=1,
     )
     learning_rate: Positive = _key(1e-4, N_("Peak learning rate."), group="training", common=True, le=1)
@@ -147,12 +147,12 @@ class TrainingConfig(BaseModel):
     warmup_ratio: float = _key(
         0.0, N_("Share of all steps during which the learning rate rises from zero."), group="training", ge=0, lt=1
     )
-    batch_size: int = _key(4, N_("Rows per forward pass."), group="training", unit="rows", common=True, ge=1)
+    batch_size: int = _key(4, N_("Rows per forward pass."), group="training", unit=N_("rows"), common=True, ge=1)
     target_batch_size: int | None = _key(
         None,
         N_("Rows per optimizer step; reached by accumulating gradients. Unset: batch_size."),
         group="training",
-        unit="rows",
+        unit=N_("rows"),
         common=True,
         ge=1,
     )
@@ -182,7 +182,7 @@ class TrainingConfig(BaseModel):
         None,
         N_("Saves a checkpoint and stops within this many hours of each start; the run can be resumed."),
         group="training",
-        unit="hours",
+        unit=N_("hours"),
     )
     deterministic: bool = _key(
         False,
@@ -198,7 +198,7 @@ class TrainingConfig(BaseModel):
         "no", N_("When the held-back rows are evaluated."), group="evaluation"
     )
     eval_steps: int | None = _key(
-        None, N_("Steps between evaluations, for `eval_strategy: steps`."), group="evaluation", unit="steps", ge=1
+        None, N_("Steps between evaluations, for `eval_strategy: steps`."), group="evaluation", unit=N_("steps"), ge=1
     )
     questions: Text | None = _key(
         None,
@@ -217,7 +217,7 @@ class TrainingConfig(BaseModel):
     overwrite: bool = _key(
         False, N_("Replace an adapter that is already published there; the old one goes to the bin."), group="saving"
     )
-    save_steps: int = _key(500, N_("Steps between checkpoints."), group="saving", unit="steps", ge=1)
+    save_steps: int = _key(500, N_("Steps between checkpoints."), group="saving", unit=N_("steps"), ge=1)
     save_total_limit: int | None = _key(
         3,
         N_(
@@ -226,7 +226,7 @@ class TrainingConfig(BaseModel):
         group="saving",
         ge=1,
     )
-    logging_steps: int = _key(10, N_("Steps between two points of the curves."), group="saving", unit="steps", ge=1)
+    logging_steps: int = _key(10, N_("Steps between two points of the curves."), group="saving", unit=N_("steps"), ge=1)
 
     check_r_consistency: bool = _key(
         False,

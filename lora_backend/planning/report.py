@@ -20,17 +20,16 @@ from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import TONES, Verdict
 from lora_backend.terminal import Tone
 
-FITS = N_(
-    "It fits. The fullest device is {name} (device {device}): {percent} % of what is free there, {free} GiB are left."
-)
+FITS = N_("It fits. The fullest device is {name}: {percent} % of what is free there, {free} GiB left.")
+FITS_ALONE = N_("It fits: {percent} % of what is free on {name}, {free} GiB left.")
 TIGHT = N_(
-    "Tight: {left} would be left on {name} (device {device}), but it may need up to {more} more than planned. Save memory, or close other programs that use it."
+    "Tight: {left} would be left on {name}, but it may need up to {more} more than planned. Save memory, or close other programs that use it."
 )
 TIGHT_BY_FORMULA = N_(
-    "Tight: {left} would be left on {name} (device {device}), but the figures come from a formula and may be {error} % too low: up to {more} more. Save memory, or close other programs that use it."
+    "Tight: {left} would be left on {name}, but the figures come from a formula and may be {error} % too low: up to {more} more. Save memory, or close other programs that use it."
 )
-OVER = N_("It does not fit: {name} (device {device}) would be {over} GiB over what is free there.")
-ALSO_OVER = N_("{name} (device {device}): {over} GiB over.")
+OVER = N_("It does not fit: {name} would be {over} GiB over what is free there.")
+ALSO_OVER = N_("{name}: {over} GiB over.")
 EVEN_IF_TOO_LOW = N_("The figures come from a formula; it would still fit if they were {error} % too low.")
 FROM_FORMULA = N_("The figures come from a formula and may be off by {error} %.")
 AFTER: dict[Verdict, str] = {"fits": N_("; then it fits"), "tight": N_("; then it is tight")}
@@ -54,7 +53,7 @@ def verdict(plan: Plan) -> Message:
     if plan.verdict == "tight":
         return _tight(max(plan.used, key=_possible_utilisation), is_formula=plan.profile.method == "formula")
     device = plan.bottleneck
-    said = [_room(device) if plan.verdict == "fits" else _shortage(OVER, device)]
+    said = [_room(device, is_alone=len(plan.used) == 1) if plan.verdict == "fits" else _shortage(OVER, device)]
     said += [_shortage(ALSO_OVER, other) for other in plan.devices if other is not device and other.verdict == "over"]
     if plan.profile.method == "formula":
         error = {"error": f"{100 * plan.profile.expected_error:.0f}"}
@@ -69,9 +68,9 @@ def tone(plan: Plan) -> Tone:
     return "doubt" if is_guess else TONES[plan.verdict]
 
 
-def _room(device: DevicePlan) -> Message:
+def _room(device: DevicePlan, *, is_alone: bool) -> Message:
     values = {"percent": f"{100 * device.utilisation:.0f}", "free": f"{device.free_bytes / GIB:.1f}"}
-    return Message(FITS, _named(device) | values)
+    return Message(FITS_ALONE if is_alone else FITS, _named(device) | values)
 
 
 def _tight(device: DevicePlan, *, is_formula: bool) -> Message:
@@ -98,7 +97,7 @@ def _shortage(template: str, device: DevicePlan) -> Message:
 
 
 def _named(device: DevicePlan) -> dict[str, Any]:
-    return {"name": device.target.name, "device": device.target.device}
+    return {"name": device.target.label}
 
 
 def split_note(plan: Plan) -> Message | None:

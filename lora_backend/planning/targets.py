@@ -8,6 +8,7 @@ from typing import Any
 
 from lora_backend.hardware.catalog import CatalogGpu, find_gpu, parse_gpus
 from lora_backend.hardware.inventory import Gpu, Host
+from lora_backend.i18n import N_, Message
 
 GIB = 2**30
 
@@ -35,6 +36,13 @@ class Target:
     @property
     def is_cpu(self) -> bool:
         return self.device == "cpu"
+
+    @property
+    def label(self) -> str | Message:
+        """`GPU 0 (RTX-4090)`, `GPU 1 (48 GiB)`: how sentences name it."""
+        if self.is_cpu:
+            return Message(N_("the CPU (host memory)"), {})
+        return f"GPU {self.device} ({self.name.removeprefix('NVIDIA ').removeprefix('GPU ')})"
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -70,7 +70,8 @@ def compared_chart(runs: Sequence[tuple[str, Columns]], key: str, over: str, tit
         for index, (name, columns) in enumerate(runs)
     ]
     figure = _lines(lines, height=380, y_title=titles[1], x_title=titles[0])
-    return figure.update_layout(showlegend=True)  # of one curve too: only it says whose that is
+    # A legend of one curve too: only it says whose that is. And not from 0: what is compared are differences.
+    return figure.update_layout(showlegend=True, yaxis_rangemode="normal")
 
 
 def in_chart(text: str) -> str:

@@ -17,7 +17,7 @@ from lora_backend.preflight.startable import Startable
 from pages.parts.config_edit import apply_fix, set_values
 from pages.parts.data_upload import upload_field
 from pages.parts.failing import safely
-from pages.parts.language import say, t
+from pages.parts.language import say, sentences, t
 from pages.parts.launch import has_been_refused
 from pages.parts.markdown import joined
 from pages.parts.navigation import PLAN
@@ -37,7 +37,7 @@ def show_blockers(draft: Draft, text: str, start: Startable) -> Wish | None:
     # A launch that was refused for its plan says more of it, below.
     refused = has_been_refused(draft, text)
     for warning in start.warnings if not refused else ():
-        st.warning(joined(" ", [say(warning.message), say(warning.remedy)]), icon=":material/memory_alt:")
+        st.warning(sentences([say(warning.message), say(warning.remedy)]), icon=":material/memory_alt:")
     blockers = [blocker for blocker in start.blockers if not (refused and blocker.code == DOES_NOT_FIT)]
     if not blockers:
         return None

@@ -17,8 +17,8 @@ from pages.parts import state_keys
 from pages.parts.config_edit import refresh_views, set_values
 from pages.parts.config_facts import KnownFacts
 from pages.parts.failing import safely
-from pages.parts.language import say, t
-from pages.parts.markdown import Markdown, code, escape, joined
+from pages.parts.language import say, sentences, t, t_plain
+from pages.parts.markdown import Markdown, code, escape
 
 MAX_LISTED_BLOCKS = 256
 
@@ -27,7 +27,7 @@ def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool
     """The widget of one key; below it what differs from the default, and the way back to that."""
     revision = st.session_state.setdefault(state_keys.FORM_REVISION, 0)
     widget_key = f"form-{draft.id}-{revision}-{key.name}"
-    label = escape(f"{key.name} ({key.unit})" if key.unit else key.name)
+    label = escape(f"{key.name} ({t_plain(key.unit)})" if key.unit else key.name)
     shared: dict[str, Any] = {
         "key": widget_key,
         "help": _help(key, known),
@@ -44,7 +44,7 @@ def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool
         if differs:
             default = _as_text(key.default)
             st.button(
-                t(N_("≠ default {value} · put it back"), value=code(default)) if default else t(N_("set · take it out")),
+                t(N_("≠ default {value} · reset"), value=code(default)) if default else t(N_("set · remove")),
                 type="tertiary", key=f"reset-{draft.id}-{key.name}", icon=":material/undo:", disabled=disabled,
                 on_click=safely(_reset), args=(draft, key),
             )  # fmt: skip
@@ -80,7 +80,7 @@ def _help(key: Key, known: KnownFacts) -> Markdown:
         parts.append(t(N_("This model has blocks 0 to {last}."), last=model.num_blocks - 1))
     if model is not None and key.name == "max_length" and model.max_positions:
         parts.append(t(N_("This model was made for {count} tokens."), count=model.max_positions))
-    return joined(" ", parts)
+    return sentences(parts)
 
 
 def _options(key: Key, known: KnownFacts) -> list[Any] | None:

@@ -23,7 +23,7 @@ from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart,
 from pages.parts.formats import FIGURE_WIDTH, duration
 from pages.parts.frames import frame
 from pages.parts.header import page_header
-from pages.parts.language import say, t
+from pages.parts.language import say, sentences, t
 from pages.parts.markdown import Markdown, escape, joined
 from pages.parts.navigation import RUNS, VERIFY
 from pages.parts.rank_view import show_report
@@ -117,7 +117,7 @@ def _copied_run(found: FoundFolder, run_id: str, state: RunState) -> None:
         )
     elif state.message:
         said.append(say(state.message))
-    st.info(joined(" ", said), icon=":material/info:")
+    st.info(sentences(said), icon=":material/info:")
 
 
 def _figures(found: FoundFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import streamlit as st
@@ -10,7 +11,7 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import LANGUAGES, N_, Message, language_of
 from lora_backend.os_errors import in_words
 from pages.parts import state_keys
-from pages.parts.markdown import Markdown, escape, sentence
+from pages.parts.markdown import Markdown, escape, joined, sentence
 
 COOKIE = "flightdeck_lang"
 
@@ -34,6 +35,11 @@ def t(template: str, **values: Any) -> Markdown:
 def say(message: Message | None) -> Markdown:
     """A message of the backend, likewise; nothing for None."""
     return sentence(message.template, message.values, language()) if message else Markdown()
+
+
+def sentences(parts: Iterable[object]) -> Markdown:
+    """One after the other; Chinese has no space between them."""
+    return joined("" if language() == "zh" else " ", parts)
 
 
 def explain(error: Exception) -> Markdown:

@@ -61,7 +61,8 @@ def memory_view(run: RunFolder, *, has_ended: bool) -> None:
 
 def _device(found: Comparison, measured: dict[str, Any]) -> None:
     with st.container(border=True):
-        st.markdown(f"**{t(N_('Device {device}'), device=found.device)}**")
+        name = t(N_("CPU, host memory")) if found.device == "cpu" else f"GPU {found.device}"
+        st.markdown(f"**{name}**")
         at_most = t(N_("Planned at most, for the longest rows and with overhead: {size}"), size=size(found.planned_at_most))  # fmt: skip
         if found.measured is None:
             st.markdown(at_most)

@@ -129,20 +129,22 @@ def _remedy(work: Work, remedy: Advice, *, is_best: bool) -> None:
         with st.container(width="stretch", gap=None):
             change = ", ".join(f"{name}: {as_text(value)}" for name, value in remedy.change.items())
             title = t(TITLES[remedy.code])
-            st.markdown(joined(" · ", [Markdown(f"**{title}**"), *([code(change)] if change else [])]))
-            st.caption(joined(" · ", _effects(work, remedy)))
-        with st.container(width="content", horizontal=True, vertical_alignment="center"):
             words, color, icon = BADGES[remedy.verdict]
-            st.badge(t(words), color=color, icon=icon)
-            st.button(
-                t(N_("Apply")), key=f"apply-{key}", type="primary" if is_best else "secondary",
-                on_click=safely(_apply), args=(work, remedy),
-            )  # fmt: skip
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.markdown(f"**{title}**", width="content")
+                st.badge(t(words), color=color, icon=icon)
+            if change:
+                st.markdown(code(change))
+            st.caption(joined(" · ", _effects(work, remedy)))
+        st.button(
+            t(N_("Apply")), key=f"apply-{key}", type="primary" if is_best else "secondary",
+            on_click=safely(_apply), args=(work, remedy),
+        )  # fmt: skip
 
 
 def _effects(work: Work, remedy: Advice) -> Iterator[Markdown]:
     before, after = (f"{100 * plan.bottleneck_utilisation:.0f}" for plan in (work.plan, remedy.plan))
-    yield t(N_("busiest GPU {before} % → {after} %"), before=before, after=after)
+    yield t(N_("fullest device {before} % → {after} %"), before=before, after=after)
     if remedy.code == "one_more_gpu":
         yield t(N_("takes {size} off the others"), size=gib(remedy.saves_bytes))
     elif remedy.change:

@@ -73,7 +73,14 @@ def settings_bar(question: Question) -> None:
         st.markdown(f"**{t(N_('Placement'))}**")
         _goal(question)
         if question.value("goal") in ("fewest", "speed"):
-            _number(question, "max_utilisation", step=5, least=1, label=t(N_("Fill each GPU up to (%)")))
+            _number(
+                question,
+                "max_utilisation",
+                step=5,
+                least=1,
+                label=t(N_("Fill each GPU up to (%)")),
+                help_text=t(N_("Where no placement keeps to it, GPUs are filled further.")),
+            )
         _switch(question, "force_balance")
         _number(question, "min_memory_gb", step=0.5, least=0.0)
         st.markdown(f"**{t(N_('Time and money'))}**")
@@ -103,7 +110,7 @@ def _write(name: str, default: Any) -> None:
 def _shared(question: Question, name: str, label: Markdown | None, help_text: Markdown | None) -> dict[str, Any]:
     key = KEYS.get(name)
     return {
-        "label": label or escape(f"{name} ({key.unit})" if key and key.unit else name),
+        "label": label or escape(f"{name} ({t_plain(key.unit)})" if key and key.unit else name),
         "help": help_text or (t(key.help) if key else None),
         "key": PREFIX + name,
         "on_change": safely(_write),
@@ -151,12 +158,15 @@ def _goal(question: Question) -> None:
     )  # fmt: skip
 
 
-def _number(question: Question, name: str, *, step: float, least: float, label: Markdown | None = None) -> None:
+def _number(
+    question: Question, name: str, *, step: float, least: float,
+    label: Markdown | None = None, help_text: Markdown | None = None,
+) -> None:  # fmt: skip
     value = question.value(name)
     usable = isinstance(value, int | float) and not isinstance(value, bool) and value >= least
     kind = type(step)
     _show(name, kind(value) if usable else None)
-    st.number_input(min_value=least, step=step, value=None, format="%g" if kind is float else "%d", placeholder=t(N_("unset")), **_shared(question, name, label, None))  # fmt: skip
+    st.number_input(min_value=least, step=step, value=None, format="%g" if kind is float else "%d", placeholder=t(N_("unset")), **_shared(question, name, label, help_text))  # fmt: skip
 
 
 def _targets(question: Question) -> None:

@@ -17,8 +17,8 @@ from lora_backend.planning.plan import Plan
 from lora_backend.preflight.conditions import conditions_for
 from lora_backend.preflight.roots import within_roots
 from pages.parts import state_keys
-from pages.parts.language import say, t, t_plain
-from pages.parts.markdown import Markdown, bold, joined
+from pages.parts.language import say, sentences, t, t_plain
+from pages.parts.markdown import Markdown, bold
 from pages.parts.plan_trace import offer_again
 from pages.parts.plan_verdict import cost_words, step_words, total_words
 from pages.parts.plan_work import Work
@@ -115,4 +115,4 @@ def say_of_time(work: Work) -> None:
         said.append(t(N_("For the whole run, set the rows of data at the left.")))
     elif not work.question.value("price") and work.plan.strategy != "cpu":
         said.append(t(N_("For the cost, set the price of a GPU hour at the left.")))
-    st.caption(joined(" ", said))
+    st.caption(sentences(said))

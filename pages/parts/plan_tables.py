@@ -58,7 +58,15 @@ def component_bars(plan: Plan) -> Any:
         dragmode=False,
         xaxis={"ticksuffix": " GiB", "fixedrange": True, "nticks": 6},
         yaxis={"range": [len(devices) - 0.62, -0.92], "fixedrange": True, "visible": False},
-        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "font": {"size": 11}},
+        legend={
+            "orientation": "h",
+            "traceorder": "normal",
+            "x": 0,
+            "y": 0,
+            "yref": "container",
+            "yanchor": "bottom",
+            "font": {"size": 11},
+        },
     )
     return figure
 

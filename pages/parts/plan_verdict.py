@@ -15,7 +15,7 @@ from lora_backend.planning.report import notes, tone, verdict
 from lora_backend.planning.verdict import Verdict
 from pages.parts import state_keys
 from pages.parts.formats import gib
-from pages.parts.language import say, say_plain, t, t_plain
+from pages.parts.language import say, say_plain, sentences, t, t_plain
 from pages.parts.layer_strip import device_name
 from pages.parts.markdown import Markdown, bold, joined
 from pages.parts.plan_work import Work
@@ -72,18 +72,20 @@ def _facts(work: Work) -> Markdown:
 def show_basis(work: Work) -> None:
     """How the figures were found, and what is assumed in them."""
     profile, memory = work.plan.profile, Memory(work.plan.profile, work.plan.workload)
-    percent = f"{100 * profile.expected_error:.0f}"
+    percent, reserve = f"{100 * profile.expected_error:.0f}", f"{100 * RESERVE:.0f}"
     said = [
         t(N_("Traced from the model's own training step; tensors are expected within {percent} %."), percent=percent)
         if profile.method != "formula"
         else t(N_("Weights and adapter are counted; activations come from a formula. Expected within {percent} %."), percent=percent),
-        t(N_("Assumed beside tensors: {context} for CUDA context and cuBLAS on each GPU that is used, and {reserve} % of what comes and goes for fragmentation."), context=gib(memory.overhead_bytes), reserve=f"{100 * RESERVE:.0f}"),
+        t(N_("Assumed beside tensors: {context} for CUDA context and cuBLAS on each GPU that is used, and {reserve} % of what comes and goes for fragmentation."), context=gib(memory.overhead_bytes), reserve=reserve)
+        if memory.overhead_bytes
+        else t(N_("Assumed beside tensors: {reserve} % of what comes and goes for fragmentation."), reserve=reserve),
         t(N_("A plan is tight where it would not fit with that error and as much overhead again.")),
-        t(N_("Every row is planned as {length} tokens long."), length=work.config.max_length),
+        t(N_("Every row is planned as {length} tokens long."), length=f"{work.config.max_length:,}"),
     ]  # fmt: skip
     if profile.settings.padded:
         said.append(t(N_("Several rows of unequal length are padded and need an attention mask; that is counted.")))
-    st.caption(joined(" ", said))
+    st.caption(sentences(said))
 
 
 def show_effect(work: Work) -> None:
@@ -98,7 +100,7 @@ def show_effect(work: Work) -> None:
     # A non-breaking space keeps a figure and its unit on one line.
     parts = [
         t(N_("Effect of the last change: fullest device {before} → {after}"), before=_fullest(before), after=bold(_fullest(now))),
-        t(N_("in all {before} → {after}"), before=gib(before["total"]), after=bold(gib(now["total"]))),
+        t(N_("total {before} → {after}"), before=gib(before["total"]), after=bold(gib(now["total"]))),
     ]  # fmt: skip
     if before["devices"] == now["devices"] and len(before["placed"]) == len(now["placed"]):
         memory = Memory(work.plan.profile, work.plan.workload)

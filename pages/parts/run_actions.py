@@ -22,8 +22,7 @@ from lora_backend.runs.waiting import was_queued_here
 from lora_backend.runs.words import AFTER_TRAINING, WITH_STEPS, waiting_messages
 from pages.parts import state_keys
 from pages.parts.failing import safely, tell
-from pages.parts.language import explain, say, t, t_plain
-from pages.parts.markdown import joined
+from pages.parts.language import explain, say, sentences, t, t_plain
 from pages.parts.run_checkpoints import save_button
 from pages.parts.services import settings
 from pages.parts.tracing import trace_within
@@ -66,7 +65,7 @@ def what_it_waits_for(run: RunFolder) -> None:
     parts = [say(part) for part in waiting_messages(waiting)]
     if not waiting.is_copied:
         parts.insert(0, t(N_("It starts by itself when its turn comes.")))
-    st.info(joined(" ", parts), icon=":material/schedule:")
+    st.info(sentences(parts), icon=":material/schedule:")
 
 
 def other_gpus(run: RunFolder) -> None:

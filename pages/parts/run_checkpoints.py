@@ -16,8 +16,7 @@ from pages.parts import state_keys
 from pages.parts.charts import Columns
 from pages.parts.failing import safely, tell
 from pages.parts.frames import frame
-from pages.parts.language import explain, t, t_plain
-from pages.parts.markdown import joined
+from pages.parts.language import explain, sentences, t, t_plain
 
 CLOCKS_APART_S = 5.0
 """A file system's clock may be behind the one that the request was made by."""
@@ -82,7 +81,7 @@ def run_checkpoints(run: RunFolder, state: RunState, columns: Columns) -> None:
         height="content" if len(found) <= 10 else 388,
     )
     parts = [t(N_("★ marks the lowest evaluation loss; the run's adapter is that of the last step."))] if best else []
-    st.caption(joined(" ", [*parts, t(N_("Resume goes on from the newest one that is whole."))]))
+    st.caption(sentences([*parts, t(N_("Resume goes on from the newest one that is whole."))]))
     if st.button(t(N_("Check every byte")), icon=":material/fact_check:", key="check_checkpoints"):
         st.session_state[state_keys.CHECKED_BYTES] = (_stamp(run, found), {one.step: one.problems for one in list_checkpoints(run, {}, hashes=True)})  # fmt: skip
         st.rerun(scope="fragment" if not state.has_ended else "app")

@@ -84,11 +84,11 @@ BEST: dict[str, Callable[[Outcome], float | None]] = {
 
 
 def best_of(figures: Sequence[float | None]) -> set[int]:
-    """Places of the least figures; none where there is nothing to choose between."""
+    """Places of the least figures; none where there is nothing to choose between. Figures that read alike are alike."""
     known = [figure for figure in figures if figure is not None]
-    if len(set(known)) < 2:
+    if len({number(figure) for figure in known}) < 2:
         return set()
-    return {place for place, figure in enumerate(figures) if figure == min(known)}
+    return {place for place, figure in enumerate(figures) if number(figure) == number(min(known))}
 
 
 def _cells(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:

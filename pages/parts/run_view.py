@@ -22,7 +22,7 @@ from pages.parts import state_keys
 from pages.parts.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
 from pages.parts.failing import sheltered, show_notices
 from pages.parts.formats import FIGURE_WIDTH, duration, gib
-from pages.parts.language import say, t
+from pages.parts.language import say, sentences, t
 from pages.parts.markdown import Markdown, bold, escape, joined
 from pages.parts.memory_view import memory_view
 from pages.parts.navigation import VERIFY
@@ -116,14 +116,14 @@ def _state(run: RunFolder, state: RunState) -> None:
         ]
         as_asked = state.state in ("stopped", "finished")
         show = st.info if as_asked else st.error
-        show(joined(" ", parts), icon=":material/info:" if as_asked else ":material/error:")
+        show(sentences(parts), icon=":material/info:" if as_asked else ":material/error:")
         if lines := run.last_lines():
             with st.expander(t(N_("The log's last lines")), expanded=state.cause in TOLD_BY_THE_LOG):
                 st.code(visible_lines("\n".join(lines)), language=None, wrap_lines=True)
     elif state.state == "stopping":
-        st.info(joined(" ", map(say, stopping_messages(run))), icon=":material/hourglass_bottom:")
+        st.info(sentences(map(say, stopping_messages(run))), icon=":material/hourglass_bottom:")
     if passed_over := passed_over_messages(run):
-        st.warning(joined(" ", map(say, passed_over)), icon=":material/broken_image:")
+        st.warning(sentences(map(say, passed_over)), icon=":material/broken_image:")
 
 
 def _progress(run: RunFolder, state: RunState, columns: Columns) -> None:

@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_asked_about_and_the_best_remedy_is_one_click(
     on(monkeypatch, "12")
     at = launched(draft)
     assert attempts == []
-    assert any(item.value.startswith("It does not fit: GPU 12 GiB (device 0)") for item in at.warning)
+    assert any(item.value.startswith("It does not fit: GPU 0 (12 GiB)") for item in at.warning)
     change = at.button(key="apply_remedy")
     assert any(f"{change.label.removeprefix('Change it: ')} saves" in item.value for item in at.caption)
     change.click().run()

@@ -116,6 +116,13 @@ def test_the_best_of_compared_runs_is_marked_and_a_long_map_is_one_cell() -> Non
     assert "★ the best of these runs" in [caption.value for caption in at.caption]
 
 
+def test_figures_that_read_alike_are_equally_good() -> None:
+    from pages.parts.run_compare import best_of
+
+    assert best_of([3.37251, 3.37254]) == set()
+    assert best_of([3.37251, 3.37254, 3.4, None]) == {0, 1}
+
+
 def test_a_compared_chart_names_its_curve_where_only_one_run_has_the_figure() -> None:
     from pages.parts.charts import compared_chart
 

@@ -134,7 +134,7 @@ def test_one_gpu_that_is_enough_is_named() -> None:
     assert split.strategy == "layer_split"
     said = single_is_enough(split)
     assert said is not None
-    assert said.text("en").startswith("GPU 24 GiB (device 0) alone would hold it")
+    assert said.text("en").startswith("GPU 0 (24 GiB) alone would hold it")
     assert single_is_enough(planned("24")) is None
     assert single_is_enough(planned("2.5,2.5")) is None
 

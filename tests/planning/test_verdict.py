@@ -122,7 +122,7 @@ def test_a_tight_plan_says_what_is_left_against_what_may_be_needed_and_what_to_d
     (device,) = plan.devices
     left, more = f"{device.free_bytes / 2**20:.0f} MiB", f"{device.uncertainty_bytes / 2**20:.0f} MiB"
     assert said(plan) == (
-        f"Tight: {left} would be left on {device.target.name} (device 0), but it may need up to {more} more than planned. "
+        f"Tight: {left} would be left on GPU 0 (RTX-4090), but it may need up to {more} more than planned. "
         "Save memory, or close other programs that use it."
     )
     assert said(plan, "zh").startswith("余量不足：")
@@ -136,13 +136,22 @@ def test_of_several_devices_the_one_that_is_most_in_doubt_is_named() -> None:
     targets = [replace(target, total_bytes=round(total / share)) for target, total, share in zip(of_words("24,24"), totals, (0.9, 0.99), strict=True)]  # fmt: skip
     plan = score_plan(memory, targets, placement)
     assert plan.verdict == "tight"
-    assert "(device 1)" in said(plan)
+    assert "left on GPU 1 (24 GiB)" in said(plan)
+
+
+def test_one_device_is_not_called_the_fullest_and_the_host_is_not_called_a_gpu() -> None:
+    (gpu,) = of_words("RTX-4090")
+    assert said(sized(gpu, 0.5)).startswith("It fits: 50 % of what is free on GPU 0 (RTX-4090), ")
+    host = Target("cpu", "CPU", gpu.total_bytes)
+    assert said(sized(host, 0.5)).startswith("It fits: 50 % of what is free on the CPU (host memory), ")
+    for share in (0.5, 0.98, 1.1):
+        assert "显存" not in said(sized(host, share), "zh")
 
 
 def test_a_formula_says_its_measured_error_whatever_it_comes_to() -> None:
     (target,) = of_words("24")
     assert "a formula and may be 50 % too low" in said(sized(target, 0.6, PROFILE))
-    assert said(sized(target, 0.3, PROFILE)).startswith("It fits. ")
+    assert said(sized(target, 0.3, PROFILE)).startswith("It fits: ")
     assert said(sized(target, 0.3, PROFILE)).endswith("it would still fit if they were 50 % too low.")
     assert said(sized(target, 1.2, PROFILE)).startswith("It does not fit: ")
     assert said(sized(target, 1.2, PROFILE)).endswith("may be off by 50 %.")

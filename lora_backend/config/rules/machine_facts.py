@@ -110,23 +110,28 @@ def _is_on_cpu(config: ConfigView) -> bool:
     return places == "cpu" or (isinstance(places, Mapping) and set(places.values()) == {"cpu"})
 
 
+def _absent(config: ConfigView, absent: list[int], count: int) -> Finding:
+    """A map made for another machine: one for this machine's GPUs, or none where it has none."""
+    values = {"devices": ", ".join(map(str, absent)), "count": count}
+    if count:
+        said = N_("`device_map` names GPU {devices}, but this machine has {count} {count:GPU|GPUs}, counted from 0.")
+        remedy = N_("Remove `device_map` and set `use_balanced_device_map: true`: the start then places the layers on this machine's GPUs.")  # fmt: skip
+        changes, label = {"device_map": None, "use_balanced_device_map": True}, N_("Place the layers on this machine's GPUs")  # fmt: skip
+    else:
+        said = N_("`device_map` names GPU {devices}, but this machine has no GPU.")
+        remedy = N_("Start it on the machine with those GPUs, or remove `device_map` to train on the CPU.")
+        changes, label = {"device_map": None}, N_("Remove `device_map`")
+    return config.finding(
+        "warning", "no_such_device", "device_map", Message(said, values), Message(remedy), Fix(changes, Message(label))
+    )
+
+
 def _devices(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     places = config.get("device_map") if config.has_good("device_map") else None
     if facts.gpus is not None and isinstance(places, Mapping):
         absent = sorted({place for place in places.values() if type(place) is int and place >= len(facts.gpus)})
         if absent:
-            values = {"devices": ", ".join(map(str, absent)), "count": len(facts.gpus)}
-            yield config.finding(
-                "warning",
-                "no_such_device",
-                "device_map",
-                Message(N_("`device_map` names GPU {devices}, but this machine has {count}, counted from 0."), values),
-                Message(N_("Take `device_map` out and set `use_balanced_device_map: true`: the map is made for what is there.")),
-                Fix(
-                    {"device_map": None, "use_balanced_device_map": True},
-                    Message(N_("Replace the map with one that is made for this machine's GPUs at the start")),
-                ),
-            )  # fmt: skip
+            yield _absent(config, absent, len(facts.gpus))
     if (
         facts.gpus
         and facts.num_blocks
