@@ -126,7 +126,7 @@ def test_what_is_tight_fits_and_says_so(
     assert (answer, document["verdict"], document["fits"]) == (code, verdict, code == 0)
     answer, text = say("--gpus", gpus)
     assert answer == code
-    assert text.startswith({"fits": "It fits.", "tight": "Tight: ", "over": "It does not fit: "}[verdict])
+    assert text.startswith({"fits": "It fits", "tight": "Tight: ", "over": "It does not fit: "}[verdict])
     assert ("What would help:" in text) is (verdict != "fits")
 
 

@@ -18,7 +18,7 @@ ADDRESS = "/plan?model=meta-llama/Llama-3.1-70B&gpus=80,48,24&gradient_checkpoin
 
 def test_llama_70b_on_three_unequal_gpus(dashboard: Dashboard, page: Page) -> None:
     page.goto(dashboard.url + ADDRESS)  # traced first, so it is not settled soon
-    verdict = page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits.")
+    verdict = page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits")
     expect(verdict).to_be_visible(timeout=120_000)
     idle(page)
 
@@ -69,6 +69,6 @@ def test_what_does_not_fit_is_mended_by_the_first_button_without_another_click(
     expect(best.get_by_text("fits with this")).to_be_visible(timeout=120_000)
     expect(best.get_by_role("button", name="Apply")).to_have_count(1)
     best.get_by_role("button", name="Apply").click()
-    expect(page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits")).to_be_visible(timeout=60_000)
     expect(page.get_by_text("More ways to save memory")).to_have_count(0)
     expect(page.locator(".st-key-plan_figures").get_by_text("Largest batch")).to_be_visible(timeout=60_000)
