@@ -92,7 +92,7 @@ def test_without_a_model_it_says_what_it_does_and_offers_examples() -> None:
 
 def test_a_plan_that_fits_says_so_first_with_what_it_rests_on(model: Path) -> None:
     at = show(model=str(model), gpus="24,12")
-    assert at.success[0].value.startswith("**It fits: ")
+    assert at.success[0].value.startswith("**It fits")
     assert "Traced from the model's own training step" in texts(at)
     assert "CUDA context" in texts(at)
     assert at.get("plotly_chart")[0].key == "strip"
@@ -329,7 +329,7 @@ def test_figures_of_a_formula_carry_their_expected_error(model: Path, monkeypatc
     percent = f"{100 * EXPECTED_ERROR:.0f} %"
     assert f"Weights and adapter are counted; activations come from a formula. Expected within {percent}." in texts(at)
     assert not at.success, "a guess is not green"
-    assert at.warning[0].value.startswith("**It fits: ")
+    assert at.warning[0].value.startswith("**It fits")
     assert f"it would still fit if they were {percent} too low" in at.warning[0].value
 
 
