@@ -8,10 +8,8 @@ from lora_backend.planning.plan import Plan, score_plan
 from lora_backend.planning.step_time import Cpu, unit_seconds
 from lora_backend.planning.targets import Target
 
-FASTER = N_(
-    "{name} (device {device}) alone would hold it, and be faster: the GPUs of a split work one after the other."
-)
-HOLDS = N_("{name} (device {device}) alone would hold it: the GPUs of a split work one after the other.")
+FASTER = N_("{name} alone would hold it, and be faster: the GPUs of a split work one after the other.")
+HOLDS = N_("{name} alone would hold it: the GPUs of a split work one after the other.")
 
 
 def single_is_enough(plan: Plan) -> Message | None:
@@ -30,7 +28,7 @@ def single_is_enough(plan: Plan) -> Message | None:
     now, then = _seconds(plan, [plan.devices[index].target for index in plan.assignment]), seconds[best.device]
     # A split has its transfers on top, whatever the links.
     is_faster = now is not None and then is not None and then <= now * (1 + 1e-9)
-    return Message(FASTER if is_faster else HOLDS, {"name": best.name, "device": best.device})
+    return Message(FASTER if is_faster else HOLDS, {"name": best.label})
 
 
 def _seconds(plan: Plan, placed: list[Target]) -> float | None:

@@ -58,7 +58,9 @@ def _widget(label: Markdown, key: Key, value: Any, known: KnownFacts, shared: di
         chosen = value if isinstance(value, list) else [value] if value else []
         every = [*options, *(item for item in chosen if item not in options)]
         names = key.name != "target_layers"
-        st.multiselect(label, every, chosen, accept_new_options=names, format_func=_as_option, **shared)
+        st.multiselect(
+            label, every, chosen, accept_new_options=names, format_func=_as_option, placeholder=t(N_("unset")), **shared
+        )
     elif (choices := _choices(key)) is not None and (value in choices or value is None):
         st.selectbox(
             label, choices, choices.index(value) if value in choices else None, format_func=_as_option, **shared

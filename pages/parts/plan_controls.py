@@ -177,6 +177,7 @@ def _targets(question: Question) -> None:
     st.multiselect(
         options=list(dict.fromkeys([*usual, *chosen])),
         accept_new_options=True,
+        placeholder=t(N_("unset")),
         format_func=visible,
         **_shared(question, "target_modules", None, None),
     )

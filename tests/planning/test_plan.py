@@ -142,11 +142,11 @@ def test_one_gpu_that_is_enough_is_named() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("2xRTX-4090", "RTX-4090 (device 0) alone would hold it, and be faster: "),
-        ("RTX-6000-Turing,RTX-4090", "RTX-4090 (device 1) alone would hold it, and be faster: "),
-        ("V100-32G,RTX-3060-12G", "V100-32G (device 0) alone would hold it, and be faster: "),
-        ("T4,L4", "L4 (device 1) alone would hold it, and be faster: "),
-        ("24,12", "GPU 24 GiB (device 0) alone would hold it: "),
+        ("2xRTX-4090", "GPU 0 (RTX-4090) alone would hold it, and be faster: "),
+        ("RTX-6000-Turing,RTX-4090", "GPU 1 (RTX-4090) alone would hold it, and be faster: "),
+        ("V100-32G,RTX-3060-12G", "GPU 0 (V100-32G) alone would hold it, and be faster: "),
+        ("T4,L4", "GPU 1 (L4) alone would hold it, and be faster: "),
+        ("24,12", "GPU 0 (24 GiB) alone would hold it: "),
     ],
 )
 def test_one_gpu_is_called_faster_only_where_its_own_estimate_is(words: str, said: str) -> None:
@@ -166,7 +166,7 @@ def test_a_slow_gpu_that_is_enough_is_not_called_faster_than_a_split_with_a_fast
     )
     note = single_is_enough(slow)
     assert note is not None
-    assert note.text("en") == "T4 (device 0) alone would hold it: the GPUs of a split work one after the other."
+    assert note.text("en") == "GPU 0 (T4) alone would hold it: the GPUs of a split work one after the other."
 
 
 # ------------------------------------------------------------------------------------------ maps that are given

@@ -88,7 +88,7 @@ def test_everything_on_the_cpu_is_planned_there_whatever_gpus_are_named() -> Non
     assert (len(planner.targets), message) == (2, None)
 
 
-BALANCED = "To train with this placement set `use_balanced_device_map: true`; without it the whole model goes to GPU 24 GiB (device 0)."
+BALANCED = "To train with this placement set `use_balanced_device_map: true`; without it the whole model goes to GPU 0 (24 GiB)."
 ANOTHER_GOAL = "To train with this placement take the map that `--json` prints as the config's `device_map`."
 
 
