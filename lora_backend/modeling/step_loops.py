@@ -50,7 +50,10 @@ def fold(seen: Sequence[Events], counts: Sequence[Sequence[int]]) -> list[NDArra
         back = min(LAST_ROUNDS * period, same)
         for index, (events, out) in enumerate(zip(seen, folded, strict=True)):
             start = at[index] + same - back
-            out += [events.values[at[index] : start], events.values[start : start + extra[index]].sum(keepdims=True)]
+            first = events.values[start : start + min(period, back)]
+            # The first of the rounds is gone through and undone: the peak may be in it, and ahead of all that is folded.
+            out += [events.values[at[index] : start], first, -first[::-1]]
+            out.append(events.values[start : start + extra[index]].sum(keepdims=True))
             at[index] = start + extra[index]
             # The rounds behind the fold are gone through once more, as the beginning of what comes.
             out.append(events.values[at[index] : at[index] + back])

@@ -15,7 +15,7 @@ from lora_backend.planning.scaling import Size
 RANKS = (8, 20, 36)
 MORE_CHUNKS = (0, 1, 3)
 MIN_CHUNKS = 4
-"""Of a traced row: two rounds of a scan behind what is folded, and one before; see `step_loops.py`."""
+"""Of a traced row: two rounds of a scan behind what is folded, and those that begin otherwise; see `step_loops.py`."""
 
 
 def attention_windows(config: Any) -> tuple[int, ...]:

@@ -32,6 +32,11 @@ FACTS: dict[str, dict[str, Any]] = {
     "mamba2": {**SMALL, "state_size": 4, "num_heads": 4, "head_dim": 16, "n_groups": 1, "chunk_size": 16},
     "bamba": {**SMALL, **HEADS, "attn_layer_indices": [2], "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 4, "mamba_n_groups": 1, "mamba_chunk_size": 16},
     "qwen3_5_text": {**SMALL, **HEADS, **LINEAR},
+    "kimi_linear": {
+        **SMALL, **HEADS, "num_hidden_layers": 2, "moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_token": 2,
+        "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "linear_num_heads": 2,
+        "linear_head_dim": 8, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    },
     "recurrent_gemma": {**SMALL, "intermediate_size": 48, "num_attention_heads": 2, "lru_width": 32},
 }  # fmt: skip
 
@@ -56,6 +61,7 @@ def predicted(facts: dict[str, Any], settings: TraceSettings, size: Size) -> tup
         ("mamba2", Size(3, 256, 16)),
         ("bamba", Size(2, 333, 16)),
         ("qwen3_5_text", Size(1, 1000, 16)),
+        ("kimi_linear", Size(1, 520, 16)),
         ("recurrent_gemma", Size(1, 48, 16)),
     ],
     ids=str,
@@ -110,6 +116,15 @@ def test_rounds_that_some_sizes_have_more_of_become_one_value() -> None:
     assert len({len(values) for values in folded}) == 1
     assert [values.sum() for values in folded] == [one.values.sum() for one in seen]
     assert [max(np.cumsum(values)) for values in folded] == [max(np.cumsum(one.values)) for one in seen]
+
+
+def test_a_peak_in_the_first_round_stays_ahead_of_what_is_folded() -> None:
+    """As in a backward pass: each round lets go of what its forward round has kept, and there are few behind the fold."""
+    seen = [events(rounds, 0.5) for rounds in (2, 3, 6)]
+    folded = fold(seen, [[2, 3, 6]])
+    assert folded is not None
+    assert [values.sum() for values in folded] == [one.values.sum() for one in seen]
+    assert [max(np.cumsum(values)[:-1]) for values in folded] == [max(np.cumsum(one.values)[:-1]) for one in seen]
 
 
 def test_more_rounds_than_a_loop_over_tokens_or_chunks_makes_are_not_folded() -> None:
