@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ class Host:
     disk_free_bytes: int
     swap_total_bytes: int
     swap_free_bytes: int
+    computes_bf16: bool = False
+    """Whether the cores have instructions for products in bf16 (AVX512-BF16), as torch asks for it; else they emulate it."""
 
 
 def read_gpus() -> GpuInventory:
@@ -219,4 +222,16 @@ def read_host(folder: Path) -> Host:
         disk.free,
         swap.total,
         swap.free,
+        computes_bf16=_cores_compute_bf16(),
     )
+
+
+@cache
+def _cores_compute_bf16() -> bool:
+    """By the kernel's word: torch is not asked here. False where there is none (not Linux)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return "avx512_bf16" in flags.split()

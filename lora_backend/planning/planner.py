@@ -62,11 +62,12 @@ class Planner:
 
 
 def precision_on(word: str, targets: Sequence[Target]) -> str:
-    """`auto` → bf16 where every known card computes it, else fp16; fp32 on the CPU. Other words stand for themselves."""
+    """`auto` → bf16 where every known card computes it, else fp16; on the CPU bf16 where its cores compute it, else fp32,
+    as the trainer takes it. Other words stand for themselves."""
     if word != "auto":
         return word
     if all(target.is_cpu for target in targets):
-        return "fp32"
+        return "bf16" if all(target.computes_bf16 for target in targets) else "fp32"
     old = [target.spec for target in targets if target.spec and target.spec.compute_capability < BF16_CAPABILITY]
     return "fp16" if old else "bf16"
 

@@ -27,6 +27,8 @@ class Target:
     """None for a device that is not there."""
     spec: CatalogGpu | None = None
     """What the catalogue knows of this card; None where it knows none of the name."""
+    computes_bf16: bool = False
+    """Of the host's cores: whether they have instructions for it. What a card computes is in `spec`."""
 
     @property
     def capacity_bytes(self) -> int:
@@ -51,6 +53,7 @@ class Target:
             "total_bytes": self.total_bytes,
             "held_bytes": self.held_bytes,
             "uuid": self.uuid,
+            "computes_bf16": self.computes_bf16,
         }
 
     @classmethod
@@ -62,6 +65,7 @@ class Target:
             data["held_bytes"],
             data["uuid"],
             None if data["device"] == "cpu" else find_gpu(data["name"], data["total_bytes"]),
+            data.get("computes_bf16", False),
         )
 
 
@@ -83,4 +87,5 @@ def of_words(text: str) -> tuple[Target, ...]:
 
 def of_host(host: Host) -> Target:
     """The host's memory as a device of its own."""
-    return Target("cpu", "CPU", host.memory_total_bytes, host.memory_total_bytes - host.memory_available_bytes)
+    held_bytes = host.memory_total_bytes - host.memory_available_bytes
+    return Target("cpu", "CPU", host.memory_total_bytes, held_bytes, computes_bf16=host.computes_bf16)

@@ -17,8 +17,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import DeviceError, ModelError
+from lora_backend.hardware.inventory import read_host
 from lora_backend.modeling.devices import refuse_untrainable, resolve_precision
 from lora_backend.modeling.load import load_model, load_tokenizer
+from lora_backend.planning.planner import precision_on
+from lora_backend.planning.targets import of_host
 from tests.tiny import make_model
 
 Make = Callable[..., dict[str, Any]]
@@ -38,6 +41,8 @@ def test_weights_are_loaded_in_the_precision_asked_for(word: str, dtype: torch.d
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
 def test_without_a_gpu_auto_is_a_format_that_trains_and_fp16_is_none() -> None:
     assert resolve_precision("auto") in ("bf16", "fp32")
+    host = of_host(read_host(Path.cwd()))
+    assert precision_on("auto", [host]) == resolve_precision("auto"), "planned as it is trained"
     for word in ("auto", "fp32", "bf16"):
         refuse_untrainable(resolve_precision(word))
     with pytest.raises(DeviceError, match="precision: fp32"):

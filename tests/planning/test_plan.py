@@ -220,6 +220,7 @@ def test_auto_precision_is_what_all_cards_compute() -> None:
     assert precision_on("auto", of_words("RTX-4090,T4")) == "fp16"
     assert precision_on("auto", of_words("24")) == "bf16", "a card that nobody knows is taken as a new one"
     assert precision_on("auto", [CPU]) == "fp32"
+    assert precision_on("auto", [replace(CPU, computes_bf16=True)]) == "bf16"
     assert precision_on("fp32", of_words("T4")) == "fp32"
 
 
