@@ -63,8 +63,9 @@ def _part(seen: list[Stretch], sizes: list[Size], multiple: int) -> tuple[Part, 
 
 
 def _counts(sizes: list[Size], multiple: int) -> list[list[int]]:
-    """What the rounds of a loop may grow with, at each size: tokens and chunks of a row."""
-    return [[size.tokens for size in sizes], [padded_to(size.tokens, multiple) // multiple for size in sizes]]
+    """What the rounds of a loop may grow with, at each size: tokens, chunks and tokens behind the last whole chunk of a row."""
+    chunks = [padded_to(size.tokens, multiple) // multiple for size in sizes]
+    return [[size.tokens for size in sizes], chunks, [size.tokens % multiple for size in sizes]]
 
 
 def _sum_of_flops(seen: list[Events], sizes: list[Size], multiple: int) -> Vector:

@@ -75,16 +75,17 @@ def trace_profile(
     chunk = scan_chunk(meta.base.config, meta.blocks)
     windows, positions = attention_windows(meta.base.config), max_positions(meta.base.config)
     sizes = trace_sizes(settings, windows, positions, tile_tokens(meta.base.config), chunk)
+    walks_rest = False
     try:
         steps = _recorded(step, config.r, sizes, report, OPERATIONS_OF_A_PART)
     except LongScanError:
-        sizes = short_sizes(settings, chunk)
+        sizes, walks_rest = short_sizes(settings, chunk), chunk > 1
         steps = _recorded(step, sizes[0].rank, sizes, report)
     head = [name for name in census.outer if step.unit_of_module.get(name) == "head"]
     counted = census.profile(head, kept, kind_of_block)
     if counted.parameters != census.total:
         raise UntraceableError(N_("The model's training step cannot be traced: its blocks share weights."))
-    profile = _with_steps(counted, steps, sizes, chunk)
+    profile = replace(_with_steps(counted, steps, sizes, chunk), walks_rest=walks_rest)
     return _alike_once(replace(profile, method="traced_whole")) if way == "whole" else profile
 
 

@@ -17,6 +17,9 @@ MORE_CHUNKS = (0, 1, 3)
 MIN_CHUNKS = 4
 """Of a traced row: two rounds of a scan behind what is folded, and those that begin otherwise; see `step_loops.py`."""
 
+RESTS = (6, 8, 11)
+"""Tokens behind the last whole chunk, where these go one by one."""
+
 
 def attention_windows(config: Any) -> tuple[int, ...]:
     """Lengths of a model's attention windows in tokens; a row as long as one needs a mask."""
@@ -92,14 +95,15 @@ def trace_sizes(
 def short_sizes(settings: TraceSettings, chunk: int = 1) -> list[Size]:
     """Three sizes for models that go through a row token by token: a few rounds tell as much as a thousand.
 
-    Whole chunks where there are some: what goes through single tokens as well are then the ones behind them (xLSTM).
+    Where there are chunks, single tokens are the ones behind the last whole one (xLSTM), and there are a few of them.
     """
     rows = (2, 3, 5) if settings.padded else (1, 1, 1)
     low = settings.tokens_above
     tokens = [low + 24, low + 32, low + 40]
     if chunk > 1:
         fewest = max(low // chunk + 1, MIN_CHUNKS)
-        tokens = [(fewest + more) * chunk for more in MORE_CHUNKS]
+        rests = (min(rest, chunk - 1) for rest in RESTS)
+        tokens = [(fewest + more) * chunk + rest for more, rest in zip(MORE_CHUNKS, rests, strict=True)]
     return [Size(*size) for size in zip(rows, tokens, RANKS, strict=True)]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.planning.scaling import EXPONENTS, Size, Vector, monomials
 
-VERSION = 9
+VERSION = 10
 """Of the figures: profiles of another version are traced anew."""
 
 
@@ -241,6 +241,8 @@ class Profile:
     """Bytes of the hidden states between two blocks."""
     token_multiple: int = 1
     """Tokens in a chunk of the model's scans, which pad each row to whole ones (1: it has none)."""
+    walks_rest: bool = False
+    """Whether the tokens behind a row's last whole chunk go one by one instead."""
 
     @property
     def parameters(self) -> int:
@@ -249,7 +251,7 @@ class Profile:
 
     def monomials(self, size: Size) -> Vector:
         """What the coefficients of every vector are multiplied by at a size."""
-        return monomials(size, self.token_multiple)
+        return monomials(size, self.token_multiple, walks_rest=self.walks_rest)
 
     def trainable(self, rank: int) -> int:
         """Trained parameters of the whole model at `r` = rank."""
@@ -279,6 +281,7 @@ class Profile:
             "logits": self.logits.tolist(),
             "hidden": self.hidden.tolist(),
             "token_multiple": self.token_multiple,
+            "walks_rest": self.walks_rest,
         }
 
     @classmethod
@@ -303,4 +306,5 @@ class Profile:
             np.array(data["logits"]),
             np.array(data["hidden"]),
             data["token_multiple"],
+            data["walks_rest"],
         )

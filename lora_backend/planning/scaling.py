@@ -39,10 +39,13 @@ def padded_to(tokens: int, multiple: int) -> int:
     return -(-tokens // multiple) * multiple
 
 
-def monomials(size: Size, multiple: int = 1) -> Vector:
-    """The value of every monomial of `EXPONENTS` at a size, for a model that scans chunks of `multiple` tokens."""
+def monomials(size: Size, multiple: int = 1, *, walks_rest: bool = False) -> Vector:
+    """The value of every monomial of `EXPONENTS` at a size, for a model that scans chunks of `multiple` tokens.
+
+    `walks_rest`: tokens behind the last whole chunk go one by one, so that at whole chunks there are none of them.
+    """
     rows, tokens, rank = (float(number) for number in size)
-    padded = float(padded_to(size.tokens, multiple))
+    padded = float(padded_to(size.tokens + walks_rest, multiple))
     states, last = padded / multiple + 1, tokens - padded + multiple
     return np.array([rows**a * tokens**b * rank**c * padded**d * states**e * last**f for a, b, c, d, e, f in EXPONENTS])
 

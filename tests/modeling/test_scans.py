@@ -18,7 +18,7 @@ from lora_backend.modeling.trace import full_trace, trace_profile
 from lora_backend.modeling.trace_sizes import scan_chunk, short_sizes, trace_sizes
 from lora_backend.planning.memory import Memory, Workload
 from lora_backend.planning.profile import TraceSettings
-from lora_backend.planning.scaling import Size, padded_to
+from lora_backend.planning.scaling import EXPONENTS, Size, monomials, padded_to
 from tests.planning.profiles import CONFIG
 
 SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 4}
@@ -37,6 +37,7 @@ FACTS: dict[str, dict[str, Any]] = {
         "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "linear_num_heads": 2,
         "linear_head_dim": 8, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
     },
+    "xlstm": {**SMALL, "hidden_size": 128, "num_hidden_layers": 2, "num_heads": 2},
     "recurrent_gemma": {**SMALL, "intermediate_size": 48, "num_attention_heads": 2, "lru_width": 32},
 }  # fmt: skip
 
@@ -62,6 +63,7 @@ def predicted(facts: dict[str, Any], settings: TraceSettings, size: Size) -> tup
         ("bamba", Size(2, 333, 16)),
         ("qwen3_5_text", Size(1, 1000, 16)),
         ("kimi_linear", Size(1, 520, 16)),
+        ("xlstm", Size(1, 777, 16)),
         ("recurrent_gemma", Size(1, 48, 16)),
     ],
     ids=str,
@@ -69,6 +71,13 @@ def predicted(facts: dict[str, Any], settings: TraceSettings, size: Size) -> tup
 def test_a_scan_is_predicted_to_the_byte_at_another_length(family: str, size: Size) -> None:
     facts, settings = facts_of(family), TraceSettings(padded=size.rows > 1)
     assert predicted(facts, settings, size) == full_trace(facts, CONFIG, settings, size)
+
+
+def test_at_whole_chunks_no_token_is_walked_by_itself() -> None:
+    rest, whole = (monomials(Size(1, tokens, 16), 64, walks_rest=True) for tokens in (129, 128))
+    one_by_one = [EXPONENTS.index((1, 0, 0, 0, 0, 1)), EXPONENTS.index((1, 0, 0, 1, 0, 0))]
+    assert rest[one_by_one].tolist() == [1, 192]
+    assert whole[one_by_one].tolist() == [0, 192]
 
 
 @pytest.mark.parametrize(("family", "chunk"), [("mamba", 1), ("mamba2", 16), ("bamba", 16), ("qwen3_5_text", 64)])
@@ -89,7 +98,8 @@ def test_rows_of_a_trace_end_within_a_chunk(chunk: int, padded: bool) -> None:
     chunks = [padded_to(size.tokens, chunk) // chunk for size in sizes]
     assert len(set(gaps)) == len(set(chunks)) == 3
     assert all(gap > 0 for gap in gaps)
-    assert all(size.tokens % chunk == 0 for size in short_sizes(settings, chunk)), "no single tokens behind them"
+    rests = [size.tokens % chunk for size in short_sizes(settings, chunk)]
+    assert 0 < rests[0] < rests[1] < rests[2], "a few single tokens behind them"
 
 
 def test_a_scan_that_takes_too_long_is_given_up_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
