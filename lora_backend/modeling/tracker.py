@@ -99,6 +99,7 @@ class TensorTracker(TorchDispatchMode):
         self._operations = 0
         self._is_over = False
         self._alive: dict[int, weakref.ref[Any]] = {}
+        self._numbers: dict[int, int] = {}
         self._known = {tensor.untyped_storage()._cdata for tensor in known}
 
     @classmethod
@@ -125,15 +126,24 @@ class TensorTracker(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        summed_into = _storage_summed_into(args[0]) if func is torch.ops.aten.add.Tensor else None
         result = grouped.SHAPES.get(func._overloadpacket, func)(*args, **kwargs)
         formula = FORMULAS.get(func._overloadpacket)
         if formula is not None:
             count = int(formula(*args, **kwargs, out_val=result))
             self.recording.flops.append((len(self.recording.storages), count, func.name()))
+        if summed_into is not None:
+            self._take_over(summed_into, result)
         for tensor in tree_iter(result):
             if isinstance(tensor, torch.Tensor):
                 self._count(tensor, func)
         return result
+
+    def _take_over(self, key: int, result: torch.Tensor) -> None:
+        """Count the result as the storage `key`, which nothing else holds."""
+        if key in self._alive:
+            del self._alive[key]  # and with the reference what it would have called
+            self._watch(result.untyped_storage(), self._numbers.pop(key))
 
     def _refuse_long(self) -> None:
         """Not at every operation: what only looks at a tensor anew may be called where nothing may be raised."""
@@ -157,6 +167,10 @@ class TensorTracker(TorchDispatchMode):
         recording.sizes_bytes.append(size_bytes)
         recording.makers.append(maker.name())
         recording.storages.append(number)
+        self._watch(storage, number)
+
+    def _watch(self, storage: torch.UntypedStorage, number: int) -> None:
+        key, recording = storage._cdata, self.recording
 
         def gone(_: object) -> None:
             self._alive.pop(key, None)
@@ -164,3 +178,25 @@ class TensorTracker(TorchDispatchMode):
                 recording.storages.append(-number - 1)
 
         self._alive[key] = weakref.ref(storage, gone)
+        self._numbers[key] = number
+
+
+GRADIENT_USES, GRADIENT_STORAGE_USES = 4, 2
+"""Uses that a dispatched tensor has which autograd alone holds, and those of its storage: its own count is 1 of each."""
+
+
+def _storage_summed_into(tensor: torch.Tensor) -> int | None:
+    """The storage of a gradient that autograd adds another one to, where it does so in place; else None.
+
+    Beside a dispatch mode it never does (`accumulate` in torch/csrc/autograd/input_buffer.cpp makes a new tensor for
+    whatever is like a subclass), so that a scan which sums a gradient at every token would seem to hold one more.
+    """
+    if torch.is_grad_enabled() or torch._C._current_autograd_node() is None:
+        return None
+    storage = tensor.untyped_storage()
+    is_its_own = (
+        tensor._use_count() == GRADIENT_USES
+        and torch._C._storage_Use_Count(storage._cdata) == GRADIENT_STORAGE_USES
+        and torch.ops.aten.is_non_overlapping_and_dense(tensor)
+    )
+    return storage._cdata if is_its_own else None

@@ -48,6 +48,31 @@ def test_a_tensor_made_in_place_is_not_counted_again() -> None:
     assert tracker.peak_bytes() == made.numel() * 4
 
 
+def in_place(values: torch.Tensor) -> torch.Tensor:
+    shared = values * 1.0
+    return torch.stack([shared[:, index] * 2.0 for index in range(shared.shape[1])]).sum()
+
+
+def of_two_owners(values: torch.Tensor) -> torch.Tensor:
+    one, other = values * 1.0, values * 2.0
+    return (one + other).sin().sum() + one.exp().sum()
+
+
+@pytest.mark.parametrize("step", [in_place, of_two_owners])
+def test_gradients_are_summed_in_place_where_autograd_does_so_without_a_tracker(step: Any) -> None:
+    values = torch.rand(100, 50, requires_grad=True)
+    loss = step(values)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        loss.backward()
+    events = profiler.profiler.kineto_results.events()
+    profiled = max(itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
+    values.grad = None
+    loss = step(values)
+    with TensorTracker([values]) as tracker:
+        loss.backward()
+    assert tracker.peak_bytes() == pytest.approx(profiled, abs=64)
+
+
 @pytest.mark.parametrize("heads", [4, 2])
 def test_flops_of_fused_attention_are_counted_as_those_of_its_products(heads: int) -> None:
     query, key, value = (torch.rand(2, 4, 16, 8, requires_grad=True) for _ in range(3))
