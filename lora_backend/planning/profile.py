@@ -11,7 +11,7 @@ import numpy as np
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.planning.scaling import EXPONENTS, Size, Vector, monomials
 
-VERSION = 10
+VERSION = 11
 """Of the figures: profiles of another version are traced anew."""
 
 
