@@ -142,6 +142,7 @@ class TensorTracker(TorchDispatchMode):
     def _take_over(self, key: int, result: torch.Tensor) -> None:
         """Count the result as the storage `key`, which nothing else holds."""
         if key in self._alive:
+            self._refuse_long()
             del self._alive[key]  # and with the reference what it would have called
             self._watch(result.untyped_storage(), self._numbers.pop(key))
 

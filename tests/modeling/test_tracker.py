@@ -17,7 +17,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.profiling import profile_for
-from lora_backend.modeling.tracker import TensorTracker
+from lora_backend.modeling.tracker import LongScanError, TensorTracker
 from lora_backend.planning.memory import Memory, Workload
 from lora_backend.planning.scaling import Size
 from lora_backend.runs.folder import RunFolder
@@ -71,6 +71,14 @@ def test_gradients_are_summed_in_place_where_autograd_does_so_without_a_tracker(
     with TensorTracker([values]) as tracker:
         loss.backward()
     assert tracker.peak_bytes() == pytest.approx(profiled, abs=64)
+
+
+def test_sums_in_place_count_among_the_operations_of_a_long_scan() -> None:
+    values = torch.rand(10, 50, requires_grad=True)
+    loss = in_place(values)
+    # For each of the 50 columns: a product, a gradient of zeros around it, and the sum with those before.
+    with pytest.raises(LongScanError), TensorTracker([values], most_operations=120):
+        loss.backward()
 
 
 @pytest.mark.parametrize("heads", [4, 2])
