@@ -20,8 +20,8 @@ from lora_backend.planning.targets import Target
 EFFICIENCY = (0.3, 0.6)
 """Of a GPU's dense rate, what training reaches as a rule. An assumption, not measured here."""
 CPU_EFFICIENCY = (0.37, 0.95)
-"""A step's work per second against that of one large fp32 product on the same cores. Measured on two cores of an AMD
-EPYC (Zen 4) with SmolLM2-135M, rank 16, torch 2.13: see docs/times.md."""
+"""A step's work per second against that of one large fp32 product on the same cores. 0.52 to 0.61 were measured on an AMD EPYC
+(Zen 4) with SmolLM2-135M, rank 16, torch 2.13; the range was then widened until it held every run known: see docs/times.md."""
 CPU_FLOPS_PER_CORE = (5e9, 40e9)
 """Of one core in fp32 products, from an old laptop to a server, where nobody measured it. An assumption."""
 CPU_HALF_PRECISION = (0.25, 2.0)
