@@ -28,9 +28,10 @@ from lora_backend.modeling.trace_sizes import attention_windows, max_positions, 
 from lora_backend.models.catalogue import CatalogueModel, catalogue
 from lora_backend.planning.memory import Memory, Workload
 from lora_backend.planning.partition import Costs, Device, partition
-from lora_backend.planning.profile import Profile, TraceSettings
+from lora_backend.planning.profile import Profile
 from lora_backend.planning.scaling import Size
 from lora_backend.planning.store import ProfileStore
+from lora_backend.planning.trace_settings import TraceSettings
 
 CONFIG = TrainingConfig(model_name="any", precision="bf16")
 TOKENS, RANK = 2048, 16

@@ -24,9 +24,10 @@ from lora_backend.modeling.trace import trace_profile
 from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.memory import Memory, Workload
 from lora_backend.planning.plan import Options, assignment_of, make_plan
-from lora_backend.planning.profile import Profile, TraceSettings
+from lora_backend.planning.profile import Profile
 from lora_backend.planning.scaling import Size
 from lora_backend.planning.targets import GIB, Target, of_words
+from lora_backend.planning.trace_settings import TraceSettings
 
 PAIRS = (
     ("Qwen/Qwen2.5-14B", 2048, "24,12,8"),

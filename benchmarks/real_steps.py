@@ -154,8 +154,8 @@ def measure_one(name: str) -> dict[str, Any]:
     from lora_backend.modeling.load import load_model
     from lora_backend.modeling.profiling import profile_for
     from lora_backend.planning.memory import Memory, Workload
-    from lora_backend.planning.profile import Batch
     from lora_backend.planning.scaling import Size
+    from lora_backend.planning.trace_settings import Batch
     from lora_backend.runs.folder import RunFolder
     from lora_backend.training.callbacks import RunCallback
     from lora_backend.training.trainer import LoraTrainer, training_arguments

@@ -23,9 +23,9 @@ from lora_backend.planning.memory import Memory
 from lora_backend.planning.offload import with_host_memory
 from lora_backend.planning.plan import Plan, device_map, no_gpu_has_enough, usable_targets
 from lora_backend.planning.planner import Planner, options_of, precision_on, workload_of
-from lora_backend.planning.profile import TraceSettings
 from lora_backend.planning.report import plan_table, verdict
 from lora_backend.planning.targets import Target, of_host, of_words
+from lora_backend.planning.trace_settings import TraceSettings
 from lora_backend.preflight.planning import config_to_plan, machine_targets, model_facts, profiles
 from lora_backend.settings import load_settings
 

@@ -33,7 +33,8 @@ from lora_backend.models.limits import refuse_oversized
 from lora_backend.models.packing import Packing, packing_of
 from lora_backend.models.tree import ModuleTree
 from lora_backend.planning.optimizers import sides_of
-from lora_backend.planning.profile import TraceSettings, TrainedTensors
+from lora_backend.planning.profile import TrainedTensors
+from lora_backend.planning.trace_settings import TraceSettings
 
 AXES = ((0, ("lora_A", "lora_embedding_A")), (1, ("lora_B", "lora_embedding_B")))
 """The axis along which tensors of these names have the rank."""

@@ -3,115 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lora_backend.config.schema import TrainingConfig
 from lora_backend.planning.scaling import EXPONENTS, Size, Vector, monomials
+from lora_backend.planning.trace_settings import TraceSettings
 
 VERSION = 11
 """Of the figures: profiles of another version are traced anew."""
-
-
-class Batch(NamedTuple):
-    """The rows of one pass, where they are known better than from the config."""
-
-    rows: int
-    tokens: int
-    """In a row, padding with them."""
-    padded: bool
-    labelled: float = 1.0
-    """Share of the tokens that have a label."""
-
-    @classmethod
-    def of(cls, config: TrainingConfig) -> Batch:
-        """The largest that a config lets through: rows as long as may be, and of unequal lengths where there are several."""
-        return cls(config.batch_size, config.max_length, padded=config.batch_size > 1)
-
-
-@dataclass(frozen=True)
-class TraceSettings:
-    """What a profile belongs to; another set of these is another profile."""
-
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
-    adapter_precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """PEFT's adapters are fp32 and compute under autocast; another word means no autocast."""
-    gradient_checkpointing: bool = False
-    quantization: Literal["nf4", "int8"] | None = None
-    attn_implementation: str | None = None
-    loss_type: str = "nll"
-    is_tiled: bool = False
-    """Whether the chunked loss takes more than one tile of tokens."""
-    labelled: float = 1.0
-    """Share of the tokens that go through the head: the chunked loss leaves out those without a label."""
-    padded: bool = False
-    """Several rows of unequal length need an explicit attention mask; one row, or equal ones, need none."""
-    tokens_above: int = 0
-    """The longest attention window that the rows exceed (0: none, or no windows): beyond it masks are built."""
-    target_modules: str | tuple[str, ...] = "all-linear"
-    target_layers: tuple[int, ...] | None = None
-    rank_pattern: tuple[tuple[str, int], ...] = ()
-    modules_to_save: tuple[str, ...] = ()
-    bias: str = "none"
-    use_dora: bool = False
-    lora_dropout: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        config: TrainingConfig,
-        precision: str,
-        windows: tuple[int, ...] = (),
-        tile_tokens: int = 0,
-        batch: Batch | None = None,
-    ) -> TraceSettings:
-        """The set that a training config asks for.
-
-        `precision` is resolved, `windows` are the model's attention windows and `tile_tokens` the chunked loss's tile.
-        `batch`: a real one, in place of the largest. Lists whose order means nothing are the same in any order.
-        """
-        targets = config.target_modules
-        batch = batch or Batch.of(config)
-        is_chunked = config.loss_type == "chunked_nll"
-        labelled = max(round(batch.labelled, 3), 0.001) if is_chunked else 1.0
-        return cls(
-            precision=precision,  # type: ignore[arg-type]  # one of its three words
-            gradient_checkpointing=config.gradient_checkpointing,
-            quantization=config.quantization,
-            attn_implementation=config.attn_implementation,
-            loss_type=config.loss_type,
-            is_tiled=is_chunked and batch.rows * batch.tokens * labelled > tile_tokens,
-            labelled=labelled,
-            padded=batch.padded,
-            tokens_above=max((window for window in windows if batch.tokens >= window), default=0),
-            target_modules=targets if isinstance(targets, str) else tuple(sorted(set(targets))),
-            target_layers=None if config.target_layers is None else tuple(sorted(set(config.target_layers))),
-            rank_pattern=tuple((config.rank_pattern or {}).items()),
-            modules_to_save=tuple(sorted(set(config.modules_to_save or ()))),
-            bias=config.bias,
-            use_dora=config.use_dora,
-            lora_dropout=config.lora_dropout > 0,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TraceSettings:
-        """The other way round; JSON's lists become tuples again."""
-        values = {name.name: data[name.name] for name in fields(cls) if name.name in data}
-        for name in ("target_modules", "target_layers", "modules_to_save"):
-            if isinstance(values.get(name), list):
-                values[name] = tuple(values[name])
-        values["rank_pattern"] = tuple((str(name), int(rank)) for name, rank in values.get("rank_pattern", ()))
-        return cls(**values)
-
-    @property
-    def uses_autocast(self) -> bool:
-        """Whether the forward pass runs under autocast, as transformers' Trainer does for fp16 and bf16."""
-        return self.precision != "fp32" and self.adapter_precision == "fp32"
 
 
 @dataclass(frozen=True)

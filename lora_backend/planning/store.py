@@ -13,7 +13,8 @@ from typing import Any
 from lora_backend.atomic import write_json
 from lora_backend.bounded import read_json
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.planning.profile import VERSION, Batch, Profile, TraceSettings
+from lora_backend.planning.profile import VERSION, Profile
+from lora_backend.planning.trace_settings import Batch, TraceSettings
 
 MADE_WITH = ("torch", "transformers", "peft", "accelerate")
 """Packages whose code a trace runs: another version of one may cost something else."""

@@ -12,9 +12,10 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.planning.memory import Breakdown, Memory
 from lora_backend.planning.planner import workload_of
-from lora_backend.planning.profile import Batch, Profile
+from lora_backend.planning.profile import Profile
 from lora_backend.planning.scaling import Size
 from lora_backend.planning.store import ProfileStore
+from lora_backend.planning.trace_settings import Batch
 from lora_backend.preflight.planning import model_facts
 from lora_backend.settings import Settings
 

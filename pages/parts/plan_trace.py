@@ -10,8 +10,9 @@ import streamlit as st
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
 from lora_backend.i18n import N_
-from lora_backend.planning.profile import Profile, TraceSettings
+from lora_backend.planning.profile import Profile
 from lora_backend.planning.store import model_key
+from lora_backend.planning.trace_settings import TraceSettings
 from lora_backend.worker_client import Request
 from pages.parts import state_keys
 from pages.parts.failing import safely

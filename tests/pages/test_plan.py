@@ -25,8 +25,9 @@ from lora_backend.planning.limits import largest_batch, longest_row
 from lora_backend.planning.memory import Memory
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner, with_changes
-from lora_backend.planning.profile import Profile, TraceSettings
+from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import GIB, of_words
+from lora_backend.planning.trace_settings import TraceSettings
 from lora_backend.settings import load_settings
 from pages.parts.layer_strip import IN_DOUBT, cells_of, room, strip
 from pages.parts.markdown import Markdown, unmarked
@@ -497,7 +498,7 @@ import sys
 from streamlit.testing.v1 import AppTest
 from lora_backend.planning.advice import advise
 from tests.planning.formula_profiles import formula_profile
-from lora_backend.planning.profile import TraceSettings
+from lora_backend.planning.trace_settings import TraceSettings
 import json, pages.parts.plan_work as plan_work
 facts = json.load(open({str(model / "config.json")!r}))
 plan_work.trace = lambda _, config: formula_profile(facts, config, TraceSettings.of(config, "bf16"))

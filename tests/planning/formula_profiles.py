@@ -9,8 +9,9 @@ import numpy as np
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.planning.formula import EXPECTED_ERROR, EXPERTS, ITEMSIZE, VISITED, Measures, with_activations
-from lora_backend.planning.profile import NOTHING, Profile, TraceSettings, TrainedTensors, Unit
+from lora_backend.planning.profile import NOTHING, Profile, TrainedTensors, Unit
 from lora_backend.planning.scaling import EXPONENTS
+from lora_backend.planning.trace_settings import TraceSettings
 
 
 def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: TraceSettings) -> Profile:

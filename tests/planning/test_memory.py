@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from lora_backend.planning.memory import CONTEXT_BYTES, EMPTY, RESERVE, Memory, Workload
-from lora_backend.planning.profile import Profile, TraceSettings
+from lora_backend.planning.profile import Profile
 from lora_backend.planning.scaling import Size
+from lora_backend.planning.trace_settings import TraceSettings
 from tests.planning.formula_profiles import formula_profile
 from tests.planning.profiles import CONFIG, LLAMA, WINDOWS, llama, profile_of
 

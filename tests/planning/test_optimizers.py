@@ -29,7 +29,7 @@ from lora_backend.planning.optimizers import (
     states_bytes,
     transient_bytes,
 )
-from lora_backend.planning.profile import TraceSettings
+from lora_backend.planning.trace_settings import TraceSettings
 from tests.planning.profiles import LLAMA
 
 MATRIX = (256, 256)

@@ -21,9 +21,10 @@ from lora_backend.planning.plan import (
     score_plan,
 )
 from lora_backend.planning.planner import Planner, options_of, precision_on, with_changes, workload_of
-from lora_backend.planning.profile import Profile, TraceSettings
+from lora_backend.planning.profile import Profile
 from lora_backend.planning.scaling import Size
 from lora_backend.planning.targets import GIB, Target, of_words
+from lora_backend.planning.trace_settings import TraceSettings
 from tests.planning.formula_profiles import formula_profile
 
 FACTS: dict[str, Any] = {

@@ -8,8 +8,9 @@ import pytest
 
 from lora_backend.config.schema import TrainingConfig, default_config
 from lora_backend.planning.planner import Planner
-from lora_backend.planning.profile import Profile, TraceSettings
+from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import of_words
+from lora_backend.planning.trace_settings import TraceSettings
 from lora_backend.preflight.consequences import SWITCHED_OFF, consequences, why_without_effect
 
 FACTS = {

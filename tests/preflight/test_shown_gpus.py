@@ -24,7 +24,7 @@ gpu name=NVIDIA RTX C, uuid=GPU-c, gib=24, used_gib=23, cc=8.6
 IMPORTS = """
 import os
 from tests.planning.formula_profiles import formula_profile
-from lora_backend.planning.profile import TraceSettings
+from lora_backend.planning.trace_settings import TraceSettings
 from lora_backend.preflight.attempt import plan_attempt
 from lora_backend.preflight.launch import _first_device
 from lora_backend.preflight.placement import plan_start
