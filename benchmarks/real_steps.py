@@ -56,13 +56,13 @@ BY_LAYER = ("layer_types", "layers_block_type", "mlp_layer_types", "rope_paramet
 OF_FAMILY: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 8, "head_dim": 64},  # expand × hidden size
     "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba", "mamba"]},
-    "zamba2": {"layers_block_type": ["mamba", "hybrid", "mamba", "mamba"], "num_mem_blocks": 1, "attention_hidden_size": 512, "attention_head_dim": 128},
+    "zamba2": {"layers_block_type": ["mamba", "hybrid", "mamba", "mamba"], "hybrid_layer_ids": [1], "num_mem_blocks": 1, "attention_hidden_size": 512, "attention_head_dim": 128},
     "lfm2": {"full_attn_idxs": [1]},
     "bamba": {"attn_layer_indices": [1]},
     "jamba": {"attn_layer_offset": 1, "attn_layer_period": 4, "expert_layer_period": 2, "mamba_dt_rank": 8},
     "kimi_linear": {"layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"]},
     "deepseek_v3": {"num_key_value_heads": 4},
-    "deepseek_v2": {"num_key_value_heads": 4},
+    "deepseek_v2": {"num_key_value_heads": 4, "num_experts_per_tok": 2},
     "gemma3n_text": {"num_kv_shared_layers": 2},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
 }  # fmt: skip
