@@ -43,7 +43,7 @@ def _fallback_flops(one: torch.Tensor, weights: torch.Tensor, *_: Any, **__: Any
 
 
 SHAPES: dict[Any, Callable[..., Any]] = {torch.ops.aten._grouped_mm: _grouped}
-"""Operations that are given their result without being run."""
+"""Operations that are given their result without being run, where their tensors have no values."""
 FLOPS: dict[Any, Callable[..., int]] = {
     torch.ops.aten._grouped_mm: _grouped_flops,
     torch.ops.transformers.grouped_mm_fallback: _fallback_flops,

@@ -82,7 +82,7 @@ class FakeStep:
                 self._phase = "backward"
                 tracker.mark("backward head")
                 loss.backward()
-                del loss
+                del loss, ids, mask
         finally:
             self.meta.model.zero_grad(set_to_none=True)
             gc.collect()  # what hangs in a circle goes now, after every step alike

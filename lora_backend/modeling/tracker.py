@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
@@ -127,7 +128,9 @@ class TensorTracker(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         summed_into = _storage_summed_into(args[0]) if func is torch.ops.aten.add.Tensor else None
-        result = grouped.SHAPES.get(func._overloadpacket, func)(*args, **kwargs)
+        has_values = not any(isinstance(argument, FakeTensor) for argument in args)
+        run = func if has_values else grouped.SHAPES.get(func._overloadpacket, func)
+        result = run(*args, **kwargs)
         formula = FORMULAS.get(func._overloadpacket)
         if formula is not None:
             count = int(formula(*args, **kwargs, out_val=result))

@@ -13,6 +13,7 @@ from lora_backend.runs.changes import config_as_changed
 from lora_backend.runs.folder import RunFolder
 from pages.parts.frames import markdown_frame
 from pages.parts.language import say, t
+from pages.parts.markdown import bold
 from pages.parts.services import settings
 
 WORDS = {
@@ -62,7 +63,7 @@ def memory_view(run: RunFolder, *, has_ended: bool) -> None:
 def _device(found: Comparison, measured: dict[str, Any]) -> None:
     with st.container(border=True):
         name = t(N_("CPU, host memory")) if found.device == "cpu" else f"GPU {found.device}"
-        st.markdown(f"**{name}**")
+        st.markdown(bold(name))
         at_most = t(N_("Planned at most, for the longest rows and with overhead: {size}"), size=size(found.planned_at_most))  # fmt: skip
         if found.measured is None:
             st.markdown(at_most)

@@ -72,15 +72,15 @@ def test_every_gpu_that_is_over_is_named_with_its_shortage() -> None:
     said = verdict(plan).text("en")
     *sentences, _ = said.removeprefix("It does not fit: ").split(". ")  # the last says the error of the formula
     assert len(sentences) == 3
-    assert f"(device {plan.bottleneck.target.device})" in sentences[0]
+    assert f"GPU {plan.bottleneck.target.device} (" in sentences[0]
     for device, words in over.items():
-        (sentence,) = [sentence for sentence in sentences if f"(device {device})" in sentence]
+        (sentence,) = [sentence for sentence in sentences if f"GPU {device} (" in sentence]
         assert words in sentence
     alone = Planner(source(FACTS), of_words("6")).plan(BIG)
-    assert verdict(alone).text("en").count("(device ") == 1
+    assert verdict(alone).text("en").count("GPU 0 (") == 1
     split = Planner(source(FACTS), of_words("24,2")).score(BIG, [0] * 13 + [1])
     assert split.devices[0].utilisation <= 1 < split.devices[1].utilisation
-    assert verdict(split).text("en").count("(device ") == 1
+    assert verdict(split).text("en").count("GPU 0 (") == 1
 
 
 def exact(config: TrainingConfig) -> Profile:

@@ -212,7 +212,7 @@ def test_what_is_tight_is_refused_until_it_is_accepted_and_the_attempt_says_that
 ) -> None:
     tight_on(start, batch_size=8)
     asked = values(tmp_path, batch_size=8), load_settings(), trace
-    with pytest.raises(TightError, match=r"Tight: .* would be left on GPU 24 GiB") as raised:
+    with pytest.raises(TightError, match=r"Tight: .* would be left on GPU 0 \(24 GiB\)") as raised:
         plan_attempt(*asked)
     best = raised.value.advice[0]
     assert best.verdict == "fits"

@@ -99,7 +99,7 @@ def _hold_a_step_against_its_plan(path: Path, chosen: dict[str, Any], tmp_path: 
 
     profile = profile_for(json.loads((path / "config.json").read_text()), config)
     assert profile.method == "traced"
-    memory = Memory(profile, Workload(Size(1, TOKENS, RANK), optim=config.optim, on_gpu=False))
+    memory = Memory(profile, Workload(Size(1, TOKENS, RANK), optim=config.optim, updates=False, on_gpu=False))
     planned = memory.device(range(memory.num_units))
     num_tensors = sum(parameter.requires_grad for parameter in model.parameters())
     tables_bytes = 1024 * EIGHT_BIT.get(config.optim, 0)

@@ -116,7 +116,7 @@ def _absent(config: ConfigView, absent: list[int], count: int) -> Finding:
     if count:
         said = N_("`device_map` names GPU {devices}, but this machine has {count} {count:GPU|GPUs}, counted from 0.")
         remedy = N_("Remove `device_map` and set `use_balanced_device_map: true`: the start then places the layers on this machine's GPUs.")  # fmt: skip
-        changes, label = {"device_map": None, "use_balanced_device_map": True}, N_("Place the layers on this machine's GPUs")  # fmt: skip
+        changes, label = {"device_map": None, "use_balanced_device_map": True}, N_("Remove the map, and place the layers on this machine's GPUs")  # fmt: skip
     else:
         said = N_("`device_map` names GPU {devices}, but this machine has no GPU.")
         remedy = N_("Start it on the machine with those GPUs, or remove `device_map` to train on the CPU.")
