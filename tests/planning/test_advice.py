@@ -77,10 +77,10 @@ def test_every_gpu_that_is_over_is_named_with_its_shortage() -> None:
         (sentence,) = [sentence for sentence in sentences if f"GPU {device} (" in sentence]
         assert words in sentence
     alone = Planner(source(FACTS), of_words("6")).plan(BIG)
-    assert verdict(alone).text("en").count("GPU 0 (") == 1
+    assert verdict(alone).text("en").count("GiB over") == 1
     split = Planner(source(FACTS), of_words("24,2")).score(BIG, [0] * 13 + [1])
     assert split.devices[0].utilisation <= 1 < split.devices[1].utilisation
-    assert verdict(split).text("en").count("GPU 0 (") == 1
+    assert verdict(split).text("en").count("GiB over") == 1
 
 
 def exact(config: TrainingConfig) -> Profile:
