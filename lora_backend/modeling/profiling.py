@@ -10,7 +10,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import UntraceableError, UntrainableError, first_line
 from lora_backend.i18n import N_
 from lora_backend.modeling.by_formula import profile_by_formula
-from lora_backend.modeling.failures import fails_in_training
+from lora_backend.modeling.failing_steps import fails_in_training
 from lora_backend.modeling.meta import model_config, module_tree, untrainable
 from lora_backend.modeling.trace import TRACE_SECONDS, WAYS, Report, trace_profile
 from lora_backend.modeling.trace_sizes import attention_windows, tile_tokens

@@ -38,7 +38,7 @@ from lora_backend.settings import load_settings
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.callbacks import RunCallback
 from lora_backend.training.data import StartData, read_data, refuse_rows_beyond_positions, tokenized
-from lora_backend.training.expected import keep_expected
+from lora_backend.training.expected_memory import keep_expected
 from lora_backend.training.lease import leased
 from lora_backend.training.publish import Publisher, save_adapter
 from lora_backend.training.randomness import deterministic_algorithms

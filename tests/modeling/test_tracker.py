@@ -81,6 +81,15 @@ def test_sums_in_place_count_among_the_operations_of_a_long_scan() -> None:
         loss.backward()
 
 
+def test_what_is_computed_under_it_is_what_is_computed_without_it() -> None:
+    """Products of experts are given their shape alone where tensors have no values, and there only."""
+    rows, experts = torch.rand(6, 16), torch.rand(2, 16, 8)
+    ends = torch.tensor([2, 6], dtype=torch.int32)
+    with TensorTracker():
+        tracked = torch._grouped_mm(rows, experts, offs=ends)
+    assert torch.equal(tracked, torch._grouped_mm(rows, experts, offs=ends))
+
+
 @pytest.mark.parametrize("heads", [4, 2])
 def test_flops_of_fused_attention_are_counted_as_those_of_its_products(heads: int) -> None:
     query, key, value = (torch.rand(2, 4, 16, 8, requires_grad=True) for _ in range(3))

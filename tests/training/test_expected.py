@@ -12,11 +12,14 @@ from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lora_backend import buildandTrainLoraModel
+from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import UntraceableError
 from lora_backend.modeling import profiling
 from lora_backend.preflight.measured import Comparison, compare
 from lora_backend.runs.folder import RunFolder, list_runs
 from lora_backend.settings import load_settings
+from lora_backend.training import expected_memory
+from lora_backend.training.expected_memory import keep_expected
 from tests.tiny import chats, save_tokenizer, write_rows
 from tests.training.helpers import run
 
@@ -108,3 +111,16 @@ def test_a_run_that_failed_after_its_measurement_has_them_as_well(
         run(workspace, config(model_name=model, dataset=str(data), max_steps=2))
     (folder,) = list_runs(workspace / "runs")
     assert compared(folder, tmp_path / "elsewhere").difference == pytest.approx(0, abs=0.01)
+
+
+def test_a_run_is_what_it_is_where_its_measured_step_cannot_be_planned(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is trained, or has an error of its own to tell."""
+
+    def broken(*_: Any) -> None:
+        raise KeyError("a family's own fault")
+
+    monkeypatch.setattr(expected_memory, "expected_by_device", broken)
+    keep_expected(TrainingConfig(model_name="m"), RunFolder(tmp_path))
+    assert "a family's own fault" in caplog.text
