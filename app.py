@@ -3,12 +3,12 @@
 import streamlit as st
 
 if st.runtime.exists():  # a session asks for a page
-    from pages.parts.navigation import main
+    from pages.parts.shell.navigation import main
 
     main()
 else:  # the server starts
     from starlette.middleware import Middleware
 
-    from pages.parts.http_policy import HttpPolicy
+    from pages.parts.shell.http_policy import HttpPolicy
 
     app = st.App(__file__, middleware=[Middleware(HttpPolicy)])

@@ -14,7 +14,7 @@ import psutil
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.noise import median_and_spread
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.browser.conftest import Dashboard, free_port
 

@@ -26,12 +26,12 @@ from lora_backend.modeling.profiling import profile_for
 from lora_backend.modeling.trace import full_trace, trace_profile
 from lora_backend.modeling.trace_sizes import attention_windows, max_positions, tile_tokens
 from lora_backend.models.catalogue import CatalogueModel, catalogue
-from lora_backend.planning.memory import Memory, Workload
-from lora_backend.planning.partition import Costs, Device, partition
-from lora_backend.planning.profile import Profile
-from lora_backend.planning.scaling import Size
-from lora_backend.planning.store import ProfileStore
-from lora_backend.planning.trace_settings import TraceSettings
+from lora_backend.planning.cost.memory import Memory, Workload
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.scaling import Size
+from lora_backend.planning.cost.trace_settings import TraceSettings
+from lora_backend.planning.profile_store import ProfileStore
+from lora_backend.planning.split.partition import Costs, Device, partition
 
 CONFIG = TrainingConfig(model_name="any", precision="bf16")
 TOKENS, RANK = 2048, 16

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.noise import median_and_spread
-from lora_backend.planning.partition import Costs, Device, partition
-from lora_backend.planning.reach import device_sets
+from lora_backend.planning.split.partition import Costs, Device, partition
+from lora_backend.planning.split.reach import device_sets
 
 GIB = 2**30
 FOUR_KINDS = (80, 48, 24, 16) * 4

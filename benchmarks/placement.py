@@ -22,12 +22,12 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.meta import build_base
 from lora_backend.modeling.trace import trace_profile
 from lora_backend.models.catalogue import catalogue
-from lora_backend.planning.memory import Memory, Workload
+from lora_backend.planning.cost.memory import Memory, Workload
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.scaling import Size
+from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.plan import Options, assignment_of, make_plan
-from lora_backend.planning.profile import Profile
-from lora_backend.planning.scaling import Size
 from lora_backend.planning.targets import GIB, Target, of_words
-from lora_backend.planning.trace_settings import TraceSettings
 
 PAIRS = (
     ("Qwen/Qwen2.5-14B", 2048, "24,12,8"),

@@ -23,7 +23,7 @@ import psutil
 
 from benchmarks.noise import median_and_spread
 from lora_backend.models.catalogue import catalogue
-from lora_backend.preflight.planning import config_to_plan, planner_for
+from lora_backend.preflight.plan_question import config_to_plan, planner_for
 from lora_backend.settings import load_settings
 
 COLD_MODEL = "meta-llama/Llama-3.1-8B"

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from benchmarks.noise import median_and_spread
 from lora_backend.modeling.health import adapter_health
-from lora_backend.verification.report import check_adapter_folder
+from lora_backend.verification.rank_report import check_adapter_folder
 
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

@@ -153,10 +153,10 @@ def measure_one(name: str) -> dict[str, Any]:
     from lora_backend.modeling.adapter import attach_adapter
     from lora_backend.modeling.load import load_model
     from lora_backend.modeling.profiling import profile_for
-    from lora_backend.planning.memory import Memory, Workload
-    from lora_backend.planning.scaling import Size
-    from lora_backend.planning.trace_settings import Batch
-    from lora_backend.runs.folder import RunFolder
+    from lora_backend.planning.cost.memory import Memory, Workload
+    from lora_backend.planning.cost.scaling import Size
+    from lora_backend.planning.cost.trace_settings import Batch
+    from lora_backend.runs.record.run_folder import RunFolder
     from lora_backend.training.callbacks import RunCallback
     from lora_backend.training.trainer import LoraTrainer, training_arguments
 

@@ -20,11 +20,11 @@ from typing import Any
 
 from benchmarks.noise import median_and_spread
 from lora_backend.config.schema import default_config
-from lora_backend.runs.curves import read_columns
-from lora_backend.runs.history import History
-from lora_backend.runs.leases import lock_once
-from lora_backend.runs.recovery import recover_all
-from lora_backend.runs.waiting import queue_folder, queue_lock
+from lora_backend.runs.history.run_table import History
+from lora_backend.runs.processes.leases import lock_once
+from lora_backend.runs.processes.recovery import recover_all
+from lora_backend.runs.processes.waiting import queue_folder, queue_lock
+from lora_backend.runs.record.curves import read_columns
 
 Work = tuple[str, Callable[[], object]]
 """What is measured, in words, and the doing of it."""
@@ -128,7 +128,7 @@ def _forget(root: Path) -> None:
 
 def _curve(path: Path) -> None:
     logging.disable(logging.WARNING)  # streamlit misses its server, at every sentence
-    from pages.parts.charts import loss_chart
+    from pages.parts.widgets.charts import loss_chart
 
     _points(path, POINTS)
 

@@ -65,7 +65,7 @@ def _train_ours(rows: list[dict[str, Any]], config: TrainingConfig) -> float:
     from transformers import DataCollatorForSeq2Seq
 
     from lora_backend.modeling.load import load_tokenizer
-    from lora_backend.runs.folder import RunFolder
+    from lora_backend.runs.record.run_folder import RunFolder
     from lora_backend.training.callbacks import RunCallback
     from lora_backend.training.tokenize import tokenize_rows
     from lora_backend.training.trainer import LoraTrainer, training_arguments

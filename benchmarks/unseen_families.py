@@ -31,7 +31,7 @@ from lora_backend.modeling.trace import full_trace
 from lora_backend.modeling.trace_sizes import max_positions
 from lora_backend.models.catalogue import catalogue
 from lora_backend.models.causal import refuse_other_kinds
-from lora_backend.planning.scaling import Size
+from lora_backend.planning.cost.scaling import Size
 
 BLOCKS, TOKENS, PADDED_TOKENS, SECONDS = 6, 1000, 333, 150
 DEPTH = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")

@@ -19,9 +19,9 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.escaping import visible
 from lora_backend.i18n import LANGUAGES, use_language
 from lora_backend.os_errors import in_words
-from lora_backend.planning.chosen_split import Goal
-from lora_backend.runs.states import STATES
-from lora_backend.runs.supervisor import SUPERVISED
+from lora_backend.planning.split.chosen_split import Goal
+from lora_backend.runs.processes.supervisor import SUPERVISED
+from lora_backend.runs.record.states import STATES
 from lora_backend.terminal import log_to_stderr, show
 
 

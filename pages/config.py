@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pages.parts.failing import safely
-from pages.parts.guard import guard
+from pages.parts.shell.failing import safely
+from pages.parts.shell.guard import guard
 
 guard()
 
@@ -11,30 +11,30 @@ from functools import partial
 
 import streamlit as st
 
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft, open_draft
-from lora_backend.config.files import parse_config
 from lora_backend.errors import FlightdeckError
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.preflight.startable import judge, startable
-from pages.parts import state_keys
-from pages.parts.config_actions import show_actions
-from pages.parts.config_blockers import needs_data
-from pages.parts.config_conflict import show_conflict
-from pages.parts.config_edit import current_text, save_text
-from pages.parts.config_form import config_form
-from pages.parts.config_import import settle, show_kept_import
-from pages.parts.config_start import choose_start
-from pages.parts.data_upload import data_upload
-from pages.parts.diff_consequences import are_shown
-from pages.parts.diff_view import show_differences
-from pages.parts.expected_ranks import show_expected_ranks
-from pages.parts.findings import show_findings
-from pages.parts.header import page_header
-from pages.parts.language import say, t
-from pages.parts.rows_reading import wait_for_rows
-from pages.parts.services import settings
-from pages.parts.table_runs import many_runs
+from pages.parts.draft.actions import show_actions
+from pages.parts.draft.blockers import needs_data
+from pages.parts.draft.conflict import show_conflict
+from pages.parts.draft.diff.consequences import are_shown
+from pages.parts.draft.diff.view import show_differences
+from pages.parts.draft.edit import current_text, save_text
+from pages.parts.draft.expected_ranks import show_expected_ranks
+from pages.parts.draft.foreign_import import settle, show_kept_import
+from pages.parts.draft.form import config_form
+from pages.parts.draft.start import choose_start
+from pages.parts.draft.table import many_runs
+from pages.parts.draft.upload import data_upload
+from pages.parts.shell import state_keys
+from pages.parts.shell.header import page_header
+from pages.parts.shell.language import say, t
+from pages.parts.shell.services import settings
+from pages.parts.widgets.findings import show_findings
+from pages.parts.widgets.rows_reading import wait_for_rows
 
 
 def editor(draft: Draft) -> None:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from pages.parts.guard import guard
+from pages.parts.shell.guard import guard
 
 guard()
 
 import streamlit as st
 
-from lora_backend.demo.run import DEMO_NAME, launch_demo
+from lora_backend.demo.demo_run import DEMO_NAME, launch_demo
 from lora_backend.errors import FlightdeckError
 from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.hardware.processes import GpuProcess
 from lora_backend.i18n import N_
-from lora_backend.runs.folder import RunFolder, list_runs
-from pages.parts import state_keys
-from pages.parts.failing import sheltered
-from pages.parts.formats import gib
-from pages.parts.header import page_header
-from pages.parts.language import explain, say, t
-from pages.parts.markdown import Markdown, escape, joined
-from pages.parts.navigation import CONFIG, PLAN, RUNS, VERIFY
-from pages.parts.run_list import run_row
-from pages.parts.services import settings
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from pages.parts.run.list import run_row
+from pages.parts.shell import state_keys
+from pages.parts.shell.failing import sheltered
+from pages.parts.shell.header import page_header
+from pages.parts.shell.language import explain, say, t
+from pages.parts.shell.markdown import Markdown, escape, joined
+from pages.parts.shell.navigation import CONFIG, PLAN, RUNS, VERIFY
+from pages.parts.shell.services import settings
+from pages.parts.widgets.formats import gib
 
 RECENT = 6
 

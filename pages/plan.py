@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pages.parts.guard import guard
+from pages.parts.shell.guard import guard
 
 guard()
 
@@ -10,20 +10,20 @@ import streamlit as st
 
 from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.i18n import N_
-from pages.parts import state_keys
-from pages.parts.header import page_header
-from pages.parts.language import say, t
-from pages.parts.navigation import CONFIG, PLAN
-from pages.parts.plan_advice import show_best_remedy, show_split
-from pages.parts.plan_compare import show_launchable, show_machines
-from pages.parts.plan_controls import model_and_gpus, settings_bar
-from pages.parts.plan_export import show_export, use_in_config
-from pages.parts.plan_figures import show_limits, show_times
-from pages.parts.plan_moves import show_moves, show_strip
-from pages.parts.plan_tables import component_bars, component_table
-from pages.parts.plan_trace import offer_again
-from pages.parts.plan_verdict import show_basis, show_effect, show_verdict
-from pages.parts.plan_work import Work, prepare, read_question
+from pages.parts.plan.advice import show_best_remedy, show_split
+from pages.parts.plan.compare import show_launchable, show_machines
+from pages.parts.plan.controls import model_and_gpus, settings_bar
+from pages.parts.plan.export import show_export, use_in_config
+from pages.parts.plan.figures import show_limits, show_times
+from pages.parts.plan.moves import show_moves, show_strip
+from pages.parts.plan.tables import component_bars, component_table
+from pages.parts.plan.trace import offer_again
+from pages.parts.plan.verdict import show_basis, show_effect, show_verdict
+from pages.parts.plan.work import Work, prepare, read_question
+from pages.parts.shell import state_keys
+from pages.parts.shell.header import page_header
+from pages.parts.shell.language import say, t
+from pages.parts.shell.navigation import CONFIG, PLAN
 
 EXAMPLES: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("meta-llama/Llama-3.1-70B", "80,48,24", {"gradient_checkpointing": "true", "batch_size": "1"}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pages.parts.guard import guard
+from pages.parts.shell.guard import guard
 
 guard()
 
@@ -12,23 +12,23 @@ import streamlit as st
 
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
-from lora_backend.runs.folder import RunFolder, open_run
-from lora_backend.runs.history import RunRow
-from lora_backend.runs.recovery import recover, recover_all
-from lora_backend.runs.unlinked import links_of
-from pages.parts import state_keys
-from pages.parts.bin_view import bin_and_disk, undo_of_delete
-from pages.parts.failing import sheltered
-from pages.parts.found_view import folder_box, found_folder
-from pages.parts.header import page_header
-from pages.parts.language import say, t
-from pages.parts.markdown import escape
-from pages.parts.navigation import CONFIG, HOME, RUNS
-from pages.parts.run_compare import compare_runs
-from pages.parts.run_history import MOST_COMPARED, history, run_history
-from pages.parts.run_list import run_row, run_title
-from pages.parts.run_view import TICK_S, run_page
-from pages.parts.services import settings
+from lora_backend.runs.history.run_table import RunRow
+from lora_backend.runs.processes.recovery import recover, recover_all
+from lora_backend.runs.record.run_folder import RunFolder, open_run
+from lora_backend.runs.record.unlinked import links_of
+from pages.parts.run.compare import compare_runs
+from pages.parts.run.foreign_folder import folder_box, found_folder
+from pages.parts.run.list import run_row, run_title
+from pages.parts.run.table import MOST_COMPARED, history, run_history
+from pages.parts.run.trash import bin_and_disk, undo_of_delete
+from pages.parts.run.view import TICK_S, run_page
+from pages.parts.shell import state_keys
+from pages.parts.shell.failing import sheltered
+from pages.parts.shell.header import page_header
+from pages.parts.shell.language import say, t
+from pages.parts.shell.markdown import escape
+from pages.parts.shell.navigation import CONFIG, HOME, RUNS
+from pages.parts.shell.services import settings
 
 
 def all_runs() -> None:

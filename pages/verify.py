@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pages.parts.guard import guard
+from pages.parts.shell.guard import guard
 
 guard()
 
@@ -12,34 +12,34 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.files import decode_config, read_config
+from lora_backend.config.config_text import decode_config, read_config
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.preflight.roots import allowed_adapter, allowed_config
-from lora_backend.runs.changes import config_as_changed
-from lora_backend.runs.folder import RunFolder, list_runs
-from lora_backend.runs.unlinked import own_adapter
+from lora_backend.runs.record.changes import config_as_changed
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.unlinked import own_adapter
 from lora_backend.settings import is_within
 from lora_backend.symlinks import is_unlinked_folder
+from lora_backend.verification.adapter_folder import is_pickled, read_adapter_config
 from lora_backend.verification.asked_config import asked_values
-from lora_backend.verification.folder import is_pickled, read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
-from lora_backend.verification.report import check_adapter_folder
-from pages.parts import state_keys
-from pages.parts.base_view import base_in_roots, fit_on_page
-from pages.parts.findings import show_finding
-from pages.parts.header import page_header
-from pages.parts.health_view import read_health, show_health
-from pages.parts.language import say, t
-from pages.parts.loaded_check import loaded_check
-from pages.parts.markdown import Markdown
-from pages.parts.navigation import CONFIG, HOME
-from pages.parts.passport_view import show_passport
-from pages.parts.rank_view import show_report
-from pages.parts.run_list import run_title
-from pages.parts.services import settings, worker
-from pages.parts.tables import compare_table
+from lora_backend.verification.rank_report import check_adapter_folder
+from pages.parts.ranks.base import base_in_roots, fit_on_page
+from pages.parts.ranks.health import read_health, show_health
+from pages.parts.ranks.loaded import loaded_check
+from pages.parts.ranks.passport import show_passport
+from pages.parts.ranks.view import show_report
+from pages.parts.run.list import run_title
+from pages.parts.shell import state_keys
+from pages.parts.shell.header import page_header
+from pages.parts.shell.language import say, t
+from pages.parts.shell.markdown import Markdown
+from pages.parts.shell.navigation import CONFIG, HOME
+from pages.parts.shell.services import settings, worker
+from pages.parts.widgets.findings import show_finding
+from pages.parts.widgets.tables import compare_table
 
 
 @dataclass(frozen=True)

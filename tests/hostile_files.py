@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping
 
-from lora_backend.config.files import MAX_CONFIG_BYTES, MAX_LINES
+from lora_backend.config.config_text import MAX_CONFIG_BYTES, MAX_LINES
 
 SIZE = MAX_CONFIG_BYTES
 LINES = MAX_LINES - 10

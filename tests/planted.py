@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.atomic import write_json
-from lora_backend.runs.checkpoints import write_manifest
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.seal import seal_of
+from lora_backend.runs.checkpoints.manifest import write_manifest
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.seal import seal_of
 
 SECRET = "s3cr3t-of-somebody"
 """In every file outside; a page, a command or a file of the workspace that has it has followed a link."""

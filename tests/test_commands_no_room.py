@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.process import identify
+from lora_backend.runs.record.process_identity import identify
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment
 from tests.runs.conftest import faults  # noqa: F401 - the fixture
 

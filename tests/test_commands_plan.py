@@ -16,9 +16,9 @@ from lora_backend.cli import main
 from lora_backend.commands import plan as module
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.i18n import use_language
-from lora_backend.planning.profile import Profile
+from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.targets import GIB
-from lora_backend.preflight.planning import machine_targets
+from lora_backend.preflight.plan_question import machine_targets
 from tests.planning.profiles import LLAMA
 from tests.planning.test_plan import FACTS, source
 from tests.test_cli import strict

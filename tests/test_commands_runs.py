@@ -16,14 +16,14 @@ import pytest
 from lora_backend.cli import main
 from lora_backend.errors import ModelError
 from lora_backend.i18n import Message
-from lora_backend.preflight import launch
-from lora_backend.runs.checkpoints import write_manifest
-from lora_backend.runs.failures import failure
-from lora_backend.runs.folder import RunFolder, list_runs
-from lora_backend.runs.labels import write_labels
-from lora_backend.runs.process import is_alive
-from lora_backend.runs.queue import start_or_queue
-from lora_backend.runs.states import identity_in
+from lora_backend.launching import launch
+from lora_backend.runs.checkpoints.manifest import write_manifest
+from lora_backend.runs.processes.queue import start_or_queue
+from lora_backend.runs.record.failures import failure
+from lora_backend.runs.record.labels import write_labels
+from lora_backend.runs.record.process_identity import is_alive
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.states import identity_in
 from lora_backend.settings import child_environment, load_settings
 from lora_backend.verification.ranks import RankRule
 from lora_backend.verification.records import layer_record

@@ -17,12 +17,13 @@ import pytest
 from lora_backend.cli import main
 from lora_backend.commands import asking
 from lora_backend.commands.plan import trace_here
-from lora_backend.config.files import dump_yaml
+from lora_backend.config.config_text import dump_yaml
+from lora_backend.launching import launch
 from lora_backend.planning.targets import Target
-from lora_backend.preflight import launch, placement
+from lora_backend.preflight import placement
 from lora_backend.preflight.placement import plan_start
-from lora_backend.runs.folder import RunFolder, list_runs
-from lora_backend.runs.recovery import recover
+from lora_backend.runs.processes.recovery import recover
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import load_settings
 from tests.hardware.nvml import stub_environment
 from tests.pages.test_plan import SMALL, TIGHT, profile_of

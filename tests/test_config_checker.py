@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.config.files import parse_config
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.config_checker import check_config_consistency, main
 from lora_backend.train_lora import DEFAULT_CONFIG

@@ -12,7 +12,7 @@ from lora_backend.config.check import check_config
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.i18n import Message, current_language, language_of, translate, use_language
 from lora_backend.preflight.facts import refuse_errors
-from pages.parts.markdown import sentence
+from pages.parts.shell.markdown import sentence
 
 KNOWN = "Change `{key}`."
 

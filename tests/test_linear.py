@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.config.files import parse_config
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.secrets import holds_secret, redact
 from lora_backend.errors import DeviceError, ModelError
 from lora_backend.hardware.catalog import parse_gpus

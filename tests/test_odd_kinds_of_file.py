@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from lora_backend.cli import main
+from lora_backend.config.config_text import read_config
 from lora_backend.config.drafts import new_draft
-from lora_backend.config.files import read_config
 from lora_backend.config.foreign.imports import import_file
 from lora_backend.config.scripts import read_script
 from lora_backend.data.rows import read_dataset, read_questions, sha256_of_file
@@ -24,16 +24,16 @@ from lora_backend.models.describe import describe_model, read_json_object
 from lora_backend.models.headers import read_folder_headers, read_header
 from lora_backend.models.identity import base_identity
 from lora_backend.preflight.facts import check_with_facts
-from lora_backend.runs.checkpoints import MANIFEST, verified
-from lora_backend.runs.curves import read_columns
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.found import open_folder
-from lora_backend.runs.history import History
-from lora_backend.runs.labels import read_labels
-from lora_backend.runs.logs import read_log
-from lora_backend.runs.trainer_state import read_object
+from lora_backend.runs.checkpoints.manifest import MANIFEST, verified
+from lora_backend.runs.foreign.foreign_folder import open_folder
+from lora_backend.runs.foreign.trainer_state import read_object
+from lora_backend.runs.history.run_table import History
+from lora_backend.runs.record.curves import read_columns
+from lora_backend.runs.record.labels import read_labels
+from lora_backend.runs.record.logs import read_log
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.verification.passport import check_passport, file_sha256
-from lora_backend.verification.report import check_adapter_folder
+from lora_backend.verification.rank_report import check_adapter_folder
 
 LONGEST_S = 60.0
 """Of a busy machine; what waits for a pipe waits for ever."""

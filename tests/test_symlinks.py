@@ -10,7 +10,7 @@ import pytest
 
 from lora_backend.atomic import write_atomic
 from lora_backend.bounded import open_regular
-from lora_backend.runs.files import append_jsonl, lock_file, open_to_append, read_json, read_jsonl
+from lora_backend.runs.record.locked_files import append_jsonl, lock_file, open_to_append, read_json, read_jsonl
 from lora_backend.symlinks import (
     LinkRefusedError,
     is_unlinked_file,

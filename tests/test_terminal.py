@@ -17,7 +17,7 @@ from lora_backend.errors import ConfigError
 from lora_backend.escaping import csv_cell, markdown_cell, visible, visible_lines
 from lora_backend.i18n import Message, in_code
 from lora_backend.terminal import LogFormatter, in_lines, show, show_coloured, write_file
-from pages.parts.rank_view import _as_csv, _as_markdown
+from pages.parts.ranks.view import _as_csv, _as_markdown
 from tests.tiny import chats, make_model, write_rows
 
 ACTS = "\x1b[31mred\x1b[0m \x00\x07\x08\x7f\x9b2J \u202egnp\u202c \u2066x\u2069 \u200f \u061c"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import Settings, load_settings
 from tests.tiny import make_published, stub_model
 

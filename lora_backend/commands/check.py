@@ -9,10 +9,10 @@ from typing import Any
 from lora_backend.commands.start_words import start_text
 from lora_backend.commands.words import GOOD, NO, print_json
 from lora_backend.config.check import CheckResult
+from lora_backend.config.check_report import diff_text, report_text
+from lora_backend.config.config_text import read_config
 from lora_backend.config.diff import ABSENT, DiffRow, diff_configs
-from lora_backend.config.files import read_config
 from lora_backend.config.foreign.importing import values_to_compare
-from lora_backend.config.report import diff_text, report_text
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.config.scripts import ScriptDefaults, read_script
 from lora_backend.errors import ConfigError

@@ -6,7 +6,7 @@ import argparse
 
 from lora_backend.commands.words import GOOD, NO, print_json
 from lora_backend.i18n import N_, Message
-from lora_backend.runs.signals import StoppedNowError, StopSignals
+from lora_backend.runs.processes.signals import StoppedNowError, StopSignals
 from lora_backend.settings import load_settings
 from lora_backend.terminal import show
 
@@ -14,7 +14,7 @@ from lora_backend.terminal import show
 def demo(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from lora_backend.demo.config import promise_kept
-    from lora_backend.demo.run import demo_folder, prepare, score_table, train_demo
+    from lora_backend.demo.demo_run import demo_folder, prepare, score_table, train_demo
 
     if not arguments.train:
         config_path = prepare(load_settings())

@@ -15,17 +15,17 @@ from lora_backend.commands.words import GOOD, NO, print_json, setting
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import DataChangedError, RunError
 from lora_backend.i18n import N_, Message
+from lora_backend.launching.resume import check_changes, resume_run
 from lora_backend.preflight.placement import PlanDoubtError
-from lora_backend.preflight.resume import check_changes, resume_run
 from lora_backend.preflight.startable import CannotStartError
-from lora_backend.runs.changes import Classified, config_as_changed
-from lora_backend.runs.failures import REMEDIES
-from lora_backend.runs.folder import STOP_DEADLINE_S, RunFolder
-from lora_backend.runs.loss_health import health_of
-from lora_backend.runs.recovery import open_recovered, recover
-from lora_backend.runs.states import RunState
-from lora_backend.runs.surroundings import differences_from_now
-from lora_backend.runs.words import ended_at_latest, stopping_messages
+from lora_backend.runs.history.loss_health import health_of
+from lora_backend.runs.history.sentences import ended_at_latest, stopping_messages
+from lora_backend.runs.processes.recovery import open_recovered, recover
+from lora_backend.runs.record.changes import Classified, config_as_changed
+from lora_backend.runs.record.failures import REMEDIES
+from lora_backend.runs.record.run_folder import STOP_DEADLINE_S, RunFolder
+from lora_backend.runs.record.states import RunState
+from lora_backend.runs.record.surroundings import differences_from_now
 from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
 

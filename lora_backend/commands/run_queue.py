@@ -13,17 +13,17 @@ from lora_backend.commands.asking import asked_once, refusal_lines
 from lora_backend.commands.plan import trace_here
 from lora_backend.commands.run_words import cell, say, started_line, waiting_document, waiting_text
 from lora_backend.commands.words import GOOD, NO, print_json
+from lora_backend.config.check_report import report_text
+from lora_backend.config.config_text import dump_yaml, read_config, with_values
 from lora_backend.config.diff import ABSENT
-from lora_backend.config.files import dump_yaml, read_config, with_values
-from lora_backend.config.report import report_text
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
+from lora_backend.launching.table import NAME, Launched, Row, Variant, preview, queue_all, read_table
 from lora_backend.preflight.facts import check_with_facts
-from lora_backend.preflight.many import NAME, Launched, Row, Variant, preview, queue_all, read_table
 from lora_backend.preflight.placement import TightError
-from lora_backend.runs.queue import waiting_for
-from lora_backend.runs.recovery import recover_all
-from lora_backend.runs.waiting import entries
+from lora_backend.runs.processes.queue import waiting_for
+from lora_backend.runs.processes.recovery import recover_all
+from lora_backend.runs.processes.waiting import entries
 from lora_backend.settings import Settings, load_settings, path_of
 from lora_backend.terminal import in_lines, show
 

@@ -13,11 +13,11 @@ from lora_backend.config.in_short import map_summary
 from lora_backend.escaping import visible
 from lora_backend.formats import number, size
 from lora_backend.i18n import N_, Message
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.loss_health import LossHealth
-from lora_backend.runs.queue import Waiting, waiting_for
-from lora_backend.runs.recovery import recover, workspace_of
-from lora_backend.runs.words import STATE_WORDS, damaged_messages, state_message, waiting_messages
+from lora_backend.runs.history.loss_health import LossHealth
+from lora_backend.runs.history.sentences import STATE_WORDS, damaged_messages, state_message, waiting_messages
+from lora_backend.runs.processes.queue import Waiting, waiting_for
+from lora_backend.runs.processes.recovery import recover, workspace_of
+from lora_backend.runs.record.run_folder import RunFolder
 
 
 def say(template: str, **values: object) -> str:

@@ -23,21 +23,21 @@ from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
 from lora_backend.formats import number, size, when
 from lora_backend.i18n import N_
-from lora_backend.runs.alerts import Alert, alerts
-from lora_backend.runs.changes import config_as_changed
-from lora_backend.runs.checkpoint_list import list_checkpoints
-from lora_backend.runs.checkpoints import Damaged, checkpoints_of, newest_whole
-from lora_backend.runs.curves import read_columns
-from lora_backend.runs.failures import last_log_lines
-from lora_backend.runs.files import read_json
-from lora_backend.runs.folder import RunFolder, open_run
-from lora_backend.runs.history import FIGURES, History, RunRow, config_differences, filtered, read_row
-from lora_backend.runs.outcome import Outcome, outcome_of
-from lora_backend.runs.queue import Waiting, waiting_for
-from lora_backend.runs.recovery import open_recovered, recover_all, workspace_of
-from lora_backend.runs.reproduce import Reproduction, reproduction
-from lora_backend.runs.unlinked import links_of
-from lora_backend.runs.words import health_message, passed_over_messages, says_of_loss, stage_message
+from lora_backend.runs.checkpoints.manifest import Damaged, checkpoints_of, newest_whole
+from lora_backend.runs.history.alerts import Alert, alerts
+from lora_backend.runs.history.checkpoint_list import list_checkpoints
+from lora_backend.runs.history.outcome import Outcome, outcome_of
+from lora_backend.runs.history.reproduce import Reproduction, reproduction
+from lora_backend.runs.history.run_table import FIGURES, History, RunRow, config_differences, filtered, read_row
+from lora_backend.runs.history.sentences import health_message, passed_over_messages, says_of_loss, stage_message
+from lora_backend.runs.processes.queue import Waiting, waiting_for
+from lora_backend.runs.processes.recovery import open_recovered, recover_all, workspace_of
+from lora_backend.runs.record.changes import config_as_changed
+from lora_backend.runs.record.curves import read_columns
+from lora_backend.runs.record.failures import last_log_lines
+from lora_backend.runs.record.locked_files import read_json
+from lora_backend.runs.record.run_folder import RunFolder, open_run
+from lora_backend.runs.record.unlinked import links_of
 from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
 from lora_backend.verification.verdicts import TONES, deciding, tone, verdict

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from lora_backend.config.check_report import finding_lines
 from lora_backend.config.findings import Finding
-from lora_backend.config.report import finding_lines
 from lora_backend.i18n import N_, translate
 from lora_backend.preflight.startable import Startable
 

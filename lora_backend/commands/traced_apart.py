@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.planning.profile import Profile
-from lora_backend.preflight.planning import Trace
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.preflight.plan_question import Trace
 from lora_backend.worker_client import WorkerClient
 
 

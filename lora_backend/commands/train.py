@@ -16,25 +16,25 @@ from lora_backend.commands.plan import trace_here
 from lora_backend.commands.start_words import start_text
 from lora_backend.commands.traced_apart import traced_apart
 from lora_backend.commands.words import GOOD, NO, print_json, setting
-from lora_backend.config.files import dump_yaml, read_config
-from lora_backend.config.report import report_text
+from lora_backend.config.check_report import report_text
+from lora_backend.config.config_text import dump_yaml, read_config
 from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import visible_gpus
 from lora_backend.i18n import N_, Message
+from lora_backend.launching.resume import data_to_accept
 from lora_backend.os_errors import in_words
 from lora_backend.planning.verdict import Verdict
-from lora_backend.preflight.attempt import plan_attempt
 from lora_backend.preflight.facts import with_data_paths
 from lora_backend.preflight.placement import PlanDoubtError
-from lora_backend.preflight.planning import Trace
-from lora_backend.preflight.resume import data_to_accept
+from lora_backend.preflight.plan_question import Trace
+from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.preflight.startable import judge_here, startable
-from lora_backend.runs.changes import config_as_changed
-from lora_backend.runs.folder import RunFolder, new_run_id
-from lora_backend.runs.loss_health import health_of
-from lora_backend.runs.signals import StoppedNowError, StopSignals
-from lora_backend.runs.trainer_command import environment_of
+from lora_backend.runs.history.loss_health import health_of
+from lora_backend.runs.processes.signals import StoppedNowError, StopSignals
+from lora_backend.runs.processes.trainer_command import environment_of
+from lora_backend.runs.record.changes import config_as_changed
+from lora_backend.runs.record.run_folder import RunFolder, new_run_id
 from lora_backend.settings import Settings, load_settings
 from lora_backend.terminal import in_lines, show
 from lora_backend.verification.passport import file_sha256

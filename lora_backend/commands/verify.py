@@ -12,17 +12,17 @@ from lora_backend.errors import ModelError, RunError
 from lora_backend.i18n import N_, Message
 from lora_backend.models.find import find_model
 from lora_backend.preflight.fits import asked_fit
-from lora_backend.runs.changes import config_as_changed
-from lora_backend.runs.folder import RUN_ID, RunFolder, open_run
-from lora_backend.runs.unlinked import own_adapter, refuse_links_in_its_run
+from lora_backend.runs.record.changes import config_as_changed
+from lora_backend.runs.record.run_folder import RUN_ID, RunFolder, open_run
+from lora_backend.runs.record.unlinked import own_adapter, refuse_links_in_its_run
 from lora_backend.settings import load_settings, path_of
 from lora_backend.terminal import show
+from lora_backend.verification.adapter_folder import read_adapter_config
 from lora_backend.verification.asked_config import asked_values
 from lora_backend.verification.base_words import comparison_words, difference_line
 from lora_backend.verification.codes import explained
-from lora_backend.verification.folder import read_adapter_config
 from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
-from lora_backend.verification.report import check_adapter_folder
+from lora_backend.verification.rank_report import check_adapter_folder
 from lora_backend.verification.verdicts import as_table, verdict
 from lora_backend.worker_client import WorkerClient
 

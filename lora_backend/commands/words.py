@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lora_backend.config.files import ConfigDocument, parse_config, read_config
+from lora_backend.config.config_text import ConfigDocument, parse_config, read_config
 from lora_backend.config.findings import shorten
 from lora_backend.config.takes import LARGEST
 from lora_backend.errors import ConfigError

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lora_backend.config.config_text import ConfigDocument
 from lora_backend.config.diff import same_value
-from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import SEVERITIES, Finding
 from lora_backend.config.foreign.notice import FOREIGN, notice_of
-from lora_backend.config.one_by_one import schema_findings_of, takes_words
+from lora_backend.config.key_findings import schema_findings_of, takes_words
 from lora_backend.config.rules import ConfigView, Facts, all_rules
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.config.takes import takes

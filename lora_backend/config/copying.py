@@ -8,10 +8,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lora_backend.config.check_report import DIFF_SIGNS, DIFF_WORDS
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.diff import ABSENT, DiffRow, same_value
-from lora_backend.config.files import parse_config
 from lora_backend.config.findings import shorten
-from lora_backend.config.report import DIFF_SIGNS, DIFF_WORDS
 from lora_backend.config.schema import default_config
 from lora_backend.escaping import markdown_cell, visible
 from lora_backend.i18n import N_, translate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lora_backend.config.files import with_values
+from lora_backend.config.config_text import with_values
 from lora_backend.config.schema import REQUIRED
 
 

@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 
 from lora_backend.config.check import check_config
+from lora_backend.config.check_report import SEVERITY_WORDS
+from lora_backend.config.config_text import dump_yaml, parse_config
 from lora_backend.config.expected import expected
-from lora_backend.config.files import dump_yaml, parse_config
 from lora_backend.config.findings import Finding
 from lora_backend.config.fixes import with_fix
 from lora_backend.config.json_schema import json_schema_text
 from lora_backend.config.presets import PRESETS
-from lora_backend.config.report import SEVERITY_WORDS
 from lora_backend.config.rules.examples import ACROSS, FILE, KNOWN, Example
 from lora_backend.config.schema import GROUPS, KEYS, REQUIRED
 from lora_backend.i18n import N_, translate

@@ -8,9 +8,9 @@ from typing import Any
 
 from lora_backend.config.findings import Finding, Fix
 from lora_backend.config.fixes import fixed_values
+from lora_backend.config.foreign.key_mapping import Carried
 from lora_backend.config.foreign.known import INFORMAL, OURS, meaning, plain_name, targets_of
 from lora_backend.config.foreign.reasons import DISTRIBUTED
-from lora_backend.config.foreign.rules import Carried
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.foreign.tools import TOOLS
 from lora_backend.config.offers import change, lines_of, remove, rename

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pynvml
 
-from lora_backend.hardware.links import GpuLink, read_links
+from lora_backend.hardware.gpu_links import GpuLink, read_links
 from lora_backend.hardware.nvml import ask
 from lora_backend.hardware.processes import GpuProcess, read_processes
 from lora_backend.i18n import N_, Message

@@ -11,8 +11,8 @@ from torch import nn
 from lora_backend.modeling.meta import MetaModel, pack, signature, trained
 from lora_backend.modeling.step import outer_modules
 from lora_backend.modeling.trace_sizes import attention_windows, max_positions, tile_tokens
-from lora_backend.planning.profile import NOTHING, Profile, Unit
-from lora_backend.planning.trace_settings import TraceSettings
+from lora_backend.planning.cost.profile import NOTHING, Profile, Unit
+from lora_backend.planning.cost.trace_settings import TraceSettings
 
 
 class Census:

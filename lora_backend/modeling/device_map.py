@@ -19,14 +19,14 @@ from lora_backend.i18n import N_, Message
 from lora_backend.modeling.load import load_model, load_tokenizer
 from lora_backend.modeling.meta import build_base
 from lora_backend.modeling.profiling import profile_for
-from lora_backend.planning.memory import Memory
-from lora_backend.planning.offload import with_host_memory
+from lora_backend.planning.cost.memory import Memory
+from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.plan import Plan, device_map, no_gpu_has_enough, usable_targets
 from lora_backend.planning.planner import Planner, options_of, precision_on, workload_of
 from lora_backend.planning.report import plan_table, verdict
+from lora_backend.planning.split.offload import with_host_memory
 from lora_backend.planning.targets import Target, of_host, of_words
-from lora_backend.planning.trace_settings import TraceSettings
-from lora_backend.preflight.planning import config_to_plan, machine_targets, model_facts, profiles
+from lora_backend.preflight.plan_question import config_to_plan, machine_targets, model_facts, profiles
 from lora_backend.settings import load_settings
 
 logger = logging.getLogger(__name__)

@@ -24,10 +24,10 @@ from lora_backend.modeling.loaded_identity import tensor_differences
 from lora_backend.modeling.lora_layers import lora_layers_of_model
 from lora_backend.modeling.meta import build_base
 from lora_backend.models.headers import TensorInfo
-from lora_backend.planning.trace_settings import TraceSettings
+from lora_backend.planning.cost.trace_settings import TraceSettings
+from lora_backend.verification.adapter_folder import PEFT_PREFIX, read_adapter_config, split_lora_key
 from lora_backend.verification.against_base import TreeAnswer
 from lora_backend.verification.differences import Difference
-from lora_backend.verification.folder import PEFT_PREFIX, read_adapter_config, split_lora_key
 from lora_backend.verification.on_headers import ranks_by_values
 from lora_backend.verification.shapes import canonical_name
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from lora_backend.errors import ModelError, first_line
 from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_
+from lora_backend.verification.adapter_folder import holds_experts, read_adapter_config, split_lora_key
 from lora_backend.verification.coverage import targets_of
-from lora_backend.verification.folder import holds_experts, read_adapter_config, split_lora_key
 from lora_backend.verification.ranks import rank_rule
 from lora_backend.verification.shapes import canonical_name
 

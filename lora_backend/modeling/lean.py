@@ -11,7 +11,7 @@ from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.i18n import Message
-from lora_backend.planning.profile import Profile
+from lora_backend.planning.cost.profile import Profile
 
 KERNELS = "bitsandbytes"
 """PEFT imports it wherever it is installed, and with it torch's compiler: a fifth of all that a trace imports. Layers

@@ -27,7 +27,7 @@ from lora_backend.modeling.quantization import (
 from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.describe import describe_model, read_json_object
 from lora_backend.models.find import find_model
-from lora_backend.models.limits import refuse_oversized
+from lora_backend.models.model_limits import refuse_oversized
 from lora_backend.models.quantized import quantized_as
 
 logger = logging.getLogger(__name__)

@@ -21,11 +21,11 @@ from torch.nn.modules.module import _IncompatibleKeys
 from lora_backend.errors import FlightdeckError, ModelError, first_line
 from lora_backend.i18n import N_
 from lora_backend.modeling.lora_layers import plain_config, read_bin
+from lora_backend.verification.adapter_folder import PEFT_PREFIX, is_pickled
 from lora_backend.verification.beside import is_second_copy, overwritten
 from lora_backend.verification.differences import Difference
 from lora_backend.verification.dtypes import dtype_differences
-from lora_backend.verification.folder import PEFT_PREFIX, is_pickled
-from lora_backend.verification.report import LORA_TYPES
+from lora_backend.verification.rank_report import LORA_TYPES
 from lora_backend.verification.shapes import layer_of_tensor, without_wrappers
 
 Tensors = Mapping[str, torch.Tensor]

@@ -20,7 +20,7 @@ from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.headers import TensorInfo
 from lora_backend.models.refused_targets import adaptable
-from lora_backend.verification.folder import bd_blocks
+from lora_backend.verification.adapter_folder import bd_blocks
 from lora_backend.verification.shapes import Kind, LoraLayer, canonical_name
 
 TARGETABLE = (nn.Linear, Conv1D, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)

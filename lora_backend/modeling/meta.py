@@ -26,15 +26,15 @@ from lora_backend.modeling.devices import DTYPES
 from lora_backend.modeling.live_tree import tree_of_model
 from lora_backend.modeling.packed_layers import packed_layers, refuse_dora
 from lora_backend.modeling.quantization import refuse_unquantizable
-from lora_backend.modeling.stand_in import stand_in_for
+from lora_backend.modeling.quantized_standin import stand_in_for
 from lora_backend.modeling.trained_dtype import embedding_weights
 from lora_backend.models.causal import refuse_other_kinds
-from lora_backend.models.limits import refuse_oversized
+from lora_backend.models.model_limits import refuse_oversized
 from lora_backend.models.packing import Packing, packing_of
 from lora_backend.models.tree import ModuleTree
-from lora_backend.planning.optimizers import sides_of
-from lora_backend.planning.profile import TrainedTensors
-from lora_backend.planning.trace_settings import TraceSettings
+from lora_backend.planning.cost.optimizers import sides_of
+from lora_backend.planning.cost.profile import TrainedTensors
+from lora_backend.planning.cost.trace_settings import TraceSettings
 
 AXES = ((0, ("lora_A", "lora_embedding_A")), (1, ("lora_B", "lora_embedding_B")))
 """The axis along which tensors of these names have the rank."""

@@ -15,8 +15,8 @@ from lora_backend.modeling.meta import model_config, module_tree, untrainable
 from lora_backend.modeling.trace import TRACE_SECONDS, WAYS, Report, trace_profile
 from lora_backend.modeling.trace_sizes import attention_windows, tile_tokens
 from lora_backend.modeling.tracker import Deadline
-from lora_backend.planning.profile import Profile
-from lora_backend.planning.trace_settings import Batch, TraceSettings
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.trace_settings import Batch, TraceSettings
 from lora_backend.preflight.trees import tree_of
 from lora_backend.settings import load_settings
 

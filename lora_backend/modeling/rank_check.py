@@ -31,8 +31,8 @@ from lora_backend.verification.asked_layers import asked_of
 from lora_backend.verification.differences import LOAD_REFUSED, with_identity
 from lora_backend.verification.judgement import empty_report
 from lora_backend.verification.other_base import FindBase
+from lora_backend.verification.rank_report import LORA_TYPES, check_adapter_folder, check_layers
 from lora_backend.verification.ranks import rank_rule
-from lora_backend.verification.report import LORA_TYPES, check_adapter_folder, check_layers
 from lora_backend.verification.verdicts import as_table, verdict
 
 logger = logging.getLogger(__name__)

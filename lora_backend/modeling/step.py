@@ -21,8 +21,8 @@ from lora_backend.modeling.grouped import as_the_gpu_takes
 from lora_backend.modeling.loss import ChunkedLoss
 from lora_backend.modeling.meta import MetaModel
 from lora_backend.modeling.tracker import Deadline, Recording, TensorTracker
-from lora_backend.planning.scaling import Size
-from lora_backend.planning.trace_settings import TraceSettings
+from lora_backend.planning.cost.scaling import Size
+from lora_backend.planning.cost.trace_settings import TraceSettings
 
 
 class FakeStep:

@@ -11,8 +11,8 @@ from lora_backend.errors import UntraceableError
 from lora_backend.i18n import N_
 from lora_backend.modeling.step_loops import Events, fold
 from lora_backend.modeling.tracker import Recording
-from lora_backend.planning.profile import NOTHING, Part
-from lora_backend.planning.scaling import EXPONENTS, Size, Vector, highest, identify, padded_to
+from lora_backend.planning.cost.profile import NOTHING, Part
+from lora_backend.planning.cost.scaling import EXPONENTS, Size, Vector, highest, identify, padded_to
 
 
 class Stretch(NamedTuple):

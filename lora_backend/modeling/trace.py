@@ -30,9 +30,9 @@ from lora_backend.modeling.trace_sizes import (
     trace_sizes,
 )
 from lora_backend.modeling.tracker import Deadline, LongScanError, Recording
-from lora_backend.planning.profile import NOTHING, Profile, Unit
-from lora_backend.planning.scaling import Size, identify
-from lora_backend.planning.trace_settings import TraceSettings
+from lora_backend.planning.cost.profile import NOTHING, Profile, Unit
+from lora_backend.planning.cost.scaling import Size, identify
+from lora_backend.planning.cost.trace_settings import TraceSettings
 
 Way = Literal["numbered anew", "tables kept", "whole"]
 WAYS: tuple[Way, ...] = get_args(Way)

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from lora_backend.modeling.loss import TILE_BYTES
-from lora_backend.planning.scaling import Size
-from lora_backend.planning.trace_settings import TraceSettings
+from lora_backend.planning.cost.scaling import Size
+from lora_backend.planning.cost.trace_settings import TraceSettings
 
 RANKS = (8, 20, 36)
 MORE_CHUNKS = (0, 1, 3)

@@ -11,7 +11,7 @@ from lora_backend.bounded import read_json
 from lora_backend.errors import FileRefusedError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.headers import TensorInfo, read_folder_headers
-from lora_backend.models.limits import refuse_oversized
+from lora_backend.models.model_limits import refuse_oversized
 
 WEIGHTS = ("weight", "qweight", "weight_packed")
 """What a linear layer's weights are called, packed ones as well (GPTQ and AWQ, compressed-tensors)."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.planning.cost.row_lengths import RowLengths
+from lora_backend.planning.cost.scaling import Vector
+from lora_backend.planning.cost.step_time import Cpu, LinkSpeed, Transfers, unit_flops, unit_seconds
 from lora_backend.planning.plan import Plan
-from lora_backend.planning.row_lengths import RowLengths
-from lora_backend.planning.scaling import Vector
-from lora_backend.planning.step_time import Cpu, LinkSpeed, Transfers, unit_flops, unit_seconds
 
 
 @dataclass(frozen=True)

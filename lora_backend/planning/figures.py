@@ -10,12 +10,12 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.formats import money_range, seconds_range
 from lora_backend.i18n import N_, Message
-from lora_backend.planning.chosen_split import Goal
+from lora_backend.planning.cost.step_time import EFFICIENCY
 from lora_backend.planning.estimate import Conditions, Estimate, estimate
 from lora_backend.planning.limits import Limit, largest_batch, longest_row
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner
-from lora_backend.planning.step_time import EFFICIENCY
+from lora_backend.planning.split.chosen_split import Goal
 
 
 @dataclass(frozen=True)

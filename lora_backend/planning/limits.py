@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError, WorkerError
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.planner import NotTracedError, Planner, with_changes
-from lora_backend.planning.profile import Profile
-from lora_backend.planning.trace_settings import TraceSettings
 
 LARGEST_BATCH = 4096
 TOKEN_STEP = 64

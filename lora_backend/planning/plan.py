@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from lora_backend.errors import DeviceError, PlanError, TooLittleMemoryError
 from lora_backend.i18n import N_
-from lora_backend.planning.chosen_split import Goal, split_for
-from lora_backend.planning.memory import Breakdown, Memory, Workload
-from lora_backend.planning.profile import Profile
-from lora_backend.planning.step_time import LinkSpeed
+from lora_backend.planning.cost.memory import Breakdown, Memory, Workload
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.step_time import LinkSpeed
+from lora_backend.planning.split.chosen_split import Goal, split_for
 from lora_backend.planning.targets import GIB, Target
 from lora_backend.planning.verdict import Verdict, uncertainty_bytes, verdict_of, worst_of
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError
-from lora_backend.planning.memory import Memory, Workload
+from lora_backend.planning.cost.memory import Memory, Workload
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.scaling import Size
+from lora_backend.planning.cost.step_time import LinkSpeed
 from lora_backend.planning.plan import Options, Plan, assignment_of, make_plan, score_plan
-from lora_backend.planning.profile import Profile
-from lora_backend.planning.scaling import Size
-from lora_backend.planning.step_time import LinkSpeed
 from lora_backend.planning.targets import Target
 
 ProfileSource = Callable[[TrainingConfig], Profile]

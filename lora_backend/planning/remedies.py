@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.i18n import N_, Message
-from lora_backend.planning.memory import RESERVE, Breakdown
+from lora_backend.planning.cost.memory import RESERVE, Breakdown
 
 CHANGES_RESULT = ("quantization", "fewer_targets", "shorter_rows", "one_more_gpu")
 """Remedies that change what is learned, or need hardware."""

@@ -11,11 +11,11 @@ from lora_backend.escaping import visible
 from lora_backend.i18n import N_, Message, translate
 from lora_backend.models.refused_targets import left_out
 from lora_backend.planning.advice import Advice
-from lora_backend.planning.alone import single_is_enough
-from lora_backend.planning.chosen_split import Goal
+from lora_backend.planning.cost.optimizers import is_known
 from lora_backend.planning.figures import Figures, figures_in_words
-from lora_backend.planning.optimizers import is_known
+from lora_backend.planning.one_gpu import single_is_enough
 from lora_backend.planning.plan import DevicePlan, Plan
+from lora_backend.planning.split.chosen_split import Goal
 from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import TONES, Verdict
 from lora_backend.terminal import Tone

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from lora_backend.planning.memory import Breakdown
+from lora_backend.planning.cost.memory import Breakdown
 from lora_backend.terminal import Tone
 
 Verdict = Literal["fits", "tight", "over"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.hardware.cpu_speed import flops_per_core, training_cores
+from lora_backend.planning.cost.step_time import Cpu, LinkSpeed
 from lora_backend.planning.estimate import Conditions
-from lora_backend.planning.step_time import Cpu, LinkSpeed
 from lora_backend.planning.targets import Target
 from lora_backend.preflight.token_counts import row_lengths
 from lora_backend.settings import Settings

@@ -14,7 +14,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.planning.estimate import Conditions, estimate, num_steps
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner
-from lora_backend.verification.report import expected_ranks
+from lora_backend.verification.rank_report import expected_ranks
 
 PLANNED = frozenset({
     "max_length", "attn_implementation", "quantization", "device_map", "use_balanced_device_map", "force_balance", "exclude_cpu",

@@ -11,7 +11,7 @@ from lora_backend.formats import size
 from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.verdict import verdict_of
-from lora_backend.runs.queue import ReadGpus
+from lora_backend.runs.processes.queue import ReadGpus
 
 
 def doubts_now(attempt: Mapping[str, Any], read: ReadGpus = read_gpus) -> Iterator[Message]:

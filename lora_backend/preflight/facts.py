@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.config.check import CheckResult, check_config
-from lora_backend.config.files import ConfigDocument
+from lora_backend.config.config_text import ConfigDocument
 from lora_backend.config.findings import Finding, Severity
 from lora_backend.config.foreign.notice import FOREIGN
 from lora_backend.config.rules import Facts, GpuFact
@@ -28,8 +28,8 @@ from lora_backend.models.headers import read_folder_headers
 from lora_backend.models.quantized import quantized_as
 from lora_backend.preflight.libraries import missing_for, missing_packages
 from lora_backend.preflight.trees import known_tree
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.publication import Publication, PublicationError, place_of, publication_of
+from lora_backend.runs.checkpoints.publication import Publication, PublicationError, place_of, publication_of
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import Settings, load_settings, path_of
 
 MOST_NAMED = 5

@@ -14,10 +14,10 @@ from lora_backend.bounded import read_json
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_, Message
 from lora_backend.models.headers import TensorInfo
-from lora_backend.planning.store import model_key
+from lora_backend.planning.profile_store import model_key
 from lora_backend.settings import Settings
+from lora_backend.verification.adapter_folder import read_adapter_config
 from lora_backend.verification.against_base import AskTree, TreeAnswer
-from lora_backend.verification.folder import read_adapter_config
 from lora_backend.worker_client import WorkerClient
 
 VERSION = 1

@@ -14,12 +14,12 @@ from lora_backend.hardware.inventory import read_host
 from lora_backend.hardware.visible import environment_of
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.advice import Advice, advise, best_first
+from lora_backend.planning.cost.step_time import LinkSpeed
 from lora_backend.planning.plan import Plan, no_gpu_has_enough
 from lora_backend.planning.planner import Planner
-from lora_backend.planning.step_time import LinkSpeed
 from lora_backend.planning.targets import Target, of_host
 from lora_backend.planning.verdict import Verdict
-from lora_backend.preflight.planning import Trace, machine_targets, model_facts, profiles, trains_on_host
+from lora_backend.preflight.plan_question import Trace, machine_targets, model_facts, profiles, trains_on_host
 from lora_backend.settings import Settings
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lora_backend.config.check import CheckResult, check_config
-from lora_backend.config.files import ConfigDocument
+from lora_backend.config.config_text import ConfigDocument
 from lora_backend.config.findings import Finding
 from lora_backend.config.foreign.tools import is_foreign
 from lora_backend.config.rules import ConfigView, Facts
@@ -19,12 +19,12 @@ from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
 from lora_backend.planning.planner import NotTracedError
 from lora_backend.planning.report import verdict
 from lora_backend.preflight.attachable import held_against_tree
-from lora_backend.preflight.attempt import in_doubt
 from lora_backend.preflight.blockers import DOES_NOT_FIT, blocker_of, blockers_of, warning_of
 from lora_backend.preflight.facts import Readers, gather_facts, refuse_errors
 from lora_backend.preflight.placement import DoesNotFitError, plan_start
-from lora_backend.preflight.planning import Trace, known_only, model_facts
+from lora_backend.preflight.plan_question import Trace, known_only, model_facts
 from lora_backend.preflight.roots import from_browser
+from lora_backend.preflight.start_plan import in_doubt
 from lora_backend.preflight.trees import known_tree
 from lora_backend.settings import Settings
 

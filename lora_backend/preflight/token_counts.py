@@ -23,7 +23,7 @@ from lora_backend.data.rows import MAX_ROW_BYTES, dataset_rows, open_rows
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.find import find_model
-from lora_backend.planning.row_lengths import RowLengths
+from lora_backend.planning.cost.row_lengths import RowLengths
 from lora_backend.settings import Settings
 
 if TYPE_CHECKING:

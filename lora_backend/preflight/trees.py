@@ -9,7 +9,7 @@ from typing import Any
 from lora_backend.atomic import write_json
 from lora_backend.bounded import read_json
 from lora_backend.models.tree import VERSION, ModuleTree
-from lora_backend.planning.store import model_key
+from lora_backend.planning.profile_store import model_key
 from lora_backend.settings import Settings
 
 BuildTree = Callable[[Mapping[str, Any]], ModuleTree]

@@ -17,8 +17,8 @@ from transformers import TrainerState
 
 from lora_backend.atomic import write_json
 from lora_backend.bounded import read_json
-from lora_backend.runs.checkpoints import put_in_place, rotate, write_manifest
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.checkpoints.manifest import put_in_place, rotate, write_manifest
+from lora_backend.runs.record.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 PROGRESS = "progress.json"

@@ -16,8 +16,8 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.rows import Dataset, parse_dataset, parse_questions, read_bytes
 from lora_backend.errors import ConfigError, DataError
 from lora_backend.i18n import N_
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.starts import refuse_changed_data
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.starts import refuse_changed_data
 from lora_backend.training.tokenize import tokenize_rows
 
 logger = logging.getLogger(__name__)

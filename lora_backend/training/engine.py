@@ -28,12 +28,12 @@ from lora_backend.models.identity import base_identity
 from lora_backend.planning.report import plan_table, verdict
 from lora_backend.preflight.doubts_now import doubts_now
 from lora_backend.preflight.placement import plan_start, refuse_host_memory
-from lora_backend.runs.files import read_json
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.numbering import as_planned, in_trainer, trainer_numbers
-from lora_backend.runs.provenance import provenance
-from lora_backend.runs.starts import attempts_of, spans_of
-from lora_backend.runs.surroundings import differences_of_starts, facts_of
+from lora_backend.runs.record.locked_files import read_json
+from lora_backend.runs.record.numbering import as_planned, in_trainer, trainer_numbers
+from lora_backend.runs.record.provenance import provenance
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.starts import attempts_of, spans_of
+from lora_backend.runs.record.surroundings import differences_of_starts, facts_of
 from lora_backend.settings import load_settings
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.callbacks import RunCallback

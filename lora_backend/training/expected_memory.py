@@ -9,11 +9,11 @@ from typing import Any
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.devices import gib
 from lora_backend.modeling.profiling import profile_for
-from lora_backend.planning.profile import Profile
-from lora_backend.planning.store import ProfileStore
-from lora_backend.planning.trace_settings import Batch
-from lora_backend.preflight.measured import expected_by_device
-from lora_backend.runs.folder import RunFolder
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.trace_settings import Batch
+from lora_backend.planning.profile_store import ProfileStore
+from lora_backend.preflight.plan_vs_measured import expected_by_device
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
 
 logger = logging.getLogger(__name__)

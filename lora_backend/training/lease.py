@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.leases import Lease, holders, lease_keys, release, take
-from lora_backend.runs.supervisor import SUPERVISED
-from lora_backend.runs.waiting import leases_folder
+from lora_backend.runs.processes.leases import Lease, holders, lease_keys, release, take
+from lora_backend.runs.processes.supervisor import SUPERVISED
+from lora_backend.runs.processes.waiting import leases_folder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
 
 logger = logging.getLogger(__name__)

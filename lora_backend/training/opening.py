@@ -18,7 +18,7 @@ from safetensors import safe_open
 from transformers import TrainerState
 from transformers.trainer_pt_utils import safe_globals
 
-from lora_backend.runs.checkpoints import UNUSABLE, step_of
+from lora_backend.runs.checkpoints.manifest import UNUSABLE, step_of
 from lora_backend.training.checkpoints import PROGRESS, Progress
 
 logger = logging.getLogger(__name__)

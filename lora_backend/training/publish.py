@@ -13,16 +13,16 @@ from typing import Any
 from peft import PeftModel
 
 from lora_backend.i18n import N_, Message
-from lora_backend.runs.bin_adapters import AdapterBin, publishing
-from lora_backend.runs.changes import config_as_changed
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.publication import (
+from lora_backend.runs.checkpoints.publication import (
     Publication,
     PublicationError,
     is_published_by,
     publication_of,
     refuse_what_stands,
 )
+from lora_backend.runs.history.replaced_adapters import AdapterBin, publishing
+from lora_backend.runs.record.changes import config_as_changed
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
 from lora_backend.training.checkpoints import is_disk_full
 

@@ -19,10 +19,18 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.modeling.loaded_identity import differences_from_file, tensor_differences
-from lora_backend.runs.changes import classify
-from lora_backend.runs.checkpoints import MANIFEST, Damaged, checkpoints_of, newest_whole, set_aside, step_of, sweep
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.words import damaged_messages
+from lora_backend.runs.checkpoints.manifest import (
+    MANIFEST,
+    Damaged,
+    checkpoints_of,
+    newest_whole,
+    set_aside,
+    step_of,
+    sweep,
+)
+from lora_backend.runs.history.sentences import damaged_messages
+from lora_backend.runs.record.changes import classify
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.checkpoints import NEEDED, Progress
 from lora_backend.training.opening import unusable_files
 

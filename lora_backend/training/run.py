@@ -9,15 +9,15 @@ from typing import Any
 from peft import PeftModel
 from torch.utils.data import DataLoader
 
-from lora_backend.config.files import ConfigDocument, dump_yaml
+from lora_backend.config.config_text import ConfigDocument, dump_yaml
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
+from lora_backend.launching.resume import data_to_accept, over_its_own
 from lora_backend.modeling.build import validated
-from lora_backend.preflight.resume import data_to_accept, over_its_own
 from lora_backend.preflight.startable import judge_here
-from lora_backend.runs.changes import config_as_changed
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.signals import StopSignals
+from lora_backend.runs.processes.signals import StopSignals
+from lora_backend.runs.record.changes import config_as_changed
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
 from lora_backend.training.engine import train
 from lora_backend.training.session import training_session

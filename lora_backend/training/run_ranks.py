@@ -11,7 +11,7 @@ from peft import PeftModel
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.loaded_identity import differences_from_file
 from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank_report
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.verification.differences import with_identity
 
 

@@ -14,10 +14,10 @@ from transformers.utils import logging as transformers_logging
 from lora_backend.errors import DiskFullError, FlightdeckError, first_line
 from lora_backend.i18n import N_, Message
 from lora_backend.os_errors import in_words
-from lora_backend.runs.failures import failure, failure_of
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.signals import StoppedNowError
-from lora_backend.runs.supervisor import SUPERVISED
+from lora_backend.runs.processes.signals import StoppedNowError
+from lora_backend.runs.processes.supervisor import SUPERVISED
+from lora_backend.runs.record.failures import failure, failure_of
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.terminal import LogFormatter
 from lora_backend.training.checkpoints import is_disk_full
 from lora_backend.training.worst_case import is_out_of_memory

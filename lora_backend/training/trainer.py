@@ -18,8 +18,8 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import DataError
 from lora_backend.i18n import N_
 from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
-from lora_backend.planning.optimizers import EIGHT_BIT
-from lora_backend.runs.folder import RunFolder
+from lora_backend.planning.cost.optimizers import EIGHT_BIT
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.callbacks import RunCallback
 from lora_backend.training.exact import ExactTrainer, LeaveStepError
 from lora_backend.training.measure import MEASURED_STEP

@@ -13,7 +13,7 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.modeling.devices import memory_table
 from lora_backend.modeling.trained_dtype import embedding_weights
-from lora_backend.planning.optimizers import sides_of, state_bytes
+from lora_backend.planning.cost.optimizers import sides_of, state_bytes
 from lora_backend.training.randomness import nothing_drawn
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from lora_backend.models.conversion import converts_names
 from lora_backend.models.describe import read_json_object
 from lora_backend.models.find import find_model
 from lora_backend.models.headers import TensorInfo, read_folder_headers
+from lora_backend.verification.adapter_folder import PEFT_PREFIX, AdapterFolder
 from lora_backend.verification.beside import overwritten
 from lora_backend.verification.differences import Compared, Difference, with_identity
 from lora_backend.verification.dtypes import dtype_differences
-from lora_backend.verification.folder import PEFT_PREFIX, AdapterFolder
 from lora_backend.verification.on_headers import HeaderAnswer, compare_with_headers
 from lora_backend.verification.other_base import FindBase, other_base, other_hub_name
 from lora_backend.verification.shapes import LoraLayer

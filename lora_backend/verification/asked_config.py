@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lora_backend.config.files import ConfigDocument
+from lora_backend.config.config_text import ConfigDocument
 from lora_backend.config.foreign.importing import values_to_compare
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
+from lora_backend.verification.adapter_folder import PEFT_PREFIX
 from lora_backend.verification.coverage import as_tuple
 from lora_backend.verification.differences import Difference
-from lora_backend.verification.folder import PEFT_PREFIX
 from lora_backend.verification.shapes import block_of
 
 NOT_THE_BASES = ("lora_", "trainable_tokens", "token_adapter")

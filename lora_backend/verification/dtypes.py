@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lora_backend.verification.adapter_folder import split_lora_key
 from lora_backend.verification.differences import Difference
-from lora_backend.verification.folder import split_lora_key
 from lora_backend.verification.shapes import WRAPPER_PREFIXES, layer_of_tensor
 
 FITTING = frozenset({"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"})

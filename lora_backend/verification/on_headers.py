@@ -13,10 +13,10 @@ from typing import Any
 
 from lora_backend.expressions.question import Question
 from lora_backend.models.base_headers import HEADS, BaseHeaders, Shape
+from lora_backend.verification.adapter_folder import PEFT_PREFIX, USUAL_ENDINGS, AdapterFolder, split_lora_key
 from lora_backend.verification.beside import is_inside, is_second_copy
 from lora_backend.verification.coverage import Targets, targets_of
 from lora_backend.verification.differences import Difference
-from lora_backend.verification.folder import PEFT_PREFIX, USUAL_ENDINGS, AdapterFolder, split_lora_key
 from lora_backend.verification.ranks import RankRule, rank_rule
 from lora_backend.verification.shapes import LoraLayer, block_of
 

@@ -27,8 +27,8 @@ def check_loaded_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]
     from lora_backend.modeling.rank_check import loaded_report
     from lora_backend.models.find import find_model
     from lora_backend.preflight.roots import allowed_model
+    from lora_backend.verification.adapter_folder import read_adapter_config
     from lora_backend.verification.against_base import with_other_base
-    from lora_backend.verification.folder import read_adapter_config
     from lora_backend.verification.other_base import other_base
 
     report(Message(N_("Loading the base model")), 0.3)
@@ -64,7 +64,7 @@ def adapter_fit(params: dict[str, Any], report: Report) -> dict[str, Any]:
     """
     report(Message(N_("Starting torch and PEFT")), 0.0)
     from lora_backend.modeling.fit import fit_of
-    from lora_backend.verification.folder import read_adapter_headers
+    from lora_backend.verification.adapter_folder import read_adapter_headers
 
     report(Message(N_("Comparing the adapter with the base model's modules")), 0.5)
     folder = Path(params["adapter"])

@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from lora_backend.config.drafts import new_draft
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.labels import write_labels
+from lora_backend.runs.record.labels import write_labels
+from lora_backend.runs.record.run_folder import RunFolder
 from tests.tiny import write_rows
 
 HOST = "evil.example"

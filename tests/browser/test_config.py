@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lora_backend.config.drafts import list_drafts
-from lora_backend.runs.folder import list_runs
+from lora_backend.runs.record.run_folder import list_runs
 from tests.browser.conftest import Dashboard, badge, idle, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]

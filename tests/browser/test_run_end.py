@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from lora_backend.runs.checkpoints import write_manifest
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.process import ProcessIdentity, identify
+from lora_backend.runs.checkpoints.manifest import write_manifest
+from lora_backend.runs.record.process_identity import ProcessIdentity, identify
+from lora_backend.runs.record.run_folder import RunFolder
 from tests.browser.conftest import Dashboard, badge, idle, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from tests.browser.conftest import Dashboard, badge, idle, settled
 from tests.browser.hostile import HOST, make_hostile
 

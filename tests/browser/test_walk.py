@@ -12,9 +12,9 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from lora_backend.formats import size
-from lora_backend.preflight.measured import compare
-from lora_backend.runs.checkpoints import checkpoints_of
-from lora_backend.runs.folder import list_runs
+from lora_backend.preflight.plan_vs_measured import compare
+from lora_backend.runs.checkpoints.manifest import checkpoints_of
+from lora_backend.runs.record.run_folder import list_runs
 from lora_backend.settings import load_settings
 from tests.browser.conftest import Dashboard, badge, idle, settled
 from tests.runs.stand_in import until
@@ -106,7 +106,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
 def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    from lora_backend.verification.report import check_adapter_folder
+    from lora_backend.verification.rank_report import check_adapter_folder
 
     open_draft(page, tiny, tmp_path, epochs=1)
     page.get_by_role("button", name="Launch").click()

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from lora_backend.config.check_report import diff_text
 from lora_backend.config.diff import ABSENT, DiffRow, diff_paths, fold, is_difference
 from lora_backend.config.in_short import FOLD_ABOVE, in_short
-from lora_backend.config.report import diff_text
 from lora_backend.config.schema import KEYS, default_config
 
 

@@ -6,9 +6,9 @@ import re
 import shlex
 from typing import Any
 
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.copying import as_command, as_python, diff_markdown
 from lora_backend.config.diff import ABSENT, DiffRow
-from lora_backend.config.files import parse_config
 from lora_backend.config.schema import default_config
 
 VALUES: dict[str, Any] = {

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from lora_backend.config.check import check_config
-from lora_backend.config.files import dump_yaml, parse_config
+from lora_backend.config.config_text import dump_yaml, parse_config
 from lora_backend.config.findings import Finding
 from lora_backend.config.schema import KEYS, REQUIRED
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.config.files import (
+from lora_backend.config.config_text import (
     ConfigDocument,
     decode_config,
     dump_yaml,
@@ -226,9 +226,7 @@ def test_deep_nesting_is_refused_and_no_tag_runs_code(tmp_path: Path) -> None:
 def test_a_bomb_of_aliases_eats_no_memory() -> None:
     """Bounded in a process of its own: nine levels of nine would be 387 million entries."""
     bomb = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
-    script = (
-        f"from lora_backend.config.files import parse_config; d = parse_config({bomb!r}); print(d.problems[0].code)"
-    )
+    script = f"from lora_backend.config.config_text import parse_config; d = parse_config({bomb!r}); print(d.problems[0].code)"
     assert problem(parse_config("a: &a [*a]"))[0] == "syntax", "one that contains itself"
     done = subprocess.run(
         [sys.executable, "-c", script],

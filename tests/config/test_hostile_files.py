@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_backend.config.check import check_config
-from lora_backend.config.files import Format, decode_config, dump_yaml, parse_config, template, with_values
+from lora_backend.config.config_text import Format, decode_config, dump_yaml, parse_config, template, with_values
 from lora_backend.config.schema import KEYS
 
 Problem = tuple[str, str | None, int | None]
@@ -255,7 +255,7 @@ def test_what_is_recommended_is_itself_without_a_type_error(values: dict[str, An
 def test_no_tag_and_no_alias_runs_code_in_a_fresh_process() -> None:
     script = (
         "import sys\n"
-        "from lora_backend.config.files import parse_config\n"
+        "from lora_backend.config.config_text import parse_config\n"
         "sys.addaudithook(lambda event, _: event in ('os.system', 'subprocess.Popen') and print('RAN'))\n"
         "for tag in ('object/apply:os.system', 'object/new:os.system', 'name:os.system', 'module:subprocess', 'object:os.system'):\n"
         '    parse_config(f\'r: !!python/{tag} ["true"]\\nalpha: !!python/{tag} "true"\\n\')\n'

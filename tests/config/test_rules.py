@@ -9,12 +9,12 @@ import pytest
 
 import lora_backend.config
 from lora_backend.config.check import CheckResult, check_config
+from lora_backend.config.check_report import diff_text, report_text
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.diff import diff_configs
-from lora_backend.config.files import parse_config
 from lora_backend.config.findings import shorten
 from lora_backend.config.fixes import fixed_values, with_fix
 from lora_backend.config.foreign.notice import FOREIGN
-from lora_backend.config.report import diff_text, report_text
 from lora_backend.config.rules import Facts
 from lora_backend.config.rules.examples import EXAMPLES, Example
 from lora_backend.config.schema import KEYS

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lora_backend.config.files import dump_yaml, parse_config
+from lora_backend.config.config_text import dump_yaml, parse_config
 from lora_backend.errors import DataError, FlightdeckError
 from lora_backend.modeling.profiling import profile_for
-from lora_backend.preflight.planning import Trace
+from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.startable import judge_here, startable
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
 from lora_backend.training.run import train_in_folder
 from tests.drawn.configs import shown

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.hardware.links import GpuLink
+from lora_backend.hardware.gpu_links import GpuLink
 from tests.hardware.nvml import result_of, stub_environment
 
 Links = Callable[[str], dict[tuple[str, str], GpuLink]]

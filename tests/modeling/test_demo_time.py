@@ -6,10 +6,10 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.demo.config import demo_config
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.models.catalogue import find_in_catalogue
+from lora_backend.planning.cost.row_lengths import RowLengths
+from lora_backend.planning.cost.step_time import Cpu
 from lora_backend.planning.estimate import Conditions, estimate
 from lora_backend.planning.planner import Planner
-from lora_backend.planning.row_lengths import RowLengths
-from lora_backend.planning.step_time import Cpu
 from lora_backend.planning.targets import GIB, Target
 from lora_backend.settings import load_settings
 

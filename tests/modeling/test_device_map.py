@@ -22,7 +22,7 @@ from lora_backend.modeling import device_map as module
 from lora_backend.modeling.device_map import placement
 from lora_backend.modeling.load import load_model
 from lora_backend.planning.targets import GIB, Target, of_words
-from lora_backend.preflight.planning import config_to_plan
+from lora_backend.preflight.plan_question import config_to_plan
 
 SMALL = {
     "model_type": "llama", "vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,

@@ -27,7 +27,7 @@ from transformers import (
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training import trainer
 from tests.modeling.families import CONFIGS, HEADS, SMALL, linear_endings
 from tests.training.helpers import failed_run, run

@@ -13,9 +13,9 @@ from accelerate.utils import check_device_map
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.meta import build_base, build_meta, keep_blocks, model_config, set_rank, signature, trained
 from lora_backend.models.catalogue import catalogue
+from lora_backend.planning.cost.profile import TrainedTensors
+from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.plan import device_map
-from lora_backend.planning.profile import TrainedTensors
-from lora_backend.planning.trace_settings import TraceSettings
 from tests.planning.profiles import CONFIG, LLAMA, TIED, WINDOWS, profile_of, shallow
 
 SMALLEST = {model.model_type: model.name for model in sorted(catalogue(), key=lambda model: -model.parameters)}

@@ -22,7 +22,7 @@ from lora_backend.errors import ModelError
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.modeling.quantization import quantized_layers, scale_bytes
-from lora_backend.planning.profile import Profile
+from lora_backend.planning.cost.profile import Profile
 from tests.modeling.test_quantized_checkpoints import make_fp8, make_mxfp4
 
 SIZES: dict[str, Any] = {

@@ -16,9 +16,9 @@ from lora_backend.modeling.meta import build_base
 from lora_backend.modeling.step_loops import Events, fold
 from lora_backend.modeling.trace import full_trace, trace_profile
 from lora_backend.modeling.trace_sizes import scan_chunk, short_sizes, trace_sizes
-from lora_backend.planning.memory import Memory, Workload
-from lora_backend.planning.scaling import EXPONENTS, Size, monomials, padded_to
-from lora_backend.planning.trace_settings import TraceSettings
+from lora_backend.planning.cost.memory import Memory, Workload
+from lora_backend.planning.cost.scaling import EXPONENTS, Size, monomials, padded_to
+from lora_backend.planning.cost.trace_settings import TraceSettings
 from tests.planning.profiles import CONFIG
 
 SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 4}

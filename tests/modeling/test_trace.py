@@ -23,11 +23,11 @@ from lora_backend.modeling.trace import full_trace
 from lora_backend.modeling.trace_sizes import attention_windows, max_positions, trace_sizes
 from lora_backend.modeling.tracker import Recording
 from lora_backend.models.catalogue import catalogue
-from lora_backend.planning.memory import Memory, Workload
+from lora_backend.planning.cost.memory import Memory, Workload
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.scaling import Size, monomials
+from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.plan import device_map
-from lora_backend.planning.profile import Profile
-from lora_backend.planning.scaling import Size, monomials
-from lora_backend.planning.trace_settings import TraceSettings
 from tests.planning.profiles import CONFIG, LLAMA, MIXTRAL, TIED, WINDOWS, llama, profile_of, settings_of, shallow
 
 LAYER_TYPES = ["sliding_attention", "sliding_attention", "full_attention"] * 3 + ["full_attention"]

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.device_map import inputs_device
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.trainer import LoraArguments, training_arguments
 from tests.planning.profiles import LLAMA
 

@@ -14,9 +14,9 @@ from lora_backend.modeling.load import load_model
 from lora_backend.modeling.meta import model_config
 from lora_backend.models.catalogue import catalogue
 from lora_backend.models.describe import describe_model
-from lora_backend.models.limits import MAX_BLOCKS, refuse_oversized
+from lora_backend.models.model_limits import MAX_BLOCKS, refuse_oversized
 from lora_backend.preflight.facts import check_with_facts
-from lora_backend.preflight.planning import model_facts
+from lora_backend.preflight.plan_question import model_facts
 from tests.hostile import HOSTILE_MODELS
 
 SAID = r"`\w+`.* in config\.json .*; the limit is [\d,]+\. Check the file\."

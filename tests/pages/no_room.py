@@ -17,15 +17,18 @@ from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import Draft, delete_draft, new_draft
 from lora_backend.errors import ModelError
-from lora_backend.planning.profile import Profile
-from lora_backend.runs.bin import Bin
-from lora_backend.runs.folder import RunFolder, list_runs
-from lora_backend.runs.leases import release, take
-from lora_backend.runs.process import identify
-from lora_backend.runs.waiting import leases_folder
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.runs.history.trash import Bin
+from lora_backend.runs.processes.leases import release, take
+from lora_backend.runs.processes.waiting import leases_folder
+from lora_backend.runs.record.process_identity import identify
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import load_settings
-from pages.parts import launch, run_resume, state_keys, table_runs
-from pages.parts.run_history import table_key
+from pages.parts.draft import launch
+from pages.parts.draft import table as table_runs
+from pages.parts.run import resume as run_resume
+from pages.parts.run.table import table_key
+from pages.parts.shell import state_keys
 
 ROOT = Path(__file__).parents[2]
 FLAG = Path(os.environ["FAULT_WHEN"])

@@ -74,7 +74,7 @@ class Silent:
 def test_a_process_that_does_not_answer_is_asked_again_by_a_button_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pages.parts.base_view.worker", Silent)
+    monkeypatch.setattr("pages.parts.ranks.base.worker", Silent)
     at = show("verify", adapter=str(adapter(tmp_path / "a", base(tmp_path / "base", {"model_type": "mixtral"}))))
     assert [box.value.partition(".")[0] for box in at.warning] == ["Ranks OK, not compared with a base model"]
     assert "There was no answer within 180 s" in texts(at)

@@ -10,8 +10,8 @@ import pytest
 from filelock import FileLock
 from streamlit.testing.v1 import AppTest
 
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import BIN, Draft, list_drafts, new_draft
-from lora_backend.config.files import parse_config
 from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.schema import KEYS

@@ -12,7 +12,7 @@ from lora_backend import outside
 from lora_backend.config.drafts import Draft, new_draft
 from lora_backend.data import rows, uploads
 from lora_backend.settings import load_settings
-from pages.parts import data_upload
+from pages.parts.draft import upload as data_upload
 from tests.data.test_summary import LARGE, ROW
 from tests.pages.test_pages import _places, show, texts  # noqa: F401 - the fixture counts here too
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
-from pages.parts import state_keys
+from pages.parts.shell import state_keys
 from tests.pages.test_languages import ENGLISH, _texts, _without_code
 from tests.pages.test_pages import ROOT, finished_run, show, texts
 

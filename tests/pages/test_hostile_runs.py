@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.labels import write_labels
+from lora_backend.runs.record.labels import write_labels
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
-from pages.parts import state_keys
+from pages.parts.shell import state_keys
 from tests.pages.test_pages import finished_run, show, texts
 
 pytestmark = pytest.mark.usefixtures("workspace")

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft, new_draft
-from lora_backend.config.files import parse_config
 from lora_backend.hardware.inventory import Gpu
+from lora_backend.launching import launch
 from lora_backend.models.tree import ModuleTree
 from lora_backend.planning.targets import of_words
-from lora_backend.preflight import facts, launch, placement
+from lora_backend.preflight import facts, placement
 from lora_backend.preflight.trees import tree_of
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
-from pages.parts import state_keys
+from pages.parts.shell import state_keys
 from tests.pages.test_pages import _places, finished_run, show, texts  # noqa: F401 - the fixture counts here too
 from tests.pages.test_plan import SMALL, TIGHT, profile_of
 from tests.tiny import stub_model, write_rows
@@ -38,7 +39,7 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
         return finished_run()
 
     monkeypatch.setattr(launch, "start_run", start_run)
-    monkeypatch.setattr("pages.parts.launch.trace_within", lambda _: lambda _, config: profile_of(config))
+    monkeypatch.setattr("pages.parts.draft.launch.trace_within", lambda _: lambda _, config: profile_of(config))
     return started
 
 
@@ -193,7 +194,7 @@ def test_what_planning_finds_wrong_with_the_modules_stands_where_the_check_says_
         tree_of(facts, lambda _: built, load_settings())
         return profile_of(config)
 
-    monkeypatch.setattr("pages.parts.launch.trace_within", lambda _: trace)
+    monkeypatch.setattr("pages.parts.draft.launch.trace_within", lambda _: trace)
     at = show("config", draft=draft.id)
     assert "No problems found." in texts(at)
     at.button(key="launch").click().run()

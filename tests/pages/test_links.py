@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import delete_draft, new_draft, restore_draft
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
 from lora_backend.symlinks import LinkRefusedError
 from tests.pages.test_pages import show, texts

@@ -6,9 +6,9 @@ import pytest
 
 from lora_backend.config.offers import change, remove, rename
 from lora_backend.i18n import Message, in_code
-from pages.parts.charts import in_chart
-from pages.parts.frames import cell, frame, markdown_frame
-from pages.parts.markdown import BREAK, Markdown, bold, code, escape, joined, sentence
+from pages.parts.shell.markdown import BREAK, Markdown, bold, code, escape, joined, sentence
+from pages.parts.widgets.charts import in_chart
+from pages.parts.widgets.frames import cell, frame, markdown_frame
 
 
 @pytest.mark.parametrize(

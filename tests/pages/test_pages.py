@@ -13,7 +13,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import new_draft
-from lora_backend.runs.folder import RunFolder, list_runs
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -354,7 +354,9 @@ def test_another_alpha_is_amber_and_has_the_scaling_of_both(tmp_path: Path) -> N
 
 def test_a_layer_that_the_other_adapter_lacks_is_missing_and_not_changed() -> None:
     one, other = {"a": 4, "b": 4, "c": 4}, {"a": 4, "b": 8, "d": 4}
-    at = AppTest.from_string(f"from pages.parts.tables import compare_table\ncompare_table({one!r}, {other!r})").run()
+    at = AppTest.from_string(
+        f"from pages.parts.widgets.tables import compare_table\ncompare_table({one!r}, {other!r})"
+    ).run()
     shown = at.dataframe[0].value.set_index("Layer")["State"].to_dict()
     assert {name: state.lstrip("\u200b\u2060") for name, state in shown.items()} == {
         "a": "= same rank", "b": "~ other rank", "c": "− missing in the other", "d": "− missing here",
@@ -363,7 +365,7 @@ def test_a_layer_that_the_other_adapter_lacks_is_missing_and_not_changed() -> No
 
 def test_two_adapters_stand_side_by_side_from_block_to_block_what_differs_first() -> None:
     ranks = {f"model.layers.{block}.q_proj": 4 for block in (10, 2, 3)}
-    at = AppTest.from_string(f"from pages.parts.tables import compare_table\ncompare_table({ranks!r}, {ranks | {'model.layers.2.q_proj': 8}!r})").run()  # fmt: skip
+    at = AppTest.from_string(f"from pages.parts.widgets.tables import compare_table\ncompare_table({ranks!r}, {ranks | {'model.layers.2.q_proj': 8}!r})").run()  # fmt: skip
     assert not at.exception
     assert [name.split(".")[2] for name in at.dataframe[0].value.iloc[:, 1]] == ["2", "3", "10"]
 

@@ -14,26 +14,26 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import new_draft
-from lora_backend.config.files import parse_config
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
 from lora_backend.i18n import use_language
 from lora_backend.planning.advice import advise
-from lora_backend.planning.formula import EXPECTED_ERROR
+from lora_backend.planning.cost.formula import EXPECTED_ERROR
+from lora_backend.planning.cost.memory import Memory
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.limits import largest_batch, longest_row
-from lora_backend.planning.memory import Memory
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner, with_changes
-from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import GIB, of_words
-from lora_backend.planning.trace_settings import TraceSettings
 from lora_backend.settings import load_settings
-from pages.parts.layer_strip import IN_DOUBT, cells_of, room, strip
-from pages.parts.markdown import Markdown, unmarked
-from pages.parts.plan_export import map_texts
-from pages.parts.plan_question import Question, placement_of, placement_text
-from pages.parts.plan_verdict import verdict_word
+from pages.parts.plan.export import map_texts
+from pages.parts.plan.question import Question, placement_of, placement_text
+from pages.parts.plan.strip import IN_DOUBT, cells_of, room, strip
+from pages.parts.plan.verdict import verdict_word
+from pages.parts.shell.markdown import Markdown, unmarked
 from tests.planning.formula_profiles import formula_profile
 from tests.tiny import chats, save_tokenizer, write_rows
 
@@ -63,7 +63,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FLIGHTDECK_WORKSPACE", str(tmp_path / "ws"))
     monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", str(tmp_path))
-    monkeypatch.setattr("pages.parts.plan_work.trace", answer())
+    monkeypatch.setattr("pages.parts.plan.work.trace", answer())
     (tmp_path / "small").mkdir()
     (tmp_path / "small/config.json").write_text(json.dumps(SMALL))
     return tmp_path / "small"
@@ -229,7 +229,7 @@ def test_a_torch_process_that_ends_while_remedies_are_traced_leaves_the_plan_and
             raise WorkerError("The process that loads models ended before it answered.")
         return profile_of(config)
 
-    monkeypatch.setattr("pages.parts.plan_work.trace", dies_at_checkpointing)
+    monkeypatch.setattr("pages.parts.plan.work.trace", dies_at_checkpointing)
     at = show(model=str(model), gpus="10", batch_size="16", lang="en")
     assert "GiB over what is free there" in at.error[0].value
     assert any("not known: The process that loads models ended" in box.value for box in at.info)
@@ -292,22 +292,23 @@ def test_a_worker_that_fails_is_one_sentence(model: Path, monkeypatch: pytest.Mo
             "The process that loads models ended before it answered. It starts again with the next request."
         )
 
-    monkeypatch.setattr("pages.parts.plan_work.trace", fails)
+    monkeypatch.setattr("pages.parts.plan.work.trace", fails)
     at = show(model=str(model), gpus="24", lang="en")
     assert "ended before it answered" in at.error[0].value
-    monkeypatch.setattr("pages.parts.plan_work.trace", answer())
+    monkeypatch.setattr("pages.parts.plan.work.trace", answer())
     again = at.button(key="trace_again_plan")
     assert again.label == "Try again"
     assert again.click().run().success
 
 
 def test_a_cancelled_trace_is_not_asked_for_again_until_the_reader_wants_it(model: Path) -> None:
-    from pages.parts import plan_trace, state_keys
+    from pages.parts.plan import trace as plan_trace
+    from pages.parts.shell import state_keys
 
     script = f"""
 import streamlit as st
-from pages.parts import state_keys
-from pages.parts.plan_trace import _key, trace, offer_again
+from pages.parts.shell import state_keys
+from pages.parts.plan.trace import _key, trace, offer_again
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
 config = TrainingConfig(model_name="m", precision="bf16")
@@ -325,7 +326,7 @@ except WorkerError as error:
 
 
 def test_figures_of_a_formula_carry_their_expected_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pages.parts.plan_work.trace", answer("formula"))
+    monkeypatch.setattr("pages.parts.plan.work.trace", answer("formula"))
     at = show(model=str(model), gpus="24")
     percent = f"{100 * EXPECTED_ERROR:.0f} %"
     assert f"Weights and adapter are counted; activations come from a formula. Expected within {percent}." in texts(at)
@@ -498,8 +499,8 @@ import sys
 from streamlit.testing.v1 import AppTest
 from lora_backend.planning.advice import advise
 from tests.planning.formula_profiles import formula_profile
-from lora_backend.planning.trace_settings import TraceSettings
-import json, pages.parts.plan_work as plan_work
+from lora_backend.planning.cost.trace_settings import TraceSettings
+import json, pages.parts.plan.work as plan_work
 facts = json.load(open({str(model / "config.json")!r}))
 plan_work.trace = lambda _, config: formula_profile(facts, config, TraceSettings.of(config, "bf16"))
 at = AppTest.from_file("app.py", default_timeout=60).run()

@@ -11,13 +11,13 @@ import pytest
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
-from lora_backend.runs.bin import Bin
-from lora_backend.runs.bin_adapters import AdapterBin
-from lora_backend.runs.folder import RunFolder, list_runs
-from lora_backend.runs.labels import read_labels, write_labels
+from lora_backend.runs.history.replaced_adapters import AdapterBin
+from lora_backend.runs.history.trash import Bin
+from lora_backend.runs.record.labels import read_labels, write_labels
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import load_settings
-from pages.parts import state_keys
-from pages.parts.run_history import table_key
+from pages.parts.run.table import table_key
+from pages.parts.shell import state_keys
 from tests.pages.test_pages import show
 from tests.tiny import make_published
 
@@ -117,14 +117,14 @@ def test_the_best_of_compared_runs_is_marked_and_a_long_map_is_one_cell() -> Non
 
 
 def test_figures_that_read_alike_are_equally_good() -> None:
-    from pages.parts.run_compare import best_of
+    from pages.parts.run.compare import best_of
 
     assert best_of([3.37251, 3.37254]) == set()
     assert best_of([3.37251, 3.37254, 3.4, None]) == {0, 1}
 
 
 def test_a_compared_chart_names_its_curve_where_only_one_run_has_the_figure() -> None:
-    from pages.parts.charts import compared_chart
+    from pages.parts.widgets.charts import compared_chart
 
     one = {"step": np.array([1.0, 2.0]), "loss": np.array([2.0, 1.0])}
     figure = compared_chart([("first", one), ("second", {})], "loss", "step", ("Step", "Loss"))

@@ -15,18 +15,20 @@ from lora_backend.errors import ModelError
 from lora_backend.hardware.inventory import Gpu, GpuInventory
 from lora_backend.i18n import Message
 from lora_backend.planning.verdict import Verdict
-from lora_backend.preflight.measured import COMPONENTS, Comparison
 from lora_backend.preflight.placement import DoesNotFitError, PlanDoubtError, TightError
-from lora_backend.runs.checkpoints import write_manifest
-from lora_backend.runs.failures import failure
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.labels import Labels, read_labels, write_labels
-from lora_backend.runs.leases import release, take
-from lora_backend.runs.process import identify
-from lora_backend.runs.queue import start_or_queue
-from lora_backend.runs.waiting import leases_folder
+from lora_backend.preflight.plan_vs_measured import COMPONENTS, Comparison
+from lora_backend.runs.checkpoints.manifest import write_manifest
+from lora_backend.runs.processes.leases import release, take
+from lora_backend.runs.processes.queue import start_or_queue
+from lora_backend.runs.processes.waiting import leases_folder
+from lora_backend.runs.record.failures import failure
+from lora_backend.runs.record.labels import Labels, read_labels, write_labels
+from lora_backend.runs.record.process_identity import identify
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
-from pages.parts import memory_view, run_actions, run_resume
+from pages.parts.run import actions as run_actions
+from pages.parts.run import memory as memory_view
+from pages.parts.run import resume as run_resume
 from tests.pages.test_pages import show, texts
 from tests.tiny import chats, write_rows
 

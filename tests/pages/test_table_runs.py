@@ -11,13 +11,13 @@ from streamlit.testing.v1 import AppTest
 from lora_backend.config.drafts import Draft, delete_draft, new_draft
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
-from lora_backend.planning.profile import Profile
-from lora_backend.runs.folder import list_runs
-from lora_backend.runs.labels import read_labels
-from lora_backend.runs.leases import release, take
-from lora_backend.runs.waiting import leases_folder
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.runs.processes.leases import release, take
+from lora_backend.runs.processes.waiting import leases_folder
+from lora_backend.runs.record.labels import read_labels
+from lora_backend.runs.record.run_folder import list_runs
 from lora_backend.settings import load_settings
-from pages.parts import table_runs
+from pages.parts.draft import table as table_runs
 from tests.pages.test_launch import on
 from tests.pages.test_pages import show
 from tests.pages.test_plan import SMALL, TIGHT, profile_of

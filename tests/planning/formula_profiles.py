@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.planning.formula import EXPECTED_ERROR, EXPERTS, ITEMSIZE, VISITED, Measures, with_activations
-from lora_backend.planning.profile import NOTHING, Profile, TrainedTensors, Unit
-from lora_backend.planning.scaling import EXPONENTS
-from lora_backend.planning.trace_settings import TraceSettings
+from lora_backend.planning.cost.formula import EXPECTED_ERROR, EXPERTS, ITEMSIZE, VISITED, Measures, with_activations
+from lora_backend.planning.cost.profile import NOTHING, Profile, TrainedTensors, Unit
+from lora_backend.planning.cost.scaling import EXPONENTS
+from lora_backend.planning.cost.trace_settings import TraceSettings
 
 
 def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: TraceSettings) -> Profile:

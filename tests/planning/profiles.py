@@ -11,8 +11,8 @@ from lora_backend.modeling.meta import model_config
 from lora_backend.modeling.trace import trace_profile
 from lora_backend.modeling.trace_sizes import attention_windows, tile_tokens
 from lora_backend.models.catalogue import catalogue
-from lora_backend.planning.profile import Profile
-from lora_backend.planning.trace_settings import TraceSettings
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.trace_settings import TraceSettings
 
 CONFIG = TrainingConfig(model_name="any", precision="bf16")
 LLAMA: dict[str, Any] = {

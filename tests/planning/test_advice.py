@@ -10,12 +10,12 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
 from lora_backend.i18n import use_language
 from lora_backend.planning.advice import Advice, advise, best_first
-from lora_backend.planning.chosen_split import Goal
+from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner, options_of, with_changes
-from lora_backend.planning.profile import Profile
 from lora_backend.planning.remedies import CHANGES_RESULT
 from lora_backend.planning.report import advice_text, verdict
+from lora_backend.planning.split.chosen_split import Goal
 from lora_backend.planning.targets import GIB, of_words
 from lora_backend.planning.verdict import ORDER
 from tests.planning.test_plan import CONFIG, FACTS, source

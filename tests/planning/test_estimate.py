@@ -7,10 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lora_backend.planning.estimate import Conditions, estimate, flops, num_steps
-from lora_backend.planning.planner import Planner, with_changes
-from lora_backend.planning.row_lengths import RowLengths
-from lora_backend.planning.step_time import (
+from lora_backend.planning.cost.row_lengths import RowLengths
+from lora_backend.planning.cost.step_time import (
     CPU_EFFICIENCY,
     DEFAULT_LINK_BYTES_PER_S,
     EFFICIENCY,
@@ -22,6 +20,8 @@ from lora_backend.planning.step_time import (
     Cpu,
     Transfers,
 )
+from lora_backend.planning.estimate import Conditions, estimate, flops, num_steps
+from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.targets import GIB, Target, of_words
 from tests.planning.test_plan import CONFIG, FACTS, source
 

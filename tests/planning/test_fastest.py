@@ -9,11 +9,11 @@ from itertools import combinations, pairwise, permutations
 import numpy as np
 import pytest
 
-from lora_backend.planning.fastest import EQUALLY_FAST, Speeds, fastest_split
-from lora_backend.planning.partition import Costs, Device, Stage, score
+from lora_backend.planning.cost.step_time import Transfers
 from lora_backend.planning.plan import Options
 from lora_backend.planning.planner import Planner, with_changes
-from lora_backend.planning.step_time import Transfers
+from lora_backend.planning.split.fastest import EQUALLY_FAST, Speeds, fastest_split
+from lora_backend.planning.split.partition import Costs, Device, Stage, score
 from lora_backend.planning.targets import of_words
 from tests.planning.test_plan import CONFIG, FACTS, source
 

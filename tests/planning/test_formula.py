@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from lora_backend.modeling.trace import full_trace, trace_profile
-from lora_backend.planning.formula import EXPECTED_ERROR
-from lora_backend.planning.memory import Memory, Workload
-from lora_backend.planning.scaling import Size
-from lora_backend.planning.trace_settings import TraceSettings
+from lora_backend.planning.cost.formula import EXPECTED_ERROR
+from lora_backend.planning.cost.memory import Memory, Workload
+from lora_backend.planning.cost.scaling import Size
+from lora_backend.planning.cost.trace_settings import TraceSettings
 from tests.planning.formula_profiles import formula_profile
 from tests.planning.profiles import CONFIG, LLAMA, TIED, shallow
 

@@ -6,9 +6,9 @@ import pytest
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
+from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.limits import LARGEST_BATCH, TOKEN_STEP, Limit, largest_batch, longest_row
 from lora_backend.planning.planner import NotTracedError, Planner, with_changes
-from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import of_words
 from tests.planning.test_plan import CONFIG, FACTS, source
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lora_backend.planning.memory import CONTEXT_BYTES, EMPTY, RESERVE, Memory, Workload
-from lora_backend.planning.profile import Profile
-from lora_backend.planning.scaling import Size
-from lora_backend.planning.trace_settings import TraceSettings
+from lora_backend.planning.cost.memory import CONTEXT_BYTES, EMPTY, RESERVE, Memory, Workload
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.scaling import Size
+from lora_backend.planning.cost.trace_settings import TraceSettings
 from tests.planning.formula_profiles import formula_profile
 from tests.planning.profiles import CONFIG, LLAMA, WINDOWS, llama, profile_of
 

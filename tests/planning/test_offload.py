@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lora_backend.planning.memory import Memory, Workload
-from lora_backend.planning.offload import ROOM, with_host_memory
-from lora_backend.planning.scaling import Size
+from lora_backend.planning.cost.memory import Memory, Workload
+from lora_backend.planning.cost.scaling import Size
+from lora_backend.planning.split.offload import ROOM, with_host_memory
 from lora_backend.planning.targets import Target
 from tests.planning.profiles import llama
 

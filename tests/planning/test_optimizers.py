@@ -17,7 +17,7 @@ from lora_backend.config.options import Optimizer
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.meta import build_meta, trained
 from lora_backend.modeling.tracker import TensorTracker
-from lora_backend.planning.optimizers import (
+from lora_backend.planning.cost.optimizers import (
     EIGHT_BIT,
     IN_A_STEP,
     SMALL_TENSOR,
@@ -29,7 +29,7 @@ from lora_backend.planning.optimizers import (
     states_bytes,
     transient_bytes,
 )
-from lora_backend.planning.trace_settings import TraceSettings
+from lora_backend.planning.cost.trace_settings import TraceSettings
 from tests.planning.profiles import LLAMA
 
 MATRIX = (256, 256)

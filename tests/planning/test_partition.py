@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_backend.errors import DeviceError
-from lora_backend.planning import links
-from lora_backend.planning import partition as partition_module
-from lora_backend.planning.moves import move
-from lora_backend.planning.partition import Costs, Device, Stage, partition, score
+from lora_backend.planning.hand_placement import move
+from lora_backend.planning.split import links
+from lora_backend.planning.split import partition as partition_module
+from lora_backend.planning.split.partition import Costs, Device, Stage, partition, score
 
 GIB = 2**30
 

@@ -10,8 +10,11 @@ import pytest
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import DeviceError, TooLittleMemoryError
-from lora_backend.planning.alone import single_is_enough
-from lora_backend.planning.memory import Memory, Workload
+from lora_backend.planning.cost.memory import Memory, Workload
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.scaling import Size
+from lora_backend.planning.cost.trace_settings import TraceSettings
+from lora_backend.planning.one_gpu import single_is_enough
 from lora_backend.planning.plan import (
     Options,
     Plan,
@@ -21,10 +24,7 @@ from lora_backend.planning.plan import (
     score_plan,
 )
 from lora_backend.planning.planner import Planner, options_of, precision_on, with_changes, workload_of
-from lora_backend.planning.profile import Profile
-from lora_backend.planning.scaling import Size
 from lora_backend.planning.targets import GIB, Target, of_words
-from lora_backend.planning.trace_settings import TraceSettings
 from tests.planning.formula_profiles import formula_profile
 
 FACTS: dict[str, Any] = {

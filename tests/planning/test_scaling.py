@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lora_backend.planning.scaling import EXPONENTS, NUM_PLAIN, Size, highest, identify, monomials
+from lora_backend.planning.cost.scaling import EXPONENTS, NUM_PLAIN, Size, highest, identify, monomials
 
 ONE_ROW = [Size(1, 384, 8), Size(1, 616, 20), Size(1, 1104, 36)]
 ROWS = [Size(2, 384, 8), Size(3, 616, 20), Size(5, 1104, 36)]

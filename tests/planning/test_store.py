@@ -18,13 +18,13 @@ from lora_backend.modeling.meta import model_config
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.modeling.trace_sizes import attention_windows, tile_tokens
 from lora_backend.models.catalogue import CatalogueModel, catalogue
-from lora_backend.planning import store as store_module
-from lora_backend.planning.memory import Memory, Workload
-from lora_backend.planning.profile import Profile
-from lora_backend.planning.scaling import Size
-from lora_backend.planning.store import ProfileStore, model_key
-from lora_backend.planning.trace_settings import TraceSettings
-from lora_backend.preflight.planning import profiles
+from lora_backend.planning import profile_store as store_module
+from lora_backend.planning.cost.memory import Memory, Workload
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.scaling import Size
+from lora_backend.planning.cost.trace_settings import TraceSettings
+from lora_backend.planning.profile_store import ProfileStore, model_key
+from lora_backend.preflight.plan_question import profiles
 from lora_backend.settings import load_settings
 from tests.planning.formula_profiles import formula_profile
 from tests.planning.profiles import CONFIG, LLAMA, WINDOWS, llama, profile_of, shallow

@@ -17,12 +17,12 @@ from transformers.integrations.accelerate import _get_device_map
 from lora_backend.errors import DeviceError
 from lora_backend.modeling.meta import build_base
 from lora_backend.models.catalogue import catalogue
-from lora_backend.planning.memory import Workload
+from lora_backend.planning.cost.memory import Workload
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.scaling import Size
+from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.plan import Options, Plan, assignment_of, make_plan
-from lora_backend.planning.profile import Profile
-from lora_backend.planning.scaling import Size
 from lora_backend.planning.targets import Target, of_words
-from lora_backend.planning.trace_settings import TraceSettings
 from tests.planning.profiles import profile_of, settings_of
 from tests.planning.true_rule import Priced, Rule
 

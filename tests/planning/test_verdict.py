@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from lora_backend.planning.alone import single_is_enough
-from lora_backend.planning.memory import CONTEXT_BYTES, Breakdown, Memory
+from lora_backend.planning.cost.memory import CONTEXT_BYTES, Breakdown, Memory
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.one_gpu import single_is_enough
 from lora_backend.planning.plan import Plan, score_plan
-from lora_backend.planning.profile import Profile
 from lora_backend.planning.report import plan_table, tone, verdict
 from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.planning.verdict import LEAST_MARGIN, Verdict, uncertainty_bytes, verdict_of, worst_of

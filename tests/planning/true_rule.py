@@ -16,8 +16,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_backend.planning.profile import Part, Profile, Unit
-from lora_backend.planning.scaling import Size, Vector
+from lora_backend.planning.cost.profile import Part, Profile, Unit
+from lora_backend.planning.cost.scaling import Size, Vector
 
 GIB = 2**30
 CONTEXT_BYTES, RESERVE = 500 * 2**20, 0.04

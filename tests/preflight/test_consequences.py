@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from lora_backend.config.schema import TrainingConfig, default_config
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.planner import Planner
-from lora_backend.planning.profile import Profile
 from lora_backend.planning.targets import of_words
-from lora_backend.planning.trace_settings import TraceSettings
 from lora_backend.preflight.consequences import SWITCHED_OFF, consequences, why_without_effect
 
 FACTS = {

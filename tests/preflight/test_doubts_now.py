@@ -11,7 +11,7 @@ import pytest
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.hardware.inventory import Gpu, GpuInventory
 from lora_backend.preflight.doubts_now import doubts_now
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training import engine
 
 GIB = 2**30

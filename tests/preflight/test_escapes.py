@@ -15,20 +15,20 @@ from typing import Any
 import pytest
 
 from lora_backend.atomic import write_json
+from lora_backend.config.config_text import dump_yaml, parse_config
 from lora_backend.config.drafts import delete_draft, open_draft, restore_draft
-from lora_backend.config.files import dump_yaml, parse_config
 from lora_backend.config.foreign.imports import import_text
 from lora_backend.errors import ConfigError, FlightdeckError
-from lora_backend.planning.profile import Profile
-from lora_backend.preflight.launch import launch_from_browser
-from lora_backend.preflight.many import Row, preview
-from lora_backend.preflight.resume import check_changes
+from lora_backend.launching.launch import launch_from_browser
+from lora_backend.launching.resume import check_changes
+from lora_backend.launching.table import Row, preview
+from lora_backend.planning.cost.profile import Profile
 from lora_backend.preflight.roots import bind_paths
 from lora_backend.preflight.startable import judge
-from lora_backend.runs.bin import Bin
-from lora_backend.runs.bin_adapters import AdapterBin
-from lora_backend.runs.changes import config_as_changed
-from lora_backend.runs.folder import RunFolder, open_run
+from lora_backend.runs.history.replaced_adapters import AdapterBin
+from lora_backend.runs.history.trash import Bin
+from lora_backend.runs.record.changes import config_as_changed
+from lora_backend.runs.record.run_folder import RunFolder, open_run
 from lora_backend.training.publish import Publisher
 from tests.tiny import make_published
 from tests.world import HOSTILE, NAMES, RUN, World, make_world

@@ -23,7 +23,7 @@ from lora_backend.preflight.facts import (
     gather_facts,
     with_data_paths,
 )
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from tests.tiny import chats, make_published, prompts, write_rows
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import new_draft, open_draft
-from lora_backend.config.files import parse_config
 from lora_backend.errors import ConfigError, DataError, FlightdeckError, ModelError
-from lora_backend.planning.profile import Profile
+from lora_backend.launching.launch import launch_from_browser, start_run
+from lora_backend.planning.cost.profile import Profile
 from lora_backend.preflight.facts import check_with_facts
-from lora_backend.preflight.launch import launch_from_browser, start_run
 from lora_backend.preflight.roots import allowed_model, bind_paths
 from lora_backend.preflight.startable import judge
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.recovery import recover, recover_all
-from lora_backend.runs.waiting import entries
+from lora_backend.runs.processes.recovery import recover, recover_all
+from lora_backend.runs.processes.waiting import entries
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import Settings, load_settings
 
 
@@ -164,8 +164,8 @@ def test_a_run_is_not_seen_before_it_says_which_gpus_it_waits_for(
         return new_attempt(self, **facts)
 
     monkeypatch.setattr(RunFolder, "new_attempt", while_a_page_looks)
-    monkeypatch.setattr("lora_backend.runs.recovery.start_queue", lambda _: None)
-    monkeypatch.setattr("lora_backend.preflight.launch.start_or_queue", lambda *_: False)
+    monkeypatch.setattr("lora_backend.runs.processes.recovery.start_queue", lambda _: None)
+    monkeypatch.setattr("lora_backend.launching.launch.start_or_queue", lambda *_: False)
     attempt = {"device_uuids": ["GPU-a"]}
     run = start_run(places.runs / "one", {}, "", ["true"], None, None, attempt=attempt, settings=places)
     assert not seen, "a queue would start it on no GPU"

@@ -10,11 +10,11 @@ from typing import Any, get_args
 import pytest
 
 from lora_backend.cli import main
-from lora_backend.config.files import dump_yaml
+from lora_backend.config.config_text import dump_yaml
 from lora_backend.config.options import Optimizer
 from lora_backend.preflight import libraries
 from lora_backend.preflight.libraries import BITSANDBYTES, FLASH, KERNELS, OPTIMIZERS, TORCHAO, missing_packages
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.trainer import training_arguments
 
 Make = Callable[..., dict[str, Any]]

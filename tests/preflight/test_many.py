@@ -13,9 +13,8 @@ from lora_backend import outside
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, ModelError
-from lora_backend.planning.profile import Profile
-from lora_backend.preflight import many
-from lora_backend.preflight.many import (
+from lora_backend.launching import table as many
+from lora_backend.launching.table import (
     MAX_CELLS,
     MAX_COLUMNS,
     MAX_ROWS,
@@ -25,9 +24,10 @@ from lora_backend.preflight.many import (
     queue_all,
     read_table,
 )
-from lora_backend.runs.folder import list_runs
-from lora_backend.runs.leases import release, take
-from lora_backend.runs.waiting import entries, leases_folder
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.runs.processes.leases import release, take
+from lora_backend.runs.processes.waiting import entries, leases_folder
+from lora_backend.runs.record.run_folder import list_runs
 from lora_backend.settings import Settings, load_settings
 from tests.tiny import stub_model
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from lora_backend.hardware.inventory import Gpu, GpuInventory
-from lora_backend.preflight.move import move_run
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.leases import lease_keys
-from lora_backend.runs.states import StateError
+from lora_backend.launching.requeue import move_run
+from lora_backend.runs.processes.leases import lease_keys
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.states import StateError
 from lora_backend.settings import Settings, load_settings
 from tests.hardware.nvml import result_of, stub_environment
 from tests.preflight.test_placement import FACTS
@@ -28,12 +28,12 @@ import os
 from pathlib import Path
 from lora_backend.errors import FlightdeckError
 from lora_backend.modeling.profiling import profile_for
-from lora_backend.preflight.attempt import plan_attempt
-from lora_backend.preflight.move import move_run
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.leases import take
-from lora_backend.runs.queue import start_or_queue
-from lora_backend.runs.waiting import entries, leases_folder
+from lora_backend.preflight.start_plan import plan_attempt
+from lora_backend.launching.requeue import move_run
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.processes.leases import take
+from lora_backend.runs.processes.queue import start_or_queue
+from lora_backend.runs.processes.waiting import entries, leases_folder
 from lora_backend.settings import load_settings
 
 def moved(values, choices):
@@ -76,8 +76,8 @@ def test_it_waits_for_the_gpus_that_it_is_moved_to_and_for_those_before_where_it
 def places(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A machine with one GPU, where a run that is moved there is not started."""
     inventory = GpuInventory((Gpu(0, "GPU-b", "B", 100, 0, (8, 0)),))
-    monkeypatch.setattr("lora_backend.preflight.move.read_gpus", lambda: inventory)
-    monkeypatch.setattr("lora_backend.preflight.move.start_or_queue", lambda *_: False)
+    monkeypatch.setattr("lora_backend.launching.requeue.read_gpus", lambda: inventory)
+    monkeypatch.setattr("lora_backend.launching.requeue.start_or_queue", lambda *_: False)
     return load_settings(os.environ)
 
 
@@ -97,7 +97,7 @@ def test_a_plan_is_not_used_for_settings_that_came_while_it_was_made(
         run.begin_attempt("queued", after=1, device_uuids=["GPU-a"], changes={"gradient_checkpointing": False})
         return {"device_uuids": ["GPU-b"]}
 
-    monkeypatch.setattr("lora_backend.preflight.move.plan_attempt", while_another_changes_it)
+    monkeypatch.setattr("lora_backend.launching.requeue.plan_attempt", while_another_changes_it)
     with pytest.raises(StateError, match="planned anew"):
         move_run(run, places, None, ["GPU-b"])  # type: ignore[arg-type]
     assert (run.attempt()["number"], run.attempt()["device_uuids"]) == (2, ["GPU-a"])
@@ -111,6 +111,6 @@ def test_a_run_beside_others_stays_beside_others_where_it_is_moved(
     def planned(*_: Any, shares: bool = False, **__: Any) -> dict[str, Any]:
         return {"device_uuids": ["GPU-b"], "shares": shares}
 
-    monkeypatch.setattr("lora_backend.preflight.move.plan_attempt", planned)
+    monkeypatch.setattr("lora_backend.launching.requeue.plan_attempt", planned)
     move_run(run, places, None, ["GPU-b"])  # type: ignore[arg-type]
     assert (run.attempt()["device_uuids"], lease_keys(run.attempt())) == (["GPU-b"], ())

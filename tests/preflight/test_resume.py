@@ -16,18 +16,18 @@ import pytest
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.rows import sha256_of_file
 from lora_backend.errors import ConfigError, DataChangedError, DataError, ModelError, RunError
-from lora_backend.planning.profile import Profile
-from lora_backend.preflight.resume import check_changes, data_to_accept, resume_run
-from lora_backend.runs.changes import config_as_changed
-from lora_backend.runs.checkpoints import write_manifest
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.leases import release, take
-from lora_backend.runs.process import identify
-from lora_backend.runs.queue import change_plan
-from lora_backend.runs.starts import spans_of
-from lora_backend.runs.supervisor import start_supervisor
-from lora_backend.runs.surroundings import differences_from_now
-from lora_backend.runs.waiting import leases_folder
+from lora_backend.launching.resume import check_changes, data_to_accept, resume_run
+from lora_backend.planning.cost.profile import Profile
+from lora_backend.runs.checkpoints.manifest import write_manifest
+from lora_backend.runs.processes.leases import release, take
+from lora_backend.runs.processes.queue import change_plan
+from lora_backend.runs.processes.supervisor import start_supervisor
+from lora_backend.runs.processes.waiting import leases_folder
+from lora_backend.runs.record.changes import config_as_changed
+from lora_backend.runs.record.process_identity import identify
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.starts import spans_of
+from lora_backend.runs.record.surroundings import differences_from_now
 from lora_backend.settings import Settings, load_settings
 from tests.runs.stand_in import HEAD, TRAIN, kill, let_end, until
 from tests.tiny import stub_model

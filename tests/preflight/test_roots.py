@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.config.files import parse_config
+from lora_backend.config.config_text import parse_config
 from lora_backend.errors import FlightdeckError, ModelError
-from lora_backend.planning.profile import Profile
-from lora_backend.preflight.launch import launch_from_browser
+from lora_backend.launching.launch import launch_from_browser
+from lora_backend.planning.cost.profile import Profile
 from lora_backend.preflight.roots import allowed_model, bind_paths
 from lora_backend.preflight.startable import judge
 from lora_backend.settings import Settings, load_settings

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lora_backend.config.files import dump_yaml
-from lora_backend.runs.folder import list_runs
+from lora_backend.config.config_text import dump_yaml
+from lora_backend.runs.record.run_folder import list_runs
 from tests.hardware.nvml import ROOT, result_of, stub_environment
 from tests.preflight.test_placement import FACTS
 
@@ -24,11 +24,11 @@ gpu name=NVIDIA RTX C, uuid=GPU-c, gib=24, used_gib=23, cc=8.6
 IMPORTS = """
 import os
 from tests.planning.formula_profiles import formula_profile
-from lora_backend.planning.trace_settings import TraceSettings
-from lora_backend.preflight.attempt import plan_attempt
-from lora_backend.preflight.launch import _first_device
+from lora_backend.planning.cost.trace_settings import TraceSettings
+from lora_backend.preflight.start_plan import plan_attempt
+from lora_backend.launching.launch import _first_device
 from lora_backend.preflight.placement import plan_start
-from lora_backend.runs.numbering import in_trainer
+from lora_backend.runs.record.numbering import in_trainer
 from lora_backend.settings import load_settings
 
 def profile_for(facts, config):  # without torch

@@ -15,24 +15,24 @@ import pytest
 
 from lora_backend.cli import main
 from lora_backend.commands.plan import trace_here
+from lora_backend.config.config_text import dump_yaml, parse_config
 from lora_backend.config.drafts import new_draft
-from lora_backend.config.files import dump_yaml, parse_config
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError
 from lora_backend.hardware.inventory import Gpu
+from lora_backend.launching.launch import launch_from_browser
+from lora_backend.launching.resume import resume_run
+from lora_backend.launching.table import Row, preview
 from lora_backend.modeling.meta import module_tree
-from lora_backend.planning.profile import Profile
+from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.targets import of_words
 from lora_backend.preflight import facts, libraries, placement
 from lora_backend.preflight.blockers import blocker_of
 from lora_backend.preflight.facts import check_config_consistency
-from lora_backend.preflight.launch import launch_from_browser
-from lora_backend.preflight.many import Row, preview
-from lora_backend.preflight.resume import resume_run
 from lora_backend.preflight.startable import CannotStartError, judge, startable
 from lora_backend.preflight.trees import tree_of
-from lora_backend.runs.folder import RunFolder, list_runs
-from lora_backend.runs.recovery import recover
+from lora_backend.runs.processes.recovery import recover
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import Settings, load_settings
 from tests.pages.test_pages import show, texts
 from tests.pages.test_plan import SMALL, profile_of
@@ -166,7 +166,7 @@ def place(workspace: Path, tmp_path: Path, monkeypatch: Patch) -> Iterator[Path]
     write_rows(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}] * 4)
     (workspace / "drafts").mkdir(parents=True)
     on(monkeypatch, "")
-    monkeypatch.setattr("pages.parts.launch.trace_within", lambda _: trace)
+    monkeypatch.setattr("pages.parts.draft.launch.trace_within", lambda _: trace)
     yield tmp_path
     for run in list_runs(workspace / "runs"):
         run.request_stop()

@@ -12,7 +12,7 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
 from transformers import CONFIG_MAPPING
 
-from lora_backend.config.files import parse_config
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.findings import Finding
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.rules import ConfigView, Facts
@@ -28,7 +28,7 @@ from lora_backend.preflight.attachable import held_against_tree
 from lora_backend.preflight.startable import CannotStartError, judge_here, refuse_by_new_tree, startable
 from lora_backend.preflight.trees import known_tree
 from lora_backend.settings import load_settings
-from lora_backend.verification.report import expected_ranks
+from lora_backend.verification.rank_report import expected_ranks
 from tests.modeling.families import HYBRIDS, LLAMA, MIXTURES, gemma3, on_meta
 from tests.tiny import make_model, prompts, write_rows
 

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from lora_backend.cli import main
-from lora_backend.config.files import dump_yaml, parse_config
+from lora_backend.config.config_text import dump_yaml, parse_config
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ExpressionError, ModelError, UntrainableError
+from lora_backend.launching.launch import launch_from_browser
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.lora_layers import lora_layers_of_model
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.preflight.blockers import blocker_of
-from lora_backend.preflight.launch import launch_from_browser
-from lora_backend.preflight.planning import model_facts
+from lora_backend.preflight.plan_question import model_facts
 from lora_backend.preflight.startable import CannotStartError, judge_here, startable
 from lora_backend.settings import load_settings
 from lora_backend.worker_client import WorkerClient

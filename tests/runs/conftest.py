@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.process import is_alive
-from lora_backend.runs.states import identity_in
+from lora_backend.runs.record.process_identity import is_alive
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.states import identity_in
 from tests.hardware.nvml import compiler
 from tests.runs.stand_in import HEAD, TRAIN, Make, queue_processes
 

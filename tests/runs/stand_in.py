@@ -11,17 +11,17 @@ from pathlib import Path
 import psutil
 
 from lora_backend.atomic import write_json
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.process import ProcessIdentity, is_alive
-from lora_backend.runs.seal import seal_of
-from lora_backend.runs.states import identity_in
-from lora_backend.runs.supervisor import start_supervisor
+from lora_backend.runs.processes.supervisor import start_supervisor
+from lora_backend.runs.record.process_identity import ProcessIdentity, is_alive
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.seal import seal_of
+from lora_backend.runs.record.states import identity_in
 
 HEAD = """
 import os, sys, time
 from pathlib import Path
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.process import identify
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.process_identity import identify
 RUN = RunFolder(Path(sys.argv[1]))
 """
 TRAIN = """
@@ -73,7 +73,7 @@ def queue_processes(workspace: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         command = process.info["cmdline"] or []
-        if command[-2:] == ["lora_backend.runs.queue", str(workspace)] and process.info["status"] != "zombie":
+        if command[-2:] == ["lora_backend.runs.processes.queue", str(workspace)] and process.info["status"] != "zombie":
             found.append(process)
     return found
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lora_backend.runs import alerts as module
-from lora_backend.runs.alerts import Alert, alerts
-from lora_backend.runs.curves import COLUMNS, Column
-from lora_backend.runs.folder import RunFolder, RunState
-from lora_backend.runs.pace import time_left
-from lora_backend.runs.process import boot_clock_s
+from lora_backend.runs.history import alerts as module
+from lora_backend.runs.history.alerts import Alert, alerts
+from lora_backend.runs.history.pace import time_left
+from lora_backend.runs.record.curves import COLUMNS, Column
+from lora_backend.runs.record.process_identity import boot_clock_s
+from lora_backend.runs.record.run_folder import RunFolder, RunState
 
 RUNNING = RunState("running", "training", step=50, total_steps=100)
 Usage = namedtuple("Usage", "total used free")

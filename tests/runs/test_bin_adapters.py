@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from lora_backend.errors import FlightdeckError, RunError
-from lora_backend.runs.bin import Bin
-from lora_backend.runs.bin_adapters import ADAPTER, ENTRY, AdapterBin
-from lora_backend.runs.publication import PublicationError
+from lora_backend.runs.checkpoints.publication import PublicationError
+from lora_backend.runs.history.replaced_adapters import ADAPTER, ENTRY, AdapterBin
+from lora_backend.runs.history.trash import Bin
 from tests.tiny import make_published
 from tests.world import HOSTILE, NAMES, RUN, World, make_world
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lora_backend.config.schema import KEYS
-from lora_backend.runs.changes import BATCH, REFUSED, SAFE, SCHEDULE, classify, config_as_changed
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.changes import BATCH, REFUSED, SAFE, SCHEDULE, classify, config_as_changed
+from lora_backend.runs.record.run_folder import RunFolder
 
 OLD: dict[str, Any] = {"model_name": "m", "dataset": "d.jsonl", "batch_size": 4, "target_batch_size": 8}
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.runs.checkpoint_list import best_of, list_checkpoints, resumed_steps, saved_steps
-from lora_backend.runs.checkpoints import write_manifest
-from lora_backend.runs.curves import read_columns
-from lora_backend.runs.folder import RunFolder
-from pages.parts.charts import loss_chart
+from lora_backend.runs.checkpoints.manifest import write_manifest
+from lora_backend.runs.history.checkpoint_list import best_of, list_checkpoints, resumed_steps, saved_steps
+from lora_backend.runs.record.curves import read_columns
+from lora_backend.runs.record.run_folder import RunFolder
+from pages.parts.widgets.charts import loss_chart
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.runs.checkpoints import (
+from lora_backend.runs.checkpoints.manifest import (
     checkpoints_of,
     newest_whole,
     put_in_place,
@@ -20,7 +20,7 @@ from lora_backend.runs.checkpoints import (
     verified,
     write_manifest,
 )
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 
 
 @pytest.fixture

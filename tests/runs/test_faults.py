@@ -15,13 +15,13 @@ import pytest
 
 from lora_backend.atomic import write_json
 from lora_backend.errors import RunError
-from lora_backend.runs.failures import CAUSES, failure
-from lora_backend.runs.folder import open_run
-from lora_backend.runs.leases import lock_once
-from lora_backend.runs.process import is_alive
-from lora_backend.runs.recovery import recover
-from lora_backend.runs.states import NO_HEARTBEAT_S, STATES, StateError
-from lora_backend.runs.supervisor import start_supervisor, supervise
+from lora_backend.runs.processes.leases import lock_once
+from lora_backend.runs.processes.recovery import recover
+from lora_backend.runs.processes.supervisor import start_supervisor, supervise
+from lora_backend.runs.record.failures import CAUSES, failure
+from lora_backend.runs.record.process_identity import is_alive
+from lora_backend.runs.record.run_folder import open_run
+from lora_backend.runs.record.states import NO_HEARTBEAT_S, STATES, StateError
 from lora_backend.settings import child_environment
 from tests.runs.stand_in import TRAIN, Make, let_end, running, under, until, who
 
@@ -69,7 +69,7 @@ def test_a_trainer_that_writes_nothing_is_silent_and_goes_on(make: Make, monkeyp
     run = running(make)
     assert run.state().silent_s is None
     later = time.clock_gettime(time.CLOCK_BOOTTIME) + NO_HEARTBEAT_S + 5
-    monkeypatch.setattr("lora_backend.runs.states.boot_clock_s", lambda: later)
+    monkeypatch.setattr("lora_backend.runs.record.states.boot_clock_s", lambda: later)
     state = run.state()
     assert state.state == "running"
     assert state.silent_s is not None
@@ -86,7 +86,7 @@ def test_a_clock_that_is_set_changes_no_state(shift_s: int, make: Make, faults: 
     until(lambda: going.state().state == "running", "it runs")
     dead.write_status(state="running", trainer=who(going, "trainer").to_json() | {"start_ticks": 1})
     look = (
-        "import sys; from pathlib import Path; from lora_backend.runs.folder import RunFolder\n"
+        "import sys; from pathlib import Path; from lora_backend.runs.record.run_folder import RunFolder\n"
         "print(*(RunFolder(Path(p)).state().state for p in sys.argv[1:]))"
     )
     command = [sys.executable, "-c", look, *(str(run.path) for run in (going, starting, dead))]
@@ -120,7 +120,7 @@ def test_a_trainer_that_found_no_room_even_for_its_last_words_ended_for_want_of_
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, spoke = make("os._exit(1)"), make("sys.exit('MemoryError')")
-    monkeypatch.setattr("lora_backend.runs.supervisor.shutil.disk_usage", lambda _: SimpleNamespace(free=0))  # fmt: skip
+    monkeypatch.setattr("lora_backend.runs.processes.supervisor.shutil.disk_usage", lambda _: SimpleNamespace(free=0))  # fmt: skip
     supervise(run)
     supervise(spoke)
     monkeypatch.undo()
@@ -132,7 +132,7 @@ def test_the_end_is_written_when_there_is_room_again(make: Make, faults: Path) -
     """The supervisor's own disk is full: it waits, and the trainer's outcome is what is shown meanwhile."""
     run = make()
     full = run.path / "full"
-    script = "import sys; from pathlib import Path; from lora_backend.runs.folder import RunFolder; from lora_backend.runs.supervisor import supervise; supervise(RunFolder(Path(sys.argv[1])))"  # fmt: skip
+    script = "import sys; from pathlib import Path; from lora_backend.runs.record.run_folder import RunFolder; from lora_backend.runs.processes.supervisor import supervise; supervise(RunFolder(Path(sys.argv[1])))"  # fmt: skip
     environment = child_environment(LD_PRELOAD=str(faults), FAULT_PATH=".exit.json", FAULT_WHEN=str(full))
     under(run, {"LD_PRELOAD": ""})
     process = subprocess.Popen([sys.executable, "-c", script, str(run.path)], env=environment, stderr=subprocess.PIPE, text=True)  # fmt: skip
@@ -161,8 +161,8 @@ def test_a_folder_that_cannot_be_written_is_shown_and_a_stop_says_why(make: Make
     run.write_status(state="running", trainer={"pid": 1, "start_ticks": 1, "boot_id": "x"})
     run.path.chmod(0o555)
     look = (
-        "import os, sys; from pathlib import Path; from lora_backend.runs.folder import RunFolder; from lora_backend.errors import RunError\n"
-        "from lora_backend.runs.recovery import recover\n"
+        "import os, sys; from pathlib import Path; from lora_backend.runs.record.run_folder import RunFolder; from lora_backend.errors import RunError\n"
+        "from lora_backend.runs.processes.recovery import recover\n"
         "os.getuid() or os.setuid(65534)\n"
         "run = RunFolder(Path(sys.argv[1])); print(recover(run).state)\n"
         "try: run.request_stop()\nexcept RunError as error: print(error)"
@@ -234,7 +234,7 @@ def test_a_stop_is_never_left_to_the_start_after_the_one_that_it_was_meant_for(
             other.join(timeout=0.3)  # it has its turn only when the stop is written
         write_json(path, value)
 
-    monkeypatch.setattr("lora_backend.runs.folder.write_json", write)
+    monkeypatch.setattr("lora_backend.runs.record.run_folder.write_json", write)
     run.request_stop("anna")
     other.join()
     assert (run.attempt()["number"], run.stop_requested) == (2, False)

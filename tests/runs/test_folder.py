@@ -10,7 +10,7 @@ import pytest
 
 from lora_backend.errors import RunError
 from lora_backend.i18n import Message
-from lora_backend.runs.folder import RUN_ID, RunFolder, list_runs, new_run_id, open_run
+from lora_backend.runs.record.run_folder import RUN_ID, RunFolder, list_runs, new_run_id, open_run
 
 
 @pytest.fixture

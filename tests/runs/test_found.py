@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from lora_backend import outside
 from lora_backend.errors import RunError
-from lora_backend.runs.curves import COLUMNS, points
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.found import open_folder
-from lora_backend.runs.trainer_state import INLINE_BYTES, MOST_BYTES
-from lora_backend.verification.report import check_adapter_folder
+from lora_backend.runs.foreign.foreign_folder import open_folder
+from lora_backend.runs.foreign.trainer_state import INLINE_BYTES, MOST_BYTES
+from lora_backend.runs.record.curves import COLUMNS, points
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.verification.rank_report import check_adapter_folder
 
 ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}  # fmt: skip
 

@@ -14,18 +14,18 @@ import pytest
 
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import RunError
-from lora_backend.runs import recovery
-from lora_backend.runs.bin import Bin, Deleted, disk_bytes
-from lora_backend.runs.curves import COLUMNS, downsample, points, read_columns, smooth
-from lora_backend.runs.failures import failure_of
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.history import History, config_differences, filtered, first_and_last_loss, read_row
-from lora_backend.runs.labels import Labels, read_labels, write_labels
-from lora_backend.runs.process import identify
-from lora_backend.runs.states import RunState
-from lora_backend.runs.supervisor import KILL_AFTER_S, supervise
-from lora_backend.runs.waiting import enter, entries
-from lora_backend.runs.words import ended_at_latest, stopping_messages
+from lora_backend.runs.history.run_table import History, config_differences, filtered, first_and_last_loss, read_row
+from lora_backend.runs.history.sentences import ended_at_latest, stopping_messages
+from lora_backend.runs.history.trash import Bin, Deleted, disk_bytes
+from lora_backend.runs.processes import recovery
+from lora_backend.runs.processes.supervisor import KILL_AFTER_S, supervise
+from lora_backend.runs.processes.waiting import enter, entries
+from lora_backend.runs.record.curves import COLUMNS, downsample, points, read_columns, smooth
+from lora_backend.runs.record.failures import failure_of
+from lora_backend.runs.record.labels import Labels, read_labels, write_labels
+from lora_backend.runs.record.process_identity import identify
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.states import RunState
 
 
 def made(workspace: Path, name: str, state: str = "finished", **config: Any) -> RunFolder:
@@ -132,7 +132,7 @@ def test_an_ended_run_is_read_again_only_when_a_file_changed(tmp_path: Path, mon
     made(tmp_path, "b", "running")
     history = History(tmp_path / "runs")
     reads: list[str] = []
-    from lora_backend.runs import history as module
+    from lora_backend.runs.history import run_table as module
 
     original = module.read_row
 

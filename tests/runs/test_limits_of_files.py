@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.runs import files
-from lora_backend.runs.curves import read_columns
-from lora_backend.runs.files import MAX_STATE_BYTES, read_json, read_jsonl
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.history import History
+from lora_backend.runs.history.run_table import History
+from lora_backend.runs.record import locked_files as files
+from lora_backend.runs.record.curves import read_columns
+from lora_backend.runs.record.locked_files import MAX_STATE_BYTES, read_json, read_jsonl
+from lora_backend.runs.record.run_folder import RunFolder
 
 
 def points(count: int) -> str:

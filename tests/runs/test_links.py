@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 
 from lora_backend.errors import FlightdeckError, RunError
-from lora_backend.preflight.resume import resume_run
-from lora_backend.runs.changes import config_as_changed
-from lora_backend.runs.checkpoints import checkpoints_of, newest_whole, sweep, verified
-from lora_backend.runs.curves import read_columns
-from lora_backend.runs.failures import last_log_lines
-from lora_backend.runs.folder import RunFolder, list_runs, open_run
-from lora_backend.runs.found import open_folder
-from lora_backend.runs.history import History, first_and_last_loss, read_row
-from lora_backend.runs.labels import read_labels, write_labels
-from lora_backend.runs.logs import read_log, search_log
-from lora_backend.runs.outcome import outcome_of
-from lora_backend.runs.recovery import recover, recover_all
-from lora_backend.runs.reproduce import reproduction
-from lora_backend.runs.supervisor import start_supervisor, supervise
-from lora_backend.runs.unlinked import links_of, own_adapter
+from lora_backend.launching.resume import resume_run
+from lora_backend.runs.checkpoints.manifest import checkpoints_of, newest_whole, sweep, verified
+from lora_backend.runs.foreign.foreign_folder import open_folder
+from lora_backend.runs.history.outcome import outcome_of
+from lora_backend.runs.history.reproduce import reproduction
+from lora_backend.runs.history.run_table import History, first_and_last_loss, read_row
+from lora_backend.runs.processes.recovery import recover, recover_all
+from lora_backend.runs.processes.supervisor import start_supervisor, supervise
+from lora_backend.runs.record.changes import config_as_changed
+from lora_backend.runs.record.curves import read_columns
+from lora_backend.runs.record.failures import last_log_lines
+from lora_backend.runs.record.labels import read_labels, write_labels
+from lora_backend.runs.record.logs import read_log, search_log
+from lora_backend.runs.record.run_folder import RunFolder, list_runs, open_run
+from lora_backend.runs.record.unlinked import links_of, own_adapter
 from lora_backend.settings import load_settings
 from tests.planted import FILES, FOLDERS, NUMBER, SECRET, WRITTEN, holds_secret, planted_run, tree
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_backend.runs.logs import LEVELS, LONGEST_LINE, PART_BYTES, read_log, search_log
+from lora_backend.runs.record.logs import LEVELS, LONGEST_LINE, PART_BYTES, read_log, search_log
 
 LINES = """\
 Loading weights of a library

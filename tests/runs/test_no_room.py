@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from lora_backend.config.files import dump_yaml
-from lora_backend.runs.checkpoints import checkpoints_of, verified
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.supervisor import start_supervisor
-from lora_backend.runs.trainer_command import trainer_command
+from lora_backend.config.config_text import dump_yaml
+from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified
+from lora_backend.runs.processes.supervisor import start_supervisor
+from lora_backend.runs.processes.trainer_command import trainer_command
+from lora_backend.runs.record.run_folder import RunFolder
 from tests.runs.stand_in import until, with_variables
 
 Config = Callable[..., dict[str, Any]]

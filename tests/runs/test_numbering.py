@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lora_backend.runs.numbering import as_planned, in_trainer, shown_uuids, trainer_numbers
-from lora_backend.runs.queue import planned_bytes
+from lora_backend.runs.processes.queue import planned_bytes
+from lora_backend.runs.record.numbering import as_planned, in_trainer, shown_uuids, trainer_numbers
 
 PLAN: dict[str, Any] = {
     "devices": [

@@ -15,9 +15,9 @@ import pytest
 
 from lora_backend.commands.words import setting
 from lora_backend.errors import RunError
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.provenance import code_of, provenance, version_of
-from lora_backend.runs.reproduce import ThenNow, reproduction
+from lora_backend.runs.history.reproduce import ThenNow, reproduction
+from lora_backend.runs.record.provenance import code_of, provenance, version_of
+from lora_backend.runs.record.run_folder import RunFolder
 
 
 def git(folder: Path, *words: str) -> str:
@@ -83,7 +83,7 @@ def test_no_repository_no_git_and_a_git_that_hangs_are_no_reason_to_fail(
     assert code_of(program) is None
     (tools / "git").write_text("#!/bin/sh\nexec /bin/sleep 20\n")
     (tools / "git").chmod(0o755)
-    monkeypatch.setattr("lora_backend.runs.provenance.GIT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("lora_backend.runs.record.provenance.GIT_TIMEOUT_S", 0.2)
     begun = time.monotonic()
     assert code_of(program) is None
     assert time.monotonic() - begun < 10

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lora_backend.runs.publication import (
+from lora_backend.runs.checkpoints.publication import (
     PublicationError,
     _Way,
     is_published_adapter,

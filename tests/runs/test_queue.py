@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from lora_backend.hardware.inventory import Gpu, GpuInventory
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.leases import holders, lease_keys, release, take
-from lora_backend.runs.process import is_alive
-from lora_backend.runs.queue import change_plan, run_queue, start, start_or_queue, waiting_for
-from lora_backend.runs.recovery import recover, recover_all
-from lora_backend.runs.states import ORPHANED_GRACE_S, StateError
-from lora_backend.runs.waiting import enter, entries, leases_folder
-from lora_backend.runs.words import waiting_messages
+from lora_backend.runs.history.sentences import waiting_messages
+from lora_backend.runs.processes.leases import holders, lease_keys, release, take
+from lora_backend.runs.processes.queue import change_plan, run_queue, start, start_or_queue, waiting_for
+from lora_backend.runs.processes.recovery import recover, recover_all
+from lora_backend.runs.processes.waiting import enter, entries, leases_folder
+from lora_backend.runs.record.process_identity import is_alive
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.states import ORPHANED_GRACE_S, StateError
 from lora_backend.settings import child_environment
 from tests.runs.stand_in import TRAIN, Make, kill, let_end, queue_processes, until, who
 
@@ -99,7 +99,7 @@ def test_two_queues_on_one_workspace_elect_one(make: Make, tmp_path: Path) -> No
     start_or_queue(first, tmp_path)
     start_or_queue(second, tmp_path)
     until(lambda: len(queue_processes(tmp_path)) == 1, "one waits")
-    command = [sys.executable, "-m", "lora_backend.runs.queue", str(tmp_path)]
+    command = [sys.executable, "-m", "lora_backend.runs.processes.queue", str(tmp_path)]
     another = subprocess.Popen(command, env=child_environment())
     pids = {process.pid for process in queue_processes(tmp_path)} | {another.pid}
     # The first may still be on its way to the lock, so which of the two leaves is not said.
@@ -264,7 +264,7 @@ def test_a_launcher_that_dies_before_it_has_started_anything_leaves_no_run_that_
 ) -> None:
     run = make(TRAIN, ONE, state="queued")
     dies = (
-        "import os, signal, sys; from pathlib import Path; from lora_backend.runs import queue; from lora_backend.runs.folder import RunFolder;"
+        "import os, signal, sys; from pathlib import Path; from lora_backend.runs.processes import queue; from lora_backend.runs.record.run_folder import RunFolder;"
         "queue.start_supervisor = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
         "queue.start_or_queue(RunFolder(Path(sys.argv[1])), Path(sys.argv[2]))"
     )

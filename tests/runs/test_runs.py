@@ -16,9 +16,9 @@ import pytest
 from lora_backend.atomic import write_atomic
 from lora_backend.errors import RunError
 from lora_backend.i18n import Message
-from lora_backend.runs.folder import RunFolder, list_runs, open_run
-from lora_backend.runs.process import ProcessIdentity, boot_clock_s, boot_id, identify, is_alive
-from lora_backend.runs.supervisor import supervise
+from lora_backend.runs.processes.supervisor import supervise
+from lora_backend.runs.record.process_identity import ProcessIdentity, boot_clock_s, boot_id, identify, is_alive
+from lora_backend.runs.record.run_folder import RunFolder, list_runs, open_run
 
 
 def made(root: Path, argv: list[str] | None = None, **more: Any) -> RunFolder:
@@ -98,7 +98,7 @@ def test_the_supervisor_writes_how_it_ended(
 ) -> None:
     run = made(tmp_path)
     shutil.rmtree(run.path)
-    head = f"from pathlib import Path; from lora_backend.runs.folder import RunFolder; FOLDER = RunFolder(Path({str(run.path)!r})); print('hello'); "
+    head = f"from pathlib import Path; from lora_backend.runs.record.run_folder import RunFolder; FOLDER = RunFolder(Path({str(run.path)!r})); print('hello'); "
     run = made(tmp_path, [sys.executable, "-c", head + script], path=run.path)
     supervise(run)
     ended = run.state()
@@ -171,7 +171,7 @@ def test_of_two_who_make_a_run_in_one_folder_at_once_one_does(tmp_path: Path, mo
             other.join(timeout=0.3)  # it has its turn only when the first run is made
         write_atomic(path, text)
 
-    monkeypatch.setattr("lora_backend.runs.folder.write_atomic", write)
+    monkeypatch.setattr("lora_backend.runs.record.run_folder.write_atomic", write)
     make("a")
     other.join()
     run, refused = found

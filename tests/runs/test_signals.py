@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.runs.files import read_json
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.signals import SIGNALS, StopSignals
-from lora_backend.runs.supervisor import start_supervisor
+from lora_backend.runs.processes.signals import SIGNALS, StopSignals
+from lora_backend.runs.processes.supervisor import start_supervisor
+from lora_backend.runs.record.locked_files import read_json
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment
 from tests.runs.stand_in import HEAD, Make, until, who
 
@@ -23,7 +23,7 @@ HEARS = (
     HEAD
     + """
 import signal
-from lora_backend.runs.signals import SIGNALS, StopSignals
+from lora_backend.runs.processes.signals import SIGNALS, StopSignals
 for number in SIGNALS:
     signal.signal(number, signal.SIG_DFL)  # what runs the tests in the background may have had them ignored
 with StopSignals(RUN):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from lora_backend.runs.states import MOVES, STATES, StateError, check_move
+from lora_backend.runs.record.states import MOVES, STATES, StateError, check_move
 from tests.runs.stand_in import Make
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lora_backend.runs.folder import ENDED, RunFolder
-from lora_backend.runs.process import ProcessIdentity, identify, is_alive
-from lora_backend.runs.supervisor import start_supervisor, supervise
+from lora_backend.runs.processes.supervisor import start_supervisor, supervise
+from lora_backend.runs.record.process_identity import ProcessIdentity, identify, is_alive
+from lora_backend.runs.record.run_folder import ENDED, RunFolder
 
 HEAD = """
 import os, sys, time
 from pathlib import Path
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.process import identify
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.process_identity import identify
 RUN = RunFolder(Path(sys.argv[1]))
 """
 WAIT_FOR_STOP = """

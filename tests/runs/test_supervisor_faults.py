@@ -17,10 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.process import identify, is_alive
-from lora_backend.runs.recovery import recover, recover_all
-from lora_backend.runs.supervisor import start_supervisor, supervise
+from lora_backend.runs.processes.recovery import recover, recover_all
+from lora_backend.runs.processes.supervisor import start_supervisor, supervise
+from lora_backend.runs.record.process_identity import identify, is_alive
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment
 from tests.runs.stand_in import DEAF, NEVER, TRAIN, Make, kill, let_end, running, until, who
 
@@ -132,8 +132,8 @@ def test_a_successor_sees_to_the_start_that_was_judged(make: Make, monkeypatch: 
         started.append(identify(pid))
         return pid
 
-    monkeypatch.setattr("lora_backend.runs.recovery.is_locked", while_another_resumes_it)
-    monkeypatch.setattr("lora_backend.runs.recovery.start_supervisor", start)
+    monkeypatch.setattr("lora_backend.runs.processes.recovery.is_locked", while_another_resumes_it)
+    monkeypatch.setattr("lora_backend.runs.processes.recovery.start_supervisor", start)
     recover(run)
     until(lambda: not is_alive(started[0]), "the successor has looked")
     assert not run.exit_json.exists(), "the resumed one has not run yet"
@@ -235,7 +235,7 @@ def test_a_trainer_that_does_not_hear_the_stop_is_ended_after_its_deadline(make:
 
 def test_one_that_ignores_sigterm_too_is_killed_and_both_are_said(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + DEAF + NEVER)
-    monkeypatch.setattr("lora_backend.runs.supervisor.KILL_AFTER_S", 0.5)
+    monkeypatch.setattr("lora_backend.runs.processes.supervisor.KILL_AFTER_S", 0.5)
     watcher = threading.Thread(target=supervise, args=(run,))
     watcher.start()
     until(lambda: run.state().state == "running", "it runs")

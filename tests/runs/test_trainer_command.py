@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from lora_backend.atomic import write_json
-from lora_backend.runs import seal
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.recovery import workspace_of
-from lora_backend.runs.seal import KEY_FILE, is_sealed, seal_of
-from lora_backend.runs.supervisor import supervise
-from lora_backend.runs.trainer_command import command_of, demo_command, environment_of, trainer_command
+from lora_backend.runs.processes.recovery import workspace_of
+from lora_backend.runs.processes.supervisor import supervise
+from lora_backend.runs.processes.trainer_command import command_of, demo_command, environment_of, trainer_command
+from lora_backend.runs.record import seal
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.seal import KEY_FILE, is_sealed, seal_of
 from lora_backend.settings import load_settings
 
 
@@ -104,7 +104,7 @@ def test_only_the_variables_of_gpus_are_taken_from_a_run(tmp_path: Path) -> None
 
 
 def test_the_key_is_the_owners_alone_and_the_same_for_all_that_make_it_at_once(tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; from lora_backend.runs.seal import seal_of; print(seal_of(Path(sys.argv[1]), ['a']))"
+    script = "import sys; from pathlib import Path; from lora_backend.runs.record.seal import seal_of; print(seal_of(Path(sys.argv[1]), ['a']))"
     made_by = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) for _ in range(2)]  # fmt: skip
     seals = {process.communicate()[0].strip() for process in made_by}
     assert seals - {"None"} == {seal_of(tmp_path, ["a"])}

@@ -6,16 +6,16 @@ import os
 from pathlib import Path
 
 from lora_backend.hardware.inventory import GpuInventory
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.process import identify
-from lora_backend.runs.usage import Usage, usage
+from lora_backend.runs.history.usage import Usage, usage
+from lora_backend.runs.record.process_identity import identify
+from lora_backend.runs.record.run_folder import RunFolder
 from tests.hardware.nvml import result_of, stub_environment
 
 GIB = 2**30
 IMPORTS = """
 from pathlib import Path
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.usage import usage
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.history.usage import usage
 """
 
 

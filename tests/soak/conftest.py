@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.process import is_alive
+from lora_backend.runs.record.process_identity import is_alive
+from lora_backend.runs.record.run_folder import RunFolder
 from tests.runs.stand_in import queue_processes
 from tests.soak.real import supervisors_of, trainers_of
 

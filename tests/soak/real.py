@@ -12,11 +12,11 @@ from typing import Any, Self
 
 import psutil
 
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.process import ProcessIdentity, identify, is_alive, marked
-from lora_backend.runs.recovery import recover
-from lora_backend.runs.supervisor import RUN_MARK, start_supervisor
-from lora_backend.runs.trainer_command import trainer_command
+from lora_backend.runs.processes.recovery import recover
+from lora_backend.runs.processes.supervisor import RUN_MARK, start_supervisor
+from lora_backend.runs.processes.trainer_command import trainer_command
+from lora_backend.runs.record.process_identity import ProcessIdentity, identify, is_alive, marked
+from lora_backend.runs.record.run_folder import RunFolder
 from tests.runs.stand_in import queue_processes, until
 from tests.training.helpers import made, made_ready
 
@@ -53,7 +53,7 @@ def supervisors_of(run: RunFolder) -> list[ProcessIdentity]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
-        if "lora_backend.runs.supervisor" in command and str(run.path) in command:
+        if "lora_backend.runs.processes.supervisor" in command and str(run.path) in command:
             identity = identify(process.pid)
             if identity and is_alive(identity):
                 found.append(identity)

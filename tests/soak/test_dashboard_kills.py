@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from lora_backend.runs.folder import RunFolder, list_runs
-from lora_backend.runs.process import marked
-from lora_backend.runs.recovery import recover
+from lora_backend.runs.processes.recovery import recover
+from lora_backend.runs.record.process_identity import marked
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from tests.browser.conftest import Dashboard, badge, browser, dashboard, page, settled, tiny  # noqa: F401 - fixtures
 from tests.runs.stand_in import until
 from tests.soak.conftest import Figures

@@ -18,12 +18,12 @@ from typing import Any
 import psutil
 import pytest
 
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.leases import CPU, holders, is_locked
-from lora_backend.runs.process import marked
-from lora_backend.runs.queue import start_or_queue
-from lora_backend.runs.recovery import recover, recover_all
-from lora_backend.runs.waiting import entries, leases_folder, queue_folder, queue_lock
+from lora_backend.runs.processes.leases import CPU, holders, is_locked
+from lora_backend.runs.processes.queue import start_or_queue
+from lora_backend.runs.processes.recovery import recover, recover_all
+from lora_backend.runs.processes.waiting import entries, leases_folder, queue_folder, queue_lock
+from lora_backend.runs.record.process_identity import marked
+from lora_backend.runs.record.run_folder import RunFolder
 from tests.runs.stand_in import HEAD, queue_processes, until
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, real_run, supervisors_of, trainers_of

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.recovery import recover
-from lora_backend.runs.supervisor import start_supervisor
+from lora_backend.runs.processes.recovery import recover
+from lora_backend.runs.processes.supervisor import start_supervisor
+from lora_backend.runs.record.run_folder import RunFolder
 from tests.runs.stand_in import until
 from tests.soak.conftest import Figures
 from tests.soak.real import (

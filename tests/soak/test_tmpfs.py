@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from lora_backend.runs.checkpoints import checkpoints_of, verified
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.recovery import recover
-from lora_backend.runs.supervisor import start_supervisor
+from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified
+from lora_backend.runs.processes.recovery import recover
+from lora_backend.runs.processes.supervisor import start_supervisor
+from lora_backend.runs.record.run_folder import RunFolder
 from tests.runs.stand_in import until
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, real_run, resume, supervisors_of, trainers_of, wait_for_end

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training import answers as answers_module
 from lora_backend.training.run import train_in_folder
 from tests.tiny import ANSWERS, QUESTIONS, write_rows

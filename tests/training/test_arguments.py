@@ -12,7 +12,7 @@ from lora_backend.config.options import Scheduler
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.trainer import training_arguments
 from tests.training.helpers import run
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lora_backend.runs.checkpoints import checkpoints_of
+from lora_backend.runs.checkpoints.manifest import checkpoints_of
 from tests.training.helpers import adapter_bytes, run
 
 Make = Callable[..., dict[str, Any]]

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from lora_backend.cli import main
-from lora_backend.config.files import dump_yaml, parse_config
-from lora_backend.runs.folder import RunFolder, list_runs
-from lora_backend.runs.process import identify
+from lora_backend.config.config_text import dump_yaml, parse_config
+from lora_backend.runs.record.process_identity import identify
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from tests.tiny import chats, write_rows
 from tests.training.helpers import made, run
 

@@ -17,9 +17,9 @@ from transformers import DataCollatorForSeq2Seq
 from lora_backend import buildandTrainLoraModel, train_lora_model
 from lora_backend.errors import ConfigError, DataError, FlightdeckError
 from lora_backend.modeling.load import load_tokenizer
-from lora_backend.runs.folder import RunFolder, list_runs
-from lora_backend.runs.leases import holders, release, take
-from lora_backend.runs.waiting import leases_folder
+from lora_backend.runs.processes.leases import holders, release, take
+from lora_backend.runs.processes.waiting import leases_folder
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.training.tokenize import tokenize_rows
 from tests.tiny import chats
 

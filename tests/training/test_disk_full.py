@@ -19,9 +19,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from lora_backend.config.files import dump_yaml
-from lora_backend.runs.checkpoints import verified
-from lora_backend.runs.folder import RunFolder
+from lora_backend.config.config_text import dump_yaml
+from lora_backend.runs.checkpoints.manifest import verified
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment
 from tests.training.helpers import failed_run, run, until
 

@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.history import read_row
-from lora_backend.runs.loss_health import health_of
-from lora_backend.runs.words import state_message
+from lora_backend.runs.history.loss_health import health_of
+from lora_backend.runs.history.run_table import read_row
+from lora_backend.runs.history.sentences import state_message
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.engine import train
 from lora_backend.training.run import train_in_folder
 from lora_backend.training.session import training_session

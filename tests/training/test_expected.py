@@ -15,8 +15,8 @@ from lora_backend import buildandTrainLoraModel
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import UntraceableError
 from lora_backend.modeling import profiling
-from lora_backend.preflight.measured import Comparison, compare
-from lora_backend.runs.folder import RunFolder, list_runs
+from lora_backend.preflight.plan_vs_measured import Comparison, compare
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import load_settings
 from lora_backend.training import expected_memory
 from lora_backend.training.expected_memory import keep_expected

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import pytest
 
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.supervisor import SHARED_CORES, SUPERVISED
-from lora_backend.runs.trainer_command import trainer_command
+from lora_backend.runs.processes.supervisor import SHARED_CORES, SUPERVISED
+from lora_backend.runs.processes.trainer_command import trainer_command
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment
 from tests.training.helpers import adapter_bytes, curve, made, made_ready, run, trainer_main, until
 

@@ -11,8 +11,8 @@ from transformers import TrainerControl, TrainerState
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.devices import resolve_precision
-from lora_backend.preflight.measured import by_device
-from lora_backend.runs.folder import RunFolder
+from lora_backend.preflight.plan_vs_measured import by_device
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.callbacks import RunCallback
 from lora_backend.training.engine import _precision
 

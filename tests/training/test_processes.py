@@ -15,13 +15,13 @@ import pytest
 from safetensors.torch import load_file
 
 from lora_backend.cli import main
-from lora_backend.config.files import dump_yaml
-from lora_backend.demo.run import train_demo
+from lora_backend.config.config_text import dump_yaml
+from lora_backend.demo.demo_run import train_demo
 from lora_backend.errors import RunError
-from lora_backend.runs.folder import RunFolder
-from lora_backend.runs.process import identify
-from lora_backend.runs.states import identity_in
-from lora_backend.runs.supervisor import start_supervisor
+from lora_backend.runs.processes.supervisor import start_supervisor
+from lora_backend.runs.record.process_identity import identify
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.states import identity_in
 from lora_backend.settings import child_environment, load_settings
 from lora_backend.training.run import train_in_folder
 from lora_backend.training.session import training_session

@@ -14,8 +14,8 @@ from peft import PeftModel
 
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import Message
-from lora_backend.runs.bin_adapters import AdapterBin
-from lora_backend.runs.publication import PublicationError
+from lora_backend.runs.checkpoints.publication import PublicationError
+from lora_backend.runs.history.replaced_adapters import AdapterBin
 from lora_backend.settings import load_settings
 from lora_backend.training import engine
 from lora_backend.training.publish import Publisher, save_adapter

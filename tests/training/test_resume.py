@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lora_backend.errors import ConfigError, RunError
-from lora_backend.preflight.resume import check_changes
-from lora_backend.runs.checkpoints import checkpoints_of, verified, write_manifest
-from lora_backend.runs.folder import RunFolder
+from lora_backend.launching.resume import check_changes
+from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified, write_manifest
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.run import train_in_folder
 from lora_backend.training.trainer import LoraTrainer
 from tests.training.helpers import adapter_bytes, at_line, curve, made, made_ready, resumed, run, stopped_at

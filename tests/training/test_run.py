@@ -14,7 +14,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
-from lora_backend.config.files import parse_config
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import (
     ConfigError,
@@ -23,7 +23,7 @@ from lora_backend.errors import (
     ModelError,
     RankMismatchError,
 )
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training import engine
 from lora_backend.training.engine import train
 from lora_backend.training.publish import save_adapter

@@ -14,7 +14,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import RankMismatchError
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.run_ranks import check_attached, check_saved
 
 Make = Callable[..., dict[str, Any]]

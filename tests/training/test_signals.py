@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
-from lora_backend.config.files import dump_yaml
-from lora_backend.runs.checkpoints import newest_whole
-from lora_backend.runs.folder import RunFolder, list_runs
-from lora_backend.runs.signals import StopSignals
+from lora_backend.config.config_text import dump_yaml
+from lora_backend.runs.checkpoints.manifest import newest_whole
+from lora_backend.runs.processes.signals import StopSignals
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import child_environment
 from lora_backend.training.run import buildandTrainLoraModel, train_in_folder
 from tests.tiny import write_rows

@@ -16,10 +16,10 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.profiling import profile_for
-from lora_backend.planning.memory import Memory, Workload
-from lora_backend.planning.optimizers import EIGHT_BIT
-from lora_backend.planning.scaling import Size
-from lora_backend.runs.folder import RunFolder
+from lora_backend.planning.cost.memory import Memory, Workload
+from lora_backend.planning.cost.optimizers import EIGHT_BIT
+from lora_backend.planning.cost.scaling import Size
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.callbacks import RunCallback
 from lora_backend.training.trainer import LoraTrainer, training_arguments
 

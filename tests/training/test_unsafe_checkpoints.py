@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from lora_backend.cli import main
-from lora_backend.runs.checkpoints import checkpoints_of, verified, write_manifest
-from lora_backend.runs.folder import RunFolder
+from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified, write_manifest
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.opening import unusable_files
 from tests.training.helpers import adapter_bytes, resumed, run, stopped_at
 

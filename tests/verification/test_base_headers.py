@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from lora_backend.errors import ModelError
 from lora_backend.models.headers import MAX_HEADER_BYTES
-from lora_backend.verification.report import check_adapter_folder
+from lora_backend.verification.rank_report import check_adapter_folder
 from lora_backend.verification.verdicts import tone, verdict
 
 WIDTH, MIDDLE, WORDS, RANK = 6, 10, 9, 2

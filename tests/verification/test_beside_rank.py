@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from lora_backend import check_lora_r_consistency
 from lora_backend.verification.coverage import coverage, targets_of
-from lora_backend.verification.report import check_adapter_folder, check_layers
+from lora_backend.verification.rank_report import check_adapter_folder, check_layers
 from lora_backend.verification.shapes import LoraLayer
 from lora_backend.verification.verdicts import tone, verdict
 from lora_backend.verification.wrong_values import wrong_values

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from lora_backend.errors import ModelError
 from lora_backend.verification.passport import check_passport, write_passport
-from lora_backend.verification.report import check_adapter_folder, expected_ranks
+from lora_backend.verification.rank_report import check_adapter_folder, expected_ranks
 from lora_backend.verification.verdicts import as_table, verdict
 
 OWN = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from lora_backend.cli import main
 from lora_backend.config.check import check_config
-from lora_backend.config.files import parse_config
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.rules import Facts
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, ExpressionError
@@ -22,7 +22,7 @@ from lora_backend.modeling.health import adapter_health
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.rank_check import check_lora_r_consistency
 from lora_backend.preflight.consequences import Consequence, consequences
-from lora_backend.verification.report import check_adapter_folder, expected_ranks
+from lora_backend.verification.rank_report import check_adapter_folder, expected_ranks
 from lora_backend.verification.verdicts import verdict
 from lora_backend.worker.methods import check_loaded_ranks
 from tests.hostile import NAMES

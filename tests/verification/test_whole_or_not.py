@@ -13,7 +13,7 @@ import pytest
 from lora_backend import check_lora_r_consistency
 from lora_backend.errors import ModelError
 from lora_backend.models.identity import base_identity
-from lora_backend.verification.report import check_adapter_folder
+from lora_backend.verification.rank_report import check_adapter_folder
 from lora_backend.verification.verdicts import tone
 from lora_backend.worker.methods import check_loaded_ranks
 from tests.verification.bases import Bases

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_backend.config.foreign.rules import Carried, Rule, as_taken, lost, nothing, translated
+from lora_backend.config.foreign.key_mapping import Carried, Rule, as_taken, lost, nothing, translated
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.options import NEW_NAMES, why_not_here
 from lora_backend.config.schema import KEYS

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from lora_backend.config.foreign.key_mapping import Carried, Rule, is_off, lost, nothing, translated
 from lora_backend.config.foreign.reasons import DATA
-from lora_backend.config.foreign.rules import Carried, Rule, is_off, lost, nothing, translated
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.offers import lines_of
 from lora_backend.i18n import N_, Message

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.config.check import check_config
-from lora_backend.config.files import ConfigDocument, Format, dump_yaml, parse_config, read_config
+from lora_backend.config.config_text import ConfigDocument, Format, dump_yaml, parse_config, read_config
 from lora_backend.config.foreign.importing import convert
 from lora_backend.config.foreign.result import ImportResult
 from lora_backend.config.rules import Facts

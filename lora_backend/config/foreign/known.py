@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lora_backend.config.files import ConfigDocument
+from lora_backend.config.config_text import ConfigDocument
+from lora_backend.config.foreign.key_mapping import Carried, Rule, Tool, absent, keep, keys, lost, take
 from lora_backend.config.foreign.reasons import DISTRIBUTED
-from lora_backend.config.foreign.rules import Carried, Rule, Tool, absent, keep, keys, lost, take
 from lora_backend.config.foreign.shared import BATCH_NOTE, LAUNCHER, accumulation, launcher_rank
 from lora_backend.config.foreign.source import Source, names_in
 from lora_backend.config.foreign.tools import TOOLS, is_foreign, recognise

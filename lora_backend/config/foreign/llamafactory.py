@@ -12,7 +12,7 @@ from lora_backend.config.foreign import llamafactory_keys, training_arguments
 from lora_backend.config.foreign import reasons as why
 from lora_backend.config.foreign.data_sets import dataset, folder_of
 from lora_backend.config.foreign.evaluation import share_of_rows
-from lora_backend.config.foreign.rules import (
+from lora_backend.config.foreign.key_mapping import (
     UNSET,
     Carried,
     Rule,

@@ -12,7 +12,7 @@ from lora_backend.config.foreign import reasons as why
 from lora_backend.config.foreign.choices import attention
 from lora_backend.config.foreign.data_sets import dataset
 from lora_backend.config.foreign.evaluation import steps_or_share
-from lora_backend.config.foreign.rules import (
+from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
     Tool,

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lora_backend.config.config_text import ConfigDocument
 from lora_backend.config.diff import same_value
-from lora_backend.config.files import ConfigDocument
 from lora_backend.config.findings import Finding, Fix
 from lora_backend.config.foreign.importing import Conversion, convert
+from lora_backend.config.foreign.key_mapping import Tool
 from lora_backend.config.foreign.known import OURS, known_tools, meaning, plain_name
-from lora_backend.config.foreign.rules import Tool
 from lora_backend.config.foreign.tools import FEW_STRAYS, TOOLS, TwoToolsError, is_foreign
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError

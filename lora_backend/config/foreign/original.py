@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lora_backend.config.foreign import reasons as why
-from lora_backend.config.foreign.rules import (
+from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
     Tool,

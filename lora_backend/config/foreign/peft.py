@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from lora_backend.config.foreign import reasons as why
-from lora_backend.config.foreign.rules import (
+from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
     Tool,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lora_backend.config.foreign.reasons import DISTRIBUTED, QUANTIZED, STORED
-from lora_backend.config.foreign.rules import (
+from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
     as_taken,
@@ -15,6 +14,7 @@ from lora_backend.config.foreign.rules import (
     number,
     translated,
 )
+from lora_backend.config.foreign.reasons import DISTRIBUTED, QUANTIZED, STORED
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 
-from lora_backend.config.foreign.rules import Rule, Tool
+from lora_backend.config.foreign.key_mapping import Rule, Tool
 from lora_backend.config.foreign.tools import INSIDE, TOOLS
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, translate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lora_backend.config.files import ConfigDocument
+from lora_backend.config.config_text import ConfigDocument
 from lora_backend.config.foreign import (
     axolotl,
     llamafactory,
@@ -15,7 +15,7 @@ from lora_backend.config.foreign import (
     trl,
     unsloth,
 )
-from lora_backend.config.foreign.rules import Tool
+from lora_backend.config.foreign.key_mapping import Tool
 from lora_backend.config.foreign.source import flat, names_in
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError

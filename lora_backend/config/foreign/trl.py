@@ -13,7 +13,7 @@ from lora_backend.config.foreign import training_arguments, trl_keys
 from lora_backend.config.foreign.choices import attention
 from lora_backend.config.foreign.data_sets import dataset, first_of_datasets, other_data_sets
 from lora_backend.config.foreign.evaluation import share_of_rows
-from lora_backend.config.foreign.rules import (
+from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
     Tool,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.foreign import reasons as why
-from lora_backend.config.foreign.rules import keys
+from lora_backend.config.foreign.key_mapping import keys
 
 OTHER_MARKERS = keys(
     "beta max_prompt_length max_completion_length num_generations desirable_weight undesirable_weight "

@@ -8,7 +8,7 @@ from typing import Any
 from lora_backend.config.foreign import reasons as why
 from lora_backend.config.foreign.choices import optimizer
 from lora_backend.config.foreign.data_sets import dataset
-from lora_backend.config.foreign.rules import (
+from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
     Tool,

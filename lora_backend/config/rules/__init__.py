@@ -6,18 +6,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from lora_backend.config.findings import Finding
-from lora_backend.config.rules import (
-    adapter,
-    base_model,
-    data_facts,
-    devices,
-    expressions,
-    machine_facts,
-    model_facts,
-    secrecy,
-    target_facts,
-    training,
-)
+from lora_backend.config.rules import adapter_keys as adapter
+from lora_backend.config.rules import base_model, data_facts, machine_facts, model_facts, secrecy, target_facts
+from lora_backend.config.rules import device_keys as devices
+from lora_backend.config.rules import expression_keys as expressions
+from lora_backend.config.rules import training_keys as training
 from lora_backend.config.rules.base import ConfigView, Facts, GpuFact
 
 __all__ = ["ConfigView", "Facts", "GpuFact", "all_rules"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
-from lora_backend.config.rules.training import evaluations_beside_checkpoints, steps_that_never_come
+from lora_backend.config.rules.training_keys import evaluations_beside_checkpoints, steps_that_never_come
 from lora_backend.i18n import N_, Message
 
 _STEP_KEYS = ("val_size", "batch_size", "target_batch_size", "num_epochs", "max_steps")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lora_backend.config.files import dump_yaml
+from lora_backend.config.config_text import dump_yaml
 from lora_backend.config.foreign.imports import import_text
 from tests.config.foreign.test_import import row
 

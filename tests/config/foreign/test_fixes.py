@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lora_backend.config.check import check_config
+from lora_backend.config.config_text import ConfigDocument, parse_config
 from lora_backend.config.diff import same_value
-from lora_backend.config.files import ConfigDocument, parse_config
 from lora_backend.config.fixes import fixed_values, with_fix
 from lora_backend.config.foreign.importing import convert
 from lora_backend.config.foreign.imports import import_text

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import TrainingArguments
 
-from lora_backend.config.files import decode_config, parse_config
+from lora_backend.config.config_text import decode_config, parse_config
 from lora_backend.config.foreign.exporting import export_config
+from lora_backend.config.foreign.import_report import export_report, import_report
 from lora_backend.config.foreign.imports import import_document, import_file, import_text
-from lora_backend.config.foreign.report import export_report, import_report
 from lora_backend.config.foreign.result import ImportResult, ImportRow
 from lora_backend.config.foreign.tools import TOOLS
 from lora_backend.config.schema import KEYS

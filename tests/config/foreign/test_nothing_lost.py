@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_backend.config.check import check_config
+from lora_backend.config.config_text import dump_yaml, parse_config
 from lora_backend.config.diff import same_value
-from lora_backend.config.files import dump_yaml, parse_config
 from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.foreign.result import HIDDEN, ImportResult
 from lora_backend.config.foreign.tools import INSIDE, TOOLS, is_foreign

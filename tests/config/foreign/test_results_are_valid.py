@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_backend.config.files import dump_yaml
+from lora_backend.config.config_text import dump_yaml
 from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.foreign.tools import TOOLS
 from tests.config.foreign.test_nothing_lost import assert_nothing_is_lost

@@ -1,0 +1,108 @@
+"""The demo's own run: prepare the model, learn the data set, answer the held-out questions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from lora_backend.atomic import write_atomic
+from lora_backend.config.config_text import dump_yaml
+from lora_backend.data.rows import read_dataset
+from lora_backend.demo.config import demo_config
+from lora_backend.demo.model import prepare_demo_model
+from lora_backend.i18n import N_, Message
+from lora_backend.launching.launch import start_run
+from lora_backend.runs.processes.trainer_command import demo_command
+from lora_backend.runs.record.run_folder import RunFolder, new_run_id
+from lora_backend.settings import Settings
+from lora_backend.terminal import show
+
+DEMO_NAME = "SmolLM2-135M · demo"
+HEAD = """\
+# The demo: SmolLM2-135M-Instruct learns the help desk of an invented product.
+# Twelve facts, in English and Chinese; about two minutes on two CPU cores.
+# Start it from the dashboard's home page, or with: python -m lora_backend demo --train
+"""
+
+
+def demo_text(settings: Settings) -> str:
+    """The demo's config as a person would write it."""
+    return HEAD + dump_yaml(demo_config(settings.cache))
+
+
+def prepare(settings: Settings) -> Path:
+    """Make the demo's model ready and write its config into the workspace. Returns the config's path."""
+    prepare_demo_model(settings.cache, lambda message, _: show(message, to_stderr=True))
+    settings.workspace.mkdir(parents=True, exist_ok=True)
+    path = settings.workspace / "demo.yaml"
+    write_atomic(path.parent.resolve() / path.name, demo_text(settings))
+    return path
+
+
+def launch_demo(settings: Settings, actor: str | None = None) -> RunFolder:
+    """Start the demo in processes of its own; preparing the model is the first stage of its run."""
+    path = settings.runs / new_run_id()
+    return _make(path, settings, demo_command(path), actor, start=True)
+
+
+def demo_folder(settings: Settings, run_dir: Path | None) -> RunFolder:
+    """The run in `run_dir`, by default a new one; made where there is none."""
+    folder = RunFolder((run_dir or settings.runs / new_run_id()).resolve())
+    if not folder.run_json.exists():
+        _make(folder.path, settings, sys.orig_argv, None, start=False)
+    return folder
+
+
+def train_demo(settings: Settings, run_dir: Path | None) -> RunFolder:
+    """Be the demo's trainer, in the foreground or for a run that is made. Returns the run, which has ended."""
+    from lora_backend.modeling.build import validated
+    from lora_backend.training.engine import stage, train
+    from lora_backend.training.session import training_session
+
+    folder = demo_folder(settings, run_dir)
+
+    def report(message: Message, fraction: float) -> None:
+        folder.write_status(detail=message.to_json(), fraction=fraction)
+        show(message, to_stderr=True)
+
+    with training_session(folder):
+        with stage(folder, "preparing"):
+            prepare_demo_model(settings.cache, report)
+        train(validated(folder.read_run()["config"]), folder)
+    return folder
+
+
+def score_table(folder: RunFolder) -> str:
+    """Right answers by group, base model beside adapter."""
+    answers = folder.answers()
+    lines = [Message(N_("Right answers to questions that were not in the data:")).text()]
+    for group in dict.fromkeys(str(row["group"]) for row in answers):
+        rows = [row for row in answers if row["group"] == group]
+        values = {
+            "group": group,
+            "base": sum(bool(row["base_correct"]) for row in rows),
+            "adapter": sum(bool(row["adapter_correct"]) for row in rows),
+            "count": len(rows),
+        }
+        lines.append(
+            "  "
+            + Message(N_("{group}: base model {base} of {count}, with adapter {adapter} of {count}"), values).text()
+        )
+    return "\n".join(lines)
+
+
+def _make(path: Path, settings: Settings, argv: list[str], actor: str | None, *, start: bool) -> RunFolder:
+    config, text = demo_config(settings.cache), demo_text(settings)
+    data_sha256 = read_dataset(Path(str(config["dataset"]))).sha256
+    if start:
+        return start_run(path, config, text, argv, actor, data_sha256, name=DEMO_NAME)
+    return RunFolder.create(
+        path.parent,
+        config=config,
+        config_text=text,
+        argv=argv,
+        actor=actor,
+        data_sha256=data_sha256,
+        path=path,
+        name=DEMO_NAME,
+    )

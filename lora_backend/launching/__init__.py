@@ -1,0 +1,1 @@
+"""Starting runs: launch, table, resume, requeue."""

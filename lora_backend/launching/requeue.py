@@ -1,0 +1,45 @@
+"""Move a run that waits to other GPUs: plan it there, and let it wait for these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lora_backend.errors import DeviceError
+from lora_backend.hardware.inventory import read_gpus
+from lora_backend.hardware.visible import unusable_together
+from lora_backend.i18n import N_
+from lora_backend.planning.verdict import Verdict
+from lora_backend.preflight.plan_question import Trace
+from lora_backend.preflight.roots import bind_paths
+from lora_backend.preflight.start_plan import plan_attempt
+from lora_backend.runs.processes.queue import change_plan, start_or_queue
+from lora_backend.runs.processes.trainer_command import launched_here
+from lora_backend.runs.record.changes import config_as_changed
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.settings import Settings
+
+
+def move_run(
+    run: RunFolder, settings: Settings, trace: Trace, uuids: Sequence[str], *, accepts: Verdict = "fits"
+) -> None:
+    """Plan a queued run on the GPUs `uuids` alone, which a `device_map` of its config names 0, 1, … in this order.
+
+    Raises `DeviceError` for a GPU that is not there, or GPUs that no process can use together, `TightError` or
+    `DoesNotFitError` as a launch does, `StateError` where the run waits no more or has another plan meanwhile, `DataError`, `ModelError` or
+    `ConfigError` for a run that was copied here and names a path outside the roots. Then it waits for what it waited for.
+    """
+    gpus = {gpu.uuid: gpu for gpu in read_gpus().gpus}
+    missing = [uuid for uuid in uuids if uuid not in gpus]
+    if missing or not uuids:
+        raise DeviceError(N_("The driver does not show {gpus}."), gpus=", ".join(missing) or "–")
+    chosen = [gpus[uuid] for uuid in uuids]
+    if reason := unusable_together(chosen):
+        raise DeviceError("{reason}", reason=reason)
+    before = run.attempt()
+    shares = bool(before.get("shares"))
+    values = config_as_changed(run)
+    if not launched_here(run):  # a copied run may name any file
+        bind_paths(values, settings)
+    planned = plan_attempt(values, settings, trace, accepts=accepts, shares=shares, only=uuids)
+    change_plan(run, settings.workspace, planned, before)
+    start_or_queue(run, settings.workspace)

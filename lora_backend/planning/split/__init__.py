@@ -1,0 +1,1 @@
+"""Which blocks go to which device: the exact optimum over contiguous splits."""

@@ -1,0 +1,59 @@
+"""What one start will hold, as its attempt keeps it; refused where it is more than there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lora_backend.planning.plan import DevicePlan, Plan
+from lora_backend.planning.report import verdict
+from lora_backend.planning.verdict import ORDER, Verdict
+from lora_backend.preflight.placement import DoesNotFitError, StartPlan, TightError, advice_for, plan_start
+from lora_backend.preflight.plan_question import Trace
+from lora_backend.runs.processes.leases import holders, lease_keys
+from lora_backend.runs.processes.waiting import leases_folder
+from lora_backend.settings import Settings
+
+
+def plan_attempt(
+    values: Mapping[str, Any],
+    settings: Settings,
+    trace: Trace,
+    *,
+    accepts: Verdict = "fits",
+    shares: bool = False,
+    only: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """What an attempt's file says of its plan, on the GPUs with the UUIDs `only` where that is given, with what was
+    accepted of it.
+
+    Raises `TightError` or `DoesNotFitError`, with the remedies, where its verdict is worse than what the person who
+    starts it `accepts`.
+    """
+    planned = plan_start(values, settings, trace, only=only)
+    attempt = planned.to_json() | ({"anyway": True} if accepts == "over" else {}) | ({"shares": True} if shares else {})
+    doubted = in_doubt(planned, settings)
+    if doubted is None:
+        return attempt
+    if ORDER.index(doubted.verdict) > ORDER.index(accepts):
+        refusal = DoesNotFitError if doubted.verdict == "over" else TightError
+        raise refusal(verdict(doubted), lambda: advice_for(planned, values))
+    return attempt | {"accepted": doubted.verdict}
+
+
+def in_doubt(planned: StartPlan, settings: Settings) -> Plan | None:
+    """The plan of a start that is tight or over; None where it fits beyond doubt, or there is no plan.
+
+    It is held against what is free now; where it waits for runs of ours that hold its devices, against all that these have.
+    """
+    plan = planned.plan
+    if plan is None or plan.verdict == "fits":
+        return None
+    if holders(leases_folder(settings.workspace), lease_keys(planned.to_json())):
+        plan = replace(plan, devices=tuple(_emptied(device) for device in plan.devices))
+    return None if plan.verdict == "fits" else plan
+
+
+def _emptied(device: DevicePlan) -> DevicePlan:
+    return replace(device, target=replace(device.target, held_bytes=0))

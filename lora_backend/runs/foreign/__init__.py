@@ -1,0 +1,1 @@
+"""Folders of trainings that were not started here: read, never written."""

@@ -1,0 +1,111 @@
+"""What somebody should know of a run that goes on: a loss that rises or is dead, a trainer that says nothing, a disk that fills up."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lora_backend.i18n import N_, Message
+from lora_backend.runs.history.loss_health import LossHealth, health_of
+from lora_backend.runs.history.sentences import health_message
+from lora_backend.runs.history.trash import disk_bytes
+from lora_backend.runs.record.curves import Column
+from lora_backend.runs.record.process_identity import boot_clock_s
+from lora_backend.runs.record.run_folder import RunFolder, RunState
+
+STALL_INTERVALS, STALL_S = 10, 60.0
+"""Nothing for so many times the usual interval between two points, and for at least so many seconds."""
+LEAST_DISK_BYTES = 1 << 30
+ROOM_IN_CHECKPOINTS = 2.0
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One thing to know, and what to do about it."""
+
+    kind: str
+    """`nan`, `divergence`, `dead`, `stall` or `disk`."""
+    message: Message
+
+
+def alerts(run: RunFolder, state: RunState, columns: dict[str, Column]) -> list[Alert]:
+    """Of a run that goes on; empty for one that has ended, whose state says what there is to say."""
+    if state.has_ended or state.state == "queued":
+        return []
+    health = health_of(run)
+    return [*_not_a_number(columns, health), *_loss(health), *_stalls(run, state, columns), *_disk(run)]
+
+
+def _not_a_number(columns: dict[str, Column], health: LossHealth) -> Iterator[Alert]:
+    """The trainer ends at a NaN loss by itself; a gradient that overflows is left out by fp16's scaler, and goes on."""
+    if not columns:
+        return
+    trained = np.isfinite(columns["learning_rate"])
+    lost = int((trained & ~np.isfinite(columns["loss"])).sum())
+    if lost:
+        yield Alert("nan", Message(N_("The loss was no number at {count} {count:point|points}."), {"count": lost}))
+    overflown = int((trained & np.isfinite(columns["loss"]) & ~np.isfinite(columns["grad_norm"])).sum())
+    if (
+        not health.overflown and overflown > 3 and overflown > 0.1 * trained.sum()
+    ):  # the scaler's first search for a scale is normal
+        yield Alert(
+            "nan",
+            Message(
+                N_("The gradient was no number at {count} of {total} {total:point|points}, so {count:that step|those steps} changed nothing. Lower `learning_rate`, or train in bf16 or fp32."),
+                {"count": overflown, "total": int(trained.sum())},
+            ),
+        )  # fmt: skip
+
+
+def _loss(health: LossHealth) -> Iterator[Alert]:
+    if health.is_bad:
+        yield Alert("dead" if health.code == "dead" else "divergence", health_message(health))
+
+
+def _stalls(run: RunFolder, state: RunState, columns: dict[str, Column]) -> Iterator[Alert]:
+    silent_s = state.silent_s
+    if silent_s is None and state.stage == "training" and columns:
+        times = columns["time"][np.isfinite(columns["time"])][-50:]
+        usual_s = float(np.median(np.diff(times))) if len(times) > 2 else None
+        written = run.status().get("updated_boot_clock_s")
+        quiet_s = boot_clock_s() - written if isinstance(written, int | float) else 0.0
+        if usual_s is not None and quiet_s > max(STALL_INTERVALS * usual_s, STALL_S):
+            silent_s = quiet_s
+    if silent_s is not None:
+        yield Alert(
+            "stall",
+            Message(
+                N_("The trainer has said nothing for {minutes} minutes. It lives, so it may be at a long step; if its log does not move either, stop it and resume."),
+                {"minutes": max(round(silent_s / 60), 1)},
+            ),
+        )  # fmt: skip
+
+
+def _disk(run: RunFolder) -> Iterator[Alert]:
+    try:
+        free_bytes = shutil.disk_usage(run.path).free
+    except OSError:
+        return
+    saved = sorted(run.checkpoints.glob("checkpoint-*"), key=_changed_at)
+    checkpoint_bytes = disk_bytes(saved[-1]) if saved else 0
+    if free_bytes >= max(LEAST_DISK_BYTES, ROOM_IN_CHECKPOINTS * checkpoint_bytes):
+        return
+    values: dict[str, Any] = {"free": f"{free_bytes / 2**30:.2f}", "checkpoint": f"{checkpoint_bytes / 2**30:.2f}"}
+    sentence = (
+        N_("The disk is nearly full: {free} GiB are free, and a checkpoint takes {checkpoint} GiB. Make room before the next one.")
+        if saved
+        else N_("The disk is nearly full: {free} GiB are free. Make room before the first checkpoint.")
+    )  # fmt: skip
+    yield Alert("disk", Message(sentence, values))
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # rotated away meanwhile
+        return 0.0

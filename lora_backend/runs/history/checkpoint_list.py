@@ -1,0 +1,86 @@
+"""A run's checkpoints as a list for people, and the steps at which its curve is marked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lora_backend.runs.checkpoints.manifest import MANIFEST, checkpoints_of, step_of, verified
+from lora_backend.runs.history.trash import disk_bytes
+from lora_backend.runs.record.curves import Column, points
+from lora_backend.runs.record.locked_files import read_json
+from lora_backend.runs.record.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint as it is on the disk."""
+
+    step: int
+    saved_at: float | None
+    """When its manifest was written, in seconds since the epoch; None without one."""
+    size_bytes: int
+    loss: float | None
+    """The training loss that was logged last until there."""
+    eval_loss: float | None
+    """Of an evaluation at that very step."""
+    problems: tuple[str, ...]
+    """What is wrong with its files; empty where all are there."""
+
+    @property
+    def name(self) -> str:
+        return f"checkpoint-{self.step}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, **asdict(self), "problems": list(self.problems)}
+
+
+def list_checkpoints(run: RunFolder, columns: Mapping[str, Column], *, hashes: bool = False) -> list[Checkpoint]:
+    """All of them, the oldest first. `columns` are the run's points.
+
+    Files are held against the manifest's names and sizes; with `hashes`, byte for byte, which takes its time.
+    """
+    return [_checkpoint(path, columns, hashes=hashes) for path in checkpoints_of(run)]
+
+
+def best_of(found: Sequence[Checkpoint]) -> Checkpoint | None:
+    """That of the lowest evaluation loss, where two or more have one."""
+    evaluated = [one for one in found if one.eval_loss is not None]
+    return min(evaluated, key=lambda one: one.eval_loss or 0.0) if len(evaluated) > 1 else None
+
+
+def saved_steps(run: RunFolder) -> list[int]:
+    """The steps of all of them, without a look into any."""
+    return [step for path in checkpoints_of(run) if (step := step_of(path)) is not None]
+
+
+def resumed_steps(run: RunFolder) -> list[int]:
+    """The steps from which later starts of the run went on."""
+    found = set()
+    for path in run.attempts.glob("*.json"):
+        asked = (read_json(path) or {}).get("resume_from") if path.stem.isdigit() else None
+        step = step_of(Path(asked)) if isinstance(asked, str) else None
+        if step is not None:
+            found.add(step)
+    return sorted(found)
+
+
+def _checkpoint(path: Path, columns: Mapping[str, Column], *, hashes: bool) -> Checkpoint:
+    step = step_of(path) or 0
+    try:
+        saved_at = (path / MANIFEST).stat().st_mtime
+    except OSError:
+        saved_at = None
+    problems = tuple(verified(path, hashes=hashes))
+    loss, eval_loss = _last_until(columns, "loss", step), _last_until(columns, "eval_loss", step, exactly=True)
+    return Checkpoint(step, saved_at, disk_bytes(path), loss, eval_loss, problems)
+
+
+def _last_until(columns: Mapping[str, Column], name: str, step: int, *, exactly: bool = False) -> float | None:
+    x, y = points(dict(columns), name)
+    place = int(np.searchsorted(x, step, side="right")) - 1
+    return float(y[place]) if place >= 0 and (not exactly or x[place] == step) else None

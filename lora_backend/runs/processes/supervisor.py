@@ -1,0 +1,330 @@
+"""The light process beside each trainer: starts or adopts it, enforces a stop's deadline, writes how it ended.
+
+`python -m lora_backend.runs.processes.supervisor RUN_DIR [--adopt ENDS] [LEASE_DESCRIPTOR …]`. It holds no torch. It and its trainer have sessions
+of their own, so that nothing which happens to the dashboard reaches them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lora_backend.i18n import Message
+from lora_backend.os_errors import in_words
+from lora_backend.runs.processes.leases import Lease, lock_once
+from lora_backend.runs.processes.trainer_command import command_of, environment_of
+from lora_backend.runs.record.failures import Failure, failure, failure_of, last_log_lines, oom_kills
+from lora_backend.runs.record.locked_files import LOCK_TIMEOUT_S, open_to_append, read_json
+from lora_backend.runs.record.process_identity import (
+    ProcessIdentity,
+    identify,
+    is_alive,
+    let_go,
+    marked,
+    signal_process,
+    wait_for_end,
+)
+from lora_backend.runs.record.run_folder import LEAST_ROOM_BYTES, STOP_DEADLINE_S, RunFolder
+from lora_backend.runs.record.states import identity_in
+from lora_backend.settings import child_environment
+from lora_backend.terminal import LogFormatter, log_to_stderr
+
+logger = logging.getLogger(__name__)
+SHARED_CORES = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+"""A trainer shares its cores with the dashboard, a browser and more. Beside a second training on two cores, threads that
+spin while they wait left it 15 tokens/s, sleeping ones 85. On an idle machine sleeping costs 2 % of large products and
+a quarter of the speed of answering; who has the machine alone sets OMP_WAIT_POLICY=ACTIVE."""
+SUPERVISED = "FLIGHTDECK_SUPERVISED"
+"""Set for a trainer whose end a supervisor writes down."""
+RUN_MARK = "FLIGHTDECK_RUN"
+"""Set to the run's folder for its trainer and all that it starts, so that none of them is left behind."""
+TICK_S = 0.25
+KILL_AFTER_S = 10.0
+"""Between SIGTERM and SIGKILL."""
+WITHOUT_A_WORD = frozenset({"crashed", "ended_unseen"})
+"""Causes of a trainer that left no word of why it ended."""
+GONE_AFTER_TICKS = 20
+"""A folder must be away for so long before its run is ended; a network drive may come back."""
+
+
+def start_supervisor(
+    folder: RunFolder, leases: Sequence[Lease] = (), *, adopt: bool = False, num_ends: int | None = None
+) -> int:
+    """Start a run's supervisor, detached, and hand it the leases. Returns its pid.
+
+    `adopt`: of a run whose supervisor has died. It watches what is left, and starts nothing: it has no lease.
+    `num_ends`: how often the run had ended when it was judged, if not now.
+    """
+    num_ends = folder.num_ends() if num_ends is None else num_ends
+    descriptors = [lease.descriptor for lease in leases]
+    with open_to_append(folder.path / "supervisor.log") as log:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "lora_backend.runs.processes.supervisor",
+                str(folder.path),
+                *(["--adopt", str(num_ends)] if adopt else []),
+                *map(str, descriptors),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=descriptors,
+            env=detached_environment(),
+        )
+    pid = let_go(process)
+    if identity := identify(pid):
+        folder.write_supervisor(identity, num_ends)
+    return pid
+
+
+def detached_environment() -> dict[str, str]:
+    """For a process that belongs to no run, even where one of a run starts it."""
+    return {name: value for name, value in child_environment().items() if name not in (RUN_MARK, SUPERVISED)}
+
+
+def supervise(
+    folder: RunFolder,
+    descriptors: Sequence[int] = (),
+    count_oom_kills: Callable[[], int] = oom_kills,
+    *,
+    adopt: bool = False,
+    num_ends: int | None = None,
+) -> None:
+    """See a run to its end and write `exit.json`: adopt the trainer that there is, else start the one it names.
+
+    Returns at once where the run has ended or another supervisor sees to it. `descriptors` are leases to pass on.
+    `num_ends`: how often the run had ended when this was asked for; a run that has been resumed since has a supervisor
+    of its own, and the end of the attempt before is none of the new one's.
+    """
+    try:
+        lock = lock_once(folder.path / "supervisor.lock")
+    except FileNotFoundError:
+        logger.info("run %s was deleted before it was seen to", folder.id)
+        return
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while lock is None and not adopt and time.monotonic() < deadline:
+        time.sleep(0.02)  # the supervisor of the attempt before has written the end and is about to leave
+        lock = lock_once(folder.path / "supervisor.lock")
+    if lock is None:
+        return
+    try:
+        num_ends = folder.num_ends() if num_ends is None else num_ends
+        if _is_over(folder, num_ends):
+            return
+        identity = identify(os.getpid())
+        status = folder.status()
+        folder.write_status(supervisor=identity.to_json() if identity else None)
+        trainer = _trainer_of(folder, status, adopt=adopt)
+        if trainer is None and adopt:
+            if not _is_over(folder, num_ends):
+                write_end(folder, None, num_ends)
+        elif trainer is None:
+            _end_leftovers(folder)
+            _start_and_watch(folder, descriptors, count_oom_kills, num_ends)
+        else:
+            logger.info("adopting trainer %s", trainer.pid)
+            forced, oom_killed = _watch(folder, trainer, count_oom_kills)
+            _end(folder, descriptors, None, forced, oom_killed, num_ends)
+    finally:
+        os.close(lock)
+
+
+def _is_over(folder: RunFolder, num_ends: int) -> bool:
+    """Whether the attempt has ended that a supervisor was asked to see to."""
+    # In this order: an end that is moved away between the two is then counted.
+    return read_json(folder.exit_json) is not None or folder.num_ends() != num_ends
+
+
+def _trainer_of(folder: RunFolder, status: Mapping[str, Any], *, adopt: bool) -> ProcessIdentity | None:
+    """What there is to adopt: the process that was started for the run, else the one that says it trains (a launcher
+    is the first and not the second); only where neither was written down, one that was started a moment before.
+
+    Beside a trainer that is known and dead, or before one is started, what bears the run's mark is what another left:
+    to wait for that would be for ever.
+    """
+    known = [identity for role in ("child", "trainer") if (identity := identity_in(status, role))]
+    if not known:
+        return next(marked(RUN_MARK, str(folder.path)), None) if adopt else None
+    return next((identity for identity in known if is_alive(identity)), known[0])
+
+
+def _start_and_watch(
+    folder: RunFolder, descriptors: Sequence[int], count_oom_kills: Callable[[], int], num_ends: int
+) -> None:
+    try:
+        with open_to_append(folder.train_log) as log:
+            child = subprocess.Popen(
+                command_of(folder),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=tuple(descriptors),
+                env=child_environment(
+                    **{SUPERVISED: "1", RUN_MARK: str(folder.path), "PYTHONUNBUFFERED": "1"},
+                    **SHARED_CORES,
+                    **environment_of(folder),
+                ),
+            )
+    except OSError as error:
+        _write_end(folder, failure("start", reason=in_words(error).message), None, num_ends)
+        return
+    trainer = identify(child.pid)
+    assert trainer is not None  # a child stays at least as a zombie until it is waited for
+    folder.write_status(child=trainer.to_json())
+    forced, oom_killed = _watch(folder, trainer, count_oom_kills)
+    _end(folder, descriptors, child.wait(), forced, oom_killed, num_ends)
+
+
+def _watch(
+    folder: RunFolder, trainer: ProcessIdentity, count_oom_kills: Callable[[], int]
+) -> tuple[Failure | None, bool]:
+    """Wait for a trainer's end. Why it had to be ended from here, if so; and whether the kernel killed for memory then."""
+    stop_seen: float | None = None
+    forced: Failure | None = None
+    kill_at: float | None = None
+    missing = 0
+    kills = [count_oom_kills()] * 8  # of the last two seconds: of a long run, others may have died in the meantime
+    while not wait_for_end(trainer, TICK_S):
+        kills = [*kills[1:], count_oom_kills()]
+        now = time.monotonic()
+        missing = missing + 1 if not folder.path.exists() else 0
+        if kill_at is not None:
+            if now >= kill_at:
+                _log(folder, "the trainer did not end within %g s after SIGTERM: SIGKILL", KILL_AFTER_S)
+                if forced and forced.cause == "stop_deadline":
+                    forced = failure("stop_deadline", **{**forced.message.values, "signal": "SIGKILL"})
+                signal_process(trainer, signal.SIGKILL)
+                kill_at = float("inf")
+            continue
+        if missing >= GONE_AFTER_TICKS:
+            forced = failure("folder_gone")
+        elif request := read_json(folder.stop_request):
+            stop_seen = now if stop_seen is None else stop_seen
+            deadline_s = _deadline_s(request.get("deadline_s"))
+            if now - stop_seen >= deadline_s:
+                _log(folder, "the trainer did not end within %g s after the stop was asked for: SIGTERM", deadline_s)
+                forced = failure("stop_deadline", deadline_s=round(deadline_s), signal="SIGTERM")
+        if forced:
+            signal_process(trainer, signal.SIGTERM)
+            kill_at = now + KILL_AFTER_S
+    return forced, count_oom_kills() > kills[0]
+
+
+def _deadline_s(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else STOP_DEADLINE_S
+
+
+def _end(
+    folder: RunFolder,
+    descriptors: Sequence[int],
+    returncode: int | None,
+    forced: Failure | None,
+    oom_killed: bool,
+    num_ends: int,
+) -> None:
+    if folder.num_ends() != num_ends:  # what bears the run's mark now is another start's
+        return
+    _end_leftovers(folder)
+    for descriptor in descriptors:  # the end may have to wait for room on the disk; the GPU need not
+        os.close(descriptor)
+    write_end(folder, returncode, num_ends, forced=forced, oom_killed=oom_killed)
+
+
+def _end_leftovers(folder: RunFolder) -> None:
+    """What a trainer that is dead has started, in whatever session."""
+    for left in marked(RUN_MARK, str(folder.path)):
+        if left.pid != os.getpid():
+            signal_process(left, signal.SIGKILL)
+
+
+def write_end(
+    folder: RunFolder,
+    returncode: int | None,
+    num_ends: int,
+    *,
+    forced: Failure | None = None,
+    oom_killed: bool = False,
+) -> None:
+    """`exit.json` from what the trainer left in `status.json` and in its log, and from its return code
+    (negative: a signal; None: nobody saw it)."""
+    status = folder.status()
+    outcome = status.get("outcome")
+    if outcome in ("finished", "stopped"):
+        said = status.get("outcome_message")
+        message = Message.from_json(said) if said else None
+        cause = status.get("outcome_cause")
+        _write(folder, num_ends, str(outcome), cause=cause, message=message, returncode=returncode)
+        return
+    found = forced or failure_of(status, returncode, folder.train_log, oom_killed=oom_killed)
+    if found.cause in WITHOUT_A_WORD and _has_no_room(folder):  # not even for the trainer's last words
+        found = failure("disk_full")
+    state = "stopped" if found.cause == "stop_deadline" else "failed"
+    _write_end(folder, found, returncode, num_ends, state)
+
+
+def _has_no_room(folder: RunFolder) -> bool:
+    try:
+        return shutil.disk_usage(folder.path).free < LEAST_ROOM_BYTES
+    except OSError:
+        return False
+
+
+def _write_end(folder: RunFolder, found: Failure, returncode: int | None, num_ends: int, state: str = "failed") -> None:
+    _write(
+        folder,
+        num_ends,
+        state,
+        cause=found.cause,
+        message=found.message,
+        remedy=found.remedy,
+        returncode=returncode,
+        log=last_log_lines(folder.train_log),
+    )
+
+
+def _write(folder: RunFolder, num_ends: int, state: str, **how: object) -> None:
+    """Write the end, as soon as there is room for it; a folder that is gone needs none."""
+    while folder.path.exists():
+        try:
+            folder.write_exit_of_start(num_ends, state, **how)
+        except OSError as error:
+            logger.warning("the end cannot be written yet: %s", error)
+            time.sleep(1)
+        else:
+            return
+
+
+def _log(folder: RunFolder, text: str, *values: object) -> None:
+    """A line of ours in the run's own log."""
+    logger.warning(text, *values)
+    record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, values, None)
+    try:
+        with open_to_append(folder.train_log) as log:
+            log.write(f"{LogFormatter().format(record)}\n".encode())
+    except OSError:
+        return
+
+
+def main() -> None:
+    """Entry of the process."""
+    log_to_stderr()
+    path, *words = sys.argv[1:]
+    adopt = words[:1] == ["--adopt"]
+    num_ends = int(words[1]) if adopt else None
+    supervise(RunFolder(Path(path)), [int(word) for word in words[2 * adopt :]], adopt=adopt, num_ends=num_ends)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a run's files hold, who writes them, and how a run moves from state to state."""

@@ -1,0 +1,81 @@
+"""What people say of a run: tags, a note, a pin, and whether it is put away."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from lora_backend.atomic import write_json
+from lora_backend.errors import RunError
+from lora_backend.i18n import N_
+from lora_backend.runs.record.locked_files import lock_file, read_json
+
+LONGEST_TAG, MOST_TAGS, LONGEST_NOTE = 40, 20, 10_000
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Of one run; `labels.json` in its folder. Text is kept as it was written, and shown as text."""
+
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    pinned: bool = False
+    archived: bool = False
+
+
+def read_labels(run: Path) -> Labels:
+    """The labels of the run in folder `run`; none where the file is absent or unreadable."""
+    try:
+        data = read_json(run / "labels.json") or {}
+        return Labels(
+            tuple(str(tag) for tag in data.get("tags", ())),
+            str(data.get("note", "")),
+            bool(data.get("pinned")),
+            bool(data.get("archived")),
+        )
+    except TypeError:
+        return Labels()
+
+
+def write_labels(
+    run: Path,
+    *,
+    tags: Sequence[str] | None = None,
+    added: Sequence[str] = (),
+    removed: Collection[str] = (),
+    note: str | None = None,
+    pinned: bool | None = None,
+    archived: bool | None = None,
+) -> Labels:
+    """Change some labels; what is None stays. Raises `RunError` for tags or a note that are too long.
+
+    `tags` replaces all of them; `added` and `removed` leave those that somebody else has written meanwhile.
+    """
+    with lock_file(run / "labels.lock"):
+        labels = read_labels(run)
+        if tags is None and (added or removed):
+            tags = [*(tag for tag in labels.tags if tag not in removed), *added]
+        if tags is not None:
+            labels = replace(labels, tags=_cleaned(tags))
+        if note is not None:
+            if len(note) > LONGEST_NOTE:
+                raise RunError(N_("A note has at most {length} characters. Shorten it."), length=LONGEST_NOTE)
+            labels = replace(labels, note=note)
+        if pinned is not None:
+            labels = replace(labels, pinned=pinned)
+        if archived is not None:
+            labels = replace(labels, archived=archived)
+        write_json(run / "labels.json", asdict(labels))
+    return labels
+
+
+def _cleaned(tags: Sequence[str]) -> tuple[str, ...]:
+    cleaned = tuple(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
+    if len(cleaned) > MOST_TAGS or any(len(tag) > LONGEST_TAG for tag in cleaned):
+        raise RunError(
+            N_("A run has at most {count} tags of at most {length} characters. Shorten or drop some."),
+            count=MOST_TAGS,
+            length=LONGEST_TAG,
+        )
+    return cleaned

@@ -1,0 +1,84 @@
+"""The row of buttons above a draft: start it, undo and redo, copy it, take it away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.check import CheckResult
+from lora_backend.config.config_text import ConfigDocument
+from lora_backend.config.copying import as_command, as_python
+from lora_backend.config.drafts import Draft
+from lora_backend.escaping import visible_lines
+from lora_backend.i18n import N_
+from lora_backend.preflight.startable import Startable
+from pages.parts.draft.blockers import show_blockers
+from pages.parts.draft.edit import step
+from pages.parts.draft.export import export_for_another_tool
+from pages.parts.draft.launch import ask_where_it_is_in_doubt, launch_draft
+from pages.parts.shell import state_keys
+from pages.parts.shell.failing import safely
+from pages.parts.shell.language import t
+from pages.parts.shell.markdown import Markdown
+from pages.parts.shell.navigation import CONFIG, PLAN, RUNS
+
+
+def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult, start: Startable) -> None:
+    """All of them; what a launch has to ask comes below."""
+    text, launched = document.text, draft.launches()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        launch = st.button(
+            t(N_("Launch")), type="primary", icon=":material/rocket_launch:", key="launch",
+            disabled=not result.is_valid or start.answer is False, help=_why_not(result, start),
+        )  # fmt: skip
+        if st.button(t(N_("Save")), icon=":material/save:", key="save"):
+            st.toast(t(N_("Saved. This page's address opens the draft again.")))
+        for name, label, icon, target in (
+            ("undo", N_("Undo"), "undo", draft.history.before),
+            ("redo", N_("Redo"), "redo", draft.history.after),
+        ):
+            st.button(
+                t(label), icon=f":material/{icon}:", key=name, disabled=target() is None, on_click=safely(step), args=(draft,),
+                kwargs={"forward": name == "redo"},
+            )  # fmt: skip
+        with st.popover(t(N_("Copy")), icon=":material/content_copy:"):
+            _copies(text, document.values)
+        st.download_button(
+            t(N_("Download")), text, file_name="config.yaml", mime="application/yaml", icon=":material/download:",
+            on_click="ignore", key="download",
+        )  # fmt: skip
+        export_for_another_tool(document.values)
+        if st.button(t(N_("New draft")), icon=":material/add:", type="tertiary", key="new_draft"):
+            st.switch_page(CONFIG)
+        st.page_link(
+            PLAN, label=t(N_("Plan this config")), icon=":material/memory:", query_params={state_keys.DRAFT: draft.id}
+        )
+        if launched:
+            st.page_link(
+                RUNS, label=t(N_("Last launched: {id}"), id=launched[-1]), icon=":material/show_chart:",
+                query_params={state_keys.RUN: launched[-1]},
+            )  # fmt: skip
+        st.caption(t(N_("Draft {id}, kept on disk with every change"), id=draft.id))
+    wish = show_blockers(draft, text, start)
+    if launch or wish:
+        launch_draft(draft, text, len(launched), accepts="over" if wish == "anyway" else "fits")
+    ask_where_it_is_in_doubt(draft, text, len(launched))
+
+
+def _why_not(result: CheckResult, start: Startable) -> Markdown | None:
+    """What to do first, where the draft cannot be launched."""
+    if not result.is_valid:
+        return t(N_("Fix the errors first."))
+    return t(N_("See below what is missing.")) if start.answer is False else None
+
+
+def _copies(text: str, values: dict[str, Any]) -> None:
+    """The draft in three forms, each with Streamlit's own button that copies it."""
+    for title, code, language in (
+        ("YAML", text, "yaml"),
+        (N_("Command"), as_command(values), "bash"),
+        ("Python", as_python(values), "python"),
+    ):
+        st.caption(t(title))
+        st.code(visible_lines(code), language=language, height=160)

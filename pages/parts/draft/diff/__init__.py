@@ -1,0 +1,1 @@
+"""A draft beside a base: what differs, and what each difference does."""

@@ -1,0 +1,80 @@
+"""The drafts that are there, the newest first: open one, delete one, take that back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.drafts import Draft, delete_draft, list_drafts, restore_draft
+from lora_backend.errors import ConfigError
+from lora_backend.formats import when
+from lora_backend.i18n import N_
+from pages.parts.shell import state_keys
+from pages.parts.shell.failing import safely
+from pages.parts.shell.language import explain, t
+from pages.parts.shell.markdown import bold, joined
+from pages.parts.shell.navigation import CONFIG
+from pages.parts.shell.services import settings
+
+RECENT = 8
+
+
+def recent_drafts() -> None:
+    """The last few, and a way to see all."""
+    deleted = st.session_state.get(state_keys.DELETED_DRAFTS, [])
+    drafts = list_drafts(settings().drafts)
+    if not drafts and not deleted:
+        return
+    st.subheader(t(N_("Drafts")), anchor=False)
+    if deleted:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(t(N_("Draft {id} is in the bin."), id=deleted[-1]))
+            st.button(t(N_("Bring it back")), icon=":material/undo:", key="restore_draft", on_click=safely(_restore))
+    shown = drafts
+    if len(drafts) > RECENT and not st.toggle(t(N_("Show all {count}"), count=len(drafts)), key="all_drafts"):
+        shown = drafts[:RECENT]
+    for draft in shown:
+        _row(draft)
+
+
+def _row(draft: Draft) -> None:
+    try:
+        text = draft.text()
+    except ConfigError:  # deleted since the list was made
+        return
+    document = parse_config(text)
+    model = Path(str(document.values.get("model_name") or "")).name
+    with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        with st.container(width=330, gap=None):
+            name = bold(model or t(N_("No model yet")))
+            st.page_link(CONFIG, label=name, query_params={state_keys.DRAFT: draft.id})
+            st.caption(joined(" · ", (draft.id, when(draft.changed_at))))
+        st.caption(
+            t(
+                N_("{count} {count:key|keys}, started {runs} {runs:time|times}"),
+                count=len(document.values),
+                runs=len(draft.launches()),
+            )
+        )
+        st.button(
+            t(N_("Delete")), icon=":material/delete:", type="tertiary", key=f"delete-{draft.id}",
+            on_click=safely(_delete), args=(draft.id,),
+        )  # fmt: skip
+
+
+def _delete(draft_id: str) -> None:
+    try:
+        delete_draft(settings().drafts, draft_id)
+    except (ConfigError, OSError) as error:
+        st.toast(explain(error))
+        return
+    st.session_state.setdefault(state_keys.DELETED_DRAFTS, []).append(draft_id)
+
+
+def _restore() -> None:
+    try:
+        restore_draft(settings().drafts, st.session_state[state_keys.DELETED_DRAFTS].pop())
+    except (ConfigError, OSError) as error:
+        st.toast(explain(error))

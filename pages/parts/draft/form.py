@@ -1,0 +1,81 @@
+"""All keys of a draft as a form. The draft's text is the truth: a field writes its one key into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.config_text import ConfigDocument, parse_config
+from lora_backend.config.drafts import Draft
+from lora_backend.config.schema import GROUPS, KEYS, REQUIRED, Key
+from lora_backend.i18n import N_
+from pages.parts.draft.facts import known_facts, show_known_facts
+from pages.parts.draft.fields import field
+from pages.parts.shell import state_keys
+from pages.parts.shell.language import say, t
+from pages.parts.shell.markdown import Markdown
+
+
+def config_form(draft: Draft, document: ConfigDocument) -> None:
+    """A field for each key, grouped; while the text cannot be read, the last text that could be, to look at."""
+    values, disabled = document.values, not document.is_readable
+    if disabled:
+        values = last_good_values(draft)
+        st.warning(
+            t(
+                N_("The form shows the last text that could be read. {reason}"),
+                reason=say(document.problems[0].message),
+            ),
+            icon=":material/edit_off:",
+        )
+    known = known_facts(values)
+    show_known_facts(known)
+    search = st.text_input(
+        t(N_("Search the keys")), key=state_keys.FORM_SEARCH, icon=":material/search:", label_visibility="collapsed",
+        placeholder=t(N_("Search the keys by name or help")),
+    )  # fmt: skip
+    found = [key for key in KEYS.values() if _matches(key, search or "")]
+    if not found:
+        st.info(t(N_("No key has that in its name or help.")), icon=":material/search_off:")
+
+    def fields(keys: Sequence[Key]) -> None:
+        for pair in range(0, len(keys), 2):
+            for column, key in zip(st.columns(2), keys[pair : pair + 2], strict=False):
+                with column:
+                    value = values.get(key.name, None if key.default is REQUIRED else key.default)
+                    field(draft, key, value, known, is_set=key.name in values, disabled=disabled)
+
+    for group, title in GROUPS.items():
+        keys = [key for key in found if key.group == group]
+        if not keys:
+            continue
+        st.markdown(f"**{t(title)}**")
+        common = [key for key in keys if key.common or search]
+        fields(common)
+        more = [key for key in keys if key not in common]
+        if more:
+            with st.expander(_more(more, values), key=f"more-{draft.id}-{group}"):
+                fields(more)
+
+
+def last_good_values(draft: Draft) -> dict[str, Any]:
+    """The values of the newest text of the draft that can be read; none where there is no such text."""
+    for text in draft.history.backwards():
+        document = parse_config(text)
+        if document.is_readable:
+            return document.values
+    return {}
+
+
+def _more(keys: Sequence[Key], values: Mapping[str, Any]) -> Markdown:
+    num_set = sum(key.name in values for key in keys)
+    if num_set:
+        return t(N_("{count} more {count:key|keys}, {set} of them set"), count=len(keys), set=num_set)
+    return t(N_("{count} more {count:key|keys}"), count=len(keys))
+
+
+def _matches(key: Key, search: str) -> bool:
+    text = f"{key.name} {key.help} {t(key.help)}".lower()
+    return all(word in text for word in search.lower().split())

@@ -1,0 +1,94 @@
+"""Launch a draft: plan it, ask where it does not fit or is tight, start it once."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.drafts import Draft
+from lora_backend.errors import FlightdeckError
+from lora_backend.i18n import N_
+from lora_backend.launching.launch import launch_from_browser
+from lora_backend.planning.advice import Advice
+from lora_backend.planning.report import advice_text
+from lora_backend.planning.verdict import Verdict
+from lora_backend.preflight.placement import PlanDoubtError
+from lora_backend.preflight.startable import CannotStartError, judge, startable
+from pages.parts.draft.edit import set_values
+from pages.parts.shell import state_keys
+from pages.parts.shell.failing import safely
+from pages.parts.shell.language import explain, say, t
+from pages.parts.shell.markdown import escape
+from pages.parts.shell.navigation import RUNS
+from pages.parts.shell.services import settings
+from pages.parts.widgets.tracing import trace_within
+
+
+def launch_draft(draft: Draft, text: str, launches: int, *, accepts: Verdict = "fits") -> None:
+    """Start a run from `text` and show it; what stands in the way is said on the page."""
+    st.session_state.pop(state_keys.IN_DOUBT, None)  # it may be different now
+    with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
+        try:
+            run_id = draft.launch_once(
+                launches, lambda: launch_from_browser(text, settings(), trace_within(status), accepts=accepts).id
+            )
+        except PlanDoubtError as error:
+            _ = error.advice  # traced now, while there is something to see of it
+            st.session_state[state_keys.IN_DOUBT] = (draft.id, text, error)
+            st.rerun()  # the question says it, and nothing else on the page does then
+        except (FlightdeckError, OSError) as error:
+            if isinstance(error, CannotStartError) and _is_seen_by_now(text):
+                st.rerun()  # the page says it in its place, with line and fix, and no longer that all is well
+            status.update(label=t(N_("Not started")), state="error", expanded=True)
+            st.error(explain(error), icon=":material/error:")
+            return
+    st.switch_page(RUNS, query_params={state_keys.RUN: run_id})
+
+
+def _is_seen_by_now(text: str) -> bool:
+    """Whether the check sees what the launch was refused for: planning may have built the model's modules meanwhile."""
+    return startable(judge(parse_config(text), settings()), settings()).answer is False
+
+
+def has_been_refused(draft: Draft, text: str) -> bool:
+    """Whether a launch of this very text was refused for its plan."""
+    refused = st.session_state.get(state_keys.IN_DOUBT)
+    return refused is not None and refused[:2] == (draft.id, text)
+
+
+def ask_where_it_is_in_doubt(draft: Draft, text: str, launches: int) -> None:
+    """What a launch leaves whose plan is tight or over: save memory with one click, or start all the same."""
+    if not has_been_refused(draft, text):
+        return
+    error: PlanDoubtError = st.session_state[state_keys.IN_DOUBT][2]
+    with st.container(border=True):
+        st.warning(say(error.message), icon=":material/memory_alt:")
+        remedies = [remedy for remedy in error.advice if remedy.change]
+        for remedy in remedies[:3]:
+            st.caption(escape(advice_text(remedy)))
+        with st.container(horizontal=True):
+            if remedies:
+                st.button(
+                    t(N_("Change it: {change}"), change=change_in_words(remedies[0])),
+                    type="primary",
+                    icon=":material/build:",
+                    key="apply_remedy",
+                    on_click=safely(_apply),
+                    args=(draft, remedies[0]),
+                )
+            anyway = st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="start_anyway")
+    if anyway:
+        launch_draft(draft, text, launches, accepts=error.verdict)
+
+
+def change_in_words(remedy: Advice) -> str:
+    """`gradient_checkpointing: true`."""
+    return ", ".join(
+        f"{key}: {'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
+        for key, value in remedy.change.items()
+    )
+
+
+def _apply(draft: Draft, remedy: Advice) -> None:
+    set_values(draft, remedy.change)
+    st.session_state.pop(state_keys.IN_DOUBT, None)

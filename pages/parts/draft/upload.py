@@ -1,0 +1,68 @@
+"""Upload a data set into the data root and name it in the draft."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.drafts import Draft
+from lora_backend.data.uploads import MAX_UPLOAD_BYTES, store_upload
+from lora_backend.errors import FlightdeckError
+from lora_backend.i18n import N_
+from pages.parts.draft.edit import set_values
+from pages.parts.shell import state_keys
+from pages.parts.shell.language import explain, t
+from pages.parts.shell.services import settings
+from pages.parts.widgets.rows_reading import reading_bar
+
+
+def data_upload(draft: Draft) -> None:
+    """The field, folded."""
+    with st.expander(t(N_("Upload a data set")), icon=":material/upload_file:"):
+        upload_field(draft)
+
+
+def upload_field(draft: Draft) -> None:
+    """A field for a JSONL file; a good one is kept and becomes the draft's `dataset`."""
+    file = st.file_uploader(
+        t(N_("JSONL: rows of `messages`, or of `prompt` and `completion`")),
+        type=["jsonl", "json"],
+        max_upload_size=MAX_UPLOAD_BYTES // 2**20,
+        key=f"data-{draft.id}",
+    )
+    if file is None:
+        return
+    stored = _stored(file)
+    if isinstance(stored, Exception):
+        st.error(explain(stored), icon=":material/error:")
+        return
+    path, num_rows = stored
+    st.success(
+        t(N_("{count} {count:row|rows}, kept as {file}."), count=num_rows, file=path.name),
+        icon=":material/check_circle:",
+    )
+    text = draft.text()
+    document = parse_config(text)
+    is_new = document.is_readable and document.values.get("dataset") != path.name
+    if is_new and st.button(t(N_("Train on it: set `dataset`")), key=f"use-{path.name}"):
+        set_values(draft, {"dataset": path.name})
+        st.rerun()
+
+
+def _stored(file: UploadedFile) -> tuple[Path, int] | FlightdeckError | OSError:
+    """What came of an upload; it is read once, however often the page runs while it lies in the field."""
+    known = st.session_state.get(state_keys.UPLOADED_DATA)
+    if known is not None and known[0] == file.file_id:
+        return cast("tuple[Path, int] | FlightdeckError | OSError", known[1])
+    found: tuple[Path, int] | FlightdeckError | OSError
+    with reading_bar(file.name, file.size) as tell:
+        try:
+            found = store_upload(file.getvalue(), file.name, settings().uploads, tell)
+        except (FlightdeckError, OSError) as error:
+            found = error.with_traceback(None)
+    st.session_state[state_keys.UPLOADED_DATA] = (file.file_id, found)
+    return found

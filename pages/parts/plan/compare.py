@@ -1,0 +1,114 @@
+"""Plans side by side: on other machines, and what this one can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.errors import FlightdeckError
+from lora_backend.hardware.inventory import read_host
+from lora_backend.i18n import N_, Message
+from lora_backend.planning.plan import Plan
+from lora_backend.planning.planner import with_changes
+from lora_backend.planning.report import tone
+from lora_backend.planning.targets import GIB, Target, of_host, of_words
+from pages.parts.plan.controls import set_param
+from pages.parts.plan.figures import cost_of, estimate_of
+from pages.parts.plan.question import MAX_MACHINES
+from pages.parts.plan.strip import device_name
+from pages.parts.plan.verdict import step_words, strategy, total_words, verdict_word
+from pages.parts.plan.work import Work, with_targets
+from pages.parts.shell import state_keys
+from pages.parts.shell.failing import safely
+from pages.parts.shell.language import say, t, t_plain
+from pages.parts.shell.markdown import bold, joined
+from pages.parts.shell.services import settings
+from pages.parts.widgets.tables import wrapping_table
+
+FILLS = {"good": "ok", "doubt": "changed", "bad": "wrong"}
+Way = tuple[str, Callable[[], tuple[Plan, dict[str, Any]]]]
+"""A name, and what makes its plan and the keys that it changes."""
+
+
+def show_machines(work: Work) -> None:
+    """Up to three other machines beside this plan."""
+    named = work.question.machines
+    for index, column in enumerate(st.columns(MAX_MACHINES)):
+        key, word = f"machine-{index}", named[index] if index < len(named) else ""
+        if st.session_state.get(key) != word:
+            st.session_state[key] = word
+        column.text_input(
+            t(N_("Machine {number}"), number=index + 1), key=key, on_change=safely(_write_machines), max_chars=200,
+            placeholder=("2xRTX-4090", "A100-80G", "24,24,12")[index],
+        )  # fmt: skip
+    ways: list[Way] = [(t_plain(N_("this plan")), lambda: (work.plan, {}))]
+    _compare(work, ways + [(words, _on_machine(work, words)) for words in named], say_strategy=True)
+
+
+def _on_machine(work: Work, words: str) -> Callable[[], tuple[Plan, dict[str, Any]]]:
+    return lambda: (with_targets(work, of_words(words)), {})
+
+
+def _write_machines() -> None:
+    words = [str(st.session_state[f"machine-{index}"] or "").strip() for index in range(MAX_MACHINES)]
+    set_param(state_keys.MACHINES, ";".join(word for word in words if word))
+
+
+def show_launchable(work: Work) -> None:
+    """One GPU, split, 4-bit, CPU: what each would take here."""
+    _compare(work, list(_ways(work)))
+
+
+def _ways(work: Work) -> Iterator[Way]:
+    gpus = tuple(target for target in work.planner.targets if not target.is_cpu)
+    host = of_host(read_host(settings().workspace))
+
+    def way(targets: tuple[Target, ...], **changes: Any) -> Callable[[], tuple[Plan, dict[str, Any]]]:
+        return lambda: (with_targets(work, targets, **changes), changes)
+
+    if gpus:
+        largest = max(gpus, key=lambda target: target.capacity_bytes)
+        yield t_plain(N_("one GPU, the largest")), way((largest,))
+        if len(gpus) > 1:
+            yield t_plain(N_("split across the GPUs")), way(gpus)
+        if work.config.quantization is None and work.config.precision != "fp32":
+            yield t_plain(N_("one GPU, 4-bit weights")), way((largest,), quantization="nf4")
+            if len(gpus) > 1:
+                yield t_plain(N_("split across the GPUs, 4-bit weights")), way(gpus, quantization="nf4")
+    yield t_plain(N_("this computer's CPU")), way((host,), quantization=None)
+
+
+def _compare(work: Work, ways: list[Way], *, say_strategy: bool = False) -> None:
+    """The table, and below it why some have no plan. What the times rest on stands beside those of the plan."""
+    rows, fills, refused = [], [], []
+    for name, make in ways:
+        try:
+            plan, changes = make()
+        except FlightdeckError as error:
+            rows.append([name, "✗ " + t_plain(N_("no plan"))])
+            fills.append("missing")
+            refused.append((name, error.message))
+        else:
+            rows.append([f"{name} · {strategy(plan)}" if say_strategy else name, *_cells(work, plan, changes)])
+            fills.append(FILLS[tone(plan)])
+    heads = [N_("On"), N_("Fits?"), N_("Peak memory"), N_("One step"), N_("Whole run"), N_("Cost")]
+    rows = [row + ["–"] * (len(heads) - len(row)) for row in rows]
+    # What nobody can say of any of them is no column.
+    shown = [index for index in range(len(heads)) if index < 3 or any(row[index] != "–" for row in rows)]
+    wrapping_table([t(heads[index]) for index in shown], [[row[index] for index in shown] for row in rows], fills)
+    for name, reason in refused:
+        st.caption(joined(": ", (bold(name), say(reason))))
+
+
+def _cells(work: Work, plan: Plan, changes: dict[str, Any]) -> list[str]:
+    found = estimate_of(work, plan, with_changes(work.config, **changes))
+    return [verdict_word(plan), _fullest(plan), step_words(found), total_words(found), cost_of(work, plan, found)]  # fmt: skip
+
+
+def _fullest(plan: Plan) -> str:
+    device = plan.bottleneck
+    held, room = device.breakdown.total / GIB, device.target.capacity_bytes / GIB
+    said = Message(N_("{held} of {room}\u00a0GiB ({percent}\u00a0%)"), {"held": f"{held:.1f}", "room": f"{room:.1f}", "percent": f"{100 * device.utilisation:.0f}"})  # fmt: skip
+    return f"{device_name(device)}: {t_plain('{said}', said=said)}"

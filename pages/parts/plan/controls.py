@@ -1,0 +1,183 @@
+"""The plan page's controls. The address is the truth: a control shows what it says and writes its one word into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import streamlit as st
+
+from lora_backend.config.schema import KEYS
+from lora_backend.escaping import visible
+from lora_backend.i18n import N_
+from lora_backend.models.catalogue import catalogue
+from lora_backend.planning.remedies import ATTENTION_TARGETS
+from lora_backend.planning.split.chosen_split import Goal
+from pages.parts.plan.question import CURRENCIES, Question, as_text
+from pages.parts.shell import state_keys
+from pages.parts.shell.failing import safely
+from pages.parts.shell.language import t, t_plain
+from pages.parts.shell.markdown import Markdown, escape
+
+LADDERS = {
+    "batch_size": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128),
+    "max_length": (128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768, 65536, 131072),
+    "r": (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256),
+}
+"""Steps of the sliders; a value between them that the address names is one more step."""
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "adafactor", "sgd")
+"""The usual ones; one that the address names is one more."""
+PREFIX = "plan-"
+
+
+def set_param(name: str, value: Any, default: Any = None) -> None:
+    """Write one word into the address; what is the default anyway leaves it."""
+    text = as_text(value)
+    if text == as_text(default) or text == "":
+        st.query_params.pop(name, None)
+    else:
+        st.query_params[name] = text
+
+
+def model_and_gpus(question: Question) -> None:
+    """The two that every plan needs."""
+    left, right = st.columns([3, 2])
+    names = [model.name for model in catalogue()]
+    options = list(dict.fromkeys([*names, *([question.model] if question.model else [])]))
+    _show(state_keys.MODEL, question.model or None)
+    left.selectbox(
+        t(N_("Model")), options, index=None, format_func=visible, key=PREFIX + state_keys.MODEL, accept_new_options=True,
+        placeholder=t(N_("Choose one, or type a folder, a hub id or a config.json")), on_change=safely(_write_word),
+        args=(state_keys.MODEL,), help=t(N_("Models of the list need no download: their published config.json is known.")),
+    )  # fmt: skip
+    _show(state_keys.GPUS, question.gpus or "")
+    right.text_input(
+        t(N_("GPUs")), key=PREFIX + state_keys.GPUS, placeholder=t(N_("this machine")), on_change=safely(_write_word),
+        args=(state_keys.GPUS,), max_chars=200, help=t(N_("GiB of each, as in 24,12,8, or names, as in 2xRTX-4090,A100-40G. Empty: this machine.")),
+    )  # fmt: skip
+
+
+def settings_bar(question: Question) -> None:
+    """Every other setting, in the sidebar, so that a change is seen beside its effect."""
+    with st.sidebar:
+        st.markdown(f"**{t(N_('Training'))}**")
+        for name in ("batch_size", "max_length", "r"):
+            _ladder(question, name)
+        _targets(question)
+        _switch(question, "gradient_checkpointing")
+        _choice(question, "precision", get_args(KEYS["precision"].annotation))
+        _choice(question, "quantization", (None, "nf4", "int8"))
+        _choice(question, "loss_type", get_args(KEYS["loss_type"].annotation))
+        _choice(question, "optim", OPTIMIZERS)
+        _number(question, "target_batch_size", step=1, least=1)
+        st.markdown(f"**{t(N_('Placement'))}**")
+        _goal(question)
+        if question.value("goal") in ("fewest", "speed"):
+            _number(
+                question,
+                "max_utilisation",
+                step=5,
+                least=1,
+                label=t(N_("Fill each GPU up to (%)")),
+                help_text=t(N_("Where no placement keeps to it, GPUs are filled further.")),
+            )
+        _switch(question, "force_balance")
+        _number(question, "min_memory_gb", step=0.5, least=0.0)
+        st.markdown(f"**{t(N_('Time and money'))}**")
+        _number(question, "rows", step=100, least=1, label=t(N_("Rows of data")))
+        _number(question, "num_epochs", step=1.0, least=0.1)
+        _number(question, "price", step=0.1, least=0.0, label=t(N_("Price of one GPU for an hour")))
+        _choice(question, "currency", CURRENCIES, label=t(N_("Currency")))
+
+
+def _show(name: str, value: Any) -> None:
+    """Have the control `name` show `value`; left alone where it does, so that nothing is typed over."""
+    if PREFIX + name not in st.session_state or st.session_state[PREFIX + name] != value:
+        st.session_state[PREFIX + name] = value
+
+
+def _write_word(name: str) -> None:
+    set_param(name, (st.session_state[PREFIX + name] or "").strip())
+
+
+def _write(name: str, default: Any) -> None:
+    value = st.session_state[PREFIX + name]
+    if name == "target_modules":
+        value = "all-linear" if not value or value[-1] == "all-linear" else [v for v in value if v != "all-linear"]
+    set_param(name, value, default)
+
+
+def _shared(question: Question, name: str, label: Markdown | None, help_text: Markdown | None) -> dict[str, Any]:
+    key = KEYS.get(name)
+    return {
+        "label": label or escape(f"{name} ({t_plain(key.unit)})" if key and key.unit else name),
+        "help": help_text or (t(key.help) if key else None),
+        "key": PREFIX + name,
+        "on_change": safely(_write),
+        "args": (name, question.default(name)),
+    }
+
+
+def _ladder(question: Question, name: str) -> None:
+    value = question.value(name)
+    steps = sorted({*LADDERS[name], *([value] if isinstance(value, int) and value > 0 else [])})
+    _show(name, value if value in steps else question.default(name))
+    st.select_slider(options=steps, format_func=escape, **_shared(question, name, None, None))
+
+
+def _switch(question: Question, name: str) -> None:
+    _show(name, bool(question.value(name)))
+    st.toggle(**_shared(question, name, None, None))
+
+
+def _choice(
+    question: Question,
+    name: str,
+    options: Sequence[Any],
+    label: Markdown | None = None,
+    help_text: Markdown | None = None,
+) -> None:
+    value = question.value(name)
+    _show(name, value)
+    words = list(dict.fromkeys([*options, value]))
+    st.selectbox(options=words, placeholder=t(N_("unset")), format_func=lambda word: t_plain(N_("unset")) if word is None else visible(str(word)), **_shared(question, name, label, help_text))  # fmt: skip
+
+
+GOALS: dict[Goal, tuple[str, str]] = {
+    "balance": (N_("balance"), N_("every GPU as free as possible")),
+    "fewest": (N_("fewest GPUs"), N_("no more of them than it takes")),
+    "speed": (N_("speed"), N_("the shortest step that fits")),
+}
+
+
+def _goal(question: Question) -> None:
+    _show("goal", question.value("goal"))
+    st.radio(
+        options=list(GOALS), format_func=lambda goal: t(GOALS[goal][0]), captions=[t(line) for _, line in GOALS.values()],
+        **_shared(question, "goal", t(N_("Goal")), t(N_("What the planner chooses a placement for."))),
+    )  # fmt: skip
+
+
+def _number(
+    question: Question, name: str, *, step: float, least: float,
+    label: Markdown | None = None, help_text: Markdown | None = None,
+) -> None:  # fmt: skip
+    value = question.value(name)
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and value >= least
+    kind = type(step)
+    _show(name, kind(value) if usable else None)
+    st.number_input(min_value=least, step=step, value=None, format="%g" if kind is float else "%d", placeholder=t(N_("unset")), **_shared(question, name, label, help_text))  # fmt: skip
+
+
+def _targets(question: Question) -> None:
+    value = question.value("target_modules")
+    chosen = [value] if isinstance(value, str) else [str(item) for item in value]
+    _show("target_modules", chosen)
+    usual = ["all-linear", *ATTENTION_TARGETS, "k_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    st.multiselect(
+        options=list(dict.fromkeys([*usual, *chosen])),
+        accept_new_options=True,
+        placeholder=t(N_("unset")),
+        format_func=visible,
+        **_shared(question, "target_modules", None, None),
+    )

@@ -1,0 +1,78 @@
+"""What a plan is taken away as: the device map as JSON, YAML and Python, and a draft that uses it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.config_text import dump_yaml, with_values
+from lora_backend.config.drafts import new_draft, open_draft
+from lora_backend.config.schema import REQUIRED
+from lora_backend.escaping import visible_lines
+from lora_backend.i18n import N_
+from lora_backend.planning.plan import Plan
+from pages.parts.plan.question import CONFIG_KEYS
+from pages.parts.plan.work import Work
+from pages.parts.shell import state_keys
+from pages.parts.shell.language import t
+from pages.parts.shell.markdown import escape
+from pages.parts.shell.navigation import CONFIG
+from pages.parts.shell.services import settings
+
+
+def map_texts(plan: Plan) -> dict[str, str]:
+    """The device map in each of the three languages, by file ending."""
+    placed = plan.device_map
+    return {
+        "json": json.dumps(placed, indent=1),
+        "yaml": dump_yaml({"device_map": placed}),
+        "py": "device_map = {\n" + "".join(f"    {name!r}: {device!r},\n" for name, device in placed.items()) + "}\n",
+    }
+
+
+def show_export(work: Work) -> None:
+    """Downloads, and the text to copy."""
+    names = {"json": "JSON", "yaml": "YAML", "py": "Python"}
+    texts = map_texts(work.plan)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.segmented_control(
+            t(N_("Device map as")), list(names), format_func=lambda ending: escape(names[ending]), default="json", required=True,
+            key="export_as",
+        )  # fmt: skip
+        ending = str(chosen or "json")
+        st.download_button(
+            t(N_("Download")), texts[ending], file_name=f"device_map.{ending}", icon=":material/download:",
+            on_click="ignore", key="export_map",
+        )  # fmt: skip
+    st.code(visible_lines(texts[ending]), language={"py": "python"}.get(ending, ending), height=260)
+    st.caption(t(N_("accelerate and transformers take it as it is: `device_map=` of from_pretrained.")))
+    home = work.plan.pipeline[0].target.device
+    if isinstance(home, int) and home != 0:
+        st.caption(
+            t(
+                N_("In your own code, move each batch to `cuda:{device}`, where the embedding is: the logits come back to the batch's device. A run that is started here does so by itself."),
+                device=home,
+            )
+        )  # fmt: skip
+
+
+def use_in_config(work: Work) -> None:
+    """A button that opens a new draft with the model, these settings and, for a split, this map."""
+    if st.button(t(N_("Use in config")), icon=":material/tune:", key="use_in_config"):
+        draft = new_draft(settings().drafts, draft_text(work))
+        st.switch_page(CONFIG, query_params={state_keys.DRAFT: draft.id})
+
+
+def draft_text(work: Work) -> str:
+    """The draft's text: the planned draft's own where there is one, with what the address changes."""
+    asked = work.question.params.get(state_keys.DRAFT)
+    text = open_draft(settings().drafts, asked).text() if asked else ""
+    changes: dict[str, Any] = {"model_name": work.question.model}
+    changes |= {name: work.question.value(name) for name in CONFIG_KEYS if name in work.question.params}
+    is_placed = work.plan.strategy == "layer_split" or (work.is_by_hand and work.plan.strategy == "single")
+    changes["device_map"] = work.plan.device_map if is_placed else REQUIRED
+    if is_placed:  # the map wins over it anyway
+        changes["use_balanced_device_map"] = REQUIRED
+    return with_values(text, changes)

@@ -1,0 +1,118 @@
+"""What a run would take: time and cost of a plan, and the largest batch and the longest row that fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import WorkerError
+from lora_backend.i18n import N_
+from lora_backend.planning.estimate import Conditions, Estimate, estimate
+from lora_backend.planning.figures import no_time, time_basis
+from lora_backend.planning.limits import Limit, largest_batch, longest_row
+from lora_backend.planning.plan import Plan
+from lora_backend.preflight.conditions import conditions_for
+from lora_backend.preflight.roots import within_roots
+from pages.parts.plan.trace import offer_again
+from pages.parts.plan.verdict import cost_words, step_words, total_words
+from pages.parts.plan.work import Work
+from pages.parts.shell import state_keys
+from pages.parts.shell.language import say, sentences, t, t_plain
+from pages.parts.shell.markdown import Markdown, bold
+from pages.parts.shell.services import settings
+
+
+def estimate_of(work: Work, plan: Plan, config: TrainingConfig) -> Estimate | None:
+    """Time of `plan`, for the rows of data that the page was told."""
+    return estimate(plan, config, conditions_of(work, plan, config))
+
+
+def conditions_of(work: Work, plan: Plan, config: TrainingConfig) -> Conditions:
+    """What the time of `plan` depends on here. A draft's data set is only read where the browser may."""
+    targets = tuple(device.target for device in plan.devices)
+    links = work.planner.link_speed if targets == work.planner.targets else None
+    inside, _ = within_roots({"dataset": config.dataset} if config.dataset else {}, settings())
+    readable = config.model_copy(update={"dataset": inside.get("dataset")})
+    return conditions_for(readable, targets, settings(), links, work.question.value("rows"))
+
+
+def cost_of(work: Work, plan: Plan, found: Estimate | None) -> str:
+    """Money for the whole run on the GPUs that it uses; a dash where it cannot be said."""
+    num_gpus = sum(not device.target.is_cpu for device in plan.used)
+    if not num_gpus:
+        return "–"
+    return cost_words(found, work.question.value("price"), num_gpus, work.question.value("currency"))
+
+
+def show_times(work: Work) -> DeltaGenerator:
+    """Figures side by side, as far as they are known at once. Returns the row, for those that may wait for a trace."""
+    found = estimate_of(work, work.plan, work.config)
+    with st.container(border=True, key="plan_figures"):
+        row = st.container(horizontal=True, gap="medium")
+    with row:
+        for label, value in (
+            (N_("One step"), step_words(found)),
+            (N_("Whole run"), total_words(found)),
+            (N_("Cost"), cost_of(work, work.plan, found)),
+        ):
+            if value != "–":
+                _figure(t(label), value)
+    say_of_time(work)
+    return row
+
+
+def _figure(label: Markdown, value: str, help_text: Markdown | None = None) -> None:
+    """Smaller than `st.metric`, which cuts a range off."""
+    with st.container(width="content", gap=None):
+        st.caption(label, help=help_text, width="content")
+        st.markdown(bold(value), width="content")
+
+
+def show_limits(work: Work, row: DeltaGenerator) -> None:
+    """The largest batch and the longest row, beside the figures of `row`. May wait for a trace: a batch is padded."""
+    try:
+        batch, tokens = _known_limits(work)
+    except WorkerError as error:
+        st.caption(t(N_("The largest batch is not known: {reason}"), reason=say(error.message)))
+        offer_again("limits")
+        return
+    none = t_plain(N_("none fits"))
+    with row:
+        _figure(
+            t(N_("Largest batch")),
+            t_plain(N_("{count} {count:row|rows}"), count=batch.value) if batch.value else none,
+            t(N_("Rows of {length} tokens that fit in one forward pass, with these settings."), length=work.config.max_length),
+        )  # fmt: skip
+        _figure(
+            t(N_("Longest row")),
+            t_plain(N_("{count} tokens"), count=f"{tokens.value:,}") if tokens.value else none,
+            t(N_("What fits at a batch size of {count}, with these settings."), count=work.config.batch_size),
+        )
+
+
+def _known_limits(work: Work) -> tuple[Limit, Limit]:
+    asked = ({**work.question.params, "lang": ""}, work.question.base)
+    known: tuple[Any, Limit, Limit] | None = st.session_state.get(state_keys.PLAN_LIMITS)
+    if known is None or known[0] != asked:
+        placed = work.plan.assignment if work.is_by_hand else None
+        batch = largest_batch(work.planner, work.config, placed)
+        known = asked, batch, longest_row(work.planner, work.config, placed)
+        st.session_state[state_keys.PLAN_LIMITS] = known
+    return known[1], known[2]
+
+
+def say_of_time(work: Work) -> None:
+    """What the times rest on, or why there are none."""
+    conditions = conditions_of(work, work.plan, work.config)
+    if estimate(work.plan, work.config, conditions) is None:
+        st.caption(say(no_time()))
+        return
+    said = [say(message) for message in time_basis(conditions, work.plan, work.config)]
+    if conditions.rows is None and not work.config.max_steps:
+        said.append(t(N_("For the whole run, set the rows of data at the left.")))
+    elif not work.question.value("price") and work.plan.strategy != "cpu":
+        said.append(t(N_("For the cost, set the price of a GPU hour at the left.")))
+    st.caption(sentences(said))

@@ -1,0 +1,149 @@
+"""What a plan comes to: the verdict, what it rests on, and what the last change did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.formats import money_range, seconds_range
+from lora_backend.i18n import N_
+from lora_backend.planning.cost.memory import RESERVE, Memory
+from lora_backend.planning.estimate import Estimate
+from lora_backend.planning.plan import Plan
+from lora_backend.planning.report import notes, tone, verdict
+from lora_backend.planning.verdict import Verdict
+from pages.parts.plan.strip import device_name
+from pages.parts.plan.work import Work
+from pages.parts.shell import state_keys
+from pages.parts.shell.language import say, say_plain, sentences, t, t_plain
+from pages.parts.shell.markdown import Markdown, bold, joined
+from pages.parts.widgets.formats import gib
+from pages.parts.widgets.tones import BOXES
+
+ICONS = {"good": "check_circle", "doubt": "warning", "bad": "error"}
+NOW: dict[Verdict, str] = {
+    "fits": N_("**now it fits**"),
+    "tight": N_("**now it is tight**"),
+    "over": N_("**now it does not fit**"),
+}
+STRATEGIES = {
+    "single": N_("one GPU"),
+    "layer_split": N_("layer split over {count} GPUs"),
+    "cpu": N_("on the CPU"),
+}
+
+
+def show_verdict(work: Work) -> None:
+    """Whether it fits comes first, then what a reader must know beside the figures."""
+    plan = work.plan
+    colour = tone(plan)
+    BOXES[colour](f"**{say(verdict(plan))}**  \n{_facts(work)}", icon=f":material/{ICONS[colour]}:")
+    for note in [*([work.refused] if work.refused else []), *notes(plan, work.config)]:
+        st.warning(say(note), icon=":material/info:")
+    if work.message is not None:
+        st.caption(say(work.message))
+
+
+def verdict_word(plan: Plan) -> str:
+    """For a cell of a table."""
+    if plan.verdict == "over":
+        return "✗ " + t_plain(N_("{size} over"), size=gib(-plan.bottleneck.free_bytes))
+    if plan.verdict == "tight":
+        return "⚠ " + t_plain(N_("tight"))
+    return "✓ " + t_plain(N_("fits")) if tone(plan) == "good" else "⚠ " + t_plain(N_("fits by a formula"))
+
+
+def strategy(plan: Plan) -> str:
+    """Its strategy in words."""
+    return t_plain(STRATEGIES[plan.strategy], count=len(plan.used))
+
+
+def _facts(work: Work) -> Markdown:
+    plan, profile = work.plan, work.plan.profile
+    parts = [
+        strategy(plan) + (f" ({t_plain(N_('placed by hand'))})" if work.is_by_hand else ""),
+        t(N_("{count} billion parameters, {trained} million of them trained"), count=f"{profile.parameters / 1e9:.2f}", trained=f"{profile.trainable(plan.workload.size.rank) / 1e6:.1f}"),
+        profile.settings.precision + (f", {profile.settings.quantization}" if profile.settings.quantization else ""),
+    ]  # fmt: skip
+    return joined(" · ", parts)
+
+
+def show_basis(work: Work) -> None:
+    """How the figures were found, and what is assumed in them."""
+    profile, memory = work.plan.profile, Memory(work.plan.profile, work.plan.workload)
+    percent, reserve = f"{100 * profile.expected_error:.0f}", f"{100 * RESERVE:.0f}"
+    said = [
+        t(N_("Traced from the model's own training step; tensors are expected within {percent} %."), percent=percent)
+        if profile.method != "formula"
+        else t(N_("Weights and adapter are counted; activations come from a formula. Expected within {percent} %."), percent=percent),
+        t(N_("Assumed beside tensors: {context} for CUDA context and cuBLAS on each GPU that is used, and {reserve} % of what comes and goes for fragmentation."), context=gib(memory.overhead_bytes), reserve=reserve)
+        if memory.overhead_bytes
+        else t(N_("Assumed beside tensors: {reserve} % of what comes and goes for fragmentation."), reserve=reserve),
+        t(N_("A plan is tight where it would not fit with that error and as much overhead again.")),
+        t(N_("Every row is planned as {length} tokens long."), length=f"{work.config.max_length:,}"),
+    ]  # fmt: skip
+    if profile.settings.padded:
+        said.append(t(N_("Several rows of unequal length are padded and need an attention mask; that is counted.")))
+    st.caption(sentences(said))
+
+
+def show_effect(work: Work) -> None:
+    """What the last change did to the fullest device, and how many weights change places."""
+    now = _state(work)
+    last, before = st.session_state.get(state_keys.PLAN_STATES, (None, None))
+    if last is not None and last != now:  # a price changes nothing on the GPUs
+        before = last
+    st.session_state[state_keys.PLAN_STATES] = (now, before)
+    if before is None or before["model"] != now["model"]:
+        return
+    # A non-breaking space keeps a figure and its unit on one line.
+    parts = [
+        t(N_("Effect of the last change: fullest device {before} → {after}"), before=_fullest(before), after=bold(_fullest(now))),
+        t(N_("total {before} → {after}"), before=gib(before["total"]), after=bold(gib(now["total"]))),
+    ]  # fmt: skip
+    if before["devices"] == now["devices"] and len(before["placed"]) == len(now["placed"]):
+        memory = Memory(work.plan.profile, work.plan.workload)
+        moved = [unit for unit, device in enumerate(now["placed"]) if before["placed"][unit] != device]
+        size = sum(memory.weights_bytes(unit) for unit in moved)
+        if moved:
+            parts.append(
+                t(N_("parts of the model that move: {count} ({size} of weights)"), count=len(moved), size=gib(size))
+            )
+    if before["verdict"] != now["verdict"]:
+        parts.append(t(NOW[now["verdict"]]))
+    with st.container(key="plan_effect"):
+        st.markdown(":material/compare_arrows: " + joined(" · ", parts))
+
+
+def _state(work: Work) -> dict[str, Any]:
+    plan = work.plan
+    return {
+        "model": work.question.model,
+        "devices": [device.target.total_bytes for device in plan.devices],
+        "placed": plan.assignment,
+        "fullest": (device_name(plan.bottleneck), plan.bottleneck_utilisation),
+        "total": sum(device.breakdown.total for device in plan.devices),
+        "verdict": plan.verdict,
+    }
+
+
+def _fullest(state: dict[str, Any]) -> str:
+    name, share = state["fullest"]
+    return f"{100 * share:.0f} % ({name})"
+
+
+def step_words(found: Estimate | None) -> str:
+    """`2.1 to 4 s`; a dash where it cannot be said."""
+    return "–" if found is None else say_plain(seconds_range(*found.step_s))
+
+
+def total_words(found: Estimate | None) -> str:
+    """Time of the whole run, likewise."""
+    return "–" if found is None or found.total_s is None else say_plain(seconds_range(*found.total_s))
+
+
+def cost_words(found: Estimate | None, price: float | None, num_gpus: int, currency: str) -> str:
+    """Money for the whole run, likewise."""
+    cost = found.cost(price, num_gpus) if found is not None and price else None
+    return "–" if cost is None else say_plain(money_range(*cost, currency))

@@ -1,0 +1,124 @@
+"""The plan that the address asks for: config, planner, the best placement, and the one that is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.drafts import open_draft
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ConfigError, ModelError
+from lora_backend.i18n import N_, Message
+from lora_backend.models.catalogue import find_in_catalogue
+from lora_backend.planning.plan import Plan, assignment_of
+from lora_backend.planning.planner import Planner, with_changes
+from lora_backend.planning.targets import Target
+from lora_backend.preflight.plan_question import model_facts, planner_for
+from lora_backend.preflight.roots import allowed_model
+from pages.parts.plan.question import Question, placement_of
+from pages.parts.plan.trace import trace
+from pages.parts.shell import state_keys
+from pages.parts.shell.services import settings
+
+BEST = "best"
+"""In the address in the place of a placement: the optimum, although the draft has a map of its own."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One plan and what it was made from."""
+
+    question: Question
+    facts: Mapping[str, Any]
+    config: TrainingConfig
+    planner: Planner
+    plan: Plan
+    """What is shown: the optimum, or a placement made by hand, as it is."""
+    is_by_hand: bool
+    message: Message | None
+    """What there is to say of this machine's devices."""
+    refused: Message | None = None
+    """Why the placement of the address is not the one that is shown."""
+
+    def on(self, targets: tuple[Target, ...]) -> Planner:
+        """A planner of this model for other devices."""
+        links = self.planner.link_speed if targets == self.planner.targets else None
+        return replace(self.planner, targets=targets, link_speed=links)
+
+
+def read_question() -> Question:
+    """The address, and the draft that it names. Raises `ConfigError` where there is no such draft or it cannot be read."""
+    params = dict(st.query_params)
+    if state_keys.DRAFT not in params:
+        return Question(params)
+    document = parse_config(open_draft(settings().drafts, params[state_keys.DRAFT]).text())
+    if not document.is_readable:
+        raise ConfigError(N_("The draft cannot be read: {reason}"), reason=document.problems[0].message)
+    return Question(params, document.values)
+
+
+def facts_of(name: str) -> dict[str, Any]:
+    """A model's `config.json`: of what the roots hold, else of the catalogue. Raises `ModelError`."""
+    known = find_in_catalogue(name)
+    try:
+        allowed_model(name, settings())
+    except ModelError:
+        if known is None:
+            raise
+        return known.config
+    return model_facts(name)
+
+
+def prepare(question: Question) -> Work:
+    """Plan it. Raises `FlightdeckError` with one sentence; may wait for a trace."""
+    config = question.config()
+    facts = facts_of(question.model)
+    planner, message = planner_for(facts, trace, settings(), question.gpus, config)
+    placed, refused = _placement(question, planner, config)
+    if placed is not None:
+        return Work(question, facts, config, planner, planner.score(config, placed), True, message)
+    plan = planner.plan(config, question.options(config))
+    return Work(question, facts, config, planner, plan, False, message, refused)
+
+
+def alone_on_one_gpu(work: Work) -> int | None:
+    """How full, in percent, the goal `fewest` may make a GPU so that one holds beyond doubt what is split over several;
+    None where none does, and where a split is asked for."""
+    options = work.question.options(work.config)
+    if work.plan.strategy != "layer_split" or options.force_balance:
+        return None
+    for percent in (work.question.value("max_utilisation"), 100):
+        one = work.planner.plan(work.config, replace(options, goal="fewest", max_utilisation=percent / 100))
+        if one.strategy == "single" and one.verdict == "fits":
+            return int(percent)
+    return None
+
+
+def _placement(
+    question: Question, planner: Planner, config: TrainingConfig
+) -> tuple[tuple[int, ...] | None, Message | None]:
+    text, given = question.params.get(state_keys.PLACEMENT), question.base.get("device_map")
+    if text == BEST or (text is None and not isinstance(given, dict)):
+        return None, None
+    profile = planner.profile_of(planner.resolved(config))
+    if text is None and isinstance(given, dict):
+        return assignment_of(profile, given, planner.targets), None
+    num_units = len(profile.kind_of_block) + (1 if profile.is_tied else 2)
+    placed = placement_of(str(text), num_units, len(planner.targets))
+    if placed is not None:
+        return placed, None
+    return None, Message(
+        N_("The placement in this address is not for a model of {units} parts on {devices} devices, so the best one is shown."),
+        {"units": num_units, "devices": len(planner.targets)},
+    )  # fmt: skip
+
+
+def with_targets(work: Work, targets: tuple[Target, ...], **changes: Any) -> Plan:
+    """The best plan of the same question on other devices, with some keys changed."""
+    config = with_changes(work.config, **changes)
+    options = replace(work.question.options(config), force_balance=config.force_balance and len(targets) > 1)
+    return work.on(targets).plan(config, options)

@@ -1,0 +1,1 @@
+"""The verify screen: the rank report and what belongs to it."""

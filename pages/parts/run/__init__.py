@@ -1,0 +1,1 @@
+"""The runs screen: lists, one run, comparisons."""

@@ -1,0 +1,61 @@
+"""What somebody should know of a run now: alerts while it goes on, and a word when it ends on an open page."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from lora_backend.i18n import N_
+from lora_backend.runs.history.alerts import alerts
+from lora_backend.runs.history.loss_health import LossHealth, health_of
+from lora_backend.runs.history.sentences import health_message, says_of_loss
+from lora_backend.runs.record.run_folder import RunFolder, RunState
+from pages.parts.shell import state_keys
+from pages.parts.shell.language import say, t
+from pages.parts.widgets.charts import Columns
+from pages.parts.widgets.status_badge import state_in_words
+
+ICONS = {
+    "nan": "error",
+    "divergence": "trending_up",
+    "dead": "heart_broken",
+    "stall": "hourglass_disabled",
+    "disk": "hard_drive",
+}
+ENDS = {
+    "finished": (N_("The run has finished."), "check_circle"),
+    "stopped": (N_("The run has stopped."), "stop_circle"),
+    "failed": (N_("The run has failed."), "error"),
+    "lost": (N_("The run is lost: no process of it is left."), "help"),
+}
+
+
+def run_alerts(run: RunFolder, state: RunState, columns: Columns) -> None:
+    """A warning for each; nothing where all is well."""
+    for alert in alerts(run, state, columns):
+        show = st.error if alert.kind in ("nan", "dead") else st.warning
+        show(say(alert.message), icon=f":material/{ICONS[alert.kind]}:")
+
+
+def how_its_loss_ended(state: RunState, health: LossHealth) -> None:
+    """Of a run that has ended: what is wrong with its loss, where that is far above its start or dead."""
+    if state.has_ended and says_of_loss(state.state, health):
+        show = st.warning if health.code == "rose" else st.error
+        show(
+            say(health_message(health)), icon=f":material/{'heart_broken' if health.code == 'dead' else 'trending_up'}:"
+        )
+
+
+def say_that_it_ended(run: RunFolder, state: RunState) -> None:
+    """Once, to whoever had the page open when it did."""
+    watched = st.session_state.get(state_keys.WATCHED)
+    if state.has_ended:
+        st.session_state.pop(state_keys.WATCHED, None)
+        if watched == run.id:
+            text, icon = ENDS[state.state]
+            health = health_of(run)
+            if says_of_loss(state.state, health):
+                st.toast(state_in_words(state.state, health), icon=":material/warning:", duration="infinite")
+            else:
+                st.toast(t(text), icon=f":material/{icon}:", duration="infinite")
+    else:
+        st.session_state[state_keys.WATCHED] = run.id

@@ -1,0 +1,103 @@
+"""A run's checkpoints on its page: asked for, answered, listed, and compared with their manifests byte for byte."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import streamlit as st
+
+from lora_backend.errors import FlightdeckError
+from lora_backend.formats import number, size, when
+from lora_backend.i18n import N_
+from lora_backend.runs.history.checkpoint_list import Checkpoint, best_of, list_checkpoints
+from lora_backend.runs.record.run_folder import RunFolder, RunState
+from pages.parts.shell import state_keys
+from pages.parts.shell.failing import safely, tell
+from pages.parts.shell.language import explain, sentences, t, t_plain
+from pages.parts.widgets.charts import Columns
+from pages.parts.widgets.frames import frame
+
+CLOCKS_APART_S = 5.0
+"""A file system's clock may be behind the one that the request was made by."""
+
+
+def save_button(run: RunFolder) -> None:
+    """Asks for a checkpoint; while one is asked for, by whomever, it says so."""
+    is_asked = run.save_request.exists()
+    label = N_("Saving after this step …") if is_asked else N_("Save a checkpoint now")
+    st.button(t(label), icon=":material/save:", key="save_run", on_click=safely(_ask), args=(run,), disabled=is_asked)
+
+
+def _ask(run: RunFolder) -> None:
+    try:
+        run.request_save()
+    except FlightdeckError as error:
+        tell(explain(error), ":material/error:")
+        return
+    st.session_state[state_keys.SAVE_ASKED] = (run.id, time.time())
+    tell(t(N_("Checkpoint requested. It is saved after the next step.")), ":material/save:")
+
+
+def say_that_it_saved(run: RunFolder, state: RunState) -> None:
+    """Once, to whoever asked for a checkpoint here: at which step it was saved, or that there was none any more."""
+    asked_run, asked_at = st.session_state.get(state_keys.SAVE_ASKED, (None, 0.0))
+    if asked_run != run.id or (run.save_request.exists() and not state.has_ended):
+        return
+    del st.session_state[state_keys.SAVE_ASKED]
+    newest = next(iter(list_checkpoints(run, {})[-1:]), None)
+    if newest and newest.saved_at and newest.saved_at >= asked_at - CLOCKS_APART_S:
+        st.toast(
+            t(N_("Checkpoint saved at step {step}."), step=newest.step), icon=":material/check_circle:", duration="long"
+        )
+    else:
+        st.toast(t(N_("Training was over before the checkpoint was saved.")), icon=":material/info:")
+
+
+def run_checkpoints(run: RunFolder, state: RunState, columns: Columns) -> None:
+    """The list, the newest first."""
+    found = list_checkpoints(run, columns)
+    if not found:
+        text = N_("No checkpoint was saved.") if state.has_ended else N_("The first checkpoint will show up here.")
+        st.info(t(text), icon=":material/save:")
+        return
+    best = best_of(found)
+    checked = _checked(run, found)
+    st.dataframe(
+        frame(
+            [
+                {
+                    t_plain(N_("Step")): one.step,
+                    t_plain(N_("Saved at")): when(one.saved_at, "%Y-%m-%d %H:%M:%S"),
+                    t_plain(N_("Size")): size(one.size_bytes),
+                    t_plain(N_("Loss")): number(one.loss),
+                    t_plain(N_("Evaluation loss")): number(one.eval_loss) + (" ★" if one == best else ""),
+                    t_plain(N_("Files")): _files(one, checked),
+                }
+                for one in reversed(found)
+            ]
+        ),
+        hide_index=True,
+        height="content" if len(found) <= 10 else 388,
+    )
+    parts = [t(N_("★ marks the lowest evaluation loss; the run's adapter is that of the last step."))] if best else []
+    st.caption(sentences([*parts, t(N_("Resume goes on from the newest one that is whole."))]))
+    if st.button(t(N_("Check every byte")), icon=":material/fact_check:", key="check_checkpoints"):
+        st.session_state[state_keys.CHECKED_BYTES] = (_stamp(run, found), {one.step: one.problems for one in list_checkpoints(run, {}, hashes=True)})  # fmt: skip
+        st.rerun(scope="fragment" if not state.has_ended else "app")
+
+
+def _checked(run: RunFolder, found: Sequence[Checkpoint]) -> dict[int, tuple[str, ...]]:
+    """What a comparison of every byte found of these very checkpoints."""
+    stamp, problems = st.session_state.get(state_keys.CHECKED_BYTES, (None, {}))
+    return problems if stamp == _stamp(run, found) else {}
+
+
+def _stamp(run: RunFolder, found: Sequence[Checkpoint]) -> tuple[object, ...]:
+    return (run.id, *((one.step, one.saved_at, one.size_bytes) for one in found))
+
+
+def _files(one: Checkpoint, checked: dict[int, tuple[str, ...]]) -> str:
+    if problems := one.problems or checked.get(one.step, ()):
+        return "✗ " + t_plain(N_("damaged: {problems}"), problems="; ".join(problems))
+    return "✓ " + t_plain(N_("whole, every byte checked") if one.step in checked else N_("complete"))

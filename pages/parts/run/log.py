@@ -1,0 +1,69 @@
+"""A run's log: its end while it grows, parts before it, and the records that are searched for."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from lora_backend.bounded import open_regular
+from lora_backend.escaping import visible_lines
+from lora_backend.formats import size
+from lora_backend.i18n import N_
+from lora_backend.runs.record.logs import LEVELS, SEARCHED_BYTES, LogPart, read_log, search_log
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.symlinks import is_unlinked_file
+from pages.parts.shell import state_keys
+from pages.parts.shell.failing import safely
+from pages.parts.shell.language import t
+from pages.parts.shell.markdown import Markdown, joined
+
+EVERYTHING = LEVELS[0]
+FILTERS = {EVERYTHING: N_("Everything"), "INFO": N_("Records"), "WARNING": N_("Warnings"), "ERROR": N_("Errors")}
+
+
+def run_log(run: RunFolder) -> None:
+    """Search, level, parts by byte offset, download."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        words = st.text_input(t(N_("Search")), key=f"log-words-{run.id}", placeholder=t(N_("every word must be there")))
+        level = st.segmented_control(
+            t(N_("Level")), list(FILTERS), format_func=lambda name: t(FILTERS[name]), default=EVERYTHING, required=True,
+            key=f"log-level-{run.id}",
+        )  # fmt: skip
+    searches = bool(words.strip()) or level != EVERYTHING
+    end = _end(run)
+    part = search_log(run.train_log, words, level, end) if searches else read_log(run.train_log, end)
+    with st.container(height=420, autoscroll=part.is_newest):
+        empty = N_("Nothing in the log matches.") if searches else N_("Nothing is logged yet.")
+        st.code(visible_lines(part.text) or t(empty), language=None, wrap_lines=True)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(t(N_("Older")), icon=":material/arrow_upward:", key="log_older", on_click=safely(_go), args=(run, part.start), disabled=part.start == 0)  # fmt: skip
+        st.button(t(N_("Newest")), icon=":material/vertical_align_bottom:", key="log_newest", on_click=safely(_go), args=(run, None), disabled=end is None)  # fmt: skip
+        st.caption(_where(part, searches=searches))
+        if is_unlinked_file(run.train_log):
+            st.download_button(
+                t(N_("Download the whole log")), lambda: _whole(run), file_name=f"{run.id}.log", on_click="ignore", key="log_file",
+                icon=":material/download:",
+            )  # fmt: skip
+
+
+def _whole(run: RunFolder) -> bytes:
+    with open_regular(run.train_log, follow=False) as file:
+        return file.read()
+
+
+def _where(part: LogPart, *, searches: bool) -> Markdown:
+    place = t(N_("{start} to {end} of {size}"), start=size(part.start), end=size(part.end), size=size(part.size_bytes))
+    if not searches:
+        return place
+    found = t(N_("{count} {count:record|records} found"), count=part.num_found)
+    looked = t(N_("looked through {size} at once at most"), size=size(SEARCHED_BYTES))
+    return joined(" · ", (found, place, *([looked] if part.start else [])))
+
+
+def _end(run: RunFolder) -> int | None:
+    """Where the part that is looked at ends; None follows the log."""
+    looked_at, end = st.session_state.get(state_keys.LOG_END, (None, None))
+    return end if looked_at == run.id else None
+
+
+def _go(run: RunFolder, end: int | None) -> None:
+    st.session_state[state_keys.LOG_END] = (run.id, end)

@@ -1,0 +1,96 @@
+"""A run's memory: what was planned for each device beside what was measured after the first steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.formats import size
+from lora_backend.i18n import N_, Message
+from lora_backend.preflight.plan_vs_measured import Comparison, compare
+from lora_backend.runs.record.changes import config_as_changed
+from lora_backend.runs.record.run_folder import RunFolder
+from pages.parts.shell.language import say, t
+from pages.parts.shell.markdown import bold
+from pages.parts.shell.services import settings
+from pages.parts.widgets.frames import markdown_frame
+
+WORDS = {
+    "weights": N_("Weights"),
+    "adapter": N_("Adapter"),
+    "gradients": N_("Gradients kept between passes"),
+    "optimizer": N_("Optimizer"),
+    "moving": N_("Activations, loss and new gradients"),
+}
+
+
+def memory_view(run: RunFolder, *, has_ended: bool) -> None:
+    """Plan, fallback and measurement of the newest attempt."""
+    attempt = run.attempt()
+    for key in ("fallback", "note"):
+        if attempt.get(key):
+            st.warning(say(Message.from_json(attempt[key])), icon=":material/warning:")
+    comparisons = [found for found in compare(attempt, config_as_changed(run), settings()) if found.planned_at_most]
+    if not comparisons:
+        if not attempt.get("note"):
+            text = (
+                N_("This start ended before it was planned.")
+                if has_ended
+                else N_("The plan of this start stands here once it is made.")
+            )
+            st.info(t(text), icon=":material/memory:")
+        return
+    measured = attempt.get("measured") or {}
+    for found in comparisons:
+        _device(found, measured)
+    if not measured:
+        text = (
+            N_("It ended before the second step, which is the one that is measured.")
+            if has_ended
+            else N_("The second step is measured; its figures come here beside the plan.")
+        )
+        st.caption(t(text))
+    elif any(found.expected is None for found in comparisons):
+        text = (
+            N_("What the plan expects for rows of that length is not known: no profile for it is kept here.")
+            if has_ended
+            else N_("What is planned for rows of that length comes here when training is over.")
+        )
+        st.caption(t(text))
+
+
+def _device(found: Comparison, measured: dict[str, Any]) -> None:
+    with st.container(border=True):
+        name = t(N_("CPU, host memory")) if found.device == "cpu" else f"GPU {found.device}"
+        st.markdown(bold(name))
+        at_most = t(N_("Planned at most, for the longest rows and with overhead: {size}"), size=size(found.planned_at_most))  # fmt: skip
+        if found.measured is None:
+            st.markdown(at_most)
+            return
+        step = measured["step"]
+        columns = st.columns(3)
+        columns[0].metric(t(N_("Planned for step {step}"), step=step), size(found.expected_bytes))
+        columns[1].metric(t(N_("Measured in step {step}"), step=step), size(found.measured_bytes))
+        difference = "–" if found.difference is None else f"{100 * found.difference:+.1f} %"
+        columns[2].metric(t(N_("Difference")), difference)
+        st.caption(
+            t(
+                N_("The step had {rows} {rows:row|rows} of {tokens} tokens. Both sides count tensors alone; the whole process held {process}."),
+                rows=measured["rows"],
+                tokens=measured["tokens"],
+                process=size(found.process_bytes),
+            )
+        )  # fmt: skip
+        rows = [
+            (
+                t(word),
+                size(found.expected[name]) if found.expected else "–",
+                size(found.measured[name]),
+                size(found.expected[name] - found.measured[name], sign=True) if found.expected else "–",
+            )
+            for name, word in WORDS.items()
+        ]
+        heads = [t(N_("Part")), t(N_("Planned")), t(N_("Measured")), t(N_("Difference"))]
+        st.table(markdown_frame(heads, rows).set_index(heads[0]))
+        st.caption(at_most)

@@ -1,0 +1,220 @@
+"""A run that has ended before it was done: go on from its newest checkpoint, with other settings, or as a new draft."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.config_text import dump_yaml, parse_config, with_values
+from lora_backend.config.drafts import new_draft
+from lora_backend.errors import ConfigError, DataChangedError, FlightdeckError
+from lora_backend.i18n import N_, Message
+from lora_backend.launching.resume import check_changes, refuse_nothing_to_do, resume_from_browser
+from lora_backend.planning.advice import Advice
+from lora_backend.planning.report import advice_text
+from lora_backend.preflight.after_oom import OUT_OF_MEMORY, remedies
+from lora_backend.preflight.placement import PlanDoubtError
+from lora_backend.preflight.roots import bind_paths
+from lora_backend.runs.record.changes import config_as_changed
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.states import RunState
+from pages.parts.draft.launch import change_in_words
+from pages.parts.shell import state_keys
+from pages.parts.shell.language import explain, say, t
+from pages.parts.shell.markdown import code, escape
+from pages.parts.shell.navigation import CONFIG, RUNS
+from pages.parts.shell.services import settings
+from pages.parts.widgets.tracing import trace_within
+
+EFFECTS = {
+    "safe": N_(":green[✓ safe]"),
+    "restarts_schedule": N_(":orange[↻ the schedule is computed anew]"),
+    "refused": N_(":red[✗ refused]"),
+}
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A resume that waits to be confirmed."""
+
+    run_id: str
+    sentence: Message | None
+    changes: dict[str, Any]
+    confirm: dict[str, Any]
+    """How `resume_run` is told that it is."""
+    is_for_data: bool
+
+
+def run_again(run: RunFolder, state: RunState) -> None:
+    """Resume, resume with other settings, open as a draft; after an out-of-memory what the planner proposes."""
+    refused = _refused(run, state)
+    can_resume = bool(run.read_run().get("argv"))
+    changes: dict[str, Any] = {}
+    with st.container(horizontal=True):
+        resume = (
+            can_resume
+            and state.state != "finished"
+            and st.button(t(N_("Resume")), icon=":material/resume:", key="resume_run", type="primary")
+        )
+        if can_resume:
+            with st.popover(t(N_("Resume with other settings")), icon=":material/tune:"):
+                changes, changed = _changes(run, state)
+        else:
+            changed = False
+        draft = st.button(t(N_("Open as a draft")), icon=":material/content_copy:", key="clone_run")
+        confirmed = refused is not None and can_resume and _confirm_button(refused)
+    if refused is not None and refused.sentence:
+        st.warning(say(refused.sentence), icon=":material/dataset:" if refused.is_for_data else ":material/memory_alt:")
+    if state.cause in OUT_OF_MEMORY:
+        _remedies(run, can_resume=can_resume)
+    if draft:
+        _open_as_draft(run)
+    elif changed:
+        _resume(run, changes)
+    elif confirmed and refused is not None:
+        _resume(run, refused.changes, **refused.confirm)
+    elif resume:
+        _resume(run)
+
+
+def _refused(run: RunFolder, state: RunState) -> Refused | None:
+    """What was refused a moment ago; of a run that ended for its changed data, what its page says anyhow."""
+    known = st.session_state.get(state_keys.RESUME_REFUSED)
+    if isinstance(known, Refused) and known.run_id == run.id:
+        return known
+    if state.cause == DataChangedError.code:
+        return Refused(run.id, None, {}, {"accept_changed_data": True}, is_for_data=True)
+    return None
+
+
+def _confirm_button(refused: Refused) -> bool:
+    if refused.is_for_data:
+        label = t(N_("Resume with the changed data"))
+        return st.button(label, icon=":material/dataset:", key="resume_changed_data")
+    return st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="resume_anyway")
+
+
+def _changes(run: RunFolder, state: RunState) -> tuple[dict[str, Any], bool]:
+    """Settings to resume with, and whether that was asked for; what each of them does is said before."""
+    st.caption(
+        t(N_("Keys and their new values, as in a config. What cannot change in the middle of a run is refused."))
+    )
+    text = st.text_area(
+        t(N_("Settings")),
+        key=f"changes-{run.id}",
+        placeholder="max_time: 2\nnum_epochs: 4",
+        label_visibility="collapsed",
+    )
+    document = parse_config(text)
+    if document.problems:
+        st.error(say(document.problems[0].message), icon=":material/error:")
+    if document.problems or not document.values:
+        return {}, False
+    changes: dict[str, Any] = {}
+    found, error = {}, None
+    try:
+        changes = bind_paths(document.values, settings())
+        found = check_changes(run, changes)
+        refuse_nothing_to_do(run, state, changes)
+    except FlightdeckError as refusal:
+        error = refusal
+    for effect, keys in found.items():
+        for key, why in keys.items():
+            st.markdown(f"{code(key)} {t(EFFECTS[effect])}: {say(why)}")
+    if error is not None:
+        st.error(say(error.message), icon=":material/block:")
+    elif not any(found.values()):
+        st.caption(t(N_("These are the run's own values: nothing changes.")))
+    pressed = st.button(
+        t(N_("Resume with these")),
+        type="primary",
+        key="resume_changed",
+        disabled=error is not None or not any(found.values()),
+    )
+    return changes, pressed
+
+
+def _remedies(run: RunFolder, *, can_resume: bool) -> None:
+    """What the planner proposes instead; asked for, because it may have to look at the model first."""
+    known = st.session_state.get(state_keys.REMEDIES)
+    if known is None or known[0] != run.id:
+        if not st.button(t(N_("What would fit?")), icon=":material/memory_alt:", key="ask_planner"):
+            return
+        with st.status(t(N_("Planning what each device will hold …"))) as status:
+            try:
+                found = remedies(config_as_changed(run), settings(), trace_within(status))
+            except (FlightdeckError, OSError) as error:
+                status.update(label=t(N_("There is no plan.")), state="error", expanded=True)
+                st.error(explain(error))
+                return
+        known = (run.id, found)
+        st.session_state[state_keys.REMEDIES] = known
+    if not known[1]:
+        st.info(t(N_("The planner knows nothing that would save memory here. Take a smaller model or a larger GPU.")))
+    for number, remedy in enumerate(known[1][:4]):
+        _remedy(run, remedy, number, can_resume=can_resume)
+
+
+def _remedy(run: RunFolder, remedy: Advice, number: int, *, can_resume: bool) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        with st.container(width=430):
+            st.caption(escape(advice_text(remedy)))
+        with st.container(horizontal=True, width="content"):
+            if (
+                can_resume
+                and _may_change(run, remedy.change)
+                and st.button(
+                    t(N_("Resume with {change}"), change=change_in_words(remedy)), key=f"resume-remedy-{number}"
+                )
+            ):
+                _resume(run, remedy.change)
+            if st.button(t(N_("Draft with it")), key=f"draft-remedy-{number}", icon=":material/content_copy:"):
+                _open_as_draft(run, remedy.change)
+
+
+def _may_change(run: RunFolder, changes: Mapping[str, Any]) -> bool:
+    try:
+        check_changes(run, changes)
+    except ConfigError:
+        return False
+    return True
+
+
+def _open_as_draft(run: RunFolder, changes: Mapping[str, Any] | None = None) -> None:
+    """The run's config as a draft of its own, with what its later starts changed."""
+    now, before = config_as_changed(run), run.read_run()["config"]
+    # Somebody may have taken the file out of the folder; its values are in run.json too.
+    text = run.config_text() or dump_yaml(before)
+    changed = {key: value for key, value in now.items() if before.get(key) != value}
+    draft = new_draft(settings().drafts, with_values(text, {**changed, **(changes or {})}))
+    st.switch_page(CONFIG, query_params={state_keys.DRAFT: draft.id, state_keys.BASE: f"run:{run.id}"})
+
+
+def _ask(run: RunFolder, error: FlightdeckError, changes: Mapping[str, Any] | None, confirm: dict[str, Any]) -> None:
+    """Have the resume confirmed: with `confirm` it is not refused for this again."""
+    refused = Refused(run.id, error.message, dict(changes or {}), confirm, isinstance(error, DataChangedError))
+    st.session_state[state_keys.RESUME_REFUSED] = refused
+    st.rerun()
+
+
+def _resume(run: RunFolder, changes: Mapping[str, Any] | None = None, **confirmed: Any) -> None:
+    with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
+        try:
+            resume_from_browser(
+                run, settings(), trace_within(status), changes,
+                accepts=confirmed.get("accepts", "fits"), accept_changed_data=confirmed.get("accept_changed_data", False),
+            )  # fmt: skip
+        except PlanDoubtError as error:
+            _ask(run, error, changes, {**confirmed, "accepts": error.verdict})
+        except DataChangedError as error:
+            _ask(run, error, changes, {**confirmed, "accept_changed_data": True})
+        except (FlightdeckError, OSError) as error:
+            status.update(label=t(N_("Not started")), state="error", expanded=True)
+            st.error(explain(error), icon=":material/error:")
+            return
+    for key in (state_keys.RESUME_REFUSED, state_keys.REMEDIES):
+        st.session_state.pop(key, None)
+    st.switch_page(RUNS, query_params={state_keys.RUN: run.id})

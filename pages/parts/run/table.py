@@ -1,0 +1,201 @@
+"""The table of all runs: any config key or figure as a column, filtered, chosen, and acted upon."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.in_short import in_short
+from lora_backend.config.schema import KEYS
+from lora_backend.errors import RunError
+from lora_backend.formats import when
+from lora_backend.i18n import N_
+from lora_backend.runs.history.run_table import FIGURES, History, RunRow, filtered
+from lora_backend.runs.history.sentences import says_of_loss
+from lora_backend.runs.history.trash import Bin
+from lora_backend.runs.record.labels import write_labels
+from lora_backend.runs.record.run_folder import open_run
+from pages.parts.run.list import run_title
+from pages.parts.shell import state_keys
+from pages.parts.shell.addresses import page_address
+from pages.parts.shell.failing import safely
+from pages.parts.shell.language import explain, language, t
+from pages.parts.shell.navigation import RUNS
+from pages.parts.shell.services import settings
+from pages.parts.widgets.frames import frame
+from pages.parts.widgets.status_badge import BADGES, state_in_words
+
+DEFAULT_COLUMNS = ("loss", "eval_loss", "r", "learning_rate")
+MOST_COMPARED = 8
+
+
+@st.cache_resource(show_spinner=False)
+def history(root: str) -> History:
+    """One history for all sessions of this dashboard: what it read is read once."""
+    return History(Path(root))
+
+
+def run_history(rows: Sequence[RunRow]) -> None:
+    """Filter, table and actions for `rows`."""
+    shown = _filter(rows)
+    columns = st.multiselect(
+        t(N_("Columns")),
+        [*FIGURES, *KEYS],
+        _listed(state_keys.RUN_COLUMNS, [*FIGURES, *KEYS]) or DEFAULT_COLUMNS,
+        key=state_keys.RUN_COLUMNS,
+        label_visibility="collapsed",
+        placeholder=t(N_("Config keys and figures as columns")),
+    )
+    _into_the_address(columns)
+    if not shown:
+        st.info(t(N_("No run matches. Change the words or the states.")), icon=":material/filter_alt_off:")
+        return
+    table = st.dataframe(
+        frame([_cells(row, columns) for row in shown]),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="multi-row",
+        key=table_key([row.id for row in shown]),
+        column_config={
+            t(N_("Open")): st.column_config.LinkColumn(display_text=":material/open_in_new:", width=50),
+            t(N_("State")): st.column_config.Column(width=_state_width(shown)),
+        },
+    )
+    chosen = [shown[index] for index in table.selection.rows if index < len(shown)]  # type: ignore[attr-defined]  # of a table with on_select
+    _actions(chosen)
+
+
+def _state_width(rows: Iterable[RunRow]) -> int | None:
+    """Wide enough for how a loss ended, which would be cut off after a reassuring *Finished*; None: as narrow as it is."""
+    return 240 if any(says_of_loss(row.state.state, row.health) for row in rows) else None
+
+
+def table_key(ids: Iterable[str]) -> str:
+    """The table's key. What is chosen are places in it: with other rows, or in another order, they would be other runs."""
+    return f"{state_keys.RUN_TABLE}-{hashlib.sha256(','.join(ids).encode()).hexdigest()[:12]}"
+
+
+def _filter(rows: Sequence[RunRow]) -> list[RunRow]:
+    left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom")
+    text = left.text_input(
+        t(N_("Filter")), st.query_params.get(state_keys.RUN_FILTER, ""), key=state_keys.RUN_FILTER,
+        placeholder=t(N_("words of id, name, tags, note or config")),
+    )  # fmt: skip
+    states = middle.multiselect(
+        t(N_("States")), list(BADGES), _listed(state_keys.RUN_STATES, list(BADGES)),
+        format_func=state_in_words, key=state_keys.RUN_STATES,
+        placeholder=t(N_("all states")),
+    )  # fmt: skip
+    with_archived = right.toggle(t(N_("Archived too")), key=state_keys.RUN_ARCHIVED)
+    return [row for row in filtered(rows, text, states) if with_archived or not row.labels.archived]
+
+
+def _listed(key: str, known: Sequence[str]) -> list[str]:
+    """What the address says of a choice of several."""
+    return [word for word in st.query_params.get(key, "").split(",") if word in known]
+
+
+def _into_the_address(columns: Sequence[str]) -> None:
+    """What the table shows, so that a link shows it too, in any language."""
+    state = st.session_state
+    words = {
+        state_keys.RUN_FILTER: state[state_keys.RUN_FILTER],
+        state_keys.RUN_STATES: ",".join(state[state_keys.RUN_STATES]),
+        state_keys.RUN_COLUMNS: "" if tuple(columns) == DEFAULT_COLUMNS else ",".join(columns),
+    }
+    for key, text in words.items():
+        if text:
+            st.query_params[key] = text
+        else:
+            st.query_params.pop(key, None)
+
+
+def _cells(row: RunRow, columns: Sequence[str]) -> dict[str, Any]:
+    pin = "★ " if row.labels.pinned else ""
+    cells: dict[str, Any] = {
+        t(N_("Open")): page_address(RUNS, **{state_keys.RUN: row.id}),
+        t(N_("State")): state_in_words(row.state.state, row.health),
+        t(N_("Name")): pin + run_title({"name": row.name, "config": row.config}),
+        t(N_("Started")): when(row.created_at),
+        t(N_("Step")): f"{row.state.step} / {row.state.total_steps or '–'}",
+        t(N_("Tags")): ", ".join(row.labels.tags),
+        "ID": row.id,
+    }
+    for column in columns:
+        value = row.column(column)
+        cells[column] = (
+            value if value is None or isinstance(value, int | float | bool) else in_short(column, value, 80, language())
+        )
+    return cells
+
+
+def _actions(chosen: Sequence[RunRow]) -> None:
+    if not chosen:
+        st.caption(t(N_("Choose runs at the left edge of the table to compare, tag, archive or delete them.")))
+        return
+    ids = [row.id for row in chosen]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if 2 <= len(ids) <= MOST_COMPARED:
+            st.page_link(
+                RUNS, label=t(N_("Compare {count} runs"), count=len(ids)), icon=":material/compare_arrows:",
+                query_params={state_keys.COMPARE: ",".join(ids)},
+            )  # fmt: skip
+        else:
+            st.caption(t(N_("Two to eight runs can be compared.")))
+        pinned = all(row.labels.pinned for row in chosen)
+        st.button(
+            t(N_("Unpin")) if pinned else t(N_("Pin")), icon=":material/push_pin:", on_click=safely(_label), args=(ids,),
+            kwargs={"pinned": not pinned}, key="pin_runs",
+        )  # fmt: skip
+        archived = all(row.labels.archived for row in chosen)
+        st.button(
+            t(N_("Take out of the archive")) if archived else t(N_("Archive")), icon=":material/archive:",
+            on_click=safely(_label), args=(ids,), kwargs={"archived": not archived}, key="archive_runs",
+        )  # fmt: skip
+        st.button(t(N_("Delete")), icon=":material/delete:", on_click=safely(_delete), args=(ids,), key="delete_runs")
+        with st.popover(t(N_("Tags")), icon=":material/sell:"), st.form("tags", border=False):
+            key = f"tags_text-{','.join(ids)}"
+            if key not in st.session_state:
+                common = [tag for tag in chosen[0].labels.tags if all(tag in row.labels.tags for row in chosen)]
+                st.session_state[key], st.session_state[state_keys.SHOWN_TAGS] = ", ".join(common), common
+            st.text_input(t(N_("Tags, separated by commas")), key=key)
+            st.form_submit_button(t(N_("Set for the chosen runs")), on_click=safely(_set_tags), args=(ids, key))
+
+
+def _set_tags(ids: Sequence[str], key: str) -> None:
+    """Add what is written beside the tags that the field was filled with, and take away what is struck out of them.
+
+    Another tab may have written some since, and those stay.
+    """
+    shown = st.session_state[state_keys.SHOWN_TAGS]
+    written = [tag.strip() for tag in st.session_state[key].split(",") if tag.strip()]
+    added, removed = [tag for tag in written if tag not in shown], [tag for tag in shown if tag not in written]
+    if _label(ids, added=added, removed=removed):
+        del st.session_state[key]  # filled anew, with what others have written too
+
+
+def _label(ids: Sequence[str], **labels: Any) -> bool:
+    """Whether all of them were labelled; of each that was not it is said why."""
+    done = True
+    for run_id in ids:
+        try:
+            write_labels(open_run(settings().runs, run_id).path, **labels)
+        except (RunError, OSError) as error:
+            done = False
+            st.toast(explain(error))
+    return done
+
+
+def _delete(ids: Sequence[str]) -> None:
+    deleted = []
+    for run_id in ids:
+        try:
+            Bin(settings().workspace).delete(open_run(settings().runs, run_id))
+            deleted.append(run_id)
+        except (RunError, OSError) as error:
+            st.toast(explain(error))
+    st.session_state[state_keys.DELETED] = deleted

@@ -1,0 +1,103 @@
+"""The bin: deleted runs and replaced adapters, each with its way back, and what all of it takes on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import streamlit as st
+
+from lora_backend.errors import FlightdeckError
+from lora_backend.formats import size, when
+from lora_backend.i18n import N_
+from lora_backend.runs.history.replaced_adapters import AdapterBin, BinnedAdapter
+from lora_backend.runs.history.trash import Bin, Deleted, disk_bytes
+from pages.parts.shell import state_keys
+from pages.parts.shell.failing import safely
+from pages.parts.shell.language import explain, t
+from pages.parts.shell.markdown import joined
+from pages.parts.shell.services import settings
+
+
+def undo_of_delete() -> None:
+    """A line after a deletion, with the way back."""
+    deleted = st.session_state.get(state_keys.DELETED)
+    if not deleted:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(t(N_("{count} {count:run is|runs are} in the bin."), count=len(deleted)))
+        st.button(
+            t(N_("Undo")), icon=":material/undo:", on_click=safely(_restore_runs), args=(deleted,), key="undo_delete"
+        )
+
+
+def bin_and_disk() -> None:
+    """What lies in the bin and what all runs take; asked for, because it looks at every file."""
+    with st.expander(t(N_("Bin and disk use")), icon=":material/delete:"):
+        try:
+            runs, adapters = Bin(settings().workspace), AdapterBin(settings())
+            _contents(runs, adapters)
+        except (FlightdeckError, OSError) as error:
+            st.warning(explain(error), icon=":material/error:")
+
+
+def _contents(runs: Bin, adapters: AdapterBin) -> None:
+    if st.button(t(N_("Measure disk use")), key="measure_disk"):
+        used = {"runs": size(disk_bytes(runs.runs)), "bin": size(disk_bytes(runs.folder))}
+        st.caption(t(N_("Runs take {runs}, the bin {bin}."), **used))
+    deleted, replaced = runs.list(), adapters.list()
+    if not (deleted or replaced):
+        st.caption(t(N_("The bin is empty.")))
+        return
+    for run in deleted:
+        _run(run)
+    for adapter in replaced:
+        _adapter(adapter)
+    if st.checkbox(t(N_("I want to delete these for good.")), key="empty_sure") and st.button(
+        t(N_("Empty the bin")), type="primary", key="empty_bin"
+    ):
+        runs.empty()
+        adapters.empty()
+        st.session_state.pop(state_keys.DELETED, None)
+        st.rerun()
+
+
+def _run(run: Deleted) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(joined(" · ", (run.id, when(run.deleted_at), run.actor)))
+        st.button(t(N_("Put back")), key=f"restore-{run.id}", on_click=safely(_restore_runs), args=([run.id],))
+
+
+def _adapter(adapter: BinnedAdapter) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        said = N_("Adapter {title}, replaced by run {run} · {time} · {actor}")
+        st.caption(
+            t(said, title=adapter.title, run=adapter.replaced_by, time=when(adapter.deleted_at), actor=adapter.actor)
+        )
+        st.button(
+            t(N_("Put back")),
+            key=f"restore-adapter-{adapter.id}",
+            on_click=safely(_restore_adapter),
+            args=(adapter.id,),
+        )
+
+
+def _restore_runs(ids: Sequence[str]) -> None:
+    for run_id in ids:
+        _trying(partial(_restore_run, run_id))
+    st.session_state.pop(state_keys.DELETED, None)
+
+
+def _restore_adapter(entry_id: str) -> None:
+    _trying(lambda: AdapterBin(settings()).restore(entry_id))
+
+
+def _restore_run(run_id: str) -> None:
+    Bin(settings().workspace).restore(run_id)
+
+
+def _trying(act: Callable[[], object]) -> None:
+    try:
+        act()
+    except (FlightdeckError, OSError) as error:
+        st.toast(explain(error))

@@ -1,0 +1,274 @@
+"""One run on the screen: figures, curves, log, config, ranks, answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.escaping import visible_lines
+from lora_backend.formats import number
+from lora_backend.i18n import N_
+from lora_backend.runs.history.checkpoint_list import resumed_steps, saved_steps
+from lora_backend.runs.history.loss_health import health_of
+from lora_backend.runs.history.pace import time_left
+from lora_backend.runs.history.sentences import passed_over_messages, stopping_messages
+from lora_backend.runs.processes.recovery import recover
+from lora_backend.runs.record.curves import points, read_columns
+from lora_backend.runs.record.failures import TOLD_BY_THE_LOG
+from lora_backend.runs.record.run_folder import RunFolder, RunState
+from pages.parts.ranks.view import show_verdict
+from pages.parts.run.actions import other_gpus, run_actions, what_it_waits_for
+from pages.parts.run.alerts import how_its_loss_ended, run_alerts, say_that_it_ended
+from pages.parts.run.checkpoints import run_checkpoints, say_that_it_saved
+from pages.parts.run.labels import run_labels
+from pages.parts.run.log import run_log
+from pages.parts.run.memory import memory_view
+from pages.parts.run.reproduce import run_reproduce
+from pages.parts.run.resume import run_again
+from pages.parts.run.usage import usage_now
+from pages.parts.shell import state_keys
+from pages.parts.shell.failing import sheltered, show_notices
+from pages.parts.shell.language import say, sentences, t
+from pages.parts.shell.markdown import Markdown, bold, escape, joined
+from pages.parts.shell.navigation import VERIFY
+from pages.parts.widgets.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
+from pages.parts.widgets.formats import FIGURE_WIDTH, duration, gib
+from pages.parts.widgets.status_badge import stage_in_words, status_badge
+from pages.parts.widgets.tables import rank_table
+
+TICK_S = 2
+GROUPS = {"english": N_("English"), "chinese": N_("Chinese"), "ordinary": N_("Ordinary questions"), "": N_("Questions")}
+ANSWER_KEYS = {"question", "group", "base_answer", "base_correct", "adapter_answer", "adapter_correct"}
+
+
+def run_page(run: RunFolder) -> None:
+    """One run: made anew every two seconds while it goes on; once it has ended nothing on its page asks again.
+
+    Both are the same fragment. So the browser takes what it shows of an ended run for what stood there before, and
+    tab, zoom and place on the page stay as they are.
+    """
+    run_every = None if recover(run).has_ended else TICK_S
+    st.fragment(_run, run_every=run_every)(run, run_every is not None)
+
+
+@sheltered()
+def _run(run: RunFolder, is_live: bool) -> None:
+    state = recover(run)
+    if not run.run_json.exists():
+        st.rerun()
+    show_notices()
+    has_just_ended = is_live and state.has_ended
+    if not has_just_ended:
+        say_that_it_saved(run, state)
+        say_that_it_ended(run, state)
+    columns = _columns(run)
+    _head(run, state, columns)
+    _body(run, state, columns)
+    if has_just_ended:  # once more, with nothing that asks again; what stands here already stays
+        st.rerun()
+
+
+def _columns(run: RunFolder) -> Columns:
+    try:
+        found = run.metrics_jsonl.stat()
+    except OSError:
+        return {}
+    return _read_columns(str(run.metrics_jsonl), (found.st_size, found.st_mtime_ns))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _read_columns(path: str, stamp: tuple[int, int]) -> Columns:
+    """Read again only when the file has grown; nobody changes what it returns."""
+    return read_columns(Path(path))
+
+
+def _head(run: RunFolder, state: RunState, columns: Columns) -> None:
+    # One box, whatever stands in it: so the tabs below keep their place when the run's state changes, and the
+    # browser never shows the old and the new ones at once.
+    with st.container():
+        _state(run, state)
+        _progress(run, state, columns)
+        run_alerts(run, state, columns)
+        how_its_loss_ended(state, health_of(run))
+        if state.has_ended:
+            run_again(run, state)
+
+
+def _state(run: RunFolder, state: RunState) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        with st.container(horizontal=True, vertical_alignment="center", width="content"):
+            status_badge(state.state, health_of(run))
+            if not state.has_ended and state.state != "queued":
+                st.caption(joined(" · ", (stage_in_words(state.stage), *([say(state.detail)] if state.detail else []))))
+        with st.container(horizontal=True, width="content"):
+            run_actions(run, state)
+            run_labels(run)
+    if state.state == "queued":
+        what_it_waits_for(run)
+        other_gpus(run)
+    if state.message:
+        parts = [
+            say(state.message),
+            *([say(state.remedy)] if state.remedy else []),
+            t(N_("The log below has the details.")),
+        ]
+        as_asked = state.state in ("stopped", "finished")
+        show = st.info if as_asked else st.error
+        show(sentences(parts), icon=":material/info:" if as_asked else ":material/error:")
+        if lines := run.last_lines():
+            with st.expander(t(N_("The log's last lines")), expanded=state.cause in TOLD_BY_THE_LOG):
+                st.code(visible_lines("\n".join(lines)), language=None, wrap_lines=True)
+    elif state.state == "stopping":
+        st.info(sentences(map(say, stopping_messages(run))), icon=":material/hourglass_bottom:")
+    if passed_over := passed_over_messages(run):
+        st.warning(sentences(map(say, passed_over)), icon=":material/broken_image:")
+
+
+def _progress(run: RunFolder, state: RunState, columns: Columns) -> None:
+    if state.total_steps:
+        parts = [t(N_("Step {step} of {total}"), step=state.step, total=state.total_steps)]
+        if state.eta_s is not None and not state.has_ended:
+            parts.append(_left(state, columns))
+        if state.has_ended and state.started_at and state.ended_at:
+            parts.append(t(N_("took {time}"), time=duration(state.ended_at - state.started_at)))
+        if saved := saved_steps(run):
+            parts.append(t(N_("last checkpoint at step {step}"), step=saved[-1]))
+        st.progress(min(state.step / state.total_steps, 1.0), joined(" · ", parts))
+    if state.fraction is not None and not state.has_ended:
+        st.progress(min(state.fraction, 1.0), stage_in_words(state.stage))
+
+
+def _left(state: RunState, columns: Columns) -> Markdown:
+    left = time_left(columns, state.total_steps, state.started_at)
+    if left is None:
+        return t(N_("{time} left"), time=duration(state.eta_s))
+    low, high = duration(left.low_s), duration(left.high_s)
+    if low == high:
+        return t(N_("{time} left"), time=low)
+    return t(N_("{time} left (between {low} and {high})"), time=duration(left.expected_s), low=low, high=high)
+
+
+def _body(run: RunFolder, state: RunState, columns: Columns) -> None:
+    _figures(columns)
+    names = (N_("Curves"), N_("Log"), N_("Checkpoints"), N_("Memory"), N_("Config as it ran"), N_("Ranks"), N_("Answers"))  # fmt: skip
+    curves, log, checkpoints, memory, config, ranks, answers = st.tabs([t(name) for name in names], key=f"parts-{run.id}")  # fmt: skip
+    with curves:
+        _curves(run, columns, state)
+    with log:
+        run_log(run)
+    with checkpoints:
+        run_checkpoints(run, state, columns)
+    with memory:
+        if state.state in ("running", "stopping"):
+            usage_now(run)
+        memory_view(run, has_ended=state.has_ended)
+    with config:
+        run_reproduce(run)
+    with ranks:
+        _ranks(run, state)
+    with answers:
+        _answers(run, state)
+
+
+def _figures(columns: Columns) -> None:
+    def last(key: str) -> float | None:
+        values = points(columns, key)[1]
+        return float(values[-1]) if len(values) else None
+
+    tokens_per_s = last("tokens_per_s")
+    speed = "–" if tokens_per_s is None else f"{tokens_per_s:,.0f}"
+    figures = {
+        N_("Loss"): number(last("loss")),
+        N_("Evaluation loss"): number(last("eval_loss")),
+        N_("Learning rate"): number(last("learning_rate"), 3),
+        N_("Tokens/s"): speed,
+        N_("Memory"): gib(last("memory_bytes")),
+    }
+    with st.container(horizontal=True):
+        for label, value in figures.items():
+            st.metric(t(label), escape(value), border=True, width=FIGURE_WIDTH)
+
+
+def _curves(run: RunFolder, columns: Columns, state: RunState) -> None:
+    if not columns:
+        text = (
+            N_("It ended before its first point.")
+            if state.has_ended
+            else N_("The first point comes with the first step.")
+        )
+        st.info(t(text), icon=":material/show_chart:")
+        return
+    plain_chart = {"displayModeBar": False}
+    st.plotly_chart(loss_chart(columns, saved_steps(run), resumed_steps(run)), key="loss_chart", config=plain_chart)
+    small = (
+        ("learning_rate", N_("Learning rate"), RATE, 1.0),
+        ("tokens_per_s", N_("Tokens/s"), SPEED, 1.0),
+        ("grad_norm", N_("Gradient norm"), NORM, 1.0),
+        ("memory_bytes", N_("Memory, GiB"), MEMORY, 2.0**30),
+    )
+    drawn = [entry for entry in small if len(points(columns, entry[0])[0])]
+    places = [place for _ in range(0, len(drawn), 2) for place in st.columns(2)]
+    for place, (key, title, color, scale) in zip(places, drawn, strict=False):
+        place.plotly_chart(figure_chart(columns, key, t(title), color, scale), key=f"{key}_chart", config=plain_chart)
+
+
+def _ranks(run: RunFolder, state: RunState) -> None:
+    report = run.rank_report()
+    if report is None:
+        text = (
+            N_("It ended before its ranks were checked, or its config does not ask for that.")
+            if state.has_ended
+            else N_("The ranks are checked when the model is loaded.")
+        )
+        st.info(t(text), icon=":material/verified:")
+        return
+    show_verdict(report)
+    rank_table(report["layers"])
+    if state.state == "finished":
+        st.page_link(
+            VERIFY,
+            label=t(N_("Check the saved adapter")),
+            icon=":material/verified:",
+            query_params={state_keys.RUN: run.id},
+        )
+
+
+def _answers(run: RunFolder, state: RunState) -> None:
+    answers = [row for row in run.answers() if row.keys() >= ANSWER_KEYS]
+    if not answers:
+        text = (
+            N_("This run has no answers: its config names no `questions`.")
+            if state.has_ended
+            else N_("Once trained, base model and adapter answer the config's questions here, if it names any.")
+        )
+        st.info(t(text), icon=":material/forum:")
+        return
+    groups = list(dict.fromkeys(str(row["group"]) for row in answers))
+    for column, group in zip(st.columns(len(groups)), groups, strict=True):
+        rows = [row for row in answers if row["group"] == group and row["base_correct"] is not None]
+        right, base = sum(row["adapter_correct"] for row in rows), sum(row["base_correct"] for row in rows)
+        title = t(GROUPS[group]) if group in GROUPS else escape(group)
+        column.metric(
+            t(N_("{group}: right with the adapter"), group=title), escape(f"{right} / {len(rows)}"),
+            t(N_("base model {base} / {count}"), base=base, count=len(rows)), delta_color="off", delta_arrow="off", border=True,
+        )  # fmt: skip
+    for row in answers:
+        _answer(row)
+
+
+def _answer(row: dict[str, Any]) -> None:
+    with st.container(border=True):
+        st.markdown(bold(row["question"]))
+        base, adapter = st.columns(2)
+        base.caption(t(N_("Base model")) + _mark(row["base_correct"]))
+        base.text(visible_lines(str(row["base_answer"] or "–")))
+        adapter.caption(t(N_("With the adapter")) + _mark(row["adapter_correct"]))
+        adapter.text(visible_lines(str(row["adapter_answer"] or "–")))
+
+
+def _mark(is_correct: bool | None) -> Markdown:
+    if is_correct is None:
+        return Markdown()
+    return Markdown(f" · :green[✓ {t(N_('right'))}]" if is_correct else f" · :red[✗ {t(N_('wrong'))}]")

@@ -1,0 +1,79 @@
+"""The reader's language: chosen in the address, else remembered in a cookie, else the browser's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.errors import FlightdeckError
+from lora_backend.i18n import LANGUAGES, N_, Message, language_of
+from lora_backend.os_errors import in_words
+from pages.parts.shell import state_keys
+from pages.parts.shell.markdown import Markdown, escape, joined, sentence
+
+COOKIE = "flightdeck_lang"
+
+
+def language() -> str:
+    """The language of this session. Safe in a fragment, which runs without the page around it."""
+    chosen = st.session_state.get(state_keys.LANGUAGE) or st.query_params.get(state_keys.LANGUAGE)
+    return str(chosen) if chosen in LANGUAGES else _own_language()
+
+
+def _own_language() -> str:
+    """What this browser's reader gets from an address that names no language."""
+    return language_of(st.context.cookies.get(COOKIE)) or language_of(st.context.locale) or "en"
+
+
+def t(template: str, **values: Any) -> Markdown:
+    """`template` in the reader's language for a place that Streamlit reads as Markdown; its values stay text."""
+    return sentence(template, values, language())
+
+
+def say(message: Message | None) -> Markdown:
+    """A message of the backend, likewise; nothing for None."""
+    return sentence(message.template, message.values, language()) if message else Markdown()
+
+
+def sentences(parts: Iterable[object]) -> Markdown:
+    """One after the other; Chinese has no space between them."""
+    return joined("" if language() == "zh" else " ", parts)
+
+
+def explain(error: Exception) -> Markdown:
+    """Why something failed, in one sentence; what the system refuses comes with its folder and a remedy."""
+    if isinstance(error, OSError):
+        error = in_words(error)
+    return say(error.message) if isinstance(error, FlightdeckError) else escape(error)
+
+
+def t_plain(template: str, **values: Any) -> str:
+    """The same for a place that is no Markdown: cells of a data frame, options of a select box, `st.code`, charts, files."""
+    return Message(template, values).text(language())
+
+
+def say_plain(message: Message | None) -> str:
+    """A message of the backend, likewise; nothing for None."""
+    return message.text(language()) if message else ""
+
+
+def show_language_picker() -> None:
+    """English or Chinese; kept in the address, and in a cookie for addresses without it."""
+    chosen = st.segmented_control(
+        t(N_("Language")),
+        list(LANGUAGES),  # shown as they are: a label would stand in the address in the place of the code
+        default=_own_language(),
+        required=True,
+        key=state_keys.LANGUAGE,
+        label_visibility="collapsed",
+        bind="query-params",
+    )
+    if chosen and chosen != st.context.cookies.get(COOKIE):
+        st.html(f"<script>{cookie_script(chosen)}</script>", unsafe_allow_javascript=True)
+
+
+def cookie_script(code: str) -> str:
+    """What the browser runs to remember the language; the content security policy knows its text by its hash."""
+    return f'document.cookie = "{COOKIE}={code}; path=/; max-age=31536000; SameSite=Lax"'

@@ -1,0 +1,44 @@
+"""The list of pages, and `main`, through which every one of them runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from lora_backend.i18n import N_, use_language
+from pages.parts.shell import state_keys
+from pages.parts.shell.failing import sheltered, show_failures
+from pages.parts.shell.header import make_header
+from pages.parts.shell.language import language, t
+
+HOME, CONFIG, PLAN, RUNS, VERIFY = (f"pages/{name}.py" for name in ("home", "config", "plan", "runs", "verify"))
+ICON = Path(__file__).with_name("icon.png")
+
+
+def main() -> None:
+    """One run of the script: page list first, then what stands on every page, then the page itself."""
+    st.set_page_config(page_title="LoRA Flightdeck", page_icon=str(ICON), layout="wide")
+    page = st.navigation(
+        [
+            st.Page(HOME, title=t(N_("Home")), icon=":material/home:", default=True),
+            st.Page(CONFIG, title=t(N_("Config")), icon=":material/tune:"),
+            st.Page(PLAN, title=t(N_("Plan")), icon=":material/memory:"),
+            st.Page(RUNS, title=t(N_("Runs")), icon=":material/show_chart:"),
+            st.Page(VERIFY, title=t(N_("Verify")), icon=":material/verified:"),
+        ],
+        position="top",
+    )
+    if not st.session_state.get(state_keys.SESSION_STARTED):
+        # Without this the first session after a start loses its first click on what stands on every page.
+        st.session_state[state_keys.SESSION_STARTED] = True
+        st.rerun()
+    st.logo(str(ICON.with_name("logo.svg")), size="large")
+    make_header()
+    # A link from a page to itself changes what the script is asked for, not what the browser's address says; told
+    # again, the browser sets its address where it differs, and only there.
+    st.query_params.update()
+    st.session_state[state_keys.PAGE_MAY_RUN] = True
+    show_failures()
+    with use_language(language()), sheltered():
+        page.run()

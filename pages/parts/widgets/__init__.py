@@ -1,0 +1,1 @@
+"""Tables, charts, badges and other pieces that more than one screen draws."""
