@@ -33,6 +33,15 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList] | None:
     return best, lists[best]
 
 
+def outer_modules(model: nn.Module, blocks_path: str) -> list[str]:
+    """The largest modules that hold neither the blocks nor one another, in the model's order."""
+    names, path, holder = [], "", model
+    for part in blocks_path.split("."):
+        names += [f"{path}{name}" for name, _ in holder.named_children() if name != part]
+        path, holder = f"{path}{part}.", getattr(holder, part)
+    return names
+
+
 def _inside_a_list(model: nn.Module, name: str) -> bool:
     parts = name.split(".")
     parents = (model.get_submodule(".".join(parts[:end])) for end in range(1, len(parts)))

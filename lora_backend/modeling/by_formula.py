@@ -9,9 +9,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.modeling.blocks import outer_modules
 from lora_backend.modeling.census import Census, kinds_of
 from lora_backend.modeling.meta import build_meta
-from lora_backend.modeling.step import outer_modules
 from lora_backend.planning.cost.formula import EXPERTS, VISITED, Measures, with_activations
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.trace_settings import TraceSettings

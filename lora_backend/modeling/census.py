@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lora_backend.modeling.blocks import outer_modules
 from lora_backend.modeling.meta import MetaModel, pack, signature, trained
-from lora_backend.modeling.step import outer_modules
 from lora_backend.modeling.trace_sizes import attention_windows, max_positions, tile_tokens
 from lora_backend.planning.cost.profile import NOTHING, Profile, Unit
 from lora_backend.planning.cost.trace_settings import TraceSettings

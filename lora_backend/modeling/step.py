@@ -1,222 +1,112 @@
-"""One training step of a model without bytes, on fake tensors, as transformers' Trainer would make it."""
+"""The training step of one micro-batch: forward, loss and backward.
+
+Training runs it on real tensors and the plan's trace on fake ones, so what is planned is what runs. For that it takes
+lengths and counts as Python ints, never reads a tensor's value, and changes nothing outside of the model it is given.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import convert_outputs_to_fp32
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_leaves
-from transformers import masking_utils
+from torch.amp.grad_scaler import GradScaler
 
-from lora_backend.errors import ModelError
-from lora_backend.i18n import N_
 from lora_backend.modeling.devices import DTYPES
-from lora_backend.modeling.grouped import as_the_gpu_takes
-from lora_backend.modeling.loss import ChunkedLoss
-from lora_backend.modeling.meta import MetaModel
-from lora_backend.modeling.tracker import Deadline, Recording, TensorTracker
-from lora_backend.planning.cost.scaling import Size
-from lora_backend.planning.cost.trace_settings import TraceSettings
+from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
 
 
-class FakeStep:
-    """Runs steps of one model and records them; afterwards the attributes tell of the last one."""
+@dataclass(frozen=True)
+class LossPath:
+    """How a model's loss is computed. Made once for a model, before its first step."""
 
-    def __init__(self, meta: MetaModel, settings: TraceSettings, deadline: Deadline | None = None) -> None:
-        self.meta = meta
-        self._deadline = deadline
-        self.settings = settings
-        self.mode = FakeTensorMode(allow_non_fake_inputs=False)
-        self.recording = Recording()
-        self.logits_bytes = 0
-        self.hidden_bytes = 0
-        self.side_bytes: dict[int, int] = {}
-        """Per block, bytes of its inputs beside the hidden states."""
-        self.unit_of_module: dict[str, str] = {}
-        """`embed` or `head` for each module outside of the blocks that ran, by whether it ran before or behind them."""
-        self._tracker: TensorTracker | None = None
-        self._phase = ""
-        self._previous: int | None = None
-        """The block that ran last: rows of text pass by those that look at images alone."""
-        self._prepare()
+    takes_count: bool
+    """Whether the model divides its summed loss by a count that it is given; else it takes the mean of each micro-batch."""
+    chunked: ChunkedLoss | None = None
+    """The loss in pieces; None: the model's own, from the logits of all tokens."""
 
-    def run(self, size: Size, most_operations: int | None = None) -> TensorTracker:
-        """One forward and backward pass of `size`; the gradients are there at its end.
+    @classmethod
+    def of(cls, model: nn.Module, chunked: ChunkedLoss | None = None) -> LossPath:
+        return cls(accepts_count(model), chunked)
 
-        Raises `LongScanError` where a part of it takes more than `most_operations`.
+    @classmethod
+    def verified(cls, model: nn.Module, loss_type: str, precision: str) -> LossPath:
+        """The path that `loss_type` names, tried on a few tokens where it is in pieces.
+
+        Raises `ModelError` where the pieces do not add up to the model's own loss.
         """
-        self._make_fake()
-        tracker = self._tracker = TensorTracker(self._own_tensors(), most_operations, self._deadline)
-        self._phase, self._previous = "embed", None
-        forward: Callable[..., Any] = self.meta.model.forward
-        if self.settings.uses_autocast:
-            forward = torch.autocast("cpu", dtype=DTYPES[self.settings.precision])(forward)
-        forward = self._noting_the_return(forward)
-        if self.settings.uses_autocast:
-            forward = convert_outputs_to_fp32(forward)  # as accelerate wraps it
-        is_chunked = self.settings.loss_type == "chunked_nll"
-        loss_path = (
-            ChunkedLoss(self.meta.model, labelled=self.settings.labelled).active()
-            if is_chunked
-            else contextlib.nullcontext()
-        )
-        gc.disable()  # what is freed, and when, must depend on the step alone
-        try:
-            with (
-                _no_packing(),
-                as_the_gpu_takes(self.settings.precision),
-                self._marking(),
-                loss_path,
-                self.mode,
-                tracker,
-            ):
-                ids = torch.zeros((size.rows, size.tokens), dtype=torch.long)
-                mask = torch.ones((size.rows, size.tokens), dtype=torch.long) if self.settings.padded else None
-                loss = forward(input_ids=ids, attention_mask=mask, labels=ids, use_cache=False)["loss"]
-                self._phase = "backward"
-                tracker.mark("backward head")
-                loss.backward()
-                del loss, ids, mask
-        finally:
-            self.meta.model.zero_grad(set_to_none=True)
-            gc.collect()  # what hangs in a circle goes now, after every step alike
-            gc.enable()
-        tracker.end()
-        self.recording = tracker.recording
-        return tracker
-
-    def _prepare(self) -> None:
-        model, base = self.meta.model, self.meta.base
-        model.train()
-        if self.settings.gradient_checkpointing:
-            try:
-                base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-            except ValueError as error:
-                raise ModelError(
-                    N_("This family does not support `gradient_checkpointing`. Set it to false.")
-                ) from error
-
-    def _make_fake(self) -> None:
-        """Give every tensor that lies on the meta device a fake one on the CPU in its place; tied ones stay one."""
-        made: dict[int, nn.Parameter] = {}
-        cpu, convert = torch.device("cpu"), self.mode.fake_tensor_converter.from_meta_and_device
-        for module in self.meta.model.modules():
-            for name, parameter in module._parameters.items():
-                if parameter is None or not parameter.is_meta:
-                    continue
-                if id(parameter) not in made:
-                    fake = convert(self.mode, parameter.detach(), cpu)
-                    made[id(parameter)] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
-                module._parameters[name] = made[id(parameter)]
-            for name, buffer in module._buffers.items():
-                if buffer is not None and buffer.is_meta:
-                    module._buffers[name] = convert(self.mode, buffer, cpu)
-            for name, value in vars(module).items():  # some keep tensors that are neither
-                if isinstance(value, torch.Tensor) and value.is_meta:
-                    setattr(module, name, convert(self.mode, value, cpu))
-
-    def _own_tensors(self) -> list[torch.Tensor]:
-        return [*self.meta.model.parameters(), *self.meta.model.buffers()]
-
-    def _noting_the_return(self, forward: Callable[..., Any]) -> Callable[..., Any]:
-        def call(**inputs: Any) -> Any:
-            outputs = forward(**inputs)
-            logits = outputs.get("logits")
-            self.logits_bytes = logits.untyped_storage().nbytes() if logits is not None else 0
-            assert self._tracker is not None
-            self._tracker.mark("return")
-            return outputs
-
-        return call
-
-    @contextlib.contextmanager
-    def _marking(self) -> Iterator[None]:
-        """Mark where each block begins, forward and backward, and see which modules run before the blocks."""
-        blocks = list(self.meta.blocks)
-        self.unit_of_module.clear()
-        handles = [
-            block.register_forward_pre_hook(self._before_block(index), with_kwargs=True)
-            for index, block in enumerate(blocks)
-        ]
-        handles.append(blocks[-1].register_forward_hook(self._behind_blocks))
-        outer = outer_modules(self.meta.base, self.meta.blocks_path)
-        handles += [self.meta.base.get_submodule(name).register_forward_pre_hook(self._seen(name)) for name in outer]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _before_block(self, index: int) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            tracker = self._tracker
-            if tracker is None or self._phase == "backward":
-                return
-            self._phase = "blocks"
-            tracker.mark(f"forward {index}")
-            hidden = args[0] if args else kwargs["hidden_states"]
-            self.hidden_bytes = hidden.numel() * hidden.element_size()
-            before, self._previous = self._previous, index
-            side = {id(leaf): leaf for leaf in tree_leaves((args[1:], kwargs)) if isinstance(leaf, torch.Tensor) and leaf is not hidden}  # fmt: skip
-            self.side_bytes[index] = sum(tensor.numel() * tensor.element_size() for tensor in side.values())
-            if hidden.requires_grad:
-                # Its gradient is there when this block's backward pass is done, and the one before it begins.
-                label = "backward embed" if before is None else f"backward {before}"
-                hidden.register_hook(lambda _: tracker.mark(label))
-
-        return hook
-
-    def _behind_blocks(self, _: nn.Module, args: Any, output: Any) -> None:
-        tracker = self._tracker
-        if tracker is None or self._phase == "backward":
-            return
-        self._phase = "behind"
-        tensor = output[0] if isinstance(output, tuple | list) else output
-        tensor.register_hook(lambda _: tracker.mark(f"backward {len(self.meta.blocks) - 1}"))
-
-    def _seen(self, name: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            if self._phase == "behind" and self._tracker is not None:
-                # Not before the next module begins has the model let go of the last block's input.
-                self._phase = "head"
-                self._tracker.mark("forward head")
-            if self._phase in ("embed", "head"):
-                self.unit_of_module.setdefault(name, self._phase)
-
-        return hook
+        if loss_type != "chunked_nll":
+            return cls.of(model)
+        with computing_in(precision, inputs_device(model)):
+            return cls.of(model, verified_chunked_loss(model))
 
 
-def outer_modules(model: nn.Module, blocks_path: str) -> list[str]:
-    """The largest modules that hold neither the blocks nor one another, in the model's order."""
-    names, path, holder = [], "", model
-    for part in blocks_path.split("."):
-        names += [f"{path}{name}" for name, _ in holder.named_children() if name != part]
-        path, holder = f"{path}{part}.", getattr(holder, part)
-    return names
+def micro_batch_step(
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    *,
+    precision: str,
+    loss_path: LossPath,
+    num_items: int,
+    passes: int = 1,
+    scaler: GradScaler | None = None,
+) -> torch.Tensor:
+    """Add the gradients of one micro-batch to those that are there.
+
+    Returns this micro-batch's share of the optimizer step's loss, detached, on the head's device: the shares of all
+    micro-batches of the step add up to its mean loss per labelled token.
+
+    `batch`: input_ids, attention_mask and labels, all rows × tokens, on any device. `model` is in training mode, with
+    gradient checkpointing already on where it is wanted.
+    `precision`: fp32, bf16 or fp16; in the last two the forward pass runs under autocast.
+    `num_items`: labels that count (see `labels_that_count`), summed over all micro-batches of the optimizer step.
+    `passes`: micro-batches of the optimizer step. Models that take no count average each micro-batch for itself, and
+    these averages are weighted alike; models that take one ignore `passes`. Both is what transformers' Trainer does.
+    `scaler`: for fp16; whoever passes it unscales the gradients, steps and updates.
+    """
+    loss = micro_batch_loss(model, batch, precision=precision, loss_path=loss_path, num_items=num_items)
+    if not loss_path.takes_count:
+        loss = loss / passes
+    (loss if scaler is None else scaler.scale(loss)).backward()
+    return loss.detach()
 
 
-@contextlib.contextmanager
-def among_new_objects() -> Iterator[None]:
-    """Collections look through what is made in the block alone: through all of torch each takes a third of a second."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
+def micro_batch_loss(
+    model: nn.Module, batch: Mapping[str, Any], *, precision: str, loss_path: LossPath, num_items: int
+) -> torch.Tensor:
+    """The forward half of `micro_batch_step`, which an evaluation runs without gradients.
+
+    There `num_items` is the batch's own count, so that the result is the batch's mean loss.
+    """
+    device = inputs_device(model)
+    inputs = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+    if loss_path.takes_count:
+        inputs["num_items_in_batch"] = num_items
+    in_pieces = loss_path.chunked.active() if loss_path.chunked is not None else nullcontext()
+    with computing_in(precision, device), in_pieces:
+        loss: torch.Tensor = model(**inputs, use_cache=False)["loss"]
+    return loss
 
 
-@contextlib.contextmanager
-def _no_packing() -> Iterator[None]:
-    """transformers looks into the positions for packed rows; here are no values, and training packs none."""
-    original = masking_utils.find_packed_sequence_indices
-    masking_utils.find_packed_sequence_indices = lambda *_, **__: None
-    try:
-        yield
-    finally:
-        masking_utils.find_packed_sequence_indices = original
+def inputs_device(model: nn.Module) -> torch.device:
+    """Where inputs go: to the embedding."""
+    embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator]  # transformers' and PEFT's models have it
+    return next(embedding.parameters()).device
+
+
+def computing_in(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Within the block a forward pass computes in this precision: under autocast unless it is fp32."""
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=DTYPES[precision])
+
+
+def accepts_count(model: nn.Module) -> bool:
+    """Whether a model's loss is divided by `num_items_in_batch`, decided as transformers' Trainer decides it."""
+    causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    if hasattr(causal, "accepts_loss_kwargs"):
+        return bool(causal.accepts_loss_kwargs)
+    parameters = inspect.signature(causal.forward).parameters.values()
+    return any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters)

@@ -18,8 +18,8 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError, UntraceableError, first_line
 from lora_backend.i18n import N_, Message
 from lora_backend.modeling.census import Census, frozen_bytes, kinds_of
+from lora_backend.modeling.fake_step import FakeStep, among_new_objects
 from lora_backend.modeling.meta import build_meta, keep_blocks, pack, set_rank
-from lora_backend.modeling.step import FakeStep, among_new_objects
 from lora_backend.modeling.step_parts import cut, released_by
 from lora_backend.modeling.trace_sizes import (
     attention_windows,

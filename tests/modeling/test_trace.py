@@ -15,9 +15,9 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError, UntraceableError, UntrainableError
 from lora_backend.modeling import profiling, trace
 from lora_backend.modeling.by_formula import measures_of, profile_by_formula
+from lora_backend.modeling.fake_step import FakeStep
 from lora_backend.modeling.meta import build_base, build_meta, model_config
 from lora_backend.modeling.profiling import profile_for
-from lora_backend.modeling.step import FakeStep
 from lora_backend.modeling.step_parts import cut
 from lora_backend.modeling.trace import full_trace
 from lora_backend.modeling.trace_sizes import attention_windows, max_positions, trace_sizes
