@@ -12,10 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_AR
 .DEFAULT_GOAL := run
 
 run: .venv/.installed
-	@$(BIN)/python -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); \
-	  s.bind(("127.0.0.1", int(sys.argv[1])))' $(PORT) 2>/dev/null || \
-	  { echo "Port $(PORT) is in use or not allowed. Choose another: make run PORT=8600"; exit 1; }
-	@exec $(BIN)/streamlit run app.py --server.port $(PORT)
+	@exec $(BIN)/flightdeck serve --port $(PORT)
 
 demo: .venv/.installed
 	@$(BIN)/python -m lora_backend demo --train
@@ -54,9 +51,10 @@ clean:
 	  { echo "Python's venv module is missing. Install it: sudo apt-get install python3-venv"; exit 1; }
 	@$(PYTHON) -m venv .venv
 
-.venv/.installed: requirements.txt | .venv/bin/python
+.venv/.installed: requirements.txt pyproject.toml | .venv/bin/python
 	@echo "Installing what the dashboard and training need into .venv (once, a few minutes) …"
 	@$(PIP) -r requirements.txt
+	@$(PIP) --no-deps --editable .  # the command `flightdeck`
 	@touch $@
 
 .venv/.installed-dev: requirements-dev.txt .venv/.installed

@@ -1,4 +1,4 @@
-"""The command line: `python -m lora_backend check|plan|train|verify|runs|import|export|demo`. One JSON document with `--json`."""
+"""The command line: `flightdeck check|plan|train|verify|runs|import|export|demo|serve`. One JSON document with `--json`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from lora_backend.runs.record.states import STATES
 from lora_backend.terminal import log_to_stderr, show
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Exit 0 good, 1 the answer is no, 2 the question was wrong."""
-    arguments = _parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None, program: str = "python -m lora_backend") -> int:
+    """Run one command. Exit 0 good, 1 the answer is no, 2 the question was wrong. `program`: what the help calls it."""
+    arguments = _parser(program).parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no Chinese shows escapes, not a traceback
             stream.reconfigure(errors="backslashreplace")
@@ -68,11 +68,11 @@ class _Parser(argparse.ArgumentParser):
         super().error(visible(message))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     shared = _Parser(add_help=False)
     shared.add_argument("--json", action="store_true", help="one JSON document on stdout, logs on stderr")
     shared.add_argument("--lang", choices=sorted(LANGUAGES), help="language of the text; default: the locale's")
-    parser = _Parser(prog="python -m lora_backend", description="LoRA training, checked and recorded.")
+    parser = _Parser(prog=program, description="LoRA training, checked and recorded.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     check = commands.add_parser("check", parents=[shared], help="what is wrong with a config, and how it differs")
@@ -126,6 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--train", action="store_true", help="then train, and answer the held-out questions")
     demo.add_argument("--run-dir", type=Path, metavar="DIR", help="the run's folder; default: a new one")
     demo.set_defaults(run=_command("demo", "demo"))
+
+    serve = commands.add_parser("serve", parents=[shared], help="serve the dashboard; `flightdeck` alone does the same")
+    serve.add_argument("--port", type=int, default=8501, help="default: 8501")
+    serve.set_defaults(run=_command("serve", "serve"))
     return parser
 
 
