@@ -35,9 +35,7 @@ def config_json_schema(language: str = "en") -> dict[str, Any]:
 def _property(name: str, made: dict[str, Any], language: str) -> dict[str, Any]:
     key = KEYS[name]
     unit = f" [{translate(key.unit, language)}]" if key.unit else ""
-    rest = {
-        word: value for word, value in made.items() if word not in ("title", "description", "group", "unit", "common")
-    }
+    rest = {word: value for word, value in made.items() if word not in ("title", "description")}
     _bound_numbers(rest, key.info.metadata, key.annotation)
     # An editor shows `title` as the heading of what it completes.
     title = f"{name} ({translate(GROUPS[key.group], language)})"

@@ -1,11 +1,11 @@
-"""The one schema: every key of a training config with its type, bounds, default, unit and one line of help.
+"""The one schema: every key of a training config with its type, bounds, default, one line of help and its traits.
 
-Form, validation, diff, template and documentation are made from it; no key is written down a second time.
+Form, check, diff, template, documentation, the question to the plan, what a resumed run may change, imports and exports
+are made from it; no key is written down a second time (`key_queries`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from lora_backend.config.key_traits import KeyTraits, key
 from lora_backend.config.options import Attention, HubKernel, Optimizer, Scheduler
 from lora_backend.i18n import N_
 
@@ -35,225 +36,241 @@ Rank = Annotated[int, Field(ge=1, le=65536)]
 Positive = Annotated[int | float, Field(gt=0)]
 
 
-def _key(
-    default: Any, help_text: str, *, group: str, unit: str | None = None, common: bool = False, **bounds: Any
-) -> Any:
-    """One key: `common` ones stand in the short form; `unit` is a word of the field (steps, tokens, GiB)."""
-    extra: dict[str, Any] = {"group": group, "unit": unit, "common": common}
-    return Field(default, description=help_text, json_schema_extra=extra, **bounds)
-
-
 class TrainingConfig(BaseModel):
     """A LoRA training run. Names follow transformers, TRL and PEFT, or the tool that this grew out of."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
-    model_name: Text = _key(
-        ..., N_("The base model: a local folder or the id of a model in the hub's cache."), group="model", common=True
+    # A table: each key in a few lines, its traits in one.
+    # fmt: off
+    model_name: Text = key(..., N_("The base model: a local folder or the id of a model in the hub's cache."),
+        group="model", common=True, on_resume="model", path="model", portable=False, affects={"memory"},
+        foreign={"peft": "base_model_name_or_path", "trl": "model_name_or_path", "llamafactory": "model_name_or_path",
+            "llamafactory_v1": "model", "unsloth": "model", "axolotl": "base_model"},
     )
-    dataset: Text | None = _key(
-        None,
-        N_("Training data: a JSONL file whose rows hold `messages`, or `prompt` and `completion`."),
-        group="model",
-        common=True,
+    dataset: Text | None = key(None, N_("Training data: a JSONL file whose rows hold `messages`, or `prompt` and `completion`."),
+        group="model", common=True, on_resume="data", path="rows", portable=False,
     )
-    max_length: int = _key(
-        1024, N_("Longer rows are cut off at this many tokens."), group="model", unit=N_("tokens"), common=True, ge=2
+    max_length: int = key(1024, N_("Longer rows are cut off at this many tokens."),
+        group="model", common=True, unit=N_("tokens"), ge=2, on_resume="data", plans=True, affects={"memory"},
+        foreign={"llamafactory": "cutoff_len", "llamafactory_v1": "cutoff_len", "unsloth": "training.max_seq_length",
+            "axolotl": "sequence_len"},
     )
-    attn_implementation: Attention | HubKernel | None = _key(
-        None, N_("Attention kernel, by its name in transformers (sdpa, eager, flash_attention_2)."), group="model"
+    attn_implementation: Attention | HubKernel | None = key(
+        None, N_("Attention kernel, by its name in transformers (sdpa, eager, flash_attention_2)."),
+        group="model", on_resume="same_sum", affects={"memory"}, foreign={"axolotl": "attn_implementation"},
     )
-    quantization: Literal["nf4", "int8"] | None = _key(
-        None,
-        N_(
-            "Loads the base model's linear layers in 4 bits (nf4) or 8 bits (int8) through bitsandbytes. Unset: as `precision` says."
-        ),
-        group="model",
-    )
-
-    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential", "cpu"] | dict[str, int | str] | None = _key(
-        None,
-        N_("Where modules live: a word of accelerate's, or a map of module to device. Unset: one device."),
-        group="devices",
-    )
-    use_balanced_device_map: bool = _key(
-        False,
-        N_("Spreads the blocks over the GPUs so that the fullest one is as free as can be."),
-        group="devices",
-    )
-    force_balance: bool = _key(
-        False,
-        N_("Uses every GPU, even with less than min_memory_gb free, and stops where that cannot be done."),
-        group="devices",
-    )
-    exclude_cpu: bool = _key(
-        True,
-        N_("Keeps every block on a GPU. False: what fits on none lives in host memory, where it does not train."),
-        group="devices",
-    )
-    min_memory_gb: float = _key(
-        2.0, N_("A GPU with less free memory than this is left out."), group="devices", unit="GiB", ge=0
+    quantization: Literal["nf4", "int8"] | None = key(
+        None, N_("Loads the base model's linear layers in 4 bits (nf4) or 8 bits (int8) through bitsandbytes. Unset: as `precision` says."),
+        group="model", on_resume="model", plans=True, affects={"memory"},
     )
 
-    r: Rank = _key(16, N_("Rank of the adapter's matrices."), group="adapter", common=True)
-    alpha: Positive = _key(
-        32, N_("Scale of the adapter; its output is multiplied by alpha / r."), group="adapter", common=True
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential", "cpu"] | dict[str, int | str] | None = key(
+        None, N_("Where modules live: a word of accelerate's, or a map of module to device. Unset: one device."),
+        group="devices", on_resume="place", affects={"memory"}, foreign={"axolotl": "device_map"},
     )
-    target_modules: Text | list[Text] = _key(
-        "all-linear",
-        N_("Modules that get an adapter: a list of name endings, `all-linear`, or a regular expression."),
-        group="adapter",
-        common=True,
+    use_balanced_device_map: bool = key(False, N_("Spreads the blocks over the GPUs so that the fullest one is as free as can be."),
+        group="devices", on_resume="place", affects={"memory"},
     )
-    target_layers: list[Index] | None = _key(
-        None, N_("Blocks that get an adapter, counted from 0. Unset: all of them."), group="adapter", common=True
+    force_balance: bool = key(False, N_("Uses every GPU, even with less than min_memory_gb free, and stops where that cannot be done."),
+        group="devices", on_resume="place", plans=True, affects={"memory"},
     )
-    lora_dropout: float = _key(
-        0.0,
-        N_("Share of the adapter's input that is dropped at random while training."),
-        group="adapter",
-        common=True,
-        ge=0,
-        lt=1,
+    exclude_cpu: bool = key(
+        True, N_("Keeps every block on a GPU. False: what fits on none lives in host memory, where it does not train."),
+        group="devices", on_resume="place", affects={"memory"},
     )
-    rank_pattern: dict[str, Rank] | None = _key(
-        None,
-        N_("Ranks for single modules: name or regular expression to rank; the first match counts."),
-        group="adapter",
-    )
-    alpha_pattern: dict[str, Positive] | None = _key(None, N_("Like rank_pattern, for alpha."), group="adapter")
-    modules_to_save: list[Text] | None = _key(
-        None, N_("Modules trained and saved whole beside the adapter, in fp32."), group="adapter"
-    )
-    bias: Literal["none", "all", "lora_only"] = _key("none", N_("Which biases are trained."), group="adapter")
-    use_rslora: bool = _key(False, N_("Scale by alpha / √r instead of alpha / r."), group="adapter")
-    use_dora: bool = _key(False, N_("Weight-decomposed LoRA: slower, sometimes better at low rank."), group="adapter")
-    init_lora_weights: bool | Literal["gaussian", "pissa", "olora", "orthogonal"] = _key(
-        True, N_("How the adapter is initialised, by its name in PEFT. True: A random, B zero."), group="adapter"
+    min_memory_gb: float = key(2.0, N_("A GPU with less free memory than this is left out."),
+        group="devices", unit="GiB", ge=0, on_resume="place", plans=True, affects={"memory"},
     )
 
-    num_epochs: Positive = _key(
-        3, N_("How often training goes through the data."), group="training", unit=N_("epochs"), common=True
+    r: Rank = key(16, N_("Rank of the adapter's matrices."),
+        group="adapter", common=True, on_resume="adapter", plans=True, affects={"memory", "ranks"},
+        foreign={"peft": "r", "trl": "lora_r", "llamafactory": "lora_rank", "llamafactory_v1": "peft_config.r",
+            "unsloth": "lora.lora_r", "axolotl": "lora_r"},
     )
-    max_steps: int | None = _key(
-        None,
-        N_("Ends training after this many optimizer steps, whatever num_epochs says."),
-        group="training",
-        unit=N_("steps"),
-        ge=1,
+    alpha: Positive = key(32, N_("Scale of the adapter; its output is multiplied by alpha / r."),
+        group="adapter", common=True, on_resume="adapter",
+        foreign={"peft": "lora_alpha", "trl": "lora_alpha", "llamafactory": "lora_alpha",
+            "llamafactory_v1": "peft_config.lora_alpha", "unsloth": "lora.lora_alpha", "axolotl": "lora_alpha"},
     )
-    learning_rate: Positive = _key(1e-4, N_("Peak learning rate."), group="training", common=True, le=1)
-    lr_scheduler_type: Scheduler = _key("linear", N_("How the learning rate falls."), group="training", common=True)
-    warmup_ratio: float = _key(
-        0.0, N_("Share of all steps during which the learning rate rises from zero."), group="training", ge=0, lt=1
+    target_modules: Text | list[Text] = key(
+        "all-linear", N_("Modules that get an adapter: a list of name endings, `all-linear`, or a regular expression."),
+        group="adapter", common=True, on_resume="adapter", plans=True, affects={"memory", "ranks"},
+        foreign={"peft": "target_modules"},
     )
-    batch_size: int = _key(4, N_("Rows per forward pass."), group="training", unit=N_("rows"), common=True, ge=1)
-    target_batch_size: int | None = _key(
-        None,
-        N_("Rows per optimizer step; reached by accumulating gradients. Unset: batch_size."),
-        group="training",
-        unit=N_("rows"),
-        common=True,
-        ge=1,
+    target_layers: list[Index] | None = key(None, N_("Blocks that get an adapter, counted from 0. Unset: all of them."),
+        group="adapter", common=True, on_resume="adapter", affects={"memory", "ranks"},
+        foreign={"peft": "layers_to_transform", "axolotl": "peft_layers_to_transform"},
     )
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = _key(
-        "auto",
-        N_("Number format. auto: bf16 where the device computes it, else fp16 on a GPU, else fp32."),
-        group="training",
-        common=True,
+    lora_dropout: float = key(0.0, N_("Share of the adapter's input that is dropped at random while training."),
+        group="adapter", common=True, ge=0, lt=1, on_resume="adapter", affects={"memory"},
+        foreign={"peft": "lora_dropout", "trl": "lora_dropout", "llamafactory": "lora_dropout",
+            "llamafactory_v1": "peft_config.lora_dropout", "unsloth": "lora.lora_dropout", "axolotl": "lora_dropout"},
     )
-    gradient_checkpointing: bool = _key(
-        False,
-        N_("Saves memory by computing activations twice; a step takes up to half as long again."),
-        group="training",
-        common=True,
+    rank_pattern: dict[str, Rank] | None = key(
+        None, N_("Ranks for single modules: name or regular expression to rank; the first match counts."),
+        group="adapter", on_resume="adapter", affects={"memory", "ranks"},
+        foreign={"peft": "rank_pattern", "axolotl": "lora_rank_pattern"},
     )
-    loss_type: Literal["nll", "chunked_nll"] = _key(
-        "nll",
-        N_("How the loss is computed. chunked_nll: the same loss, without ever holding the logits of all tokens."),
-        group="training",
+    alpha_pattern: dict[str, Positive] | None = key(None, N_("Like rank_pattern, for alpha."),
+        group="adapter", on_resume="adapter",
+        foreign={"peft": "alpha_pattern", "axolotl": "lora_alpha_pattern"},
     )
-    optim: Optimizer = _key("adamw_torch", N_("Optimizer, by its name in transformers."), group="training")
-    weight_decay: float = _key(0.0, N_("Decay of the adapter's weights."), group="training", ge=0, le=1)
-    max_grad_norm: float = _key(
-        1.0, N_("Gradients are scaled down to this norm; 0 leaves them."), group="training", ge=0
+    modules_to_save: list[Text] | None = key(None, N_("Modules trained and saved whole beside the adapter, in fp32."),
+        group="adapter", on_resume="adapter", affects={"memory", "ranks"},
+        foreign={"peft": "modules_to_save", "axolotl": "lora_modules_to_save"},
     )
-    max_time: Positive | None = _key(
-        None,
-        N_("Saves a checkpoint and stops within this many hours of each start; the run can be resumed."),
-        group="training",
-        unit=N_("hours"),
+    bias: Literal["none", "all", "lora_only"] = key("none", N_("Which biases are trained."),
+        group="adapter", on_resume="adapter", affects={"memory"}, foreign={"peft": "bias"},
     )
-    deterministic: bool = _key(
-        False,
-        N_("Allows only algorithms that always round alike: on GPUs slower, but a resumed run is then bit-identical."),
-        group="training",
+    use_rslora: bool = key(False, N_("Scale by alpha / √r instead of alpha / r."),
+        group="adapter", on_resume="adapter",
+        foreign={"peft": "use_rslora", "trl": "use_rslora", "llamafactory": "use_rslora",
+            "llamafactory_v1": "peft_config.use_rslora", "unsloth": "lora.use_rslora", "axolotl": "peft_use_rslora"},
     )
-    seed: int = _key(42, N_("Seed of every random choice."), group="training", common=True, ge=0, lt=2**32)
-
-    val_size: float = _key(
-        0.0, N_("Share of the rows that is held back for evaluation."), group="evaluation", common=True, ge=0, lt=1
+    use_dora: bool = key(False, N_("Weight-decomposed LoRA: slower, sometimes better at low rank."),
+        group="adapter", on_resume="adapter", affects={"memory"},
+        foreign={"peft": "use_dora", "trl": "use_dora", "llamafactory": "use_dora",
+            "llamafactory_v1": "peft_config.use_dora", "unsloth": "lora.use_dora", "axolotl": "peft_use_dora"},
     )
-    eval_strategy: Literal["no", "steps", "epoch"] = _key(
-        "no", N_("When the held-back rows are evaluated."), group="evaluation"
-    )
-    eval_steps: int | None = _key(
-        None, N_("Steps between evaluations, for `eval_strategy: steps`."), group="evaluation", unit=N_("steps"), ge=1
-    )
-    questions: Text | None = _key(
-        None,
-        N_("JSONL of questions that the base model and the adapter both answer at the end; see the documentation."),
-        group="evaluation",
+    init_lora_weights: bool | Literal["gaussian", "pissa", "olora", "orthogonal"] = key(
+        True, N_("How the adapter is initialised, by its name in PEFT. True: A random, B zero."),
+        group="adapter", on_resume="adapter", foreign={"peft": "init_lora_weights", "axolotl": "peft_init_lora_weights"},
     )
 
-    output_dir: Text = _key(
-        "adapters",
-        N_("Where finished adapters are published; a relative path counts from the workspace."),
-        group="saving",
+    num_epochs: Positive = key(3, N_("How often training goes through the data."),
+        group="training", common=True, unit=N_("epochs"),
+        on_resume="schedule", plans=True, affects={"steps"}, trainer="num_train_epochs",
+        foreign={"llamafactory_v1": "num_train_epochs", "axolotl": "num_epochs"},
     )
-    pkg: Name | None = _key(None, N_("First folder below output_dir."), group="saving")
-    version: Name | None = _key(None, N_("Second folder below output_dir."), group="saving")
-    knowledge_type: Name | None = _key(None, N_("Third folder below output_dir."), group="saving")
-    overwrite: bool = _key(
-        False, N_("Replace an adapter that is already published there; the old one goes to the bin."), group="saving"
+    max_steps: int | None = key(None, N_("Ends training after this many optimizer steps, whatever num_epochs says."),
+        group="training", unit=N_("steps"), ge=1, on_resume="schedule", affects={"steps"}, trainer="max_steps",
+        foreign={"axolotl": "max_steps"},
     )
-    save_steps: int = _key(500, N_("Steps between checkpoints."), group="saving", unit=N_("steps"), ge=1)
-    save_total_limit: int | None = _key(
-        3,
-        N_(
-            "How many of the last checkpoints are kept, at least two, beside the one of the lowest evaluation loss. Unset: all. The adapter of the last step is published, whichever was best."
-        ),
-        group="saving",
-        ge=1,
+    learning_rate: Positive = key(1e-4, N_("Peak learning rate."),
+        group="training", common=True, le=1, on_resume="schedule", trainer="learning_rate",
+        foreign={"llamafactory_v1": "learning_rate", "unsloth": "training.learning_rate", "axolotl": "learning_rate"},
     )
-    logging_steps: int = _key(10, N_("Steps between two points of the curves."), group="saving", unit=N_("steps"), ge=1)
+    lr_scheduler_type: Scheduler = key("linear", N_("How the learning rate falls."),
+        group="training", common=True, on_resume="schedule", trainer="lr_scheduler_type",
+        foreign={"llamafactory_v1": "lr_scheduler_config.name", "unsloth": "training.lr_scheduler_type",
+            "axolotl": "lr_scheduler"},
+    )
+    warmup_ratio: float = key(0.0, N_("Share of all steps during which the learning rate rises from zero."),
+        group="training", ge=0, lt=1, on_resume="schedule",
+        foreign={"llamafactory": "warmup_ratio", "axolotl": "warmup_ratio"},
+    )
+    batch_size: int = key(4, N_("Rows per forward pass."),
+        group="training", common=True, unit=N_("rows"), ge=1,
+        on_resume="same_rows", plans=True, affects={"memory", "steps"}, trainer="per_device_train_batch_size",
+        foreign={"llamafactory_v1": "micro_batch_size", "unsloth": "training.batch_size",
+            "axolotl": "micro_batch_size"},
+    )
+    target_batch_size: int | None = key(None, N_("Rows per optimizer step; reached by accumulating gradients. Unset: batch_size."),
+        group="training", common=True, unit=N_("rows"), ge=1,
+        on_resume="same_rows", plans=True, affects={"memory", "steps"},
+    )
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = key(
+        "auto", N_("Number format. auto: bf16 where the device computes it, else fp16 on a GPU, else fp32."),
+        group="training", common=True, on_resume="model", plans=True, affects={"memory"},
+    )
+    gradient_checkpointing: bool = key(False, N_("Saves memory by computing activations twice; a step takes up to half as long again."),
+        group="training", common=True,
+        on_resume="same_sum", plans=True, affects={"memory"}, trainer="gradient_checkpointing",
+        foreign={"axolotl": "gradient_checkpointing"},
+    )
+    loss_type: Literal["nll", "chunked_nll"] = key(
+        "nll", N_("How the loss is computed. chunked_nll: the same loss, without ever holding the logits of all tokens."),
+        group="training", on_resume="same_sum", plans=True, affects={"memory"}, foreign={"trl": "loss_type"},
+    )
+    optim: Optimizer = key("adamw_torch", N_("Optimizer, by its name in transformers."),
+        group="training", on_resume="optimizer", plans=True, affects={"memory"}, trainer="optim",
+        foreign={"axolotl": "optimizer"},
+    )
+    weight_decay: float = key(0.0, N_("Decay of the adapter's weights."),
+        group="training", ge=0, le=1, on_resume="from_here", trainer="weight_decay",
+        foreign={"unsloth": "training.weight_decay", "axolotl": "weight_decay"},
+    )
+    max_grad_norm: float = key(1.0, N_("Gradients are scaled down to this norm; 0 leaves them."),
+        group="training", ge=0, on_resume="from_here", trainer="max_grad_norm",
+        foreign={"llamafactory_v1": "max_grad_norm", "axolotl": "max_grad_norm"},
+    )
+    max_time: Positive | None = key(None, N_("Saves a checkpoint and stops within this many hours of each start; the run can be resumed."),
+        group="training", unit=N_("hours"), on_resume="saving",
+    )
+    deterministic: bool = key(
+        False, N_("Allows only algorithms that always round alike: on GPUs slower, but a resumed run is then bit-identical."),
+        group="training", on_resume="same_sum",
+    )
+    seed: int = key(42, N_("Seed of every random choice."),
+        group="training", common=True, ge=0, lt=2**32, on_resume="data", trainer="seed",
+        foreign={"llamafactory_v1": "seed", "unsloth": "training.random_seed", "axolotl": "seed"},
+    )
 
-    check_r_consistency: bool = _key(
-        False,
-        N_("Warn when a LoRA layer of the loaded model does not have the expected rank."),
-        group="checks",
-        common=True,
+    val_size: float = key(0.0, N_("Share of the rows that is held back for evaluation."),
+        group="evaluation", common=True, ge=0, lt=1, on_resume="data", affects={"steps"},
+        foreign={"llamafactory": "val_size", "axolotl": "val_set_size"},
     )
-    strict_r_check: bool = _key(
-        False,
-        N_("Stop before the first step when a layer does not have the expected rank."),
-        group="checks",
-        common=True,
+    eval_strategy: Literal["no", "steps", "epoch"] = key("no", N_("When the held-back rows are evaluated."),
+        group="evaluation", on_resume="saving", trainer="eval_strategy", foreign={"axolotl": "eval_strategy"},
+    )
+    eval_steps: int | None = key(None, N_("Steps between evaluations, for `eval_strategy: steps`."),
+        group="evaluation", unit=N_("steps"), ge=1, on_resume="saving", trainer="eval_steps",
+        foreign={"axolotl": "eval_steps"},
+    )
+    questions: Text | None = key(
+        None, N_("JSONL of questions that the base model and the adapter both answer at the end; see the documentation."),
+        group="evaluation", on_resume="saving", path="rows", portable=False,
     )
 
+    output_dir: Text = key("adapters", N_("Where finished adapters are published; a relative path counts from the workspace."),
+        group="saving", on_resume="saving", path="published", portable=False, trainer="output_dir",
+        foreign={"llamafactory_v1": "output_dir", "unsloth": "training.output_dir", "axolotl": "output_dir"},
+    )
+    pkg: Name | None = key(None, N_("First folder below output_dir."),
+        group="saving", on_resume="saving", path="published", portable=False,
+    )
+    version: Name | None = key(None, N_("Second folder below output_dir."),
+        group="saving", on_resume="saving", path="published", portable=False,
+    )
+    knowledge_type: Name | None = key(None, N_("Third folder below output_dir."),
+        group="saving", on_resume="saving", path="published", portable=False,
+    )
+    overwrite: bool = key(False, N_("Replace an adapter that is already published there; the old one goes to the bin."),
+        group="saving", on_resume="saving", portable=False,
+    )
+    save_steps: int = key(500, N_("Steps between checkpoints."),
+        group="saving", unit=N_("steps"), ge=1, on_resume="saving", trainer="save_steps",
+        foreign={"axolotl": "save_steps"},
+    )
+    save_total_limit: int | None = key(
+        3, N_("How many of the last checkpoints are kept, at least two, beside the one of the lowest evaluation loss. Unset: all. The adapter of the last step is published, whichever was best."),
+        group="saving", ge=1, on_resume="saving", trainer="save_total_limit",
+        foreign={"llamafactory_v1": "save_total_limit", "axolotl": "save_total_limit"},
+    )
+    logging_steps: int = key(10, N_("Steps between two points of the curves."),
+        group="saving", unit=N_("steps"), ge=1, on_resume="saving", trainer="logging_steps",
+        foreign={"llamafactory_v1": "logging_steps", "unsloth": "logging.log_frequency", "axolotl": "logging_steps"},
+    )
 
-@dataclass(frozen=True)
-class Key:
-    """What form, template and documentation show of one key."""
+    check_r_consistency: bool = key(False, N_("Warn when a LoRA layer of the loaded model does not have the expected rank."),
+        group="checks", common=True, on_resume="saving",
+    )
+    strict_r_check: bool = key(False, N_("Stop before the first step when a layer does not have the expected rank."),
+        group="checks", common=True, on_resume="saving",
+    )
+    # fmt: on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key(KeyTraits):
+    """All that is to be known of one key."""
 
     name: str
     default: Any
     """`REQUIRED` where there is none."""
     help: str
     """English template; translate it for people."""
-    group: str
-    unit: str | None
-    common: bool
     annotation: Any
     info: FieldInfo
 
@@ -261,15 +278,20 @@ class Key:
 REQUIRED = PydanticUndefined
 
 
+def described(config: type[BaseModel]) -> dict[str, Key]:
+    """Every key of a config's class by name, in its order."""
+    return {name: _describe(name, info) for name, info in config.model_fields.items()}
+
+
 def _describe(name: str, info: FieldInfo) -> Key:
-    extra: Mapping[str, Any] = info.json_schema_extra  # type: ignore[assignment]  # _key always gives a dict
+    traits = info.json_schema_extra
+    assert isinstance(traits, KeyTraits), f"{name} is not made by `key`"
     default = REQUIRED if info.is_required() else info.default
-    return Key(
-        name, default, info.description or "", extra["group"], extra["unit"], extra["common"], info.annotation, info
-    )
+    about: dict[str, Any] = {"name": name, "default": default, "help": info.description or "", "info": info}
+    return Key(**about, **vars(traits), annotation=info.annotation)
 
 
-KEYS: dict[str, Key] = {name: _describe(name, info) for name, info in TrainingConfig.model_fields.items()}
+KEYS: dict[str, Key] = described(TrainingConfig)
 """Every key by name, in the order of the schema."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lora_backend.config.key_queries import keys_affecting
 from lora_backend.config.schema import KEYS, TrainingConfig
 from lora_backend.errors import ExpressionError, FlightdeckError
 from lora_backend.i18n import N_, Message
@@ -16,14 +17,10 @@ from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner
 from lora_backend.verification.rank_report import expected_ranks
 
-PLANNED = frozenset({
-    "max_length", "attn_implementation", "quantization", "device_map", "use_balanced_device_map", "force_balance", "exclude_cpu",
-    "min_memory_gb", "r", "target_modules", "target_layers", "lora_dropout", "rank_pattern", "modules_to_save", "bias",
-    "use_dora", "batch_size", "target_batch_size", "precision", "loss_type", "gradient_checkpointing", "optim", "model_name",
-})  # fmt: skip
+PLANNED = keys_affecting("memory")
 """Keys that a plan depends on."""
-RANKED = frozenset({"r", "target_modules", "target_layers", "rank_pattern", "modules_to_save"})
-STEPPED = frozenset({"num_epochs", "max_steps", "batch_size", "target_batch_size", "val_size"})
+RANKED = keys_affecting("ranks")
+STEPPED = keys_affecting("steps")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.config_text import ConfigDocument
 from lora_backend.config.findings import Finding, Severity
 from lora_backend.config.foreign.notice import FOREIGN
+from lora_backend.config.key_queries import DATA_KEYS
 from lora_backend.config.rules import Facts, GpuFact
 from lora_backend.config.rules.machine_facts import KERNEL_SINCE
 from lora_backend.data.summary import Kind, Summary, summary_of
@@ -34,8 +35,6 @@ from lora_backend.settings import Settings, load_settings, path_of
 
 MOST_NAMED = 5
 """Errors that one sentence names."""
-DATA_KEYS: tuple[Kind, ...] = ("dataset", "questions")
-"""Keys that name a file of rows."""
 HEADS = r"(^|\.)(lm_head|embed_out|output_layer)\.weight$"
 """Names of the output head among a model's tensors."""
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.config.config_text import ConfigDocument
+from lora_backend.config.key_queries import DATA_KEYS
 from lora_backend.config.rules import Facts
 from lora_backend.errors import DataError, FlightdeckError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.models.find import HUB_ID, find_model
-from lora_backend.preflight.facts import DATA_KEYS, Readers, gather_facts
+from lora_backend.preflight.facts import Readers, gather_facts
 from lora_backend.runs.checkpoints.publication import publication_of
 from lora_backend.settings import Settings, is_within, path_of
 from lora_backend.symlinks import LinkRefusedError, refuse_ways_out

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from lora_backend.atomic import write_json
 from lora_backend.bounded import open_regular
 from lora_backend.config.diff import same_value
+from lora_backend.config.key_queries import names_in
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_, Message
@@ -22,8 +23,6 @@ from lora_backend.models.describe import read_json_object
 from lora_backend.models.identity import base_identity
 
 FILE = "flightdeck.json"
-ELSEWHERE = ("model_name", "dataset", "questions", "output_dir", "pkg", "version", "knowledge_type", "overwrite")
-"""Keys that name places: another machine has other paths for the same things."""
 Verdict = Literal["same", "partly", "different", "unknown"]
 """`partly`: not all of the run was trained on what is there now, and that was confirmed when it was resumed."""
 
@@ -153,7 +152,7 @@ def _config_part(recorded: Mapping[str, Any], config: Mapping[str, Any] | None) 
     sides = [
         (key, recorded.get(key, KEYS[key].default), config.get(key, KEYS[key].default))
         for key in KEYS
-        if key not in ELSEWHERE
+        if KEYS[key].portable
     ]
     return _differing(sides) or Part("config", "same", Message(N_("It says what the adapter was trained with.")))
 
@@ -220,16 +219,17 @@ def _steps(start: Mapping[str, Any]) -> str:
 
 
 PARTS_OF_A_BASE = {"config_sha256": "config.json", "weights_sha256": "weights", "tokenizer_sha256": "tokenizer"}
-SAID_BY_BOTH = {
-    "r": "r",
-    "alpha": "lora_alpha",
-    "target_modules": "target_modules",
-    "target_layers": "layers_to_transform",
-    "rank_pattern": "rank_pattern",
-    "alpha_pattern": "alpha_pattern",
-    "use_rslora": "use_rslora",
-    "use_dora": "use_dora",
-}
+_SAID_BY_BOTH = (
+    "r",
+    "alpha",
+    "target_modules",
+    "target_layers",
+    "rank_pattern",
+    "alpha_pattern",
+    "use_rslora",
+    "use_dora",
+)
+SAID_BY_BOTH = {ours: names_in("peft")[ours] for ours in _SAID_BY_BOTH}
 """Our key → the one of `adapter_config.json` that means the same."""
 
 

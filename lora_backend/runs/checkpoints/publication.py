@@ -21,6 +21,7 @@ from huggingface_hub import constants as hub
 from pydantic import TypeAdapter, ValidationError
 
 from lora_backend.bounded import read_json
+from lora_backend.config.key_queries import keys_of_path
 from lora_backend.config.schema import KEYS, Name
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
@@ -29,9 +30,10 @@ from lora_backend.settings import Settings, is_within, path_of
 from lora_backend.verification.passport import FILE as PASSPORT
 from lora_backend.verification.passport import file_sha256
 
-NAMES = ("pkg", "version", "knowledge_type")
-PLACE = ("output_dir", *NAMES)
+PLACE = keys_of_path("published")
 """Keys that say where an adapter is published."""
+NAMES = PLACE[1:]
+"""Those below `output_dir`."""
 ADAPTER_CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 OF_THE_WORKSPACE = ("runs", "drafts", "bin", "queue", "leases", "data")
 """Folders of the workspace that hold what is nobody's adapter."""

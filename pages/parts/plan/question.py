@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, get_args
 
+from lora_backend.config.key_queries import planned_keys
 from lora_backend.config.schema import KEYS, TrainingConfig
 from lora_backend.planning.plan import Options
 from lora_backend.planning.planner import options_of
@@ -16,11 +17,7 @@ from lora_backend.planning.split.chosen_split import Goal
 from lora_backend.preflight.plan_question import config_to_plan
 from pages.parts.shell import state_keys
 
-CONFIG_KEYS: dict[str, type] = {
-    "batch_size": int, "target_batch_size": int, "max_length": int, "r": int, "target_modules": list, "precision": str,
-    "gradient_checkpointing": bool, "quantization": str, "loss_type": str, "optim": str, "force_balance": bool,
-    "min_memory_gb": float, "num_epochs": float,
-}  # fmt: skip
+CONFIG_KEYS = planned_keys()
 """Keys of the config that the page sets, by their own names."""
 CURRENCIES = ("USD", "EUR", "CNY", "GBP", "JPY", "KRW", "INR", "CHF")
 PAGE_KEYS: dict[str, type] = {"goal": str, "max_utilisation": int, "rows": int, "price": float, "currency": str}

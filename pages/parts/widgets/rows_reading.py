@@ -9,11 +9,12 @@ from typing import Any
 
 import streamlit as st
 
+from lora_backend.config.key_queries import DATA_KEYS
 from lora_backend.data.summary import reading_of
 from lora_backend.errors import FlightdeckError
 from lora_backend.formats import size
 from lora_backend.i18n import N_
-from lora_backend.preflight.facts import DATA_KEYS, kept_summaries
+from lora_backend.preflight.facts import kept_summaries
 from lora_backend.preflight.roots import bind_paths
 from pages.parts.shell.language import t
 from pages.parts.shell.services import settings
