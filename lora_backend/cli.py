@@ -111,16 +111,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     verify.set_defaults(run=_command("verify", "verify"))
 
     _add_runs(commands.add_parser("runs", help="list, show, stop, resume, queue and compare runs"), shared)
-
-    import_ = commands.add_parser("import", parents=[shared], help="read the config of another tool into ours")
-    import_.add_argument("config", type=Path, metavar="FILE")
-    import_.add_argument("--output", type=Path, metavar="FILE", help="write the config there; default: stdout")
-    import_.set_defaults(run=_command("foreign", "import_command"))
-    export = commands.add_parser("export", parents=[shared], help="write a config for another tool")
-    export.add_argument("config", type=Path)
-    export.add_argument("--to", required=True, choices=EXPORT_TOOLS)
-    export.add_argument("--output", type=Path, metavar="FILE", help="write it there; default: stdout")
-    export.set_defaults(run=_command("foreign", "export_command"))
+    _add_foreign(commands.add_parser, shared)
 
     demo = commands.add_parser("demo", parents=[shared], help="prepare the demo model and data; --train: learn them")
     demo.add_argument("--train", action="store_true", help="then train, and answer the held-out questions")
@@ -131,6 +122,18 @@ def _parser(program: str) -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8501, help="default: 8501")
     serve.set_defaults(run=_command("serve", "serve"))
     return parser
+
+
+def _add_foreign(add: Callable[..., argparse.ArgumentParser], shared: _Parser) -> None:
+    import_ = add("import", parents=[shared], help="read the config of another tool into ours")
+    import_.add_argument("config", type=Path, metavar="FILE")
+    import_.add_argument("--output", type=Path, metavar="FILE", help="write the config there; default: stdout")
+    import_.set_defaults(run=_command("foreign", "import_command"))
+    export = add("export", parents=[shared], help="write a config for another tool")
+    export.add_argument("config", type=Path)
+    export.add_argument("--to", required=True, choices=EXPORT_TOOLS)
+    export.add_argument("--output", type=Path, metavar="FILE", help="write it there; default: stdout")
+    export.set_defaults(run=_command("foreign", "export_command"))
 
 
 def _add_accepted(command: argparse.ArgumentParser) -> None:

@@ -1,0 +1,147 @@
+"""The rules of the house that no linter knows: names that tell, sizes, and which private parts of libraries are used.
+
+Each list of exemptions says why. An entry that exempts nothing any more fails, so that the lists only shrink.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LONGEST_FUNCTION, LONGEST_MODULE = 60, 300
+SAME_NAME_ROOMS = {"commands", "views"}
+"""Rooms that have one module for each subject of others, so that the names repeat."""
+SAME_NAMES = {
+    "table": "waits for its rooms to be tidied",
+    "resume": "waits for its rooms to be tidied",
+}
+LONG_MODULES = {
+    "lora_backend/config/config_text.py": "waits for its rooms to be tidied",
+    "lora_backend/runs/processes/supervisor.py": "waits for its rooms to be tidied",
+    "lora_backend/runs/record/run_folder.py": "waits for its rooms to be tidied",
+}
+LONG_FUNCTIONS = {"lora_backend/training/engine.py::_train": "waits for the loop"}
+
+TRAINERS_OWN = {"lora_backend/training/exact.py", "lora_backend/training/trainer.py"}
+"""They bend transformers' Trainer until the loop is our own."""
+PRIVATE = {
+    # name: (its library's file, the one file of ours, why there is no public way)
+    "_no_split_modules": ("transformers/modeling_utils.py", "lora_backend/modeling/device_map.py", "the only word of a model on which of its modules stay in one piece; accelerate asks the same"),
+    "_can_use_grouped_mm": ("transformers/integrations/moe.py", "lora_backend/modeling/grouped.py", "decides by the real device which experts' product runs; a trace has to decide as the GPU would"),
+    "_check_lora_target_modules_mamba": ("peft/tuners/tuners_utils.py", "lora_backend/modeling/live_tree.py", "names the targets that PEFT refuses"),
+    "_MODEL_TO_CONVERSION_PATTERN": ("peft/utils/transformers_weight_conversion.py", "lora_backend/modeling/live_tree.py", "how PEFT reads targets of a model whose layers were renamed"),
+    "_MOE_FUSED_TARGETS": ("peft/utils/transformers_weight_conversion.py", "lora_backend/modeling/live_tree.py", "the same for fused experts"),
+    "_MOE_TARGET_MODULE_MAPPING": ("peft/utils/transformers_weight_conversion.py", "lora_backend/modeling/live_tree.py", "the same for fused experts"),
+    "_checkpoint_conversion_mapping": ("peft/peft_model.py", "lora_backend/modeling/loaded_identity.py", "the names under which PEFT itself reads an adapter into a model"),
+    "_hf_hook": ("accelerate/hooks.py", "lora_backend/modeling/loss.py", "whether accelerate moves a module's inputs"),
+    "_decode_special_floats": ("transformers/configuration_utils.py", "lora_backend/modeling/meta.py", "config.json writes infinity in words"),
+    "_supports_flash_attn": ("transformers/modeling_utils.py", "lora_backend/modeling/meta.py", "a model's word on an attention that is not installed here"),
+    "_keep_in_fp32_modules": ("transformers/modeling_utils.py", "lora_backend/modeling/packed_layers.py", "which modules a load leaves in 32 bits"),
+    "_get_dtype_plan": ("transformers/modeling_utils.py", "lora_backend/modeling/quantization.py", "the same, as the load itself decides it"),
+}  # fmt: skip
+"""The private parts of transformers, accelerate and PEFT that the product uses, each in one file."""
+OTHERS_PRIVATE = {
+    "_parameters", "_buffers", "_subclasses", "_pytree", "_python_dispatch", "_IncompatibleKeys", "_grouped_mm",
+    "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention_for_cpu_backward", "_cdata",
+    "_overloadpacket", "_C", "_current_autograd_node", "_use_count", "_storage_Use_Count",
+    "_is_avx512_bf16_supported", "_replace", "_exit", "_Hash",
+}  # fmt: skip
+"""Names with an underscore of torch, by which fake tensors and storages are watched, and of Python's own library."""
+
+
+def sources() -> list[Path]:
+    return [*sorted((ROOT / "lora_backend").rglob("*.py")), *sorted((ROOT / "pages").rglob("*.py")), ROOT / "app.py"]
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def test_a_module_is_found_by_its_name_alone() -> None:
+    backend = [path.relative_to(ROOT) for path in sources() if "lora_backend" in path.parts]
+    assert len(backend) > 200
+    names = Counter(path.stem for path in backend if not SAME_NAME_ROOMS & set(path.parts) and not path.stem.startswith("__"))  # fmt: skip
+    assert {name for name, count in names.items() if count > 1} == set(SAME_NAMES)
+
+
+def test_a_module_has_one_purpose_and_so_many_lines() -> None:
+    long = {named(path) for path in sources() if len(path.read_text().splitlines()) > LONGEST_MODULE}
+    assert long == set(LONG_MODULES)
+
+
+def test_a_function_is_read_on_one_screen() -> None:
+    long = set()
+    for path in sources():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                long |= {f"{named(path)}::{node.name}"} if length > LONGEST_FUNCTION else set()
+    assert long == set(LONG_FUNCTIONS)
+
+
+def test_private_parts_of_libraries_are_used_in_one_file_each_and_are_there() -> None:
+    used: dict[str, set[str]] = {}
+    for path in sources():
+        theirs = private(_reached(tree(path))) - OTHERS_PRIVATE - ours() | private(_inherited(tree(path)))
+        for name in theirs:
+            used.setdefault(name, set()).add(named(path))
+    assert {name: homes for name, homes in used.items() if not homes <= TRAINERS_OWN} == {name: {home} for name, (_, home, _) in PRIVATE.items()}  # fmt: skip
+    assert set.union(*used.values()) >= TRAINERS_OWN
+    for name, (file, _, _) in PRIVATE.items():
+        package = importlib.util.find_spec(file.split("/")[0])
+        assert package, file
+        assert package.origin, file
+        assert name in Path(package.origin).parents[1].joinpath(file).read_text(), f"{file} has no {name} any more"
+
+
+@cache
+def ours() -> frozenset[str]:
+    """Private names that a source of ours defines: a function, a class, a field, a variable."""
+    defined = set()
+    for node in (node for path in sources() for node in ast.walk(tree(path))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            defined.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+            defined.add(node.attr)
+    return frozenset(defined)
+
+
+def private(names: Iterator[str]) -> set[str]:
+    return {name for name in names if name.startswith("_") and not name.startswith("__") and name != "_"}
+
+
+def _reached(module: ast.Module) -> Iterator[str]:
+    """What is reached through something else: attributes, imports, the constants of `getattr`."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.Import):
+            yield from (part for alias in node.names for part in alias.name.split("."))
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (*node.module.split("."), *(alias.name for alias in node.names))
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+            "getattr",
+            "hasattr",
+            "setattr",
+            "delattr",
+        ):
+            yield from (str(word.value) for word in node.args[1:2] if isinstance(word, ast.Constant))
+
+
+def _inherited(module: ast.Module) -> Iterator[str]:
+    """What a class takes from its base by `super()`, under whatever name it is then its own."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "super()":
+            yield node.attr
