@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -23,6 +23,8 @@ from lora_backend.bounded import read_text
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message
 from lora_backend.os_errors import in_words
+from lora_backend.runs.record.attempts import Attempt
+from lora_backend.runs.record.documents import KINDS, STOP_DEADLINE_S, Answer, Exit, RunRecord, Status, StopRequest
 from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.forms import is_part, is_report
 from lora_backend.runs.record.locked_files import (
@@ -41,11 +43,12 @@ from lora_backend.runs.record.seal import seal_of
 from lora_backend.runs.record.states import ENDED, RunState, StateError, check_move, identity_in, judge, launch_moment
 from lora_backend.runs.record.unlinked import refuse_links
 from lora_backend.symlinks import is_unlinked_file
+from lora_backend.typed_json import Document
+from lora_backend.verification.rank_documents import RankReport
 
-__all__ = ["ENDED", "RUN_ID", "RunFolder", "RunState", "list_runs", "new_run_id", "open_run"]
+__all__ = ["ENDED", "RUN_ID", "STOP_DEADLINE_S", "RunFolder", "RunState", "list_runs", "new_run_id", "open_run"]
 RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,79}")
-STOP_DEADLINE_S = 120.0
-"""How long a trainer may take to save and end after a stop; then its supervisor ends it."""
+D = TypeVar("D", bound=Document)
 LEAST_ROOM_BYTES = 64 * 1024
 """A disk with less has no room for the few lines that say how a run ended."""
 OF_ONE_ATTEMPT = (
@@ -151,6 +154,64 @@ class RunFolder:
         if not isinstance(run.get("config"), dict):
             raise RunError(N_("The run.json of run {id} holds no config, so it cannot be shown. Copy the run again."), id=self.id)  # fmt: skip
         return run
+
+    def read_record(self) -> RunRecord:
+        """`run.json`. Raises `RunError` where the folder is no run (any more), or one of a newer version."""
+        found = read_json(self.run_json)
+        if found is None:
+            if self.path.is_symlink() or self.run_json.is_symlink():
+                refuse_links(self.path)
+            raise RunError(N_("The run {id} is not there; its folder may have been deleted."), id=self.id)
+        if RunRecord.is_newer(found) or found.get("kind", KINDS[0]) not in KINDS:
+            raise self._newer()
+        try:
+            return RunRecord.read(found)
+        except ValueError as error:
+            raise RunError(N_("The run.json of run {id} holds no config, so it cannot be shown. Copy the run again."), id=self.id) from error  # fmt: skip
+
+    def read_status(self) -> Status:
+        """How the run stood when that was last written; empty where nothing can be read."""
+        return self._read(self.status_json, Status) or Status()
+
+    def read_exit(self) -> Exit | None:
+        """How it ended; None for a run that has not."""
+        return self._read(self.exit_json, Exit)
+
+    def read_attempt(self, number: int | None = None) -> Attempt:
+        """A start of the run, by default the newest; empty, and number 0, without any."""
+        newest = self._newest_number() if number is None else number
+        found = self._read(self.attempts / f"{newest}.json", Attempt)
+        if found is None:
+            return Attempt()
+        found.number = newest  # by the file's name: names of other files are made of it
+        return found
+
+    def read_attempts(self) -> list[Attempt]:
+        """Every start that can be read, in order."""
+        numbers = sorted(int(path.stem) for path in self.attempts.glob("*.json") if path.stem.isdecimal())
+        return [attempt for number in numbers if (attempt := self.read_attempt(number)).number]
+
+    def read_rank_report(self) -> RankReport | None:
+        """The rank check; None before it, or where the file is not whole."""
+        found = read_json(self.rank_report_json, MAX_REPORT_BYTES)
+        report = None if found is None else _as(RankReport, found)
+        # What was found of the saved adapter decides, so a report of which that cannot be read decides nothing.
+        return None if report is None or (report.saved is None and (found or {}).get("saved")) else report
+
+    def read_answers(self) -> list[Answer]:
+        """The config's questions, answered; lines that are not whole are left out."""
+        return [answer for row in read_jsonl(self.answers_jsonl) if (answer := _as(Answer, row)) is not None]
+
+    def read_stop_request(self) -> StopRequest | None:
+        """Who asked the run to stop, and when; None where nobody has."""
+        return self._read(self.stop_request, StopRequest)
+
+    def _read(self, path: Path, kind: type[D]) -> D | None:
+        found = read_json(path)
+        return None if found is None else _as(kind, found)
+
+    def _newer(self) -> RunError:
+        return RunError(N_("The run {id} was written by a newer version of this program. Update, then open it again."), id=self.id)  # fmt: skip
 
     def config_text(self) -> str | None:
         """The config as it was written; None where the file is gone, or is a link, or no text."""
@@ -396,7 +457,15 @@ class RunFolder:
 
     def _refuse_newer(self, data: dict[str, Any]) -> None:
         if is_newer(data):
-            raise RunError(N_("The run {id} was written by a newer version of this program. Update, then open it again."), id=self.id)  # fmt: skip
+            raise self._newer()
+
+
+def _as(kind: type[D], data: dict[str, Any]) -> D | None:
+    """A file as its type; None where what it cannot do without is not in it."""
+    try:
+        return kind.read(data)
+    except ValueError:
+        return None
 
 
 def new_run_id() -> str:

@@ -1,0 +1,87 @@
+"""A plan as a file holds it: what `plan --json` prints, and what a start of a run keeps of its own plan."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lora_backend.planning.split.chosen_split import Goal
+from lora_backend.planning.verdict import Verdict
+from lora_backend.typed_json import Count, Number, Part
+
+Strategy = Literal["single", "layer_split", "cpu"]
+
+
+class PlannedBreakdown(Part):
+    """What one device will hold at its own peak, by component; bytes."""
+
+    weights: Count = 0
+    """Of the base model, quantized as they lie in memory."""
+    adapter: Count = 0
+    """The trained parameters."""
+    gradients: Count = 0
+    optimizer: Count = 0
+    """The optimizer's states."""
+    activations: Count = 0
+    logits: Count = 0
+    """Logits and what the loss makes of them."""
+    overhead: Count = 0
+    """All that is not tensors: context, workspace, fragmentation reserve."""
+
+
+class PlannedDevice(Part):
+    """One device of a plan, in use or not."""
+
+    index: int | str | None = None
+    """Its number on the machine, or `cpu`."""
+    uuid: str | None = None
+    """Of a GPU of this machine; None for the CPU and for cards that are only planned for."""
+    name: str = "–"
+    capacity_bytes: Count = 0
+    """Memory of the device less what others held when it was planned."""
+    breakdown: PlannedBreakdown | None = None
+    total_bytes: Number = 0
+    """The sum of `breakdown`."""
+    utilisation: float = 0.0
+    """`total_bytes` / `capacity_bytes`."""
+    verdict: Verdict | None = None
+    uncertainty_bytes: Number = 0
+    """By how much the true peak may be above `total_bytes`."""
+    blocks: list[int] = []
+    """The decoder blocks that it holds, counted from 0."""
+
+
+class PlanDocument(Part):
+    """A placement with its predicted bytes. Older versions wrote less of it, so much may be absent."""
+
+    fits: bool | None = None
+    """Whether no device is over its capacity."""
+    verdict: Verdict | None = None
+    """`fits` beyond doubt, `tight`, or `over`."""
+    strategy: Strategy | str | None = None
+    device_map: dict[str, int | str] | None = None
+    """Module → device, every module named once, as accelerate takes it."""
+    bottleneck_utilisation: float | None = None
+    """Of the fullest device."""
+    devices: list[PlannedDevice] = []
+    """Every device that was planned for; unused ones have no blocks."""
+    method: str | None = None
+    """`trace` or `formula`: where the figures come from."""
+    expected_error: Number | None = None
+    """Of the tensors, as a share."""
+    precision: str | None = None
+    """What `precision: auto` came to."""
+    rows: Count | None = None
+    """Of a batch that the plan was made for."""
+    tokens: Count | None = None
+    """Of its longest row."""
+    assignment: list[int] | None = None
+    """Of each unit (embedding, blocks, head) the position of its device in `devices`; in a run's plan only."""
+    logits_on: int | None = None
+    """The position in `devices` of the device that the logits come back to; in a run's plan only."""
+    goal: Goal | None = None
+    """What the placement was chosen for; in `plan --json`, as all that follows."""
+
+    @property
+    def used(self) -> list[PlannedDevice]:
+        """The devices that hold something."""
+        return [device for device in self.devices if device.total_bytes]

@@ -1,0 +1,146 @@
+"""What is known of one start of a run: `attempts/<n>.json`. The launcher writes it, then the trainer adds to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lora_backend.planning.plan_document import PlanDocument
+from lora_backend.planning.verdict import Verdict
+from lora_backend.runs.record.documents import CodeVersion
+from lora_backend.typed_json import Count, Document, Number, Part, Sentence
+
+NumBytes = int | float
+"""Of a device; a measurement from elsewhere may have a fraction."""
+
+
+class BaseIdentity(Part):
+    """Hashes by which a base model is known again; None for what is not there."""
+
+    config_sha256: str | None = None
+    weights_sha256: str | None = None
+    """Sampled: names, sizes, and some places in each file."""
+    tokenizer_sha256: str | None = None
+    revision: str | None = None
+    """Of a model in the hub's cache."""
+
+
+class HeldTensors(Part):
+    """What one device holds in a step, by component; bytes."""
+
+    device: int | str
+    """In the numbers of the plan."""
+    weights: NumBytes | None = None
+    adapter: NumBytes | None = None
+    gradients: NumBytes | None = None
+    """Of micro-batches before the measured one."""
+    optimizer: NumBytes | None = None
+    moving: NumBytes | None = None
+    """What comes and goes within the step, at its peak."""
+    tensors: NumBytes | None = None
+    """All of them together."""
+    process: NumBytes | None = None
+    """What driver or system say of the whole process."""
+
+
+class Measured(Part):
+    """What one micro-batch really held, and which one that was."""
+
+    step: Count | None = None
+    rows: Count | None = None
+    tokens: Count | None = None
+    """Of a row, padding included."""
+    padded: bool | None = None
+    """Whether some rows were shorter."""
+    labelled: Count | None = None
+    """Tokens that are learned."""
+    devices: list[HeldTensors] = []
+
+
+class Expected(Part):
+    """What the memory model says of that very micro-batch."""
+
+    devices: list[HeldTensors]
+
+
+class DamagedCheckpoint(Part):
+    """A checkpoint that was passed over, and what is wrong with it."""
+
+    checkpoint: str
+    problems: list[str]
+
+
+class Attempt(Document):
+    """One start of a run. What is absent was not known, or the start never came so far."""
+
+    number: Count = 0
+    """Counted from 1; 0 where there is none yet."""
+    time: Number | None = None
+    actor: str | None = None
+    """Who resumed it; of the first start `run.json` says it."""
+    argv: list[str] | None = None
+    """Of a resume: the command that was found for it."""
+
+    plan: PlanDocument | None = None
+    """Written and None: there is no plan, and `note` says why. Not written: the trainer plans."""
+    fallback: Sentence | None = None
+    """Why the balanced map that was asked for is not used."""
+    note: Sentence | None = None
+    """Why there is no plan."""
+    device_uuids: list[str | None] = []
+    """GPUs of the plan, in the model's order."""
+    environment: dict[str, str] = {}
+    """Variables with which the trainer sees these GPUs and no others."""
+    anyway: bool = False
+    """It starts although its plan does not fit."""
+    accepted: Verdict | None = None
+    """Of a plan that does not fit beyond doubt: what whoever started it accepted."""
+    shares: bool = False
+    """It starts beside other runs, and leases nothing."""
+
+    resume_from: str | None = None
+    """Name of the checkpoint that it goes on from. Written and None: from the first step, whatever is there."""
+    damaged: list[DamagedCheckpoint] = []
+    """Checkpoints that whoever resumed it passed over."""
+    changes: dict[str, Any] = {}
+    """Keys of the config that are other ones from this start on."""
+    restarts_schedule: list[str] = []
+    """Those of them that the learning rate's schedule is made of."""
+    accepted_data_sha256: str | None = None
+    """Of changed data in which it may go on."""
+
+    passed_over: list[DamagedCheckpoint] = []
+    """Checkpoints that the trainer passed over. All from here on is written by the trainer."""
+    from_step: Count | None = None
+    """The step that it goes on from."""
+    num_threads: Count | None = None
+    """Of torch, on the CPU."""
+    data_sha256: str | None = None
+    """Of the bytes that its rows were read from."""
+    questions_sha256: str | None = None
+    precision: str | None = None
+    """What it trains in."""
+    base: BaseIdentity | None = None
+    """The base model that it found."""
+    versions: dict[str, str | None] | None = None
+    """Package → version."""
+    python: str | None = None
+    platform: str | None = None
+    code: CodeVersion | None = None
+    """Of this program."""
+    loaded_device_map: dict[str, int | str] | None = None
+    """Module → device as the model was really loaded, in the numbers of the plan."""
+    vocab_size: Count | None = None
+    measured: Measured | None = None
+    """The memory of its second step."""
+    expected: Expected | None = None
+    """What was planned for that very step."""
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether its launcher has planned it, be it to the end that there is no plan."""
+        return "plan" in self.model_fields_set
+
+    @property
+    def names_checkpoint(self) -> bool:
+        """Whether it was said what to go on from, be it from nothing."""
+        return "resume_from" in self.model_fields_set

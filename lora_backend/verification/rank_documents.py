@@ -1,0 +1,117 @@
+"""A rank report as a type: what the check of an adapter found, layer by layer, and what `rank_report.json` holds."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from lora_backend.typed_json import Document, Part, Sentence
+
+ReportStatus = Literal[
+    "ok",
+    "mismatch",
+    "no_lora_layers",
+    "no_adapter_here",
+    "not_peft",
+    "not_lora",
+    "undetermined",
+    "expression_too_slow",
+]
+"""Words for what a rank report found."""
+
+
+class LayerRecord(Part):
+    """One LoRA layer, held against what the config asks of it. Ranks are None where there is none to tell."""
+
+    name: str
+    """Canonical: as the base model calls the module."""
+    block: int | None
+    """The decoder block that it is part of, counted from 0."""
+    module: str | None
+    """What it is called in its block, as in `q_proj`."""
+    expected_r: int | None
+    """Asked by the config; None for a layer that it does not target."""
+    config_r: int | None
+    """Asked by the adapter's own PEFT config (method 1)."""
+    layer_r: int | None = None
+    """What a loaded layer says of itself."""
+    a_r: int | None
+    """By the shape of A (method 2)."""
+    b_r: int | None
+    """By the shape of B, which has to be the same (method 3)."""
+    shape_a: list[int] | None = None
+    shape_b: list[int] | None = None
+    alpha: int | float | None = None
+    """By the adapter's own config."""
+    expected_alpha: int | float | None = None
+    """By the config that it is held against."""
+    scaling: int | float | None = None
+    """What the layer's update is multiplied by."""
+    expected_scaling: int | float | None = None
+    state: str
+    """`ok`, or what is wrong or in doubt, as a code."""
+
+
+class CoverageEntry(Part):
+    """One entry of a config (`target_modules: [q_proj, …]` has several) and what it matched."""
+
+    key: str
+    """Of the config."""
+    entry: Any
+    """As the config has it."""
+    layers: int = 0
+    """How many it matched."""
+    near: str | None = None
+    """A name that may have been meant, where it matched none."""
+    warning: str | None = None
+    """Code of what there is to warn of; None where the entry matched."""
+
+
+class DifferenceRecord(Part):
+    """One tensor that is not where it belongs."""
+
+    code: str
+    """As in `lora_backend.verification.differences.Code`."""
+    name: str
+    """Canonical, of the tensor; as the file calls it where the model has none."""
+    layer: str | None = None
+    """The LoRA layer that it is part of, where it is part of one."""
+    file_shape: list[int] | None = None
+    model_shape: list[int] | None = None
+    dtype: str | None = None
+    """Of the file's tensor, where that is what is wrong."""
+
+
+class RankReport(Document):
+    """Whether an adapter carries the ranks that were asked for. The trainer writes it when the adapter is attached, and
+    once more when it is saved."""
+
+    is_consistent: bool | None
+    """None: the question does not apply, or cannot be decided."""
+    status: ReportStatus
+    """What was found, as a code."""
+    expected_r: int | None
+    """`r` of the config that the adapter is held against."""
+    actual_r_values: dict[str, int | list[int] | None] = {}
+    """Layer → its rank; two numbers where A and B have different ones."""
+    mismatched_layers: list[str]
+    """Names of what makes the report inconsistent."""
+    warnings: list[str]
+    """Codes of what is odd, whatever the ranks are."""
+    layers: list[LayerRecord]
+    coverage: list[CoverageEntry] = []
+    compared: str | None = None
+    """What the tensors were held against: `headers`, `module_tree`, `loaded`; None: nothing."""
+    differences: list[DifferenceRecord] = []
+    """Tensors that are not where they belong."""
+    base: str | None = None
+    """The base model that the adapter was held against, as config or adapter name it."""
+    other_base: str | None = None
+    """The base model that the adapter was made on, where that is another."""
+    not_compared: Sentence | None = None
+    """Why it was held against no base model."""
+    expression: Sentence | None = None
+    """Which expression took too long to be matched."""
+    subfolders: list[str] = []
+    """Folders below the one that was asked about that hold an adapter."""
+    saved: RankReport | None = None
+    """The same for the files of the finished adapter."""
