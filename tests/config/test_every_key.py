@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, get_args
 
 import pytest
@@ -100,17 +101,23 @@ def test_what_is_wrong_inside_a_list_or_a_mapping_names_the_key(key: str, value:
     refused(key, value)
 
 
-@pytest.mark.parametrize(
-    ("key", "text"),
-    [
-        ("r", "16"), ("learning_rate", "1e-4"), ("use_dora", "true"), ("use_dora", "True"), ("learning_rate", "1.2.3"), ("precision", "16"),
-        ("target_layers", "0"), ("device_map", "1"), ("r", "1.5"), ("seed", "-1"), ("bias", "false"), ("eval_strategy", "true"),
-    ],
-)  # fmt: skip
+QUOTED = [("r", "16"), ("learning_rate", "1e-4"), ("use_dora", "true"), ("use_dora", "True"), ("val_size", "0.5")]
+WRONG_ANYHOW = [
+    ("learning_rate", "1.2.3"), ("precision", "16"), ("target_layers", "0"), ("device_map", "1"), ("r", "1.5"), ("seed", "-1"), ("bias", "false"), ("eval_strategy", "true"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "text"), QUOTED)
 def test_who_follows_the_advice_to_drop_the_quotes_has_a_good_config(key: str, text: str) -> None:
-    remedy = refused(key, text).remedy.text("en")
-    if "without quotes" in remedy:
-        assert errors(**parse_config(f"{key}: {text}\n").values) == []
+    told = re.fullmatch(r"The value is text\. Write it without quotes: `(.+)`\.", refused(key, text).remedy.text("en"))
+    assert told
+    assert errors(**parse_config(f"{told[1]}\n").values) == []
+
+
+@pytest.mark.parametrize(("key", "text"), WRONG_ANYHOW)
+def test_a_value_that_is_wrong_without_its_quotes_too_is_not_told_to_drop_them(key: str, text: str) -> None:
+    assert refused(key, text).remedy.text("en") == f"Change the value of `{key}`."
+    assert errors(**parse_config(f"{key}: {text}\n").values)
 
 
 class Counted(int):

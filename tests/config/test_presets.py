@@ -1,4 +1,4 @@
-"""Presets: each is a good config, and trains or is refused with one sentence."""
+"""Presets: each is a good config, and trains."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from lora_backend.config.diff import same_value
 from lora_backend.config.presets import PRESETS, Preset, preset_base
 from lora_backend.config.schema import KEYS, TrainingConfig, default_config
 from lora_backend.demo.config import demo_config
-from lora_backend.errors import FlightdeckError
 from lora_backend.preflight.facts import check_with_facts
 from tests.tiny import chats, write_rows
 from tests.training.helpers import run
 
-NEED_NO_GPU = ("small_gpu", "quick_check", "demo", "many_adapters")
 ALL = [pytest.param(preset, id=preset.id) for preset in PRESETS.values()]
 
 
@@ -36,22 +34,15 @@ def test_a_preset_is_a_config_with_nothing_to_say_of_it(preset: Preset, tmp_path
 
 
 @pytest.mark.parametrize("preset", ALL)
-def test_a_preset_trains_or_is_refused_with_one_sentence(
+def test_a_preset_trains_on_a_machine_without_a_gpu(
     preset: Preset, tiny_model: Path, workspace: Path, tmp_path: Path
 ) -> None:
     data = write_rows(tmp_path / "rows.jsonl", chats())
     values = {**preset.config(str(tiny_model), str(data)), "max_steps": 2, "save_steps": 2}
     assert TrainingConfig.model_validate(values)
-    refusals: list[FlightdeckError] = []
-    try:
-        folder = run(workspace, values)
-    except FlightdeckError as error:
-        refusals.append(error)
-    else:
-        assert (folder.adapter / "adapter_model.safetensors").is_file()
-        assert folder.state().step == 2
-    assert not (refusals and preset.id in NEED_NO_GPU)
-    assert all("\n" not in str(refusal) and str(refusal).endswith(".") for refusal in refusals)
+    folder = run(workspace, values)
+    assert (folder.adapter / "adapter_model.safetensors").is_file()
+    assert folder.state().step == 2
 
 
 def test_the_demo_preset_is_the_demos_own_config(tmp_path: Path) -> None:
