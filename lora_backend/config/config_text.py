@@ -24,6 +24,7 @@ from ruamel.yaml.reader import ReaderError
 
 from lora_backend.bounded import open_regular
 from lora_backend.config.findings import Finding
+from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.schema import GROUPS, KEYS, REQUIRED
 from lora_backend.config.token_limits import refuse_too_much
 from lora_backend.config.traps import NO_BREAK_SPACES, misread_character, remedy_of_syntax
@@ -372,17 +373,17 @@ def dump_yaml(values: Mapping[str, Any]) -> str:
 
 
 def with_values(text: str, changes: Mapping[str, Any]) -> str:
-    """YAML `text` with some keys set (or, where the new value is `REQUIRED`, taken out); the rest stays as written."""
+    """YAML `text` with some keys set (or taken out: `DELETE`); the rest stays as written."""
     if not parse_config(text).is_readable:
         raise ConfigError(N_("The text cannot be read, so no key can be set in it. Mend it first."))
     yaml = _yaml()
     loaded = yaml.load(text)
     if not isinstance(loaded, CommentedMap):  # empty, or only comments
         head = text if not text or text.endswith("\n") else f"{text}\n"
-        return head + dump_yaml({key: value for key, value in changes.items() if value is not REQUIRED})
+        return head + dump_yaml(Patch(changes).sets)
     loaded.fa.set_block_style()  # a nested value has no place in `{a: 1}` on one line
     for key, value in changes.items():
-        if value is REQUIRED:
+        if value is DELETE:
             loaded.pop(key, None)
         else:
             loaded[key] = value

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lora_backend.config.patch import Patch
 from lora_backend.config.secrets import redact, redacted
 from lora_backend.i18n import Message
 
@@ -18,8 +18,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "hint")
 class Fix:
     """One way to settle a finding with a click; the label says what happens to each key and entry."""
 
-    changes: Mapping[str, Any]
-    """Key → new value, None to take the key out (`fixes.with_fix`)."""
+    changes: Patch
     label: Message
 
     def __post_init__(self) -> None:
@@ -27,7 +26,7 @@ class Fix:
 
     def to_dict(self, language: str | None = None) -> dict[str, Any]:
         """Plain data with the label in `language`."""
-        return {"label": self.label.text(language), "changes": dict(self.changes)}
+        return {"label": self.label.text(language), "changes": self.changes.to_json()}
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Finding:
         object.__setattr__(self, "remedy", redacted(self.remedy))
 
     @property
-    def fix(self) -> Mapping[str, Any] | None:
+    def fix(self) -> Patch | None:
         """The changes of the first fix."""
         return self.fixes[0].changes if self.fixes else None
 
@@ -64,7 +63,7 @@ class Finding:
             "line": self.line,
             "message": self.message.text(language),
             "remedy": self.remedy.text(language),
-            "fix": dict(self.fix) if self.fix is not None else None,
+            "fix": self.fix.to_json() if self.fix is not None else None,
             "fixes": [fix.to_dict(language) for fix in self.fixes],
         }
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from lora_backend.config.check import check_config
 from lora_backend.config.check_report import SEVERITY_WORDS
-from lora_backend.config.config_text import dump_yaml, parse_config
+from lora_backend.config.config_text import dump_yaml, parse_config, with_values
 from lora_backend.config.expected import expected
 from lora_backend.config.findings import Finding
-from lora_backend.config.fixes import with_fix
 from lora_backend.config.json_schema import json_schema_text
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.rules.examples import ACROSS, FILE, KNOWN, Example
@@ -90,7 +89,7 @@ def _finding(example: Example) -> tuple[Finding, str | None]:
     """What the check says of an example, and the example after the fix."""
     text = f"model_name: m\n{example.broken}\n"
     finding = next(f for f in check_config(parse_config(text), example.facts).findings if f.code == example.code)
-    fixed = None if finding.fix is None else with_fix(text, finding.fix).removeprefix("model_name: m\n").rstrip()
+    fixed = None if finding.fix is None else with_values(text, finding.fix).removeprefix("model_name: m\n").rstrip()
     return finding, fixed
 
 

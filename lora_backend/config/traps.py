@@ -9,6 +9,7 @@ from typing import Any
 
 from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.offers import change
+from lora_backend.config.patch import Patch
 from lora_backend.i18n import N_, Message
 
 _LEADING_ZERO = re.compile(r"[-+]?0\d[\d_]*")
@@ -44,7 +45,7 @@ def leading_zero(key: str, written: str, value: Any, line: int | None) -> Findin
         Message(N_('Write `{key}: {value}`, or in quotes where the zero belongs to a name: `{key}: "{written}"`.'), values),
         key,
         line,
-        (Fix({key: value}, Message(N_("Write it as `{key}: {value}`"), values)),),
+        (Fix(Patch({key: value}), Message(N_("Write it as `{key}: {value}`"), values)),),
     )  # fmt: skip
 
 

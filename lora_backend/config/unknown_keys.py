@@ -7,13 +7,13 @@ from functools import lru_cache
 from typing import Any
 
 from lora_backend.config.findings import Finding, Fix
-from lora_backend.config.fixes import fixed_values
 from lora_backend.config.foreign.key_mapping import Carried
 from lora_backend.config.foreign.known import INFORMAL, OURS, meaning, plain_name, targets_of
 from lora_backend.config.foreign.reasons import DISTRIBUTED
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.foreign.tools import TOOLS
 from lora_backend.config.offers import change, lines_of, remove, rename
+from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.rules import ConfigView
 from lora_backend.config.schema import KEYS
 from lora_backend.config.spelling import is_slip, nearest
@@ -83,7 +83,7 @@ def _with_what_hangs_on_it(config: ConfigView, key: str, fix: Fix) -> Fix:
 
     A `rank` beside `world_size` is no rank any more once that one is gone.
     """
-    after = fixed_values(config.values, fix.changes)
+    after = fix.changes.applied_to(config.values)
     changes = dict(fix.changes)
     for other in config.values:
         if other == key or other in KEYS:
@@ -91,7 +91,7 @@ def _with_what_hangs_on_it(config: ConfigView, key: str, fix: Fix) -> Fix:
         now, then = meaning(other, config.values), meaning(other, after)
         if now is None or then is None or _says(now) == _says(then):
             continue
-        changes[other] = None
+        changes[other] = DELETE
         if now.target_key is not None and now.target_key not in config.values:
             changes.setdefault(now.target_key, now.target_value)
     return fix if changes.keys() == fix.changes.keys() else change(config.values, changes)
@@ -125,14 +125,14 @@ def _renamed(config: ConfigView, key: str, means: Mapping[str, Any]) -> list[Fix
     if there == means:
         return [keep]
     said = {"kept": lines_of(there), "lines": lines_of(means)}
-    replace = Fix({key: None, **means}, Message(N_("Replace {kept} with {lines}"), said))
+    replace = Fix(Patch({key: DELETE, **means}), Message(N_("Replace {kept} with {lines}"), said))
     return [replace, keep] if len(means) > len(there) else [keep, replace]
 
 
 def _keep(config: ConfigView, key: str, kept: Iterable[str]) -> Fix:
     """Take `key` out for keys of ours that say it already."""
     said = {"key": key, "kept": lines_of({name: config.values[name] for name in kept})}
-    return Fix({key: None}, Message(N_("Remove `{key}` (keeps {kept})"), said))
+    return Fix(Patch({key: DELETE}), Message(N_("Remove `{key}` (keeps {kept})"), said))
 
 
 @lru_cache(maxsize=64)

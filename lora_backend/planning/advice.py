@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lora_backend.config.patch import Patch
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.i18n import N_, Message
@@ -35,8 +36,8 @@ class Advice:
     """One remedy."""
 
     code: str
-    change: dict[str, Any]
-    """Keys of the config and the values to give them; empty for one more GPU and for another placement."""
+    change: Patch
+    """Empty for one more GPU and for another placement."""
     saves_bytes: int
     """Bytes on all devices together, before minus after; of one more GPU: what it takes off the others."""
     slowdown: float | None
@@ -64,7 +65,7 @@ class Advice:
     def to_json(self) -> dict[str, Any]:
         return {
             "code": self.code,
-            "change": self.change,
+            "change": self.change.to_json(),
             "saves_bytes": self.saves_bytes,
             "slowdown": self.slowdown,
             "fits": self.fits,
@@ -148,7 +149,7 @@ class _Asked:
             if other.bottleneck_utilisation < fullest:
                 fullest = other.bottleneck_utilisation
                 price = Message(N_("the same settings, placed anew"))
-                yield self._advice(code, {}, price, other, self.config)
+                yield self._advice(code, Patch(), price, other, self.config)
 
     def could_be_enough(self, code: str) -> bool:
         """Whether it would fit if the remedy took all bytes of the components that it can make smaller."""
@@ -179,7 +180,7 @@ class _Asked:
 
     def together(self, codes: Sequence[str]) -> Advice | None:
         """Remedies on top of each other until it fits beyond doubt, else the fewest with which it fits at all."""
-        changes: dict[str, Any] = {}
+        changes = Patch()
         changed, held = self.config, _total(self.plan.devices)
         steps = {code: mildest_first for code, mildest_first, _ in remedies_for(self.config)}
         best: Advice | None = None
@@ -220,11 +221,9 @@ class _Asked:
         if other.bottleneck_utilisation >= self.plan.bottleneck_utilisation:
             return None
         price = Message(N_("another {name}; layers are spread over one more GPU"), {"name": largest.name})
-        return self._advice("one_more_gpu", {}, price, other, self.config)
+        return self._advice("one_more_gpu", Patch(), price, other, self.config)
 
-    def _advice(
-        self, code: str, change: dict[str, Any], price: Message, other: Plan, changed: TrainingConfig
-    ) -> Advice:
+    def _advice(self, code: str, change: Patch, price: Message, other: Plan, changed: TrainingConfig) -> Advice:
         here = other.devices[:-1] if code == "one_more_gpu" else other.devices
         saves_bytes = _total(self.plan.devices) - _total(here)
         slowdown = None if code in WITHOUT_SLOWDOWN else self._slowdown(other, changed)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lora_backend.config.patch import Patch
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError
 from lora_backend.planning.cost.memory import Memory, Workload
@@ -89,4 +90,4 @@ def options_of(config: TrainingConfig) -> Options:
 
 def with_changes(config: TrainingConfig, **changes: Any) -> TrainingConfig:
     """`config` with some keys changed, checked again."""
-    return TrainingConfig.model_validate({**config.model_dump(), **changes})
+    return TrainingConfig.model_validate(Patch(changes).applied_to(config.model_dump()))

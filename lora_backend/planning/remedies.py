@@ -4,8 +4,8 @@ can save at most."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+from lora_backend.config.patch import Patch
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.cost.memory import RESERVE, Breakdown
@@ -34,7 +34,7 @@ SHORTEST_ROW = 64
 MOST_HALVINGS = 2
 """Of the rows: whoever trains on 2,048 tokens does not want 256 of them."""
 
-Remedy = tuple[str, Sequence[dict[str, Any]], Message]
+Remedy = tuple[str, Sequence[Patch], Message]
 """Code, changes from the mildest to the strongest, and the price in words."""
 
 
@@ -43,41 +43,41 @@ def remedies_for(config: TrainingConfig) -> Iterator[Remedy]:
     if config.loss_type == "nll":
         yield (
             "chunked_loss",
-            [{"loss_type": "chunked_nll"}],
+            [Patch({"loss_type": "chunked_nll"})],
             Message(N_("the same loss, computed in tiles; about as fast")),
         )
     if not config.gradient_checkpointing:
         yield (
             "gradient_checkpointing",
-            [{"gradient_checkpointing": True}],
+            [Patch({"gradient_checkpointing": True})],
             Message(N_("activations are computed twice")),
         )
     if config.batch_size > 1:
         yield "smaller_batch", _smaller_batches(config), Message(N_("more passes for each step, with the same rows in it"))  # fmt: skip
     if config.optim in ("adamw_torch", "adamw_torch_fused"):
-        yield "optimizer_8bit", [{"optim": "adamw_8bit"}], Message(N_("the optimizer's states in 8 bits; needs bitsandbytes"))  # fmt: skip
+        yield "optimizer_8bit", [Patch({"optim": "adamw_8bit"})], Message(N_("the optimizer's states in 8 bits; needs bitsandbytes"))  # fmt: skip
     if config.quantization is None and config.precision != "fp32":
-        yield "quantization", [{"quantization": "nf4"}], Message(N_("weights in 4 bits: a little less exact, and unpacked for each product"))  # fmt: skip
+        yield "quantization", [Patch({"quantization": "nf4"})], Message(N_("weights in 4 bits: a little less exact, and unpacked for each product"))  # fmt: skip
     if config.target_modules == "all-linear":
-        yield "fewer_targets", [{"target_modules": ATTENTION_TARGETS}], Message(N_("only attention is adapted: fewer trained parameters"))  # fmt: skip
+        yield "fewer_targets", [Patch({"target_modules": ATTENTION_TARGETS})], Message(N_("only attention is adapted: fewer trained parameters"))  # fmt: skip
     if config.max_length >= 2 * SHORTEST_ROW:
         yield "shorter_rows", _shorter_rows(config), Message(N_("rows that are longer are cut off"))
 
 
-def _smaller_batches(config: TrainingConfig) -> list[dict[str, Any]]:
+def _smaller_batches(config: TrainingConfig) -> list[Patch]:
     """Halves of the batch down to one row, each with the rows of a step that are there now, as far as it divides them."""
     effective = config.target_batch_size or config.batch_size
     found, half = [], config.batch_size // 2
     while half:
         target = effective if effective % half == 0 else half * (effective // half)
-        found.append({"batch_size": half, "target_batch_size": target})
+        found.append(Patch({"batch_size": half, "target_batch_size": target}))
         half //= 2
     return found
 
 
-def _shorter_rows(config: TrainingConfig) -> list[dict[str, Any]]:
+def _shorter_rows(config: TrainingConfig) -> list[Patch]:
     halves = [config.max_length // 2**halvings for halvings in range(1, MOST_HALVINGS + 1)]
-    return [{"max_length": half} for half in halves if half >= SHORTEST_ROW]
+    return [Patch({"max_length": half}) for half in halves if half >= SHORTEST_ROW]
 
 
 def most_saved(code: str, held: Breakdown) -> float:

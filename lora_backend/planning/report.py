@@ -224,7 +224,7 @@ def advice_text(advice: Advice) -> str:
     elif not advice.change:
         template = N_("One more GPU takes {saves} GiB off the others ({price})")
     values = {
-        "change": ", ".join(f"{key}: {_value(value)}" for key, value in advice.change.items()),
+        "change": ", ".join(f"{key}: {_value(value)}" for key, value in advice.change.to_json().items()),
         "saves": f"{advice.saves_bytes / GIB:.1f}",
         "price": advice.price,
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
+from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError, UntrainableError
 from lora_backend.hardware.inventory import read_host
@@ -47,7 +48,7 @@ class StartPlan:
         }
 
 
-MAP_ANEW: dict[str, Any] = {"device_map": None, "use_balanced_device_map": True}
+MAP_ANEW = Patch({"device_map": DELETE, "use_balanced_device_map": True})
 """Changes that have the map made for the devices that are there when the run starts (None takes a key out)."""
 
 
@@ -167,7 +168,7 @@ def advice_for(start: StartPlan, values: Mapping[str, Any]) -> list[Advice]:
     placed = start.plan.assignment if isinstance(config.device_map, dict) else None
     advised = start.planner if config.use_balanced_device_map or placed is not None else one_device
     found = best_first(advise(advised, config.model_copy(update={"device_map": None}), start.plan, placed=placed))
-    return [replace(one, change=dict(MAP_ANEW)) if one.code == "best_placement" else one for one in found]
+    return [replace(one, change=MAP_ANEW) if one.code == "best_placement" else one for one in found]
 
 
 def _balanced(config: TrainingConfig, targets: tuple[Target, ...]) -> TrainingConfig:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lora_backend.config.patch import DELETE, Patch
 from lora_backend.i18n import N_, Message
 from lora_backend.models.tree import ModuleTree
 from lora_backend.verification.asked_layers import Asked
@@ -29,8 +30,8 @@ class Refusal:
     key: str
     message: Message
     remedy: Message
-    changes: tuple[Mapping[str, Any], ...] = ()
-    """Configs near it that can: keys to set (None: to take out), the nearest first."""
+    changes: tuple[Patch, ...] = ()
+    """What makes it a config near it that can, the nearest first."""
 
 
 def refusals(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> list[Refusal]:
@@ -73,7 +74,7 @@ def _nothing_matched(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) 
         "target_modules",
         Message(N_("`target_modules` names {names}, which matches no module of the model. Its linear layers are: {known}."), values),
         Message(N_("Did you mean {near}?") if near else N_("Name some of its linear layers, or set `target_modules: all-linear`."), values),
-        ({"target_modules": list(dict.fromkeys(near)) or "all-linear"},),
+        (Patch({"target_modules": list(dict.fromkeys(near)) or "all-linear"}),),
     )  # fmt: skip
 
 
@@ -120,7 +121,7 @@ def _not_in_layers(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) ->
         "target_layers",
         Message(N_("None of the blocks in `target_layers` ({layers}) has a module that `target_modules` names."), values),
         Message(N_("These blocks have some: {blocks}.") if found else N_("Remove `target_layers`."), values),
-        ({"target_layers": found or None},),
+        (Patch({"target_layers": found or DELETE}),),
     )  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def _towers_alone(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> 
         "target_modules",
         Message(N_("`target_modules` names modules of {towers} alone. Rows of text do not pass through there, so nothing would train."), values),
         Message(N_("Name layers of the text model as well: {known}."), values),
-        ({"target_modules": "all-linear"},),
+        (Patch({"target_modules": "all-linear"}),),
     )  # fmt: skip
 
 
@@ -151,7 +152,7 @@ def _refused_by_peft(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) 
             "target_modules",
             Message(N_("PEFT puts no LoRA on {names} of {family} models: Mamba's kernels read these weights directly."), values),
             Message(N_("Name the other layers: `target_modules: [{kept}]`."), values),
-            ({"target_modules": kept},) if kept else (),
+            (Patch({"target_modules": kept}),) if kept else (),
         )  # fmt: skip
 
 
@@ -175,7 +176,7 @@ def _uneven(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> Iterat
             "alpha_pattern",
             Message(N_("{parts} are one tensor in this model's experts, but the patterns scale them differently."), values),
             Message(N_("Give them the same alpha for each rank, or remove their patterns.")),
-            ({"rank_pattern": None, "alpha_pattern": None},),
+            (Patch({"rank_pattern": DELETE, "alpha_pattern": DELETE}),),
         )  # fmt: skip
 
 
@@ -189,20 +190,20 @@ def _of_parameters(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) ->
     if not by_parameter:
         return
     others = _endings(name for name in asked.modules if name.rpartition(".")[2] not in tree.rewritten)
-    without: tuple[Mapping[str, Any], ...] = ({"target_modules": others},) if others else ()
+    without: tuple[Patch, ...] = (Patch({"target_modules": others}),) if others else ()
     values = {"names": ", ".join(_endings(by_parameter, 2))}
     start = config.get("init_lora_weights", True)
     if config.get("lora_dropout"):
         message = N_("LoRA on {names} works without dropout only: these are tensors of all experts or of their router.")
         yield Refusal(
             "experts_dropout", "lora_dropout", Message(message, values),
-            Message(N_("Remove `lora_dropout`, or name other layers.")), ({"lora_dropout": None}, *without),
+            Message(N_("Remove `lora_dropout`, or name other layers.")), (Patch({"lora_dropout": DELETE}), *without),
         )  # fmt: skip
     if config.get("use_dora"):
         message = N_("DoRA cannot be put on {names}: these are tensors of all experts or of their router.")
         yield Refusal(
             "experts_dora", "use_dora", Message(message, values),
-            Message(N_("Remove `use_dora`, or name other layers.")), ({"use_dora": None}, *without),
+            Message(N_("Remove `use_dora`, or name other layers.")), (Patch({"use_dora": DELETE}), *without),
         )  # fmt: skip
     if start not in STARTS_OF_PARAMETERS:
         message = N_(
@@ -210,7 +211,7 @@ def _of_parameters(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) ->
         )
         yield Refusal(
             "experts_start", "init_lora_weights", Message(message, {**values, "start": start}),
-            Message(N_("Remove `init_lora_weights`, or name other layers.")), ({"init_lora_weights": None}, *without),
+            Message(N_("Remove `init_lora_weights`, or name other layers.")), (Patch({"init_lora_weights": DELETE}), *without),
         )  # fmt: skip
 
 
@@ -230,7 +231,7 @@ def _narrow_start(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> 
             "init_lora_weights",
             Message(N_("`init_lora_weights: {start}` takes its ranks out of the base weights, and {layer} has only {width}, not {rank}."), values),
             Message(N_("Set a rank of at most {width}, or `init_lora_weights: true`."), values),
-            ({"init_lora_weights": True}, {"r": min(narrow.values()), "rank_pattern": None}),
+            (Patch({"init_lora_weights": True}), Patch({"r": min(narrow.values()), "rank_pattern": DELETE})),
         )  # fmt: skip
 
 
@@ -245,7 +246,7 @@ def _saved_whole(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> I
             "modules_to_save",
             Message(N_("`modules_to_save` names {entry}, which the model does not have."), {"entry": entry}),
             Message(N_("Did you mean {near}?") if near else N_("Remove it."), {"near": near}),
-            ({"modules_to_save": left or None},),
+            (Patch({"modules_to_save": left or DELETE}),),
         )
     for name in asked.saved_whole:
         if tree.modules[name] in CONTAINERS:
@@ -256,17 +257,17 @@ def _saved_whole(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) -> I
                 "modules_to_save",
                 Message(N_("`modules_to_save` names {entry}, a list of modules, which cannot be trained whole."), {"entry": entry}),
                 Message(N_("Name the modules inside of it.")),
-                ({"modules_to_save": left or None},),
+                (Patch({"modules_to_save": left or DELETE}),),
             )  # fmt: skip
 
 
-def _replaced(config: Mapping[str, Any], entries: Sequence[str], by: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
+def _replaced(config: Mapping[str, Any], entries: Sequence[str], by: Sequence[str]) -> tuple[Patch, ...]:
     """`target_modules` with others in place of some entries; of `all-linear` and expressions there are none."""
     targets = config.get("target_modules")
     if not isinstance(targets, list | tuple):
-        return () if is_all_linear(targets) or not by else ({"target_modules": list(by)},)
+        return () if is_all_linear(targets) or not by else (Patch({"target_modules": list(by)}),)
     kept = list(dict.fromkeys([*(entry for entry in targets if entry not in entries), *by]))
-    return ({"target_modules": kept},) if kept else ()
+    return (Patch({"target_modules": kept}),) if kept else ()
 
 
 def _endings(names: Iterable[str], parts: int = 1) -> list[str]:

@@ -18,7 +18,8 @@ from lora_backend.config.config_text import (
     template,
     with_values,
 )
-from lora_backend.config.schema import KEYS, REQUIRED, default_config
+from lora_backend.config.patch import DELETE
+from lora_backend.config.schema import KEYS, default_config
 from lora_backend.errors import ConfigError
 
 
@@ -52,8 +53,8 @@ def test_a_duplicate_key_is_named_at_its_second_place(name: str, text: str, line
 def test_a_changed_key_leaves_comments_order_and_quotes_as_they_were() -> None:
     text = "# mine\nr: 4   # rank\n\nmodel_name: 'x'\n"
     assert with_values(text, {"r": 8}) == "# mine\nr: 8   # rank\n\nmodel_name: 'x'\n"
-    assert with_values(text, {"r": REQUIRED}) == "# mine\n\nmodel_name: 'x'\n" or "r:" not in with_values(
-        text, {"r": REQUIRED}
+    assert with_values(text, {"r": DELETE}) == "# mine\n\nmodel_name: 'x'\n" or "r:" not in with_values(
+        text, {"r": DELETE}
     )
     assert with_values("# only a comment\n", {"r": 8}) == "# only a comment\nr: 8\n"
 

@@ -12,7 +12,6 @@ from lora_backend.config.check import check_config
 from lora_backend.config.check_report import diff_text, report_text
 from lora_backend.config.config_text import decode_config, dump_yaml, template
 from lora_backend.config.diff import diff_configs
-from lora_backend.config.fixes import fixed_values
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.rules.examples import EXAMPLES
 from lora_backend.config.schema import KEYS, TrainingConfig, default_config
@@ -57,7 +56,7 @@ def judge(data: bytes, name: str, seed: int = 0) -> None:
         assert finding.message.text("en")
         assert finding.remedy.text("zh")
         for fix in finding.fixes:
-            check_config(fixed_values(document.values, fix.changes))
+            check_config(fix.changes.applied_to(document.values))
             assert fix.label.text("zh")
     report_text(result, "en")
     diff_text(diff_configs(document.values, default_config(), KEYS), "zh")

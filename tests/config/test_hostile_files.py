@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lora_backend.config.check import check_config
 from lora_backend.config.config_text import Format, decode_config, dump_yaml, parse_config, template, with_values
+from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.schema import KEYS
 
 Problem = tuple[str, str | None, int | None]
@@ -104,7 +105,7 @@ def test_an_ordered_list_with_a_key_twice_names_the_key(tag: str, place: str) ->
 def test_a_key_with_a_no_break_space_in_it_is_told_so() -> None:
     """It looks like `r`, which is what it is renamed to."""
     (found,) = check_config(parse_config("model_name: m\n\u00a0r: 8\n")).errors
-    assert (found.line, found.fix) == (2, {"\u00a0r": None, "r": 8})
+    assert (found.line, found.fix) == (2, Patch({"\u00a0r": DELETE, "r": 8}))
     assert "no-break space (U+00A0)" in found.message.text("en")
 
 

@@ -10,6 +10,7 @@ import pytest
 from lora_backend.cli import main
 from lora_backend.config.check import check_config
 from lora_backend.config.options import KNOWN_ELSEWHERE, NEW_NAMES, Attention, Optimizer, Scheduler
+from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.schema import KEYS
 
 
@@ -47,7 +48,7 @@ def test_a_word_that_transformers_knows_and_that_does_not_train_here_is_told_why
     (found,) = check_config({"model_name": "m", key: word}).errors
     assert (found.code, found.key) == ("unusable_word", key)
     assert f"`{key}: {word}`" in found.message.text("en")
-    assert found.fix == {key: NEW_NAMES.get(word)}
+    assert found.fix == {key: NEW_NAMES.get(word, DELETE)}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_word_that_transformers_knows_and_that_does_not_train_here_is_told_why
 )  # fmt: skip
 def test_a_misspelt_word_is_mended(key: str, word: str, meant: str) -> None:
     (found,) = check_config({"model_name": "m", key: word}).errors
-    assert (found.code, found.fix) == ("wrong_type", {key: meant})
+    assert (found.code, found.fix) == ("wrong_type", Patch({key: meant}))
 
 
 @pytest.mark.parametrize(

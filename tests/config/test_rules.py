@@ -10,11 +10,11 @@ import pytest
 import lora_backend.config
 from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.check_report import diff_text, report_text
-from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_text import parse_config, with_values
 from lora_backend.config.diff import diff_configs
 from lora_backend.config.findings import shorten
-from lora_backend.config.fixes import fixed_values, with_fix
 from lora_backend.config.foreign.notice import FOREIGN
+from lora_backend.config.patch import DELETE
 from lora_backend.config.rules import Facts
 from lora_backend.config.rules.examples import EXAMPLES, Example
 from lora_backend.config.schema import KEYS
@@ -55,12 +55,12 @@ def test_a_fix_mends_what_it_is_for_and_breaks_nothing(example: Example) -> None
     text = f"# mine\nmodel_name: m\n{example.broken}\n"
     for finding in check_config(parse_config(text), example.facts).findings:
         for fix in finding.fixes:
-            mended = with_fix(text, fix.changes)
+            mended = with_values(text, fix.changes)
             after = check_config(parse_config(mended), example.facts)
             assert example.code not in codes(after), fix.label.text("en")
             assert after.is_valid, fix.label.text("en")
             assert mended.startswith("# mine\n")
-            values = fixed_values(parse_config(text).values, fix.changes)
+            values = fix.changes.applied_to(parse_config(text).values)
             assert values == parse_config(mended).values
 
 
@@ -134,7 +134,7 @@ def test_every_rule_has_its_example() -> None:
 def test_another_tools_name_is_told_ours_with_what_it_means_here(key: str, value: object, ours: str, fixed: dict[str, object]) -> None:  # fmt: skip
     (found,) = check_config({"model_name": "m", key: value}).errors
     assert f"`{ours}`" in found.remedy.text("en")
-    assert found.fix == {key: None, **fixed}
+    assert found.fix == {key: DELETE, **fixed}
 
 
 @pytest.mark.parametrize(
@@ -149,15 +149,15 @@ def test_a_renaming_never_writes_over_a_key_that_is_there() -> None:
     (found,) = check_config({"model_name": "m", "r": 4, "lora_rank": 8}).errors
     labels = {fix.label.text("en"): fix.changes for fix in found.fixes}
     assert labels == {
-        "Remove `lora_rank` (keeps `r: 4`)": {"lora_rank": None},
-        "Replace `r: 4` with `r: 8`": {"lora_rank": None, "r": 8},
+        "Remove `lora_rank` (keeps `r: 4`)": {"lora_rank": DELETE},
+        "Replace `r: 4` with `r: 8`": {"lora_rank": DELETE, "r": 8},
     }
-    assert found.fix == {"lora_rank": None}, "ours wins unless it is asked to go"
+    assert found.fix == {"lora_rank": DELETE}, "ours wins unless it is asked to go"
 
 
 def test_a_switch_that_is_off_may_go() -> None:
     (found,) = check_config({"model_name": "m", "load_in_4bit": False}).errors
-    assert found.fix == {"load_in_4bit": None}
+    assert found.fix == {"load_in_4bit": DELETE}
 
 
 @pytest.mark.parametrize(
@@ -166,11 +166,11 @@ def test_a_switch_that_is_off_may_go() -> None:
         ([1, 2, 30], [("Remove 30 from `target_layers` (keeps 1, 2)", [1, 2]), ("Shift all by one: [0, 1, 29] (it looks counted from 1)", [0, 1, 29])]),
         ([0, 1, 30], [("Remove 30 from `target_layers` (keeps 0, 1)", [0, 1])]),
         ([1, 2, 31], [("Remove 31 from `target_layers` (keeps 1, 2)", [1, 2])]),
-        ([40, 41], [("Remove `target_layers`: every block gets an adapter", None)]),
+        ([40, 41], [("Remove `target_layers`: every block gets an adapter", DELETE)]),
     ],
 )  # fmt: skip
 def test_a_block_beyond_the_model_is_removed_and_the_others_are_shifted_only_when_asked(
-    layers: list[int], offered: list[tuple[str, list[int] | None]]
+    layers: list[int], offered: list[tuple[str, object]]
 ) -> None:
     (found,) = check_config({"model_name": "m", "target_layers": layers}, Facts(num_blocks=30)).errors
     assert [(fix.label.text("en"), fix.changes["target_layers"]) for fix in found.fixes] == offered
@@ -178,14 +178,14 @@ def test_a_block_beyond_the_model_is_removed_and_the_others_are_shifted_only_whe
 
 def test_a_list_of_all_blocks_counted_from_one_can_be_shifted_or_taken_out() -> None:
     (found,) = check_config({"model_name": "m", "target_layers": list(range(1, 33))}).findings
-    assert [fix.changes["target_layers"] for fix in found.fixes] == [list(range(32)), None]
+    assert [fix.changes["target_layers"] for fix in found.fixes] == [list(range(32)), DELETE]
 
 
 def test_no_map_and_no_switch_that_counts_is_thrown_away_by_the_first_fix() -> None:
     placed = {"model_name": "m", "device_map": {"": 0}, "use_balanced_device_map": True}
     (found,) = check_config(placed).findings
-    assert found.fix == {"use_balanced_device_map": None}
-    assert found.fixes[1].changes == {"device_map": None}
+    assert found.fix == {"use_balanced_device_map": DELETE}
+    assert found.fixes[1].changes == {"device_map": DELETE}
 
 
 def test_the_report_for_a_terminal_shows_every_fix() -> None:

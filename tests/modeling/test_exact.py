@@ -234,7 +234,7 @@ def test_what_cannot_be_is_refused_with_the_nearest_config_that_can(
     config = asked(**changes)
     tree = tree_of_model(on_meta(family))
     found = refusals(config.model_dump(), asked_of(config.model_dump(), tree), tree)
-    assert (found[0].code, found[0].changes[0]) == (code, fix)
+    assert (found[0].code, found[0].changes[0].to_json()) == (code, fix)
     with pytest.raises(ModelError) as raised:
         attach_adapter(on_meta(family), config)
     assert str(raised.value) == f"{found[0].message.text()} {found[0].remedy.text()}"

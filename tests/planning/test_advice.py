@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from lora_backend.config.patch import Patch
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
 from lora_backend.i18n import use_language
@@ -174,7 +175,7 @@ def test_remedies_of_a_placement_by_hand_are_counted_from_it_and_the_best_placem
     found = list(advise(planner, BIG, by_hand, placed=placed))
     assert found[0].code == "best_placement"
     assert found[0].is_enough
-    assert (found[0].change, found[0].plan.assignment) == ({}, planner.plan(BIG).assignment)
+    assert (found[0].change, found[0].plan.assignment) == (Patch(), planner.plan(BIG).assignment)
     for remedy in found[1:]:
         assert remedy.plan.assignment == placed, "it stays while keys change"
         assert remedy.saves_bytes == total(by_hand) - total(remedy.plan)
@@ -192,7 +193,7 @@ def test_where_another_goal_makes_it_tight_the_balanced_placement_comes_first(go
     plan = planner.plan(config, options)
     assert (plan.strategy, plan.verdict) == ("single", "tight")
     first = next(advise(planner, config, plan, options))
-    assert (first.code, first.change, first.is_enough) == ("balanced", {}, True)
+    assert (first.code, first.change, first.is_enough) == ("balanced", Patch(), True)
     assert first.plan.assignment == planner.plan(config).assignment
     with use_language("en"):
         assert advice_text(first) == "`--goal balance` places the layers anew; then it fits"

@@ -124,7 +124,7 @@ def test_the_changes_that_are_offered_for_such_a_map_plan_it_for_the_gpus_that_a
     given = {"device_map": {"model": 0, "lm_head": 2}}
     with pytest.raises(PlanError, match="`use_balanced_device_map: true`"):
         start("3,3", **given)
-    found = start("3,3", **given | MAP_ANEW)
+    found = start("3,3", **MAP_ANEW.applied_to(given))
     assert found.plan is not None
     assert found.plan.fits
     assert set(found.plan.device_map.values()) == {0, 1}
@@ -138,7 +138,7 @@ def test_a_gpu_that_vanishes_between_plan_and_launch_is_refused_through_the_real
     (tmp_path / "config.json").write_text(json.dumps(FACTS))
     given = {"model_name": str(tmp_path / "config.json"), "device_map": {"model": 1, "lm_head": 1}}
     start = f"""plan_start({given!r}, load_settings(), profile_for).plan.strategy"""
-    anew = start.replace(repr(given), repr(given | MAP_ANEW)).replace("strategy", "device_map")
+    anew = start.replace(repr(given), repr(MAP_ANEW.applied_to(given))).replace("strategy", "device_map")
     imports = "from lora_backend.preflight.placement import plan_start\nfrom lora_backend.settings import load_settings\nfrom lora_backend.modeling.profiling import profile_for\n"
     imports += (
         "def refused():\n    try:\n        " + start + "\n    except ValueError as error:\n        return str(error)\n"

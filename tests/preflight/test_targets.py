@@ -102,10 +102,7 @@ def test_a_preset_can_be_attached_or_says_what_to_change(family: str, preset: st
     view = ConfigView({"model_name": "m", **PRESETS[preset].values})
     for finding in held_against_tree(view, tree):
         assert finding.fixes
-        changed = {
-            key: value for key, value in {**view.values, **finding.fixes[0].changes}.items() if value is not None
-        }
-        view = ConfigView(changed)
+        view = ConfigView(finding.fixes[0].changes.applied_to(view.values))
     assert not list(held_against_tree(view, tree))
 
 

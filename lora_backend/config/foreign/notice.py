@@ -13,6 +13,7 @@ from lora_backend.config.foreign.importing import Conversion, convert
 from lora_backend.config.foreign.key_mapping import Tool
 from lora_backend.config.foreign.known import OURS, known_tools, meaning, plain_name
 from lora_backend.config.foreign.tools import FEW_STRAYS, TOOLS, TwoToolsError, is_foreign
+from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message, in_code
@@ -83,8 +84,8 @@ def _count(tool: Tool, strays: list[str]) -> int:
 
 
 def _conversion(values: Mapping[str, Any], made: Conversion) -> Fix:
-    """The whole import as one fix; a None can only stay where it stands, for in a fix it takes a key out."""
-    changes: dict[str, Any] = {key: None for key in values if key not in made.values}
+    """The whole import as one fix; a None stays where it stands, and is not written where it does not."""
+    changes: dict[str, Any] = {key: DELETE for key in values if key not in made.values}
     changes |= {
         key: value
         for key, value in made.values.items()
@@ -97,4 +98,4 @@ def _conversion(values: Mapping[str, Any], made: Conversion) -> Fix:
         if lost
         else N_("Convert ({kept} {kept:key|keys} kept)")
     )
-    return Fix(changes, Message(label, said))
+    return Fix(Patch(changes), Message(label, said))

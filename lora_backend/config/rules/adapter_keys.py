@@ -8,6 +8,7 @@ from typing import Any
 
 from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.offers import drop, every_block, remove, shift_by_one
+from lora_backend.config.patch import Patch
 from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.rules.expression_keys import FORMS, MANY_PATTERNS, PATTERNS, expressions_of
 from lora_backend.config.schema import KEYS
@@ -42,7 +43,7 @@ def _lists(config: ConfigView) -> Iterator[Finding]:
                 key,
                 Message(N_("`{key}` names {entries} more than once."), {"key": key, "entries": ", ".join(repeated)}),
                 Message(N_("Keep each entry once.")),
-                Fix({key: once}, Message(N_("Keep each entry once: {entries}"), {"entries": shorten(once)})),
+                Fix(Patch({key: once}), Message(N_("Keep each entry once: {entries}"), {"entries": shorten(once)})),
             )
 
 
@@ -83,7 +84,7 @@ def _shadowed(config: ConfigView) -> Iterator[Finding]:
                     Message(N_("`{key}`: {name} is never reached, for {earlier} stands before it and matches too."), values),
                     Message(N_("Put {name} before {earlier}."), values),
                     Fix(
-                        {key: {name: patterns[name], **{other: value for other, value in patterns.items() if other != name}}},
+                        Patch({key: {name: patterns[name], **{other: value for other, value in patterns.items() if other != name}}}),
                         Message(N_("Move {name} to the front"), values),
                     ),
                 )  # fmt: skip

@@ -108,7 +108,7 @@ class ConfigView:
         return Finding(severity, code, message, remedy, key, self.lines.get(key), offered)
 
     def change(self, changes: Mapping[str, Any]) -> Fix:
-        """A fix that sets keys, or takes them out where the value is None."""
+        """A fix that sets keys, or takes them out (`DELETE`)."""
         return change(self.values, changes)
 
 

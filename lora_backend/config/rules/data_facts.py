@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding
+from lora_backend.config.patch import DELETE
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.config.rules.training_keys import evaluations_beside_checkpoints, steps_that_never_come
 from lora_backend.i18n import N_, Message
@@ -42,7 +43,7 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "val_size",
             Message(N_("`val_size` holds rows back, but the data set has only one.")),
             Message(N_("Set `val_size` to 0.")),
-            config.change({"val_size": None, "eval_strategy": None}),
+            config.change({"val_size": DELETE, "eval_strategy": DELETE}),
         )
         return
     rows = training_rows(config, facts.num_rows)
@@ -52,7 +53,7 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         values = {"key": key, "step": step_rows, "rows": rows}
         changes = {"batch_size": min(config.get("batch_size"), rows)}
         if "target_batch_size" in config.values:
-            changes = {"target_batch_size": None, **changes}
+            changes = {"target_batch_size": DELETE, **changes}
         yield config.finding(
             "warning",
             "batch_beyond_rows",

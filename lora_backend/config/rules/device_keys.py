@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.offers import remove
+from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Message
@@ -23,7 +24,10 @@ def _balancing(config: ConfigView) -> Iterator[Finding]:
             Message(N_("`device_map` is set, so it is used as it is and `use_balanced_device_map` has no effect.")),
             Message(N_("Take one of the two out.")),
             remove("use_balanced_device_map"),
-            Fix({"device_map": None}, Message(N_("Remove `device_map`: the layers are placed when the run starts"))),
+            Fix(
+                Patch({"device_map": DELETE}),
+                Message(N_("Remove `device_map`: the layers are placed when the run starts")),
+            ),
         )
     elif not config.get("use_balanced_device_map"):
         for key in ("force_balance", "exclude_cpu", "min_memory_gb"):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from lora_backend.config.findings import Finding, Fix
 from lora_backend.config.offers import remove
+from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.i18n import N_, Message
 
@@ -116,13 +117,18 @@ def _absent(config: ConfigView, absent: list[int], count: int) -> Finding:
     if count:
         said = N_("`device_map` names GPU {devices}, but this machine has {count} {count:GPU|GPUs}, counted from 0.")
         remedy = N_("Remove `device_map` and set `use_balanced_device_map: true`: the start then places the layers on this machine's GPUs.")  # fmt: skip
-        changes, label = {"device_map": None, "use_balanced_device_map": True}, N_("Remove the map, and place the layers on this machine's GPUs")  # fmt: skip
+        changes, label = Patch({"device_map": DELETE, "use_balanced_device_map": True}), N_("Remove the map, and place the layers on this machine's GPUs")  # fmt: skip
     else:
         said = N_("`device_map` names GPU {devices}, but this machine has no GPU.")
         remedy = N_("Start it on the machine with those GPUs, or remove `device_map` to train on the CPU.")
-        changes, label = {"device_map": None}, N_("Remove `device_map`")
+        changes, label = Patch({"device_map": DELETE}), N_("Remove `device_map`")
     return config.finding(
-        "warning", "no_such_device", "device_map", Message(said, values), Message(remedy), Fix(changes, Message(label))
+        "warning",
+        "no_such_device",
+        "device_map",
+        Message(said, values),
+        Message(remedy),
+        Fix(changes, Message(label)),
     )
 
 
@@ -174,7 +180,7 @@ def _output(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             Message(N_("An adapter is already published under `pkg` and `version`, and `overwrite` is off.")),
             Message(N_("Set another `version`, or `overwrite: true`.")),
             Fix(
-                {"overwrite": True},
+                Patch({"overwrite": True}),
                 Message(N_("Set `overwrite: true`: the adapter that is published there is replaced")),
             ),
         )

@@ -14,7 +14,7 @@ from lora_backend.i18n import N_
 from lora_backend.models.local import local_models
 from lora_backend.preflight.blockers import DOES_NOT_FIT
 from lora_backend.preflight.startable import Startable
-from pages.parts.draft.edit import apply_fix, set_values
+from pages.parts.draft.edit import set_values
 from pages.parts.draft.launch import has_been_refused
 from pages.parts.draft.upload import upload_field
 from pages.parts.shell.failing import safely
@@ -68,7 +68,7 @@ def _buttons(draft: Draft, blocker: Finding, number: int, *, first: bool) -> Wis
             _choose_model(draft)
     for place, fix in enumerate(blocker.fixes):
         st.button(
-            say(fix.label), icon=":material/build:", key=f"unblock-{number}-{blocker.code}-{place}", on_click=safely(apply_fix),
+            say(fix.label), icon=":material/build:", key=f"unblock-{number}-{blocker.code}-{place}", on_click=safely(set_values),
             args=(draft, fix.changes), help=t(N_("You can undo it.")),
         )  # fmt: skip
     if blocker.code == DOES_NOT_FIT:

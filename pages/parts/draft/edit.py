@@ -9,7 +9,6 @@ import streamlit as st
 
 from lora_backend.config.config_text import with_values
 from lora_backend.config.drafts import Draft, DraftConflictError, revision_of
-from lora_backend.config.fixes import with_fix
 from pages.parts.shell import state_keys
 
 
@@ -43,13 +42,8 @@ def save_text(draft: Draft, text: str, *, from_form: bool = False, from_text: bo
 
 
 def set_values(draft: Draft, changes: Mapping[str, Any], *, from_form: bool = False) -> None:
-    """Set keys in the text that this tab shows (`REQUIRED` takes one out)."""
+    """Set keys in the text that this tab shows (`DELETE` takes one out)."""
     save_text(draft, with_values(_seen(draft), changes), from_form=from_form)
-
-
-def apply_fix(draft: Draft, fix: Mapping[str, Any]) -> None:
-    """Mend the text that this tab shows as a finding proposes."""
-    save_text(draft, with_fix(_seen(draft), fix))
 
 
 def step(draft: Draft, *, forward: bool) -> None:

@@ -10,6 +10,7 @@ import streamlit as st
 from lora_backend.config.config_text import dump_yaml, parse_config
 from lora_backend.config.diff import same_value
 from lora_backend.config.drafts import Draft
+from lora_backend.config.patch import DELETE
 from lora_backend.config.schema import REQUIRED, Key
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_, Message
@@ -161,11 +162,11 @@ def _write(draft: Draft, key: Key, widget_key: str) -> None:
     elif value == "":
         value = None
     is_default = key.default is not REQUIRED and type(value) is type(key.default) and value == key.default
-    set_values(draft, {key.name: REQUIRED if value is None or is_default else value}, from_form=True)
+    set_values(draft, {key.name: DELETE if value is None or is_default else value}, from_form=True)
 
 
 def _reset(draft: Draft, key: Key) -> None:
-    set_values(draft, {key.name: REQUIRED})
+    set_values(draft, {key.name: DELETE})
     refresh_views(text=False)
 
 

@@ -21,7 +21,7 @@ from lora_backend.config.foreign.tools import is_foreign
 from lora_backend.config.in_short import in_short
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
-from pages.parts.draft.edit import apply_fix
+from pages.parts.draft.edit import set_values
 from pages.parts.shell.language import explain, language, say, t
 from pages.parts.shell.markdown import bold, joined
 from pages.parts.widgets.tables import OUTCOME, WHY, outcome_table
@@ -57,7 +57,7 @@ def settle(draft: Draft, document: ConfigDocument, result: CheckResult, changes:
     """Apply the fix of a finding; a conversion keeps the text that it was made of, so that its table stays at hand."""
     if any(finding.code == FOREIGN and finding.fix == changes for finding in result.findings):
         keep_source(draft, "config.yaml", document.text)
-    apply_fix(draft, changes)
+    set_values(draft, changes)
 
 
 def show_kept_import(draft: Draft) -> None:

@@ -85,7 +85,7 @@ def change_in_words(remedy: Advice) -> str:
     """`gradient_checkpointing: true`."""
     return ", ".join(
         f"{key}: {'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
-        for key, value in remedy.change.items()
+        for key, value in remedy.change.to_json().items()
     )
 
 

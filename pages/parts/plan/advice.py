@@ -127,7 +127,7 @@ def _remedy(work: Work, remedy: Advice, *, is_best: bool) -> None:
     key = f"{'best' if is_best else 'more'}-{remedy.code}"
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key=key):  # fmt: skip
         with st.container(width="stretch", gap=None):
-            change = ", ".join(f"{name}: {as_text(value)}" for name, value in remedy.change.items())
+            change = ", ".join(f"{name}: {as_text(value)}" for name, value in remedy.change.to_json().items())
             title = t(TITLES[remedy.code])
             words, color, icon = BADGES[remedy.verdict]
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -168,5 +168,5 @@ def _apply(work: Work, remedy: Advice) -> None:
         new = remedy.plan.devices[-1].target
         words = [target.spec.name if target.spec else f"{target.total_bytes / GIB:g}" for target in [*work.planner.targets, new]]  # fmt: skip
         set_param(state_keys.GPUS, ",".join(words))
-    for key, value in remedy.change.items():
+    for key, value in remedy.change.to_json().items():
         set_param(key, value, work.question.default(key))

@@ -9,7 +9,7 @@ import streamlit as st
 
 from lora_backend.config.config_text import dump_yaml, with_values
 from lora_backend.config.drafts import new_draft, open_draft
-from lora_backend.config.schema import REQUIRED
+from lora_backend.config.patch import DELETE
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.planning.plan import Plan
@@ -72,7 +72,7 @@ def draft_text(work: Work) -> str:
     changes: dict[str, Any] = {"model_name": work.question.model}
     changes |= {name: work.question.value(name) for name in CONFIG_KEYS if name in work.question.params}
     is_placed = work.plan.strategy == "layer_split" or (work.is_by_hand and work.plan.strategy == "single")
-    changes["device_map"] = work.plan.device_map if is_placed else REQUIRED
+    changes["device_map"] = work.plan.device_map if is_placed else DELETE
     if is_placed:  # the map wins over it anyway
-        changes["use_balanced_device_map"] = REQUIRED
+        changes["use_balanced_device_map"] = DELETE
     return with_values(text, changes)

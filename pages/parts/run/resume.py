@@ -165,12 +165,12 @@ def _remedy(run: RunFolder, remedy: Advice, number: int, *, can_resume: bool) ->
         with st.container(horizontal=True, width="content"):
             if (
                 can_resume
-                and _may_change(run, remedy.change)
+                and _may_change(run, remedy.change.as_values())
                 and st.button(
                     t(N_("Resume with {change}"), change=change_in_words(remedy)), key=f"resume-remedy-{number}"
                 )
             ):
-                _resume(run, remedy.change)
+                _resume(run, remedy.change.as_values())
             if st.button(t(N_("Draft with it")), key=f"draft-remedy-{number}", icon=":material/content_copy:"):
                 _open_as_draft(run, remedy.change)
 

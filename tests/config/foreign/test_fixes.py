@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from lora_backend.config.check import check_config
-from lora_backend.config.config_text import ConfigDocument, parse_config
+from lora_backend.config.config_text import ConfigDocument, parse_config, with_values
 from lora_backend.config.diff import same_value
-from lora_backend.config.fixes import fixed_values, with_fix
 from lora_backend.config.foreign.importing import convert
 from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.foreign.known import INFORMAL, known_tools
 from lora_backend.config.foreign.notice import FOREIGN
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.foreign.tools import TOOLS
+from lora_backend.config.patch import DELETE
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError
 from tests.config.foreign.small_files import FILES, GONE
@@ -43,7 +43,7 @@ def fixed_text(text: str) -> str:
         fixes = [finding.fix for finding in check_config(parse_config(text)).errors if finding.fix is not None]
         if not fixes:
             return text
-        text = with_fix(text, fixes[0])
+        text = with_values(text, fixes[0])
     raise AssertionError("fixes come to no end")
 
 
@@ -52,7 +52,7 @@ def fixed(values: dict[str, Any]) -> dict[str, Any]:
         fixes = [finding.fix for finding in check_config(values).errors if finding.fix is not None]
         if not fixes:
             return values
-        values = fixed_values(values, fixes[0])
+        values = fixes[0].applied_to(values)
     raise AssertionError("fixes come to no end")
 
 
@@ -190,7 +190,7 @@ def test_a_launchers_rank_goes_with_its_world(lines: str) -> None:
 def test_a_name_that_turns_one_of_ours_around_is_not_told_that_it_means_that_one(key: str) -> None:
     (found,) = check_config({"model_name": "m", key: True}).errors
     assert "Did you mean" not in found.remedy.text("en")
-    assert found.fix == {key: None}
+    assert found.fix == {key: DELETE}
 
 
 def test_a_key_that_looks_most_like_another_tools_is_told_that_one_and_not_fixed() -> None:

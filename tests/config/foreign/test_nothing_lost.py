@@ -15,6 +15,7 @@ from lora_backend.config.diff import same_value
 from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.foreign.result import HIDDEN, ImportResult
 from lora_backend.config.foreign.tools import INSIDE, TOOLS, is_foreign
+from lora_backend.config.patch import DELETE
 from tests.config.foreign.test_import import EXAMPLES, row
 
 MIXED = """\
@@ -57,9 +58,9 @@ def test_one_old_key_in_a_config_of_ours_is_a_renaming_and_nothing_is_converted(
     assert not is_foreign(document)
     fixes = {finding.key: finding.fix for finding in check_config(document).errors}
     assert fixes == {
-        "lora_alpha": {"lora_alpha": None, "alpha": 64},
-        "dropout": {"dropout": None, "lora_dropout": 0.05},
-        "learnin_rate": {"learnin_rate": None, "learning_rate": 5e-4},
+        "lora_alpha": {"lora_alpha": DELETE, "alpha": 64},
+        "dropout": {"dropout": DELETE, "lora_dropout": 0.05},
+        "learnin_rate": {"learnin_rate": DELETE, "learning_rate": 5e-4},
     }
 
 
@@ -69,7 +70,7 @@ def test_keys_of_others_in_a_config_of_ours_become_ours_and_what_nobody_knows_st
     assert (result.values["lora_dropout"], result.values["alpha"], result.values["learnin_rate"]) == (0.05, 64, 5e-4)
     assert not result.assumed, "what the file does not say is left to our defaults"
     fixes = {finding.key: finding.fix for finding in result.findings if finding.severity == "error"}
-    assert fixes == {"learnin_rate": {"learnin_rate": None, "learning_rate": 5e-4}}
+    assert fixes == {"learnin_rate": {"learnin_rate": DELETE, "learning_rate": 5e-4}}
 
 
 def test_a_key_of_another_tool_stays_in_a_file_of_the_first_as_an_error_with_its_fix() -> None:
@@ -80,8 +81,8 @@ def test_a_key_of_another_tool_stays_in_a_file_of_the_first_as_an_error_with_its
     assert (result.values["lora_alpha"], result.values["learnin_rate"]) == (64, 5e-4)
     assert not result.is_valid
     fixes = {finding.key: finding.fix for finding in result.findings if finding.severity == "error"}
-    assert fixes["lora_alpha"] == {"lora_alpha": None, "alpha": 64}
-    assert fixes["learnin_rate"] == {"learnin_rate": None, "learning_rate": 5e-4}
+    assert fixes["lora_alpha"] == {"lora_alpha": DELETE, "alpha": 64}
+    assert fixes["learnin_rate"] == {"learnin_rate": DELETE, "learning_rate": 5e-4}
 
 
 @pytest.mark.parametrize("first", ["lora_dropout: 0.2\ndropout: 0.05\n", "dropout: 0.05\nlora_dropout: 0.2\n"])
