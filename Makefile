@@ -25,7 +25,7 @@ check: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m tests.catalogues --check
+	$(BIN)/python -m tools.messages --check
 
 soak: .venv/.installed-dev .venv/.browser
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=search
@@ -39,7 +39,7 @@ pictures: .venv/.installed-dev .venv/.browser
 
 # Collects the sentences of the code into the Chinese catalogue; new ones are left empty for a translator.
 messages: .venv/.installed-dev
-	$(BIN)/python -m tests.catalogues --update
+	$(BIN)/python -m tools.messages --update
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

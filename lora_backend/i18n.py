@@ -30,6 +30,24 @@ def N_(template: str) -> str:  # noqa: N802 - gettext's own name for "extract, t
     return template
 
 
+class Plural(str):
+    """A template whose words go by the value `count`: one sentence for 1, another for all other numbers.
+
+    The text itself is the one for 1: catalogues keep both under it.
+    """
+
+    __slots__ = ("others",)
+    others: str
+
+    def __new__(cls, one: str, others: str) -> Plural:
+        both = super().__new__(cls, one)
+        both.others = others
+        return both
+
+    def __reduce__(self) -> tuple[type[Plural], tuple[str, str]]:
+        return Plural, (str(self), self.others)
+
+
 def language_of(locale_name: str | None) -> str | None:
     """`zh-CN`, `zh_TW.UTF-8`, `en` … → a key of `LANGUAGES`, or None where we have no such language."""
     code = (locale_name or "").lower()[:2]
@@ -55,9 +73,18 @@ def use_language(language: str | None) -> Iterator[None]:
         _current.reset(token)
 
 
-def translate(template: str, language: str | None = None) -> str:
-    """`template` in `language`; the template itself where the catalogue has no entry."""
-    return _catalogue(language or current_language()).gettext(template)
+def translate(template: str, language: str | None = None, count: object = None) -> str:
+    """`template` in `language`, a `Plural` in its form for `count`; as it stands where the catalogue has no entry."""
+    catalogue = _catalogue(language or current_language())
+    if isinstance(template, Plural):
+        return catalogue.ngettext(template, template.others, _number(count))
+    return catalogue.gettext(template)
+
+
+def _number(count: object) -> int:
+    """The number in a figure as it is shown (`1,024`, `+1`); what is no whole number counts as several."""
+    digits = str(count).lstrip("+-").replace(",", "")
+    return int(digits) if digits.isdecimal() else 0
 
 
 @lru_cache
@@ -88,22 +115,61 @@ class Message:
 
         A value moves no cursor, ends no line and turns no direction of reading: such characters are shown.
         """
-        return _Sentence(language).vformat(translate(self.template, language), (), self.values)
+        said = translate(self.template, language, self.values.get("count"))
+        return _Sentence(language).vformat(said, (), self.values)
 
     def __str__(self) -> str:
         return self.text()
 
     def to_json(self) -> dict[str, Any]:
-        return {"template": self.template, "values": {key: _stored(value) for key, value in self.values.items()}}
+        others = {"plural": self.template.others} if isinstance(self.template, Plural) else {}
+        return {
+            "template": str(self.template),
+            **others,
+            "values": {key: _stored(value) for key, value in self.values.items()},
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Message:
         """A stored one. A template that is none of ours is text like any other: the file may come from anywhere."""
         template, values = str(data["template"]), {key: _restored(value) for key, value in data["values"].items()}
-        if _HARMLESS.fullmatch(template) or template in _templates():
-            return cls(template, values)
-        filled = _FIELD.sub(lambda field: _Sentence("en").format_field(values.get(field[1], field[0]), ""), template)
-        return cls("{text}", {"text": filled})
+        message = cls(Plural(template, str(data["plural"])), values) if "plural" in data else cls(template, values)
+        message = _from_old_form(message)
+        if _is_ours(message.template):
+            return message
+        said = message.template
+        if isinstance(said, Plural) and _number(values.get("count")) != 1:
+            said = said.others
+        return cls("{text}", {"text": _FIELD.sub(lambda field: _filled(field, values), said)})
+
+
+def _is_ours(template: str) -> bool:
+    if not isinstance(template, Plural):
+        return _HARMLESS.fullmatch(template) is not None or template in _templates()
+    forms = (str(template), template.others)
+    return all(map(_HARMLESS.fullmatch, forms)) or forms in _templates()
+
+
+def _from_old_form(message: Message) -> Message:
+    """The first files have both words in one template, as in `{rows} {rows:row|rows}`; those of one number have a `Plural`."""
+    by = {field["name"] for field in _OLD_PLURAL.finditer(message.template)}
+    if len(by) != 1 or isinstance(message.template, Plural):
+        return message
+    (name,) = by
+    if name != "count" and "{count}" in message.template:
+        return message
+    one, others = (
+        _OLD_PLURAL.sub(rf"\g<{word}>", message.template).replace(f"{{{name}}}", "{count}")
+        for word in ("one", "others")
+    )
+    values = {key: value for key, value in message.values.items() if key != name}
+    return Message(Plural(one, others), values | {"count": message.values.get(name)})
+
+
+def _filled(field: re.Match[str], values: Mapping[str, Any]) -> str:
+    if old := _OLD_PLURAL.fullmatch(field[0]):
+        return old["one"] if _number(values.get(old["name"])) == 1 else old["others"]
+    return _Sentence("en").format_field(values.get(field[1], field[0]), "")
 
 
 def in_code(words: Iterable[object]) -> Message:
@@ -115,23 +181,16 @@ def in_code(words: Iterable[object]) -> Message:
 _HARMLESS = re.compile(r"(?:[\w ,;()'–…%/`]|\.(?=\s|$)|:(?=\s|$)|-(?=\w)|\{[a-z_0-9]+\})*")
 """Templates that are nothing but words: most of ours, so that the catalogue need not be read for them."""
 _FIELD = re.compile(r"\{(\w+)[^{}]*\}")
+_OLD_PLURAL = re.compile(r"\{(?P<name>\w+):(?P<one>[^{}|]*)\|(?P<others>[^{}|]*)\}")
 
 
 @lru_cache
-def _templates() -> frozenset[str]:
-    """Every template of this program; the Chinese catalogue has them all."""
+def _templates() -> frozenset[str | tuple[str, str]]:
+    """Every template of this program, a plural as its two forms; the Chinese catalogue has them all."""
     from babel.messages.pofile import read_po
 
     with (LOCALE_DIR / LANGUAGES["zh"] / "LC_MESSAGES" / "messages.po").open("rb") as source:
-        return frozenset(str(message.id) for message in read_po(source))
-
-
-def formatted(value: Any, spec: str) -> str:
-    """`value` as `spec` says; `{count:run|runs}` is the first of two words where `count` is 1, else the second."""
-    one, bar, many = spec.partition("|")
-    if bar:
-        return one if str(value).lstrip("+-") == "1" else many
-    return format(value, spec)
+        return frozenset(message.id for message in read_po(source))
 
 
 class _Sentence(string.Formatter):
@@ -145,7 +204,7 @@ class _Sentence(string.Formatter):
             return value.text(self.language)
         if isinstance(value, list):
             return " ".join(self.format_field(item, "") for item in value)
-        return visible(formatted(value, format_spec))
+        return visible(format(value, format_spec))
 
 
 def _stored(value: Any) -> Any:
@@ -157,5 +216,5 @@ def _stored(value: Any) -> Any:
 def _restored(value: Any) -> Any:
     if isinstance(value, list):
         return [_restored(item) for item in value]
-    is_message = isinstance(value, dict) and value.keys() == {"template", "values"}
+    is_message = isinstance(value, dict) and {"template", "values"} <= value.keys() <= {"template", "plural", "values"}
     return Message.from_json(value) if is_message else value

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from lora_backend.errors import RunError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from lora_backend.runs.history.run_table import RunRow
 from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.record.run_folder import RunFolder, open_run
@@ -66,7 +66,8 @@ def _live_rows(shown: dict[str, str]) -> None:
             run_row(run)
     if waiting := list(shown.values()).count("queued"):
         st.caption(
-            ":material/schedule: " + t(N_("{count} {count:run waits for its|runs wait for their} turn."), count=waiting)
+            ":material/schedule: "
+            + t(Plural("{count} run waits for its turn.", "{count} runs wait for their turn."), count=waiting)
         )
 
 

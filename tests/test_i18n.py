@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import threading
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from lora_backend.config.check import check_config
 from lora_backend.errors import ConfigError, FlightdeckError
-from lora_backend.i18n import Message, current_language, language_of, translate, use_language
+from lora_backend.i18n import Message, Plural, current_language, language_of, translate, use_language
 from lora_backend.preflight.facts import refuse_errors
 from pages.parts.shell.markdown import sentence
 
@@ -120,12 +122,54 @@ def test_a_value_may_be_called_template() -> None:
     assert str(ConfigError("{template}", template="x")) == "x"
 
 
-@pytest.mark.parametrize(("count", "said"), [(0, "0 runs are"), (1, "1 run is"), (2, "2 runs are"), (11, "11 runs are"), ("+1", "+1 run is")])  # fmt: skip
-def test_a_word_goes_by_its_number(count: object, said: str) -> None:
-    template = "{count} {count:run is|runs are} in the bin."
-    assert Message(template, {"count": count}).text("en") == f"{said} in the bin."
-    assert str(sentence(template, {"count": count}, "en")) == f"{said} in the bin."
-    assert Message.from_json(Message(template, {"count": count}).to_json()).text("en") == f"{said} in the bin."
+IN_THE_BIN = Plural("{count} run is in the bin.", "{count} runs are in the bin.")
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(0, "0 runs are"), (1, "1 run is"), (2, "2 runs are"), (11, "11 runs are"), ("+1", "+1 run is"), ("1,001", "1,001 runs are"), (1.0, "1.0 runs are"), ("–", "– runs are")],
+)  # fmt: skip
+def test_a_sentence_goes_by_its_number(count: object, said: str) -> None:
+    message = Message(IN_THE_BIN, {"count": count})
+    assert message.text("en") == f"{said} in the bin."
+    assert str(sentence(message.template, message.values, "en")) == f"{said} in the bin."
+    assert message.text("zh") == f"{count} 个任务已在回收站。"
+    for back in (Message.from_json(json.loads(json.dumps(message.to_json()))), pickle.loads(pickle.dumps(message)), copy.deepcopy(message)):  # fmt: skip
+        assert (back.text("en"), back.text("zh")) == (message.text("en"), message.text("zh"))
+
+
+def test_numbers_inside_each_other_have_their_own_forms() -> None:
+    layers = Message(Plural("{count} LoRA layer", "{count} LoRA layers"), {"count": 1})
+    said = Plural("{count} of {layers} has the expected rank.", "{count} of {layers} have the expected rank.")
+    assert Message(said, {"count": 0, "layers": layers}).text("en") == "0 of 1 LoRA layer have the expected rank."
+    assert str(sentence(said, {"count": 1, "layers": layers}, "en")) == "1 of 1 LoRA layer has the expected rank."
+
+
+@pytest.mark.parametrize(
+    ("template", "values", "english", "chinese"),
+    [
+        ("{count} {count:run is|runs are} in the bin.", {"count": 1}, "1 run is in the bin.", "1 个任务已在回收站。"),
+        ("{count} {count:run is|runs are} in the bin.", {"count": 2}, "2 runs are in the bin.", "2 个任务已在回收站。"),
+        ("{wrong} targeted {wrong:layer has|layers have} no LoRA, first {first}.", {"wrong": 1, "count": 9, "first": "q"}, "1 targeted layer has no LoRA, first q.", "1 个目标层没有 LoRA，首先是 q。"),
+        ("{every} {every:step|steps}", {"every": 1}, "1 step", "1 步"),
+        ("{right} of {count} LoRA {count:layer|layers} {right:has|have} the expected rank.", {"right": 1, "count": 2}, "1 of 2 LoRA layers has the expected rank.", None),
+    ],
+)  # fmt: skip
+def test_a_stored_template_with_both_words_in_it_is_still_read(
+    template: str, values: dict[str, Any], english: str, chinese: str | None
+) -> None:
+    """As the first runs wrote them."""
+    back = Message.from_json({"template": template, "values": values})
+    assert back.text("en") == english
+    assert back.text("zh") == (chinese or english)
+    assert str(sentence(back.template, back.values, "en")) == english
+
+
+def test_a_stored_plural_of_somebody_else_is_text() -> None:
+    for count, said in ((1, "one *1*"), (2, "many *2*")):
+        stored = {"template": "one *{count}*", "plural": "many *{count}*", "values": {"count": count}}
+        back = Message.from_json(stored)
+        assert (back.template, back.text("en")) == ("{text}", said)
 
 
 def test_one_error_is_not_called_errors() -> None:

@@ -22,7 +22,7 @@ from lora_backend.config.diff import ABSENT
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
 from lora_backend.formats import number, size, when
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from lora_backend.runs.checkpoints.manifest import Damaged, checkpoints_of, newest_whole
 from lora_backend.runs.history.alerts import Alert, alerts
 from lora_backend.runs.history.checkpoint_list import list_checkpoints
@@ -223,7 +223,10 @@ def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> li
 def _checkpoint_lines(checkpoints: dict[str, Any]) -> list[str]:
     name = checkpoints["newest_whole"]
     whole = say(
-        N_("{count} {count:checkpoint|checkpoints}; the newest whole one is {name}."),
+        Plural(
+            "{count} checkpoint; the newest whole one is {name}.",
+            "{count} checkpoints; the newest whole one is {name}.",
+        ),
         count=len(checkpoints["all"]),
         name=name,
     )

@@ -9,7 +9,7 @@ from lora_backend.config.diff import ABSENT, DiffRow
 from lora_backend.config.findings import Finding
 from lora_backend.config.foreign.notice import FOREIGN
 from lora_backend.config.in_short import in_short
-from lora_backend.i18n import N_, Message, translate
+from lora_backend.i18n import N_, Message, Plural, translate
 from lora_backend.terminal import in_lines
 
 SIGNS = {"error": "✗", "warning": "⚠", "hint": "·"}
@@ -37,9 +37,9 @@ def report_text(result: CheckResult, language: str | None = None) -> str:
         t(verdict)
         + " "
         + t(
-            N_("{errors} {errors:error|errors}, {warnings} {warnings:warning|warnings}."),
-            errors=errors,
-            warnings=warnings,
+            N_("{errors}, {warnings}."),
+            errors=Message(Plural("{count} error", "{count} errors"), {"count": errors}),
+            warnings=Message(Plural("{count} warning", "{count} warnings"), {"count": warnings}),
         )
     ]
     lines += finding_lines(result.findings, language)

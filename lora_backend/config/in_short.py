@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.findings import shorten
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 
 FOLD_ABOVE = 8
 """Entries of a map up to which each is shown by itself."""
@@ -25,13 +25,12 @@ def map_summary(key: str, value: Any) -> Message | None:
     if not isinstance(value, Mapping) or len(value) <= FOLD_ABOVE:
         return None
     if key != "device_map":
-        return Message(N_("{count} {count:entry|entries}"), {"count": len(value)})
+        return Message(Plural("{count} entry", "{count} entries"), {"count": len(value)})
     places = {str(place).lower() for place in value.values()}
-    said = {"count": len(value), "devices": len(places)}
     num_blocks = sum(_BLOCK.fullmatch(str(name)) is not None for name in value)
     are_gpus = not places & {"cpu", "disk"}
-    if not num_blocks:
-        template = N_("{count} modules on {devices} {devices:GPU|GPUs}") if are_gpus else N_("{count} modules on {devices} {devices:device|devices}")  # fmt: skip
-        return Message(template, said)
-    template = N_("{count} {count:block|blocks} on {devices} {devices:GPU|GPUs}") if are_gpus else N_("{count} {count:block|blocks} on {devices} {devices:device|devices}")  # fmt: skip
-    return Message(template, said | {"count": num_blocks})
+    blocks, modules = Plural("{count} block", "{count} blocks"), Plural("{count} module", "{count} modules")
+    parts = Message(blocks if num_blocks else modules, {"count": num_blocks or len(value)})
+    gpus, devices = Plural("{count} GPU", "{count} GPUs"), Plural("{count} device", "{count} devices")
+    on = Message(gpus if are_gpus else devices, {"count": len(places)})
+    return Message(N_("{parts} on {devices}"), {"parts": parts, "devices": on})

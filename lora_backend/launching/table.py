@@ -19,7 +19,7 @@ from lora_backend.config.config_text import parse_config, with_values
 from lora_backend.config.diff import DiffRow, diff_configs
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError, FlightdeckError
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.launching.launch import launch_from_browser
 from lora_backend.os_errors import in_words
 from lora_backend.planning.report import verdict
@@ -118,8 +118,8 @@ def read_table(text: str) -> list[Row]:
     titles = [title.strip() for title in heads[: max(width, 1)]]  # without a sheet's empty columns
     if len(titles) > MAX_COLUMNS or len(titles) * len(lines) > MAX_CELLS:
         raise ConfigError(
-            N_("The table has {columns} columns and {count} {count:row|rows}; at most {most} columns and {limit} cells are read. Leave out columns in which every row is the same."),
-            columns=len(titles), count=len(lines), most=MAX_COLUMNS, limit=MAX_CELLS,
+            N_("The table has {columns} and {rows}; at most {most} columns and {limit} cells are read. Leave out columns in which every row is the same."),
+            columns=Message(Plural("{count} column", "{count} columns"), {"count": len(titles)}), rows=Message(Plural("{count} row", "{count} rows"), {"count": len(lines)}), most=MAX_COLUMNS, limit=MAX_CELLS,
         )  # fmt: skip
     for position, title in enumerate(titles):
         if not title or title in titles[:position]:
@@ -127,7 +127,7 @@ def read_table(text: str) -> list[Row]:
     rows = []
     for line, cells in lines:
         if len(cells) > len(titles) and any(cell.strip() for cell in cells[len(titles) :]):
-            raise ConfigError(N_("Line {line} of the table has {cells} cells, but there are {titles} columns."), line=line, cells=len(cells), titles=len(titles))  # fmt: skip
+            raise ConfigError(Plural("Line {line} of the table has {cells} cells, but there is {count} column.", "Line {line} of the table has {cells} cells, but there are {count} columns."), line=line, cells=len(cells), count=len(titles))  # fmt: skip
         rows.append(Row(line, {title: cell.strip() for title, cell in zip(titles, cells, strict=False) if cell.strip()}))  # fmt: skip
     return rows
 
@@ -144,7 +144,7 @@ def preview(base_text: str, rows: Sequence[Row], settings: Settings) -> list[Var
         raise ConfigError(N_("The config cannot be read: {reason}"), reason=base.problems[0].message)
     if len(rows) * len(base_text) > MAX_WRITTEN:
         raise ConfigError(
-            N_("{count} {count:row|rows} of a config of {size} characters are more than {limit} together. Take fewer rows, or comments out of the config."),
+            Plural("{count} row of a config of {size} characters are more than {limit} together. Take fewer rows, or comments out of the config.", "{count} rows of a config of {size} characters are more than {limit} together. Take fewer rows, or comments out of the config."),
             count=len(rows), size=len(base_text), limit=MAX_WRITTEN,
         )  # fmt: skip
     taken: dict[Path, int] = {}
@@ -235,7 +235,9 @@ def _refuse_tight(variants: Sequence[Variant], settings: Settings, trace: Trace)
         raise TightError(said[variants[0].line])
     rows = [Message(N_("Line {line}: {reason}"), {"line": line, "reason": why}) for line, why in said.items()]
     found = {"count": len(said), "total": len(variants), "rows": rows[:NAMED]}
-    raise TightError(Message(N_("{count} of {total} {total:row|rows} {count:is|are} tight. {rows}"), found))
+    raise TightError(
+        Message(Plural("{count} of {total} rows is tight. {rows}", "{count} of {total} rows are tight. {rows}"), found)
+    )
 
 
 def cell_value(key: str, cell: str) -> Any:

@@ -14,7 +14,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.expressions.matching import KEY
 from lora_backend.expressions.question import Question
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from lora_backend.modeling.live_tree import tree_of_model
 from lora_backend.modeling.lora_layers import lora_layers_of_model, modules_saved_whole
 from lora_backend.modeling.peft_targets import peft_targets
@@ -88,7 +88,10 @@ def _refuse_blocks_beyond(config: TrainingConfig, num_blocks: int | None) -> Non
     beyond = [index for index in config.target_layers or [] if num_blocks is not None and index >= num_blocks]
     if beyond:
         raise ModelError(
-            N_("`target_layers` names {layers}, but the model has {count} {count:block|blocks}, numbered 0 to {last}."),
+            Plural(
+                "`target_layers` names {layers}, but the model has {count} block, numbered 0 to {last}.",
+                "`target_layers` names {layers}, but the model has {count} blocks, numbered 0 to {last}.",
+            ),
             layers=", ".join(map(str, beyond)),
             count=num_blocks,
             last=(num_blocks or 0) - 1,

@@ -9,7 +9,7 @@ from typing import Any
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.formats import money_range, seconds_range
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.planning.cost.step_time import EFFICIENCY
 from lora_backend.planning.estimate import Conditions, Estimate, estimate
 from lora_backend.planning.limits import Limit, largest_batch, longest_row
@@ -130,22 +130,22 @@ def _times(found: Figures) -> list[Message]:
 def _limits(found: Figures) -> list[Message]:
     said = []
     for limit, exactly, at_least in (
-        (found.batch, N_("Largest batch that fits: {number}."), N_("Largest batch that fits: {number} or more.")),
+        (found.batch, N_("Largest batch that fits: {count}."), N_("Largest batch that fits: {count} or more.")),
         (
             found.row,
-            N_("Longest row that fits: {number} tokens."),
-            N_("Longest row that fits: {number} tokens or more."),
+            Plural("Longest row that fits: {count} token.", "Longest row that fits: {count} tokens."),
+            Plural("Longest row that fits: {count} token or more.", "Longest row that fits: {count} tokens or more."),
         ),
     ):
         if limit is not None and limit.value:
-            said.append(Message(exactly if limit.is_exact else at_least, {"number": f"{limit.value:,}"}))
+            said.append(Message(exactly if limit.is_exact else at_least, {"count": f"{limit.value:,}"}))
     return said
 
 
 def time_basis(conditions: Conditions, plan: Plan, config: TrainingConfig) -> list[Message]:
     """What a time rests on."""
     if conditions.lengths is None:
-        said = [Message(N_("The time assumes that every row has {tokens} tokens: the data set's own rows are not known."), {"tokens": f"{config.max_length:,}"})]  # fmt: skip
+        said = [Message(Plural("The time assumes that every row has {count} token: the data set's own rows are not known.", "The time assumes that every row has {count} tokens: the data set's own rows are not known."), {"count": f"{config.max_length:,}"})]  # fmt: skip
     else:
         tokens = conditions.lengths.mean_padded(config.batch_size, config.max_length)
         said = [Message(N_("The time counts the data set's own rows: {tokens} tokens on average, padded to the longest of their batch."), {"tokens": f"{tokens:,.0f}"})]  # fmt: skip

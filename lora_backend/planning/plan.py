@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lora_backend.errors import DeviceError, PlanError, TooLittleMemoryError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from lora_backend.planning.cost.memory import Breakdown, Memory, Workload
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.step_time import LinkSpeed
@@ -223,9 +223,12 @@ def score_plan(memory: Memory, targets: Sequence[Target], assignment: Sequence[i
     """A placement as it is, never changed: what every device would hold. Any unit may be on any target."""
     if len(assignment) != memory.num_units:
         raise DeviceError(
-            N_("The placement has {given} parts, but the model has {count}."),
-            given=len(assignment),
-            count=memory.num_units,
+            Plural(
+                "The placement has {count} part, but the model has {units}.",
+                "The placement has {count} parts, but the model has {units}.",
+            ),
+            count=len(assignment),
+            units=memory.num_units,
         )
     held: list[list[int]] = [[] for _ in targets]
     for unit, target in enumerate(assignment):

@@ -21,7 +21,7 @@ from lora_backend.data.summary import Kind, Summary, summary_of
 from lora_backend.errors import ConfigError, DataError, ModelError, RunError
 from lora_backend.hardware.inventory import Gpu, read_gpus
 from lora_backend.hardware.visible import visible_gpus
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.models.causal import why_not_causal
 from lora_backend.models.describe import ModelDescription, describe_model, read_json_object
 from lora_backend.models.find import find_model
@@ -206,7 +206,11 @@ def refuse_errors(result: CheckResult) -> None:
     if len(errors) > MOST_NAMED:
         rest = len(errors) - MOST_NAMED
         said.append(Message(N_("And {count} more; `python -m lora_backend check` names them all."), {"count": rest}))
-    raise ConfigError(N_("The config has {count} {count:error|errors}: {errors}"), count=len(errors), errors=said)
+    raise ConfigError(
+        Plural("The config has {count} error: {errors}", "The config has {count} errors: {errors}"),
+        count=len(errors),
+        errors=said,
+    )
 
 
 def _words_of(finding: Finding) -> list[Message]:

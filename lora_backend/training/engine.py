@@ -17,7 +17,7 @@ from transformers.trainer_utils import has_length
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, first_line
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import in_torch_order, inputs_device, loaded_map, placement
 from lora_backend.modeling.devices import DTYPES, memory_table, refuse_untrainable, resolve_precision
@@ -156,10 +156,14 @@ def _train(
             folder.write_answers(rows)
         if len(rows) < len(questions) and "outcome_message" not in folder.status():
             left = Message(
-                N_(
-                    "The stop came when the adapter was saved; {count} of {total} {total:question|questions} {count:was|were} answered."
+                Plural(
+                    "The stop came when the adapter was saved; {count} of {questions} was answered.",
+                    "The stop came when the adapter was saved; {count} of {questions} were answered.",
                 ),
-                {"count": len(rows), "total": len(questions)},
+                {
+                    "count": len(rows),
+                    "questions": Message(Plural("{count} question", "{count} questions"), {"count": len(questions)}),
+                },
             )
             folder.write_status(outcome="finished", outcome_message=left.to_json())
     _log_memory("at the end")

@@ -17,7 +17,7 @@ from lora_backend.atomic import write_atomic
 from lora_backend.bounded import open_regular, read_json
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import RunError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from lora_backend.modeling.loaded_identity import differences_from_file, tensor_differences
 from lora_backend.runs.checkpoints.manifest import (
     MANIFEST,
@@ -174,8 +174,9 @@ def check_loaded(model: PeftModel, checkpoint: Path) -> None:
 def _refuse(checkpoint: Path, names: list[str]) -> None:
     if names:
         raise RunError(
-            N_(
-                "{checkpoint} does not fit the adapter: {count} {count:tensor differs|tensors differ}, first {first}. Nothing was trained."
+            Plural(
+                "{checkpoint} does not fit the adapter: {count} tensor differs, first {first}. Nothing was trained.",
+                "{checkpoint} does not fit the adapter: {count} tensors differ, first {first}. Nothing was trained.",
             ),
             checkpoint=checkpoint.name,
             count=len(names),

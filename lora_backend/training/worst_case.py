@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lora_backend.errors import FlightdeckError
-from lora_backend.i18n import N_
+from lora_backend.i18n import Plural
 from lora_backend.modeling.devices import memory_table
 from lora_backend.modeling.trained_dtype import embedding_weights
 from lora_backend.planning.cost.optimizers import sides_of, state_bytes
@@ -57,10 +57,11 @@ def try_longest_batch(trainer: LoraTrainer, model: torch.nn.Module) -> None:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
-            N_(
-                "The longest batch does not fit into memory: {rows} {rows:row|rows} of {tokens} tokens, tried before the first step. Lower `batch_size` (with `target_batch_size` as it is) or `max_length`, turn on `gradient_checkpointing`, or set `loss_type: chunked_nll`."
+            Plural(
+                "The longest batch does not fit into memory: {count} row of {tokens} tokens, tried before the first step. Lower `batch_size` (with `target_batch_size` as it is) or `max_length`, turn on `gradient_checkpointing`, or set `loss_type: chunked_nll`.",
+                "The longest batch does not fit into memory: {count} rows of {tokens} tokens, tried before the first step. Lower `batch_size` (with `target_batch_size` as it is) or `max_length`, turn on `gradient_checkpointing`, or set `loss_type: chunked_nll`.",
             ),
-            rows=len(chosen),
+            count=len(chosen),
             tokens=tokens,
         ) from error
     finally:

@@ -18,7 +18,7 @@ from lora_backend.config.diff import same_value
 from lora_backend.config.key_queries import names_in
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ModelError
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.models.describe import read_json_object
 from lora_backend.models.identity import base_identity
 
@@ -163,7 +163,10 @@ def _differing(sides: Iterable[tuple[str, Any, Any]]) -> Part | None:
     if not differing:
         return None
     keys = ", ".join(key for key, _, _ in differing)
-    said = Message(N_("{count} {count:value differs|values differ}: {keys}."), {"count": len(differing), "keys": keys})
+    said = Message(
+        Plural("{count} value differs: {keys}.", "{count} values differ: {keys}."),
+        {"count": len(differing), "keys": keys},
+    )
     return Part("config", "different", said, differing)
 
 

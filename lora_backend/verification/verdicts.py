@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.escaping import visible
-from lora_backend.i18n import N_, Message, in_code
+from lora_backend.i18n import N_, Message, Plural, in_code
 from lora_backend.terminal import Tone
 from lora_backend.verification.base_words import other_base_words
 from lora_backend.verification.differences import BASE_NOT_COMPARED, LOAD_REFUSED
@@ -33,38 +33,64 @@ SENTENCES = {
     "expression_too_slow": N_("An expression of the config takes too long to match, so nothing can be told."),
     "undetermined": N_("The shapes alone do not tell every rank: load base model and adapter to decide."),
 }
+LORA_LAYERS = Plural("{count} LoRA layer", "{count} LoRA layers")
 OF_LAYERS = {
-    "wrong": N_("{wrong} of {count} LoRA {count:layer|layers} {wrong:has|have} the wrong rank, first {first}."),
-    "unreadable": N_("The tensors of {wrong} LoRA {wrong:layer|layers} cannot be read as LoRA, first {first}."),
-    "not_targeted": N_(
-        "{wrong} LoRA {wrong:layer is|layers are} not targeted by the config and {wrong:has|have} another rank than its `r`, first {first}."
+    "wrong": Plural(
+        "{count} of {layers} has the wrong rank, first {first}.",
+        "{count} of {layers} have the wrong rank, first {first}.",
     ),
-    "no_magnitude": N_("{wrong} DoRA {wrong:layer has|layers have} no magnitude vector, first {first}."),
-    "wrong_magnitude": N_(
-        "{wrong} DoRA {wrong:layer has|layers have} a magnitude vector of the wrong size, first {first}."
+    "unreadable": Plural(
+        "The tensors of {count} LoRA layer cannot be read as LoRA, first {first}.",
+        "The tensors of {count} LoRA layers cannot be read as LoRA, first {first}.",
     ),
-    "unexpected_magnitude": N_(
-        "{wrong} LoRA {wrong:layer has|layers have} a DoRA magnitude vector although `use_dora` is off, first {first}."
+    "not_targeted": Plural(
+        "{count} LoRA layer is not targeted by the config and has another rank than its `r`, first {first}.",
+        "{count} LoRA layers are not targeted by the config and have another rank than its `r`, first {first}.",
     ),
-    "missing": N_("{wrong} targeted {wrong:layer has|layers have} no LoRA, first {first}."),
-    "unasked": N_("{wrong} {wrong:layer has|layers have} a LoRA that the config does not ask for, first {first}."),
+    "no_magnitude": Plural(
+        "{count} DoRA layer has no magnitude vector, first {first}.",
+        "{count} DoRA layers have no magnitude vector, first {first}.",
+    ),
+    "wrong_magnitude": Plural(
+        "{count} DoRA layer has a magnitude vector of the wrong size, first {first}.",
+        "{count} DoRA layers have a magnitude vector of the wrong size, first {first}.",
+    ),
+    "unexpected_magnitude": Plural(
+        "{count} LoRA layer has a DoRA magnitude vector although `use_dora` is off, first {first}.",
+        "{count} LoRA layers have a DoRA magnitude vector although `use_dora` is off, first {first}.",
+    ),
+    "missing": Plural(
+        "{count} targeted layer has no LoRA, first {first}.", "{count} targeted layers have no LoRA, first {first}."
+    ),
+    "unasked": Plural(
+        "{count} layer has a LoRA that the config does not ask for, first {first}.",
+        "{count} layers have a LoRA that the config does not ask for, first {first}.",
+    ),
 }
 OF_TENSORS = {
-    "not_in_model": N_(
-        "{wrong} {wrong:tensor|tensors} of the file {wrong:has|have} no place in the model, first {first}."
+    "not_in_model": Plural(
+        "{count} tensor of the file has no place in the model, first {first}.",
+        "{count} tensors of the file have no place in the model, first {first}.",
     ),
-    "not_from_file": N_(
-        "{wrong} adapter {wrong:parameter|parameters} of the model {wrong:is|are} not in the file, first {first}."
+    "not_from_file": Plural(
+        "{count} adapter parameter of the model is not in the file, first {first}.",
+        "{count} adapter parameters of the model are not in the file, first {first}.",
     ),
-    "other_shape": N_(
-        "{wrong} {wrong:tensor has|tensors have} another shape than in the model (file → model), first {first}."
+    "other_shape": Plural(
+        "{count} tensor has another shape than in the model (file → model), first {first}.",
+        "{count} tensors have another shape than in the model (file → model), first {first}.",
     ),
-    "other_values": N_("{wrong} {wrong:tensor has|tensors have} other values than in the model, first {first}."),
-    "unfit_dtype": N_(
-        "{wrong} {wrong:tensor has|tensors have} a dtype that no LoRA has, or that the other half of the layer does not have, first {first}."
+    "other_values": Plural(
+        "{count} tensor has other values than in the model, first {first}.",
+        "{count} tensors have other values than in the model, first {first}.",
     ),
-    "overwrites_base": N_(
-        "{wrong} {wrong:tensor|tensors} of the file {wrong:replaces a weight|replace weights} of the base model that adapter_config.json does not name, first {first}."
+    "unfit_dtype": Plural(
+        "{count} tensor has a dtype that no LoRA has, or that the other half of the layer does not have, first {first}.",
+        "{count} tensors have a dtype that no LoRA has, or that the other half of the layer does not have, first {first}.",
+    ),
+    "overwrites_base": Plural(
+        "{count} tensor of the file replaces a weight of the base model that adapter_config.json does not name, first {first}.",
+        "{count} tensors of the file replace weights of the base model that adapter_config.json does not name, first {first}.",
     ),
 }
 
@@ -122,10 +148,19 @@ def _ok(report: Mapping[str, Any]) -> Message:
     """What is proven of the adapter, as far as it was compared, and whether something is in doubt."""
     layers = report["layers"]
     extra = sum(record["state"] == "not_targeted" for record in layers)
-    values = {"right": len(layers) - extra, "count": len(layers)}
-    said = [Message(N_("{right} of {count} LoRA {count:layer|layers} {right:has|have} the expected rank."), values)]
+    values = {"count": len(layers) - extra, "layers": Message(LORA_LAYERS, {"count": len(layers)})}
+    said = [
+        Message(
+            Plural("{count} of {layers} has the expected rank.", "{count} of {layers} have the expected rank."), values
+        )
+    ]
     if extra:
-        said.append(Message(N_("{count} {count:is|are} not targeted by the config."), {"count": extra}))
+        said.append(
+            Message(
+                Plural("{count} is not targeted by the config.", "{count} are not targeted by the config."),
+                {"count": extra},
+            )
+        )
     other_doubts = len([code for code in doubts(report) if code != BASE_NOT_COMPARED])
     if BASE_NOT_COMPARED in report["warnings"]:
         said.insert(0, Message(N_("Ranks OK, not compared with a base model.")))
@@ -134,7 +169,9 @@ def _ok(report: Mapping[str, Any]) -> Message:
     elif report.get("compared"):
         said.append(Message(N_("Every tensor of the file has its place in the base model.")))
     if other_doubts:
-        said.append(Message(N_("{count} {count:warning needs|warnings need} a look."), {"count": other_doubts}))
+        said.append(
+            Message(Plural("{count} warning needs a look.", "{count} warnings need a look."), {"count": other_doubts})
+        )
     return said[0] if len(said) == 1 else Message("{reasons}", {"reasons": said})
 
 
@@ -151,10 +188,10 @@ def _reasons(report: Mapping[str, Any]) -> list[Message]:
         return [Message(N_("PEFT refuses to load the adapter into this model."))]
     if not wrong:
         wrong["wrong"] = list(report["mismatched_layers"])
-    count = sum(record["state"] != "missing" for record in report["layers"])
+    layers = Message(LORA_LAYERS, {"count": sum(record["state"] != "missing" for record in report["layers"])})
     reasons = [other_base_words(report)] if report.get("other_base") else []
     return reasons + [
-        Message(template, {"wrong": len(names), "count": count, "first": ", ".join(names[:NAMED])})
+        Message(template, {"count": len(names), "layers": layers, "first": ", ".join(names[:NAMED])})
         for kind, template in (OF_LAYERS | OF_TENSORS).items()
         if (names := wrong.get(kind))
     ]

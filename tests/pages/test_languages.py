@@ -11,8 +11,8 @@ from streamlit.testing.v1 import AppTest
 from lora_backend.config.drafts import new_draft
 from lora_backend.config.schema import KEYS
 from lora_backend.settings import load_settings
-from tests.catalogues import problems
 from tests.pages.test_pages import PAGES, ROOT, finished_run
+from tools.messages import problems
 
 TEXT_FIELDS = ("value", "label", "help", "placeholder", "body")
 NAMES = {

@@ -10,13 +10,13 @@ from typing import Any
 from lora_backend.config.foreign.key_mapping import Carried, Rule, Tool, as_taken, lost, nothing, number, translated
 from lora_backend.config.foreign.result import ImportRow
 from lora_backend.config.foreign.source import Source
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 
 ROWS = N_(
     "{value} is a number of rows; here it is a share of them. Set `{target}` to {value} / the number of rows in the data set."
 )
 ROWS_NOTE = N_("A share is taken. A number of rows is not: the file does not say how many rows there are.")
-STEPS = N_("{share} of {total} steps: `{target}` is {ours}.")
+STEPS = Plural("{share} of {count} step: `{target}` is {ours}.", "{share} of {count} steps: `{target}` is {ours}.")
 STEPS_UNKNOWN = N_(
     "{value} is a share of all steps, and the file does not say how many there are. Set `{target}` to a number of steps."
 )
@@ -50,7 +50,7 @@ def steps_or_share(target: str, total_key: str = "max_steps") -> Rule:
             return as_taken(target, source.get(key))
         if total is None or total < 1:
             return lost(STEPS_UNKNOWN, value=value, target=target)
-        return translated(target, math.ceil(value * total), STEPS, share=value, total=total)
+        return translated(target, math.ceil(value * total), STEPS, share=value, count=total)
 
     return Rule(apply, (target,), STEPS_NOTE)
 

@@ -16,7 +16,7 @@ from lora_backend.config.foreign.tools import FEW_STRAYS, TOOLS, TwoToolsError, 
 from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError
-from lora_backend.i18n import N_, Message, in_code
+from lora_backend.i18n import N_, Message, Plural, in_code
 
 FOREIGN = "foreign_config"
 CONVERT = N_("Convert it; on the command line: `python -m lora_backend import FILE`.")
@@ -68,11 +68,20 @@ def _mixture(strays: list[str], foreign: bool) -> Message:
     """Whose keys stand among ours: of the tool that has most of them; in a file of nobody's, of any."""
     if foreign:
         said: dict[str, Any] = {"count": len(strays), "keys": _first_few(strays)}
-        return Message(N_("This config has {count} {count:key|keys} of other tools: {keys}."), said)
+        return Message(
+            Plural(
+                "This config has {count} key of other tools: {keys}.",
+                "This config has {count} keys of other tools: {keys}.",
+            ),
+            said,
+        )
     tool = max(TOOLS.values(), key=lambda tool: _count(tool, strays))
     theirs = [key for key in strays if tool in known_tools(plain_name(key))]
     said = {"count": len(theirs), "title": tool.title, "keys": _first_few(theirs)}
-    return Message(N_("This config has {count} {count:key|keys} of {title}: {keys}."), said)
+    return Message(
+        Plural("This config has {count} key of {title}: {keys}.", "This config has {count} keys of {title}: {keys}."),
+        said,
+    )
 
 
 def _first_few(names: list[str]) -> Message:
@@ -92,10 +101,10 @@ def _conversion(values: Mapping[str, Any], made: Conversion) -> Fix:
         if value is not None and not (key in values and same_value(values[key], value))
     }
     lost = sum(row.outcome == "not_supported" for row in made.rows)
-    said = {"kept": len(made.rows) - lost, "lost": lost}
+    said = {"count": len(made.rows) - lost, "lost": lost}
     label = (
-        N_("Convert ({kept} {kept:key|keys} kept, {lost} left out)")
+        Plural("Convert ({count} key kept, {lost} left out)", "Convert ({count} keys kept, {lost} left out)")
         if lost
-        else N_("Convert ({kept} {kept:key|keys} kept)")
+        else Plural("Convert ({count} key kept)", "Convert ({count} keys kept)")
     )
     return Fix(Patch(changes), Message(label, said))

@@ -21,10 +21,11 @@ from lora_backend.config.foreign.key_mapping import (
 from lora_backend.config.foreign.shared import launcher_rank
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.schema import KEYS
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 
-COUNTED = N_(
-    "Taken as `{target}`, which counts from 0, as it did there: block 0 gets no adapter, and in a model of {last} blocks there is no block {last}. If every block was meant, take one off each."
+COUNTED = Plural(
+    "Taken as `{target}`, which counts from 0, as it did there: block 0 gets no adapter, and in a model of {count} block there is no block {count}. If every block was meant, take one off each.",
+    "Taken as `{target}`, which counts from 0, as it did there: block 0 gets no adapter, and in a model of {count} blocks there is no block {count}. If every block was meant, take one off each.",
 )
 PLACED = N_("`use_balanced_device_map` places the model.")
 
@@ -45,7 +46,7 @@ def _layers(source: Source, key: str) -> Carried:
 
 def why_counted(last: int) -> Message:
     """What a list that begins at 1 did there, and does here."""
-    return Message(COUNTED, {"target": "target_layers", "last": last})
+    return Message(COUNTED, {"target": "target_layers", "count": last})
 
 
 def _device_map(source: Source, key: str) -> Carried:

@@ -17,22 +17,22 @@ from lora_backend.config.foreign.key_mapping import (
 from lora_backend.config.foreign.reasons import DISTRIBUTED, QUANTIZED, STORED
 from lora_backend.config.foreign.source import Source
 from lora_backend.config.schema import KEYS
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Message, Plural
 
-BATCH = N_(
-    "{batch} {batch:row|rows} on each GPU, {steps} {steps:time|times}: `{target}` is {ours}. With several GPUs it was that many times more."
-)
+BATCH = N_("{rows} on each GPU, {times}: `{target}` is {ours}. With several GPUs it was that many times more.")
 BATCH_NOTE = N_(
     "Rows per forward pass × accumulation steps gives `target_batch_size`; the number of GPUs is not in the file."
 )
 TOTAL = N_("`{target}` is {ours}, the rows of one step over all GPUs.")
-NO_MULTIPLE = N_(
-    "{total} rows in a step are no multiple of {batch} rows in a forward pass. Set `target_batch_size`, for example to {below}."
+NO_MULTIPLE = Plural(
+    "{count} row in a step is no multiple of {batch} rows in a forward pass. Set `target_batch_size`, for example to {below}.",
+    "{count} rows in a step are no multiple of {batch} rows in a forward pass. Set `target_batch_size`, for example to {below}.",
 )
-WARMUP = N_("{steps} of {total} steps: `{target}` is {ours}.")
+WARMUP = Plural("{steps} of {count} step: `{target}` is {ours}.", "{steps} of {count} steps: `{target}` is {ours}.")
 WARMUP_NOTE = N_("Steps / `max_steps` gives `warmup_ratio`; without `max_steps` it cannot be told.")
-WARMUP_UNKNOWN = N_(
-    "How many steps there will be is not in the file, so {steps} steps are no share of them. Set `warmup_ratio` to {steps} / number of steps."
+WARMUP_UNKNOWN = Plural(
+    "How many steps there will be is not in the file, so {count} step is no share of them. Set `warmup_ratio` to {count} / number of steps.",
+    "How many steps there will be is not in the file, so {count} steps are no share of them. Set `warmup_ratio` to {count} / number of steps.",
 )
 PRECISION = N_("`{target}` is {ours}.")
 FLAG_NOTE = N_("`bf16: true` is `precision: bf16`, `fp16: true` is `fp16`.")
@@ -85,7 +85,13 @@ def accumulation(batch_key: str) -> Rule:
             return nothing(N_("Each forward pass is a step: nothing to carry."))
         if not isinstance(steps, int) or not isinstance(batch, int):
             return lost(N_("`{key}` and `{batch_key}` must be whole numbers."), key=key, batch_key=batch_key)
-        return translated("target_batch_size", steps * batch, BATCH, batch=batch, steps=steps)
+        return translated(
+            "target_batch_size",
+            steps * batch,
+            BATCH,
+            rows=Message(Plural("{count} row", "{count} rows"), {"count": batch}),
+            times=Message(Plural("{count} time", "{count} times"), {"count": steps}),
+        )
 
     return Rule(apply, ("target_batch_size",), BATCH_NOTE)
 
@@ -115,8 +121,8 @@ def warmup_steps(total_key: str = "max_steps") -> Rule:
         if steps is not None and 0 < steps < 1:
             return as_taken("warmup_ratio", steps)
         if steps is not None and total is not None and total > steps > 0:
-            return translated("warmup_ratio", steps / total, WARMUP, steps=steps, total=total)
-        return lost(WARMUP_UNKNOWN, steps=source.get(key))
+            return translated("warmup_ratio", steps / total, WARMUP, steps=steps, count=total)
+        return lost(WARMUP_UNKNOWN, count=source.get(key))
 
     return Rule(apply, ("warmup_ratio",), WARMUP_NOTE)
 

@@ -9,7 +9,7 @@ from lora_backend.config.findings import Finding
 from lora_backend.config.patch import DELETE
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.config.rules.training_keys import evaluations_beside_checkpoints, steps_that_never_come
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 
 _STEP_KEYS = ("val_size", "batch_size", "target_batch_size", "num_epochs", "max_steps")
 
@@ -50,7 +50,7 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     step_rows = config.get("target_batch_size") or config.get("batch_size")
     if step_rows > rows and {"batch_size", "target_batch_size"} & config.values.keys():
         key = "target_batch_size" if config.get("target_batch_size") else "batch_size"
-        values = {"key": key, "step": step_rows, "rows": rows}
+        values = {"key": key, "step": step_rows, "count": rows}
         changes = {"batch_size": min(config.get("batch_size"), rows)}
         if "target_batch_size" in config.values:
             changes = {"target_batch_size": DELETE, **changes}
@@ -58,8 +58,8 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "warning",
             "batch_beyond_rows",
             key,
-            Message(N_("`{key}` is {step}, but there {rows:is|are} only {rows} {rows:row|rows} to train on, so a step never has that many."), values),
-            Message(N_("Set `{key}` to at most {rows}."), values),
+            Message(Plural("`{key}` is {step}, but there is only {count} row to train on, so a step never has that many.", "`{key}` is {step}, but there are only {count} rows to train on, so a step never has that many."), values),
+            Message(N_("Set `{key}` to at most {count}."), values),
             config.change(changes),
         )  # fmt: skip
     batches = math.ceil(rows / config.get("batch_size"))

@@ -9,7 +9,7 @@ from lora_backend.config.findings import Finding, Fix
 from lora_backend.config.offers import remove
 from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 
 BF16_SINCE = (8, 0)
 """CUDA compute capability of Ampere, the first with bf16 (NVIDIA, CUDA Programming Guide, arithmetic by capability)."""
@@ -115,7 +115,10 @@ def _absent(config: ConfigView, absent: list[int], count: int) -> Finding:
     """A map made for another machine: one for this machine's GPUs, or none where it has none."""
     values = {"devices": ", ".join(map(str, absent)), "count": count}
     if count:
-        said = N_("`device_map` names GPU {devices}, but this machine has {count} {count:GPU|GPUs}, counted from 0.")
+        said: str = Plural(
+            "`device_map` names GPU {devices}, but this machine has {count} GPU, counted from 0.",
+            "`device_map` names GPU {devices}, but this machine has {count} GPUs, counted from 0.",
+        )
         remedy = N_("Remove `device_map` and set `use_balanced_device_map: true`: the start then places the layers on this machine's GPUs.")  # fmt: skip
         changes, label = Patch({"device_map": DELETE, "use_balanced_device_map": True}), N_("Remove the map, and place the layers on this machine's GPUs")  # fmt: skip
     else:
@@ -145,12 +148,12 @@ def _devices(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         and config.get("force_balance")
         and len(facts.gpus) > facts.num_blocks
     ):
-        values = {"gpus": len(facts.gpus), "blocks": facts.num_blocks}
+        values = {"gpus": len(facts.gpus), "count": facts.num_blocks}
         yield config.finding(
             "warning",
             "more_gpus_than_blocks",
             "force_balance",
-            Message(N_("`force_balance` gives every GPU a block, but there are {gpus} GPUs and {blocks} blocks."), values),
+            Message(Plural("`force_balance` gives every GPU a block, but there are {gpus} GPUs and {count} block.", "`force_balance` gives every GPU a block, but there are {gpus} GPUs and {count} blocks."), values),
             Message(N_("Set `force_balance: false`.")),
             remove("force_balance"),
         )  # fmt: skip

@@ -9,7 +9,7 @@ from lora_backend.config.offers import drop, every_block, remove, shift_by_one
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.config.rules.expression_keys import PATTERNS, expressions_of, is_asked_of_model, names_for
 from lora_backend.expressions.matching import KEY, WHOLE
-from lora_backend.i18n import N_, Message, in_code
+from lora_backend.i18n import N_, Message, Plural, in_code
 
 
 def _problems(config: ConfigView, facts: Facts) -> Iterator[Finding]:
@@ -32,8 +32,9 @@ def _layers(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "layer_beyond_model",
             "target_layers",
             Message(
-                N_(
-                    "`target_layers` names {layers}, but the model has {count} {count:block|blocks}, numbered 0 to {last}."
+                Plural(
+                    "`target_layers` names {layers}, but the model has {count} block, numbered 0 to {last}.",
+                    "`target_layers` names {layers}, but the model has {count} blocks, numbered 0 to {last}.",
                 ),
                 values,
             ),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.models.refused_targets import is_refused, left_out
 from lora_backend.models.tree import ModuleTree
 
@@ -44,16 +44,24 @@ def _adapted_experts(tree: ModuleTree) -> Message:
     shared = sum("shared_expert" in name for name in tree.all_linear)
     routers = sum(name.removesuffix(".weight") in tree.routers for name in tree.all_linear_parameters)
     values = {
-        "experts": tree.num_experts, "shared": shared, "routers": routers, "others": len(tree.all_linear) - shared,
+        "experts": tree.num_experts,
+        "shared": Message(
+            Plural("{count} layer of shared experts", "{count} layers of shared experts"), {"count": shared}
+        ),
+        "routers": Message(Plural("{count} router", "{count} routers"), {"count": routers}),
+        "others": Message(
+            Plural("{count} other linear layer", "{count} other linear layers"),
+            {"count": len(tree.all_linear) - shared},
+        ),
         "parameters": ", ".join(_of_experts(tree)),
-    }  # fmt: skip
+    }
     if tree.all_linear_parameters and not shared:
-        return Message(N_("`all-linear` adapts all {experts} experts ({parameters}), {routers} {routers:router|routers} and {others} other linear layers of this model, which takes much more memory and time than attention alone."), values)  # fmt: skip
+        return Message(N_("`all-linear` adapts all {experts} experts ({parameters}), {routers} and {others} of this model, which takes much more memory and time than attention alone."), values)  # fmt: skip
     if not shared:
-        return Message(N_("`all-linear` leaves the {experts} experts of this model and its routers as they are: it adapts {others} other linear layers."), values)  # fmt: skip
+        return Message(N_("`all-linear` leaves the {experts} experts of this model and its routers as they are: it adapts {others}."), values)  # fmt: skip
     if tree.all_linear_parameters:
-        return Message(N_("`all-linear` adapts all {experts} experts ({parameters}), {routers} routers, {shared} layers of shared experts and {others} other linear layers of this model, which takes much more memory and time than attention alone."), values)  # fmt: skip
-    return Message(N_("`all-linear` leaves the {experts} experts of this model and its routers as they are: it adapts {shared} layers of shared experts and {others} other linear layers."), values)  # fmt: skip
+        return Message(N_("`all-linear` adapts all {experts} experts ({parameters}), {routers}, {shared} and {others} of this model, which takes much more memory and time than attention alone."), values)  # fmt: skip
+    return Message(N_("`all-linear` leaves the {experts} experts of this model and its routers as they are: it adapts {shared} and {others}."), values)  # fmt: skip
 
 
 def _of_experts(tree: ModuleTree | None) -> list[str]:

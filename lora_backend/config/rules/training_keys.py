@@ -10,7 +10,7 @@ from lora_backend.config.findings import Finding
 from lora_backend.config.offers import remove
 from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.schema import KEYS
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 
 LEARNING_RATES = (5e-6, 5e-3)
 """LoRA's usual rates lie between 1e-5 and 2e-3 (PEFT's and QLoRA's examples); with room on both sides."""
@@ -151,7 +151,7 @@ def _evaluated_steps(config: ConfigView) -> Iterator[Finding]:
             "hint",
             "eval_steps_not_written",
             "eval_strategy",
-            Message(N_("`eval_steps` is missing, so there is an evaluation every {every} {every:step|steps}, as often as `logging_steps` says."), {"every": every}),
+            Message(Plural("`eval_steps` is missing, so there is an evaluation every {count} step, as often as `logging_steps` says.", "`eval_steps` is missing, so there is an evaluation every {count} steps, as often as `logging_steps` says."), {"count": every}),
             Message(N_("Set `eval_steps`."), {}),
             config.change({"eval_steps": every}),
         )  # fmt: skip
@@ -233,12 +233,12 @@ def steps_that_never_come(config: ConfigView, total: int) -> Iterator[Finding]:
         if not applies or key not in config.values or key in config.invalid or not config.get(key):
             continue
         if config.get(key) > total:
-            values = {"key": key, "steps": config.get(key), "total": total, "fewer": max(total // 2, 1)}
+            values = {"key": key, "steps": config.get(key), "count": total, "fewer": max(total // 2, 1)}
             yield config.finding(
                 "warning",
                 "steps_never_come",
                 key,
-                Message(N_("`{key}` is {steps}, but training has only {total} {total:step|steps}, so it never comes to that."), values),
+                Message(Plural("`{key}` is {steps}, but training has only {count} step, so it never comes to that.", "`{key}` is {steps}, but training has only {count} steps, so it never comes to that."), values),
                 Message(N_("Set `{key}: {fewer}`."), values),
                 config.change({key: values["fewer"]}),
             )  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from lora_backend.errors import DeviceError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from lora_backend.planning.split.links import fastest_order, link_speeds
 from lora_backend.planning.split.order import boundaries_of, lowest_order
 from lora_backend.planning.split.reach import Cover, Ints, Kind, Problem
@@ -122,11 +122,12 @@ def partition(
     num_blocks = sum(costs.is_block)
     if every_device and num_blocks < len(devices):
         raise DeviceError(
-            N_(
-                "With `force_balance` every device holds at least one block, but there are {devices} devices and only {blocks} blocks. Leave devices out, or set `force_balance: false`."
+            Plural(
+                "With `force_balance` every device holds at least one block, but there are {devices} devices and only {count} block. Leave devices out, or set `force_balance: false`.",
+                "With `force_balance` every device holds at least one block, but there are {devices} devices and only {count} blocks. Leave devices out, or set `force_balance: false`.",
             ),
             devices=len(devices),
-            blocks=num_blocks,
+            count=num_blocks,
         )
     has_first = costs.first_interval_bytes is not None
     usable = [

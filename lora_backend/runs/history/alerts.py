@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.runs.history.loss_health import LossHealth, health_of
 from lora_backend.runs.history.sentences import health_message
 from lora_backend.runs.history.trash import disk_bytes
@@ -48,7 +48,13 @@ def _not_a_number(columns: dict[str, Column], health: LossHealth) -> Iterator[Al
     trained = np.isfinite(columns["learning_rate"])
     lost = int((trained & ~np.isfinite(columns["loss"])).sum())
     if lost:
-        yield Alert("nan", Message(N_("The loss was no number at {count} {count:point|points}."), {"count": lost}))
+        yield Alert(
+            "nan",
+            Message(
+                Plural("The loss was no number at {count} point.", "The loss was no number at {count} points."),
+                {"count": lost},
+            ),
+        )
     overflown = int((trained & np.isfinite(columns["loss"]) & ~np.isfinite(columns["grad_norm"])).sum())
     if (
         not health.overflown and overflown > 3 and overflown > 0.1 * trained.sum()
@@ -56,8 +62,8 @@ def _not_a_number(columns: dict[str, Column], health: LossHealth) -> Iterator[Al
         yield Alert(
             "nan",
             Message(
-                N_("The gradient was no number at {count} of {total} {total:point|points}, so {count:that step|those steps} changed nothing. Lower `learning_rate`, or train in bf16 or fp32."),
-                {"count": overflown, "total": int(trained.sum())},
+                Plural("The gradient was no number at {count} of {points}, so that step changed nothing. Lower `learning_rate`, or train in bf16 or fp32.", "The gradient was no number at {count} of {points}, so those steps changed nothing. Lower `learning_rate`, or train in bf16 or fp32."),
+                {"count": overflown, "points": Message(Plural("{count} point", "{count} points"), {"count": int(trained.sum())})},
             ),
         )  # fmt: skip
 
@@ -80,8 +86,8 @@ def _stalls(run: RunFolder, state: RunState, columns: dict[str, Column]) -> Iter
         yield Alert(
             "stall",
             Message(
-                N_("The trainer has said nothing for {minutes} minutes. It lives, so it may be at a long step; if its log does not move either, stop it and resume."),
-                {"minutes": max(round(silent_s / 60), 1)},
+                Plural("The trainer has said nothing for {count} minute. It lives, so it may be at a long step; if its log does not move either, stop it and resume.", "The trainer has said nothing for {count} minutes. It lives, so it may be at a long step; if its log does not move either, stop it and resume."),
+                {"count": max(round(silent_s / 60), 1)},
             ),
         )  # fmt: skip
 

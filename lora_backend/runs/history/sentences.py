@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lora_backend.formats import number, size, when
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.runs.checkpoints.manifest import UNUSABLE
 from lora_backend.runs.history.loss_health import OVERFLOW_POINTS, LossHealth
 from lora_backend.runs.processes.queue import Waiting
@@ -151,7 +151,9 @@ def waiting_messages(waiting: Waiting) -> list[Message]:
         found.append(Message(N_("{runs} has its device."), {"runs": names}))
     if waiting.ahead:
         values = {"count": len(waiting.ahead), "runs": ", ".join(waiting.ahead)}
-        found.append(Message(N_("{count} {count:run|runs} came before it: {runs}."), values))
+        found.append(
+            Message(Plural("{count} run came before it: {runs}.", "{count} runs came before it: {runs}."), values)
+        )
     for uuid, short_bytes in (waiting.short_bytes or {}).items():
         found.append(Message(N_("{size} more must become free on {gpu}."), {"size": size(short_bytes), "gpu": uuid}))
     if waiting.missing:

@@ -10,7 +10,7 @@ from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft, delete_draft, list_drafts, restore_draft
 from lora_backend.errors import ConfigError
 from lora_backend.formats import when
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Message, Plural
 from pages.parts.shell import state_keys
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, t
@@ -53,9 +53,9 @@ def _row(draft: Draft) -> None:
             st.caption(joined(" · ", (draft.id, when(draft.changed_at))))
         st.caption(
             t(
-                N_("{count} {count:key|keys}, started {runs} {runs:time|times}"),
-                count=len(document.values),
-                runs=len(draft.launches()),
+                N_("{keys}, started {times}"),
+                keys=Message(Plural("{count} key", "{count} keys"), {"count": len(document.values)}),
+                times=Message(Plural("{count} time", "{count} times"), {"count": len(draft.launches())}),
             )
         )
         st.button(

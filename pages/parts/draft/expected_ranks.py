@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.errors import ExpressionError, ModelError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.models.describe import describe_model, read_json_object
 from lora_backend.models.refused_targets import adaptable
 from lora_backend.preflight.roots import allowed_model
@@ -46,13 +46,13 @@ def show_expected_ranks(values: Mapping[str, Any]) -> None:
         if set(ranks) <= set(names):
             st.caption(
                 t(
-                    N_("{count} of {all} linear {all:layer|layers} {count:gets|get} a LoRA."),
+                    Plural("{count} of {layers} gets a LoRA.", "{count} of {layers} get a LoRA."),
                     count=len(ranks),
-                    all=len(names),
+                    layers=Message(Plural("{count} linear layer", "{count} linear layers"), {"count": len(names)}),
                 )
             )
         else:
-            st.caption(t(N_("{count} {count:layer gets|layers get} a LoRA."), count=len(ranks)))
+            st.caption(t(Plural("{count} layer gets a LoRA.", "{count} layers get a LoRA."), count=len(ranks)))
         groups: dict[tuple[str, int], int] = {}
         for name, rank in ranks.items():
             group = (name.rsplit(".", 1)[-1], rank)

@@ -11,7 +11,7 @@ import streamlit as st
 
 from lora_backend.data.summary import Summary, summary_of
 from lora_backend.errors import FlightdeckError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from lora_backend.models.describe import ModelDescription, describe_model
 from lora_backend.preflight.facts import kept_summaries
 from lora_backend.preflight.roots import allowed_model, bind_paths
@@ -42,7 +42,11 @@ def show_known_facts(known: KnownFacts) -> None:
         parts = [escape(model.model_type or "–")]
         if model.num_blocks:
             parts.append(
-                t(N_("{count} {count:block|blocks} (0 to {last})"), count=model.num_blocks, last=model.num_blocks - 1)
+                t(
+                    Plural("{count} block (0 to {last})", "{count} blocks (0 to {last})"),
+                    count=model.num_blocks,
+                    last=model.num_blocks - 1,
+                )
             )
         if model.max_positions:
             parts.append(t(N_("{count} positions"), count=model.max_positions))
@@ -51,7 +55,9 @@ def show_known_facts(known: KnownFacts) -> None:
         st.caption(":material/deployed_code: " + t(N_("Model: {facts}"), facts=joined(" · ", parts)))
     if data is not None:
         columns = joined(", ", map(code, data.columns))
-        facts = joined(" · ", (t(N_("{count} {count:row|rows}"), count=data.num_rows), code(data.format), columns))
+        facts = joined(
+            " · ", (t(Plural("{count} row", "{count} rows"), count=data.num_rows), code(data.format), columns)
+        )
         st.caption(":material/table_rows: " + t(N_("Data: {facts}"), facts=facts))
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 from lora_backend.config.config_text import ConfigDocument, parse_config
 from lora_backend.config.drafts import Draft
 from lora_backend.config.schema import GROUPS, KEYS, REQUIRED, Key
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from pages.parts.draft.facts import known_facts, show_known_facts
 from pages.parts.draft.fields import field
 from pages.parts.shell import state_keys
@@ -72,8 +72,12 @@ def last_good_values(draft: Draft) -> dict[str, Any]:
 def _more(keys: Sequence[Key], values: Mapping[str, Any]) -> Markdown:
     num_set = sum(key.name in values for key in keys)
     if num_set:
-        return t(N_("{count} more {count:key|keys}, {set} of them set"), count=len(keys), set=num_set)
-    return t(N_("{count} more {count:key|keys}"), count=len(keys))
+        return t(
+            Plural("{count} more key, {set} of them set", "{count} more keys, {set} of them set"),
+            count=len(keys),
+            set=num_set,
+        )
+    return t(Plural("{count} more key", "{count} more keys"), count=len(keys))
 
 
 def _matches(key: Key, search: str) -> bool:

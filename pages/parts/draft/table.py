@@ -11,7 +11,7 @@ import streamlit as st
 from lora_backend.config.drafts import Draft
 from lora_backend.config.in_short import in_short
 from lora_backend.errors import FlightdeckError
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.launching.table import Launched, Variant, preview_apart, queue_all, read_table
 from lora_backend.os_errors import in_words
 from lora_backend.planning.verdict import Verdict
@@ -116,12 +116,12 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
             st.caption(t(N_("Line {line}: {reason}"), line=variant.line, reason=variant.problems(anyway=anyway)))
     elif launched:
         st.info(
-            t(N_("{count} of {total} {total:row|rows} {count:was|were} started before. A row is started once; another tag makes them new runs."), count=len(launched), total=len(variants)),
+            t(Plural("{count} of {rows} was started before. A row is started once; another tag makes them new runs.", "{count} of {rows} were started before. A row is started once; another tag makes them new runs."), count=len(launched), rows=Message(Plural("{count} row", "{count} rows"), {"count": len(variants)})),
             icon=":material/info:",
         )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center"):
         start = st.button(
-            t(N_("Start {count} {count:run|runs}"), count=len(variants) - len(launched)), type="primary", icon=":material/rocket_launch:",
+            t(Plural("Start {count} run", "Start {count} runs"), count=len(variants) - len(launched)), type="primary", icon=":material/rocket_launch:",
             disabled=bool(bad) or len(launched) == len(variants), key="start_table",
         )  # fmt: skip
         anyway = st.checkbox(t(N_("Also those whose plan does not fit")), key="table_anyway")
@@ -230,7 +230,7 @@ def _start(
             return
         refused = [one for one in found if one.run is None]
         if refused:
-            status.update(label=t(N_("{count} of {total} {total:row|rows} {count:was|were} not started."), count=len(refused), total=total), state="error", expanded=True)  # fmt: skip
+            status.update(label=t(Plural("{count} of {rows} was not started.", "{count} of {rows} were not started."), count=len(refused), rows=Message(Plural("{count} row", "{count} rows"), {"count": total})), state="error", expanded=True)  # fmt: skip
             _refusals(refused)
             return
     st.switch_page(RUNS, query_params={state_keys.RUN_FILTER: tag} if tag else {})

@@ -12,7 +12,7 @@ from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES, store_upload
 from lora_backend.errors import FlightdeckError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from pages.parts.draft.edit import set_values
 from pages.parts.shell import state_keys
 from pages.parts.shell.language import explain, t
@@ -42,7 +42,7 @@ def upload_field(draft: Draft) -> None:
         return
     path, num_rows = stored
     st.success(
-        t(N_("{count} {count:row|rows}, kept as {file}."), count=num_rows, file=path.name),
+        t(Plural("{count} row, kept as {file}.", "{count} rows, kept as {file}."), count=num_rows, file=path.name),
         icon=":material/check_circle:",
     )
     text = draft.text()

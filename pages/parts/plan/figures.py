@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from lora_backend.planning.estimate import Conditions, Estimate, estimate
 from lora_backend.planning.figures import no_time, time_basis
 from lora_backend.planning.limits import Limit, largest_batch, longest_row
@@ -83,12 +83,12 @@ def show_limits(work: Work, row: DeltaGenerator) -> None:
     with row:
         _figure(
             t(N_("Largest batch")),
-            t_plain(N_("{count} {count:row|rows}"), count=batch.value) if batch.value else none,
+            t_plain(Plural("{count} row", "{count} rows"), count=batch.value) if batch.value else none,
             t(N_("Rows of {length} tokens that fit in one forward pass, with these settings."), length=work.config.max_length),
         )  # fmt: skip
         _figure(
             t(N_("Longest row")),
-            t_plain(N_("{count} tokens"), count=f"{tokens.value:,}") if tokens.value else none,
+            t_plain(Plural("{count} token", "{count} tokens"), count=f"{tokens.value:,}") if tokens.value else none,
             t(N_("What fits at a batch size of {count}, with these settings."), count=work.config.batch_size),
         )
 

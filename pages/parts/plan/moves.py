@@ -8,7 +8,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from lora_backend.escaping import visible
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from lora_backend.planning.hand_placement import move
 from pages.parts.plan.question import placement_text
 from pages.parts.plan.strip import device_name, room, strip
@@ -156,5 +156,8 @@ def _keep(work: Work, before: list[str | None], after: list[str | None]) -> None
     st.session_state[state_keys.PLAN_HISTORY] = (_shape(work), before, after)
 
 
+BLOCKS = Plural("{count} block", "{count} blocks")
+
+
 def _in_words(work: Work) -> str:
-    return "; ".join(f"{device_name(device)}: {len(device.blocks)} {t(N_('blocks'))}, {room(device)}" for device in work.plan.devices)  # fmt: skip
+    return "; ".join(f"{device_name(device)}: {t(BLOCKS, count=len(device.blocks))}, {room(device)}" for device in work.plan.devices)  # fmt: skip

@@ -12,7 +12,7 @@ from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import open_draft
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, ModelError
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.models.catalogue import find_in_catalogue
 from lora_backend.planning.plan import Plan, assignment_of
 from lora_backend.planning.planner import Planner, with_changes
@@ -112,8 +112,8 @@ def _placement(
     if placed is not None:
         return placed, None
     return None, Message(
-        N_("The placement in this address is not for a model of {units} parts on {devices} devices, so the best one is shown."),
-        {"units": num_units, "devices": len(planner.targets)},
+        Plural("The placement in this address is not for a model of {units} parts on {count} device, so the best one is shown.", "The placement in this address is not for a model of {units} parts on {count} devices, so the best one is shown."),
+        {"units": num_units, "count": len(planner.targets)},
     )  # fmt: skip
 
 

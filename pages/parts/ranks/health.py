@@ -11,7 +11,7 @@ import streamlit as st
 from lora_backend.config.config_text import dump_yaml, with_values
 from lora_backend.config.drafts import new_draft
 from lora_backend.errors import WorkerError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from lora_backend.verification.passport import tensors_sha256
 from lora_backend.verification.proposal import as_rank_pattern, propose_ranks
 from pages.parts.shell import state_keys
@@ -46,13 +46,23 @@ def show_health(
     idle = [name for name, record in health.items() if record["adds_nothing"]]
     if broken:
         st.error(
-            t(N_("NaN or infinity in {count} {count:layer|layers}, first {name}."), count=len(broken), name=broken[0]),
+            t(
+                Plural(
+                    "NaN or infinity in {count} layer, first {name}.",
+                    "NaN or infinity in {count} layers, first {name}.",
+                ),
+                count=len(broken),
+                name=broken[0],
+            ),
             icon=":material/error:",
         )
     if idle:
         st.warning(
             t(
-                N_("{count} {count:layer adds|layers add} nothing (A or B is all zero), first {name}."),
+                Plural(
+                    "{count} layer adds nothing (A or B is all zero), first {name}.",
+                    "{count} layers add nothing (A or B is all zero), first {name}.",
+                ),
                 count=len(idle),
                 name=idle[0],
             ),
@@ -66,8 +76,8 @@ def show_health(
     used = sum(float(record["effective_rank"] or 0) for record in health.values())
     st.caption(
         t(
-            N_("The layers use {used} of {total} ranks (effective rank: exp of the entropy of the singular values). The same total, shared out by use, gives ranks from {low} to {high}."),
-            used=round(used), total=sum(ranks.values()), low=min(proposed.values()), high=max(proposed.values()),
+            Plural("The layers use {used} of {count} rank (effective rank: exp of the entropy of the singular values). The same total, shared out by use, gives ranks from {low} to {high}.", "The layers use {used} of {count} ranks (effective rank: exp of the entropy of the singular values). The same total, shared out by use, gives ranks from {low} to {high}."),
+            used=round(used), count=sum(ranks.values()), low=min(proposed.values()), high=max(proposed.values()),
         )
     )  # fmt: skip
     if st.button(t(N_("Open a draft with these ranks")), icon=":material/tune:", key="propose"):

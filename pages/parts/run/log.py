@@ -7,7 +7,7 @@ import streamlit as st
 from lora_backend.bounded import open_regular
 from lora_backend.escaping import visible_lines
 from lora_backend.formats import size
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from lora_backend.runs.record.logs import LEVELS, SEARCHED_BYTES, LogPart, read_log, search_log
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.symlinks import is_unlinked_file
@@ -54,7 +54,7 @@ def _where(part: LogPart, *, searches: bool) -> Markdown:
     place = t(N_("{start} to {end} of {size}"), start=size(part.start), end=size(part.end), size=size(part.size_bytes))
     if not searches:
         return place
-    found = t(N_("{count} {count:record|records} found"), count=part.num_found)
+    found = t(Plural("{count} record found", "{count} records found"), count=part.num_found)
     looked = t(N_("looked through {size} at once at most"), size=size(SEARCHED_BYTES))
     return joined(" · ", (found, place, *([looked] if part.start else [])))
 

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.formats import size
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.preflight.plan_vs_measured import Comparison, compare
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder
@@ -76,8 +76,8 @@ def _device(found: Comparison, measured: dict[str, Any]) -> None:
         columns[2].metric(t(N_("Difference")), difference)
         st.caption(
             t(
-                N_("The step had {rows} {rows:row|rows} of {tokens} tokens. Both sides count tensors alone; the whole process held {process}."),
-                rows=measured["rows"],
+                Plural("The step had {count} row of {tokens} tokens. Both sides count tensors alone; the whole process held {process}.", "The step had {count} rows of {tokens} tokens. Both sides count tensors alone; the whole process held {process}."),
+                count=measured["rows"],
                 tokens=measured["tokens"],
                 process=size(found.process_bytes),
             )

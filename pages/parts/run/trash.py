@@ -9,7 +9,7 @@ import streamlit as st
 
 from lora_backend.errors import FlightdeckError
 from lora_backend.formats import size, when
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from lora_backend.runs.history.replaced_adapters import AdapterBin, BinnedAdapter
 from lora_backend.runs.history.trash import Bin, Deleted, disk_bytes
 from pages.parts.shell import state_keys
@@ -25,7 +25,7 @@ def undo_of_delete() -> None:
     if not deleted:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(t(N_("{count} {count:run is|runs are} in the bin."), count=len(deleted)))
+        st.caption(t(Plural("{count} run is in the bin.", "{count} runs are in the bin."), count=len(deleted)))
         st.button(
             t(N_("Undo")), icon=":material/undo:", on_click=safely(_restore_runs), args=(deleted,), key="undo_delete"
         )

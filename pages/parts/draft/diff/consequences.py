@@ -11,7 +11,7 @@ from lora_backend.config.config_text import ConfigDocument
 from lora_backend.config.drafts import Draft
 from lora_backend.errors import FlightdeckError
 from lora_backend.formats import size
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.models.refused_targets import adaptable
 from lora_backend.preflight.consequences import Consequence, consequences
 from lora_backend.preflight.plan_question import planner_for
@@ -66,11 +66,15 @@ def in_words(consequence: Consequence) -> str:
     if consequence.step_time and abs(consequence.step_time - 1) > MIN_STEP_CHANGE:
         parts.append(t(N_("a step takes ×{factor}"), factor=f"{consequence.step_time:.2f}"))
     if consequence.trainable:
-        parts.append(t(N_("{count} trained {count:parameter|parameters}"), count=f"{consequence.trainable:+,}"))
+        parts.append(
+            t(Plural("{count} trained parameter", "{count} trained parameters"), count=f"{consequence.trainable:+,}")
+        )
     if consequence.steps:
-        parts.append(t(N_("{count} {count:step|steps}"), count=f"{consequence.steps:+,}"))
+        parts.append(t(Plural("{count} step", "{count} steps"), count=f"{consequence.steps:+,}"))
     if consequence.layers:
-        parts.append(t(N_("another rank in {count} {count:layer|layers}"), count=len(consequence.layers)))
+        parts.append(
+            t(Plural("another rank in {count} layer", "another rank in {count} layers"), count=len(consequence.layers))
+        )
     return "; ".join(parts) or "–"
 
 

@@ -16,7 +16,7 @@ from lora_backend.config.drafts import Draft
 from lora_backend.config.foreign.importing import values_to_compare
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.escaping import visible_lines
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from pages.parts.draft.diff.bases import Base, choose_base
 from pages.parts.draft.diff.consequences import asked_consequences
 from pages.parts.shell import state_keys
@@ -87,7 +87,10 @@ def _long_values(rows: Sequence[DiffRow]) -> None:
     long = [row for row in rows if max(len(whole(row.base)), len(whole(row.value))) > LONG]
     if not long:
         return
-    with st.expander(t(N_("{count} long {count:value|values}, whole"), count=len(long)), icon=":material/unfold_more:"):
+    with st.expander(
+        t(Plural("{count} long value, whole", "{count} long values, whole"), count=len(long)),
+        icon=":material/unfold_more:",
+    ):
         for row in long:
             st.caption(escape(row.key))
             st.code(visible_lines("\n".join(f"{sign} {whole(side)}" for sign, side in (("-", row.base), ("+", row.value)) if side is not ABSENT)), language="diff", wrap_lines=True)  # fmt: skip

@@ -1,0 +1,128 @@
+"""The Chinese catalogue and the sentences of the code, by Babel's own commands: `python -m tools.messages --update | --check`.
+
+`pybabel extract` collects what `N_` and `Plural` mark, `pybabel update` brings the catalogue in line. The program compiles
+the catalogue in memory, with what `pybabel compile` calls, so no binary file can go stale beside it. (The command itself
+would take `{percent} % slower` for a template of the `%` operator.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import string
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from babel.messages.catalog import Catalog, Message
+from babel.messages.frontend import CommandLineInterface
+from babel.messages.pofile import read_po
+
+ROOT = Path(__file__).parents[1]
+PO_FILE = ROOT / "lora_backend/locale/zh_CN/LC_MESSAGES/messages.po"
+LOCALE = "zh_CN"
+KEYWORDS = ("N_", "Plural:1,2")
+"""Marks of a sentence, as xgettext writes them; the second has a form for 1 and one for other counts."""
+
+Found = tuple[int, str, str | tuple[str, ...], list[str]]
+
+
+def marked_sentences(file: BinaryIO, keywords: dict[str, Any], comment_tags: Any, options: Any) -> Iterator[Found]:
+    """What is marked in a file, as Babel's extractors give it: line, mark, texts, comments.
+
+    Read from the syntax tree: Babel's own extractor for Python sees no mark inside an f-string before Python 3.12.
+    """
+    for node in ast.walk(ast.parse(file.read())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in keywords:
+            texts = tuple(
+                argument.value
+                for argument in node.args
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+            )
+            if len(texts) != len(node.args):
+                raise ValueError(f"{file.name}, line {node.lineno}: {node.func.id} takes plain texts")
+            yield node.lineno, node.func.id, texts[0] if len(texts) == 1 else texts, []
+
+
+def pybabel(command: str, *arguments: str | Path) -> int:
+    """Run one of Babel's commands in the project's folder. Returns its exit code."""
+    with contextlib.chdir(ROOT):  # places are written as paths from here
+        return CommandLineInterface().run(["pybabel", "--quiet", command, *map(str, arguments)]) or 0
+
+
+def extract(template: Path) -> None:
+    """Write every marked sentence into `template`."""
+    marks = [f"--keywords={keyword}" for keyword in KEYWORDS]
+    pybabel("extract", "--mapping-file=tools/messages.cfg", "--no-default-keywords", *marks,
+            "--add-location=file", "--sort-output", "--no-wrap", f"--output-file={template}", ".")  # fmt: skip
+
+
+def update(template: Path, *options: str) -> int:
+    """Bring the catalogue in line with `template`; with `--check`, only say by the exit code whether it is."""
+    return pybabel("update", f"--input-file={template}", f"--output-file={PO_FILE}", f"--locale={LOCALE}", "--no-wrap",
+                   "--no-fuzzy-matching", "--ignore-obsolete", "--ignore-pot-creation-date", *options)  # fmt: skip
+
+
+def read_catalogue() -> Catalog:
+    """The catalogue as it stands."""
+    with PO_FILE.open("rb") as file:
+        return read_po(file, locale=LOCALE)
+
+
+def waiting(catalogue: Catalog) -> list[Message]:
+    """Sentences without a translation that somebody looked at."""
+    return [message for message in catalogue if message.id and (message.fuzzy or not all(_texts(message.string)))]
+
+
+def problems() -> list[str]:
+    """What keeps the catalogue from saying all that the code says."""
+    catalogue = read_catalogue()
+    found = [f"not translated: {_texts(message.id)[0]}" for message in waiting(catalogue)]
+    for message in catalogue:
+        forms = [fields(text) for text in (*_texts(message.id), *_texts(message.string))] if message.id else []
+        if message not in waiting(catalogue) and any(form != forms[0] for form in forms):
+            found.append(f"other values in the translation than {sorted(forms[0])}: {_texts(message.id)[0]}")
+        if message.pluralizable and "count" not in forms[0]:
+            found.append(f"a plural needs the value `count`: {_texts(message.id)[0]}")
+    with tempfile.TemporaryDirectory() as folder:
+        template = Path(folder, "messages.pot")
+        extract(template)
+        if update(template, "--check"):
+            found.append(
+                "the catalogue has not the sentences of the code: run `make messages`, and translate what is new"
+            )
+    return found
+
+
+def fields(template: str) -> set[str]:
+    """Names of the values in a template."""
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name}
+
+
+def _texts(forms: Any) -> tuple[str, ...]:
+    return (forms,) if isinstance(forms, str) else tuple(forms)
+
+
+def main() -> int:
+    """Update or check."""
+    parser = argparse.ArgumentParser()
+    mode = parser.add_mutually_exclusive_group(required=True)
+    mode.add_argument("--update", action="store_true")
+    mode.add_argument("--check", action="store_true")
+    if parser.parse_args().update:
+        with tempfile.TemporaryDirectory() as folder:
+            template = Path(folder, "messages.pot")
+            extract(template)
+            update(template)
+        print(f"{len(waiting(read_catalogue()))} sentences wait for a translation in {PO_FILE.relative_to(ROOT)}")
+        return 0
+    found = problems()
+    print("\n".join(found) or "the Chinese catalogue says all that the code says")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
