@@ -18,7 +18,7 @@ from lora_backend.config.drafts import new_draft
 from tests.browser.conftest import Dashboard, free_port
 from tests.hostile import HOSTILE_ADDRESSES, HOSTILE_FILES, HOSTILE_MODELS, SLOW_EXPRESSIONS
 from tests.tiny import make_model
-from tests.verification.test_slow_expressions import adapter
+from tests.verification.slow import adapter
 
 WATCHED_S = 3.0
 Address = tuple[str, str, dict[str, str]]

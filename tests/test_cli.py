@@ -15,17 +15,9 @@ from safetensors.numpy import save_file
 
 from lora_backend.cli import main
 from lora_backend.verification.passport import write_passport
+from tests.command_line import strict
 
 ROOT = Path(__file__).parents[1]
-
-
-def strict(text: str) -> Any:
-    """JSON as the standard has it, without NaN and Infinity, which other languages' readers refuse."""
-
-    def refuse(constant: str) -> Any:
-        raise AssertionError(f"{constant} is no JSON")
-
-    return json.loads(text, parse_constant=refuse)
 
 
 def call(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lora_backend.config.schema import default_config
-
-ROOT = Path(__file__).parents[1]
-
-
-def call(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False)
+from tests.python import ROOT, call
 
 
 @pytest.mark.parametrize(

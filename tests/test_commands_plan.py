@@ -19,10 +19,10 @@ from lora_backend.i18n import use_language
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.targets import GIB
 from lora_backend.preflight.plan_question import machine_targets
+from tests.command_line import strict
+from tests.planning.formula_plans import FACTS, source
 from tests.planning.profiles import LLAMA
-from tests.planning.test_plan import FACTS, source
-from tests.test_cli import strict
-from tests.test_commands import call
+from tests.python import call
 
 DOCUMENT = {
     "fits",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,20 +19,19 @@ from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.labels import write_labels
-from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
-from lora_backend.runs.record.states import identity_in
 from lora_backend.settings import child_environment, load_settings
 from lora_backend.verification.ranks import RankRule
 from lora_backend.verification.records import layer_record
 from lora_backend.verification.shapes import LoraLayer
-from tests.runs.stand_in import HEAD, TRAIN, kill, let_end, queue_processes, until
-from tests.test_cli import strict
+from tests.command_line import strict
+from tests.runs.stand_in import HEAD, TRAIN, kill, let_end
+from tests.stub_runs import MakeRun, stub_runs
 from tests.tiny import chats, make_published, prompts, stub_model, write_rows
+from tests.waiting import until
 
 DEAF = HEAD + "RUN.write_status(state='running', trainer=identify(os.getpid()).to_json())\ntime.sleep(60)\n"
 """A trainer that hears no stop."""
-Make = Callable[..., RunFolder]
 Ask = Callable[..., tuple[int, Any]]
 
 
@@ -54,32 +51,12 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
 
 
 @pytest.fixture
-def make(workspace: Path) -> Iterator[Make]:
-    """Makes runs whose trainer is `script`; at the end all that still lives of them is killed."""
-
-    model, data = stub_model(workspace.parent / "stub"), write_rows(workspace.parent / "stub.jsonl", prompts(1))
-
-    def make(run_id: str = "run", script: str = HEAD + TRAIN, **more: Any) -> RunFolder:
-        path = workspace / "runs" / run_id
-        argv = [sys.executable, "-c", script, str(path), "--run-dir", str(path)]
-        config = {"model_name": str(model), "dataset": str(data), "r": 4, "batch_size": 4, **more.pop("config", {})}
-        return RunFolder.create(path.parent, config=config, config_text=f"model_name: {model}\ndataset: {data}\nr: 4\nbatch_size: 4\n", path=path, **({"argv": argv, "name": run_id.title()} | more))  # fmt: skip
-
-    yield make
-    for run in list_runs(workspace / "runs"):
-        if run.status().get("state") == "queued":
-            run.request_stop()
-    for process in queue_processes(workspace):
-        process.kill()
-    for run in list_runs(workspace / "runs"):
-        for role in ("supervisor", "child", "trainer"):
-            found = identity_in(run.status(), role)
-            if found and found.pid != os.getpid() and is_alive(found):
-                os.kill(found.pid, signal.SIGKILL)
+def make(workspace: Path) -> Iterator[MakeRun]:
+    yield from stub_runs(workspace)
 
 
 @pytest.fixture
-def started(make: Make, workspace: Path) -> Make:
+def started(make: MakeRun, workspace: Path) -> MakeRun:
     """Like `make`, and queued: it runs where nobody has the CPU."""
 
     def started(*words: str, **more: Any) -> RunFolder:
@@ -103,7 +80,7 @@ def checkpoint(run: RunFolder, step: int) -> Path:
 # ------------------------------------------------------------------------------------------------------ looking
 
 
-def test_the_list_is_narrowed_by_words_states_and_tags_and_shows_the_columns_asked_for(make: Make, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_the_list_is_narrowed_by_words_states_and_tags_and_shows_the_columns_asked_for(make: MakeRun, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     for name in ("a1", "b2", "c3"):
         make(name).write_exit("finished" if name != "b2" else "failed")
     write_labels(make("d4").path, archived=True)
@@ -126,7 +103,7 @@ def test_the_list_is_narrowed_by_words_states_and_tags_and_shows_the_columns_ask
     assert line[head.index("batch_size") :].startswith("4  ")
 
 
-def test_names_of_others_cannot_move_the_cursor(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_of_others_cannot_move_the_cursor(make: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     run = make("a1", name="x\x1b[2J\ny")
     write_labels(run.path, tags=["\x1b[31mred"], note="one\x07\ntwo")
     (run.path / "train.log").write_text("\x1b[2Jcleared\n")
@@ -136,7 +113,7 @@ def test_names_of_others_cannot_move_the_cursor(make: Make, capsys: pytest.Captu
         assert "\x1b" not in capsys.readouterr().out
 
 
-def test_points_that_are_no_numbers_leave_the_document_json(make: Make, ask: Ask) -> None:
+def test_points_that_are_no_numbers_leave_the_document_json(make: MakeRun, ask: Ask) -> None:
     for name in ("a1", "b2"):
         run = make(name)
         run.append_metrics({"step": 1, "loss": float("nan"), "eval_loss": float("inf")})
@@ -146,7 +123,7 @@ def test_points_that_are_no_numbers_leave_the_document_json(make: Make, ask: Ask
     assert ask("compare", "a1", "b2")[0] == 0
 
 
-def test_a_run_that_goes_on_shows_where_it_is(started: Make, ask: Ask) -> None:
+def test_a_run_that_goes_on_shows_where_it_is(started: MakeRun, ask: Ask) -> None:
     run = started("a1")
     run.write_status(stage="training", step=3, total_steps=9, eta_s=125.0)
     layer = layer_record(LoraLayer("q", (4, 8), (8, 4)), 4, RankRule(4), None)
@@ -171,7 +148,7 @@ def test_a_run_that_goes_on_shows_where_it_is(started: Make, ask: Ask) -> None:
     assert document["reproduction"]["command"] == f"python -m lora_backend train {run.config_yaml}"
 
 
-def test_a_failure_comes_with_cause_remedy_and_the_logs_last_lines(make: Make, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_failure_comes_with_cause_remedy_and_the_logs_last_lines(make: MakeRun, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     found = failure("disk_full")
     make("a1").write_exit("failed", cause="disk_full", message=found.message, remedy=found.remedy, log=["one", "No space left"])  # fmt: skip
     code, document = ask("show", "a1")
@@ -179,11 +156,13 @@ def test_a_failure_comes_with_cause_remedy_and_the_logs_last_lines(make: Make, a
     assert main(["runs", "show", "a1"]) == 1
     text = capsys.readouterr().out
     assert "The disk is full." in text
-    assert "Make room and resume" in text
+    assert "MakeRun room and resume" in text
     assert "| No space left" in text
 
 
-def test_verify_says_of_a_run_without_an_adapter_what_it_lacks(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_says_of_a_run_without_an_adapter_what_it_lacks(
+    make: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     make("a1").write_exit("stopped")
     assert main(["verify", "a1"]) == 2
     said = capsys.readouterr().err
@@ -191,7 +170,7 @@ def test_verify_says_of_a_run_without_an_adapter_what_it_lacks(make: Make, capsy
     assert "a1/checkpoints." in said
 
 
-def test_a_run_whose_processes_are_gone_is_lost_and_shows_its_own_log(started: Make, ask: Ask) -> None:
+def test_a_run_whose_processes_are_gone_is_lost_and_shows_its_own_log(started: MakeRun, ask: Ask) -> None:
     run = started("a1")
     run.train_log.write_text("the last word\n")
     kill(run, "supervisor")
@@ -212,7 +191,9 @@ def test_a_run_with_parts_of_another_kind_is_shown(file: str, part: dict[str, An
         main(["runs", "show", run.id, *words])
 
 
-def test_runs_side_by_side_differ_in_what_they_differ(make: Make, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_side_by_side_differ_in_what_they_differ(
+    make: MakeRun, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, r, loss in (("a1", 4, 2.5), ("b2", 8, 1.5)):
         run = make(name, config={"r": r} | ({"seed": 1} if r == 8 else {}))
         run.append_metrics({"step": 1, "loss": loss, "eval_loss": loss + 1, "time": 1.0})
@@ -231,7 +212,7 @@ def test_runs_side_by_side_differ_in_what_they_differ(make: Make, ask: Ask, caps
 
 
 @pytest.mark.parametrize("value", [None, 1, "x", [1], {"a": 1}, float("nan"), 10**40])
-def test_figures_that_another_hand_has_written_are_left_out(value: Any, make: Make, ask: Ask) -> None:
+def test_figures_that_another_hand_has_written_are_left_out(value: Any, make: MakeRun, ask: Ask) -> None:
     make("b2").write_exit("finished")
     run = make("a1", config={"r": value})
     run.new_attempt(measured=value, device_uuids=[])
@@ -245,7 +226,7 @@ def test_figures_that_another_hand_has_written_are_left_out(value: Any, make: Ma
 # ------------------------------------------------------------------------------------------------- stop, resume
 
 
-def test_a_stop_says_when_it_ends_at_the_latest_and_an_ended_run_is_a_no(started: Make, ask: Ask) -> None:
+def test_a_stop_says_when_it_ends_at_the_latest_and_an_ended_run_is_a_no(started: MakeRun, ask: Ask) -> None:
     run = started("a1")
     code, document = ask("stop", "a1", "--deadline", "60", in_words=False)
     assert code == 0
@@ -255,7 +236,7 @@ def test_a_stop_says_when_it_ends_at_the_latest_and_an_ended_run_is_a_no(started
     assert (code, document["state"], "has ended already" in document["error"]) == (1, "stopped", True)
 
 
-def test_a_trainer_that_hears_no_stop_is_ended_at_the_deadline(started: Make, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_trainer_that_hears_no_stop_is_ended_at_the_deadline(started: MakeRun, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     run = started("a1", script=DEAF)
     assert main(["runs", "stop", "a1", "--wait", "--deadline", "0", "--lang", "en"]) == 0
     asked, ended = capsys.readouterr().out.splitlines()
@@ -264,7 +245,7 @@ def test_a_trainer_that_hears_no_stop_is_ended_at_the_deadline(started: Make, as
     assert run.state().cause == "stop_deadline"
 
 
-def test_a_queued_run_waits_in_order_and_leaves_the_queue_when_it_is_stopped(started: Make, ask: Ask) -> None:
+def test_a_queued_run_waits_in_order_and_leaves_the_queue_when_it_is_stopped(started: MakeRun, ask: Ask) -> None:
     started("a1")
     started("b2")
     started("c3")
@@ -277,7 +258,7 @@ def test_a_queued_run_waits_in_order_and_leaves_the_queue_when_it_is_stopped(sta
     assert [row["run"] for row in ask("queue")[1]["queue"]] == ["c3"]
 
 
-def test_a_resume_says_what_changed_settings_do_and_queues_where_the_device_is_taken(started: Make, ask: Ask, make: Make) -> None:  # fmt: skip
+def test_a_resume_says_what_changed_settings_do_and_queues_where_the_device_is_taken(started: MakeRun, ask: Ask, make: MakeRun) -> None:  # fmt: skip
     run = make("a1")
     (run.path / "train.log").touch()
     checkpoint(run, 5)
@@ -295,7 +276,7 @@ def test_a_resume_says_what_changed_settings_do_and_queues_where_the_device_is_t
 
 
 def test_a_run_that_has_published_is_resumed_with_other_settings_and_replaces_its_own(
-    make: Make, ask: Ask, workspace: Path
+    make: MakeRun, ask: Ask, workspace: Path
 ) -> None:
     config = {"pkg": "p", "version": "1", "output_dir": str(workspace / "adapters"), "num_epochs": 1}
     run = make("a1", config=config)
@@ -307,7 +288,7 @@ def test_a_run_that_has_published_is_resumed_with_other_settings_and_replaces_it
     run.request_stop()
 
 
-def test_changed_data_is_a_no_with_the_option_that_accepts_it(make: Make, ask: Ask, tmp_path: Path) -> None:
+def test_changed_data_is_a_no_with_the_option_that_accepts_it(make: MakeRun, ask: Ask, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "d.jsonl", prompts(1))
     run = make("a1", config={"dataset": str(data)}, data_sha256="0" * 64)
     run.write_exit("failed", cause="data_changed")
@@ -320,7 +301,7 @@ def test_changed_data_is_a_no_with_the_option_that_accepts_it(make: Make, ask: A
     assert run.attempt()["accepted_data_sha256"]
 
 
-def test_a_resume_without_a_whole_checkpoint_begins_again(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resume_without_a_whole_checkpoint_begins_again(make: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     run = make("a1")
     run.write_exit("failed", cause="killed")
     assert main(["runs", "resume", "a1", "--set", "r=4", "--lang", "en"]) == 0
@@ -332,7 +313,7 @@ def test_a_resume_without_a_whole_checkpoint_begins_again(make: Make, capsys: py
     ("change", "word"),
     [("r=8", "`r`"), ("batch_size=x", "batch_size"), ("batch_size=0", "batch_size"), ("nonsense=1", "nonsense"), ("learning_rate=.nan", "learning_rate"), ("r", "no value")],
 )  # fmt: skip
-def test_a_setting_that_cannot_change_in_the_middle_is_refused_with_the_reason(change: str, word: str, make: Make, ask: Ask) -> None:  # fmt: skip
+def test_a_setting_that_cannot_change_in_the_middle_is_refused_with_the_reason(change: str, word: str, make: MakeRun, ask: Ask) -> None:  # fmt: skip
     run = make("a1")
     run.write_exit("stopped")
     code, document = ask("resume", "a1", "--set", change)
@@ -342,7 +323,9 @@ def test_a_setting_that_cannot_change_in_the_middle_is_refused_with_the_reason(c
 
 
 @pytest.mark.parametrize(("state", "argv"), [("finished", ["x"]), ("stopped", None)])
-def test_a_run_that_has_nothing_to_go_on_with_says_so(state: str, argv: list[str] | None, make: Make, ask: Ask) -> None:
+def test_a_run_that_has_nothing_to_go_on_with_says_so(
+    state: str, argv: list[str] | None, make: MakeRun, ask: Ask
+) -> None:
     make("a1", argv=argv).write_exit(state)
     code, document = ask("resume", "a1")
     assert (code, document["state"], bool(document["error"])) == (1, state, True)
@@ -352,7 +335,7 @@ def test_a_run_that_has_nothing_to_go_on_with_says_so(state: str, argv: list[str
 
 
 @pytest.fixture
-def base(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def base(make: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A config in the current folder, with relative paths. Its trainer will be the stand-in, and nothing is traced."""
     model = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 8, "architectures": ["LlamaForCausalLM"]}
     stub_model(tmp_path / "here" / "models" / "m", model)
@@ -425,7 +408,9 @@ def test_a_config_that_cannot_be_launched_is_a_no(text: str, base: str, ask: Ask
 
 
 @pytest.mark.parametrize("run_id", ["../a1", "a/b", "..", "", "none", "a1 ", "ünı", "x" * 300, "newer", "\ud800"])
-def test_an_id_that_is_none_is_the_wrong_question(run_id: str, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_id_that_is_none_is_the_wrong_question(
+    run_id: str, make: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     make("a1").write_exit("finished")
     newer = make("newer")
     newer.run_json.write_text(json.dumps(json.loads(newer.run_json.read_text()) | {"format": 99}))
@@ -452,13 +437,13 @@ def test_a_table_that_is_none_is_the_wrong_question(table: bytes | None, base: s
         ["compare", "a1"], ["compare", *["a1"] * 9], ["stop", "a1", "--deadline", "nan"], ["stop", "a1", "--deadline", "-1"],
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked_is_the_wrong_question(words: list[str], make: Make, ask: Ask) -> None:
+def test_what_cannot_be_asked_is_the_wrong_question(words: list[str], make: MakeRun, ask: Ask) -> None:
     make("a1").write_exit("finished")
     code, document = ask(*words)
     assert (code, set(document)) == (2, {"error"})
 
 
-def test_a_reader_that_has_had_enough_gets_no_traceback(make: Make) -> None:
+def test_a_reader_that_has_had_enough_gets_no_traceback(make: MakeRun) -> None:
     for number in range(200):
         make(f"run{number:03d}").write_exit("finished")
     command = f"{sys.executable} -m lora_backend runs list --lang en | head -1"

@@ -8,7 +8,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,16 @@ from lora_backend.preflight.placement import plan_start
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import load_settings
+from tests.command_line import strict
 from tests.hardware.nvml import stub_environment
-from tests.pages.test_plan import SMALL, TIGHT, profile_of
-from tests.preflight.test_startable import on
-from tests.runs.stand_in import HEAD, TRAIN, until
-from tests.test_cli import strict
-from tests.test_commands_runs import Make as MakeRun
-from tests.test_commands_runs import make as make_run  # noqa: F401 - the fixture counts here too
+from tests.pages.plan_page import SMALL, TIGHT, profile_of
+from tests.preflight.machines import on
+from tests.runs.stand_in import HEAD, TRAIN
+from tests.stub_runs import MakeRun, stub_runs
 from tests.tiny import stub_model
 from tests.training.helpers import made
 from tests.training.helpers import until as ends
+from tests.waiting import until
 
 Make = Callable[..., dict[str, Any]]
 ROOT = Path(__file__).parents[1]
@@ -123,7 +123,12 @@ def test_check_calls_it_startable_with_a_warning(values: dict[str, Any], capfd: 
 
 
 @pytest.fixture
-def ended(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:  # noqa: F811
+def make_run(workspace: Path) -> Iterator[MakeRun]:
+    yield from stub_runs(workspace)
+
+
+@pytest.fixture
+def ended(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """A run that was ended, whose plan is tight now."""
     on(monkeypatch, TIGHT)
     monkeypatch.setattr("lora_backend.commands.run_acts.trace_here", lambda _, config: profile_of(config))
@@ -147,7 +152,7 @@ def test_a_resume_without_a_terminal_says_the_option_and_leaves_the_run_as_it_is
 
 
 def test_a_table_is_asked_about_once_for_all_of_its_rows(
-    make_run: MakeRun, tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],  # noqa: F811
+    make_run: MakeRun, tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     on(monkeypatch, TIGHT)
     monkeypatch.setattr("lora_backend.commands.run_queue.trace_here", lambda _, config: profile_of(config))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.modeling.test_fit import saved_adapter, saved_base
-from tests.test_commands import call
+from tests.modeling.saved import saved_adapter, saved_base
+from tests.python import call
 
 
 @pytest.fixture(autouse=True)

@@ -12,15 +12,12 @@ from typing import Any
 import pytest
 
 from lora_backend.cli import main
+from tests.odd_plans import CAUSAL, NO_DEVICE, SMALLEST
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
 }  # fmt: skip
-SMALLEST, CAUSAL = (
-    "must be at least 1. Check the file.",
-    "only causal language models, such as Llama or Qwen3, are trained here.",
-)
 KEYS_OF_ITS_OWN = "must hold keys and values of its own. Check the file."
 MODELS: dict[str, tuple[dict[str, Any], str]] = {
     "vocabulary 0": ({"vocab_size": 0}, "`vocab_size` in config.json is 0, but " + SMALLEST),
@@ -64,7 +61,6 @@ MODELS: dict[str, tuple[dict[str, Any], str]] = {
     "qwen2_5_vl": ({"model_type": "qwen2_5_vl"}, "a vision-language model that transformers has no text class for (qwen2_5_vl); " + CAUSAL),
 }  # fmt: skip
 """What is wrong with a config.json, and what is said of it."""
-NO_DEVICE = "A training step would take more than a million GiB, which no device has."
 SETTINGS: dict[str, str] = {
     "batch_size=1000000000000": NO_DEVICE,
     "max_length=1000000000000000": NO_DEVICE,

@@ -17,7 +17,7 @@ from lora_backend.runs.checkpoints.manifest import checkpoints_of
 from lora_backend.runs.record.run_folder import list_runs
 from lora_backend.settings import load_settings
 from tests.browser.conftest import Dashboard, badge, idle, settled
-from tests.runs.stand_in import until
+from tests.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 

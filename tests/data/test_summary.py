@@ -16,10 +16,9 @@ from lora_backend.data import rows, summary, uploads
 from lora_backend.data.summary import INLINE_BYTES, Reading, reading_of, summary_of
 from lora_backend.data.uploads import store_upload
 from lora_backend.errors import DataError
+from tests.data.large import LARGE, ROW
 from tests.tiny import chats, prompts, write_rows
 
-ROW = json.dumps({"prompt": "a" * 200, "completion": "b" * 800}).encode() + b"\n"
-LARGE = ROW * (INLINE_BYTES // len(ROW) + 1)
 QUESTION = json.dumps({"messages": [{"role": "user", "content": "a" * 1000}], "expect": ["b"]}).encode() + b"\n"
 
 

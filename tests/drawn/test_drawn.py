@@ -16,7 +16,7 @@ from tests.drawn.families import FAMILIES
 from tests.drawn.outcomes import outcome_of, tally
 from tests.drawn.presets import preset_on
 from tests.drawn.world import World
-from tests.pages.test_plan import profile_of
+from tests.pages.plan_page import profile_of
 
 STRIDE = 11
 """Coprime to the number of families, so that every few draws are of other ones."""

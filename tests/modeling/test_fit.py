@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel
 from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -18,25 +18,10 @@ from transformers import AutoModelForCausalLM
 from lora_backend import check_lora_r_consistency
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
-from tests.modeling.families import CONFIGS, MIXTURES
+from tests.modeling.saved import saved_adapter, saved_base
 
-FAMILIES = CONFIGS | MIXTURES
 CONVERTED = ("mixtral", "qwen2_moe", "gpt_neox", "granitemoe")
 """Families whose files have other names than the model in memory."""
-
-
-def saved_base(folder: Path, family: str) -> Path:
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(FAMILIES[family]).save_pretrained(folder)
-    return folder
-
-
-def saved_adapter(folder: Path, base: Path, **settings: Any) -> Path:
-    model = AutoModelForCausalLM.from_pretrained(base)
-    if "target_modules" not in settings:
-        settings["target_modules"] = "all-linear"
-    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, **settings)).save_pretrained(folder)
-    return folder
 
 
 def report_on(folder: Path) -> dict[str, Any]:

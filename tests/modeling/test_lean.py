@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.planning.profiles import LLAMA
-from tests.test_commands import call
+from tests.python import call
 
 TRACED = """
 import json, sys

@@ -23,7 +23,7 @@ from lora_backend.modeling.load import load_model
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.modeling.quantization import quantized_layers, scale_bytes
 from lora_backend.planning.cost.profile import Profile
-from tests.modeling.test_quantized_checkpoints import make_fp8, make_mxfp4
+from tests.modeling.packed_files import make_fp8, make_mxfp4
 
 SIZES: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 4, "num_attention_heads": 4,

@@ -8,9 +8,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.errors import WorkerError
-from tests.modeling.test_fit import saved_adapter, saved_base
-from tests.pages.test_pages import ROOT, show, texts
-from tests.verification.test_base_headers import DAMAGE, adapter, base
+from tests.modeling.saved import saved_adapter, saved_base
+from tests.pages.screens import ROOT, show, texts
+from tests.verification.damaged_bases import DAMAGE, adapter, base
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,10 @@ from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.schema import KEYS
 from lora_backend.settings import load_settings
-from tests.pages.test_pages import _places, finished_run, show, texts  # noqa: F401 - the fixture counts here too
+from tests.pages.screens import finished_run, show, texts
 from tests.tiny import chats, stub_model, write_rows
+
+pytestmark = pytest.mark.usefixtures("places")
 
 SCRIPT = """\
 import argparse

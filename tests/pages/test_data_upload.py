@@ -13,8 +13,10 @@ from lora_backend.config.drafts import Draft, new_draft
 from lora_backend.data import rows, uploads
 from lora_backend.settings import load_settings
 from pages.parts.draft import upload as data_upload
-from tests.data.test_summary import LARGE, ROW
-from tests.pages.test_pages import _places, show, texts  # noqa: F401 - the fixture counts here too
+from tests.data.large import LARGE, ROW
+from tests.pages.screens import show, texts
+
+pytestmark = pytest.mark.usefixtures("places")
 
 NUM_ROWS = len(LARGE) // len(ROW)
 

@@ -13,8 +13,8 @@ from streamlit.testing.v1 import AppTest
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
 from pages.parts.shell import state_keys
-from tests.pages.test_languages import ENGLISH, _texts, _without_code
-from tests.pages.test_pages import ROOT, finished_run, show, texts
+from tests.pages.english import ENGLISH, texts_of, without_code
+from tests.pages.screens import ROOT, finished_run, show, texts
 
 pytestmark = pytest.mark.usefixtures("workspace")
 KEY = "base_model.model.model.layers.{block}.self_attn.q_proj.lora_{half}.weight"
@@ -218,4 +218,4 @@ def test_the_page_speaks_chinese(name: str, workspace: Path) -> None:
         at.query_params["folder"] = name
     at.run()
     assert not at.exception
-    assert [text for text in _texts(at) if ENGLISH.search(_without_code(text))] == []
+    assert [text for text in texts_of(at) if ENGLISH.search(without_code(text))] == []

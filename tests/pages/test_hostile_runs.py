@@ -13,7 +13,7 @@ from lora_backend.runs.record.labels import write_labels
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
 from pages.parts.shell import state_keys
-from tests.pages.test_pages import finished_run, show, texts
+from tests.pages.screens import finished_run, show, texts
 
 pytestmark = pytest.mark.usefixtures("workspace")
 ELSEWHERE = {"pid": 4711, "start_ticks": 1, "boot_id": "of another machine"}

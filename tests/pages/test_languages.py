@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import new_draft
-from lora_backend.config.schema import KEYS
 from lora_backend.settings import load_settings
-from tests.pages.test_pages import PAGES, ROOT, finished_run
+from tests.pages.english import ENGLISH, texts_of, without_code
+from tests.pages.screens import PAGES, ROOT, finished_run
 from tools.messages import problems
-
-TEXT_FIELDS = ("value", "label", "help", "placeholder", "body")
-NAMES = {
-    *KEYS, "LoRA Flightdeck", "YAML", "JSON", "TOML", "JSONL", "en", "zh", "all-linear", "train_lora", "A", "B",
-}  # fmt: skip
-ENGLISH = re.compile(r"\b[A-Za-z]{2,}\b[ ,]+\b[a-z]{2,}\b")
-"""Two words in a row, the second one in small letters: a sentence, not a name."""
 
 
 def test_the_chinese_catalogue_says_all_that_the_code_says() -> None:
@@ -47,20 +39,5 @@ def test_a_chinese_page_holds_no_english_sentence(
         at.query_params[key] = value
     at.run()
     assert not at.exception
-    left = [text for text in _texts(at) if ENGLISH.search(_without_code(text))]
+    left = [text for text in texts_of(at) if ENGLISH.search(without_code(text))]
     assert left == []
-
-
-def _texts(at: AppTest) -> list[str]:
-    found = []
-    for element in at.main:
-        if element.type in ("code", "text_area", "table", "arrow_data_frame"):
-            continue
-        found += [
-            text for name in TEXT_FIELDS if isinstance(text := getattr(element, name, None), str) and text not in NAMES
-        ]
-    return found
-
-
-def _without_code(text: str) -> str:
-    return re.sub(r"`[^`]*`|<[^>]*>.*</[^>]*>|:material/\w+:", "", text, flags=re.DOTALL)

@@ -11,18 +11,18 @@ from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft, new_draft
-from lora_backend.hardware.inventory import Gpu
 from lora_backend.launching import launch
 from lora_backend.models.tree import ModuleTree
-from lora_backend.planning.targets import of_words
-from lora_backend.preflight import facts, placement
 from lora_backend.preflight.trees import tree_of
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
 from pages.parts.shell import state_keys
-from tests.pages.test_pages import _places, finished_run, show, texts  # noqa: F401 - the fixture counts here too
-from tests.pages.test_plan import SMALL, TIGHT, profile_of
+from tests.pages.plan_page import SMALL, TIGHT, profile_of
+from tests.pages.screens import finished_run, show, texts
+from tests.preflight.machines import on
 from tests.tiny import stub_model, write_rows
+
+pytestmark = pytest.mark.usefixtures("places")
 
 Attempts = list[dict[str, Any]]
 
@@ -41,14 +41,6 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
     monkeypatch.setattr(launch, "start_run", start_run)
     monkeypatch.setattr("pages.parts.draft.launch.trace_within", lambda _: lambda _, config: profile_of(config))
     return started
-
-
-def on(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
-    """This machine's GPUs from now on."""
-    targets = of_words(words)
-    gpus = tuple(Gpu(index, f"GPU-{index}", "GPU", 2**34, 0, (8, 0)) for index, _ in enumerate(targets))
-    monkeypatch.setattr(placement, "machine_targets", lambda *_: (targets, None, None))
-    monkeypatch.setattr(facts, "visible_gpus", lambda *_: (gpus, None))
 
 
 def draft_of(folder: Path, **keys: Any) -> Draft:

@@ -15,7 +15,7 @@ from lora_backend.config.drafts import delete_draft, new_draft, restore_draft
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
 from lora_backend.symlinks import LinkRefusedError
-from tests.pages.test_pages import show, texts
+from tests.pages.screens import show, texts
 from tests.planted import FILES, NUMBER, SECRET, adapter, holds_secret, planted_run, tree
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.pages.test_plan import SMALL, model, show, texts
-from tests.test_odd_plans import CAUSAL, NO_DEVICE, SMALLEST
+from tests.odd_plans import CAUSAL, NO_DEVICE, SMALLEST
+from tests.pages.plan_page import SMALL, show, texts
 
-__all__ = ["model"]
+pytestmark = pytest.mark.usefixtures("model")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from lora_backend.planning.advice import advise
 from lora_backend.planning.cost.formula import EXPECTED_ERROR
 from lora_backend.planning.cost.memory import Memory
 from lora_backend.planning.cost.profile import Profile
-from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.limits import largest_batch, longest_row
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner, with_changes
@@ -34,55 +32,10 @@ from pages.parts.plan.question import Question, placement_of, placement_text
 from pages.parts.plan.strip import IN_DOUBT, cells_of, room, strip
 from pages.parts.plan.verdict import verdict_word
 from pages.parts.shell.markdown import Markdown, unmarked
-from tests.planning.formula_profiles import formula_profile
+from tests.pages.plan_page import ROOT, TIGHT, answer, profile_of, show, texts
 from tests.tiny import chats, save_tokenizer, write_rows
 
-ROOT = Path(__file__).parents[2]
-TIGHT = "7.5"
-SMALL = {
-    "model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 8,
-    "num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": 32000, "max_position_embeddings": 2048,
-    "tie_word_embeddings": False,
-}  # fmt: skip
-
-
-def profile_of(config: TrainingConfig, method: str = "traced") -> Profile:
-    """The formula's figures stand in for a trace, which would take seconds."""
-    settings = TraceSettings.of(config, "bf16" if config.precision == "auto" else config.precision)
-    made = formula_profile(SMALL, config, settings)
-    return made if method == "formula" else replace(made, method="traced", expected_error=0.01)
-
-
-def answer(method: str = "traced") -> Callable[[Mapping[str, Any], TrainingConfig], Profile]:
-    return lambda facts, config: profile_of(config, method)
-
-
-@pytest.fixture(autouse=True)
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A config.json below a model root; the torch process is replaced at its edge."""
-    monkeypatch.setenv("FLIGHTDECK_WORKSPACE", str(tmp_path / "ws"))
-    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", str(tmp_path))
-    monkeypatch.setattr("pages.parts.plan.work.trace", answer())
-    (tmp_path / "small").mkdir()
-    (tmp_path / "small/config.json").write_text(json.dumps(SMALL))
-    return tmp_path / "small"
-
-
-def show(**query: str) -> AppTest:
-    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
-    at.run()
-    at.switch_page("pages/plan.py")
-    for key, value in query.items():
-        at.query_params[key] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
-
-
-def texts(at: AppTest) -> str:
-    kinds = ("markdown", "caption", "info", "warning", "error", "success")
-    return "\n".join(str(element.value) for kind in kinds for element in at.get(kind))
+pytestmark = pytest.mark.usefixtures("model")
 
 
 def test_without_a_model_it_says_what_it_does_and_offers_examples() -> None:

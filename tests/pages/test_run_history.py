@@ -18,7 +18,7 @@ from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import load_settings
 from pages.parts.run.table import table_key
 from pages.parts.shell import state_keys
-from tests.pages.test_pages import show
+from tests.pages.screens import show
 from tests.tiny import make_published
 
 pytestmark = pytest.mark.usefixtures("places")

@@ -29,7 +29,7 @@ from lora_backend.settings import load_settings
 from pages.parts.run import actions as run_actions
 from pages.parts.run import memory as memory_view
 from pages.parts.run import resume as run_resume
-from tests.pages.test_pages import show, texts
+from tests.pages.screens import show, texts
 from tests.tiny import chats, write_rows
 
 LOG = """\

@@ -9,9 +9,10 @@ import pytest
 
 from lora_backend.config.drafts import new_draft
 from lora_backend.settings import load_settings
-from tests.pages.test_pages import _places as _places
-from tests.pages.test_pages import show, texts
-from tests.verification.test_slow_expressions import PEFTS, SLOW, adapter
+from tests.pages.screens import show, texts
+from tests.verification.slow import PEFTS, SLOW, adapter
+
+pytestmark = pytest.mark.usefixtures("places")
 
 
 @pytest.mark.parametrize("own", PEFTS[:3], ids=str)

@@ -18,9 +18,9 @@ from lora_backend.runs.record.labels import read_labels
 from lora_backend.runs.record.run_folder import list_runs
 from lora_backend.settings import load_settings
 from pages.parts.draft import table as table_runs
-from tests.pages.test_launch import on
-from tests.pages.test_pages import show
-from tests.pages.test_plan import SMALL, TIGHT, profile_of
+from tests.pages.plan_page import SMALL, TIGHT, profile_of
+from tests.pages.screens import show
+from tests.preflight.machines import on
 from tests.tiny import stub_model
 
 

@@ -19,7 +19,7 @@ from lora_backend.planning.report import advice_text, verdict
 from lora_backend.planning.split.chosen_split import Goal
 from lora_backend.planning.targets import GIB, of_words
 from lora_backend.planning.verdict import ORDER
-from tests.planning.test_plan import CONFIG, FACTS, source
+from tests.planning.formula_plans import CONFIG, FACTS, source
 
 BIG = with_changes(CONFIG, batch_size=4, max_length=2048)
 

@@ -23,7 +23,7 @@ from lora_backend.planning.cost.step_time import (
 from lora_backend.planning.estimate import Conditions, estimate, flops, num_steps
 from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.targets import GIB, Target, of_words
-from tests.planning.test_plan import CONFIG, FACTS, source
+from tests.planning.formula_plans import CONFIG, FACTS, source
 
 
 def planner(words: str) -> Planner:

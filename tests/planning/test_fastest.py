@@ -15,7 +15,7 @@ from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.split.fastest import EQUALLY_FAST, Speeds, fastest_split
 from lora_backend.planning.split.partition import Costs, Device, Stage, score
 from lora_backend.planning.targets import of_words
-from tests.planning.test_plan import CONFIG, FACTS, source
+from tests.planning.formula_plans import CONFIG, FACTS, source
 
 
 def every_split(num_units: int, num_devices: int) -> Iterator[tuple[Stage, ...]]:

@@ -10,7 +10,7 @@ from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.limits import LARGEST_BATCH, TOKEN_STEP, Limit, largest_batch, longest_row
 from lora_backend.planning.planner import NotTracedError, Planner, with_changes
 from lora_backend.planning.targets import of_words
-from tests.planning.test_plan import CONFIG, FACTS, source
+from tests.planning.formula_plans import CONFIG, FACTS, source
 
 
 @pytest.mark.parametrize("words", ["6", "8,4"])

@@ -13,7 +13,7 @@ from lora_backend.planning.plan import Plan, score_plan
 from lora_backend.planning.report import plan_table, tone, verdict
 from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.planning.verdict import LEAST_MARGIN, Verdict, uncertainty_bytes, verdict_of, worst_of
-from tests.planning.test_plan import CPU, PROFILE, WORKLOAD
+from tests.planning.formula_plans import CPU, PROFILE, WORKLOAD
 
 TRACED = replace(PROFILE, method="traced", expected_error=0.01)
 

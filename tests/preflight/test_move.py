@@ -16,7 +16,7 @@ from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import StateError
 from lora_backend.settings import Settings, load_settings
 from tests.hardware.nvml import result_of, stub_environment
-from tests.preflight.test_placement import FACTS
+from tests.preflight.small_model import FACTS
 
 GPUS = """
 gpu name=NVIDIA RTX A, uuid=GPU-a, gib=24, cc=8.6

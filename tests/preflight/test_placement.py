@@ -25,11 +25,8 @@ from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.settings import load_settings
 from tests.hardware.nvml import describe, description_file, result_of, stub_environment
+from tests.preflight.small_model import FACTS
 
-FACTS = {
-    "model_type": "llama", "vocab_size": 32000, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 8,
-    "num_attention_heads": 16, "max_position_embeddings": 2048,
-}  # fmt: skip
 Start = Callable[..., placement.StartPlan]
 
 

@@ -19,8 +19,8 @@ from lora_backend.planning.targets import of_words
 from lora_backend.preflight import plan_question as planning
 from lora_backend.preflight.plan_question import of_checkpoint, planner_for
 from lora_backend.settings import load_settings
+from tests.planning.formula_plans import CONFIG, FACTS, source
 from tests.planning.profiles import LLAMA
-from tests.planning.test_plan import CONFIG, FACTS, source
 
 BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 

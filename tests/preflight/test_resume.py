@@ -29,8 +29,9 @@ from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.starts import spans_of
 from lora_backend.runs.record.surroundings import differences_from_now
 from lora_backend.settings import Settings, load_settings
-from tests.runs.stand_in import HEAD, TRAIN, kill, let_end, until
+from tests.runs.stand_in import HEAD, TRAIN, kill, let_end
 from tests.tiny import stub_model
+from tests.waiting import until
 
 
 def no_trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:

@@ -14,7 +14,7 @@ import pytest
 from lora_backend.config.config_text import dump_yaml
 from lora_backend.runs.record.run_folder import list_runs
 from tests.hardware.nvml import ROOT, result_of, stub_environment
-from tests.preflight.test_placement import FACTS
+from tests.preflight.small_model import FACTS
 
 GPUS = """
 gpu name=NVIDIA RTX A, uuid=GPU-a, gib=3, used_gib=1.2, cc=8.6

@@ -19,14 +19,12 @@ from lora_backend.config.config_text import dump_yaml, parse_config
 from lora_backend.config.drafts import new_draft
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError
-from lora_backend.hardware.inventory import Gpu
 from lora_backend.launching.launch import launch_from_browser
 from lora_backend.launching.resume import resume_run
 from lora_backend.launching.table import Row, preview
 from lora_backend.modeling.meta import module_tree
 from lora_backend.planning.cost.profile import Profile
-from lora_backend.planning.targets import of_words
-from lora_backend.preflight import facts, libraries, placement
+from lora_backend.preflight import libraries, placement
 from lora_backend.preflight.blockers import blocker_of
 from lora_backend.preflight.facts import check_config_consistency
 from lora_backend.preflight.startable import CannotStartError, judge, startable
@@ -34,27 +32,18 @@ from lora_backend.preflight.trees import tree_of
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import Settings, load_settings
-from tests.pages.test_pages import show, texts
-from tests.pages.test_plan import SMALL, profile_of
-from tests.runs.stand_in import until
+from tests.pages.plan_page import SMALL, profile_of
+from tests.pages.screens import show, texts
+from tests.preflight.machines import Patch, on
 from tests.tiny import make_published, stub_model, write_rows
+from tests.waiting import until
 
-Patch = pytest.MonkeyPatch
 Arrange = Callable[[Path, Patch], None]
 BIG = {"batch_size": 16, "max_length": 2048}
 
 
 def trace(_: Mapping[str, Any], config: TrainingConfig) -> Profile:
     return profile_of(config)
-
-
-def on(patch: Patch, words: str) -> None:
-    """This machine's GPUs from now on."""
-    targets = of_words(words) if words else ()
-    gpus = tuple(Gpu(index, f"GPU-{index}", "GPU", 2**34, 0, (8, 0)) for index, _ in enumerate(targets))
-    patch.setattr(facts, "visible_gpus", lambda *_: (gpus, None))
-    if targets:
-        patch.setattr(placement, "machine_targets", lambda *_: (targets, None, None))
 
 
 def nothing(place: Path, patch: Patch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from lora_backend.runs.record.process_identity import ProcessIdentity, is_alive
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.seal import seal_of
 from lora_backend.runs.record.states import identity_in
+from tests.waiting import until
 
 HEAD = """
 import os, sys, time
@@ -33,13 +33,6 @@ RUN.write_status(outcome="stopped" if RUN.stop_requested else "finished")
 DEAF = 'RUN.write_status(state="running", trainer=identify(os.getpid()).to_json())\n'
 NEVER = "while True: time.sleep(0.05)\n"
 Make = Callable[..., RunFolder]
-
-
-def until(true: Callable[[], object], what: str, limit_s: float = 40.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def running(make: Make) -> RunFolder:

@@ -23,7 +23,8 @@ from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_folder import open_run
 from lora_backend.runs.record.states import NO_HEARTBEAT_S, STATES, StateError
 from lora_backend.settings import child_environment
-from tests.runs.stand_in import TRAIN, Make, let_end, running, under, until, who
+from tests.runs.stand_in import TRAIN, Make, let_end, running, under, who
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.processes.trainer_command import trainer_command
 from lora_backend.runs.record.run_folder import RunFolder
-from tests.runs.stand_in import until, with_variables
+from tests.runs.stand_in import with_variables
+from tests.waiting import until
 
 Config = Callable[..., dict[str, Any]]
 

@@ -14,7 +14,7 @@ from lora_backend.runs.history.run_table import History, config_differences
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.locked_files import read_json
 from lora_backend.runs.record.run_store import RunStore, open_run
-from tests.pages.test_pages import show
+from tests.pages.screens import show
 
 FIXTURES = Path(__file__).parent / "fixtures"
 STATES = {

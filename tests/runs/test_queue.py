@@ -21,7 +21,8 @@ from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import ORPHANED_GRACE_S, StateError
 from lora_backend.settings import child_environment
-from tests.runs.stand_in import TRAIN, Make, kill, let_end, queue_processes, until, who
+from tests.runs.stand_in import TRAIN, Make, kill, let_end, queue_processes, who
+from tests.waiting import until
 
 ONE, TWO, THREE = "GPU-one", "GPU-two", "GPU-three"
 

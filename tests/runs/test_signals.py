@@ -17,7 +17,8 @@ from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.locked_files import read_json
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment
-from tests.runs.stand_in import HEAD, Make, until, who
+from tests.runs.stand_in import HEAD, Make, who
+from tests.waiting import until
 
 HEARS = (
     HEAD

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from lora_backend.runs.processes.supervisor import start_supervisor, supervise
 from lora_backend.runs.record.process_identity import ProcessIdentity, identify, is_alive
 from lora_backend.runs.record.run_folder import ENDED, RunFolder
+from tests.waiting import until
 
 HEAD = """
 import os, sys, time
@@ -30,13 +30,6 @@ while not RUN.stop_requested:
     time.sleep(0.02)
 RUN.write_status(outcome="stopped")
 """
-
-
-def until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def who(run: RunFolder, role: str) -> ProcessIdentity:

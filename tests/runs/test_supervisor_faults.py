@@ -22,7 +22,8 @@ from lora_backend.runs.processes.supervisor import start_supervisor, supervise
 from lora_backend.runs.record.process_identity import identify, is_alive
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment
-from tests.runs.stand_in import DEAF, NEVER, TRAIN, Make, kill, let_end, running, until, who
+from tests.runs.stand_in import DEAF, NEVER, TRAIN, Make, kill, let_end, running, who
+from tests.waiting import until
 
 
 def test_a_successor_adopts_the_trainer_and_writes_how_it_ended(make: Make) -> None:

@@ -17,8 +17,9 @@ from lora_backend.runs.processes.supervisor import RUN_MARK, start_supervisor
 from lora_backend.runs.processes.trainer_command import trainer_command
 from lora_backend.runs.record.process_identity import ProcessIdentity, identify, is_alive, marked
 from lora_backend.runs.record.run_folder import RunFolder
-from tests.runs.stand_in import queue_processes, until
+from tests.runs.stand_in import queue_processes
 from tests.training.helpers import made, made_ready
+from tests.waiting import until
 
 END_S = 900.0
 """How long a run may take on a machine that is ten times slower than one where it takes a minute and a half."""

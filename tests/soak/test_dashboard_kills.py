@@ -13,9 +13,9 @@ from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.process_identity import marked
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from tests.browser.conftest import Dashboard, badge, browser, dashboard, page, settled, tiny  # noqa: F401 - fixtures
-from tests.runs.stand_in import until
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, TRUE_WITHIN_S, seconds_until_true
+from tests.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.soak, pytest.mark.timeout(3600)]
 KILLS, STEPS = 20, 1000

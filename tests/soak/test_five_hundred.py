@@ -24,9 +24,10 @@ from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.processes.waiting import entries, leases_folder, queue_folder, queue_lock
 from lora_backend.runs.record.process_identity import marked
 from lora_backend.runs.record.run_folder import RunFolder
-from tests.runs.stand_in import HEAD, queue_processes, until
+from tests.runs.stand_in import HEAD, queue_processes
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, real_run, supervisors_of, trainers_of
+from tests.waiting import until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200), pytest.mark.usefixtures("ended_after")]
 Make = Callable[..., dict[str, Any]]

@@ -19,10 +19,10 @@ import pytest
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment
-from tests.runs.stand_in import until
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, real_run, trainers_of, wait_for_end
 from tests.tiny import chats, write_rows
+from tests.waiting import until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), pytest.mark.usefixtures("ended_after")]
 Make = Callable[..., dict[str, Any]]

@@ -15,7 +15,6 @@ import pytest
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.run_folder import RunFolder
-from tests.runs.stand_in import until
 from tests.soak.conftest import Figures
 from tests.soak.real import (
     END_S,
@@ -30,6 +29,7 @@ from tests.soak.real import (
 )
 from tests.training.helpers import adapter_bytes, curve
 from tests.training.helpers import run as undisturbed
+from tests.waiting import until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), pytest.mark.usefixtures("ended_after")]
 Make = Callable[..., dict[str, Any]]

@@ -22,11 +22,11 @@ from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.run_folder import RunFolder
-from tests.runs.stand_in import until
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, real_run, resume, supervisors_of, trainers_of, wait_for_end
 from tests.training.helpers import adapter_bytes, curve
 from tests.training.helpers import run as undisturbed
+from tests.waiting import until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 Make = Callable[..., dict[str, Any]]

@@ -18,7 +18,7 @@ from lora_backend.verification.rank_report import check_adapter_folder, check_la
 from lora_backend.verification.shapes import LoraLayer
 from lora_backend.verification.verdicts import tone, verdict
 from lora_backend.verification.wrong_values import wrong_values
-from tests.verification.test_layouts import ATTENTION, Zoo, gpt2, llama, lora, own, trained
+from tests.verification.layouts import ATTENTION, Zoo, gpt2, llama, lora, own, trained
 
 Tensors = dict[str, torch.Tensor]
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from lora_backend.errors import ModelError
 from lora_backend.modeling.health import adapter_health, singular_values, spectrum_figures
 from lora_backend.verification.proposal import as_rank_pattern, propose_ranks
-from tests.verification.test_layouts import llama, lora, mixtral, trained
+from tests.verification.layouts import llama, lora, mixtral, trained
 
 
 def edited(folder: Path, change: dict[str, torch.Tensor]) -> None:

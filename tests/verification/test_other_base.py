@@ -16,7 +16,7 @@ from lora_backend.verification.other_base import other_hub_name
 from lora_backend.verification.passport import write_passport
 from lora_backend.verification.rank_report import check_adapter_folder
 from lora_backend.verification.verdicts import verdict
-from tests.verification.test_base_headers import adapter, base
+from tests.verification.damaged_bases import adapter, base
 
 Change = Callable[[dict[str, Any]], Any]
 

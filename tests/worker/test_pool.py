@@ -13,7 +13,7 @@ import pytest
 from lora_backend import worker_client
 from lora_backend.errors import WorkerError
 from lora_backend.worker_client import DIED, MOST, Request, WorkerClient
-from tests.worker.test_worker import until
+from tests.waiting import until
 
 STAND_IN = """
 import json, os, pathlib, sys, time

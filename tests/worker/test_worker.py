@@ -8,8 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,9 @@ from lora_backend.errors import WorkerError
 from lora_backend.runs.record.process_identity import identify, is_alive
 from lora_backend.settings import child_environment
 from lora_backend.worker_client import WorkerClient
+from tests.waiting import until
 
 DIED = "ended before it answered"
-
-
-def until(condition: Callable[[], Any], limit_s: float = 30.0) -> Any:
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {limit_s} s: {condition}")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from lora_backend.config.foreign.import_report import import_report
 from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.foreign.reasons import FULL, METHOD
 from lora_backend.config.foreign.training_arguments import NO_ADAPTER
-from tests.config.foreign.test_import import row
+from tests.config.foreign.examples import row
 
 TRAINER = "model_name_or_path: m\nper_device_train_batch_size: 2\nlearning_rate: 2.0e-5\noutput_dir: out\n"
 TRL = "model_name_or_path: m\ndataset_name: org/set\nlearning_rate: 2.0e-5\n"

@@ -14,7 +14,7 @@ from lora_backend.config.foreign.tools import TOOLS
 from lora_backend.config.options import NEW_NAMES
 from lora_backend.config.takes import takes
 from lora_backend.preflight import libraries
-from tests.config.foreign.test_import import row
+from tests.config.foreign.examples import row
 
 HEADS = {
     "axolotl": ("base_model: m\nadapter: lora\n", "optimizer", "attn_implementation"),

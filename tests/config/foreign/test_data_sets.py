@@ -8,7 +8,7 @@ import pytest
 
 from lora_backend.config.config_text import dump_yaml
 from lora_backend.config.foreign.imports import import_text
-from tests.config.foreign.test_import import row
+from tests.config.foreign.examples import row
 
 AXOLOTL = {"base_model": "m", "adapter": "lora"}
 HUB = {

@@ -8,7 +8,7 @@ import pytest
 
 from lora_backend.config.foreign.evaluation import NO_ROWS, ROWS
 from lora_backend.config.foreign.imports import import_text
-from tests.config.foreign.test_import import row
+from tests.config.foreign.examples import row
 
 LF = "model_name_or_path: m\nfinetuning_type: lora\n"
 TRL = "model_name_or_path: m\nuse_peft: true\n"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lora_backend.config.foreign.imports import import_text
-from tests.config.foreign.test_import import row
+from tests.config.foreign.examples import row
 
 V1 = """\
 model: org/model

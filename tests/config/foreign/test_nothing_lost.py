@@ -13,10 +13,10 @@ from lora_backend.config.check import check_config
 from lora_backend.config.config_text import dump_yaml, parse_config
 from lora_backend.config.diff import same_value
 from lora_backend.config.foreign.imports import import_text
-from lora_backend.config.foreign.result import HIDDEN, ImportResult
 from lora_backend.config.foreign.tools import INSIDE, TOOLS, is_foreign
 from lora_backend.config.patch import DELETE
-from tests.config.foreign.test_import import EXAMPLES, row
+from tests.config.foreign.accounting import assert_nothing_is_lost
+from tests.config.foreign.examples import EXAMPLES, row
 
 MIXED = """\
 model_name: m
@@ -30,27 +30,6 @@ num_epochs: 1
 OURS: dict[str, Any] = {"r": 48, "alpha": 96, "use_dora": True, "max_length": 777, "pkg": "p", "version": "1", "min_memory_gb": 3.5}  # fmt: skip
 TYPOS: dict[str, Any] = {"learnin_rate": 5e-4, "frobnicate": [1, {"a": None}], "lora_rnk": 3, "max_sequence": "many"}
 VALUES = (None, True, 0, 0.5, "", "x,y", ["all-linear", "a"], {"a": [1]}, [{"path": "d.jsonl", "split": "train"}])
-
-
-def assert_nothing_is_lost(text: str, result: ImportResult) -> None:
-    source = parse_config(text)
-    sections = TOOLS[result.tool].sections
-    wanted: dict[str, Any] = {}
-    for key, value in source.values.items():
-        inside = value if key in sections and isinstance(value, dict) else None
-        wanted |= {key: value} if inside is None else {f"{key}.{name}": item for name, item in inside.items()}
-    assert [item.key for item in result.rows] == list(wanted)
-    assert parse_config(result.text).values == result.values
-    for item in result.rows:
-        assert item.message.text("en")
-        assert item.value == HIDDEN or same_value(item.value, wanted[item.key])
-        if item.target_key is not None:
-            assert same_value(result.values[item.target_key], item.target_value)
-        if item.outcome == "unknown" and item.value != HIDDEN:
-            assert item.target_key == item.key
-            assert same_value(item.target_value, wanted[item.key])
-    written = {item.target_key for item in (*result.rows, *result.assumed)}
-    assert set(result.values) <= written, "nothing comes from nowhere"
 
 
 def test_one_old_key_in_a_config_of_ours_is_a_renaming_and_nothing_is_converted() -> None:

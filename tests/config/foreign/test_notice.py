@@ -15,8 +15,8 @@ from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.foreign.notice import FOREIGN
 from lora_backend.config.scripts import script_defaults
 from lora_backend.preflight.facts import check_config_consistency
+from tests.config.foreign.examples import EXAMPLES
 from tests.config.foreign.small_files import FILES
-from tests.config.foreign.test_import import EXAMPLES
 
 SCRIPT = """\
 import argparse

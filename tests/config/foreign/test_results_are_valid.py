@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lora_backend.config.config_text import dump_yaml
 from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.foreign.tools import TOOLS
-from tests.config.foreign.test_nothing_lost import assert_nothing_is_lost
+from tests.config.foreign.accounting import assert_nothing_is_lost
 
 HEADS: dict[str, dict[str, Any]] = {
     "llamafactory": {"model_name_or_path": "m", "finetuning_type": "lora", "stage": "sft", "cutoff_len": 64},

@@ -1,0 +1,43 @@
+"""Pages through Streamlit's own AppTest, and what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.settings import load_settings
+
+ROOT = Path(__file__).parents[2]
+
+PAGES = ("home", "config", "plan", "runs", "verify")
+
+
+def show(page: str, **query: str) -> AppTest:
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    if "lang" in query:  # a session keeps the language that it began with
+        at.query_params["lang"] = query["lang"]
+    at.run()
+    if page != "home":
+        at.switch_page(f"pages/{page}.py")
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def texts(at: AppTest) -> str:
+    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "success", "text", "code")
+    return "\n".join(str(element.value) for kind in kinds for element in at.get(kind))
+
+
+def finished_run(**files: str) -> RunFolder:
+    run = RunFolder.create(
+        load_settings().runs, config={"model_name": "m", "r": 4}, config_text="model_name: m\n", argv=None
+    )
+    for name, text in files.items():
+        (run.path / name.replace("__", ".")).write_text(text, "utf-8")
+    run.write_exit("finished")
+    return run

@@ -1,0 +1,42 @@
+"""Runs whose trainer is a script, for commands that look at runs and end them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lora_backend.runs.record.process_identity import is_alive
+from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.states import identity_in
+from tests.runs.stand_in import HEAD, TRAIN, queue_processes
+from tests.tiny import prompts, stub_model, write_rows
+
+MakeRun = Callable[..., RunFolder]
+
+
+def stub_runs(workspace: Path) -> Iterator[MakeRun]:
+    """Makes runs whose trainer is `script`; at the end all that still lives of them is killed."""
+
+    model, data = stub_model(workspace.parent / "stub"), write_rows(workspace.parent / "stub.jsonl", prompts(1))
+
+    def make(run_id: str = "run", script: str = HEAD + TRAIN, **more: Any) -> RunFolder:
+        path = workspace / "runs" / run_id
+        argv = [sys.executable, "-c", script, str(path), "--run-dir", str(path)]
+        config = {"model_name": str(model), "dataset": str(data), "r": 4, "batch_size": 4, **more.pop("config", {})}
+        return RunFolder.create(path.parent, config=config, config_text=f"model_name: {model}\ndataset: {data}\nr: 4\nbatch_size: 4\n", path=path, **({"argv": argv, "name": run_id.title()} | more))  # fmt: skip
+
+    yield make
+    for run in list_runs(workspace / "runs"):
+        if run.status().get("state") == "queued":
+            run.request_stop()
+    for process in queue_processes(workspace):
+        process.kill()
+    for run in list_runs(workspace / "runs"):
+        for role in ("supervisor", "child", "trainer"):
+            found = identity_in(run.status(), role)
+            if found and found.pid != os.getpid() and is_alive(found):
+                os.kill(found.pid, signal.SIGKILL)
