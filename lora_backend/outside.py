@@ -90,7 +90,7 @@ def _answer(
         if on_progress:
             on_progress(said["progress"])
     if is_late.is_set():
-        raise OutsideError(N_("It took more than {seconds} s, so it was given up."), seconds=round(deadline_s))
+        raise OutsideError(N_("It took more than {seconds} s and was cancelled."), seconds=round(deadline_s))
     raise OutsideError(N_("The process that did it ended without an answer (exit code {code})."), code=process.wait())
 
 

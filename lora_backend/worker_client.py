@@ -115,7 +115,7 @@ class WorkerClient:
                 self._processes.remove(process)
                 process.request = None
                 _end(process)
-            _fail(request, N_("The question was dropped."))
+            _fail(request, N_("The request was dropped."))
             self._hand_out()
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ def machine() -> None:
     columns = st.columns(4)
     gpu_bytes = sum(gpu.total_bytes for gpu in inventory.gpus)
     figures: list[tuple[str, Markdown, Markdown | None]] = [
-        (N_("GPUs"), escape(len(inventory.gpus)), t(N_("{size} in all"), size=gib(gpu_bytes)) if gpu_bytes else None),
+        (N_("GPUs"), escape(len(inventory.gpus)), t(N_("{size} in total"), size=gib(gpu_bytes)) if gpu_bytes else None),
         (N_("CPU cores"), escape(host.num_cores), None),
         (
             N_("Memory free"),
@@ -97,7 +97,7 @@ def own_work() -> None:
         st.write(
             t(
                 N_(
-                    "Upload or write a config, see what it changes against the defaults and what is wrong with it, then launch it in a process of its own."
+                    "Upload or write a config, compare it with the defaults, fix what is wrong, then launch it in its own process."
                 )
             )
         )
@@ -114,7 +114,7 @@ def runs_overview() -> None:
     st.subheader(t(N_("Runs")), anchor=False)
     if not runs:
         st.info(
-            t(N_("No run yet. Start the demo above, or launch a config; its run then stands here.")),
+            t(N_("No runs yet. Start the demo above or launch a config: your run will show up here.")),
             icon=":material/info:",
         )
     for run in runs[:RECENT]:

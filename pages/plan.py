@@ -36,7 +36,7 @@ def empty() -> None:
     st.info(
         t(
             N_(
-                "Choose a model and GPUs, owned or only thought of. You see what each GPU would hold and whether a run fits, move layers by hand, and take the map along. Nothing is downloaded or loaded."
+                "Choose a model and the GPUs that you have or are considering. See what each GPU would hold and whether a run fits, move layers by hand, and export the device map. Nothing is downloaded or loaded."
             )
         ),
         icon=":material/memory:",

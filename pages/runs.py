@@ -37,7 +37,7 @@ def all_runs() -> None:
     rows = history(str(settings().runs)).rows()
     undo_of_delete()
     if not rows:
-        st.info(t(N_("No run yet. Start the demo on the home page, or launch a config.")), icon=":material/info:")
+        st.info(t(N_("No runs yet. Start the demo on the home page, or launch a config.")), icon=":material/info:")
         with st.container(horizontal=True):
             st.page_link(HOME, label=t(N_("To the demo")), icon=":material/home:")
             st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")

@@ -127,7 +127,7 @@ def test_what_is_tight_fits_and_says_so(
     answer, text = say("--gpus", gpus)
     assert answer == code
     assert text.startswith({"fits": "It fits", "tight": "Tight: ", "over": "It does not fit: "}[verdict])
-    assert ("What would help:" in text) is (verdict != "fits")
+    assert ("Ways to save memory:" in text) is (verdict != "fits")
 
 
 @pytest.mark.parametrize("gpus", ["24,12,8", TOO_SMALL])

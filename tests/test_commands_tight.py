@@ -66,7 +66,7 @@ def test_training_in_the_foreground_without_a_terminal_says_the_option_and_makes
     assert main(["train", "c.yaml", "--json"]) == 1
     out, err = capfd.readouterr()
     assert "Tight: " in err
-    assert "Start it all the same with `--yes`." in err
+    assert "Start it anyway with `--yes`." in err
     document = strict(out)
     assert (document["startable"], document["blockers"], [one["code"] for one in document["start_warnings"]]) == (True, [], ["tight"])  # fmt: skip
     assert document["error"].startswith("Tight: ")
@@ -144,7 +144,7 @@ def test_a_resume_without_a_terminal_says_the_option_and_leaves_the_run_as_it_is
     said = capsys.readouterr().out
     assert said.startswith("Tight: ")
     assert "`gradient_checkpointing" in said or "gradient_checkpointing: true saves" in said
-    assert said.rstrip().endswith("Start it all the same with `--yes`.")
+    assert said.rstrip().endswith("Start it anyway with `--yes`.")
     assert ended.state().state == "failed"
     assert main(["runs", "resume", "a1", "--yes", "--json"]) == 0
     assert ended.attempt()["accepted"] == "tight"

@@ -46,7 +46,7 @@ def plan_command(arguments: argparse.Namespace) -> int:
 
 def _show_remedies(found: Iterable[Advice]) -> None:
     """Each as it comes: the plan is there already, and a remedy that must be traced takes seconds."""
-    heading = ["", translate(N_("What would help:"))]
+    heading = ["", translate(N_("Ways to save memory:"))]
     for remedy in found:
         show("\n".join([*heading, f"- {advice_text(remedy)}"]), flush=True)
         heading = []

@@ -48,7 +48,7 @@ def stop_command(arguments: argparse.Namespace) -> int:
     run.request_stop(deadline_s=deadline_s)
     state = run.state()
     if before.state == "queued" and state.has_ended:
-        return _answer(arguments, run, state, say(N_("The run {id} was taken out of the queue."), id=run.id))
+        return _answer(arguments, run, state, say(N_("The run {id} was removed from the queue."), id=run.id))
     latest = ended_at_latest(run)
     asked = " ".join(map(str, stopping_messages(run)))
     if not arguments.wait:

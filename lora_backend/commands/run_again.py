@@ -10,9 +10,9 @@ from lora_backend.runs.history.reproduce import Reproduction, ThenNow
 def again_lines(again: Reproduction) -> list[str]:
     """How to make the run again, and what is not as it was."""
     if again.command is None:
-        lines = [say(N_("No command makes it again: it was trained on a caller's own batches, or its config file is gone."))]  # fmt: skip
+        lines = [say(N_("No command reproduces it: it was trained on a caller's own batches, or its config file is gone."))]  # fmt: skip
     else:
-        lines = [say(N_("To make it again:")), f"  {again.command}"]
+        lines = [say(N_("To reproduce it:")), f"  {again.command}"]
     data = again.data_sha256
     if data.then is None:
         lines.append(say(N_("The hash of its data was not recorded.")))
@@ -46,8 +46,8 @@ def _code_line(again: Reproduction) -> str:
     commit: ThenNow = again.commit
     if commit.then is None:
         return say(N_("The commit of the program was not recorded."))
-    then = commit.then[:12] + (say(N_(" with changes that no commit holds")) if again.was_modified else "")
+    then = commit.then[:12] + (say(N_(" with uncommitted changes")) if again.was_modified else "")
     if commit.now is None:
-        return say(N_("The program was at commit {then}; where it is now cannot be told."), then=then)
-    now = commit.now[:12] + (say(N_(" with changes that no commit holds")) if again.is_modified else "")
+        return say(N_("The program was at commit {then}; its current commit is unknown."), then=then)
+    now = commit.now[:12] + (say(N_(" with uncommitted changes")) if again.is_modified else "")
     return say(N_("The program was at commit {then}, and is at {now}."), then=then, now=now)

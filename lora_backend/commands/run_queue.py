@@ -98,7 +98,7 @@ def _list_queue(arguments: argparse.Namespace) -> int:
     elif waiting:
         show(in_lines(f"{place}. {run.id}: {waiting_text(found)}" for place, (run, found) in enumerate(waiting, start=1)))  # fmt: skip
     else:
-        show(say(N_("Nothing waits.")))
+        show(say(N_("The queue is empty.")))
     return GOOD
 
 
@@ -114,7 +114,7 @@ def _table(path: Path) -> list[Row]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(N_("{file} is no UTF-8 text. Save it as CSV in UTF-8."), file=str(path)) from error
+        raise ConfigError(N_("{file} is not UTF-8 text. Save it as CSV in UTF-8."), file=str(path)) from error
     return read_table(text)
 
 

@@ -62,7 +62,7 @@ def list_command(arguments: argparse.Namespace) -> int:
         heads = ("id", say(N_("State")), say(N_("Name")), say(N_("Started")), say(N_("Step")), *columns, say(N_("Tags")))  # fmt: skip
         show(aligned([heads, *(_cells(row, columns) for row in rows)]))
     elif known:
-        show(say(N_("No run matches. Change the words or the states.")))
+        show(say(N_("No runs match. Change the search or the states.")))
     else:
         show(say(N_("There is no run in {path} yet."), path=root))
     return GOOD
@@ -199,7 +199,9 @@ def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> li
             parts.append(say(N_("took {time}"), time=duration(state.ended_at - state.started_at)))
         lines.append(" · ".join(parts))
     if state.silent_s is not None:
-        lines.append(say(N_("Its trainer lives, and has written nothing for {time}."), time=duration(state.silent_s)))
+        lines.append(
+            say(N_("The trainer is alive, but has written nothing for {time}."), time=duration(state.silent_s))
+        )
     if state.has_ended and says_of_loss(state.state, row.health):
         lines.append(f"⚠ {health_message(row.health)}")
     lines += [f"⚠ {one['message']}" for one in document["alerts"]]

@@ -164,7 +164,7 @@ def _too_large(size_bytes: int) -> Message:
 def _unreadable(
     text: str, file_format: Format, message: Message, line: int | None, remedy: Message | None = None
 ) -> ConfigDocument:
-    remedy = remedy or Message(N_("Mend the file at that place; nothing of it was used."))
+    remedy = remedy or Message(N_("Fix the file there; none of it was used."))
     if line is None:
         remedy = Message(N_("Give a YAML, JSON or TOML file with one key per line."))
     return ConfigDocument(text, file_format, {}, {}, (Finding("error", "syntax", message, remedy, None, line),))
@@ -276,7 +276,7 @@ def _parse_yaml(text: str) -> ConfigDocument:
     except ReaderError as error:
         line = _line_at(text, error.position)
         message = Message(N_("Line {line} holds the character {code}, which YAML does not allow."), {"line": line, "code": f"U+{error.character:04X}"})  # fmt: skip
-        return _unreadable(text, "yaml", message, line, Message(N_("Take that character out.")))
+        return _unreadable(text, "yaml", message, line, Message(N_("Remove that character.")))
     except (YAMLError, ValueError, TypeError, LookupError, OverflowError, AttributeError, AssertionError) as error:
         return _syntax(text, "yaml", None, (str(error).splitlines() or [type(error).__name__])[0][:200])
     values = {str(key): value for key, value in loaded.items()}
@@ -375,7 +375,7 @@ def dump_yaml(values: Mapping[str, Any]) -> str:
 def with_values(text: str, changes: Mapping[str, Any]) -> str:
     """YAML `text` with some keys set (or taken out: `DELETE`); the rest stays as written."""
     if not parse_config(text).is_readable:
-        raise ConfigError(N_("The text cannot be read, so no key can be set in it. Mend it first."))
+        raise ConfigError(N_("The text cannot be read, so no key can be set in it. Fix it first."))
     yaml = _yaml()
     loaded = yaml.load(text)
     if not isinstance(loaded, CommentedMap):  # empty, or only comments

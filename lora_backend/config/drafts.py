@@ -230,7 +230,7 @@ def delete_draft(root: Path, draft_id: str) -> None:
             open_draft(root, draft_id)  # another may have deleted it before the locks were had
             draft.path.replace(root / BIN / draft_id)
     except Timeout as error:
-        raise ConfigError(N_("Draft {id} is being launched. Delete it when that is done."), id=draft_id) from error
+        raise ConfigError(N_("Draft {id} is being launched. Delete it after that."), id=draft_id) from error
 
 
 def restore_draft(root: Path, draft_id: str) -> Draft:
@@ -241,6 +241,6 @@ def restore_draft(root: Path, draft_id: str) -> Draft:
     if target.is_dir() and not target.is_symlink() and LOCKS.issuperset(path.name for path in target.iterdir()):
         shutil.rmtree(target)  # the lock of one who came when it was gone
     if os.path.lexists(target):
-        raise ConfigError(N_("Draft {id} stays in the bin: there is something in {path} again."), id=draft_id, path=str(target))  # fmt: skip
+        raise ConfigError(N_("Draft {id} stays in the trash: {path} exists again."), id=draft_id, path=str(target))  # fmt: skip
     draft.path.replace(target)
     return open_draft(root, draft_id)

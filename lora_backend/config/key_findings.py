@@ -100,7 +100,7 @@ def _wrong_word(config: ConfigView, key: str, value: Any) -> Finding | None:
         N_("`{key}` is {value}, but must be {expected}."), {**said, "expected": expected(KEYS[key])}
     )
     if near is None:
-        remedy = Message(N_("Set another `{key}`, or take it out (the default is {default})."), said)
+        remedy = Message(N_("Set another `{key}`, or remove it (the default is {default})."), said)
         return config.finding("error", "unusable_word", key, message, remedy, remove(key))
     remedy = Message(N_("Set `{key}: {near}`."), said)
     code = "unusable_word" if why else "wrong_type"

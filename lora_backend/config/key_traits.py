@@ -31,10 +31,10 @@ ResumeWord = Literal[
     "saving", "from_here", "place", "same_sum", "same_rows", "schedule", "model", "adapter", "data", "optimizer"
 ]
 ON_RESUME: dict[ResumeWord, OnResume] = {
-    "saving": OnResume("safe", N_("Decides what is written and when, not what is learned.")),
+    "saving": OnResume("safe", N_("Affects what is written and when, not what is learned.")),
     "from_here": OnResume("safe", N_("Counts from the step on that the run has reached.")),
-    "place": OnResume("safe", N_("Says where the computing happens. Another device rounds otherwise, so the curve goes on close to, not exactly as, before.")),
-    "same_sum": OnResume("safe", N_("Computes the same sums another way. They round otherwise, so the curve goes on close to, not exactly as, before.")),
+    "place": OnResume("safe", N_("Sets where the computing happens. Another device rounds differently, so the curve continues close to, but not exactly as, before.")),
+    "same_sum": OnResume("safe", N_("Computes the same sums in another way. They round differently, so the curve continues close to, but not exactly as, before.")),
     "same_rows": OnResume("same_rows", N_("It changes the rows of a step ({old} → {new}), and with them the place in the data. Keep `target_batch_size` at {old}.")),
     "schedule": OnResume("restarts_schedule", N_("The learning rate's schedule is computed anew and entered at the step that the run has reached.")),
     "model": OnResume("refused", N_("It would be another model, and the checkpoint is of this one.")),

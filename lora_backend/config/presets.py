@@ -42,7 +42,7 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "four_bit_24gb",
-            N_("4 bits on one GPU of 24 GB"),
+            N_("QLoRA on one 24 GB GPU"),
             N_("Models of 7 to 14 billion parameters in 4 bits on one GPU of 24 GB (QLoRA): every linear layer, checkpointing, accumulated batches."),
             {
                 "quantization": "nf4", "max_length": 1024, "r": 16, "alpha": 32, "lora_dropout": 0.05, "batch_size": 1,
@@ -53,7 +53,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "unequal_gpus",
             N_("Several unequal GPUs"),
-            N_("A model too large for any one GPU, over several that need not be alike: each gets as many blocks as its memory allows."),
+            N_("A model too large for one GPU, spread over several that may differ: each gets as many blocks as its memory allows."),
             {
                 "use_balanced_device_map": True, "min_memory_gb": 2.0, "batch_size": 2, "target_batch_size": 16,
                 "gradient_checkpointing": True, "loss_type": "chunked_nll", "lr_scheduler_type": "cosine",
@@ -63,7 +63,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "quick_check",
             N_("Quick check"),
-            N_("Two optimizer steps on short rows: whether model, data and config work together, before an hour is spent."),
+            N_("Two optimizer steps on short rows: check that model, data and config work together before you spend an hour."),
             {
                 "max_length": 256, "r": 4, "alpha": 8, "batch_size": 1, "max_steps": 2, "logging_steps": 1,
                 "save_steps": 2, "save_total_limit": 2, **_CHECKED,
@@ -72,7 +72,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "demo",
             N_("The demo"),
-            N_("What the demo is trained with: a small model on the CPU in a few minutes. With its own model and data it reaches what the demo promises."),
+            N_("The settings of the demo: a small model on the CPU in a few minutes. With the demo's own model and data it reaches the demo's results."),
             {
                 "max_length": 256, "r": 16, "alpha": 32, "target_modules": "all-linear", "num_epochs": 3, "learning_rate": 2e-3,
                 "lr_scheduler_type": "cosine", "warmup_ratio": 0.05, "batch_size": 8, "precision": "fp32", "logging_steps": 1,
@@ -81,8 +81,8 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "many_adapters",
-            N_("One of many adapters"),
-            N_("An adapter per package, version and kind of knowledge from one config: a tenth of the rows is held back, the result is published by name."),
+            N_("Batch of adapters"),
+            N_("One adapter per package, version and knowledge type, all from one config: a tenth of the rows is held back for evaluation, and the result is published by name."),
             {
                 "pkg": "my-package", "version": "1.0", "knowledge_type": "api", "val_size": 0.1, "eval_strategy": "epoch",
                 **_CHECKED,

@@ -69,7 +69,7 @@ class TrainingConfig(BaseModel):
         None, N_("Where modules live: a word of accelerate's, or a map of module to device. Unset: one device."),
         group="devices", on_resume="place", affects={"memory"}, foreign={"axolotl": "device_map"},
     )
-    use_balanced_device_map: bool = key(False, N_("Spreads the blocks over the GPUs so that the fullest one is as free as can be."),
+    use_balanced_device_map: bool = key(False, N_("Spreads the blocks over the GPUs so that the busiest one has as much room as possible."),
         group="devices", on_resume="place", affects={"memory"},
     )
     force_balance: bool = key(False, N_("Uses every GPU, even with less than min_memory_gb free, and stops where that cannot be done."),
@@ -174,7 +174,7 @@ class TrainingConfig(BaseModel):
         "auto", N_("Number format. auto: bf16 where the device computes it, else fp16 on a GPU, else fp32."),
         group="training", common=True, on_resume="model", plans=True, affects={"memory"},
     )
-    gradient_checkpointing: bool = key(False, N_("Saves memory by computing activations twice; a step takes up to half as long again."),
+    gradient_checkpointing: bool = key(False, N_("Saves memory by computing activations twice; a step takes up to 50 % longer."),
         group="training", common=True,
         on_resume="same_sum", plans=True, affects={"memory"}, trainer="gradient_checkpointing",
         foreign={"axolotl": "gradient_checkpointing"},
@@ -236,7 +236,7 @@ class TrainingConfig(BaseModel):
     knowledge_type: Name | None = key(None, N_("Third folder below output_dir."),
         group="saving", on_resume="saving", path="published", portable=False,
     )
-    overwrite: bool = key(False, N_("Replace an adapter that is already published there; the old one goes to the bin."),
+    overwrite: bool = key(False, N_("Replace an adapter that is already published there; the old one goes to the trash."),
         group="saving", on_resume="saving", portable=False,
     )
     save_steps: int = key(500, N_("Steps between checkpoints."),

@@ -95,7 +95,7 @@ def script_defaults(source: str) -> ScriptDefaults:
         return _defaults_in(ast.parse(source.removeprefix("\ufeff")))
     except SyntaxError as error:
         raise ConfigError(
-            N_("Line {line} of the script is no Python: {reason}."), line=error.lineno or 1, reason=error.msg
+            N_("Line {line} of the script is not valid Python: {reason}."), line=error.lineno or 1, reason=error.msg
         ) from None
     except ConfigError:
         raise
@@ -164,7 +164,7 @@ def _add(
     except NotConstantError:
         assert found.node is not None
         expression = ast.unparse(found.node)[:80]
-        message = Message(N_("The default of `{name}` is `{expression}`, which only running the script would tell."), {"name": name, "expression": expression})  # fmt: skip
+        message = Message(N_("The default of `{name}` is `{expression}`, which cannot be known without running the script."), {"name": name, "expression": expression})  # fmt: skip
         remarks.append(Remark(found.line, name, message))
         lines.setdefault(name, found.line)
         return

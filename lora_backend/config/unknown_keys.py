@@ -31,7 +31,7 @@ def unknown_key(config: ConfigView, key: str, *, guess: bool) -> Finding:
         return _cache(config, key)
     if odd := next((char for char in key if char in NO_BREAK_SPACES), None):
         values = {"key": key, "code": f"U+{ord(odd):04X}"}
-        message = Message(N_("`{key}` is no key of a training config: it holds a no-break space ({code})."), values)
+        message = Message(N_("`{key}` is not a key of a training config: it holds a no-break space ({code})."), values)
     carried = meaning(key, config.values)
     if carried is not None:
         return _known(config, key, carried, message)
@@ -112,7 +112,7 @@ def _with_the_key_in_its_place(config: ConfigView, means: dict[str, Any]) -> dic
 
 
 def _renamed(config: ConfigView, key: str, means: Mapping[str, Any]) -> list[Fix]:
-    """Put `means` in the place of `key`, or take it out; none where the value does not carry over.
+    """Put `means` in the place of `key`, or remove it; none where the value does not carry over.
 
     A key of ours that is there already wins, unless it is asked to go.
     """

@@ -22,7 +22,7 @@ MAX_DEPTH = 100
 TOO_MANY_KEYS = N_("On line {line} the file goes over {limit} keys.")
 TOO_MANY_VALUES = N_("On line {line} the file goes over {limit} values, aliases (& and *) written out.")
 TOO_DEEP = N_("Line {line} is nested too deeply for a config: more than {limit} levels.")
-FEWER = N_("Take out what is no setting, or name layers by a pattern instead of one by one.")
+FEWER = N_("Remove what is not a setting, or name layers by a pattern instead of one by one.")
 _READ_AS = {
     "null": N_("nothing"), "bool": N_("true or false"), "int": N_("a number"), "float": N_("a number"), "timestamp": N_("a date"),
 }  # fmt: skip
@@ -102,7 +102,7 @@ def nodes_of(root: Node) -> Iterator[Node]:
 
 def refuse_odd_keys(root: MappingNode) -> None:
     """A key is one word; at the top it is a text, while below it may be a number (`max_memory: {0: 10GiB}`)."""
-    remedy = N_("Write a plain word before the colon, or take the line out.")
+    remedy = N_("Write a plain word before the colon, or remove the line.")
     for mapping in nodes_of(root):
         for key, _ in mapping.value if isinstance(mapping, MappingNode) else ():
             line = key.start_mark.line + 1

@@ -200,5 +200,5 @@ def _are_messages(messages: Any) -> bool:
 def _bad_row(file: str, number: int, reason: str) -> FlightdeckError:
 
     return DataError(
-        N_("Line {line} of {file}: {reason}. Mend or remove that line."), line=number, file=file, reason=Message(reason)
+        N_("Line {line} of {file}: {reason}. Fix or remove that line."), line=number, file=file, reason=Message(reason)
     )

@@ -116,7 +116,7 @@ def _refuse_small_disk(path: Path) -> None:
     if free_bytes < NEEDED_BYTES:
         raise DiskFullError(
             N_(
-                "The demo's model needs {needed} MB in {path}, where {free} MB are free. Make room there, or set FLIGHTDECK_HOME to a folder on another disk."
+                "The demo's model needs {needed} MB in {path}, where {free} MB are free. Free some space there, or set FLIGHTDECK_HOME to a folder on another disk."
             ),
             needed=NEEDED_BYTES // 10**6,
             free=free_bytes // 10**6,
@@ -248,7 +248,7 @@ def _write_error(error: OSError, cache: Path) -> FlightdeckError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFullError(
             N_(
-                "The disk is full: the demo's model could not be written to {path}. Make room there, or set FLIGHTDECK_HOME to a folder on another disk."
+                "The disk is full: the demo's model could not be written to {path}. Free some space there, or set FLIGHTDECK_HOME to a folder on another disk."
             ),
             path=str(cache),
         )

@@ -135,7 +135,7 @@ def _driver_failed(error: Any) -> Message:
     if isinstance(error, pynvml.NVMLError_NoPermission):
         return Message(
             N_(
-                "This user may not talk to the NVIDIA driver: no permission for its device files (/dev/nvidia*). Ask for the group that they belong to."
+                "This user has no permission for the NVIDIA device files (/dev/nvidia*). Ask to be added to their group."
             )
         )
     if isinstance(error, pynvml.NVMLError_LibRmVersionMismatch):

@@ -123,7 +123,7 @@ def read_table(text: str) -> list[Row]:
         )  # fmt: skip
     for position, title in enumerate(titles):
         if not title or title in titles[:position]:
-            raise ConfigError(N_("Column {number} of the table has no title, or one that stands there twice."), number=position + 1)  # fmt: skip
+            raise ConfigError(N_("Column {number} of the table has no title, or a duplicate one."), number=position + 1)  # fmt: skip
     rows = []
     for line, cells in lines:
         if len(cells) > len(titles) and any(cell.strip() for cell in cells[len(titles) :]):
@@ -195,7 +195,7 @@ def queue_all(
     """
     bad = [variant.line for variant in variants if not variant.can_start(anyway=accepts == "over")]
     if bad:
-        raise ConfigError(N_("Nothing was started: line {lines} of the table cannot start as it is."), lines=", ".join(map(str, bad)))  # fmt: skip
+        raise ConfigError(N_("Nothing was started. Fix line {lines} of the table first."), lines=", ".join(map(str, bad)))  # fmt: skip
     if accepts == "fits":
         _refuse_tight(variants, settings, trace)
     launched = []

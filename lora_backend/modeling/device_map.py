@@ -90,7 +90,7 @@ def apply_balanced_device_map(
     unknown = [key for key in device_map_config if key not in MAP_KEYS]
     if unknown:
         raise ConfigError(
-            N_("`device_map_config` takes {known}, and knows no {unknown}."),
+            N_("`device_map_config` takes {known}, not {unknown}."),
             known=", ".join(MAP_KEYS),
             unknown=", ".join(map(str, unknown)),
         )

@@ -99,7 +99,7 @@ def read_tensors(folder: Path, base: nn.Module) -> dict[str, torch.Tensor]:
     for name, value in tensors.items():
         if not isinstance(value, torch.Tensor):
             raise ModelError(
-                N_("`{name}` in {path} is no tensor. Save the adapter again with `save_pretrained`."),
+                N_("`{name}` in {path} is not a tensor. Save the adapter again with `save_pretrained`."),
                 name=str(name),
                 path=str(folder),
             )

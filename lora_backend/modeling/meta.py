@@ -108,7 +108,7 @@ def build_base(facts: Mapping[str, Any], settings: TraceSettings) -> PreTrainedM
         ) from error
     if is_fused and "flash" in str(attention) and not model._supports_flash_attn:
         raise ModelError(
-            N_("{family} has no FlashAttention in transformers. Take `attn_implementation` out."),
+            N_("{family} has no FlashAttention in transformers. Remove `attn_implementation`."),
             family=type(model).__name__,
         )
     return model

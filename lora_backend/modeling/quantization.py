@@ -75,7 +75,7 @@ def quantization_config(
     if not is_bitsandbytes_available():
         raise ModelError(
             N_(
-                "`quantization: {word}` needs bitsandbytes, which is not installed. Run `pip install bitsandbytes`, or take `quantization` out."
+                "`quantization: {word}` needs bitsandbytes, which is not installed. Run `pip install bitsandbytes`, or remove `quantization`."
             ),
             word=word,
         )
@@ -83,7 +83,7 @@ def quantization_config(
     if device not in _supported_devices():
         raise ModelError(
             N_(
-                "The bitsandbytes that is installed does not work on {device}, so `quantization: {word}` cannot be used. Install a newer one, or take `quantization` out."
+                "The bitsandbytes that is installed does not work on {device}, so `quantization: {word}` cannot be used. Install a newer one, or remove `quantization`."
             ),
             device=device,
             word=word,
@@ -138,7 +138,7 @@ def refuse_unquantizable(model: PreTrainedModel, word: str) -> None:
 def _nothing_to_quantize(word: str) -> UntrainableError:
     return UntrainableError(
         N_(
-            "No layer of the model can be loaded with `quantization: {word}`. Take it out: the model stays as large as it is."
+            "No layer of the model can be loaded with `quantization: {word}`. Remove it: the model stays as large as it is."
         ),
         about="quantization",
         word=word,

@@ -196,7 +196,7 @@ class _Asked:
                 if held - _total(other.devices) < WORTH_SAYING_BYTES:
                     continue
                 changed, changes, held = next_config, changes | step, _total(other.devices)
-                price = Message(N_("all of these together; alone, none is enough beyond doubt"))
+                price = Message(N_("all of these together; none is certain to be enough on its own"))
                 advice = self._advice("together", changes, price, other, changed)
                 if advice.is_enough:
                     return advice

@@ -118,7 +118,7 @@ def _times(found: Figures) -> list[Message]:
     step = seconds_range(*time.step_s)
     if time.total_s is None:
         said = [Message(N_("A step takes {step}."), {"step": step})]
-        return [*said, Message(N_("For the whole run, give the rows of data with `--rows`."))]
+        return [*said, Message(N_("To see the whole run, give the number of data rows with `--rows`."))]
     said = [Message(N_("A step takes {step}; the run {total}."), {"step": step, "total": seconds_range(*time.total_s)})]
     if found.cost is not None and found.currency:
         said.append(Message(N_("The run costs {cost}."), {"cost": money_range(*found.cost, found.currency)}))

@@ -173,7 +173,7 @@ def assignment_of(profile: Profile, given: Mapping[str, int | str], targets: Seq
         if device not in positions:
             raise PlanError(
                 N_(
-                    "`device_map` places {module} on {device}, which is not among the devices: {known}. Take `device_map` out and set `use_balanced_device_map: true`: the map is made for what is there."
+                    "`device_map` places {module} on {device}, which is not among the devices: {known}. Remove `device_map` and set `use_balanced_device_map: true`: the map is made for what is there."
                 ),
                 module=module,
                 device=device,

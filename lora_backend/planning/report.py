@@ -20,7 +20,7 @@ from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import TONES, Verdict
 from lora_backend.terminal import Tone
 
-FITS = N_("It fits. The fullest device is {name}: {percent} % of what is free there, {free} GiB left.")
+FITS = N_("It fits. The busiest device is {name}: {percent} % of what is free there, {free} GiB left.")
 FITS_ALONE = N_("It fits: {percent} % of what is free on {name}, {free} GiB left.")
 TIGHT = N_(
     "Tight: {left} would be left on {name}, but it may need up to {more} more than planned. Save memory, or close other programs that use it."
@@ -216,7 +216,7 @@ def plan_text(plan: Plan, config: TrainingConfig, message: Message | None, found
 
 def advice_text(advice: Advice) -> str:
     """`gradient_checkpointing: true saves 11.2 GiB in all (activations are computed twice), about 30 % slower; then it fits`."""
-    template = N_("{change} saves {saves} GiB in all ({price})")
+    template = N_("{change} saves {saves} GiB in total ({price})")
     if advice.code == "best_placement":
         template = N_("{change} places the layers anew")
     elif advice.code == "balanced":

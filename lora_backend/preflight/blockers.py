@@ -110,7 +110,7 @@ def _place(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Fin
         yield _finding(
             "workspace_unwritable",
             Message(N_("No run can be written into {folder}."), {"folder": _shown(folder)}),
-            Message(N_("Give yourself the right to write there, or choose another folder as FLIGHTDECK_WORKSPACE.")),
+            Message(N_("Grant yourself write permission there, or set FLIGHTDECK_WORKSPACE to another folder.")),
         )
     if facts.disk_free_bytes is None:
         return
@@ -120,7 +120,7 @@ def _place(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Fin
         yield _finding(
             "disk_full",
             Message(N_("The adapter and one checkpoint take {needed}, but the disk of {folder} has only {free} free."), said),
-            Message(N_("Make room, or lower `r`.")),
+            Message(N_("Free some disk space, or lower `r`.")),
         )  # fmt: skip
 
 

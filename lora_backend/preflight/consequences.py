@@ -112,7 +112,7 @@ def _consequence(
         counts = num_steps(whole, num_rows), num_steps(without, num_rows)
         steps = counts[0] - counts[1] if counts[0] is not None and counts[1] is not None else None
     if key in RANKED and linear_names and not layers and not size and not trainable:
-        return Consequence(without_effect=Message(N_("No layer gets another rank by it, and nothing else changes.")))
+        return Consequence(without_effect=Message(N_("No rank changes, and nothing else does.")))
     return Consequence(size, speed, trainable, steps, layers)
 
 

@@ -133,7 +133,7 @@ def _plan(
     if trains_on_host(config):
         targets, links = (of_host(read_host(settings.workspace)),), None
     elif isinstance(config.device_map, str) and not targets[0].is_cpu:
-        word = Message(N_("`device_map: {word}` is accelerate's to place, so there is no plan."), {"word": config.device_map})  # fmt: skip
+        word = Message(N_("`device_map: {word}` leaves the placement to accelerate, so there is no plan."), {"word": config.device_map})  # fmt: skip
         return StartPlan(None, note=word)
     try:
         source = profiles(model_facts(config.model_name), trace, settings)

@@ -35,14 +35,14 @@ def nan_loss(step: int, saved_step: int) -> NanLossError:
     if saved_step:
         return NanLossError(
             N_(
-                "The loss or the adapter is no number any more at step {step}. Checkpoint {saved} is the last good one: resume from it with a lower `learning_rate` or `max_grad_norm`."
+                "The loss or the adapter is NaN or infinite at step {step}. Checkpoint {saved} is the last good one: resume from it with a lower `learning_rate` or `max_grad_norm`."
             ),
             step=step,
             saved=saved_step,
         )
     return NanLossError(
         N_(
-            "The loss or the adapter is no number any more at step {step}, and no checkpoint was saved before. Start again with a lower `learning_rate` or `max_grad_norm`, and look for bad rows in the data."
+            "The loss or the adapter is NaN or infinite at step {step}, and no checkpoint was saved before. Start again with a lower `learning_rate` or `max_grad_norm`, and look for bad rows in the data."
         ),
         step=step,
     )

@@ -178,7 +178,7 @@ def _trainer(
     if config.target_batch_size and batch_size and config.target_batch_size % batch_size:
         raise ConfigError(
             N_(
-                "`target_batch_size` {target} is no multiple of the DataLoader's batches of {batch} rows. Change one of them."
+                "`target_batch_size` {target} is not a multiple of the DataLoader's batches of {batch} rows. Change one of them."
             ),
             target=config.target_batch_size,
             batch=batch_size,

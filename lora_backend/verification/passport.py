@@ -206,7 +206,7 @@ def _data_part(passport: Mapping[str, Any], found: str | None) -> Part:
         return _hash_part("data", passport.get("data_sha256"), found)
     if len(hashes) == 1:
         is_same = found in hashes
-        said = N_("It is what the last steps were trained on; what earlier ones were was not recorded.")
+        said = N_("The last steps were trained on it; the data of earlier steps was not recorded.")
         return Part("data", "unknown", Message(said)) if is_same else _hash_part("data", next(iter(hashes)), found)
     values = {"steps": ", ".join(map(_steps, spans)), "now": (found or "–")[:12]}
     if found is None:

@@ -16,7 +16,7 @@ NO_LORA_FOUND = N_("⚠️  Warning: no LoRA parameter was found. Is the model r
 """Users of the original tool know this line by its words."""
 TONES: dict[Tone | None, str] = {
     "good": N_("OK"),
-    "doubt": N_("in doubt"),
+    "doubt": N_("uncertain"),
     "bad": N_("wrong"),
     None: N_("not checked"),
 }
@@ -30,8 +30,8 @@ SENTENCES = {
     "no_adapter_here": N_("There is no adapter in this folder: it has no adapter_config.json."),
     "not_peft": N_("The adapter_config.json in this folder is not PEFT's, so the question does not apply."),
     "not_lora": N_("The adapter is not a LoRA, so the question does not apply."),
-    "expression_too_slow": N_("An expression of the config takes too long to match, so nothing can be told."),
-    "undetermined": N_("The shapes alone do not tell every rank: load base model and adapter to decide."),
+    "expression_too_slow": N_("A regular expression in the config takes too long to match, so this cannot be checked."),
+    "undetermined": N_("Shapes alone do not determine every rank: load the base model and the adapter to decide."),
 }
 LORA_LAYERS = Plural("{count} LoRA layer", "{count} LoRA layers")
 OF_LAYERS = {

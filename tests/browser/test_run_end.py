@@ -20,12 +20,12 @@ WATCH = """() => {
   window.most = {};
   const look = () => {
     const seen = {};
-    for (const word of ["Stop after a checkpoint", "Save a checkpoint now", "Open as a draft"]) {
+    for (const word of ["Save and stop", "Save a checkpoint now", "Open as a draft"]) {
       const buttons = [...document.querySelectorAll("button")];
       seen[word] = buttons.filter(one => one.innerText.includes(word) && one.checkVisibility()).length;
     }
     seen.tabs = document.querySelectorAll("[role=tablist]").length;
-    seen.both = Math.min(seen["Stop after a checkpoint"], seen["Open as a draft"]);
+    seen.both = Math.min(seen["Save and stop"], seen["Open as a draft"]);
     for (const [word, count] of Object.entries(seen)) window.most[word] = Math.max(window.most[word] ?? 0, count);
     requestAnimationFrame(look);
   };
@@ -96,7 +96,7 @@ def test_a_run_that_ends_leaves_the_open_tab_and_shows_no_button_twice(
     expect(page.get_by_role("tab", name="Log")).to_have_attribute("aria-selected", "true")
     expect(page.get_by_text("a line of the log")).to_be_visible()
     assert page.evaluate("() => window.most") == {
-        "Stop after a checkpoint": 1,
+        "Save and stop": 1,
         "Save a checkpoint now": 1,
         "Open as a draft": 1,
         "tabs": 1,

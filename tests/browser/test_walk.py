@@ -145,7 +145,7 @@ def test_two_clicks_on_launch_are_one_run_that_can_be_stopped(tiny: Dashboard, p
     assert len(list_runs(tiny.workspace / "runs")) == 1
 
     page.get_by_role("tab", name="Log").click()
-    page.get_by_role("button", name="Stop after a checkpoint").click()
+    page.get_by_role("button", name="Save and stop").click()
     expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)
     idle(page)
     expect(page.get_by_role("tab", name="Log")).to_have_attribute("aria-selected", "true")
@@ -171,7 +171,7 @@ def test_three_runs_from_a_table_are_watched_stopped_resumed_and_compared(
     tiny: Dashboard, page: Page, tmp_path: Path
 ) -> None:
     open_draft(page, tiny, tmp_path, epochs=1)
-    page.get_by_text("Many runs from a table").click()
+    page.get_by_text("Runs from a table").click()
     page.get_by_label("Paste a table: from a spreadsheet, or CSV").fill(TABLE)
     page.keyboard.press("Control+Enter")
     page.get_by_role("button", name="Start 3 runs").click()
@@ -196,7 +196,7 @@ def test_three_runs_from_a_table_are_watched_stopped_resumed_and_compared(
     settled(page, watched)
     expect(badge(page, "Running")).to_be_visible()
     assert runs["long"].state().step > before.step, "it went on while nobody watched"
-    page.get_by_role("button", name="Stop after a checkpoint").click()
+    page.get_by_role("button", name="Save and stop").click()
     expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)
     assert len(checkpoints_of(runs["long"])) >= 2, "the one that was asked for, and the one of the stop"
     stopped_at = runs["long"].state().step
@@ -209,7 +209,7 @@ def test_three_runs_from_a_table_are_watched_stopped_resumed_and_compared(
     page.get_by_role("button", name="Resume", exact=True).click()
     expect(badge(page, "Running")).to_be_visible(timeout=90_000)
     until(lambda: runs["long"].state().step > stopped_at, "it goes on behind the step where it was stopped", 120.0)
-    page.get_by_role("button", name="Stop after a checkpoint").click()
+    page.get_by_role("button", name="Save and stop").click()
     expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)
     assert runs["long"].state().step > stopped_at
     steps = [row["step"] for row in runs["long"].metrics() if "loss" in row]

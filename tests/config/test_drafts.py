@@ -185,7 +185,7 @@ def test_what_lies_in_a_drafts_old_place_is_not_deleted_when_it_is_brought_back(
     delete_draft(tmp_path, draft.id)
     draft.path.mkdir()
     (draft.path / "thesis.tex").write_text("years")
-    with pytest.raises(ConfigError, match="stays in the bin"):
+    with pytest.raises(ConfigError, match="stays in the trash"):
         restore_draft(tmp_path, draft.id)
     assert (draft.path / "thesis.tex").read_text() == "years"
     (draft.path / "thesis.tex").rename(draft.path / "draft.lock")
@@ -197,7 +197,7 @@ def test_no_draft_is_brought_back_through_a_link(tmp_path: Path) -> None:
     draft = new_draft(tmp_path / "drafts", "r: 1\n")
     delete_draft(tmp_path / "drafts", draft.id)
     draft.path.symlink_to(tmp_path / "home")
-    with pytest.raises(ConfigError, match="stays in the bin"):
+    with pytest.raises(ConfigError, match="stays in the trash"):
         restore_draft(tmp_path / "drafts", draft.id)
     assert list((tmp_path / "home").iterdir()) == []
 

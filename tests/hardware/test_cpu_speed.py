@@ -27,7 +27,7 @@ def test_a_core_is_measured_once_for_a_while(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_cannot_be_measured_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     def gives_up(*_: object, **__: object) -> None:
-        raise outside.OutsideError("It took more than {seconds} s, so it was given up.", seconds=20)
+        raise outside.OutsideError("It took more than {seconds} s and was cancelled.", seconds=20)
 
     monkeypatch.setattr(outside, "call", gives_up)
     assert cpu_speed.flops_per_core() is None

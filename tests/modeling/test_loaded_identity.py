@@ -217,7 +217,7 @@ def test_a_pickled_file_with_more_than_tensors_is_a_sentence(tmp_path: Path) -> 
     tensors = load_file(saved(tmp_path) / "adapter_model.safetensors")
     (tmp_path / "adapter_model.safetensors").unlink()
     torch.save({**tensors, "step": 3}, tmp_path / "adapter_model.bin")
-    with pytest.raises(ModelError, match=r"`step` in .* is no tensor"):
+    with pytest.raises(ModelError, match=r"`step` in .* is not a tensor"):
         load_adapter(llama(), tmp_path)
 
 

@@ -129,7 +129,7 @@ def test_a_process_that_may_not_have_the_memory_is_one_sentence(
     path.write_bytes(of_length(INLINE_BYTES + 5))
 
     def call(*_: object) -> None:
-        raise outside.OutsideError("It took more than {seconds} s, so it was given up.", seconds=60)
+        raise outside.OutsideError("It took more than {seconds} s and was cancelled.", seconds=60)
 
     monkeypatch.setattr(outside, "call", call)
     with pytest.raises(ModelError, match=r"The header of .*x\.safetensors could not be read: It took more than 60 s"):

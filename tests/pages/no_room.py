@@ -110,7 +110,7 @@ def tries(folder: Path) -> dict[str, Callable[[], Try]]:
 
     def tag_of_table(at: AppTest) -> AppTest:
         next(field for field in at.text_input if "commas" in field.label).set_value("x")
-        return next(button for button in at.button if button.label == "Set for the chosen runs").click().run()
+        return next(button for button in at.button if button.label == "Apply to the selected runs").click().run()
 
     def launched_table() -> Try:
         made = draft(folder)

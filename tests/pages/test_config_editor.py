@@ -372,7 +372,7 @@ def test_a_draft_that_cannot_be_deleted_or_brought_back_is_a_sentence() -> None:
     shutil.copytree(root / BIN / draft.id, draft.path)  # as an editor outside may put it back
     at.button(key="restore_draft").click().run()
     assert not at.exception
-    assert "there is something in" in at.toast[0].value
+    assert "exists again" in at.toast[0].value
 
 
 def test_a_draft_is_written_for_another_tool_with_what_is_lost() -> None:
@@ -391,7 +391,7 @@ def test_a_draft_is_written_for_another_tool_with_what_is_lost() -> None:
     draft.save(f"model_name: org/m\ndataset: {rows}\n")
     at = show("config", draft=draft.id)
     at.segmented_control(key="export_tool").set_value("axolotl").run()
-    assert "Everything could be written for axolotl." in texts(at)
+    assert "Everything was exported for axolotl." in texts(at)
     draft.save("r: x\n")
     at = show("config", draft=draft.id)
     assert any("cannot be exported" in warning.value for warning in at.warning)

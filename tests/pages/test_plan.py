@@ -135,7 +135,7 @@ def test_other_remedies_are_planned_where_they_are_asked_for_with_what_they_save
     assert "**Turn on gradient checkpointing**" in shown
     assert "`gradient_checkpointing: true`" in shown
     assert (
-        f"fullest device {100 * before.bottleneck_utilisation:.0f} % → {100 * after.bottleneck_utilisation:.0f} %"
+        f"busiest device {100 * before.bottleneck_utilisation:.0f} % → {100 * after.bottleneck_utilisation:.0f} %"
         in shown
     )
     assert f"saves {saved / GIB:.1f} GiB in total · about 45 % slower · activations are computed twice" in shown
@@ -153,7 +153,7 @@ def test_after_a_bad_move_the_best_placement_comes_first_and_remedies_are_counte
     planner = Planner(profile_of, of_words("6,6,6"))
     config = TrainingConfig(model_name="m")
     shown, best = planner.score(config, (0,) * 10), planner.plan(config)
-    shares = f"fullest device {100 * shown.bottleneck_utilisation:.0f} % → "
+    shares = f"busiest device {100 * shown.bottleneck_utilisation:.0f} % → "
     assert f"{shares}{100 * best.bottleneck_utilisation:.0f} % · the same settings, placed anew" in texts(at)
     after = planner.score(with_changes(config, gradient_checkpointing=True), (0,) * 10)
     assert f"{shares}{100 * after.bottleneck_utilisation:.0f} % · saves" in texts(at)
@@ -484,4 +484,4 @@ def test_a_draft_counts_its_own_rows_where_the_browser_may_read_them(
     assert "The time counts the data set's own rows" in shown[0]
     assert "Whole run" in shown[0], "and their number"
     assert "The time assumes that every row has 1,024 tokens" in shown[1]
-    assert "set the rows of data at the left" in shown[1]
+    assert "set the number of data rows on the left" in shown[1]

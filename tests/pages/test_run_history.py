@@ -83,7 +83,7 @@ def test_words_and_states_filter_the_table_and_the_archive_is_left_out() -> None
     at.text_input(key=state_keys.RUN_FILTER).set_value("shop").run()
     assert at.dataframe[0].value["Name"].tolist() == ["one"]
     at.text_input(key=state_keys.RUN_FILTER).set_value("nowhere").run()
-    assert "No run matches" in at.info[0].value
+    assert "No runs match" in at.info[0].value
     at.text_input(key=state_keys.RUN_FILTER).set_value("")
     at.toggle(key=state_keys.RUN_ARCHIVED).set_value(True).run()
     assert len(at.dataframe[0].value) == 3
@@ -161,7 +161,7 @@ def test_a_replaced_adapter_is_in_the_bin_and_is_put_back() -> None:
     button.click().run()
     assert not at.exception
     assert (target / "adapter_config.json").is_file()
-    assert any("bin is empty" in caption.value for caption in at.caption)
+    assert any("trash is empty" in caption.value for caption in at.caption)
 
 
 def test_the_bin_is_emptied_of_runs_and_adapters_when_that_is_confirmed() -> None:
@@ -214,7 +214,7 @@ def test_tags_of_several_runs_keep_what_each_of_them_has_alone() -> None:
     (field,) = [field for field in at.text_input if field.label == "Tags, separated by commas"]
     assert field.value == "shared"
     field.set_value("new")
-    next(button for button in at.button if button.label == "Set for the chosen runs").click().run()
+    next(button for button in at.button if button.label == "Apply to the selected runs").click().run()
     assert not at.exception
     found = {run.id: set(read_labels(run.path).tags) for run in list_runs(load_settings().runs)}
     assert found == {"one": {"mine", "new"}, "two": {"new"}}
@@ -281,7 +281,7 @@ def test_tags_of_another_tab_stay_whichever_page_writes_some_more() -> None:
     field = next(box for box in table.text_input if box.label == "Tags, separated by commas")
     write_labels(run.path, added=["later"])
     field.set_value("mine, more")
-    next(button for button in table.button if button.label == "Set for the chosen runs").click().run()
+    next(button for button in table.button if button.label == "Apply to the selected runs").click().run()
     assert read_labels(run.path).tags == ("mine", "later", "more")
 
 
@@ -291,7 +291,7 @@ def tags_field(at: AppTest) -> Any:
 
 def set_tags(at: AppTest, text: str) -> AppTest:
     tags_field(at).set_value(text)
-    return next(button for button in at.button if button.label == "Set for the chosen runs").click().run()
+    return next(button for button in at.button if button.label == "Apply to the selected runs").click().run()
 
 
 def test_the_field_of_tags_is_filled_anew_and_takes_away_what_it_then_shows() -> None:

@@ -319,7 +319,9 @@ def test_settings_that_cannot_be_read_are_not_resumed_with() -> None:
     assert at.error
 
 
-@pytest.mark.parametrize("tab", ["It ended before its first point.", "It ended before its ranks were checked"])
+@pytest.mark.parametrize(
+    "tab", ["It ended before its first step was logged.", "It ended before its ranks were checked"]
+)
 def test_an_ended_run_promises_nothing(tab: str) -> None:
     at = show("runs", run=made("failed").id)
     assert any(tab in info.value for info in at.info)
@@ -375,7 +377,7 @@ def living(stage: str | None, **config: Any) -> RunFolder:
     return run
 
 
-STOP, SAVE = "Stop after a checkpoint", "Save a checkpoint now"
+STOP, SAVE = "Save and stop", "Save a checkpoint now"
 
 
 @pytest.mark.parametrize(
@@ -470,7 +472,9 @@ def test_the_memory_of_a_step_stands_beside_what_was_planned_for_that_step(monke
     assert asked[0]["batch_size"] == 2, "a resumed run is held against what it was resumed with"
 
 
-@pytest.mark.parametrize(("state", "said"), [(None, "comes here when training is over"), ("finished", "is not known")])
+@pytest.mark.parametrize(
+    ("state", "said"), [(None, "show up here when training is over"), ("finished", "is not known")]
+)
 def test_a_step_whose_rows_have_no_plan_yet_says_when_it_comes(
     state: str | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -485,7 +489,7 @@ def test_a_stop_says_when_it_ends_at_the_latest() -> None:
     run = living("training")
     at = press(show("runs", run=run.id), "stop_run")
     assert run.stop_requested
-    assert any("It is ended at" in info.value for info in at.info)
+    assert any("It will be ended at" in info.value for info in at.info)
 
 
 def test_what_a_finished_run_has_to_say_is_no_error() -> None:

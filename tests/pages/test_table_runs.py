@@ -143,7 +143,7 @@ def test_an_uploaded_table_in_another_encoding_is_a_sentence(draft: Draft) -> No
     at = show("config", draft=draft.id)
     at.file_uploader(key=f"table-file-{draft.id}").set_value(("runs.csv", "版本,r\n1,8\n".encode("gbk"), "text/csv"))
     at.run()
-    assert any("runs.csv is no UTF-8 text" in error.value for error in at.error)
+    assert any("runs.csv is not UTF-8 text" in error.value for error in at.error)
 
 
 def test_a_reload_loses_neither_the_table_nor_its_tag(draft: Draft) -> None:

@@ -147,7 +147,7 @@ def test_a_slow_gpu_that_is_enough_is_not_called_faster_than_a_split_with_a_fast
     )
     note = single_is_enough(slow)
     assert note is not None
-    assert note.text("en") == "GPU 0 (T4) alone would hold it: the GPUs of a split work one after the other."
+    assert note.text("en") == "GPU 0 (T4) alone would fit it: the GPUs of a split work one after the other."
 
 
 # ------------------------------------------------------------------------------------------ maps that are given

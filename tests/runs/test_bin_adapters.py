@@ -107,7 +107,7 @@ def test_a_bin_that_is_a_link_is_said_and_not_emptied(world: World) -> None:
     bin_folder.rename(world.root / "home/bin")
     bin_folder.symlink_to(world.root / "home/bin")
     for make in (lambda: AdapterBin(world.settings), lambda: Bin(world.settings.workspace)):
-        with pytest.raises(RunError, match=r"The bin .* is a link"):
+        with pytest.raises(RunError, match=r"The trash folder .* is a link"):
             make()
 
 

@@ -199,7 +199,7 @@ def test_a_deleted_run_comes_back_whole_and_an_emptied_bin_is_empty(tmp_path: Pa
     place.delete(RunFolder(tmp_path / "runs/a"))
     assert place.empty() == 1
     assert place.list() == []
-    with pytest.raises(RunError, match="no run a in the bin"):
+    with pytest.raises(RunError, match="no run a in the trash"):
         place.restore("a")
 
 
@@ -217,7 +217,7 @@ def test_a_run_is_put_back_whole_or_deleted_whole_while_the_bin_is_emptied(
         return found
 
     def too_late(path: Path) -> None:
-        with pytest.raises(RunError, match="no run b in the bin"):
+        with pytest.raises(RunError, match="no run b in the trash"):
             place.restore("b")
         assert listed(place) == []
         raise KeyboardInterrupt
@@ -278,7 +278,7 @@ def test_a_run_made_again_meanwhile_is_not_overwritten_by_undo(tmp_path: Path) -
     place = Bin(tmp_path)
     place.delete(made(tmp_path, "a"))
     made(tmp_path, "a", note="second")
-    with pytest.raises(RunError, match="stays in the bin"):
+    with pytest.raises(RunError, match="stays in the trash"):
         place.restore("a")
 
 

@@ -131,7 +131,7 @@ def test_a_gradient_that_is_no_number_at_most_of_the_last_points_is_dead_and_at_
         return judge_loss([Point(step, 3.4 + step % 3 / 30, norm) for step, norm in enumerate(norms, 1)])
 
     assert (ended(6).code, ended(6).overflown, ended(10).code) == ("dead", 6, "dead")
-    assert "The gradient was no number at 6 of the last 10 points" in health_message(ended(6)).text("en")
+    assert "The gradient was NaN or infinite at 6 of the last 10 points" in health_message(ended(6)).text("en")
     assert ended(5).code == "ok", "fp16's scaler looks for its scale"
     assert judge_loss([Point(step, 3.4 - step / 100, None) for step in range(30)]).code == "ok", "none was logged"
 

@@ -204,7 +204,7 @@ def test_a_queued_run_moves_to_other_gpus_and_one_that_started_does_not(make: Ma
     assert not start_or_queue(run, tmp_path)
     change_plan(run, tmp_path, {"device_uuids": [TWO]})
     until(lambda: run.state().state != "queued", "the queue starts it on the other GPU")
-    with pytest.raises(StateError, match="waits no more"):
+    with pytest.raises(StateError, match="is no longer waiting"):
         change_plan(run, tmp_path, {"device_uuids": [THREE]})
     release(leases)
 

@@ -187,7 +187,7 @@ TOOL = Tool(
 )
 FILE_NAME = "axolotl.yaml"
 CHATS = N_(
-    "The file could not be looked into. It is written as `type: chat_template`, which is right for rows of `messages` only."
+    "The file could not be opened. It is written as `type: chat_template`, which is right for rows of `messages` only."
 )
 
 
@@ -200,7 +200,7 @@ def write(out: Written) -> str:
     _write_adapter(out)
     _write_training(out)
     _write_dataset(out)
-    out.drop("bias", N_("axolotl has no key for it: its adapter will be another one."))
+    out.drop("bias", N_("axolotl has no key for it: the adapter will differ."))
     out.drop_rest(N_("axolotl has no key for it."))
     return yaml_text(out.lines)
 
@@ -272,6 +272,6 @@ def _write_training(out: Written) -> None:
     else:
         out.drop("eval_steps", N_("axolotl refuses it without `eval_strategy: steps`."))
     if out["attn_implementation"] == "flash_attention_4":
-        out.drop("attn_implementation", N_("axolotl has no word for it."))
+        out.drop("attn_implementation", N_("axolotl has no equivalent."))
     else:
         out.carry_set("attn_implementation", "attn_implementation")

@@ -10,7 +10,7 @@ from lora_backend.config.takes import takes
 from lora_backend.i18n import N_, Message
 
 SAME_RULE = N_("`{target}` is {ours}, the same update rule.")
-NO_OPTIMIZER = N_("There is no optimizer {value} here, so `{target}` stays {ours}: expect another result.")
+NO_OPTIMIZER = N_("There is no optimizer {value} here, so `{target}` stays {ours}: expect a different result.")
 NO_KERNEL = N_(
     "There is no attention kernel {value} here; the model's own is used, which changes speed and memory only."
 )

@@ -15,12 +15,12 @@ from lora_backend.i18n import N_, Message, Plural
 ROWS = N_(
     "{value} is a number of rows; here it is a share of them. Set `{target}` to {value} / the number of rows in the data set."
 )
-ROWS_NOTE = N_("A share is taken. A number of rows is not: the file does not say how many rows there are.")
+ROWS_NOTE = N_("A share is taken. A number of rows is not, because the file does not say how many rows there are.")
 STEPS = Plural("{share} of {count} step: `{target}` is {ours}.", "{share} of {count} steps: `{target}` is {ours}.")
 STEPS_UNKNOWN = N_(
     "{value} is a share of all steps, and the file does not say how many there are. Set `{target}` to a number of steps."
 )
-STEPS_NOTE = N_("A share of the steps × `max_steps` gives the steps; without `max_steps` it cannot be told.")
+STEPS_NOTE = N_("A share of the steps × `max_steps` gives the steps; without `max_steps` they cannot be computed.")
 NO_ROWS = N_(
     "No rows are held back here, so nothing is evaluated. To evaluate, set `val_size` to a share of the rows, and this key again."
 )

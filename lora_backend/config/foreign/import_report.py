@@ -17,14 +17,14 @@ OUTCOME_WORDS = {
 }
 """Sign and word of each outcome; the word is what a screen reader has."""
 
-ALL_WRITTEN = N_("Everything could be written for {title}.")
+ALL_WRITTEN = N_("Everything was exported for {title}.")
 NOT_CARRIED = N_("Not carried over to {title}:")
 TO_CHECK = N_("Check before you use it with {title}:")
 
 
 def import_report(result: ImportResult, language: str | None = None) -> str:
     """The tool, every key with line and outcome, the tool's own defaults, and what a check says of the result."""
-    lines = [Message(N_("A config of {title}."), {"title": result.title}).text(language)]
+    lines = [Message(N_("A {title} config."), {"title": result.title}).text(language)]
     lines += [_row(row, language) for row in result.rows]
     if result.assumed:
         lines += ["", translate(N_("Not in the file, but different there:"), language)]

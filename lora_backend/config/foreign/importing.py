@@ -111,18 +111,16 @@ def _unknown(tool: Tool, source: Source, key: str) -> Carried:
     others = [other.title for other in TOOLS.values() if other.id != tool.id and key in other.markers]
     if others:
         message = Message(
-            N_("A key of {other}; not known here as one of {title}. It stays in the config, marked as an error."),
+            N_("A {other} key that {title} is not known to have. It stays in the config, marked as an error."),
             {**values, "other": others[0]},
         )
     elif len(source.values) <= MOST_GUESSED and (near := difflib.get_close_matches(key, tool.rules, n=1, cutoff=0.8)):
         message = Message(
-            N_(
-                "Not known here as a key of {title}. It stays in the config, marked as an error. Did you mean `{near}`?"
-            ),
+            N_("Not a known {title} key. It stays in the config, marked as an error. Did you mean `{near}`?"),
             {**values, "near": near[0]},
         )
     else:
-        message = Message(N_("Not known here as a key of {title}. It stays in the config, marked as an error."), values)
+        message = Message(N_("Not a known {title} key. It stays in the config, marked as an error."), values)
     return Carried("unknown", message, key, source.values[key])
 
 

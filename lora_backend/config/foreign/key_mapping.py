@@ -142,7 +142,7 @@ def _unfit(target: str, value: Any) -> Carried:
     reason = why_not_here(target, value)
     if reason:
         return lost(
-            N_("{reason} `{target}` stays {ours} here: expect another result."),
+            N_("{reason} `{target}` stays {ours} here: expect a different result."),
             reason=reason,
             target=target,
             ours=KEYS[target].default,

@@ -139,7 +139,7 @@ def write(out: Written) -> str:
         N_("LLaMA-Factory takes a name from its dataset_info.json; enter the file there and name it as `dataset`."),
     )
     for key in ("rank_pattern", "alpha_pattern", "bias", "target_layers"):
-        out.drop(key, N_("LLaMA-Factory has no key for it: its adapter will be another one."))
+        out.drop(key, N_("LLaMA-Factory has no key for it: the adapter will differ."))
     out.drop_rest(N_("LLaMA-Factory has no key for it."))
     return yaml_text(out.lines)
 
@@ -168,7 +168,7 @@ def _write_adapter(out: Written) -> None:
     elif all(map(_is_plain_name, saved)):
         out.carry("modules_to_save", additional_target=",".join(saved))
     else:
-        out.drop("modules_to_save", N_("LLaMA-Factory parts names at commas."))
+        out.drop("modules_to_save", N_("LLaMA-Factory splits names at commas."))
     for key in ("use_rslora", "use_dora"):
         out.carry(key, **{key: out[key]})
     if out["init_lora_weights"] == "pissa":
@@ -176,7 +176,7 @@ def _write_adapter(out: Written) -> None:
     elif out["init_lora_weights"] is True:
         out.carry("init_lora_weights")
     else:
-        out.drop("init_lora_weights", N_("LLaMA-Factory has no key for it: its adapter will be another one."))
+        out.drop("init_lora_weights", N_("LLaMA-Factory has no key for it: the adapter will differ."))
 
 
 def _is_plain_name(name: str) -> bool:
@@ -211,4 +211,4 @@ def _write_training(out: Written) -> None:
     elif attention in _WORDS:
         out.carry("attn_implementation", flash_attn=_WORDS[attention])
     else:
-        out.drop("attn_implementation", N_("LLaMA-Factory has no word for it."))
+        out.drop("attn_implementation", N_("LLaMA-Factory has no equivalent."))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lora_backend.i18n import N_
 
-LEARNS = N_("It changes what is learned, and there is nothing like it here: expect another result.")
-ADAPTER = N_("PEFT knows it, a config here does not: the adapter will be another one.")
+LEARNS = N_("It changes what is learned and has no equivalent here: expect a different result.")
+ADAPTER = N_("PEFT supports it, a Flightdeck config does not: the adapter will differ.")
 METHOD = N_("Only supervised training of a LoRA adapter is done here; this asks for another method.")
 FULL = N_(
     "It trains the model's own weights; here a LoRA adapter is trained. Check `r` and `learning_rate`: LoRA usually needs about ten times the rate."
@@ -20,7 +20,7 @@ DATA = N_(
     "The data set here is one JSONL file of `messages`, or of `prompt` and `completion`; name its path as `dataset`."
 )
 ROWS = N_("All rows of the file are trained on here; shorten the file if only some should be.")
-TEMPLATE = N_("Chats are written in the tokenizer's own template here.")
+TEMPLATE = N_("Chats are rendered with the tokenizer's own template here.")
 TOKENIZER = N_("The tokenizer is used here as it comes with the model.")
 MODEL = N_("The model is loaded here as its own files say.")
 REMOTE_CODE = N_("Code that comes with a model is not run here.")
@@ -29,14 +29,14 @@ QUANTIZED = N_("`quantization` packs linear layers here, in nf4 or int8; no othe
 EVALUATION = N_("Evaluation here is the loss on the rows that are held back.")
 SAVING = N_("Checkpoints are written every `save_steps` here, whole, so that a run can go on from them.")
 UNMERGED = N_("The adapter is saved by itself here; nothing merges it into the model.")
-LOGGING = N_("A run logs into its own folder here; there is nothing for it to steer.")
+LOGGING = N_("Runs log to their own folder here, so it has no effect.")
 TRACKING = N_("Nothing is sent to other services here; the curves are in the run's folder.")
 HUB = N_("Nothing is uploaded here; the adapter stays on this machine.")
-SECRET = N_("A secret has no place in a config; it is not carried over, nor shown.")
+SECRET = N_("Secrets do not belong in a config; it is neither carried over nor shown.")
 RESUME = N_("A run is resumed by its id here, not by its config.")
 FRESH = N_("Training starts from a fresh adapter here.")
 GENERATION = N_("It is about answers, not about training; answers are asked for on the playground.")
 PICTURES = N_("Only text is trained here.")
 RECORD = N_("It records how the file came about; training does not read it.")
-ONLY_ANSWERS = N_("Only answers are learned here, whole chats and prompts are not: expect another result.")
-NO_CUT = N_("Rows are always cut here, at `max_length` tokens; set it to the longest that should be learned.")
+ONLY_ANSWERS = N_("Only answers are trained on here, not prompts or whole chats: expect a different result.")
+NO_CUT = N_("Rows are always truncated here, at `max_length` tokens; set it to the longest row to learn.")

@@ -25,11 +25,11 @@ BATCH_NOTE = N_(
 )
 TOTAL = N_("`{target}` is {ours}, the rows of one step over all GPUs.")
 NO_MULTIPLE = Plural(
-    "{count} row in a step is no multiple of {batch} rows in a forward pass. Set `target_batch_size`, for example to {below}.",
-    "{count} rows in a step are no multiple of {batch} rows in a forward pass. Set `target_batch_size`, for example to {below}.",
+    "{count} row in a step is not a multiple of {batch} rows in a forward pass. Set `target_batch_size`, for example to {below}.",
+    "{count} rows in a step are not a multiple of {batch} rows in a forward pass. Set `target_batch_size`, for example to {below}.",
 )
 WARMUP = Plural("{steps} of {count} step: `{target}` is {ours}.", "{steps} of {count} steps: `{target}` is {ours}.")
-WARMUP_NOTE = N_("Steps / `max_steps` gives `warmup_ratio`; without `max_steps` it cannot be told.")
+WARMUP_NOTE = N_("Steps / `max_steps` gives `warmup_ratio`; without `max_steps` it cannot be computed.")
 WARMUP_UNKNOWN = Plural(
     "How many steps there will be is not in the file, so {count} step is no share of them. Set `warmup_ratio` to {count} / number of steps.",
     "How many steps there will be is not in the file, so {count} steps are no share of them. Set `warmup_ratio` to {count} / number of steps.",
@@ -48,7 +48,9 @@ QUANT_NOTE = N_("4 bits are `quantization: nf4`, 8 bits `int8`.")
 LAUNCHER = keys(
     "world_size local_rank num_gpus nproc_per_node nnodes node_rank master_addr master_port dist_backend dist_url"
 )
-RANK_NOTE = N_("Beside `world_size` or `local_rank`, or below 1, it is the number of a process: nothing to carry.")
+RANK_NOTE = N_(
+    "With `world_size` or `local_rank`, or below 1, it is the rank of a process, so nothing is carried over."
+)
 OFF_NOTE = N_("0 or less means that nothing is set.")
 
 

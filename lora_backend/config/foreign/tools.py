@@ -59,7 +59,7 @@ def recognise(document: ConfigDocument) -> Tool:
         ranked = [tool_id for tool_id in ranked if tool_id != "training_arguments"]
     if not ranked:
         raise ConfigError(
-            N_("The file is no config of a tool that can be imported ({tools}): none of their keys is in it."),
+            N_("The file is not a config of a tool that can be imported ({tools}): it has none of their keys."),
             tools=", ".join(tool.title for tool in TOOLS.values()),
         )
     first = ranked[0]

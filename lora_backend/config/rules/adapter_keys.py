@@ -31,7 +31,7 @@ def _lists(config: ConfigView) -> Iterator[Finding]:
                 "empty_list",
                 key,
                 Message(N_("`{key}` is an empty list."), {"key": key}),
-                Message(N_("Give at least one entry, or take the line out."), {}),
+                Message(N_("Give at least one entry, or remove the line."), {}),
                 every_block() if key == "target_layers" else remove(key),
             )
         once = list(dict.fromkeys(value))
@@ -60,8 +60,10 @@ def _expressions(config: ConfigView) -> Iterator[Finding]:
                     "error",
                     "no_expression",
                     key,
-                    Message(N_("`{key}` holds {pattern}, which is no regular expression: {reason}."), values),
-                    Message(N_("Close what it opens, or name modules by the endings of their names."), values),
+                    Message(N_("`{key}` holds {pattern}, which is not a regular expression: {reason}."), values),
+                    Message(
+                        N_("Close every bracket that it opens, or name modules by the endings of their names."), values
+                    ),
                 )
 
 
@@ -81,7 +83,7 @@ def _shadowed(config: ConfigView) -> Iterator[Finding]:
                     "warning",
                     "shadowed_pattern",
                     key,
-                    Message(N_("`{key}`: {name} is never reached, for {earlier} stands before it and matches too."), values),
+                    Message(N_("`{key}`: {name} is never reached: {earlier} comes before it and matches too."), values),
                     Message(N_("Put {name} before {earlier}."), values),
                     Fix(
                         Patch({key: {name: patterns[name], **{other: value for other, value in patterns.items() if other != name}}}),
@@ -117,7 +119,7 @@ def _layers(config: ConfigView) -> Iterator[Finding]:
             "layers_from_one",
             "target_layers",
             Message(N_("`target_layers` lists 1 to {last}; blocks are counted from 0, so the first one gets no adapter."), values),
-            Message(N_("Write 0 to {before}, or take the line out for every block."), values),
+            Message(N_("Write 0 to {before}, or remove the line for every block."), values),
             shift_by_one(layers),
             every_block(),
         )  # fmt: skip
@@ -198,7 +200,7 @@ def _strict(config: ConfigView) -> Iterator[Finding]:
             "strict_without_check",
             "strict_r_check",
             Message(N_("`check_r_consistency` is off, but `strict_r_check` checks all the same, and stops the run at a wrong rank.")),
-            Message(N_("Set `check_r_consistency: true` as well, so that the config says what happens, or take `strict_r_check` out.")),
+            Message(N_("Set `check_r_consistency: true` as well, so that the config says what happens, or remove `strict_r_check`.")),
             config.change({"check_r_consistency": True}),
             remove("strict_r_check"),
         )  # fmt: skip

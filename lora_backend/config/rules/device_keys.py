@@ -22,7 +22,7 @@ def _balancing(config: ConfigView) -> Iterator[Finding]:
             "device_map_wins",
             "use_balanced_device_map",
             Message(N_("`device_map` is set, so it is used as it is and `use_balanced_device_map` has no effect.")),
-            Message(N_("Take one of the two out.")),
+            Message(N_("Remove one of the two.")),
             remove("use_balanced_device_map"),
             Fix(
                 Patch({"device_map": DELETE}),
@@ -37,7 +37,7 @@ def _balancing(config: ConfigView) -> Iterator[Finding]:
                     "no_balancing",
                     key,
                     Message(N_("`{key}` has no effect without `use_balanced_device_map`."), {"key": key}),
-                    Message(N_("Set `use_balanced_device_map: true`, or take `{key}` out."), {"key": key}),
+                    Message(N_("Set `use_balanced_device_map: true`, or remove `{key}`."), {"key": key}),
                     config.change({"use_balanced_device_map": True}) if config.get("device_map") is None else None,
                     remove(key),
                 )
@@ -59,7 +59,7 @@ def _quantization(config: ConfigView) -> Iterator[Finding]:
                 ),
                 values,
             ),
-            Message(N_("Set `init_lora_weights: true`, or take `quantization` out.")),
+            Message(N_("Set `init_lora_weights: true`, or remove `quantization`.")),
             config.change({"init_lora_weights": True}),
             remove("quantization"),
         )

@@ -59,7 +59,7 @@ def _quantized(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "quantization_without_gpu",
             "quantization",
             Message(N_("`quantization: {quantization}` is made for NVIDIA GPUs; this machine has none, and on the CPU it is very slow."), values),
-            Message(N_("Take `quantization` out, or launch on a machine with a GPU.")),
+            Message(N_("Remove `quantization`, or launch on a machine with a GPU.")),
             remove("quantization"),
         )  # fmt: skip
 
@@ -73,7 +73,7 @@ def _libraries(config: ConfigView, facts: Facts) -> Iterator[Finding]:
                 "library_missing",
                 key,
                 Message(N_("`{key}: {word}` needs the package {package}, which is not installed here."), said),
-                Message(N_("Run `pip install '{package}'`, or take `{key}` out."), said),
+                Message(N_("Run `pip install '{package}'`, or remove `{key}`."), said),
                 remove(key),
             )
 
@@ -89,7 +89,7 @@ def _kernels(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "kernel_on_old_gpu",
             "attn_implementation",
             Message(N_("`{kernel}` does not run on {names}."), said),
-            Message(N_("Take `attn_implementation` out.")),
+            Message(N_("Remove `attn_implementation`.")),
             remove("attn_implementation"),
         )
     elif not facts.gpus or _is_on_cpu(config):
@@ -101,7 +101,7 @@ def _kernels(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "kernel_without_gpu",
             "attn_implementation",
             Message(template, said),
-            Message(N_("Take `attn_implementation` out.")),
+            Message(N_("Remove `attn_implementation`.")),
             remove("attn_implementation"),
         )
 
@@ -225,7 +225,7 @@ def _disk(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             "disk_too_small",
             "save_total_limit",
             Message(N_("Checkpoints may take {needed} GiB, but the disk of the runs has only {free} GiB free."), values),
-            Message(N_("Make room, set `save_total_limit: 2`, or lower `r`.")),
+            Message(N_("Free some disk space, set `save_total_limit: 2`, or lower `r`.")),
             config.change({"save_total_limit": 2}) if 3 * each_bytes <= facts.disk_free_bytes else None,
         )  # fmt: skip
 

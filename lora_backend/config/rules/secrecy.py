@@ -21,7 +21,7 @@ def _secrets(config: ConfigView) -> Iterator[Finding]:
                 "secret_in_config",
                 key,
                 Message(N_("`{key}` looks like it holds a secret; every run keeps a copy of its config."), {"key": key}),
-                Message(N_("Take it out and have it replaced where it was made; the hub's token belongs into the environment variable HF_TOKEN.")),
+                Message(N_("Remove it and revoke it where it was issued; put the hub's token into the environment variable HF_TOKEN.")),
                 None if required else remove(key),
             )  # fmt: skip
 

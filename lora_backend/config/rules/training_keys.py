@@ -27,7 +27,7 @@ def _batches(config: ConfigView) -> Iterator[Finding]:
             "target_batch_size_no_multiple",
             "target_batch_size",
             Message(
-                N_("`target_batch_size` {target} is no multiple of `batch_size` {batch}, so it cannot be reached."),
+                N_("`target_batch_size` {target} is not a multiple of `batch_size` {batch}, so it cannot be reached."),
                 values,
             ),
             Message(N_("Set `target_batch_size` to {below} or {above}, or change `batch_size`."), values),
@@ -59,7 +59,7 @@ def _epochs(config: ConfigView) -> Iterator[Finding]:
             "steps_overrule_epochs",
             "num_epochs",
             Message(N_("`max_steps` is set, so `num_epochs` has no effect.")),
-            Message(N_("Take one of the two out.")),
+            Message(N_("Remove one of the two.")),
             remove("num_epochs"),
             remove("max_steps"),
         )
@@ -75,7 +75,7 @@ def _warmup(config: ConfigView) -> Iterator[Finding]:
             "warmup_ignored",
             "warmup_ratio",
             Message(N_("`lr_scheduler_type: constant` has no warm-up, so `warmup_ratio` has no effect.")),
-            Message(N_("Set `lr_scheduler_type: constant_with_warmup`, or take `warmup_ratio` out.")),
+            Message(N_("Set `lr_scheduler_type: constant_with_warmup`, or remove `warmup_ratio`.")),
             config.change({"lr_scheduler_type": "constant_with_warmup"}),
             remove("warmup_ratio"),
         )
@@ -95,7 +95,7 @@ def _warmup(config: ConfigView) -> Iterator[Finding]:
             "warning",
             "long_warmup",
             "warmup_ratio",
-            Message(N_("The learning rate rises through {share} of training and hardly ever stands where it was set."), values),
+            Message(N_("The learning rate warms up through {share} of training and is hardly ever at its set value."), values),
             Message(N_("Set `warmup_ratio: 0.03`.")),
             config.change({"warmup_ratio": 0.03}),
         )  # fmt: skip
@@ -121,7 +121,7 @@ def _evaluation(config: ConfigView) -> Iterator[Finding]:
             "rows_held_back_for_nothing",
             "val_size",
             Message(N_("`val_size` holds rows back, but `eval_strategy` is no, so they are neither trained on nor evaluated.")),
-            Message(N_("Set `eval_strategy: epoch`, or take `val_size` out.")),
+            Message(N_("Set `eval_strategy: epoch`, or remove `val_size`.")),
             config.change({"eval_strategy": "epoch"}),
             remove("val_size"),
         )  # fmt: skip
@@ -131,7 +131,7 @@ def _evaluation(config: ConfigView) -> Iterator[Finding]:
             "eval_steps_ignored",
             "eval_steps",
             Message(N_("`eval_steps` has no effect while `eval_strategy` is {strategy}."), {"strategy": strategy}),
-            Message(N_("Set `eval_strategy: steps`, or take `eval_steps` out.")),
+            Message(N_("Set `eval_strategy: steps`, or remove `eval_steps`.")),
             config.change({"eval_strategy": "steps"}) if share else None,
             remove("eval_steps"),
         )
@@ -202,7 +202,7 @@ def _publication(config: ConfigView) -> Iterator[Finding]:
             "incomplete_publication",
             names["given"],
             Message(N_("`{given}` is set and `{other}` is not, so the adapter is not published."), names),
-            Message(N_("Set `{other}` as well, or take `{given}` out."), names),
+            Message(N_("Set `{other}` as well, or remove `{given}`."), names),
             remove(names["given"]),
         )
     elif not pkg:
@@ -213,7 +213,7 @@ def _publication(config: ConfigView) -> Iterator[Finding]:
                     "nothing_published",
                     key,
                     Message(N_("`{key}` has no effect without `pkg` and `version`: the adapter stays in its run's folder."), {"key": key}),
-                    Message(N_("Set `pkg` and `version`, or take `{key}` out."), {"key": key}),
+                    Message(N_("Set `pkg` and `version`, or remove `{key}`."), {"key": key}),
                     remove(key),
                 )  # fmt: skip
 

@@ -51,7 +51,9 @@ def _not_a_number(columns: dict[str, Column], health: LossHealth) -> Iterator[Al
         yield Alert(
             "nan",
             Message(
-                Plural("The loss was no number at {count} point.", "The loss was no number at {count} points."),
+                Plural(
+                    "The loss was NaN or infinite at {count} point.", "The loss was NaN or infinite at {count} points."
+                ),
                 {"count": lost},
             ),
         )
@@ -62,7 +64,7 @@ def _not_a_number(columns: dict[str, Column], health: LossHealth) -> Iterator[Al
         yield Alert(
             "nan",
             Message(
-                Plural("The gradient was no number at {count} of {points}, so that step changed nothing. Lower `learning_rate`, or train in bf16 or fp32.", "The gradient was no number at {count} of {points}, so those steps changed nothing. Lower `learning_rate`, or train in bf16 or fp32."),
+                Plural("The gradient was NaN or infinite at {count} of {points}, so that step changed nothing. Lower `learning_rate`, or train in bf16 or fp32.", "The gradient was NaN or infinite at {count} of {points}, so those steps changed nothing. Lower `learning_rate`, or train in bf16 or fp32."),
                 {"count": overflown, "points": Message(Plural("{count} point", "{count} points"), {"count": int(trained.sum())})},
             ),
         )  # fmt: skip
@@ -103,9 +105,9 @@ def _disk(run: RunFolder) -> Iterator[Alert]:
         return
     values: dict[str, Any] = {"free": f"{free_bytes / 2**30:.2f}", "checkpoint": f"{checkpoint_bytes / 2**30:.2f}"}
     sentence = (
-        N_("The disk is nearly full: {free} GiB are free, and a checkpoint takes {checkpoint} GiB. Make room before the next one.")
+        N_("The disk is nearly full: {free} GiB are free, and a checkpoint takes {checkpoint} GiB. Free some space before the next one.")
         if saved
-        else N_("The disk is nearly full: {free} GiB are free. Make room before the first checkpoint.")
+        else N_("The disk is nearly full: {free} GiB are free. Free some space before the first checkpoint.")
     )  # fmt: skip
     yield Alert("disk", Message(sentence, values))
 

@@ -97,21 +97,21 @@ class AdapterBin:
         `PublicationError` where it may not go there, or something has its place."""
         binned = next((one for one in self.list() if one.id == entry_id), None)
         if binned is None:
-            raise RunError(N_("There is no adapter {id} in the bin."), id=entry_id[:80])
+            raise RunError(N_("There is no adapter {id} in the trash."), id=entry_id[:80])
         with publishing(self.settings.workspace):
             # The entry is a file that anybody may have written, so its place is judged as a config's is.
             publication = publication_of(binned.place, self.settings, bound=True)
             if publication is None:
-                raise RunError(N_("The bin does not say where adapter {id} was published. It is in {path}."), id=entry_id, path=str(binned.path))  # fmt: skip
+                raise RunError(N_("The trash does not say where adapter {id} was published. It is in {path}."), id=entry_id, path=str(binned.path))  # fmt: skip
             if publication.standing != "nothing":
-                raise RunError(N_("There is something in {path} again, so this adapter stays in the bin. Move that away first."), path=str(publication.path))  # fmt: skip
+                raise RunError(N_("{path} exists again, so this adapter stays in the trash. Move that away first."), path=str(publication.path))  # fmt: skip
             publication.path.parent.mkdir(parents=True, exist_ok=True)
             move(binned.path, publication.path)
         discard(binned.path.parent)
         return publication.path
 
     def empty(self) -> int:
-        """Delete for good all that is in the bin. Returns how many adapters that were."""
+        """Delete for good all that is in the trash. Returns how many adapters that were."""
         num_adapters = 0
         for binned in self.list():
             with suppress(FileNotFoundError):  # put back, or emptied by another, a moment ago

@@ -27,7 +27,7 @@ _STAGES = {
     "preparing": N_("preparing the model"),
     "data": N_("reading the data"),
     "loading": N_("loading the model"),
-    "first_step": N_("trying the longest batch"),
+    "first_step": N_("testing the longest batch for memory"),
     "training": N_("training"),
     "saving": N_("saving the adapter"),
     "answering": N_("answering the questions"),
@@ -64,7 +64,7 @@ def health_message(health: LossHealth) -> Message:
     if health.vocabulary_size:
         return Message(N_("The loss stands still at {now}, the loss of guessing among {size} tokens: the model is dead. Start a new run with a lower `learning_rate` or `alpha`."), {"now": number(health.loss), "size": health.vocabulary_size})  # fmt: skip
     if health.overflown:
-        return Message(N_("The gradient was no number at {count} of the last {total} points, and those steps changed nothing: the model is dead. Start a new run with a lower `learning_rate` or `alpha`, or in bf16 or fp32 if it was in fp16."), {"count": health.overflown, "total": OVERFLOW_POINTS})  # fmt: skip
+        return Message(N_("The gradient was NaN or infinite at {count} of the last {total} points, and those steps changed nothing: the model is dead. Start a new run with a lower `learning_rate` or `alpha`, or in bf16 or fp32 if it was in fp16."), {"count": health.overflown, "total": OVERFLOW_POINTS})  # fmt: skip
     return Message(N_("The gradient is 0 and the loss stands still at {now}: nothing is learned any more. Start a new run with a lower `learning_rate` or `alpha`, and check that the data has tokens to learn."), {"now": number(health.loss)})  # fmt: skip
 
 
@@ -88,15 +88,21 @@ def stopping_messages(run: RunFolder) -> list[Message]:
     """What a stop that was asked for does now, and when the run has ended at the latest."""
     stage = run.status().get("stage")
     if stage in AFTER_TRAINING:
-        asked = N_("The stop was asked for. The model is trained: its adapter is saved, then the run ends.")
+        asked = N_("Stop requested. The model is trained: its adapter is saved, then the run ends.")
     elif stage in WITH_STEPS:
-        asked = N_("The stop was asked for. The trainer saves a checkpoint at its next step and ends.")
+        asked = N_("Stop requested. The trainer saves a checkpoint at its next step and ends.")
     else:
-        asked = N_("The stop was asked for. The run ends before its first step.")
+        asked = N_("Stop requested. The run ends before its first step.")
     latest = ended_at_latest(run)
     if latest is None:
-        return [Message(asked), Message(N_("No supervisor watches it, so nothing ends it if it does not."))]
-    return [Message(asked), Message(N_("It is ended at {time} at the latest."), {"time": when(latest, "%H:%M:%S")})]
+        return [
+            Message(asked),
+            Message(N_("No supervisor is watching it, so nothing will end it if it does not stop.")),
+        ]
+    return [
+        Message(asked),
+        Message(N_("It will be ended at {time} at the latest."), {"time": when(latest, "%H:%M:%S")}),
+    ]
 
 
 def ended_at_latest(run: RunFolder) -> float | None:
@@ -108,7 +114,7 @@ def ended_at_latest(run: RunFolder) -> float | None:
     return asked_at + deadline_s + KILL_AFTER_S
 
 
-COPIED = N_("This run was queued on another machine and copied here, so it does not start by itself. Take it out of the queue, then resume it.")  # fmt: skip
+COPIED = N_("This run was queued on another machine and copied here, so it does not start by itself. Remove it from the queue, then resume it.")  # fmt: skip
 
 
 def damaged_messages(damaged: Any) -> list[Message]:

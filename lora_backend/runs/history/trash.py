@@ -38,7 +38,7 @@ def bin_folder(workspace: Path) -> Path:
     """Where the bin of a workspace is. Raises `RunError` for a link, behind which others' folders would be emptied."""
     folder = workspace / "bin"
     if folder.is_symlink():
-        raise RunError(N_("The bin {path} is a link. Put a folder there instead."), path=str(folder))
+        raise RunError(N_("The trash folder {path} is a link. Put a folder there instead."), path=str(folder))
     return folder
 
 
@@ -65,13 +65,13 @@ class Bin:
         self.folder = bin_folder(workspace)
 
     def delete(self, run: RunFolder, actor: str | None = None) -> None:
-        """Move a run that has ended into the bin. Raises `RunError` for one that goes on, or whose id is in the bin."""
+        """Move a run that has ended into the bin. Raises `RunError` for one that goes on, or whose id is in the trash."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with run.writing():  # so that nobody resumes it between the two
             if not run.state().has_ended:
-                raise RunError(N_("The run {id} goes on. Stop it first."), id=run.id)
+                raise RunError(N_("The run {id} is still running. Stop it first."), id=run.id)
             if os.path.lexists(self.folder / run.id):  # a link that leads nowhere too
-                raise RunError(N_("There is a run {id} in the bin already. Put that one back or empty the bin first."), id=run.id)  # fmt: skip
+                raise RunError(N_("There is a run {id} in the trash already. Restore that one or empty the trash first."), id=run.id)  # fmt: skip
             run.path.rename(self.folder / run.id)
         with suppress(OSError):  # on a full disk a run can be deleted all the same
             write_json(self.folder / f"{run.id}.json", {"deleted_at": time.time(), "actor": actor or system_user()})
@@ -81,7 +81,7 @@ class Bin:
         source = self._find(run_id)
         target = self.runs / run_id
         if os.path.lexists(target):  # a link that leads nowhere too
-            raise RunError(N_("There is a run {id} again; this one stays in the bin."), id=run_id)
+            raise RunError(N_("There is a run {id} again; this one stays in the trash."), id=run_id)
         self.runs.mkdir(parents=True, exist_ok=True)
         source.rename(target)
         (self.folder / f"{run_id}.json").unlink(missing_ok=True)
@@ -104,7 +104,7 @@ class Bin:
         return sorted(found, key=lambda run: run.deleted_at, reverse=True)
 
     def empty(self) -> int:
-        """Delete for good all that is in the bin. Returns how many runs that were."""
+        """Delete for good all that is in the trash. Returns how many runs that were."""
         num_runs = 0
         for run in self.list():
             try:  # of one who puts it back and one who empties the bin, whoever renames it first has it
@@ -120,7 +120,7 @@ class Bin:
     def _find(self, run_id: str) -> Path:
         path = self.folder / run_id
         if not RUN_ID.fullmatch(run_id) or not (path / "run.json").is_file():
-            raise RunError(N_("There is no run {id} in the bin."), id=run_id[:80])
+            raise RunError(N_("There is no run {id} in the trash."), id=run_id[:80])
         return path
 
 

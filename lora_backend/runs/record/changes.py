@@ -32,7 +32,7 @@ def classify(old: Mapping[str, Any], new: Mapping[str, Any]) -> Classified:
 
 def _on_resume(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, Message]:
     if key not in KEYS:
-        return "refused", Message(N_("It is no key of a training config."))
+        return "refused", Message(N_("It is not a key of a training config."))
     rule = ON_RESUME[KEYS[key].on_resume]
     if rule.outcome != "same_rows":
         return rule.outcome, Message(rule.why)

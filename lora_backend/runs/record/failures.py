@@ -35,15 +35,15 @@ CAUSES: dict[str, tuple[str, str | None]] = {
     ),
     "disk_full": (
         N_("The disk is full."),
-        N_("Make room and resume: what the last whole checkpoint holds is kept."),
+        N_("Free some disk space and resume: the last complete checkpoint is kept."),
     ),
     "killed": (
         N_("The trainer was ended from outside by {signal}. The log's last lines may say why."),
-        N_("Resume when what ended it is gone. SIGKILL without a word may be the kernel's, for want of memory: `dmesg` says so."),
+        N_("Fix what ended it, then resume. SIGKILL often means that the system ran out of memory; check `dmesg`."),
     ),
     "fault": (
         N_("The trainer crashed with {signal}."),
-        N_("A library or a driver broke. Look at the log's last lines, then resume."),
+        N_("A library or a driver crashed. Check the last lines of the log, then resume."),
     ),
     "crashed": (
         N_("The trainer ended with code {code} without saying why. See the log."),
@@ -54,19 +54,19 @@ CAUSES: dict[str, tuple[str, str | None]] = {
         N_("The log's last lines may say why. The run can be resumed."),
     ),
     "stop_deadline": (
-        N_("The stop was asked for, and the trainer did not end within {deadline_s} s: it was ended by {signal}."),
-        N_("What came after the last checkpoint is lost. The run can be resumed from it."),
+        N_("A stop was requested, but the trainer did not end within {deadline_s} s and was ended by {signal}."),
+        N_("Everything after the last checkpoint is lost. The run can be resumed from it."),
     ),
     "stopped_now": (
         N_("The run was stopped at once by a second signal ({signal})."),
-        N_("What came after the last checkpoint is lost. The run can be resumed from it."),
+        N_("Everything after the last checkpoint is lost. The run can be resumed from it."),
     ),
     "folder_gone": (
         N_("The run's folder is gone, so its trainer was ended."),
         None,
     ),
     "cancelled": (
-        N_("The run was taken out of the queue before it started."),
+        N_("The run was removed from the queue before it started."),
         None,
     ),
     "start": (
@@ -74,11 +74,11 @@ CAUSES: dict[str, tuple[str, str | None]] = {
         None,
     ),
     "reboot": (
-        N_("This machine was started anew while the run went on, or the run belongs to another machine."),
+        N_("This machine was restarted during the run, or the run belongs to another machine."),
         N_("The run can be resumed from its last whole checkpoint."),
     ),
     "lost": (
-        N_("No process of this run is alive, and none wrote how it ended."),
+        N_("No process of this run is alive, and none recorded how it ended."),
         N_("The run can be resumed from its last whole checkpoint."),
     ),
 }  # fmt: skip
@@ -90,7 +90,7 @@ REMEDIES = {
     "data_changed": N_(
         "Put the file back as it was, or resume with the changed data (`runs resume ID --accept-changed-data`)."
     ),
-    "code": N_("The log's last lines say where. If that was no mistake of the config, resume."),
+    "code": N_("The last lines of the log say where. If the config is not the cause, resume."),
 }
 _IN_THE_LOG = (
     (re.compile(rb"(CUDA|HIP) out of memory|torch\.OutOfMemoryError|CUDA error: out of memory"), "gpu_out_of_memory"),

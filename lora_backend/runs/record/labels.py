@@ -60,7 +60,7 @@ def write_labels(
             labels = replace(labels, tags=_cleaned(tags))
         if note is not None:
             if len(note) > LONGEST_NOTE:
-                raise RunError(N_("A note has at most {length} characters. Shorten it."), length=LONGEST_NOTE)
+                raise RunError(N_("A note can have at most {length} characters. Shorten it."), length=LONGEST_NOTE)
             labels = replace(labels, note=note)
         if pinned is not None:
             labels = replace(labels, pinned=pinned)
@@ -74,7 +74,7 @@ def _cleaned(tags: Sequence[str]) -> tuple[str, ...]:
     cleaned = tuple(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
     if len(cleaned) > MOST_TAGS or any(len(tag) > LONGEST_TAG for tag in cleaned):
         raise RunError(
-            N_("A run has at most {count} tags of at most {length} characters. Shorten or drop some."),
+            N_("A run has at most {count} tags of at most {length} characters. Shorten or remove some."),
             count=MOST_TAGS,
             length=LONGEST_TAG,
         )

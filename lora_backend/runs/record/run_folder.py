@@ -341,7 +341,7 @@ class RunFolder:
 
     def _refuse_another_than(self, number: int | None) -> None:
         if number not in (None, self._newest_number()):
-            raise StateError(N_("The run {id} was resumed or planned anew meanwhile. Look at it again."), id=self.id)
+            raise StateError(N_("The run {id} was resumed or planned again in the meantime. Reload it."), id=self.id)
 
     def begin_attempt(self, state: str, *, after: int | None = None, **facts: Any) -> int:
         """Start a run that has ended anew: its end goes to the attempts, requests are taken back. Returns the number.
@@ -378,7 +378,7 @@ class RunFolder:
         """Write down another plan for a run that waits. `StateError` where it waits no more, or as in `move`."""
         with self.writing():
             if read_json(self.exit_json) is not None or self.status().get("state") != "queued":
-                raise StateError(N_("The run {id} waits no more, so its GPUs cannot be changed."), id=self.id)
+                raise StateError(N_("The run {id} is no longer waiting, so its GPUs cannot be changed."), id=self.id)
             self._refuse_another_than(after)
             return self.new_attempt(**facts)
 

@@ -70,7 +70,7 @@ def _why_not(result: CheckResult, start: Startable) -> Markdown | None:
     """What to do first, where the draft cannot be launched."""
     if not result.is_valid:
         return t(N_("Fix the errors first."))
-    return t(N_("See below what is missing.")) if start.answer is False else None
+    return t(N_("See below for what is missing.")) if start.answer is False else None
 
 
 def _copies(text: str, values: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ def _choose_model(draft: Draft) -> None:
             t(N_("Use this model")), type="primary", icon=":material/check:", key="use_model", on_click=safely(_take), args=(draft, key),
             disabled=st.session_state.get(key) is None,
         )  # fmt: skip
-    st.page_link(PLAN, label=t(N_("Find out on the Plan page which model fits")), icon=":material/memory:")
+    st.page_link(PLAN, label=t(N_("See on the Plan page which model fits")), icon=":material/memory:")
 
 
 def _take(draft: Draft, key: str) -> None:

@@ -32,7 +32,7 @@ def show_conflict(draft: Draft) -> None:
                 on_click=safely(_settle), args=(draft, mine),
             )  # fmt: skip
             st.button(
-                t(N_("Take theirs")),
+                t(N_("Use theirs")),
                 icon=":material/group:",
                 key="take_theirs",
                 on_click=safely(_settle),

@@ -30,8 +30,8 @@ def recent_drafts() -> None:
     st.subheader(t(N_("Drafts")), anchor=False)
     if deleted:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(t(N_("Draft {id} is in the bin."), id=deleted[-1]))
-            st.button(t(N_("Bring it back")), icon=":material/undo:", key="restore_draft", on_click=safely(_restore))
+            st.caption(t(N_("Draft {id} is in the trash."), id=deleted[-1]))
+            st.button(t(N_("Restore")), icon=":material/undo:", key="restore_draft", on_click=safely(_restore))
     shown = drafts
     if len(drafts) > RECENT and not st.toggle(t(N_("Show all {count}"), count=len(drafts)), key="all_drafts"):
         shown = drafts[:RECENT]

@@ -27,7 +27,7 @@ from pages.parts.shell.markdown import bold, joined
 from pages.parts.widgets.tables import OUTCOME, WHY, outcome_table
 
 OUTCOMES = {
-    "taken": ("=", N_("taken as it is")),
+    "taken": ("=", N_("kept")),
     "translated": ("→", N_("translated")),
     "not_supported": ("✗", N_("not supported")),
     "unknown": ("?", N_("unknown")),
@@ -66,7 +66,7 @@ def show_kept_import(draft: Draft) -> None:
     if kept is None:
         return
     name, text = kept
-    with st.expander(t(N_("Imported from {file}: what became of every key"), file=name), icon=":material/input:"):
+    with st.expander(t(N_("Imported from {file}: how each key was handled"), file=name), icon=":material/input:"):
         try:
             show_import(import_text(text, name))
         except ConfigError as error:

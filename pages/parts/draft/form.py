@@ -38,7 +38,7 @@ def config_form(draft: Draft, document: ConfigDocument) -> None:
     )  # fmt: skip
     found = [key for key in KEYS.values() if _matches(key, search or "")]
     if not found:
-        st.info(t(N_("No key has that in its name or help.")), icon=":material/search_off:")
+        st.info(t(N_("No key matches.")), icon=":material/search_off:")
 
     def fields(keys: Sequence[Key]) -> None:
         for pair in range(0, len(keys), 2):

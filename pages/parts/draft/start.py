@@ -40,7 +40,7 @@ def choose_start() -> None:
     with upload, st.container(border=True, height="stretch"):
         st.subheader(t(N_("Upload")), anchor=False)
         file = st.file_uploader(
-            t(N_("A YAML, JSON or TOML file, of ours or of another tool")),
+            t(N_("A YAML, JSON or TOML file: a Flightdeck config, or one of another tool")),
             type=["yaml", "yml", "json", "toml"],
             max_upload_size=1,
             key="config_file",

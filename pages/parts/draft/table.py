@@ -40,11 +40,11 @@ def many_runs(draft: Draft, text: str) -> None:
     chosen = draft.table_tag()
     st.session_state.setdefault(tag_key, f"table-{draft.id}" if chosen is None else chosen)
     with st.expander(
-        t(N_("Many runs from a table")), icon=":material/table_rows:", expanded=bool(st.session_state[table_key])
+        t(N_("Runs from a table")), icon=":material/table_rows:", expanded=bool(st.session_state[table_key])
     ):
         st.caption(
             t(
-                N_("The first line names keys (`name` names the run); every line below is one run of this config with its cells. An empty cell keeps this config's value.")
+                N_("The first line lists keys (`name` is the name of the run); each line below is one run of this config with those values. An empty cell keeps this config's value.")
             )
         )  # fmt: skip
         left, right = st.columns([2, 1])
@@ -89,7 +89,7 @@ def _take_file(draft: Draft) -> None:
     try:
         st.session_state[f"table-{draft.id}"] = file.getvalue().decode("utf-8-sig")
     except UnicodeDecodeError:
-        problem = Message(N_("{file} is no UTF-8 text. Save it as CSV in UTF-8."), {"file": file.name})
+        problem = Message(N_("{file} is not UTF-8 text. Save it as CSV in UTF-8."), {"file": file.name})
         st.session_state[state_keys.TABLE_PROBLEM] = problem
         return
     _keep(draft, table=True)
@@ -124,7 +124,7 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
             t(Plural("Start {count} run", "Start {count} runs"), count=len(variants) - len(launched)), type="primary", icon=":material/rocket_launch:",
             disabled=bool(bad) or len(launched) == len(variants), key="start_table",
         )  # fmt: skip
-        anyway = st.checkbox(t(N_("Also those whose plan does not fit")), key="table_anyway")
+        anyway = st.checkbox(t(N_("Include runs whose plan does not fit")), key="table_anyway")
         if launched and tag:
             st.page_link(
                 RUNS, label=t(N_("Show these runs")), icon=":material/show_chart:",

@@ -24,7 +24,7 @@ from pages.parts.shell.markdown import Markdown, code, joined
 from pages.parts.widgets.formats import gib
 
 TITLES = {
-    "best_placement": N_("Go back to the best placement"),
+    "best_placement": N_("Reset to the optimal placement"),
     "balanced": N_("Balance the GPUs"),
     "chunked_loss": N_("Compute the loss in tiles"),
     "gradient_checkpointing": N_("Turn on gradient checkpointing"),
@@ -32,7 +32,7 @@ TITLES = {
     "optimizer_8bit": N_("Use an 8-bit optimizer"),
     "quantization": N_("Load the weights in 4 bits"),
     "fewer_targets": N_("Adapt attention only"),
-    "shorter_rows": N_("Cut rows shorter"),
+    "shorter_rows": N_("Shorten rows"),
     "together": N_("Combine these changes"),
     "one_more_gpu": N_("Add one more GPU"),
 }
@@ -144,7 +144,7 @@ def _remedy(work: Work, remedy: Advice, *, is_best: bool) -> None:
 
 def _effects(work: Work, remedy: Advice) -> Iterator[Markdown]:
     before, after = (f"{100 * plan.bottleneck_utilisation:.0f}" for plan in (work.plan, remedy.plan))
-    yield t(N_("fullest device {before} % → {after} %"), before=before, after=after)
+    yield t(N_("busiest device {before} % → {after} %"), before=before, after=after)
     if remedy.code == "one_more_gpu":
         yield t(N_("takes {size} off the others"), size=gib(remedy.saves_bytes))
     elif remedy.change:

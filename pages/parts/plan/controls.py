@@ -83,7 +83,7 @@ def settings_bar(question: Question) -> None:
             )
         _switch(question, "force_balance")
         _number(question, "min_memory_gb", step=0.5, least=0.0)
-        st.markdown(f"**{t(N_('Time and money'))}**")
+        st.markdown(f"**{t(N_('Time and cost'))}**")
         _number(question, "rows", step=100, least=1, label=t(N_("Rows of data")))
         _number(question, "num_epochs", step=1.0, least=0.1)
         _number(question, "price", step=0.1, least=0.0, label=t(N_("Price of one GPU for an hour")))
@@ -145,7 +145,7 @@ def _choice(
 
 GOALS: dict[Goal, tuple[str, str]] = {
     "balance": (N_("balance"), N_("every GPU as free as possible")),
-    "fewest": (N_("fewest GPUs"), N_("no more of them than it takes")),
+    "fewest": (N_("fewest GPUs"), N_("as few as possible")),
     "speed": (N_("speed"), N_("the shortest step that fits")),
 }
 
@@ -154,7 +154,7 @@ def _goal(question: Question) -> None:
     _show("goal", question.value("goal"))
     st.radio(
         options=list(GOALS), format_func=lambda goal: t(GOALS[goal][0]), captions=[t(line) for _, line in GOALS.values()],
-        **_shared(question, "goal", t(N_("Goal")), t(N_("What the planner chooses a placement for."))),
+        **_shared(question, "goal", t(N_("Goal")), t(N_("What the planner optimizes the placement for."))),
     )  # fmt: skip
 
 

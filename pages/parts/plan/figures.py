@@ -112,7 +112,7 @@ def say_of_time(work: Work) -> None:
         return
     said = [say(message) for message in time_basis(conditions, work.plan, work.config)]
     if conditions.rows is None and not work.config.max_steps:
-        said.append(t(N_("For the whole run, set the rows of data at the left.")))
+        said.append(t(N_("To see the whole run, set the number of data rows on the left.")))
     elif not work.question.value("price") and work.plan.strategy != "cpu":
-        said.append(t(N_("For the cost, set the price of a GPU hour at the left.")))
+        said.append(t(N_("To see the cost, set the price of a GPU hour on the left.")))
     st.caption(sentences(said))

@@ -59,13 +59,13 @@ def show_moves(work: Work) -> None:
         _button(N_("Undo"), ":material/undo:", "undo", not before, lambda: _step(work, back=True))
         _button(N_("Redo"), ":material/redo:", "redo", not after, lambda: _step(work, back=False))
         _button(
-            N_("Back to the best placement"),
+            N_("Reset to optimal"),
             ":material/restart_alt:",
             "reset",
             not work.is_by_hand,
             lambda: back_to_best(work),
         )
-    st.caption(t(N_("A click on a block selects it, Shift and click more of them. A placement by hand is scored as it is, never changed.")))  # fmt: skip
+    st.caption(t(N_("Click a block to select it, Shift-click to select more. A manual placement is scored as it is, never changed.")))  # fmt: skip
 
 
 def _button(

@@ -63,7 +63,7 @@ def offer_again(where: str = "plan") -> None:
     page, for there may be several."""
     is_cancelled = bool(st.session_state.get(state_keys.TRACE_DROPPED))
     st.button(
-        t(N_("Trace it after all")) if is_cancelled else t(N_("Try again")), icon=":material/refresh:",
+        t(N_("Trace it anyway")) if is_cancelled else t(N_("Try again")), icon=":material/refresh:",
         key=f"trace_again_{where}", on_click=safely(lambda: st.session_state.pop(state_keys.TRACE_DROPPED, None)),
     )  # fmt: skip
 

@@ -80,7 +80,7 @@ def show_basis(work: Work) -> None:
         t(N_("Assumed beside tensors: {context} for CUDA context and cuBLAS on each GPU that is used, and {reserve} % of what comes and goes for fragmentation."), context=gib(memory.overhead_bytes), reserve=reserve)
         if memory.overhead_bytes
         else t(N_("Assumed beside tensors: {reserve} % of what comes and goes for fragmentation."), reserve=reserve),
-        t(N_("A plan is tight where it would not fit with that error and as much overhead again.")),
+        t(N_("A plan is tight if it would no longer fit with that error and twice the overhead.")),
         t(N_("Every row is planned as {length} tokens long."), length=f"{work.config.max_length:,}"),
     ]  # fmt: skip
     if profile.settings.padded:
@@ -99,7 +99,7 @@ def show_effect(work: Work) -> None:
         return
     # A non-breaking space keeps a figure and its unit on one line.
     parts = [
-        t(N_("Effect of the last change: fullest device {before} → {after}"), before=_fullest(before), after=bold(_fullest(now))),
+        t(N_("Effect of the last change: busiest device {before} → {after}"), before=_fullest(before), after=bold(_fullest(now))),
         t(N_("total {before} → {after}"), before=gib(before["total"]), after=bold(gib(now["total"]))),
     ]  # fmt: skip
     if before["devices"] == now["devices"] and len(before["placed"]) == len(now["placed"]):

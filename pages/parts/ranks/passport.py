@@ -48,7 +48,7 @@ def show_passport(parts: Sequence[Part]) -> None:
     elif all(part.verdict == "same" for part in parts):
         st.success(t(N_("Everything matches, and the adapter is unchanged.")), icon=":material/fingerprint:")
     else:
-        st.info(t(N_("Whatever could be checked matches.")), icon=":material/fingerprint:")
+        st.info(t(N_("Everything that could be checked matches.")), icon=":material/fingerprint:")
     for part in parts:
         sign = t(SIGNS[part.verdict], word=t(WORDS[part.verdict]))
         st.markdown(f"**{t(PARTS[part.name])}** · {sign} · {say(part.detail)}")

@@ -40,7 +40,7 @@ def run_actions(run: RunFolder, state: RunState) -> None:
             if was_queued_here(run, settings().workspace):
                 _button(N_("Start anyway"), "rocket_launch", "start_queued", lambda: _start_anyway(run))
         with second:
-            _button(N_("Take out of the queue"), "cancel", "cancel_run", run.request_stop)
+            _button(N_("Remove from queue"), "cancel", "cancel_run", run.request_stop)
     elif state.state in ("starting", "running"):
         if state.state == "running" and state.stage in WITH_STEPS:
             with first:
@@ -53,7 +53,7 @@ def run_actions(run: RunFolder, state: RunState) -> None:
 def _what_a_stop_does(run: RunFolder, state: RunState) -> str | None:
     """On the button; None where the run ends by itself and nothing is left to stop."""
     if state.stage in WITH_STEPS:
-        return N_("Stop after a checkpoint")
+        return N_("Save and stop")
     if state.stage not in AFTER_TRAINING:
         return N_("Stop")
     return N_("Skip the remaining answers") if config_as_changed(run).get("questions") else None
@@ -79,7 +79,7 @@ def other_gpus(run: RunFolder) -> None:
             t(N_("GPUs, in the order in which the run numbers them")), list(gpus), now, key=f"gpus-{run.id}", placeholder=t(N_("one or several")),
             format_func=lambda uuid: visible(t_plain(N_("{name}, {free} free"), name=gpus[uuid].name, free=size(gpus[uuid].free_bytes)) + f" · {uuid[:12]}"),
         )  # fmt: skip
-        anyway = st.checkbox(t(N_("Even where its plan does not fit")), key=f"gpus-anyway-{run.id}")
+        anyway = st.checkbox(t(N_("Even if its plan does not fit")), key=f"gpus-anyway-{run.id}")
         known = st.session_state.get(state_keys.MOVE_IN_DOUBT)
         asked = known is not None and known[:2] == (run.id, chosen)
         if asked:
@@ -97,7 +97,7 @@ def other_gpus(run: RunFolder) -> None:
                 st.session_state[state_keys.MOVE_IN_DOUBT] = (run.id, chosen, error.message)
                 st.rerun()
             except (FlightdeckError, OSError) as error:
-                status.update(label=t(N_("It waits for what it waited for.")), state="error", expanded=True)
+                status.update(label=t(N_("It waits for the same GPUs as before.")), state="error", expanded=True)
                 st.error(explain(error), icon=":material/error:")  # fmt: skip
                 return
     st.rerun()

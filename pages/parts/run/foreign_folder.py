@@ -43,9 +43,7 @@ SMALL_CHARTS = (
 def folder_box(name: str = "") -> None:
     """Where a folder is named; it opens at an address of its own."""
     with (
-        st.expander(
-            t(N_("Open a folder that was not started here")), icon=":material/folder_open:", expanded=bool(name)
-        ),
+        st.expander(t(N_("Open an external training folder")), icon=":material/folder_open:", expanded=bool(name)),
         st.form("open_folder", border=False),
     ):
         st.caption(
@@ -111,7 +109,7 @@ def _copied_run(found: FoundFolder, run_id: str, state: RunState) -> None:
         said.append(
             t(
                 N_(
-                    "No process of it is on this machine, and nothing in it says how it ended; it may go on where it was started."
+                    "None of its processes is on this machine, and nothing says how it ended; it may still be running where it was started."
                 )
             )
         )
@@ -162,7 +160,7 @@ def _steps(found: FoundFolder) -> Markdown | None:
 def _parts(found: FoundFolder) -> None:
     names = [t(N_("Curves")), t(N_("Ranks")), t(N_("Checkpoints"))]
     if found.run:
-        names += [t(N_("Config as it ran")), t(N_("Log"))]
+        names += [t(N_("Config used")), t(N_("Log"))]
     tabs = st.tabs(names)
     with tabs[0]:
         _curves(found.columns)
@@ -182,7 +180,7 @@ def _curves(columns: Columns) -> None:
     drawn = [entry for entry in SMALL_CHARTS if len(points(columns, entry[0])[0])]
     has_loss = any(len(points(columns, key)[0]) for key in ("loss", "eval_loss"))
     if not (drawn or has_loss):
-        st.info(t(N_("Nothing in this folder says how the loss went.")), icon=":material/show_chart:")
+        st.info(t(N_("This folder holds no record of the loss.")), icon=":material/show_chart:")
         return
     bare = {"displayModeBar": False}
     if has_loss:

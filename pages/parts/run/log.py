@@ -23,7 +23,7 @@ FILTERS = {EVERYTHING: N_("Everything"), "INFO": N_("Records"), "WARNING": N_("W
 def run_log(run: RunFolder) -> None:
     """Search, level, parts by byte offset, download."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        words = st.text_input(t(N_("Search")), key=f"log-words-{run.id}", placeholder=t(N_("every word must be there")))
+        words = st.text_input(t(N_("Search")), key=f"log-words-{run.id}", placeholder=t(N_("all words must match")))
         level = st.segmented_control(
             t(N_("Level")), list(FILTERS), format_func=lambda name: t(FILTERS[name]), default=EVERYTHING, required=True,
             key=f"log-level-{run.id}",

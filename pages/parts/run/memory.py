@@ -37,7 +37,7 @@ def memory_view(run: RunFolder, *, has_ended: bool) -> None:
             text = (
                 N_("This start ended before it was planned.")
                 if has_ended
-                else N_("The plan of this start stands here once it is made.")
+                else N_("The plan of this start will show up here.")
             )
             st.info(t(text), icon=":material/memory:")
         return
@@ -48,14 +48,14 @@ def memory_view(run: RunFolder, *, has_ended: bool) -> None:
         text = (
             N_("It ended before the second step, which is the one that is measured.")
             if has_ended
-            else N_("The second step is measured; its figures come here beside the plan.")
+            else N_("The second step is measured; its figures will show up here next to the plan.")
         )
         st.caption(t(text))
     elif any(found.expected is None for found in comparisons):
         text = (
             N_("What the plan expects for rows of that length is not known: no profile for it is kept here.")
             if has_ended
-            else N_("What is planned for rows of that length comes here when training is over.")
+            else N_("The plan for rows of that length will show up here when training is over.")
         )
         st.caption(t(text))
 

@@ -32,12 +32,12 @@ def run_reproduce(run: RunFolder) -> None:
     before, now = run.read_run()["config"], config_as_changed(run)
     changed = {key: value for key, value in now.items() if before.get(key) != value}
     if changed:
-        st.caption(t(N_("Changed when it was resumed:")))
+        st.caption(t(N_("Changed on resume:")))
         _yaml(dump_yaml(changed))
-    st.subheader(t(N_("Make it again")), anchor=False)
+    st.subheader(t(N_("Reproduce")), anchor=False)
     known = st.session_state.get(state_keys.REPRODUCTION)
     pressed = st.button(
-        t(N_("Compare with now")), icon=":material/replay:", key="reproduce",
+        t(N_("Check what has changed")), icon=":material/replay:", key="reproduce",
         help=t(N_("Reads the whole data set to see whether it is still the same.")),
     )  # fmt: skip
     if pressed:
@@ -53,7 +53,7 @@ def run_reproduce(run: RunFolder) -> None:
     if found.command:
         st.code(visible_lines(found.command), language="bash", wrap_lines=True)
     if found.is_as_recorded:
-        st.success(t(N_("Nothing that was recorded is known to be different now.")), icon=":material/check_circle:")
+        st.success(t(N_("No differences found.")), icon=":material/check_circle:")
     for message in found.base_model:
         st.warning(say(message), icon=":material/difference:")
     for number, said in found.starts:
@@ -75,7 +75,7 @@ def _rows(found: Reproduction) -> list[tuple[str, str, str]]:
         t(N_("Commit of the code")): found.commit,
         **found.versions,
     }
-    same = t(N_("as then"))
+    same = t(N_("as before"))
     if found.data_of_steps:
         del sides[t(N_("Hash of the data"))]
         sides |= {_steps(one): ThenNow(one["data_sha256"], found.data_sha256.now) for one in found.data_of_steps}

@@ -60,7 +60,7 @@ def run_again(run: RunFolder, state: RunState) -> None:
             and st.button(t(N_("Resume")), icon=":material/resume:", key="resume_run", type="primary")
         )
         if can_resume:
-            with st.popover(t(N_("Resume with other settings")), icon=":material/tune:"):
+            with st.popover(t(N_("Resume with changes")), icon=":material/tune:"):
                 changes, changed = _changes(run, state)
         else:
             changed = False
@@ -129,7 +129,7 @@ def _changes(run: RunFolder, state: RunState) -> tuple[dict[str, Any], bool]:
     elif not any(found.values()):
         st.caption(t(N_("These are the run's own values: nothing changes.")))
     pressed = st.button(
-        t(N_("Resume with these")),
+        t(N_("Resume with these changes")),
         type="primary",
         key="resume_changed",
         disabled=error is not None or not any(found.values()),
@@ -171,7 +171,7 @@ def _remedy(run: RunFolder, remedy: Advice, number: int, *, can_resume: bool) ->
                 )
             ):
                 _resume(run, remedy.change.as_values())
-            if st.button(t(N_("Draft with it")), key=f"draft-remedy-{number}", icon=":material/content_copy:"):
+            if st.button(t(N_("Use in a draft")), key=f"draft-remedy-{number}", icon=":material/content_copy:"):
                 _open_as_draft(run, remedy.change)
 
 

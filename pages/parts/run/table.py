@@ -52,7 +52,7 @@ def run_history(rows: Sequence[RunRow]) -> None:
     )
     _into_the_address(columns)
     if not shown:
-        st.info(t(N_("No run matches. Change the words or the states.")), icon=":material/filter_alt_off:")
+        st.info(t(N_("No runs match. Change the search or the states.")), icon=":material/filter_alt_off:")
         return
     table = st.dataframe(
         frame([_cells(row, columns) for row in shown]),
@@ -90,7 +90,7 @@ def _filter(rows: Sequence[RunRow]) -> list[RunRow]:
         format_func=state_in_words, key=state_keys.RUN_STATES,
         placeholder=t(N_("all states")),
     )  # fmt: skip
-    with_archived = right.toggle(t(N_("Archived too")), key=state_keys.RUN_ARCHIVED)
+    with_archived = right.toggle(t(N_("Show archived")), key=state_keys.RUN_ARCHIVED)
     return [row for row in filtered(rows, text, states) if with_archived or not row.labels.archived]
 
 
@@ -135,7 +135,7 @@ def _cells(row: RunRow, columns: Sequence[str]) -> dict[str, Any]:
 
 def _actions(chosen: Sequence[RunRow]) -> None:
     if not chosen:
-        st.caption(t(N_("Choose runs at the left edge of the table to compare, tag, archive or delete them.")))
+        st.caption(t(N_("Select runs in the table to compare, tag, archive or delete them.")))
         return
     ids = [row.id for row in chosen]
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -153,7 +153,7 @@ def _actions(chosen: Sequence[RunRow]) -> None:
         )  # fmt: skip
         archived = all(row.labels.archived for row in chosen)
         st.button(
-            t(N_("Take out of the archive")) if archived else t(N_("Archive")), icon=":material/archive:",
+            t(N_("Unarchive")) if archived else t(N_("Archive")), icon=":material/archive:",
             on_click=safely(_label), args=(ids,), kwargs={"archived": not archived}, key="archive_runs",
         )  # fmt: skip
         st.button(t(N_("Delete")), icon=":material/delete:", on_click=safely(_delete), args=(ids,), key="delete_runs")
@@ -163,7 +163,7 @@ def _actions(chosen: Sequence[RunRow]) -> None:
                 common = [tag for tag in chosen[0].labels.tags if all(tag in row.labels.tags for row in chosen)]
                 st.session_state[key], st.session_state[state_keys.SHOWN_TAGS] = ", ".join(common), common
             st.text_input(t(N_("Tags, separated by commas")), key=key)
-            st.form_submit_button(t(N_("Set for the chosen runs")), on_click=safely(_set_tags), args=(ids, key))
+            st.form_submit_button(t(N_("Apply to the selected runs")), on_click=safely(_set_tags), args=(ids, key))
 
 
 def _set_tags(ids: Sequence[str], key: str) -> None:

@@ -25,7 +25,7 @@ def undo_of_delete() -> None:
     if not deleted:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(t(Plural("{count} run is in the bin.", "{count} runs are in the bin."), count=len(deleted)))
+        st.caption(t(Plural("{count} run is in the trash.", "{count} runs are in the trash."), count=len(deleted)))
         st.button(
             t(N_("Undo")), icon=":material/undo:", on_click=safely(_restore_runs), args=(deleted,), key="undo_delete"
         )
@@ -33,7 +33,7 @@ def undo_of_delete() -> None:
 
 def bin_and_disk() -> None:
     """What lies in the bin and what all runs take; asked for, because it looks at every file."""
-    with st.expander(t(N_("Bin and disk use")), icon=":material/delete:"):
+    with st.expander(t(N_("Trash and disk usage")), icon=":material/delete:"):
         try:
             runs, adapters = Bin(settings().workspace), AdapterBin(settings())
             _contents(runs, adapters)
@@ -44,17 +44,17 @@ def bin_and_disk() -> None:
 def _contents(runs: Bin, adapters: AdapterBin) -> None:
     if st.button(t(N_("Measure disk use")), key="measure_disk"):
         used = {"runs": size(disk_bytes(runs.runs)), "bin": size(disk_bytes(runs.folder))}
-        st.caption(t(N_("Runs take {runs}, the bin {bin}."), **used))
+        st.caption(t(N_("Runs take {runs}, the trash {bin}."), **used))
     deleted, replaced = runs.list(), adapters.list()
     if not (deleted or replaced):
-        st.caption(t(N_("The bin is empty.")))
+        st.caption(t(N_("The trash is empty.")))
         return
     for run in deleted:
         _run(run)
     for adapter in replaced:
         _adapter(adapter)
-    if st.checkbox(t(N_("I want to delete these for good.")), key="empty_sure") and st.button(
-        t(N_("Empty the bin")), type="primary", key="empty_bin"
+    if st.checkbox(t(N_("Yes, delete these permanently.")), key="empty_sure") and st.button(
+        t(N_("Empty trash")), type="primary", key="empty_bin"
     ):
         runs.empty()
         adapters.empty()
@@ -65,7 +65,7 @@ def _contents(runs: Bin, adapters: AdapterBin) -> None:
 def _run(run: Deleted) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(joined(" · ", (run.id, when(run.deleted_at), run.actor)))
-        st.button(t(N_("Put back")), key=f"restore-{run.id}", on_click=safely(_restore_runs), args=([run.id],))
+        st.button(t(N_("Restore")), key=f"restore-{run.id}", on_click=safely(_restore_runs), args=([run.id],))
 
 
 def _adapter(adapter: BinnedAdapter) -> None:
@@ -75,7 +75,7 @@ def _adapter(adapter: BinnedAdapter) -> None:
             t(said, title=adapter.title, run=adapter.replaced_by, time=when(adapter.deleted_at), actor=adapter.actor)
         )
         st.button(
-            t(N_("Put back")),
+            t(N_("Restore")),
             key=f"restore-adapter-{adapter.id}",
             on_click=safely(_restore_adapter),
             args=(adapter.id,),

@@ -152,7 +152,7 @@ def _left(state: RunState, columns: Columns) -> Markdown:
 
 def _body(run: RunFolder, state: RunState, columns: Columns) -> None:
     _figures(columns)
-    names = (N_("Curves"), N_("Log"), N_("Checkpoints"), N_("Memory"), N_("Config as it ran"), N_("Ranks"), N_("Answers"))  # fmt: skip
+    names = (N_("Curves"), N_("Log"), N_("Checkpoints"), N_("Memory"), N_("Config used"), N_("Ranks"), N_("Answers"))  # fmt: skip
     curves, log, checkpoints, memory, config, ranks, answers = st.tabs([t(name) for name in names], key=f"parts-{run.id}")  # fmt: skip
     with curves:
         _curves(run, columns, state)
@@ -194,9 +194,7 @@ def _figures(columns: Columns) -> None:
 def _curves(run: RunFolder, columns: Columns, state: RunState) -> None:
     if not columns:
         text = (
-            N_("It ended before its first point.")
-            if state.has_ended
-            else N_("The first point comes with the first step.")
+            N_("It ended before its first step was logged.") if state.has_ended else N_("Waiting for the first step…")
         )
         st.info(t(text), icon=":material/show_chart:")
         return

@@ -33,7 +33,7 @@ SHORT = 14
 """Rows up to which a table is shown whole."""
 
 
-WHAT_IT_DOES, OUTCOME, WHY = N_("What it does"), N_("What became of it"), N_("Why")
+WHAT_IT_DOES, OUTCOME, WHY = N_("What it does"), N_("Result"), N_("Why")
 Effects = Mapping[str, str] | None
 """Key → what it does, where that was asked for."""
 
@@ -118,7 +118,7 @@ RANK_STATES = {
     "not_from_file": N_("not from the file"),
     "other_shape": N_("other shape"),
     "other_values": N_("other values"),
-    "unfit_dtype": N_("unfit type"),
+    "unfit_dtype": N_("invalid type"),
 }
 
 

@@ -215,7 +215,7 @@ def test_rows_that_could_not_be_looked_into_are_said(
     said = capsys.readouterr()
     assert yaml.safe_load(said.out)["datasets"][0]["type"] == "chat_template"
     assert "chat_template" in said.err
-    assert "Everything could be written" not in said.err
+    assert "Everything was exported" not in said.err
 
 
 def test_axolotl_gets_the_names_that_it_has_today() -> None:

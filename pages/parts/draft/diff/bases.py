@@ -75,7 +75,11 @@ def choose_base(draft: Draft) -> Base:
 
 def _upload(draft: Draft) -> None:
     st.caption(
-        t(N_("A config of ours or of another tool, or a training script, whose defaults are read without running it."))
+        t(
+            N_(
+                "A Flightdeck config, a config of another tool, or a training script; its defaults are read without running it."
+            )
+        )
     )
     file = st.file_uploader(
         t(N_("Config or script")),

@@ -33,7 +33,7 @@ def asked_consequences(
     """Key → what it does, in words; None where nobody asked for this config and base."""
     question = (draft.id, document.text, base.id)
     asked = st.button(
-        t(N_("What does each of them do?")), icon=":material/balance:", key="consequences", disabled=not keys,
+        t(N_("Show the effect of each change")), icon=":material/balance:", key="consequences", disabled=not keys,
         help=t(N_("Plans the run with and without each key: memory, time, trained parameters, steps, ranks.")),
     )  # fmt: skip
     if asked:
@@ -45,7 +45,7 @@ def asked_consequences(
     if reason is not None:
         st.caption(t(N_("Without memory and time: {reason}"), reason=say(reason)))
     if not found:
-        st.caption(t(N_("It can be told once the config has no errors.")))
+        st.caption(t(N_("Available once the errors are fixed.")))
         return None
     return {key: in_words(consequence) for key, consequence in found.items()}
 
@@ -62,7 +62,7 @@ def in_words(consequence: Consequence) -> str:
         return "⊘ " + t(N_("without effect: {reason}"), reason=say(consequence.without_effect))
     parts = []
     if consequence.bytes_on_fullest:
-        parts.append(t(N_("{size} on the fullest device"), size=size(consequence.bytes_on_fullest, sign=True)))
+        parts.append(t(N_("{size} on the busiest device"), size=size(consequence.bytes_on_fullest, sign=True)))
     if consequence.step_time and abs(consequence.step_time - 1) > MIN_STEP_CHANGE:
         parts.append(t(N_("a step takes ×{factor}"), factor=f"{consequence.step_time:.2f}"))
     if consequence.trainable:
