@@ -23,6 +23,7 @@ from lora_backend.config.foreign.key_mapping import (
     mapped,
     nothing,
     number,
+    one_to_one,
     table,
     take,
     trains_adapter,
@@ -43,7 +44,16 @@ from lora_backend.config.foreign.shared import (
     warmup_steps,
 )
 from lora_backend.config.foreign.source import Source
-from lora_backend.config.foreign.writing import Written, yaml_text
+from lora_backend.config.foreign.writing import (
+    Write,
+    Written,
+    accumulation_steps,
+    dropped,
+    whole,
+    worded,
+    write_keys,
+    yaml_text,
+)
 from lora_backend.i18n import N_
 
 IS = N_("`{target}` is {ours}.")
@@ -90,42 +100,28 @@ def _eval_strategy(source: Source, key: str) -> Carried:
 
 
 RULES: dict[str, Rule] = {
+    **one_to_one("axolotl"),
     **{key: rule for key, rule in training_arguments.RULES.items() if not rule.targets},
     **table(axolotl_keys.ABSENT),
     **table({**axolotl_keys.WITH_DEFAULTS}),
-    "base_model": take("model_name"),
     "adapter": trains_adapter("lora", "qlora", full=(None, "")),
     "load_in_4bit": load_in(4),
     "load_in_8bit": load_in(8),
-    "lora_r": take("r"),
-    "lora_alpha": take("alpha"),
-    "lora_dropout": take("lora_dropout"),
     "lora_target_linear": Rule(_linear, ("target_modules",), LINEAR),
     "lora_target_modules": Rule(_modules, ("target_modules",), TARGETS),
     "lora_modules_to_save": names("modules_to_save"),
     "lora_rank_pattern": pattern("rank_pattern"),
     "lora_alpha_pattern": pattern("alpha_pattern"),
-    "peft_layers_to_transform": take("target_layers"),
-    "peft_use_dora": take("use_dora"),
-    "peft_use_rslora": take("use_rslora"),
-    "peft_init_lora_weights": take("init_lora_weights"),
     "datasets": first_of_datasets(),
     "test_datasets": other_data_sets(),
     "pretraining_dataset": other_data_sets(why.METHOD),
-    "sequence_len": take("max_length"),
-    "micro_batch_size": take("batch_size"),
     "gradient_accumulation_steps": accumulation("micro_batch_size"),
     "batch_size": total_batch("micro_batch_size"),
     "train_on_inputs": expects(why.ONLY_ANSWERS, False),
-    "num_epochs": take("num_epochs"),
     "max_steps": steps_or_none("max_steps"),
-    "learning_rate": take("learning_rate"),
-    "lr_scheduler": take("lr_scheduler_type"),
     "warmup_steps": warmup_steps(),
     "warmup_ratio": warmup_ratio(),
     "optimizer": optimizer(),
-    "weight_decay": take("weight_decay"),
-    "max_grad_norm": take("max_grad_norm"),
     "gradient_clipping": absent(why.DISTRIBUTED),
     "bf16": precision_flag("bf16", "fp16", neither="fp32"),
     "fp16": precision_flag("fp16", "bf16"),
@@ -141,17 +137,13 @@ RULES: dict[str, Rule] = {
     "flash_attention": _attention("flash_attention_2"),
     "sdp_attention": _attention("sdpa"),
     "eager_attention": _attention("eager"),
-    "device_map": take("device_map"),
-    "seed": take("seed"),
     "val_set_size": share_of_rows(),
     "eval_strategy": Rule(_eval_strategy, ("eval_strategy",)),
     "evaluation_strategy": Rule(_eval_strategy, ("eval_strategy",)),
     "eval_steps": steps_or_share("eval_steps"),
     "evals_per_epoch": Rule(_evals_per_epoch, ("eval_strategy",), ONCE_AN_EPOCH),
-    "output_dir": take("output_dir"),
     "save_strategy": expects(why.SAVING, "steps"),
     "save_steps": steps_or_share("save_steps"),
-    "save_total_limit": take("save_total_limit", null=True),
     "logging_steps": steps_or_share("logging_steps"),
 }
 
@@ -191,87 +183,73 @@ CHATS = N_(
 )
 
 
-def write(out: Written) -> str:
-    """Our config for `axolotl train`."""
-    out.carry("model_name", base_model=out["model_name"])
+NOT_KNOWN = N_("axolotl has no key for it.")
+
+
+def _model(out: Written, key: str) -> None:
+    out.carry(key, base_model=out[key])
     out.write(adapter="qlora" if out["quantization"] == "nf4" else "lora")
-    bits = {"nf4": {"load_in_4bit": True}, "int8": {"load_in_8bit": True}}
-    out.carry("quantization", **bits.get(out["quantization"], {}))
-    _write_adapter(out)
-    _write_training(out)
-    _write_dataset(out)
-    out.drop("bias", N_("axolotl has no key for it: the adapter will differ."))
-    out.drop_rest(N_("axolotl has no key for it."))
-    return yaml_text(out.lines)
 
 
-def _write_dataset(out: Written) -> None:
+def _dataset(out: Written, key: str) -> None:
     """axolotl renders a prompt by the format that is given for it: here as it stands, before the completion."""
-    path = out["dataset"]
+    path = out[key]
     if path is None:
-        out.carry("dataset")
+        out.carry(key)
     elif not path.lower().endswith((".jsonl", ".json")):
-        out.drop("dataset", N_("axolotl tells files by their ending; name it .jsonl."))
+        out.drop(key, N_("axolotl tells files by their ending; name it .jsonl."))
     elif out.row_format == "prompt_completion":
         fields = {"field_instruction": "prompt", "field_output": "completion"}
         kind = {"system_prompt": "", **fields, "format": "{instruction}", "no_input_format": "{instruction}"}
-        out.carry("dataset", datasets=[{"path": path, "ds_type": "json", "type": kind}])
+        out.carry(key, datasets=[{"path": path, "ds_type": "json", "type": kind}])
     else:
         entries = [{"path": path, "ds_type": "json", "type": "chat_template"}]
         if out.row_format == "messages":
-            out.carry("dataset", datasets=entries)
+            out.carry(key, datasets=entries)
         else:
-            out.guess("dataset", CHATS, datasets=entries)
+            out.guess(key, CHATS, datasets=entries)
 
 
-def _write_adapter(out: Written) -> None:
-    out.carry("r", lora_r=out["r"])
-    if float(out["alpha"]).is_integer():
-        out.carry("alpha", lora_alpha=int(out["alpha"]))
+def _targets(out: Written, key: str) -> None:
+    if out[key] == "all-linear":
+        out.carry(key, lora_target_linear=True)
     else:
-        out.drop("alpha", N_("axolotl takes whole numbers only."))
-    out.carry("lora_dropout", lora_dropout=out["lora_dropout"])
-    if out["target_modules"] == "all-linear":
-        out.carry("target_modules", lora_target_linear=True)
-    else:
-        out.carry("target_modules", lora_target_modules=out["target_modules"])
-    for key, theirs in (
-        ("target_layers", "peft_layers_to_transform"), ("modules_to_save", "lora_modules_to_save"),
-        ("use_dora", "peft_use_dora"), ("use_rslora", "peft_use_rslora"),
-        ("init_lora_weights", "peft_init_lora_weights"), ("rank_pattern", "lora_rank_pattern"),
-        ("alpha_pattern", "lora_alpha_pattern"),
-    ):  # fmt: skip
-        out.carry_set(key, theirs)
+        out.carry(key, lora_target_modules=out[key])
 
 
-def _write_training(out: Written) -> None:
-    out.carry("max_length", sequence_len=out["max_length"])
-    out.carry("batch_size", micro_batch_size=out["batch_size"])
-    target = out["target_batch_size"] or out["batch_size"]
-    out.carry("target_batch_size", gradient_accumulation_steps=max(target // out["batch_size"], 1))
-    word = out["precision"]
-    flags: dict[str, dict[str, Any]] = {
-        "auto": {"bf16": "auto"},
-        "bf16": {"bf16": True},
-        "fp16": {"fp16": True, "bf16": False},
-    }
-    out.carry("precision", **flags.get(word, {"bf16": False, "fp16": False}))
-    for key, theirs in (
-        ("num_epochs", "num_epochs"), ("learning_rate", "learning_rate"), ("lr_scheduler_type", "lr_scheduler"),
-        ("warmup_ratio", "warmup_ratio"), ("weight_decay", "weight_decay"), ("optim", "optimizer"),
-        ("max_grad_norm", "max_grad_norm"), ("seed", "seed"), ("val_size", "val_set_size"),
-        ("output_dir", "output_dir"), ("save_steps", "save_steps"), ("save_total_limit", "save_total_limit"),
-        ("logging_steps", "logging_steps"), ("gradient_checkpointing", "gradient_checkpointing"),
-    ):  # fmt: skip
-        out.carry(key, **{theirs: out[key]})
-    for key in ("max_steps", "device_map"):
-        out.carry_set(key, key)
-    out.carry("eval_strategy", eval_strategy=out["eval_strategy"])
+def _eval_steps(out: Written, key: str) -> None:
     if out["eval_strategy"] == "steps":
-        out.carry_set("eval_steps", "eval_steps")
+        out.carry_as(key, "eval_steps")
     else:
-        out.drop("eval_steps", N_("axolotl refuses it without `eval_strategy: steps`."))
-    if out["attn_implementation"] == "flash_attention_4":
-        out.drop("attn_implementation", N_("axolotl has no equivalent."))
+        out.drop(key, N_("axolotl refuses it without `eval_strategy: steps`."))
+
+
+def _kernel(out: Written, key: str) -> None:
+    if out[key] == "flash_attention_4":
+        out.drop(key, N_("axolotl has no equivalent."))
     else:
-        out.carry_set("attn_implementation", "attn_implementation")
+        out.carry_as(key, "attn_implementation")
+
+
+WRITES: dict[str, Write] = {
+    "model_name": _model,
+    "quantization": worded({"nf4": {"load_in_4bit": True}, "int8": {"load_in_8bit": True}}),
+    "dataset": _dataset,
+    "alpha": whole("lora_alpha", N_("axolotl takes whole numbers only.")),
+    "target_modules": _targets,
+    "bias": dropped(N_("axolotl has no key for it: the adapter will differ.")),
+    "target_batch_size": accumulation_steps,
+    "precision": worded(
+        {"auto": {"bf16": "auto"}, "bf16": {"bf16": True}, "fp16": {"fp16": True, "bf16": False}},
+        {"bf16": False, "fp16": False},
+    ),
+    "eval_steps": _eval_steps,
+    "attn_implementation": _kernel,
+}
+"""What stands otherwise in axolotl's file; all other keys that it knows stand there under its name for them."""
+
+
+def write(out: Written) -> str:
+    """Our config for `axolotl train`."""
+    write_keys(out, "axolotl", WRITES, NOT_KNOWN)
+    return yaml_text(out.lines)

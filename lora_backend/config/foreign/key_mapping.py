@@ -12,6 +12,7 @@ from lora_backend.config.findings import shorten
 from lora_backend.config.foreign.reasons import FULL, METHOD
 from lora_backend.config.foreign.result import ImportOutcome
 from lora_backend.config.foreign.source import Source
+from lora_backend.config.key_queries import names_in
 from lora_backend.config.options import why_not_here
 from lora_backend.config.schema import KEYS
 from lora_backend.config.takes import LARGEST, takes
@@ -177,6 +178,11 @@ def take(target: str, *, null: bool = False) -> Rule:
         return nothing(N_("Not set.")) if value is None else as_taken(target, value)
 
     return Rule(apply, (target,))
+
+
+def one_to_one(tool: str) -> dict[str, Rule]:
+    """A rule for each key of the tool that the schema names as one of ours; those whose values differ replace theirs."""
+    return {theirs: take(ours, null=KEYS[ours].default is not None) for ours, theirs in names_in(tool).items()}
 
 
 def keep(target: str) -> Rule:

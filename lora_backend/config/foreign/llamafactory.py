@@ -25,14 +25,23 @@ from lora_backend.config.foreign.key_mapping import (
     mapped,
     nothing,
     number,
+    one_to_one,
     table,
-    take,
     trains_adapter,
     translated,
 )
 from lora_backend.config.foreign.shared import QUANT, QUANT_NOTE, names, precision_flag, targets
 from lora_backend.config.foreign.source import Source
-from lora_backend.config.foreign.writing import Written, yaml_text
+from lora_backend.config.foreign.writing import (
+    Write,
+    Written,
+    accumulation_steps,
+    dropped,
+    whole,
+    worded,
+    write_keys,
+    yaml_text,
+)
 from lora_backend.i18n import N_
 
 CHECKPOINTING = N_("`{target}` is {ours}: it is on unless this key turns it off.")
@@ -75,24 +84,18 @@ def _pissa_iterations(source: Source, key: str) -> Carried:
 
 
 RULES: dict[str, Rule] = {
+    **one_to_one("llamafactory"),
     **training_arguments.RULES,
     **table(llamafactory_keys.ABSENT),
     **table({**llamafactory_keys.WITH_DEFAULTS}),
-    "model_name_or_path": take("model_name"),
     "stage": expects(why.METHOD, "sft"),
     "finetuning_type": trains_adapter(None, "lora", full=("full", "freeze")),
-    "lora_rank": take("r"),
-    "lora_alpha": take("alpha"),
-    "lora_dropout": take("lora_dropout"),
     "lora_target": targets(),
     "additional_target": names("modules_to_save"),
-    "use_rslora": take("use_rslora"),
-    "use_dora": take("use_dora"),
     "pissa_init": Rule(_pissa, ("init_lora_weights",), PISSA),
     "pissa_iter": Rule(_pissa_iterations, (), PISSA_WHOLE),
     "dataset": dataset("dataset_dir"),
     "dataset_dir": folder_of("dataset"),
-    "cutoff_len": take("max_length"),
     "val_size": share_of_rows(),
     "flash_attn": mapped("attn_implementation", ATTENTION, PISSA),
     "quantization_bit": Rule(_quantization_bit, ("quantization",), QUANT_NOTE),
@@ -128,87 +131,84 @@ FILE_NAME = "llamafactory.yaml"
 _WORDS = {ours: theirs for theirs, ours in ATTENTION.items() if ours is not UNSET}
 
 
-def write(out: Written) -> str:
-    """Our config for `llamafactory-cli train`; its data set has to be an entry of dataset_info.json."""
-    out.carry("model_name", model_name_or_path=out["model_name"])
+NOT_KNOWN = N_("LLaMA-Factory has no key for it.")
+OF_THE_ADAPTER = N_("LLaMA-Factory has no key for it: the adapter will differ.")
+
+
+def _model(out: Written, key: str) -> None:
+    out.carry(key, model_name_or_path=out[key])
     out.write(stage="sft", do_train=True, finetuning_type="lora")
-    _write_adapter(out)
-    _write_training(out)
-    out.drop(
-        "dataset",
-        N_("LLaMA-Factory takes a name from its dataset_info.json; enter the file there and name it as `dataset`."),
-    )
-    for key in ("rank_pattern", "alpha_pattern", "bias", "target_layers"):
-        out.drop(key, N_("LLaMA-Factory has no key for it: the adapter will differ."))
-    out.drop_rest(N_("LLaMA-Factory has no key for it."))
-    return yaml_text(out.lines)
 
 
-def _write_adapter(out: Written) -> None:
-    out.carry("r", lora_rank=out["r"])
-    if float(out["alpha"]).is_integer():
-        out.carry("alpha", lora_alpha=int(out["alpha"]))
-    else:
-        out.drop("alpha", N_("LLaMA-Factory takes whole numbers only."))
-    out.carry("lora_dropout", lora_dropout=out["lora_dropout"])
-    wanted = out["target_modules"]
+def _targets(out: Written, key: str) -> None:
+    wanted = out[key]
+    is_list_of_names = isinstance(wanted, list) and wanted and all(map(_is_plain_name, wanted))
     if wanted == "all-linear":
-        out.carry("target_modules", lora_target="all")
-    elif (
-        isinstance(wanted, list)
-        and wanted
-        and all(_is_plain_name(name) and name not in ("all", "all-linear") for name in wanted)
-    ):
-        out.carry("target_modules", lora_target=",".join(wanted))
+        out.carry(key, lora_target="all")
+    elif is_list_of_names and not {"all", "all-linear"} & set(wanted):
+        out.carry(key, lora_target=",".join(wanted))
     else:
-        out.drop("target_modules", N_("LLaMA-Factory takes a list of names, or `all`; no regular expression."))
-    saved = out["modules_to_save"]
+        out.drop(key, N_("LLaMA-Factory takes a list of names, or `all`; no regular expression."))
+
+
+def _saved(out: Written, key: str) -> None:
+    saved = out[key]
     if not saved:
-        out.carry("modules_to_save")
+        out.carry(key)
     elif all(map(_is_plain_name, saved)):
-        out.carry("modules_to_save", additional_target=",".join(saved))
+        out.carry(key, additional_target=",".join(saved))
     else:
-        out.drop("modules_to_save", N_("LLaMA-Factory splits names at commas."))
-    for key in ("use_rslora", "use_dora"):
-        out.carry(key, **{key: out[key]})
-    if out["init_lora_weights"] == "pissa":
-        out.carry("init_lora_weights", pissa_init=True, pissa_iter=-1)
-    elif out["init_lora_weights"] is True:
-        out.carry("init_lora_weights")
-    else:
-        out.drop("init_lora_weights", N_("LLaMA-Factory has no key for it: the adapter will differ."))
+        out.drop(key, N_("LLaMA-Factory splits names at commas."))
 
 
 def _is_plain_name(name: str) -> bool:
     return "," not in name and name == name.strip()
 
 
-def _write_training(out: Written) -> None:
-    out.carry("max_length", cutoff_len=out["max_length"])
-    out.carry("batch_size", per_device_train_batch_size=out["batch_size"])
-    target = out["target_batch_size"] or out["batch_size"]
-    out.carry("target_batch_size", gradient_accumulation_steps=max(target // out["batch_size"], 1))
-    out.carry("num_epochs", num_train_epochs=float(out["num_epochs"]))
-    out.carry_set("max_steps", "max_steps")
-    same = "learning_rate lr_scheduler_type warmup_ratio weight_decay optim max_grad_norm seed eval_strategy "
-    for key in (same + "output_dir save_steps save_total_limit logging_steps val_size").split():
-        out.carry(key, **{key: out[key]})
-    out.carry_set("eval_steps", "eval_steps")
-    word = out["precision"]
+def _start(out: Written, key: str) -> None:
+    if out[key] == "pissa":
+        out.carry(key, pissa_init=True, pissa_iter=-1)
+    elif out[key] is True:
+        out.carry(key)
+    else:
+        out.drop(key, OF_THE_ADAPTER)
+
+
+def _precision(out: Written, key: str) -> None:
+    word = out[key]
     if word == "fp32":
-        out.drop("precision", N_("With neither bf16 nor fp16 LLaMA-Factory takes the precision of the model's files."))
+        out.drop(key, N_("With neither bf16 nor fp16 LLaMA-Factory takes the precision of the model's files."))
     else:
-        out.carry("precision", **({word: True} if word != "auto" else {}))
-    out.carry("gradient_checkpointing", disable_gradient_checkpointing=not out["gradient_checkpointing"])
-    bits: dict[Any, dict[str, Any]] = {
-        "nf4": {"quantization_bit": 4, "quantization_type": "nf4"},
-        "int8": {"quantization_bit": 8},
-    }
-    out.carry("quantization", **bits.get(out["quantization"], {}))
-    attention = out["attn_implementation"]
-    if attention is None:
-        out.carry("attn_implementation")
-    elif attention in _WORDS:
-        out.carry("attn_implementation", flash_attn=_WORDS[attention])
+        out.carry(key, **({word: True} if word != "auto" else {}))
+
+
+def _kernel(out: Written, key: str) -> None:
+    word = out[key]
+    if word is None or word in _WORDS:
+        out.carry(key, **({} if word is None else {"flash_attn": _WORDS[word]}))
     else:
-        out.drop("attn_implementation", N_("LLaMA-Factory has no equivalent."))
+        out.drop(key, N_("LLaMA-Factory has no equivalent."))
+
+
+WRITES: dict[str, Write] = {
+    "model_name": _model,
+    "dataset": dropped(N_("LLaMA-Factory takes a name from its dataset_info.json; enter the file there and name it as `dataset`.")),
+    "quantization": worded({"nf4": {"quantization_bit": 4, "quantization_type": "nf4"}, "int8": {"quantization_bit": 8}}),
+    "attn_implementation": _kernel,
+    "alpha": whole("lora_alpha", N_("LLaMA-Factory takes whole numbers only.")),
+    "target_modules": _targets,
+    "modules_to_save": _saved,
+    "init_lora_weights": _start,
+    **dict.fromkeys(("rank_pattern", "alpha_pattern", "bias", "target_layers"), dropped(OF_THE_ADAPTER)),
+    "num_epochs": lambda out, key: out.carry(key, num_train_epochs=float(out[key])),
+    "target_batch_size": accumulation_steps,
+    "precision": _precision,
+    "gradient_checkpointing": lambda out, key: out.carry(key, disable_gradient_checkpointing=not out[key]),
+}  # fmt: skip
+"""What stands otherwise in LLaMA-Factory's file; all other keys that it knows stand there under its name for them."""
+
+
+def write(out: Written) -> str:
+    """Our config for `llamafactory-cli train`; its data set has to be an entry of dataset_info.json."""
+    write_keys(out, "llamafactory", WRITES, NOT_KNOWN)
+    return yaml_text(out.lines)

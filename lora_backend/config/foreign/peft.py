@@ -15,13 +15,14 @@ from lora_backend.config.foreign.key_mapping import (
     expects,
     keys,
     nothing,
+    one_to_one,
     table,
-    take,
     translated,
 )
 from lora_backend.config.foreign.shared import TARGETS, names, pattern, targets
 from lora_backend.config.foreign.source import Source
-from lora_backend.config.foreign.writing import Written
+from lora_backend.config.foreign.writing import Write, Written, write_keys
+from lora_backend.config.key_queries import names_in
 from lora_backend.i18n import N_
 
 ABSENT: dict[str, dict[str, Any]] = {
@@ -49,23 +50,16 @@ def _record() -> Rule:
 
 
 RULES: dict[str, Rule] = {
+    **one_to_one("peft"),
     **table({**ABSENT}),
     **{name: _record() for name in RECORDED.split()},
     "peft_type": expects(why.METHOD, "LORA"),
     "task_type": expects(why.METHOD, "CAUSAL_LM"),
-    "base_model_name_or_path": take("model_name"),
-    "r": take("r"),
-    "lora_alpha": take("alpha"),
-    "lora_dropout": take("lora_dropout"),
     "target_modules": targets(all_words=("all-linear",), is_expression=True),
     "layers_to_transform": Rule(_layers, ("target_layers",)),
     "rank_pattern": pattern("rank_pattern"),
     "alpha_pattern": pattern("alpha_pattern"),
     "modules_to_save": names("modules_to_save"),
-    "bias": take("bias"),
-    "use_rslora": take("use_rslora"),
-    "use_dora": take("use_dora"),
-    "init_lora_weights": take("init_lora_weights"),
     "enable_lora": absent(why.ADAPTER),
     "merge_weights": absent(why.ADAPTER),
 }
@@ -83,23 +77,17 @@ TOOL = Tool(
 FILE_NAME = "adapter_config.json"
 
 
+_EMPTY: dict[str, Any] = {"rank_pattern": {}, "alpha_pattern": {}}
+"""What PEFT writes for none."""
+
+
 def write(out: Written) -> str:
-    """The adapter of our config as PEFT reads it back; the training has no place in it."""
+    """The adapter of our config as PEFT reads it back, unset keys too; the training has no place in it."""
     out.write(peft_type="LORA", task_type="CAUSAL_LM", inference_mode=False)
-    out.carry("model_name", base_model_name_or_path=out["model_name"])
-    for key, theirs in (("r", "r"), ("alpha", "lora_alpha"), ("target_layers", "layers_to_transform")):
-        out.carry(key, **{theirs: out[key]})
-    for key in (
-        "target_modules",
-        "lora_dropout",
-        "modules_to_save",
-        "bias",
-        "use_rslora",
-        "use_dora",
-        "init_lora_weights",
-    ):
-        out.carry(key, **{key: out[key]})
-    for key in ("rank_pattern", "alpha_pattern"):
-        out.carry(key, **{key: out[key] or {}})
-    out.drop_rest(N_("adapter_config.json describes an adapter, not its training."))
+    named = {ours: _writes(theirs) for ours, theirs in names_in("peft").items()}
+    write_keys(out, "peft", named, N_("adapter_config.json describes an adapter, not its training."))
     return json.dumps(out.lines, indent=2, ensure_ascii=False) + "\n"
+
+
+def _writes(theirs: str) -> Write:
+    return lambda out, key: out.carry(key, **{theirs: out[key] or _EMPTY.get(key, out[key])})

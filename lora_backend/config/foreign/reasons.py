@@ -35,7 +35,9 @@ HUB = N_("Nothing is uploaded here; the adapter stays on this machine.")
 SECRET = N_("Secrets do not belong in a config; it is neither carried over nor shown.")
 RESUME = N_("A run is resumed by its id here, not by its config.")
 FRESH = N_("Training starts from a fresh adapter here.")
-GENERATION = N_("It is about answers, not about training; answers are asked for on the playground.")
+GENERATION = N_(
+    "It is about answers, not training. To have the base model and the adapter answer questions at the end of a run, name them in `questions`."
+)
 PICTURES = N_("Only text is trained here.")
 RECORD = N_("It records how the file came about; training does not read it.")
 ONLY_ANSWERS = N_("Only answers are trained on here, not prompts or whole chats: expect a different result.")

@@ -24,7 +24,10 @@ def _section(tool: Tool, language: str) -> str:
         lines += [translate(N_("Every key of ours under its own name, and:"), language), ""]
     head = (N_("key"), N_("here"), N_("how"))
     lines += ["| " + " | ".join(translate(word, language) for word in head) + " |", "|---|---|---|"]
-    for key, rule in rules.items():
+    places = {key: place for place, key in enumerate(KEYS)}
+    for key, rule in sorted(
+        rules.items(), key=lambda row: min((places[target] for target in row[1].targets), default=0)
+    ):
         if rule.targets:
             targets = ", ".join(f"`{target}`" for target in rule.targets)
             lines.append(f"| `{key}` | {targets} | {_plain(rule.note, language)} |")

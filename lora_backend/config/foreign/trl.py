@@ -23,8 +23,8 @@ from lora_backend.config.foreign.key_mapping import (
     keys,
     lost,
     nothing,
+    one_to_one,
     table,
-    take,
     trains_adapter,
 )
 from lora_backend.config.foreign.shared import load_in, names, precision_flag, stored, targets
@@ -78,27 +78,22 @@ def _target_modules(source: Source, key: str) -> Carried:
 
 
 RULES: dict[str, Rule] = {
+    **one_to_one("trl"),
     **training_arguments.RULES,
     **table({**WITH_DEFAULTS}),
     **table(trl_keys.ABSENT),
     **{key: expects(why.METHOD) for key in trl_keys.OTHER_METHODS},
     "dataset_mixture": first_of_datasets(),
     "dataset_mixer": other_data_sets(),
-    "model_name_or_path": take("model_name"),
     "dtype": stored(),
     "torch_dtype": stored(),
     "attn_implementation": attention(),
     "use_peft": trains_adapter(True, full=(None, False)),
-    "lora_r": take("r"),
-    "lora_alpha": take("alpha"),
-    "lora_dropout": take("lora_dropout"),
     "lora_target_modules": Rule(
         _target_modules, ("target_modules",), N_("A list of one entry is a regular expression in TRL.")
     ),
     "lora_modules_to_save": names("modules_to_save"),
     "lora_task_type": expects(why.METHOD, "CAUSAL_LM"),
-    "use_rslora": take("use_rslora"),
-    "use_dora": take("use_dora"),
     "load_in_4bit": load_in(4, "bnb_4bit_quant_type"),
     "load_in_8bit": load_in(8),
     "use_bnb_nested_quant": Rule(_nested, (), why.QUANTIZED),
@@ -107,7 +102,6 @@ RULES: dict[str, Rule] = {
     "test_split_size": share_of_rows(),
     "max_length": Rule(_max_length, ("max_length",)),
     "max_seq_length": Rule(_max_length, ("max_length",)),
-    "loss_type": take("loss_type"),
     "completion_only_loss": expects(why.ONLY_ANSWERS, True),
     "assistant_only_loss": expects(why.ONLY_ANSWERS, True),
     "bf16": precision_flag("bf16", "fp16", neither="fp32"),

@@ -18,8 +18,8 @@ from lora_backend.config.foreign.key_mapping import (
     lost,
     mapped,
     number,
+    one_to_one,
     table,
-    take,
     trains_adapter,
 )
 from lora_backend.config.foreign.shared import (
@@ -64,27 +64,20 @@ def _save_steps(source: Source, key: str) -> Carried:
 LORA = (None, "lora", "LoRA", "LoRA/QLoRA")
 """Words of `training_type` for an adapter."""
 RULES: dict[str, Rule] = {
+    **one_to_one("unsloth"),
     **table(ABSENT),
-    "model": take("model_name"),
     "data.dataset": dataset(),
     "data.local_dataset": dataset(),
     "training.training_type": trains_adapter(*LORA, full=("full", "Full", "Full Finetuning")),
-    "training.max_seq_length": take("max_length"),
     "training.load_in_4bit": load_in(4),
-    "training.output_dir": take("output_dir"),
     "training.num_epochs": steps_or_none("num_epochs"),
-    "training.learning_rate": take("learning_rate"),
-    "training.batch_size": take("batch_size"),
     "training.gradient_accumulation_steps": accumulation("training.batch_size"),
     "training.warmup_steps": warmup_steps("training.max_steps"),
     "training.warmup_ratio": warmup_ratio("training.warmup_steps"),
     "training.max_steps": steps_or_none("max_steps"),
     "training.save_steps": Rule(_save_steps, ("save_steps",)),
     "training.eval_steps": steps_or_none("eval_steps"),
-    "training.weight_decay": take("weight_decay"),
-    "training.random_seed": take("seed"),
     "training.optim": optimizer(),
-    "training.lr_scheduler_type": take("lr_scheduler_type"),
     "training.train_on_completions": expects(why.ONLY_ANSWERS, True),
     "training.gradient_checkpointing": mapped(
         "gradient_checkpointing",
@@ -101,13 +94,7 @@ RULES: dict[str, Rule] = {
         },
         CHECKPOINTING,
     ),
-    "lora.lora_r": take("r"),
-    "lora.lora_alpha": take("alpha"),
-    "lora.lora_dropout": take("lora_dropout"),
     "lora.target_modules": targets(),
-    "lora.use_rslora": take("use_rslora"),
-    "lora.use_dora": take("use_dora"),
-    "logging.log_frequency": take("logging_steps"),
 }
 
 

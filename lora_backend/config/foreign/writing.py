@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lora_backend.config.diff import same_value
 from lora_backend.config.foreign.result import ExportOutcome, ExportRow
+from lora_backend.config.key_queries import names_in
 from lora_backend.config.schema import KEYS, REQUIRED, default_config
 from lora_backend.data.rows import RowFormat
 from lora_backend.i18n import N_, Message, in_code
@@ -51,9 +52,10 @@ class Written:
         self.lines |= theirs
         self.rows[key] = ExportRow(key, self[key], "translated", theirs, Message(message), is_guess=True)
 
-    def carry_set(self, key: str, theirs: str) -> None:
-        """`key` as `theirs`, where it is set at all."""
-        self.carry(key, **({} if self[key] is None else {theirs: self[key]}))
+    def carry_as(self, key: str, theirs: str) -> None:
+        """`key` under another name; unset where that is its default, it is left out."""
+        is_unset = self[key] is None and KEYS[key].default is None
+        self.carry(key, **({} if is_unset else {theirs: self[key]}))
 
     def drop(self, key: str, reason: str, **values: Any) -> None:
         """`key` cannot be carried. No row where it is at our default, which was not chosen."""
@@ -63,14 +65,51 @@ class Written:
         else:
             self.rows.setdefault(key, ExportRow(key, self[key], "taken", {}, Message(N_("At its default."))))
 
-    def drop_rest(self, reason: str) -> None:
-        """Every key of which nothing was said yet."""
-        for key in KEYS:
-            if key not in self.rows:
-                self.drop(key, reason)
-
     def _row(self, key: str, outcome: ExportOutcome, theirs: dict[str, Any], message: Message) -> None:
         self.rows[key] = ExportRow(key, self[key], outcome, theirs, message)
+
+
+Write = Callable[[Written, str], None]
+"""Writes one key of ours, whose value stands otherwise in the other tool's file."""
+
+
+def write_keys(out: Written, tool: str, own: Mapping[str, Write], not_known: str) -> None:
+    """Every key: by `own` where it has a way, else under the name that the schema has of it; dropped where it has none."""
+    names = names_in(tool)
+    for key in KEYS:
+        if key in own:
+            own[key](out, key)
+        elif key in names:
+            out.carry_as(key, names[key])
+        else:
+            out.drop(key, not_known)
+
+
+def whole(theirs: str, refusal: str) -> Write:
+    """A number that the other tool takes only whole."""
+
+    def write(out: Written, key: str) -> None:
+        if float(out[key]).is_integer():
+            out.carry(key, **{theirs: int(out[key])})
+        else:
+            out.drop(key, refusal)
+
+    return write
+
+
+def worded(words: Mapping[Any, Mapping[str, Any]], other: Mapping[str, Any] | None = None) -> Write:
+    """Value of ours → their lines; `other` for every other value."""
+    return lambda out, key: out.carry(key, **words.get(out[key], other or {}))
+
+
+def dropped(reason: str) -> Write:
+    """A key that the other tool has nothing for."""
+    return lambda out, key: out.drop(key, reason)
+
+
+def accumulation_steps(out: Written, key: str) -> None:
+    """The rows of a step, as forward passes for each of them."""
+    out.carry(key, gradient_accumulation_steps=max((out[key] or out["batch_size"]) // out["batch_size"], 1))
 
 
 def yaml_text(lines: Mapping[str, Any]) -> str:
