@@ -8,7 +8,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 
-.PHONY: run demo test check soak bench pictures messages clean
+.PHONY: run demo test test-fast check soak bench pictures messages clean
 .DEFAULT_GOAL := run
 
 run: .venv/.installed
@@ -19,6 +19,10 @@ demo: .venv/.installed
 
 test: .venv/.installed-dev .venv/.browser
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# The minute before a commit: no browser, no training, no process that takes seconds.
+test-fast: .venv/.installed-dev
+	$(BIN)/python -m pytest -n 2 tests/config tests/data tests/expressions tests/hardware tests/test_house.py tests/test_project.py
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .

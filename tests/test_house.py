@@ -27,6 +27,10 @@ LONG_MODULES = {
 }
 LONG_FUNCTIONS = {"lora_backend/training/engine.py::_train": "waits for the loop"}
 
+IMPORT_TESTS = {
+    "tests/training/test_signals.py": "waits for the loop",
+    "benchmarks/logits.py": "waits for the step",
+}
 TRAINERS_OWN = {"lora_backend/training/exact.py", "lora_backend/training/trainer.py"}
 """They bend transformers' Trainer until the loop is our own."""
 PRIVATE = {
@@ -87,6 +91,16 @@ def test_a_function_is_read_on_one_screen() -> None:
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 long |= {f"{named(path)}::{node.name}"} if length > LONGEST_FUNCTION else set()
     assert long == set(LONG_FUNCTIONS)
+
+
+def test_no_test_module_imports_another() -> None:
+    """What two share stands in a module without tests, or in `conftest.py`."""
+    importing = set()
+    for path in [*sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests.") and (node.module or "").split(".")[-1].startswith("test_"):  # fmt: skip
+                importing.add(named(path))
+    assert importing == set(IMPORT_TESTS)
 
 
 def test_private_parts_of_libraries_are_used_in_one_file_each_and_are_there() -> None:
