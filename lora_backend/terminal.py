@@ -6,7 +6,8 @@ import copy
 import logging
 import os
 import sys
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from lora_backend.escaping import visible, visible_lines
@@ -75,3 +76,16 @@ class LogFormatter(logging.Formatter):
             record = copy.copy(record)  # the log's file has them
             record.exc_info = record.exc_text = record.stack_info = None
         return visible_lines(super().format(record))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of as many cells each, every column as wide as its widest cell."""
+    rows = [[visible(text) for text in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(text + " " * (width - _width(text)) for text, width in zip(row, widths, strict=True)) for row in rows]  # fmt: skip
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _width(text: str) -> int:
+    """Columns that a text takes in a terminal; a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

@@ -29,6 +29,10 @@ class Part(BaseModel):
         """As it is written: the fields that were set, and what is unknown of the file that it was read from."""
         return self.model_dump(exclude_unset=True)
 
+    def but(self, **changes: Any) -> Self:
+        """The same with other values, which are checked."""
+        return type(self)(**{**{name: getattr(self, name) for name in self.model_fields_set}, **changes})
+
 
 class Document(Part):
     """A file, or a part of one whose fields stand for themselves: a wrong one costs no other."""

@@ -25,7 +25,9 @@ from lora_backend.symlinks import is_unlinked_folder
 from lora_backend.verification.adapter_folder import is_pickled, read_adapter_config
 from lora_backend.verification.asked_config import asked_values
 from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
+from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.rank_report import check_adapter_folder
+from lora_backend.views.rank_view import ranks_beside
 from pages.parts.ranks.base import base_in_roots, fit_on_page
 from pages.parts.ranks.health import read_health, show_health
 from pages.parts.ranks.loaded import loaded_check
@@ -39,7 +41,7 @@ from pages.parts.shell.markdown import Markdown
 from pages.parts.shell.navigation import CONFIG, HOME
 from pages.parts.shell.services import settings, worker
 from pages.parts.widgets.findings import show_finding
-from pages.parts.widgets.tables import compare_table
+from pages.parts.widgets.tables import scrolling_table
 
 
 @dataclass(frozen=True)
@@ -138,16 +140,16 @@ def verify(subject: Subject, runs: dict[str, RunFolder]) -> None:
         beside(subject, report, runs)
 
 
-def _show_loaded(report: dict[str, Any]) -> None:
+def _show_loaded(report: RankReport) -> None:
     show_report(report, "loaded")
 
 
-def check_on_disk(adapter: Path, config: dict[str, Any] | None) -> dict[str, Any]:
+def check_on_disk(adapter: Path, config: dict[str, Any] | None) -> RankReport:
     """From the headers; a pickled file is opened by the torch process, which runs none of what it holds."""
     if not is_pickled(adapter):
         return check_adapter_folder(adapter, config, find_base=base_in_roots, ask_tree=fit_on_page())
     with st.spinner(t(N_("Reading the adapter's tensors"))):
-        return dict(worker().ask("check_folder_ranks", {"adapter": str(adapter), "config": config}))
+        return RankReport.read(worker().ask("check_folder_ranks", {"adapter": str(adapter), "config": config}))
 
 
 def base_config(subject: Subject, own: dict[str, Any]) -> Path | None:
@@ -164,7 +166,7 @@ def data_sha256(subject: Subject) -> str | None:
     return file_sha256(Path(str(name))) if name and is_within(Path(str(name)), settings().data_roots) else None
 
 
-def beside(subject: Subject, report: dict[str, Any], runs: dict[str, RunFolder]) -> None:
+def beside(subject: Subject, report: RankReport, runs: dict[str, RunFolder]) -> None:
     others = [run_id for run_id, run in runs.items() if run.adapter != subject.adapter]
     from_run, from_folder = st.columns(2)
     with from_folder:
@@ -181,7 +183,7 @@ def beside(subject: Subject, report: dict[str, Any], runs: dict[str, RunFolder])
         other = own_adapter(runs[chosen].path)
     else:
         return
-    compare_table(report["actual_r_values"], check_on_disk(other, None)["actual_r_values"])
+    scrolling_table(ranks_beside(report.actual_r_values, check_on_disk(other, None).actual_r_values))
 
 
 page_header(

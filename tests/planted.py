@@ -36,7 +36,7 @@ def whole_run(path: Path, word: str, number: int) -> RunFolder:
     run.new_attempt(changes={"output_dir": word}, device_uuids=[word], note={"template": word, "values": {}})
     run.train_log.write_text(f"2026-01-01 00:00:00,000 INFO here: {word}\n")
     run.write_answers([{"question": word, "adapter_answer": word, "base_answer": word}])
-    run.write_rank_report({"is_consistent": False, "status": "mismatch", "expected_r": number, "mismatched_layers": [word], "warnings": [], "layers": [], "actual_r_values": {word: number}})  # fmt: skip
+    write_json(run.rank_report_json, {"is_consistent": False, "status": "mismatch", "expected_r": number, "mismatched_layers": [word], "warnings": [], "layers": [], "actual_r_values": {word: number}})  # fmt: skip
     (path / "labels.json").write_text(json.dumps({"tags": [word], "note": word}))
     (path / "supervisor.log").write_text(word)
     adapter(run.adapter, word, number)

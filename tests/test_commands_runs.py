@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lora_backend.atomic import write_json
 from lora_backend.cli import main
 from lora_backend.errors import ModelError
 from lora_backend.i18n import Message
@@ -21,6 +22,7 @@ from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.labels import write_labels
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import child_environment, load_settings
+from lora_backend.verification.rank_documents import empty_report
 from lora_backend.verification.ranks import RankRule
 from lora_backend.verification.records import layer_record
 from lora_backend.verification.shapes import LoraLayer
@@ -127,7 +129,7 @@ def test_a_run_that_goes_on_shows_where_it_is(started: MakeRun, ask: Ask) -> Non
     run = started("a1")
     run.write_status(stage="training", step=3, total_steps=9, eta_s=125.0)
     layer = layer_record(LoraLayer("q", (4, 8), (8, 4)), 4, RankRule(4), None)
-    run.write_rank_report({"status": "ok", "is_consistent": True, "expected_r": 4, "layers": [layer], "mismatched_layers": [], "warnings": []})  # fmt: skip
+    run.write_rank_report(empty_report("ok", True, 4).but(layers=[layer]))
     for step in range(3):
         run.append_metrics({"step": step, "loss": None, "learning_rate": 1e-4, "grad_norm": 1.0, "time": float(step)})
     checkpoint(run, 1)
@@ -216,7 +218,7 @@ def test_figures_that_another_hand_has_written_are_left_out(value: Any, make: Ma
     make("b2").write_exit("finished")
     run = make("a1", config={"r": value})
     run.new_attempt(measured=value, device_uuids=[])
-    run.write_rank_report({"is_consistent": value, "layers": value})
+    write_json(run.rank_report_json, {"is_consistent": value, "layers": value})
     run.write_exit("finished", started_at=value, log=value)
     run.run_json.write_text(json.dumps(run.read_run() | {"versions": value, "code": value}))
     for words in (["compare", "a1", "b2"], ["show", "a1"], ["list"]):

@@ -74,7 +74,7 @@ def test_near_names_are_looked_for_among_few() -> None:
     layers = [LoraLayer(name, (1, 1), (1, 1)) for name in names]
     config = {"target_modules": [f"modul_{number}_porj" for number in range(20_000)]}
     entries = coverage(config, targets_of(config), layers)
-    assert sum(entry["near"] is not None for entry in entries) == 20
+    assert sum(entry.near is not None for entry in entries) == 20
 
 
 @pytest.mark.parametrize("piece", ["._orig_mod", "._fsdp_wrapped_module", ".base_layer", "._", ".module"])

@@ -33,7 +33,7 @@ from lora_backend.runs.record.labels import read_labels
 from lora_backend.runs.record.logs import read_log
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.verification.passport import check_passport, file_sha256
-from lora_backend.verification.rank_report import check_adapter_folder
+from tests.verification.reports import folder_report
 
 LONGEST_S = 60.0
 """Of a busy machine; what waits for a pipe waits for ever."""
@@ -109,7 +109,7 @@ def test_in_a_models_or_an_adapters_folder_it_is_no_file(place: Place, tmp_path:
         (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
         (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4}))
         place(folder / name)
-        for ask in (describe_model, base_identity, check_passport, lambda path: check_adapter_folder(path, None)):
+        for ask in (describe_model, base_identity, check_passport, lambda path: folder_report(path, None)):
             found = answer(lambda ask=ask, folder=folder: ask(folder))  # type: ignore[misc]
             assert not isinstance(found, Exception) or isinstance(found, FlightdeckError | OSError), (name, ask)
         assert not isinstance(answer(lambda folder=folder, name=name: file_sha256(folder / name)), str)  # type: ignore[misc]
@@ -126,7 +126,7 @@ def test_in_a_runs_folder_it_is_as_if_it_were_not_there(place: Place, tmp_path: 
         run.new_attempt()
         place(run.path / name)
         for ask in (
-            run.state, run.attempt, run.metrics, run.answers, run.rank_report, run.log_tail, run.last_lines, run.config_text,
+            run.state, run.attempt, run.metrics, run.answers, run.read_rank_report, run.log_tail, run.last_lines, run.config_text,
             History(run.path.parent).rows, lambda run=run: read_columns(run.metrics_jsonl), lambda run=run: read_labels(run.path),
             lambda run=run: read_log(run.train_log), lambda run=run: open_folder(run.path), run.read_run,
         ):  # fmt: skip

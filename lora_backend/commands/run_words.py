@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,16 +75,3 @@ def started_line(run: RunFolder) -> str:
     if recover(run).state == "queued":
         return f"{run.id}: {say(N_('queued.'))} {waiting_text(waiting_for(run, workspace_of(run)))}"
     return f"{run.id}: {say(N_('started.'))} {run.path}"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of as many cells each, every column as wide as its widest cell."""
-    rows = [[visible(text) for text in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(text + " " * (width - _width(text)) for text, width in zip(row, widths, strict=True)) for row in rows]  # fmt: skip
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _width(text: str) -> int:
-    """Columns that a text takes in a terminal; a Chinese character takes two."""
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

@@ -8,7 +8,6 @@ from typing import Any
 
 from lora_backend.commands.run_again import again_lines
 from lora_backend.commands.run_words import (
-    aligned,
     damaged_lines,
     duration,
     figure,
@@ -39,7 +38,8 @@ from lora_backend.runs.record.locked_files import read_json
 from lora_backend.runs.record.run_folder import RunFolder, open_run
 from lora_backend.runs.record.unlinked import links_of
 from lora_backend.settings import load_settings
-from lora_backend.terminal import in_lines, show
+from lora_backend.terminal import aligned, in_lines, show
+from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.verdicts import TONES, deciding, tone, verdict
 
 DEFAULT_COLUMNS = ("loss", "eval_loss", "r", "learning_rate")
@@ -137,7 +137,7 @@ def _cells(row: RunRow, columns: Sequence[str]) -> list[str]:
 
 
 def _document(run: RunFolder, row: RunRow, waiting: Waiting | None, again: Reproduction) -> dict[str, Any]:
-    state, report = row.state, run.rank_report()
+    state, report = row.state, run.read_rank_report()
     whole, damaged = newest_whole(run)
     return {
         **row.to_json(),
@@ -171,10 +171,10 @@ def _alerts(run: RunFolder, row: RunRow) -> Sequence[Alert]:
     return alerts(run, row.state, read_columns(run.metrics_jsonl)) if not row.state.has_ended else ()
 
 
-def _ranks(report: dict[str, Any]) -> dict[str, Any]:
+def _ranks(report: RankReport) -> dict[str, Any]:
     """Of memory and saved file the worse."""
     decides = deciding(report)
-    return {"status": decides["status"], "verdict": verdict(decides).text(), "tone": tone(report)}
+    return {"status": decides.status, "verdict": verdict(decides).text(), "tone": tone(report)}
 
 
 def _last_words(run: RunFolder) -> list[str]:

@@ -22,8 +22,10 @@ from lora_backend.verification.asked_config import asked_values
 from lora_backend.verification.base_words import comparison_words, difference_line
 from lora_backend.verification.codes import explained
 from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
+from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.rank_report import check_adapter_folder
-from lora_backend.verification.verdicts import as_table, verdict
+from lora_backend.verification.verdicts import verdict
+from lora_backend.views.rank_view import rank_text
 from lora_backend.worker_client import WorkerClient
 
 MOST_DIFFERENCES = 20
@@ -37,29 +39,29 @@ def verify(arguments: argparse.Namespace) -> int:
     dataset = (config or {}).get("dataset")
     parts = check_passport(adapter, config, base, _sha256(dataset))
     differs = any(part.verdict == "different" for part in parts)
-    document = {**report, "passport": [part.to_dict() for part in parts]}
-    if report["is_consistent"] is None:
+    document = {**report.to_dict(), "passport": [part.to_dict() for part in parts]}
+    if report.is_consistent is None:
         document["error"] = verdict(report).text()
     if arguments.json:
         print_json(document)
     else:
         show(verdict(report))
         show_comparison(report)
-        for code in report["warnings"]:
+        for code in report.warnings:
             show(f"{code}: {explained(code)}")
-        for entry in report["coverage"]:
-            if entry["warning"]:
-                show(f"  {entry['warning']}: {entry['key']}: {entry['entry']}")
-        if report["layers"]:
-            show(as_table(report))
+        for entry in report.coverage:
+            if entry.warning:
+                show(f"  {entry.warning}: {entry.key}: {entry.entry}")
+        if report.layers:
+            show(rank_text(report))
         for part in parts:
             show(f"{part.name}: {part.verdict}. {part.detail}")
             for key, trained, now in part.differing:
                 show(f"  {key}: {in_short(key, trained)} -> {in_short(key, now)}")
-    return {True: NO if differs else GOOD, False: NO, None: WRONG_QUESTION}[report["is_consistent"]]
+    return {True: NO if differs else GOOD, False: NO, None: WRONG_QUESTION}[report.is_consistent]
 
 
-def _checked(adapter: Path, config: dict[str, Any] | None) -> dict[str, Any]:
+def _checked(adapter: Path, config: dict[str, Any] | None) -> RankReport:
     """The report, from the headers; where those do not decide, of a torch process that ends with the command."""
     client = WorkerClient()
     said: list[Message] = []
@@ -75,11 +77,11 @@ def _checked(adapter: Path, config: dict[str, Any] | None) -> dict[str, Any]:
         client.close()
 
 
-def show_comparison(report: dict[str, Any]) -> None:
+def show_comparison(report: RankReport) -> None:
     """What the adapter was held against, and what differs, as far as a terminal has room for it."""
     for words in comparison_words(report):
         show(words)
-    differences = report["differences"]
+    differences = report.differences
     for item in differences[:MOST_DIFFERENCES]:
         show(f"  {difference_line(item)}")
     if len(differences) > MOST_DIFFERENCES:

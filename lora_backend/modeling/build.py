@@ -14,8 +14,9 @@ from lora_backend.config.schema import KEYS, TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import placement
 from lora_backend.modeling.load import load_model
-from lora_backend.modeling.rank_check import check_lora_r_consistency, raise_on_mismatch
+from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank_report
 from lora_backend.preflight.facts import check_with_facts, refuse_errors
+from lora_backend.verification.rank_documents import RankReport
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +58,13 @@ def getEquipAdaptorModel(config: Mapping[str, Any]) -> PeftModel:
     return build(validated(config))[0]
 
 
-def build(config: TrainingConfig) -> tuple[PeftModel, dict[str, Any] | None]:
+def build(config: TrainingConfig) -> tuple[PeftModel, RankReport | None]:
     """The model with its adapter, and the rank report where one was asked for."""
     model = attach_adapter(load_model(config, placement(config)[0]), config)
     report = None
     if config.check_r_consistency or config.strict_r_check:
-        report = check_lora_r_consistency(model, config)
+        report = rank_report(model, config)
+        log_report(report)
         if config.strict_r_check:
             raise_on_mismatch(report)
     return model, report

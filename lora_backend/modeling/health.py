@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lora_backend.expressions.question import Question
 from lora_backend.i18n import N_
 from lora_backend.verification.adapter_folder import holds_experts, read_adapter_config, split_lora_key
 from lora_backend.verification.coverage import targets_of
+from lora_backend.verification.layer_health import LayerHealth
 from lora_backend.verification.ranks import rank_rule
 from lora_backend.verification.shapes import canonical_name
 
@@ -22,11 +24,10 @@ ENERGY = 0.99
 """Share of ‖ΔW‖² that `needed_rank` has to keep."""
 
 
-def adapter_health(folder: Path) -> list[dict[str, Any]]:
-    """One record a layer of a LoRA folder, its tensors read; the base model is not needed.
+def adapter_health(folder: Path) -> list[LayerHealth]:
+    """Each layer of a LoRA folder, its tensors read; the base model is not needed.
 
-    `name`; `dtype`; `has_nonfinite`; `adds_nothing` (A, B or AdaLoRA's E is all zero); and for two-dimensional
-    layers `norm` (‖scaling·B·A‖, Frobenius; of AdaLoRA ‖B·diag(E)·A‖), `effective_rank`, `needed_rank`: see
+    Two-dimensional layers have a `norm` (of AdaLoRA ‖B·diag(E)·A‖), an `effective_rank` and a `needed_rank`: see
     `spectrum_figures`. Parameters of experts have none: theirs are as many products as experts, and how many a folder
     does not say. Raises `ModelError` where there is no LoRA in safetensors, `ExpressionError` where one takes too long.
     """
@@ -61,19 +62,16 @@ def _tensors_in(file: Path) -> dict[str, torch.Tensor]:
 
 def _record(
     name: str, pairs: Sequence[Mapping[str, torch.Tensor]], scaling: float | None, is_experts: bool
-) -> dict[str, Any]:
+) -> LayerHealth:
     """`pairs`: the tensors of the layer; of a module with several parameters of experts those of each."""
     values = [value for pair in pairs for value in pair.values()]
-    record: dict[str, Any] = {
-        "name": name,
-        "dtype": str(values[0].dtype).removeprefix("torch."),
-        "has_nonfinite": any(not bool(torch.isfinite(value).all()) for value in values),
-        "adds_nothing": all(any(not bool(value.any()) for value in pair.values()) for pair in pairs),
-        "norm": None,
-        "effective_rank": None,
-        "needed_rank": None,
-    }
-    if is_experts or record["has_nonfinite"] or len(pairs) > 1:
+    record = LayerHealth(
+        name,
+        dtype=str(values[0].dtype).removeprefix("torch."),
+        has_nonfinite=any(not bool(torch.isfinite(value).all()) for value in values),
+        adds_nothing=all(any(not bool(value.any()) for value in pair.values()) for pair in pairs),
+    )
+    if is_experts or record.has_nonfinite or len(pairs) > 1:
         return record
     halves = pairs[0]
     a = halves.get("lora_A", halves.get("lora_embedding_A"))
@@ -82,7 +80,7 @@ def _record(
         return record
     a = a.float() * halves["lora_E"].float() if "lora_E" in halves else a.float()
     singular = singular_values(a, b.float()) * (scaling or 1.0)
-    return record | spectrum_figures(singular)
+    return replace(record, **spectrum_figures(singular))
 
 
 def singular_values(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -28,12 +28,14 @@ from lora_backend.modeling.lora_layers import (
 from lora_backend.models.find import find_model
 from lora_backend.verification.against_asked import held_against
 from lora_backend.verification.asked_layers import asked_of
-from lora_backend.verification.differences import LOAD_REFUSED, with_identity
-from lora_backend.verification.judgement import empty_report
+from lora_backend.verification.differences import LOAD_REFUSED
+from lora_backend.verification.identity_check import with_identity
 from lora_backend.verification.other_base import FindBase
+from lora_backend.verification.rank_documents import RankReport, empty_report
 from lora_backend.verification.rank_report import LORA_TYPES, check_adapter_folder, check_layers
 from lora_backend.verification.ranks import rank_rule
-from lora_backend.verification.verdicts import as_table, verdict
+from lora_backend.verification.verdicts import verdict
+from lora_backend.views.rank_view import rank_text
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ def check_lora_r_consistency(
     """
     report = rank_report(model_or_folder, config, adapter_name, loaded_from=loaded_from)
     log_report(report)
-    return report
+    return report.to_dict()
 
 
 def rank_report(
@@ -71,8 +73,8 @@ def rank_report(
     loaded_from: str | Path | None = None,
     find_base: FindBase = find_model,
     exact: bool = False,
-) -> dict[str, Any]:
-    """What `check_lora_r_consistency` returns, without logging it.
+) -> RankReport:
+    """What `check_lora_r_consistency` logs and returns as a dict.
 
     Of a folder: `trained` are layers that it must hold, `find_base` finds the base model that it is held against.
     Of a model, `exact`: a layer beyond those that the config asks for counts against it.
@@ -89,12 +91,12 @@ def rank_report(
     return report if differences is None else with_identity(report, "loaded", differences)
 
 
-def loaded_report(loaded: LoadedAdapter, config: Mapping[str, Any] | Any) -> dict[str, Any]:
+def loaded_report(loaded: LoadedAdapter, config: Mapping[str, Any] | Any) -> RankReport:
     """The report of an adapter that `load_adapter` put on its base; of one that PEFT refused, only why."""
     if loaded.is_refused:
         own = peft_config_of(loaded.model, None) or {}
         expected_r = rank_rule(own if config is None else plain_config(config)).r
-        report = empty_report("mismatch", False, expected_r) | {"warnings": [LOAD_REFUSED]}
+        report = empty_report("mismatch", False, expected_r).but(warnings=[LOAD_REFUSED])
     else:
         report = _live_report(loaded.model, config, None)
     return report if loaded.differences is None else with_identity(report, "loaded", loaded.differences)
@@ -102,7 +104,7 @@ def loaded_report(loaded: LoadedAdapter, config: Mapping[str, Any] | Any) -> dic
 
 def _live_report(
     model: nn.Module, config: Mapping[str, Any] | Any, adapter_name: str | None, *, exact: bool = False
-) -> dict[str, Any]:
+) -> RankReport:
     own = peft_config_of(model, adapter_name)
     plain = (own or {}) if config is None else plain_config(config)
     expected_r = rank_rule(plain).r
@@ -138,14 +140,14 @@ def _odd_values(model: nn.Module, config: Mapping[str, Any], adapter_name: str |
         yield "not_finite"
 
 
-def raise_on_mismatch(report: Mapping[str, Any]) -> None:
+def raise_on_mismatch(report: RankReport) -> None:
     """Raise `RankMismatchError` with the verdict if the report is not consistent."""
-    if report["is_consistent"] is not False:
+    if report.is_consistent is not False:
         return
     raise RankMismatchError("{reasons}", reasons=verdict(report))
 
 
-def log_report(report: Mapping[str, Any]) -> None:
+def log_report(report: RankReport) -> None:
     """The verdict and the table of layers, as a warning where something is wrong."""
-    level = logging.WARNING if report["is_consistent"] is False else logging.INFO
-    logger.log(level, "rank check: %s\n%s", verdict(report), as_table(report))
+    level = logging.WARNING if report.is_consistent is False else logging.INFO
+    logger.log(level, "rank check: %s\n%s", verdict(report), rank_text(report))

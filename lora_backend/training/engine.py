@@ -47,6 +47,7 @@ from lora_backend.training.run_ranks import check_attached, check_saved
 from lora_backend.training.session import StoppedBeforeTrainingError
 from lora_backend.training.trainer import LoraTrainer, training_arguments
 from lora_backend.verification.passport import write_passport
+from lora_backend.verification.rank_documents import RankReport
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def _train(
         refuse_host_memory({str(place) for place in loaded.values()})
         _log_memory("after load")
 
-    report = check_attached(model, config, folder)
+    reports = [check_attached(model, config, folder)]
 
     with stage(folder, "training"):
         callback = RunCallback(folder, config.max_time and config.max_time * 3600, began)
@@ -128,7 +129,7 @@ def _train(
             run_callback=callback,
             dataloader=dataloader,
             resume=resume,
-            after_load=lambda checkpoint: report.update(check_attached(model, config, folder, checkpoint)),
+            after_load=lambda checkpoint: reports.append(check_attached(model, config, folder, checkpoint)),
         )
         trainer.train()
         folder.save_request.unlink(missing_ok=True)
@@ -138,7 +139,8 @@ def _train(
 
     with stage(folder, "saving"):
         save_adapter(model, folder.adapter)
-        report["saved"] = check_saved(model, config, folder, report["actual_r_values"])
+        layers = reports[-1].actual_r_values
+        report = reports[-1].but(saved=check_saved(model, config, folder, layers))
         folder.write_rank_report(report)
         _write_passport(config, folder, report, trainer.state.global_step)
         publisher.publish_or_say_why()
@@ -284,10 +286,10 @@ def _log_reproducibility() -> None:
         logger.info("a resume on this processor is bit-identical, with %s threads", torch.get_num_threads())
 
 
-def _write_passport(config: TrainingConfig, folder: RunFolder, report: dict[str, Any], last_step: int) -> None:
+def _write_passport(config: TrainingConfig, folder: RunFolder, report: RankReport, last_step: int) -> None:
     made_by = {attempt["number"]: facts_of(attempt) for attempt in attempts_of(folder)}
     starts = [{**made_by[span.number], **span.to_json()} for span in spans_of(folder, upto=last_step)]
-    write_passport(folder.adapter, config=config.model_dump(), starts=starts, ranks=report["actual_r_values"])
+    write_passport(folder.adapter, config=config.model_dump(), starts=starts, ranks=report.actual_r_values)
 
 
 def _log_memory(when: str) -> None:

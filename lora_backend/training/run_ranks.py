@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from peft import PeftModel
 
@@ -12,27 +11,26 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.loaded_identity import differences_from_file
 from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank_report
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.verification.differences import with_identity
+from lora_backend.verification.identity_check import with_identity
+from lora_backend.verification.rank_documents import RankReport
 
 
 def check_attached(
     model: PeftModel, config: TrainingConfig, folder: RunFolder, checkpoint: Path | None = None
-) -> dict[str, Any]:
+) -> RankReport:
     """The rank check of the loaded model, written into the run; under `strict_r_check` a mismatch raises.
 
     `checkpoint`: what the adapter was loaded from; without one it was just made, and that it is untrained is no warning.
     """
     report = rank_report(model, config, loaded_from=checkpoint, exact=True)
     if checkpoint is None:
-        report["warnings"] = [code for code in report["warnings"] if code != "untrained"]
+        report = report.but(warnings=[code for code in report.warnings if code != "untrained"])
     folder.write_rank_report(report)
     _say(report, config)
     return report
 
 
-def check_saved(
-    model: PeftModel, config: TrainingConfig, folder: RunFolder, trained: Collection[str]
-) -> dict[str, Any]:
+def check_saved(model: PeftModel, config: TrainingConfig, folder: RunFolder, trained: Collection[str]) -> RankReport:
     """The rank check once more, on the files of the finished adapter: every layer that was trained is in them, and
     every tensor is the one in the model."""
     report = rank_report(folder.adapter, config, trained=trained)
@@ -43,7 +41,7 @@ def check_saved(
     return report
 
 
-def _say(report: dict[str, Any], config: TrainingConfig) -> None:
+def _say(report: RankReport, config: TrainingConfig) -> None:
     if config.check_r_consistency or config.strict_r_check:
         log_report(report)
     if config.strict_r_check:

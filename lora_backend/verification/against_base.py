@@ -17,10 +17,12 @@ from lora_backend.models.find import find_model
 from lora_backend.models.headers import TensorInfo, read_folder_headers
 from lora_backend.verification.adapter_folder import PEFT_PREFIX, AdapterFolder
 from lora_backend.verification.beside import overwritten
-from lora_backend.verification.differences import Compared, Difference, with_identity
+from lora_backend.verification.differences import Compared, Difference
 from lora_backend.verification.dtypes import dtype_differences
+from lora_backend.verification.identity_check import with_identity
 from lora_backend.verification.on_headers import HeaderAnswer, compare_with_headers
 from lora_backend.verification.other_base import FindBase, other_base, other_hub_name
+from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.shapes import LoraLayer
 
 OTHER_BASE = "other_base"
@@ -73,24 +75,23 @@ class Comparison:
             for layer in layers
         )
 
-    def with_report(self, report: Mapping[str, Any]) -> dict[str, Any]:
+    def with_report(self, report: RankReport) -> RankReport:
         """The rank report that also says whether the adapter fits its base."""
-        if report["status"] == "expression_too_slow":
-            return dict(report)
+        if report.status == "expression_too_slow":
+            return report
         found = with_identity(report, self.compared, self.differences)
         if self.compared == "module_tree" and not any(item.code == "not_in_model" for item in self.differences):
             # PEFT renames what transformers renamed since, so names that others would drop have a place here.
-            found["warnings"] = [code for code in found["warnings"] if code != "keys_will_not_load"]
-        note = None if self.note is None else self.note.to_json()
-        return with_other_base(found, self.base, self.other_base) | {"not_compared": note}
+            found = found.but(warnings=[code for code in found.warnings if code != "keys_will_not_load"])
+        return with_other_base(found, self.base, self.other_base).but(not_compared=self.note)
 
 
-def with_other_base(report: Mapping[str, Any], base: str | None, other: str | None) -> dict[str, Any]:
+def with_other_base(report: RankReport, base: str | None, other: str | None) -> RankReport:
     """The report of an adapter that was held against `base`, and was made on the base model `other` (None: on that one)."""
-    found = {**report, "base": base, "other_base": other}
-    if other is not None:
-        found |= {"status": "mismatch", "is_consistent": False, "warnings": [*report["warnings"], OTHER_BASE]}
-    return found
+    found = report.but(base=base, other_base=other)
+    if other is None:
+        return found
+    return found.but(status="mismatch", is_consistent=False, warnings=[*report.warnings, OTHER_BASE])
 
 
 def compare_with_base(

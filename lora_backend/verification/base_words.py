@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from lora_backend.i18n import N_, Message
+from lora_backend.verification.rank_documents import DifferenceRecord, RankReport
 
 WHAT_DIFFERS = {
     "not_in_model": N_("no place in the model"),
@@ -22,39 +20,36 @@ _COMPARED = {
 }
 
 
-def comparison_words(report: Mapping[str, Any]) -> list[Message]:
+def comparison_words(report: RankReport) -> list[Message]:
     """What the adapter was held against, or why it was not; none of a report without a folder's comparison."""
     said = []
-    base, reason = report.get("base"), report.get("not_compared")
-    if report.get("compared") in _COMPARED:
-        said.append(Message(_COMPARED[report["compared"]], {"base": base or "–"}))
+    base, reason = report.base, report.not_compared
+    if report.compared in _COMPARED:
+        said.append(Message(_COMPARED[report.compared], {"base": base or "–"}))
     elif reason and base:
-        said.append(
-            Message(N_("Not compared with {base}: {reason}"), {"base": base, "reason": Message.from_json(reason)})
-        )
+        said.append(Message(N_("Not compared with {base}: {reason}"), {"base": base, "reason": reason}))
     elif reason:
-        said.append(Message.from_json(reason))
-    if report.get("other_base"):
+        said.append(reason)
+    if report.other_base:
         said.append(other_base_words(report))
     return said
 
 
-def other_base_words(report: Mapping[str, Any]) -> Message:
+def other_base_words(report: RankReport) -> Message:
     """That the adapter was made on another model than the one that it is held against."""
-    values = {"other": report["other_base"], "base": report.get("base") or "–"}
+    values = {"other": report.other_base, "base": report.base or "–"}
     return Message(N_("The adapter was made on {other}, not on {base}."), values)
 
 
-def difference_line(item: Mapping[str, Any]) -> Message:
+def difference_line(item: DifferenceRecord) -> Message:
     """One difference: the tensor, what differs, and both shapes."""
     file, model = sides_of(item)
-    values = {"name": item["name"], "what": Message(WHAT_DIFFERS[item["code"]]), "file": file, "model": model}
+    values = {"name": item.name, "what": Message(WHAT_DIFFERS[item.code]), "file": file, "model": model}
     return Message(N_("{name}: {what} (file {file}, model {model})"), values)
 
 
-def sides_of(item: Mapping[str, Any]) -> tuple[str, str]:
+def sides_of(item: DifferenceRecord) -> tuple[str, str]:
     """What the tensor is in the file and in the model: its shape, or the dtype where that is what differs."""
-    file, model = (
-        "–" if item[key] is None else " × ".join(map(str, item[key])) for key in ("file_shape", "model_shape")
-    )
-    return item.get("dtype") or file, model
+    shapes = (item.file_shape, item.model_shape)
+    file, model = ("–" if shape is None else " × ".join(map(str, shape)) for shape in shapes)
+    return item.dtype or file, model

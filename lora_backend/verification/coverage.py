@@ -13,6 +13,7 @@ from typing import Any
 
 from lora_backend.expressions.matching import KEY, LAYERS, SAVED, WHOLE
 from lora_backend.expressions.question import Question
+from lora_backend.verification.rank_documents import CoverageEntry
 from lora_backend.verification.ranks import asks_for_adalora
 from lora_backend.verification.shapes import LoraLayer, block_of
 
@@ -154,7 +155,7 @@ def coverage(
     saved_whole: Sequence[str] = (),
     converted: Container[str] = (),
     base_names: Sequence[str] = (),
-) -> list[dict[str, Any]]:
+) -> list[CoverageEntry]:
     """One record for each entry of the config: `key`, `entry`, `layers` (how many it matched), `near`, `warning`.
 
     `near` is the module that the entry may have meant, where it matched none. `converted`: names of modules that PEFT
@@ -164,7 +165,7 @@ def coverage(
     experts = [layer for layer in layers if layer.kind == "experts"]
     names = [layer.name for layer in layers]
     endings = Counter(layer.module for layer in layers)
-    records: list[dict[str, Any]] = []
+    records: list[CoverageEntry] = []
     if isinstance(targets.modules, tuple) and not is_all_linear(config.get("target_modules")):
         known = endings.keys() | {name.rpartition(".")[2] for name in base_names}
         meant = sorted(known - {entry.rpartition(".")[2] for entry in targets.modules})
@@ -178,25 +179,25 @@ def coverage(
             last = entry.rpartition(".")[2]
             is_guessed = not count and guesses >= 0 and last not in known
             near = difflib.get_close_matches(last, meant, n=1) if is_guessed else []
-            records.append(entry_record("target_modules", entry, count, "unmatched_target", near))
+            records.append(coverage_entry("target_modules", entry, count, "unmatched_target", near))
     elif isinstance(targets.modules, str):
         records.append(
-            entry_record("target_modules", targets.modules, sum(map(targets.matches, names)), "unmatched_target")
+            coverage_entry("target_modules", targets.modules, sum(map(targets.matches, names)), "unmatched_target")
         )
     for entry in targets.parameters:
         count = sum(_ends(layer.name, _parameter_of(layer, entry)) for layer in experts)
-        records.append(entry_record("target_parameters", entry, count, "unmatched_target_parameter"))
+        records.append(coverage_entry("target_parameters", entry, count, "unmatched_target_parameter"))
     wanted = config.get("layers_to_transform", config.get("target_layers"))
     for index in as_tuple(wanted):
         count = sum(targets.index_of(layer.name) == index for layer in layers)
-        records.append(entry_record("target_layers", index, count, "missing_layer_index"))
+        records.append(coverage_entry("target_layers", index, count, "missing_layer_index"))
     for entry in targets.saved_whole:
         if entry in HEADS and config.get("task_type") in HEADS_OF:  # PEFT names both, whichever the model has
             continue
         # Of a module with children the file has only the children's tensors. PEFT asks how a name ends: `norm` is
         # `embedding_norm` too (`_set_trainable` in peft/utils/other.py).
         inside = {f"{name}.".partition(f"{entry}.")[0] for name in saved_whole if f"{entry}." in f"{name}."}
-        records.append(entry_record("modules_to_save", entry, len(inside), "unmatched_module_to_save"))
+        records.append(coverage_entry("modules_to_save", entry, len(inside), "unmatched_module_to_save"))
     names = [name for layer in layers for name in pattern_names(layer, targets)]
     patterns = (_pattern_coverage(config, key, names, targets.question) for key in ("rank_pattern", "alpha_pattern"))
     return [*records, *chain.from_iterable(patterns)]
@@ -220,7 +221,7 @@ def _ends(name: str, ending: str) -> bool:
 
 def _pattern_coverage(
     config: Mapping[str, Any], key: str, names: Sequence[str], question: Question
-) -> list[dict[str, Any]]:
+) -> list[CoverageEntry]:
     found = config.get(key)
     patterns = [pattern for pattern in found if isinstance(pattern, str)] if isinstance(found, Mapping) else []
     if not patterns or (key == "rank_pattern" and asks_for_adalora(config)):  # AdaLoRA keeps its rows there
@@ -230,16 +231,12 @@ def _pattern_coverage(
     records = []
     for pattern in patterns:
         matched = wins[pattern] or question.matches_any(KEY, pattern, all_names)
-        records.append(entry_record(key, pattern, wins[pattern], f"{'shadowed' if matched else 'unmatched'}_{key}"))
+        records.append(coverage_entry(key, pattern, wins[pattern], f"{'shadowed' if matched else 'unmatched'}_{key}"))
     return records
 
 
-def entry_record(key: str, entry: Any, count: int, warning: str, near: Sequence[str] = ()) -> dict[str, Any]:
+def coverage_entry(key: str, entry: Any, count: int, warning: str, near: Sequence[str] = ()) -> CoverageEntry:
     """What came of one entry of a config."""
-    return {
-        "key": key,
-        "entry": entry,
-        "layers": count,
-        "near": near[0] if near else None,
-        "warning": None if count else warning,
-    }
+    return CoverageEntry(
+        key=key, entry=entry, layers=count, near=near[0] if near else None, warning=None if count else warning
+    )

@@ -6,7 +6,7 @@ compares (headers with headers, a file with a module tree, a file with a loaded 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,37 +51,3 @@ class Difference:
         shapes = (data[key] for key in ("file_shape", "model_shape"))
         in_file, in_model = (None if shape is None else tuple(shape) for shape in shapes)
         return cls(data["code"], data["name"], data["layer"], in_file, in_model, data.get("dtype"))
-
-
-def with_identity(
-    report: Mapping[str, Any], compared: Compared | None, differences: Sequence[Difference] = ()
-) -> dict[str, Any]:
-    """A rank report that also answers for identity; any difference makes it a mismatch, beside those that it has.
-
-    `compared`: what the file was held against, None where nothing was at hand, which the report warns of.
-    """
-    warnings = [*report["warnings"], *dict.fromkeys(difference.code for difference in differences)]
-    warnings = [code for code in warnings if code != BASE_NOT_COMPARED] + (
-        [BASE_NOT_COMPARED] if compared is None else []
-    )
-    known = list(report.get("differences", ()))
-    said = {(item["code"], item["name"]) for item in known}
-    known += [item.to_dict() for item in differences if (item.code, item.name) not in said]
-    found = {**report, "compared": compared, "differences": known}
-    found["warnings"] = list(dict.fromkeys(warnings))
-    if differences:
-        wrong = [item.layer or item.name for item in differences]
-        found |= {"status": "mismatch", "is_consistent": False}
-        found["layers"] = list(_told_apart(report, differences))
-        found["mismatched_layers"] = list(dict.fromkeys([*report["mismatched_layers"], *wrong]))
-    return found
-
-
-def _told_apart(report: Mapping[str, Any], differences: Sequence[Difference]) -> Iterator[dict[str, Any]]:
-    """The layers, of which those are not in order whose rank is right and whose tensors are not."""
-    codes = {item.layer: item.code for item in reversed(differences) if item.layer}
-    wrong = set(report["mismatched_layers"])
-    for record in report["layers"]:
-        name, state = record["name"], record["state"]
-        is_right = state in ("ok", "undetermined") or (state == "not_targeted" and name not in wrong)
-        yield {**record, "state": codes[name]} if is_right and name in codes else dict(record)

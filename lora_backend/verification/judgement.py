@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_backend.verification.coverage import Targets, coverage, entry_record, targets_of
+from lora_backend.verification.coverage import Targets, coverage, coverage_entry, targets_of
+from lora_backend.verification.rank_documents import CoverageEntry, LayerRecord, RankReport, ReportStatus, empty_report
 from lora_backend.verification.ranks import Rank, RankRule, asks_for_adalora, is_undecided
 from lora_backend.verification.records import (
     actual_rank,
-    has_other_scaling,
     is_unexpected,
     layer_record,
     layer_warnings,
@@ -24,6 +24,8 @@ MAGNITUDES = ("no_magnitude", "wrong_magnitude", "unexpected_magnitude")
 WRONG = frozenset({"mismatch", "a_against_b", "unreadable", "missing", *MAGNITUDES})
 """States of a layer that make a report inconsistent."""
 WRONG_VALUE = "wrong_value"
+CONSISTENT: Mapping[ReportStatus, bool | None] = {"mismatch": False, "undetermined": None, "ok": True}
+"""What the status of a report with layers says of it."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,13 @@ class Subject:
     warnings: Sequence[str]
 
 
-def judge(subject: Subject) -> dict[str, Any]:
+def judge(subject: Subject) -> RankReport:
     """The report. Raises `ExpressionError` where an expression takes too long."""
     layers, expected = subject.layers, subject.expected
     missing = _missing(subject)
     if not layers:
-        return {
-            **empty_report("no_lora_layers", False, expected.r),
-            "mismatched_layers": missing,
-            "warnings": list(dict.fromkeys(subject.warnings)),
-        }
+        found_none = empty_report("no_lora_layers", False, expected.r)
+        return found_none.but(mismatched_layers=missing, warnings=list(dict.fromkeys(subject.warnings)))
     ranks = [actual_rank(layer, expected) for layer in layers]
     extra = {layer.name for layer in layers if _is_extra(layer, subject)}
     records = [
@@ -63,22 +62,26 @@ def judge(subject: Subject) -> dict[str, Any]:
         for layer, rank in zip(layers, ranks, strict=True)
     ]
     records += [missing_record(name, expected, subject.configured) for name in missing]
-    wrong = {record["name"] for record in records if record["state"] in WRONG} | _wrong_extra(subject, ranks, extra)
-    states = {record["state"] for record in records}
+    wrong = {record.name for record in records if record.state in WRONG} | _wrong_extra(subject, ranks, extra)
+    states = {record.state for record in records}
     own_values, entries = _entries(subject)
     undecided = own_values or "undetermined" in states
-    status = "mismatch" if wrong else "undetermined" if undecided else "ok"
+    status: ReportStatus = "mismatch" if wrong else "undetermined" if undecided else "ok"
     found = [*subject.warnings, *layer_warnings(layers, ranks, expected)]
-    found += [entry["warning"] for entry in entries if entry["warning"]]
+    found += [entry.warning for entry in entries if entry.warning]
     found += _oddities(subject, records, extra)
-    return {
-        **empty_report(status, {"mismatch": False, "undetermined": None, "ok": True}[status], expected.r),
-        "actual_r_values": {layer.name: rank for layer, rank in zip(layers, ranks, strict=True)},
-        "mismatched_layers": list(dict.fromkeys(record["name"] for record in records if record["name"] in wrong)),
-        "warnings": list(dict.fromkeys(found)),
-        "layers": records,
-        "coverage": entries,
-    }
+    return RankReport(
+        is_consistent=CONSISTENT[status],
+        status=status,
+        expected_r=expected.r,
+        actual_r_values={layer.name: rank for layer, rank in zip(layers, ranks, strict=True)},
+        mismatched_layers=list(dict.fromkeys(record.name for record in records if record.name in wrong)),
+        warnings=list(dict.fromkeys(found)),
+        layers=records,
+        coverage=entries,
+        compared=None,
+        differences=[],
+    )
 
 
 def _missing(subject: Subject) -> list[str]:
@@ -101,7 +104,7 @@ def _wrong_extra(subject: Subject, ranks: Sequence[Rank], extra: set[str]) -> se
     }
 
 
-def _entries(subject: Subject) -> tuple[bool, list[dict[str, Any]]]:
+def _entries(subject: Subject) -> tuple[bool, list[CoverageEntry]]:
     """Whether the adapter's own config has values that PEFT cannot use, and what each entry of the configs matched."""
     config, own = subject.config, subject.own_config
     of_own = [] if own is None else _wrong_values(own, "" if own == config else "adapter_config.json: ")
@@ -111,37 +114,21 @@ def _entries(subject: Subject) -> tuple[bool, list[dict[str, Any]]]:
     return bool(of_own), [*of_own, *of_config, *matched]
 
 
-def _wrong_values(config: Mapping[str, Any], where: str = "") -> list[dict[str, Any]]:
+def _wrong_values(config: Mapping[str, Any], where: str = "") -> list[CoverageEntry]:
     found = wrong_values(config, is_adalora=asks_for_adalora(config))
-    return [entry_record(where + key, entry, 0, WRONG_VALUE) for key, entry in found]
+    return [coverage_entry(where + key, entry, 0, WRONG_VALUE) for key, entry in found]
 
 
-def _oddities(subject: Subject, records: Sequence[Mapping[str, Any]], extra: set[str]) -> Iterator[str]:
+def _oddities(subject: Subject, records: Sequence[LayerRecord], extra: set[str]) -> Iterator[str]:
     """Codes for what is odd about layers beside the configs."""
-    states = {record["state"] for record in records}
+    states = {record.state for record in records}
     yield from (state for state in MAGNITUDES if state in states)
-    if any(map(has_other_scaling, records)):
+    if any(record.has_other_scaling for record in records):
         yield "wrong_scaling"
     if subject.configured is not None and subject.configured.use_dora != subject.expected.use_dora:
         yield "other_dora"
     if extra:
         yield "unexpected_layer"
-
-
-def empty_report(status: str, is_consistent: bool | None, expected_r: int | None) -> dict[str, Any]:
-    """A report without layers."""
-    return {
-        "is_consistent": is_consistent,
-        "status": status,
-        "expected_r": expected_r,
-        "actual_r_values": {},
-        "mismatched_layers": [],
-        "warnings": [],
-        "layers": [],
-        "coverage": [],
-        "compared": None,
-        "differences": [],
-    }
 
 
 def _is_extra(layer: LoraLayer, subject: Subject) -> bool:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+
+from lora_backend.verification.layer_health import LayerHealth
 
 
-def propose_ranks(
-    health: Sequence[Mapping[str, Any]], ranks: Mapping[str, int], total: int | None = None
-) -> dict[str, int]:
+def propose_ranks(health: Iterable[LayerHealth], ranks: Mapping[str, int], total: int | None = None) -> dict[str, int]:
     """Layer → rank, so that ranks follow effective ranks and add up to `total` (default: what they add up to now).
 
     Every layer keeps at least 1. Shares are rounded by largest remainder (Hamilton), so that the sum is exact; a
     `total` below the number of layers cannot be met and gives 1 each.
     """
-    weights = {
-        row["name"]: float(row["effective_rank"]) for row in health if row["effective_rank"] and row["name"] in ranks
-    }
+    weights = {row.name: row.effective_rank for row in health if row.effective_rank and row.name in ranks}
     if not weights:
         return {}
     budget = max((total if total is not None else sum(ranks[name] for name in weights)) - len(weights), 0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic_core import from_json
 
 from lora_backend.typed_json import Document, Part, Sentence
 
@@ -17,6 +20,10 @@ ReportStatus = Literal[
     "expression_too_slow",
 ]
 """Words for what a rank report found."""
+Halves = Annotated[tuple[int | None, int | None], Field(strict=False)]
+"""The ranks of A and of B, where they are not the same."""
+HEAD_BYTES = 200
+"""Of a report's file: what was found stands there, and the rest is a record of every layer."""
 
 
 class LayerRecord(Part):
@@ -49,6 +56,12 @@ class LayerRecord(Part):
     expected_scaling: int | float | None = None
     state: str
     """`ok`, or what is wrong or in doubt, as a code."""
+
+    @property
+    def has_other_scaling(self) -> bool:
+        """Whether it is scaled by something else than what is expected of it."""
+        found, wanted = self.scaling, self.expected_scaling
+        return found is not None and wanted is not None and abs(found - wanted) > 1e-6 * abs(wanted)
 
 
 class CoverageEntry(Part):
@@ -91,7 +104,7 @@ class RankReport(Document):
     """What was found, as a code."""
     expected_r: int | None
     """`r` of the config that the adapter is held against."""
-    actual_r_values: dict[str, int | list[int] | None] = {}
+    actual_r_values: dict[str, int | Halves | None] = {}
     """Layer → its rank; two numbers where A and B have different ones."""
     mismatched_layers: list[str]
     """Names of what makes the report inconsistent."""
@@ -115,3 +128,35 @@ class RankReport(Document):
     """Folders below the one that was asked about that hold an adapter."""
     saved: RankReport | None = None
     """The same for the files of the finished adapter."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The dict that `check_lora_r_consistency` promises; what was not asked has no key."""
+        return self.model_dump(exclude_unset=True)
+
+
+def empty_report(status: ReportStatus, is_consistent: bool | None, expected_r: int | None) -> RankReport:
+    """A report without layers."""
+    return RankReport(
+        is_consistent=is_consistent,
+        status=status,
+        expected_r=expected_r,
+        actual_r_values={},
+        mismatched_layers=[],
+        warnings=[],
+        layers=[],
+        coverage=[],
+        compared=None,
+        differences=[],
+    )
+
+
+def consistency_in(head: bytes) -> tuple[bool, bool | None]:
+    """Whether the beginning of a report's file says what the check found, and what that is."""
+    try:
+        said = from_json(head, allow_partial=True)
+    except ValueError:
+        return False, None
+    if not isinstance(said, dict) or "is_consistent" not in said:
+        return False, None
+    found = said["is_consistent"]
+    return True, found if isinstance(found, bool) else None

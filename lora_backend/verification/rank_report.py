@@ -1,4 +1,4 @@
-"""The report over all layers: the result that `check_lora_r_consistency` promises."""
+"""The rank check: all layers of an adapter held against the ranks that its config asks for."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from lora_backend.verification.adapter_folder import (
 from lora_backend.verification.against_base import AskTree, compare_with_base
 from lora_backend.verification.asked_layers import asked_of
 from lora_backend.verification.coverage import Targets, pattern_names, targets_of
-from lora_backend.verification.judgement import Subject, empty_report, judge
+from lora_backend.verification.judgement import Subject, judge
 from lora_backend.verification.other_base import FindBase
 from lora_backend.verification.passport import ranks_in_passport
+from lora_backend.verification.rank_documents import RankReport, empty_report
 from lora_backend.verification.ranks import RankRule, rank_rule
 from lora_backend.verification.shapes import LoraLayer
 
@@ -44,7 +45,7 @@ def check_layers(
     on_disk: bool = False,
     base_names: Sequence[str] = (),
     question: Question | None = None,
-) -> dict[str, Any]:
+) -> RankReport:
     """Hold every layer against the rank that `config` asks of it.
 
     `own_config` is the adapter's PEFT config (method 1); the tensors' shapes (method 2) and A against B (method 3)
@@ -88,8 +89,8 @@ def _prepare(
         rule.prepare([*names, *ranked])
 
 
-def _undecided(error: ExpressionError, expected_r: int | None) -> dict[str, Any]:
-    return empty_report("expression_too_slow", None, expected_r) | {"expression": error.message.to_json()}
+def _undecided(error: ExpressionError, expected_r: int | None) -> RankReport:
+    return empty_report("expression_too_slow", None, expected_r).but(expression=error.message)
 
 
 def check_adapter_folder(
@@ -101,7 +102,7 @@ def check_adapter_folder(
     *,
     find_base: FindBase = find_model,
     ask_tree: AskTree | None = None,
-) -> dict[str, Any]:
+) -> RankReport:
     """Check an adapter on disk, from its headers alone. `config` None: against its own `adapter_config.json`.
 
     `trained`: names of the layers that were trained, by default those of the adapter's passport; one that the config
@@ -116,7 +117,8 @@ def check_adapter_folder(
     own = read_adapter_config(folder)
     expected_r = None if config is None else rank_rule(config).r
     if own is None or (adapter_name and (folder / adapter_name / "adapter_config.json").is_file()):
-        return empty_report("no_adapter_here", False, expected_r) | {"subfolders": subfolders_with_adapters(folder)}
+        found = empty_report("no_adapter_here", False, expected_r)
+        return found.but(subfolders=subfolders_with_adapters(folder))
     if not own.get("peft_type"):
         return empty_report("not_peft", None, expected_r)
     if own["peft_type"] not in LORA_TYPES:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lora_backend.verification.coverage import Targets
+from lora_backend.verification.rank_documents import LayerRecord
 from lora_backend.verification.ranks import (
     Rank,
     RankRule,
@@ -26,7 +26,7 @@ def actual_rank(layer: LoraLayer, expected: RankRule) -> Rank:
 
 def layer_record(
     layer: LoraLayer, rank: Rank, expected: RankRule, configured: RankRule | None, *, is_targeted: bool = True
-) -> dict[str, Any]:
+) -> LayerRecord:
     """One layer of a report, held against `expected`; `configured` is the rule of the adapter's own config.
 
     Of a layer that is not targeted nothing is expected.
@@ -38,23 +38,23 @@ def layer_record(
     scaling = layer.scaling
     if configured is not None and not _is_live(layer):
         scaling = expected_scaling if configured is expected else configured.scaling_for(name)
-    return {
-        "name": layer.name,
-        "block": layer.block,
-        "module": layer.module,
-        "expected_r": expected_r,
-        "config_r": configured.for_layer(name) if configured else None,
-        "layer_r": layer.layer_r,
-        "a_r": rank_a,
-        "b_r": rank_b,
-        "shape_a": list(layer.shape_a) if layer.shape_a else None,
-        "shape_b": list(layer.shape_b) if layer.shape_b else None,
-        "alpha": configured.alpha_for(name) if configured else None,
-        "expected_alpha": expected.alpha_for(name) if is_targeted else None,
-        "scaling": scaling,
-        "expected_scaling": expected_scaling if is_targeted else None,
-        "state": _state(layer, rank, expected_r, configured or expected, is_targeted),
-    }
+    return LayerRecord(
+        name=layer.name,
+        block=layer.block,
+        module=layer.module,
+        expected_r=expected_r,
+        config_r=configured.for_layer(name) if configured else None,
+        layer_r=layer.layer_r,
+        a_r=rank_a,
+        b_r=rank_b,
+        shape_a=list(layer.shape_a) if layer.shape_a else None,
+        shape_b=list(layer.shape_b) if layer.shape_b else None,
+        alpha=configured.alpha_for(name) if configured else None,
+        expected_alpha=expected.alpha_for(name) if is_targeted else None,
+        scaling=scaling,
+        expected_scaling=expected_scaling if is_targeted else None,
+        state=_state(layer, rank, expected_r, configured or expected, is_targeted),
+    )
 
 
 def _state(layer: LoraLayer, rank: Rank, expected_r: int | None, own: RankRule, is_targeted: bool) -> str:
@@ -84,12 +84,6 @@ def _magnitude_state(layer: LoraLayer, own: RankRule) -> str | None:
     return None if has_one_for_each else "wrong_magnitude"
 
 
-def has_other_scaling(record: Mapping[str, Any]) -> bool:
-    """Whether a layer is scaled by something else than what is expected of it."""
-    found, wanted = record.get("scaling"), record.get("expected_scaling")
-    return found is not None and wanted is not None and abs(found - wanted) > 1e-6 * abs(wanted)
-
-
 def _is_live(layer: LoraLayer) -> bool:
     """Whether it was read from a loaded model, where a layer has its own scaling; loaded from disk it gets its config's."""
     return layer.a_trains is not None or layer.b_trains is not None
@@ -109,9 +103,10 @@ def _expected_r(layer: LoraLayer, expected: RankRule, configured: RankRule | Non
     return configured.rank_pattern[pattern] if pattern and is_fused else asked
 
 
-def missing_record(name: str, expected: RankRule, configured: RankRule | None) -> dict[str, Any]:
+def missing_record(name: str, expected: RankRule, configured: RankRule | None) -> LayerRecord:
     """A module that the config targets and that carries no LoRA."""
-    return layer_record(LoraLayer(name, None, None), None, expected, configured) | {"state": "missing", "scaling": None}
+    record = layer_record(LoraLayer(name, None, None), None, expected, configured)
+    return record.but(state="missing", scaling=None)
 
 
 def layer_warnings(layers: Sequence[LoraLayer], ranks: Sequence[Rank], expected: RankRule) -> list[str]:

@@ -1,16 +1,12 @@
-"""What a rank report comes to: one sentence, one colour, one table for a log. Every page and command asks here."""
+"""What a rank report comes to: one sentence and one colour. Every page and command asks here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from lora_backend.escaping import visible
 from lora_backend.i18n import N_, Message, Plural, in_code
 from lora_backend.terminal import Tone
 from lora_backend.verification.base_words import other_base_words
 from lora_backend.verification.differences import BASE_NOT_COMPARED, LOAD_REFUSED
-from lora_backend.verification.records import has_other_scaling
+from lora_backend.verification.rank_documents import DifferenceRecord, LayerRecord, RankReport
 
 NO_LORA_FOUND = N_("⚠️  Warning: no LoRA parameter was found. Is the model really loaded with its adapter?")
 """Users of the original tool know this line by its words."""
@@ -95,42 +91,42 @@ OF_TENSORS = {
 }
 
 
-def tone(report: Mapping[str, Any]) -> Tone:
+def tone(report: RankReport) -> Tone:
     """Which colour a report deserves: green only where it is consistent and nothing is in doubt."""
     decides = deciding(report)
-    if decides["is_consistent"] is False:
+    if decides.is_consistent is False:
         return "bad"
-    return "doubt" if decides["is_consistent"] is None or doubts(decides) else "good"
+    return "doubt" if decides.is_consistent is None or doubts(decides) else "good"
 
 
-def deciding(report: Mapping[str, Any]) -> Mapping[str, Any]:
+def deciding(report: RankReport) -> RankReport:
     """Of a run's report, which has the one of its saved adapter inside, that of the two which is worse.
 
     The saved adapter needs no other base model to be compared with: it was in its own when it was saved.
     """
-    saved = report.get("saved")
-    if not saved or report["is_consistent"] is False:
+    saved = report.saved
+    if saved is None or report.is_consistent is False:
         return report
-    saved = {**saved, "warnings": [code for code in saved["warnings"] if code != BASE_NOT_COMPARED]}
-    is_whole = saved["is_consistent"] is True and not doubts(saved)
+    saved = saved.but(warnings=[code for code in saved.warnings if code != BASE_NOT_COMPARED])
+    is_whole = saved.is_consistent is True and not doubts(saved)
     return report if is_whole else saved
 
 
-def doubts(report: Mapping[str, Any]) -> list[str]:
+def doubts(report: RankReport) -> list[str]:
     """The warning codes for which a consistent report is not green."""
-    return [code for code in report["warnings"] if code not in HARMLESS]
+    return [code for code in report.warnings if code not in HARMLESS]
 
 
-def verdict(report: Mapping[str, Any]) -> Message:
+def verdict(report: RankReport) -> Message:
     """The report in one sentence."""
-    status = report["status"]
-    if status == "expression_too_slow" and report.get("expression"):
-        return Message.from_json(report["expression"])
+    status = report.status
+    if status == "expression_too_slow" and report.expression is not None:
+        return report.expression
     if status == "ok":
         return _ok(report)
     if status == "mismatch":
         return Message("{reasons}", {"reasons": _reasons(report)})
-    if status == "undetermined" and report["expected_r"] is None:
+    if status == "undetermined" and report.expected_r is None:
         return Message(N_("The config names no whole number as `r`, so there is no rank to expect. Set `r`."))
     if status == "undetermined" and (wrong := _wrong_values(report)):
         return Message(
@@ -139,15 +135,15 @@ def verdict(report: Mapping[str, Any]) -> Message:
     return Message(SENTENCES[status])
 
 
-def _wrong_values(report: Mapping[str, Any]) -> list[str]:
-    found = [entry for entry in report.get("coverage") or () if entry["warning"] == "wrong_value"]
-    return [f"{entry['key']}: {entry['entry']}" for entry in found[:NAMED]]
+def _wrong_values(report: RankReport) -> list[str]:
+    found = [entry for entry in report.coverage if entry.warning == "wrong_value"]
+    return [f"{entry.key}: {entry.entry}" for entry in found[:NAMED]]
 
 
-def _ok(report: Mapping[str, Any]) -> Message:
+def _ok(report: RankReport) -> Message:
     """What is proven of the adapter, as far as it was compared, and whether something is in doubt."""
-    layers = report["layers"]
-    extra = sum(record["state"] == "not_targeted" for record in layers)
+    layers = report.layers
+    extra = sum(record.state == "not_targeted" for record in layers)
     values = {"count": len(layers) - extra, "layers": Message(LORA_LAYERS, {"count": len(layers)})}
     said = [
         Message(
@@ -162,11 +158,11 @@ def _ok(report: Mapping[str, Any]) -> Message:
             )
         )
     other_doubts = len([code for code in doubts(report) if code != BASE_NOT_COMPARED])
-    if BASE_NOT_COMPARED in report["warnings"]:
+    if BASE_NOT_COMPARED in report.warnings:
         said.insert(0, Message(N_("Ranks OK, not compared with a base model.")))
-    elif report.get("compared") == "loaded":
+    elif report.compared == "loaded":
         said.append(Message(N_("Every tensor of the file is in the model.")))
-    elif report.get("compared"):
+    elif report.compared:
         said.append(Message(N_("Every tensor of the file has its place in the base model.")))
     if other_doubts:
         said.append(
@@ -175,21 +171,21 @@ def _ok(report: Mapping[str, Any]) -> Message:
     return said[0] if len(said) == 1 else Message("{reasons}", {"reasons": said})
 
 
-def _reasons(report: Mapping[str, Any]) -> list[Message]:
+def _reasons(report: RankReport) -> list[Message]:
     """Each kind of thing that is wrong: how often, and where first."""
-    bad, wrong = set(report["mismatched_layers"]), dict[str, list[str]]()
-    for record in report["layers"]:
-        if record["name"] in bad and record["state"] not in ("ok", "undetermined", *OF_TENSORS):
-            kind = record["state"] if record["state"] in OF_LAYERS else "wrong"
+    bad, wrong = set(report.mismatched_layers), dict[str, list[str]]()
+    for record in report.layers:
+        if record.name in bad and record.state not in ("ok", "undetermined", *OF_TENSORS):
+            kind = record.state if record.state in OF_LAYERS else "wrong"
             wrong.setdefault(kind, []).append(_with_ranks(record))
-    for item in report.get("differences") or ():
-        wrong.setdefault(item["code"], []).append(_named(item))
-    if not wrong and LOAD_REFUSED in report["warnings"]:
+    for item in report.differences:
+        wrong.setdefault(item.code, []).append(_named(item))
+    if not wrong and LOAD_REFUSED in report.warnings:
         return [Message(N_("PEFT refuses to load the adapter into this model."))]
     if not wrong:
-        wrong["wrong"] = list(report["mismatched_layers"])
-    layers = Message(LORA_LAYERS, {"count": sum(record["state"] != "missing" for record in report["layers"])})
-    reasons = [other_base_words(report)] if report.get("other_base") else []
+        wrong["wrong"] = list(report.mismatched_layers)
+    layers = Message(LORA_LAYERS, {"count": sum(record.state != "missing" for record in report.layers)})
+    reasons = [other_base_words(report)] if report.other_base else []
     return reasons + [
         Message(template, {"count": len(names), "layers": layers, "first": ", ".join(names[:NAMED])})
         for kind, template in (OF_LAYERS | OF_TENSORS).items()
@@ -197,38 +193,20 @@ def _reasons(report: Mapping[str, Any]) -> list[Message]:
     ]
 
 
-def _named(item: Mapping[str, Any]) -> str:
+def _named(item: DifferenceRecord) -> str:
     """A tensor that differs, with its shapes or its dtype where they are what differs."""
-    if item["code"] == "other_shape":
-        sides = ("×".join(map(str, item.get(side) or ["–"])) for side in ("file_shape", "model_shape"))
-        return f"{item['name']} ({' → '.join(sides)})"
-    return f"{item['name']} ({item.get('dtype')})" if item["code"] == "unfit_dtype" else str(item["name"])
+    if item.code == "other_shape":
+        sides = ("×".join(map(str, side)) if side else "–" for side in (item.file_shape, item.model_shape))
+        return f"{item.name} ({' → '.join(sides)})"
+    return f"{item.name} ({item.dtype})" if item.code == "unfit_dtype" else item.name
 
 
-def _with_ranks(record: Mapping[str, Any]) -> str:
+def _with_ranks(record: LayerRecord) -> str:
     """A layer, with the ranks that are what is wrong with it."""
-    if record["state"] == "a_against_b":
-        return f"{record['name']} (A {_or_none(record['a_r'])}, B {_or_none(record['b_r'])})"
-    return (
-        f"{record['name']} ({record['a_r']} ≠ {record['expected_r']})"
-        if record["state"] == "mismatch"
-        else record["name"]
-    )
+    if record.state == "a_against_b":
+        return f"{record.name} (A {_or_none(record.a_r)}, B {_or_none(record.b_r)})"
+    return f"{record.name} ({record.a_r} ≠ {record.expected_r})" if record.state == "mismatch" else record.name
 
 
 def _or_none(rank: int | None) -> str:
     return "–" if rank is None else str(rank)
-
-
-COLUMNS = {"expected": "expected_r", "config": "config_r", "A": "a_r", "B": "b_r"}
-OF_SCALING = {"scaling": "scaling", "asked": "expected_scaling"}
-
-
-def as_table(report: Mapping[str, Any]) -> str:
-    """The layers of a report as lines for a log; with their scaling where one has another than is asked of it."""
-    columns = COLUMNS | (OF_SCALING if any(map(has_other_scaling, report["layers"])) else {})
-    lines = [" ".join([f"{'layer':60}", *(f"{title:>8}" for title in columns), "state"])]
-    for record in report["layers"]:
-        cells = ("–" if (value := record.get(key)) is None else f"{value:g}" for key in columns.values())
-        lines.append(" ".join([f"{visible(record['name']):60}", *(f"{cell:>8}" for cell in cells), record["state"]]))
-    return "\n".join(lines)

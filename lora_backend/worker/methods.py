@@ -41,7 +41,7 @@ def check_loaded_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]
     report(Message(N_("Reading the ranks")), 0.9)
     made_on = own.get("base_model_name_or_path")
     other = other_base(folder, find_model(name), name, made_on, lambda known: allowed_model(known, settings))
-    return with_other_base(loaded_report(loaded, params["config"]), name, other)
+    return with_other_base(loaded_report(loaded, params["config"]), name, other).to_dict()
 
 
 def check_folder_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -54,7 +54,10 @@ def check_folder_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]
     from lora_backend.preflight.roots import allowed_model
 
     settings = load_settings()
-    return rank_report(params["adapter"], params["config"], find_base=lambda name: allowed_model(name, settings))
+    report_of_folder = rank_report(
+        params["adapter"], params["config"], find_base=lambda name: allowed_model(name, settings)
+    )
+    return report_of_folder.to_dict()
 
 
 def adapter_fit(params: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def read_health(params: dict[str, Any], report: Report) -> list[dict[str, Any]]:
     report(Message(N_("Reading the adapter's tensors")), 0.0)
     from lora_backend.modeling.health import adapter_health
 
-    return adapter_health(Path(params["adapter"]))
+    return [layer.to_dict() for layer in adapter_health(Path(params["adapter"]))]
 
 
 def start(params: dict[str, Any], report: Report) -> None:

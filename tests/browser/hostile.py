@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from urllib.parse import urlencode
 
+from lora_backend.atomic import write_json
 from lora_backend.config.drafts import new_draft
 from lora_backend.runs.record.labels import write_labels
 from lora_backend.runs.record.run_folder import RunFolder
@@ -131,7 +132,8 @@ def _run(root: Path, config: dict[str, object], text: str, number: int) -> RunFo
         "scaling": None,
         "norm": None,
     }
-    run.write_rank_report(
+    write_json(
+        run.rank_report_json,
         {
             "is_consistent": False,
             "status": "mismatch",
@@ -141,6 +143,6 @@ def _run(root: Path, config: dict[str, object], text: str, number: int) -> RunFo
             "warnings": [],
             "layers": [layer],
             "coverage": [],
-        }
+        },
     )
     return run

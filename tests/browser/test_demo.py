@@ -28,9 +28,9 @@ def test_one_click_trains_a_real_model_that_outlives_the_dashboard(dashboard: Da
     (run,) = list_runs(dashboard.workspace / "runs")
     losses = [row["loss"] for row in run.metrics() if row.get("loss") is not None]
     assert losses[-1] < losses[0] / 10
-    report = run.rank_report()
+    report = run.read_rank_report()
     assert report is not None
-    assert report["status"] == "ok"
+    assert report.status == "ok"
     assert promise_kept(run.answers())
     page.get_by_role("tab", name="Answers").click()
     expect(page.get_by_text("With the adapter").first).to_be_visible()

@@ -106,7 +106,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
 def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    from lora_backend.verification.rank_report import check_adapter_folder
+    from tests.verification.reports import folder_report
 
     open_draft(page, tiny, tmp_path, epochs=1)
     page.get_by_role("button", name="Launch").click()
@@ -129,7 +129,7 @@ def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Pa
     tables = page.get_by_test_id("stDataFrame")
     until(lambda: any(red_pixels(found) > 1_000 for found in tables.all()), "its row is red")
     # The grid is a canvas; what it was given is checked where it can be read.
-    bad = [row for row in check_adapter_folder(run.adapter, run.read_run()["config"])["layers"] if row["state"] != "ok"]
+    bad = [row for row in folder_report(run.adapter, run.read_run()["config"])["layers"] if row["state"] != "ok"]
     assert [(row["name"], row["state"], row["a_r"], row["b_r"]) for row in bad] == [
         ("model.layers.1.self_attn.q_proj", "a_against_b", 2, 4)
     ]

@@ -113,5 +113,5 @@ def test_all_linear_takes_every_layer_that_peft_allows_and_says_which_it_leaves_
     assert {layer.name for layer in lora_layers_of_model(model)} == wanted
     assert left
     assert "leaves out out_proj" in caplog.text
-    report = rank_report(model, config, exact=True)
-    assert (report["status"], report["mismatched_layers"]) == ("ok", [])
+    found = rank_report(model, config, exact=True)
+    assert (found.status, found.mismatched_layers) == ("ok", [])

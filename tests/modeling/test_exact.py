@@ -180,17 +180,17 @@ def test_what_was_attached_passes_the_strict_check(family: str, is_named: bool) 
         first = "q_a_proj" if family == "deepseek_v3" else "q_proj"
         config = asked(target_layers=[1], target_modules=[first, *own.get(family, NAMED)])
     report = rank_report(attach_adapter(built(family), config), config, exact=True)
-    assert report["status"] == "ok", report["mismatched_layers"]
-    assert not {"unexpected_layer", "unmatched_target", "missing_layer_index"} & set(report["warnings"])
+    assert report.status == "ok", report.mismatched_layers
+    assert not {"unexpected_layer", "unmatched_target", "missing_layer_index"} & set(report.warnings)
 
 
 @pytest.mark.parametrize(("family", "changes"), [("mixtral", {"target_modules": ["q_proj", "w1", "w2", "w3"]}), ("gemma3", {})])  # fmt: skip
 def test_a_block_that_was_not_asked_for_fails_the_strict_check(family: str, changes: dict[str, Any]) -> None:
     model = attach_adapter(built(family), asked(**changes))
     report = rank_report(model, asked(**changes, target_layers=[1]), exact=True)
-    assert report["status"] == "mismatch"
-    assert all(re.search(r"\.layers\.[02]\.", name) for name in report["mismatched_layers"])
-    assert {record["state"] for record in report["layers"]} == {"ok", "unasked"}
+    assert report.status == "mismatch"
+    assert all(re.search(r"\.layers\.[02]\.", name) for name in report.mismatched_layers)
+    assert {record.state for record in report.layers} == {"ok", "unasked"}
 
 
 def test_modules_to_save_are_those_of_the_name_and_not_of_its_end() -> None:

@@ -20,6 +20,7 @@ from lora_backend.modeling.loaded_identity import load_adapter
 from lora_backend.modeling.rank_check import loaded_report, raise_on_mismatch
 from lora_backend.verification.verdicts import tone, verdict
 from tests.modeling.families import LLAMA
+from tests.verification.reports import typed
 
 Tensors = dict[str, torch.Tensor]
 Q1 = "model.layers.1.self_attn.q_proj"
@@ -88,7 +89,7 @@ def test_what_peft_drops_or_leaves_as_made_is_a_mismatch_by_name(
 ) -> None:
     saved(tmp_path, change, **config)
     live = check_lora_r_consistency(loaded(tmp_path), None, loaded_from=tmp_path)
-    of_worker = loaded_report(load_adapter(llama(), tmp_path), None)
+    of_worker = loaded_report(load_adapter(llama(), tmp_path), None).to_dict()
     for report in (live, of_worker):
         assert (report["status"], report["is_consistent"]) == ("mismatch", False)
         assert codes(report) == expected
@@ -97,22 +98,22 @@ def test_what_peft_drops_or_leaves_as_made_is_a_mismatch_by_name(
         of_layers = {item["layer"] for item in report["differences"]} & set(states)
         assert "ok" not in {states[name] for name in of_layers}, "a layer that did not arrive is not in order"
     with pytest.raises(RankMismatchError) as raised:
-        raise_on_mismatch(live)
+        raise_on_mismatch(typed(live))
     assert live["differences"][0]["name"] in str(raised.value)
 
 
 def test_a_refusal_keeps_the_sizes(tmp_path: Path) -> None:
     saved(tmp_path, lambda tensors: tensors | {f"base_model.model.{Q1}.lora_A.weight": torch.ones(4, 20)})
-    report = loaded_report(load_adapter(llama(), tmp_path), None)
+    report = loaded_report(load_adapter(llama(), tmp_path), None).to_dict()
     assert (report["status"], codes(report)) == ("mismatch", {"other_shape": 1})
     assert "load_refused" in report["warnings"]
-    assert f"{Q1}.lora_A.weight (4×20 → 4×16)" in verdict(report).text("en")
+    assert f"{Q1}.lora_A.weight (4×20 → 4×16)" in verdict(typed(report)).text("en")
     assert report["differences"][0]["file_shape"] == [4, 20]
 
 
 def test_a_module_trained_whole_that_is_not_in_the_file_is_named_and_not_a_traceback(tmp_path: Path) -> None:
     saved(tmp_path, without("lm_head"), modules_to_save=["lm_head"])
-    report = loaded_report(load_adapter(llama(), tmp_path), None)
+    report = loaded_report(load_adapter(llama(), tmp_path), None).to_dict()
     assert [(item["code"], item["name"]) for item in report["differences"]] == [("not_from_file", "lm_head.weight")]
 
 
@@ -137,13 +138,15 @@ def test_values_that_are_no_numbers_are_said(part: str, value: float, tmp_path: 
     def spoil(tensors: Tensors) -> Tensors:
         return {name: tensor * value if part in name else tensor for name, tensor in tensors.items()}
 
-    assert "not_finite" not in loaded_report(load_adapter(llama(), saved(tmp_path / "whole")), None)["warnings"]
+    assert (
+        "not_finite" not in loaded_report(load_adapter(llama(), saved(tmp_path / "whole")), None).to_dict()["warnings"]
+    )
     saved(tmp_path, spoil, modules_to_save=["lm_head"])
     for report in (
         check_lora_r_consistency(loaded(tmp_path), None, loaded_from=tmp_path),
-        loaded_report(load_adapter(llama(), tmp_path), None),
+        loaded_report(load_adapter(llama(), tmp_path), None).to_dict(),
     ):
-        assert (report["differences"], tone(report)) == ([], "doubt")
+        assert (report["differences"], tone(typed(report))) == ([], "doubt")
         assert report["warnings"] == ["not_finite"]
 
 

@@ -102,10 +102,10 @@ def test_a_run_trains_saves_and_its_adapter_loads_back(word: str, precision: str
     )  # fmt: skip
     folder = run(workspace, values)
     assert folder.state().state == "finished"
-    report = folder.rank_report()
+    report = folder.read_rank_report()
     assert report is not None
-    assert (report["status"], report["saved"]["status"]) == ("ok", "ok")
-    assert len(report["actual_r_values"]) == LINEAR
+    assert (report.status, report.saved and report.saved.status) == ("ok", "ok")
+    assert len(report.actual_r_values) == LINEAR
     trained = PeftModel.from_pretrained(load(wide, quantization=word, precision=precision), str(folder.adapter))
     for name, parameter in trained.named_parameters():
         assert "lora_B" not in name or parameter.abs().sum() > 0, name

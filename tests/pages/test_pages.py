@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import new_draft
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import load_settings
+from lora_backend.views.rank_view import ranks_beside
 from tests.pages.screens import PAGES, ROOT, finished_run, show, texts
 
 pytestmark = pytest.mark.usefixtures("places")
@@ -330,20 +330,16 @@ def test_another_alpha_is_amber_and_has_the_scaling_of_both(tmp_path: Path) -> N
 
 def test_a_layer_that_the_other_adapter_lacks_is_missing_and_not_changed() -> None:
     one, other = {"a": 4, "b": 4, "c": 4}, {"a": 4, "b": 8, "d": 4}
-    at = AppTest.from_string(
-        f"from pages.parts.widgets.tables import compare_table\ncompare_table({one!r}, {other!r})"
-    ).run()
-    shown = at.dataframe[0].value.set_index("Layer")["State"].to_dict()
-    assert {name: state.lstrip("\u200b\u2060") for name, state in shown.items()} == {
+    shown = ranks_beside(one, other)
+    assert {row[1]: str(row[0]) for row in shown.rows} == {
         "a": "= same rank", "b": "~ other rank", "c": "− missing in the other", "d": "− missing here",
     }  # fmt: skip
 
 
 def test_two_adapters_stand_side_by_side_from_block_to_block_what_differs_first() -> None:
     ranks = {f"model.layers.{block}.q_proj": 4 for block in (10, 2, 3)}
-    at = AppTest.from_string(f"from pages.parts.widgets.tables import compare_table\ncompare_table({ranks!r}, {ranks | {'model.layers.2.q_proj': 8}!r})").run()  # fmt: skip
-    assert not at.exception
-    assert [name.split(".")[2] for name in at.dataframe[0].value.iloc[:, 1]] == ["2", "3", "10"]
+    shown = ranks_beside(ranks, ranks | {"model.layers.2.q_proj": 8})
+    assert [str(row[1]).split(".")[2] for row in shown.rows] == ["2", "3", "10"]
 
 
 def test_a_link_to_a_run_keeps_no_config_of_an_adapter(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from lora_backend.errors import RunError
 from lora_backend.i18n import Message
 from lora_backend.runs.record.run_folder import RUN_ID, RunFolder, list_runs, new_run_id, open_run
+from lora_backend.verification.rank_documents import empty_report
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_a_new_run_holds_what_it_was_started_with(run: RunFolder, tmp_path: Path
 
 def test_every_json_file_carries_its_format(run: RunFolder) -> None:
     run.append_metrics({"step": 1})
-    run.write_rank_report({"status": "ok"})
+    run.write_rank_report(empty_report("ok", True, 4))
     run.request_stop()
     run.write_exit("finished")
     for path in (
@@ -63,7 +64,7 @@ def test_a_file_that_is_no_json_object_is_as_good_as_absent(file: str, content: 
     (run.path / file).write_bytes(content)
     assert run.state().state in ("starting", "lost")
     assert run.status().get("state") in ("starting", None)
-    assert run.rank_report() is None
+    assert run.read_rank_report() is None
 
 
 @pytest.mark.parametrize("end", ['{"step": 2, "lo', '{"step": 2', "\0\0\0\0", "{"])
@@ -107,7 +108,13 @@ def test_a_run_that_was_deleted_under_our_hands_is_a_sentence_or_empty(run: RunF
     import shutil
 
     shutil.rmtree(run.path)
-    assert (run.status(), run.metrics(), run.answers(), run.rank_report(), run.log_tail()) == ({}, [], [], None, "")
+    assert (run.status(), run.metrics(), run.answers(), run.read_rank_report(), run.log_tail()) == (
+        {},
+        [],
+        [],
+        None,
+        "",
+    )
     assert run.state().state == "lost"
     for action in (run.read_run, run.request_stop, lambda: open_run(tmp_path, run.id)):
         with pytest.raises(RunError, match="not there"):

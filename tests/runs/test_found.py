@@ -20,7 +20,7 @@ from lora_backend.runs.foreign.foreign_folder import open_folder
 from lora_backend.runs.foreign.trainer_state import INLINE_BYTES, MOST_BYTES
 from lora_backend.runs.record.curves import COLUMNS, points
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.verification.rank_report import check_adapter_folder
+from tests.verification.reports import folder_report
 
 ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}  # fmt: skip
 
@@ -89,7 +89,7 @@ def test_what_the_trainer_left_opens_with_curves_best_checkpoint_and_ranks(train
     assert found.runtime_s
     assert found.source == trained / "trainer_state.json"
     assert found.adapter == trained
-    report = check_adapter_folder(trained, None)
+    report = folder_report(trained, None)
     assert report["is_consistent"] is True
     assert set(report["actual_r_values"].values()) == {4}
     assert found.problems == ()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lora_backend.atomic import write_json
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import RunError
 from lora_backend.runs.history.run_table import History, config_differences, filtered, first_and_last_loss, read_row
@@ -113,8 +114,8 @@ def test_a_row_says_what_the_rank_check_said_however_long_its_report(said: bool 
     run, other = made(tmp_path, "a"), made(tmp_path, "b")
     layers = [{"name": f"layer{number}", "is_consistent": not said} for number in range(1000)]
     rest = {"status": "ok", "expected_r": 4, "mismatched_layers": [], "warnings": [], "layers": layers}
-    run.write_rank_report({"is_consistent": said, **rest})
-    other.write_rank_report({**rest, "is_consistent": said})
+    write_json(run.rank_report_json, {"is_consistent": said, **rest})
+    write_json(other.rank_report_json, {**rest, "is_consistent": said})
     assert [row.is_consistent for row in History(tmp_path / "runs").rows()] == [said, said]
     run.rank_report_json.write_text('{"is_cons')
     assert [row.is_consistent for row in History(tmp_path / "runs").rows()] == [said, None]

@@ -27,6 +27,7 @@ from lora_backend.runs.record.logs import read_log, search_log
 from lora_backend.runs.record.run_folder import RunFolder, list_runs, open_run
 from lora_backend.runs.record.unlinked import links_of, own_adapter
 from lora_backend.settings import load_settings
+from lora_backend.verification.rank_documents import empty_report
 from tests.planted import FILES, FOLDERS, NUMBER, SECRET, WRITTEN, holds_secret, planted_run, tree
 
 LINKS = [*FILES, *FOLDERS]
@@ -42,7 +43,7 @@ def outside(tmp_path: Path, workspace: Path) -> Path:
 
 READERS: dict[str, Callable[[RunFolder], Any]] = {
     "run": RunFolder.read_run, "state": RunFolder.state, "status": RunFolder.status, "attempt": RunFolder.attempt, "metrics": RunFolder.metrics,
-    "answers": RunFolder.answers, "ranks": RunFolder.rank_report, "config": RunFolder.config_text, "log": RunFolder.log_tail,
+    "answers": RunFolder.answers, "ranks": RunFolder.read_rank_report, "config": RunFolder.config_text, "log": RunFolder.log_tail,
     "last lines": RunFolder.last_lines, "changed": config_as_changed, "labels": lambda run: read_labels(run.path), "row": read_row,
     "columns": lambda run: read_columns(run.metrics_jsonl), "losses": first_and_last_loss, "part": lambda run: read_log(run.train_log),
     "search": lambda run: search_log(run.train_log), "tail": lambda run: last_log_lines(run.train_log), "outcome": outcome_of,
@@ -82,7 +83,7 @@ def test_a_run_that_is_a_link_is_none_and_the_sentence_names_it(link: str, works
 WRITERS: dict[str, Callable[[RunFolder], Any]] = {
     "status": lambda run: run.write_status(step=4), "stop": RunFolder.request_stop, "save": RunFolder.request_save,
     "labels": lambda run: write_labels(run.path, note="ours"), "metrics": lambda run: run.append_metrics({"step": 4}),
-    "ranks": lambda run: run.write_rank_report({"ours": 1}), "answers": lambda run: run.write_answers([{"ours": 1}]),
+    "ranks": lambda run: run.write_rank_report(empty_report("ok", True, 4)), "answers": lambda run: run.write_answers([{"ours": 1}]),
     "attempt": lambda run: run.write_attempt(ours=1), "new attempt": lambda run: run.new_attempt(ours=1), "exit": lambda run: run.write_exit("failed"),
     "begin": RunFolder.begin_training, "begin attempt": lambda run: run.begin_attempt("queued"), "supervisor": start_supervisor,
     "supervise": supervise, "sweep": sweep, "replan": RunFolder.replan,

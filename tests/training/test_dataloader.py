@@ -46,9 +46,9 @@ def test_a_direct_call_leaves_the_same_record_as_a_run(config: Make, workspace: 
     assert folder.state().state == "finished"
     assert folder.state().total_steps == 4, "16 rows, 8 a step, two epochs"
     assert [row["step"] for row in folder.metrics()] == [1, 2, 3, 4]
-    report = folder.rank_report()
+    report = folder.read_rank_report()
     assert report is not None
-    assert report["status"] == "ok"
+    assert report.status == "ok"
     assert "config as it runs" in folder.train_log.read_text()
     assert folder.read_run()["config"] == values | {"precision": "fp32", "knowledge_type": "facts"} | NAMES
     assert (workspace / "adapters/pkg/1.0.0/facts/adapter_model.safetensors").is_file()

@@ -55,9 +55,9 @@ def test_a_run_leaves_every_file_that_the_design_names(config: Make, workspace: 
     assert folder.read_run()["versions"]["peft"]
     assert folder.read_run()["actor"]
     assert {row["format"] for row in folder.metrics()} == {1}
-    report = folder.rank_report()
+    report = folder.read_rank_report()
     assert report is not None
-    assert (report["status"], report["saved"]["status"]) == ("ok", "ok")
+    assert (report.status, report.saved and report.saved.status) == ("ok", "ok")
     assert {path.name for path in folder.adapter.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
     assert list(folder.path.glob(".*")) == [], "nothing half written is left"
 
@@ -312,9 +312,9 @@ def test_a_strict_mismatch_stops_before_the_first_step(
     folder, sentence = failed_run(workspace, config(strict_r_check=True), RankMismatchError)
     assert "14 LoRA layers" in sentence
     assert folder.metrics() == []
-    report = folder.rank_report()
+    report = folder.read_rank_report()
     assert report is not None
-    assert report["is_consistent"] is False
+    assert report.is_consistent is False
 
 
 BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], type[FlightdeckError], str]] = {
@@ -372,6 +372,6 @@ def test_a_layer_that_is_gone_from_the_saved_adapter_is_missing(
     monkeypatch.setattr(engine, "save_adapter", losing_one)
     folder, sentence = failed_run(workspace, config(strict_r_check=True, max_steps=1), RankMismatchError)
     assert "model.layers.1.self_attn.q_proj" in sentence
-    report = folder.rank_report()
+    report = folder.read_rank_report()
     assert report is not None
-    assert report["status"] == "ok", "in memory they were all there"
+    assert report.status == "ok", "in memory they were all there"

@@ -49,22 +49,22 @@ def test_a_saved_adapter_is_the_one_in_the_model(
     tensors: dict[str, Any], code: str, config: Make, tmp_path: Path
 ) -> None:
     model, asked, run = saved(config, tmp_path / "run")
-    layers = check_attached(model, asked, run)["actual_r_values"]
+    layers = check_attached(model, asked, run).actual_r_values
     whole = check_saved(model, asked, run, layers)
-    assert (whole["status"], whole["compared"], whole["differences"]) == ("ok", "loaded", [])
+    assert (whole.status, whole.compared, whole.differences) == ("ok", "loaded", [])
     change(run, **tensors)
     report = check_saved(model, asked, run, layers)
-    assert (report["status"], [item["code"] for item in report["differences"]]) == ("mismatch", [code])
+    assert (report.status, [item.code for item in report.differences]) == ("mismatch", [code])
     with pytest.raises(RankMismatchError, match="lora_A"):
         check_saved(model, asked.model_copy(update={"strict_r_check": True}), run, layers)
 
 
 def test_what_a_run_goes_on_from_is_compared_and_written_down(config: Make, tmp_path: Path) -> None:
     model, asked, run = saved(config, tmp_path / "run")
-    assert check_attached(model, asked, run)["compared"] is None
-    assert check_attached(model, asked, run, run.adapter)["compared"] == "loaded"
+    assert check_attached(model, asked, run).compared is None
+    assert check_attached(model, asked, run, run.adapter).compared == "loaded"
     with torch.no_grad():
         model.base_model.model.get_submodule(Q0).lora_A["default"].weight.zero_()
     report = check_attached(model, asked, run, run.adapter)
-    assert [item["name"] for item in report["differences"]] == [f"{Q0}.lora_A.weight"]
-    assert (run.rank_report() or {})["differences"] == report["differences"]
+    assert [item.name for item in report.differences] == [f"{Q0}.lora_A.weight"]
+    assert run.read_rank_report() == report

@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from lora_backend import check_lora_r_consistency
 from lora_backend.verification.coverage import coverage, targets_of
-from lora_backend.verification.rank_report import check_adapter_folder, check_layers
 from lora_backend.verification.shapes import LoraLayer
 from lora_backend.verification.verdicts import tone, verdict
 from lora_backend.verification.wrong_values import wrong_values
 from tests.verification.layouts import ATTENTION, Zoo, gpt2, llama, lora, own, trained
+from tests.verification.reports import folder_report, layers_report, typed
 
 Tensors = dict[str, torch.Tensor]
 
@@ -49,7 +49,7 @@ def adalora(targets: list[str]) -> AdaLoraConfig:
 
 def test_every_key_of_an_adalora_that_peft_saved_is_one_that_it_loads(tmp_path: Path) -> None:
     folder = saved(tmp_path, adalora(["q_proj", "v_proj"]))
-    report = check_adapter_folder(folder, None)
+    report = folder_report(folder, None)
     assert (report["status"], "keys_will_not_load" in report["warnings"]) == ("ok", False)
     stored = load_file(folder / "adapter_model.safetensors")
     name = "base_model.model." + ATTENTION.format(0, "q_proj") + ".lora_A"
@@ -61,7 +61,7 @@ def test_adalora_keys_in_the_manner_of_plain_lora_are_dropped_and_said(tmp_path:
     folder = change(
         saved(tmp_path, adalora(["q_proj"])), lambda all_: {key.replace("lora_A", "lora_A.weight"): all_[key] for key in all_}
     )  # fmt: skip
-    assert "keys_will_not_load" in check_adapter_folder(folder, None)["warnings"]
+    assert "keys_will_not_load" in folder_report(folder, None)["warnings"]
 
 
 # ------------------------------------------------------------------------------------ DoRA
@@ -80,7 +80,7 @@ def test_dora_with_its_magnitudes_is_ok_on_every_kind_of_layer(base: Any, target
     config = lora(4, targets, use_dora=True)
     model = trained(get_peft_model(base(), config))
     assert check_lora_r_consistency(model, own(model))["status"] == "ok"
-    assert check_adapter_folder(saved(tmp_path, config, base), None)["status"] == "ok"
+    assert folder_report(saved(tmp_path, config, base), None)["status"] == "ok"
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ def test_dora_with_its_magnitudes_is_ok_on_every_kind_of_layer(base: Any, target
 def test_dora_whose_magnitudes_do_not_fit_is_a_mismatch(
     tensors: Any, values: dict[str, Any], layers: int, code: str, tmp_path: Path
 ) -> None:
-    report = check_adapter_folder(change(saved(tmp_path, lora(use_dora=True)), tensors, **values), None)
+    report = folder_report(change(saved(tmp_path, lora(use_dora=True)), tensors, **values), None)
     assert (report["status"], report["is_consistent"]) == ("mismatch", False)
     assert (len(report["mismatched_layers"]), code in report["warnings"]) == (layers, True)
     assert set(report["actual_r_values"].values()) == {4}, "the rank itself is right"
-    assert "wrong rank" not in verdict(report).text("en")
-    assert "magnitude" in verdict(report).text("en")
+    assert "wrong rank" not in verdict(typed(report)).text("en")
+    assert "magnitude" in verdict(typed(report)).text("en")
 
 
 def test_a_live_dora_without_a_magnitude_is_a_mismatch() -> None:
@@ -115,9 +115,9 @@ def test_a_live_dora_without_a_magnitude_is_a_mismatch() -> None:
 def test_a_config_that_asks_for_dora_of_a_plain_lora_leaves_it_in_doubt(tmp_path: Path) -> None:
     folder = saved(tmp_path, lora())
     asked = {"r": 4, "alpha": 8, "target_modules": ["q_proj", "v_proj"], "use_dora": True}
-    report = check_adapter_folder(folder, asked)
-    assert (report["status"], "other_dora" in report["warnings"], tone(report)) == ("ok", True, "doubt")
-    assert "other_dora" not in check_adapter_folder(folder, asked | {"use_dora": False})["warnings"]
+    report = folder_report(folder, asked)
+    assert (report["status"], "other_dora" in report["warnings"], tone(typed(report))) == ("ok", True, "doubt")
+    assert "other_dora" not in folder_report(folder, asked | {"use_dora": False})["warnings"]
 
 
 # ------------------------------------------------------------------------------------ alpha and scaling
@@ -136,16 +136,16 @@ ASKED = {"r": 4, "alpha": 8, "target_modules": ["q_proj", "v_proj"]}
 )
 def test_another_alpha_than_the_configs_is_in_doubt_and_shown(more: Any, expected_scaling: Any, tmp_path: Path) -> None:
     folder = saved(tmp_path, lora(4))
-    assert "wrong_scaling" not in check_adapter_folder(folder, ASKED)["warnings"]
-    report = check_adapter_folder(folder, ASKED | more)
+    assert "wrong_scaling" not in folder_report(folder, ASKED)["warnings"]
+    report = folder_report(folder, ASKED | more)
     found = records(report)[ATTENTION.format(0, "q_proj")]
-    assert (report["status"], tone(report)) == ("ok", "doubt"), "the ranks themselves are right"
+    assert (report["status"], tone(typed(report))) == ("ok", "doubt"), "the ranks themselves are right"
     assert (found["alpha"], found["scaling"], found["expected_scaling"]) == (8, 2.0, expected_scaling)
     assert ("wrong_scaling" in report["warnings"]) is (expected_scaling is not None)
 
 
 def test_a_config_of_ours_without_alpha_means_its_default(tmp_path: Path) -> None:
-    report = check_adapter_folder(saved(tmp_path, lora(4)), {"r": 4, "target_modules": ["q_proj", "v_proj"]})
+    report = folder_report(saved(tmp_path, lora(4)), {"r": 4, "target_modules": ["q_proj", "v_proj"]})
     assert {record["expected_alpha"] for record in report["layers"]} == {32}
     assert "wrong_scaling" in report["warnings"]
 
@@ -157,7 +157,7 @@ def test_modules_that_an_expression_excludes_are_not_missed(tmp_path: Path) -> N
     folder = saved(tmp_path, lora(4, "all-linear", exclude_modules=r".*mlp.*"), lambda: llama(4))
     written = json.loads((folder / "adapter_config.json").read_text())
     assert "gate_proj" in written["target_modules"], "PEFT writes the endings out all the same, from some 20 modules on"
-    assert "unmatched_target" not in check_adapter_folder(folder, None)["warnings"]
+    assert "unmatched_target" not in folder_report(folder, None)["warnings"]
 
 
 def test_with_the_base_models_names_an_expression_hides_no_typo() -> None:
@@ -165,8 +165,8 @@ def test_with_the_base_models_names_an_expression_hides_no_typo() -> None:
     names = ["model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj", "model.layers.0.mlp.up_proj"]
     config = {"target_modules": ["q_proj", "k_proj", "up_proj"], "exclude_modules": r".*mlp.*"}
     entries = coverage(config, targets_of(config), layers, base_names=names)
-    assert {entry["entry"]: entry["warning"] for entry in entries} == {"q_proj": None, "k_proj": "unmatched_target"}
-    report = check_layers(layers, {"r": 4, **config}, base_names=names, on_disk=True)
+    assert {entry.entry: entry.warning for entry in entries} == {"q_proj": None, "k_proj": "unmatched_target"}
+    report = layers_report(layers, {"r": 4, **config}, base_names=names, on_disk=True)
     assert "unmatched_target" in report["warnings"]
 
 
@@ -185,7 +185,7 @@ def test_no_module_is_offered_that_is_targeted_already_nor_for_one_that_is_there
 ) -> None:
     layers = [LoraLayer("model.layers.0.self_attn.q_proj", (4, 8), (8, 4))]
     config = {"target_modules": ["q_proj", entry]}
-    found = {one["entry"]: one["near"] for one in coverage(config, targets_of(config), layers, base_names=base_names)}
+    found = {one.entry: one.near for one in coverage(config, targets_of(config), layers, base_names=base_names)}
     assert found[entry] == near
 
 
@@ -193,7 +193,7 @@ def test_no_module_is_offered_that_is_targeted_already_nor_for_one_that_is_there
 def test_an_entry_that_may_be_excluded_is_not_called_unmatched(keeps_off: Any) -> None:
     layers = [LoraLayer("model.layers.0.self_attn.q_proj", (4, 8), (8, 4))]
     config = {"target_modules": ["q_proj", "up_proj"], "exclude_modules": keeps_off}
-    assert not any(entry["warning"] for entry in coverage(config, targets_of(config), layers))
+    assert not any(entry.warning for entry in coverage(config, targets_of(config), layers))
 
 
 @pytest.mark.parametrize(
@@ -206,23 +206,23 @@ def test_an_entry_that_may_be_excluded_is_not_called_unmatched(keeps_off: Any) -
 def test_a_targeted_module_or_block_without_lora_is_a_warning_and_not_green(
     config: dict[str, Any], code: str, tmp_path: Path
 ) -> None:
-    report = check_adapter_folder(saved(tmp_path, lora(4, ("q_proj",))), {"r": 4, "alpha": 8, **config})
+    report = folder_report(saved(tmp_path, lora(4, ("q_proj",))), {"r": 4, "alpha": 8, **config})
     assert (report["status"], report["is_consistent"]) == ("ok", True)
-    assert (code in report["warnings"], tone(report)) == (True, "doubt")
+    assert (code in report["warnings"], tone(typed(report))) == (True, "doubt")
 
 
 def test_a_layer_that_the_config_does_not_target_is_told_from_a_wrong_rank(tmp_path: Path) -> None:
     folder = saved(tmp_path, lora(4))
-    report = check_adapter_folder(folder, {"r": 4, "alpha": 8, "target_modules": ["q_proj"]})
+    report = folder_report(folder, {"r": 4, "alpha": 8, "target_modules": ["q_proj"]})
     found = records(report)
     assert (report["status"], "unexpected_layer" in report["warnings"]) == ("ok", True)
     assert found[ATTENTION.format(0, "v_proj")]["state"] == "not_targeted"
     assert found[ATTENTION.format(0, "v_proj")]["expected_r"] is None, "nothing is expected of it"
     assert found[ATTENTION.format(0, "q_proj")]["state"] == "ok"
-    other = check_adapter_folder(folder, {"r": 32, "alpha": 64, "target_modules": ["q_proj"]})
+    other = folder_report(folder, {"r": 32, "alpha": 64, "target_modules": ["q_proj"]})
     assert {record["state"] for record in other["layers"]} == {"mismatch", "not_targeted"}
     assert len(other["mismatched_layers"]) == 4, "it has not even the rank that the config gives"
-    assert "2 LoRA layers are not targeted" in verdict(other).text("en")
+    assert "2 LoRA layers are not targeted" in verdict(typed(other)).text("en")
 
 
 # ------------------------------------------------------------------------------------ values of a wrong type
@@ -241,10 +241,10 @@ WRONG = {
 
 @pytest.mark.parametrize(("key", "value"), WRONG.values(), ids=WRONG)
 def test_a_value_that_peft_cannot_use_is_named_and_nothing_is_green(key: str, value: Any, tmp_path: Path) -> None:
-    report = check_adapter_folder(change(saved(tmp_path, lora(4)), **{key: value}), None)
+    report = folder_report(change(saved(tmp_path, lora(4)), **{key: value}), None)
     assert "wrong_value" in report["warnings"]
     assert [entry["key"] for entry in report["coverage"] if entry["warning"] == "wrong_value"] == [key]
-    assert (report["is_consistent"] is True, tone(report) == "good") == (False, False)
+    assert (report["is_consistent"] is True, tone(typed(report)) == "good") == (False, False)
 
 
 def test_rows_of_adalora_that_are_no_list_are_refused_by_peft() -> None:
@@ -256,14 +256,14 @@ def test_rows_of_adalora_that_are_no_list_are_refused_by_peft() -> None:
 
 
 def test_a_wrong_value_of_the_config_to_check_against_leaves_its_layers_undecided(tmp_path: Path) -> None:
-    report = check_adapter_folder(saved(tmp_path, lora(4)), ASKED | {"rank_pattern": {"q_proj": "4"}})
+    report = folder_report(saved(tmp_path, lora(4)), ASKED | {"rank_pattern": {"q_proj": "4"}})
     assert {name.rpartition(".")[2]: record["state"] for name, record in records(report).items()} == {"q_proj": "undetermined", "v_proj": "ok"}  # fmt: skip
     assert report["is_consistent"] is None
-    assert 'q_proj: "4"' in verdict(report).text("en")
+    assert 'q_proj: "4"' in verdict(typed(report)).text("en")
 
 
 def test_a_wrong_value_of_the_adapters_own_config_is_told_from_one_of_the_given(tmp_path: Path) -> None:
-    report = check_adapter_folder(change(saved(tmp_path, lora(4)), rank_pattern={"q_proj": "4"}), ASKED)
+    report = folder_report(change(saved(tmp_path, lora(4)), rank_pattern={"q_proj": "4"}), ASKED)
     (entry,) = (entry for entry in report["coverage"] if entry["warning"] == "wrong_value")
     assert entry["key"] == "adapter_config.json: rank_pattern"
     assert report["is_consistent"] is None, "PEFT cannot load it, so its ranks prove nothing"
@@ -271,4 +271,4 @@ def test_a_wrong_value_of_the_adapters_own_config_is_told_from_one_of_the_given(
 
 @pytest.mark.parametrize("values", [{}, {"rank_pattern": {}, "exclude_modules": None, "modules_to_save": ["lm_head"], "layers_to_transform": 1}])  # fmt: skip
 def test_what_peft_takes_is_no_wrong_value(values: dict[str, Any], tmp_path: Path) -> None:
-    assert "wrong_value" not in check_adapter_folder(change(saved(tmp_path, lora(4)), **values), None)["warnings"]
+    assert "wrong_value" not in folder_report(change(saved(tmp_path, lora(4)), **values), None)["warnings"]

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from lora_backend.errors import ModelError
 from lora_backend.modeling.health import adapter_health, singular_values, spectrum_figures
+from lora_backend.verification.layer_health import LayerHealth
 from lora_backend.verification.proposal import as_rank_pattern, propose_ranks
 from tests.verification.layouts import llama, lora, mixtral, trained
 
@@ -44,20 +45,21 @@ def test_a_layer_that_uses_one_direction_is_told_from_one_that_uses_all(tmp_path
     key = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
     row = torch.randn(1, 16)
     edited(tmp_path, {key: row.repeat(4, 1)})
-    health = {record["name"]: record for record in adapter_health(tmp_path)}
-    assert health["model.layers.0.self_attn.q_proj"]["effective_rank"] == pytest.approx(1, abs=0.05)
-    assert health["model.layers.1.self_attn.q_proj"]["effective_rank"] > 2
-    assert health["model.layers.1.self_attn.q_proj"]["needed_rank"] > 1
+    health = {record.name: record for record in adapter_health(tmp_path)}
+    assert health["model.layers.0.self_attn.q_proj"].effective_rank == pytest.approx(1, abs=0.05)
+    whole = health["model.layers.1.self_attn.q_proj"]
+    assert (whole.effective_rank or 0) > 2
+    assert (whole.needed_rank or 0) > 1
 
 
 def test_nan_and_layers_that_add_nothing_are_said(tmp_path: Path) -> None:
     get_peft_model(llama(), lora(4, ("q_proj",))).save_pretrained(tmp_path)
-    assert all(record["adds_nothing"] for record in adapter_health(tmp_path)), "B starts at zero"
+    assert all(record.adds_nothing for record in adapter_health(tmp_path)), "B starts at zero"
     key = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
     edited(tmp_path, {key: torch.full((16, 4), float("nan"))})
-    health = {record["name"]: record for record in adapter_health(tmp_path)}
-    assert health["model.layers.0.self_attn.q_proj"]["has_nonfinite"]
-    assert not health["model.layers.1.self_attn.q_proj"]["has_nonfinite"]
+    health = {record.name: record for record in adapter_health(tmp_path)}
+    assert health["model.layers.0.self_attn.q_proj"].has_nonfinite
+    assert not health["model.layers.1.self_attn.q_proj"].has_nonfinite
 
 
 def test_the_values_of_adalora_are_those_that_it_adds(tmp_path: Path) -> None:
@@ -67,7 +69,7 @@ def test_the_values_of_adalora_are_those_that_it_adds(tmp_path: Path) -> None:
     prefix = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
     product = tensors[f"{prefix}B"] @ torch.diag(tensors[f"{prefix}E"].flatten()) @ tensors[f"{prefix}A"]
     (record, _) = adapter_health(tmp_path)
-    assert record["norm"] == pytest.approx(float(product.norm()), rel=1e-4)
+    assert record.norm == pytest.approx(float(product.norm()), rel=1e-4)
 
 
 @pytest.mark.parametrize("names", [["down_proj"], ["gate_up_proj", "down_proj"]])
@@ -75,9 +77,9 @@ def test_experts_have_no_single_spectrum(names: list[str], tmp_path: Path) -> No
     parameters = [f"mlp.experts.{name}" for name in names]
     model = trained(get_peft_model(mixtral(), lora(2, ("q_proj",), target_parameters=parameters)))
     model.save_pretrained(tmp_path)
-    health = {record["name"]: record for record in adapter_health(tmp_path)}
+    health = {record.name: record for record in adapter_health(tmp_path)}
     experts = health["model.layers.0.mlp.experts"]
-    assert (experts["norm"], experts["effective_rank"], experts["adds_nothing"]) == (None, None, False)
+    assert (experts.norm, experts.effective_rank, experts.adds_nothing) == (None, None, False)
     assert propose_ranks(list(health.values()), dict.fromkeys(health, 2)).keys() == {"model.layers.0.self_attn.q_proj"}
 
 
@@ -88,7 +90,7 @@ def test_a_folder_without_lora_is_refused_with_a_sentence(tmp_path: Path) -> Non
 
 @given(st.dictionaries(st.text("abc", min_size=1), st.floats(0.01, 50), min_size=1, max_size=30), st.integers(0, 400))
 def test_proposed_ranks_keep_the_total_and_follow_use(used: dict[str, float], extra: int) -> None:
-    health = [{"name": name, "effective_rank": value} for name, value in used.items()]
+    health = [LayerHealth(name, "float32", False, False, effective_rank=value) for name, value in used.items()]
     total = len(used) + extra
     proposed = propose_ranks(health, dict.fromkeys(used, 1), total)
     assert sum(proposed.values()) == total

@@ -24,6 +24,7 @@ from lora_backend import check_lora_r_consistency
 from lora_backend.errors import ModelError, RankMismatchError
 from lora_backend.modeling.rank_check import raise_on_mismatch
 from tests.verification.layouts import ATTENTION, Zoo, gpt2, llama, lora, mixtral, own, trained
+from tests.verification.reports import typed
 
 CONSISTENT: dict[str, tuple[Callable[[], Any], LoraConfig, set[int]]] = {
     "linear": (llama, lora(), {4}),
@@ -151,7 +152,7 @@ def test_a_config_that_asks_for_another_rank_names_every_layer() -> None:
     assert report["is_consistent"] is False
     assert len(report["mismatched_layers"]) == 4
     with pytest.raises(RankMismatchError, match="4 LoRA layers"):
-        raise_on_mismatch(report)
+        raise_on_mismatch(typed(report))
 
 
 def test_a_module_that_the_config_targets_and_that_has_no_lora_is_a_mismatch() -> None:

@@ -14,9 +14,9 @@ import pytest
 from lora_backend.models.identity import base_identity
 from lora_backend.verification.other_base import other_hub_name
 from lora_backend.verification.passport import write_passport
-from lora_backend.verification.rank_report import check_adapter_folder
 from lora_backend.verification.verdicts import verdict
 from tests.verification.damaged_bases import adapter, base
+from tests.verification.reports import folder_report, typed
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -42,7 +42,7 @@ def other(tmp_path: Path) -> Path:
 
 
 def held_against(folder: Path, base_name: Path | str) -> dict[str, Any]:
-    return check_adapter_folder(folder, {"r": 2, "alpha": 4, "model_name": str(base_name)})
+    return folder_report(folder, {"r": 2, "alpha": 4, "model_name": str(base_name)})
 
 
 def with_passport(folder: Path, base_folder: Path) -> Path:
@@ -58,7 +58,7 @@ def test_another_model_of_the_same_shapes_is_told_by_its_weights(tmp_path: Path,
     assert (report["status"], report["is_consistent"], report["other_base"]) == ("mismatch", False, str(made_on))
     assert (report["compared"], report["differences"], report["mismatched_layers"]) == ("headers", [], [])
     assert "other_base" in report["warnings"]
-    assert verdict(report).text() == f"The adapter was made on {made_on}, not on {other}."
+    assert verdict(typed(report)).text() == f"The adapter was made on {made_on}, not on {other}."
 
 
 def test_a_copy_of_the_same_model_is_no_other(tmp_path: Path, made_on: Path) -> None:
@@ -77,7 +77,7 @@ def test_the_passport_says_more_than_a_name(tmp_path: Path, made_on: Path, other
     """The adapter names a folder in which another model stands now."""
     folder = with_passport(adapter(tmp_path / "a", made_on), made_on)
     base(made_on, change=values(3))
-    report = check_adapter_folder(folder, None)
+    report = folder_report(folder, None)
     assert (report["is_consistent"], report["other_base"]) == (False, str(made_on))
 
 

@@ -20,10 +20,11 @@ from lora_backend.modeling.health import adapter_health
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.rank_check import check_lora_r_consistency
 from lora_backend.preflight.consequences import Consequence, consequences
-from lora_backend.verification.rank_report import check_adapter_folder, expected_ranks
+from lora_backend.verification.rank_report import expected_ranks
 from lora_backend.verification.verdicts import verdict
 from lora_backend.worker.methods import check_loaded_ranks
 from tests.hostile import NAMES
+from tests.verification.reports import folder_report, typed
 from tests.verification.slow import OURS, PEFTS, SLOW, adapter
 
 
@@ -31,17 +32,17 @@ def is_undecided(report: dict[str, Any]) -> bool:
     assert (report["is_consistent"], report["status"]) == (None, "expression_too_slow")
     assert report["actual_r_values"] == {}
     json.dumps(report)
-    return verdict(report).text("en") == f"The expression {SLOW} takes too long. Simplify it: avoid nested repeats such as `(a+)+`."  # fmt: skip
+    return verdict(typed(report)).text("en") == f"The expression {SLOW} takes too long. Simplify it: avoid nested repeats such as `(a+)+`."  # fmt: skip
 
 
 @pytest.mark.parametrize("own", PEFTS, ids=str)
 def test_an_adapters_own_expression_leaves_its_check_undecided(own: dict[str, Any], tmp_path: Path) -> None:
-    assert is_undecided(check_adapter_folder(adapter(tmp_path / "a", **own), None))
+    assert is_undecided(folder_report(adapter(tmp_path / "a", **own), None))
 
 
 @pytest.mark.parametrize("config", OURS, ids=str)
 def test_a_configs_expression_leaves_the_check_undecided(config: dict[str, Any], tmp_path: Path) -> None:
-    assert is_undecided(check_adapter_folder(adapter(tmp_path / "a"), {"r": 4, "alpha": 8} | config))
+    assert is_undecided(folder_report(adapter(tmp_path / "a"), {"r": 4, "alpha": 8} | config))
 
 
 @pytest.mark.parametrize("own", [PEFTS[0], PEFTS[2]], ids=str)

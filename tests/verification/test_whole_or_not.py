@@ -13,13 +13,13 @@ import pytest
 from lora_backend import check_lora_r_consistency
 from lora_backend.errors import ModelError
 from lora_backend.models.identity import base_identity
-from lora_backend.verification.rank_report import check_adapter_folder
 from lora_backend.verification.verdicts import tone
 from lora_backend.worker.methods import check_loaded_ranks
 from tests.verification.bases import Bases
 from tests.verification.damaged import DAMAGED, Adapters
 from tests.verification.intact import INTACT, rewrite_config
 from tests.verification.peft_oracle import damage_of
+from tests.verification.reports import folder_report, typed
 
 KINDS = {"names", "halves", "widths", "vocabulary", "towers", "experts", "magnitudes", "dtypes"}
 
@@ -62,8 +62,8 @@ def test_a_damaged_or_foreign_adapter_is_not_ok(name: str, adapters: Adapters, b
 def test_a_damaged_or_foreign_adapter_is_not_ok_on_disk(name: str, adapters: Adapters, tmp_path: Path) -> None:
     folder, _ = adapters.damaged(name, tmp_path)
     report = on_disk(folder)
-    assert (report["is_consistent"], tone(report)) == (False, "bad")
-    assert tone(check_adapter_folder(folder, None)) != "good", "and without torch not green at least"
+    assert (report["is_consistent"], tone(typed(report))) == (False, "bad")
+    assert tone(typed(folder_report(folder, None))) != "good", "and without torch not green at least"
 
 
 @pytest.mark.parametrize("name", INTACT)
@@ -73,9 +73,9 @@ def test_an_intact_adapter_is_ok_on_disk(name: str, adapters: Adapters) -> None:
     if not how.is_lora:
         assert (report["status"], report["is_consistent"]) == ("not_lora", None)
         return
-    assert (report["status"], report["differences"], tone(report)) == ("ok", [], "good"), report["warnings"]
+    assert (report["status"], report["differences"], tone(typed(report))) == ("ok", [], "good"), report["warnings"]
     assert report["compared"] in ("headers", "module_tree")
-    assert how.save or check_adapter_folder(folder, None)["is_consistent"] is not False, "nor without torch"
+    assert how.save or folder_report(folder, None)["is_consistent"] is not False, "nor without torch"
 
 
 @pytest.mark.parametrize("name", INTACT)
@@ -87,7 +87,7 @@ def test_an_intact_adapter_is_ok(name: str, adapters: Adapters, bases: Bases) ->
         assert (report["status"], report["is_consistent"]) == ("not_lora", None)
         return
     assert damage_of(bases.model(how.base), folder) is None
-    assert (report["status"], report["compared"], tone(report)) == ("ok", "loaded", "good"), report["warnings"]
+    assert (report["status"], report["compared"], tone(typed(report))) == ("ok", "loaded", "good"), report["warnings"]
 
 
 def passport(folder: Path, base: Path) -> None:

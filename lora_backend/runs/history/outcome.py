@@ -43,7 +43,7 @@ class Outcome:
 def outcome_of(run: RunFolder, curves: Mapping[str, Column] | None = None) -> Outcome:
     """The outcome of `run`; `curves` are its points where they are read already."""
     columns = dict(read_columns(run.metrics_jsonl) if curves is None else curves)
-    state, report = run.state(), run.rank_report()
+    state, report = run.state(), run.read_rank_report()
     loss, eval_loss = points(columns, "loss")[1], points(columns, "eval_loss")[1]
     measured = run.attempt().get("measured")
     devices = measured.get("devices", ()) if isinstance(measured, dict) else ()
@@ -55,7 +55,7 @@ def outcome_of(run: RunFolder, curves: Mapping[str, Column] | None = None) -> Ou
         float(loss[-1]) if len(loss) else None,
         float(eval_loss.min()) if len(eval_loss) else None,
         _between(state.started_at, state.ended_at),
-        report["is_consistent"] if report else None,
+        report.is_consistent if report else None,
         tone(report) if report else None,
         sum(device.get("tensors", 0) for device in devices) or None,
         sum(bool(row["adapter_correct"]) for row in answers) if answers else None,

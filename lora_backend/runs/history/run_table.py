@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from lora_backend.runs.record.curves import last_value
 from lora_backend.runs.record.labels import Labels, read_labels
 from lora_backend.runs.record.locked_files import MAX_REPORT_BYTES, read_json
 from lora_backend.runs.record.run_folder import RunFolder, RunState
+from lora_backend.verification.rank_documents import HEAD_BYTES, consistency_in
 
 FIGURES = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes")
 READERS = 8
@@ -211,12 +211,11 @@ def _is_consistent(run: RunFolder) -> bool | None:
     """What the rank report says first; the rest of it is a record of every layer."""
     try:
         with open_regular(run.rank_report_json, follow=False) as file:
-            head = file.read(200)
+            is_said, found = consistency_in(file.read(HEAD_BYTES))
     except OSError:
         return None
-    said = re.match(rb'\{\s*(?:"format": \d+,\s*)?"is_consistent": (true|false|null)[,\s]', head)
-    if said:
-        return {b"true": True, b"false": False}.get(said[1])
+    if is_said:
+        return found
     found = (read_json(run.rank_report_json, MAX_REPORT_BYTES) or {}).get("is_consistent")
     return found if isinstance(found, bool) else None
 

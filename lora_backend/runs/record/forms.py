@@ -3,59 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NotRequired
+from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 _STRICT = ConfigDict(strict=True)
-STATUSES = frozenset(
-    {
-        "ok",
-        "mismatch",
-        "no_lora_layers",
-        "no_adapter_here",
-        "not_peft",
-        "not_lora",
-        "undetermined",
-        "expression_too_slow",
-    }
-)
-"""Words for what a rank report found."""
-
-
-class _Layer(TypedDict):
-    name: str
-    block: int | None
-    module: str | None
-    expected_r: int | None
-    config_r: int | None
-    a_r: int | None
-    b_r: int | None
-    shape_a: NotRequired[list[int] | None]
-    shape_b: NotRequired[list[int] | None]
-    state: str
-
-
-class _Difference(TypedDict):
-    code: str
-    name: str
-    file_shape: NotRequired[list[int] | None]
-    model_shape: NotRequired[list[int] | None]
-
-
-class _Checked(TypedDict):
-    is_consistent: bool | None
-    status: str
-    expected_r: int | None
-    mismatched_layers: list[str]
-    warnings: list[str]
-    layers: list[_Layer]
-    differences: NotRequired[list[_Difference]]
-
-
-class _Report(_Checked):
-    saved: NotRequired[_Checked]
 
 
 class _Planned(TypedDict, total=False):
@@ -98,19 +51,13 @@ class _Expected(TypedDict):
     devices: list[_Tensors]
 
 
-for _form in (_Layer, _Difference, _Checked, _Report, _Planned, _Plan, _Tensors, _Measured, _Expected):
+for _form in (_Planned, _Plan, _Tensors, _Measured, _Expected):
     _form.__pydantic_config__ = _STRICT  # type: ignore[union-attr]
-_REPORT: TypeAdapter[Any] = TypeAdapter(_Report)
 _PARTS: dict[str, TypeAdapter[Any]] = {
     "plan": TypeAdapter(_Plan),
     "measured": TypeAdapter(_Measured),
     "expected": TypeAdapter(_Expected),
 }
-
-
-def is_report(value: Any) -> bool:
-    """Whether it is a whole rank report."""
-    return _is(_REPORT, value) and value["status"] in STATUSES
 
 
 def is_part(name: str, value: Any) -> bool:

@@ -26,7 +26,7 @@ from lora_backend.os_errors import in_words
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.documents import KINDS, STOP_DEADLINE_S, Answer, Exit, RunRecord, Status, StopRequest
 from lora_backend.runs.record.failures import failure
-from lora_backend.runs.record.forms import is_part, is_report
+from lora_backend.runs.record.forms import is_part
 from lora_backend.runs.record.locked_files import (
     MAX_REPORT_BYTES,
     MAX_STATE_BYTES,
@@ -259,10 +259,6 @@ class RunFolder:
     def answers(self) -> list[dict[str, Any]]:
         return list(read_jsonl(self.answers_jsonl))
 
-    def rank_report(self) -> dict[str, Any] | None:
-        report = read_json(self.rank_report_json, MAX_REPORT_BYTES)
-        return report if is_report(report) else None
-
     def log_tail(self, max_bytes: int = 32_000) -> str:
         """The end of the log, from a whole line on."""
         return read_log(self.train_log, max_bytes=max_bytes).text
@@ -396,8 +392,8 @@ class RunFolder:
             self.answers_jsonl, "".join(json.dumps({"format": 1, **row}, ensure_ascii=False) + "\n" for row in rows)
         )
 
-    def write_rank_report(self, report: dict[str, Any]) -> None:
-        write_json(self.rank_report_json, report)
+    def write_rank_report(self, report: RankReport) -> None:
+        write_json(self.rank_report_json, report.to_dict())
 
     def write_exit(self, state: str, *, cause: str | None = None, message: Message | None = None, **more: Any) -> None:
         """End the run. The first end stands; a second is not written."""

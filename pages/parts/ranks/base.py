@@ -15,6 +15,7 @@ from lora_backend.preflight.fits import asked_fit
 from lora_backend.preflight.roots import allowed_model
 from lora_backend.verification.against_base import AskTree, TreeAnswer
 from lora_backend.verification.base_words import WHAT_DIFFERS, comparison_words, sides_of
+from lora_backend.verification.rank_documents import RankReport
 from pages.parts.shell import state_keys
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, t
@@ -61,20 +62,20 @@ def _ask_again() -> None:
     st.session_state.pop(state_keys.FITS_UNANSWERED, None)
 
 
-def show_comparison(report: Mapping[str, Any], key: str) -> None:
+def show_comparison(report: RankReport, key: str) -> None:
     """What the adapter was held against, and each tensor that differs with both of its shapes. `key` tells several
     reports on one page apart."""
     for words in comparison_words(report):
         st.caption(say(words))
-    if report.get("not_compared") and state_keys.FITS_UNANSWERED in st.session_state:
+    if report.not_compared and state_keys.FITS_UNANSWERED in st.session_state:
         st.button(t(N_("Compare again")), icon=":material/refresh:", key=f"ask-fit-{key}", on_click=safely(_ask_again))
-    differences = report.get("differences") or []
+    differences = report.differences
     if not differences:
         return
     rows = [
         {
-            t(N_("Tensor")): item["name"],
-            t(N_("What differs")): t(WHAT_DIFFERS[item["code"]]),
+            t(N_("Tensor")): item.name,
+            t(N_("What differs")): t(WHAT_DIFFERS[item.code]),
             t(N_("In the file")): file,
             t(N_("In the model")): model,
         }

@@ -12,8 +12,10 @@ from lora_backend.config.config_text import dump_yaml, with_values
 from lora_backend.config.drafts import new_draft
 from lora_backend.errors import WorkerError
 from lora_backend.i18n import N_, Plural
+from lora_backend.verification.layer_health import LayerHealth, read_healths
 from lora_backend.verification.passport import tensors_sha256
 from lora_backend.verification.proposal import as_rank_pattern, propose_ranks
+from lora_backend.verification.rank_documents import RankReport
 from pages.parts.shell import state_keys
 from pages.parts.shell.language import say, t
 from pages.parts.shell.navigation import CONFIG
@@ -22,8 +24,8 @@ from pages.parts.shell.services import settings, worker
 DEADLINE_S = 300.0
 
 
-def read_health(adapter: Path) -> dict[str, dict[str, Any]]:
-    """A button that has the values read; layer → record, empty until then. The answer stays for these very tensors."""
+def read_health(adapter: Path) -> dict[str, LayerHealth]:
+    """A button that has the values read; layer → health, empty until then. The answer stays for these very tensors."""
     question = (str(adapter), tensors_sha256(adapter))
     if st.button(t(N_("Read the values: norm and effective rank")), icon=":material/monitor_heart:", key="read_health"):
         with st.status(t(N_("Reading the adapter's tensors")), expanded=False) as status:
@@ -33,17 +35,17 @@ def read_health(adapter: Path) -> dict[str, dict[str, Any]]:
                 status.update(label=say(error.message), state="error")
                 return {}
             status.update(label=t(N_("Read.")), state="complete")
-        st.session_state[state_keys.HEALTH] = (question, answer)
-    asked, records = st.session_state.get(state_keys.HEALTH, (None, []))
-    return {record["name"]: record for record in records} if asked == question else {}
+        st.session_state[state_keys.HEALTH] = (question, read_healths(answer))
+    asked, found = st.session_state.get(state_keys.HEALTH, (None, {}))
+    return found if asked == question else {}
 
 
 def show_health(
-    health: Mapping[str, Mapping[str, Any]], report: Mapping[str, Any], config: Mapping[str, Any], text: str | None
+    health: Mapping[str, LayerHealth], report: RankReport, config: Mapping[str, Any], text: str | None
 ) -> None:
     """What stands out, and a draft for the next run whose ranks follow what each layer used."""
-    broken = [name for name, record in health.items() if record["has_nonfinite"]]
-    idle = [name for name, record in health.items() if record["adds_nothing"]]
+    broken = [name for name, record in health.items() if record.has_nonfinite]
+    idle = [name for name, record in health.items() if record.adds_nothing]
     if broken:
         st.error(
             t(
@@ -68,12 +70,12 @@ def show_health(
             ),
             icon=":material/warning:",
         )
-    ranks = {name: rank for name, rank in report["actual_r_values"].items() if isinstance(rank, int)}
-    proposed = propose_ranks(list(health.values()), ranks)
+    ranks = {name: rank for name, rank in report.actual_r_values.items() if isinstance(rank, int)}
+    proposed = propose_ranks(health.values(), ranks)
     if not proposed:
         return
     r, pattern = as_rank_pattern(proposed)
-    used = sum(float(record["effective_rank"] or 0) for record in health.values())
+    used = sum(record.effective_rank or 0 for record in health.values())
     st.caption(
         t(
             Plural("The layers use {used} of {count} rank (effective rank: exp of the entropy of the singular values). The same total, shared out by use, gives ranks from {low} to {high}.", "The layers use {used} of {count} ranks (effective rank: exp of the entropy of the singular values). The same total, shared out by use, gives ranks from {low} to {high}."),

@@ -12,6 +12,7 @@ from lora_backend.errors import ModelError, WorkerError
 from lora_backend.i18n import N_
 from lora_backend.preflight.roots import allowed_model
 from lora_backend.verification.adapter_folder import read_adapter_config
+from lora_backend.verification.rank_documents import RankReport
 from pages.parts.shell import state_keys
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import code
@@ -20,7 +21,7 @@ from pages.parts.shell.services import settings, worker
 DEADLINE_S = 600.0
 
 
-def loaded_check(adapter: Path, config: dict[str, Any], show: Callable[[dict[str, Any]], None]) -> None:
+def loaded_check(adapter: Path, config: dict[str, Any], show: Callable[[RankReport], None]) -> None:
     """A button that loads and checks; its last answer for this adapter stays on the page."""
     own = read_adapter_config(adapter) or {}
     model_name = str(config.get("model_name") or own.get("base_model_name_or_path") or "")
@@ -37,7 +38,7 @@ def loaded_check(adapter: Path, config: dict[str, Any], show: Callable[[dict[str
         with st.status(t(N_("Starting torch and PEFT")), expanded=False) as status:
             try:
                 allowed_model(model_name, settings())
-                report = worker().ask(
+                answer = worker().ask(
                     "check_loaded_ranks",
                     {"adapter": str(adapter), "model_name": model_name, "config": config},
                     DEADLINE_S,
@@ -47,7 +48,7 @@ def loaded_check(adapter: Path, config: dict[str, Any], show: Callable[[dict[str
                 status.update(label=say(error.message), state="error")
                 return
             status.update(label=t(N_("Checked.")), state="complete")
-        st.session_state[state_keys.LOADED_REPORT] = (question, report)
+        st.session_state[state_keys.LOADED_REPORT] = (question, RankReport.read(answer))
     asked, report = st.session_state.get(state_keys.LOADED_REPORT, (None, None))
     if asked == question:
         show(report)

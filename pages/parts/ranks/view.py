@@ -14,106 +14,108 @@ from lora_backend.escaping import csv_cell, markdown_cell
 from lora_backend.i18n import N_
 from lora_backend.verification.codes import explained
 from lora_backend.verification.judgement import WRONG_VALUE
+from lora_backend.verification.layer_health import LayerHealth
+from lora_backend.verification.rank_documents import CoverageEntry, RankReport
 from lora_backend.verification.verdicts import deciding, tone, verdict
+from lora_backend.views.rank_view import LayerRow, in_blocks, layer_rows, rank_table
 from pages.parts.ranks.base import show_comparison
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import code, escape, joined
 from pages.parts.widgets.charts import block_heat_map
-from pages.parts.widgets.tables import is_in_order, rank_table
+from pages.parts.widgets.tables import scrolling_table
 from pages.parts.widgets.tones import BOXES
 
 ICONS = {"good": "verified", "doubt": "help", "bad": "error"}
 """Beside the sentence of a report, by its tone."""
 
 
-Health = Mapping[str, Mapping[str, Any]]
+Health = Mapping[str, LayerHealth]
 """Layer → what its values say."""
 SIGN = "- :orange[:material/warning:] "
 
 
-def show_report(report: Mapping[str, Any], key: str, ask_health: Callable[[], Health] | None = None) -> Health:
+def show_report(report: RankReport, key: str, ask_health: Callable[[], Health] | None = None) -> Health:
     """Everything of a report; returns what `ask_health`, which may draw a button below the verdict, answers.
 
     `key` tells several reports on one page apart.
     """
     show_verdict(report)
-    if report.get("subfolders"):
-        st.write(t(N_("These folders below it hold one: {names}"), names=", ".join(report["subfolders"])))
+    if report.subfolders:
+        st.write(t(N_("These folders below it hold one: {names}"), names=", ".join(report.subfolders)))
     show_comparison(report, key)
-    _coverage(report.get("coverage") or [])
-    health = ask_health() if ask_health and report["layers"] else {}
-    if report["layers"]:
+    _coverage(report.coverage)
+    health = ask_health() if ask_health and report.layers else {}
+    if report.layers:
         _layers(report, key, health)
     return health
 
 
-def show_verdict(report: Mapping[str, Any]) -> None:
+def show_verdict(report: RankReport) -> None:
     """The sentence in its colour, then what there is to be warned of; of a run's report, what decides it."""
     report = deciding(report)
     colour = tone(report)
-    show, icon = (BOXES[colour], ICONS[colour]) if report["is_consistent"] is not None else (st.info, "help")
+    show, icon = (BOXES[colour], ICONS[colour]) if report.is_consistent is not None else (st.info, "help")
     show(say(verdict(report)), icon=f":material/{icon}:")
-    if report["warnings"]:
-        lines = (joined(" ", (say(explained(warning)), code(warning))) for warning in report["warnings"])
+    if report.warnings:
+        lines = (joined(" ", (say(explained(warning)), code(warning))) for warning in report.warnings)
         st.markdown(SIGN + joined(f"\n{SIGN}", lines))
 
 
-def _coverage(entries: Sequence[Mapping[str, Any]]) -> None:
+def _coverage(entries: Sequence[CoverageEntry]) -> None:
     lines = []
     for entry in entries:
-        if not entry["warning"]:
+        if not entry.warning:
             continue
-        values = {"key": entry["key"], "entry": code(entry["entry"])}
-        if entry["warning"] == WRONG_VALUE:
+        values = {"key": entry.key, "entry": code(entry.entry)}
+        if entry.warning == WRONG_VALUE:
             lines.append(t(N_("`{key}`: {entry} cannot be used."), **values))
             continue
         line = t(N_("`{key}`: {entry} matches no layer."), **values)
-        near = [t(N_("Did you mean {near}?"), near=code(entry["near"]))] if entry["near"] else []
+        near = [t(N_("Did you mean {near}?"), near=code(entry.near))] if entry.near else []
         lines.append(joined(" ", (line, *near)))
     if lines:
         st.markdown("- " + joined("\n- ", lines))
 
 
-def _layers(report: Mapping[str, Any], key: str, health: Health) -> None:
-    records = sorted(report["layers"], key=lambda record: (record["block"] is None, record["block"] or 0))
-    records = [record | _health_columns(health.get(record["name"])) for record in records]
+def _layers(report: RankReport, key: str, health: Health) -> None:
+    rows = layer_rows(report, health)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         only_problems = st.toggle(t(N_("Problems only")), key=f"problems-{key}")
         with st.container(horizontal=True, width="content"):
-            _exports(report, records, key)
-    shown = [record for record in records if not is_in_order(record)] if only_problems else records
+            _exports(report, rows, key)
+    shown = [row for row in rows if not row.is_in_order] if only_problems else rows
     if not shown:
         st.info(t(N_("No layer has a problem.")), icon=":material/check_circle:")
     else:
-        rank_table(shown)
-    _heat_maps(records, key)
+        scrolling_table(rank_table(shown))
+    _heat_maps(rows, key)
 
 
-def _health_columns(record: Mapping[str, Any] | None) -> dict[str, Any]:
-    names = ("dtype", "norm", "effective_rank", "needed_rank", "has_nonfinite", "adds_nothing")
-    return {name: record[name] if record else None for name in names}
-
-
-def _heat_maps(records: Sequence[Mapping[str, Any]], key: str) -> None:
-    in_blocks = [record for record in records if record["block"] is not None]
-    if len({record["block"] for record in in_blocks}) < 2:
+def _heat_maps(rows: Sequence[LayerRow], key: str) -> None:
+    drawn = in_blocks(rows)
+    if not drawn:
         return
-    maps = [(t(N_("Rank of A")), "a_r")]
-    if any(record["norm"] is not None for record in in_blocks):
-        maps += [(t(N_("Effective rank")), "effective_rank"), (t(N_("Norm")), "norm")]
-    for column, (title, value) in zip(st.columns(len(maps)), maps, strict=True):
-        column.plotly_chart(
-            block_heat_map(in_blocks, value, title), key=f"heat-{value}-{key}", config={"displayModeBar": False}
-        )
+    maps: list[tuple[str, str, Callable[[LayerRow], float | None]]] = [
+        ("a_r", t(N_("Rank of A")), lambda row: row.record.a_r)
+    ]
+    if any(row.norm is not None for row in drawn):
+        maps += [
+            ("effective_rank", t(N_("Effective rank")), lambda row: row.effective_rank),
+            ("norm", t(N_("Norm")), lambda row: row.norm),
+        ]
+    for column, (name, title, value) in zip(st.columns(len(maps)), maps, strict=True):
+        layers = [(row.record.module or "", row.record.block or 0, value(row)) for row in drawn]
+        column.plotly_chart(block_heat_map(layers, title), key=f"heat-{name}-{key}", config={"displayModeBar": False})
 
 
-def _exports(report: Mapping[str, Any], records: Sequence[Mapping[str, Any]], key: str) -> None:
+def _exports(report: RankReport, rows: Sequence[LayerRow], key: str) -> None:
     columns = [
         "name", "block", "module", "expected_r", "config_r", "layer_r", "a_r", "b_r", "expected_alpha", "alpha", "expected_scaling", "scaling", "effective_rank", "norm", "dtype", "state",
     ]  # fmt: skip
+    records = [row.to_dict() for row in rows]
     files = {
         "csv": _as_csv(columns, records),
-        "json": json.dumps({**report, "layers": list(records)}, ensure_ascii=False, indent=1),
+        "json": json.dumps({**report.to_dict(), "layers": records}, ensure_ascii=False, indent=1),
         "md": _as_markdown(columns, records),
     }
     for ending, text in files.items():

@@ -18,6 +18,7 @@ from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.curves import points, read_columns
 from lora_backend.runs.record.failures import TOLD_BY_THE_LOG
 from lora_backend.runs.record.run_folder import RunFolder, RunState
+from lora_backend.views.rank_view import LayerRow, rank_table
 from pages.parts.ranks.view import show_verdict
 from pages.parts.run.actions import other_gpus, run_actions, what_it_waits_for
 from pages.parts.run.alerts import how_its_loss_ended, run_alerts, say_that_it_ended
@@ -36,7 +37,7 @@ from pages.parts.shell.navigation import VERIFY
 from pages.parts.widgets.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
 from pages.parts.widgets.formats import FIGURE_WIDTH, duration, gib
 from pages.parts.widgets.status_badge import stage_in_words, status_badge
-from pages.parts.widgets.tables import rank_table
+from pages.parts.widgets.tables import scrolling_table
 
 TICK_S = 2
 GROUPS = {"english": N_("English"), "chinese": N_("Chinese"), "ordinary": N_("Ordinary questions"), "": N_("Questions")}
@@ -213,7 +214,7 @@ def _curves(run: RunFolder, columns: Columns, state: RunState) -> None:
 
 
 def _ranks(run: RunFolder, state: RunState) -> None:
-    report = run.rank_report()
+    report = run.read_rank_report()
     if report is None:
         text = (
             N_("It ended before its ranks were checked, or its config does not ask for that.")
@@ -223,7 +224,7 @@ def _ranks(run: RunFolder, state: RunState) -> None:
         st.info(t(text), icon=":material/verified:")
         return
     show_verdict(report)
-    rank_table(report["layers"])
+    scrolling_table(rank_table([LayerRow(record) for record in report.layers]))
     if state.state == "finished":
         st.page_link(
             VERIFY,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape as html_escape
 from typing import Any
 
@@ -111,14 +111,14 @@ NUMBERED = 40
 """Blocks up to which there is room for a number in each cell of a heat map."""
 
 
-def block_heat_map(records: Sequence[Mapping[str, Any]], key: str, title: str) -> Any:
-    """One value of every layer: blocks to the right, modules downwards."""
+def block_heat_map(layers: Sequence[tuple[str, int, float | None]], title: str) -> Any:
+    """One value of every layer, each with its module and block: blocks to the right, modules downwards."""
     import plotly.graph_objects as go
 
-    modules = list(dict.fromkeys(record["module"] for record in records))
-    blocks = sorted({record["block"] for record in records})
-    values = {(record["module"], record["block"]): record[key] for record in records}
-    known = [record[key] for record in records if record[key] is not None]
+    modules = list(dict.fromkeys(module for module, _, _ in layers))
+    blocks = sorted({block for _, block, _ in layers})
+    values = {(module, block): value for module, block, value in layers}
+    known = [value for value in values.values() if value is not None]
     is_one = len(set(known)) == 1
     figure = go.Figure(
         go.Heatmap(

@@ -1,8 +1,8 @@
-"""Coloured tables: the config diff, an import, and the rank check. Colour never stands alone: a sign and a word go with it."""
+"""Coloured tables: the config diff, an import, and whatever a view has. Colour never stands alone: a sign and a word go with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -12,10 +12,9 @@ from lora_backend.config.diff import ABSENT, DiffRow
 from lora_backend.config.findings import shorten
 from lora_backend.config.in_short import in_short
 from lora_backend.config.schema import KEYS, REQUIRED
-from lora_backend.i18n import N_
-from lora_backend.verification.records import has_other_scaling
-from lora_backend.verification.shapes import block_of
-from pages.parts.shell.language import language, t
+from lora_backend.i18n import N_, Message
+from lora_backend.views.table import Table, cell_text
+from pages.parts.shell.language import language, say, say_plain, t
 from pages.parts.widgets.frames import frame, markdown_frame
 
 # Whole-row fills that read well on a light and on a dark page.
@@ -102,117 +101,14 @@ def _with_effects(columns: list[str], cells: list[list[str]], keys: Sequence[str
         said.add(key)
 
 
-RANK_STATES = {
-    "ok": N_("OK"),
-    "mismatch": N_("wrong rank"),
-    "a_against_b": N_("A and B differ"),
-    "unreadable": N_("not readable"),
-    "missing": N_("missing"),
-    "not_targeted": N_("not targeted"),
-    "no_magnitude": N_("no DoRA magnitude"),
-    "wrong_magnitude": N_("DoRA magnitude of the wrong size"),
-    "unexpected_magnitude": N_("DoRA magnitude not asked for"),
-    "unasked": N_("not asked for"),
-    "undetermined": N_("cannot be told"),
-    "not_in_model": N_("not in the model"),
-    "not_from_file": N_("not from the file"),
-    "other_shape": N_("other shape"),
-    "other_values": N_("other values"),
-    "unfit_dtype": N_("invalid type"),
-}
-
-
-OTHER_SCALING = N_("other scaling")
-UNKNOWN_STATE = N_("of another version")
-
-
-def rank_table(records: Iterable[Mapping[str, Any]]) -> None:
-    """One row a layer: expected rank, what PEFT's config says, what A and B are, what is known of its values, verdict."""
-    records = list(records)
-    columns = [
-        (t(N_("Layer")), "name"),
-        (t(N_("Block")), "block"),
-        (t(N_("Module")), "module"),
-        (t(N_("Config to check against")), "expected_r"),
-        (t(N_("Adapter's config")), "config_r"),
-        ("A", "a_r"),
-        ("B", "b_r"),
-    ]
-    if any(map(has_other_scaling, records)):
-        columns += [
-            (t(N_("Expected alpha")), "expected_alpha"),
-            (t(N_("Alpha")), "alpha"),
-            (t(N_("Expected scaling")), "expected_scaling"),
-        ]
-    if any(record.get("scaling") is not None for record in records):
-        columns.append((t(N_("Scaling")), "scaling"))
-    if any(record.get("norm") is not None for record in records):
-        columns += [
-            (t(N_("Effective rank")), "effective_rank"),
-            (t(N_("Needed rank")), "needed_rank"),
-            (t(N_("Norm")), "norm"),
-            (t(N_("Type")), "dtype"),
-        ]
-    cells = [[_state(record), *(_rounded(record.get(name)) for _, name in columns)] for record in records]
-    for column in range(1, len(columns) + 1):
-        if any(row[column] is None for row in cells):  # a column of numbers would show them as `None`
+def scrolling_table(table: Table) -> None:
+    """A table of many rows, which scrolls. A column of numbers would show a missing one as `None`, so it is text then."""
+    cells = [[say_plain(cell) if isinstance(cell, Message) else cell for cell in row] for row in table.rows]
+    for column in range(len(table.heads)):
+        if any(row[column] is None for row in cells):
             for row in cells:
                 row[column] = str(_shown(row[column]))
-    fills = [FILLS[_fill(record)] for record in records]
-    _frame([t(N_("State")), *(title for title, _ in columns)], cells, fills)
-
-
-SIGNS = {"ok": "✓", "missing": "?", "changed": "~", "wrong": "✗"}
-"""Of each fill, for colour never stands alone."""
-
-
-def is_in_order(record: Mapping[str, Any]) -> bool:
-    """Whether a layer is in all that is told of it what it should be."""
-    return _fill(record) == "ok"
-
-
-def _fill(record: Mapping[str, Any]) -> str:
-    if record["state"] == "ok":
-        return "changed" if has_other_scaling(record) else "ok"
-    return {"undetermined": "missing", "not_targeted": "changed"}.get(record["state"], "wrong")
-
-
-def _state(record: Mapping[str, Any]) -> str:
-    fill, state = _fill(record), record["state"]
-    word = OTHER_SCALING if state == "ok" and fill != "ok" else RANK_STATES.get(state, UNKNOWN_STATE)
-    return f"{SIGNS[fill]} {t(word)}"
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 3) if isinstance(value, float) else value
-
-
-def compare_table(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-    """The ranks of two adapters side by side, what differs first, then from block to block.
-
-    A layer that only one of them has is told as missing in the other.
-    """
-
-    def place(name: str) -> tuple[bool, int, str]:
-        block = block_of(name)
-        return name in one and name in other and one[name] == other[name], -1 if block is None else block, name
-
-    names = sorted({*one, *other}, key=place)
-    cells, fills = [], []
-    for name in names:
-        if name not in one or name not in other:
-            state, fill = t(N_("− missing here") if name not in one else N_("− missing in the other")), FILLS["missing"]
-        elif one[name] == other[name]:
-            state, fill = t(N_("= same rank")), ""
-        else:
-            state, fill = t(N_("~ other rank")), FILLS["changed"]
-        cells.append([state, name, *(_rank(side[name]) if name in side else "–" for side in (one, other))])
-        fills.append(fill)
-    _frame([t(N_("State")), t(N_("Layer")), t(N_("This adapter")), t(N_("The other adapter"))], cells, fills)
-
-
-def _rank(value: Any) -> str:
-    return t(N_("unreadable")) if value is None else str(value)
+    _frame(list(map(say, table.heads)), cells, [FILLS.get(fill, "") for fill in table.fills])
 
 
 def _filled(frame: Any, fills: list[str]) -> Any:
@@ -222,9 +118,7 @@ def _filled(frame: Any, fills: list[str]) -> Any:
 
 def _shown(value: Any) -> Any:
     """A cell as it is read: a number without zeros that say nothing, a dash where there is none."""
-    if value is None or value != value:
-        return "–"
-    return f"{value:g}" if isinstance(value, float) else value
+    return cell_text(value) if value is None or isinstance(value, float) else value
 
 
 def _table(columns: Sequence[str], cells: list[list[Any]], fills: list[str]) -> None:
