@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lora_backend.atomic import write_atomic, write_json
+from tests.python import limited
 
 
 def test_text_and_bytes_are_written_as_they_are(tmp_path: Path) -> None:
@@ -50,19 +50,12 @@ def test_a_disk_that_is_full_leaves_the_old_file_and_no_rest(tmp_path: Path) -> 
     """The limit of a file's size stands in for the disk's end."""
     (tmp_path / "a").write_text("old")
     script = (
-        "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "from pathlib import Path; from lora_backend.atomic import write_atomic\n"
         f"try: write_atomic(Path({str(tmp_path / 'a')!r}), 'x' * 5000)\n"
         "except OSError: print('refused')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
-    )
-    assert done.stdout == "refused\n", done.stderr
+    said = limited(script, file_bytes=1000)
+    assert said == "refused\n"
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old"}
 
 

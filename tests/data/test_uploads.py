@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ import pytest
 from lora_backend.data.rows import read_dataset
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES, store_upload
 from lora_backend.errors import DataError
+from tests.python import limited
 
 ROW = b'{"prompt": "a", "completion": "b"}\n'
 
@@ -70,19 +68,12 @@ def test_the_limit_is_named_with_the_way_around_it(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_leaves_no_half_of_an_upload(tmp_path: Path) -> None:
     """The limit of a file's size stands in for the disk's end."""
     script = (
-        "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "from pathlib import Path; from lora_backend.data.uploads import store_upload\n"
         f"try: store_upload({ROW!r} * 2000, 'd.jsonl', Path({str(tmp_path)!r}))\n"
         "except OSError as error: print('refused')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)),
-    )
-    assert done.stdout.strip() == "refused", done.stderr
+    said = limited(script, file_bytes=1024)
+    assert said == "refused\n"
     assert list(tmp_path.iterdir()) == []
 
 

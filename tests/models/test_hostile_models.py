@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from lora_backend.errors import ModelError
 from lora_backend.models.describe import describe_model
 from lora_backend.models.find import find_model
 from lora_backend.models.headers import read_folder_headers, read_header
+from tests.python import limited
 
 
 def with_header(path: Path, header: bytes, data: bytes = b"\0" * 8) -> Path:
@@ -56,17 +56,8 @@ def test_a_header_of_gigabytes_is_refused_without_reading_it(length: int, tmp_pa
         f"try: read_header(Path({str(path)!r}))\n"
         "except ValueError as error: print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29)),
-    )
-    assert ("damaged" if length > 3 << 30 else "has more than 16.00 MiB in its header") in done.stdout, done.stderr[
-        -500:
-    ]
+    said = limited(script, memory_bytes=1 << 29)
+    assert ("damaged" if length > 3 << 30 else "has more than 16.00 MiB in its header") in said
 
 
 @pytest.mark.parametrize(

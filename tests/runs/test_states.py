@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from lora_backend.runs.record.states import MOVES, STATES, StateError, check_move
+from lora_backend.runs.record.states import ENDED, MOVES, STATES, StateError, check_move
 from tests.runs.stand_in import Make
 
 
@@ -28,10 +28,28 @@ def test_no_state_is_written_that_the_table_does_not_lead_to(make: Make) -> None
     assert run.status()["state"] == "running", "what is refused changes nothing"
 
 
-def test_every_state_is_in_the_table_and_every_end_can_be_left_by_another_attempt_alone() -> None:
-    assert {state for followers in MOVES.values() for state in followers} == STATES
-    for state in ("stopped", "finished", "failed", "lost"):
-        assert MOVES[state] == {"queued", "starting"}
+def leads_to(state: str | None) -> set[str]:
+    """All states that a run can come to from `state`."""
+    found: set[str] = set()
+    ahead = set(MOVES[state])
+    while ahead:
+        found |= ahead
+        ahead = {after for each in ahead for after in MOVES[each]} - found
+    return found
+
+
+def test_every_state_is_come_to_and_none_is_a_trap() -> None:
+    assert leads_to(None) == STATES
+    for state in STATES:
+        assert leads_to(state) >= ENDED, f"{state} can end, whatever happens"
+
+
+def test_what_has_ended_begins_as_a_new_run_does_and_is_never_ended_otherwise() -> None:
+    for end in ENDED:
+        assert MOVES[end] == MOVES[None]
+        for other in ENDED - {end}:
+            with pytest.raises(StateError, match=f"{end} cannot become {other}"):
+                check_move(end, other)
 
 
 def test_of_two_who_take_a_run_from_the_queue_one_does(make: Make) -> None:
