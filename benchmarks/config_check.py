@@ -6,7 +6,8 @@ import time
 
 from benchmarks.noise import median_and_spread
 from lora_backend.config.check import check_config
-from lora_backend.config.config_text import parse_config, template
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import template
 from lora_backend.config.diff import diff_configs
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.config.yaml_limits import MAX_KEYS

@@ -15,7 +15,7 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.noise import median_and_spread
-from lora_backend.config.config_text import template
+from lora_backend.config.config_writing import template
 from lora_backend.config.drafts import new_draft
 from lora_backend.settings import load_settings
 from tests.tiny import chats, write_rows

@@ -14,7 +14,8 @@ if not __package__:  # run as a file: its own folder must not hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from lora_backend.config.check_report import report_text
-from lora_backend.config.config_text import read_config, template
+from lora_backend.config.config_text import read_config
+from lora_backend.config.config_writing import template
 from lora_backend.config.schema import default_config
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import LANGUAGES, N_, translate, use_language

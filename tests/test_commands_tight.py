@@ -17,7 +17,7 @@ import pytest
 from lora_backend.cli import main
 from lora_backend.commands import asking
 from lora_backend.commands.plan import trace_here
-from lora_backend.config.config_text import dump_yaml
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.launching import launch
 from lora_backend.planning.targets import Target
 from lora_backend.preflight import placement

@@ -21,7 +21,6 @@ SAME_NAMES = {
     "resume": "waits for its rooms to be tidied",
 }
 LONG_MODULES = {
-    "lora_backend/config/config_text.py": "waits for its rooms to be tidied",
     "lora_backend/runs/processes/supervisor.py": "waits for its rooms to be tidied",
     "lora_backend/runs/record/run_folder.py": "waits for its rooms to be tidied",
 }

@@ -15,7 +15,7 @@ import pytest
 from lora_backend.cli import main
 from lora_backend.config.config_text import read_config
 from lora_backend.config.drafts import new_draft
-from lora_backend.config.foreign.imports import import_file
+from lora_backend.config.foreign.import_file import import_file
 from lora_backend.config.scripts import read_script
 from lora_backend.data.rows import read_dataset, read_questions, sha256_of_file
 from lora_backend.data.summary import summary_of

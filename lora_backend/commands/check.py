@@ -12,7 +12,7 @@ from lora_backend.config.check import CheckResult
 from lora_backend.config.check_report import diff_text, report_text
 from lora_backend.config.config_text import read_config
 from lora_backend.config.diff import ABSENT, DiffRow, diff_configs
-from lora_backend.config.foreign.importing import values_to_compare
+from lora_backend.config.foreign.converting import values_to_compare
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.config.scripts import ScriptDefaults, read_script
 from lora_backend.errors import ConfigError

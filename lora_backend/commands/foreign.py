@@ -9,8 +9,8 @@ from typing import Any
 from lora_backend.atomic import write_atomic
 from lora_backend.commands.words import GOOD, NO, print_json, readable
 from lora_backend.config.foreign.exporting import export_config
+from lora_backend.config.foreign.import_file import import_file
 from lora_backend.config.foreign.import_report import export_report, import_report
-from lora_backend.config.foreign.imports import import_file
 from lora_backend.config.rules import Facts
 from lora_backend.data.rows import RowFormat, format_of
 from lora_backend.errors import FlightdeckError

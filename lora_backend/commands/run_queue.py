@@ -14,7 +14,8 @@ from lora_backend.commands.plan import trace_here
 from lora_backend.commands.run_words import cell, say, started_line, waiting_document, waiting_text
 from lora_backend.commands.words import GOOD, NO, print_json
 from lora_backend.config.check_report import report_text
-from lora_backend.config.config_text import dump_yaml, read_config, with_values
+from lora_backend.config.config_text import read_config
+from lora_backend.config.config_writing import dump_yaml, with_values
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_

@@ -8,7 +8,7 @@ from typing import Any
 from lora_backend import formats
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.findings import shorten
-from lora_backend.config.in_short import map_summary
+from lora_backend.config.short_values import map_summary
 from lora_backend.escaping import visible
 from lora_backend.formats import number, size
 from lora_backend.i18n import N_, Message

@@ -17,7 +17,8 @@ from lora_backend.commands.start_words import start_text
 from lora_backend.commands.traced_apart import traced_apart
 from lora_backend.commands.words import GOOD, NO, print_json, setting
 from lora_backend.config.check_report import report_text
-from lora_backend.config.config_text import dump_yaml, read_config
+from lora_backend.config.config_text import read_config
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import visible_gpus

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.commands.words import GOOD, NO, WRONG_QUESTION, print_json, readable
-from lora_backend.config.in_short import in_short
+from lora_backend.config.short_values import in_short
 from lora_backend.errors import ModelError, RunError
 from lora_backend.i18n import N_, Message
 from lora_backend.models.find import find_model

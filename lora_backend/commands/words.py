@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from lora_backend.config.accepted_values import LARGEST
 from lora_backend.config.config_text import ConfigDocument, parse_config, read_config
 from lora_backend.config.findings import shorten
-from lora_backend.config.takes import LARGEST
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from lora_backend.planning.figures import Price

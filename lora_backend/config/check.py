@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lora_backend.config.accepted_values import takes
 from lora_backend.config.config_text import ConfigDocument
 from lora_backend.config.diff import same_value
 from lora_backend.config.findings import SEVERITIES, Finding
@@ -13,8 +14,7 @@ from lora_backend.config.foreign.notice import FOREIGN, notice_of
 from lora_backend.config.key_findings import schema_findings_of, takes_words
 from lora_backend.config.rules import ConfigView, Facts, all_rules
 from lora_backend.config.schema import KEYS, default_config
-from lora_backend.config.takes import takes
-from lora_backend.config.traps import full_width_values, leading_zero, word_of_yaml_1_1
+from lora_backend.config.yaml_traps import full_width_values, leading_zero, word_of_yaml_1_1
 
 
 @dataclass(frozen=True)

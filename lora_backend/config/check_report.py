@@ -8,7 +8,7 @@ from lora_backend.config.check import CheckResult
 from lora_backend.config.diff import ABSENT, DiffRow
 from lora_backend.config.findings import Finding
 from lora_backend.config.foreign.notice import FOREIGN
-from lora_backend.config.in_short import in_short
+from lora_backend.config.short_values import in_short
 from lora_backend.i18n import N_, Message, Plural, translate
 from lora_backend.terminal import in_lines
 

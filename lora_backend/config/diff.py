@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
-from lora_backend.config.in_short import FOLD_ABOVE
+from lora_backend.config.short_values import FOLD_ABOVE
 
 Status = Literal["changed", "added", "missing", "unknown", "equal"]
 

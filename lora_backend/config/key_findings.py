@@ -7,17 +7,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lora_backend.config.accepted_values import takes, unreadable
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.expected import expected
 from lora_backend.config.findings import Finding, Fix, shorten
-from lora_backend.config.misspelt import near_word, words_of
-from lora_backend.config.offers import remove
+from lora_backend.config.fix_offers import remove
 from lora_backend.config.options import NEW_NAMES, why_not_here
 from lora_backend.config.rules import ConfigView
 from lora_backend.config.schema import KEYS, REQUIRED, Key, TrainingConfig
-from lora_backend.config.takes import takes, unreadable
-from lora_backend.config.traps import SWITCHES, to_ascii
+from lora_backend.config.spelling import near_word, words_of
 from lora_backend.config.unknown_keys import unknown_key
+from lora_backend.config.yaml_traps import SWITCHES, to_ascii
 from lora_backend.i18n import N_, Message
 
 MOST_GUESSES = 50

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from lora_backend.config.check import check_config
 from lora_backend.config.check_report import SEVERITY_WORDS
-from lora_backend.config.config_text import dump_yaml, parse_config, with_values
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import dump_yaml, with_values
 from lora_backend.config.expected import expected
 from lora_backend.config.findings import Finding
 from lora_backend.config.json_schema import json_schema_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence, Set
 
-from lora_backend.config.foreign.known import targets_of
+from lora_backend.config.foreign.key_meanings import targets_of
 from lora_backend.config.script_options import Group, Option, Remark, keywords_of, last_name
 from lora_backend.i18n import N_, Message
 

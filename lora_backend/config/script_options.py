@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_backend.config.foreign.known import targets_of
+from lora_backend.config.foreign.key_meanings import targets_of
 from lora_backend.i18n import N_, Message
 
 _NAMED = re.compile(r"default|config|args|param|setting|hyper", re.IGNORECASE)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.bounded import read_bytes
+from lora_backend.config.accepted_values import takes
 from lora_backend.config.constants import NotConstantError, constants_of, evaluate
 from lora_backend.config.expected import expected
 from lora_backend.config.findings import shorten
-from lora_backend.config.foreign.known import meaning, renamed, targets_of
+from lora_backend.config.foreign.key_meanings import meaning, renamed, targets_of
 from lora_backend.config.schema import KEYS
 from lora_backend.config.script_calls import call_options, classes_from_elsewhere
 from lora_backend.config.script_options import (
@@ -27,7 +28,6 @@ from lora_backend.config.script_options import (
     function_options,
     likely_functions,
 )
-from lora_backend.config.takes import takes
 from lora_backend.config.yaml_limits import MAX_KEYS
 from lora_backend.errors import ConfigError, FileRefusedError
 from lora_backend.i18n import N_, Message

@@ -6,19 +6,19 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from lora_backend.config.accepted_values import takes
 from lora_backend.config.findings import Finding, Fix
+from lora_backend.config.fix_offers import change, lines_of, remove, rename
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import Carried
-from lora_backend.config.foreign.known import INFORMAL, OURS, meaning, plain_name, targets_of
+from lora_backend.config.foreign.key_meanings import INFORMAL, OURS, meaning, plain_name, targets_of
 from lora_backend.config.foreign.reasons import DISTRIBUTED
-from lora_backend.config.foreign.source import Source
 from lora_backend.config.foreign.tools import TOOLS
-from lora_backend.config.offers import change, lines_of, remove, rename
 from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.rules import ConfigView
 from lora_backend.config.schema import KEYS
 from lora_backend.config.spelling import is_slip, nearest
-from lora_backend.config.takes import takes
-from lora_backend.config.traps import NO_BREAK_SPACES
+from lora_backend.config.yaml_traps import NO_BREAK_SPACES
 from lora_backend.i18n import N_, Message
 
 REMOVE = N_("Remove the line.")

@@ -29,14 +29,19 @@ _READ_AS = {
 """What a word without quotes can be instead of a text, by YAML's name for it."""
 
 
-class RefusedError(ValueError):
-    """A file that is not read any further; `line` counts from 1."""
+class UnreadableError(ValueError):
+    """A text that is no config; `line` counts from 1, None where no place can be named."""
+
+    def __init__(self, message: Message, line: int | None, remedy: Message | None = None) -> None:
+        super().__init__(message.template)
+        self.message, self.line, self.remedy = message, line, remedy
+
+
+class RefusedError(UnreadableError):
+    """A file that is not read any further."""
 
     def __init__(self, line: int, template: str, remedy: str | None = None, /, **values: Any) -> None:
-        super().__init__(template)
-        self.line = line
-        self.message = Message(template, {"line": line, **values})
-        self.remedy = None if remedy is None else Message(remedy)
+        super().__init__(Message(template, {"line": line, **values}), line, None if remedy is None else Message(remedy))
 
 
 class LimitedComposer(Composer):  # type: ignore[misc, no-any-unimported, unused-ignore]

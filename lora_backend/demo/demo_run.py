@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from lora_backend.atomic import write_atomic
-from lora_backend.config.config_text import dump_yaml
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.data.rows import read_dataset
 from lora_backend.demo.config import demo_config
 from lora_backend.demo.model import prepare_demo_model

@@ -15,7 +15,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lora_backend import outside
 from lora_backend.config.check import CheckResult
-from lora_backend.config.config_text import parse_config, with_values
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import with_values
 from lora_backend.config.diff import DiffRow, diff_configs
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError, FlightdeckError

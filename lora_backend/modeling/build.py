@@ -9,7 +9,7 @@ from typing import Any
 from peft import PeftModel
 
 from lora_backend.config.check import CheckResult
-from lora_backend.config.config_text import dump_yaml
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.schema import KEYS, TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import placement

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lora_backend.config.check import CheckResult
 from lora_backend.config.findings import Finding, Fix
-from lora_backend.config.offers import remove
+from lora_backend.config.fix_offers import remove
 from lora_backend.config.rules import ConfigView, Facts
 from lora_backend.config.rules.machine_facts import checkpoint_bytes
 from lora_backend.errors import ExpressionError, FlightdeckError, PlanError, TooLittleMemoryError, UntrainableError

@@ -9,7 +9,8 @@ from typing import Any
 from peft import PeftModel
 from torch.utils.data import DataLoader
 
-from lora_backend.config.config_text import ConfigDocument, dump_yaml
+from lora_backend.config.config_text import ConfigDocument
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
 from lora_backend.launching.resume import data_to_accept, over_its_own

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lora_backend.config.config_text import ConfigDocument
-from lora_backend.config.foreign.importing import values_to_compare
+from lora_backend.config.foreign.converting import values_to_compare
 
 
 def asked_values(document: ConfigDocument) -> dict[str, Any]:

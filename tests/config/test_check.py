@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_backend.config.check import check_config
-from lora_backend.config.config_text import decode_config, parse_config, template
+from lora_backend.config.config_text import decode_config, parse_config
+from lora_backend.config.config_writing import template
 from lora_backend.config.diff import diff_configs, same_value
 from lora_backend.config.rules import Facts
 from lora_backend.config.schema import KEYS, default_config

@@ -8,8 +8,8 @@ import pytest
 
 from lora_backend.config.check_report import diff_text
 from lora_backend.config.diff import ABSENT, DiffRow, diff_paths, fold, is_difference
-from lora_backend.config.in_short import FOLD_ABOVE, in_short
 from lora_backend.config.schema import KEYS, default_config
+from lora_backend.config.short_values import FOLD_ABOVE, in_short
 
 
 def rows(values: dict[str, Any], base: dict[str, Any]) -> dict[str, tuple[str, Any, Any]]:

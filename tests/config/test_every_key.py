@@ -9,7 +9,8 @@ from typing import Any, get_args
 import pytest
 
 from lora_backend.config.check import check_config
-from lora_backend.config.config_text import dump_yaml, parse_config
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.findings import Finding
 from lora_backend.config.schema import KEYS, REQUIRED
 

@@ -6,15 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.config.config_text import (
-    ConfigDocument,
-    decode_config,
-    dump_yaml,
-    parse_config,
-    read_config,
-    template,
-    with_values,
-)
+from lora_backend.config.config_text import ConfigDocument, decode_config, parse_config, read_config
+from lora_backend.config.config_writing import dump_yaml, template, with_values
 from lora_backend.config.patch import DELETE
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.errors import ConfigError

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lora_backend.config.check import check_config
 from lora_backend.config.check_report import diff_text, report_text
-from lora_backend.config.config_text import decode_config, dump_yaml, template
+from lora_backend.config.config_text import decode_config
+from lora_backend.config.config_writing import dump_yaml, template
 from lora_backend.config.diff import diff_configs
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.rules.examples import EXAMPLES

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_backend.config.check import check_config
-from lora_backend.config.config_text import Format, decode_config, dump_yaml, parse_config, template, with_values
+from lora_backend.config.config_formats import Format
+from lora_backend.config.config_text import decode_config, parse_config
+from lora_backend.config.config_writing import dump_yaml, template, with_values
 from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.schema import KEYS
 

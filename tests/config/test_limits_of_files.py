@@ -11,15 +11,9 @@ import pytest
 from ruamel.yaml.scanner import Scanner
 
 from lora_backend.config.check import check_config
-from lora_backend.config.config_text import (
-    MAX_CONFIG_BYTES,
-    MAX_LINES,
-    ConfigDocument,
-    decode_config,
-    dump_yaml,
-    read_config,
-)
-from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.config_text import MAX_CONFIG_BYTES, MAX_LINES, ConfigDocument, decode_config, read_config
+from lora_backend.config.config_writing import dump_yaml
+from lora_backend.config.foreign.import_file import import_text
 from lora_backend.config.scripts import MAX_MARKS, MAX_SCRIPT_BYTES, read_script, script_defaults
 from lora_backend.config.token_limits import MAX_DOTS
 from lora_backend.config.yaml_limits import MAX_DEPTH, MAX_KEYS, MAX_TAG_LENGTH, MAX_VALUES

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lora_backend.config.config_text import parse_config, with_values
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import with_values
 from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.schema import KEYS, TrainingConfig
 from lora_backend.planning.planner import with_changes

@@ -10,7 +10,8 @@ import pytest
 import lora_backend.config
 from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.check_report import diff_text, report_text
-from lora_backend.config.config_text import parse_config, with_values
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import with_values
 from lora_backend.config.diff import diff_configs
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign.notice import FOREIGN

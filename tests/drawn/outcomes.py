@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lora_backend.config.config_text import dump_yaml, parse_config
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.errors import DataError, FlightdeckError
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.preflight.plan_question import Trace

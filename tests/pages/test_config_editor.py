@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import BIN, Draft, list_drafts, new_draft
-from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.foreign.import_file import import_text
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.schema import KEYS
 from lora_backend.settings import load_settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lora_backend.config.offers import change, remove, rename
+from lora_backend.config.fix_offers import change, remove, rename
 from lora_backend.i18n import Message, in_code
 from pages.parts.shell.markdown import BREAK, Markdown, bold, code, escape, joined, sentence
 from pages.parts.widgets.charts import in_chart

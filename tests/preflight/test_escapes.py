@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from lora_backend.atomic import write_json
-from lora_backend.config.config_text import dump_yaml, parse_config
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.drafts import delete_draft, open_draft, restore_draft
-from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.foreign.import_file import import_text
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.launching.launch import launch_from_browser
 from lora_backend.launching.resume import check_changes

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from lora_backend.cli import main
-from lora_backend.config.config_text import dump_yaml
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.options import Optimizer
 from lora_backend.preflight import libraries
 from lora_backend.preflight.libraries import BITSANDBYTES, FLASH, KERNELS, OPTIMIZERS, TORCHAO, missing_packages

@@ -15,7 +15,8 @@ import pytest
 
 from lora_backend.cli import main
 from lora_backend.commands.plan import trace_here
-from lora_backend.config.config_text import dump_yaml, parse_config
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.drafts import new_draft
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lora_backend.cli import main
-from lora_backend.config.config_text import dump_yaml, parse_config
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ExpressionError, ModelError, UntrainableError
 from lora_backend.launching.launch import launch_from_browser

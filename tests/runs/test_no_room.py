@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lora_backend.config.config_text import dump_yaml
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.processes.trainer_command import trainer_command

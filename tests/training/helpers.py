@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lora_backend.cli import main
-from lora_backend.config.config_text import dump_yaml
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.errors import FlightdeckError
 from lora_backend.runs.checkpoints.manifest import newest_whole
 from lora_backend.runs.record.run_folder import RunFolder

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from lora_backend.cli import main
-from lora_backend.config.config_text import dump_yaml, parse_config
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from tests.tiny import chats, write_rows

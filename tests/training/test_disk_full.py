@@ -19,7 +19,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from lora_backend.config.config_text import dump_yaml
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.runs.checkpoints.manifest import verified
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment

@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from lora_backend.cli import main
-from lora_backend.config.config_text import dump_yaml
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.demo.demo_run import train_demo
 from lora_backend.errors import RunError
 from lora_backend.runs.processes.supervisor import start_supervisor

@@ -7,9 +7,23 @@ from typing import Any
 
 from lora_backend.config.foreign import axolotl_keys, training_arguments
 from lora_backend.config.foreign import reasons as why
-from lora_backend.config.foreign.choices import attention, optimizer
+from lora_backend.config.foreign.common_rules import (
+    NO_TARGETS,
+    TARGETS,
+    accumulation,
+    load_in,
+    names,
+    pattern,
+    precision_flag,
+    steps_or_none,
+    targets,
+    total_batch,
+    warmup_ratio,
+    warmup_steps,
+)
 from lora_backend.config.foreign.data_sets import first_of_datasets, other_data_sets
 from lora_backend.config.foreign.evaluation import share_of_rows, steps_or_share
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
@@ -29,21 +43,7 @@ from lora_backend.config.foreign.key_mapping import (
     trains_adapter,
     translated,
 )
-from lora_backend.config.foreign.shared import (
-    NO_TARGETS,
-    TARGETS,
-    accumulation,
-    load_in,
-    names,
-    pattern,
-    precision_flag,
-    steps_or_none,
-    targets,
-    total_batch,
-    warmup_ratio,
-    warmup_steps,
-)
-from lora_backend.config.foreign.source import Source
+from lora_backend.config.foreign.word_rules import attention, optimizer
 from lora_backend.config.foreign.writing import (
     Write,
     Written,

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from lora_backend.config.fix_offers import lines_of
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import Carried, Rule, is_off, lost, nothing, translated
 from lora_backend.config.foreign.reasons import DATA
-from lora_backend.config.foreign.source import Source
-from lora_backend.config.offers import lines_of
 from lora_backend.i18n import N_, Message
 
 DATA_FILE = N_("The file is taken as `{target}`; its rows must hold `messages`, or `prompt` and `completion`.")

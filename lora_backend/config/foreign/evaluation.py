@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import Carried, Rule, Tool, as_taken, lost, nothing, number, translated
-from lora_backend.config.foreign.result import ImportRow
-from lora_backend.config.foreign.source import Source
+from lora_backend.config.foreign.outcomes import ImportRow
 from lora_backend.i18n import N_, Message, Plural
 
 ROWS = N_(

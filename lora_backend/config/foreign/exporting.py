@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.check import check_config
-from lora_backend.config.foreign.result import ExportResult
+from lora_backend.config.foreign.outcomes import ExportResult
 from lora_backend.config.foreign.tools import TOOLS, WRITERS
 from lora_backend.config.foreign.writing import Written
 from lora_backend.config.schema import KEYS

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lora_backend.config.check_report import SIGNS
-from lora_backend.config.foreign.result import ExportResult, ImportResult, ImportRow
-from lora_backend.config.in_short import in_short
+from lora_backend.config.foreign.outcomes import ExportResult, ImportResult, ImportRow
+from lora_backend.config.short_values import in_short
 from lora_backend.i18n import N_, Message, translate
 from lora_backend.terminal import in_lines
 

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lora_backend.config.accepted_values import LARGEST, takes
 from lora_backend.config.diff import same_value
 from lora_backend.config.expected import expected
 from lora_backend.config.findings import shorten
+from lora_backend.config.foreign.flat_source import Source
+from lora_backend.config.foreign.outcomes import ImportOutcome
 from lora_backend.config.foreign.reasons import FULL, METHOD
-from lora_backend.config.foreign.result import ImportOutcome
-from lora_backend.config.foreign.source import Source
 from lora_backend.config.key_queries import names_in
 from lora_backend.config.options import why_not_here
 from lora_backend.config.schema import KEYS
-from lora_backend.config.takes import LARGEST, takes
 from lora_backend.i18n import N_, Message
 
 UNSET: Any = object()

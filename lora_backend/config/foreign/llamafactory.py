@@ -10,8 +10,10 @@ from typing import Any
 
 from lora_backend.config.foreign import llamafactory_keys, training_arguments
 from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign.common_rules import QUANT, QUANT_NOTE, names, precision_flag, targets
 from lora_backend.config.foreign.data_sets import dataset, folder_of
 from lora_backend.config.foreign.evaluation import share_of_rows
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import (
     UNSET,
     Carried,
@@ -30,8 +32,6 @@ from lora_backend.config.foreign.key_mapping import (
     trains_adapter,
     translated,
 )
-from lora_backend.config.foreign.shared import QUANT, QUANT_NOTE, names, precision_flag, targets
-from lora_backend.config.foreign.source import Source
 from lora_backend.config.foreign.writing import (
     Write,
     Written,

@@ -9,9 +9,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.foreign import reasons as why
-from lora_backend.config.foreign.choices import attention
+from lora_backend.config.foreign.common_rules import (
+    QUANT,
+    QUANT_NOTE,
+    names,
+    precision_flag,
+    steps_or_none,
+    targets,
+    total_batch,
+)
 from lora_backend.config.foreign.data_sets import dataset
 from lora_backend.config.foreign.evaluation import steps_or_share
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
@@ -28,16 +37,7 @@ from lora_backend.config.foreign.key_mapping import (
     trains_adapter,
     translated,
 )
-from lora_backend.config.foreign.shared import (
-    QUANT,
-    QUANT_NOTE,
-    names,
-    precision_flag,
-    steps_or_none,
-    targets,
-    total_batch,
-)
-from lora_backend.config.foreign.source import Source
+from lora_backend.config.foreign.word_rules import attention
 from lora_backend.i18n import N_
 
 IS = N_("`{target}` is {ours}.")

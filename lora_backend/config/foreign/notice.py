@@ -9,9 +9,9 @@ from typing import Any
 from lora_backend.config.config_text import ConfigDocument
 from lora_backend.config.diff import same_value
 from lora_backend.config.findings import Finding, Fix
-from lora_backend.config.foreign.importing import Conversion, convert
+from lora_backend.config.foreign.converting import Conversion, convert
 from lora_backend.config.foreign.key_mapping import Tool
-from lora_backend.config.foreign.known import OURS, known_tools, meaning, plain_name
+from lora_backend.config.foreign.key_meanings import OURS, known_tools, meaning, plain_name
 from lora_backend.config.foreign.tools import FEW_STRAYS, TOOLS, TwoToolsError, is_foreign
 from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.schema import KEYS

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign.common_rules import launcher_rank
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
@@ -18,8 +20,6 @@ from lora_backend.config.foreign.key_mapping import (
     number,
     take,
 )
-from lora_backend.config.foreign.shared import launcher_rank
-from lora_backend.config.foreign.source import Source
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Message, Plural
 

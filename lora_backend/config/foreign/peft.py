@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign.common_rules import TARGETS, names, pattern, targets
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
@@ -19,8 +21,6 @@ from lora_backend.config.foreign.key_mapping import (
     table,
     translated,
 )
-from lora_backend.config.foreign.shared import TARGETS, names, pattern, targets
-from lora_backend.config.foreign.source import Source
 from lora_backend.config.foreign.writing import Write, Written, write_keys
 from lora_backend.config.key_queries import names_in
 from lora_backend.i18n import N_

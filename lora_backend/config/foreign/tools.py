@@ -15,8 +15,8 @@ from lora_backend.config.foreign import (
     trl,
     unsloth,
 )
+from lora_backend.config.foreign.flat_source import flat, names_in
 from lora_backend.config.foreign.key_mapping import Tool
-from lora_backend.config.foreign.source import flat, names_in
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message, in_code

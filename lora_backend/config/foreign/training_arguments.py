@@ -9,9 +9,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.foreign import reasons as why
-from lora_backend.config.foreign.choices import attention, optimizer
+from lora_backend.config.foreign.common_rules import (
+    accumulation,
+    any_of,
+    precision_flag,
+    steps_or_none,
+    stored,
+    warmup_ratio,
+    warmup_steps,
+)
 from lora_backend.config.foreign.data_sets import dataset
 from lora_backend.config.foreign.evaluation import steps_or_share
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
@@ -28,16 +37,7 @@ from lora_backend.config.foreign.key_mapping import (
     take,
     translated,
 )
-from lora_backend.config.foreign.shared import (
-    accumulation,
-    any_of,
-    precision_flag,
-    steps_or_none,
-    stored,
-    warmup_ratio,
-    warmup_steps,
-)
-from lora_backend.config.foreign.source import Source
+from lora_backend.config.foreign.word_rules import attention, optimizer
 from lora_backend.i18n import N_
 
 ABSENT: dict[str, dict[str, Any]] = {

@@ -10,9 +10,10 @@ from typing import Any
 
 from lora_backend.config.foreign import reasons as why
 from lora_backend.config.foreign import training_arguments, trl_keys
-from lora_backend.config.foreign.choices import attention
+from lora_backend.config.foreign.common_rules import load_in, names, precision_flag, stored, targets
 from lora_backend.config.foreign.data_sets import dataset, first_of_datasets, other_data_sets
 from lora_backend.config.foreign.evaluation import share_of_rows
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
@@ -27,8 +28,7 @@ from lora_backend.config.foreign.key_mapping import (
     table,
     trains_adapter,
 )
-from lora_backend.config.foreign.shared import load_in, names, precision_flag, stored, targets
-from lora_backend.config.foreign.source import Source
+from lora_backend.config.foreign.word_rules import attention
 from lora_backend.i18n import N_
 
 WITH_DEFAULTS: dict[str, dict[str, Any]] = {

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.foreign import reasons as why
-from lora_backend.config.foreign.choices import optimizer
+from lora_backend.config.foreign.common_rules import (
+    accumulation,
+    load_in,
+    steps_or_none,
+    targets,
+    warmup_ratio,
+    warmup_steps,
+)
 from lora_backend.config.foreign.data_sets import dataset
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
@@ -22,15 +30,7 @@ from lora_backend.config.foreign.key_mapping import (
     table,
     trains_adapter,
 )
-from lora_backend.config.foreign.shared import (
-    accumulation,
-    load_in,
-    steps_or_none,
-    targets,
-    warmup_ratio,
-    warmup_steps,
-)
-from lora_backend.config.foreign.source import Source
+from lora_backend.config.foreign.word_rules import optimizer
 from lora_backend.i18n import N_
 
 CHECKPOINTING = N_("`{target}` is {ours}; Unsloth's own way of it is not used here.")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lora_backend.config.diff import same_value
-from lora_backend.config.foreign.result import ExportOutcome, ExportRow
+from lora_backend.config.foreign.outcomes import ExportOutcome, ExportRow
 from lora_backend.config.key_queries import names_in
 from lora_backend.config.schema import KEYS, REQUIRED, default_config
 from lora_backend.data.rows import RowFormat

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lora_backend.config.findings import Finding, Fix, shorten
-from lora_backend.config.offers import drop, every_block, remove, shift_by_one
+from lora_backend.config.fix_offers import drop, every_block, remove, shift_by_one
 from lora_backend.config.patch import Patch
 from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.rules.expression_keys import FORMS, MANY_PATTERNS, PATTERNS, expressions_of

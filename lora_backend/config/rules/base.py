@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lora_backend.config.findings import Finding, Fix, Severity
-from lora_backend.config.offers import change
+from lora_backend.config.fix_offers import change
 from lora_backend.config.schema import KEYS
 from lora_backend.expressions.question import Question
 from lora_backend.i18n import Message

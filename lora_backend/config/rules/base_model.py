@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding
-from lora_backend.config.offers import drop, remove
+from lora_backend.config.fix_offers import drop, remove
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.i18n import N_, Message, in_code
 from lora_backend.models.quantized import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lora_backend.config.findings import Finding, Fix, shorten
-from lora_backend.config.offers import remove
+from lora_backend.config.fix_offers import remove
 from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.schema import KEYS

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lora_backend.config.findings import Finding, Fix
-from lora_backend.config.offers import remove
+from lora_backend.config.fix_offers import remove
 from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.i18n import N_, Message, Plural

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding, Severity
-from lora_backend.config.offers import drop, every_block, remove, shift_by_one
+from lora_backend.config.fix_offers import drop, every_block, remove, shift_by_one
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.config.rules.expression_keys import PATTERNS, expressions_of, is_asked_of_model, names_for
 from lora_backend.expressions.matching import KEY, WHOLE

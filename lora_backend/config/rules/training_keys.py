@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lora_backend.config.findings import Finding
-from lora_backend.config.offers import remove
+from lora_backend.config.fix_offers import remove
 from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Message, Plural

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.config_text import with_values
+from lora_backend.config.config_writing import with_values
 from lora_backend.config.drafts import Draft, DraftConflictError, revision_of
 from pages.parts.shell import state_keys
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from lora_backend.config.foreign.exporting import EXPORT_TOOLS, export_config
 from lora_backend.config.foreign.import_report import ALL_WRITTEN, NOT_CARRIED, TO_CHECK
-from lora_backend.config.in_short import in_short
+from lora_backend.config.short_values import in_short
 from lora_backend.data.rows import RowFormat
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_

@@ -7,7 +7,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import streamlit as st
 
-from lora_backend.config.config_text import dump_yaml, parse_config
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.diff import same_value
 from lora_backend.config.drafts import Draft
 from lora_backend.config.patch import DELETE

@@ -13,12 +13,12 @@ from lora_backend.config.check import CheckResult
 from lora_backend.config.config_text import ConfigDocument, parse_config
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.drafts import Draft
-from lora_backend.config.foreign.importing import values_to_compare
-from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.foreign.converting import values_to_compare
+from lora_backend.config.foreign.import_file import import_text
 from lora_backend.config.foreign.notice import FOREIGN
-from lora_backend.config.foreign.result import ImportResult, ImportRow
+from lora_backend.config.foreign.outcomes import ImportResult, ImportRow
 from lora_backend.config.foreign.tools import is_foreign
-from lora_backend.config.in_short import in_short
+from lora_backend.config.short_values import in_short
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from pages.parts.draft.edit import set_values

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from lora_backend.config.config_text import MAX_CONFIG_BYTES, ConfigDocument, decode_config, dump_yaml, parse_config
+from lora_backend.config.config_text import MAX_CONFIG_BYTES, ConfigDocument, decode_config, parse_config
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.drafts import new_draft
-from lora_backend.config.foreign.imports import import_document
-from lora_backend.config.foreign.result import ImportResult
+from lora_backend.config.foreign.import_file import import_document
+from lora_backend.config.foreign.outcomes import ImportResult
 from lora_backend.config.foreign.tools import is_foreign
 from lora_backend.config.presets import PRESETS, Preset
 from lora_backend.demo.demo_run import demo_text

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.config.drafts import Draft
-from lora_backend.config.in_short import in_short
+from lora_backend.config.short_values import in_short
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_, Message, Plural
 from lora_backend.launching.table import Launched, Variant, preview_apart, queue_all, read_table

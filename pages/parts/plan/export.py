@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.config_text import dump_yaml, with_values
+from lora_backend.config.config_writing import dump_yaml, with_values
 from lora_backend.config.drafts import new_draft, open_draft
 from lora_backend.config.patch import DELETE
 from lora_backend.escaping import visible_lines

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.config_text import dump_yaml, with_values
+from lora_backend.config.config_writing import dump_yaml, with_values
 from lora_backend.config.drafts import new_draft
 from lora_backend.errors import WorkerError
 from lora_backend.i18n import N_, Plural

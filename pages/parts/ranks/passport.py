@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from lora_backend.config.in_short import in_short
+from lora_backend.config.short_values import in_short
 from lora_backend.i18n import N_
 from lora_backend.verification.passport import Part
 from pages.parts.shell.language import language, say, t

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.config.diff import ABSENT
-from lora_backend.config.in_short import in_short
+from lora_backend.config.short_values import in_short
 from lora_backend.formats import number, size
 from lora_backend.i18n import N_
 from lora_backend.runs.history.outcome import Outcome, outcome_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.config_text import dump_yaml
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.preflight.roots import within_roots

@@ -8,7 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.config_text import dump_yaml, parse_config, with_values
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import dump_yaml, with_values
 from lora_backend.config.drafts import new_draft
 from lora_backend.errors import ConfigError, DataChangedError, FlightdeckError
 from lora_backend.i18n import N_, Message

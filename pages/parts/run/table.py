@@ -9,8 +9,8 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.in_short import in_short
 from lora_backend.config.schema import KEYS
+from lora_backend.config.short_values import in_short
 from lora_backend.errors import RunError
 from lora_backend.formats import when
 from lora_backend.i18n import N_

@@ -10,8 +10,8 @@ import streamlit as st
 from lora_backend.config.check_report import DIFF_SIGNS, DIFF_WORDS
 from lora_backend.config.diff import ABSENT, DiffRow
 from lora_backend.config.findings import shorten
-from lora_backend.config.in_short import in_short
 from lora_backend.config.schema import KEYS, REQUIRED
+from lora_backend.config.short_values import in_short
 from lora_backend.i18n import N_, Message
 from lora_backend.views.table import Table, cell_text
 from pages.parts.shell.language import language, say, say_plain, t

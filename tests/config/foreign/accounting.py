@@ -6,7 +6,7 @@ from typing import Any
 
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.diff import same_value
-from lora_backend.config.foreign.result import HIDDEN, ImportResult
+from lora_backend.config.foreign.outcomes import HIDDEN, ImportResult
 from lora_backend.config.foreign.tools import TOOLS
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lora_backend.config.foreign.result import ImportResult, ImportRow
+from lora_backend.config.foreign.outcomes import ImportResult, ImportRow
 
 LLAMAFACTORY = """\
 ### model

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from lora_backend.config.foreign.import_file import import_text
 from lora_backend.config.foreign.import_report import import_report
-from lora_backend.config.foreign.imports import import_text
 from lora_backend.config.foreign.reasons import FULL, METHOD
 from lora_backend.config.foreign.training_arguments import NO_ADAPTER
 from tests.config.foreign.examples import row

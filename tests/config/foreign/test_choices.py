@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from lora_backend.cli import main
-from lora_backend.config.foreign.choices import HUB_KERNEL
-from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.accepted_values import takes
+from lora_backend.config.foreign.import_file import import_text
 from lora_backend.config.foreign.tools import TOOLS
+from lora_backend.config.foreign.word_rules import HUB_KERNEL
 from lora_backend.config.options import NEW_NAMES
-from lora_backend.config.takes import takes
 from lora_backend.preflight import libraries
 from tests.config.foreign.examples import row
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lora_backend.config.config_text import dump_yaml
-from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.config_writing import dump_yaml
+from lora_backend.config.foreign.import_file import import_text
 from tests.config.foreign.examples import row
 
 AXOLOTL = {"base_model": "m", "adapter": "lora"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lora_backend.config.foreign.evaluation import NO_ROWS, ROWS
-from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.foreign.import_file import import_text
 from tests.config.foreign.examples import row
 
 LF = "model_name_or_path: m\nfinetuning_type: lora\n"

@@ -17,7 +17,7 @@ from lora_backend.cli import main
 from lora_backend.config.check import check_config
 from lora_backend.config.diff import same_value
 from lora_backend.config.foreign.exporting import EXPORT_TOOLS, export_config
-from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.foreign.import_file import import_text
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.data.rows import RowFormat
 from lora_backend.errors import ConfigError

@@ -13,8 +13,8 @@ from trl.scripts.utils import DatasetMixtureConfig
 
 from lora_backend.config.diff import same_value
 from lora_backend.config.foreign import peft, training_arguments, trl
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import Tool
-from lora_backend.config.foreign.source import Source
 from lora_backend.config.foreign.tools import TOOLS
 
 

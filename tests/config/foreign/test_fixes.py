@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from lora_backend.config.check import check_config
-from lora_backend.config.config_text import ConfigDocument, parse_config, with_values
+from lora_backend.config.config_text import ConfigDocument, parse_config
+from lora_backend.config.config_writing import with_values
 from lora_backend.config.diff import same_value
-from lora_backend.config.foreign.importing import convert
-from lora_backend.config.foreign.imports import import_text
-from lora_backend.config.foreign.known import INFORMAL, known_tools
+from lora_backend.config.foreign.converting import convert
+from lora_backend.config.foreign.flat_source import Source
+from lora_backend.config.foreign.import_file import import_text
+from lora_backend.config.foreign.key_meanings import INFORMAL, known_tools
 from lora_backend.config.foreign.notice import FOREIGN
-from lora_backend.config.foreign.source import Source
 from lora_backend.config.foreign.tools import TOOLS
 from lora_backend.config.patch import DELETE
 from lora_backend.config.schema import KEYS

@@ -14,9 +14,9 @@ from transformers import TrainingArguments
 
 from lora_backend.config.config_text import decode_config, parse_config
 from lora_backend.config.foreign.exporting import export_config
+from lora_backend.config.foreign.import_file import import_document, import_file, import_text
 from lora_backend.config.foreign.import_report import export_report, import_report
-from lora_backend.config.foreign.imports import import_document, import_file, import_text
-from lora_backend.config.foreign.result import ImportResult
+from lora_backend.config.foreign.outcomes import ImportResult
 from lora_backend.config.foreign.tools import TOOLS
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.foreign.import_file import import_text
 from tests.config.foreign.examples import row
 
 V1 = """\

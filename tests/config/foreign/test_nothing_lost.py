@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_backend.config.check import check_config
-from lora_backend.config.config_text import dump_yaml, parse_config
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.diff import same_value
-from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.foreign.import_file import import_text
 from lora_backend.config.foreign.tools import INSIDE, TOOLS, is_foreign
 from lora_backend.config.patch import DELETE
 from tests.config.foreign.accounting import assert_nothing_is_lost

@@ -11,7 +11,7 @@ import pytest
 from lora_backend.cli import main
 from lora_backend.config.check import check_config
 from lora_backend.config.config_text import parse_config
-from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.foreign.import_file import import_text
 from lora_backend.config.foreign.notice import FOREIGN
 from lora_backend.config.scripts import script_defaults
 from lora_backend.preflight.facts import check_config_consistency

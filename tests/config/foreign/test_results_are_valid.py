@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_backend.config.config_text import dump_yaml
-from lora_backend.config.foreign.imports import import_text
+from lora_backend.config.config_writing import dump_yaml
+from lora_backend.config.foreign.import_file import import_text
 from lora_backend.config.foreign.tools import TOOLS
 from tests.config.foreign.accounting import assert_nothing_is_lost
 

@@ -9,11 +9,12 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.config.check_report import DIFF_SIGNS, DIFF_WORDS
-from lora_backend.config.config_text import ConfigDocument, dump_yaml
+from lora_backend.config.config_text import ConfigDocument
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.copying import as_command, diff_markdown
 from lora_backend.config.diff import ABSENT, DiffRow, Folded, diff_paths, fold, is_difference
 from lora_backend.config.drafts import Draft
-from lora_backend.config.foreign.importing import values_to_compare
+from lora_backend.config.foreign.converting import values_to_compare
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_, Plural

@@ -12,10 +12,10 @@ from lora_backend.config.diff import same_value
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign import reasons as why
 from lora_backend.config.foreign.evaluation import settled
+from lora_backend.config.foreign.flat_source import Source, flat
 from lora_backend.config.foreign.key_mapping import Carried, Tool, keep
-from lora_backend.config.foreign.known import renamed, tool_of
-from lora_backend.config.foreign.result import HIDDEN, ImportRow, is_secret
-from lora_backend.config.foreign.source import Source, flat
+from lora_backend.config.foreign.key_meanings import renamed, tool_of
+from lora_backend.config.foreign.outcomes import HIDDEN, ImportRow, is_secret
 from lora_backend.config.foreign.tools import TOOLS, is_foreign
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError

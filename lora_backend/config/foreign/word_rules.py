@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from lora_backend.config.accepted_values import takes
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import Carried, Rule, as_taken, lost, nothing, translated
-from lora_backend.config.foreign.source import Source
 from lora_backend.config.options import NEW_NAMES, why_not_here
 from lora_backend.config.schema import KEYS
-from lora_backend.config.takes import takes
 from lora_backend.i18n import N_, Message
 
 SAME_RULE = N_("`{target}` is {ours}, the same update rule.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import (
     Carried,
     Rule,
@@ -15,7 +16,6 @@ from lora_backend.config.foreign.key_mapping import (
     translated,
 )
 from lora_backend.config.foreign.reasons import DISTRIBUTED, QUANTIZED, STORED
-from lora_backend.config.foreign.source import Source
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Message, Plural
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lora_backend.config.config_text import ConfigDocument
+from lora_backend.config.foreign.common_rules import BATCH_NOTE, LAUNCHER, accumulation, launcher_rank
+from lora_backend.config.foreign.flat_source import Source, names_in
 from lora_backend.config.foreign.key_mapping import Carried, Rule, Tool, absent, keep, keys, lost, take
 from lora_backend.config.foreign.reasons import DISTRIBUTED
-from lora_backend.config.foreign.shared import BATCH_NOTE, LAUNCHER, accumulation, launcher_rank
-from lora_backend.config.foreign.source import Source, names_in
 from lora_backend.config.foreign.tools import TOOLS, is_foreign, recognise
 from lora_backend.config.schema import KEYS
-from lora_backend.config.traps import to_ascii
+from lora_backend.config.yaml_traps import to_ascii
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, in_code
 

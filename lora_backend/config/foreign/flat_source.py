@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 
-from lora_backend.config.config_text import ConfigDocument, Format
+from lora_backend.config.config_formats import Format
+from lora_backend.config.config_text import ConfigDocument
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.config.check import check_config
-from lora_backend.config.config_text import ConfigDocument, Format, dump_yaml, parse_config, read_config
-from lora_backend.config.foreign.importing import convert
-from lora_backend.config.foreign.result import ImportResult
+from lora_backend.config.config_formats import Format
+from lora_backend.config.config_text import ConfigDocument, parse_config, read_config
+from lora_backend.config.config_writing import dump_yaml
+from lora_backend.config.foreign.converting import convert
+from lora_backend.config.foreign.outcomes import ImportResult
 from lora_backend.config.rules import Facts
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_

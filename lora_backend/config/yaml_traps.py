@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_backend.config.findings import Finding, Fix, shorten
-from lora_backend.config.offers import change
+from lora_backend.config.fix_offers import change
 from lora_backend.config.patch import Patch
 from lora_backend.i18n import N_, Message
 
