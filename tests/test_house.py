@@ -41,7 +41,6 @@ PRIVATE = {
     "_MOE_FUSED_TARGETS": ("peft/utils/transformers_weight_conversion.py", "lora_backend/modeling/live_tree.py", "the same for fused experts"),
     "_MOE_TARGET_MODULE_MAPPING": ("peft/utils/transformers_weight_conversion.py", "lora_backend/modeling/live_tree.py", "the same for fused experts"),
     "_checkpoint_conversion_mapping": ("peft/peft_model.py", "lora_backend/modeling/loaded_identity.py", "the names under which PEFT itself reads an adapter into a model"),
-    "_hf_hook": ("accelerate/hooks.py", "lora_backend/modeling/loss.py", "whether accelerate moves a module's inputs"),
     "_decode_special_floats": ("transformers/configuration_utils.py", "lora_backend/modeling/meta.py", "config.json writes infinity in words"),
     "_supports_flash_attn": ("transformers/modeling_utils.py", "lora_backend/modeling/meta.py", "a model's word on an attention that is not installed here"),
     "_keep_in_fp32_modules": ("transformers/modeling_utils.py", "lora_backend/modeling/packed_layers.py", "which modules a load leaves in 32 bits"),

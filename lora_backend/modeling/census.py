@@ -65,7 +65,6 @@ class Census:
             kind_of_block=tuple(kind_of_block),
             head=last,
             returns=NOTHING,
-            logits=NOTHING.delta,
             hidden=NOTHING.delta,
         )
 

@@ -46,8 +46,8 @@ def create_balanced_device_map(
 ) -> DeviceMap:
     """Module → device with the least bottleneck over the GPUs that have `min_memory_gb` GiB free; it can be loaded as it is.
 
-    Planned for training as `config` says, or with the defaults, in a process that sees all these GPUs: inputs and logits are
-    on `cuda:0` if that holds any part, else beside the embedding. `force_balance`: every GPU gets at least one block, those
+    Planned for training as `config` says, or with the defaults, with the logits on the head's device, where
+    `apply_balanced_device_map` and every run leave them. `force_balance`: every GPU gets at least one block, those
     with less memory too. `exclude_cpu=False`: what fits on no GPU lives in host memory, for loading and trying. `gpus`:
     "24,12,8" (GiB) or names of the catalogue in place of this machine's.
 
@@ -65,9 +65,7 @@ def create_balanced_device_map(
         logger.info("no GPU: everything on the CPU")
         return {"": "cpu"}
     try:
-        planner = Planner(
-            profiles(facts, profile_for, load_settings()), targets, inputs_on_first=targets[0].device == 0
-        )
+        planner = Planner(profiles(facts, profile_for, load_settings()), targets)
         plan = planner.plan(typed)
     except TooLittleMemoryError:
         if exclude_cpu:
@@ -136,20 +134,11 @@ def loaded_map(model: PreTrainedModel) -> DeviceMap:
     return {"": _plain(next(model.parameters()).device)}
 
 
-def inputs_device(model: PreTrainedModel) -> str | None:
-    """Where batches belong if not on the first device, where transformers puts them: beside the embedding, where the first
-    holds nothing of the model. Nothing else would bring them there if no block is on another device."""
-    first = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    if any(parameter.device == first for parameter in model.parameters()):
-        return None
-    return str(next(model.get_input_embeddings().parameters()).device)
-
-
 def _targets(gpus: str | Sequence[Target] | None) -> tuple[Target, ...]:
     if isinstance(gpus, str):
         return of_words(gpus)
     if gpus is not None:
-        return tuple(sorted(gpus, key=lambda target: target.device != 0))  # `cuda:0`, where the inputs are, comes first
+        return tuple(gpus)
     targets, _, message = machine_targets()
     if message is not None:
         logger.info("%s", message)
@@ -170,11 +159,6 @@ def in_torch_order(targets: tuple[Target, ...]) -> tuple[Target, ...]:
 def _checked(plan: Plan, config: TrainingConfig, planner: Planner) -> DeviceMap:
     """The plan's map, where at least the weights fit; logs the plan."""
     logger.info("balanced device map:\n%s", plan_table(plan))
-    if home := plan.devices[plan.logits_on].target.device:
-        logger.info(
-            "cuda:0 holds nothing: in a training loop of your own, move each batch to cuda:%s, where the embedding is",
-            home,
-        )
     over_bytes = sum(max(device.breakdown.weights - device.target.capacity_bytes, 0) for device in plan.devices)
     if over_bytes:
         resolved = planner.resolved(config)

@@ -34,7 +34,6 @@ class FakeStep:
         self.settings = settings
         self.mode = FakeTensorMode(allow_non_fake_inputs=False)
         self.recording = Recording()
-        self.logits_bytes = 0
         self.hidden_bytes = 0
         self.side_bytes: dict[int, int] = {}
         """Per block, bytes of its inputs beside the hidden states."""
@@ -116,9 +115,7 @@ class FakeStep:
     def _returned(self, _: nn.Module, __: Any, outputs: Any) -> None:
         """The model is through: what comes until its loss's backward pass begins is the step's own."""
         assert self._tracker is not None
-        tracker, logits = self._tracker, outputs.get("logits")
-        self.logits_bytes = logits.untyped_storage().nbytes() if logits is not None else 0
-        tracker.mark("return")
+        self._tracker.mark("return")
         outputs["loss"].register_hook(lambda _: self._backward_begins())
 
     def _backward_begins(self) -> None:

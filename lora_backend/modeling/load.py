@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -24,6 +25,7 @@ from lora_backend.modeling.quantization import (
     settle_dtypes,
     settle_quantized,
 )
+from lora_backend.modeling.step import inputs_device
 from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.describe import describe_model, read_json_object
 from lora_backend.models.find import find_model
@@ -68,8 +70,37 @@ def load_model(config: TrainingConfig, device_map: Mapping[str, int | str] | str
     if quantized_as(facts) is not None:
         settle_dtypes(model, DTYPES[precision])
     settle_quantized(model, config.quantization)
+    if is_spread_over_gpus(model):
+        leave_outputs(model)
     log_allocation(model)
     return model
+
+
+def is_spread_over_gpus(model: PreTrainedModel) -> bool:
+    """Whether a model's parts are on several devices, none of them in host memory or on disk."""
+    places = set(map(str, getattr(model, "hf_device_map", {}).values()))
+    return len(places) > 1 and not places & {"cpu", "disk"}
+
+
+def leave_outputs(model: PreTrainedModel) -> None:
+    """Let the logits of a model that is spread over devices stay where its head is.
+
+    accelerate's own hook on the whole model copies all that it returns back to the device of its inputs: a second time
+    the bytes of the logits, on a device that need not have room for them. This one only brings the inputs in.
+    """
+    add_hook_to_module(model, _InputsToEmbedding())
+
+
+class _InputsToEmbedding(ModelHook):  # type: ignore[misc]  # accelerate's classes are untyped
+    """Brings tensors to the embedding from wherever they are; a cache, whose parts lie beside their blocks, stays."""
+
+    def pre_forward(self, module: Any, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        device = inputs_device(module)
+        return tuple(_on(device, one) for one in args), {name: _on(device, one) for name, one in kwargs.items()}
+
+
+def _on(device: torch.device, value: Any) -> Any:
+    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 def vocabulary_size(model: PreTrainedModel) -> int | None:

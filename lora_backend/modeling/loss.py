@@ -58,15 +58,13 @@ class ChunkedLoss:
         ]
         if not self.backbones:
             raise refusal(self.causal)
-        # accelerate's hook on a model that is spread over devices moves inputs and outputs, then calls the second.
-        self._slot = "_old_forward" if hasattr(self.causal, "_hf_hook") else "forward"
-        self._own_forward: Callable[..., Any] = getattr(self.causal, self._slot)
+        self._own_forward: Callable[..., Any] = self.causal.forward
         self._output_class: Callable[..., ModelOutput] = ModelOutput
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Within the block a call of the model with labels returns this loss, and no logits."""
-        with _replaced(self.causal, self._slot, self._forward):
+        with _replaced(self.causal, "forward", self._forward):
             yield
 
     def _forward(

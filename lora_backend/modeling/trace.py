@@ -94,7 +94,6 @@ class _Seen(NamedTuple):
     """A step at one size."""
 
     recording: Recording
-    logits_bytes: int
     hidden_bytes: int
     side_bytes: dict[int, int]
 
@@ -106,8 +105,7 @@ def _with_steps(counted: Profile, steps: list[_Seen], sizes: list[Size], chunk: 
     kept = range(len(counted.kinds))
     side_bytes = np.array([[one.side_bytes.get(index, 0) for one in steps] for index in kept], float)
     sides = identify(sizes, side_bytes, chunk)[0]
-    returned_bytes = np.array([[one.logits_bytes for one in steps], [one.hidden_bytes for one in steps]], float)
-    logits, hidden = identify(sizes, returned_bytes, chunk)[0]
+    (hidden,) = identify(sizes, np.array([[one.hidden_bytes for one in steps]], float), chunk)[0]
 
     def moving(unit: Unit, label: str) -> Unit:
         forward, backward = (parts.get(f"{way} {label}", NOTHING) for way in ("forward", "backward"))
@@ -129,7 +127,6 @@ def _with_steps(counted: Profile, steps: list[_Seen], sizes: list[Size], chunk: 
         kinds=kinds,
         head=moving(counted.head, "head"),
         returns=parts["return"],
-        logits=logits,
         hidden=hidden,
         token_multiple=chunk,
     )
@@ -156,7 +153,7 @@ def _recorded(
             raise UntraceableError(
                 N_("The model's training step cannot be traced: {reason}"), reason=first_line(error)
             ) from error
-        seen.append(_Seen(recording, step.logits_bytes, step.hidden_bytes, dict(step.side_bytes)))
+        seen.append(_Seen(recording, step.hidden_bytes, dict(step.side_bytes)))
     return seen
 
 

@@ -49,7 +49,7 @@ class _Fits:
     def __init__(self, planner: Planner, config: TrainingConfig, placed: Sequence[int] | None) -> None:
         self.profile = planner.profile_of(planner.resolved(config))
         self._config, self._placed = config, placed
-        self._planner = Planner(self._profile_of, planner.targets, inputs_on_first=planner.inputs_on_first)
+        self._planner = Planner(self._profile_of, planner.targets)
         self._other = planner.profile_of
 
     def __call__(self, **changes: object) -> bool | None:

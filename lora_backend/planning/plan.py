@@ -103,11 +103,6 @@ class Plan:
         return tuple(self.devices[index] for index in dict.fromkeys(self.assignment))
 
     @property
-    def logits_on(self) -> int:
-        """The position in `devices` of the one that the logits come back to."""
-        return self.workload.logits_on(self.assignment)
-
-    @property
     def strategy(self) -> Strategy:
         if all(device.target.is_cpu for device in self.used):
             return "cpu"
@@ -203,8 +198,6 @@ def make_plan(
     """
     options = options or Options()
     usable = usable_targets(targets, options)
-    # Inputs are on the first device only if that may be used at all.
-    on_first = workload.inputs_on_first and usable[0] == 0
     memory = Memory(profile, replace(workload, on_gpu=not all(target.is_cpu for target in targets)))
     split = split_for(
         memory,
@@ -212,7 +205,6 @@ def make_plan(
         goal=options.goal,
         every_device=options.force_balance,
         max_utilisation=options.max_utilisation,
-        inputs_on_first=on_first,
         link_speed=None if link_speed is None else lambda a, b: link_speed(usable[a], usable[b]),
     )
     assignment = tuple(usable[device] for device in split.assignment)
@@ -233,17 +225,17 @@ def score_plan(memory: Memory, targets: Sequence[Target], assignment: Sequence[i
     held: list[list[int]] = [[] for _ in targets]
     for unit, target in enumerate(assignment):
         held[target].append(unit)
-    blocks, logits_on = len(memory.profile.kind_of_block), memory.workload.logits_on(assignment)
+    blocks = len(memory.profile.kind_of_block)
     return Plan(
         tuple(
             DevicePlan(
                 target,
                 tuple(units),
                 tuple(unit - 1 for unit in units if 0 < unit <= blocks),
-                memory.device(units, gets_logits=position == logits_on),
+                memory.device(units),
                 memory.profile.expected_error,
             )
-            for position, (target, units) in enumerate(zip(targets, held, strict=True))
+            for target, units in zip(targets, held, strict=True)
         ),
         tuple(assignment),
         memory.profile,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lora_backend.config.patch import Patch
@@ -35,8 +35,6 @@ class Planner:
     profile_of: ProfileSource
     targets: tuple[Target, ...]
     link_speed: LinkSpeed | None = None
-    inputs_on_first: bool = False
-    """As in `Workload`: the plan of a process that hides no GPU from itself."""
 
     def plan(self, config: TrainingConfig, options: Options | None = None) -> Plan:
         """The best placement for `config`; a `device_map` that it names is scored as it is.
@@ -47,15 +45,14 @@ class Planner:
         profile = self.profile_of(config)
         if isinstance(config.device_map, dict):
             return self.score(config, assignment_of(profile, config.device_map, self.targets))
-        return make_plan(profile, self._workload(config), self.targets, options or options_of(config), self.link_speed)
+        return make_plan(
+            profile, workload_of(config, self.targets), self.targets, options or options_of(config), self.link_speed
+        )
 
     def score(self, config: TrainingConfig, assignment: Sequence[int]) -> Plan:
         """A placement as it is: the device of each unit, by its position in the targets."""
         config = self.resolved(config)
-        return score_plan(Memory(self.profile_of(config), self._workload(config)), self.targets, assignment)
-
-    def _workload(self, config: TrainingConfig) -> Workload:
-        return replace(workload_of(config, self.targets), inputs_on_first=self.inputs_on_first)
+        return score_plan(Memory(self.profile_of(config), workload_of(config, self.targets)), self.targets, assignment)
 
     def resolved(self, config: TrainingConfig) -> TrainingConfig:
         """`config` with the precision that `auto` means on these devices."""

@@ -104,7 +104,7 @@ def plan_start(
         targets = tuple(replace(target, device=place) for place, target in enumerate(targets))
     if seen is not None:
         targets, links = seen(targets), None
-    planned = _plan(config, settings, trace, targets, links, inputs_on_first=seen is not None)
+    planned = _plan(config, settings, trace, targets, links)
     if all(target.uuid is None for target in targets):
         return planned
     shown = targets if seen is not None or planned.plan is None else _needed(planned.plan, config)
@@ -125,8 +125,6 @@ def _plan(
     trace: Trace,
     targets: tuple[Target, ...],
     links: LinkSpeed | None,
-    *,
-    inputs_on_first: bool,
 ) -> StartPlan:
     if isinstance(config.device_map, dict):
         refuse_host_memory({str(place) for place in config.device_map.values()})
@@ -137,7 +135,7 @@ def _plan(
         return StartPlan(None, note=word)
     try:
         source = profiles(model_facts(config.model_name), trace, settings)
-        planner = Planner(source, targets, links, inputs_on_first=inputs_on_first)
+        planner = Planner(source, targets, links)
         fallback = None
         if config.use_balanced_device_map and config.device_map is None:
             try:
@@ -205,5 +203,4 @@ def _document(plan: Plan) -> dict[str, Any]:
         "rows": size.rows,
         "tokens": size.tokens,
         "assignment": list(plan.assignment),
-        "logits_on": plan.logits_on,
     }

@@ -113,12 +113,10 @@ def expected_by_device(
     memory, assignment = Memory(profile, workload), plan["assignment"]
     if len(assignment) != memory.num_units:
         return None
-    logits_on = plan.get("logits_on", assignment[0])
     found = []
     for index, device in enumerate(plan["devices"]):
         held = [unit for unit, place in enumerate(assignment) if place == index]
-        breakdown = memory.device(held, gets_logits=index == logits_on)
-        found.append({"device": device["index"], **_components(breakdown, accumulates)})
+        found.append({"device": device["index"], **_components(memory.device(held), accumulates)})
     return found
 
 

@@ -19,10 +19,11 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, first_line
 from lora_backend.i18n import N_, Message, Plural
 from lora_backend.modeling.adapter import attach_adapter
-from lora_backend.modeling.device_map import in_torch_order, inputs_device, loaded_map, placement
+from lora_backend.modeling.device_map import in_torch_order, loaded_map, placement
 from lora_backend.modeling.devices import DTYPES, memory_table, refuse_untrainable, resolve_precision
 from lora_backend.modeling.load import load_model, load_tokenizer, vocabulary_size
 from lora_backend.modeling.profiling import profile_for
+from lora_backend.modeling.step import inputs_device
 from lora_backend.models.find import find_model
 from lora_backend.models.identity import base_identity
 from lora_backend.planning.report import plan_table, verdict
@@ -188,7 +189,7 @@ def _trainer(
     if dataloader is not None and not config.max_steps and not has_length(dataloader):
         raise ConfigError(N_("The DataLoader has no length, so its epochs cannot be counted. Set `max_steps`."))
     try:
-        args = training_arguments(config, folder, precision, batch_size, inputs_device(more["model"]))
+        args = training_arguments(config, folder, precision, batch_size, str(inputs_device(more["model"])))
         LoraTrainer.get_optimizer_cls_and_kwargs(args)  # raises where its package is not installed
         return LoraTrainer(args=args, dataloader=dataloader, config=config, **more)
     except (ValueError, ImportError) as error:

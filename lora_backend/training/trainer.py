@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +16,8 @@ from transformers import TrainingArguments
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import DataError
 from lora_backend.i18n import N_
-from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
+from lora_backend.modeling.label_count import labels_that_count
+from lora_backend.modeling.step import LossPath, micro_batch_loss
 from lora_backend.planning.cost.optimizers import EIGHT_BIT
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.callbacks import RunCallback
@@ -33,6 +33,8 @@ class LoraArguments(TrainingArguments):
     """transformers' arguments, and TRL's word for how the loss is computed."""
 
     loss_type: str = "nll"
+    precision: str = "fp32"
+    """What the step computes in."""
     inputs_device: str | None = None
     """Where batches go; None: to the first device, as transformers has it."""
 
@@ -66,6 +68,7 @@ def training_arguments(
     per_device = batch_size or config.batch_size
     arguments = LoraArguments(
         loss_type=config.loss_type,
+        precision=precision,
         inputs_device=inputs_device,
         output_dir=str(folder.checkpoints),
         num_train_epochs=config.num_epochs,
@@ -81,8 +84,7 @@ def training_arguments(
         gradient_accumulation_steps=accumulation_steps(config, per_device),
         activation_checkpointing=config.gradient_checkpointing,  # the new name of the same thing
         activation_checkpointing_kwargs={"use_reentrant": False},
-        fp16=precision == "fp16",
-        bf16=precision == "bf16",
+        fp16=precision == "fp16",  # for its scaler
         use_cpu=not torch.cuda.is_available(),
         eval_strategy=config.eval_strategy,
         eval_steps=config.eval_steps,
@@ -119,16 +121,14 @@ class LoraTrainer(ExactTrainer):
         self, *args: Any, run_callback: RunCallback, dataloader: DataLoader[Any] | None = None, **kwargs: Any
     ) -> None:
         self.caller_dataloader = dataloader
-        self.chunked_loss: ChunkedLoss | None = None
+        self.loss_path: LossPath | None = None
         self.memory = run_callback.memory
         super().__init__(*args, run_callback=run_callback, **kwargs)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Raises `ModelError` where the model's loss cannot be computed as `loss_type` says, `OutOfMemoryError` where
         the longest batch does not fit."""
-        if self.args.loss_type == "chunked_nll":
-            with self.accelerator.autocast():
-                self.chunked_loss = verified_chunked_loss(self.model)
+        self.loss_path = LossPath.verified(self.model, self.args.loss_type, self.args.precision)
         return super().train(*args, **kwargs)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
@@ -147,10 +147,16 @@ class LoraTrainer(ExactTrainer):
         try_longest_batch(self, found[0])
         return found
 
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's own loss, or the same in pieces; for training and evaluation alike."""
-        with self.chunked_loss.active() if self.chunked_loss else nullcontext():
-            return super().compute_loss(*args, **kwargs)
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """By the forward pass that the plan is made of; for training and evaluation alike."""
+        assert self.loss_path is not None
+        count = labels_that_count(self.model, [inputs["labels"]]) if num_items_in_batch is None else num_items_in_batch
+        loss = micro_batch_loss(
+            model, inputs, precision=self.args.precision, loss_path=self.loss_path, num_items=int(count)
+        ).to(self.args.device)
+        return (loss, {}) if return_outputs else loss
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The caller's own, where one was given."""

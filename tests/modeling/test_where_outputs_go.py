@@ -1,79 +1,99 @@
-"""Where accelerate's hooks take the outputs, and where our trainer puts a batch: with devices that need no GPU."""
+"""Inputs go to the embedding, logits and loss stay with the head: by accelerate's own hooks, on devices that need no GPU.
+
+The embedding and the blocks are on the CPU, the head on the meta device, from which nothing can be copied back.
+"""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator, dispatch_model
-from accelerate.state import AcceleratorState
+from accelerate.hooks import attach_align_device_hook_on_blocks
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.modeling.device_map import inputs_device
-from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training.trainer import LoraArguments, training_arguments
+from lora_backend.modeling.load import leave_outputs, load_model
+from lora_backend.modeling.loss import ChunkedLoss
+from lora_backend.modeling.step import LossPath, inputs_device, micro_batch_loss, micro_batch_step
 from tests.planning.profiles import LLAMA
 
-IDS = torch.ones((1, 4), dtype=torch.long)
+IDS = torch.ones((2, 4), dtype=torch.long)
+BATCH = {"input_ids": IDS, "attention_mask": IDS, "labels": IDS}
+BELOW_HEAD = ("model.embed_tokens", "model.layers", "model.norm", "model.rotary_emb")
 
 
-@pytest.fixture
-def model() -> Any:
-    """On the meta device, with the hooks of a model that is spread over several devices."""
-    made = AutoModelForCausalLM.from_config(AutoConfig.for_model(**LLAMA)).to("meta")
-    parts = {"model.embed_tokens": "meta", "model.layers": "meta", "model.norm": "meta", "model.rotary_emb": "meta"}
-    return dispatch_model(made, parts | {"lm_head": "meta"}, force_hooks=True)
+def spread(of_head: str = "meta", of_others: str = "cpu") -> Any:
+    """A model with the hooks that accelerate's `dispatch_model` puts on one that is spread over these two devices."""
+    made = AutoModelForCausalLM.from_config(AutoConfig.for_model(**LLAMA))
+    made.to(of_others)
+    made.lm_head.to(of_head)
+    places: dict[str, Any] = {**dict.fromkeys(("", *BELOW_HEAD), of_others), "lm_head": of_head}
+    offload = dict.fromkeys((*BELOW_HEAD, "lm_head"), False)
+    attach_align_device_hook_on_blocks(made, execution_device=places, offload=offload)
+    return made
 
 
-def test_outputs_come_back_to_the_device_of_the_inputs(model: Any) -> None:
-    """From `meta` nothing can be copied: with the inputs on the CPU all is computed, then the outputs' copy fails."""
-    computed = []
-    model.lm_head.register_forward_hook(lambda *at: computed.append(at[2].shape))
-    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor") as raised:
-        model(IDS)
-    assert computed == [(1, 4, LLAMA["vocab_size"])]
-    assert "post_forward" in [frame.name for frame in traceback.extract_tb(raised.value.__traceback__)]
-    assert model(IDS.to("meta")).logits.device.type == "meta"
+def trained_head_alone(model: nn.Module) -> Any:
+    """What trains is all on the head's device, so that no gradient has to leave it."""
+    model.requires_grad_(False)
+    model.lm_head.requires_grad_(True)
+    return model
 
 
-@pytest.fixture(autouse=True)
-def _own_state() -> Iterator[None]:
-    """accelerate keeps its device for the whole process."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+def test_accelerate_alone_copies_the_logits_back_to_the_inputs() -> None:
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        spread()(IDS)
 
 
-def arguments(tmp_path: Path, device: str | None) -> LoraArguments:
-    folder = RunFolder(tmp_path / "run")
-    return training_arguments(TrainingConfig(model_name="m"), folder, "fp32", inputs_device=device)
+def test_the_logits_stay_where_the_head_is() -> None:
+    model = spread()
+    leave_outputs(model)
+    assert model(IDS).logits.device.type == "meta"
 
 
-def test_a_batch_goes_beside_the_embedding_where_the_first_device_holds_nothing(model: Any, tmp_path: Path) -> None:
-    assert inputs_device(model) == "meta"
-    assert arguments(tmp_path, "meta").device == torch.device("meta")
-    batches = Accelerator().prepare(torch.utils.data.DataLoader([{"input_ids": IDS[0]}]))
-    (batch,) = batches
-    assert batch["input_ids"].device.type == "meta"
-    assert model(**batch).logits.device.type == "meta"
+def test_the_step_makes_its_loss_and_gradients_where_the_head_is() -> None:
+    model = trained_head_alone(spread())
+    leave_outputs(model)
+    loss = micro_batch_step(model, BATCH, precision="fp32", loss_path=LossPath.of(model), num_items=6)
+    assert loss.device.type == "meta"
+    assert model.lm_head.weight.grad.device.type == "meta"
 
 
-def test_a_batch_goes_where_transformers_has_it_where_the_first_device_holds_a_part(model: Any, tmp_path: Path) -> None:
-    model.lm_head.weight = torch.nn.Parameter(torch.zeros(1))
-    assert inputs_device(model) is None
-    assert arguments(tmp_path, None).device == torch.device("cpu")
-    assert Accelerator().device == torch.device("cpu")
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["ordinary loss", "loss in pieces"])
+def test_the_loss_of_an_evaluation_is_made_where_the_head_is(is_chunked: bool) -> None:
+    model = spread()
+    leave_outputs(model)
+    path = LossPath.of(model, ChunkedLoss(model, labelled=1.0) if is_chunked else None)
+    with torch.no_grad():
+        loss = micro_batch_loss(model, BATCH, precision="fp32", loss_path=path, num_items=6)
+    assert loss.device.type == "meta"
 
 
-def test_a_model_in_4_bits_on_another_gpu_than_the_first_is_taken(model: Any, tmp_path: Path) -> None:
-    """accelerate refuses one that is not on the device that it trains on."""
-    model.is_loaded_in_4bit, model.hf_device_map = True, {"": 1}
-    arguments(tmp_path, "cuda:0").device  # noqa: B018  # settles it for accelerate too
-    with pytest.raises(ValueError, match="on a different device than the one you're training on"):
-        Accelerator().prepare_model(model)
-    arguments(tmp_path, "cuda:1").device  # noqa: B018
-    Accelerator().prepare_model(model)
+def test_inputs_go_to_the_embedding_wherever_they_are() -> None:
+    model = spread("meta", "meta")
+    leave_outputs(model)
+    assert inputs_device(model).type == "meta"
+    assert model(input_ids=IDS, labels=IDS).loss.device.type == "meta", "in a loop of one's own too"
+
+
+@pytest.mark.parametrize(
+    ("places", "are_left"),
+    [({"model": 0, "lm_head": 1}, True), ({"model": 1, "lm_head": "cpu"}, False), ({"": 0}, False)],
+    ids=["over GPUs", "partly in host memory", "on one GPU"],
+)
+def test_a_model_is_loaded_so_where_it_is_spread_over_gpus(
+    places: dict[str, Any], are_left: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What transformers loads on GPUs that are not here is made beforehand."""
+    made = spread()
+    made.hf_device_map = places
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: made)
+    loaded = load_model(TrainingConfig(model_name=str(tiny_model), precision="fp32"))
+    if are_left:
+        assert loaded(IDS).logits.device.type == "meta"
+    else:
+        with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+            loaded(IDS)

@@ -384,14 +384,14 @@ def test_every_tab_shows_itself(model: Path) -> None:
     assert '"model.layers.7"' in at.code[0].value
 
 
-@pytest.mark.parametrize(("placement", "is_said"), [("1x9.0x1", True), ("0x9.1x1", False)])
-def test_a_map_that_is_taken_away_says_where_batches_belong_if_not_on_the_first_gpu(
+@pytest.mark.parametrize(("placement", "is_said"), [("1x9.0x1", True), ("0x10", False)])
+def test_a_map_that_is_taken_away_says_how_to_load_a_model_that_leaves_its_logits_there(
     model: Path, placement: str, is_said: bool
 ) -> None:
     at = show(model=str(model), gpus="24,24", placement=placement)
     at.session_state["plan_tabs"] = "Device map"
     at.run()
-    assert ("move each batch to `cuda:1`" in texts(at)) == is_said
+    assert ("by `getEquipAdaptorModel` with this map" in texts(at)) == is_said
 
 
 def unmarked_cell(text: object) -> str:

@@ -62,7 +62,6 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
         kind_of_block=(0,) * blocks,
         head=Unit(last, last * itemsize, trained["head"]),
         returns=NOTHING,
-        logits=np.zeros(len(EXPONENTS)),
         hidden=np.zeros(len(EXPONENTS)),
     )
     return with_activations(counted, Measures(hidden, heads, wide, narrow, inner, visited, vocabulary))

@@ -43,7 +43,7 @@ def a_case(seed: int, num_devices: int, *, links_differ: bool) -> tuple[Costs, l
     links = random.uniform(1e8, 1e9, (num_devices, num_devices))
     speed = (lambda a, b: float(links[a, b])) if links_differ else None
     side = random.uniform(0, 1e7, num_units)
-    return costs, devices, Speeds(units, Transfers(5e7, 2e8, side, bool(seed % 2), speed))
+    return costs, devices, Speeds(units, Transfers(5e7, side, bool(seed % 2), speed))
 
 
 @pytest.mark.parametrize("links_differ", [False, True])
@@ -76,7 +76,7 @@ def test_eight_devices_of_eight_kinds_are_searched_whole() -> None:
     costs = Costs(np.triu(sums[None, :] - sums[:, None], 1), (False, *[True] * 10, False))
     devices = [Device(20 + 5 * index, 1) for index in range(8)]
     units = [np.ones((2, 12)) * speed for speed in random.uniform(1, 3, 8)]
-    found = fastest_split(costs, devices, Speeds(units, Transfers(1e6, 1e6, np.zeros(12), False)), 1.0)
+    found = fastest_split(costs, devices, Speeds(units, Transfers(1e6, np.zeros(12), False)), 1.0)
     assert found is not None
     assert found.is_exact
     assert found.bottleneck <= 1
@@ -126,7 +126,7 @@ def test_a_search_that_would_take_too_long_is_made_smaller_and_says_so(num_devic
     devices = [Device(60 + 7 * index, 1) for index in range(num_devices)]
     units = [np.ones((2, 20)) * speed for speed in random.uniform(1, 3, num_devices)]
     links = random.uniform(1e8, 1e9, (num_devices, num_devices))
-    transfers = Transfers(1e6, 1e6, np.zeros(20), False, (lambda a, b: float(links[a, b])) if links_differ else None)
+    transfers = Transfers(1e6, np.zeros(20), False, (lambda a, b: float(links[a, b])) if links_differ else None)
     found = fastest_split(costs, devices, Speeds(units, transfers), 1.0)
     assert found is not None
     assert not found.is_exact

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lora_backend.planning.cost.memory import CONTEXT_BYTES, EMPTY, RESERVE, Memory, Workload
-from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.profile import NOTHING, Profile
 from lora_backend.planning.cost.scaling import Size
 from lora_backend.planning.cost.trace_settings import TraceSettings
 from tests.planning.formula_profiles import formula_profile
@@ -45,16 +45,14 @@ def test_every_interval_is_what_one_device_with_these_units_takes(name: str, wor
     """At least what any part of it takes, so that a longer interval never takes less."""
     memory = Memory(PROFILES[name](), workload)
     count = memory.num_units
-    for gets_logits in (None, True, False):
-        table = memory.interval_bytes if gets_logits is None else memory.interval_bytes_on(gets_logits=gets_logits)
-        single = {
-            (start, stop): memory.device(range(start, stop), gets_logits=gets_logits).total - memory.overhead_bytes
-            for start in range(count)
-            for stop in range(start + 1, count + 1)
-        }
-        for (start, stop), found in single.items():
-            inside = [taken for (a, b), taken in single.items() if start <= a and b <= stop]
-            assert abs(int(table[start, stop]) - max(found, *inside)) <= ROUNDED, (start, stop, gets_logits)
+    single = {
+        (start, stop): memory.device(range(start, stop)).total - memory.overhead_bytes
+        for start in range(count)
+        for stop in range(start + 1, count + 1)
+    }
+    for (start, stop), found in single.items():
+        inside = [taken for (a, b), taken in single.items() if start <= a and b <= stop]
+        assert abs(int(memory.interval_bytes[start, stop]) - max(found, *inside)) <= ROUNDED, (start, stop)
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -134,14 +132,16 @@ def test_blocks_on_another_device_pay_for_a_copy_of_their_inputs() -> None:
     assert same.tensors > other.tensors
 
 
-def test_outputs_come_back_to_the_device_of_the_inputs() -> None:
-    """accelerate's hook brings the logits to where the ids were."""
+@pytest.mark.parametrize("loss_type", ["nll", "chunked_nll"])
+def test_logits_and_loss_stay_on_the_device_of_the_head(loss_type: str) -> None:
     words = replace_words(LLAMA, 50_000)
-    memory = Memory(profile_of(words, TraceSettings(gradient_checkpointing=True)), Workload(Size(1, 3000, 16)))
-    assert memory.device([0, 1]).logits >= 3000 * 50_000 * 2
-    assert memory.device([1, 2]).logits == 0
-    assert memory.device([1, 2], gets_logits=True).logits >= 3000 * 50_000 * 2
-    assert memory.device([0, 1], gets_logits=False).logits == 0
+    settings = TraceSettings(gradient_checkpointing=True, loss_type=loss_type, is_tiled=loss_type == "chunked_nll")
+    memory = Memory(profile_of(words, settings), Workload(Size(1, 3000, 16)))
+    last = memory.num_units - 1
+    assert memory.device(range(last)).logits == 0
+    assert memory.device([last]).logits > 2**26
+    without_head = replace(memory.profile, head=replace(memory.profile.head, forward=NOTHING, backward=NOTHING))
+    assert memory.device([0, 1]) == Memory(without_head, memory.workload).device([0, 1]), "the embedding pays nothing"
 
 
 def whole(profile: Profile, workload: Workload) -> Any:

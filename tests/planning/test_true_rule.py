@@ -1,7 +1,4 @@
-"""Forty pairs of model and GPUs under the true rule of where logits go: no verdict flips, nothing is better placed.
-
-The first eight are cases in which the embedding does best on another GPU than the first.
-"""
+"""Forty pairs of model and GPUs, held against an oracle of its own: no verdict flips, nothing is better placed."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.plan import Options, Plan, assignment_of, make_plan
 from lora_backend.planning.targets import Target, of_words
 from tests.planning.profiles import profile_of, settings_of
-from tests.planning.true_rule import Priced, Rule
+from tests.planning.true_rule import Priced
 
 QWEN_4B, LLAMA_3B, GEMMA = "Qwen/Qwen3-4B", "meta-llama/Llama-3.2-3B", "google/gemma-2-9b"
 QWEN_14B, QWEN3_14B, LLAMA_70B = "Qwen/Qwen2.5-14B", "Qwen/Qwen3-14B", "meta-llama/Llama-3.1-70B"
@@ -94,39 +91,24 @@ def model_of(name: str) -> Any:
     return build_base(facts_of(name), TraceSettings())
 
 
-def planned(pair: Pair, rule: Rule) -> tuple[Plan, Priced]:
+def planned(pair: Pair) -> tuple[Plan, Priced]:
     name, rows, tokens, words = pair
     profile, size = profile_for(name, rows, tokens), Size(rows, tokens, 16)
-    workload = Workload(size, inputs_on_first=rule == "direct")
-    return make_plan(profile, workload, of_words(words), Options(min_memory_gb=0)), Priced(profile, size)
+    return make_plan(profile, Workload(size), of_words(words), Options(min_memory_gb=0)), Priced(profile, size)
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=named)
 def test_no_verdict_flips_and_nothing_is_placed_better(pair: Pair) -> None:
     targets = of_words(pair[3])
     capacities = [target.capacity_bytes for target in targets]
-    others = [placed for placed in maps_of(pair[0], targets, planned(pair, "launch")[0].profile) if placed is not None]
-    for rule in ("launch", "direct"):
-        plan, priced = planned(pair, rule)
-        true = priced.bottleneck(plan.assignment, capacities, rule)
-        assert plan.bottleneck_utilisation == pytest.approx(true, rel=ROUNDING)
-        assert plan.fits == (true <= 1)
-        assert true <= priced.least_bottleneck(capacities, rule) * (1 + ROUNDING)
-        for placed in others:  # whose process hides nothing
-            assert true <= priced.bottleneck(placed, capacities, "direct") * (1 + ROUNDING)
-
-
-def test_in_some_of_them_the_logits_decide_where_things_go() -> None:
-    """What is planned for one rule is over capacity, or worse than need be, under the other."""
-    flipped, worse = 0, 0
-    for pair in PAIRS[:8]:
-        plan, priced = planned(pair, "launch")
-        capacities = [device.target.capacity_bytes for device in plan.devices]
-        true = priced.bottleneck(plan.assignment, capacities, "direct")
-        flipped += plan.fits and true > 1
-        worse += true > priced.least_bottleneck(capacities, "direct") * (1 + ROUNDING)
-    assert flipped >= 3
-    assert worse == 7, "all but the largest, where the weights decide"
+    plan, priced = planned(pair)
+    true = priced.bottleneck(plan.assignment, capacities)
+    assert plan.bottleneck_utilisation == pytest.approx(true, rel=ROUNDING)
+    assert plan.fits == (true <= 1)
+    assert true <= priced.least_bottleneck(capacities) * (1 + ROUNDING)
+    others = [placed for placed in maps_of(pair[0], targets, plan.profile) if placed is not None]
+    for placed in others:
+        assert true <= priced.bottleneck(placed, capacities) * (1 + ROUNDING)
 
 
 def maps_of(name: str, targets: Sequence[Target], profile: Profile) -> list[tuple[int, ...] | None]:

@@ -1,8 +1,6 @@
-"""Where the logits truly are, and what a placement then takes: written apart from the planner, to hold it against.
+"""What a placement takes, moment by moment: written apart from the planner, to hold it against.
 
-transformers puts a batch on `cuda:0`, and accelerate's root hook brings the outputs back to the device of the inputs. A
-launched run's trainer sees the embedding's GPU as `cuda:0`; a direct call sees the GPUs as they are numbered, and its own
-trainer puts batches beside the embedding where `cuda:0` holds nothing.
+A batch goes to the embedding's device; logits and loss stay on the head's, in every run and every call.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import permutations
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +19,6 @@ from lora_backend.planning.cost.scaling import Size, Vector
 
 GIB = 2**30
 CONTEXT_BYTES, RESERVE = 500 * 2**20, 0.04
-Rule = Literal["launch", "direct"]
 
 
 class _Bytes(NamedTuple):
@@ -65,19 +62,15 @@ class Priced:
         self.embedding, self.head = bytes_of(profile.embed), bytes_of(profile.head)
         self.blocks = [kinds[kind] for kind in profile.kind_of_block]
         self.num_units = len(self.blocks) + (1 if profile.is_tied else 2)
-        self._hidden, self._logits = at(profile.hidden), at(profile.logits)
+        self._hidden = at(profile.hidden)
         self._returning, self._returned = highest(profile.returns), at(profile.returns.delta)
 
-    def bottleneck(self, placed: Sequence[int], capacities: Sequence[float], rule: Rule) -> float:
+    def bottleneck(self, placed: Sequence[int], capacities: Sequence[float]) -> float:
         """The fullest device's bytes / capacity; `placed` has the device of each unit."""
-        with_logits = logits_device(placed, rule)
         held = {device: [unit for unit, at in enumerate(placed) if at == device] for device in set(placed)}
-        return max(
-            self.bytes_on(units, has_logits=device == with_logits) / capacities[device]
-            for device, units in held.items()
-        )
+        return max(self.bytes_on(units) / capacities[device] for device, units in held.items())
 
-    def bytes_on(self, units: Sequence[int], *, has_logits: bool) -> float:
+    def bytes_on(self, units: Sequence[int]) -> float:
         """The highest moment of a step, in its order, on the device with these units."""
         embedding = [self.embedding] if units[0] == 0 else []
         blocks = [self.blocks[unit - 1] for unit in units if 0 < unit <= len(self.blocks)]
@@ -90,9 +83,8 @@ class Priced:
             peak = max(peak, now + unit.forward_peak)
             now += unit.forward_delta
         now -= sum(block.released for block in blocks)
-        if has_logits:
-            peak = max(peak, now + self._returning + (0.0 if head else self._logits))
         if head:
+            peak = max(peak, now + self._returning)
             now += self._returned
         for unit in reversed(held):
             peak = max(peak, now + unit.backward_peak)
@@ -101,36 +93,22 @@ class Priced:
         peak = max(peak, 4 * trained + 4 * trained)  # the optimizer's step: gradients and a copy
         return sum(unit.weights for unit in held) + (4 + 8) * trained + (1 + RESERVE) * peak + CONTEXT_BYTES
 
-    def least_bottleneck(self, capacities: Sequence[float], rule: Rule) -> float:
+    def least_bottleneck(self, capacities: Sequence[float]) -> float:
         """Over all contiguous splits, subsets and orders of the devices."""
         best = math.inf
         for count in range(1, len(capacities) + 1):
             for order in permutations(range(len(capacities)), count):
-                with_logits = 0 if rule == "direct" and 0 in order else order[0]
                 # to each boundary, the least fullness of the devices so far over every way to get there
                 reached = np.where(np.arange(self.num_units + 1) == 0, 0.0, math.inf)
                 for device in order:
-                    full = (self._table_with_logits if device == with_logits else self._table) / capacities[device]
-                    reached = np.maximum(reached[:, None], full).min(axis=0)
+                    reached = np.maximum(reached[:, None], self._intervals / capacities[device]).min(axis=0)
                 best = min(best, float(reached[-1]))
         return best
 
     @cached_property
-    def _table(self) -> NDArray[np.float64]:
-        return self._intervals(has_logits=False)
-
-    @cached_property
-    def _table_with_logits(self) -> NDArray[np.float64]:
-        return self._intervals(has_logits=True)
-
-    def _intervals(self, *, has_logits: bool) -> NDArray[np.float64]:
+    def _intervals(self) -> NDArray[np.float64]:
         table = np.full((self.num_units + 1, self.num_units + 1), math.inf)
         for start in range(self.num_units):
             for stop in range(start + 1, self.num_units + 1):
-                table[start, stop] = self.bytes_on(range(start, stop), has_logits=has_logits)
+                table[start, stop] = self.bytes_on(range(start, stop))
         return table
-
-
-def logits_device(placed: Sequence[int], rule: Rule) -> int:
-    """The device of the inputs, and so of the outputs."""
-    return 0 if rule == "direct" and 0 in placed else placed[0]

@@ -73,7 +73,6 @@ def test_what_a_trainer_sees_is_what_its_plan_uses_with_the_embeddings_first(
     assert (shown(balanced), set(balanced["plan"]["device_map"].values())) == ("GPU-b", {1})
     assert [(device["index"], device["uuid"]) for device in balanced["plan"]["devices"]] == [(0, "GPU-a"), (1, "GPU-b"), (2, "GPU-c")]  # fmt: skip
     assert (shown(halves), halves["device_uuids"]) == ("GPU-b,GPU-a", ["GPU-b", "GPU-a"])
-    assert halves["plan"]["logits_on"] == 1
     assert shown(whole) == "GPU-b"
     assert shown(tower) == "GPU-b,GPU-a,GPU-c", "what a map names beside the model's blocks is there too"
     assert (auto["plan"], shown(auto)) == (None, "GPU-a,GPU-b,GPU-c"), "accelerate places it: nothing is hidden"
@@ -116,12 +115,6 @@ def test_a_process_that_hides_nothing_from_itself_is_planned_as_it_is(tmp_path: 
     )
     assert shown(found) == "GPU-c,GPU-b,GPU-a"
     assert found["device_uuids"] == ["GPU-b", "GPU-a"]
-    assert found["plan"]["logits_on"] == 1, "the first holds nothing"
-    asked = values(tmp_path, device_map=HALVES)
-    found = result_of(
-        f"plan_start({asked!r}, load_settings(), profile_for, seen={reverse}).to_json()", machine, IMPORTS
-    )
-    assert found["plan"]["logits_on"] == 0
 
 
 def test_a_run_that_is_planned_when_it_has_started_sees_the_first_gpu_alone(machine: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lora_backend.planning.cost.profile import Part, Profile, TrainedTensors, Unit
+from lora_backend.planning.cost.profile import NOTHING, Part, Profile, TrainedTensors, Unit
 from lora_backend.planning.cost.scaling import EXPONENTS, Vector
 from lora_backend.planning.cost.trace_settings import TraceSettings
 
@@ -89,8 +89,7 @@ def with_activations(counted: Profile, measures: Measures) -> Profile:
             # The head's own gradient comes behind the loss's, and in half precision before it is there in fp32.
             backward=Part((loss * (4 / 12), loss * (-6 / 12) + of_head * 1.5), loss * (-8 / 12) + of_head, head_flops),
         ),
-        returns=Part((_vector(tokens=4.0 * vocabulary if settings.loss_type == "nll" else 0.0),), _vector(), _vector()),
-        logits=_vector(tokens=float(itemsize * vocabulary) if settings.loss_type == "nll" else 0.0),
+        returns=NOTHING,
         hidden=_vector(tokens=itemsize * hidden),
     )
 

@@ -37,7 +37,6 @@ class Model:
     is_tied: bool
     hidden: float
     """The hidden states that come in from another device."""
-    logits: float
     returns_peak: float
     returns_delta: float
     accumulates: bool
@@ -45,10 +44,10 @@ class Model:
     """What the optimizer's step needs for a moment, for each byte that trains."""
 
 
-def interval_bytes(model: Model, reserve: float, *, embed_first: bool, gets_logits: bool) -> Floats:
+def interval_bytes(model: Model, reserve: float, *, embed_first: bool) -> Floats:
     """(units + 1, units + 1): what units i to j − 1 take. With `embed_first` only row 0 holds, without it all the others.
 
-    `reserve`: a share on top of what comes and goes. `gets_logits`: the logits come back to the device.
+    `reserve`: a share on top of what comes and goes.
     """
     count, head = len(model.units), model.head
     column = {name: np.array([getattr(unit, name) for unit in model.units]) for name in vars(head)}
@@ -69,22 +68,17 @@ def interval_bytes(model: Model, reserve: float, *, embed_first: bool, gets_logi
     if model.is_tied and embed_first:
         moving = np.maximum(moving, blocks_kept + head.forward_peak)
         after = blocks_carried + head.forward_delta
-        if gets_logits:
-            moving = np.maximum(moving, after + model.returns_peak)
+        moving = np.maximum(moving, after + model.returns_peak)
         after = after + model.returns_delta
         moving = np.maximum(moving, after + head.backward_peak)
         behind = behind + head.forward_delta + model.returns_delta + head.backward_delta
         is_held = np.arange(count + 1) > 0
         static = static + is_held * (head.weights + head.adapter + head.optimizer)
         gradients, adapter = gradients + is_held * head.gradients, adapter + is_held * head.adapter
-    elif model.is_tied and gets_logits:  # from the head beside the embedding, on another device
-        moving = np.maximum(moving, blocks_carried + model.returns_peak + model.logits)
     elif not model.is_tied:
         # The last unit is the head: what its outputs leave goes before its backward pass.
         behind = behind + np.where(with_head, model.returns_delta, 0.0)
-        if gets_logits:
-            back = model.returns_peak + np.where(with_head, 0.0, model.logits)
-            moving = np.maximum(moving, blocks_carried + back)
+        moving = np.maximum(moving, blocks_carried + np.where(with_head, model.returns_peak, 0.0))
     moving = np.maximum(moving, behind)
     if model.accumulates:
         moving = moving + _between(gradients)

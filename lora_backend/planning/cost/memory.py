@@ -7,11 +7,10 @@ pass in the other order. Its peak is the highest of these moments, or that of th
 - the loss: what all units kept + the head's peak
 - backward of unit u: what the units up to u kept + the gradients of those behind it + the part's own peak
 
-The order was read in transformers' Trainer and in accelerate's hooks; `docs/memory-model.md` has what it was measured by.
+The order was read in `modeling/step.py` and in accelerate's hooks; `docs/memory-model.md` has what it was measured by.
 
-The logits come back to the device that the inputs were on: accelerate's root hook sees to it (`io_same_device`). A run's
-trainer sees the embedding's GPU as its first one, so inputs and logits are there. A process that sees its GPUs in an order
-of its own has its inputs on `cuda:0` instead, whatever that holds (`Workload.inputs_on_first`).
+Inputs go to the embedding's device. Logits and loss stay on the head's: a model is loaded without the return of its outputs
+that accelerate's root hook makes (`io_same_device`).
 """
 
 from __future__ import annotations
@@ -52,13 +51,6 @@ class Workload:
     """Whether the optimizer's step counts too; it is no part of a pass that is measured."""
     on_gpu: bool = True
     """Without a GPU there is no CUDA context, and the optimizer goes through its tensors one by one."""
-    inputs_on_first: bool = False
-    """The inputs are on the first device as long as that holds something, else on the embedding's: a process that hides
-    no GPU. False: on the embedding's, as in every run that is launched."""
-
-    def logits_on(self, assignment: Sequence[int]) -> int:
-        """The device that the logits come back to, where `assignment` has the device of each unit."""
-        return 0 if self.inputs_on_first and 0 in assignment else assignment[0]
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,7 @@ class Memory:
         self._blocks = [kinds[kind] for kind in profile.kind_of_block]
         self._embed, self._head = self._moments(profile.embed), self._moments(profile.head)
         self._returns_peak, self._returns_delta = self._peak(profile.returns), self._at(profile.returns.delta)
-        self._logits, self._hidden = self._at(profile.logits), self._at(profile.hidden)
+        self._hidden = self._at(profile.hidden)
 
     @property
     def num_units(self) -> int:
@@ -155,17 +147,14 @@ class Memory:
 
     # -------------------------------------------------------------------------------- any set of units
 
-    def device(self, units: Sequence[int], *, gets_logits: bool | None = None) -> Breakdown:
+    def device(self, units: Sequence[int]) -> Breakdown:
         """What a device holds at its peak that has these units, in ascending order. A copy of what its inputs are
         is made on every device but the embedding's (accelerate's hooks).
-
-        `gets_logits`: whether the logits come back to it; None: they do to the embedding's device.
         """
         if not units:
             return EMPTY
         last = len(self._blocks) + 1
         has_embed = units[0] == 0
-        gets_logits = has_embed if gets_logits is None else gets_logits
         has_head = has_embed if self.profile.is_tied else units[-1] == last
         blocks = [self._blocks[unit - 1] for unit in units if 0 < unit < last]
         held = [*([self._embed] if has_embed else []), *blocks, *([self._head] if has_head else [])]
@@ -188,10 +177,8 @@ class Memory:
             moments.append((now + self._head.forward_peak, there, self._head.forward_peak))
             now += self._head.forward_delta
         now, before_head = now - released, before_head - released
-        if gets_logits:
-            back = self._returns_peak + (0.0 if has_head else self._logits)
-            moments.append((now + back, there, now + back - before_head))
         if has_head:
+            moments.append((now + self._returns_peak, there, now + self._returns_peak - before_head))
             now += self._returns_delta
             peak = now + self._head.backward_peak
             moments.append((peak, there, peak - before_head))
@@ -233,30 +220,21 @@ class Memory:
         """(units + 1, units + 1): [i, j] is what units i to j − 1 take on one device, without `overhead_bytes`.
 
         The same sums as `device` makes, for all intervals together; made monotone, so that a larger interval never
-        takes less. The logits come back to the embedding's device.
+        takes less.
         """
-        return self._table(with_embed=True, without=False)
-
-    def interval_bytes_on(self, *, gets_logits: bool) -> NDArray[np.int64]:
-        """The same for a device that gets the logits whatever it holds, or never does."""
-        return self._table(with_embed=gets_logits, without=gets_logits)
-
-    def _table(self, *, with_embed: bool, without: bool) -> NDArray[np.int64]:
-        """Whether the logits come back to a device with the embedding, and to one without it."""
         units = (self._embed, *self._blocks, *(() if self.profile.is_tied else (self._head,)))
         model = Model(
             units,
             self._head,
             is_tied=self.profile.is_tied,
             hidden=self._hidden,
-            logits=self._logits,
             returns_peak=self._returns_peak,
             returns_delta=self._returns_delta,
             accumulates=self.workload.accumulates,
             stepping_per_adapter=self._transient_per_parameter / self._itemsize,
         )
-        whole = interval_bytes(model, RESERVE, embed_first=True, gets_logits=with_embed)
-        whole[1:] = interval_bytes(model, RESERVE, embed_first=False, gets_logits=without)[1:]
+        whole = interval_bytes(model, RESERVE, embed_first=True)
+        whole[1:] = interval_bytes(model, RESERVE, embed_first=False)[1:]
         if not whole[0, -1] < MOST_BYTES:
             raise UntrainableError(
                 N_(

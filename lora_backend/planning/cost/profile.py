@@ -11,7 +11,7 @@ import numpy as np
 from lora_backend.planning.cost.scaling import EXPONENTS, Size, Vector, monomials
 from lora_backend.planning.cost.trace_settings import TraceSettings
 
-VERSION = 11
+VERSION = 12
 """Of the figures: profiles of another version are traced anew."""
 
 
@@ -135,9 +135,7 @@ class Profile:
     """Per block, its index in `kinds`."""
     head: Unit
     returns: Part
-    """From the end of the model's forward to the beginning of the backward pass, on the device of the inputs."""
-    logits: Vector
-    """Bytes of the logits that the model returns (0 where the loss path builds none)."""
+    """From the end of the model's forward to the beginning of the backward pass, on the head's device."""
     hidden: Vector
     """Bytes of the hidden states between two blocks."""
     token_multiple: int = 1
@@ -179,7 +177,6 @@ class Profile:
             "kind_of_block": list(self.kind_of_block),
             "head": self.head.to_json(),
             "returns": self.returns.to_json(),
-            "logits": self.logits.tolist(),
             "hidden": self.hidden.tolist(),
             "token_multiple": self.token_multiple,
             "walks_rest": self.walks_rest,
@@ -204,7 +201,6 @@ class Profile:
             tuple(data["kind_of_block"]),
             Unit.from_json(data["head"]),
             Part.from_json(data["returns"]),
-            np.array(data["logits"]),
             np.array(data["hidden"]),
             data["token_multiple"],
             data["walks_rest"],

@@ -127,8 +127,6 @@ class Transfers:
 
     hidden_bytes: float
     """The hidden states between two blocks; as much comes back as their gradient."""
-    logits_bytes: float
-    """From the head to where the inputs are; likewise."""
     side_bytes: NDArray[np.float64]
     """(units,): mask and rotary angles, copied for each block that is not where the inputs are."""
     is_tied: bool
@@ -139,9 +137,7 @@ class Transfers:
         """At the size that `values` stand for. Recomputed blocks copy what they need once more."""
         copies = 2 if profile.settings.gradient_checkpointing else 1
         side = [copies * sum(float(unit.side_inputs @ values) for unit in units) for units in units_of(profile)]
-        return cls(
-            float(profile.hidden @ values), float(profile.logits @ values), np.array(side), profile.is_tied, link_speed
-        )
+        return cls(float(profile.hidden @ values), np.array(side), profile.is_tied, link_speed)
 
     def seconds(self, size_bytes: float, copies: int, one: int, other: int) -> Seconds:
         """(2,): of so many copies between two devices, together of `size_bytes`."""
@@ -155,11 +151,8 @@ class Transfers:
         return self.seconds(2 * self.hidden_bytes, 2, one, other)
 
     def back(self, last: int, first: int) -> Seconds:
-        """(2,): what leaves the last block comes back to where the inputs are: logits, or hidden states to a tied head."""
-        if last == first:
-            return np.zeros(2)
-        returned = self.hidden_bytes if self.is_tied else self.logits_bytes
-        return self.seconds(2 * returned, 2, last, first)
+        """(2,): hidden states that leave the last block go back to a tied head, beside the embedding. Logits stay with their head."""
+        return self.hop(last, first) if self.is_tied and last != first else np.zeros(2)
 
     def side(self, unit: int, device: int, first: int) -> Seconds:
         """(2,): copies for one unit."""

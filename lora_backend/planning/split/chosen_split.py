@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from lora_backend.planning.cost.first_device import split_with_inputs_on_first
 from lora_backend.planning.cost.memory import Memory
 from lora_backend.planning.cost.step_time import Cpu, LinkSpeed, Transfers, unit_seconds
 from lora_backend.planning.split.fastest import Speeds, fastest_split
@@ -23,18 +22,14 @@ def split_for(
     goal: Goal,
     every_device: bool,
     max_utilisation: float,
-    inputs_on_first: bool,
     link_speed: LinkSpeed | None,
 ) -> Split:
     """The split over `targets`, all of which may be used. `link_speed` is between positions in them.
-    `inputs_on_first`: as in `Workload`, and the first target is the first of the machine; then it is always balance.
 
     For speed where a card's rates are not known, the fewest devices: of a split all but one wait. Where nothing fits, as
     balance.
     """
     devices = [Device(target.capacity_bytes, 0 if target.is_cpu else memory.overhead_bytes) for target in targets]
-    if inputs_on_first:
-        return split_with_inputs_on_first(memory, devices, every_device=every_device)
     costs = Costs(memory.interval_bytes, memory.is_block)
     if goal == "speed" and not every_device:
         speeds = _speeds(memory, targets, link_speed)

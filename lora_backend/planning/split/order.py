@@ -94,9 +94,9 @@ def _weights(cover: Cover) -> list[Ints]:
     boundaries = np.arange(problem.num_units + 1)
     is_enough = boundaries >= problem.least_stop[:, None]
     allowed, shares = [], []
-    for kind, table in zip(problem.kinds, problem.tables, strict=True):
-        allowed.append(is_enough & (table <= kind.limit_bytes(cover.bound)))
-        held = np.maximum(table, 0) + float(kind.overhead_bytes)
+    for kind in problem.kinds:
+        allowed.append(is_enough & (problem.interval_bytes <= kind.limit_bytes(cover.bound)))
+        held = np.maximum(problem.interval_bytes, 0) + float(kind.overhead_bytes)
         # Where nothing is free nothing can be balanced.
         share = held**2 / kind.capacity_bytes if kind.capacity_bytes > 0 else np.zeros_like(held)
         shares.append(np.where(allowed[-1], share, 0.0))

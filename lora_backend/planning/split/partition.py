@@ -48,26 +48,15 @@ class Costs:
     takes less. What stands at i ≥ j is not read."""
     is_block: tuple[bool, ...]
     """Per unit."""
-    first_interval_bytes: Ints | None = None
-    """The same for device 0, where it takes more than others do; it then holds at least one unit."""
 
     def __post_init__(self) -> None:
         num_units = len(self.is_block)
         assert num_units > 0
-        for table in (self.interval_bytes, self.first_interval_bytes):
-            if table is None:
-                continue
-            assert table.shape == (num_units + 1, num_units + 1)
-            upper = np.triu(table, 1)
-            assert (upper >= 0).all()
-            assert (np.diff(upper, axis=1) >= 0)[np.triu_indices(num_units)].all(), "one more unit must not take less"
-            assert (np.diff(upper, axis=0) <= 0)[:, 1:][np.triu_indices(num_units)].all(), "one unit less took more"
-
-    def on(self, device: int) -> Ints:
-        """The table for the device with this index."""
-        if device == 0 and self.first_interval_bytes is not None:
-            return self.first_interval_bytes
-        return self.interval_bytes
+        assert self.interval_bytes.shape == (num_units + 1, num_units + 1)
+        upper = np.triu(self.interval_bytes, 1)
+        assert (upper >= 0).all()
+        assert (np.diff(upper, axis=1) >= 0)[np.triu_indices(num_units)].all(), "one more unit must not take less"
+        assert (np.diff(upper, axis=0) <= 0)[:, 1:][np.triu_indices(num_units)].all(), "one unit less took more"
 
 
 @dataclass(frozen=True)
@@ -113,8 +102,6 @@ def partition(
     `every_device`: each device holds at least one block, whatever it costs. `goal="fewest"`: as few devices as keep
     within `max_utilisation`, with the least bottleneck for so many; where no number does, as "balance".
 
-    With `costs.first_interval_bytes` only splits that use device 0 count, and links are not looked at.
-
     Raises `DeviceError` where there is no device, or with `every_device` fewer blocks than devices.
     """
     if not devices:
@@ -129,28 +116,17 @@ def partition(
             devices=len(devices),
             count=num_blocks,
         )
-    has_first = costs.first_interval_bytes is not None
-    usable = [
-        index
-        for index, device in enumerate(devices)
-        if every_device or device.capacity_bytes > 0 or (has_first and index == 0)
-    ]
+    usable = [index for index, device in enumerate(devices) if every_device or device.capacity_bytes > 0]
     usable = usable or [0]  # where no device has any capacity all splits are equally bad: the fewest, the lowest
-    kinds, is_exact = _kinds_of(devices, usable, has_first=has_first)
-    problem = Problem(
-        costs.interval_bytes,
-        costs.is_block,
-        kinds,
-        every_device=every_device,
-        first_bytes=costs.first_interval_bytes,
-    )
+    kinds, is_exact = _kinds_of(devices, usable)
+    problem = Problem(costs.interval_bytes, costs.is_block, kinds, every_device=every_device)
     size = len(usable) if every_device else None
     if goal == "fewest" and not every_device:
         size = _fewest(problem.cover(Fraction(str(max_utilisation))))
     cover = problem.cover(_least_bound(problem, size or len(usable)))
     size = size or _fewest(cover)
     assert size is not None
-    speeds = link_speeds(len(devices), link_speed) if link_speed is not None and not has_first else None
+    speeds = link_speeds(len(devices), link_speed) if link_speed is not None else None
     order = fastest_order(cover, size, speeds) if speeds is not None else lowest_order(cover, size)
     cuts = boundaries_of(cover, order)
     stages = [Stage(device, *cut) for device, cut in zip(order, pairwise(cuts), strict=True)]
@@ -174,7 +150,7 @@ def score(costs: Costs, devices: Sequence[Device], stages: Sequence[Stage]) -> S
         raise DeviceError(N_("The placement names one device for two separate parts of the model."))
     return Split(
         tuple(stages),
-        max(utilisation(int(costs.on(s.device)[s.start, s.stop]), devices[s.device]) for s in stages),
+        max(utilisation(int(costs.interval_bytes[s.start, s.stop]), devices[s.device]) for s in stages),
     )
 
 
@@ -195,20 +171,19 @@ def check_device(device: int, num_devices: int) -> None:
         )
 
 
-def _kinds_of(devices: Sequence[Device], usable: Sequence[int], *, has_first: bool) -> tuple[list[Kind], bool]:
-    """Devices by (capacity, overhead), and whether that is exact; with `has_first` device 0 by itself.
+def _kinds_of(devices: Sequence[Device], usable: Sequence[int]) -> tuple[list[Kind], bool]:
+    """Devices by (capacity, overhead), and whether that is exact.
 
     Where there are too many sets to look at, the two kinds nearest to each other become one that is as small as the
     smaller: what is planned for it fits on both.
     """
     members: dict[tuple[int, int], list[int]] = {}
-    alone = [Kind(devices[0].capacity_bytes, devices[0].overhead_bytes, (0,), is_first=True)] if has_first else []
-    for index in usable[len(alone) :]:
+    for index in usable:
         device = devices[index]
         members.setdefault((max(device.capacity_bytes, 0), device.overhead_bytes), []).append(index)
     found = [Kind(capacity, overhead, tuple(of_kind)) for (capacity, overhead), of_kind in sorted(members.items())]
     is_exact = True
-    while math.prod(len(kind.members) + 1 for kind in [*alone, *found]) > MAX_SETS and len(found) > 1:
+    while math.prod(len(kind.members) + 1 for kind in found) > MAX_SETS and len(found) > 1:
         is_exact = False
         gaps = [(b.capacity_bytes - a.capacity_bytes) / max(b.capacity_bytes, 1) for a, b in pairwise(found)]
         at = gaps.index(min(gaps))
@@ -216,7 +191,7 @@ def _kinds_of(devices: Sequence[Device], usable: Sequence[int], *, has_first: bo
         overhead = max(low.overhead_bytes, high.overhead_bytes)
         together = Kind(low.capacity_bytes, overhead, tuple(sorted(low.members + high.members)))
         found[at : at + 2] = [together]
-    return [*alone, *found], is_exact
+    return found, is_exact
 
 
 def _fewest(cover: Cover) -> int | None:
@@ -230,33 +205,26 @@ def _least_bound(problem: Problem, size: int) -> Fraction:
     Only values that an interval gives on a device come into question. As floating point they may fall together, never
     change places (a division rounds monotonically); so they are searched as such, then told apart exactly.
     """
-    upper = np.triu_indices(problem.num_units + 1, 1)
-    distinct = {id(table): np.unique(table[upper]) for table in problem.tables}
-    numerators = [distinct[id(table)] for table in problem.tables]
-    values = [
-        (found + kind.overhead_bytes).astype(np.float64) / float(max(kind.capacity_bytes, 1))
-        for kind, found in zip(problem.kinds, numerators, strict=True)
-    ]
-    sizes = range(1, size + 1) if problem.first is not None and not problem.every_device else [size]
+    numerators = np.unique(problem.interval_bytes[np.triu_indices(problem.num_units + 1, 1)])
+    overheads = np.array([kind.overhead_bytes for kind in problem.kinds])
+    capacities = np.array([float(max(kind.capacity_bytes, 1)) for kind in problem.kinds])
+    values = (numerators + overheads[:, None]).astype(np.float64) / capacities[:, None]
 
     def holds(bound: Fraction) -> bool:
-        cover = problem.cover(bound, size)
-        return any(cover.holders(each).size > 0 for each in sizes)
+        return problem.cover(bound, size).holders(size).size > 0
 
     def exact(value: float) -> list[Fraction]:
         """The utilisations that `value` stands for, in order."""
         found: set[Fraction] = set()
-        for kind, row, taken in zip(problem.kinds, values, numerators, strict=True):
+        for kind, row in zip(problem.kinds, values, strict=True):
             first, last = np.searchsorted(row, value, "left"), np.searchsorted(row, value, "right")
-            found.update(kind.utilisation(int(number)) for number in taken[first:last])
+            found.update(kind.utilisation(int(number)) for number in numerators[first:last])
         return sorted(found)
 
     floor = 0.0
     if problem.every_device:  # the device with the least room holds at least the cheapest block
-        pairs = zip(problem.kinds, problem.minimal_bytes, strict=True)
-        floor = max(float(kind.utilisation(cheapest)) for kind, (cheapest, _) in pairs)
-    every = np.concatenate(values)
-    ordered = np.sort(every[every >= floor])
+        floor = max(float(kind.utilisation(problem.minimal_bytes[0])) for kind in problem.kinds)
+    ordered = np.sort(values[values >= floor])
     low, high = -1, len(ordered) - 1  # does not hold, holds: at the last value any interval fits anywhere
     middle = 0 if problem.every_device else high // 2  # a device with hardly any room often decides by itself
     while high - low > 1:

@@ -28,8 +28,6 @@ class Kind:
     capacity_bytes: int
     overhead_bytes: int
     members: tuple[int, ...]
-    is_first: bool = False
-    """The one device for which units have a price of their own, and which always holds some."""
 
     def limit_bytes(self, bound: Fraction) -> int:
         """The most that units may take on one of these while utilisation stays within `bound`."""
@@ -91,26 +89,15 @@ class Problem:
     """Units, devices by kind, and whether every device must hold a block: all that does not depend on the bound."""
 
     def __init__(
-        self,
-        interval_bytes: Ints,
-        is_block: Sequence[bool],
-        kinds: Sequence[Kind],
-        *,
-        every_device: bool,
-        first_bytes: Ints | None = None,
+        self, interval_bytes: Ints, is_block: Sequence[bool], kinds: Sequence[Kind], *, every_device: bool
     ) -> None:
-        """`first_bytes`: intervals on the first device."""
         self.num_units = len(is_block)
         self.kinds = tuple(kinds)
         self.every_device = every_device
         self.num_devices = sum(len(kind.members) for kind in kinds)
         self.sets = device_sets(tuple(len(kind.members) for kind in kinds))
         boundaries = np.arange(self.num_units + 1)
-        tables = [interval_bytes, interval_bytes if first_bytes is None else first_bytes]
-        common, of_first = (np.where(boundaries[:, None] < boundaries, table, ALWAYS) for table in tables)
-        self.tables = tuple(of_first if kind.is_first else common for kind in self.kinds)
-        """Per kind (units + 1, units + 1)."""
-        self.first = next((index for index, kind in enumerate(self.kinds) if kind.is_first), None)
+        self.interval_bytes = np.where(boundaries[:, None] < boundaries, interval_bytes, ALWAYS)
         self.blocks_before = np.concatenate([[0], np.cumsum(is_block)]).astype(np.int64)
         num_blocks = int(self.blocks_before[-1])
         # What a device holds at least: one unit, or all up to and with the next block.
@@ -133,17 +120,16 @@ class Problem:
 
     def stops(self, bound: Fraction) -> Ints:
         """(kinds, units + 1): the furthest boundary to which one device holds all from each boundary on."""
-        pairs = zip(self.kinds, self.tables, strict=True)
-        return np.stack([(table <= kind.limit_bytes(bound)).sum(axis=1) - 1 for kind, table in pairs])
+        return np.stack([(self.interval_bytes <= kind.limit_bytes(bound)).sum(axis=1) - 1 for kind in self.kinds])
 
     def starts(self, bound: Fraction) -> Ints:
         """(kinds, units + 1): the least boundary from which one device holds all up to each boundary."""
-        after, pairs = self.num_units + 1, zip(self.kinds, self.tables, strict=True)
-        return np.stack([after - (table <= kind.limit_bytes(bound)).sum(axis=0) for kind, table in pairs])
+        after = self.num_units + 1
+        return np.stack([after - (self.interval_bytes <= kind.limit_bytes(bound)).sum(axis=0) for kind in self.kinds])
 
     @cached_property
-    def minimal_bytes(self) -> tuple[tuple[int, int], ...]:
-        """Per kind, bytes of the least that a device must hold: where it is cheapest, and where it is dearest inside the model.
+    def minimal_bytes(self) -> tuple[int, int]:
+        """Bytes of the least that a device must hold: where it is cheapest, and where it is dearest inside the model.
 
         Inside: neither the first device's part nor the last's, which reach an end of the model in any case.
         """
@@ -151,22 +137,16 @@ class Problem:
         starts, stops = np.flatnonzero(before < num_blocks), np.flatnonzero(before > 0)
         pairs = {(int(i), int(self.least_stop[i])) for i in starts} | {(int(self.last_start[j]), int(j)) for j in stops}
         inside = [(i, j) for i, j in pairs if before[i] >= 1 and before[j] < num_blocks]
-        return tuple(
-            (min(int(table[i, j]) for i, j in pairs), max((int(table[i, j]) for i, j in inside), default=0))
-            for table in self.tables
-        )
+        cheapest = min(int(self.interval_bytes[i, j]) for i, j in pairs)
+        return cheapest, max((int(self.interval_bytes[i, j]) for i, j in inside), default=0)
 
     def cover(self, bound: Fraction, num_devices: int | None = None) -> Cover:
         """What each set of up to `num_devices` devices can hold."""
         largest = self.num_devices if num_devices is None else num_devices
-        if self.first is not None or (self.every_device and self._is_too_dear(bound)):
+        dearest = self.minimal_bytes[1] if self.every_device else 0
+        if self.every_device and any(dearest > kind.limit_bytes(bound) for kind in self.kinds):
             return Cover(self, bound, None, self._all_starts(bound))
         return Cover(self, bound, self._least_starts(bound, largest), None)
-
-    def _is_too_dear(self, bound: Fraction) -> bool:
-        """Whether some device cannot hold the least part everywhere."""
-        pairs = zip(self.kinds, self.minimal_bytes, strict=True)
-        return any(dearest > kind.limit_bytes(bound) for kind, (_, dearest) in pairs)
 
     def _least_starts(self, bound: Fraction, largest: int) -> Ints:
         """(sets,): the least boundary from which each set holds all to the end; units + 1 where it cannot.
@@ -191,9 +171,9 @@ class Problem:
         return least
 
     def _all_starts(self, bound: Fraction) -> NDArray[np.bool_]:
-        """(sets, units + 1): every boundary from which each set holds all to the end, each device with a unit or a block.
+        """(sets, units + 1): every boundary from which each set holds all to the end, each device with a block.
 
-        Needed where some device cannot hold every block, or one must hold something: then reaching further can be worse.
+        Needed where some device cannot hold every block: then reaching further can be worse.
         """
         sets, none = self.sets, self.num_units + 1
         stops = self.stops(bound).astype(np.int16)
@@ -228,11 +208,9 @@ class Cover:
     rows: NDArray[np.bool_] | None
 
     def holders(self, size: int) -> Ints:
-        """Positions of the sets of `size` devices that hold the whole model, with the first device where there is one."""
+        """Positions of the sets of `size` devices that hold the whole model."""
         first, last = self.problem.sets.layers[size], self.problem.sets.layers[size + 1]
         holds = self.rows[first:last, 0] if self.rows is not None else self.least_of()[first:last] == 0
-        if self.problem.first is not None:
-            holds = holds & (self.problem.sets.counts[first:last, self.problem.first] > 0)
         return np.flatnonzero(holds) + first
 
     def least_of(self) -> Ints:

@@ -21,7 +21,6 @@ class _Planned(TypedDict, total=False):
 class _Plan(TypedDict, total=False):
     devices: list[_Planned]
     assignment: list[int]
-    logits_on: int
     precision: str
     strategy: str
     device_map: dict[str, Any] | None

@@ -48,13 +48,9 @@ def show_export(work: Work) -> None:
         )  # fmt: skip
     st.code(visible_lines(texts[ending]), language={"py": "python"}.get(ending, ending), height=260)
     st.caption(t(N_("accelerate and transformers take it as it is: `device_map=` of from_pretrained.")))
-    home = work.plan.pipeline[0].target.device
-    if isinstance(home, int) and home != 0:
+    if work.plan.assignment[-1] != work.plan.assignment[0] and not work.plan.profile.is_tied:
         st.caption(
-            t(
-                N_("In your own code, move each batch to `cuda:{device}`, where the embedding is: the logits come back to the batch's device. A run that is started here does so by itself."),
-                device=home,
-            )
+            t(N_("The plan leaves the logits on the GPU that holds the head, as every run here does. In your own code, load the model by `getEquipAdaptorModel` with this map; after `from_pretrained`, accelerate copies them back to the batch's GPU."))
         )  # fmt: skip
 
 
