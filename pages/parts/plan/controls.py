@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import streamlit as st
 
 from lora_backend.config.schema import KEYS
+from lora_backend.config.spelling import words_of
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.remedies import ATTENTION_TARGETS
 from lora_backend.planning.split.chosen_split import Goal
-from pages.parts.plan.question import CURRENCIES, Question, as_text
+from pages.parts.plan.question import CONFIG_KEYS, CURRENCIES, Question, as_text
 from pages.parts.shell import state_keys
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import t, t_plain
@@ -25,6 +26,8 @@ LADDERS = {
     "r": (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256),
 }
 """Steps of the sliders; a value between them that the address names is one more step."""
+STEPS: dict[str, tuple[float, float]] = {"min_memory_gb": (0.5, 0.0), "num_epochs": (1.0, 0.1)}
+"""Step and least value of a number; others are whole and at least 1, or in tenths."""
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "adafactor", "sgd")
 """The usual ones; one that the address names is one more."""
 PREFIX = "plan-"
@@ -61,15 +64,10 @@ def settings_bar(question: Question) -> None:
     """Every other setting, in the sidebar, so that a change is seen beside its effect."""
     with st.sidebar:
         st.markdown(f"**{t(N_('Training'))}**")
-        for name in ("batch_size", "max_length", "r"):
-            _ladder(question, name)
-        _targets(question)
-        _switch(question, "gradient_checkpointing")
-        _choice(question, "precision", get_args(KEYS["precision"].annotation))
-        _choice(question, "quantization", (None, "nf4", "int8"))
-        _choice(question, "loss_type", get_args(KEYS["loss_type"].annotation))
-        _choice(question, "optim", OPTIMIZERS)
-        _number(question, "target_batch_size", step=1, least=1)
+        asked = [name for name in CONFIG_KEYS if name not in LADDERS and name != "num_epochs"]
+        for name in (*LADDERS, *asked):
+            if KEYS[name].group != "devices":
+                _control(question, name)
         st.markdown(f"**{t(N_('Placement'))}**")
         _goal(question)
         if question.value("goal") in ("fewest", "speed"):
@@ -81,11 +79,12 @@ def settings_bar(question: Question) -> None:
                 label=t(N_("Fill each GPU up to (%)")),
                 help_text=t(N_("Where no placement keeps to it, GPUs are filled further.")),
             )
-        _switch(question, "force_balance")
-        _number(question, "min_memory_gb", step=0.5, least=0.0)
+        for name in asked:
+            if KEYS[name].group == "devices":
+                _control(question, name)
         st.markdown(f"**{t(N_('Time and cost'))}**")
         _number(question, "rows", step=100, least=1, label=t(N_("Rows of data")))
-        _number(question, "num_epochs", step=1.0, least=0.1)
+        _control(question, "num_epochs")
         _number(question, "price", step=0.1, least=0.0, label=t(N_("Price of one GPU for an hour")))
         _choice(question, "currency", CURRENCIES, label=t(N_("Currency")))
 
@@ -116,6 +115,23 @@ def _shared(question: Question, name: str, label: Markdown | None, help_text: Ma
         "on_change": safely(_write),
         "args": (name, question.default(name)),
     }
+
+
+def _control(question: Question, name: str) -> None:
+    """The control of a key of the config, by what the key takes."""
+    kind, words = CONFIG_KEYS[name], words_of(KEYS[name])
+    if name in LADDERS:
+        _ladder(question, name)
+    elif kind is list:
+        _targets(question)
+    elif kind is bool:
+        _switch(question, name)
+    elif words:
+        unset = (None,) if KEYS[name].default is None else ()
+        _choice(question, name, OPTIMIZERS if name == "optim" else (*unset, *words))
+    else:
+        step, least = STEPS.get(name, (1, 1) if kind is int else (0.1, 0.0))
+        _number(question, name, step=step, least=least)
 
 
 def _ladder(question: Question, name: str) -> None:
