@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from peft import PeftModel
 
-from lora_backend.config.check import CheckResult
-from lora_backend.config.config_writing import dump_yaml
-from lora_backend.config.schema import KEYS, TrainingConfig
+from lora_backend.config.config_log import log_config
+from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import placement
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank_report
 from lora_backend.preflight.facts import check_with_facts, refuse_errors
 from lora_backend.verification.rank_documents import RankReport
-
-logger = logging.getLogger(__name__)
 
 
 def validated(config: Mapping[str, Any], *, bound: bool = False) -> TrainingConfig:
@@ -30,19 +26,6 @@ def validated(config: Mapping[str, Any], *, bound: bool = False) -> TrainingConf
     log_config(config, result)
     refuse_errors(result)
     return TrainingConfig.model_validate(dict(config))
-
-
-def log_config(config: Mapping[str, Any], result: CheckResult) -> None:
-    """The whole config with what differs from the defaults, then every finding."""
-    whole = {
-        key: config.get(key, KEYS[key].default) for key in KEYS if key in config or not KEYS[key].info.is_required()
-    }
-    logger.info("config as it runs:\n%s", dump_yaml(whole).rstrip())
-    changed = [f"{key} = {pair['value']!r} (default {pair['default']!r})" for key, pair in result.differences.items()]
-    logger.info("differs from the defaults:\n%s", "\n".join(changed) or "nothing")
-    for finding in result.findings:
-        level = {"error": logging.ERROR, "warning": logging.WARNING, "hint": logging.INFO}[finding.severity]
-        logger.log(level, "config %s [%s]: %s %s", finding.severity, finding.code, finding.message, finding.remedy)
 
 
 def getEquipAdaptorModel(config: Mapping[str, Any]) -> PeftModel:
