@@ -147,7 +147,7 @@ def measure_one(name: str) -> dict[str, Any]:
     import torch
     from torch.profiler import ProfilerActivity, profile
     from torch.utils.data import DataLoader
-    from transformers import AutoModelForCausalLM, TrainerCallback
+    from transformers import AutoModelForCausalLM
 
     from lora_backend.config.schema import TrainingConfig
     from lora_backend.modeling.adapter import attach_adapter
@@ -157,28 +157,28 @@ def measure_one(name: str) -> dict[str, Any]:
     from lora_backend.planning.cost.scaling import Size
     from lora_backend.planning.cost.trace_settings import Batch
     from lora_backend.runs.record.run_folder import RunFolder
-    from lora_backend.training.callbacks import RunCallback
-    from lora_backend.training.trainer import LoraTrainer, training_arguments
+    from lora_backend.training.assembly import Data, assemble, fresh_state
+    from lora_backend.training.loop import fit
+    from lora_backend.training.reporter import RunReporter
 
     family, keys = cases()[name]
     torch.manual_seed(0)
 
-    class Profiled(LoraTrainer):
-        """Its second step runs under torch's profiler."""
+    class Profiled(RunReporter):
+        """From the first step's end to the second's, torch's profiler watches."""
 
         profiler: Any = None
 
-        def training_step(self, *args: Any, **kwargs: Any) -> Any:
-            if self.state.global_step == 1:
+        def step_done(self, step: int, epoch: float) -> None:
+            if step == 1:
                 gc.collect()  # what the first step left in circles would be seen to go
                 self.profiler = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
                 self.profiler.start()
-            return super(LoraTrainer, self).training_step(*args, **kwargs)
+            else:
+                self.profiler.stop()
 
-    class Stop(TrainerCallback):  # type: ignore[misc]  # transformers' classes are untyped
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            if trainer.profiler is not None:
-                trainer.profiler.stop()
+        def shall_save(self, step: int) -> bool:
+            return False
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "model"
@@ -197,17 +197,13 @@ def measure_one(name: str) -> dict[str, Any]:
         batches: Any = [{key: tensor[row] for key, tensor in batch.items()} for row in range(rows)] * 2
         run = RunFolder(Path(place) / "run")
         run.path.mkdir()
-        trainer = Profiled(
-            args=training_arguments(config, run, config.precision, rows),
-            model=model,
-            run_callback=RunCallback(run),
-            dataloader=DataLoader(batches, batch_size=rows),
-        )
-        trainer.add_callback(Stop)
-        trainer.train()
-        events = trainer.profiler.profiler.kineto_results.events()
+        training = assemble(model, config, config.precision, Data(loader=DataLoader(batches, batch_size=rows)))
+        state, reporter = fresh_state(model, training), Profiled(run)
+        reporter.memory.result = {}  # measured here, by another instrument
+        fit(training, state, reporter)
+        events = reporter.profiler.profiler.kineto_results.events()
         moving = max(itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
-        states = [value for state in trainer.optimizer.state.values() for value in state.values()]
+        states = [value for held in state.optimizer.state.values() for value in held.values()]
         held = [*model.parameters(), *model.buffers(), *(state for state in states if isinstance(state, torch.Tensor))]
         held += [tensor for parameter in model.parameters() for tensor in _beside(parameter)]
         there = sum(tensor.numel() * tensor.element_size() for tensor in held)

@@ -9,6 +9,7 @@ import logging
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,26 +63,25 @@ def _model(config: TrainingConfig) -> Any:
 
 
 def _train_ours(rows: list[dict[str, Any]], config: TrainingConfig) -> float:
-    from transformers import DataCollatorForSeq2Seq
-
     from lora_backend.modeling.load import load_tokenizer
     from lora_backend.runs.record.run_folder import RunFolder
-    from lora_backend.training.callbacks import RunCallback
+    from lora_backend.training.assembly import Data, assemble, fresh_state, try_longest_batch
+    from lora_backend.training.loop import fit
+    from lora_backend.training.reporter import RunReporter
     from lora_backend.training.tokenize import tokenize_rows
-    from lora_backend.training.trainer import LoraTrainer, training_arguments
 
     tokenizer = load_tokenizer(config.model_name)
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(Path(folder), config={}, config_text="", argv=None)
-        trainer = LoraTrainer(
-            model=_model(config),
-            args=training_arguments(config, run, "fp32"),
-            train_dataset=tokenize_rows(rows, tokenizer, config.max_length),
-            processing_class=tokenizer,
-            data_collator=DataCollatorForSeq2Seq(tokenizer),
-            run_callback=RunCallback(run),
-        )
-        return _timed(trainer)
+        data, model = Data(tokenize_rows(rows, tokenizer, config.max_length), None, tokenizer), _model(config)
+
+        def train() -> None:
+            training = assemble(model, config, "fp32", data)
+            state = fresh_state(model, training)
+            try_longest_batch(training, state, data)
+            fit(training, state, RunReporter(run))
+
+        return _timed(train)
 
 
 def _train_trl(rows: list[dict[str, Any]], config: TrainingConfig) -> float:
@@ -112,10 +112,10 @@ def _train_trl(rows: list[dict[str, Any]], config: TrainingConfig) -> float:
             train_dataset=Dataset.from_list(split),
             processing_class=load_tokenizer(config.model_name),
         )
-        return _timed(trainer)
+        return _timed(trainer.train)
 
 
-def _timed(trainer: Any) -> float:
+def _timed(train: Callable[[], object]) -> float:
     began = time.perf_counter()
-    trainer.train()
+    train()
     return time.perf_counter() - began

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lora_backend.modeling.device_map import apply_balanced_device_map, create_balanced_device_map
     from lora_backend.modeling.rank_check import check_lora_r_consistency
     from lora_backend.preflight.facts import check_config_consistency
-    from lora_backend.training.run import buildandTrainLoraModel, train_lora_model
+    from lora_backend.training.direct_run import buildandTrainLoraModel, train_lora_model
 
 _HOMES = {
     "apply_balanced_device_map": "lora_backend.modeling.device_map",
@@ -19,8 +19,8 @@ _HOMES = {
     "check_lora_r_consistency": "lora_backend.modeling.rank_check",
     "getEquipAdaptorModel": "lora_backend.modeling.build",
     "build_lora_model": "lora_backend.modeling.build",
-    "buildandTrainLoraModel": "lora_backend.training.run",
-    "train_lora_model": "lora_backend.training.run",
+    "buildandTrainLoraModel": "lora_backend.training.direct_run",
+    "train_lora_model": "lora_backend.training.direct_run",
 }
 
 __all__ = [

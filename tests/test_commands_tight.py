@@ -86,7 +86,7 @@ def test_an_accepted_plan_trains_and_says_so_in_attempt_and_log(
     assert strict(out)["state"] == "finished", "stdout is the answer alone"
     (run,) = list_runs(workspace / "runs")
     assert run.attempt()["accepted"] == run.attempt()["plan"]["verdict"] == "tight"
-    assert "WARNING lora_backend.training.engine: plan: Tight: " in run.train_log.read_text()
+    assert "WARNING lora_backend.training.start_facts: plan: Tight: " in run.train_log.read_text()
 
 
 @pytest.mark.parametrize("typed", ["n\n", "\n", ""])

@@ -17,7 +17,7 @@ from lora_backend.runs.record.run_folder import RUN_ID, RunFolder, open_run
 from lora_backend.runs.record.unlinked import own_adapter, refuse_links_in_its_run
 from lora_backend.settings import load_settings, path_of
 from lora_backend.terminal import show
-from lora_backend.verification.adapter_folder import read_adapter_config
+from lora_backend.verification.adapter_folder import adapter_within, read_adapter_config
 from lora_backend.verification.asked_config import asked_values
 from lora_backend.verification.base_words import comparison_words, difference_line
 from lora_backend.verification.codes import explained
@@ -105,6 +105,7 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
         config = config_as_changed(run, upto=start_in_passport(path))
     if arguments.config:
         config = asked_values(readable(arguments.config))
+    path = adapter_within(path)
     own = read_adapter_config(path) if path.is_dir() else None
     name = (config or {}).get("model_name") or (own or {}).get("base_model_name_or_path")
     try:

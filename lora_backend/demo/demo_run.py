@@ -56,7 +56,7 @@ def demo_folder(settings: Settings, run_dir: Path | None) -> RunFolder:
 def train_demo(settings: Settings, run_dir: Path | None) -> RunFolder:
     """Be the demo's trainer, in the foreground or for a run that is made. Returns the run, which has ended."""
     from lora_backend.modeling.build import validated
-    from lora_backend.training.engine import stage, train
+    from lora_backend.training.recipe import run_stage, train
     from lora_backend.training.session import training_session
 
     folder = demo_folder(settings, run_dir)
@@ -66,9 +66,8 @@ def train_demo(settings: Settings, run_dir: Path | None) -> RunFolder:
         show(message, to_stderr=True)
 
     with training_session(folder):
-        with stage(folder, "preparing"):
-            prepare_demo_model(settings.cache, report)
-        train(validated(folder.read_run()["config"]), folder)
+        if run_stage(folder, "preparing", lambda: prepare_demo_model(settings.cache, report)):
+            train(validated(folder.read_run()["config"]), folder)
     return folder
 
 

@@ -17,7 +17,7 @@ from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.roots import bind_paths
 from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.preflight.startable import judge_here
-from lora_backend.runs.checkpoints.manifest import newest_whole
+from lora_backend.runs.checkpoints.manifest import newest_whole, refuse_earlier
 from lora_backend.runs.checkpoints.publication import is_published_by, place_of, publication_of, refuse_what_stands
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.recovery import recover
@@ -44,8 +44,8 @@ def resume_run(
     """Let a run that has ended go on; queued where its GPUs are taken. `accept_changed_data`: also in data that is not
     what it was launched with, or last read; the trainer refuses any other than what is there now.
 
-    Raises `RunError` for one that has not ended, that was finished and would have nothing to do, or whose batches came
-    from a caller; `ConfigError` for changes that cannot be made in the middle; `DataChangedError` for data that was
+    Raises `RunError` for one that has not ended, that was finished and would have nothing to do, whose batches came from a
+    caller, or whose newest checkpoint an earlier version wrote; `ConfigError` for changes that cannot be made in the middle; `DataChangedError` for data that was
     changed; `CannotStartError`, `TightError` and `DoesNotFitError` as a launch does. Then the run stays as it is.
     """
     run, number = folder.read_run(), folder.attempt().get("number", 0)
@@ -58,11 +58,13 @@ def resume_run(
     sorted_changes = check_changes(folder, changes or {})
     values = {**config_as_changed(folder), **(changes or {})}
     refuse_nothing_to_do(folder, state, changes or {})
+    checkpoint, damaged = newest_whole(folder)
+    if checkpoint is not None:
+        refuse_earlier(checkpoint)
     publication_of(values, settings, bound=True)  # which raises now, and not when it is trained
     accepted = data_to_accept(folder, values, accept_changed_data=accept_changed_data)
     judge_here(ConfigDocument.of(over_its_own(folder, values)), settings, bound=True).refuse()
     planned = plan_attempt(values, settings, trace, accepts=accepts, shares=bool(folder.attempt().get("shares")))
-    checkpoint, damaged = newest_whole(folder)
     folder.begin_attempt(
         "queued",
         after=number,

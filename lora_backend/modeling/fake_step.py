@@ -13,9 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 from transformers import masking_utils
 
-from lora_backend.errors import ModelError
-from lora_backend.i18n import N_
 from lora_backend.modeling.blocks import outer_modules
+from lora_backend.modeling.checkpointing import checkpoint_activations
 from lora_backend.modeling.grouped import as_the_gpu_takes
 from lora_backend.modeling.loss import ChunkedLoss
 from lora_backend.modeling.meta import MetaModel
@@ -78,12 +77,7 @@ class FakeStep:
         model, base = self.meta.model, self.meta.base
         model.train()
         if self.settings.gradient_checkpointing:
-            try:
-                base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-            except ValueError as error:
-                raise ModelError(
-                    N_("This family does not support `gradient_checkpointing`. Set it to false.")
-                ) from error
+            checkpoint_activations(base)
 
     def _make_fake(self) -> None:
         """Give every tensor that lies on the meta device a fake one on the CPU in its place; tied ones stay one."""

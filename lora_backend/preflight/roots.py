@@ -17,6 +17,7 @@ from lora_backend.preflight.facts import Readers, gather_facts
 from lora_backend.runs.checkpoints.publication import publication_of
 from lora_backend.settings import Settings, is_within, path_of
 from lora_backend.symlinks import LinkRefusedError, refuse_ways_out
+from lora_backend.verification.adapter_folder import adapter_within
 
 
 def bind_paths(values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
@@ -74,10 +75,10 @@ def allowed_folder(name: str, settings: Settings) -> Path:
 
 
 def allowed_adapter(name: str, settings: Settings) -> Path:
-    """The same for an adapter's folder. Raises `LinkRefusedError` where a file in it is a link that leads outside."""
+    """The same for an adapter's folder, or the one in a checkpoint's. Raises `LinkRefusedError` where a file in it is a link that leads outside."""
     folder = allowed_folder(name, settings)
     refuse_ways_out(folder, browser_roots(settings))
-    return folder
+    return adapter_within(folder)
 
 
 def browser_roots(settings: Settings) -> tuple[Path, ...]:

@@ -24,7 +24,7 @@ from lora_backend.runs.history.replaced_adapters import AdapterBin, publishing
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
-from lora_backend.training.checkpoints import is_disk_full
+from lora_backend.training.checkpoint_write import is_disk_full
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +31,25 @@ class RandomState:
         random.setstate(self.python)
         np.random.set_state(self.numpy)
         torch.set_rng_state(self.torch)
-        if self.cuda:
+        if self.cuda and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(self.cuda)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        kind, keys, *numpy = self.numpy
+        return {"python": self.python, "numpy": (kind, keys.tolist(), *numpy), "torch": self.torch, "cuda": self.cuda}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> RandomState:
+        """Raises `KeyError`, `TypeError` or `ValueError` for what is no such state; no generator is touched."""
+        kind, keys, *numpy = state["numpy"]
+        found = cls(
+            state["python"], (kind, np.array(keys, dtype=np.uint32), *numpy), state["torch"], list(state["cuda"])
+        )
+        random.Random().setstate(found.python)  # noqa: S311 - tried out, not drawn from
+        np.random.RandomState().set_state(found.numpy)
+        torch.Generator().set_state(found.torch)
+        return found
 
 
 @contextmanager

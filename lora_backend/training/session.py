@@ -19,16 +19,12 @@ from lora_backend.runs.processes.supervisor import SUPERVISED
 from lora_backend.runs.record.failures import failure, failure_of
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.terminal import LogFormatter
-from lora_backend.training.checkpoints import is_disk_full
-from lora_backend.training.worst_case import is_out_of_memory
+from lora_backend.training.checkpoint_write import is_disk_full
+from lora_backend.training.out_of_memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 OF_ITS_END = ("outcome", "outcome_cause", "outcome_message", "failure")
 """Keys of `status.json` in which a trainer leaves to its supervisor how it ended."""
-
-
-class StoppedBeforeTrainingError(Exception):
-    """The stop was asked for before the first step, so there is nothing to save."""
 
 
 @contextmanager
@@ -43,8 +39,6 @@ def training_session(folder: RunFolder) -> Iterator[None]:
     with _logging_to(folder, supervised):
         try:
             yield
-        except StoppedBeforeTrainingError:
-            outcome = "stopped"
         except StoppedNowError:  # whoever handles the signals writes that down
             logger.warning("the run is stopped at once")
             raise

@@ -24,7 +24,7 @@ SHARD = re.compile(r"adapter_model-(\d+)-of-(\d+)\.safetensors")
 MAGNITUDE = ".lora_magnitude_vector"
 USUAL_ENDINGS = (".lora_A.weight", ".lora_B.weight")
 HALVES = ("A", "B", "embedding_A", "embedding_B", "E")
-
+CHECKPOINT = re.compile(r"checkpoint-\d{1,18}")
 
 ReadBin = Callable[[Path], dict[str, TensorInfo]]
 
@@ -57,6 +57,13 @@ def read_adapter_config(folder: Path) -> dict[str, Any] | None:
                 path=str(path),
             )
     return found
+
+
+def adapter_within(folder: Path) -> Path:
+    """Where the adapter of a folder is: a checkpoint of ours has it in `adapter/`, one of transformers at its top."""
+    top, inner = folder / "adapter_config.json", folder / "adapter"
+    is_inner = CHECKPOINT.fullmatch(folder.name) and not top.exists() and (inner / "adapter_config.json").exists()
+    return inner if is_inner else folder
 
 
 def subfolders_with_adapters(folder: Path) -> list[str]:

@@ -16,6 +16,7 @@ from lora_backend.models.find import find_model
 from lora_backend.models.tree import ModuleTree
 from lora_backend.verification.adapter_folder import (
     ReadBin,
+    adapter_within,
     read_adapter_config,
     read_adapter_folder,
     subfolders_with_adapters,
@@ -114,6 +115,7 @@ def check_adapter_folder(
     """
     if not folder.is_dir():
         raise ModelError(N_("There is no adapter folder {path}. Check the path."), path=str(folder))
+    folder = adapter_within(folder)
     own = read_adapter_config(folder)
     expected_r = None if config is None else rank_rule(config).r
     if own is None or (adapter_name and (folder / adapter_name / "adapter_config.json").is_file()):

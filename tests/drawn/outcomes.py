@@ -18,7 +18,7 @@ from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.startable import judge_here, startable
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
-from lora_backend.training.run import train_in_folder
+from lora_backend.training.direct_run import train_in_folder
 from tests.drawn.configs import shown
 
 Kind = Literal["trained", "refused", "refused_for_data", "blocked", "invalid", "unknown"]

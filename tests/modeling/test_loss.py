@@ -24,12 +24,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.modeling import step
 from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
-from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training.trainer import training_arguments
 from tests.modeling.families import CONFIGS, HEADS, SMALL, linear_endings
 from tests.training.helpers import failed_run, run
 
@@ -327,9 +324,4 @@ def test_a_run_whose_loss_cannot_be_had_in_pieces_fails_with_a_sentence(
     monkeypatch.setattr(LlamaForCausalLM, "forward", other)
     _, sentence = failed_run(workspace, config(loss_type="chunked_nll"), ModelError)
     assert "loss_type: nll" in sentence
-
-
-def test_the_word_arrives_in_the_arguments(config: Make, tmp_path: Path) -> None:
-    for word in ("nll", "chunked_nll"):
-        asked = TrainingConfig(**config(loss_type=word))
-        assert training_arguments(asked, RunFolder(tmp_path), "fp32").loss_type == word
+    assert run(workspace, config(loss_type="nll", max_steps=1)).state().state == "finished", "the word decides"

@@ -17,12 +17,13 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.profiling import profile_for
+from lora_backend.modeling.step import micro_batch_step
 from lora_backend.modeling.tracker import LongScanError, TensorTracker
 from lora_backend.planning.cost.memory import Memory, Workload
 from lora_backend.planning.cost.scaling import Size
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training.callbacks import RunCallback
-from lora_backend.training.trainer import LoraTrainer, training_arguments
+from lora_backend.training import loop
+from tests.training.fitted import fitted
 
 SIZES = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2}  # fmt: skip
 WORDS, RANK = 512, 8
@@ -120,33 +121,29 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Measured(LoraTrainer):
-    """The same pass is counted once by the tracker, once by torch's profiler."""
+class Measured:
+    """Stands for the step of the loop: a pass of it is counted once by the tracker, once by torch's profiler."""
 
-    tracked_bytes = profiled_bytes = 0
-    measured_passes = (0, 0)
+    def __init__(self, tracked_pass: int, profiled_pass: int) -> None:
+        self.tracked_pass, self.profiled_pass = tracked_pass, profiled_pass
+        self.tracked_bytes = self.profiled_bytes = self.passes = 0
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-        def step() -> Any:
-            return super(LoraTrainer, self).training_step(model, inputs, num_items_in_batch)
-
-        number = self.passes = getattr(self, "passes", 0) + 1
-        if number == self.measured_passes[0]:
-            states = [value for state in self.optimizer.state.values() for value in state.values()]
-            grads = [parameter.grad for parameter in model.parameters()]
-            held = [*model.parameters(), *model.buffers(), *states, *grads]
-            with TensorTracker(tensor for tensor in held if isinstance(tensor, torch.Tensor)) as tracker:
-                loss = step()
+    def __call__(self, model: Any, batch: Any, **how: Any) -> Any:
+        self.passes += 1
+        if self.passes == self.tracked_pass:
+            grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+            with TensorTracker([*model.parameters(), *model.buffers(), *grads]) as tracker:
+                loss = micro_batch_step(model, batch, **how)
             self.tracked_bytes = tracker.peak_bytes()
             return loss
-        if number == self.measured_passes[1]:
+        if self.passes == self.profiled_pass:
             with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-                loss = step()
+                loss = micro_batch_step(model, batch, **how)
             events = profiler.profiler.kineto_results.events()
             changes = [event.nbytes() for event in events if event.name() == "[memory]"]
             self.profiled_bytes = max(itertools.accumulate(changes))
             return loss
-        return step()
+        return micro_batch_step(model, batch, **how)
 
 
 def measured_and_planned(
@@ -165,14 +162,10 @@ def measured_and_planned(
     batch = {"input_ids": ids, "attention_mask": mask, "labels": ids}
     batches: Any = [{name: tensor[row] for name, tensor in batch.items()} for row in range(rows)] * passes * 3
     run = RunFolder(folder)
-    trainer = Measured(
-        args=training_arguments(config, run, config.precision, rows),
-        model=model,
-        run_callback=RunCallback(run),
-        dataloader=DataLoader(batches, batch_size=rows),
-    )
-    trainer.measured_passes = 2 * passes, 3 * passes  # the last of a step: gradients of those before it are there
-    trainer.train()
+    measured = Measured(2 * passes, 3 * passes)  # the last of a step: gradients of those before it are there
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "micro_batch_step", measured)
+        fitted(model, config, run, DataLoader(batches, batch_size=rows))
     trained_bytes = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     frozen = [*(p for p in model.parameters() if not p.requires_grad), *model.buffers()]
     there = sum(tensor.numel() * tensor.element_size() for tensor in frozen) + (trained_bytes if passes > 1 else 0)
@@ -182,8 +175,8 @@ def measured_and_planned(
     )
     planned = memory.device(range(memory.num_units))
     return (
-        there + trainer.tracked_bytes,
-        there + trainer.profiled_bytes,
+        there + measured.tracked_bytes,
+        there + measured.profiled_bytes,
         planned.tensors - planned.adapter - planned.optimizer,
     )
 

@@ -12,7 +12,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.hardware.inventory import Gpu, GpuInventory
 from lora_backend.preflight.doubts_now import doubts_now
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training import engine
+from lora_backend.training import start_facts
 
 GIB = 2**30
 
@@ -56,9 +56,9 @@ def test_a_start_without_a_plan_has_nothing_to_doubt(attempt: dict[str, Any]) ->
 def test_the_trainer_of_a_run_that_was_planned_before_logs_it_and_asks_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(engine, "doubts_now", lambda attempt: doubts_now(attempt, lambda: on(3)))
+    monkeypatch.setattr(start_facts, "doubts_now", lambda attempt: doubts_now(attempt, lambda: on(3)))
     run = RunFolder.create(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
     run.new_attempt(plan={"devices": [device(20, 2)], "verdict": "fits"}, device_uuids=["GPU-a"])
     with caplog.at_level(logging.WARNING):
-        engine._plan(TrainingConfig(model_name="m"), run)
+        start_facts.plan_here(TrainingConfig(model_name="m"), run)
     assert [record.message for record in caplog.records] == ["plan: A has 21.00 GiB free now. The run is planned to take 20.00 GiB there, and may take up to 2.00 GiB more."]  # fmt: skip

@@ -14,8 +14,7 @@ from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.options import Optimizer
 from lora_backend.preflight import libraries
 from lora_backend.preflight.libraries import BITSANDBYTES, FLASH, KERNELS, OPTIMIZERS, TORCHAO, missing_packages
-from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training.trainer import training_arguments
+from lora_backend.training.optimizer import arguments_of
 
 Make = Callable[..., dict[str, Any]]
 
@@ -35,9 +34,8 @@ def test_an_optimizer_is_there_exactly_where_transformers_finds_it(word: str, co
     from lora_backend.config.schema import TrainingConfig
 
     values = config(optim=word)
-    arguments = training_arguments(TrainingConfig(**values), RunFolder(tmp_path), "fp32")
     try:
-        Trainer.get_optimizer_cls_and_kwargs(arguments)
+        Trainer.get_optimizer_cls_and_kwargs(arguments_of(TrainingConfig(**values)))
         is_there = True
     except (ImportError, ValueError):
         is_there = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,16 @@ from lora_backend.config.config_writing import dump_yaml
 from lora_backend.errors import FlightdeckError
 from lora_backend.runs.checkpoints.manifest import newest_whole
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training.run import train_in_folder
+from lora_backend.settings import child_environment
+from lora_backend.training.direct_run import train_in_folder
+
+CLI = [sys.executable, "-m", "lora_backend"]
+
+
+def call(*command: str) -> subprocess.Popen[str]:
+    """The command line in a process of its own."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*CLI, *command], env=child_environment(), stdout=pipe, stderr=pipe, text=True)
 
 
 def made(workspace: Path, values: dict[str, Any], name: str | None = None, argv: list[str] | None = None) -> RunFolder:

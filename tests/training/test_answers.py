@@ -10,7 +10,7 @@ import pytest
 
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training import answers as answers_module
-from lora_backend.training.run import train_in_folder
+from lora_backend.training.direct_run import train_in_folder
 from tests.tiny import ANSWERS, QUESTIONS, write_rows
 from tests.training.helpers import made, run
 

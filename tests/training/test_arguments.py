@@ -1,4 +1,4 @@
-"""Every key that is passed on arrives, under its own name, where transformers and PEFT read it."""
+"""Every key that is passed on takes effect: in what is learned, or where PEFT reads it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,16 @@ from lora_backend.config.options import Scheduler
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
-from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training.trainer import training_arguments
-from tests.training.helpers import run
+from lora_backend.training.batches import accumulation_steps
+from lora_backend.training.optimizer import warmup_steps
+from tests.training.helpers import adapter_bytes, run
 
 Make = Callable[..., dict[str, Any]]
-TO_ARGUMENTS: dict[str, tuple[Any, str, Any]] = {
-    "num_epochs": (2.5, "num_train_epochs", 2.5),
-    "max_steps": (7, "max_steps", 7),
-    "learning_rate": (0.003, "learning_rate", 0.003),
-    "lr_scheduler_type": ("cosine", "lr_scheduler_type", "cosine"),
-    "warmup_ratio": (0.1, "warmup_steps", 0.1),
-    "weight_decay": (0.2, "weight_decay", 0.2),
-    "optim": ("adafactor", "optim", "adafactor"),
-    "max_grad_norm": (0.5, "max_grad_norm", 0.5),
-    "eval_strategy": ("steps", "eval_strategy", "steps"),
-    "eval_steps": (3, "eval_steps", 3),
-    "save_steps": (11, "save_steps", 11),
-    "save_total_limit": (2, "save_total_limit", 2),
-    "logging_steps": (5, "logging_steps", 5),
-    "gradient_checkpointing": (True, "activation_checkpointing", True),
-    "batch_size": (3, "per_device_train_batch_size", 3),
-    "seed": (99, "seed", 99),
-}
+OTHER: dict[str, Any] = {
+    "max_steps": 5, "learning_rate": 0.003, "lr_scheduler_type": "cosine", "warmup_ratio": 0.6, "weight_decay": 0.2,
+    "optim": "adafactor", "max_grad_norm": 1e-3, "target_batch_size": 4, "seed": 99, "lora_dropout": 0.3,
+}  # fmt: skip
+"""Another value than the plain run's; what is saved, logged and evaluated when has its tests beside the run's."""
 TO_LORA: dict[str, tuple[Any, str, Any]] = {
     "r": (3, "r", 3),
     "alpha": (9, "lora_alpha", 9),
@@ -51,19 +38,22 @@ TO_LORA: dict[str, tuple[Any, str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("key", TO_ARGUMENTS)
-def test_a_key_arrives_in_the_training_arguments(key: str, config: Make, tmp_path: Path) -> None:
-    value, name, wanted = TO_ARGUMENTS[key]
-    arguments = training_arguments(TrainingConfig(**config(**{key: value})), RunFolder(tmp_path), "fp32")
-    assert getattr(arguments, name) == wanted
+@pytest.fixture(scope="module")
+def learned() -> dict[str, bytes]:
+    return {}
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_a_key_changes_what_is_learned(key: str, config: Make, workspace: Path, learned: dict[str, bytes]) -> None:
+    plain = {"num_epochs": ..., "max_steps": 4, "target_batch_size": 8, "warmup_ratio": 0.3}
+    if not learned:
+        learned["plain"] = adapter_bytes(run(workspace, config(**plain)))
+    assert adapter_bytes(run(workspace, config(**{**plain, key: OTHER[key]}))) != learned["plain"]
 
 
 @pytest.mark.parametrize(("target", "steps"), [(None, 1), (4, 1), (8, 2), (32, 8)])
-def test_the_target_batch_size_gives_the_accumulation(
-    target: int | None, steps: int, config: Make, tmp_path: Path
-) -> None:
-    asked = TrainingConfig(**config(target_batch_size=target))
-    assert training_arguments(asked, RunFolder(tmp_path), "fp32").gradient_accumulation_steps == steps
+def test_the_target_batch_size_gives_the_accumulation(target: int | None, steps: int, config: Make) -> None:
+    assert accumulation_steps(TrainingConfig(**config(target_batch_size=target)), 4) == steps
 
 
 @pytest.mark.parametrize("key", TO_LORA)
@@ -95,9 +85,8 @@ def test_targets_and_layers_give_exactly_these_modules(targets: Any, layers: lis
 @pytest.mark.parametrize(
     ("ratio", "steps", "warmup"), [(0.0, 10, 0), (0.03, 1, 0), (0.03, 100, 3), (0.9, 2, 1), (0.99, 10, 9), (0.5, 10, 5)]
 )
-def test_the_rate_is_where_it_was_set_before_training_ends(ratio: float, steps: int, warmup: int, config: Make, tmp_path: Path) -> None:  # fmt: skip
-    asked = TrainingConfig(**config(warmup_ratio=ratio))
-    assert training_arguments(asked, RunFolder(tmp_path), "fp32").get_warmup_steps(steps) == warmup
+def test_the_rate_is_where_it_was_set_before_training_ends(ratio: float, steps: int, warmup: int, config: Make) -> None:  # fmt: skip
+    assert warmup_steps(TrainingConfig(**config(warmup_ratio=ratio)), steps) == warmup
 
 
 @pytest.mark.parametrize("word", get_args(Scheduler))

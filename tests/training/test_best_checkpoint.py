@@ -27,7 +27,7 @@ def test_the_best_evaluated_checkpoint_is_kept_and_the_last_adapter_is_the_runs(
     best = min(losses, key=losses.__getitem__)
     assert best < 5, "else this shows nothing"
     assert names(folder) == [f"checkpoint-{best}", "checkpoint-5", "checkpoint-6"]
-    last = folder.checkpoints / "checkpoint-6/adapter_model.safetensors"
+    last = folder.checkpoints / "checkpoint-6/adapter/adapter_model.safetensors"
     assert adapter_bytes(folder) == last.read_bytes()
     assert f"lowest at step {best} " in folder.train_log.read_text()
     assert "the adapter is that of step 6, the last" in folder.train_log.read_text()

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from lora_backend.config.config_writing import dump_yaml
@@ -60,9 +60,9 @@ def test_the_checkpoints_before_stay_whole_and_the_one_that_failed_is_gone(
     assert not any(path.name.startswith(".") for path in folder.path.iterdir())
     for checkpoint in kept:
         assert verified(checkpoint) == []
-        assert json.loads((checkpoint / "trainer_state.json").read_text())["global_step"] % 40 == 0
-        assert torch.load(checkpoint / "optimizer.pt", weights_only=True)["state"]
-        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), checkpoint)
+        assert json.loads((checkpoint / "state.json").read_text())["state"]["progress"]["step"] % 40 == 0
+        assert load_file(checkpoint / "state.safetensors")
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), checkpoint / "adapter")
         assert any(bool(value.any()) for name, value in model.named_parameters() if "lora_B" in name)
 
 
@@ -80,17 +80,17 @@ class FullFrom(logging.Handler):
 
 @pytest.fixture
 def full_from() -> Iterator[Callable[[str], None]]:
-    engine = logging.getLogger("lora_backend.training.engine")
+    stages = logging.getLogger("lora_backend.training.recipe")
     handlers: list[logging.Handler] = []
 
     def start(line: str) -> None:
         handlers.append(FullFrom(line))
-        engine.addHandler(handlers[-1])
+        stages.addHandler(handlers[-1])
 
     yield start
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     for handler in handlers:
-        engine.removeHandler(handler)
+        stages.removeHandler(handler)
 
 
 def test_an_adapter_for_which_there_is_no_room_leaves_nothing_half_written(
@@ -100,7 +100,9 @@ def test_an_adapter_for_which_there_is_no_room_leaves_nothing_half_written(
     folder, sentence = failed_run(workspace, config(), Exception)
     assert folder.state().cause == "disk_full"
     assert "disk is full" in sentence
-    assert (folder.checkpoints / "checkpoint-16" / "adapter_model.safetensors").is_file(), "the last checkpoint stays"
+    assert (folder.checkpoints / "checkpoint-16" / "adapter" / "adapter_model.safetensors").is_file(), (
+        "the last checkpoint stays"
+    )
     assert [path.name for path in folder.path.iterdir() if "adapter" in path.name] == []
 
 

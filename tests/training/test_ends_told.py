@@ -23,8 +23,8 @@ from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.history.run_table import read_row
 from lora_backend.runs.history.sentences import state_message
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training.engine import train
-from lora_backend.training.run import train_in_folder
+from lora_backend.training.direct_run import train_in_folder
+from lora_backend.training.recipe import train
 from lora_backend.training.session import training_session
 from tests.tiny import chats, make_word_nan, write_rows
 from tests.training.helpers import made, resumed, run, stopped_at

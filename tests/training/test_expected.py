@@ -105,7 +105,7 @@ def test_a_run_that_failed_after_its_measurement_has_them_as_well(
     def fails(*_: Any, **__: Any) -> None:
         raise OSError("no room")
 
-    monkeypatch.setattr("lora_backend.training.engine.save_adapter", fails)
+    monkeypatch.setattr("lora_backend.training.recipe.save_adapter", fails)
     data = write_rows(tmp_path / "rows.jsonl", EQUAL)
     with pytest.raises(OSError, match="no room"):
         run(workspace, config(model_name=model, dataset=str(data), max_steps=2))

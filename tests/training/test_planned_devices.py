@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from transformers import TrainerControl, TrainerState
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.devices import resolve_precision
 from lora_backend.preflight.plan_vs_measured import by_device
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training.callbacks import RunCallback
-from lora_backend.training.engine import _precision
+from lora_backend.training.reporter import RunReporter
+from lora_backend.training.start_facts import planned_precision
 
 PLAN = {
     "devices": [{"index": 3, "uuid": "GPU-d", "total_bytes": 1}, {"index": 0, "uuid": "GPU-a", "total_bytes": 1}],
@@ -33,11 +31,10 @@ def test_what_is_measured_is_written_down_in_the_numbers_of_the_plan(tmp_path: P
     run = run_of(tmp_path, plan=PLAN, environment={"CUDA_VISIBLE_DEVICES": "GPU-d,GPU-a"})
     parts = dict.fromkeys(("weights", "adapter", "gradients", "optimizer", "moving", "tensors", "process"), 0)
     found = [{"device": number, **parts, "tensors": 10 + number} for number in range(2)]
-    callback = RunCallback(run)
-    callback.memory.result = {"rows": 1, "tokens": 8, "padded": False, "devices": found}
-    state = TrainerState(global_step=2, max_steps=2)
-    arguments: Any = SimpleNamespace(eval_strategy="no")
-    callback.on_step_end(arguments, state, TrainerControl())
+    reporter = RunReporter(run)
+    reporter.begins(0, 2)
+    reporter.memory.result = {"rows": 1, "tokens": 8, "padded": False, "devices": found}
+    reporter.step_done(2, 1.0)
     measured = by_device(run.attempt()["measured"])
     assert {device: figures["tensors"] for device, figures in measured.items()} == {3: 10, 0: 11}
 
@@ -56,4 +53,4 @@ def test_auto_is_what_was_planned_for_all_gpus(
     asked: str, plan: dict[str, Any] | None, expected: str | None, tmp_path: Path
 ) -> None:
     config = TrainingConfig.model_validate({"model_name": "m", "precision": asked})
-    assert _precision(config, run_of(tmp_path, plan=plan)) == (expected or resolve_precision("auto"))
+    assert planned_precision(config, run_of(tmp_path, plan=plan)) == (expected or resolve_precision("auto"))

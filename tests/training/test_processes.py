@@ -22,18 +22,12 @@ from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import identity_in
-from lora_backend.settings import child_environment, load_settings
-from lora_backend.training.run import train_in_folder
+from lora_backend.settings import load_settings
+from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.session import training_session
-from tests.training.helpers import made, until
+from tests.training.helpers import CLI, call, made, until
 
 Make = Callable[..., dict[str, Any]]
-CLI = [sys.executable, "-m", "lora_backend"]
-
-
-def call(*command: str) -> subprocess.Popen[str]:
-    pipe = subprocess.PIPE
-    return subprocess.Popen([*CLI, *command], env=child_environment(), stdout=pipe, stderr=pipe, text=True)
 
 
 def supervised(config: Make, workspace: Path, name: str) -> RunFolder:
@@ -64,7 +58,7 @@ def test_a_stop_request_saves_a_checkpoint_before_the_trainer_ends(
     (checkpoint,) = folder.checkpoints.iterdir()
     assert checkpoint.name == f"checkpoint-{state.step}"
     assert load_file(checkpoint / "adapter_model.safetensors")
-    assert json.loads((checkpoint / "trainer_state.json").read_text())["global_step"] == state.step
+    assert json.loads((checkpoint / "state.json").read_text())["state"]["progress"]["step"] == state.step
     assert not folder.adapter.exists()
     assert json.loads(folder.stop_request.read_text())["actor"] == "someone"
 

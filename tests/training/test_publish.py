@@ -17,9 +17,9 @@ from lora_backend.i18n import Message
 from lora_backend.runs.checkpoints.publication import PublicationError
 from lora_backend.runs.history.replaced_adapters import AdapterBin
 from lora_backend.settings import load_settings
-from lora_backend.training import engine
+from lora_backend.training import recipe
+from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.publish import Publisher, save_adapter
-from lora_backend.training.run import train_in_folder
 from tests.tiny import make_published
 from tests.training.helpers import adapter_bytes, failed_run, made, resumed, run
 
@@ -131,7 +131,7 @@ def test_an_adapter_that_came_during_training_is_replaced_only_where_the_config_
         save_adapter(model, path)
         make_published(target, "another's")
 
-    monkeypatch.setattr(engine, "save_adapter", while_another_publishes)
+    monkeypatch.setattr(recipe, "save_adapter", while_another_publishes)
     folder = run(workspace, config(**NAMES, max_steps=1, overwrite=overwrite))
     state = folder.state()
     assert (state.state, (folder.adapter / "adapter_model.safetensors").is_file()) == ("finished", True)
@@ -153,7 +153,7 @@ def test_a_resumed_run_that_may_take_its_own_place_again_takes_nobody_elses_that
         save_adapter(model, path)
         publisher(workspace, "another's", overwrite=True).publish()
 
-    monkeypatch.setattr(engine, "save_adapter", while_another_publishes)
+    monkeypatch.setattr(recipe, "save_adapter", while_another_publishes)
     resumed(folder, {"num_epochs": 2})
     assert weights(target) == "another's"
     state = folder.state()
@@ -202,7 +202,7 @@ def test_a_link_that_comes_during_training_leads_no_adapter_out(
         (workspace / planted).parent.mkdir(parents=True, exist_ok=True)
         (workspace / planted).symlink_to(thesis.parent)
 
-    monkeypatch.setattr(engine, "save_adapter", while_a_link_is_planted)
+    monkeypatch.setattr(recipe, "save_adapter", while_a_link_is_planted)
     folder = run(workspace, config(**NAMES, max_steps=1, overwrite=True))
     state = folder.state()
     assert state.state == "finished"

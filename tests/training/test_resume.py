@@ -16,8 +16,8 @@ from lora_backend.errors import ConfigError, RunError
 from lora_backend.launching.resume import check_changes
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified, write_manifest
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training.run import train_in_folder
-from lora_backend.training.trainer import LoraTrainer
+from lora_backend.training import loop
+from lora_backend.training.direct_run import train_in_folder
 from tests.training.helpers import adapter_bytes, at_line, curve, made, made_ready, resumed, run, stopped_at
 
 Make = Callable[..., dict[str, Any]]
@@ -42,24 +42,23 @@ def undisturbed(_undisturbed: dict[str, Any], config: Make, workspace: Path) -> 
     return _undisturbed
 
 
-def same(folder: RunFolder, undisturbed: dict[str, Any]) -> None:
+def same(folder: RunFolder, undisturbed: dict[str, Any], least_step: int = 1) -> None:
     assert folder.state().state == "finished"
+    assert folder.attempt()["from_step"] >= least_step, "it went on, and did not begin again"
     assert curve(folder) == undisturbed["curve"]
     assert adapter_bytes(folder) == undisturbed["adapter"]
 
 
-def at_call(
-    monkeypatch: pytest.MonkeyPatch, method: str, number: int, action: Callable[[], Any], when: Callable[[Any], bool]
-) -> None:
-    """Do `action` before the trainer's call `number` (from 1) of `method` for which `when` holds."""
-    real, count = getattr(LoraTrainer, method), iter(range(1, 10**9))
+def at_call(monkeypatch: pytest.MonkeyPatch, name: str, number: int, action: Callable[[], Any]) -> None:
+    """Do `action` before the loop's call `number` (from 1) of the function `name`."""
+    real, count = getattr(loop, name), iter(range(1, 10**9))
 
-    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if when(self) and next(count) == number:
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        if next(count) == number:
             action()
-        return real(self, *args, **kwargs)
+        return real(*args, **kwargs)
 
-    monkeypatch.setattr(LoraTrainer, method, watched)
+    monkeypatch.setattr(loop, name, watched)
 
 
 def test_the_points_of_an_undisturbed_run(undisturbed: dict[str, Any]) -> None:
@@ -89,33 +88,40 @@ def test_modules_that_train_whole_are_saved_in_fp32_and_go_on_to_the_bit(config:
 def test_a_stop_inside_a_step_gives_its_passes_up_and_nothing_is_lost(
     number: int, config: Make, workspace: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Passes 2, 6 and 12 are the second of steps 1, 3 and 6; step 3 ends an epoch, and step 4 begins one."""
+    """Asked for in the pass before. Passes 2, 6 and 12 are the second of steps 1, 3 and 6; step 3 ends an epoch."""
     folder = made(workspace, config(**HARD))
-    at_call(monkeypatch, "training_step", number, folder.request_stop, lambda trainer: True)
+    at_call(monkeypatch, "micro_batch_step", number - 1, folder.request_stop)
     train_in_folder(folder)
     assert (folder.state().state, folder.state().step) == ("stopped", number // 2 - 1)
-    same(resumed(folder), undisturbed)
+    same(resumed(folder), undisturbed, least_step=number // 2 - 1)
 
 
 def test_a_stop_in_the_first_pass_after_an_epochs_end_goes_on_as_well(
     config: Make, workspace: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = made(workspace, config(**HARD))
-    at_call(monkeypatch, "training_step", 7, folder.request_stop, lambda trainer: True)
+    at_call(monkeypatch, "labels_that_count", 6, folder.request_stop)  # of three steps, two batches held back, and this
     train_in_folder(folder)
     assert folder.state().step == 3
     same(resumed(folder), undisturbed)
 
 
-@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("name", "number", "step"), [("evaluate", 1, 3), ("micro_batch_loss", 1, 3), ("evaluate", 3, 9)]
+)
 def test_a_stop_inside_an_evaluation_makes_it_up_on_resume(
-    number: int, config: Make, workspace: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    number: int,
+    step: int,
+    config: Make,
+    workspace: Path,
+    undisturbed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two batches an evaluation: the first two calls are of step 3, the fifth is of the last step."""
+    """Before its first batch, between its two batches, and at the last step."""
     folder = made(workspace, config(**HARD))
-    at_call(monkeypatch, "prediction_step", number, folder.request_stop, lambda trainer: trainer.is_in_train)
+    at_call(monkeypatch, name, number, folder.request_stop)
     train_in_folder(folder)
-    step = {1: 3, 2: 3, 5: 9}[number]
     assert (folder.state().state, folder.state().step) == ("stopped", step)
     assert [path.name for path in checkpoints_of(folder)][-1] == f"checkpoint-{step}"
     assert not any(row["step"] == step and "eval_loss" in row for row in folder.metrics())
@@ -134,7 +140,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(
     made_ready(folder)
     newest = checkpoints_of(folder)[-1]
     assert newest.name == "checkpoint-8"
-    (newest / "optimizer.pt").write_bytes(b"")
+    (newest / "state.safetensors").write_bytes(b"")
     assert [path.name for path in checkpoints_of(folder)] == ["checkpoint-3", "checkpoint-6", "checkpoint-8"]
     train_in_folder(folder)
     same(folder, undisturbed)
@@ -142,16 +148,16 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(
     assert attempt["resume_from"] == "checkpoint-6"
     (said,) = attempt["passed_over"]
     assert said["checkpoint"] == "checkpoint-8"
-    assert said["problems"][0].startswith("optimizer.pt: 0 bytes")
+    assert said["problems"][0].startswith("state.safetensors: 0 bytes")
     assert "checkpoint-8 is passed over: checkpoint-8 is damaged" in folder.train_log.read_text()
     assert all(verified(path) == [] for path in checkpoints_of(folder))
 
 
-@pytest.mark.parametrize("name", ["rng_state.pth", "scheduler.pt", "progress.json"])
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors", "adapter/adapter_model.safetensors"])
 def test_a_checkpoint_that_would_go_on_differently_is_passed_over(
     name: str, config: Make, workspace: Path, undisturbed: dict[str, Any]
 ) -> None:
-    """Trainer itself takes such a folder, and says nothing."""
+    """Its manifest agrees, but a part of what training goes on from is not there."""
     folder = stopped_at(workspace, config(**HARD), 4)
     newest = checkpoints_of(folder)[-1]
     (newest / name).unlink()
@@ -228,7 +234,7 @@ def test_threads_are_set_as_before(config: Make, workspace: Path) -> None:
 def rewritten(folder: RunFolder, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
     """Another adapter in the newest checkpoint, with a manifest that agrees."""
     newest = checkpoints_of(folder)[-1]
-    file = newest / "adapter_model.safetensors"
+    file = newest / "adapter" / "adapter_model.safetensors"
     save_file(change(load_file(file)), file, metadata={"format": "pt"})
     (newest / "manifest.json").unlink()
     write_manifest(newest, int(newest.name.split("-")[1]))

@@ -24,10 +24,10 @@ from lora_backend.errors import (
     RankMismatchError,
 )
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training import engine
-from lora_backend.training.engine import train
+from lora_backend.training import recipe
+from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.publish import save_adapter
-from lora_backend.training.run import train_in_folder
+from lora_backend.training.recipe import train
 from lora_backend.training.session import training_session
 from tests.tiny import chats, make_model, prompts, write_rows
 from tests.training.helpers import adapter_bytes, failed_run, made, run
@@ -163,7 +163,9 @@ def test_the_adapter_loads_with_plain_peft_and_says_what_the_trained_model_says(
     values = config(num_epochs=2, **KINDS[kind])
     folder = made(workspace, values)
     with training_session(folder):
-        trained = train(TrainingConfig(**values), folder).eval()
+        model = train(TrainingConfig(**values), folder)
+    assert model is not None
+    trained = model.eval()
     dtype = torch.bfloat16 if kind == "half" else torch.float32
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=dtype)
     with torch.inference_mode():
@@ -241,6 +243,7 @@ def test_checkpointing_activations_is_on_and_changes_no_loss(config: Make, works
     folder = made(workspace, values)
     with training_session(folder):
         model = train(TrainingConfig(**values), folder)
+    assert model is not None
     assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
     assert losses(folder) == pytest.approx(losses(plain), rel=1e-5)
 
@@ -304,11 +307,11 @@ def test_publication_takes_the_names_that_are_given(
 def test_a_strict_mismatch_stops_before_the_first_step(
     config: Make, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lora_backend.training import engine  # its imported names are what the run calls
+    from lora_backend.training import recipe  # its imported names are what the run calls
 
-    honest = engine.attach_adapter  # type: ignore[attr-defined]
+    honest = recipe.attach_adapter  # type: ignore[attr-defined]
     # The one way to a model that disobeys its config is to hand over another one.
-    monkeypatch.setattr(engine, "attach_adapter", lambda model, asked: honest(model, asked.model_copy(update={"r": 2})))
+    monkeypatch.setattr(recipe, "attach_adapter", lambda model, asked: honest(model, asked.model_copy(update={"r": 2})))
     folder, sentence = failed_run(workspace, config(strict_r_check=True), RankMismatchError)
     assert "14 LoRA layers" in sentence
     assert folder.metrics() == []
@@ -369,7 +372,7 @@ def test_a_layer_that_is_gone_from_the_saved_adapter_is_missing(
         kept = {name: tensor for name, tensor in tensors.items() if "layers.1.self_attn.q_proj" not in name}
         save_file(kept, folder / "adapter_model.safetensors")
 
-    monkeypatch.setattr(engine, "save_adapter", losing_one)
+    monkeypatch.setattr(recipe, "save_adapter", losing_one)
     folder, sentence = failed_run(workspace, config(strict_r_check=True, max_steps=1), RankMismatchError)
     assert "model.layers.1.self_attn.q_proj" in sentence
     report = folder.read_rank_report()

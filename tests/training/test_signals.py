@@ -19,10 +19,9 @@ from lora_backend.runs.checkpoints.manifest import newest_whole
 from lora_backend.runs.processes.signals import StopSignals
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import child_environment
-from lora_backend.training.run import buildandTrainLoraModel, train_in_folder
+from lora_backend.training.direct_run import buildandTrainLoraModel, train_in_folder
 from tests.tiny import write_rows
-from tests.training.helpers import at_line, made, until
-from tests.training.test_processes import CLI, call
+from tests.training.helpers import CLI, at_line, call, made, until
 
 Make = Callable[..., dict[str, Any]]
 

@@ -20,8 +20,7 @@ from lora_backend.planning.cost.memory import Memory, Workload
 from lora_backend.planning.cost.optimizers import EIGHT_BIT
 from lora_backend.planning.cost.scaling import Size
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training.callbacks import RunCallback
-from lora_backend.training.trainer import LoraTrainer, training_arguments
+from tests.training.fitted import fitted
 
 SIZES: dict[str, Any] = {
     "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -88,14 +87,10 @@ def _hold_a_step_against_its_plan(path: Path, chosen: dict[str, Any], tmp_path: 
     ids = torch.randint(0, SIZES["vocab_size"], (2, TOKENS))
     batches: Any = [{"input_ids": one, "attention_mask": torch.ones_like(one), "labels": one} for one in ids]
     run = RunFolder(tmp_path)
-    callback = RunCallback(run)
-    arguments = training_arguments(config, run, config.precision, 1)
     GlobalOptimManager.get_instance().index2config[0, 0] = {"optim_bits": 32}  # left by an earlier model
-    LoraTrainer(
-        args=arguments, model=model, run_callback=callback, dataloader=DataLoader(batches, batch_size=1)
-    ).train()
-    assert callback.memory.result is not None
-    (found,) = callback.memory.result["devices"]
+    _, reporter = fitted(model, config, run, DataLoader(batches, batch_size=1))
+    assert reporter.memory.result is not None
+    (found,) = reporter.memory.result["devices"]
 
     profile = profile_for(json.loads((path / "config.json").read_text()), config)
     assert profile.method == "traced"

@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 import pytest
 
+from lora_backend.modeling.step import micro_batch_step
 from lora_backend.training import worst_case
-from lora_backend.training.run import train_in_folder
-from lora_backend.training.trainer import LoraTrainer
+from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.worst_case import longest_rows
 from tests.tiny import prompts, write_rows
 from tests.training.helpers import adapter_bytes, at_line, curve, failed_run, made, run
@@ -37,15 +37,15 @@ def test_training_is_the_same_with_and_without_it(
     data = str(write_rows(tmp_path / "uneven.jsonl", rows))
     values = config(dataset=data, lora_dropout=0.1, num_epochs=2, **changes)
     tried: list[int] = []
-    honest = LoraTrainer.one_pass
+    honest = micro_batch_step
 
-    def one_pass(self: LoraTrainer, model: Any, inputs: Any) -> None:
-        tried.append(int(inputs["attention_mask"].sum()))
-        honest(self, model, inputs)
+    def one_pass(model: Any, batch: Any, **how: Any) -> Any:
+        tried.append(int(batch["attention_mask"].sum()))
+        return honest(model, batch, **how)
 
-    monkeypatch.setattr(LoraTrainer, "one_pass", one_pass)
+    monkeypatch.setattr(worst_case, "micro_batch_step", one_pass)
     with_it = run(workspace, values)
-    monkeypatch.setattr("lora_backend.training.trainer.try_longest_batch", lambda *_: None)
+    monkeypatch.setattr("lora_backend.training.recipe.try_longest_batch", lambda *_: None)
     without = run(workspace, values)
     lengths = sorted(len(f"{row['prompt']} {row['completion']} end".split()) for row in rows)
     assert tried == [sum(lengths[-4:])]

@@ -1,7 +1,8 @@
 """A run's checkpoints on disk: whole or passed over, the newest that is whole, and which of them are kept.
 
-A checkpoint is a folder `checkpoint-<step>` with a `manifest.json` that was written last: name, size and sha256 of
-every other file. What has no manifest, or does not agree with it, is not whole.
+A checkpoint is a folder `checkpoint-<step>`: the adapter as PEFT saves it in `adapter/`, the rest of the training's state
+beside it, and a `manifest.json` that was written last: name, size and sha256 of every other file. What has no manifest,
+or does not agree with it, is not whole.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ from typing import Any
 
 from lora_backend import bounded
 from lora_backend.atomic import write_json
+from lora_backend.errors import RunError
+from lora_backend.i18n import N_
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.symlinks import is_unlinked_folder, links_below
 from lora_backend.verification.passport import file_sha256
 
-MANIFEST = "manifest.json"
+MANIFEST, ADAPTER, STATE, TENSORS = "manifest.json", "adapter", "state.json", "state.safetensors"
+ADAPTER_FILE = f"{ADAPTER}/adapter_model.safetensors"
+EARLIER = "progress.json"
+"""In a checkpoint of an earlier version, beside transformers' own files."""
 FORMAT = 1
 NAME = re.compile(r"checkpoint-(\d{1,18})")
 LEAST_KEPT = 2
@@ -46,6 +52,19 @@ def step_of(path: Path) -> int | None:
     """The optimizer step of `checkpoint-<step>`; None for any other name."""
     found = NAME.fullmatch(path.name)
     return int(found[1]) if found else None
+
+
+def refuse_earlier(checkpoint: Path) -> None:
+    """Raise `RunError` for a checkpoint of an earlier version: its state is pickled, and no file here is run to be read."""
+    if (checkpoint / STATE).exists() or not (checkpoint / EARLIER).exists():
+        return
+    raise RunError(
+        N_(
+            "{checkpoint} was written by an earlier version, so this one cannot train on from it. Start a new run from its config; the adapter in {path} still loads."
+        ),
+        checkpoint=checkpoint.name,
+        path=str(checkpoint),
+    )
 
 
 def checkpoints_of(run: RunFolder) -> list[Path]:

@@ -28,6 +28,7 @@ from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.unlinked import links_of, refuse_links
 from lora_backend.symlinks import LinkRefusedError, is_unlinked_file, is_unlinked_folder, links_below, refuse_ways_out
+from lora_backend.verification.adapter_folder import adapter_within
 
 TRAINER_STATE, TRAINER_LOG, ADAPTER_CONFIG, RUN_JSON = (
     "trainer_state.json", "trainer_log.jsonl", "adapter_config.json", "run.json",
@@ -151,8 +152,8 @@ def _open_training(path: Path, roots: tuple[Path, ...]) -> FoundFolder:
         checkpoints=checkpoints,
         problems=tuple(problems),
     )
-    if training is None:
-        return found
+    if training is None:  # a checkpoint of a run of ours has no curves of its own
+        return replace(found, step=step_of(path))
     return replace(
         found,
         step=training.step,
@@ -203,7 +204,7 @@ def _checkpoints(folder: Path) -> tuple[FoundCheckpoint, ...]:
     if not is_unlinked_folder(folder):
         return ()
     found = [
-        FoundCheckpoint(path, step, path.stat().st_mtime, _is_file(path / ADAPTER_CONFIG))
+        FoundCheckpoint(path, step, path.stat().st_mtime, _is_file(adapter_within(path) / ADAPTER_CONFIG))
         for path in folder.iterdir()
         if (step := step_of(path)) is not None and path.is_dir()
     ]
@@ -212,9 +213,9 @@ def _checkpoints(folder: Path) -> tuple[FoundCheckpoint, ...]:
 
 def _adapter_of(folder: Path, checkpoints: Sequence[FoundCheckpoint]) -> Path | None:
     """The finished adapter, else that of the newest checkpoint which has one."""
-    if _is_file(folder / ADAPTER_CONFIG):
-        return folder
-    return next((checkpoint.path for checkpoint in reversed(checkpoints) if checkpoint.has_adapter), None)
+    if _is_file(adapter_within(folder) / ADAPTER_CONFIG):
+        return adapter_within(folder)
+    return next((adapter_within(one.path) for one in reversed(checkpoints) if one.has_adapter), None)
 
 
 def _nothing_here(path: Path, problems: Sequence[Message]) -> RunError:

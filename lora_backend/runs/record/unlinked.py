@@ -12,7 +12,7 @@ from lora_backend.symlinks import links_below
 OURS = ("attempts", "checkpoints", "adapter")
 """Folders of a run that are read and written; what else somebody keeps there is theirs."""
 MOST_NAMED = 5
-DEEPEST = 4
+DEEPEST = 5
 """Folders from that of a checkpoint's file up to the run's."""
 
 

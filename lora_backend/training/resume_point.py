@@ -20,10 +20,14 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Plural
 from lora_backend.modeling.loaded_identity import differences_from_file, tensor_differences
 from lora_backend.runs.checkpoints.manifest import (
+    ADAPTER,
+    ADAPTER_FILE,
     MANIFEST,
+    STATE,
     Damaged,
     checkpoints_of,
     newest_whole,
+    refuse_earlier,
     set_aside,
     step_of,
     sweep,
@@ -31,8 +35,9 @@ from lora_backend.runs.checkpoints.manifest import (
 from lora_backend.runs.history.sentences import damaged_messages
 from lora_backend.runs.record.changes import classify
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.training.checkpoints import NEEDED, Progress
-from lora_backend.training.opening import unusable_files
+from lora_backend.training.checkpoint_read import NEEDED, Saved, unusable_files
+from lora_backend.training.out_of_memory import is_out_of_memory
+from lora_backend.training.state import TrainState, progress_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +48,7 @@ class Resume:
 
     path: Path
     step: int
-    progress: Progress
+    saved: Saved
     restarts_schedule: bool
     """Whether settings changed that the learning rate's schedule is made of."""
 
@@ -55,16 +60,16 @@ def prepare_start(folder: RunFolder, config: TrainingConfig) -> Resume | None:
     that is started again by hand. Damaged ones are passed over for the one before, said in log and attempt. Points of
     the curves beyond the checkpoint are moved to `attempts/<n>.metrics.jsonl`, an adapter that an earlier start finished
     to `attempts/<n>.adapter`. Raises `RunError` for a changed setting
-    that a resumed run cannot take.
+    that a resumed run cannot take, and for a checkpoint of an earlier version.
     """
     sweep(folder)
     chosen, damaged = _choose(folder)
     for found in damaged:
         for sentence in damaged_messages([found.to_json()]):
             logger.warning("%s is passed over: %s", found.path.name, sentence)
-    progress = Progress.read(chosen) if chosen else None
+    saved = Saved.read(chosen) if chosen else None
     step = (step_of(chosen) or 0) if chosen else 0
-    changed = classify(progress.config, config.model_dump()) if progress else {"restarts_schedule": {}, "refused": {}}
+    changed = classify(saved.config, config.model_dump()) if saved else {"restarts_schedule": {}, "refused": {}}
     for key, reason in changed["refused"].items():
         raise RunError(
             N_("The run cannot go on with another `{key}`. {reason} Start a new run from its config."),
@@ -73,17 +78,18 @@ def prepare_start(folder: RunFolder, config: TrainingConfig) -> Resume | None:
         )
     passed_over = {found.path for found in damaged}
     set_aside(folder, [path for path in checkpoints_of(folder) if path in passed_over or (step_of(path) or 0) > step])
-    drop_points_beyond(folder, step, evaluation_pending=progress is not None and progress.evaluation_pending)
+    is_pending = saved is not None and progress_of(saved.state).evaluation_pending
+    drop_points_beyond(folder, step, evaluation_pending=is_pending)
     _keep_adapter_aside(folder)
     if damaged:
         folder.write_attempt(passed_over=[found.to_json() for found in damaged])
-    if progress is not None:
-        torch.set_num_threads(progress.num_threads)
-        logger.info("resuming from %s, with %s threads as before", chosen, progress.num_threads)
+    if saved is not None:
+        torch.set_num_threads(saved.num_threads)
+        logger.info("resuming from %s, with %s threads as before", chosen, saved.num_threads)
     folder.write_attempt(from_step=step, num_threads=torch.get_num_threads())
-    if chosen is None or progress is None:
+    if chosen is None or saved is None:
         return None
-    return Resume(chosen, step, progress, restarts_schedule=bool(changed["restarts_schedule"]))
+    return Resume(chosen, step, saved, restarts_schedule=bool(changed["restarts_schedule"]))
 
 
 def _choose(folder: RunFolder) -> tuple[Path | None, list[Damaged]]:
@@ -104,6 +110,7 @@ def _newest_usable(folder: RunFolder, before: int | None) -> tuple[Path | None, 
     """The newest that is whole and has every file that a bit-identical resume needs, each of which can be opened."""
     path, damaged = newest_whole(folder, before)
     while path is not None:
+        refuse_earlier(path)
         files = read_json(path / MANIFEST)["files"]
         problems = [f"{name}: missing" for name in NEEDED if name not in files] or unusable_files(path)
         if not problems:
@@ -156,19 +163,43 @@ def _row(line: bytes) -> dict[str, Any]:
     return row if isinstance(row, dict) else {}
 
 
-def check_loadable(model: PeftModel, checkpoint: Path) -> None:
-    """Raise `RunError` unless the checkpoint holds exactly the tensors that the model's adapter has.
+def load_adapter(model: PeftModel, checkpoint: Path) -> None:
+    """Load the checkpoint's adapter in the place of the fresh one, every tensor of it.
 
-    PEFT and the Trainer drop what does not match without a word, and training would go on from a fresh adapter.
+    Raises `RunError` where it does not hold exactly the tensors that the model's adapter has: PEFT drops what does not
+    match without a word, and training would go on from a fresh adapter.
     """
-    found = tensor_differences(model, load_file(checkpoint / "adapter_model.safetensors"), values=False)
+    found = tensor_differences(model, load_file(checkpoint / ADAPTER_FILE), values=False)
     _refuse(checkpoint, [item.name for item in found or ()])
-
-
-def check_loaded(model: PeftModel, checkpoint: Path) -> None:
-    """Raise `RunError` unless every tensor of the model's adapter is the one that the checkpoint holds."""
-    _refuse(checkpoint, [item.name for item in differences_from_file(model, checkpoint) or ()])
+    model.load_adapter(str(checkpoint / ADAPTER), model.active_adapter, is_trainable=True)
+    _refuse(checkpoint, [item.name for item in differences_from_file(model, checkpoint / ADAPTER) or ()])
     logger.info("all tensors of the adapter are loaded from %s", checkpoint.name)
+
+
+def load_state(state: TrainState, resume: Resume, config: TrainingConfig) -> None:
+    """Go on from the checkpoint, with what the config says now where that was changed."""
+    weight_decays = [group["weight_decay"] for group in state.optimizer.param_groups]
+    fresh = state.schedule.state_dict()
+    try:
+        state.load_state_dict(resume.saved.state)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise RunError(
+            N_("{file} of {checkpoint} does not fit the run, so nothing was trained. Remove {checkpoint} and resume."),
+            file=STATE,
+            checkpoint=resume.path.name,
+        ) from error
+    for group, weight_decay in zip(state.optimizer.param_groups, weight_decays, strict=True):
+        group["weight_decay"] = weight_decay
+    if resume.restarts_schedule:
+        rates = [config.learning_rate * factor(resume.step) for factor in state.schedule.lr_lambdas]
+        state.schedule.load_state_dict(
+            fresh | {"last_epoch": resume.step, "_step_count": resume.step + 1, "_last_lr": rates}
+        )
+        for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
+            group["lr"], group["initial_lr"] = rate, config.learning_rate
+        logger.info("the learning rate's schedule is computed anew from step %s on: %s", resume.step, rates[0])
 
 
 def _refuse(checkpoint: Path, names: list[str]) -> None:

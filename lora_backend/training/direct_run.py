@@ -20,7 +20,7 @@ from lora_backend.runs.processes.signals import StopSignals
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
-from lora_backend.training.engine import train
+from lora_backend.training.recipe import train
 from lora_backend.training.session import training_session
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,106 @@
+"""Put together what the loop trains: the model made ready, its batches, its optimizer and schedule."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from peft import PeftModel
+from torch.amp.grad_scaler import GradScaler
+from torch.utils.data import DataLoader
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, set_seed
+from transformers.trainer_utils import align_special_tokens, validate_quantization_for_training
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import ConfigError, first_line
+from lora_backend.i18n import N_
+from lora_backend.modeling.checkpointing import checkpoint_activations
+from lora_backend.modeling.step import LossPath, inputs_device
+from lora_backend.training.batches import TrainBatches, eval_batches
+from lora_backend.training.loop import Training
+from lora_backend.training.optimizer import arguments_of, make_optimizer, make_schedule
+from lora_backend.training.state import TrainState
+from lora_backend.training.worst_case import longest_batch, try_batch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where batches come from: tokenized rows, or a caller's own DataLoader in the place of training rows."""
+
+    train_rows: Any = None
+    eval_rows: Any = None
+    tokenizer: PreTrainedTokenizerBase | None = None
+    loader: DataLoader[Any] | None = None
+
+    @property
+    def collator(self) -> DataCollatorForSeq2Seq:
+        return DataCollatorForSeq2Seq(self.tokenizer)
+
+
+def assemble(model: PeftModel, config: TrainingConfig, precision: str, data: Data) -> Training:
+    """Raises `ConfigError` where batches or config do not go together, `ModelError` where the model's loss cannot be
+    computed as `loss_type` says, or its activations not be checkpointed."""
+    set_seed(config.seed)
+    if config.eval_strategy != "no" and data.eval_rows is None:
+        raise ConfigError(
+            N_(
+                "There are no rows to evaluate: `val_size` holds none back of a DataLoader. Set `eval_strategy` to `no`."
+            )
+        )
+    _refuse_quantized(model)
+    arguments = arguments_of(config)
+    accelerator = _accelerator(model, config)
+    if data.loader is not None:
+        batches = TrainBatches.of_caller(data.loader, config, accelerator)
+    else:
+        batches = TrainBatches.of_rows(data.train_rows, data.collator, config)
+    if data.tokenizer is not None:
+        align_special_tokens(model, data.tokenizer)
+    model.config.use_cache = False
+    loss_path = LossPath.verified(model, config.loss_type, precision)
+    if config.gradient_checkpointing:
+        checkpoint_activations(model)
+    model.train()
+    held_back = eval_batches(data.eval_rows, data.collator, batches.batch_size) if data.eval_rows is not None else None
+    return Training(config, precision, loss_path, batches, held_back, accelerator, arguments)
+
+
+def fresh_state(model: PeftModel, training: Training) -> TrainState:
+    """Before the first step. Raises `ConfigError` where the optimizer cannot be made."""
+    config, accelerator = training.config, training.accelerator
+    optimizer = accelerator.prepare(make_optimizer(model, config, training.arguments))
+    schedule = make_schedule(config, optimizer, training.batches.total_steps)
+    return TrainState(model, optimizer, schedule, GradScaler(enabled=training.precision == "fp16"))
+
+
+def try_longest_batch(training: Training, state: TrainState, data: Data) -> None:
+    """Raises `OutOfMemoryError` where it does not fit."""
+    if data.loader is not None:
+        logger.info("the longest batch is not tried first: the rows of a DataLoader are not known beforehand")
+        return
+    batch = longest_batch(data.train_rows, data.collator, training.batches.batch_size)
+    optim, passes = training.config.optim, training.batches.accumulation
+    try_batch(state, batch, training.precision, training.loss_path, optim=optim, passes=passes)
+
+
+def _accelerator(model: PeftModel, config: TrainingConfig) -> Accelerator:
+    """Its part is devices and clipping: the step casts, and puts batches where they belong."""
+    loading = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=config.seed)
+    accelerator = Accelerator(mixed_precision="no", device_placement=False, dataloader_config=loading)
+    device = inputs_device(model)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return accelerator
+
+
+def _refuse_quantized(model: PeftModel) -> None:
+    try:
+        validate_quantization_for_training(model)
+    except ValueError as error:
+        reason = first_line(error)
+        raise ConfigError(N_("transformers does not take the config: {reason}"), reason=reason) from error

@@ -1,0 +1,100 @@
+"""Write a checkpoint so that it is there whole or not at all, with all that a bit-identical resume needs."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from lora_backend.atomic import write_json
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.errors import DiskFullError
+from lora_backend.i18n import N_
+from lora_backend.runs.checkpoints.manifest import ADAPTER, STATE, TENSORS, put_in_place, rotate, write_manifest
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.training.state import TrainState
+from lora_backend.training.tensor_tree import pack
+
+logger = logging.getLogger(__name__)
+
+
+def save_checkpoint(folder: RunFolder, state: TrainState, config: TrainingConfig) -> None:
+    """Write aside, flush, rename; then remove the checkpoints that are not kept.
+
+    Raises `DiskFullError` where there is no room. Whatever it raises, nothing of the new checkpoint is left.
+    """
+    step = state.progress.step
+    try:
+        _save_whole(folder, state, config)
+    except Exception as error:
+        if is_disk_full(error):
+            raise DiskFullError(
+                N_(
+                    "The disk is full: checkpoint {step} could not be saved; the ones before it are whole. Free space at {path}."
+                ),
+                step=step,
+                path=str(folder.checkpoints),
+            ) from error
+        raise
+
+
+def _save_whole(folder: RunFolder, state: TrainState, config: TrainingConfig) -> None:
+    began = time.monotonic()
+    name = f"checkpoint-{state.progress.step}"
+    aside = folder.checkpoints / f".{name}.new"
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        staged = aside / name
+        staged.mkdir(parents=True)
+        write_state(staged, state, config)
+        _flush_curves(folder)
+        write_manifest(staged, state.progress.step)
+        put_in_place(staged, folder.checkpoints / name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    removed = rotate(folder, config.save_total_limit, state.progress.evaluations)
+    logger.info(
+        "%s saved in %.2f s%s", name, time.monotonic() - began,
+        f"; removed {', '.join(path.name for path in removed)}" if removed else "",
+    )  # fmt: skip
+
+
+def write_state(checkpoint: Path, state: TrainState, config: TrainingConfig) -> None:
+    """The adapter as PEFT saves it, tensors as safetensors, all else as JSON: nothing that runs when it is read."""
+    state.model.save_pretrained(str(checkpoint / ADAPTER), safe_serialization=True)
+    tensors: dict[str, torch.Tensor] = {}
+    packed = pack(state.state_dict(), "state", tensors)
+    save_file(tensors, checkpoint / TENSORS, metadata={"format": "pt"})
+    write_json(
+        checkpoint / STATE,
+        {
+            "num_threads": torch.get_num_threads(),  # sums over another number of threads round otherwise
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "config": config.model_dump(),
+            "state": packed,
+        },
+    )
+
+
+def _flush_curves(folder: RunFolder) -> None:
+    """A checkpoint on the disk whose points are lost with the power would leave a gap in the curves."""
+    if folder.metrics_jsonl.exists():
+        with folder.metrics_jsonl.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error` came of a write for which there was no room.
+
+    torch and safetensors report it as errors of their own kind, with the system's words inside.
+    """
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError) and error.errno in codes:
+        return True
+    return any(os.strerror(code).lower() in str(error).lower() or f"os error {code}" in str(error) for code in codes)

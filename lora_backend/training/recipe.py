@@ -1,0 +1,287 @@
+"""A training run from its config to its adapter: a list of stages over what they hand on to one another."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from peft import PeftModel
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.i18n import N_, Message, Plural
+from lora_backend.modeling.adapter import attach_adapter
+from lora_backend.modeling.device_map import loaded_map
+from lora_backend.modeling.devices import memory_table, refuse_untrainable
+from lora_backend.modeling.load import load_model, load_tokenizer, vocabulary_size
+from lora_backend.preflight.placement import refuse_host_memory
+from lora_backend.runs.checkpoints.manifest import ADAPTER
+from lora_backend.runs.record.locked_files import read_json
+from lora_backend.runs.record.numbering import as_planned
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.starts import attempts_of, spans_of
+from lora_backend.runs.record.surroundings import facts_of
+from lora_backend.training.answers import answer_all, answer_questions
+from lora_backend.training.assembly import Data, assemble, fresh_state, try_longest_batch
+from lora_backend.training.data import read_data, refuse_rows_beyond_positions, tokenized
+from lora_backend.training.expected_memory import keep_expected
+from lora_backend.training.lease import leased
+from lora_backend.training.loop import fit
+from lora_backend.training.publish import Publisher, save_adapter
+from lora_backend.training.randomness import deterministic_algorithms
+from lora_backend.training.reporter import RunReporter
+from lora_backend.training.resume_point import Resume, load_adapter, load_state, prepare_start
+from lora_backend.training.run_ranks import check_attached, check_saved
+from lora_backend.training.start_facts import (
+    device_map_of,
+    log_reproducibility,
+    plan_here,
+    planned_precision,
+    write_start,
+)
+from lora_backend.verification.passport import write_passport
+from lora_backend.verification.rank_documents import RankReport
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class RunContext:
+    """What the stages of one start work on; each finds what those before it have left here."""
+
+    config: TrainingConfig
+    folder: RunFolder
+    dataloader: DataLoader[Any] | None
+    """The caller's own, in the place of a data set."""
+    publisher: Publisher
+    precision: str
+    held: ExitStack
+    """Closed at the end: the leases of the devices."""
+    began: float
+    """By `time.monotonic`: where the clock of `max_time` begins."""
+    resume: Resume | None = None
+    tokenizer: PreTrainedTokenizerBase | None = None
+    questions: list[dict[str, Any]] = field(default_factory=list)
+    train_rows: Any = None
+    eval_rows: Any = None
+    base: PreTrainedModel | None = None
+    base_answers: Sequence[str] | None = None
+    adapted: PeftModel | None = None
+    report: RankReport | None = None
+    """Of the adapter as it was attached, or loaded from a checkpoint."""
+    last_step: int = 0
+    ended_early: bool = False
+    """Something of what was asked for is still to be done: no stage follows."""
+
+    @property
+    def model(self) -> PeftModel:
+        """Once the adapter is attached."""
+        assert self.adapted is not None
+        return self.adapted
+
+
+def train(
+    config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any] | None = None, *, bound: bool = True
+) -> PeftModel | None:
+    """Load → attach → check ranks → train → save → answer. Writes all of it into `folder`; None where a stop came first.
+
+    Trains on `dataloader` where one is given, else on `config.dataset`. Raises one of our errors with a sentence
+    for whatever the config, the data or the machine does not allow. Goes on from the checkpoint that the newest
+    attempt names. `bound`: the adapter is published below the output roots only; whoever lets a person name any
+    folder, in this very process, passes False. No file of the run says so: a run's folder may come from anywhere.
+    """
+    try:
+        with deterministic_algorithms(config.deterministic), ExitStack() as held:
+            model = _train(config, folder, dataloader, held, bound=bound)
+    except Exception:
+        keep_expected(config, folder)
+        raise
+    keep_expected(config, folder)
+    return model
+
+
+def _train(
+    config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any] | None, held: ExitStack, *, bound: bool
+) -> PeftModel | None:
+    began = time.monotonic()
+    precision = planned_precision(config, folder)
+    refuse_untrainable(precision)
+    publisher = Publisher(folder, config.model_dump(), bound)
+    publisher.judged()  # what refuses now would refuse at the end
+    run = RunContext(config, folder, dataloader, publisher, precision, held, began)
+    for stage in STAGES:
+        if not stage.is_wanted(run):
+            continue
+        if not run_stage(folder, stage.name, partial(stage.act, run)):
+            return None
+        if run.ended_early:
+            return run.model
+    _log_memory("at the end")
+    return run.model
+
+
+def run_stage(folder: RunFolder, name: str, act: Callable[[], object]) -> bool:
+    """Say in status and log which stage the run is at and how long it took. False, and the run is stopped, where a stop
+    was asked for before it and there is nothing to save yet."""
+    if folder.stop_requested and name in BEFORE_TRAINING:
+        folder.write_status(outcome="stopped")
+        return False
+    folder.write_status(stage=name, eta_s=None, fraction=None, detail=None)
+    logger.info("stage %s", name)
+    began = time.monotonic()
+    act()
+    logger.info("stage %s took %.1f s", name, time.monotonic() - began)
+    return True
+
+
+def read(run: RunContext) -> None:
+    """The rows, and the checkpoint to go on from."""
+    config, folder = run.config, run.folder
+    data = read_data(config, folder, has_batches=run.dataloader is not None)
+    run.resume = prepare_start(folder, config)
+    write_start(config, folder, data, run.precision)
+    log_reproducibility()
+    set_seed(config.seed)
+    if run.dataloader is None or config.questions:
+        run.tokenizer = load_tokenizer(config.model_name)
+    if data.dataset is not None and run.tokenizer is not None:
+        run.train_rows, run.eval_rows = tokenized(data.dataset, config, run.tokenizer)
+    run.questions = data.questions
+
+
+def load(run: RunContext) -> None:
+    """The base model on its devices, then the adapter on it, then the proof that every layer has its rank."""
+    config, folder = run.config, run.folder
+    plan_here(config, folder)
+    run.held.enter_context(leased(folder))
+    base = load_model(config.model_copy(update={"precision": run.precision}), device_map_of(config, folder))
+    if run.train_rows is not None:
+        refuse_rows_beyond_positions(base, run.train_rows)
+    # These starts take their share out of the base weights, and an adapter switched off does not put it back.
+    if run.questions and run.tokenizer and config.init_lora_weights in ("pissa", "olora"):
+        run.base_answers = answer_all(base, run.tokenizer, run.questions)
+    loaded, attempt = loaded_map(base), folder.attempt()
+    numbered = {module: as_planned(place, attempt) for module, place in loaded.items()}
+    folder.write_attempt(loaded_device_map=numbered, vocab_size=vocabulary_size(base))
+    run.adapted = attach_adapter(base, config)
+    refuse_host_memory({str(place) for place in loaded.values()})
+    _log_memory("after load")
+    run.report = check_attached(run.adapted, config, folder)
+
+
+def train_adapter(run: RunContext) -> None:
+    """Until the last step, or until the run shall end before it."""
+    config, folder = run.config, run.folder
+    reporter = RunReporter(folder, config.max_time and config.max_time * 3600, run.began)
+    if run.resume is not None:
+        load_adapter(run.model, run.resume.path)
+        run.report = check_attached(run.model, config, folder, run.resume.path / ADAPTER)
+    data = Data(run.train_rows, run.eval_rows, run.tokenizer, run.dataloader)
+    training = assemble(run.model, config, run.precision, data)
+    state = fresh_state(run.model, training)
+    if run.resume is not None:
+        load_state(state, run.resume, config)
+    folder.write_status(stage="first_step")
+    try_longest_batch(training, state, data)
+    fit(training, state, reporter)
+    reporter.ends(state.progress)
+    folder.save_request.unlink(missing_ok=True)
+    run.last_step = state.progress.step
+    is_whole = run.last_step >= training.batches.total_steps and not state.progress.evaluation_pending
+    run.ended_early = reporter.ended_by is not None and not is_whole
+    if run.ended_early:
+        _write_stopped(run, reporter.ended_by)
+
+
+def save(run: RunContext) -> None:
+    """The adapter into the run's folder, proved once more, and to the place where it is published."""
+    save_adapter(run.model, run.folder.adapter)
+    assert run.report is not None
+    saved = check_saved(run.model, run.config, run.folder, run.report.actual_r_values)
+    run.folder.write_rank_report(run.report.but(saved=saved))
+    _write_passport(run, run.report.actual_r_values)
+    run.publisher.publish_or_say_why()
+
+
+def answer(run: RunContext) -> None:
+    """The config's questions, by the base model and by the adapter."""
+    folder, questions = run.folder, run.questions
+    assert run.tokenizer is not None
+    rows = answer_questions(
+        run.model,
+        run.tokenizer,
+        questions,
+        lambda part: folder.write_status(fraction=part),
+        run.base_answers,
+        lambda: folder.stop_requested,
+    )
+    folder.write_answers(rows)
+    if len(rows) < len(questions) and "outcome_message" not in folder.status():
+        left = Message(
+            Plural(
+                "The stop came when the adapter was saved; {count} of {questions} was answered.",
+                "The stop came when the adapter was saved; {count} of {questions} were answered.",
+            ),
+            {
+                "count": len(rows),
+                "questions": Message(Plural("{count} question", "{count} questions"), {"count": len(questions)}),
+            },
+        )
+        folder.write_status(outcome="finished", outcome_message=left.to_json())
+
+
+class Stage(NamedTuple):
+    """A part of a run, under the name that its status shows."""
+
+    name: str
+    act: Callable[[RunContext], None]
+    is_wanted: Callable[[RunContext], bool] = lambda _: True
+
+
+STAGES = (
+    Stage("data", read),
+    Stage("loading", load),
+    Stage("training", train_adapter),
+    Stage("saving", save),
+    Stage("answering", answer, lambda run: bool(run.questions and run.tokenizer)),
+)
+BEFORE_TRAINING = ("preparing", "data", "loading", "training")
+"""Stages before which a stop ends the run; `preparing` is the demo's own."""
+
+
+def _write_stopped(run: RunContext, ended_by: str | None) -> None:
+    """The outcome of a run that was told to end before its last step, with the reason where nobody asked for it."""
+    why: dict[str, Any] = {}
+    if ended_by == "max_time":
+        said = Message(
+            N_("`max_time` of {hours} h was over. Resume the run: it goes on after step {step}."),
+            {"hours": run.config.max_time, "step": run.last_step},
+        )
+        why = {"outcome_cause": "max_time", "outcome_message": said.to_json()}
+    elif isinstance(name := (read_json(run.folder.stop_request) or {}).get("signal"), str):
+        said = Message(
+            N_("The run was stopped by {signal}, with a checkpoint at step {step}. It can be resumed."),
+            {"signal": name, "step": run.last_step},
+        )
+        why = {"outcome_cause": "signal", "outcome_message": said.to_json()}
+    run.folder.write_status(outcome="stopped", step=run.last_step, **why)
+
+
+def _write_passport(run: RunContext, ranks: Mapping[str, Any]) -> None:
+    made_by = {attempt["number"]: facts_of(attempt) for attempt in attempts_of(run.folder)}
+    starts = [{**made_by[span.number], **span.to_json()} for span in spans_of(run.folder, upto=run.last_step)]
+    write_passport(run.folder.adapter, config=run.config.model_dump(), starts=starts, ranks=ranks)
+
+
+def _log_memory(when: str) -> None:
+    for line in memory_table():
+        logger.info("memory %s: %s", when, line)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()

@@ -1,0 +1,159 @@
+"""What a training writes into its run while it goes, and how it hears that it shall stop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import Any
+
+from lora_backend.errors import FlightdeckError
+from lora_backend.i18n import N_
+from lora_backend.modeling.devices import memory_in_use_bytes, memory_table
+from lora_backend.runs.history.loss_health import health_of
+from lora_backend.runs.history.sentences import health_message
+from lora_backend.runs.record.numbering import as_planned
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.training.measure import StepMemory
+from lora_backend.training.state import Progress
+
+logger = logging.getLogger(__name__)
+STATUS_INTERVAL_S = 0.5
+"""`status.json` is flushed to the disk, so not at every step of a fast model."""
+
+
+class NanLossError(FlightdeckError):
+    """Training has diverged: its loss, or the adapter, is no number any more."""
+
+    code = "nan_loss"
+
+
+def nan_loss(step: int, saved_step: int) -> NanLossError:
+    """What to do about a loss that is no number; `saved_step` is the last checkpoint's, 0 without one."""
+    if saved_step:
+        return NanLossError(
+            N_(
+                "The loss or the adapter is NaN or infinite at step {step}. Checkpoint {saved} is the last good one: resume from it with a lower `learning_rate` or `max_grad_norm`."
+            ),
+            step=step,
+            saved=saved_step,
+        )
+    return NanLossError(
+        N_(
+            "The loss or the adapter is NaN or infinite at step {step}, and no checkpoint was saved before. Start again with a lower `learning_rate` or `max_grad_norm`, and look for bad rows in the data."
+        ),
+        step=step,
+    )
+
+
+class RunReporter:
+    """Keeps `status.json` and `metrics.jsonl` of one run, and knows when it shall end before its last step."""
+
+    def __init__(self, folder: RunFolder, max_time_s: float | None = None, began: float | None = None) -> None:
+        """`began`: when the clock of `max_time_s` began, by `time.monotonic`."""
+        self.folder = folder
+        self.ended_by: str | None = None
+        """`stop_request` or `max_time`, once the run shall end before its last step."""
+        self.saved_step = 0
+        self.memory = StepMemory()
+        self.num_tokens = 0
+        """Tokens that are no padding, trained on since the last point of the curves."""
+        self._deadline = None if max_time_s is None else (began or time.monotonic()) + max_time_s
+        self._slowest_step_s = self._slowest_save_s = 0.0
+        self._counted_since = self._began = self._last_status = self._step_began = time.monotonic()
+        self._first_step = self._total_steps = 0
+        self._memory_is_written = False
+
+    def begins(self, step: int, total_steps: int) -> None:
+        """Training begins, or goes on, behind `step`."""
+        self._counted_since = self._began = self._step_began = time.monotonic()
+        self._first_step, self._total_steps, self.saved_step = step, total_steps, step
+        self.folder.write_status(
+            state="running", stage="first_step", step=step, total_steps=total_steps, fraction=None, detail=None
+        )
+
+    def shall_end(self, ahead_s: float = 0.0) -> bool:
+        """Whether the run shall end now: it was asked to, or `max_time` would be over within `ahead_s` and a save."""
+        if self.ended_by is None and self.folder.stop_requested:
+            self.ended_by = "stop_request"
+        ready_at = time.monotonic() + ahead_s + 2 * self._slowest_save_s
+        if self.ended_by is None and self._deadline is not None and ready_at >= self._deadline:
+            self.ended_by = "max_time"
+        return self.ended_by is not None
+
+    def shall_end_after_step(self, step: int) -> bool:
+        """Whether no further step shall be begun."""
+        if not self.shall_end(self._slowest_step_s):
+            return False
+        logger.info("ending (%s): saving a checkpoint after step %s", self.ended_by, step)
+        return True
+
+    def shall_save(self, step: int) -> bool:
+        """Whether somebody asked for a checkpoint."""
+        if not self.folder.save_request.exists():
+            return False
+        logger.info("saving was asked for: checkpoint after step %s", step)
+        return True
+
+    def step_done(self, step: int, epoch: float) -> None:
+        now, done = time.monotonic(), step - self._first_step
+        self._slowest_step_s, self._step_began = max(self._slowest_step_s, now - self._step_began), now
+        if done == 1:
+            self.folder.write_status(stage="training")
+            for line in memory_table():
+                logger.info("memory after the first step: %s", line)
+        if self.memory.result is not None and not self._memory_is_written:
+            self._memory_is_written = True
+            self._write_measured(step, self.memory.result)
+        if now - self._last_status >= STATUS_INTERVAL_S or step == self._total_steps:
+            self._last_status = now
+            eta_s = (now - self._began) / done * (self._total_steps - step)
+            self.folder.write_status(step=step, epoch=epoch, eta_s=round(eta_s, 1))
+
+    def _write_measured(self, step: int, found: dict[str, Any]) -> None:
+        attempt = self.folder.attempt()
+        devices = [{**device, "device": as_planned(device["device"], attempt)} for device in found["devices"]]
+        self.folder.write_attempt(measured={"step": step, **found, "devices": devices})
+
+    def trained(self, step: int, epoch: float, *, loss: float, learning_rate: float, grad_norm: float) -> None:
+        """A point of the curves. Raises `NanLossError` behind one whose loss is no number."""
+        now = time.monotonic()
+        tokens_per_s = round(self.num_tokens / max(now - self._counted_since, 1e-9), 2)
+        self.num_tokens, self._counted_since = 0, now
+        row = {"loss": _finite(loss), "learning_rate": _finite(learning_rate), "grad_norm": _finite(grad_norm)}
+        self._append(step, epoch, row | {"tokens_per_s": tokens_per_s})
+        if row["loss"] is None:
+            raise nan_loss(step, self.saved_step)
+
+    def evaluated(self, step: int, epoch: float, loss: float) -> None:
+        self._append(step, epoch, {"eval_loss": _finite(loss)})
+        self._step_began = time.monotonic()
+
+    def _append(self, step: int, epoch: float, figures: dict[str, float | None]) -> None:
+        row = {"step": step, "epoch": epoch, **figures}
+        self.folder.append_metrics(row | {"memory_bytes": memory_in_use_bytes(), "time": time.time()})
+        logger.info("step %s of %s: %s", step, self._total_steps, {"epoch": epoch, **figures})
+
+    def saved(self, step: int, seconds: float) -> None:
+        """A checkpoint of `step` is there, whole."""
+        self.saved_step = step
+        self._slowest_save_s = max(self._slowest_save_s, seconds)
+        self._step_began = time.monotonic()
+        self.folder.save_request.unlink(missing_ok=True)
+
+    def ends(self, progress: Progress) -> None:
+        """Training is over, or stopped."""
+        step, losses = progress.step, progress.evaluations
+        best = min(losses, key=losses.__getitem__, default=step)
+        if best != step:
+            logger.info(
+                "the evaluation loss was lowest at step %s (%.4f); the adapter is that of step %s, the last",
+                best, losses[best], step,
+            )  # fmt: skip
+        if (health := health_of(self.folder)).is_bad:
+            logger.warning("%s", health_message(health))
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN: None stands for it."""
+    return float(value) if math.isfinite(value) else None

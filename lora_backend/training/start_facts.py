@@ -1,0 +1,86 @@
+"""What is settled of a start before it loads anything: number format, plan, device map, and what it can promise."""
+
+from __future__ import annotations
+
+import logging
+from operator import itemgetter
+
+import torch
+
+from lora_backend.config.schema import TrainingConfig
+from lora_backend.modeling.device_map import in_torch_order, placement
+from lora_backend.modeling.devices import DTYPES, resolve_precision
+from lora_backend.modeling.profiling import profile_for
+from lora_backend.models.find import find_model
+from lora_backend.models.identity import base_identity
+from lora_backend.planning.report import plan_table, verdict
+from lora_backend.preflight.doubts_now import doubts_now
+from lora_backend.preflight.placement import plan_start
+from lora_backend.runs.record.numbering import in_trainer, trainer_numbers
+from lora_backend.runs.record.provenance import provenance
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.surroundings import differences_of_starts
+from lora_backend.settings import load_settings
+from lora_backend.training.data import StartData
+
+logger = logging.getLogger(__name__)
+
+
+def write_start(config: TrainingConfig, folder: RunFolder, data: StartData, precision: str) -> None:
+    """What this start trains on and by, in its attempt: each may be another at the next start."""
+    base = base_identity(find_model(config.model_name))
+    folder.write_attempt(**data.sha256, **provenance(), base=base, precision=precision)
+    for number, differences in differences_of_starts(folder):
+        for said in differences if number == folder.attempt()["number"] else ():
+            logger.warning("start %s: %s", number, said)
+
+
+def planned_precision(config: TrainingConfig, folder: RunFolder) -> str:
+    """`auto` as it was planned: of several GPUs the first, which torch is asked about, does not decide alone."""
+    plan = folder.attempt().get("plan") or {}
+    is_planned = config.precision == "auto" and plan.get("strategy") in ("single", "layer_split")
+    return plan["precision"] if is_planned and plan.get("precision") in DTYPES else resolve_precision(config.precision)
+
+
+def plan_here(config: TrainingConfig, folder: RunFolder) -> None:
+    """Plan this start where its launcher has not, for the GPUs as this process sees them, and log what every device is
+    expected to hold."""
+    attempt = folder.attempt()
+    if "plan" in attempt:
+        for said in doubts_now(attempt):
+            logger.warning("plan: %s", said)
+        return
+    start = plan_start(config.model_dump(), load_settings(), profile_for, seen=in_torch_order)
+    folder.write_attempt(**start.to_json())
+    if start.plan is None:
+        logger.warning("no plan: %s", start.note)
+        return
+    logger.log(logging.INFO if start.plan.verdict == "fits" else logging.WARNING, "plan: %s\n%s", verdict(start.plan), plan_table(start.plan))  # fmt: skip
+
+
+def device_map_of(config: TrainingConfig, folder: RunFolder) -> dict[str, int | str] | str | None:
+    """The map that was planned for this start, else the one that the config asks for, in the numbers of this process; a
+    fallback is written down."""
+    attempt = folder.attempt()
+    numbers = trainer_numbers(attempt)
+    if any(planned != number for planned, number in numbers.items()):
+        logger.info("devices here: %s", ", ".join(f"cuda:{number} is GPU {planned}" for planned, number in sorted(numbers.items(), key=itemgetter(1))))  # fmt: skip
+    planned = (attempt.get("plan") or {}).get("device_map")
+    if isinstance(config.device_map, dict):
+        return in_trainer(config.device_map, attempt)
+    if planned and config.use_balanced_device_map and config.device_map is None:
+        return in_trainer(planned, attempt)
+    made, fallback = placement(config)
+    if fallback is not None:
+        folder.write_attempt(fallback=fallback.to_json())
+    return made
+
+
+def log_reproducibility() -> None:
+    """Whether a resume of this run is promised to be bit-identical."""
+    if torch.cuda.is_available() and not torch.are_deterministic_algorithms_enabled():
+        logger.info("a resume is not promised to be bit-identical on GPUs: set `deterministic: true` for that")
+    elif torch.cuda.is_available():
+        logger.info("deterministic algorithms are on: a resume on the same GPUs is bit-identical")
+    else:
+        logger.info("a resume on this processor is bit-identical, with %s threads", torch.get_num_threads())
