@@ -16,10 +16,12 @@ from lora_backend.runs.history.run_table import RunRow
 from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.record.run_folder import RunFolder, open_run
 from lora_backend.runs.record.unlinked import links_of
+from lora_backend.views.compare_view import HOW_MANY, can_compare
+from lora_backend.views.run_view import run_title
 from pages.parts.run.compare import compare_runs
 from pages.parts.run.foreign_folder import folder_box, found_folder
-from pages.parts.run.list import run_row, run_title
-from pages.parts.run.table import MOST_COMPARED, history, run_history
+from pages.parts.run.list import run_row
+from pages.parts.run.table import history, run_history
 from pages.parts.run.trash import bin_and_disk, undo_of_delete
 from pages.parts.run.view import TICK_S, run_page
 from pages.parts.shell import state_keys
@@ -72,11 +74,11 @@ def _live_rows(shown: dict[str, str]) -> None:
 
 
 def compared(ids: list[str]) -> None:
-    fits = 2 <= len(ids) <= MOST_COMPARED
+    fits = can_compare(ids)
     runs = [open_run(settings().runs, run_id) for run_id in ids] if fits else []
     page_header(t(N_("Compare runs")), t(N_("{count} runs side by side."), count=len(runs)) if fits else None)
     if not fits:
-        st.warning(t(N_("Two to eight runs can be compared.")), icon=":material/compare_arrows:")
+        st.warning(t(HOW_MANY), icon=":material/compare_arrows:")
     else:
         compare_runs(runs)
     st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")

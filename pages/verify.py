@@ -28,12 +28,12 @@ from lora_backend.verification.passport import check_passport, file_sha256, star
 from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.rank_report import check_adapter_folder
 from lora_backend.views.rank_view import ranks_beside
+from lora_backend.views.run_view import run_title
 from pages.parts.ranks.base import base_in_roots, fit_on_page
 from pages.parts.ranks.health import read_health, show_health
 from pages.parts.ranks.loaded import loaded_check
 from pages.parts.ranks.passport import show_passport
 from pages.parts.ranks.view import show_report
-from pages.parts.run.list import run_title
 from pages.parts.shell import state_keys
 from pages.parts.shell.header import page_header
 from pages.parts.shell.language import say, t

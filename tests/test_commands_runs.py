@@ -100,7 +100,7 @@ def test_the_list_is_narrowed_by_words_states_and_tags_and_shows_the_columns_ask
     assert ids("--filter", "nothing of the kind") == []
     main(["runs", "list", "--columns", "batch_size,tokens_per_s", "--state", "failed"])
     head, line = capsys.readouterr().out.splitlines()
-    assert head.split() == ["id", "State", "Name", "Started", "Step", "batch_size", "tokens_per_s", "Tags"]
+    assert head.split() == ["ID", "State", "Name", "Started", "Step", "batch_size", "tokens_per_s", "Tags"]
     assert line.split()[-2:] == ["4", "–"]
     assert line[head.index("batch_size") :].startswith("4  ")
 
@@ -158,7 +158,7 @@ def test_a_failure_comes_with_cause_remedy_and_the_logs_last_lines(make: MakeRun
     assert main(["runs", "show", "a1"]) == 1
     text = capsys.readouterr().out
     assert "The disk is full." in text
-    assert "MakeRun room and resume" in text
+    assert "Make room and resume" in text
     assert "| No space left" in text
 
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from lora_backend.commands.asking import asked_once, refusal_lines
 from lora_backend.commands.plan import trace_here
-from lora_backend.commands.run_words import cell, damaged_lines, say, started_line, state_word
-from lora_backend.commands.words import GOOD, NO, print_json, setting
+from lora_backend.commands.words import GOOD, NO, print_json, say, setting
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import DataChangedError, RunError
 from lora_backend.i18n import N_, Message
@@ -19,7 +18,6 @@ from lora_backend.launching.resume import check_changes, resume_run
 from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.startable import CannotStartError
 from lora_backend.runs.history.loss_health import health_of
-from lora_backend.runs.history.sentences import ended_at_latest, stopping_messages
 from lora_backend.runs.processes.recovery import open_recovered, recover
 from lora_backend.runs.record.changes import Classified, config_as_changed
 from lora_backend.runs.record.failures import REMEDIES
@@ -28,6 +26,9 @@ from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.surroundings import differences_from_now
 from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
+from lora_backend.views.queue_view import started_message
+from lora_backend.views.run_view import value_text
+from lora_backend.views.state_view import damaged_messages, ended_at_latest, state_message, stopping_messages
 
 LOOK_EVERY_S = 0.2
 
@@ -42,7 +43,7 @@ def stop_command(arguments: argparse.Namespace) -> int:
     if before.has_ended:
         message = Message(
             N_("The run {id} has ended already: {state}."),
-            {"id": run.id, "state": state_word(before.state, health_of(run))},
+            {"id": run.id, "state": state_message(before.state, health_of(run))},
         )
         return _answer(arguments, run, before, message.text(), code=NO)
     run.request_stop(deadline_s=deadline_s)
@@ -57,7 +58,9 @@ def stop_command(arguments: argparse.Namespace) -> int:
         show(asked, flush=True)
     while not (state := recover(run)).has_ended:
         time.sleep(LOOK_EVERY_S)
-    sentences = [say(N_("The run {id} has ended: {state}."), id=run.id, state=state_word(state.state, health_of(run)))]
+    sentences = [
+        say(N_("The run {id} has ended: {state}."), id=run.id, state=state_message(state.state, health_of(run)))
+    ]
     sentences += [message.text() for message in (state.message, state.remedy) if message]
     code = NO if state.state in ("failed", "lost") else GOOD
     return _answer(arguments, run, state, " ".join(sentences), code=code)
@@ -120,7 +123,7 @@ def _answer(
 def _change_lines(before: Mapping[str, Any], changes: Mapping[str, Any], found: Classified) -> list[str]:
     heads = {"safe": N_("safe"), "restarts_schedule": N_("restarts the schedule")}
     return [
-        f"{key}: {cell(before.get(key, ABSENT))} → {cell(changes[key])} ({say(heads[kind])}) {message}"
+        f"{key}: {value_text(key, before.get(key, ABSENT))} → {value_text(key, changes[key])} ({say(heads[kind])}) {message}"
         for kind in heads
         for key, message in found[kind].items()
     ]
@@ -132,4 +135,4 @@ def _start_lines(run: RunFolder, attempt: Mapping[str, Any]) -> list[str]:
         begins = say(N_("The run {id} goes on from {checkpoint}."), id=run.id, checkpoint=checkpoint)
     else:
         begins = say(N_("The run {id} has no whole checkpoint, so it begins again at its first step."), id=run.id)
-    return [*damaged_lines(attempt.get("damaged") or ()), begins, started_line(run)]
+    return [*map(str, damaged_messages(attempt.get("damaged") or ())), begins, str(started_message(run))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_backend.commands.run_words import say
+from lora_backend.commands.words import say
 from lora_backend.i18n import N_
 from lora_backend.runs.history.reproduce import Reproduction, ThenNow
 

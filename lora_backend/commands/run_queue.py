@@ -11,8 +11,7 @@ from typing import Any
 from lora_backend.bounded import open_regular
 from lora_backend.commands.asking import asked_once, refusal_lines
 from lora_backend.commands.plan import trace_here
-from lora_backend.commands.run_words import cell, say, started_line, waiting_document, waiting_text
-from lora_backend.commands.words import GOOD, NO, print_json
+from lora_backend.commands.words import GOOD, NO, print_json, say
 from lora_backend.config.check_report import report_text
 from lora_backend.config.config_text import read_config
 from lora_backend.config.config_writing import dump_yaml, with_values
@@ -27,6 +26,8 @@ from lora_backend.runs.processes.recovery import recover_all
 from lora_backend.runs.processes.waiting import entries
 from lora_backend.settings import Settings, load_settings, path_of
 from lora_backend.terminal import in_lines, show
+from lora_backend.views.queue_view import started_message, waiting_document, waiting_messages
+from lora_backend.views.run_view import value_text
 
 MAX_TABLE_BYTES = 1 << 20
 
@@ -97,7 +98,7 @@ def _list_queue(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"queue": [{"run": run.id, **waiting_document(found)} for run, found in waiting]})
     elif waiting:
-        show(in_lines(f"{place}. {run.id}: {waiting_text(found)}" for place, (run, found) in enumerate(waiting, start=1)))  # fmt: skip
+        show(in_lines(f"{place}. {run.id}: {' '.join(map(str, waiting_messages(found)))}" for place, (run, found) in enumerate(waiting, start=1)))  # fmt: skip
     else:
         show(say(N_("The queue is empty.")))
     return GOOD
@@ -167,7 +168,9 @@ def _place(variant: Variant, arguments: argparse.Namespace) -> str:
 
 def _variant_lines(variant: Variant, problems: Sequence[str], place: str) -> list[str]:
     name = f" ({variant.name})" if variant.name else ""
-    changes = ", ".join(f"{row.key}: {cell(row.base)} → {cell(row.value)}" for row in variant.differences)
+    changes = ", ".join(
+        f"{row.key}: {value_text(row.key, row.base)} → {value_text(row.key, row.value)}" for row in variant.differences
+    )
     mark = "✗" if problems else "✓"
     return [
         f"{mark} {place}{name}: {changes or say(N_('the config as it is'))}",
@@ -190,4 +193,4 @@ def _launched_document(one: Launched) -> dict[str, Any]:
 def _launched_line(one: Launched, place: str) -> str:
     if one.run is None:
         return f"✗ {place}: {one.error}"
-    return started_line(one.run)
+    return str(started_message(one.run))

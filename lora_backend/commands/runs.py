@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lora_backend.commands.run_again import again_lines
-from lora_backend.commands.run_words import (
-    damaged_lines,
-    duration,
-    figure,
-    say,
-    state_word,
-    waiting_document,
-    waiting_text,
-)
-from lora_backend.commands.words import GOOD, NO, print_json
+from lora_backend.commands.words import GOOD, NO, print_json, say
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
-from lora_backend.formats import number, size, when
+from lora_backend.formats import duration, number, size, when
 from lora_backend.i18n import N_, Plural
 from lora_backend.runs.checkpoints.manifest import Damaged, checkpoints_of, newest_whole
-from lora_backend.runs.history.alerts import Alert, alerts
-from lora_backend.runs.history.checkpoint_list import list_checkpoints
-from lora_backend.runs.history.outcome import Outcome, outcome_of
+from lora_backend.runs.history.alerts import Alert, alerts, health_message
+from lora_backend.runs.history.checkpoint_list import list_checkpoints, saved_steps
+from lora_backend.runs.history.outcome import outcome_of
 from lora_backend.runs.history.reproduce import Reproduction, reproduction
 from lora_backend.runs.history.run_table import FIGURES, History, RunRow, config_differences, filtered, read_row
-from lora_backend.runs.history.sentences import health_message, passed_over_messages, says_of_loss, stage_message
 from lora_backend.runs.processes.queue import Waiting, waiting_for
 from lora_backend.runs.processes.recovery import open_recovered, recover_all, workspace_of
 from lora_backend.runs.record.changes import config_as_changed
@@ -40,12 +30,17 @@ from lora_backend.runs.record.unlinked import links_of
 from lora_backend.settings import load_settings
 from lora_backend.terminal import aligned, in_lines, show
 from lora_backend.verification.rank_documents import RankReport
-from lora_backend.verification.verdicts import TONES, deciding, tone, verdict
+from lora_backend.verification.verdicts import deciding, tone, verdict
+from lora_backend.views.compare_view import BEST_MARK, HOW_MANY, can_compare, results
+from lora_backend.views.queue_view import waiting_document, waiting_messages
+from lora_backend.views.run_view import DEFAULT_COLUMNS, HEADS, ListedRun, listed, progress_parts, value_text
+from lora_backend.views.state_view import damaged_messages, passed_over_messages, stage_message, state_message
 
-DEFAULT_COLUMNS = ("loss", "eval_loss", "r", "learning_rate")
+LIST = ("id", "state", "name", "started", "step")
+"""What stands at the left of the table; tags close it."""
 MOST_CHECKPOINTS = 10
 """Of which `runs show` has a line; `--json` has all."""
-FEWEST_COMPARED, MOST_COMPARED = 2, 8
+MOST_OF_NAME = 42
 
 
 def list_command(arguments: argparse.Namespace) -> int:
@@ -59,8 +54,8 @@ def list_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"runs": [row.to_json() for row in rows]})
     elif rows:
-        heads = ("id", say(N_("State")), say(N_("Name")), say(N_("Started")), say(N_("Step")), *columns, say(N_("Tags")))  # fmt: skip
-        show(aligned([heads, *(_cells(row, columns) for row in rows)]))
+        heads = [*(say(HEADS[name]) for name in LIST), *columns, say(HEADS["tags"])]
+        show(aligned([heads, *(_cells(listed(row, columns)) for row in rows)]))
     elif known:
         show(say(N_("No runs match. Change the search or the states.")))
     else:
@@ -80,14 +75,14 @@ def show_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(document)
     else:
-        show(in_lines([*_about(row, document, waiting), "", *again_lines(again)]))
+        show(in_lines([*_about(run, row, document, waiting), "", *again_lines(again)]))
     return NO if row.state.state in ("failed", "lost") else GOOD
 
 
 def compare_command(arguments: argparse.Namespace) -> int:
     """Two to eight runs side by side."""
-    if not FEWEST_COMPARED <= len(arguments.ids) <= MOST_COMPARED:
-        raise RunError(N_("Two to eight runs can be compared."))
+    if not can_compare(arguments.ids):
+        raise RunError(HOW_MANY)
     runs = [open_run(load_settings().runs, run_id) for run_id in arguments.ids]
     configs = [config_as_changed(run) for run in runs]
     differences, outcomes = config_differences(configs), [outcome_of(run) for run in runs]
@@ -97,16 +92,15 @@ def compare_command(arguments: argparse.Namespace) -> int:
             {"runs": arguments.ids, "differences": sides, "outcomes": [outcome.to_json() for outcome in outcomes]}
         )
         return GOOD
-    heads = ("", *arguments.ids)
+    heads = ["", *arguments.ids]
     show(say(N_("Config differences")))
-    if differences:
-        show(
-            aligned([heads, *((key, *(figure(key, value) for value in values)) for key, values in differences.items())])
-        )
-    else:
-        show(say(N_("Their configs are the same.")))
+    rows = [[key, *(value_text(key, value) for value in values)] for key, values in differences.items()]
+    show(aligned([heads, *rows]) if rows else say(N_("Their configs are the same.")))
+    found = results(outcomes)
     show("\n" + say(N_("Results")))
-    show(aligned([heads, *_outcome_rows(outcomes)]))
+    show(aligned([heads, *([result.head.text(), *result.texts()] for result in found)]))
+    if any(result.best for result in found):
+        show(say(N_("{mark} the best of these runs"), mark=BEST_MARK))
     return GOOD
 
 
@@ -124,16 +118,9 @@ def _columns(text: str | None) -> Sequence[str]:
     return columns
 
 
-def _cells(row: RunRow, columns: Sequence[str]) -> list[str]:
-    return [
-        row.id,
-        state_word(row.state.state, row.health),
-        ("* " if row.labels.pinned else "") + row.title[:40],
-        when(row.created_at),
-        f"{row.state.step} / {row.state.total_steps or '–'}",
-        *(figure(column, row.column(column), 40) for column in columns),
-        ", ".join(row.labels.tags),
-    ]
+def _cells(row: ListedRun) -> list[str]:
+    figures = (value_text(name, value, 40) for name, value in row.values.items())
+    return [row.id, row.state.text(), row.name[:MOST_OF_NAME], row.started, row.step, *figures, row.tags]
 
 
 def _document(run: RunFolder, row: RunRow, waiting: Waiting | None, again: Reproduction) -> dict[str, Any]:
@@ -183,34 +170,20 @@ def _last_words(run: RunFolder) -> list[str]:
     return [str(line) for line in kept] if isinstance(kept, list) else last_log_lines(run.train_log)
 
 
-def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> list[str]:
-    state, labels = row.state, row.labels
-    lines = [f"{row.id}  {row.title}  {state_word(state.state, row.health)}", document["path"]]
+def _about(run: RunFolder, row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> list[str]:
+    labels = row.labels
+    lines = [f"{row.id}  {row.title}  {state_message(row.state.state, row.health)}", document["path"]]
     if document["links"]:
         lines.append(document["links"])
     lines.append(say(N_("Started {time} by {actor}."), time=when(row.created_at), actor=row.actor))
-    if not state.has_ended and state.state != "queued":
-        lines.append(stage_message(state.stage).text())  # fmt: skip
-    if state.total_steps:
-        parts = [say(N_("Step {step} of {total}"), step=state.step, total=state.total_steps)]
-        if state.eta_s is not None and not state.has_ended:
-            parts.append(say(N_("{time} left"), time=duration(state.eta_s)))
-        if state.has_ended and state.started_at and state.ended_at:
-            parts.append(say(N_("took {time}"), time=duration(state.ended_at - state.started_at)))
-        lines.append(" · ".join(parts))
-    if state.silent_s is not None:
-        lines.append(
-            say(N_("The trainer is alive, but has written nothing for {time}."), time=duration(state.silent_s))
-        )
-    if state.has_ended and says_of_loss(state.state, row.health):
-        lines.append(f"⚠ {health_message(row.health)}")
+    lines += _how_far(run, row)
     lines += [f"⚠ {one['message']}" for one in document["alerts"]]
     lines += [document[key] for key in ("detail", "message", "remedy") if document[key]]
     lines += [f"  | {line}" for line in document["log"]]
     if waiting:
-        lines.append(waiting_text(waiting))
+        lines.append(" ".join(map(str, waiting_messages(waiting))))
     if figures := {name: value for name, value in row.figures.items() if value is not None}:
-        lines.append(", ".join(f"{name} {figure(name, value)}" for name, value in figures.items()))
+        lines.append(", ".join(f"{name} {value_text(name, value)}" for name, value in figures.items()))
     if document["ranks"]:
         lines.append(document["ranks"]["verdict"])
     lines += document["passed_over"]
@@ -220,6 +193,20 @@ def _about(row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> li
     if labels.note:
         lines.append(f"{say(N_('Note'))}: {labels.note}")
     return lines
+
+
+def _how_far(run: RunFolder, row: RunRow) -> Iterator[str]:
+    """The stage, the step, a trainer that says nothing, and a loss that did not end well."""
+    state = row.state
+    if not state.has_ended and state.state != "queued":
+        yield stage_message(state.stage).text()
+    if parts := progress_parts(state, read_columns(run.metrics_jsonl), saved_steps(run)):
+        yield " · ".join(map(str, parts))
+    if state.silent_s is not None:
+        silent = duration(state.silent_s)
+        yield say(N_("The trainer is alive, but has written nothing for {time}."), time=silent)
+    if state.has_ended and row.health.is_told_beside(state.state):
+        yield f"⚠ {health_message(row.health)}"
 
 
 def _checkpoint_lines(checkpoints: dict[str, Any]) -> list[str]:
@@ -232,7 +219,11 @@ def _checkpoint_lines(checkpoints: dict[str, Any]) -> list[str]:
         count=len(checkpoints["all"]),
         name=name,
     )
-    return [*([whole] if name else []), *damaged_lines(checkpoints["damaged"]), *_checkpoint_table(checkpoints)]
+    return [
+        *([whole] if name else []),
+        *map(str, damaged_messages(checkpoints["damaged"])),
+        *_checkpoint_table(checkpoints),
+    ]
 
 
 def _checkpoints(run: RunFolder, damaged: Sequence[Damaged]) -> list[dict[str, Any]]:
@@ -252,17 +243,3 @@ def _checkpoint_table(checkpoints: dict[str, Any]) -> list[str]:
         for one in reversed(checkpoints["list"][-MOST_CHECKPOINTS:])
     ]  # fmt: skip
     return aligned(rows).splitlines() if rows else []
-
-
-def _outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
-    rows = {
-        N_("State"): [state_word(one.state, one.health) for one in outcomes],
-        N_("Step"): [f"{one.step} / {one.total_steps or '–'}" for one in outcomes],
-        N_("Last loss"): [number(one.last_loss) for one in outcomes],
-        N_("Lowest evaluation loss"): [number(one.lowest_eval_loss) for one in outcomes],
-        N_("Time"): [duration(one.took_s) for one in outcomes],
-        N_("Ranks"): [say(TONES[one.ranks]) for one in outcomes],
-        N_("Measured tensors, all devices"): [size(one.measured_bytes) for one in outcomes],
-        N_("Right answers"): [f"{one.right_answers} / {one.num_answers}" if one.num_answers else "–" for one in outcomes],
-    }  # fmt: skip
-    return [(say(head), *cells) for head, cells in rows.items()]

@@ -12,12 +12,17 @@ from lora_backend.config.accepted_values import LARGEST
 from lora_backend.config.config_text import ConfigDocument, parse_config, read_config
 from lora_backend.config.findings import shorten
 from lora_backend.errors import ConfigError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Message
 from lora_backend.planning.figures import Price
 
 GOOD, NO, WRONG_QUESTION = 0, 1, 2
 MAX_PRICE = 1e12
 _PRICE = re.compile(r"([0-9]{1,13}(?:\.[0-9]{1,6})?)\s*([A-Za-z]{3})?")
+
+
+def say(template: str, **values: object) -> str:
+    """A sentence in the language of the command."""
+    return Message(template, values).text()
 
 
 def readable(path: Path) -> ConfigDocument:

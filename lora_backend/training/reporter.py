@@ -10,8 +10,8 @@ from typing import Any
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.modeling.devices import memory_in_use_bytes, memory_table
+from lora_backend.runs.history.alerts import health_message
 from lora_backend.runs.history.loss_health import health_of
-from lora_backend.runs.history.sentences import health_message
 from lora_backend.runs.record.numbering import as_planned
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.measure import StepMemory

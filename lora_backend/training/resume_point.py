@@ -32,12 +32,12 @@ from lora_backend.runs.checkpoints.manifest import (
     step_of,
     sweep,
 )
-from lora_backend.runs.history.sentences import damaged_messages
 from lora_backend.runs.record.changes import classify
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.checkpoint_read import NEEDED, Saved, unusable_files
 from lora_backend.training.out_of_memory import is_out_of_memory
 from lora_backend.training.state import TrainState, progress_of
+from lora_backend.views.state_view import damaged_messages
 
 logger = logging.getLogger(__name__)
 

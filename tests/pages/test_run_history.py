@@ -117,7 +117,7 @@ def test_the_best_of_compared_runs_is_marked_and_a_long_map_is_one_cell() -> Non
 
 
 def test_figures_that_read_alike_are_equally_good() -> None:
-    from pages.parts.run.compare import best_of
+    from lora_backend.views.compare_view import best_of
 
     assert best_of([3.37251, 3.37254]) == set()
     assert best_of([3.37251, 3.37254, 3.4, None]) == {0, 1}

@@ -16,7 +16,6 @@ from lora_backend.atomic import write_json
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import RunError
 from lora_backend.runs.history.run_table import History, config_differences, filtered, first_and_last_loss, read_row
-from lora_backend.runs.history.sentences import ended_at_latest, stopping_messages
 from lora_backend.runs.history.trash import Bin, Deleted, disk_bytes
 from lora_backend.runs.processes import recovery
 from lora_backend.runs.processes.supervisor import KILL_AFTER_S, supervise
@@ -27,6 +26,7 @@ from lora_backend.runs.record.labels import Labels, read_labels, write_labels
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import RunState
+from lora_backend.views.state_view import ended_at_latest, stopping_messages
 
 
 def made(workspace: Path, name: str, state: str = "finished", **config: Any) -> RunFolder:

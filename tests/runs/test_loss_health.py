@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from lora_backend.runs.history import loss_health
+from lora_backend.runs.history.alerts import health_message
 from lora_backend.runs.history.loss_health import LossHealth, Point, health_of, judge_loss, read_points
 from lora_backend.runs.history.outcome import outcome_of
 from lora_backend.runs.history.run_table import History, read_row
-from lora_backend.runs.history.sentences import health_message, state_message
 from lora_backend.runs.record.curves import Column
 from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.views.state_view import state_message
 
 Curve = Sequence[float] | Column
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from lora_backend.hardware.inventory import Gpu, GpuInventory
-from lora_backend.runs.history.sentences import waiting_messages
 from lora_backend.runs.processes.leases import holders, lease_keys, release, take
 from lora_backend.runs.processes.queue import change_plan, run_queue, start, start_or_queue, waiting_for
 from lora_backend.runs.processes.recovery import recover, recover_all
@@ -21,6 +20,7 @@ from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import ORPHANED_GRACE_S, StateError
 from lora_backend.settings import child_environment
+from lora_backend.views.queue_view import waiting_messages
 from tests.runs.stand_in import TRAIN, Make, kill, let_end, queue_processes, who
 from tests.waiting import until
 

@@ -21,11 +21,11 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.history.run_table import read_row
-from lora_backend.runs.history.sentences import state_message
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.recipe import train
 from lora_backend.training.session import training_session
+from lora_backend.views.state_view import state_message
 from tests.tiny import chats, make_word_nan, write_rows
 from tests.training.helpers import made, resumed, run, stopped_at
 

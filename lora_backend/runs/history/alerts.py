@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from lora_backend.formats import number
 from lora_backend.i18n import N_, Message, Plural
-from lora_backend.runs.history.loss_health import LossHealth, health_of
-from lora_backend.runs.history.sentences import health_message
+from lora_backend.runs.history.loss_health import OVERFLOW_POINTS, LossHealth, health_of
 from lora_backend.runs.history.trash import disk_bytes
 from lora_backend.runs.record.curves import Column
 from lora_backend.runs.record.process_identity import boot_clock_s
@@ -31,6 +31,20 @@ class Alert:
     kind: str
     """`nan`, `divergence`, `dead`, `stall` or `disk`."""
     message: Message
+
+
+def health_message(health: LossHealth) -> Message:
+    """What is wrong with a loss, and what to do about it."""
+    values: dict[str, object] = {"now": number(health.loss), "before": number(health.reference), "step": health.step, "ratio": health.times}  # fmt: skip
+    if health.code == "diverged":
+        return Message(N_("The loss is {now}, {ratio} × its start ({before}), and has been far above it since step {step}. Start a new run with a lower `learning_rate` or `alpha`."), values)  # fmt: skip
+    if health.code == "rose":
+        return Message(N_("The loss is {now}, after {before} at step {step}: what was learned is being lost. Start a new run with a lower `learning_rate`."), values)  # fmt: skip
+    if health.vocabulary_size:
+        return Message(N_("The loss stands still at {now}, the loss of guessing among {size} tokens: the model is dead. Start a new run with a lower `learning_rate` or `alpha`."), {"now": number(health.loss), "size": health.vocabulary_size})  # fmt: skip
+    if health.overflown:
+        return Message(N_("The gradient was NaN or infinite at {count} of the last {total} points, and those steps changed nothing: the model is dead. Start a new run with a lower `learning_rate` or `alpha`, or in bf16 or fp32 if it was in fp16."), {"count": health.overflown, "total": OVERFLOW_POINTS})  # fmt: skip
+    return Message(N_("The gradient is 0 and the loss stands still at {now}: nothing is learned any more. Start a new run with a lower `learning_rate` or `alpha`, and check that the data has tokens to learn."), {"now": number(health.loss)})  # fmt: skip
 
 
 def alerts(run: RunFolder, state: RunState, columns: dict[str, Column]) -> list[Alert]:

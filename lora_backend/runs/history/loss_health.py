@@ -44,6 +44,8 @@ GLANCE_BYTES, LOOK_BYTES = 12_288, 1 << 20
 """A longer file of points is judged by its ends and some blocks between: by few for all runs, which a list asks of a
 thousand, and by more of them for those about which there is something to say."""
 ENDS_BYTES, BLOCK_BYTES = 4_096, 1_024
+JUDGED_STATES = frozenset({"running", "stopping", "stopped", "finished"})
+"""Beside these it is said how the loss went; a failure has a cause of its own."""
 _POINT = re.compile(rb'"step": (\d+), (?:"epoch": [^,]*, )?"loss": ([^,}]+)(?:, "learning_rate": [^,]*)?(?:, "grad_norm": ([^,}]+))?')  # fmt: skip
 """A line as our trainer writes it; to read each as JSON takes several times as long."""
 
@@ -81,6 +83,16 @@ class LossHealth:
     @property
     def is_bad(self) -> bool:
         return self.code not in ("ok", "unknown")
+
+    @property
+    def times(self) -> str:
+        """`ratio` as it is read: `2.5`, `12`."""
+        ratio = self.ratio or 0.0
+        return f"{ratio:,.0f}" if ratio >= 9.5 else f"{ratio:.2g}"
+
+    def is_told_beside(self, state: str) -> bool:
+        """Whether a run in `state` is shown with how its loss went."""
+        return self.is_bad and state in JUDGED_STATES
 
     def to_json(self) -> dict[str, Any]:
         """The code, and the values that it has."""

@@ -11,11 +11,11 @@ from typing import Any
 
 from lora_backend.atomic import write_json
 from lora_backend.i18n import N_, Message
-from lora_backend.runs.history.sentences import AFTER_TRAINING
 from lora_backend.runs.processes.supervisor import SUPERVISED
 from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.provenance import system_user
 from lora_backend.runs.record.run_folder import STOP_DEADLINE_S, RunFolder
+from lora_backend.runs.record.states import AFTER_TRAINING
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STAGES_OF_STEPS = ("first_step", "training")

@@ -27,6 +27,10 @@ MOVES: dict[str | None, frozenset[str]] = {
 """State → those that may follow it. `stopping` (a stop was asked for) and `lost` (no process is left and none said
 why) are read off the folder and its processes; `status.json` never holds them."""
 STATES = frozenset(state for state in MOVES if state)
+AFTER_TRAINING = ("saving", "answering")
+"""Stages in which no checkpoint is made any more."""
+WITH_STEPS = ("first_step", "training")
+"""Stages in which one is made after the next step; before them nothing is trained yet."""
 START_GRACE_S = 30.0
 """How long a run may be without any process after it was started, before it counts as lost."""
 ORPHANED_GRACE_S = 3.0

@@ -14,12 +14,12 @@ from lora_backend.i18n import N_
 from lora_backend.launching.requeue import move_run
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.placement import TightError
-from lora_backend.runs.history.sentences import AFTER_TRAINING, WITH_STEPS, waiting_messages
 from lora_backend.runs.processes.queue import start, waiting_for
 from lora_backend.runs.processes.waiting import was_queued_here
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.runs.record.states import RunState
+from lora_backend.runs.record.states import AFTER_TRAINING, WITH_STEPS, RunState
+from lora_backend.views.queue_view import waiting_messages
 from pages.parts.run.checkpoints import save_button
 from pages.parts.shell import state_keys
 from pages.parts.shell.failing import safely, tell
@@ -61,11 +61,8 @@ def _what_a_stop_does(run: RunFolder, state: RunState) -> str | None:
 
 def what_it_waits_for(run: RunFolder) -> None:
     """Who has the devices of a queued run, and who came before it."""
-    waiting = waiting_for(run, settings().workspace)
-    parts = [say(part) for part in waiting_messages(waiting)]
-    if not waiting.is_copied:
-        parts.insert(0, t(N_("It starts by itself when its turn comes.")))
-    st.info(sentences(parts), icon=":material/schedule:")
+    waiting = waiting_messages(waiting_for(run, settings().workspace))
+    st.info(sentences(map(say, waiting)), icon=":material/schedule:")
 
 
 def other_gpus(run: RunFolder) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from lora_backend.i18n import N_
-from lora_backend.runs.history.alerts import alerts
+from lora_backend.runs.history.alerts import alerts, health_message
 from lora_backend.runs.history.loss_health import LossHealth, health_of
-from lora_backend.runs.history.sentences import health_message, says_of_loss
 from lora_backend.runs.record.run_folder import RunFolder, RunState
 from pages.parts.shell import state_keys
 from pages.parts.shell.language import say, t
@@ -38,7 +37,7 @@ def run_alerts(run: RunFolder, state: RunState, columns: Columns) -> None:
 
 def how_its_loss_ended(state: RunState, health: LossHealth) -> None:
     """Of a run that has ended: what is wrong with its loss, where that is far above its start or dead."""
-    if state.has_ended and says_of_loss(state.state, health):
+    if state.has_ended and health.is_told_beside(state.state):
         show = st.warning if health.code == "rose" else st.error
         show(
             say(health_message(health)), icon=f":material/{'heart_broken' if health.code == 'dead' else 'trending_up'}:"
@@ -53,7 +52,7 @@ def say_that_it_ended(run: RunFolder, state: RunState) -> None:
         if watched == run.id:
             text, icon = ENDS[state.state]
             health = health_of(run)
-            if says_of_loss(state.state, health):
+            if health.is_told_beside(state.state):
                 st.toast(state_in_words(state.state, health), icon=":material/warning:", duration="infinite")
             else:
                 st.toast(t(text), icon=f":material/{icon}:", duration="infinite")

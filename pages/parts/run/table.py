@@ -10,27 +10,22 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.config.schema import KEYS
-from lora_backend.config.short_values import in_short
 from lora_backend.errors import RunError
-from lora_backend.formats import when
 from lora_backend.i18n import N_
 from lora_backend.runs.history.run_table import FIGURES, History, RunRow, filtered
-from lora_backend.runs.history.sentences import says_of_loss
 from lora_backend.runs.history.trash import Bin
 from lora_backend.runs.record.labels import write_labels
 from lora_backend.runs.record.run_folder import open_run
-from pages.parts.run.list import run_title
+from lora_backend.views.compare_view import HOW_MANY, can_compare
+from lora_backend.views.run_view import DEFAULT_COLUMNS, HEADS, listed, value_text
 from pages.parts.shell import state_keys
 from pages.parts.shell.addresses import page_address
 from pages.parts.shell.failing import safely
-from pages.parts.shell.language import explain, language, t
+from pages.parts.shell.language import explain, language, say_plain, t
 from pages.parts.shell.navigation import RUNS
 from pages.parts.shell.services import settings
 from pages.parts.widgets.frames import frame
 from pages.parts.widgets.status_badge import BADGES, state_in_words
-
-DEFAULT_COLUMNS = ("loss", "eval_loss", "r", "learning_rate")
-MOST_COMPARED = 8
 
 
 @st.cache_resource(show_spinner=False)
@@ -71,7 +66,7 @@ def run_history(rows: Sequence[RunRow]) -> None:
 
 def _state_width(rows: Iterable[RunRow]) -> int | None:
     """Wide enough for how a loss ended, which would be cut off after a reassuring *Finished*; None: as narrow as it is."""
-    return 240 if any(says_of_loss(row.state.state, row.health) for row in rows) else None
+    return 240 if any(row.health.is_told_beside(row.state.state) for row in rows) else None
 
 
 def table_key(ids: Iterable[str]) -> str:
@@ -115,21 +110,15 @@ def _into_the_address(columns: Sequence[str]) -> None:
 
 
 def _cells(row: RunRow, columns: Sequence[str]) -> dict[str, Any]:
-    pin = "★ " if row.labels.pinned else ""
+    shown = listed(row, columns)
     cells: dict[str, Any] = {
         t(N_("Open")): page_address(RUNS, **{state_keys.RUN: row.id}),
-        t(N_("State")): state_in_words(row.state.state, row.health),
-        t(N_("Name")): pin + run_title({"name": row.name, "config": row.config}),
-        t(N_("Started")): when(row.created_at),
-        t(N_("Step")): f"{row.state.step} / {row.state.total_steps or '–'}",
-        t(N_("Tags")): ", ".join(row.labels.tags),
-        "ID": row.id,
+        t(HEADS["state"]): say_plain(shown.state),
+        **{t(HEADS[name]): getattr(shown, name) for name in ("name", "started", "step", "tags", "id")},
     }
-    for column in columns:
-        value = row.column(column)
-        cells[column] = (
-            value if value is None or isinstance(value, int | float | bool) else in_short(column, value, 80, language())
-        )
+    for name, value in shown.values.items():
+        is_sortable = value is None or isinstance(value, int | float | bool)
+        cells[name] = value if is_sortable else value_text(name, value, 80, language())
     return cells
 
 
@@ -139,13 +128,13 @@ def _actions(chosen: Sequence[RunRow]) -> None:
         return
     ids = [row.id for row in chosen]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        if 2 <= len(ids) <= MOST_COMPARED:
+        if can_compare(ids):
             st.page_link(
                 RUNS, label=t(N_("Compare {count} runs"), count=len(ids)), icon=":material/compare_arrows:",
                 query_params={state_keys.COMPARE: ",".join(ids)},
             )  # fmt: skip
         else:
-            st.caption(t(N_("Two to eight runs can be compared.")))
+            st.caption(t(HOW_MANY))
         pinned = all(row.labels.pinned for row in chosen)
         st.button(
             t(N_("Unpin")) if pinned else t(N_("Pin")), icon=":material/push_pin:", on_click=safely(_label), args=(ids,),

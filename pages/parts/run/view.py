@@ -12,13 +12,13 @@ from lora_backend.formats import number
 from lora_backend.i18n import N_
 from lora_backend.runs.history.checkpoint_list import resumed_steps, saved_steps
 from lora_backend.runs.history.loss_health import health_of
-from lora_backend.runs.history.pace import time_left
-from lora_backend.runs.history.sentences import passed_over_messages, stopping_messages
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.curves import points, read_columns
 from lora_backend.runs.record.failures import TOLD_BY_THE_LOG
 from lora_backend.runs.record.run_folder import RunFolder, RunState
 from lora_backend.views.rank_view import LayerRow, rank_table
+from lora_backend.views.run_view import progress_parts
+from lora_backend.views.state_view import passed_over_messages, stopping_messages
 from pages.parts.ranks.view import show_verdict
 from pages.parts.run.actions import other_gpus, run_actions, what_it_waits_for
 from pages.parts.run.alerts import how_its_loss_ended, run_alerts, say_that_it_ended
@@ -35,7 +35,7 @@ from pages.parts.shell.language import say, sentences, t
 from pages.parts.shell.markdown import Markdown, bold, escape, joined
 from pages.parts.shell.navigation import VERIFY
 from pages.parts.widgets.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
-from pages.parts.widgets.formats import FIGURE_WIDTH, duration, gib
+from pages.parts.widgets.formats import FIGURE_WIDTH, gib
 from pages.parts.widgets.status_badge import stage_in_words, status_badge
 from pages.parts.widgets.tables import scrolling_table
 
@@ -129,26 +129,10 @@ def _state(run: RunFolder, state: RunState) -> None:
 
 def _progress(run: RunFolder, state: RunState, columns: Columns) -> None:
     if state.total_steps:
-        parts = [t(N_("Step {step} of {total}"), step=state.step, total=state.total_steps)]
-        if state.eta_s is not None and not state.has_ended:
-            parts.append(_left(state, columns))
-        if state.has_ended and state.started_at and state.ended_at:
-            parts.append(t(N_("took {time}"), time=duration(state.ended_at - state.started_at)))
-        if saved := saved_steps(run):
-            parts.append(t(N_("last checkpoint at step {step}"), step=saved[-1]))
-        st.progress(min(state.step / state.total_steps, 1.0), joined(" · ", parts))
+        parts = progress_parts(state, columns, saved_steps(run))
+        st.progress(min(state.step / state.total_steps, 1.0), joined(" · ", map(say, parts)))
     if state.fraction is not None and not state.has_ended:
         st.progress(min(state.fraction, 1.0), stage_in_words(state.stage))
-
-
-def _left(state: RunState, columns: Columns) -> Markdown:
-    left = time_left(columns, state.total_steps, state.started_at)
-    if left is None:
-        return t(N_("{time} left"), time=duration(state.eta_s))
-    low, high = duration(left.low_s), duration(left.high_s)
-    if low == high:
-        return t(N_("{time} left"), time=low)
-    return t(N_("{time} left (between {low} and {high})"), time=duration(left.expected_s), low=low, high=high)
 
 
 def _body(run: RunFolder, state: RunState, columns: Columns) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 import streamlit as st
 
 from lora_backend.runs.history.loss_health import UNKNOWN, LossHealth
-from lora_backend.runs.history.sentences import says_of_loss, stage_message, state_message
+from lora_backend.views.state_view import stage_message, state_message
 from pages.parts.shell.language import say
 from pages.parts.shell.markdown import Markdown
 
@@ -34,7 +34,7 @@ BAD_LOSS: dict[str, tuple[Color, str]] = {
 
 def status_badge(state: str, health: LossHealth = UNKNOWN) -> None:
     """Show the badge of `state`; of a run whose loss did not go well it says so."""
-    color, icon = BAD_LOSS[health.code] if says_of_loss(state, health) else BADGES[state]
+    color, icon = BAD_LOSS[health.code] if health.is_told_beside(state) else BADGES[state]
     st.badge(state_in_words(state, health), color=color, icon=icon)
 
 

@@ -19,8 +19,8 @@ from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.runs.record.run_folder import RUN_ID, RunFolder, list_runs
+from lora_backend.views.run_view import run_title
 from pages.parts.draft.foreign_import import safe_name, values_of
-from pages.parts.run.list import run_title
 from pages.parts.shell import state_keys
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, t

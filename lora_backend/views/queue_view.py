@@ -1,0 +1,51 @@
+"""What a queued run waits for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lora_backend.formats import size
+from lora_backend.i18n import N_, Message, Plural
+from lora_backend.runs.processes.queue import Waiting, waiting_for
+from lora_backend.runs.processes.recovery import recover, workspace_of
+from lora_backend.runs.record.run_folder import RunFolder
+
+COPIED = N_("This run was queued on another machine and copied here, so it does not start by itself. Remove it from the queue, then resume it.")  # fmt: skip
+
+
+def waiting_messages(waiting: Waiting) -> list[Message]:
+    """That it starts by itself, who has its devices, who came before it, and what its plan lacks."""
+    if waiting.is_copied:
+        return [Message(COPIED)]
+    found = [Message(N_("It starts by itself when its turn comes."))]
+    if waiting.holders:
+        names = ", ".join(sorted({holder.run for holder in waiting.holders}))
+        found.append(Message(N_("{runs} has its device."), {"runs": names}))
+    if waiting.ahead:
+        values = {"count": len(waiting.ahead), "runs": ", ".join(waiting.ahead)}
+        found.append(
+            Message(Plural("{count} run came before it: {runs}.", "{count} runs came before it: {runs}."), values)
+        )
+    for uuid, short_bytes in (waiting.short_bytes or {}).items():
+        found.append(Message(N_("{size} more must become free on {gpu}."), {"size": size(short_bytes), "gpu": uuid}))
+    if waiting.missing:
+        found.append(Message(N_("The driver does not show {gpus}."), {"gpus": ", ".join(waiting.missing)}))
+    return found
+
+
+def waiting_document(waiting: Waiting) -> dict[str, Any]:
+    """The same for a script."""
+    return {
+        "holders": [{"device": holder.key, "run": holder.run, "since": holder.since} for holder in waiting.holders],
+        "ahead": list(waiting.ahead),
+        "short_bytes": dict(waiting.short_bytes or {}),
+        "missing": list(waiting.missing),
+    }
+
+
+def started_message(run: RunFolder) -> Message:
+    """That a run has started, or what it waits for."""
+    if recover(run).state != "queued":
+        return Message(N_("{id}: started. {path}"), {"id": run.id, "path": str(run.path)})
+    waiting = waiting_messages(waiting_for(run, workspace_of(run)))
+    return Message(N_("{id}: queued. {waiting}"), {"id": run.id, "waiting": waiting})

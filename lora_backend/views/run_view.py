@@ -1,0 +1,126 @@
+"""A run in short: its name, how far it is, and the columns in which a list of runs shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_backend.config.diff import ABSENT
+from lora_backend.config.short_values import in_short
+from lora_backend.formats import duration, number, size, when
+from lora_backend.i18n import N_, Message
+from lora_backend.runs.history.pace import time_left
+from lora_backend.runs.history.run_table import RunRow, first_and_last_loss
+from lora_backend.runs.record.curves import Column
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.states import RunState
+from lora_backend.views.state_view import stage_message, state_message
+
+DEFAULT_COLUMNS = ("loss", "eval_loss", "r", "learning_rate")
+"""Of a list of runs, beside those that every list has."""
+HEADS = {
+    "id": "ID",
+    "state": N_("State"),
+    "name": N_("Name"),
+    "started": N_("Started"),
+    "step": N_("Step"),
+    "tags": N_("Tags"),
+}
+"""Of the columns that every list of runs has."""
+PIN = "★ "
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A row of a list of runs: a field for each of `HEADS`, and the values of the columns that were chosen."""
+
+    id: str
+    state: Message
+    name: str
+    started: str
+    step: str
+    tags: str
+    values: Mapping[str, Any]
+    """Column → a config's value or a figure."""
+
+
+def listed(row: RunRow, columns: Sequence[str]) -> ListedRun:
+    """One run as a list shows it."""
+    return ListedRun(
+        row.id,
+        state_message(row.state.state, row.health),
+        (PIN if row.labels.pinned else "") + row.title,
+        when(row.created_at),
+        step_of(row.state.step, row.state.total_steps),
+        ", ".join(row.labels.tags),
+        {column: row.column(column) for column in columns},
+    )
+
+
+def run_title(run_json: Mapping[str, object]) -> str:
+    """A run's name, else its model's."""
+    config = run_json.get("config")
+    model = str(config.get("model_name", "")) if isinstance(config, dict) else ""
+    return str(run_json.get("name") or Path(model).name or "–")
+
+
+def step_of(step: int, total_steps: int | None) -> str:
+    """`12 / 51`, for a cell."""
+    return f"{step} / {total_steps or '–'}"
+
+
+def value_text(name: str, value: Any, limit: int = 60, language: str | None = None) -> str:
+    """A config's value or a figure by its name: bytes as a size, a long map by what is in it, a dash for none."""
+    if value is None or value is ABSENT:
+        return "–"
+    if name.endswith("_bytes") and isinstance(value, int | float):
+        return size(value)
+    return number(value) if isinstance(value, float) else in_short(name, value, limit, language)
+
+
+def progress_parts(state: RunState, columns: dict[str, Column], saved: Sequence[int] = ()) -> list[Message]:
+    """`Step 12 of 51`, the time that is left or that it took, and the last checkpoint; empty before a step is known."""
+    if not state.total_steps:
+        return []
+    parts = [_step(state)]
+    if state.eta_s is not None and not state.has_ended:
+        parts.append(_left(state, columns))
+    if state.has_ended and state.started_at and state.ended_at:
+        parts.append(Message(N_("took {time}"), {"time": duration(state.ended_at - state.started_at)}))
+    if saved:
+        parts.append(Message(N_("last checkpoint at step {step}"), {"step": saved[-1]}))
+    return parts
+
+
+def run_in_short(run: RunFolder, state: RunState) -> list[Message]:
+    """What one line of a list has room for: the failure, the stage, or step, loss and time."""
+    if state.state == "failed" and state.message:
+        return [state.message]
+    if not state.has_ended and state.stage != "training":
+        return [stage_message(state.stage)]
+    parts = [_step(state)] if state.total_steps else []
+    if losses := first_and_last_loss(run):
+        first, last = (number(loss, 3) for loss in losses)
+        parts.append(Message(N_("loss {first} → {last}"), {"first": first, "last": last}))
+    if state.has_ended and state.started_at and state.ended_at:
+        parts.append(duration(state.ended_at - state.started_at))
+    elif state.eta_s is not None:
+        parts.append(Message(N_("{time} left"), {"time": duration(state.eta_s)}))
+    return parts
+
+
+def _step(state: RunState) -> Message:
+    return Message(N_("Step {step} of {total}"), {"step": state.step, "total": state.total_steps})
+
+
+def _left(state: RunState, columns: dict[str, Column]) -> Message:
+    left = time_left(columns, state.total_steps, state.started_at)
+    if left is None:
+        return Message(N_("{time} left"), {"time": duration(state.eta_s)})
+    low, high = duration(left.low_s), duration(left.high_s)
+    if low == high:
+        return Message(N_("{time} left"), {"time": low})
+    values = {"time": duration(left.expected_s), "low": low, "high": high}
+    return Message(N_("{time} left (between {low} and {high})"), values)
