@@ -8,7 +8,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 
-.PHONY: run demo test test-fast check soak bench pictures messages clean
+.PHONY: run demo test test-fast check soak bench pictures messages docs docs-check clean
 .DEFAULT_GOAL := run
 
 run: .venv/.installed
@@ -30,6 +30,7 @@ check: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.messages --check
+	$(BIN)/python -m tools.docs --check
 
 soak: .venv/.installed-dev .venv/.browser
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=search
@@ -44,6 +45,13 @@ pictures: .venv/.installed-dev .venv/.browser
 # Collects the sentences of the code into the Chinese catalogue; new ones are left empty for a translator.
 messages: .venv/.installed-dev
 	$(BIN)/python -m tools.messages --update
+
+# Writes the pages of docs/ that are made from the code; docs-check says which are out of date.
+docs: .venv/.installed-dev
+	$(BIN)/python -m tools.docs
+
+docs-check: .venv/.installed-dev
+	$(BIN)/python -m tools.docs --check
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

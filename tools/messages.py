@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import re
 import string
 import sys
 import tempfile
@@ -86,7 +87,9 @@ def problems() -> list[str]:
         if message not in waiting(catalogue) and any(form != forms[0] for form in forms):
             found.append(f"other values in the translation than {sorted(forms[0])}: {_texts(message.id)[0]}")
         if message.pluralizable and "count" not in forms[0]:
-            found.append(f"a plural needs the value `count`: {_texts(message.id)[0]}")
+            found.append(f"a Plural goes by the value `count`: {_texts(message.id)[0]}")
+        if message.id and re.search(r"\{\w+:[^{}]*\|", _texts(message.id)[0]):
+            found.append(f"two words in one template; make a Plural of it: {_texts(message.id)[0]}")
     with tempfile.TemporaryDirectory() as folder:
         template = Path(folder, "messages.pot")
         extract(template)

@@ -58,10 +58,3 @@ def keep_slow(pattern: str) -> None:
         _slow[digest([pattern])] = time.monotonic() + SLOW_FOR_S
         while len(_slow) > MOST_SLOW:
             _slow.popitem(last=False)
-
-
-def forget_all() -> None:
-    """As a process that has just started."""
-    with _lock:
-        _answers.clear()
-        _slow.clear()

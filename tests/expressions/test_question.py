@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections import OrderedDict
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from lora_backend.errors import ExpressionError
 from lora_backend.expressions import question as question_module
+from lora_backend.expressions import remembered
 from lora_backend.expressions.apart import Ask, answer_apart
 from lora_backend.expressions.endings import Endings
 from lora_backend.expressions.matching import AROUND, KEY, LAYERS, SAVED, WHOLE
 from lora_backend.expressions.question import Question
-from lora_backend.expressions.remembered import forget_all
 from tests.hostile import NAMES, ODD_EXPRESSIONS, SLOW_EXPRESSIONS
 
 DOCUMENTED = (
@@ -32,10 +32,10 @@ DOCUMENTED = (
 
 
 @pytest.fixture(autouse=True)
-def _nothing_remembered() -> Iterator[None]:
-    forget_all()
-    yield
-    forget_all()
+def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has just started."""
+    for kept in ("_answers", "_slow"):
+        monkeypatch.setattr(remembered, kept, OrderedDict())
 
 
 def by_re(form: str, pattern: str, names: tuple[str, ...]) -> set[str]:
