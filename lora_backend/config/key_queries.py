@@ -22,6 +22,11 @@ DATA_KEYS = cast("tuple[Kind, ...]", keys_of_path("rows"))
 """Keys that name a file of rows."""
 
 
+def keys_of_group(group: str) -> tuple[str, ...]:
+    """The keys that stand together in form and template."""
+    return tuple(name for name, key in KEYS.items() if key.group == group)
+
+
 def keys_affecting(*effects: Effect) -> frozenset[str]:
     """The keys of which another value may change one of these."""
     return frozenset(name for name, key in KEYS.items() if not key.affects.isdisjoint(effects))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding
+from lora_backend.config.key_queries import keys_of_group
 from lora_backend.config.rules import ConfigView, Facts
 from lora_backend.errors import ExpressionError
 from lora_backend.models.tree import ModuleTree
@@ -12,10 +13,7 @@ from lora_backend.settings import Settings
 from lora_backend.verification.asked_layers import asked_of
 from lora_backend.verification.refusals import refusals
 
-KEYS_OF_THE_ADAPTER = (
-    "r", "alpha", "bias", "target_modules", "target_layers", "modules_to_save", "rank_pattern", "alpha_pattern", "use_rslora",
-    "use_dora", "lora_dropout", "init_lora_weights",
-)  # fmt: skip
+KEYS_OF_THE_ADAPTER = keys_of_group("adapter")
 
 
 def unattachable(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Finding]:
