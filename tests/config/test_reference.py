@@ -17,6 +17,7 @@ from tools.docs.check_rules import rules_page
 from tools.docs.common import DOCS
 from tools.docs.config_keys import keys_page
 from tools.docs.json_schema import config_json_schema
+from tools.docs.resume_table import table as resume_table
 
 
 def test_the_files_are_as_the_code_makes_them() -> None:
@@ -27,6 +28,7 @@ def test_the_files_are_as_the_code_makes_them() -> None:
 def test_every_key_every_preset_and_every_rule_is_there(language: str) -> None:
     keys, rules = keys_page(language), rules_page(language)
     assert all(f"| `{name}` |" in keys for name in KEYS)
+    assert all(resume_table(language).count(f"`{name}`") == 1 for name in KEYS)
     assert all(f"### `{example.code}` (" in rules for example in EXAMPLES)
     assert keys.count("\n### ") == len(PRESETS)
     assert "# yaml-language-server: $schema=" in keys

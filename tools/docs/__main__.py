@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tools.docs import check_rules, config_keys, import_tables
+from tools.docs import check_rules, config_keys, import_tables, resume_table
 from tools.docs.common import DOCS
 
-MAKERS = (config_keys, check_rules, import_tables)
+MAKERS = (config_keys, check_rules, import_tables, resume_table)
 
 
 def out_of_date() -> dict[str, str]:
