@@ -11,7 +11,7 @@ import math
 import warnings
 
 from lora_backend.planning.targets import of_words
-from tests.planning.test_true_rule import PAIRS, maps_of, planned
+from tests.planning.forty_pairs import PAIRS, maps_of, planned
 
 
 def main() -> None:

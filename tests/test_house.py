@@ -22,7 +22,7 @@ LONG_MODULES = {
     "lora_backend/runs/record/run_folder.py": "waits for its rooms to be tidied",
 }
 LONG_FUNCTIONS: dict[str, str] = {}
-IMPORT_TESTS = {"benchmarks/forty_pairs.py": "waits for the step"}
+IMPORT_TESTS: dict[str, str] = {}
 PRIVATE = {
     # name: (its library's file, the one file of ours, why there is no public way)
     "_no_split_modules": ("transformers/modeling_utils.py", "lora_backend/modeling/device_map.py", "the only word of a model on which of its modules stay in one piece; accelerate asks the same"),
