@@ -20,6 +20,11 @@ def size(size_bytes: float | None, *, sign: bool = False) -> str:
     return f"{size_bytes / unit:{'+' if sign and size_bytes else ''}.{0 if unit == 1 else 2}f} {name}"
 
 
+def gib(size_bytes: float | None) -> str:
+    """Bytes in GiB (2**30), for figures that stand beside each other."""
+    return "–" if size_bytes is None else f"{size_bytes / 2**30:.1f} GiB"
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """Four significant digits, or a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}g}"

@@ -78,12 +78,21 @@ class LogFormatter(logging.Formatter):
         return visible_lines(super().format(record))
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of as many cells each, every column as wide as its widest cell."""
+def aligned(rows: Sequence[Sequence[str]], left: int | None = None) -> str:
+    """Rows of as many cells each, every column as wide as its widest cell; those from `left` on stand at the right."""
     rows = [[visible(text) for text in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(text + " " * (width - _width(text)) for text, width in zip(row, widths, strict=True)) for row in rows]  # fmt: skip
-    return "\n".join(line.rstrip() for line in lines)
+    places = range(len(widths))
+    lines = (
+        [_padded(row[place], widths[place], at_right=left is not None and place >= left) for place in places]
+        for row in rows
+    )
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def _padded(text: str, width: int, *, at_right: bool) -> str:
+    fill = " " * (width - _width(text))
+    return fill + text if at_right else text + fill
 
 
 def _width(text: str) -> int:

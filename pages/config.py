@@ -17,6 +17,7 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.preflight.startable import judge, startable
+from pages.parts.draft import session
 from pages.parts.draft.actions import show_actions
 from pages.parts.draft.blockers import needs_data
 from pages.parts.draft.conflict import show_conflict
@@ -29,7 +30,7 @@ from pages.parts.draft.form import config_form
 from pages.parts.draft.start import choose_start
 from pages.parts.draft.table import many_runs
 from pages.parts.draft.upload import data_upload
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.header import page_header
 from pages.parts.shell.language import say, t
 from pages.parts.shell.services import settings
@@ -68,7 +69,7 @@ def editor(draft: Draft) -> None:
 
 
 def text_view(draft: Draft, text: str) -> None:
-    revision = st.session_state.setdefault(state_keys.TEXT_REVISION, 0)
+    revision = st.session_state.setdefault(session.TEXT_REVISION, 0)
     key = f"text-{draft.id}-{revision}"
 
     def changed() -> None:
@@ -83,7 +84,7 @@ def text_view(draft: Draft, text: str) -> None:
 
 
 page_header(t(N_("Config")), t(N_("Set up a run: check it, compare it with the defaults, launch it.")))
-draft_id = st.query_params.get(state_keys.DRAFT)
+draft_id = st.query_params.get(addresses.DRAFT)
 if draft_id is None:
     choose_start()
 else:

@@ -10,19 +10,19 @@ import streamlit as st
 
 from lora_backend.demo.demo_run import DEMO_NAME, launch_demo
 from lora_backend.errors import FlightdeckError
+from lora_backend.formats import gib
 from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.hardware.processes import GpuProcess
 from lora_backend.i18n import N_
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from pages.parts.run.list import run_row
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import sheltered
 from pages.parts.shell.header import page_header
 from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.markdown import Markdown, escape, joined
 from pages.parts.shell.navigation import CONFIG, PLAN, RUNS, VERIFY
 from pages.parts.shell.services import settings
-from pages.parts.widgets.formats import gib
 
 RECENT = 6
 
@@ -88,7 +88,7 @@ def demo(runs: list[RunFolder]) -> None:
             except (FlightdeckError, OSError) as error:
                 st.error(explain(error))
             else:
-                st.switch_page(RUNS, query_params={state_keys.RUN: run.id})
+                st.switch_page(RUNS, query_params={addresses.RUN: run.id})
 
 
 def own_work() -> None:

@@ -20,7 +20,7 @@ from pages.parts.plan.tables import component_bars, component_table
 from pages.parts.plan.trace import offer_again
 from pages.parts.plan.verdict import show_basis, show_effect, show_verdict
 from pages.parts.plan.work import Work, prepare, read_question
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.header import page_header
 from pages.parts.shell.language import say, t
 from pages.parts.shell.navigation import CONFIG, PLAN
@@ -45,7 +45,7 @@ def empty() -> None:
     with st.container(horizontal=True):
         for model, gpus, more in EXAMPLES:
             label = t(N_("{model} on {gpus}"), model=model.rpartition("/")[2], gpus=gpus)
-            query = {state_keys.MODEL: model, state_keys.GPUS: gpus, **more}
+            query = {addresses.MODEL: model, addresses.GPUS: gpus, **more}
             st.page_link(PLAN, label=label, icon=":material/arrow_forward:", query_params=query)
 
 
@@ -59,10 +59,10 @@ def show(work: Work) -> None:
     show_basis(work)
     with st.container(horizontal=True):
         use_in_config(work)
-        if state_keys.DRAFT in work.question.params:
+        if addresses.DRAFT in work.question.params:
             st.page_link(
                 CONFIG, label=t(N_("Back to the draft")), icon=":material/arrow_back:",
-                query_params={state_keys.DRAFT: work.question.params[state_keys.DRAFT]},
+                query_params={addresses.DRAFT: work.question.params[addresses.DRAFT]},
             )  # fmt: skip
     details(work)
     with figures:

@@ -24,7 +24,7 @@ from pages.parts.run.list import run_row
 from pages.parts.run.table import history, run_history
 from pages.parts.run.trash import bin_and_disk, undo_of_delete
 from pages.parts.run.view import TICK_S, run_page
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import sheltered
 from pages.parts.shell.header import page_header
 from pages.parts.shell.language import say, t
@@ -94,13 +94,13 @@ def one_run(run: RunFolder) -> None:
     st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")
 
 
-run_id, compare_ids = st.query_params.get(state_keys.RUN), st.query_params.get(state_keys.COMPARE)
+run_id, compare_ids = st.query_params.get(addresses.RUN), st.query_params.get(addresses.COMPARE)
 try:
     if run_id:
         one_run(open_run(settings().runs, run_id))
     elif compare_ids:
         compared(list(dict.fromkeys(part for part in compare_ids.split(",") if part)))
-    elif folder := st.query_params.get(state_keys.FOLDER):
+    elif folder := st.query_params.get(addresses.FOLDER):
         found_folder(folder)
     else:
         all_runs()

@@ -34,7 +34,7 @@ from pages.parts.ranks.health import read_health, show_health
 from pages.parts.ranks.loaded import loaded_check
 from pages.parts.ranks.passport import show_passport
 from pages.parts.ranks.view import show_report
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.header import page_header
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import Markdown
@@ -56,22 +56,22 @@ class Subject:
 def pick(runs: dict[str, RunFolder]) -> Subject | None:
     from_run, from_folder = st.columns(2)
     with from_run:
-        asked = st.query_params.get(state_keys.RUN)
+        asked = st.query_params.get(addresses.RUN)
         chosen = st.selectbox(
             t(N_("A finished run")), list(runs), format_func=lambda run_id: visible(name_of(runs[run_id])),
             index=list(runs).index(asked) if asked in runs else None, key="picked_run",
             placeholder=t(N_("Choose a run")) if runs else t(N_("No run has finished yet")),
         )  # fmt: skip
     with from_folder:
-        folder = path_field(t(N_("Or an adapter's folder")), state_keys.ADAPTER, "picked_folder", "adapters/pkg/1.0.0")
+        folder = path_field(t(N_("Or an adapter's folder")), addresses.ADAPTER, "picked_folder", "adapters/pkg/1.0.0")
     if folder:
-        keep_in_address(state_keys.RUN, None)
-        keep_in_address(state_keys.ADAPTER, folder)
+        keep_in_address(addresses.RUN, None)
+        keep_in_address(addresses.ADAPTER, folder)
         return Subject(allowed_adapter(folder, settings()), asked_config())
     if chosen:
-        keep_in_address(state_keys.RUN, chosen)
-        keep_in_address(state_keys.ADAPTER, None)
-        keep_in_address(state_keys.ASKED_CONFIG, None)  # a run has its own
+        keep_in_address(addresses.RUN, chosen)
+        keep_in_address(addresses.ADAPTER, None)
+        keep_in_address(addresses.ASKED_CONFIG, None)  # a run has its own
         run = runs[chosen]
         adapter = own_adapter(run.path)
         config = config_as_changed(run, upto=start_in_passport(adapter))
@@ -107,8 +107,8 @@ def asked_config() -> dict[str, Any] | None:
     )  # fmt: skip
     with from_path:
         example = "runs/20260101-120000-ab12/config.yaml"
-        path = path_field(t(N_("Or the path of that config")), state_keys.ASKED_CONFIG, "verify_config_path", example)
-    keep_in_address(state_keys.ASKED_CONFIG, path)
+        path = path_field(t(N_("Or the path of that config")), addresses.ASKED_CONFIG, "verify_config_path", example)
+    keep_in_address(addresses.ASKED_CONFIG, path)
     if file is not None:
         document = decode_config(file.getvalue(), file.name)
     elif path:
@@ -171,12 +171,12 @@ def beside(subject: Subject, report: RankReport, runs: dict[str, RunFolder]) -> 
     from_run, from_folder = st.columns(2)
     with from_folder:
         label = t(N_("Or another adapter's folder"))
-        folder = path_field(label, state_keys.OTHER_ADAPTER, "other_folder", "adapters/pkg/2.0.0")
+        folder = path_field(label, addresses.OTHER_ADAPTER, "other_folder", "adapters/pkg/2.0.0")
     chosen = from_run.selectbox(
         t(N_("The other adapter")), others, format_func=lambda run_id: visible(name_of(runs[run_id])), key="other_run",
         placeholder=t(N_("There is no other finished run to compare with.")), disabled=bool(folder),
     )  # fmt: skip
-    keep_in_address(state_keys.OTHER_ADAPTER, folder)
+    keep_in_address(addresses.OTHER_ADAPTER, folder)
     if folder:
         other = allowed_adapter(folder, settings())
     elif chosen:

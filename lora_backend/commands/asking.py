@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from lora_backend.i18n import N_, Message, translate
-from lora_backend.planning.report import advice_text
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.placement import PlanDoubtError, TightError
 from lora_backend.terminal import ask, can_ask, show
+from lora_backend.views.plan_view import advice_text
 
 Started = TypeVar("Started")
 YES = frozenset({"y", "yes", "是", "好"})

@@ -14,11 +14,12 @@ from lora_backend.planning.advice import Advice, advise, best_first
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.figures import figures
 from lora_backend.planning.planner import options_of
-from lora_backend.planning.report import advice_text, plan_document, plan_text, tone
+from lora_backend.planning.report import tone
 from lora_backend.preflight.conditions import conditions_for
 from lora_backend.preflight.plan_question import config_to_plan, known_only, model_facts, planner_for, profiles
 from lora_backend.settings import load_settings
 from lora_backend.terminal import show, show_coloured
+from lora_backend.views.plan_view import advice_text, plan_document, plan_text
 
 
 def plan_command(arguments: argparse.Namespace) -> int:

@@ -23,11 +23,12 @@ from lora_backend.planning.cost.memory import Memory
 from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.plan import Plan, device_map, no_gpu_has_enough, usable_targets
 from lora_backend.planning.planner import Planner, options_of, precision_on, workload_of
-from lora_backend.planning.report import plan_table, verdict
+from lora_backend.planning.report import verdict
 from lora_backend.planning.split.offload import with_host_memory
 from lora_backend.planning.targets import Target, of_host, of_words
 from lora_backend.preflight.plan_question import config_to_plan, machine_targets, model_facts, profiles
 from lora_backend.settings import load_settings
+from lora_backend.views.plan_view import plan_table
 
 logger = logging.getLogger(__name__)
 DeviceMap = dict[str, int | str]

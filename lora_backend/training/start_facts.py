@@ -13,7 +13,7 @@ from lora_backend.modeling.devices import DTYPES, resolve_precision
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.models.find import find_model
 from lora_backend.models.identity import base_identity
-from lora_backend.planning.report import plan_table, verdict
+from lora_backend.planning.report import verdict
 from lora_backend.preflight.doubts_now import doubts_now
 from lora_backend.preflight.placement import plan_start
 from lora_backend.runs.record.numbering import in_trainer, trainer_numbers
@@ -22,6 +22,7 @@ from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.surroundings import differences_of_starts
 from lora_backend.settings import load_settings
 from lora_backend.training.data import StartData
+from lora_backend.views.plan_view import plan_table
 
 logger = logging.getLogger(__name__)
 

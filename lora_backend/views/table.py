@@ -29,9 +29,9 @@ class Table:
         for row in self.rows:
             yield [cell_text(cell) for cell in row]
 
-    def text(self) -> str:
-        """For a terminal or a log: every column as wide as its widest cell."""
-        return aligned(list(self.lines()))
+    def text(self, left: int | None = None) -> str:
+        """For a terminal or a log: every column as wide as its widest cell, figures from column `left` on at the right."""
+        return aligned(list(self.lines()), left)
 
 
 def cell_text(cell: Cell) -> str:

@@ -24,11 +24,10 @@ from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import load_settings
-from pages.parts.draft import launch
+from pages.parts.draft import launch, session
 from pages.parts.draft import table as table_runs
 from pages.parts.run import resume as run_resume
 from pages.parts.run.table import table_key
-from pages.parts.shell import state_keys
 
 ROOT = Path(__file__).parents[2]
 FLAG = Path(os.environ["FAULT_WHEN"])
@@ -130,7 +129,7 @@ def tries(folder: Path) -> dict[str, Callable[[], Try]]:
         made = draft(folder)
         at = visit("config")
         delete_draft(load_settings().drafts, made.id)
-        at.session_state[state_keys.DELETED_DRAFTS] = [made.id]
+        at.session_state[session.DELETED_DRAFTS] = [made.id]
         at.run()
         return lambda: at.button(key="restore_draft").click().run()
 

@@ -12,7 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
-from pages.parts.shell import state_keys
+from pages.parts.run import session
+from pages.parts.shell import addresses
 from tests.pages.english import ENGLISH, texts_of, without_code
 from tests.pages.screens import ROOT, finished_run, show, texts
 
@@ -87,10 +88,10 @@ def test_a_relative_path_counts_from_the_workspace(workspace: Path) -> None:
 def test_the_list_of_runs_leads_to_the_folder_by_its_own_address(workspace: Path) -> None:
     output_folder(workspace / "outputs/shop")
     at = show("runs")
-    at.text_input(key=state_keys.FOLDER_NAME).set_value(" outputs/shop ")
+    at.text_input(key=session.FOLDER_NAME).set_value(" outputs/shop ")
     next(button for button in at.button if button.label == "Open the folder").click().run()
     assert not at.exception
-    assert at.query_params[state_keys.FOLDER] == "outputs/shop"
+    assert at.query_params[addresses.FOLDER] == "outputs/shop"
     assert at.title[0].value == "shop"
 
 
@@ -108,7 +109,7 @@ def test_a_folder_outside_the_roots_is_refused_before_it_is_read(
     at = show("runs", folder=name)
     assert "outside the folders that the browser may use" in at.warning[0].value
     assert not at.metric
-    assert at.text_input(key=state_keys.FOLDER_NAME).value == name, "to be corrected"
+    assert at.text_input(key=session.FOLDER_NAME).value == name, "to be corrected"
 
 
 def test_what_is_no_training_is_one_sentence(workspace: Path) -> None:

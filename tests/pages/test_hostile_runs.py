@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from lora_backend.runs.record.labels import write_labels
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from tests.pages.screens import finished_run, show, texts
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -184,4 +184,4 @@ def test_files_of_other_forms_break_neither_the_page_nor_the_list(case: tuple[st
     show("runs", run=run.id)
     table = show("runs").dataframe[0].value
     assert any(good.id in link for link in table["Open"])
-    assert state_keys.RUN in table["Open"][0]
+    assert addresses.RUN in table["Open"][0]

@@ -16,7 +16,7 @@ from lora_backend.models.tree import ModuleTree
 from lora_backend.preflight.trees import tree_of
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
-from pages.parts.shell import state_keys
+from pages.parts.draft import session
 from tests.pages.plan_page import SMALL, TIGHT, profile_of
 from tests.pages.screens import finished_run, show, texts
 from tests.preflight.machines import on
@@ -113,7 +113,7 @@ def test_what_does_not_fit_starts_all_the_same_where_that_is_asked_for_and_is_no
     assert not attempt["plan"]["fits"]
     assert draft.text() == text
     assert len(draft.launches()) == 1
-    assert state_keys.IN_DOUBT not in at.session_state
+    assert session.IN_DOUBT not in at.session_state
 
 
 def test_what_is_tight_is_asked_about_once_and_said_before(
@@ -137,7 +137,7 @@ def test_what_is_tight_is_asked_about_once_and_said_before(
     assert attempt["accepted"] == attempt["plan"]["verdict"] == "tight"
     assert "anyway" not in attempt, "it still waits for whoever has its GPU"
     assert len(draft.launches()) == 1
-    assert state_keys.IN_DOUBT not in at.session_state
+    assert session.IN_DOUBT not in at.session_state
 
 
 def test_who_accepts_what_is_tight_is_asked_again_where_it_does_not_fit_any_more(

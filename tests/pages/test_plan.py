@@ -27,10 +27,10 @@ from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.targets import GIB, of_words
 from lora_backend.settings import load_settings
+from lora_backend.views.plan_view import fits_message
 from pages.parts.plan.export import map_texts
 from pages.parts.plan.question import Question, placement_of, placement_text
 from pages.parts.plan.strip import IN_DOUBT, cells_of, room, strip
-from pages.parts.plan.verdict import verdict_word
 from pages.parts.shell.markdown import Markdown, unmarked
 from tests.pages.plan_page import ROOT, TIGHT, answer, profile_of, show, texts
 from tests.tiny import chats, save_tokenizer, write_rows
@@ -72,7 +72,7 @@ def test_a_device_that_is_tight_is_marked_in_the_strip_and_in_the_tables(model: 
     (device,) = plan.devices
     with use_language("en"):
         assert room(device).startswith("⚠ tight: ")
-        assert verdict_word(plan) == "⚠ tight"
+        assert str(fits_message(plan)) == "⚠ tight"
         (above,) = [note for note in strip(plan, (), "dark").layout.annotations if "tight" in note.text]
     assert above.font.color == IN_DOUBT["tight"]["dark"]
 
@@ -255,17 +255,17 @@ def test_a_worker_that_fails_is_one_sentence(model: Path, monkeypatch: pytest.Mo
 
 
 def test_a_cancelled_trace_is_not_asked_for_again_until_the_reader_wants_it(model: Path) -> None:
+    from pages.parts.plan import session
     from pages.parts.plan import trace as plan_trace
-    from pages.parts.shell import state_keys
 
     script = f"""
 import streamlit as st
-from pages.parts.shell import state_keys
+from pages.parts.plan import session
 from pages.parts.plan.trace import _key, trace, offer_again
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
 config = TrainingConfig(model_name="m", precision="bf16")
-st.session_state.setdefault("{state_keys.TRACE_DROPPED}", _key({{}}, config))
+st.session_state.setdefault("{session.TRACE_DROPPED}", _key({{}}, config))
 try:
     trace({{}}, config)
 except WorkerError as error:

@@ -17,7 +17,7 @@ from lora_backend.runs.record.labels import read_labels, write_labels
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import load_settings
 from pages.parts.run.table import table_key
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from tests.pages.screens import show
 from tests.tiny import make_published
 
@@ -80,12 +80,12 @@ def test_words_and_states_filter_the_table_and_the_archive_is_left_out() -> None
     write_labels(made("three").path, archived=True)
     at = show("runs")
     assert at.dataframe[0].value["Name"].tolist() == ["two", "one"]
-    at.text_input(key=state_keys.RUN_FILTER).set_value("shop").run()
+    at.text_input(key=addresses.RUN_FILTER).set_value("shop").run()
     assert at.dataframe[0].value["Name"].tolist() == ["one"]
-    at.text_input(key=state_keys.RUN_FILTER).set_value("nowhere").run()
+    at.text_input(key=addresses.RUN_FILTER).set_value("nowhere").run()
     assert "No runs match" in at.info[0].value
-    at.text_input(key=state_keys.RUN_FILTER).set_value("")
-    at.toggle(key=state_keys.RUN_ARCHIVED).set_value(True).run()
+    at.text_input(key=addresses.RUN_FILTER).set_value("")
+    at.toggle(key=addresses.RUN_ARCHIVED).set_value(True).run()
     assert len(at.dataframe[0].value) == 3
 
 
@@ -256,16 +256,16 @@ def test_what_the_table_shows_is_in_the_address_and_comes_back_from_it() -> None
     made("two")
     at = show("runs")
     assert "filter" not in at.query_params
-    at.text_input(key=state_keys.RUN_FILTER).set_value("one")
-    at.multiselect(key=state_keys.RUN_STATES).set_value(["failed"])
-    at.multiselect(key=state_keys.RUN_COLUMNS).set_value(["seed"]).run()
+    at.text_input(key=addresses.RUN_FILTER).set_value("one")
+    at.multiselect(key=addresses.RUN_STATES).set_value(["failed"])
+    at.multiselect(key=addresses.RUN_COLUMNS).set_value(["seed"]).run()
     words = {key: at.query_params[key] for key in ("filter", "states", "columns")}
     assert words == {"filter": "one", "states": "failed", "columns": "seed"}
     table = show("runs", **words).dataframe[0].value
     assert table["Name"].tolist() == ["one"]
     assert "seed" in table
     assert "loss" not in table
-    at.text_input(key=state_keys.RUN_FILTER).set_value("").run()
+    at.text_input(key=addresses.RUN_FILTER).set_value("").run()
     assert "filter" not in at.query_params
 
 

@@ -15,10 +15,11 @@ from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner, options_of, with_changes
 from lora_backend.planning.remedies import CHANGES_RESULT
-from lora_backend.planning.report import advice_text, verdict
+from lora_backend.planning.report import verdict
 from lora_backend.planning.split.chosen_split import Goal
 from lora_backend.planning.targets import GIB, of_words
 from lora_backend.planning.verdict import ORDER
+from lora_backend.views.plan_view import advice_text
 from tests.planning.formula_plans import CONFIG, FACTS, source
 
 BIG = with_changes(CONFIG, batch_size=4, max_length=2048)
@@ -63,7 +64,7 @@ def test_one_more_gpu_is_said_to_take_bytes_off_the_others_and_what_else_there_i
     with use_language("en"):
         assert advice_text(more).startswith(f"One more GPU takes {more.saves_bytes / GIB:.1f} GiB off the others (")
         saved = f"{by_code['smaller_batch'].saves_bytes / GIB:.1f}"
-        assert f"target_batch_size: 4 saves {saved} GiB in all (" in advice_text(by_code["smaller_batch"])
+        assert f"target_batch_size: 4 saves {saved} GiB in total (" in advice_text(by_code["smaller_batch"])
 
 
 def test_every_gpu_that_is_over_is_named_with_its_shortage() -> None:

@@ -10,9 +10,10 @@ from lora_backend.planning.cost.memory import CONTEXT_BYTES, Breakdown, Memory
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.one_gpu import single_is_enough
 from lora_backend.planning.plan import Plan, score_plan
-from lora_backend.planning.report import plan_table, tone, verdict
+from lora_backend.planning.report import tone, verdict
 from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.planning.verdict import LEAST_MARGIN, Verdict, uncertainty_bytes, verdict_of, worst_of
+from lora_backend.views.plan_view import plan_table
 from tests.planning.formula_plans import CPU, PROFILE, WORKLOAD
 
 TRACED = replace(PROFILE, method="traced", expected_error=0.01)

@@ -15,7 +15,6 @@ from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError
 from lora_backend.i18n import use_language
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.step_time import LinkSpeed
-from lora_backend.planning.report import advice_text
 from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.preflight import placement
 from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError, TightError, advice_for, plan_start
@@ -24,6 +23,7 @@ from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.settings import load_settings
+from lora_backend.views.plan_view import advice_text
 from tests.hardware.nvml import describe, description_file, result_of, stub_environment
 from tests.preflight.small_model import FACTS
 

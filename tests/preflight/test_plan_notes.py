@@ -13,12 +13,13 @@ from lora_backend.planning.advice import advise
 from lora_backend.planning.estimate import Conditions
 from lora_backend.planning.figures import figures
 from lora_backend.planning.planner import Planner, options_of
-from lora_backend.planning.report import notes, plan_text
+from lora_backend.planning.report import notes
 from lora_backend.planning.split.chosen_split import Goal
 from lora_backend.planning.targets import of_words
 from lora_backend.preflight import plan_question as planning
 from lora_backend.preflight.plan_question import of_checkpoint, planner_for
 from lora_backend.settings import load_settings
+from lora_backend.views.plan_view import plan_text
 from tests.planning.formula_plans import CONFIG, FACTS, source
 from tests.planning.profiles import LLAMA
 

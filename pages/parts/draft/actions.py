@@ -17,7 +17,7 @@ from pages.parts.draft.blockers import show_blockers
 from pages.parts.draft.edit import step
 from pages.parts.draft.export import export_for_another_tool
 from pages.parts.draft.launch import ask_where_it_is_in_doubt, launch_draft
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import t
 from pages.parts.shell.markdown import Markdown
@@ -52,12 +52,12 @@ def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult, st
         if st.button(t(N_("New draft")), icon=":material/add:", type="tertiary", key="new_draft"):
             st.switch_page(CONFIG)
         st.page_link(
-            PLAN, label=t(N_("Plan this config")), icon=":material/memory:", query_params={state_keys.DRAFT: draft.id}
+            PLAN, label=t(N_("Plan this config")), icon=":material/memory:", query_params={addresses.DRAFT: draft.id}
         )
         if launched:
             st.page_link(
                 RUNS, label=t(N_("Last launched: {id}"), id=launched[-1]), icon=":material/show_chart:",
-                query_params={state_keys.RUN: launched[-1]},
+                query_params={addresses.RUN: launched[-1]},
             )  # fmt: skip
         st.caption(t(N_("Draft {id}, kept on disk with every change"), id=draft.id))
     wish = show_blockers(draft, text, start)

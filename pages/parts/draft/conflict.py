@@ -9,15 +9,15 @@ import streamlit as st
 from lora_backend.config.drafts import Draft
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
+from pages.parts.draft import session
 from pages.parts.draft.edit import refresh_views
-from pages.parts.shell import state_keys
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import t
 
 
 def show_conflict(draft: Draft) -> None:
     """The question that a refused save leaves; nothing while there is none."""
-    draft_id, mine, _ = st.session_state.get(state_keys.CONFLICT, (None, "", ""))
+    draft_id, mine, _ = st.session_state.get(session.CONFLICT, (None, "", ""))
     if draft_id != draft.id:
         return
     theirs = draft.text()
@@ -47,6 +47,6 @@ def show_conflict(draft: Draft) -> None:
 def _settle(draft: Draft, mine: str | None) -> None:
     if mine is not None:
         draft.save(mine)
-    st.session_state.pop(state_keys.CONFLICT, None)
-    st.session_state[state_keys.SEEN_TEXT] = (draft.id, draft.text())
+    st.session_state.pop(session.CONFLICT, None)
+    st.session_state[session.SEEN_TEXT] = (draft.id, draft.text())
     refresh_views()

@@ -11,7 +11,8 @@ from lora_backend.config.drafts import Draft, delete_draft, list_drafts, restore
 from lora_backend.errors import ConfigError
 from lora_backend.formats import when
 from lora_backend.i18n import N_, Message, Plural
-from pages.parts.shell import state_keys
+from pages.parts.draft import session
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, t
 from pages.parts.shell.markdown import bold, joined
@@ -23,7 +24,7 @@ RECENT = 8
 
 def recent_drafts() -> None:
     """The last few, and a way to see all."""
-    deleted = st.session_state.get(state_keys.DELETED_DRAFTS, [])
+    deleted = st.session_state.get(session.DELETED_DRAFTS, [])
     drafts = list_drafts(settings().drafts)
     if not drafts and not deleted:
         return
@@ -49,7 +50,7 @@ def _row(draft: Draft) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(width=330, gap=None):
             name = bold(model or t(N_("No model yet")))
-            st.page_link(CONFIG, label=name, query_params={state_keys.DRAFT: draft.id})
+            st.page_link(CONFIG, label=name, query_params={addresses.DRAFT: draft.id})
             st.caption(joined(" · ", (draft.id, when(draft.changed_at))))
         st.caption(
             t(
@@ -70,11 +71,11 @@ def _delete(draft_id: str) -> None:
     except (ConfigError, OSError) as error:
         st.toast(explain(error))
         return
-    st.session_state.setdefault(state_keys.DELETED_DRAFTS, []).append(draft_id)
+    st.session_state.setdefault(session.DELETED_DRAFTS, []).append(draft_id)
 
 
 def _restore() -> None:
     try:
-        restore_draft(settings().drafts, st.session_state[state_keys.DELETED_DRAFTS].pop())
+        restore_draft(settings().drafts, st.session_state[session.DELETED_DRAFTS].pop())
     except (ConfigError, OSError) as error:
         st.toast(explain(error))

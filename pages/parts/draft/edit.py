@@ -9,22 +9,22 @@ import streamlit as st
 
 from lora_backend.config.config_writing import with_values
 from lora_backend.config.drafts import Draft, DraftConflictError, revision_of
-from pages.parts.shell import state_keys
+from pages.parts.draft import session
 
 
 def current_text(draft: Draft) -> str:
     """The draft's text, from which this tab's next edit starts; views are made anew where someone else changed it."""
     text = draft.text()
-    seen = st.session_state.get(state_keys.SEEN_TEXT)
+    seen = st.session_state.get(session.SEEN_TEXT)
     if seen is not None and seen != (draft.id, text):
         refresh_views()
-    st.session_state[state_keys.SEEN_TEXT] = (draft.id, text)
+    st.session_state[session.SEEN_TEXT] = (draft.id, text)
     return text
 
 
 def refresh_views(*, form: bool = True, text: bool = True) -> None:
     """Have the views read the draft anew: their widgets get new keys."""
-    for wanted, key in ((form, state_keys.FORM_REVISION), (text, state_keys.TEXT_REVISION)):
+    for wanted, key in ((form, session.FORM_REVISION), (text, session.TEXT_REVISION)):
         if wanted:
             st.session_state[key] = st.session_state.get(key, 0) + 1
 
@@ -34,10 +34,10 @@ def save_text(draft: Draft, text: str, *, from_form: bool = False, from_text: bo
     try:
         draft.save(text, revision_of(_seen(draft)))
     except DraftConflictError as conflict:
-        st.session_state[state_keys.CONFLICT] = (draft.id, conflict.mine, conflict.theirs)
+        st.session_state[session.CONFLICT] = (draft.id, conflict.mine, conflict.theirs)
         refresh_views()
         return
-    st.session_state[state_keys.SEEN_TEXT] = (draft.id, text)
+    st.session_state[session.SEEN_TEXT] = (draft.id, text)
     refresh_views(form=not from_form, text=not from_text)
 
 
@@ -49,10 +49,10 @@ def set_values(draft: Draft, changes: Mapping[str, Any], *, from_form: bool = Fa
 def step(draft: Draft, *, forward: bool) -> None:
     """Undo, or redo."""
     if draft.redo() if forward else draft.undo():
-        st.session_state[state_keys.SEEN_TEXT] = (draft.id, draft.text())
+        st.session_state[session.SEEN_TEXT] = (draft.id, draft.text())
         refresh_views()
 
 
 def _seen(draft: Draft) -> str:
-    draft_id, text = st.session_state.get(state_keys.SEEN_TEXT, (None, ""))
+    draft_id, text = st.session_state.get(session.SEEN_TEXT, (None, ""))
     return text if draft_id == draft.id else draft.text()

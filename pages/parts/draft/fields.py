@@ -15,9 +15,9 @@ from lora_backend.config.patch import DELETE
 from lora_backend.config.schema import REQUIRED, Key
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_, Message
+from pages.parts.draft import session
 from pages.parts.draft.edit import refresh_views, set_values
 from pages.parts.draft.facts import KnownFacts
-from pages.parts.shell import state_keys
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, sentences, t, t_plain
 from pages.parts.shell.markdown import Markdown, code, escape
@@ -27,7 +27,7 @@ MAX_LISTED_BLOCKS = 256
 
 def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool, disabled: bool) -> None:
     """The widget of one key; below it what differs from the default, and the way back to that."""
-    revision = st.session_state.setdefault(state_keys.FORM_REVISION, 0)
+    revision = st.session_state.setdefault(session.FORM_REVISION, 0)
     widget_key = f"form-{draft.id}-{revision}-{key.name}"
     label = escape(f"{key.name} ({t_plain(key.unit)})" if key.unit else key.name)
     shared: dict[str, Any] = {
@@ -40,7 +40,7 @@ def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool
     differs = is_set and key.default is not REQUIRED and not same_value(value, key.default)
     with st.container(gap=None):
         _widget(label, key, value, known, shared)
-        problem = st.session_state.get(state_keys.FIELD_PROBLEMS, {}).get(widget_key)
+        problem = st.session_state.get(session.FIELD_PROBLEMS, {}).get(widget_key)
         if problem is not None:
             st.error(say(problem))
         if differs:
@@ -144,7 +144,7 @@ def _as_yaml(value: Any) -> str:
 
 def _write(draft: Draft, key: Key, widget_key: str) -> None:
     """Put what the field says into the draft; where it says no value, the draft stays and the field says why."""
-    problems = st.session_state.setdefault(state_keys.FIELD_PROBLEMS, {})
+    problems = st.session_state.setdefault(session.FIELD_PROBLEMS, {})
     problems.pop(widget_key, None)
     value = st.session_state[widget_key]
     if _takes_mapping(key):

@@ -11,9 +11,9 @@ from lora_backend.config.config_text import ConfigDocument, parse_config
 from lora_backend.config.drafts import Draft
 from lora_backend.config.schema import GROUPS, KEYS, REQUIRED, Key
 from lora_backend.i18n import N_, Plural
+from pages.parts.draft import session
 from pages.parts.draft.facts import known_facts, show_known_facts
 from pages.parts.draft.fields import field
-from pages.parts.shell import state_keys
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import Markdown
 
@@ -33,7 +33,7 @@ def config_form(draft: Draft, document: ConfigDocument) -> None:
     known = known_facts(values)
     show_known_facts(known)
     search = st.text_input(
-        t(N_("Search the keys")), key=state_keys.FORM_SEARCH, icon=":material/search:", label_visibility="collapsed",
+        t(N_("Search the keys")), key=session.FORM_SEARCH, icon=":material/search:", label_visibility="collapsed",
         placeholder=t(N_("Search the keys by name or help")),
     )  # fmt: skip
     found = [key for key in KEYS.values() if _matches(key, search or "")]

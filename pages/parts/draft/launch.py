@@ -10,12 +10,13 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.launching.launch import launch_from_browser
 from lora_backend.planning.advice import Advice
-from lora_backend.planning.report import advice_text
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.startable import CannotStartError, judge, startable
+from lora_backend.views.plan_view import advice_text, change_text
+from pages.parts.draft import session
 from pages.parts.draft.edit import set_values
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.markdown import escape
@@ -26,7 +27,7 @@ from pages.parts.widgets.tracing import trace_within
 
 def launch_draft(draft: Draft, text: str, launches: int, *, accepts: Verdict = "fits") -> None:
     """Start a run from `text` and show it; what stands in the way is said on the page."""
-    st.session_state.pop(state_keys.IN_DOUBT, None)  # it may be different now
+    st.session_state.pop(session.IN_DOUBT, None)  # it may be different now
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
             run_id = draft.launch_once(
@@ -34,7 +35,7 @@ def launch_draft(draft: Draft, text: str, launches: int, *, accepts: Verdict = "
             )
         except PlanDoubtError as error:
             _ = error.advice  # traced now, while there is something to see of it
-            st.session_state[state_keys.IN_DOUBT] = (draft.id, text, error)
+            st.session_state[session.IN_DOUBT] = (draft.id, text, error)
             st.rerun()  # the question says it, and nothing else on the page does then
         except (FlightdeckError, OSError) as error:
             if isinstance(error, CannotStartError) and _is_seen_by_now(text):
@@ -42,7 +43,7 @@ def launch_draft(draft: Draft, text: str, launches: int, *, accepts: Verdict = "
             status.update(label=t(N_("Not started")), state="error", expanded=True)
             st.error(explain(error), icon=":material/error:")
             return
-    st.switch_page(RUNS, query_params={state_keys.RUN: run_id})
+    st.switch_page(RUNS, query_params={addresses.RUN: run_id})
 
 
 def _is_seen_by_now(text: str) -> bool:
@@ -52,7 +53,7 @@ def _is_seen_by_now(text: str) -> bool:
 
 def has_been_refused(draft: Draft, text: str) -> bool:
     """Whether a launch of this very text was refused for its plan."""
-    refused = st.session_state.get(state_keys.IN_DOUBT)
+    refused = st.session_state.get(session.IN_DOUBT)
     return refused is not None and refused[:2] == (draft.id, text)
 
 
@@ -60,7 +61,7 @@ def ask_where_it_is_in_doubt(draft: Draft, text: str, launches: int) -> None:
     """What a launch leaves whose plan is tight or over: save memory with one click, or start all the same."""
     if not has_been_refused(draft, text):
         return
-    error: PlanDoubtError = st.session_state[state_keys.IN_DOUBT][2]
+    error: PlanDoubtError = st.session_state[session.IN_DOUBT][2]
     with st.container(border=True):
         st.warning(say(error.message), icon=":material/memory_alt:")
         remedies = [remedy for remedy in error.advice if remedy.change]
@@ -69,7 +70,7 @@ def ask_where_it_is_in_doubt(draft: Draft, text: str, launches: int) -> None:
         with st.container(horizontal=True):
             if remedies:
                 st.button(
-                    t(N_("Change it: {change}"), change=change_in_words(remedies[0])),
+                    t(N_("Change it: {change}"), change=change_text(remedies[0])),
                     type="primary",
                     icon=":material/build:",
                     key="apply_remedy",
@@ -81,14 +82,6 @@ def ask_where_it_is_in_doubt(draft: Draft, text: str, launches: int) -> None:
         launch_draft(draft, text, launches, accepts=error.verdict)
 
 
-def change_in_words(remedy: Advice) -> str:
-    """`gradient_checkpointing: true`."""
-    return ", ".join(
-        f"{key}: {'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
-        for key, value in remedy.change.to_json().items()
-    )
-
-
 def _apply(draft: Draft, remedy: Advice) -> None:
     set_values(draft, remedy.change)
-    st.session_state.pop(state_keys.IN_DOUBT, None)
+    st.session_state.pop(session.IN_DOUBT, None)

@@ -14,9 +14,10 @@ from lora_backend.config.presets import PRESETS, Preset
 from lora_backend.demo.demo_run import demo_text
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
+from pages.parts.draft import session
 from pages.parts.draft.drafts import recent_drafts
 from pages.parts.draft.foreign_import import keep_source, show_import
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.language import say, t
 from pages.parts.shell.navigation import CONFIG
 from pages.parts.shell.services import settings
@@ -58,14 +59,14 @@ def choose_start() -> None:
         if st.button(t(N_("The demo's config")), icon=":material/school:", key="demo_config"):
             _begin(demo_text(settings()))
     if pasted and text.strip():
-        st.session_state[state_keys.IMPORT_SOURCE] = (
+        st.session_state[session.IMPORT_SOURCE] = (
             "pasted.yaml",
             text,
         )  # the form's button is up again in the next run
         _begin_with_document(parse_config(text), "pasted.yaml")
     elif file is not None:
         _begin_with_file(file.getvalue(), file.name)
-    elif kept := st.session_state.get(state_keys.IMPORT_SOURCE):
+    elif kept := st.session_state.get(session.IMPORT_SOURCE):
         _begin_with_document(parse_config(kept[1]), kept[0])
     _presets()
     recent_drafts()
@@ -146,5 +147,5 @@ def _begin(text: str, source: tuple[str, str] | None = None) -> None:
     draft = new_draft(settings().drafts, text)
     if source is not None:
         keep_source(draft, *source)
-    st.session_state.pop(state_keys.IMPORT_SOURCE, None)
-    st.switch_page(CONFIG, query_params={state_keys.DRAFT: draft.id})
+    st.session_state.pop(session.IMPORT_SOURCE, None)
+    st.switch_page(CONFIG, query_params={addresses.DRAFT: draft.id})

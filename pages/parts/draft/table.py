@@ -16,7 +16,8 @@ from lora_backend.launching.table import Launched, Variant, preview_apart, queue
 from lora_backend.os_errors import in_words
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.placement import TightError
-from pages.parts.shell import state_keys
+from pages.parts.draft import session
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, language, say, t, t_plain
 from pages.parts.shell.navigation import RUNS
@@ -62,7 +63,7 @@ def many_runs(draft: Draft, text: str) -> None:
                 args=(draft,),
             )
             tag = st.text_input(t(N_("Tag for all of them")), key=tag_key, max_chars=40, on_change=safely(_keep), args=(draft,), kwargs={"tag": True}).strip()  # fmt: skip
-        if problem := st.session_state.pop(state_keys.TABLE_PROBLEM, None):
+        if problem := st.session_state.pop(session.TABLE_PROBLEM, None):
             st.error(say(problem), icon=":material/error:")
         if table.strip():
             _rows(draft, text, table, tag)
@@ -76,9 +77,9 @@ def _keep(draft: Draft, *, table: bool = False, tag: bool = False) -> None:
             tag=st.session_state[f"table-tag-{draft.id}"].strip() if tag else None,
         )
     except FlightdeckError as error:
-        st.session_state[state_keys.TABLE_PROBLEM] = error.message
+        st.session_state[session.TABLE_PROBLEM] = error.message
     except OSError as error:
-        st.session_state[state_keys.TABLE_PROBLEM] = in_words(error).message
+        st.session_state[session.TABLE_PROBLEM] = in_words(error).message
 
 
 def _take_file(draft: Draft) -> None:
@@ -90,7 +91,7 @@ def _take_file(draft: Draft) -> None:
         st.session_state[f"table-{draft.id}"] = file.getvalue().decode("utf-8-sig")
     except UnicodeDecodeError:
         problem = Message(N_("{file} is not UTF-8 text. Save it as CSV in UTF-8."), {"file": file.name})
-        st.session_state[state_keys.TABLE_PROBLEM] = problem
+        st.session_state[session.TABLE_PROBLEM] = problem
         return
     _keep(draft, table=True)
 
@@ -128,7 +129,7 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
         if launched and tag:
             st.page_link(
                 RUNS, label=t(N_("Show these runs")), icon=":material/show_chart:",
-                query_params={state_keys.RUN_FILTER: tag},
+                query_params={addresses.RUN_FILTER: tag},
             )  # fmt: skip
     waiting = [variant for variant in variants if not runs[variant.line]]
     asked = _asked_again(text, table, tag)
@@ -140,7 +141,7 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
 
 def _variants(text: str, table: str) -> list[Variant]:
     """The preview, made once for the same config and table: a thousand rows are checked in some seconds."""
-    known = st.session_state.get(state_keys.TABLE_PREVIEW)
+    known = st.session_state.get(session.TABLE_PREVIEW)
     if known is not None and known[:2] == (text, table):
         found: list[Variant] = known[2]
         return found
@@ -150,7 +151,7 @@ def _variants(text: str, table: str) -> list[Variant]:
             text, read_table(table), settings(), lambda done: place.progress(done, t(N_("Checking every row …")))
         )
     place.empty()
-    st.session_state[state_keys.TABLE_PREVIEW] = (text, table, found)
+    st.session_state[session.TABLE_PREVIEW] = (text, table, found)
     return found
 
 
@@ -189,7 +190,7 @@ def _launch_names(variants: Sequence[Variant], tag: str) -> dict[int, str]:
 
 def _asked_again(*asked: str) -> bool:
     """What a start of this very table leaves whose plans are tight: the question, once for all rows, and its answer."""
-    known = st.session_state.get(state_keys.TABLE_IN_DOUBT)
+    known = st.session_state.get(session.TABLE_IN_DOUBT)
     if known is None or known[0] != asked:
         return False
     st.warning(say(known[1]), icon=":material/memory_alt:")
@@ -205,7 +206,7 @@ def _start(
     accepts: Verdict,
 ) -> None:
     """Start the rows, or have it confirmed; `asked` is the config, the table and the tag."""
-    st.session_state.pop(state_keys.TABLE_IN_DOUBT, None)
+    st.session_state.pop(session.TABLE_IN_DOUBT, None)
     total, tag = len(variants), asked[2]
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         bar = st.progress(0.0)
@@ -222,7 +223,7 @@ def _start(
                 ),
             )
         except TightError as error:
-            st.session_state[state_keys.TABLE_IN_DOUBT] = (asked, error.message)
+            st.session_state[session.TABLE_IN_DOUBT] = (asked, error.message)
             st.rerun()
         except (FlightdeckError, OSError) as error:
             status.update(label=t(N_("Not started")), state="error", expanded=True)
@@ -233,7 +234,7 @@ def _start(
             status.update(label=t(Plural("{count} of {rows} was not started.", "{count} of {rows} were not started."), count=len(refused), rows=Message(Plural("{count} row", "{count} rows"), {"count": total})), state="error", expanded=True)  # fmt: skip
             _refusals(refused)
             return
-    st.switch_page(RUNS, query_params={state_keys.RUN_FILTER: tag} if tag else {})
+    st.switch_page(RUNS, query_params={addresses.RUN_FILTER: tag} if tag else {})
 
 
 def _refusals(refused: Sequence[Launched]) -> None:

@@ -13,8 +13,8 @@ from lora_backend.config.drafts import Draft
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES, store_upload
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_, Plural
+from pages.parts.draft import session
 from pages.parts.draft.edit import set_values
-from pages.parts.shell import state_keys
 from pages.parts.shell.language import explain, t
 from pages.parts.shell.services import settings
 from pages.parts.widgets.rows_reading import reading_bar
@@ -55,7 +55,7 @@ def upload_field(draft: Draft) -> None:
 
 def _stored(file: UploadedFile) -> tuple[Path, int] | FlightdeckError | OSError:
     """What came of an upload; it is read once, however often the page runs while it lies in the field."""
-    known = st.session_state.get(state_keys.UPLOADED_DATA)
+    known = st.session_state.get(session.UPLOADED_DATA)
     if known is not None and known[0] == file.file_id:
         return cast("tuple[Path, int] | FlightdeckError | OSError", known[1])
     found: tuple[Path, int] | FlightdeckError | OSError
@@ -64,5 +64,5 @@ def _stored(file: UploadedFile) -> tuple[Path, int] | FlightdeckError | OSError:
             found = store_upload(file.getvalue(), file.name, settings().uploads, tell)
         except (FlightdeckError, OSError) as error:
             found = error.with_traceback(None)
-    st.session_state[state_keys.UPLOADED_DATA] = (file.file_id, found)
+    st.session_state[session.UPLOADED_DATA] = (file.file_id, found)
     return found

@@ -8,6 +8,7 @@ from typing import Literal
 import streamlit as st
 
 from lora_backend.errors import WorkerError
+from lora_backend.formats import gib
 from lora_backend.i18n import N_
 from lora_backend.planning.advice import Advice, advise, best_first
 from lora_backend.planning.report import split_note
@@ -17,11 +18,10 @@ from pages.parts.plan.moves import back_to_best
 from pages.parts.plan.question import as_text
 from pages.parts.plan.trace import offer_again
 from pages.parts.plan.work import Work, alone_on_one_gpu
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import Markdown, code, joined
-from pages.parts.widgets.formats import gib
 
 TITLES = {
     "best_placement": N_("Reset to the optimal placement"),
@@ -167,6 +167,6 @@ def _apply(work: Work, remedy: Advice) -> None:
     elif remedy.code == "one_more_gpu":
         new = remedy.plan.devices[-1].target
         words = [target.spec.name if target.spec else f"{target.total_bytes / GIB:g}" for target in [*work.planner.targets, new]]  # fmt: skip
-        set_param(state_keys.GPUS, ",".join(words))
+        set_param(addresses.GPUS, ",".join(words))
     for key, value in remedy.change.to_json().items():
         set_param(key, value, work.question.default(key))

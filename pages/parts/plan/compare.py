@@ -14,15 +14,15 @@ from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import with_changes
 from lora_backend.planning.report import tone
 from lora_backend.planning.targets import GIB, Target, of_host, of_words
+from lora_backend.views.plan_view import fits_message, step_message, strategy_message, total_message
 from pages.parts.plan.controls import set_param
 from pages.parts.plan.figures import cost_of, estimate_of
 from pages.parts.plan.question import MAX_MACHINES
 from pages.parts.plan.strip import device_name
-from pages.parts.plan.verdict import step_words, strategy, total_words, verdict_word
 from pages.parts.plan.work import Work, with_targets
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
-from pages.parts.shell.language import say, t, t_plain
+from pages.parts.shell.language import say, say_plain, t, t_plain
 from pages.parts.shell.markdown import bold, joined
 from pages.parts.shell.services import settings
 from pages.parts.widgets.tables import wrapping_table
@@ -53,7 +53,7 @@ def _on_machine(work: Work, words: str) -> Callable[[], tuple[Plan, dict[str, An
 
 def _write_machines() -> None:
     words = [str(st.session_state[f"machine-{index}"] or "").strip() for index in range(MAX_MACHINES)]
-    set_param(state_keys.MACHINES, ";".join(word for word in words if word))
+    set_param(addresses.MACHINES, ";".join(word for word in words if word))
 
 
 def show_launchable(work: Work) -> None:
@@ -91,7 +91,12 @@ def _compare(work: Work, ways: list[Way], *, say_strategy: bool = False) -> None
             fills.append("missing")
             refused.append((name, error.message))
         else:
-            rows.append([f"{name} · {strategy(plan)}" if say_strategy else name, *_cells(work, plan, changes)])
+            rows.append(
+                [
+                    f"{name} · {say_plain(strategy_message(plan))}" if say_strategy else name,
+                    *_cells(work, plan, changes),
+                ]
+            )
             fills.append(FILLS[tone(plan)])
     heads = [N_("On"), N_("Fits?"), N_("Peak memory"), N_("One step"), N_("Whole run"), N_("Cost")]
     rows = [row + ["–"] * (len(heads) - len(row)) for row in rows]
@@ -104,7 +109,8 @@ def _compare(work: Work, ways: list[Way], *, say_strategy: bool = False) -> None
 
 def _cells(work: Work, plan: Plan, changes: dict[str, Any]) -> list[str]:
     found = estimate_of(work, plan, with_changes(work.config, **changes))
-    return [verdict_word(plan), _fullest(plan), step_words(found), total_words(found), cost_of(work, plan, found)]  # fmt: skip
+    times = (say_plain(step_message(found)), say_plain(total_message(found)))
+    return [say_plain(fits_message(plan)), _fullest(plan), *times, cost_of(work, plan, found)]
 
 
 def _fullest(plan: Plan) -> str:

@@ -15,7 +15,7 @@ from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.remedies import ATTENTION_TARGETS
 from lora_backend.planning.split.chosen_split import Goal
 from pages.parts.plan.question import CONFIG_KEYS, CURRENCIES, Question, as_text
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import t, t_plain
 from pages.parts.shell.markdown import Markdown, escape
@@ -47,16 +47,16 @@ def model_and_gpus(question: Question) -> None:
     left, right = st.columns([3, 2])
     names = [model.name for model in catalogue()]
     options = list(dict.fromkeys([*names, *([question.model] if question.model else [])]))
-    _show(state_keys.MODEL, question.model or None)
+    _show(addresses.MODEL, question.model or None)
     left.selectbox(
-        t(N_("Model")), options, index=None, format_func=visible, key=PREFIX + state_keys.MODEL, accept_new_options=True,
+        t(N_("Model")), options, index=None, format_func=visible, key=PREFIX + addresses.MODEL, accept_new_options=True,
         placeholder=t(N_("Choose one, or type a folder, a hub id or a config.json")), on_change=safely(_write_word),
-        args=(state_keys.MODEL,), help=t(N_("Models of the list need no download: their published config.json is known.")),
+        args=(addresses.MODEL,), help=t(N_("Models of the list need no download: their published config.json is known.")),
     )  # fmt: skip
-    _show(state_keys.GPUS, question.gpus or "")
+    _show(addresses.GPUS, question.gpus or "")
     right.text_input(
-        t(N_("GPUs")), key=PREFIX + state_keys.GPUS, placeholder=t(N_("this machine")), on_change=safely(_write_word),
-        args=(state_keys.GPUS,), max_chars=200, help=t(N_("GiB of each, as in 24,12,8, or names, as in 2xRTX-4090,A100-40G. Empty: this machine.")),
+        t(N_("GPUs")), key=PREFIX + addresses.GPUS, placeholder=t(N_("this machine")), on_change=safely(_write_word),
+        args=(addresses.GPUS,), max_chars=200, help=t(N_("GiB of each, as in 24,12,8, or names, as in 2xRTX-4090,A100-40G. Empty: this machine.")),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from lora_backend.i18n import N_
 from lora_backend.planning.plan import Plan
 from pages.parts.plan.question import CONFIG_KEYS
 from pages.parts.plan.work import Work
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.language import t
 from pages.parts.shell.markdown import escape
 from pages.parts.shell.navigation import CONFIG
@@ -58,12 +58,12 @@ def use_in_config(work: Work) -> None:
     """A button that opens a new draft with the model, these settings and, for a split, this map."""
     if st.button(t(N_("Use in config")), icon=":material/tune:", key="use_in_config"):
         draft = new_draft(settings().drafts, draft_text(work))
-        st.switch_page(CONFIG, query_params={state_keys.DRAFT: draft.id})
+        st.switch_page(CONFIG, query_params={addresses.DRAFT: draft.id})
 
 
 def draft_text(work: Work) -> str:
     """The draft's text: the planned draft's own where there is one, with what the address changes."""
-    asked = work.question.params.get(state_keys.DRAFT)
+    asked = work.question.params.get(addresses.DRAFT)
     text = open_draft(settings().drafts, asked).text() if asked else ""
     changes: dict[str, Any] = {"model_name": work.question.model}
     changes |= {name: work.question.value(name) for name in CONFIG_KEYS if name in work.question.params}

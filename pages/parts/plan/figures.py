@@ -16,11 +16,11 @@ from lora_backend.planning.limits import Limit, largest_batch, longest_row
 from lora_backend.planning.plan import Plan
 from lora_backend.preflight.conditions import conditions_for
 from lora_backend.preflight.roots import within_roots
+from lora_backend.views.plan_view import cost_message, step_message, total_message
+from pages.parts.plan import session
 from pages.parts.plan.trace import offer_again
-from pages.parts.plan.verdict import cost_words, step_words, total_words
 from pages.parts.plan.work import Work
-from pages.parts.shell import state_keys
-from pages.parts.shell.language import say, sentences, t, t_plain
+from pages.parts.shell.language import say, say_plain, sentences, t, t_plain
 from pages.parts.shell.markdown import Markdown, bold
 from pages.parts.shell.services import settings
 
@@ -42,9 +42,7 @@ def conditions_of(work: Work, plan: Plan, config: TrainingConfig) -> Conditions:
 def cost_of(work: Work, plan: Plan, found: Estimate | None) -> str:
     """Money for the whole run on the GPUs that it uses; a dash where it cannot be said."""
     num_gpus = sum(not device.target.is_cpu for device in plan.used)
-    if not num_gpus:
-        return "–"
-    return cost_words(found, work.question.value("price"), num_gpus, work.question.value("currency"))
+    return say_plain(cost_message(found, work.question.value("price"), num_gpus, work.question.value("currency")))
 
 
 def show_times(work: Work) -> DeltaGenerator:
@@ -54,8 +52,8 @@ def show_times(work: Work) -> DeltaGenerator:
         row = st.container(horizontal=True, gap="medium")
     with row:
         for label, value in (
-            (N_("One step"), step_words(found)),
-            (N_("Whole run"), total_words(found)),
+            (N_("One step"), say_plain(step_message(found))),
+            (N_("Whole run"), say_plain(total_message(found))),
             (N_("Cost"), cost_of(work, work.plan, found)),
         ):
             if value != "–":
@@ -95,12 +93,12 @@ def show_limits(work: Work, row: DeltaGenerator) -> None:
 
 def _known_limits(work: Work) -> tuple[Limit, Limit]:
     asked = ({**work.question.params, "lang": ""}, work.question.base)
-    known: tuple[Any, Limit, Limit] | None = st.session_state.get(state_keys.PLAN_LIMITS)
+    known: tuple[Any, Limit, Limit] | None = st.session_state.get(session.PLAN_LIMITS)
     if known is None or known[0] != asked:
         placed = work.plan.assignment if work.is_by_hand else None
         batch = largest_batch(work.planner, work.config, placed)
         known = asked, batch, longest_row(work.planner, work.config, placed)
-        st.session_state[state_keys.PLAN_LIMITS] = known
+        st.session_state[session.PLAN_LIMITS] = known
     return known[1], known[2]
 
 

@@ -10,10 +10,11 @@ import streamlit as st
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_, Plural
 from lora_backend.planning.hand_placement import move
+from pages.parts.plan import session
 from pages.parts.plan.question import placement_text
 from pages.parts.plan.strip import device_name, room, strip
 from pages.parts.plan.work import BEST, Work
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import t
 
@@ -130,16 +131,16 @@ def _step(work: Work, *, back: bool) -> None:
 
 
 def _current() -> str | None:
-    return st.query_params.get(state_keys.PLACEMENT)
+    return st.query_params.get(addresses.PLACEMENT)
 
 
 def _write(work: Work, text: str | None) -> None:
     if text is None and isinstance(work.question.base.get("device_map"), dict):
         text = BEST
     if text is None:
-        st.query_params.pop(state_keys.PLACEMENT, None)
+        st.query_params.pop(addresses.PLACEMENT, None)
     else:
-        st.query_params[state_keys.PLACEMENT] = text
+        st.query_params[addresses.PLACEMENT] = text
 
 
 def _shape(work: Work) -> Any:
@@ -148,12 +149,12 @@ def _shape(work: Work) -> Any:
 
 def _history(work: Work) -> tuple[list[str | None], list[str | None]]:
     """Placements before and after this one; those of another model or of other GPUs do not count."""
-    shape, before, after = st.session_state.get(state_keys.PLAN_HISTORY, (None, [], []))
+    shape, before, after = st.session_state.get(session.PLAN_HISTORY, (None, [], []))
     return (before, after) if shape == _shape(work) else ([], [])
 
 
 def _keep(work: Work, before: list[str | None], after: list[str | None]) -> None:
-    st.session_state[state_keys.PLAN_HISTORY] = (_shape(work), before, after)
+    st.session_state[session.PLAN_HISTORY] = (_shape(work), before, after)
 
 
 BLOCKS = Plural("{count} block", "{count} blocks")

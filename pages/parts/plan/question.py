@@ -15,7 +15,7 @@ from lora_backend.planning.plan import Options
 from lora_backend.planning.planner import options_of
 from lora_backend.planning.split.chosen_split import Goal
 from lora_backend.preflight.plan_question import config_to_plan
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 
 CONFIG_KEYS = planned_keys()
 """Keys of the config that the page sets, by their own names."""
@@ -45,17 +45,17 @@ class Question:
 
     @property
     def model(self) -> str:
-        return (self.params.get(state_keys.MODEL) or str(self.base.get("model_name") or "")).strip()
+        return (self.params.get(addresses.MODEL) or str(self.base.get("model_name") or "")).strip()
 
     @property
     def gpus(self) -> str | None:
         """Words for GPUs; None is this machine."""
-        return self.params.get(state_keys.GPUS, "").strip() or None
+        return self.params.get(addresses.GPUS, "").strip() or None
 
     @property
     def machines(self) -> list[str]:
         """Words of the machines that are compared."""
-        words = [part.strip() for part in self.params.get(state_keys.MACHINES, "").split(";")]
+        words = [part.strip() for part in self.params.get(addresses.MACHINES, "").split(";")]
         return [part for part in words if part][:MAX_MACHINES]
 
     def default(self, name: str) -> Any:

@@ -6,15 +6,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from lora_backend.formats import gib
 from lora_backend.i18n import N_
 from lora_backend.planning.cost.memory import Memory
 from lora_backend.planning.plan import DevicePlan, Plan
-from lora_backend.planning.report import ranges
 from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import Verdict
+from lora_backend.views.plan_view import ranges
 from pages.parts.shell.language import t, t_plain
 from pages.parts.widgets.charts import in_chart
-from pages.parts.widgets.formats import gib
 
 BLOCKS = ("#0b5c8f", "#1f78b4")
 """Neighbours take turns, so that each can be told from the next; white text reads on both."""

@@ -8,25 +8,23 @@ import streamlit as st
 
 from lora_backend.i18n import N_
 from lora_backend.planning.plan import Plan
-from lora_backend.planning.report import COLUMNS, ranges
 from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import Verdict
+from lora_backend.views.plan_view import COMPONENTS, ranges
 from pages.parts.plan.strip import COLORS, device_name
 from pages.parts.shell.language import t
 from pages.parts.widgets.charts import in_chart
 from pages.parts.widgets.frames import frame
 
-COMPONENTS = {
-    "weights": (N_("weights"), "#0b5c8f"),
-    "adapter": (N_("adapter"), "#23734f"),
-    "gradients": (N_("gradients"), "#9a7410"),
-    "optimizer": (N_("optimizer"), "#83408c"),
-    "activations": (N_("activations"), "#4b9fd5"),
-    "logits": (N_("loss"), "#a4491a"),
-    "overhead": (N_("overhead"), COLORS["overhead"]),
+COMPONENT_COLORS = {
+    "weights": "#0b5c8f",
+    "adapter": "#23734f",
+    "gradients": "#9a7410",
+    "optimizer": "#83408c",
+    "activations": "#4b9fd5",
+    "logits": "#a4491a",
+    "overhead": COLORS["overhead"],
 }
-
-
 SIGNS: dict[Verdict, str] = {"fits": "", "tight": "⚠ ", "over": "✗ "}
 """Before a device's name; the strip above the table says them in words."""
 
@@ -39,7 +37,7 @@ def component_bars(plan: Plan) -> Any:
     devices = plan.devices
     rows = list(range(len(devices)))
     series = [(t(N_("held by others")), COLORS["held"], [device.target.held_bytes for device in devices])]
-    series += [(t(COMPONENTS[name][0]), COMPONENTS[name][1], [getattr(device.breakdown, name) for device in devices]) for name in COLUMNS]  # fmt: skip
+    series += [(t(word), COMPONENT_COLORS[name], [getattr(device.breakdown, name) for device in devices]) for name, word in COMPONENTS.items()]  # fmt: skip
     for name, color, sizes in series:
         if any(sizes):
             figure.add_bar(
@@ -88,7 +86,7 @@ def component_table(plan: Plan) -> None:
     ]
     parts = [
         {t(N_("Device")): device_name(device)}
-        | {t(COMPONENTS[name][0]): getattr(device.breakdown, name) / GIB for name in COLUMNS}
+        | {t(word): getattr(device.breakdown, name) / GIB for name, word in COMPONENTS.items()}
         for device in plan.devices
     ]
     for rows in (held, parts):

@@ -14,7 +14,7 @@ from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.profile_store import model_key
 from lora_backend.worker_client import Request
-from pages.parts.shell import state_keys
+from pages.parts.plan import session
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, t
 from pages.parts.shell.services import worker
@@ -32,7 +32,7 @@ def _under_way() -> dict[str, Request]:
 def trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
     """Ask the torch process, and show how far it is. Raises `WorkerError`, also where the reader cancelled this trace."""
     key = _key(facts, config)
-    if st.session_state.get(state_keys.TRACE_DROPPED) == key:
+    if st.session_state.get(session.TRACE_DROPPED) == key:
         raise WorkerError(N_("The trace was cancelled, so there are no figures for these settings yet."))
     request = _under_way().get(key)
     if request is None or (request.done.is_set() and request.error is not None):
@@ -61,16 +61,16 @@ def trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
 def offer_again(where: str = "plan") -> None:
     """After a trace that was cancelled or whose process ended: a button that asks for it again. `where`: the part of the
     page, for there may be several."""
-    is_cancelled = bool(st.session_state.get(state_keys.TRACE_DROPPED))
+    is_cancelled = bool(st.session_state.get(session.TRACE_DROPPED))
     st.button(
         t(N_("Trace it anyway")) if is_cancelled else t(N_("Try again")), icon=":material/refresh:",
-        key=f"trace_again_{where}", on_click=safely(lambda: st.session_state.pop(state_keys.TRACE_DROPPED, None)),
+        key=f"trace_again_{where}", on_click=safely(lambda: st.session_state.pop(session.TRACE_DROPPED, None)),
     )  # fmt: skip
 
 
 def _drop(key: str) -> None:
     request = _under_way().pop(key, None)
-    st.session_state[state_keys.TRACE_DROPPED] = key
+    st.session_state[session.TRACE_DROPPED] = key
     if request is not None:
         worker().cancel(request)
 

@@ -6,19 +6,17 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.formats import money_range, seconds_range
+from lora_backend.formats import gib
 from lora_backend.i18n import N_
 from lora_backend.planning.cost.memory import RESERVE, Memory
-from lora_backend.planning.estimate import Estimate
-from lora_backend.planning.plan import Plan
 from lora_backend.planning.report import notes, tone, verdict
 from lora_backend.planning.verdict import Verdict
+from lora_backend.views.plan_view import strategy_message
+from pages.parts.plan import session
 from pages.parts.plan.strip import device_name
 from pages.parts.plan.work import Work
-from pages.parts.shell import state_keys
 from pages.parts.shell.language import say, say_plain, sentences, t, t_plain
 from pages.parts.shell.markdown import Markdown, bold, joined
-from pages.parts.widgets.formats import gib
 from pages.parts.widgets.tones import BOXES
 
 ICONS = {"good": "check_circle", "doubt": "warning", "bad": "error"}
@@ -26,11 +24,6 @@ NOW: dict[Verdict, str] = {
     "fits": N_("**now it fits**"),
     "tight": N_("**now it is tight**"),
     "over": N_("**now it does not fit**"),
-}
-STRATEGIES = {
-    "single": N_("one GPU"),
-    "layer_split": N_("layer split over {count} GPUs"),
-    "cpu": N_("on the CPU"),
 }
 
 
@@ -45,24 +38,10 @@ def show_verdict(work: Work) -> None:
         st.caption(say(work.message))
 
 
-def verdict_word(plan: Plan) -> str:
-    """For a cell of a table."""
-    if plan.verdict == "over":
-        return "✗ " + t_plain(N_("{size} over"), size=gib(-plan.bottleneck.free_bytes))
-    if plan.verdict == "tight":
-        return "⚠ " + t_plain(N_("tight"))
-    return "✓ " + t_plain(N_("fits")) if tone(plan) == "good" else "⚠ " + t_plain(N_("fits by a formula"))
-
-
-def strategy(plan: Plan) -> str:
-    """Its strategy in words."""
-    return t_plain(STRATEGIES[plan.strategy], count=len(plan.used))
-
-
 def _facts(work: Work) -> Markdown:
     plan, profile = work.plan, work.plan.profile
     parts = [
-        strategy(plan) + (f" ({t_plain(N_('placed by hand'))})" if work.is_by_hand else ""),
+        say_plain(strategy_message(plan)) + (f" ({t_plain(N_('placed by hand'))})" if work.is_by_hand else ""),
         t(N_("{count} billion parameters, {trained} million of them trained"), count=f"{profile.parameters / 1e9:.2f}", trained=f"{profile.trainable(plan.workload.size.rank) / 1e6:.1f}"),
         profile.settings.precision + (f", {profile.settings.quantization}" if profile.settings.quantization else ""),
     ]  # fmt: skip
@@ -91,10 +70,10 @@ def show_basis(work: Work) -> None:
 def show_effect(work: Work) -> None:
     """What the last change did to the fullest device, and how many weights change places."""
     now = _state(work)
-    last, before = st.session_state.get(state_keys.PLAN_STATES, (None, None))
+    last, before = st.session_state.get(session.PLAN_STATES, (None, None))
     if last is not None and last != now:  # a price changes nothing on the GPUs
         before = last
-    st.session_state[state_keys.PLAN_STATES] = (now, before)
+    st.session_state[session.PLAN_STATES] = (now, before)
     if before is None or before["model"] != now["model"]:
         return
     # A non-breaking space keeps a figure and its unit on one line.
@@ -131,19 +110,3 @@ def _state(work: Work) -> dict[str, Any]:
 def _fullest(state: dict[str, Any]) -> str:
     name, share = state["fullest"]
     return f"{100 * share:.0f} % ({name})"
-
-
-def step_words(found: Estimate | None) -> str:
-    """`2.1 to 4 s`; a dash where it cannot be said."""
-    return "–" if found is None else say_plain(seconds_range(*found.step_s))
-
-
-def total_words(found: Estimate | None) -> str:
-    """Time of the whole run, likewise."""
-    return "–" if found is None or found.total_s is None else say_plain(seconds_range(*found.total_s))
-
-
-def cost_words(found: Estimate | None, price: float | None, num_gpus: int, currency: str) -> str:
-    """Money for the whole run, likewise."""
-    cost = found.cost(price, num_gpus) if found is not None and price else None
-    return "–" if cost is None else say_plain(money_range(*cost, currency))

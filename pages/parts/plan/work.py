@@ -21,7 +21,7 @@ from lora_backend.preflight.plan_question import model_facts, planner_for
 from lora_backend.preflight.roots import allowed_model
 from pages.parts.plan.question import Question, placement_of
 from pages.parts.plan.trace import trace
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.services import settings
 
 BEST = "best"
@@ -53,9 +53,9 @@ class Work:
 def read_question() -> Question:
     """The address, and the draft that it names. Raises `ConfigError` where there is no such draft or it cannot be read."""
     params = dict(st.query_params)
-    if state_keys.DRAFT not in params:
+    if addresses.DRAFT not in params:
         return Question(params)
-    document = parse_config(open_draft(settings().drafts, params[state_keys.DRAFT]).text())
+    document = parse_config(open_draft(settings().drafts, params[addresses.DRAFT]).text())
     if not document.is_readable:
         raise ConfigError(N_("The draft cannot be read: {reason}"), reason=document.problems[0].message)
     return Question(params, document.values)
@@ -101,7 +101,7 @@ def alone_on_one_gpu(work: Work) -> int | None:
 def _placement(
     question: Question, planner: Planner, config: TrainingConfig
 ) -> tuple[tuple[int, ...] | None, Message | None]:
-    text, given = question.params.get(state_keys.PLACEMENT), question.base.get("device_map")
+    text, given = question.params.get(addresses.PLACEMENT), question.base.get("device_map")
     if text == BEST or (text is None and not isinstance(given, dict)):
         return None, None
     profile = planner.profile_of(planner.resolved(config))

@@ -16,7 +16,7 @@ from lora_backend.preflight.roots import allowed_model
 from lora_backend.verification.against_base import AskTree, TreeAnswer
 from lora_backend.verification.base_words import WHAT_DIFFERS, comparison_words, sides_of
 from lora_backend.verification.rank_documents import RankReport
-from pages.parts.shell import state_keys
+from pages.parts.ranks import session
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, t
 from pages.parts.shell.services import settings, worker
@@ -38,7 +38,7 @@ def fit_on_page() -> AskTree:
     """
 
     def fit(facts: Mapping[str, Any], folder: Path, tensors: Mapping[str, TensorInfo]) -> TreeAnswer:
-        asked, why = st.session_state.get(state_keys.FITS_UNANSWERED, (None, None))
+        asked, why = st.session_state.get(session.FITS_UNANSWERED, (None, None))
         if asked == str(folder):
             raise why
         place = st.empty()
@@ -50,7 +50,7 @@ def fit_on_page() -> AskTree:
         try:
             return asked_fit(worker, settings(), progress)(facts, folder, tensors)
         except WorkerError as error:
-            st.session_state[state_keys.FITS_UNANSWERED] = (str(folder), error)
+            st.session_state[session.FITS_UNANSWERED] = (str(folder), error)
             raise
         finally:
             place.empty()
@@ -59,7 +59,7 @@ def fit_on_page() -> AskTree:
 
 
 def _ask_again() -> None:
-    st.session_state.pop(state_keys.FITS_UNANSWERED, None)
+    st.session_state.pop(session.FITS_UNANSWERED, None)
 
 
 def show_comparison(report: RankReport, key: str) -> None:
@@ -67,7 +67,7 @@ def show_comparison(report: RankReport, key: str) -> None:
     reports on one page apart."""
     for words in comparison_words(report):
         st.caption(say(words))
-    if report.not_compared and state_keys.FITS_UNANSWERED in st.session_state:
+    if report.not_compared and session.FITS_UNANSWERED in st.session_state:
         st.button(t(N_("Compare again")), icon=":material/refresh:", key=f"ask-fit-{key}", on_click=safely(_ask_again))
     differences = report.differences
     if not differences:

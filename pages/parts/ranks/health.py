@@ -16,7 +16,8 @@ from lora_backend.verification.layer_health import LayerHealth, read_healths
 from lora_backend.verification.passport import tensors_sha256
 from lora_backend.verification.proposal import as_rank_pattern, propose_ranks
 from lora_backend.verification.rank_documents import RankReport
-from pages.parts.shell import state_keys
+from pages.parts.ranks import session
+from pages.parts.shell import addresses
 from pages.parts.shell.language import say, t
 from pages.parts.shell.navigation import CONFIG
 from pages.parts.shell.services import settings, worker
@@ -35,8 +36,8 @@ def read_health(adapter: Path) -> dict[str, LayerHealth]:
                 status.update(label=say(error.message), state="error")
                 return {}
             status.update(label=t(N_("Read.")), state="complete")
-        st.session_state[state_keys.HEALTH] = (question, read_healths(answer))
-    asked, found = st.session_state.get(state_keys.HEALTH, (None, {}))
+        st.session_state[session.HEALTH] = (question, read_healths(answer))
+    asked, found = st.session_state.get(session.HEALTH, (None, {}))
     return found if asked == question else {}
 
 
@@ -85,4 +86,4 @@ def show_health(
     if st.button(t(N_("Open a draft with these ranks")), icon=":material/tune:", key="propose"):
         own = {key: value for key, value in config.items() if value is not None}
         draft = new_draft(settings().drafts, with_values(text or dump_yaml(own), {"r": r, "rank_pattern": pattern}))
-        st.switch_page(CONFIG, query_params={state_keys.DRAFT: draft.id})
+        st.switch_page(CONFIG, query_params={addresses.DRAFT: draft.id})

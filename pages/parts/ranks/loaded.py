@@ -13,7 +13,7 @@ from lora_backend.i18n import N_
 from lora_backend.preflight.roots import allowed_model
 from lora_backend.verification.adapter_folder import read_adapter_config
 from lora_backend.verification.rank_documents import RankReport
-from pages.parts.shell import state_keys
+from pages.parts.ranks import session
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import code
 from pages.parts.shell.services import settings, worker
@@ -48,7 +48,7 @@ def loaded_check(adapter: Path, config: dict[str, Any], show: Callable[[RankRepo
                 status.update(label=say(error.message), state="error")
                 return
             status.update(label=t(N_("Checked.")), state="complete")
-        st.session_state[state_keys.LOADED_REPORT] = (question, RankReport.read(answer))
-    asked, report = st.session_state.get(state_keys.LOADED_REPORT, (None, None))
+        st.session_state[session.LOADED_REPORT] = (question, RankReport.read(answer))
+    asked, report = st.session_state.get(session.LOADED_REPORT, (None, None))
     if asked == question:
         show(report)

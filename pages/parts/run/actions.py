@@ -20,8 +20,8 @@ from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import AFTER_TRAINING, WITH_STEPS, RunState
 from lora_backend.views.queue_view import waiting_messages
+from pages.parts.run import session
 from pages.parts.run.checkpoints import save_button
-from pages.parts.shell import state_keys
 from pages.parts.shell.failing import safely, tell
 from pages.parts.shell.language import explain, say, sentences, t, t_plain
 from pages.parts.shell.services import settings
@@ -77,7 +77,7 @@ def other_gpus(run: RunFolder) -> None:
             format_func=lambda uuid: visible(t_plain(N_("{name}, {free} free"), name=gpus[uuid].name, free=size(gpus[uuid].free_bytes)) + f" · {uuid[:12]}"),
         )  # fmt: skip
         anyway = st.checkbox(t(N_("Even if its plan does not fit")), key=f"gpus-anyway-{run.id}")
-        known = st.session_state.get(state_keys.MOVE_IN_DOUBT)
+        known = st.session_state.get(session.MOVE_IN_DOUBT)
         asked = known is not None and known[:2] == (run.id, chosen)
         if asked:
             st.warning(say(known[2]), icon=":material/memory_alt:")
@@ -91,7 +91,7 @@ def other_gpus(run: RunFolder) -> None:
                 accepts: Verdict = "over" if anyway else "tight" if confirmed else "fits"
                 move_run(run, settings(), trace_within(status), chosen, accepts=accepts)
             except TightError as error:
-                st.session_state[state_keys.MOVE_IN_DOUBT] = (run.id, chosen, error.message)
+                st.session_state[session.MOVE_IN_DOUBT] = (run.id, chosen, error.message)
                 st.rerun()
             except (FlightdeckError, OSError) as error:
                 status.update(label=t(N_("It waits for the same GPUs as before.")), state="error", expanded=True)

@@ -8,7 +8,7 @@ from lora_backend.i18n import N_
 from lora_backend.runs.history.alerts import alerts, health_message
 from lora_backend.runs.history.loss_health import LossHealth, health_of
 from lora_backend.runs.record.run_folder import RunFolder, RunState
-from pages.parts.shell import state_keys
+from pages.parts.run import session
 from pages.parts.shell.language import say, t
 from pages.parts.widgets.charts import Columns
 from pages.parts.widgets.status_badge import state_in_words
@@ -46,9 +46,9 @@ def how_its_loss_ended(state: RunState, health: LossHealth) -> None:
 
 def say_that_it_ended(run: RunFolder, state: RunState) -> None:
     """Once, to whoever had the page open when it did."""
-    watched = st.session_state.get(state_keys.WATCHED)
+    watched = st.session_state.get(session.WATCHED)
     if state.has_ended:
-        st.session_state.pop(state_keys.WATCHED, None)
+        st.session_state.pop(session.WATCHED, None)
         if watched == run.id:
             text, icon = ENDS[state.state]
             health = health_of(run)
@@ -57,4 +57,4 @@ def say_that_it_ended(run: RunFolder, state: RunState) -> None:
             else:
                 st.toast(t(text), icon=f":material/{icon}:", duration="infinite")
     else:
-        st.session_state[state_keys.WATCHED] = run.id
+        st.session_state[session.WATCHED] = run.id

@@ -12,7 +12,7 @@ from lora_backend.formats import number, size, when
 from lora_backend.i18n import N_
 from lora_backend.runs.history.checkpoint_list import Checkpoint, best_of, list_checkpoints
 from lora_backend.runs.record.run_folder import RunFolder, RunState
-from pages.parts.shell import state_keys
+from pages.parts.run import session
 from pages.parts.shell.failing import safely, tell
 from pages.parts.shell.language import explain, sentences, t, t_plain
 from pages.parts.widgets.charts import Columns
@@ -35,16 +35,16 @@ def _ask(run: RunFolder) -> None:
     except FlightdeckError as error:
         tell(explain(error), ":material/error:")
         return
-    st.session_state[state_keys.SAVE_ASKED] = (run.id, time.time())
+    st.session_state[session.SAVE_ASKED] = (run.id, time.time())
     tell(t(N_("Checkpoint requested. It is saved after the next step.")), ":material/save:")
 
 
 def say_that_it_saved(run: RunFolder, state: RunState) -> None:
     """Once, to whoever asked for a checkpoint here: at which step it was saved, or that there was none any more."""
-    asked_run, asked_at = st.session_state.get(state_keys.SAVE_ASKED, (None, 0.0))
+    asked_run, asked_at = st.session_state.get(session.SAVE_ASKED, (None, 0.0))
     if asked_run != run.id or (run.save_request.exists() and not state.has_ended):
         return
-    del st.session_state[state_keys.SAVE_ASKED]
+    del st.session_state[session.SAVE_ASKED]
     newest = next(iter(list_checkpoints(run, {})[-1:]), None)
     if newest and newest.saved_at and newest.saved_at >= asked_at - CLOCKS_APART_S:
         st.toast(
@@ -83,13 +83,13 @@ def run_checkpoints(run: RunFolder, state: RunState, columns: Columns) -> None:
     parts = [t(N_("★ marks the lowest evaluation loss; the run's adapter is that of the last step."))] if best else []
     st.caption(sentences([*parts, t(N_("Resume goes on from the newest one that is whole."))]))
     if st.button(t(N_("Check every byte")), icon=":material/fact_check:", key="check_checkpoints"):
-        st.session_state[state_keys.CHECKED_BYTES] = (_stamp(run, found), {one.step: one.problems for one in list_checkpoints(run, {}, hashes=True)})  # fmt: skip
+        st.session_state[session.CHECKED_BYTES] = (_stamp(run, found), {one.step: one.problems for one in list_checkpoints(run, {}, hashes=True)})  # fmt: skip
         st.rerun(scope="fragment" if not state.has_ended else "app")
 
 
 def _checked(run: RunFolder, found: Sequence[Checkpoint]) -> dict[int, tuple[str, ...]]:
     """What a comparison of every byte found of these very checkpoints."""
-    stamp, problems = st.session_state.get(state_keys.CHECKED_BYTES, (None, {}))
+    stamp, problems = st.session_state.get(session.CHECKED_BYTES, (None, {}))
     return problems if stamp == _stamp(run, found) else {}
 
 

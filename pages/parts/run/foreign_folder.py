@@ -18,8 +18,9 @@ from lora_backend.runs.record.states import RunState
 from lora_backend.verification.rank_report import check_adapter_folder
 from pages.parts.ranks.base import base_in_roots
 from pages.parts.ranks.view import show_report
+from pages.parts.run import session
 from pages.parts.run.alerts import how_its_loss_ended
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.addresses import page_address
 from pages.parts.shell.header import page_header
 from pages.parts.shell.language import say, sentences, t
@@ -54,11 +55,11 @@ def folder_box(name: str = "") -> None:
             )
         )
         typed = st.text_input(
-            t(N_("Folder")), name, key=state_keys.FOLDER_NAME, placeholder="outputs/my-lora",
+            t(N_("Folder")), name, key=session.FOLDER_NAME, placeholder="outputs/my-lora",
             help=t(N_("Below the workspace or a model root; a relative path counts from the workspace.")),
         )  # fmt: skip
         if st.form_submit_button(t(N_("Open the folder")), icon=":material/folder_open:") and typed.strip():
-            st.switch_page(RUNS, query_params={state_keys.FOLDER: typed.strip()})
+            st.switch_page(RUNS, query_params={addresses.FOLDER: typed.strip()})
 
 
 def found_folder(name: str) -> None:
@@ -90,7 +91,7 @@ def _what_it_is(found: FoundFolder) -> None:
     if found.run and is_ours:
         st.info(t(N_("This is a run of this workspace; its own page can do more.")), icon=":material/info:")
         st.page_link(
-            RUNS, label=t(N_("Open its page")), icon=":material/show_chart:", query_params={state_keys.RUN: found.run.id}
+            RUNS, label=t(N_("Open its page")), icon=":material/show_chart:", query_params={addresses.RUN: found.run.id}
         )  # fmt: skip
     elif found.run and found.state:
         _copied_run(found, found.run.id, found.state)
@@ -210,7 +211,7 @@ def _ranks(found: FoundFolder) -> None:
         show_report(report, "found")
     st.page_link(
         VERIFY, label=t(N_("More on the Verify page")), icon=":material/verified:",
-        query_params={state_keys.ADAPTER: str(found.adapter)},
+        query_params={addresses.ADAPTER: str(found.adapter)},
     )  # fmt: skip
 
 
@@ -221,7 +222,7 @@ def _checkpoints(found: FoundFolder) -> None:
     yes, no = t(N_("yes")), t(N_("no"))
     rows = []
     for checkpoint in reversed(found.checkpoints):
-        address = page_address(VERIFY, **{state_keys.ADAPTER: str(checkpoint.path)})
+        address = page_address(VERIFY, **{addresses.ADAPTER: str(checkpoint.path)})
         rows.append(
             {
                 t(N_("Checkpoint")): checkpoint.path.name,

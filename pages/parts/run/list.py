@@ -9,7 +9,7 @@ from lora_backend.formats import when
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.views.run_view import run_in_short, run_title
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.language import say
 from pages.parts.shell.markdown import bold, joined
 from pages.parts.shell.navigation import RUNS
@@ -26,6 +26,6 @@ def run_row(run: RunFolder) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         status_badge(state.state, health_of(run))
         with st.container(width=330, gap=None):
-            st.page_link(RUNS, label=bold(run_title(about)), query_params={state_keys.RUN: run.id})
+            st.page_link(RUNS, label=bold(run_title(about)), query_params={addresses.RUN: run.id})
             st.caption(joined(" · ", (run.id, when(about.get("created_at")))))
         st.caption(joined(" · ", map(say, run_in_short(run, run.state()))))

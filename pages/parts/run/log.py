@@ -11,7 +11,7 @@ from lora_backend.i18n import N_, Plural
 from lora_backend.runs.record.logs import LEVELS, SEARCHED_BYTES, LogPart, read_log, search_log
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.symlinks import is_unlinked_file
-from pages.parts.shell import state_keys
+from pages.parts.run import session
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import t
 from pages.parts.shell.markdown import Markdown, joined
@@ -61,9 +61,9 @@ def _where(part: LogPart, *, searches: bool) -> Markdown:
 
 def _end(run: RunFolder) -> int | None:
     """Where the part that is looked at ends; None follows the log."""
-    looked_at, end = st.session_state.get(state_keys.LOG_END, (None, None))
+    looked_at, end = st.session_state.get(session.LOG_END, (None, None))
     return end if looked_at == run.id else None
 
 
 def _go(run: RunFolder, end: int | None) -> None:
-    st.session_state[state_keys.LOG_END] = (run.id, end)
+    st.session_state[session.LOG_END] = (run.id, end)

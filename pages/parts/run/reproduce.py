@@ -14,7 +14,7 @@ from lora_backend.preflight.roots import within_roots
 from lora_backend.runs.history.reproduce import Reproduction, ThenNow, reproduction
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder
-from pages.parts.shell import state_keys
+from pages.parts.run import session
 from pages.parts.shell.language import say, t
 from pages.parts.shell.services import settings
 from pages.parts.widgets.frames import markdown_frame
@@ -35,7 +35,7 @@ def run_reproduce(run: RunFolder) -> None:
         st.caption(t(N_("Changed on resume:")))
         _yaml(dump_yaml(changed))
     st.subheader(t(N_("Reproduce")), anchor=False)
-    known = st.session_state.get(state_keys.REPRODUCTION)
+    known = st.session_state.get(session.REPRODUCTION)
     pressed = st.button(
         t(N_("Check what has changed")), icon=":material/replay:", key="reproduce",
         help=t(N_("Reads the whole data set to see whether it is still the same.")),
@@ -44,7 +44,7 @@ def run_reproduce(run: RunFolder) -> None:
         # A run that was copied here may name any file; what lies outside of the roots is not read for the browser.
         files, escapes = within_roots(run.read_run()["config"], settings())
         known = (run.id, reproduction(run, files=files), [error.message for error in escapes.values()])
-        st.session_state[state_keys.REPRODUCTION] = known
+        st.session_state[session.REPRODUCTION] = known
     if known is None or known[0] != run.id:
         return
     found: Reproduction = known[1]

@@ -15,15 +15,15 @@ from lora_backend.errors import ConfigError, DataChangedError, FlightdeckError
 from lora_backend.i18n import N_, Message
 from lora_backend.launching.resume import check_changes, refuse_nothing_to_do, resume_from_browser
 from lora_backend.planning.advice import Advice
-from lora_backend.planning.report import advice_text
 from lora_backend.preflight.after_oom import OUT_OF_MEMORY, remedies
 from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.roots import bind_paths
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import RunState
-from pages.parts.draft.launch import change_in_words
-from pages.parts.shell import state_keys
+from lora_backend.views.plan_view import advice_text, change_text
+from pages.parts.run import session
+from pages.parts.shell import addresses
 from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.markdown import code, escape
 from pages.parts.shell.navigation import CONFIG, RUNS
@@ -83,7 +83,7 @@ def run_again(run: RunFolder, state: RunState) -> None:
 
 def _refused(run: RunFolder, state: RunState) -> Refused | None:
     """What was refused a moment ago; of a run that ended for its changed data, what its page says anyhow."""
-    known = st.session_state.get(state_keys.RESUME_REFUSED)
+    known = st.session_state.get(session.RESUME_REFUSED)
     if isinstance(known, Refused) and known.run_id == run.id:
         return known
     if state.cause == DataChangedError.code:
@@ -140,7 +140,7 @@ def _changes(run: RunFolder, state: RunState) -> tuple[dict[str, Any], bool]:
 
 def _remedies(run: RunFolder, *, can_resume: bool) -> None:
     """What the planner proposes instead; asked for, because it may have to look at the model first."""
-    known = st.session_state.get(state_keys.REMEDIES)
+    known = st.session_state.get(session.REMEDIES)
     if known is None or known[0] != run.id:
         if not st.button(t(N_("What would fit?")), icon=":material/memory_alt:", key="ask_planner"):
             return
@@ -152,7 +152,7 @@ def _remedies(run: RunFolder, *, can_resume: bool) -> None:
                 st.error(explain(error))
                 return
         known = (run.id, found)
-        st.session_state[state_keys.REMEDIES] = known
+        st.session_state[session.REMEDIES] = known
     if not known[1]:
         st.info(t(N_("The planner knows nothing that would save memory here. Take a smaller model or a larger GPU.")))
     for number, remedy in enumerate(known[1][:4]):
@@ -167,9 +167,7 @@ def _remedy(run: RunFolder, remedy: Advice, number: int, *, can_resume: bool) ->
             if (
                 can_resume
                 and _may_change(run, remedy.change.as_values())
-                and st.button(
-                    t(N_("Resume with {change}"), change=change_in_words(remedy)), key=f"resume-remedy-{number}"
-                )
+                and st.button(t(N_("Resume with {change}"), change=change_text(remedy)), key=f"resume-remedy-{number}")
             ):
                 _resume(run, remedy.change.as_values())
             if st.button(t(N_("Use in a draft")), key=f"draft-remedy-{number}", icon=":material/content_copy:"):
@@ -191,13 +189,13 @@ def _open_as_draft(run: RunFolder, changes: Mapping[str, Any] | None = None) -> 
     text = run.config_text() or dump_yaml(before)
     changed = {key: value for key, value in now.items() if before.get(key) != value}
     draft = new_draft(settings().drafts, with_values(text, {**changed, **(changes or {})}))
-    st.switch_page(CONFIG, query_params={state_keys.DRAFT: draft.id, state_keys.BASE: f"run:{run.id}"})
+    st.switch_page(CONFIG, query_params={addresses.DRAFT: draft.id, addresses.BASE: f"run:{run.id}"})
 
 
 def _ask(run: RunFolder, error: FlightdeckError, changes: Mapping[str, Any] | None, confirm: dict[str, Any]) -> None:
     """Have the resume confirmed: with `confirm` it is not refused for this again."""
     refused = Refused(run.id, error.message, dict(changes or {}), confirm, isinstance(error, DataChangedError))
-    st.session_state[state_keys.RESUME_REFUSED] = refused
+    st.session_state[session.RESUME_REFUSED] = refused
     st.rerun()
 
 
@@ -216,6 +214,6 @@ def _resume(run: RunFolder, changes: Mapping[str, Any] | None = None, **confirme
             status.update(label=t(N_("Not started")), state="error", expanded=True)
             st.error(explain(error), icon=":material/error:")
             return
-    for key in (state_keys.RESUME_REFUSED, state_keys.REMEDIES):
+    for key in (session.RESUME_REFUSED, session.REMEDIES):
         st.session_state.pop(key, None)
-    st.switch_page(RUNS, query_params={state_keys.RUN: run.id})
+    st.switch_page(RUNS, query_params={addresses.RUN: run.id})

@@ -18,7 +18,8 @@ from lora_backend.runs.record.labels import write_labels
 from lora_backend.runs.record.run_folder import open_run
 from lora_backend.views.compare_view import HOW_MANY, can_compare
 from lora_backend.views.run_view import DEFAULT_COLUMNS, HEADS, listed, value_text
-from pages.parts.shell import state_keys
+from pages.parts.run import session
+from pages.parts.shell import addresses
 from pages.parts.shell.addresses import page_address
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, language, say_plain, t
@@ -40,8 +41,8 @@ def run_history(rows: Sequence[RunRow]) -> None:
     columns = st.multiselect(
         t(N_("Columns")),
         [*FIGURES, *KEYS],
-        _listed(state_keys.RUN_COLUMNS, [*FIGURES, *KEYS]) or DEFAULT_COLUMNS,
-        key=state_keys.RUN_COLUMNS,
+        _listed(addresses.RUN_COLUMNS, [*FIGURES, *KEYS]) or DEFAULT_COLUMNS,
+        key=addresses.RUN_COLUMNS,
         label_visibility="collapsed",
         placeholder=t(N_("Config keys and figures as columns")),
     )
@@ -71,21 +72,21 @@ def _state_width(rows: Iterable[RunRow]) -> int | None:
 
 def table_key(ids: Iterable[str]) -> str:
     """The table's key. What is chosen are places in it: with other rows, or in another order, they would be other runs."""
-    return f"{state_keys.RUN_TABLE}-{hashlib.sha256(','.join(ids).encode()).hexdigest()[:12]}"
+    return f"{session.RUN_TABLE}-{hashlib.sha256(','.join(ids).encode()).hexdigest()[:12]}"
 
 
 def _filter(rows: Sequence[RunRow]) -> list[RunRow]:
     left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom")
     text = left.text_input(
-        t(N_("Filter")), st.query_params.get(state_keys.RUN_FILTER, ""), key=state_keys.RUN_FILTER,
+        t(N_("Filter")), st.query_params.get(addresses.RUN_FILTER, ""), key=addresses.RUN_FILTER,
         placeholder=t(N_("words of id, name, tags, note or config")),
     )  # fmt: skip
     states = middle.multiselect(
-        t(N_("States")), list(BADGES), _listed(state_keys.RUN_STATES, list(BADGES)),
-        format_func=state_in_words, key=state_keys.RUN_STATES,
+        t(N_("States")), list(BADGES), _listed(addresses.RUN_STATES, list(BADGES)),
+        format_func=state_in_words, key=addresses.RUN_STATES,
         placeholder=t(N_("all states")),
     )  # fmt: skip
-    with_archived = right.toggle(t(N_("Show archived")), key=state_keys.RUN_ARCHIVED)
+    with_archived = right.toggle(t(N_("Show archived")), key=addresses.RUN_ARCHIVED)
     return [row for row in filtered(rows, text, states) if with_archived or not row.labels.archived]
 
 
@@ -98,9 +99,9 @@ def _into_the_address(columns: Sequence[str]) -> None:
     """What the table shows, so that a link shows it too, in any language."""
     state = st.session_state
     words = {
-        state_keys.RUN_FILTER: state[state_keys.RUN_FILTER],
-        state_keys.RUN_STATES: ",".join(state[state_keys.RUN_STATES]),
-        state_keys.RUN_COLUMNS: "" if tuple(columns) == DEFAULT_COLUMNS else ",".join(columns),
+        addresses.RUN_FILTER: state[addresses.RUN_FILTER],
+        addresses.RUN_STATES: ",".join(state[addresses.RUN_STATES]),
+        addresses.RUN_COLUMNS: "" if tuple(columns) == DEFAULT_COLUMNS else ",".join(columns),
     }
     for key, text in words.items():
         if text:
@@ -112,7 +113,7 @@ def _into_the_address(columns: Sequence[str]) -> None:
 def _cells(row: RunRow, columns: Sequence[str]) -> dict[str, Any]:
     shown = listed(row, columns)
     cells: dict[str, Any] = {
-        t(N_("Open")): page_address(RUNS, **{state_keys.RUN: row.id}),
+        t(N_("Open")): page_address(RUNS, **{addresses.RUN: row.id}),
         t(HEADS["state"]): say_plain(shown.state),
         **{t(HEADS[name]): getattr(shown, name) for name in ("name", "started", "step", "tags", "id")},
     }
@@ -131,7 +132,7 @@ def _actions(chosen: Sequence[RunRow]) -> None:
         if can_compare(ids):
             st.page_link(
                 RUNS, label=t(N_("Compare {count} runs"), count=len(ids)), icon=":material/compare_arrows:",
-                query_params={state_keys.COMPARE: ",".join(ids)},
+                query_params={addresses.COMPARE: ",".join(ids)},
             )  # fmt: skip
         else:
             st.caption(t(HOW_MANY))
@@ -150,7 +151,7 @@ def _actions(chosen: Sequence[RunRow]) -> None:
             key = f"tags_text-{','.join(ids)}"
             if key not in st.session_state:
                 common = [tag for tag in chosen[0].labels.tags if all(tag in row.labels.tags for row in chosen)]
-                st.session_state[key], st.session_state[state_keys.SHOWN_TAGS] = ", ".join(common), common
+                st.session_state[key], st.session_state[session.SHOWN_TAGS] = ", ".join(common), common
             st.text_input(t(N_("Tags, separated by commas")), key=key)
             st.form_submit_button(t(N_("Apply to the selected runs")), on_click=safely(_set_tags), args=(ids, key))
 
@@ -160,7 +161,7 @@ def _set_tags(ids: Sequence[str], key: str) -> None:
 
     Another tab may have written some since, and those stay.
     """
-    shown = st.session_state[state_keys.SHOWN_TAGS]
+    shown = st.session_state[session.SHOWN_TAGS]
     written = [tag.strip() for tag in st.session_state[key].split(",") if tag.strip()]
     added, removed = [tag for tag in written if tag not in shown], [tag for tag in shown if tag not in written]
     if _label(ids, added=added, removed=removed):
@@ -187,4 +188,4 @@ def _delete(ids: Sequence[str]) -> None:
             deleted.append(run_id)
         except (RunError, OSError) as error:
             st.toast(explain(error))
-    st.session_state[state_keys.DELETED] = deleted
+    st.session_state[session.DELETED] = deleted

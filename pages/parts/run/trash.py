@@ -12,7 +12,7 @@ from lora_backend.formats import size, when
 from lora_backend.i18n import N_, Plural
 from lora_backend.runs.history.replaced_adapters import AdapterBin, BinnedAdapter
 from lora_backend.runs.history.trash import Bin, Deleted, disk_bytes
-from pages.parts.shell import state_keys
+from pages.parts.run import session
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, t
 from pages.parts.shell.markdown import joined
@@ -21,7 +21,7 @@ from pages.parts.shell.services import settings
 
 def undo_of_delete() -> None:
     """A line after a deletion, with the way back."""
-    deleted = st.session_state.get(state_keys.DELETED)
+    deleted = st.session_state.get(session.DELETED)
     if not deleted:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -58,7 +58,7 @@ def _contents(runs: Bin, adapters: AdapterBin) -> None:
     ):
         runs.empty()
         adapters.empty()
-        st.session_state.pop(state_keys.DELETED, None)
+        st.session_state.pop(session.DELETED, None)
         st.rerun()
 
 
@@ -85,7 +85,7 @@ def _adapter(adapter: BinnedAdapter) -> None:
 def _restore_runs(ids: Sequence[str]) -> None:
     for run_id in ids:
         _trying(partial(_restore_run, run_id))
-    st.session_state.pop(state_keys.DELETED, None)
+    st.session_state.pop(session.DELETED, None)
 
 
 def _restore_adapter(entry_id: str) -> None:

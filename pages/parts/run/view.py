@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.escaping import visible_lines
-from lora_backend.formats import number
+from lora_backend.formats import gib, number
 from lora_backend.i18n import N_
 from lora_backend.runs.history.checkpoint_list import resumed_steps, saved_steps
 from lora_backend.runs.history.loss_health import health_of
@@ -29,13 +29,13 @@ from pages.parts.run.memory import memory_view
 from pages.parts.run.reproduce import run_reproduce
 from pages.parts.run.resume import run_again
 from pages.parts.run.usage import usage_now
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import sheltered, show_notices
 from pages.parts.shell.language import say, sentences, t
 from pages.parts.shell.markdown import Markdown, bold, escape, joined
 from pages.parts.shell.navigation import VERIFY
 from pages.parts.widgets.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
-from pages.parts.widgets.formats import FIGURE_WIDTH, gib
+from pages.parts.widgets.formats import FIGURE_WIDTH
 from pages.parts.widgets.status_badge import stage_in_words, status_badge
 from pages.parts.widgets.tables import scrolling_table
 
@@ -214,7 +214,7 @@ def _ranks(run: RunFolder, state: RunState) -> None:
             VERIFY,
             label=t(N_("Check the saved adapter")),
             icon=":material/verified:",
-            query_params={state_keys.RUN: run.id},
+            query_params={addresses.RUN: run.id},
         )
 
 

@@ -1,4 +1,4 @@
-"""Addresses of pages for the cells of a table, which Streamlit takes as they are; elsewhere `st.page_link` makes them."""
+"""What a page's address may say: the query parameters, which a link carries; and addresses for the cells of a table."""
 
 from __future__ import annotations
 
@@ -7,12 +7,33 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from pages.parts.shell import state_keys
+LANGUAGE = "lang"
+DRAFT = "draft"
+BASE = "base"
+"""What a config is compared with: `preset:<id>`, `run:<id>` or `file:<name>`; absent: the defaults."""
+RUN = "run"
+RUN_FILTER, RUN_STATES, RUN_ARCHIVED, RUN_COLUMNS = "filter", "states", "archived", "columns"
+"""Of the table of runs, and the keys of its widgets."""
+COMPARE = "compare"
+"""Ids of runs, separated by commas."""
+FOLDER = "folder"
+"""A folder of a training that was not started here."""
+ADAPTER = "adapter"
+ASKED_CONFIG = "config"
+"""Path of the config that an adapter is held against."""
+OTHER_ADAPTER = "other"
+"""Folder of the adapter that stands beside it."""
+MODEL = "model"
+GPUS = "gpus"
+PLACEMENT = "placement"
+"""A placement made by hand: the device of each part of the model."""
+MACHINES = "machines"
+"""GPU words of the machines that are compared, with `;` between them."""
 
 
 def page_address(page: str, **query: str) -> str:
     """`/runs?run=…` for `pages/runs.py`: below `server.baseUrlPath`, in the language that this page's address names."""
     base = st.get_option("server.baseUrlPath").strip("/")
-    language = st.query_params.get(state_keys.LANGUAGE)
-    words = query | ({state_keys.LANGUAGE: language} if language else {})
+    language = st.query_params.get(LANGUAGE)
+    words = query | ({LANGUAGE: language} if language else {})
     return "/".join(["", *filter(None, [base]), Path(page).stem]) + f"?{urlencode(words)}"

@@ -14,7 +14,7 @@ from typing import ParamSpec
 import streamlit as st
 
 from lora_backend.errors import FlightdeckError
-from pages.parts.shell import state_keys
+from pages.parts.shell import session
 from pages.parts.shell.language import explain
 from pages.parts.shell.markdown import Markdown
 
@@ -35,7 +35,7 @@ def safely(callback: Callable[P, object]) -> Callable[P, None]:
             callback(*args, **kwargs)
         except (FlightdeckError, OSError) as error:
             logger.warning("a callback failed", exc_info=True)
-            st.session_state.setdefault(state_keys.FAILURES, []).append(explain(error))
+            st.session_state.setdefault(session.FAILURES, []).append(explain(error))
 
     return called
 
@@ -45,12 +45,12 @@ def tell(sentence: Markdown, icon: str | None = None) -> None:
 
     In a fragment a callback shows nothing itself: Streamlit would put it above the page, which then moves down.
     """
-    st.session_state.setdefault(state_keys.NOTICES, []).append((sentence, icon))
+    st.session_state.setdefault(session.NOTICES, []).append((sentence, icon))
 
 
 def show_failures() -> None:
     """What the callbacks before this run of the page could not do, and what else they had to tell; once."""
-    sentences: list[Markdown] = st.session_state.pop(state_keys.FAILURES, [])
+    sentences: list[Markdown] = st.session_state.pop(session.FAILURES, [])
     for sentence in sentences:
         st.error(sentence, icon=ICON)
     show_notices()
@@ -58,8 +58,8 @@ def show_failures() -> None:
 
 def show_notices() -> None:
     """The same in a fragment, which may be made anew soon, so that only a toast can be read in peace."""
-    failures: list[Markdown] = st.session_state.pop(state_keys.FAILURES, [])
-    notices: list[tuple[Markdown, str | None]] = st.session_state.pop(state_keys.NOTICES, [])
+    failures: list[Markdown] = st.session_state.pop(session.FAILURES, [])
+    notices: list[tuple[Markdown, str | None]] = st.session_state.pop(session.NOTICES, [])
     for sentence in failures:
         st.toast(sentence, icon=ICON, duration="long")
     for sentence, icon in notices:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts.shell import state_keys
+from pages.parts.shell import session
 
 
 def guard() -> None:
     """Let the page go on only where `main` has just allowed it."""
-    if st.session_state.pop(state_keys.PAGE_MAY_RUN, False):
+    if st.session_state.pop(session.PAGE_MAY_RUN, False):
         return
     from pages.parts.shell.navigation import main  # here, for navigation names the pages and they import this
 

@@ -10,7 +10,7 @@ import streamlit as st
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import LANGUAGES, N_, Message, language_of
 from lora_backend.os_errors import in_words
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.markdown import Markdown, escape, joined, sentence
 
 COOKIE = "flightdeck_lang"
@@ -18,7 +18,7 @@ COOKIE = "flightdeck_lang"
 
 def language() -> str:
     """The language of this session. Safe in a fragment, which runs without the page around it."""
-    chosen = st.session_state.get(state_keys.LANGUAGE) or st.query_params.get(state_keys.LANGUAGE)
+    chosen = st.session_state.get(addresses.LANGUAGE) or st.query_params.get(addresses.LANGUAGE)
     return str(chosen) if chosen in LANGUAGES else _own_language()
 
 
@@ -66,7 +66,7 @@ def show_language_picker() -> None:
         list(LANGUAGES),  # shown as they are: a label would stand in the address in the place of the code
         default=_own_language(),
         required=True,
-        key=state_keys.LANGUAGE,
+        key=addresses.LANGUAGE,
         label_visibility="collapsed",
         bind="query-params",
     )

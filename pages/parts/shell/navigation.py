@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from lora_backend.i18n import N_, use_language
-from pages.parts.shell import state_keys
+from pages.parts.shell import session
 from pages.parts.shell.failing import sheltered, show_failures
 from pages.parts.shell.header import make_header
 from pages.parts.shell.language import language, t
@@ -29,16 +29,16 @@ def main() -> None:
         ],
         position="top",
     )
-    if not st.session_state.get(state_keys.SESSION_STARTED):
+    if not st.session_state.get(session.SESSION_STARTED):
         # Without this the first session after a start loses its first click on what stands on every page.
-        st.session_state[state_keys.SESSION_STARTED] = True
+        st.session_state[session.SESSION_STARTED] = True
         st.rerun()
     st.logo(str(ICON.with_name("logo.svg")), size="large")
     make_header()
     # A link from a page to itself changes what the script is asked for, not what the browser's address says; told
     # again, the browser sets its address where it differs, and only there.
     st.query_params.update()
-    st.session_state[state_keys.PAGE_MAY_RUN] = True
+    st.session_state[session.PAGE_MAY_RUN] = True
     show_failures()
     with use_language(language()), sheltered():
         page.run()

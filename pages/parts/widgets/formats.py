@@ -10,11 +10,6 @@ FIGURE_WIDTH = 172
 """Of a figure's box, in pixels; two stand side by side on a telephone."""
 
 
-def gib(size_bytes: float | None) -> str:
-    """Bytes in GiB (2**30)."""
-    return "–" if size_bytes is None else f"{size_bytes / 2**30:.1f} GiB"
-
-
 def duration(seconds: float | None) -> Markdown:
     """A time in the reader's language."""
     return say(formats.duration(seconds))

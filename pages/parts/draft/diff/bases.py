@@ -21,7 +21,7 @@ from lora_backend.i18n import N_
 from lora_backend.runs.record.run_folder import RUN_ID, RunFolder, list_runs
 from lora_backend.views.run_view import run_title
 from pages.parts.draft.foreign_import import safe_name, values_of
-from pages.parts.shell import state_keys
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, t
 from pages.parts.shell.services import settings
@@ -50,7 +50,7 @@ class Base:
 
 def choose_base(draft: Draft) -> Base:
     """A list of all bases, and a place for a file; what the address names is chosen."""
-    wanted = st.query_params.get(state_keys.BASE, DEFAULTS)
+    wanted = st.query_params.get(addresses.BASE, DEFAULTS)
     ids = [DEFAULTS, *(f"preset:{name}" for name in PRESETS), *_files(draft), *_runs()]
     try:
         base = _base(draft, wanted)
@@ -164,6 +164,6 @@ def _name(draft: Draft, base_id: str) -> str:
 
 def _show(base_id: str) -> None:
     if base_id == DEFAULTS:
-        st.query_params.pop(state_keys.BASE, None)
+        st.query_params.pop(addresses.BASE, None)
     else:
-        st.query_params[state_keys.BASE] = base_id
+        st.query_params[addresses.BASE] = base_id

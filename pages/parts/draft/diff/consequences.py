@@ -15,11 +15,11 @@ from lora_backend.i18n import N_, Message, Plural
 from lora_backend.models.refused_targets import adaptable
 from lora_backend.preflight.consequences import Consequence, consequences
 from lora_backend.preflight.plan_question import planner_for
+from pages.parts.draft import session
 from pages.parts.draft.diff.bases import Base
 from pages.parts.draft.facts import known_facts
 from pages.parts.plan.trace import trace
 from pages.parts.plan.work import facts_of
-from pages.parts.shell import state_keys
 from pages.parts.shell.language import say, t
 from pages.parts.shell.services import settings
 
@@ -37,9 +37,9 @@ def asked_consequences(
         help=t(N_("Plans the run with and without each key: memory, time, trained parameters, steps, ranks.")),
     )  # fmt: skip
     if asked:
-        st.session_state[state_keys.CONSEQUENCES] = (question, *_work_out(document.values, base.values, keys))
+        st.session_state[session.CONSEQUENCES] = (question, *_work_out(document.values, base.values, keys))
         st.rerun()  # the column that it stands in has to be wider
-    known, found, reason = st.session_state.get(state_keys.CONSEQUENCES, (None, {}, None))
+    known, found, reason = st.session_state.get(session.CONSEQUENCES, (None, {}, None))
     if known != question:
         return None
     if reason is not None:
@@ -52,7 +52,7 @@ def asked_consequences(
 
 def are_shown(draft: Draft, text: str) -> bool:
     """Whether this text's differences have their consequences beside them, and so need room."""
-    question, found, _ = st.session_state.get(state_keys.CONSEQUENCES, ((), {}, None))
+    question, found, _ = st.session_state.get(session.CONSEQUENCES, ((), {}, None))
     return bool(found) and question[:2] == (draft.id, text)
 
 

@@ -18,9 +18,9 @@ from lora_backend.config.foreign.converting import values_to_compare
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_, Plural
+from pages.parts.draft import session
 from pages.parts.draft.diff.bases import Base, choose_base
 from pages.parts.draft.diff.consequences import asked_consequences
-from pages.parts.shell import state_keys
 from pages.parts.shell.language import language, say, t
 from pages.parts.shell.markdown import Markdown, escape, joined
 from pages.parts.widgets.tables import LONG, diff_table, unified_table, whole
@@ -36,8 +36,8 @@ def show_differences(draft: Draft, document: ConfigDocument) -> None:
     rows = diff_paths(document.values, base.values, KEYS)
     given = [row for row in rows if is_difference(row, default_config())]
     with st.container(horizontal=True):
-        shown = _choice(t(N_("Rows")), FILTERS, state_keys.DIFF_FILTER)
-        layout = _choice(t(N_("Layout")), LAYOUTS, state_keys.DIFF_LAYOUT)
+        shown = _choice(t(N_("Rows")), FILTERS, session.DIFF_FILTER)
+        layout = _choice(t(N_("Layout")), LAYOUTS, session.DIFF_LAYOUT)
     _remarks(base)
     if shown == "differences" and not given:
         st.info(t(N_("Nothing differs from the defaults.")) if base.id == "defaults" else t(N_("Nothing differs.")), icon=":material/equal:")  # fmt: skip

@@ -1,0 +1,10 @@
+"""Session-state keys of the plan screen."""
+
+PLAN_STATES = "plan_states"
+"""(what was planned last, what before it): for the effect of a change."""
+PLAN_HISTORY = "plan_history"
+"""(what the placements are for, those before, those after): undo and redo."""
+TRACE_DROPPED = "plan_trace_dropped"
+"""The trace that the reader cancelled."""
+PLAN_LIMITS = "plan_limits"
+"""(what was asked, the largest batch, the longest row)."""

@@ -1,0 +1,8 @@
+"""Session-state keys of the verify screen."""
+
+HEALTH = "verify_health"
+"""(which tensors were read, the records of their layers)."""
+LOADED_REPORT = "verify_loaded_report"
+"""(what was asked, the report of the loaded model)."""
+FITS_UNANSWERED = "verify_fits_unanswered"
+"""(adapter's folder, why the torch process said nothing of it and its base model)."""
