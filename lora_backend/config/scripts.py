@@ -10,7 +10,7 @@ from typing import Any
 
 from lora_backend.bounded import read_bytes
 from lora_backend.config.accepted_values import takes
-from lora_backend.config.constants import NotConstantError, constants_of, evaluate
+from lora_backend.config.constant_expressions import NotConstantError, constants_of, evaluate
 from lora_backend.config.expected import expected
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign.key_meanings import meaning, renamed, targets_of
