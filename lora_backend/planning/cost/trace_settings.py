@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple
 
-from lora_backend.config.schema import TrainingConfig
+from lora_backend.config.schema import KEYS, TrainingConfig
 
 
 class Batch(NamedTuple):
@@ -66,27 +66,21 @@ class TraceSettings:
         `precision` is resolved, `windows` are the model's attention windows and `tile_tokens` the chunked loss's tile.
         `batch`: a real one, in place of the largest. Lists whose order means nothing are the same in any order.
         """
-        targets = config.target_modules
         batch = batch or Batch.of(config)
         is_chunked = config.loss_type == "chunked_nll"
         labelled = max(round(batch.labelled, 3), 0.001) if is_chunked else 1.0
+        said = {field.name: getattr(config, field.name) for field in fields(cls) if field.name in KEYS}
+        known = {name: _unordered(value) for name, value in said.items() if value is not None}
         return cls(
-            precision=precision,  # type: ignore[arg-type]  # one of its three words
-            gradient_checkpointing=config.gradient_checkpointing,
-            quantization=config.quantization,
-            attn_implementation=config.attn_implementation,
-            loss_type=config.loss_type,
-            is_tiled=is_chunked and batch.rows * batch.tokens * labelled > tile_tokens,
-            labelled=labelled,
-            padded=batch.padded,
-            tokens_above=max((window for window in windows if batch.tokens >= window), default=0),
-            target_modules=targets if isinstance(targets, str) else tuple(sorted(set(targets))),
-            target_layers=None if config.target_layers is None else tuple(sorted(set(config.target_layers))),
-            rank_pattern=tuple((config.rank_pattern or {}).items()),
-            modules_to_save=tuple(sorted(set(config.modules_to_save or ()))),
-            bias=config.bias,
-            use_dora=config.use_dora,
-            lora_dropout=config.lora_dropout > 0,
+            **known
+            | {
+                "precision": precision,
+                "lora_dropout": config.lora_dropout > 0,
+                "is_tiled": is_chunked and batch.rows * batch.tokens * labelled > tile_tokens,
+                "labelled": labelled,
+                "padded": batch.padded,
+                "tokens_above": max((window for window in windows if batch.tokens >= window), default=0),
+            }
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -106,3 +100,10 @@ class TraceSettings:
     def uses_autocast(self) -> bool:
         """Whether the forward pass runs under autocast, as transformers' Trainer does for fp16 and bf16."""
         return self.precision != "fp32" and self.adapter_precision == "fp32"
+
+
+def _unordered(value: Any) -> Any:
+    """Hashable: a list is the same in any order, a mapping is not, for its first match counts."""
+    if isinstance(value, list):
+        return tuple(sorted(set(value)))
+    return tuple(value.items()) if isinstance(value, dict) else value
