@@ -67,8 +67,21 @@ def both(
     return predicted(profile, size), full_trace(facts, config, settings, size)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("name", FAMILIES)
+ALWAYS = {
+    "bf16 adapters": (FAMILIES[0], FAMILIES[5]),
+    "fp32 adapters under autocast": FAMILIES,
+    "nf4": (FAMILIES[1], FAMILIES[3]),
+    "chunked loss": (FAMILIES[2], FAMILIES[4]),
+}
+"""Each family in one setting, each setting in two families or more; `make soak` has them all."""
+CASES = [
+    pytest.param(name, setting, marks=() if name in ALWAYS[setting] else pytest.mark.soak, id=f"{name}-{setting}")
+    for name in FAMILIES
+    for setting in SETTINGS
+]
+
+
+@pytest.mark.parametrize(("name", "setting"), CASES)
 def test_six_families_are_predicted_as_a_full_trace_finds_them(name: str, setting: str) -> None:
     facts = shallow(name)
     size = Size(1, min(1500, max_positions(model_config(facts)) or 1500), 16)
@@ -124,8 +137,9 @@ def test_what_is_adapted_is_predicted_to_the_byte(keys: dict[str, Any]) -> None:
     assert found == traced
 
 
-@pytest.mark.parametrize("quantization", [None, "nf4", "int8"])
-@pytest.mark.parametrize("bias", ["all", "lora_only"])
+@pytest.mark.parametrize(
+    ("bias", "quantization"), [("all", None), ("all", "nf4"), ("lora_only", None), ("lora_only", "int8")]
+)
 def test_biases_that_train_are_predicted_in_a_tied_model(bias: str, quantization: Any) -> None:
     found, traced = both(TIED, TraceSettings(bias=bias, quantization=quantization), Size(1, 1000, 16), bias=bias)
     assert found == traced
@@ -377,7 +391,7 @@ GEMMAS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("family", GEMMAS)
+@pytest.mark.parametrize("family", [pytest.param("gemma3n_text", marks=pytest.mark.soak), "gemma4_text"])  # 14 s, 6 s
 def test_tables_of_all_blocks_are_kept_where_blocks_are_traced_one_of_a_kind(family: str) -> None:
     tables = {"vocab_size_per_layer_input": 512, "hidden_size_per_layer_input": 16}
     facts = {**WINDOWS, **tables, **GEMMAS[family], "model_type": family, "num_hidden_layers": 10}
@@ -387,8 +401,15 @@ def test_tables_of_all_blocks_are_kept_where_blocks_are_traced_one_of_a_kind(fam
     assert predicted(profile, size) == full_trace(facts, CONFIG, profile.settings, size)
 
 
-@pytest.mark.parametrize("chosen", [{}, {"padded": True, **CHECKPOINTING}], ids=str)
-@pytest.mark.parametrize("facts", [WINDOWS, MIXTRAL], ids=["windows", "mixture"])
+@pytest.mark.parametrize(
+    ("facts", "chosen"),
+    [
+        pytest.param(WINDOWS, {}, id="windows"),
+        pytest.param(WINDOWS, {"padded": True, **CHECKPOINTING}, id="windows, padded", marks=pytest.mark.soak),
+        pytest.param(MIXTRAL, {}, id="mixture"),
+        pytest.param(MIXTRAL, {"padded": True, **CHECKPOINTING}, id="mixture, padded"),
+    ],
+)
 def test_a_trace_of_every_block_says_the_same(facts: dict[str, Any], chosen: dict[str, Any]) -> None:
     settings = TraceSettings(**chosen)
     whole = trace.trace_profile(facts, CONFIG, settings, way="whole")

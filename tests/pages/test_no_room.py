@@ -26,7 +26,9 @@ POSSIBLE_WHEN_FULL = {"delete draft", "restore draft", "delete", "put back", "em
 
 
 @pytest.mark.parametrize(
-    "number", [None, 30, pytest.param(13, marks=pytest.mark.soak)], ids=["full", "read-only", "closed"]
+    "number",
+    [None, *(pytest.param(number, marks=pytest.mark.soak) for number in (30, 13))],
+    ids=["full", "read-only", "closed"],
 )
 def test_no_page_and_no_button_breaks_on_a_disk_that_refuses(
     number: int | None, tmp_path: Path, tiny_model: Path, faults: Path  # noqa: F811
