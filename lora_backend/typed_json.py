@@ -22,7 +22,7 @@ class Part(BaseModel):
     """An object in a file: as a whole right, or absent. `None` and "not written" may differ: `model_fields_set` says which."""
 
     model_config = ConfigDict(
-        strict=True, extra="allow", validate_assignment=True, use_attribute_docstrings=True, serialize_by_alias=True
+        strict=True, extra="allow", validate_assignment=True, use_attribute_docstrings=True, defer_build=True
     )
 
     def to_json(self) -> dict[str, Any]:

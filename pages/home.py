@@ -71,9 +71,7 @@ def demo(runs: list[RunFolder]) -> None:
                 )
             )
         )
-        active = next(
-            (run for run in runs if run.read_run().get("name") == DEMO_NAME and not run.state().has_ended), None
-        )
+        active = next((run for run in runs if run.read_record().name == DEMO_NAME and not run.state().has_ended), None)
         if active:
             st.page_link(
                 RUNS,

@@ -85,9 +85,9 @@ def compared(ids: list[str]) -> None:
 
 
 def one_run(run: RunFolder) -> None:
-    about = run.read_run()
-    actor = str(about.get("actor") or "–")
-    page_header(escape(run_title(about)), t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor))
+    record = run.read_record()
+    actor = record.actor or "–"
+    page_header(escape(run_title(record)), t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor))
     if links := links_of(run.path):
         st.warning(say(links), icon=":material/link_off:")
     run_page(run)

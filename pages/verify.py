@@ -80,7 +80,7 @@ def pick(runs: dict[str, RunFolder]) -> Subject | None:
 
 
 def name_of(run: RunFolder) -> str:
-    return f"{run_title(run.read_run())} · {run.id}"
+    return f"{run_title(run.read_record())} · {run.id}"
 
 
 def keep_in_address(key: str, value: str | None) -> None:

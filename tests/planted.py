@@ -12,6 +12,7 @@ from lora_backend.atomic import write_json
 from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.seal import seal_of
+from tests.run_files import put_answers
 
 SECRET = "s3cr3t-of-somebody"
 """In every file outside; a page, a command or a file of the workspace that has it has followed a link."""
@@ -35,7 +36,7 @@ def whole_run(path: Path, word: str, number: int) -> RunFolder:
     run.append_metrics({"step": number, "loss": float(number)})
     run.new_attempt(changes={"output_dir": word}, device_uuids=[word], note={"template": word, "values": {}})
     run.train_log.write_text(f"2026-01-01 00:00:00,000 INFO here: {word}\n")
-    run.write_answers([{"question": word, "adapter_answer": word, "base_answer": word}])
+    put_answers(run, [{"question": word, "adapter_answer": word, "base_answer": word}])
     write_json(run.rank_report_json, {"is_consistent": False, "status": "mismatch", "expected_r": number, "mismatched_layers": [word], "warnings": [], "layers": [], "actual_r_values": {word: number}})  # fmt: skip
     (path / "labels.json").write_text(json.dumps({"tags": [word], "note": word}))
     (path / "supervisor.log").write_text(word)

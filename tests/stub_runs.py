@@ -11,7 +11,7 @@ from typing import Any
 
 from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
-from lora_backend.runs.record.states import identity_in
+from tests.run_files import process_of
 from tests.runs.stand_in import HEAD, TRAIN, queue_processes
 from tests.tiny import prompts, stub_model, write_rows
 
@@ -37,6 +37,6 @@ def stub_runs(workspace: Path) -> Iterator[MakeRun]:
         process.kill()
     for run in list_runs(workspace / "runs"):
         for role in ("supervisor", "child", "trainer"):
-            found = identity_in(run.status(), role)
+            found = process_of(run, role)
             if found and found.pid != os.getpid() and is_alive(found):
                 os.kill(found.pid, signal.SIGKILL)

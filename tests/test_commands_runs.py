@@ -27,6 +27,7 @@ from lora_backend.verification.ranks import RankRule
 from lora_backend.verification.records import layer_record
 from lora_backend.verification.shapes import LoraLayer
 from tests.command_line import strict
+from tests.run_files import put_answers
 from tests.runs.stand_in import HEAD, TRAIN, kill, let_end
 from tests.stub_runs import MakeRun, stub_runs
 from tests.tiny import chats, make_published, prompts, stub_model, write_rows
@@ -201,7 +202,7 @@ def test_runs_side_by_side_differ_in_what_they_differ(
         run.append_metrics({"step": 1, "loss": loss, "eval_loss": loss + 1, "time": 1.0})
         run.append_metrics({"step": 2, "loss": loss - 1, "eval_loss": loss + 2, "time": 2.0})
         run.new_attempt(measured={"devices": [{"tensors": 2048}, {"tensors": 1024}]})
-        run.write_answers([{"adapter_correct": True}, {"adapter_correct": r == 8}, {"adapter_correct": None}])
+        put_answers(run, [{"adapter_correct": True}, {"adapter_correct": r == 8}, {"adapter_correct": None}])
         run.write_exit("finished", started_at=100.0)
     code, document = ask("compare", "a1", "b2")
     assert code == 0

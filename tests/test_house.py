@@ -17,10 +17,7 @@ LONGEST_FUNCTION, LONGEST_MODULE = 60, 300
 SAME_NAME_ROOMS = {"commands", "views"}
 """Rooms that have one module for each subject of others, so that the names repeat."""
 SAME_NAMES: dict[str, str] = {}
-LONG_MODULES = {
-    "lora_backend/runs/processes/supervisor.py": "waits for its rooms to be tidied",
-    "lora_backend/runs/record/run_folder.py": "waits for its rooms to be tidied",
-}
+LONG_MODULES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 IMPORT_TESTS: dict[str, str] = {}
 PRIVATE = {

@@ -34,9 +34,17 @@ def demo(arguments: argparse.Namespace) -> int:
         if message := folder.state().message:
             show(message, to_stderr=True)
         return signals.exit_code
-    kept = promise_kept(folder.answers())
+    answers = folder.read_answers()
+    kept = promise_kept(answers)
     if arguments.json:
-        print_json({"run": folder.id, "path": str(folder.path), "promise_kept": kept, "answers": folder.answers()})
+        print_json(
+            {
+                "run": folder.id,
+                "path": str(folder.path),
+                "promise_kept": kept,
+                "answers": [answer.to_json() for answer in answers],
+            }
+        )
     else:
         show(score_table(folder))
     return GOOD if kept else NO

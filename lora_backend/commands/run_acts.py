@@ -19,11 +19,13 @@ from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.startable import CannotStartError
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.processes.recovery import open_recovered, recover
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import Classified, config_as_changed
 from lora_backend.runs.record.failures import REMEDIES
 from lora_backend.runs.record.run_folder import STOP_DEADLINE_S, RunFolder
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.surroundings import differences_from_now
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
 from lora_backend.views.queue_view import started_message
@@ -46,7 +48,7 @@ def stop_command(arguments: argparse.Namespace) -> int:
             {"id": run.id, "state": state_message(before.state, health_of(run))},
         )
         return _answer(arguments, run, before, message.text(), code=NO)
-    run.request_stop(deadline_s=deadline_s)
+    request_stop(run, deadline_s=deadline_s)
     state = run.state()
     if before.state == "queued" and state.has_ended:
         return _answer(arguments, run, state, say(N_("The run {id} was removed from the queue."), id=run.id))
@@ -94,11 +96,12 @@ def resume_command(arguments: argparse.Namespace) -> int:
         return _answer(arguments, run, run.state(), str(error), {"blockers": blockers}, code=NO)
     except RunError as error:
         return _answer(arguments, run, run.state(), str(error), code=NO)
-    attempt = run.attempt()
+    attempt = run.read_attempt()
     others = [message.text() for message in differs]
     text = in_lines([*others, *_change_lines(before, changes, found), *_start_lines(run, attempt)])
     kinds = {kind: {key: message.text() for key, message in keys.items()} for kind, keys in found.items()}
-    more: dict[str, Any] = {name: attempt.get(name) for name in ("number", "resume_from", "damaged")}
+    damaged = [item.to_json() for item in attempt.damaged]
+    more: dict[str, Any] = {"number": attempt.number, "resume_from": attempt.resume_from, "damaged": damaged}
     more |= {"changes": kinds, "differences": others}
     return _answer(arguments, run, run.state(), text, more)
 
@@ -129,10 +132,10 @@ def _change_lines(before: Mapping[str, Any], changes: Mapping[str, Any], found: 
     ]
 
 
-def _start_lines(run: RunFolder, attempt: Mapping[str, Any]) -> list[str]:
-    checkpoint = attempt.get("resume_from")
+def _start_lines(run: RunFolder, attempt: Attempt) -> list[str]:
+    checkpoint = attempt.resume_from
     if checkpoint:
         begins = say(N_("The run {id} goes on from {checkpoint}."), id=run.id, checkpoint=checkpoint)
     else:
         begins = say(N_("The run {id} has no whole checkpoint, so it begins again at its first step."), id=run.id)
-    return [*map(str, damaged_messages(attempt.get("damaged") or ())), begins, str(started_message(run))]
+    return [*map(str, damaged_messages(attempt.damaged)), begins, str(started_message(run))]

@@ -18,13 +18,13 @@ from lora_backend.runs.history.alerts import Alert, alerts, health_message
 from lora_backend.runs.history.checkpoint_list import list_checkpoints, saved_steps
 from lora_backend.runs.history.outcome import outcome_of
 from lora_backend.runs.history.reproduce import Reproduction, reproduction
-from lora_backend.runs.history.run_table import FIGURES, History, RunRow, config_differences, filtered, read_row
+from lora_backend.runs.history.run_table import FIGURES, KIND, History, RunRow, config_differences, filtered, read_row
 from lora_backend.runs.processes.queue import Waiting, waiting_for
 from lora_backend.runs.processes.recovery import open_recovered, recover_all, workspace_of
+from lora_backend.runs.record.attempts import DamagedCheckpoint
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.failures import last_log_lines
-from lora_backend.runs.record.locked_files import read_json
 from lora_backend.runs.record.run_folder import RunFolder, open_run
 from lora_backend.runs.record.unlinked import links_of
 from lora_backend.settings import load_settings
@@ -109,11 +109,11 @@ def _columns(text: str | None) -> Sequence[str]:
         return DEFAULT_COLUMNS
     columns = [part.strip() for part in text.split(",") if part.strip()]
     for column in columns:
-        if column not in FIGURES and column not in KEYS:
+        if column not in (KIND, *FIGURES) and column not in KEYS:
             raise RunError(
                 N_("There is no column {column}. Take a key of the config, or one of: {figures}."),
                 column=column[:80],
-                figures=", ".join(FIGURES),
+                figures=", ".join([KIND, *FIGURES]),
             )
     return columns
 
@@ -142,12 +142,12 @@ def _document(run: RunFolder, row: RunRow, waiting: Waiting | None, again: Repro
         "log": _last_words(run) if state.state in ("failed", "lost") else [],
         "waiting": waiting_document(waiting) if waiting else None,
         "ranks": _ranks(report) if report else None,
-        "attempt": run.attempt().get("number"),
+        "attempt": run.read_attempt().number or None,
         "passed_over": [message.text() for message in passed_over_messages(run)],
         "checkpoints": {
             "all": [path.name for path in checkpoints_of(run)],
             "newest_whole": whole.name if whole else None,
-            "damaged": [item.to_json() for item in damaged],
+            "damaged": [item.record().to_json() for item in damaged],
             "list": _checkpoints(run, damaged),
         },
         "reproduction": {**again.to_json(), "is_as_recorded": again.is_as_recorded},
@@ -166,8 +166,8 @@ def _ranks(report: RankReport) -> dict[str, Any]:
 
 def _last_words(run: RunFolder) -> list[str]:
     """As they were kept with the end; of a run that nobody saw end, from the log itself."""
-    kept = (read_json(run.exit_json) or {}).get("log")
-    return [str(line) for line in kept] if isinstance(kept, list) else last_log_lines(run.train_log)
+    ended = run.read_exit()
+    return ended.log if ended and ended.log else last_log_lines(run.train_log)
 
 
 def _about(run: RunFolder, row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> list[str]:
@@ -221,7 +221,7 @@ def _checkpoint_lines(checkpoints: dict[str, Any]) -> list[str]:
     )
     return [
         *([whole] if name else []),
-        *map(str, damaged_messages(checkpoints["damaged"])),
+        *map(str, damaged_messages(list(map(DamagedCheckpoint.model_validate, checkpoints["damaged"])))),
         *_checkpoint_table(checkpoints),
     ]
 

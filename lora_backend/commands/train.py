@@ -36,6 +36,7 @@ from lora_backend.runs.processes.signals import StoppedNowError, StopSignals
 from lora_backend.runs.processes.trainer_command import environment_of
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder, new_run_id
+from lora_backend.runs.record.transitions import refuse_another_trainer
 from lora_backend.settings import Settings, load_settings
 from lora_backend.terminal import in_lines, show
 from lora_backend.verification.passport import file_sha256
@@ -97,10 +98,11 @@ def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
         raise ConfigError(N_("`--set` cannot change a run that is made already. Name another folder."))
     if folder.exit_json.exists():
         raise ConfigError(N_("The run in {path} has ended. Name another folder."), path=str(folder.path))
-    folder.refuse_another_trainer()  # before torch is loaded; once more when it trains
+    refuse_another_trainer(folder)  # before torch is loaded; once more when it trains
     if arguments.accept_changed_data:
         accepted = data_to_accept(folder, config_as_changed(folder), accept_changed_data=True)
-        folder.write_attempt(**({"accepted_data_sha256": accepted} if accepted else {}))
+        with folder.changing_attempt() as attempt:
+            attempt.accepted_data_sha256 = accepted or attempt.accepted_data_sha256
     return folder
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from lora_backend.demo.model import demo_model_dir
+from lora_backend.runs.record.documents import Answer
 
 DATA = Path(__file__).with_name("data")
 TRAIN_FILE = DATA / "train.jsonl"
@@ -43,20 +43,16 @@ def demo_config(cache: Path) -> dict[str, object]:
     }
 
 
-def promise_kept(answers: Iterable[Mapping[str, Any]]) -> bool:
+def promise_kept(answers: Iterable[Answer]) -> bool:
     """Whether the adapter learned the product and left the rest alone.
 
-    Rows hold `group`, `base_correct` and `adapter_correct`. Kept: three quarters of the questions about the product
+    Kept: three quarters of the questions about the product
     right with the adapter and none without it, and ordinary questions no worse than without it.
     """
     rows = list(answers)
-    facts = [row for row in rows if row["group"] in ("english", "chinese")]
-    ordinary = [row for row in rows if row["group"] == "ordinary"]
-    learned = _count(facts, "adapter_correct") >= PROMISED_SHARE * len(facts) > 0
-    already_known = _count(facts, "base_correct") > 0
-    forgotten = _count(ordinary, "adapter_correct") < _count(ordinary, "base_correct")
+    facts = [row for row in rows if row.group in ("english", "chinese")]
+    ordinary = [row for row in rows if row.group == "ordinary"]
+    learned = sum(row.adapter_correct is True for row in facts) >= PROMISED_SHARE * len(facts) > 0
+    already_known = any(row.base_correct for row in facts)
+    forgotten = sum(row.adapter_correct is True for row in ordinary) < sum(row.base_correct is True for row in ordinary)
     return learned and not already_known and not forgotten
-
-
-def _count(rows: Iterable[Mapping[str, Any]], key: str) -> int:
-    return sum(bool(row[key]) for row in rows)

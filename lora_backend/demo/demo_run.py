@@ -62,25 +62,26 @@ def train_demo(settings: Settings, run_dir: Path | None) -> RunFolder:
     folder = demo_folder(settings, run_dir)
 
     def report(message: Message, fraction: float) -> None:
-        folder.write_status(detail=message.to_json(), fraction=fraction)
+        with folder.changing_status() as status:
+            status.attempt.detail, status.attempt.fraction = message, fraction
         show(message, to_stderr=True)
 
     with training_session(folder):
         if run_stage(folder, "preparing", lambda: prepare_demo_model(settings.cache, report)):
-            train(validated(folder.read_run()["config"]), folder)
+            train(validated(folder.read_record().config), folder)
     return folder
 
 
 def score_table(folder: RunFolder) -> str:
     """Right answers by group, base model beside adapter."""
-    answers = folder.answers()
+    answers = folder.read_answers()
     lines = [Message(N_("Right answers to questions that were not in the data:")).text()]
-    for group in dict.fromkeys(str(row["group"]) for row in answers):
-        rows = [row for row in answers if row["group"] == group]
+    for group in dict.fromkeys(row.group for row in answers):
+        rows = [row for row in answers if row.group == group]
         values = {
             "group": group,
-            "base": sum(bool(row["base_correct"]) for row in rows),
-            "adapter": sum(bool(row["adapter_correct"]) for row in rows),
+            "base": sum(bool(row.base_correct) for row in rows),
+            "adapter": sum(bool(row.adapter_correct) for row in rows),
             "count": len(rows),
         }
         lines.append(

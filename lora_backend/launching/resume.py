@@ -19,13 +19,13 @@ from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.preflight.startable import judge_here
 from lora_backend.runs.checkpoints.manifest import newest_whole, refuse_earlier
 from lora_backend.runs.checkpoints.publication import is_published_by, place_of, publication_of, refuse_what_stands
+from lora_backend.runs.checkpoints.starts import refuse_changed_data
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.trainer_command import command_of, launched_here
 from lora_backend.runs.record.changes import Classified, classify, config_as_changed
 from lora_backend.runs.record.provenance import system_user
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.runs.record.starts import refuse_changed_data
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.unlinked import refuse_links
 from lora_backend.settings import Settings, load_settings, path_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lora_backend.planning.split.chosen_split import Goal
 from lora_backend.planning.verdict import Verdict
 from lora_backend.typed_json import Count, Number, Part
 
@@ -19,9 +18,11 @@ class PlannedBreakdown(Part):
     adapter: Count = 0
     """The trained parameters."""
     gradients: Count = 0
+    """Of the trained parameters."""
     optimizer: Count = 0
     """The optimizer's states."""
     activations: Count = 0
+    """What the backward pass needs of the forward pass, at its peak."""
     logits: Count = 0
     """Logits and what the loss makes of them."""
     overhead: Count = 0
@@ -36,14 +37,17 @@ class PlannedDevice(Part):
     uuid: str | None = None
     """Of a GPU of this machine; None for the CPU and for cards that are only planned for."""
     name: str = "–"
+    """As the driver or the catalogue calls it."""
     capacity_bytes: Count = 0
     """Memory of the device less what others held when it was planned."""
     breakdown: PlannedBreakdown | None = None
+    """The total by component."""
     total_bytes: Number = 0
     """The sum of `breakdown`."""
     utilisation: float = 0.0
     """`total_bytes` / `capacity_bytes`."""
     verdict: Verdict | None = None
+    """Whether it fits there, and whether that is beyond doubt."""
     uncertainty_bytes: Number = 0
     """By how much the true peak may be above `total_bytes`."""
     blocks: list[int] = []
@@ -58,6 +62,7 @@ class PlanDocument(Part):
     verdict: Verdict | None = None
     """`fits` beyond doubt, `tight`, or `over`."""
     strategy: Strategy | str | None = None
+    """`single`: one GPU; `layer_split`: blocks on several; `cpu`."""
     device_map: dict[str, int | str] | None = None
     """Module → device, every module named once, as accelerate takes it."""
     bottleneck_utilisation: float | None = None
@@ -77,9 +82,7 @@ class PlanDocument(Part):
     assignment: list[int] | None = None
     """Of each unit (embedding, blocks, head) the position of its device in `devices`; in a run's plan only."""
     logits_on: int | None = None
-    """The position in `devices` of the device that the logits come back to; in a run's plan only."""
-    goal: Goal | None = None
-    """What the placement was chosen for; in `plan --json`, as all that follows."""
+    """The position in `devices` of the device that the logits came back to; in runs of older versions only."""
 
     @property
     def used(self) -> list[PlannedDevice]:

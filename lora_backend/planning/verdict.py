@@ -13,10 +13,12 @@ All sizes are bytes. What a device holds at its peak is `total`: tensors, and an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from lora_backend.planning.cost.memory import Breakdown
 from lora_backend.terminal import Tone
+
+if TYPE_CHECKING:  # a supervisor reads plans, and needs none of what makes them
+    from lora_backend.planning.cost.memory import Breakdown
 
 Verdict = Literal["fits", "tight", "over"]
 """`over`: total > what is free. `tight`: it fits, but total + uncertainty would not."""

@@ -12,18 +12,19 @@ from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.verdict import verdict_of
 from lora_backend.runs.processes.queue import ReadGpus
+from lora_backend.runs.record.attempts import Attempt, typed
 
 
-def doubts_now(attempt: Mapping[str, Any], read: ReadGpus = read_gpus) -> Iterator[Message]:
+def doubts_now(attempt: Attempt | Mapping[str, Any], read: ReadGpus = read_gpus) -> Iterator[Message]:
     """Of an attempt's plan, one sentence for each device on which it is tight or over by what is free there now."""
     free = {gpu.uuid: gpu.free_bytes for gpu in read().gpus} | {None: read_host(Path(os.curdir)).memory_available_bytes}
-    for device in (attempt.get("plan") or {}).get("devices", ()):
-        total, more = int(device.get("total_bytes") or 0), int(device.get("uncertainty_bytes") or 0)
-        uuid = device.get("uuid")
-        if not total or uuid not in free or (uuid is None and device.get("index") != "cpu"):
+    plan = typed(attempt).plan
+    for device in plan.devices if plan else ():
+        total, more, uuid = int(device.total_bytes), int(device.uncertainty_bytes), device.uuid
+        if not total or uuid not in free or (uuid is None and device.index != "cpu"):
             continue
         if verdict_of(total, more, free[uuid]) != "fits":
             yield Message(
                 N_("{name} has {free} free now. The run is planned to take {total} there, and may take up to {more} more."),
-                {"name": str(device.get("name")), "free": size(free[uuid]), "total": size(total), "more": size(more)},
+                {"name": device.name, "free": size(free[uuid]), "total": size(total), "more": size(more)},
             )  # fmt: skip

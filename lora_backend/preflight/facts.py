@@ -177,7 +177,7 @@ def _publication(
         if run.exit_json.exists():  # told without reading it: a workspace has hundreds
             continue
         try:
-            same = place_of(run.read_run().get("config") or {}, settings) == publication.path
+            same = place_of(run.read_record().config, settings) == publication.path
         except RunError:
             continue
         if same and not run.state().has_ended:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from lora_backend.planning.cost.trace_settings import Batch
 from lora_backend.planning.planner import workload_of
 from lora_backend.planning.profile_store import ProfileStore
 from lora_backend.preflight.plan_question import model_facts
+from lora_backend.runs.record.attempts import Attempt, HeldTensors, typed
 from lora_backend.settings import Settings
 
 COMPONENTS = ("weights", "adapter", "gradients", "optimizer", "moving")
@@ -54,80 +55,84 @@ class Comparison:
         return (expected - measured) / measured if expected is not None and measured else None
 
 
-def compare(attempt: Mapping[str, Any], config: Mapping[str, Any], settings: Settings) -> list[Comparison]:
+def compare(attempt: Attempt, config: Mapping[str, Any], settings: Settings) -> list[Comparison]:
     """Every device of an attempt's plan; empty where the attempt has no plan, or but a part of one.
 
     What was expected stands in the attempt when its run has ended; before that it is there where its profile is known.
     """
-    plan = attempt.get("plan")
-    if not plan or not all(device.keys() >= {"index", "total_bytes"} for device in plan.get("devices", [{}])):
+    plan = attempt.plan
+    if plan is None or not all(device.model_fields_set >= {"index", "total_bytes"} for device in plan.devices):
         return []
-    seen = by_device(attempt.get("measured") or {}, {"process"})
-    expected = by_device(attempt.get("expected") or {}) or _known(attempt, config, settings)
-    found = []
-    for device in plan["devices"]:
-        index = device["index"]
-        found.append(
-            Comparison(
-                index,
-                device["total_bytes"],
-                _parts(expected.get(index)),
-                _parts(seen.get(index)),
-                seen[index]["process"] if index in seen else None,
-            )
+    seen = by_device(attempt.measured.devices if attempt.measured else (), {"process"})
+    expected = by_device(attempt.expected.devices if attempt.expected else ()) or _known(attempt, config, settings)
+    return [
+        Comparison(
+            device.index,
+            int(device.total_bytes),
+            _parts(expected.get(device.index)),
+            _parts(seen.get(device.index)),
+            None if device.index not in seen else _whole(seen[device.index].process),
         )
-    return found
+        for device in plan.devices
+        if device.index is not None
+    ]
 
 
-def by_device(figures: Mapping[str, Any], beside: Set[str] = frozenset()) -> dict[int | str, Mapping[str, Any]]:
+def by_device(found: Sequence[HeldTensors], beside: Set[str] = frozenset()) -> dict[int | str, HeldTensors]:
     """A measurement's devices, or those of what was expected, that have every component and what is `beside` them."""
-    whole = {"device", *COMPONENTS} | beside
-    return {device["device"]: device for device in figures.get("devices", ()) if device.keys() >= whole}
+    return {
+        held.device: held
+        for held in found
+        if held.model_fields_set >= beside and all(getattr(held, name) is not None for name in COMPONENTS)
+    }
 
 
 def expected_by_device(
-    attempt: Mapping[str, Any], config: TrainingConfig, profile_of: ProfileOfBatch
-) -> list[dict[str, Any]] | None:
+    attempt: Attempt | Mapping[str, Any], config: TrainingConfig, profile_of: ProfileOfBatch
+) -> list[HeldTensors] | None:
     """The plan's devices in the pass that was measured: bytes by component, tensors alone.
 
     None where nothing was planned or measured, or the profile is not known.
     """
-    plan, measured = attempt.get("plan") or {}, attempt.get("measured") or {}
-    if not measured.keys() >= {"rows", "tokens", "padded", "devices"} or not plan.keys() >= {"assignment", "precision", "strategy", "devices"}:  # fmt: skip
+    attempt = typed(attempt)
+    plan, measured = attempt.plan, attempt.measured
+    if measured is None or not measured.model_fields_set >= {"rows", "tokens", "padded", "devices"}:
         return None
-    rows, tokens = measured["rows"], measured["tokens"]
-    batch = Batch(rows, tokens, measured["padded"], measured.get("labelled", rows * tokens) / max(rows * tokens, 1))
-    profile = profile_of(
-        model_facts(config.model_name), config.model_copy(update={"precision": plan["precision"]}), batch
-    )
+    if plan is None or not plan.model_fields_set >= {"assignment", "precision", "strategy", "devices"}:
+        return None
+    rows, tokens, assignment = measured.rows or 0, measured.tokens or 0, plan.assignment or []
+    labelled = rows * tokens if measured.labelled is None else measured.labelled
+    batch = Batch(rows, tokens, bool(measured.padded), labelled / max(rows * tokens, 1))
+    profile = profile_of(model_facts(config.model_name), config.model_copy(update={"precision": plan.precision}), batch)
     if profile is None:
         return None
-    accumulates = any(device.get("gradients") for device in measured["devices"])
+    accumulates = any(device.gradients for device in measured.devices)
     workload = replace(
         workload_of(config, ()),
         size=Size(rows, tokens, config.r),
         accumulates=accumulates,
         updates=False,
-        on_gpu=plan["strategy"] != "cpu",
+        on_gpu=plan.strategy != "cpu",
     )
-    memory, assignment = Memory(profile, workload), plan["assignment"]
+    memory = Memory(profile, workload)
     if len(assignment) != memory.num_units:
         return None
     found = []
-    for index, device in enumerate(plan["devices"]):
+    for index, device in enumerate(plan.devices):
         held = [unit for unit, place in enumerate(assignment) if place == index]
-        found.append({"device": device["index"], **_components(memory.device(held), accumulates)})
+        if device.index is not None:
+            found.append(HeldTensors(device=device.index, **_components(memory.device(held), accumulates)))
     return found
 
 
-def _known(attempt: Mapping[str, Any], config: Mapping[str, Any], settings: Settings) -> dict[int | str, Any]:
+def _known(attempt: Attempt, config: Mapping[str, Any], settings: Settings) -> dict[int | str, HeldTensors]:
     """What was expected, where the profile for it is in the cache."""
     find = ProfileStore(settings.cache / "profiles").find
     try:
         found = expected_by_device(attempt, TrainingConfig.model_validate(dict(config)), find)
     except (ValidationError, ModelError):
         return {}
-    return by_device({"devices": found or ()})
+    return by_device(found or ())
 
 
 def _components(breakdown: Breakdown, accumulates: bool) -> dict[str, int]:
@@ -139,5 +144,9 @@ def _components(breakdown: Breakdown, accumulates: bool) -> dict[str, int]:
     return parts
 
 
-def _parts(device: Mapping[str, Any] | None) -> dict[str, int] | None:
-    return None if device is None else {name: device[name] for name in COMPONENTS}
+def _parts(held: HeldTensors | None) -> dict[str, int] | None:
+    return None if held is None else {name: int(getattr(held, name)) for name in COMPONENTS}
+
+
+def _whole(num_bytes: float | None) -> int | None:
+    return None if num_bytes is None else int(num_bytes)

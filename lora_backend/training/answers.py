@@ -9,6 +9,8 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lora_backend.runs.record.documents import Answer
+
 MAX_NEW_TOKENS = 64
 BATCH_SIZE = 16
 
@@ -20,14 +22,14 @@ def answer_questions(
     report: Callable[[float], None] = lambda _: None,
     base_answers: Sequence[str] | None = None,
     shall_stop: Callable[[], bool] = lambda: False,
-) -> list[dict[str, Any]]:
-    """One row a question: `question`, `group`, `expect`, and of base and adapter the answer and whether it is right.
+) -> list[Answer]:
+    """Every question, answered by base model and adapter.
 
     Greedy, at most 64 new tokens. An answer is right when it contains one of `expect`, whatever the case. `shall_stop`
     is asked before each batch of questions; those that are left then have no row.
     """
     model.eval()
-    rows: list[dict[str, Any]] = []
+    rows: list[Answer] = []
     for begin in range(0, len(questions), BATCH_SIZE):
         if shall_stop():
             break
@@ -54,17 +56,17 @@ def answer_all(
     return [answer for batch in batches for answer in _generate(model, tokenizer, batch)]
 
 
-def _rows(questions: Sequence[dict[str, Any]], base: list[str], adapted: list[str]) -> Iterator[dict[str, Any]]:
+def _rows(questions: Sequence[dict[str, Any]], base: list[str], adapted: list[str]) -> Iterator[Answer]:
     for question, base_answer, adapter_answer in zip(questions, base, adapted, strict=True):
-        yield {
-            "question": question["messages"][-1]["content"],
-            "group": question["group"],
-            "expect": question["expect"],
-            "base_answer": base_answer,
-            "base_correct": is_correct(base_answer, question["expect"]),
-            "adapter_answer": adapter_answer,
-            "adapter_correct": is_correct(adapter_answer, question["expect"]),
-        }
+        yield Answer(
+            question=question["messages"][-1]["content"],
+            group=question["group"],
+            expect=question["expect"],
+            base_answer=base_answer,
+            base_correct=is_correct(base_answer, question["expect"]),
+            adapter_answer=adapter_answer,
+            adapter_correct=is_correct(adapter_answer, question["expect"]),
+        )
 
 
 def is_correct(answer: str, expect: Sequence[str]) -> bool | None:

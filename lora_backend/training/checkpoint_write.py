@@ -17,14 +17,14 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import DiskFullError
 from lora_backend.i18n import N_
 from lora_backend.runs.checkpoints.manifest import ADAPTER, STATE, TENSORS, put_in_place, rotate, write_manifest
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.state import TrainState
 from lora_backend.training.tensor_tree import pack
 
 logger = logging.getLogger(__name__)
 
 
-def save_checkpoint(folder: RunFolder, state: TrainState, config: TrainingConfig) -> None:
+def save_checkpoint(folder: RunStore, state: TrainState, config: TrainingConfig) -> None:
     """Write aside, flush, rename; then remove the checkpoints that are not kept.
 
     Raises `DiskFullError` where there is no room. Whatever it raises, nothing of the new checkpoint is left.
@@ -44,7 +44,7 @@ def save_checkpoint(folder: RunFolder, state: TrainState, config: TrainingConfig
         raise
 
 
-def _save_whole(folder: RunFolder, state: TrainState, config: TrainingConfig) -> None:
+def _save_whole(folder: RunStore, state: TrainState, config: TrainingConfig) -> None:
     began = time.monotonic()
     name = f"checkpoint-{state.progress.step}"
     aside = folder.checkpoints / f".{name}.new"
@@ -82,7 +82,7 @@ def write_state(checkpoint: Path, state: TrainState, config: TrainingConfig) -> 
     )
 
 
-def _flush_curves(folder: RunFolder) -> None:
+def _flush_curves(folder: RunStore) -> None:
     """A checkpoint on the disk whose points are lost with the power would leave a gap in the curves."""
     if folder.metrics_jsonl.exists():
         with folder.metrics_jsonl.open("rb") as file:

@@ -16,8 +16,8 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.rows import Dataset, parse_dataset, parse_questions, read_bytes
 from lora_backend.errors import ConfigError, DataError
 from lora_backend.i18n import N_
-from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.runs.record.starts import refuse_changed_data
+from lora_backend.runs.checkpoints.starts import refuse_changed_data
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.tokenize import tokenize_rows
 
 logger = logging.getLogger(__name__)
@@ -30,11 +30,12 @@ class StartData:
     dataset: Dataset | None
     """None where a caller's DataLoader gives the batches."""
     questions: list[dict[str, Any]]
-    sha256: dict[str, str]
-    """For the attempt: `data_sha256`, `questions_sha256`."""
+    data_sha256: str | None
+    """Of the file's bytes; None where the rows are a caller's."""
+    questions_sha256: str | None
 
 
-def read_data(config: TrainingConfig, folder: RunFolder, *, has_batches: bool) -> StartData:
+def read_data(config: TrainingConfig, folder: RunStore, *, has_batches: bool) -> StartData:
     """The config's data set and questions. `has_batches`: a caller's DataLoader takes the data set's place.
 
     Raises `DataChangedError` where the data set is not the one that the run was launched with, or last read, and nobody
@@ -42,21 +43,21 @@ def read_data(config: TrainingConfig, folder: RunFolder, *, has_batches: bool) -
     """
     dataset: Dataset | None = None
     questions: list[dict[str, Any]] = []
-    sha256: dict[str, str] = {}
+    data_sha256 = questions_sha256 = None
     if not has_batches:
         if config.dataset is None:
             raise ConfigError(N_("`dataset` is missing. Name a JSONL file to train on."))
         path = Path(config.dataset)
         content = read_bytes(path)
-        sha256["data_sha256"] = hashlib.sha256(content).hexdigest()
-        refuse_changed_data(folder, config.dataset, sha256["data_sha256"])
+        data_sha256 = hashlib.sha256(content).hexdigest()
+        refuse_changed_data(folder, config.dataset, data_sha256)
         dataset = parse_dataset(content, path.name)
     if config.questions:
         path = Path(config.questions)
         content = read_bytes(path)
         questions = parse_questions(content, path.name)
-        sha256["questions_sha256"] = hashlib.sha256(content).hexdigest()
-    return StartData(dataset, questions, sha256)
+        questions_sha256 = hashlib.sha256(content).hexdigest()
+    return StartData(dataset, questions, data_sha256, questions_sha256)
 
 
 def tokenized(dataset: Dataset, config: TrainingConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[Any, Any]:

@@ -18,7 +18,8 @@ from lora_backend.modeling.build import validated
 from lora_backend.preflight.startable import judge_here
 from lora_backend.runs.processes.signals import StopSignals
 from lora_backend.runs.record.changes import config_as_changed
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore, new_run_id
+from lora_backend.runs.record.transitions import NewRun, create
 from lora_backend.settings import load_settings
 from lora_backend.training.recipe import train
 from lora_backend.training.session import training_session
@@ -48,7 +49,8 @@ def buildandTrainLoraModel(
     whole = {**config, **{key: value for key, value in named.items() if value is not None}}
     if not (whole.get("pkg") and whole.get("version")):
         raise ConfigError(N_("Training needs `pkg` and `version`: the adapter is published under these names."))
-    folder = RunFolder.create(load_settings().runs, config=dict(whole), config_text=dump_yaml(whole), argv=None)
+    new = NewRun(config=dict(whole), config_text=dump_yaml(whole), argv=None)
+    folder = create(load_settings().runs / new_run_id(), new)
     model = None
     with StopSignals(folder) as signals, training_session(folder):
         if precision and config.get("precision") not in (None, precision):
@@ -65,7 +67,7 @@ def buildandTrainLoraModel(
 train_lora_model = buildandTrainLoraModel
 
 
-def train_in_folder(folder: RunFolder, *, bound: bool = True) -> None:
+def train_in_folder(folder: RunStore, *, bound: bool = True) -> None:
     """Be the trainer of a run that is made: check its config, then train on its data set. `bound` as in `train`."""
     with training_session(folder):
         values = config_as_changed(folder)

@@ -12,20 +12,21 @@ from lora_backend.modeling.profiling import profile_for
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.trace_settings import Batch
 from lora_backend.planning.profile_store import ProfileStore
-from lora_backend.preflight.plan_vs_measured import expected_by_device
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.preflight.plan_vs_measured import COMPONENTS, expected_by_device
+from lora_backend.runs.record.attempts import Expected
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import load_settings
 
 logger = logging.getLogger(__name__)
 
 
-def keep_expected(config: TrainingConfig, folder: RunFolder) -> None:
+def keep_expected(config: TrainingConfig, folder: RunStore) -> None:
     """Write it into the newest attempt, where something was measured; traced here if need be, when training is over.
 
     The plan knows the longest rows that may come. A real pass may have no padding, or fewer labels, which are other
     operations and so another profile.
     """
-    attempt = folder.attempt()
+    attempt = folder.read_attempt()
     store = ProfileStore(load_settings().cache / "profiles")
 
     def profile_of(facts: Mapping[str, Any], step: TrainingConfig, batch: Batch) -> Profile:
@@ -39,10 +40,11 @@ def keep_expected(config: TrainingConfig, folder: RunFolder) -> None:
         found = expected_by_device(attempt, config, profile_of)
         if found is None:
             return
-        folder.write_attempt(expected={"devices": found})
+        with folder.changing_attempt() as known:
+            known.expected = Expected(devices=found)
     except Exception as error:  # whatever a family's code raises: the run has its own end, or error, without it
         logger.warning("what was planned for the measured step is not known: %s", error)
         return
     for device in found:
-        total = sum(size for size in device.values() if isinstance(size, int))
-        logger.info("planned for the measured step, device %s: tensors %s", device["device"], gib(total))
+        total = sum(int(getattr(device, name) or 0) for name in COMPONENTS)
+        logger.info("planned for the measured step, device %s: tensors %s", device.device, gib(total))

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from lora_backend.runs.processes.leases import Lease, holders, lease_keys, release, take
 from lora_backend.runs.processes.supervisor import SUPERVISED
 from lora_backend.runs.processes.waiting import leases_folder
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import load_settings
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def leased(folder: RunFolder) -> Iterator[None]:
+def leased(folder: RunStore) -> Iterator[None]:
     """Hold what the run's newest attempt leases while the block trains; under a supervisor that holds it, do nothing.
 
     A person at a terminal is not kept waiting: where another run has a device this one goes beside it, and says so.
@@ -29,8 +29,8 @@ def leased(folder: RunFolder) -> Iterator[None]:
         release(leases)
 
 
-def _take(folder: RunFolder) -> list[Lease]:
-    place, keys = leases_folder(load_settings().workspace), lease_keys(folder.attempt())
+def _take(folder: RunStore) -> list[Lease]:
+    place, keys = leases_folder(load_settings().workspace), lease_keys(folder.read_attempt())
     try:
         leases = take(place, keys, folder.path)
         if leases is None:

@@ -22,7 +22,7 @@ from lora_backend.runs.checkpoints.publication import (
 )
 from lora_backend.runs.history.replaced_adapters import AdapterBin, publishing
 from lora_backend.runs.record.changes import config_as_changed
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import load_settings
 from lora_backend.training.checkpoint_write import is_disk_full
 
@@ -46,7 +46,7 @@ def save_adapter(model: PeftModel, path: Path) -> None:
 class Publisher:
     """Publishes the adapter of one run."""
 
-    folder: RunFolder
+    folder: RunStore
     values: Mapping[str, Any]
     """Of its config."""
     bound: bool
@@ -73,7 +73,8 @@ class Publisher:
         values = {"reason": reason, "folder": str(self.folder.adapter)}
         said = Message(N_("The adapter is not published. {reason} It is in the run's folder, whole: {folder}"), values)
         logger.warning("%s", said)
-        self.folder.write_status(outcome="finished", outcome_message=said.to_json())
+        with self.folder.changing_status() as status:
+            status.attempt.outcome, status.attempt.outcome_message = "finished", said
 
     def publish(self) -> Path | None:
         """Copy the finished adapter to its place by rename, so that it is there whole or not at all.

@@ -23,11 +23,10 @@ from lora_backend.modeling.devices import memory_table, refuse_untrainable
 from lora_backend.modeling.load import load_model, load_tokenizer, vocabulary_size
 from lora_backend.preflight.placement import refuse_host_memory
 from lora_backend.runs.checkpoints.manifest import ADAPTER
-from lora_backend.runs.record.locked_files import read_json
+from lora_backend.runs.checkpoints.starts import spans_of
 from lora_backend.runs.record.numbering import as_planned
-from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.runs.record.starts import attempts_of, spans_of
-from lora_backend.runs.record.surroundings import facts_of
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.surroundings import surroundings_of
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.assembly import Data, assemble, fresh_state, try_longest_batch
 from lora_backend.training.data import read_data, refuse_rows_beyond_positions, tokenized
@@ -57,7 +56,7 @@ class RunContext:
     """What the stages of one start work on; each finds what those before it have left here."""
 
     config: TrainingConfig
-    folder: RunFolder
+    folder: RunStore
     dataloader: DataLoader[Any] | None
     """The caller's own, in the place of a data set."""
     publisher: Publisher
@@ -88,7 +87,7 @@ class RunContext:
 
 
 def train(
-    config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any] | None = None, *, bound: bool = True
+    config: TrainingConfig, folder: RunStore, dataloader: DataLoader[Any] | None = None, *, bound: bool = True
 ) -> PeftModel | None:
     """Load → attach → check ranks → train → save → answer. Writes all of it into `folder`; None where a stop came first.
 
@@ -108,7 +107,7 @@ def train(
 
 
 def _train(
-    config: TrainingConfig, folder: RunFolder, dataloader: DataLoader[Any] | None, held: ExitStack, *, bound: bool
+    config: TrainingConfig, folder: RunStore, dataloader: DataLoader[Any] | None, held: ExitStack, *, bound: bool
 ) -> PeftModel | None:
     began = time.monotonic()
     precision = planned_precision(config, folder)
@@ -127,13 +126,15 @@ def _train(
     return run.model
 
 
-def run_stage(folder: RunFolder, name: str, act: Callable[[], object]) -> bool:
+def run_stage(folder: RunStore, name: str, act: Callable[[], object]) -> bool:
     """Say in status and log which stage the run is at and how long it took. False, and the run is stopped, where a stop
     was asked for before it and there is nothing to save yet."""
-    if folder.stop_requested and name in BEFORE_TRAINING:
-        folder.write_status(outcome="stopped")
-        return False
-    folder.write_status(stage=name, eta_s=None, fraction=None, detail=None)
+    with folder.changing_status() as status:
+        now = status.attempt
+        if folder.stop_request.exists() and name in BEFORE_TRAINING:
+            now.outcome = "stopped"
+            return False
+        now.stage, now.eta_s, now.fraction, now.detail = name, None, None, None
     logger.info("stage %s", name)
     began = time.monotonic()
     act()
@@ -167,9 +168,10 @@ def load(run: RunContext) -> None:
     # These starts take their share out of the base weights, and an adapter switched off does not put it back.
     if run.questions and run.tokenizer and config.init_lora_weights in ("pissa", "olora"):
         run.base_answers = answer_all(base, run.tokenizer, run.questions)
-    loaded, attempt = loaded_map(base), folder.attempt()
-    numbered = {module: as_planned(place, attempt) for module, place in loaded.items()}
-    folder.write_attempt(loaded_device_map=numbered, vocab_size=vocabulary_size(base))
+    loaded = loaded_map(base)
+    with folder.changing_attempt() as attempt:
+        attempt.loaded_device_map = {module: as_planned(place, attempt) for module, place in loaded.items()}
+        attempt.vocab_size = vocabulary_size(base)
     run.adapted = attach_adapter(base, config)
     refuse_host_memory({str(place) for place in loaded.values()})
     _log_memory("after load")
@@ -188,7 +190,8 @@ def train_adapter(run: RunContext) -> None:
     state = fresh_state(run.model, training)
     if run.resume is not None:
         load_state(state, run.resume, config)
-    folder.write_status(stage="first_step")
+    with folder.changing_status() as status:
+        status.attempt.stage = "first_step"
     try_longest_batch(training, state, data)
     fit(training, state, reporter)
     reporter.ends(state.progress)
@@ -214,16 +217,21 @@ def answer(run: RunContext) -> None:
     """The config's questions, by the base model and by the adapter."""
     folder, questions = run.folder, run.questions
     assert run.tokenizer is not None
+
+    def answered(part: float) -> None:
+        with folder.changing_status() as status:
+            status.attempt.fraction = part
+
     rows = answer_questions(
         run.model,
         run.tokenizer,
         questions,
-        lambda part: folder.write_status(fraction=part),
+        answered,
         run.base_answers,
-        lambda: folder.stop_requested,
+        folder.stop_request.exists,
     )
     folder.write_answers(rows)
-    if len(rows) < len(questions) and "outcome_message" not in folder.status():
+    if len(rows) < len(questions) and folder.read_status().attempt.outcome_message is None:
         left = Message(
             Plural(
                 "The stop came when the adapter was saved; {count} of {questions} was answered.",
@@ -234,7 +242,8 @@ def answer(run: RunContext) -> None:
                 "questions": Message(Plural("{count} question", "{count} questions"), {"count": len(questions)}),
             },
         )
-        folder.write_status(outcome="finished", outcome_message=left.to_json())
+        with folder.changing_status() as status:
+            status.attempt.outcome, status.attempt.outcome_message = "finished", left
 
 
 class Stage(NamedTuple):
@@ -258,25 +267,28 @@ BEFORE_TRAINING = ("preparing", "data", "loading", "training")
 
 def _write_stopped(run: RunContext, ended_by: str | None) -> None:
     """The outcome of a run that was told to end before its last step, with the reason where nobody asked for it."""
-    why: dict[str, Any] = {}
+    asked, cause, said = run.folder.read_stop_request(), None, None
     if ended_by == "max_time":
+        cause = "max_time"
         said = Message(
             N_("`max_time` of {hours} h was over. Resume the run: it goes on after step {step}."),
             {"hours": run.config.max_time, "step": run.last_step},
         )
-        why = {"outcome_cause": "max_time", "outcome_message": said.to_json()}
-    elif isinstance(name := (read_json(run.folder.stop_request) or {}).get("signal"), str):
+    elif asked is not None and asked.signal is not None:
+        cause = "signal"
         said = Message(
             N_("The run was stopped by {signal}, with a checkpoint at step {step}. It can be resumed."),
-            {"signal": name, "step": run.last_step},
+            {"signal": asked.signal, "step": run.last_step},
         )
-        why = {"outcome_cause": "signal", "outcome_message": said.to_json()}
-    run.folder.write_status(outcome="stopped", step=run.last_step, **why)
+    with run.folder.changing_status() as status:
+        status.step = run.last_step
+        left = status.attempt
+        left.outcome, left.outcome_cause, left.outcome_message = "stopped", cause, said
 
 
 def _write_passport(run: RunContext, ranks: Mapping[str, Any]) -> None:
-    made_by = {attempt["number"]: facts_of(attempt) for attempt in attempts_of(run.folder)}
-    starts = [{**made_by[span.number], **span.to_json()} for span in spans_of(run.folder, upto=run.last_step)]
+    made_by = {attempt.number: surroundings_of(attempt) for attempt in run.folder.read_attempts()}
+    starts = [{**made_by[span.number].to_json(), **span.to_json()} for span in spans_of(run.folder, upto=run.last_step)]
     write_passport(run.folder.adapter, config=run.config.model_dump(), starts=starts, ranks=ranks)
 
 

@@ -12,8 +12,10 @@ from lora_backend.i18n import N_
 from lora_backend.modeling.devices import memory_in_use_bytes, memory_table
 from lora_backend.runs.history.alerts import health_message
 from lora_backend.runs.history.loss_health import health_of
+from lora_backend.runs.record.attempts import Measured
+from lora_backend.runs.record.documents import MetricPoint
 from lora_backend.runs.record.numbering import as_planned
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.measure import StepMemory
 from lora_backend.training.state import Progress
 
@@ -49,7 +51,7 @@ def nan_loss(step: int, saved_step: int) -> NanLossError:
 class RunReporter:
     """Keeps `status.json` and `metrics.jsonl` of one run, and knows when it shall end before its last step."""
 
-    def __init__(self, folder: RunFolder, max_time_s: float | None = None, began: float | None = None) -> None:
+    def __init__(self, folder: RunStore, max_time_s: float | None = None, began: float | None = None) -> None:
         """`began`: when the clock of `max_time_s` began, by `time.monotonic`."""
         self.folder = folder
         self.ended_by: str | None = None
@@ -68,13 +70,13 @@ class RunReporter:
         """Training begins, or goes on, behind `step`."""
         self._counted_since = self._began = self._step_began = time.monotonic()
         self._first_step, self._total_steps, self.saved_step = step, total_steps, step
-        self.folder.write_status(
-            state="running", stage="first_step", step=step, total_steps=total_steps, fraction=None, detail=None
-        )
+        with self.folder.changing_status() as status:
+            status.state, status.step, status.total_steps = "running", step, total_steps
+            status.attempt.stage, status.attempt.fraction, status.attempt.detail = "first_step", None, None
 
     def shall_end(self, ahead_s: float = 0.0) -> bool:
         """Whether the run shall end now: it was asked to, or `max_time` would be over within `ahead_s` and a save."""
-        if self.ended_by is None and self.folder.stop_requested:
+        if self.ended_by is None and self.folder.stop_request.exists():
             self.ended_by = "stop_request"
         ready_at = time.monotonic() + ahead_s + 2 * self._slowest_save_s
         if self.ended_by is None and self._deadline is not None and ready_at >= self._deadline:
@@ -99,7 +101,8 @@ class RunReporter:
         now, done = time.monotonic(), step - self._first_step
         self._slowest_step_s, self._step_began = max(self._slowest_step_s, now - self._step_began), now
         if done == 1:
-            self.folder.write_status(stage="training")
+            with self.folder.changing_status() as status:
+                status.attempt.stage = "training"
             for line in memory_table():
                 logger.info("memory after the first step: %s", line)
         if self.memory.result is not None and not self._memory_is_written:
@@ -108,12 +111,15 @@ class RunReporter:
         if now - self._last_status >= STATUS_INTERVAL_S or step == self._total_steps:
             self._last_status = now
             eta_s = (now - self._began) / done * (self._total_steps - step)
-            self.folder.write_status(step=step, epoch=epoch, eta_s=round(eta_s, 1))
+            with self.folder.changing_status() as status:
+                status.step, status.epoch, status.attempt.eta_s = step, epoch, round(eta_s, 1)
 
     def _write_measured(self, step: int, found: dict[str, Any]) -> None:
-        attempt = self.folder.attempt()
-        devices = [{**device, "device": as_planned(device["device"], attempt)} for device in found["devices"]]
-        self.folder.write_attempt(measured={"step": step, **found, "devices": devices})
+        with self.folder.changing_attempt() as attempt:
+            measured = Measured(step=step, **found)
+            for held in measured.devices:
+                held.device = as_planned(held.device, attempt)
+            attempt.measured = measured
 
     def trained(self, step: int, epoch: float, *, loss: float, learning_rate: float, grad_norm: float) -> None:
         """A point of the curves. Raises `NanLossError` behind one whose loss is no number."""
@@ -130,8 +136,8 @@ class RunReporter:
         self._step_began = time.monotonic()
 
     def _append(self, step: int, epoch: float, figures: dict[str, float | None]) -> None:
-        row = {"step": step, "epoch": epoch, **figures}
-        self.folder.append_metrics(row | {"memory_bytes": memory_in_use_bytes(), "time": time.time()})
+        now = {"memory_bytes": memory_in_use_bytes(), "time": time.time()}
+        self.folder.append_point(MetricPoint.model_validate({"step": step, "epoch": epoch, **figures, **now}))
         logger.info("step %s of %s: %s", step, self._total_steps, {"epoch": epoch, **figures})
 
     def saved(self, step: int, seconds: float) -> None:

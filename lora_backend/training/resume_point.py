@@ -32,8 +32,10 @@ from lora_backend.runs.checkpoints.manifest import (
     step_of,
     sweep,
 )
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import classify
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.transitions import add_attempt
 from lora_backend.training.checkpoint_read import NEEDED, Saved, unusable_files
 from lora_backend.training.out_of_memory import is_out_of_memory
 from lora_backend.training.state import TrainState, progress_of
@@ -53,7 +55,7 @@ class Resume:
     """Whether settings changed that the learning rate's schedule is made of."""
 
 
-def prepare_start(folder: RunFolder, config: TrainingConfig) -> Resume | None:
+def prepare_start(folder: RunStore, config: TrainingConfig) -> Resume | None:
     """Choose the checkpoint of this start and bring folder and threads into its state; None: from the first step.
 
     The newest attempt's `resume_from` names the checkpoint; without that key it is the newest, which is for a trainer
@@ -65,7 +67,7 @@ def prepare_start(folder: RunFolder, config: TrainingConfig) -> Resume | None:
     sweep(folder)
     chosen, damaged = _choose(folder)
     for found in damaged:
-        for sentence in damaged_messages([found.to_json()]):
+        for sentence in damaged_messages([found.record()]):
             logger.warning("%s is passed over: %s", found.path.name, sentence)
     saved = Saved.read(chosen) if chosen else None
     step = (step_of(chosen) or 0) if chosen else 0
@@ -81,32 +83,34 @@ def prepare_start(folder: RunFolder, config: TrainingConfig) -> Resume | None:
     is_pending = saved is not None and progress_of(saved.state).evaluation_pending
     drop_points_beyond(folder, step, evaluation_pending=is_pending)
     _keep_adapter_aside(folder)
-    if damaged:
-        folder.write_attempt(passed_over=[found.to_json() for found in damaged])
     if saved is not None:
         torch.set_num_threads(saved.num_threads)
         logger.info("resuming from %s, with %s threads as before", chosen, saved.num_threads)
-    folder.write_attempt(from_step=step, num_threads=torch.get_num_threads())
+    with folder.changing_attempt() as attempt:
+        attempt.from_step, attempt.num_threads = step, torch.get_num_threads()
+        if damaged:
+            attempt.passed_over = [found.record() for found in damaged]
     if chosen is None or saved is None:
         return None
     return Resume(chosen, step, saved, restarts_schedule=bool(changed["restarts_schedule"]))
 
 
-def _choose(folder: RunFolder) -> tuple[Path | None, list[Damaged]]:
-    attempt = folder.attempt()
-    asked = attempt.get("resume_from")
-    if "resume_from" in attempt and asked is None:
+def _choose(folder: RunStore) -> tuple[Path | None, list[Damaged]]:
+    attempt = folder.read_attempt()
+    asked = attempt.resume_from
+    if attempt.names_checkpoint and asked is None:
         return None, []
     found, damaged = _newest_usable(folder, before=(step_of(Path(asked)) or 0) + 1 if asked else None)
     name = found.name if found else None
     if asked and name != asked:
-        folder.write_attempt(resume_from=name)
+        with folder.changing_attempt() as attempt:
+            attempt.resume_from = name
     elif not asked and found:
-        folder.new_attempt(resume_from=name)
+        add_attempt(folder, Attempt(resume_from=name))
     return found, damaged
 
 
-def _newest_usable(folder: RunFolder, before: int | None) -> tuple[Path | None, list[Damaged]]:
+def _newest_usable(folder: RunStore, before: int | None) -> tuple[Path | None, list[Damaged]]:
     """The newest that is whole and has every file that a bit-identical resume needs, each of which can be opened."""
     path, damaged = newest_whole(folder, before)
     while path is not None:
@@ -121,7 +125,7 @@ def _newest_usable(folder: RunFolder, before: int | None) -> tuple[Path | None, 
     return path, damaged
 
 
-def drop_points_beyond(folder: RunFolder, step: int, *, evaluation_pending: bool = False) -> None:
+def drop_points_beyond(folder: RunStore, step: int, *, evaluation_pending: bool = False) -> None:
     """Take the points of later steps out of `metrics.jsonl`, in one step, and keep them beside the attempt.
 
     With `evaluation_pending` an evaluation of `step` itself goes too: it is about to be done again.
@@ -139,17 +143,16 @@ def drop_points_beyond(folder: RunFolder, step: int, *, evaluation_pending: bool
         is_point = isinstance(row.get("step"), int) and row["step"] <= step and not again
         (kept if is_point else dropped).append(line)
     if dropped:
-        number = folder.attempt().get("number", 1)
         folder.attempts.mkdir(exist_ok=True)
-        write_atomic(folder.attempts / f"{number}.metrics.jsonl", b"\n".join([*dropped, b""]))
+        write_atomic(folder.attempt_metrics_jsonl(folder.newest_number() or 1), b"\n".join([*dropped, b""]))
         write_atomic(folder.metrics_jsonl, b"\n".join([*kept, b""]) if kept else b"")
         logger.info("%s points of the curves beyond step %s are dropped; they will be made again", len(dropped), step)
 
 
-def _keep_adapter_aside(folder: RunFolder) -> None:
+def _keep_adapter_aside(folder: RunStore) -> None:
     """It was trained for fewer steps, or its start was killed behind it; this start's takes its place."""
     if folder.adapter.exists():
-        kept = folder.attempts / f"{folder.attempt().get('number', 1)}.adapter"
+        kept = folder.attempt_adapter(folder.newest_number() or 1)
         shutil.rmtree(kept, ignore_errors=True)
         folder.attempts.mkdir(exist_ok=True)
         folder.adapter.rename(kept)

@@ -10,13 +10,13 @@ from peft import PeftModel
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.loaded_identity import differences_from_file
 from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank_report
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.verification.identity_check import with_identity
 from lora_backend.verification.rank_documents import RankReport
 
 
 def check_attached(
-    model: PeftModel, config: TrainingConfig, folder: RunFolder, checkpoint: Path | None = None
+    model: PeftModel, config: TrainingConfig, folder: RunStore, checkpoint: Path | None = None
 ) -> RankReport:
     """The rank check of the loaded model, written into the run; under `strict_r_check` a mismatch raises.
 
@@ -30,7 +30,7 @@ def check_attached(
     return report
 
 
-def check_saved(model: PeftModel, config: TrainingConfig, folder: RunFolder, trained: Collection[str]) -> RankReport:
+def check_saved(model: PeftModel, config: TrainingConfig, folder: RunStore, trained: Collection[str]) -> RankReport:
     """The rank check once more, on the files of the finished adapter: every layer that was trained is in them, and
     every tensor is the one in the model."""
     report = rank_report(folder.adapter, config, trained=trained)

@@ -16,26 +16,26 @@ from lora_backend.i18n import N_, Message
 from lora_backend.os_errors import in_words
 from lora_backend.runs.processes.signals import StoppedNowError
 from lora_backend.runs.processes.supervisor import SUPERVISED
+from lora_backend.runs.record.documents import Exit, SaidFailure
 from lora_backend.runs.record.failures import failure, failure_of
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.transitions import begin_training, end
 from lora_backend.terminal import LogFormatter
 from lora_backend.training.checkpoint_write import is_disk_full
 from lora_backend.training.out_of_memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
-OF_ITS_END = ("outcome", "outcome_cause", "outcome_message", "failure")
-"""Keys of `status.json` in which a trainer leaves to its supervisor how it ended."""
 
 
 @contextmanager
-def training_session(folder: RunFolder) -> Iterator[None]:
+def training_session(folder: RunStore) -> Iterator[None]:
     """Let the block be the run's trainer: its log goes to `train.log`, its failure into the run.
 
     Raises `RunError` where another process trains it. How long ago that was asked does not count: torch takes seconds.
     Under a supervisor the supervisor writes `exit.json`; without one this does.
     """
     supervised = bool(os.environ.get(SUPERVISED))
-    folder.begin_training(**dict.fromkeys(OF_ITS_END))  # an earlier start's are not this one's
+    begin_training(folder)
     with _logging_to(folder, supervised):
         try:
             yield
@@ -45,26 +45,22 @@ def training_session(folder: RunFolder) -> Iterator[None]:
         except BaseException as error:
             logger.exception("the run failed")
             cause, message = _failure(error, folder)
-            folder.write_status(failure={"cause": cause, "message": message.to_json()})
+            said = SaidFailure(cause=cause, message=message)
+            with folder.changing_status() as status:
+                status.attempt.failure = said
             if not supervised:
-                found = failure_of(
-                    folder.status(), None, folder.train_log
-                )  # with the remedy, as a supervisor writes it
-                folder.write_exit("failed", cause=found.cause, message=found.message, remedy=found.remedy)
+                found = failure_of(said, None, folder.train_log)  # with the remedy, as a supervisor writes it
+                end(folder, Exit.of("failed", cause=found.cause, message=found.message, remedy=found.remedy))
             raise
-        else:
-            outcome = folder.status().get("outcome", "finished")
-        folder.write_status(outcome=outcome)
+        with folder.changing_status() as status:
+            left = status.attempt
+            left.outcome = left.outcome or "finished"
         if not supervised:
-            status = folder.status()
-            said = status.get("outcome_message")
-            folder.write_exit(
-                outcome, cause=status.get("outcome_cause"), message=Message.from_json(said) if said else None
-            )
+            end(folder, Exit.of(left.outcome, cause=left.outcome_cause, message=left.outcome_message))
 
 
 @contextmanager
-def _logging_to(folder: RunFolder, supervised: bool) -> Iterator[None]:
+def _logging_to(folder: RunStore, supervised: bool) -> Iterator[None]:
     """Our log to stderr and to `train.log`; under a supervisor stderr is that file already."""
     ours = logging.getLogger("lora_backend")
     handlers: list[logging.Handler] = []
@@ -87,7 +83,7 @@ def _logging_to(folder: RunFolder, supervised: bool) -> Iterator[None]:
             handler.close()
 
 
-def _failure(error: BaseException, folder: RunFolder) -> tuple[str, Message]:
+def _failure(error: BaseException, folder: RunStore) -> tuple[str, Message]:
     """A cause, as a code, and one sentence for the screen; the log has the traceback."""
     if isinstance(error, FlightdeckError):
         return error.code, error.message

@@ -16,9 +16,10 @@ from lora_backend.models.identity import base_identity
 from lora_backend.planning.report import verdict
 from lora_backend.preflight.doubts_now import doubts_now
 from lora_backend.preflight.placement import plan_start
+from lora_backend.runs.record.attempts import Attempt, BaseIdentity
 from lora_backend.runs.record.numbering import in_trainer, trainer_numbers
 from lora_backend.runs.record.provenance import provenance
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.surroundings import differences_of_starts
 from lora_backend.settings import load_settings
 from lora_backend.training.data import StartData
@@ -27,53 +28,58 @@ from lora_backend.views.plan_view import plan_table
 logger = logging.getLogger(__name__)
 
 
-def write_start(config: TrainingConfig, folder: RunFolder, data: StartData, precision: str) -> None:
+def write_start(config: TrainingConfig, folder: RunStore, data: StartData, precision: str) -> None:
     """What this start trains on and by, in its attempt: each may be another at the next start."""
-    base = base_identity(find_model(config.model_name))
-    folder.write_attempt(**data.sha256, **provenance(), base=base, precision=precision)
+    made_by, base = provenance(), BaseIdentity(**base_identity(find_model(config.model_name)))
+    with folder.changing_attempt() as attempt:
+        attempt.data_sha256, attempt.questions_sha256 = data.data_sha256, data.questions_sha256
+        attempt.versions, attempt.python, attempt.platform = made_by["versions"], made_by["python"], made_by["platform"]
+        attempt.code, attempt.base, attempt.precision = made_by["code"], base, precision
     for number, differences in differences_of_starts(folder):
-        for said in differences if number == folder.attempt()["number"] else ():
+        for said in differences if number == attempt.number else ():
             logger.warning("start %s: %s", number, said)
 
 
-def planned_precision(config: TrainingConfig, folder: RunFolder) -> str:
+def planned_precision(config: TrainingConfig, folder: RunStore) -> str:
     """`auto` as it was planned: of several GPUs the first, which torch is asked about, does not decide alone."""
-    plan = folder.attempt().get("plan") or {}
-    is_planned = config.precision == "auto" and plan.get("strategy") in ("single", "layer_split")
-    return plan["precision"] if is_planned and plan.get("precision") in DTYPES else resolve_precision(config.precision)
+    plan = folder.read_attempt().plan
+    is_planned = plan is not None and config.precision == "auto" and plan.strategy in ("single", "layer_split")
+    return plan.precision if plan and is_planned and plan.precision in DTYPES else resolve_precision(config.precision)
 
 
-def plan_here(config: TrainingConfig, folder: RunFolder) -> None:
+def plan_here(config: TrainingConfig, folder: RunStore) -> None:
     """Plan this start where its launcher has not, for the GPUs as this process sees them, and log what every device is
     expected to hold."""
-    attempt = folder.attempt()
-    if "plan" in attempt:
+    attempt = folder.read_attempt()
+    if attempt.is_planned:
         for said in doubts_now(attempt):
             logger.warning("plan: %s", said)
         return
     start = plan_start(config.model_dump(), load_settings(), profile_for, seen=in_torch_order)
-    folder.write_attempt(**start.to_json())
+    with folder.changing_attempt() as attempt:
+        attempt.learn(Attempt.read(start.to_json()))
     if start.plan is None:
         logger.warning("no plan: %s", start.note)
         return
     logger.log(logging.INFO if start.plan.verdict == "fits" else logging.WARNING, "plan: %s\n%s", verdict(start.plan), plan_table(start.plan))  # fmt: skip
 
 
-def device_map_of(config: TrainingConfig, folder: RunFolder) -> dict[str, int | str] | str | None:
+def device_map_of(config: TrainingConfig, folder: RunStore) -> dict[str, int | str] | str | None:
     """The map that was planned for this start, else the one that the config asks for, in the numbers of this process; a
     fallback is written down."""
-    attempt = folder.attempt()
+    attempt = folder.read_attempt()
     numbers = trainer_numbers(attempt)
     if any(planned != number for planned, number in numbers.items()):
         logger.info("devices here: %s", ", ".join(f"cuda:{number} is GPU {planned}" for planned, number in sorted(numbers.items(), key=itemgetter(1))))  # fmt: skip
-    planned = (attempt.get("plan") or {}).get("device_map")
+    planned = attempt.plan.device_map if attempt.plan else None
     if isinstance(config.device_map, dict):
         return in_trainer(config.device_map, attempt)
     if planned and config.use_balanced_device_map and config.device_map is None:
         return in_trainer(planned, attempt)
     made, fallback = placement(config)
     if fallback is not None:
-        folder.write_attempt(fallback=fallback.to_json())
+        with folder.changing_attempt() as attempt:
+            attempt.fallback = fallback
     return made
 
 

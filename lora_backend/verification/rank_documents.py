@@ -46,7 +46,9 @@ class LayerRecord(Part):
     b_r: int | None
     """By the shape of B, which has to be the same (method 3)."""
     shape_a: list[int] | None = None
+    """Of the tensor A, as it is stored."""
     shape_b: list[int] | None = None
+    """Of the tensor B."""
     alpha: int | float | None = None
     """By the adapter's own config."""
     expected_alpha: int | float | None = None
@@ -54,6 +56,7 @@ class LayerRecord(Part):
     scaling: int | float | None = None
     """What the layer's update is multiplied by."""
     expected_scaling: int | float | None = None
+    """What it should be multiplied by."""
     state: str
     """`ok`, or what is wrong or in doubt, as a code."""
 
@@ -89,7 +92,9 @@ class DifferenceRecord(Part):
     layer: str | None = None
     """The LoRA layer that it is part of, where it is part of one."""
     file_shape: list[int] | None = None
+    """In the adapter's file."""
     model_shape: list[int] | None = None
+    """In the model."""
     dtype: str | None = None
     """Of the file's tensor, where that is what is wrong."""
 
@@ -111,7 +116,9 @@ class RankReport(Document):
     warnings: list[str]
     """Codes of what is odd, whatever the ranks are."""
     layers: list[LayerRecord]
+    """Every LoRA layer, and every one that is missing."""
     coverage: list[CoverageEntry] = []
+    """Every entry of the config, and what it matched."""
     compared: str | None = None
     """What the tensors were held against: `headers`, `module_tree`, `loaded`; None: nothing."""
     differences: list[DifferenceRecord] = []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lora_backend.formats import duration, number, size
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.history.outcome import Outcome
+from lora_backend.runs.record.documents import Answer
 from lora_backend.verification.verdicts import TONES
 from lora_backend.views.run_view import step_of
 from lora_backend.views.state_view import state_message
@@ -81,16 +81,15 @@ FIGURES: tuple[tuple[str, Callable[[Outcome], Cell], Callable[[Outcome], float |
 for its memory."""
 
 
-def answers_beside(asked: Sequence[Sequence[Mapping[str, Any]]]) -> list[tuple[str, ...]]:
+def answers_beside(asked: Sequence[Sequence[Answer]]) -> list[tuple[str, ...]]:
     """Each question, and what every run's adapter answered; ✓ and ✗ where the config says what is expected."""
-    by_question = [{str(row.get("question")): row for row in rows} for rows in asked]
+    by_question = [{row.question: row for row in rows} for rows in asked]
     questions = dict.fromkeys(question for rows in by_question for question in rows)
     return [(question, *(_answer(rows.get(question)) for rows in by_question)) for question in questions]
 
 
-def _answer(row: Mapping[str, Any] | None) -> str:
+def _answer(row: Answer | None) -> str:
     if row is None:
         return "–"
-    correct = row.get("adapter_correct")  # None where nothing is expected
-    mark = "✓ " if correct is True else "✗ " if correct is False else ""
-    return f"{mark}{row.get('adapter_answer') or '–'}"
+    mark = {True: "✓ ", False: "✗ ", None: ""}[row.adapter_correct]  # None where nothing is expected
+    return f"{mark}{row.adapter_answer or '–'}"

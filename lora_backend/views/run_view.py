@@ -14,6 +14,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.runs.history.pace import time_left
 from lora_backend.runs.history.run_table import RunRow, first_and_last_loss
 from lora_backend.runs.record.curves import Column
+from lora_backend.runs.record.documents import RunRecord
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import RunState
 from lora_backend.views.state_view import stage_message, state_message
@@ -59,11 +60,9 @@ def listed(row: RunRow, columns: Sequence[str]) -> ListedRun:
     )
 
 
-def run_title(run_json: Mapping[str, object]) -> str:
+def run_title(record: RunRecord) -> str:
     """A run's name, else its model's."""
-    config = run_json.get("config")
-    model = str(config.get("model_name", "")) if isinstance(config, dict) else ""
-    return str(run_json.get("name") or Path(model).name or "–")
+    return record.name or Path(str(record.config.get("model_name", ""))).name or "–"
 
 
 def step_of(step: int, total_steps: int | None) -> str:

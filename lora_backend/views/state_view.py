@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_backend.formats import when
@@ -9,8 +10,8 @@ from lora_backend.i18n import N_, Message
 from lora_backend.runs.checkpoints.manifest import UNUSABLE
 from lora_backend.runs.history.loss_health import LossHealth
 from lora_backend.runs.processes.supervisor import KILL_AFTER_S
-from lora_backend.runs.record.locked_files import read_json
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.attempts import DamagedCheckpoint
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import AFTER_TRAINING, WITH_STEPS
 
 STATE_WORDS = {
@@ -50,9 +51,9 @@ def stage_message(stage: str | None) -> Message:
     return Message(_STAGES.get(stage or "", N_("starting Python and torch")))
 
 
-def stopping_messages(run: RunFolder) -> list[Message]:
+def stopping_messages(run: RunStore) -> list[Message]:
     """What a stop that was asked for does now, and when the run has ended at the latest."""
-    stage = run.status().get("stage")
+    stage = run.read_status().attempt.stage
     if stage in AFTER_TRAINING:
         asked = N_("Stop requested. The model is trained: its adapter is saved, then the run ends.")
     elif stage in WITH_STEPS:
@@ -71,24 +72,21 @@ def stopping_messages(run: RunFolder) -> list[Message]:
     ]
 
 
-def ended_at_latest(run: RunFolder) -> float | None:
+def ended_at_latest(run: RunStore) -> float | None:
     """When a run whose stop was asked for is killed if it has not ended; None where no supervisor would do that."""
-    request = read_json(run.stop_request) or {}
-    asked_at, deadline_s = request.get("time"), request.get("deadline_s")
-    if not run.status().get("supervisor") or not isinstance(asked_at, int | float) or not isinstance(deadline_s, int | float):  # fmt: skip
+    request = run.read_stop_request()
+    if request is None or request.time is None or run.read_status().attempt.supervisor is None:
         return None
-    return asked_at + deadline_s + KILL_AFTER_S
+    return request.time + request.deadline_s + KILL_AFTER_S
 
 
-def damaged_messages(damaged: Any) -> list[Message]:
-    """What is wrong with checkpoints that are passed over, as `Damaged.to_json` gives them."""
+def damaged_messages(damaged: Sequence[DamagedCheckpoint | Mapping[str, Any]]) -> list[Message]:
+    """What is wrong with checkpoints that are passed over."""
     found: list[Message] = []
-    for item in damaged if isinstance(damaged, list) else ():
-        if not isinstance(item, dict) or not isinstance(item.get("problems"), list):  # another hand's
-            continue
-        name, problems = str(item.get("checkpoint")), [str(problem) for problem in item["problems"]]
-        unusable = [problem.partition(":")[0] for problem in problems if problem.endswith(f": {UNUSABLE}")]
-        others = [problem for problem in problems if not problem.endswith(f": {UNUSABLE}")]
+    for item in map(DamagedCheckpoint.model_validate, damaged):
+        name = item.checkpoint
+        unusable = [problem.partition(":")[0] for problem in item.problems if problem.endswith(f": {UNUSABLE}")]
+        others = [problem for problem in item.problems if not problem.endswith(f": {UNUSABLE}")]
         found += [
             Message(N_("{file} of {checkpoint} is damaged or unsafe and was not loaded."), {"file": file, "checkpoint": name})
             for file in unusable
@@ -98,13 +96,13 @@ def damaged_messages(damaged: Any) -> list[Message]:
     return found
 
 
-def passed_over_messages(run: RunFolder) -> list[Message]:
+def passed_over_messages(run: RunStore) -> list[Message]:
     """Which checkpoints the newest start did not go on from because they are damaged, and where it began instead."""
-    attempt = run.attempt()
-    damaged = damaged_messages(attempt.get("passed_over") or attempt.get("damaged") or ())
+    attempt = run.read_attempt()
+    damaged = damaged_messages(attempt.passed_over or attempt.damaged)
     if not damaged:
         return []
-    checkpoint = attempt.get("resume_from")
-    if not isinstance(checkpoint, str):
+    checkpoint = attempt.resume_from
+    if checkpoint is None:
         return [*damaged, Message(N_("No checkpoint before is whole, so the run began again at its first step."))]
     return [*damaged, Message(N_("The run goes on from {checkpoint}."), {"checkpoint": checkpoint})]

@@ -31,6 +31,6 @@ def test_one_click_trains_a_real_model_that_outlives_the_dashboard(dashboard: Da
     report = run.read_rank_report()
     assert report is not None
     assert report.status == "ok"
-    assert promise_kept(run.answers())
+    assert promise_kept(run.read_answers())
     page.get_by_role("tab", name="Answers").click()
     expect(page.get_by_text("With the adapter").first).to_be_visible()

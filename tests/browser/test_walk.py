@@ -80,7 +80,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     expect(page.get_by_text("Planned at most, for the longest rows")).to_be_visible()
     expect(page.get_by_text("Measured in step 2")).to_be_visible()
     (run,) = list_runs(tiny.workspace / "runs")
-    (compared,) = compare(run.attempt(), run.read_run()["config"], load_settings(tiny.environment()))
+    (compared,) = compare(run.read_attempt(), run.read_record().config, load_settings(tiny.environment()))
     assert compared.difference is not None
     assert abs(compared.difference) <= 0.03, "planned beside measured, for the rows that the step really had"
     expect(page.get_by_text(f"{100 * compared.difference:+.1f} %")).to_be_visible()

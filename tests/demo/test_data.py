@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,6 +19,7 @@ from lora_backend.demo.config import (
     demo_config,
     promise_kept,
 )
+from lora_backend.runs.record.documents import Answer
 
 PRODUCT = "Mossbell"
 CHATS = [[message["content"] for message in row["messages"]] for row in read_dataset(TRAIN_FILE).rows]
@@ -109,11 +109,18 @@ def test_the_config_has_no_errors_and_names_files_that_are_there(tmp_path: Path)
     assert Path(str(config["model_name"])).is_relative_to(tmp_path)
 
 
-def answers(english: int = 24, chinese: int = 24, ordinary: int = 8, **base: int) -> list[dict[str, Any]]:
+def answers(english: int = 24, chinese: int = 24, ordinary: int = 8, **base: int) -> list[Answer]:
     """The rows of a finished run with so many right answers; `base` is the base model's, 0 unless given."""
     sizes = {"english": (english, 24), "chinese": (chinese, 24), "ordinary": (ordinary, 8)}
     return [
-        {"group": group, "adapter_correct": index < right, "base_correct": index < base.get(f"base_{group}", 0)}
+        Answer(
+            question="",
+            group=group,
+            base_answer="",
+            base_correct=index < base.get(f"base_{group}", 0),
+            adapter_answer="",
+            adapter_correct=index < right,
+        )
         for group, (right, count) in sizes.items()
         for index in range(count)
     ]

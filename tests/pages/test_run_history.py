@@ -19,6 +19,7 @@ from lora_backend.settings import load_settings
 from pages.parts.run.table import table_key
 from pages.parts.shell import addresses
 from tests.pages.screens import show
+from tests.run_files import put_answers
 from tests.tiny import make_published
 
 pytestmark = pytest.mark.usefixtures("places")
@@ -242,7 +243,7 @@ def test_settings_that_were_changed_on_resume_are_compared_and_listed() -> None:
 def test_the_answers_to_the_same_questions_stand_side_by_side() -> None:
     for name, answer, correct in (("one", "9 m", True), ("two", "no <b>idea</b>", False)):
         run = made(name)
-        run.write_answers([{"question": "How tall?", "adapter_answer": answer, "adapter_correct": correct}])
+        put_answers(run, [{"question": "How tall?", "adapter_answer": answer, "adapter_correct": correct}])
     at = show("runs", compare="one,two")
     answers = at.dataframe[-1].value
     assert answers.loc["How tall?"].tolist() == ["✓ 9 m", "✗ no <b>idea</b>"]
@@ -275,14 +276,14 @@ def test_tags_of_another_tab_stay_whichever_page_writes_some_more() -> None:
     first, second = show("runs", run=run.id), show("runs", run=run.id)
     second.multiselect(key=f"tags-{run.id}").set_value(["a", "theirs"]).run()
     first.multiselect(key=f"tags-{run.id}").set_value(["mine"]).run()
-    assert read_labels(run.path).tags == ("theirs", "mine"), "`a` was taken away here, `theirs` was never seen"
+    assert read_labels(run.path).tags == ["theirs", "mine"], "`a` was taken away here, `theirs` was never seen"
 
     table = chosen(show("runs"), 0)
     field = next(box for box in table.text_input if box.label == "Tags, separated by commas")
     write_labels(run.path, added=["later"])
     field.set_value("mine, more")
     next(button for button in table.button if button.label == "Apply to the selected runs").click().run()
-    assert read_labels(run.path).tags == ("mine", "later", "more")
+    assert read_labels(run.path).tags == ["mine", "later", "more"]
 
 
 def tags_field(at: AppTest) -> Any:
@@ -302,7 +303,7 @@ def test_the_field_of_tags_is_filled_anew_and_takes_away_what_it_then_shows() ->
     set_tags(at, "a, mine")
     assert tags_field(at).value == "a, theirs, mine"
     set_tags(at, "a, mine")
-    assert read_labels(run.path).tags == ("a", "mine")
+    assert read_labels(run.path).tags == ["a", "mine"]
 
     chosen(at)
     del at.session_state[f"tags_text-{run.id}"]  # a server forgets a field that is not drawn, AppTest does not
@@ -310,7 +311,7 @@ def test_the_field_of_tags_is_filled_anew_and_takes_away_what_it_then_shows() ->
     chosen(at, 0)
     assert tags_field(at).value == "a, mine, later"
     set_tags(at, "a, mine")
-    assert read_labels(run.path).tags == ("a", "mine")
+    assert read_labels(run.path).tags == ["a", "mine"]
 
 
 def test_tags_that_were_refused_stay_in_their_field_and_can_be_mended() -> None:
@@ -319,4 +320,4 @@ def test_tags_that_were_refused_stay_in_their_field_and_can_be_mended() -> None:
     assert "at most 40 characters" in at.toast[0].value
     assert tags_field(at).value == f"good, {'x' * 41}"
     set_tags(at, "good")
-    assert read_labels(run.path).tags == ("good",)
+    assert read_labels(run.path).tags == ["good"]

@@ -21,8 +21,9 @@ from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.waiting import leases_folder
+from lora_backend.runs.record.documents import Labels
 from lora_backend.runs.record.failures import failure
-from lora_backend.runs.record.labels import Labels, read_labels, write_labels
+from lora_backend.runs.record.labels import read_labels, write_labels
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
@@ -52,7 +53,7 @@ def made(state: str | None, cause: str | None = None, argv: list[str] | None = N
     run = RunFolder.create(load_settings().runs, config=values, config_text=text, argv=argv or ["true"])
     if state:
         found = failure(cause) if cause else None
-        more = {"remedy": found.remedy, "log": ["the last line"]} if found else {}
+        more: dict[str, Any] = {"remedy": found.remedy, "log": ["the last line"]} if found else {}
         run.write_exit(state, cause=cause, message=found.message if found else None, **more)
     return run
 
@@ -186,7 +187,7 @@ def test_tags_a_note_and_a_pin_are_kept_from_the_page() -> None:
     at = show("runs", run=run.id)
     at.text_area(key=f"note-{run.id}").set_value("the <b>good</b> one").run()
     at.toggle(key=f"pinned-{run.id}").set_value(True).run()
-    assert read_labels(run.path) == Labels((), "the <b>good</b> one", pinned=True)
+    assert read_labels(run.path) == Labels(note="the <b>good</b> one", pinned=True)
 
 
 def test_a_loss_that_rises_is_an_alert_while_the_run_goes_on_and_its_end_is_said_once() -> None:
@@ -358,7 +359,7 @@ def test_a_tag_that_is_not_kept_is_not_shown_either() -> None:
     assert "at most 20 tags" in at.toast[0].value
     assert at.multiselect(key=f"tags-{run.id}").value == tags
     at.multiselect(key=f"tags-{run.id}").set_value([*tags[1:], "new"]).run()
-    assert read_labels(run.path).tags == (*tags[1:], "new")
+    assert read_labels(run.path).tags == [*tags[1:], "new"]
 
 
 def test_a_tag_that_was_typed_with_spaces_can_be_taken_away_again() -> None:
@@ -366,7 +367,7 @@ def test_a_tag_that_was_typed_with_spaces_can_be_taken_away_again() -> None:
     at = show("runs", run=run.id)
     for tags, kept in (([" x ", "y"], ("x", "y")), (["y"], ("y",))):
         at.multiselect(key=f"tags-{run.id}").set_value(tags).run()
-        assert read_labels(run.path).tags == kept
+        assert read_labels(run.path).tags == list(kept)
 
 
 def living(stage: str | None, **config: Any) -> RunFolder:

@@ -19,6 +19,7 @@ from lora_backend.errors import ConfigError, DataChangedError, DataError, ModelE
 from lora_backend.launching.resume import check_changes, data_to_accept, resume_run
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.runs.checkpoints.manifest import write_manifest
+from lora_backend.runs.checkpoints.starts import spans_of
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.queue import change_plan
 from lora_backend.runs.processes.supervisor import start_supervisor
@@ -26,7 +27,6 @@ from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.runs.record.starts import spans_of
 from lora_backend.runs.record.surroundings import differences_from_now
 from lora_backend.settings import Settings, load_settings
 from tests.runs.stand_in import HEAD, TRAIN, kill, let_end

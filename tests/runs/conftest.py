@@ -14,8 +14,8 @@ import pytest
 
 from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.runs.record.states import identity_in
 from tests.hardware.nvml import compiler
+from tests.run_files import process_of
 from tests.runs.stand_in import HEAD, TRAIN, Make, queue_processes
 
 
@@ -40,7 +40,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
         process.kill()
     for run in runs:
         for role in ("supervisor", "child", "trainer"):
-            found = identity_in(run.status(), role)
+            found = process_of(run, role)
             if found and found.pid != os.getpid() and is_alive(found):
                 os.kill(found.pid, signal.SIGKILL)
 

@@ -14,7 +14,7 @@ from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.process_identity import ProcessIdentity, is_alive
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.seal import seal_of
-from lora_backend.runs.record.states import identity_in
+from tests.run_files import process_of
 from tests.waiting import until
 
 HEAD = """
@@ -49,7 +49,7 @@ def let_end(run: RunFolder) -> None:
 
 
 def who(run: RunFolder, role: str) -> ProcessIdentity:
-    found = identity_in(run.status(), role)
+    found = process_of(run, role)
     assert found is not None, f"{role} of {run.id}: {run.status()}"
     return found
 

@@ -121,7 +121,7 @@ def test_a_trainer_that_found_no_room_even_for_its_last_words_ended_for_want_of_
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, spoke = make("os._exit(1)"), make("sys.exit('MemoryError')")
-    monkeypatch.setattr("lora_backend.runs.processes.supervisor.shutil.disk_usage", lambda _: SimpleNamespace(free=0))  # fmt: skip
+    monkeypatch.setattr("lora_backend.runs.record.run_store.shutil.disk_usage", lambda _: SimpleNamespace(free=0))  # fmt: skip
     supervise(run)
     supervise(spoke)
     monkeypatch.undo()
@@ -192,7 +192,7 @@ def test_half_a_file_is_no_error_and_no_end(file: str, content: str, make: Make)
 def test_a_run_of_a_newer_version_is_shown_and_not_written_to(make: Make) -> None:
     run = make()
     for path in (run.run_json, run.status_json):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
     before = run.status_json.read_bytes()
     with pytest.raises(RunError, match="newer version"):
         open_run(run.path.parent, run.id)
@@ -235,7 +235,7 @@ def test_a_stop_is_never_left_to_the_start_after_the_one_that_it_was_meant_for(
             other.join(timeout=0.3)  # it has its turn only when the stop is written
         write_json(path, value)
 
-    monkeypatch.setattr("lora_backend.runs.record.run_folder.write_json", write)
+    monkeypatch.setattr("lora_backend.runs.record.transitions.write_json", write)
     run.request_stop("anna")
     other.join()
     assert (run.attempt()["number"], run.stop_requested) == (2, False)

@@ -12,6 +12,7 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import Message
 from lora_backend.runs.record.run_folder import RUN_ID, RunFolder, list_runs, new_run_id, open_run
 from lora_backend.verification.rank_documents import empty_report
+from tests.run_files import put_answers
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_every_json_file_carries_its_format(run: RunFolder) -> None:
         run.stop_request,
         run.exit_json,
     ):
-        assert json.loads(path.read_text())["format"] == 1, path.name
+        assert json.loads(path.read_text())["format"] == (2 if path == run.status_json else 1), path.name
 
 
 def test_status_keys_are_changed_one_by_one_and_none_takes_one_out(run: RunFolder) -> None:
@@ -85,8 +86,8 @@ def test_lines_that_are_no_points_are_left_out(run: RunFolder) -> None:
 
 def test_answers_are_replaced_as_a_whole(run: RunFolder) -> None:
     assert run.answers() == []
-    run.write_answers([{"a": "é"}, {"a": "2"}])
-    run.write_answers([{"a": "\u2028"}])
+    put_answers(run, [{"a": "é"}, {"a": "2"}])
+    put_answers(run, [{"a": "\u2028"}])
     assert run.answers() == [{"format": 1, "a": "\u2028"}]
 
 
@@ -148,9 +149,12 @@ def test_without_a_log_there_is_no_tail(run: RunFolder) -> None:
 
 @pytest.mark.parametrize(
     "status",
-    [{"trainer": {}}, {"step": 3, "stage": "training", "fraction": 0.5, "detail": {"template": "x", "values": {}}}],
+    [
+        {"trainer": {}, "state": 3},
+        {"step": 3, "stage": "training", "fraction": 0.5, "detail": {"template": "x", "values": {}}},
+    ],
 )
 def test_what_the_status_says_is_in_the_state(status: dict[str, Any], run: RunFolder) -> None:
-    run.write_status(**status)
+    run.status_json.write_text(json.dumps(status))
     state = run.state()
     assert (state.step, state.stage, state.fraction) == (status.get("step", 0), status.get("stage"), status.get("fraction"))  # fmt: skip

@@ -21,8 +21,9 @@ from lora_backend.runs.processes import recovery
 from lora_backend.runs.processes.supervisor import KILL_AFTER_S, supervise
 from lora_backend.runs.processes.waiting import enter, entries
 from lora_backend.runs.record.curves import COLUMNS, downsample, points, read_columns, smooth
+from lora_backend.runs.record.documents import Labels
 from lora_backend.runs.record.failures import failure_of
-from lora_backend.runs.record.labels import Labels, read_labels, write_labels
+from lora_backend.runs.record.labels import read_labels, write_labels
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import RunState
@@ -80,8 +81,8 @@ def test_a_look_at_a_queued_run_reads_no_other(tmp_path: Path, monkeypatch: pyte
         run.begin_attempt("queued", device_uuids=[])
         enter(run, tmp_path)
     read: list[str] = []
-    status = RunFolder.status
-    monkeypatch.setattr(RunFolder, "status", lambda self: read.append(self.id) or status(self))  # type: ignore[func-returns-value]
+    status = RunFolder.read_status
+    monkeypatch.setattr(RunFolder, "read_status", lambda self: read.append(self.id) or status(self))  # type: ignore[func-returns-value]
     assert recovery.recover(runs[0]).state == "queued"
     assert set(read) == {"a"}
     assert len(entries(tmp_path)) == 3
@@ -180,12 +181,12 @@ def test_only_what_differs_is_compared_and_equal_numbers_are_equal() -> None:
 def test_labels_are_text_whatever_they_hold_and_long_ones_are_refused(tmp_path: Path) -> None:
     tag = "<script>alert(1)</script>"
     write_labels(tmp_path, tags=[" a ", "a", "", tag], note="n")
-    assert read_labels(tmp_path) == Labels(("a", tag), "n")
+    assert read_labels(tmp_path) == Labels(tags=["a", tag], note="n")
     write_labels(tmp_path, archived=True)
-    assert read_labels(tmp_path) == Labels(("a", tag), "n", archived=True)
+    assert read_labels(tmp_path) == Labels(tags=["a", tag], note="n", archived=True)
     with pytest.raises(RunError, match="at most 40 characters"):
         write_labels(tmp_path, tags=["x" * 41])
-    assert read_labels(tmp_path).tags == ("a", tag)
+    assert read_labels(tmp_path).tags == ["a", tag]
     (tmp_path / "labels.json").write_text("[")
     assert read_labels(tmp_path) == Labels()
 
@@ -371,10 +372,10 @@ def test_an_attempt_that_another_hand_has_written_leaves_the_list_whole(changes:
 
 def test_the_kernels_kill_of_an_adopted_trainer_is_told_though_nobody_has_its_code(tmp_path: Path) -> None:
     log = tmp_path / "train.log"
-    assert failure_of({}, None, log, oom_killed=True).cause == "oom_killer"
-    assert failure_of({}, None, log).cause == "ended_unseen"
+    assert failure_of(None, None, log, oom_killed=True).cause == "oom_killer"
+    assert failure_of(None, None, log).cause == "ended_unseen"
     log.write_text("CUDA out of memory")
-    assert failure_of({}, None, log, oom_killed=True).cause == "gpu_out_of_memory"
+    assert failure_of(None, None, log, oom_killed=True).cause == "gpu_out_of_memory"
 
 
 def test_a_stop_says_what_it_does_at_this_stage_and_when_it_ends_at_the_latest(tmp_path: Path) -> None:
@@ -383,7 +384,7 @@ def test_a_stop_says_what_it_does_at_this_stage_and_when_it_ends_at_the_latest(t
     asked_at = json.loads(run.stop_request.read_text())["time"]
     assert ended_at_latest(run) is None, "nobody watches it"
     assert "No supervisor" in stopping_messages(run)[1].text("en")
-    run.write_status(supervisor={"pid": 1}, stage="training")
+    run.write_status(supervisor=identify(os.getpid()), stage="training")
     assert ended_at_latest(run) == asked_at + 60 + KILL_AFTER_S
     asked, latest = (message.text("en") for message in stopping_messages(run))
     assert ("checkpoint" in asked, "at the latest" in latest) == (True, True)

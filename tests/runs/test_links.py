@@ -29,6 +29,7 @@ from lora_backend.runs.record.unlinked import links_of, own_adapter
 from lora_backend.settings import load_settings
 from lora_backend.verification.rank_documents import empty_report
 from tests.planted import FILES, FOLDERS, NUMBER, SECRET, WRITTEN, holds_secret, planted_run, tree
+from tests.run_files import put_answers
 
 LINKS = [*FILES, *FOLDERS]
 """Parts of a run; that the run's own folder is a link is found at the door, by whoever opens it."""
@@ -83,7 +84,7 @@ def test_a_run_that_is_a_link_is_none_and_the_sentence_names_it(link: str, works
 WRITERS: dict[str, Callable[[RunFolder], Any]] = {
     "status": lambda run: run.write_status(step=4), "stop": RunFolder.request_stop, "save": RunFolder.request_save,
     "labels": lambda run: write_labels(run.path, note="ours"), "metrics": lambda run: run.append_metrics({"step": 4}),
-    "ranks": lambda run: run.write_rank_report(empty_report("ok", True, 4)), "answers": lambda run: run.write_answers([{"ours": 1}]),
+    "ranks": lambda run: run.write_rank_report(empty_report("ok", True, 4)), "answers": lambda run: put_answers(run, [{"ours": 1}]),
     "attempt": lambda run: run.write_attempt(ours=1), "new attempt": lambda run: run.new_attempt(ours=1), "exit": lambda run: run.write_exit("failed"),
     "begin": RunFolder.begin_training, "begin attempt": lambda run: run.begin_attempt("queued"), "supervisor": start_supervisor,
     "supervise": supervise, "sweep": sweep, "replan": RunFolder.replan,

@@ -16,6 +16,7 @@ import pytest
 from lora_backend.commands.words import setting
 from lora_backend.errors import RunError
 from lora_backend.runs.history.reproduce import ThenNow, reproduction
+from lora_backend.runs.record.documents import CodeVersion
 from lora_backend.runs.record.provenance import code_of, provenance, version_of
 from lora_backend.runs.record.run_folder import RunFolder
 
@@ -48,18 +49,18 @@ def run(tmp_path: Path) -> RunFolder:
 
 def test_the_commit_is_the_programs_and_a_change_in_its_folder_is_seen(program: Path) -> None:
     head = git(program, "rev-parse", "HEAD")
-    assert code_of(program) == {"commit": head, "is_modified": False}
+    assert code_of(program) == CodeVersion(commit=head, is_modified=False)
     (program.parent / "README.md").write_text("beside the program")
-    assert code_of(program) == {"commit": head, "is_modified": False}
+    assert code_of(program) == CodeVersion(commit=head, is_modified=False)
     (program / "new.py").write_text("b = 2\n")
-    assert code_of(program) == {"commit": head, "is_modified": True}
+    assert code_of(program) == CodeVersion(commit=head, is_modified=True)
 
 
 def test_variables_of_a_hook_point_git_at_no_other_repository(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     head = git(program, "rev-parse", "HEAD")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
-    assert code_of(program) == {"commit": head, "is_modified": False}
+    assert code_of(program) == CodeVersion(commit=head, is_modified=False)
 
 
 def test_a_package_installed_below_a_checkout_is_not_of_that_checkout(program: Path) -> None:

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from lora_backend.hardware.inventory import Gpu, GpuInventory
+from lora_backend.runs.processes import queue
 from lora_backend.runs.processes.leases import holders, lease_keys, release, take
 from lora_backend.runs.processes.queue import change_plan, run_queue, start, start_or_queue, waiting_for
 from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.processes.waiting import enter, entries, leases_folder
+from lora_backend.runs.record import transitions
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import ORPHANED_GRACE_S, StateError
@@ -177,7 +180,7 @@ def test_of_several_gpus_all_are_leased_or_none(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_a_start_leases(attempt: dict[str, object], keys: tuple[str, ...]) -> None:
-    assert lease_keys(attempt) == keys
+    assert lease_keys(Attempt.read(attempt)) == keys
 
 
 def gpus(*used_bytes: int, total_bytes: int = 100) -> GpuInventory:
@@ -193,7 +196,7 @@ def test_a_run_waits_until_the_bytes_of_its_plan_are_free(make: Make, tmp_path: 
     assert holders(leases_folder(tmp_path), [ONE, TWO]) == [], "what cannot start holds nothing"
     assert waiting_for(run, tmp_path, lambda: gpus(0)).missing == (TWO,)
     assert not start(run, tmp_path, lambda: gpus(0))
-    assert waiting_for(run, tmp_path, lambda: gpus(60, 40)).is_over
+    assert waiting_messages(waiting_for(run, tmp_path, lambda: gpus(60, 40))) == []
     assert start(run, tmp_path, lambda: gpus(60, 40))
 
 
@@ -212,17 +215,17 @@ def test_a_queued_run_moves_to_other_gpus_and_one_that_started_does_not(make: Ma
 def test_a_run_that_is_planned_anew_while_it_is_started_keeps_its_place_and_waits(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, move, seen = make(TRAIN, ONE, state="queued"), RunFolder.move, []
+    run, seen = make(TRAIN, ONE, state="queued"), []
     place = enter(run, tmp_path).file
 
-    def planned_anew(self: RunFolder, *states: str, **more: Any) -> None:
+    def planned_anew(self: RunFolder, *states: Any, **more: Any) -> None:
         change_plan(run, tmp_path, {"device_uuids": [TWO]})
         try:
-            move(self, *states, **more)
+            transitions.move(self, *states, **more)
         finally:
             seen.append(run.status()["state"])
 
-    monkeypatch.setattr(RunFolder, "move", planned_anew)
+    monkeypatch.setattr(queue, "move", planned_anew)
     assert not start(run, tmp_path)
     assert seen == ["queued"], "a page that looks at the queue at any moment leaves it its place"
     ((file, keys),) = [(entry.file, entry.keys) for entry in entries(tmp_path)]
@@ -284,10 +287,9 @@ def test_a_launcher_that_dies_before_it_has_started_anything_leaves_no_run_that_
 def copied_while_it_waited(make: Make, tmp_path: Path) -> RunFolder:
     """As rsync brings it: it says that it is queued, names a command, and was never queued here."""
     run = make(f"from pathlib import Path; Path({str(tmp_path / 'started')!r}).touch()", ONE, state="queued")
-    status = run.status()
-    run.status_json.write_text(
-        json.dumps(status | {"launched": {**status["launched"], "boot_id": "of another machine"}})
-    )
+    with run.changing_status() as status:
+        assert status.attempt.launched is not None
+        status.attempt.launched.boot_id = "of another machine"
     return run
 
 

@@ -171,7 +171,7 @@ def test_of_two_who_make_a_run_in_one_folder_at_once_one_does(tmp_path: Path, mo
             other.join(timeout=0.3)  # it has its turn only when the first run is made
         write_atomic(path, text)
 
-    monkeypatch.setattr("lora_backend.runs.record.run_folder.write_atomic", write)
+    monkeypatch.setattr("lora_backend.runs.record.transitions.write_atomic", write)
     make("a")
     other.join()
     run, refused = found

@@ -17,8 +17,11 @@ from typing import Any
 import psutil
 import pytest
 
+from lora_backend.runs.processes import run_end
 from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.processes.supervisor import start_supervisor, supervise
+from lora_backend.runs.record import transitions
+from lora_backend.runs.record.documents import Exit
 from lora_backend.runs.record.process_identity import identify, is_alive
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment
@@ -143,24 +146,24 @@ def test_a_successor_sees_to_the_start_that_was_judged(make: Make, monkeypatch: 
 
 def test_the_end_of_one_start_is_not_written_to_the_next(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end had to wait for room, a full disk was read off the folder, and the run was resumed."""
-    run, write_exit, sleep = make("sys.exit(3)"), RunFolder._write_exit, time.sleep
+    run, end, sleep = make("sys.exit(3)"), transitions.end, time.sleep
     tries: list[str] = []
 
-    def without_room(self: RunFolder, state: str, **more: Any) -> None:
-        tries.append(state)
+    def without_room(run: RunFolder, how: Exit, *, num_ends: int | None = None) -> None:
+        tries.append(how.state)
         if len(tries) == 1:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write_exit(self, state, **more)
+        end(run, how, num_ends=num_ends)
 
     def while_another_resumes_it(seconds: float) -> None:
         if seconds == 1 and len(tries) == 1:
             with monkeypatch.context() as patch:
-                patch.setattr(RunFolder, "_is_full", lambda self: True)
+                patch.setattr(RunFolder, "has_no_room", lambda self: True)
                 assert run.state().cause == "disk_full"
                 run.begin_attempt("starting")
         sleep(min(seconds, 0.05))
 
-    monkeypatch.setattr(RunFolder, "_write_exit", without_room)
+    monkeypatch.setattr(run_end, "end", without_room)
     monkeypatch.setattr(time, "sleep", while_another_resumes_it)
     supervise(run)
     assert (len(tries), run.attempt()["number"]) == (2, 2)

@@ -14,9 +14,9 @@ import pytest
 
 from lora_backend.cli import main
 from lora_backend.errors import DataChangedError
+from lora_backend.runs.checkpoints.starts import spans_of
 from lora_backend.runs.history.reproduce import reproduction
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.runs.record.starts import spans_of
 from lora_backend.training.direct_run import train_in_folder
 from tests.tiny import chats, write_rows
 from tests.training.helpers import at_line, made, made_ready, resumed, stopped_at

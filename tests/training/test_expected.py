@@ -58,7 +58,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def compared(folder: RunFolder, cache: Path) -> Comparison:
     """Where nothing is known but what the run's own files say."""
     settings = load_settings({"FLIGHTDECK_HOME": str(cache)})
-    (found,) = compare(folder.attempt(), folder.read_run()["config"], settings)
+    (found,) = compare(folder.read_attempt(), folder.read_record().config, settings)
     return found
 
 

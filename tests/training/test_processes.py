@@ -21,10 +21,10 @@ from lora_backend.errors import RunError
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.runs.record.states import identity_in
 from lora_backend.settings import load_settings
 from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.session import training_session
+from tests.run_files import process_of
 from tests.training.helpers import CLI, call, made, until
 
 Make = Callable[..., dict[str, Any]]
@@ -92,7 +92,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(
                 train()
         assert main(["train", "no.yaml", "--run-dir", str(folder.path)]) != 0
         assert f"process {other.pid}" in capsys.readouterr().err
-        assert identity_in(folder.status(), role) == found
+        assert process_of(folder, role) == found
         assert not folder.exit_json.exists()
     finally:
         other.communicate(b"\n")

@@ -49,7 +49,7 @@ def test_a_run_leaves_every_file_that_the_design_names(config: Make, workspace: 
     folder = run(workspace, values)
     assert folder.state().state == "finished"
     for name in ("run", "status", "rank_report", "exit"):
-        assert json.loads((folder.path / f"{name}.json").read_text())["format"] == 1
+        assert json.loads((folder.path / f"{name}.json").read_text())["format"] == (2 if name == "status" else 1)
     assert parse_config(folder.config_yaml.read_text()).values == values
     assert folder.read_run()["config"] == values
     assert folder.read_run()["versions"]["peft"]

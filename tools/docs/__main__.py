@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tools.docs import check_rules, config_keys, import_tables, resume_table
+from tools.docs import check_rules, config_keys, import_tables, resume_table, run_files
 from tools.docs.common import DOCS
 
-MAKERS = (config_keys, check_rules, import_tables, resume_table)
+MAKERS = (config_keys, check_rules, import_tables, resume_table, run_files)
 
 
 def out_of_date() -> dict[str, str]:
@@ -25,6 +25,7 @@ def main() -> int:
     for name, text in stale.items():
         print(f"out of date: docs/{name}" if only_check else f"docs/{name}")
         if not only_check:
+            (DOCS / name).parent.mkdir(exist_ok=True)
             (DOCS / name).write_text(text, "utf-8")
     if not stale:
         print("the docs say what the code says")

@@ -6,10 +6,9 @@ checkpoints, an adapter, or a run of ours that was copied from elsewhere. Its fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message
@@ -24,7 +23,8 @@ from lora_backend.runs.foreign.trainer_state import (
     unreadable,
 )
 from lora_backend.runs.record.curves import Column, read_columns
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.documents import RunRecord
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.unlinked import links_of, refuse_links
 from lora_backend.symlinks import LinkRefusedError, is_unlinked_file, is_unlinked_folder, links_below, refuse_ways_out
@@ -69,11 +69,11 @@ class FoundFolder:
     """By step, the oldest first."""
     problems: tuple[Message, ...] = ()
     """What could not be read, while the rest could."""
-    run: RunFolder | None = None
+    run: RunStore | None = None
     """Where it is a run of ours."""
     state: RunState | None = None
     """Of such a run, as its files and this machine's processes say."""
-    about: Mapping[str, Any] = field(default_factory=dict)
+    record: RunRecord | None = None
     """Its `run.json`."""
 
 
@@ -100,17 +100,17 @@ def open_folder(path: Path, roots: tuple[Path, ...] = ()) -> FoundFolder:
 
 
 def _open_run(path: Path) -> FoundFolder:
-    run = RunFolder(path)
+    run = RunStore(path)
     if run.run_json.is_symlink():
         refuse_links(path)
     read_object(run.run_json)  # says what is wrong with a file that is half copied
-    about = run.read_run()
+    record = run.read_record()
     state, links = run.state(), links_of(path)
     checkpoints = tuple(found for found in _checkpoints(run.checkpoints) if not links_below(found.path))
-    model = text_of(about["config"].get("model_name"))
+    model = text_of(record.config.get("model_name"))
     return FoundFolder(
         path=path,
-        title=text_of(about.get("name")) or PurePosixPath(model or "").name or path.name,
+        title=text_of(record.name) or PurePosixPath(model or "").name or path.name,
         base_model=model,
         step=state.step,
         total_steps=state.total_steps,
@@ -123,7 +123,7 @@ def _open_run(path: Path) -> FoundFolder:
         problems=() if links is None else (links,),
         run=run,
         state=state,
-        about=about,
+        record=record,
     )
 
 

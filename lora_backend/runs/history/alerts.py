@@ -16,7 +16,8 @@ from lora_backend.runs.history.loss_health import OVERFLOW_POINTS, LossHealth, h
 from lora_backend.runs.history.trash import disk_bytes
 from lora_backend.runs.record.curves import Column
 from lora_backend.runs.record.process_identity import boot_clock_s
-from lora_backend.runs.record.run_folder import RunFolder, RunState
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.states import RunState
 
 STALL_INTERVALS, STALL_S = 10, 60.0
 """Nothing for so many times the usual interval between two points, and for at least so many seconds."""
@@ -47,7 +48,7 @@ def health_message(health: LossHealth) -> Message:
     return Message(N_("The gradient is 0 and the loss stands still at {now}: nothing is learned any more. Start a new run with a lower `learning_rate` or `alpha`, and check that the data has tokens to learn."), {"now": number(health.loss)})  # fmt: skip
 
 
-def alerts(run: RunFolder, state: RunState, columns: dict[str, Column]) -> list[Alert]:
+def alerts(run: RunStore, state: RunState, columns: dict[str, Column]) -> list[Alert]:
     """Of a run that goes on; empty for one that has ended, whose state says what there is to say."""
     if state.has_ended or state.state == "queued":
         return []
@@ -89,13 +90,13 @@ def _loss(health: LossHealth) -> Iterator[Alert]:
         yield Alert("dead" if health.code == "dead" else "divergence", health_message(health))
 
 
-def _stalls(run: RunFolder, state: RunState, columns: dict[str, Column]) -> Iterator[Alert]:
+def _stalls(run: RunStore, state: RunState, columns: dict[str, Column]) -> Iterator[Alert]:
     silent_s = state.silent_s
     if silent_s is None and state.stage == "training" and columns:
         times = columns["time"][np.isfinite(columns["time"])][-50:]
         usual_s = float(np.median(np.diff(times))) if len(times) > 2 else None
-        written = run.status().get("updated_boot_clock_s")
-        quiet_s = boot_clock_s() - written if isinstance(written, int | float) else 0.0
+        written = run.read_status().updated_boot_clock_s
+        quiet_s = 0.0 if written is None else boot_clock_s() - written
         if usual_s is not None and quiet_s > max(STALL_INTERVALS * usual_s, STALL_S):
             silent_s = quiet_s
     if silent_s is not None:
@@ -108,7 +109,7 @@ def _stalls(run: RunFolder, state: RunState, columns: dict[str, Column]) -> Iter
         )  # fmt: skip
 
 
-def _disk(run: RunFolder) -> Iterator[Alert]:
+def _disk(run: RunStore) -> Iterator[Alert]:
     try:
         free_bytes = shutil.disk_usage(run.path).free
     except OSError:

@@ -12,8 +12,7 @@ import numpy as np
 from lora_backend.runs.checkpoints.manifest import MANIFEST, checkpoints_of, step_of, verified
 from lora_backend.runs.history.trash import disk_bytes
 from lora_backend.runs.record.curves import Column, points
-from lora_backend.runs.record.locked_files import read_json
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Checkpoint:
         return {"name": self.name, **asdict(self), "problems": list(self.problems)}
 
 
-def list_checkpoints(run: RunFolder, columns: Mapping[str, Column], *, hashes: bool = False) -> list[Checkpoint]:
+def list_checkpoints(run: RunStore, columns: Mapping[str, Column], *, hashes: bool = False) -> list[Checkpoint]:
     """All of them, the oldest first. `columns` are the run's points.
 
     Files are held against the manifest's names and sizes; with `hashes`, byte for byte, which takes its time.
@@ -53,20 +52,16 @@ def best_of(found: Sequence[Checkpoint]) -> Checkpoint | None:
     return min(evaluated, key=lambda one: one.eval_loss or 0.0) if len(evaluated) > 1 else None
 
 
-def saved_steps(run: RunFolder) -> list[int]:
+def saved_steps(run: RunStore) -> list[int]:
     """The steps of all of them, without a look into any."""
     return [step for path in checkpoints_of(run) if (step := step_of(path)) is not None]
 
 
-def resumed_steps(run: RunFolder) -> list[int]:
+def resumed_steps(run: RunStore) -> list[int]:
     """The steps from which later starts of the run went on."""
-    found = set()
-    for path in run.attempts.glob("*.json"):
-        asked = (read_json(path) or {}).get("resume_from") if path.stem.isdigit() else None
-        step = step_of(Path(asked)) if isinstance(asked, str) else None
-        if step is not None:
-            found.add(step)
-    return sorted(found)
+    asked = (attempt.resume_from for attempt in run.read_attempts())
+    steps = (step_of(Path(name)) for name in asked if name is not None)
+    return sorted({step for step in steps if step is not None})
 
 
 def _checkpoint(path: Path, columns: Mapping[str, Column], *, hashes: bool) -> Checkpoint:

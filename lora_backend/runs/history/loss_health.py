@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from lora_backend.bounded import open_regular
 from lora_backend.runs.record.curves import Column, points, read_columns
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 
 RISE = 1.5
 """A loss that is so many times what it was has turned away …"""
@@ -113,7 +113,7 @@ def judge_loss(found: Sequence[Point], vocabulary_size: Callable[[], int | None]
     return _dead(found, vocabulary_size) or _diverged(found, vocabulary_size) or _rose(found) or OK
 
 
-def health_of(run: RunFolder) -> LossHealth:
+def health_of(run: RunStore) -> LossHealth:
     """The judgement of a run as its points are now; judged again only where they have changed."""
     try:
         stat = run.metrics_jsonl.stat()
@@ -126,15 +126,15 @@ def health_of(run: RunFolder) -> LossHealth:
 def _known_health(path: Path, size_bytes: int, changed_at: int) -> LossHealth:
     found = UNKNOWN
     for limit_bytes in (GLANCE_BYTES, LOOK_BYTES):
-        found = judge_loss(read_points(path / "metrics.jsonl", limit_bytes), lambda: _vocabulary_size(RunFolder(path)))
+        found = judge_loss(read_points(path / "metrics.jsonl", limit_bytes), lambda: _vocabulary_size(RunStore(path)))
         if not found.is_bad or size_bytes <= limit_bytes:
             break
     return found
 
 
-def _vocabulary_size(run: RunFolder) -> int | None:
-    size = run.attempt().get("vocab_size")
-    return size if type(size) is int and size > 1 else None
+def _vocabulary_size(run: RunStore) -> int | None:
+    size = run.read_attempt().vocab_size
+    return size if size is not None and size > 1 else None
 
 
 # ----------------------------------------------------------------------------------------------- judging

@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_backend.runs.history.loss_health import UNKNOWN, LossHealth, health_of
 from lora_backend.runs.record.curves import Column, points, read_columns
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.terminal import Tone
 from lora_backend.verification.verdicts import tone
 
@@ -40,14 +40,14 @@ class Outcome:
         return asdict(self) | {"health": self.health.to_json()}
 
 
-def outcome_of(run: RunFolder, curves: Mapping[str, Column] | None = None) -> Outcome:
+def outcome_of(run: RunStore, curves: Mapping[str, Column] | None = None) -> Outcome:
     """The outcome of `run`; `curves` are its points where they are read already."""
     columns = dict(read_columns(run.metrics_jsonl) if curves is None else curves)
     state, report = run.state(), run.read_rank_report()
     loss, eval_loss = points(columns, "loss")[1], points(columns, "eval_loss")[1]
-    measured = run.attempt().get("measured")
-    devices = measured.get("devices", ()) if isinstance(measured, dict) else ()
-    answers = [row for row in run.answers() if row.get("adapter_correct") is not None]
+    measured = run.read_attempt().measured
+    held = sum(device.tensors or 0 for device in measured.devices) if measured else 0
+    answers = [answer for answer in run.read_answers() if answer.adapter_correct is not None]
     return Outcome(
         state.state,
         state.step,
@@ -57,8 +57,8 @@ def outcome_of(run: RunFolder, curves: Mapping[str, Column] | None = None) -> Ou
         _between(state.started_at, state.ended_at),
         report.is_consistent if report else None,
         tone(report) if report else None,
-        sum(device.get("tensors", 0) for device in devices) or None,
-        sum(bool(row["adapter_correct"]) for row in answers) if answers else None,
+        int(held) or None,
+        sum(bool(answer.adapter_correct) for answer in answers) if answers else None,
         len(answers),
         health_of(run),
     )

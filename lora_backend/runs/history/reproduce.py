@@ -14,11 +14,17 @@ from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.diff import ABSENT, same_value
 from lora_backend.i18n import Message
+from lora_backend.runs.checkpoints.starts import spans_of
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.provenance import PROGRAM, code_of, version_of
-from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.runs.record.starts import spans_of
-from lora_backend.runs.record.surroundings import base_differences, differences_of_starts, last_start
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.surroundings import (
+    Surroundings,
+    base_differences,
+    differences_of_starts,
+    last_start,
+    surroundings_of,
+)
 from lora_backend.verification.passport import file_sha256
 
 
@@ -73,44 +79,35 @@ class Reproduction:
         return asdict(self) | {"base_model": list(map(str, self.base_model)), "starts": starts}
 
 
-def reproduction(run: RunFolder, program: Path = PROGRAM, files: Mapping[str, Any] | None = None) -> Reproduction:
+def reproduction(run: RunStore, program: Path = PROGRAM, files: Mapping[str, Any] | None = None) -> Reproduction:
     """What it takes to make `run` again. Reads the data set once, for its hash; changes nothing.
 
     `files`: the `dataset` and `model_name` that may be read, where not the config's own: a run that was copied here may
     name any. Raises `RunError` where the folder is no run.
     """
-    about = run.read_run()
-    config: dict[str, Any] = about["config"]
-    begun = about | last_start(run)
+    record = run.read_record()
+    config, begun = record.config, surroundings_of(record).with_later(last_start(run))
     spans = [span.to_json() for span in spans_of(run)]
     changed = config_as_changed(run)
     dataset, files = config.get("dataset"), config if files is None else files
-    code_then, code_now = _object(begun.get("code")), code_of(program) or {}
+    code_then, code_now = begun.code, code_of(program)
     return Reproduction(
         config_text=run.config_text() or dump_yaml(config),
-        command=_command(run, changed) if about.get("argv") and run.config_text() is not None else None,
+        command=_command(run, changed) if record.argv and run.config_text() is not None else None,
         dataset=dataset if isinstance(dataset, str) else None,
-        data_sha256=ThenNow(_text(begun.get("data_sha256")), _sha256(files.get("dataset"))),
+        data_sha256=ThenNow(begun.data_sha256, _sha256(files.get("dataset"))),
         data_of_steps=spans if len({span["data_sha256"] for span in spans}) > 1 else [],
         versions=_versions(begun),
         base_model=base_differences(begun, files) if files.get("model_name") else [],
         starts=differences_of_starts(run),
-        commit=ThenNow(_text(code_then.get("commit")), code_now.get("commit")),
-        was_modified=code_then.get("is_modified"),
-        is_modified=code_now.get("is_modified"),
+        commit=ThenNow(code_then.commit if code_then else None, code_now.commit if code_now else None),
+        was_modified=code_then.is_modified if code_then else None,
+        is_modified=code_now.is_modified if code_now else None,
         later_changes={key: value for key, value in changed.items() if not same_value(value, config.get(key, ABSENT))},
     )
 
 
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _command(run: RunFolder, config: Mapping[str, Any]) -> str:
+def _command(run: RunStore, config: Mapping[str, Any]) -> str:
     """`train` with the run's own file, and as options what ran otherwise than the file says: bound paths, for one."""
     written = parse_config(run.config_text() or "").values
     options = [
@@ -129,10 +126,10 @@ def _as_yaml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _versions(about: Mapping[str, Any]) -> dict[str, ThenNow]:
-    sides = {name: ThenNow(then, version_of(name)) for name, then in _object(about.get("versions")).items()}
-    now = {"python": platform.python_version(), "platform": platform.platform()}
-    sides |= {name: ThenNow(about[name], found) for name, found in now.items() if about.get(name)}
+def _versions(begun: Surroundings) -> dict[str, ThenNow]:
+    sides = {name: ThenNow(then, version_of(name)) for name, then in (begun.versions or {}).items()}
+    now = ((begun.python, "python", platform.python_version()), (begun.platform, "platform", platform.platform()))
+    sides |= {name: ThenNow(then, found) for then, name, found in now if then}
     return {name: side for name, side in sides.items() if side.then != side.now}
 
 

@@ -14,13 +14,17 @@ from typing import Any
 from lora_backend.bounded import open_regular
 from lora_backend.config.diff import ABSENT, same_value
 from lora_backend.runs.history.loss_health import UNKNOWN, LossHealth, health_of
-from lora_backend.runs.record.changes import config_as_changed
+from lora_backend.runs.record.changes import config_after
 from lora_backend.runs.record.curves import last_value
-from lora_backend.runs.record.labels import Labels, read_labels
+from lora_backend.runs.record.documents import Kind, Labels
+from lora_backend.runs.record.labels import read_labels
 from lora_backend.runs.record.locked_files import MAX_REPORT_BYTES, read_json
-from lora_backend.runs.record.run_folder import RunFolder, RunState
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.states import RunState
 from lora_backend.verification.rank_documents import HEAD_BYTES, consistency_in
 
+KIND = "kind"
+"""A column beside the figures and the keys of a config."""
 FIGURES = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes")
 READERS = 8
 """Threads that read runs at once."""
@@ -35,6 +39,7 @@ class RunRow:
     """One run, as a table shows it."""
 
     id: str
+    kind: Kind
     name: str | None
     actor: str
     created_at: float
@@ -54,12 +59,15 @@ class RunRow:
         return str(self.name or Path(str(self.config.get("model_name", ""))).name or "–")
 
     def column(self, key: str) -> Any:
-        """A config key, else a figure; `learning_rate` is the config's where it says one."""
+        """Its kind, a config key, else a figure; `learning_rate` is the config's where it says one."""
+        if key == KIND:
+            return self.kind
         return self.config[key] if key in self.config else self.figures.get(key)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.id,
+            "kind": self.kind,
             "name": self.name,
             "actor": self.actor,
             "created_at": self.created_at,
@@ -107,25 +115,23 @@ class History:
         return known is not None and known[0] == stamp and has_exit and known[1].state.has_ended
 
     def _read(self, name: str) -> RunRow | None:
-        return read_row(RunFolder(self.root / name))
+        return read_row(RunStore(self.root / name))
 
 
-def read_row(run: RunFolder) -> RunRow | None:
+def read_row(run: RunStore) -> RunRow | None:
     """One run; None where its folder is no run (any more)."""
-    about = read_json(run.run_json)
-    if about is None or "config" not in about:
+    record = run.glance_at_record()
+    if record is None:
         return None
-    config = about["config"]
-    if (run.attempts / "2.json").exists():  # it was resumed, perhaps with other settings
-        config = config_as_changed(run)
-    name, created_at = about.get("name"), about.get("created_at")
+    was_resumed = run.attempt_json(2).exists()  # perhaps with other settings
     return RunRow(
         run.id,
-        name if isinstance(name, str) else None,
-        str(about.get("actor", "")),
-        created_at if isinstance(created_at, int | float) else 0.0,
+        record.kind,
+        record.name,
+        record.actor,
+        record.created_at or 0.0,
         run.state(),
-        config if isinstance(config, dict) else {},
+        config_after(record.config, run.read_attempts()) if was_resumed else record.config,
         _newest_figures(_end_of(run.metrics_jsonl)),
         read_labels(run.path),
         _is_consistent(run),
@@ -133,7 +139,7 @@ def read_row(run: RunFolder) -> RunRow | None:
     )
 
 
-def first_and_last_loss(run: RunFolder) -> tuple[float, float] | None:
+def first_and_last_loss(run: RunStore) -> tuple[float, float] | None:
     """From both ends of the curve, however long it is; None where it has no loss yet."""
     last = _newest_figures(_end_of(run.metrics_jsonl))["loss"]
     try:
@@ -148,14 +154,21 @@ def first_and_last_loss(run: RunFolder) -> tuple[float, float] | None:
 def filtered(
     rows: Iterable[RunRow], text: str = "", states: Sequence[str] = (), tags: Sequence[str] = ()
 ) -> list[RunRow]:
-    """Rows whose id, name, note, tags or config hold every word of `text`, in one of `states`, with all of `tags`."""
+    """Rows whose id, name, kind, note, tags or config hold every word of `text`, in one of `states`, with all of `tags`."""
     words = text.lower().split()
 
     def matches(row: RunRow) -> bool:
         if (states and row.state.state not in states) or not set(tags) <= set(row.labels.tags):
             return False
         haystack = " ".join(
-            [row.id, row.name or "", row.labels.note, *row.labels.tags, json.dumps(row.config, ensure_ascii=False)]
+            [
+                row.id,
+                row.name or "",
+                row.kind,
+                row.labels.note,
+                *row.labels.tags,
+                json.dumps(row.config, ensure_ascii=False),
+            ]
         ).lower()
         return all(word in haystack for word in words)
 
@@ -207,7 +220,7 @@ def _object(line: bytes) -> dict[str, Any]:
     return row if isinstance(row, dict) else {}
 
 
-def _is_consistent(run: RunFolder) -> bool | None:
+def _is_consistent(run: RunStore) -> bool | None:
     """What the rank report says first; the rest of it is a record of every layer."""
     try:
         with open_regular(run.rank_report_json, follow=False) as file:

@@ -16,7 +16,7 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.record.locked_files import read_json
 from lora_backend.runs.record.provenance import system_user
-from lora_backend.runs.record.run_folder import RUN_ID, RunFolder
+from lora_backend.runs.record.run_store import RUN_ID, RunStore
 
 EMPTIED = ".emptied-"
 """Begins the names of folders that are being deleted for good; no run's id begins so."""
@@ -64,7 +64,7 @@ class Bin:
         self.runs = workspace / "runs"
         self.folder = bin_folder(workspace)
 
-    def delete(self, run: RunFolder, actor: str | None = None) -> None:
+    def delete(self, run: RunStore, actor: str | None = None) -> None:
         """Move a run that has ended into the bin. Raises `RunError` for one that goes on, or whose id is in the trash."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with run.writing():  # so that nobody resumes it between the two
@@ -76,7 +76,7 @@ class Bin:
         with suppress(OSError):  # on a full disk a run can be deleted all the same
             write_json(self.folder / f"{run.id}.json", {"deleted_at": time.time(), "actor": actor or system_user()})
 
-    def restore(self, run_id: str) -> RunFolder:
+    def restore(self, run_id: str) -> RunStore:
         """Undo: put a run back. Raises `RunError` where it is not in the bin, or another one has its place."""
         source = self._find(run_id)
         target = self.runs / run_id
@@ -85,7 +85,7 @@ class Bin:
         self.runs.mkdir(parents=True, exist_ok=True)
         source.rename(target)
         (self.folder / f"{run_id}.json").unlink(missing_ok=True)
-        return RunFolder(target)
+        return RunStore(target)
 
     def list(self) -> list[Deleted]:
         """What is in the bin, the newest first."""

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import psutil
 
 from lora_backend.hardware.inventory import Gpu, read_gpus
-from lora_backend.runs.processes.queue import ReadGpus, planned_bytes
+from lora_backend.runs.processes.queue import ReadGpus
 from lora_backend.runs.record.process_identity import is_alive
-from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.runs.record.states import identity_in
+from lora_backend.runs.record.run_store import RunStore
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,10 @@ class Usage:
     host_total_bytes: int
 
 
-def usage(run: RunFolder, read: ReadGpus = read_gpus) -> Usage:
+def usage(run: RunStore, read: ReadGpus = read_gpus) -> Usage:
     """Reads the driver, the run's attempt and its trainer's processes."""
-    attempt = run.attempt()
-    planned, uuids = planned_bytes(attempt), {str(uuid) for uuid in attempt.get("device_uuids") or () if uuid}
+    attempt = run.read_attempt()
+    planned, uuids = attempt.planned_bytes, set(attempt.gpus)
     processes = _processes(run)
     found = []
     for gpu in read().gpus if uuids else ():
@@ -48,8 +47,9 @@ def usage(run: RunFolder, read: ReadGpus = read_gpus) -> Usage:
     return Usage(tuple(found), _held(processes), host.total - host.available, host.total)
 
 
-def _processes(run: RunFolder) -> dict[int, psutil.Process]:
-    trainer = identity_in(run.status(), "trainer") or identity_in(run.status(), "child")
+def _processes(run: RunStore) -> dict[int, psutil.Process]:
+    attempt = run.read_status().attempt
+    trainer = attempt.trainer or attempt.child
     try:
         root = psutil.Process(trainer.pid) if trainer and is_alive(trainer) else None
         return {process.pid: process for process in [root, *root.children(recursive=True)]} if root else {}

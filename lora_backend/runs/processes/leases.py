@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.atomic import write_json
+from lora_backend.runs.record.attempts import Attempt, typed
 from lora_backend.runs.record.locked_files import read_json
 from lora_backend.runs.record.numbering import shown_uuids
 from lora_backend.symlinks import open_unlinked
@@ -59,15 +60,16 @@ class Holder:
     since: float
 
 
-def lease_keys(attempt: Mapping[str, Any]) -> tuple[str, ...]:
+def lease_keys(attempt: Attempt | Mapping[str, Any]) -> tuple[str, ...]:
     """What a start of a run leases: the GPUs of its plan; all that it sees where accelerate places it; else the CPU.
 
     Empty for a run that was asked to go beside others.
     """
-    if attempt.get("shares"):
+    attempt = typed(attempt)
+    if attempt.shares:
         return ()
-    uuids = [str(uuid) for uuid in attempt.get("device_uuids") or () if uuid]
-    if not uuids and not attempt.get("plan"):
+    uuids = attempt.gpus
+    if not uuids and attempt.plan is None:
         uuids = shown_uuids(attempt)
     return tuple(dict.fromkeys(uuids)) or (CPU,)
 

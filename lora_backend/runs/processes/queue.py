@@ -32,10 +32,13 @@ from lora_backend.runs.processes.waiting import (
     start_queue,
     was_queued_here,
 )
+from lora_backend.runs.record.attempts import Attempt, typed
+from lora_backend.runs.record.documents import Exit
 from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.process_identity import identify
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import StateError
+from lora_backend.runs.record.transitions import end, move, replan
 from lora_backend.terminal import log_to_stderr
 
 logger = logging.getLogger(__name__)
@@ -60,12 +63,8 @@ class Waiting:
     is_copied: bool = False
     """It was queued on another machine, and waits for nothing here."""
 
-    @property
-    def is_over(self) -> bool:
-        return not (self.is_copied or self.holders or self.ahead or self.short_bytes or self.missing)
 
-
-def start_or_queue(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus, *, anyway: bool = False) -> bool:
+def start_or_queue(run: RunStore, workspace: Path, read: ReadGpus = read_gpus, *, anyway: bool = False) -> bool:
     """Start a run that was made `queued`, or let it wait for its turn. Whether it was started."""
     entry = enter(run, workspace)
     is_next = anyway or not ahead_of(entry, entries(workspace))
@@ -75,9 +74,9 @@ def start_or_queue(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus, 
     return False
 
 
-def start(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus, *, anyway: bool = False) -> bool:
+def start(run: RunStore, workspace: Path, read: ReadGpus = read_gpus, *, anyway: bool = False) -> bool:
     """Start a queued run if its leases are free and its plan's bytes too; `anyway` starts it beside whoever is there."""
-    attempt = run.attempt()
+    attempt = run.read_attempt()
     leases = take(leases_folder(workspace), lease_keys(attempt), run.path, anyway=anyway)
     if leases is None:
         return False
@@ -86,7 +85,7 @@ def start(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus, *, anyway
             return False
         entry = entry_of(run, workspace)
         try:
-            run.move("queued", "starting", number=attempt.get("number", 0), queue=None, launcher=_myself())
+            move(run, "queued", "starting", number=attempt.number, launcher=identify(os.getpid()))
         except StateError:  # cancelled, started by another, or moved to other GPUs
             return False
         if entry:
@@ -95,22 +94,17 @@ def start(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus, *, anyway
             start_supervisor(run, leases)
         except OSError as error:
             found = failure("start", reason=in_words(error).message)
-            run.write_exit("failed", cause=found.cause, message=found.message)
+            end(run, Exit.of("failed", cause=found.cause, message=found.message))
         return True
     finally:
         release(leases)
 
 
-def _myself() -> dict[str, Any] | None:
-    identity = identify(os.getpid())
-    return identity.to_json() if identity else None
-
-
-def waiting_for(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus) -> Waiting:
+def waiting_for(run: RunStore, workspace: Path, read: ReadGpus = read_gpus) -> Waiting:
     """What a queued run waits for, as it is now."""
     if not was_queued_here(run, workspace):
         return Waiting(is_copied=True)
-    attempt = run.attempt()
+    attempt = run.read_attempt()
     keys = lease_keys(attempt)
     all_entries = entries(workspace)
     entry = next((entry for entry in all_entries if entry.run.path == run.path), None)
@@ -122,19 +116,17 @@ def waiting_for(run: RunFolder, workspace: Path, read: ReadGpus = read_gpus) -> 
 
 
 def change_plan(
-    run: RunFolder, workspace: Path, planned: Mapping[str, Any], before: Mapping[str, Any] | None = None
+    run: RunStore,
+    workspace: Path,
+    planned: Attempt | Mapping[str, Any],
+    before: Attempt | Mapping[str, Any] | None = None,
 ) -> None:
     """Let a queued run wait for what another plan needs: other GPUs. `StateError` where it waits no more.
 
     `before` is the attempt whose settings were planned; `StateError` where there is another since.
     """
-    before = run.attempt() if before is None else before
-    kept = {
-        key: before[key]
-        for key in ("resume_from", "changes", "restarts_schedule", "argv", "actor", "damaged", "accepted_data_sha256")
-        if key in before
-    }
-    run.replan(after=before.get("number", 0), **(kept | dict(planned)))
+    planned, before = typed(planned), run.read_attempt() if before is None else typed(before)
+    replan(run, planned.asked_like(before), after=before.number)
     enter(run, workspace)
 
 
@@ -180,18 +172,18 @@ def _recover_holders(workspace: Path, waiting: list[Entry]) -> None:
     """A supervisor that died leaves its GPU to a trainer that nobody watches: whoever waits for the GPU looks after it."""
     keys = sorted({key for entry in waiting for key in entry.keys})
     for path in {holder.path for holder in holders(leases_folder(workspace), keys)}:
-        run = RunFolder(path)
+        run = RunStore(path)
         if run.run_json.exists():
             recover(run)
 
 
-def _has_memory(attempt: Mapping[str, Any], read: ReadGpus) -> bool:
-    return bool(attempt.get("anyway")) or not any(_shortage(attempt, read))
+def _has_memory(attempt: Attempt, read: ReadGpus) -> bool:
+    return attempt.anyway or not any(_shortage(attempt, read))
 
 
-def _shortage(attempt: Mapping[str, Any], read: ReadGpus) -> tuple[dict[str, int], tuple[str, ...]]:
+def _shortage(attempt: Attempt, read: ReadGpus) -> tuple[dict[str, int], tuple[str, ...]]:
     """Bytes that are not free on each GPU of the plan, and the GPUs that are not there."""
-    needed = planned_bytes(attempt)
+    needed = attempt.planned_bytes
     if not needed:
         return {}, ()
     gpus: dict[str, Gpu] = {gpu.uuid: gpu for gpu in read().gpus}
@@ -200,21 +192,6 @@ def _shortage(attempt: Mapping[str, Any], read: ReadGpus) -> tuple[dict[str, int
     missing = tuple(uuid for uuid in needed if uuid not in gpus)
     lacking = {uuid: size - gpus[uuid].free_bytes for uuid, size in needed.items() if uuid in gpus}
     return {uuid: size for uuid, size in lacking.items() if size > 0}, missing
-
-
-def planned_bytes(attempt: Mapping[str, Any]) -> dict[str, int]:
-    """UUID → bytes of an attempt's plan. Older versions name no UUIDs there: what holds something stands in the order of
-    `device_uuids`."""
-    plan = attempt.get("plan")
-    if not isinstance(plan, dict):
-        return {}
-    used = [device for device in plan.get("devices", ()) if device.get("total_bytes")]
-    if any(device.get("uuid") for device in used):
-        return {device["uuid"]: int(device["total_bytes"]) for device in used if device.get("uuid")}
-    uuids = attempt.get("device_uuids") or ()
-    if len(used) != len(uuids):
-        used = [plan["devices"][index] for index in sorted(set(plan.get("assignment", ())))]
-    return {str(uuid): int(device["total_bytes"]) for uuid, device in zip(uuids, used, strict=False) if uuid}
 
 
 def main() -> None:

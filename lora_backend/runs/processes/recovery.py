@@ -11,13 +11,13 @@ from lora_backend.runs.processes.leases import clear_stale, is_locked
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.processes.waiting import enter, has_entry, leases_folder, start_queue, was_queued_here
 from lora_backend.runs.record.process_identity import boot_id, is_alive, reap
-from lora_backend.runs.record.run_folder import RunFolder, list_runs, open_run
-from lora_backend.runs.record.states import RunState, identity_in
+from lora_backend.runs.record.run_store import RunStore, list_runs, open_run
+from lora_backend.runs.record.states import RunState
 
 logger = logging.getLogger(__name__)
 
 
-def recover(run: RunFolder) -> RunState:
+def recover(run: RunStore) -> RunState:
     """The run's state; where its supervisor has died, a successor is on its way that adopts the trainer or writes the end.
 
     Costs a few small reads for a run that is well. What cannot be written to is only looked at.
@@ -31,7 +31,7 @@ def recover(run: RunFolder) -> RunState:
     return run.state()
 
 
-def recover_all(root: Path) -> list[RunFolder]:
+def recover_all(root: Path) -> list[RunStore]:
     """All runs below `root`, the newest first, each recovered."""
     clear_stale(leases_folder(root.parent))
     runs = list_runs(root)
@@ -41,22 +41,25 @@ def recover_all(root: Path) -> list[RunFolder]:
     return runs
 
 
-def open_recovered(root: Path, run_id: str) -> RunFolder:
+def open_recovered(root: Path, run_id: str) -> RunStore:
     """`open_run`, and recovered."""
     run = open_run(root, run_id)
     recover(run)
     return run
 
 
-def workspace_of(run: RunFolder) -> Path:
+def workspace_of(run: RunStore) -> Path:
     """The workspace whose queue a run stands in: the one that it lies in, whatever a copied run's files say."""
     return run.path.parent.parent
 
 
-def _recover(run: RunFolder) -> None:
-    run.read_run()
-    num_ends, status = run.num_ends(), run.status()  # in this order: a start that comes meanwhile is not taken for this
-    if status.get("state") == "queued":
+def _recover(run: RunStore) -> None:
+    run.read_record()
+    num_ends, status = (
+        run.num_ends(),
+        run.read_status(),
+    )  # in this order: a start that comes meanwhile is not taken for this
+    if status.state == "queued":
         workspace = workspace_of(run)
         if not was_queued_here(run, workspace):
             return
@@ -64,9 +67,9 @@ def _recover(run: RunFolder) -> None:
             enter(run, workspace)
         start_queue(workspace)
         return
-    supervisor = identity_in(status, "supervisor")
+    supervisor = status.attempt.supervisor
     if supervisor is None or supervisor.boot_id != boot_id() or is_alive(supervisor):
         return  # none was meant to be, another machine's or another boot's, or all is well
-    if not is_locked(run.path / "supervisor.lock"):  # else a successor is there already
+    if not is_locked(run.supervisor_lock):  # else a successor is there already
         logger.info("the supervisor of run %s has died: starting a successor", run.id)
         start_supervisor(run, adopt=True, num_ends=num_ends)

@@ -12,13 +12,14 @@ from typing import Any
 from lora_backend.atomic import write_json
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.processes.supervisor import SUPERVISED
+from lora_backend.runs.record.documents import Exit, StopRequest
 from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.provenance import system_user
-from lora_backend.runs.record.run_folder import STOP_DEADLINE_S, RunFolder
-from lora_backend.runs.record.states import AFTER_TRAINING
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.states import AFTER_TRAINING, WITH_STEPS
+from lora_backend.runs.record.transitions import end
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-STAGES_OF_STEPS = ("first_step", "training")
 SAYS = {
     "steps": N_("Stopping: saving a checkpoint after this step … Press Ctrl-C again to stop now."),
     "after": N_("Stopping: the adapter is saved, then the run ends. Press Ctrl-C again to stop now."),
@@ -38,7 +39,7 @@ class StopSignals:
     (`nohup`, a job in the background of a script) stays ignored.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunStore) -> None:
         self.received: int | None = None
         """The first signal, once one came."""
         self._folder = folder
@@ -63,7 +64,7 @@ class StopSignals:
             signal.signal(number, handler)
         if isinstance(error, StoppedNowError):
             found = failure("stopped_now", signal=signal.Signals(error.args[0]).name)
-            self._folder.write_exit("stopped", cause=found.cause, message=found.message, remedy=found.remedy)
+            end(self._folder, Exit.of("stopped", cause=found.cause, message=found.message, remedy=found.remedy))
 
     @property
     def exit_code(self) -> int | None:
@@ -79,7 +80,7 @@ class StopSignals:
         """The first asks for a stop; another ends at once. Takes no lock: the code that it interrupts may hold it."""
         if number == signal.SIGHUP:
             self._leave_terminals()
-        is_asked = self._folder.stop_requested
+        is_asked = self._folder.stop_request.exists()
         if self._is_supervised and is_asked:
             # Whoever sends this has waited for the stop in vain; the supervisor sees by which signal it ended.
             signal.signal(number, signal.SIG_DFL)
@@ -89,13 +90,13 @@ class StopSignals:
         self.received = number
         try:
             if not is_asked:
-                request = {"actor": self._actor, "time": time.time(), "deadline_s": STOP_DEADLINE_S, "signal": signal.Signals(number).name}  # fmt: skip
-                write_json(self._folder.stop_request, request)
+                request = StopRequest(actor=self._actor, time=time.time(), signal=signal.Signals(number).name)
+                write_json(self._folder.stop_request, request.to_json())
         except OSError:
             self._say("unwritten")
         else:
-            stage = self._folder.status().get("stage")
-            self._say("steps" if stage in STAGES_OF_STEPS else "after" if stage in AFTER_TRAINING else "before")
+            stage = self._folder.read_status().attempt.stage
+            self._say("steps" if stage in WITH_STEPS else "after" if stage in AFTER_TRAINING else "before")
 
     def _say(self, name: str) -> None:
         """Straight to the descriptor: what was interrupted may be a write to the stream."""

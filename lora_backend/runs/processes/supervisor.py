@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from lora_backend.i18n import Message
 from lora_backend.os_errors import in_words
 from lora_backend.runs.processes.leases import Lease, lock_once
+from lora_backend.runs.processes.run_end import write_end, write_failure
 from lora_backend.runs.processes.trainer_command import command_of, environment_of
-from lora_backend.runs.record.failures import Failure, failure, failure_of, last_log_lines, oom_kills
-from lora_backend.runs.record.locked_files import LOCK_TIMEOUT_S, open_to_append, read_json
+from lora_backend.runs.record.documents import AttemptStatus
+from lora_backend.runs.record.failures import Failure, failure, oom_kills
+from lora_backend.runs.record.locked_files import LOCK_TIMEOUT_S, open_to_append
 from lora_backend.runs.record.process_identity import (
     ProcessIdentity,
     identify,
@@ -32,8 +31,8 @@ from lora_backend.runs.record.process_identity import (
     signal_process,
     wait_for_end,
 )
-from lora_backend.runs.record.run_folder import LEAST_ROOM_BYTES, STOP_DEADLINE_S, RunFolder
-from lora_backend.runs.record.states import identity_in
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.transitions import name_supervisor
 from lora_backend.settings import child_environment
 from lora_backend.terminal import LogFormatter, log_to_stderr
 
@@ -49,14 +48,12 @@ RUN_MARK = "FLIGHTDECK_RUN"
 TICK_S = 0.25
 KILL_AFTER_S = 10.0
 """Between SIGTERM and SIGKILL."""
-WITHOUT_A_WORD = frozenset({"crashed", "ended_unseen"})
-"""Causes of a trainer that left no word of why it ended."""
 GONE_AFTER_TICKS = 20
 """A folder must be away for so long before its run is ended; a network drive may come back."""
 
 
 def start_supervisor(
-    folder: RunFolder, leases: Sequence[Lease] = (), *, adopt: bool = False, num_ends: int | None = None
+    folder: RunStore, leases: Sequence[Lease] = (), *, adopt: bool = False, num_ends: int | None = None
 ) -> int:
     """Start a run's supervisor, detached, and hand it the leases. Returns its pid.
 
@@ -65,7 +62,7 @@ def start_supervisor(
     """
     num_ends = folder.num_ends() if num_ends is None else num_ends
     descriptors = [lease.descriptor for lease in leases]
-    with open_to_append(folder.path / "supervisor.log") as log:
+    with open_to_append(folder.supervisor_log) as log:
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -84,7 +81,7 @@ def start_supervisor(
         )
     pid = let_go(process)
     if identity := identify(pid):
-        folder.write_supervisor(identity, num_ends)
+        name_supervisor(folder, identity, num_ends)
     return pid
 
 
@@ -94,7 +91,7 @@ def detached_environment() -> dict[str, str]:
 
 
 def supervise(
-    folder: RunFolder,
+    folder: RunStore,
     descriptors: Sequence[int] = (),
     count_oom_kills: Callable[[], int] = oom_kills,
     *,
@@ -108,14 +105,14 @@ def supervise(
     of its own, and the end of the attempt before is none of the new one's.
     """
     try:
-        lock = lock_once(folder.path / "supervisor.lock")
+        lock = lock_once(folder.supervisor_lock)
     except FileNotFoundError:
         logger.info("run %s was deleted before it was seen to", folder.id)
         return
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while lock is None and not adopt and time.monotonic() < deadline:
         time.sleep(0.02)  # the supervisor of the attempt before has written the end and is about to leave
-        lock = lock_once(folder.path / "supervisor.lock")
+        lock = lock_once(folder.supervisor_lock)
     if lock is None:
         return
     try:
@@ -123,9 +120,9 @@ def supervise(
         if _is_over(folder, num_ends):
             return
         identity = identify(os.getpid())
-        status = folder.status()
-        folder.write_status(supervisor=identity.to_json() if identity else None)
-        trainer = _trainer_of(folder, status, adopt=adopt)
+        with folder.changing_status() as status:
+            status.attempt.supervisor = identity
+        trainer = _trainer_of(folder, status.attempt, adopt=adopt)
         if trainer is None and adopt:
             if not _is_over(folder, num_ends):
                 write_end(folder, None, num_ends)
@@ -140,27 +137,27 @@ def supervise(
         os.close(lock)
 
 
-def _is_over(folder: RunFolder, num_ends: int) -> bool:
+def _is_over(folder: RunStore, num_ends: int) -> bool:
     """Whether the attempt has ended that a supervisor was asked to see to."""
     # In this order: an end that is moved away between the two is then counted.
-    return read_json(folder.exit_json) is not None or folder.num_ends() != num_ends
+    return folder.read_exit() is not None or folder.num_ends() != num_ends
 
 
-def _trainer_of(folder: RunFolder, status: Mapping[str, Any], *, adopt: bool) -> ProcessIdentity | None:
+def _trainer_of(folder: RunStore, attempt: AttemptStatus, *, adopt: bool) -> ProcessIdentity | None:
     """What there is to adopt: the process that was started for the run, else the one that says it trains (a launcher
     is the first and not the second); only where neither was written down, one that was started a moment before.
 
     Beside a trainer that is known and dead, or before one is started, what bears the run's mark is what another left:
     to wait for that would be for ever.
     """
-    known = [identity for role in ("child", "trainer") if (identity := identity_in(status, role))]
+    known = [identity for identity in (attempt.child, attempt.trainer) if identity]
     if not known:
         return next(marked(RUN_MARK, str(folder.path)), None) if adopt else None
     return next((identity for identity in known if is_alive(identity)), known[0])
 
 
 def _start_and_watch(
-    folder: RunFolder, descriptors: Sequence[int], count_oom_kills: Callable[[], int], num_ends: int
+    folder: RunStore, descriptors: Sequence[int], count_oom_kills: Callable[[], int], num_ends: int
 ) -> None:
     try:
         with open_to_append(folder.train_log) as log:
@@ -178,17 +175,18 @@ def _start_and_watch(
                 ),
             )
     except OSError as error:
-        _write_end(folder, failure("start", reason=in_words(error).message), None, num_ends)
+        write_failure(folder, failure("start", reason=in_words(error).message), None, num_ends)
         return
     trainer = identify(child.pid)
     assert trainer is not None  # a child stays at least as a zombie until it is waited for
-    folder.write_status(child=trainer.to_json())
+    with folder.changing_status() as status:
+        status.attempt.child = trainer
     forced, oom_killed = _watch(folder, trainer, count_oom_kills)
     _end(folder, descriptors, child.wait(), forced, oom_killed, num_ends)
 
 
 def _watch(
-    folder: RunFolder, trainer: ProcessIdentity, count_oom_kills: Callable[[], int]
+    folder: RunStore, trainer: ProcessIdentity, count_oom_kills: Callable[[], int]
 ) -> tuple[Failure | None, bool]:
     """Wait for a trainer's end. Why it had to be ended from here, if so; and whether the kernel killed for memory then."""
     stop_seen: float | None = None
@@ -210,9 +208,9 @@ def _watch(
             continue
         if missing >= GONE_AFTER_TICKS:
             forced = failure("folder_gone")
-        elif request := read_json(folder.stop_request):
+        elif request := folder.read_stop_request():
             stop_seen = now if stop_seen is None else stop_seen
-            deadline_s = _deadline_s(request.get("deadline_s"))
+            deadline_s = request.deadline_s
             if now - stop_seen >= deadline_s:
                 _log(folder, "the trainer did not end within %g s after the stop was asked for: SIGTERM", deadline_s)
                 forced = failure("stop_deadline", deadline_s=round(deadline_s), signal="SIGTERM")
@@ -222,12 +220,8 @@ def _watch(
     return forced, count_oom_kills() > kills[0]
 
 
-def _deadline_s(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else STOP_DEADLINE_S
-
-
 def _end(
-    folder: RunFolder,
+    folder: RunStore,
     descriptors: Sequence[int],
     returncode: int | None,
     forced: Failure | None,
@@ -242,71 +236,14 @@ def _end(
     write_end(folder, returncode, num_ends, forced=forced, oom_killed=oom_killed)
 
 
-def _end_leftovers(folder: RunFolder) -> None:
+def _end_leftovers(folder: RunStore) -> None:
     """What a trainer that is dead has started, in whatever session."""
     for left in marked(RUN_MARK, str(folder.path)):
         if left.pid != os.getpid():
             signal_process(left, signal.SIGKILL)
 
 
-def write_end(
-    folder: RunFolder,
-    returncode: int | None,
-    num_ends: int,
-    *,
-    forced: Failure | None = None,
-    oom_killed: bool = False,
-) -> None:
-    """`exit.json` from what the trainer left in `status.json` and in its log, and from its return code
-    (negative: a signal; None: nobody saw it)."""
-    status = folder.status()
-    outcome = status.get("outcome")
-    if outcome in ("finished", "stopped"):
-        said = status.get("outcome_message")
-        message = Message.from_json(said) if said else None
-        cause = status.get("outcome_cause")
-        _write(folder, num_ends, str(outcome), cause=cause, message=message, returncode=returncode)
-        return
-    found = forced or failure_of(status, returncode, folder.train_log, oom_killed=oom_killed)
-    if found.cause in WITHOUT_A_WORD and _has_no_room(folder):  # not even for the trainer's last words
-        found = failure("disk_full")
-    state = "stopped" if found.cause == "stop_deadline" else "failed"
-    _write_end(folder, found, returncode, num_ends, state)
-
-
-def _has_no_room(folder: RunFolder) -> bool:
-    try:
-        return shutil.disk_usage(folder.path).free < LEAST_ROOM_BYTES
-    except OSError:
-        return False
-
-
-def _write_end(folder: RunFolder, found: Failure, returncode: int | None, num_ends: int, state: str = "failed") -> None:
-    _write(
-        folder,
-        num_ends,
-        state,
-        cause=found.cause,
-        message=found.message,
-        remedy=found.remedy,
-        returncode=returncode,
-        log=last_log_lines(folder.train_log),
-    )
-
-
-def _write(folder: RunFolder, num_ends: int, state: str, **how: object) -> None:
-    """Write the end, as soon as there is room for it; a folder that is gone needs none."""
-    while folder.path.exists():
-        try:
-            folder.write_exit_of_start(num_ends, state, **how)
-        except OSError as error:
-            logger.warning("the end cannot be written yet: %s", error)
-            time.sleep(1)
-        else:
-            return
-
-
-def _log(folder: RunFolder, text: str, *values: object) -> None:
+def _log(folder: RunStore, text: str, *values: object) -> None:
     """A line of ours in the run's own log."""
     logger.warning(text, *values)
     record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, values, None)
@@ -323,7 +260,7 @@ def main() -> None:
     path, *words = sys.argv[1:]
     adopt = words[:1] == ["--adopt"]
     num_ends = int(words[1]) if adopt else None
-    supervise(RunFolder(Path(path)), [int(word) for word in words[2 * adopt :]], adopt=adopt, num_ends=num_ends)
+    supervise(RunStore(Path(path)), [int(word) for word in words[2 * adopt :]], adopt=adopt, num_ends=num_ends)
 
 
 if __name__ == "__main__":

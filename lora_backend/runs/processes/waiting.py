@@ -15,9 +15,10 @@ from pathlib import Path
 from lora_backend.atomic import write_json
 from lora_backend.runs.processes.leases import is_locked, lease_keys
 from lora_backend.runs.processes.supervisor import detached_environment
+from lora_backend.runs.record.documents import QueuePlace
 from lora_backend.runs.record.locked_files import lock_file, open_to_append, read_json
 from lora_backend.runs.record.process_identity import boot_id, let_go
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import path_of
 
 
@@ -27,7 +28,7 @@ class Entry:
 
     number: int
     file: Path
-    run: RunFolder
+    run: RunStore
     keys: tuple[str, ...]
     """Of leases."""
 
@@ -47,17 +48,18 @@ def queue_lock(workspace: Path) -> Path:
     return leases_folder(workspace) / "queue.lock"
 
 
-def enter(run: RunFolder, workspace: Path) -> Entry:
+def enter(run: RunStore, workspace: Path) -> Entry:
     """Put a run that is queued at the end of the queue, or back in its place."""
     folder = queue_folder(workspace)
     folder.mkdir(parents=True, exist_ok=True)
-    known = run.status().get("queue")
-    number = known.get("number") if isinstance(known, dict) else None
-    if not isinstance(number, int):
-        number = _next_number(folder)
-        run.write_status(queue={"number": number})
+    place = run.read_status().attempt.queue
+    if place is None:
+        place = QueuePlace(number=_next_number(folder))
+        with run.changing_status() as status:
+            status.attempt.queue = place
+    number = place.number
     file = _file(run, workspace, number)
-    keys = lease_keys(run.attempt())
+    keys = lease_keys(run.read_attempt())
     write_json(file, {"number": number, "path": str(run.path), "keys": list(keys)})
     return Entry(number, file, run, keys)
 
@@ -71,7 +73,7 @@ def entries(workspace: Path) -> list[Entry]:
         if data is None:
             continue
         path, number, keys = path_of(str(data.get("path"))), data.get("number"), data.get("keys")
-        run = RunFolder(path) if path is not None and path.resolve().parent.parent == home else None
+        run = RunStore(path) if path is not None and path.resolve().parent.parent == home else None
         if run is None or not isinstance(number, int) or not isinstance(keys, list) or not _waits(run):
             file.unlink(missing_ok=True)
             continue
@@ -79,28 +81,27 @@ def entries(workspace: Path) -> list[Entry]:
     return found
 
 
-def _waits(run: RunFolder) -> bool:
-    return not run.exit_json.exists() and run.status().get("state") == "queued"
+def _waits(run: RunStore) -> bool:
+    return not run.exit_json.exists() and run.read_status().state == "queued"
 
 
-def has_entry(run: RunFolder, workspace: Path) -> bool:
+def has_entry(run: RunStore, workspace: Path) -> bool:
     """Whether a run has its place: one look at its own file, for of a thousand that wait each is asked."""
-    known = run.status().get("queue")
-    number = known.get("number") if isinstance(known, dict) else None
-    return isinstance(number, int) and _file(run, workspace, number).exists()
+    place = run.read_status().attempt.queue
+    return place is not None and _file(run, workspace, place.number).exists()
 
 
-def was_queued_here(run: RunFolder, workspace: Path) -> bool:
+def was_queued_here(run: RunStore, workspace: Path) -> bool:
     """Whether a queued run waits in this workspace: it has its place, or who queued it a moment ago died before that.
 
     The folder of a run that was queued on another machine says so too where it was copied here; the command that it
     names must not be started because somebody looks at it.
     """
-    moment = run.status().get("launched")
-    return has_entry(run, workspace) or (isinstance(moment, dict) and moment.get("boot_id") == boot_id())
+    moment = run.read_status().attempt.launched
+    return has_entry(run, workspace) or (moment is not None and moment.boot_id == boot_id())
 
 
-def entry_of(run: RunFolder, workspace: Path) -> Entry | None:
+def entry_of(run: RunStore, workspace: Path) -> Entry | None:
     """A run's place, where it has one."""
     return next((entry for entry in entries(workspace) if entry.run.path == run.path), None)
 
@@ -127,7 +128,7 @@ def start_queue(workspace: Path) -> None:
     let_go(process)
 
 
-def _file(run: RunFolder, workspace: Path, number: int) -> Path:
+def _file(run: RunStore, workspace: Path, number: int) -> Path:
     return queue_folder(workspace) / f"{number:09d}-{run.id}.json"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.planning.plan_document import PlanDocument
@@ -13,13 +14,19 @@ NumBytes = int | float
 """Of a device; a measurement from elsewhere may have a fraction."""
 
 
+ASKED = ("resume_from", "changes", "restarts_schedule", "argv", "actor", "damaged", "accepted_data_sha256")
+"""What whoever resumes a run says of the new attempt, whatever is planned for it."""
+
+
 class BaseIdentity(Part):
     """Hashes by which a base model is known again; None for what is not there."""
 
     config_sha256: str | None = None
+    """Of its config.json."""
     weights_sha256: str | None = None
     """Sampled: names, sizes, and some places in each file."""
     tokenizer_sha256: str | None = None
+    """Of the files that make tokens and the chat's form."""
     revision: str | None = None
     """Of a model in the hub's cache."""
 
@@ -30,10 +37,13 @@ class HeldTensors(Part):
     device: int | str
     """In the numbers of the plan."""
     weights: NumBytes | None = None
+    """Of the base model, buffers with them."""
     adapter: NumBytes | None = None
+    """The trained parameters."""
     gradients: NumBytes | None = None
     """Of micro-batches before the measured one."""
     optimizer: NumBytes | None = None
+    """The optimizer's states."""
     moving: NumBytes | None = None
     """What comes and goes within the step, at its peak."""
     tensors: NumBytes | None = None
@@ -46,7 +56,9 @@ class Measured(Part):
     """What one micro-batch really held, and which one that was."""
 
     step: Count | None = None
+    """The optimizer step that it belonged to."""
     rows: Count | None = None
+    """Of the micro-batch."""
     tokens: Count | None = None
     """Of a row, padding included."""
     padded: bool | None = None
@@ -54,19 +66,23 @@ class Measured(Part):
     labelled: Count | None = None
     """Tokens that are learned."""
     devices: list[HeldTensors] = []
+    """Each device that the trainer used."""
 
 
 class Expected(Part):
     """What the memory model says of that very micro-batch."""
 
     devices: list[HeldTensors]
+    """Each device of the plan."""
 
 
 class DamagedCheckpoint(Part):
     """A checkpoint that was passed over, and what is wrong with it."""
 
     checkpoint: str
+    """Its folder's name."""
     problems: list[str]
+    """A few words for each file."""
 
 
 class Attempt(Document):
@@ -75,6 +91,7 @@ class Attempt(Document):
     number: Count = 0
     """Counted from 1; 0 where there is none yet."""
     time: Number | None = None
+    """When it was launched or queued."""
     actor: str | None = None
     """Who resumed it; of the first start `run.json` says it."""
     argv: list[str] | None = None
@@ -117,6 +134,7 @@ class Attempt(Document):
     data_sha256: str | None = None
     """Of the bytes that its rows were read from."""
     questions_sha256: str | None = None
+    """Of the file of questions."""
     precision: str | None = None
     """What it trains in."""
     base: BaseIdentity | None = None
@@ -124,16 +142,51 @@ class Attempt(Document):
     versions: dict[str, str | None] | None = None
     """Package → version."""
     python: str | None = None
+    """Its version."""
     platform: str | None = None
+    """Kernel and machine, as Python names them."""
     code: CodeVersion | None = None
     """Of this program."""
     loaded_device_map: dict[str, int | str] | None = None
     """Module → device as the model was really loaded, in the numbers of the plan."""
     vocab_size: Count | None = None
+    """Tokens that the base model knows."""
     measured: Measured | None = None
     """The memory of its second step."""
     expected: Expected | None = None
     """What was planned for that very step."""
+
+    def learn(self, more: Attempt) -> None:
+        """Take what another one says of the same start."""
+        for name in more.model_fields_set:
+            setattr(self, name, getattr(more, name))
+
+    @property
+    def gpus(self) -> list[str]:
+        """UUIDs of the GPUs of its plan; empty on the CPU, and where accelerate places the model."""
+        return [uuid for uuid in self.device_uuids if uuid]
+
+    @property
+    def planned_bytes(self) -> dict[str, int]:
+        """UUID → bytes of its plan.
+
+        Older versions name no UUIDs there: what holds something stands in the order of `device_uuids`.
+        """
+        if self.plan is None:
+            return {}
+        used = self.plan.used
+        if any(device.uuid for device in used):
+            return {device.uuid: int(device.total_bytes) for device in used if device.uuid}
+        if len(used) != len(self.device_uuids):
+            used = [self.plan.devices[index] for index in sorted(set(self.plan.assignment or ()))]
+        return {uuid: int(device.total_bytes) for uuid, device in zip(self.device_uuids, used, strict=False) if uuid}
+
+    def asked_like(self, before: Attempt) -> Attempt:
+        """This plan, for what another attempt was asked to do: its checkpoint, changes and command."""
+        kept = {name: getattr(before, name) for name in ASKED if name in before.model_fields_set}
+        return self.model_copy(
+            update={name: value for name, value in kept.items() if name not in self.model_fields_set}
+        )
 
     @property
     def is_planned(self) -> bool:
@@ -144,3 +197,8 @@ class Attempt(Document):
     def names_checkpoint(self) -> bool:
         """Whether it was said what to go on from, be it from nothing."""
         return "resume_from" in self.model_fields_set
+
+
+def typed(attempt: Attempt | Mapping[str, Any]) -> Attempt:
+    """For callers that read dicts; goes with `old_access.py`."""
+    return attempt if isinstance(attempt, Attempt) else Attempt.read(attempt)

@@ -6,11 +6,12 @@ Read and written by `run_store.py`. `docs/schemas/` has the same as JSON Schema,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import Field
 
-from lora_backend.runs.record.process_identity import ProcessIdentity
+from lora_backend.i18n import Message
+from lora_backend.runs.record.process_identity import Process
 from lora_backend.typed_json import Count, Document, Number, Part, Sentence
 
 Kind = Literal["train", "evaluate", "export", "download"]
@@ -22,39 +23,11 @@ STOP_DEADLINE_S = 120.0
 """How long a trainer may take to save and end after a stop; then its supervisor ends it."""
 
 
-def _identity(value: Any) -> ProcessIdentity:
-    if isinstance(value, ProcessIdentity):
-        return value
-    try:
-        return ProcessIdentity.from_json(value)
-    except (KeyError, TypeError, OverflowError) as error:
-        raise ValueError("no process") from error
-
-
-Process = Annotated[
-    ProcessIdentity,
-    PlainValidator(_identity),
-    PlainSerializer(ProcessIdentity.to_json),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "title": "ProcessIdentity",
-            "description": "A process: its pid, its start in clock ticks since boot, and the boot.",
-            "properties": {
-                "pid": {"type": "integer"},
-                "start_ticks": {"type": "integer"},
-                "boot_id": {"type": "string"},
-            },
-            "required": ["pid", "start_ticks", "boot_id"],
-        }
-    ),
-]
-
-
 class CodeVersion(Part):
     """The program's commit."""
 
     commit: str
+    """Its hash."""
     is_modified: bool | None = None
     """Whether something was not as in the commit; None where git did not say."""
 
@@ -68,7 +41,8 @@ class RunRecord(Document):
     """Absent in folders of older versions, which knew no other."""
     name: str | None = None
     """As whoever launched it called it."""
-    created_at: Number = 0.0
+    created_at: Number | None = None
+    """When the folder was made."""
     actor: str = ""
     """Who launched it."""
     config: dict[str, Any]
@@ -82,7 +56,9 @@ class RunRecord(Document):
     versions: dict[str, str | None] | None = None
     """Package → version at the launch."""
     python: str | None = None
+    """Its version at the launch."""
     platform: str | None = None
+    """Kernel and machine, as Python names them."""
     code: CodeVersion | None = None
     """Of this program."""
 
@@ -91,6 +67,7 @@ class LaunchMoment(Part):
     """When a start was launched, on a clock that nobody sets."""
 
     boot_id: str
+    """The kernel's id of the boot."""
     boot_clock_s: Number
     """Since boot, sleep included."""
 
@@ -99,6 +76,7 @@ class QueuePlace(Part):
     """A place in the workspace's queue."""
 
     number: int
+    """Counted, the first come first."""
 
 
 class SaidFailure(Part):
@@ -119,6 +97,7 @@ class AttemptStatus(Document):
     launcher: Process | None = None
     """The process that starts the supervisor."""
     supervisor: Process | None = None
+    """Starts the trainer and writes how it ended; it names itself."""
     child: Process | None = None
     """What the supervisor started: the trainer, or a launcher of it."""
     trainer: Process | None = None
@@ -136,6 +115,7 @@ class AttemptStatus(Document):
     outcome_cause: str | None = None
     """Why it ended before its last step, where nobody asked for that; as a code."""
     outcome_message: Sentence | None = None
+    """The same for people."""
     failure: SaidFailure | None = None
     """Why it failed."""
 
@@ -151,17 +131,21 @@ class Status(Document):
     state: WrittenState | None = None
     """Before its end: an ended run has `exit.json`. `stopping` and `lost` are judged, never written."""
     created_at: Number | None = None
+    """When the folder was made."""
     started_at: Number | None = None
     """When the trainer of the newest start that had one began."""
     step: Count = 0
     """Optimizer steps that are done."""
     total_steps: Count | None = None
+    """Of the whole run; written by the trainer before its first step."""
     epoch: Number | None = None
     """Epochs that are done, with a fraction."""
     updated_at: Number | None = None
+    """When the file was written."""
     updated_boot_clock_s: Number | None = None
     """The same moment since boot: by it a trainer counts as silent."""
     attempt: AttemptStatus = Field(default_factory=AttemptStatus)
+    """What belongs to the newest start alone."""
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Self:
@@ -184,7 +168,9 @@ class Exit(Document):
     """
 
     state: EndState = "lost"
+    """`lost` too where the file does not say."""
     ended_at: Number | None = None
+    """When that was written."""
     cause: str | None = None
     """Why it failed or was stopped, as a code."""
     message: Sentence | None = None
@@ -198,12 +184,27 @@ class Exit(Document):
     actor: str | None = None
     """Who took it out of the queue."""
 
+    @classmethod
+    def of(
+        cls,
+        state: str,
+        *,
+        cause: str | None = None,
+        message: Message | None = None,
+        remedy: Message | None = None,
+        **more: Any,
+    ) -> Self:
+        """An end, with what is said of it. Raises `ValueError` for a state that is none."""
+        return cls.model_validate({"state": state, "cause": cause, "message": message, "remedy": remedy, **more})
+
 
 class StopRequest(Document):
     """`stop.request`: the trainer saves a checkpoint after its step and ends. Written by whoever asks."""
 
     actor: str | None = None
+    """Who asked."""
     time: Number | None = None
+    """When."""
     deadline_s: Number = STOP_DEADLINE_S
     """After so long the supervisor ends the trainer."""
     signal: str | None = None
@@ -214,18 +215,24 @@ class SaveRequest(Document):
     """`save.request`: the trainer saves a checkpoint after its step and goes on. Written by whoever asks."""
 
     actor: str | None = None
+    """Who asked."""
     time: Number | None = None
+    """When."""
 
 
 class MetricPoint(Document):
     """A line of `metrics.jsonl`: what the trainer logged after a step, or an evaluation at it."""
 
     step: Count
+    """Optimizer steps that were done."""
     epoch: Number | None = None
+    """Epochs that were done, with a fraction."""
     loss: Number | None = None
     """Of training, the mean since the point before; nats a token. None where it is no number."""
     eval_loss: Number | None = None
+    """Of the validation rows, nats a token."""
     learning_rate: Number | None = None
+    """At the step's end, as the schedule says."""
     grad_norm: Number | None = None
     """Before clipping."""
     tokens_per_s: Number | None = None
@@ -233,28 +240,37 @@ class MetricPoint(Document):
     memory_bytes: Count | None = None
     """In use on all GPUs together, or by the trainer's process on the CPU."""
     time: Number | None = None
+    """When it was logged."""
 
 
 class Answer(Document):
     """A line of `answers.jsonl`: a question of the config, answered by base model and adapter. The trainer writes all
     at its end."""
 
-    question: str
-    group: str
+    question: str = ""
+    """The last message of the chat that was asked."""
+    group: str = ""
+    """Questions of one group are counted together; empty: of none."""
     expect: list[str] = []
     """An answer is right when it contains one of these."""
-    base_answer: str
-    base_correct: bool | None
+    base_answer: str = ""
+    """The base model's."""
+    base_correct: bool | None = None
     """None where nothing is expected."""
-    adapter_answer: str
-    adapter_correct: bool | None
+    adapter_answer: str = ""
+    """The same model's with the adapter."""
+    adapter_correct: bool | None = None
+    """As `base_correct`."""
 
 
 class Labels(Document):
     """`labels.json`: what people say of a run. Text is kept as it was written, and shown as text."""
 
     tags: list[str] = []
+    """Each once, in the order in which they were given."""
     note: str = ""
+    """Free text of several lines."""
     pinned: bool = False
+    """Shown before the others."""
     archived: bool = False
     """Put away: lists leave it out unless they are asked for it."""

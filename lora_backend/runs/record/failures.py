@@ -11,6 +11,7 @@ from typing import Any
 
 from lora_backend.bounded import open_regular
 from lora_backend.i18n import N_, Message
+from lora_backend.runs.record.documents import SaidFailure
 
 NUM_LOG_LINES = 20
 """Kept with the end of a run, so that it explains itself when its log is gone."""
@@ -114,13 +115,16 @@ def failure(cause: str, /, **values: Any) -> Failure:
     return Failure(cause, Message(sentence, values), Message(remedy) if remedy else None)
 
 
-def failure_of(status: Mapping[str, Any], returncode: int | None, log: Path, *, oom_killed: bool = False) -> Failure:
-    """Why a trainer failed, from what it said in `status.json`, its return code (negative: a signal; None: nobody saw
+def failure_of(
+    said: SaidFailure | Mapping[str, Any] | None, returncode: int | None, log: Path, *, oom_killed: bool = False
+) -> Failure:
+    """Why a trainer failed, from what it `said` in `status.json`, its return code (negative: a signal; None: nobody saw
     it) and the end of its log. `oom_killed`: the kernel ended a process for want of memory at that moment.
     """
-    said = status.get("failure")
-    if isinstance(said, dict) and "cause" in said and "message" in said:
-        return _as_said(str(said["cause"]), Message.from_json(said["message"]), log)
+    if isinstance(said, Mapping):  # goes with `old_access.py`
+        said = SaidFailure.model_validate(said["failure"]) if said.get("failure") else None
+    if said is not None:
+        return _as_said(said.cause, said.message, log)
     if returncode is not None and returncode < 0:
         name = signal_name(-returncode)
         if -returncode == signal.SIGKILL and oom_killed:

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lora_backend.atomic import write_json
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
+from lora_backend.runs.record.documents import Labels
 from lora_backend.runs.record.locked_files import lock_file, read_json
 
 LONGEST_TAG, MOST_TAGS, LONGEST_NOTE = 40, 20, 10_000
 
 
-@dataclass(frozen=True)
-class Labels:
-    """Of one run; `labels.json` in its folder. Text is kept as it was written, and shown as text."""
-
-    tags: tuple[str, ...] = ()
-    note: str = ""
-    pinned: bool = False
-    archived: bool = False
-
-
 def read_labels(run: Path) -> Labels:
     """The labels of the run in folder `run`; none where the file is absent or unreadable."""
-    try:
-        data = read_json(run / "labels.json") or {}
-        return Labels(
-            tuple(str(tag) for tag in data.get("tags", ())),
-            str(data.get("note", "")),
-            bool(data.get("pinned")),
-            bool(data.get("archived")),
-        )
-    except TypeError:
-        return Labels()
+    return Labels.read(read_json(run / "labels.json") or {})
 
 
 def write_labels(
@@ -57,21 +38,21 @@ def write_labels(
         if tags is None and (added or removed):
             tags = [*(tag for tag in labels.tags if tag not in removed), *added]
         if tags is not None:
-            labels = replace(labels, tags=_cleaned(tags))
+            labels.tags = _cleaned(tags)
         if note is not None:
             if len(note) > LONGEST_NOTE:
                 raise RunError(N_("A note can have at most {length} characters. Shorten it."), length=LONGEST_NOTE)
-            labels = replace(labels, note=note)
+            labels.note = note
         if pinned is not None:
-            labels = replace(labels, pinned=pinned)
+            labels.pinned = pinned
         if archived is not None:
-            labels = replace(labels, archived=archived)
-        write_json(run / "labels.json", asdict(labels))
+            labels.archived = archived
+        write_json(run / "labels.json", labels.to_json())
     return labels
 
 
-def _cleaned(tags: Sequence[str]) -> tuple[str, ...]:
-    cleaned = tuple(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
+def _cleaned(tags: Sequence[str]) -> list[str]:
+    cleaned = list(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
     if len(cleaned) > MOST_TAGS or any(len(tag) > LONGEST_TAG for tag in cleaned):
         raise RunError(
             N_("A run has at most {count} tags of at most {length} characters. Shorten or remove some."),

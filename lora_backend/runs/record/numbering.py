@@ -10,32 +10,36 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.hardware.visible import VISIBLE
+from lora_backend.runs.record.attempts import Attempt, typed
 
 
-def shown_uuids(attempt: Mapping[str, Any]) -> list[str]:
+def shown_uuids(attempt: Attempt | Mapping[str, Any]) -> list[str]:
     """The GPUs that an attempt's trainer is shown, in the order of its numbers."""
-    environment = attempt.get("environment")
-    shown = str(environment.get(VISIBLE, "")) if isinstance(environment, Mapping) else ""
-    return [name for name in shown.split(",") if name.startswith(("GPU-", "MIG-"))]
+    attempt = typed(attempt)
+    return [name for name in attempt.environment.get(VISIBLE, "").split(",") if name.startswith(("GPU-", "MIG-"))]
 
 
-def trainer_numbers(attempt: Mapping[str, Any]) -> dict[int | str, int]:
+def trainer_numbers(attempt: Attempt | Mapping[str, Any]) -> dict[int | str, int]:
     """Number in the plan → number in the trainer.
 
     Empty where they are the same: attempts without a plan, on the CPU, and of versions that hid no GPU.
     """
-    shown, plan = shown_uuids(attempt), attempt.get("plan")
-    devices = plan.get("devices", ()) if isinstance(plan, Mapping) else ()
-    return {device["index"]: shown.index(device["uuid"]) for device in devices if device.get("uuid") in shown}
+    attempt = typed(attempt)
+    shown = shown_uuids(attempt)
+    return {
+        device.index: shown.index(device.uuid)
+        for device in (attempt.plan.devices if attempt.plan else ())
+        if device.uuid in shown and device.index is not None
+    }
 
 
-def in_trainer(device_map: Mapping[str, int | str], attempt: Mapping[str, Any]) -> dict[str, int | str]:
+def in_trainer(device_map: Mapping[str, int | str], attempt: Attempt | Mapping[str, Any]) -> dict[str, int | str]:
     """A map of the plan, or of the config, in the trainer's numbers."""
     numbers: dict[int | str, int] = trainer_numbers(attempt)
     numbers |= {f"cuda:{planned}": number for planned, number in numbers.items()}
     return {module: numbers.get(place, place) for module, place in device_map.items()}
 
 
-def as_planned(place: int | str, attempt: Mapping[str, Any]) -> int | str:
+def as_planned(place: int | str, attempt: Attempt | Mapping[str, Any]) -> int | str:
     """A device of the trainer in the plan's numbers."""
     return next((planned for planned, number in trainer_numbers(attempt).items() if number == place), place)

@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 POLL_S = 0.2
 """How often a process is looked at where the kernel cannot tell of its end."""
@@ -34,6 +35,36 @@ class ProcessIdentity:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ProcessIdentity:
         return cls(int(data["pid"]), int(data["start_ticks"]), str(data["boot_id"]))
+
+
+def _identity(value: Any) -> ProcessIdentity:
+    if isinstance(value, ProcessIdentity):
+        return value
+    try:
+        return ProcessIdentity.from_json(value)
+    except (KeyError, TypeError, OverflowError) as error:
+        raise ValueError("no process") from error
+
+
+Process = Annotated[
+    ProcessIdentity,
+    PlainValidator(_identity),
+    PlainSerializer(ProcessIdentity.to_json),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "title": "ProcessIdentity",
+            "description": "A process: its pid, its start in clock ticks since boot, and the boot.",
+            "properties": {
+                "pid": {"type": "integer"},
+                "start_ticks": {"type": "integer"},
+                "boot_id": {"type": "string"},
+            },
+            "required": ["pid", "start_ticks", "boot_id"],
+        }
+    ),
+]
+"""One in a file."""
 
 
 def identify(pid: int) -> ProcessIdentity | None:

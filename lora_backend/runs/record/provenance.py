@@ -8,7 +8,9 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
+
+from lora_backend.runs.record.documents import CodeVersion
 
 RECORDED_PACKAGES = (
     "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors", "numpy", "bitsandbytes",
@@ -20,7 +22,16 @@ GIT_TIMEOUT_S = 2.0
 """A repository on a drive that does not answer holds up a launch no longer than this, twice."""
 
 
-def provenance(program: Path = PROGRAM) -> dict[str, Any]:
+class MadeBy(TypedDict):
+    """What a run, or a start of it, was made by; `RunRecord` and `Attempt` have the same fields."""
+
+    versions: dict[str, str | None]
+    python: str
+    platform: str
+    code: CodeVersion | None
+
+
+def provenance(program: Path = PROGRAM) -> MadeBy:
     """For `run.json`. Never raises: what cannot be told is None."""
     return {
         "versions": {name: version_of(name) for name in RECORDED_PACKAGES},
@@ -38,8 +49,8 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def code_of(program: Path = PROGRAM) -> dict[str, Any] | None:
-    """`{"commit", "is_modified"}` of the repository that holds `program`.
+def code_of(program: Path = PROGRAM) -> CodeVersion | None:
+    """The commit of the repository that holds `program`.
 
     `is_modified`: something in that folder is not as in the commit; None where git does not say. None as a whole
     without git, and for a folder that no commit holds, such as an installed package below somebody else's checkout.
@@ -48,7 +59,7 @@ def code_of(program: Path = PROGRAM) -> dict[str, Any] | None:
     if not found:
         return None
     changes = _git(program, "status", "--porcelain", "--", ".")
-    return {"commit": found.split()[0], "is_modified": None if changes is None else bool(changes)}
+    return CodeVersion(commit=found.split()[0], is_modified=None if changes is None else bool(changes))
 
 
 def _git(folder: Path, *words: str) -> str | None:

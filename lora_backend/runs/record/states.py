@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message
+from lora_backend.runs.record.documents import AttemptStatus, Exit, Status
 from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.process_identity import ProcessIdentity, boot_clock_s, boot_id, is_alive
 
@@ -83,101 +82,80 @@ class RunState:
         return self.state in ENDED
 
 
-def judge(
-    status: Mapping[str, Any], ended: Mapping[str, Any] | None, *, stop_requested: bool, disk_is_full: bool = False
-) -> RunState:
+def judge(status: Status, ended: Exit | None, *, stop_requested: bool, disk_is_full: bool = False) -> RunState:
     """What is true now: an ended run says how; one without a living process ended as its trainer said, or is lost."""
     if ended:
-        state = ended.get("state")
-        return _run_state({**status, **ended}, state if isinstance(state, str) and state in ENDED else "lost")
-    if status.get("state") == "queued":
-        return _run_state(status, "queued")
-    trainer = identity_in(status, "trainer") or identity_in(status, "child")
-    supervisor = identity_in(status, "supervisor")
-    alive = [process for process in (trainer, supervisor) if process and is_alive(process)]
-    if trainer and trainer not in alive and disk_is_full and not status.get("outcome"):
+        return _now(
+            status, ended.state, ended_at=ended.ended_at, cause=ended.cause, message=ended.message, remedy=ended.remedy
+        )
+    if status.state == "queued":
+        return _now(status, "queued")
+    attempt = status.attempt
+    trainer = attempt.trainer or attempt.child
+    alive = [process for process in (trainer, attempt.supervisor) if process and is_alive(process)]
+    if trainer and trainer not in alive and disk_is_full and not attempt.outcome:
         return _failed(status, "failed", "disk_full")  # and so nobody could write it down
     if alive:
-        written = status.get("state")
-        state = (
-            "stopping" if stop_requested else written if isinstance(written, str) and written in STATES else "starting"
-        )
-        return _run_state({**status, "silent_s": _silent_s(status) if trainer in alive else None}, state)
-    if not (trainer or supervisor) and _is_fresh(status):
-        return _run_state(status, "starting")
-    return _without_process(status, trainer or supervisor)
+        state = "stopping" if stop_requested else status.state or "starting"
+        return _now(status, state, silent_s=_silent_s(status) if trainer in alive else None)
+    if not (trainer or attempt.supervisor) and _is_fresh(attempt):
+        return _now(status, "starting")
+    return _without_process(status, trainer or attempt.supervisor)
 
 
-def identity_in(status: Mapping[str, Any], role: str) -> ProcessIdentity | None:
-    """The process that `status.json` names: the `supervisor`, its `child`, the `trainer`, which may be a child's, and the
-    `launcher` that starts the supervisor."""
-    try:
-        return ProcessIdentity.from_json(status[role])
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def launch_moment() -> dict[str, Any]:
-    """When a run was started, on a clock that nobody sets."""
-    return {"boot_id": boot_id(), "boot_clock_s": boot_clock_s()}
-
-
-def _without_process(status: Mapping[str, Any], last: ProcessIdentity | None) -> RunState:
-    if status.get("outcome") in ("finished", "stopped"):
-        return _run_state(status, str(status["outcome"]))
-    said = status.get("failure")
-    if isinstance(said, dict):
-        return _run_state({**status, **said}, "failed")
-    moment = status.get("launched")
-    boot = last.boot_id if last else moment.get("boot_id") if isinstance(moment, dict) else None
+def _without_process(status: Status, last: ProcessIdentity | None) -> RunState:
+    attempt = status.attempt
+    if attempt.outcome:
+        return _now(status, attempt.outcome)
+    if attempt.failure:
+        return _now(status, "failed", cause=attempt.failure.cause, message=attempt.failure.message)
+    boot = last.boot_id if last else attempt.launched.boot_id if attempt.launched else None
     return _failed(status, "lost", "reboot" if boot not in (None, boot_id()) else "lost")
 
 
-def _failed(status: Mapping[str, Any], state: str, cause: str) -> RunState:
+def _failed(status: Status, state: str, cause: str) -> RunState:
     found = failure(cause)
-    return _run_state({**status, "cause": cause, "message": found.message, "remedy": found.remedy}, state)
+    return _now(status, state, cause=cause, message=found.message, remedy=found.remedy)
 
 
-def _is_fresh(status: Mapping[str, Any]) -> bool:
-    moment = status.get("launched")
-    if not isinstance(moment, dict) or moment.get("boot_id") != boot_id():
+def _is_fresh(attempt: AttemptStatus) -> bool:
+    moment, launcher = attempt.launched, attempt.launcher
+    if moment is None or moment.boot_id != boot_id():
         return False
-    began, launcher = moment.get("boot_clock_s"), identity_in(status, "launcher")
     grace_s = START_GRACE_S if launcher is None or is_alive(launcher) else ORPHANED_GRACE_S
-    return isinstance(began, int | float) and boot_clock_s() - began < grace_s
+    return boot_clock_s() - moment.boot_clock_s < grace_s
 
 
-def _silent_s(status: Mapping[str, Any]) -> float | None:
-    written = status.get("updated_boot_clock_s")
-    silent_s = boot_clock_s() - written if isinstance(written, int | float) else 0.0
+def _silent_s(status: Status) -> float | None:
+    written = status.updated_boot_clock_s
+    silent_s = 0.0 if written is None else boot_clock_s() - written
     return silent_s if silent_s > NO_HEARTBEAT_S else None
 
 
-def _run_state(data: Mapping[str, Any], state: str) -> RunState:
-    """A file may be half of another version's, or a person's: what has not the type that it should have is absent."""
-    words: dict[str, Any] = {name: _of(data.get(name), str) for name in ("stage", "cause")}
-    numbers: dict[str, Any] = {
-        name: _of(data.get(name), int, float)
-        for name in ("epoch", "eta_s", "fraction", "started_at", "ended_at", "silent_s")
-    }
-    sentences: dict[str, Any] = {name: _message(data.get(name)) for name in ("detail", "message", "remedy")}
-    step, total_steps = (max(_of(data.get(name), int) or 0, 0) for name in ("step", "total_steps"))
-    return RunState(state, step=step, total_steps=total_steps or None, **words, **numbers, **sentences)
-
-
-def _of(value: Any, *kinds: type) -> Any:
-    """`value` where it is of one of `kinds` (no bool for a number) and, a number, one that can be shown."""
-    if type(value) not in kinds or (not isinstance(value, str) and not abs(value) < 2**53):
-        return None
-    return value
-
-
-def _message(value: Any) -> Message | None:
-    if value is None or isinstance(value, Message):
-        return value
-    try:
-        message = Message.from_json(value)
-        message.text("en")  # every value that the template names is there
-    except (LookupError, TypeError, AttributeError, ValueError):
-        return None
-    return message
+def _now(
+    status: Status,
+    state: str,
+    *,
+    ended_at: float | None = None,
+    cause: str | None = None,
+    message: Message | None = None,
+    remedy: Message | None = None,
+    silent_s: float | None = None,
+) -> RunState:
+    attempt = status.attempt
+    return RunState(
+        state,
+        stage=attempt.stage,
+        step=status.step,
+        total_steps=status.total_steps or None,
+        epoch=status.epoch,
+        eta_s=attempt.eta_s,
+        fraction=attempt.fraction,
+        detail=attempt.detail,
+        started_at=status.started_at,
+        ended_at=ended_at,
+        cause=cause,
+        message=message,
+        remedy=remedy,
+        silent_s=silent_s,
+    )

@@ -19,6 +19,7 @@ from lora_backend.runs.processes.waiting import was_queued_here
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import AFTER_TRAINING, WITH_STEPS, RunState
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.views.queue_view import waiting_messages
 from pages.parts.run import session
 from pages.parts.run.checkpoints import save_button
@@ -40,14 +41,14 @@ def run_actions(run: RunFolder, state: RunState) -> None:
             if was_queued_here(run, settings().workspace):
                 _button(N_("Start anyway"), "rocket_launch", "start_queued", lambda: _start_anyway(run))
         with second:
-            _button(N_("Remove from queue"), "cancel", "cancel_run", run.request_stop)
+            _button(N_("Remove from queue"), "cancel", "cancel_run", lambda: request_stop(run))
     elif state.state in ("starting", "running"):
         if state.state == "running" and state.stage in WITH_STEPS:
             with first:
                 save_button(run)
         if label := _what_a_stop_does(run, state):
             with second:
-                _button(label, "stop_circle", "stop_run", run.request_stop)
+                _button(label, "stop_circle", "stop_run", lambda: request_stop(run))
 
 
 def _what_a_stop_does(run: RunFolder, state: RunState) -> str | None:
@@ -71,7 +72,7 @@ def other_gpus(run: RunFolder) -> None:
     if len(gpus) < 2:
         return
     with st.expander(t(N_("Move to other GPUs")), icon=":material/swap_horiz:"):
-        now = [uuid for uuid in run.attempt().get("device_uuids") or () if uuid in gpus]
+        now = [uuid for uuid in run.read_attempt().gpus if uuid in gpus]
         chosen = st.multiselect(
             t(N_("GPUs, in the order in which the run numbers them")), list(gpus), now, key=f"gpus-{run.id}", placeholder=t(N_("one or several")),
             format_func=lambda uuid: visible(t_plain(N_("{name}, {free} free"), name=gpus[uuid].name, free=size(gpus[uuid].free_bytes)) + f" · {uuid[:12]}"),

@@ -12,6 +12,7 @@ from lora_backend.formats import number, size, when
 from lora_backend.i18n import N_
 from lora_backend.runs.history.checkpoint_list import Checkpoint, best_of, list_checkpoints
 from lora_backend.runs.record.run_folder import RunFolder, RunState
+from lora_backend.runs.record.transitions import request_save
 from pages.parts.run import session
 from pages.parts.shell.failing import safely, tell
 from pages.parts.shell.language import explain, sentences, t, t_plain
@@ -31,7 +32,7 @@ def save_button(run: RunFolder) -> None:
 
 def _ask(run: RunFolder) -> None:
     try:
-        run.request_save()
+        request_save(run)
     except FlightdeckError as error:
         tell(explain(error), ":material/error:")
         return

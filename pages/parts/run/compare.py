@@ -30,8 +30,7 @@ FIGURES = {
 
 def compare_runs(runs: Sequence[RunFolder]) -> None:
     """The comparison of `runs`, in the order in which they were chosen."""
-    abouts = [run.read_run() for run in runs]
-    names = [f"{run_title(about)} · {run.id}" for run, about in zip(runs, abouts, strict=True)]
+    names = [f"{run_title(run.read_record())} · {run.id}" for run in runs]
     columns = [read_columns(run.metrics_jsonl) for run in runs]
     left, right = st.columns(2)
     figure = left.segmented_control(
@@ -65,7 +64,7 @@ ANSWER_PX = 72
 
 def _answers(runs: Sequence[RunFolder], names: Sequence[str]) -> None:
     """What each adapter answered to the same questions."""
-    shown = answers_beside([run.answers() for run in runs])
+    shown = answers_beside([run.read_answers() for run in runs])
     if not shown:
         return
     st.subheader(t(N_("Answers")), anchor=False)

@@ -13,6 +13,7 @@ from lora_backend.preflight.roots import allowed_folder, browser_roots
 from lora_backend.runs.foreign.foreign_folder import FoundFolder, open_folder
 from lora_backend.runs.history.loss_health import judge_loss, points_of
 from lora_backend.runs.record.curves import points
+from lora_backend.runs.record.documents import RunRecord
 from lora_backend.runs.record.logs import read_log
 from lora_backend.runs.record.states import RunState
 from lora_backend.verification.rank_report import check_adapter_folder
@@ -93,18 +94,17 @@ def _what_it_is(found: FoundFolder) -> None:
         st.page_link(
             RUNS, label=t(N_("Open its page")), icon=":material/show_chart:", query_params={addresses.RUN: found.run.id}
         )  # fmt: skip
-    elif found.run and found.state:
-        _copied_run(found, found.run.id, found.state)
+    elif found.run and found.state and found.record:
+        _copied_run(found.record, found.run.id, found.state)
     for problem in found.problems:
         st.warning(say(problem), icon=":material/warning:")
 
 
-def _copied_run(found: FoundFolder, run_id: str, state: RunState) -> None:
-    created_at = found.about.get("created_at")
-    moment = when(created_at) if isinstance(created_at, int | float) and 0 <= created_at < 2**34 else "–"
+def _copied_run(record: RunRecord, run_id: str, state: RunState) -> None:
+    moment = when(record.created_at) if record.created_at is not None and 0 <= record.created_at < 2**34 else "–"
     said = [t(
         N_("A run of LoRA Flightdeck that was copied here: {id}, started by {actor} at {time}."),
-        id=run_id, actor=str(found.about.get("actor") or "–"), time=moment,
+        id=run_id, actor=record.actor or "–", time=moment,
     )]  # fmt: skip
     if state.state == "lost":
         said.append(
@@ -195,11 +195,10 @@ def _ranks(found: FoundFolder) -> None:
     if found.adapter is None:
         st.info(t(N_("There is no adapter in this folder, nor in a checkpoint of it.")), icon=":material/verified:")
         return
-    config = found.about.get("config")
     try:
         report = check_adapter_folder(
             found.adapter,
-            config if isinstance(config, dict) else None,
+            found.record.config if found.record else None,
             find_base=base_in_roots,
             ask_tree=known_fit(settings()),
         )

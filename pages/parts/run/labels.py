@@ -57,7 +57,7 @@ def _write_note(run: RunFolder) -> None:
 def _write(run: RunFolder, **labels: Any) -> bool:
     """False, and it is said why, where they cannot be kept."""
     try:
-        run.read_run()  # says that it is gone, where another tab deleted it
+        run.read_record()  # says that it is gone, where another tab deleted it
         write_labels(run.path, **labels)
     except (RunError, OSError) as error:
         tell(explain(error))

@@ -19,13 +19,13 @@ from pages.parts.widgets.status_badge import status_badge
 def run_row(run: RunFolder) -> None:
     """Show a run in a list; one whose folder has just gone is left out."""
     try:
-        about = run.read_run()
+        record = run.read_record()
     except RunError:
         return
     state = run.state()
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         status_badge(state.state, health_of(run))
         with st.container(width=330, gap=None):
-            st.page_link(RUNS, label=bold(run_title(about)), query_params={addresses.RUN: run.id})
-            st.caption(joined(" · ", (run.id, when(about.get("created_at")))))
+            st.page_link(RUNS, label=bold(run_title(record)), query_params={addresses.RUN: run.id})
+            st.caption(joined(" · ", (run.id, when(record.created_at))))
         st.caption(joined(" · ", map(say, run_in_short(run, run.state()))))

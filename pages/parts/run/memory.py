@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from lora_backend.formats import size
-from lora_backend.i18n import N_, Message, Plural
+from lora_backend.i18n import N_, Plural
 from lora_backend.preflight.plan_vs_measured import Comparison, compare
+from lora_backend.runs.record.attempts import Measured
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder
 from pages.parts.shell.language import say, t
@@ -27,13 +26,13 @@ WORDS = {
 
 def memory_view(run: RunFolder, *, has_ended: bool) -> None:
     """Plan, fallback and measurement of the newest attempt."""
-    attempt = run.attempt()
-    for key in ("fallback", "note"):
-        if attempt.get(key):
-            st.warning(say(Message.from_json(attempt[key])), icon=":material/warning:")
+    attempt = run.read_attempt()
+    for said in (attempt.fallback, attempt.note):
+        if said:
+            st.warning(say(said), icon=":material/warning:")
     comparisons = [found for found in compare(attempt, config_as_changed(run), settings()) if found.planned_at_most]
     if not comparisons:
-        if not attempt.get("note"):
+        if attempt.note is None:
             text = (
                 N_("This start ended before it was planned.")
                 if has_ended
@@ -41,10 +40,10 @@ def memory_view(run: RunFolder, *, has_ended: bool) -> None:
             )
             st.info(t(text), icon=":material/memory:")
         return
-    measured = attempt.get("measured") or {}
+    measured = attempt.measured
     for found in comparisons:
         _device(found, measured)
-    if not measured:
+    if measured is None:
         text = (
             N_("It ended before the second step, which is the one that is measured.")
             if has_ended
@@ -60,15 +59,15 @@ def memory_view(run: RunFolder, *, has_ended: bool) -> None:
         st.caption(t(text))
 
 
-def _device(found: Comparison, measured: dict[str, Any]) -> None:
+def _device(found: Comparison, measured: Measured | None) -> None:
     with st.container(border=True):
         name = t(N_("CPU, host memory")) if found.device == "cpu" else f"GPU {found.device}"
         st.markdown(bold(name))
         at_most = t(N_("Planned at most, for the longest rows and with overhead: {size}"), size=size(found.planned_at_most))  # fmt: skip
-        if found.measured is None:
+        if found.measured is None or measured is None:
             st.markdown(at_most)
             return
-        step = measured["step"]
+        step = measured.step
         columns = st.columns(3)
         columns[0].metric(t(N_("Planned for step {step}"), step=step), size(found.expected_bytes))
         columns[1].metric(t(N_("Measured in step {step}"), step=step), size(found.measured_bytes))
@@ -77,8 +76,8 @@ def _device(found: Comparison, measured: dict[str, Any]) -> None:
         st.caption(
             t(
                 Plural("The step had {count} row of {tokens} tokens. Both sides count tensors alone; the whole process held {process}.", "The step had {count} rows of {tokens} tokens. Both sides count tensors alone; the whole process held {process}."),
-                count=measured["rows"],
-                tokens=measured["tokens"],
+                count=measured.rows,
+                tokens=measured.tokens,
                 process=size(found.process_bytes),
             )
         )  # fmt: skip

@@ -29,7 +29,7 @@ def run_reproduce(run: RunFolder) -> None:
         st.info(t(N_("The run's config file is gone.")))
     else:
         _yaml(text)
-    before, now = run.read_run()["config"], config_as_changed(run)
+    before, now = run.read_record().config, config_as_changed(run)
     changed = {key: value for key, value in now.items() if before.get(key) != value}
     if changed:
         st.caption(t(N_("Changed on resume:")))
@@ -42,7 +42,7 @@ def run_reproduce(run: RunFolder) -> None:
     )  # fmt: skip
     if pressed:
         # A run that was copied here may name any file; what lies outside of the roots is not read for the browser.
-        files, escapes = within_roots(run.read_run()["config"], settings())
+        files, escapes = within_roots(run.read_record().config, settings())
         known = (run.id, reproduction(run, files=files), [error.message for error in escapes.values()])
         st.session_state[session.REPRODUCTION] = known
     if known is None or known[0] != run.id:

@@ -52,7 +52,7 @@ class Refused:
 def run_again(run: RunFolder, state: RunState) -> None:
     """Resume, resume with other settings, open as a draft; after an out-of-memory what the planner proposes."""
     refused = _refused(run, state)
-    can_resume = bool(run.read_run().get("argv"))
+    can_resume = bool(run.read_record().argv)
     changes: dict[str, Any] = {}
     with st.container(horizontal=True):
         resume = (
@@ -184,7 +184,7 @@ def _may_change(run: RunFolder, changes: Mapping[str, Any]) -> bool:
 
 def _open_as_draft(run: RunFolder, changes: Mapping[str, Any] | None = None) -> None:
     """The run's config as a draft of its own, with what its later starts changed."""
-    now, before = config_as_changed(run), run.read_run()["config"]
+    now, before = config_as_changed(run), run.read_record().config
     # Somebody may have taken the file out of the folder; its values are in run.json too.
     text = run.config_text() or dump_yaml(before)
     changed = {key: value for key, value in now.items() if before.get(key) != value}

@@ -12,7 +12,7 @@ import streamlit as st
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
-from lora_backend.runs.history.run_table import FIGURES, History, RunRow, filtered
+from lora_backend.runs.history.run_table import FIGURES, KIND, History, RunRow, filtered
 from lora_backend.runs.history.trash import Bin
 from lora_backend.runs.record.labels import write_labels
 from lora_backend.runs.record.run_folder import open_run
@@ -28,6 +28,9 @@ from pages.parts.shell.services import settings
 from pages.parts.widgets.frames import frame
 from pages.parts.widgets.status_badge import BADGES, state_in_words
 
+COLUMNS = [KIND, *FIGURES, *KEYS]
+"""What a table can show beside what it always shows."""
+
 
 @st.cache_resource(show_spinner=False)
 def history(root: str) -> History:
@@ -40,8 +43,8 @@ def run_history(rows: Sequence[RunRow]) -> None:
     shown = _filter(rows)
     columns = st.multiselect(
         t(N_("Columns")),
-        [*FIGURES, *KEYS],
-        _listed(addresses.RUN_COLUMNS, [*FIGURES, *KEYS]) or DEFAULT_COLUMNS,
+        COLUMNS,
+        _listed(addresses.RUN_COLUMNS, COLUMNS) or DEFAULT_COLUMNS,
         key=addresses.RUN_COLUMNS,
         label_visibility="collapsed",
         placeholder=t(N_("Config keys and figures as columns")),
@@ -79,7 +82,7 @@ def _filter(rows: Sequence[RunRow]) -> list[RunRow]:
     left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom")
     text = left.text_input(
         t(N_("Filter")), st.query_params.get(addresses.RUN_FILTER, ""), key=addresses.RUN_FILTER,
-        placeholder=t(N_("words of id, name, tags, note or config")),
+        placeholder=t(N_("words of id, name, kind, tags, note or config")),
     )  # fmt: skip
     states = middle.multiselect(
         t(N_("States")), list(BADGES), _listed(addresses.RUN_STATES, list(BADGES)),

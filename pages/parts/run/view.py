@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
@@ -14,6 +13,7 @@ from lora_backend.runs.history.checkpoint_list import resumed_steps, saved_steps
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.curves import points, read_columns
+from lora_backend.runs.record.documents import Answer
 from lora_backend.runs.record.failures import TOLD_BY_THE_LOG
 from lora_backend.runs.record.run_folder import RunFolder, RunState
 from lora_backend.views.rank_view import LayerRow, rank_table
@@ -41,7 +41,6 @@ from pages.parts.widgets.tables import scrolling_table
 
 TICK_S = 2
 GROUPS = {"english": N_("English"), "chinese": N_("Chinese"), "ordinary": N_("Ordinary questions"), "": N_("Questions")}
-ANSWER_KEYS = {"question", "group", "base_answer", "base_correct", "adapter_answer", "adapter_correct"}
 
 
 def run_page(run: RunFolder) -> None:
@@ -118,7 +117,8 @@ def _state(run: RunFolder, state: RunState) -> None:
         as_asked = state.state in ("stopped", "finished")
         show = st.info if as_asked else st.error
         show(sentences(parts), icon=":material/info:" if as_asked else ":material/error:")
-        if lines := run.last_lines():
+        ended = run.read_exit()
+        if lines := ended.log if ended else []:
             with st.expander(t(N_("The log's last lines")), expanded=state.cause in TOLD_BY_THE_LOG):
                 st.code(visible_lines("\n".join(lines)), language=None, wrap_lines=True)
     elif state.state == "stopping":
@@ -219,7 +219,7 @@ def _ranks(run: RunFolder, state: RunState) -> None:
 
 
 def _answers(run: RunFolder, state: RunState) -> None:
-    answers = [row for row in run.answers() if row.keys() >= ANSWER_KEYS]
+    answers = [answer for answer in run.read_answers() if answer.question]
     if not answers:
         text = (
             N_("This run has no answers: its config names no `questions`.")
@@ -228,27 +228,28 @@ def _answers(run: RunFolder, state: RunState) -> None:
         )
         st.info(t(text), icon=":material/forum:")
         return
-    groups = list(dict.fromkeys(str(row["group"]) for row in answers))
+    groups = list(dict.fromkeys(answer.group for answer in answers))
     for column, group in zip(st.columns(len(groups)), groups, strict=True):
-        rows = [row for row in answers if row["group"] == group and row["base_correct"] is not None]
-        right, base = sum(row["adapter_correct"] for row in rows), sum(row["base_correct"] for row in rows)
+        rows = [answer for answer in answers if answer.group == group and answer.base_correct is not None]
+        right = sum(bool(answer.adapter_correct) for answer in rows)
+        base = sum(bool(answer.base_correct) for answer in rows)
         title = t(GROUPS[group]) if group in GROUPS else escape(group)
         column.metric(
             t(N_("{group}: right with the adapter"), group=title), escape(f"{right} / {len(rows)}"),
             t(N_("base model {base} / {count}"), base=base, count=len(rows)), delta_color="off", delta_arrow="off", border=True,
         )  # fmt: skip
-    for row in answers:
-        _answer(row)
+    for answer in answers:
+        _answer(answer)
 
 
-def _answer(row: dict[str, Any]) -> None:
+def _answer(answer: Answer) -> None:
     with st.container(border=True):
-        st.markdown(bold(row["question"]))
+        st.markdown(bold(answer.question))
         base, adapter = st.columns(2)
-        base.caption(t(N_("Base model")) + _mark(row["base_correct"]))
-        base.text(visible_lines(str(row["base_answer"] or "–")))
-        adapter.caption(t(N_("With the adapter")) + _mark(row["adapter_correct"]))
-        adapter.text(visible_lines(str(row["adapter_answer"] or "–")))
+        base.caption(t(N_("Base model")) + _mark(answer.base_correct))
+        base.text(visible_lines(answer.base_answer or "–"))
+        adapter.caption(t(N_("With the adapter")) + _mark(answer.adapter_correct))
+        adapter.text(visible_lines(answer.adapter_answer or "–"))
 
 
 def _mark(is_correct: bool | None) -> Markdown:

@@ -137,10 +137,9 @@ def _base(draft: Draft, base_id: str) -> Base:
 
 
 def _run_base(base_id: str, run: RunFolder) -> Base:
-    about = run.read_run()
-    text = run.config_text()
-    values = about.get("config", {}) if text is None else values_of(text, run.config_yaml.name)
-    return Base(base_id, run_title(about), values, config=None if text is None else str(run.config_yaml))
+    record, text = run.read_record(), run.config_text()
+    values = record.config if text is None else values_of(text, run.config_yaml.name)
+    return Base(base_id, run_title(record), values, config=None if text is None else str(run.config_yaml))
 
 
 def _files(draft: Draft) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 from lora_backend.errors import DataChangedError
 from lora_backend.i18n import N_
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, step_of
-from lora_backend.runs.record.locked_files import read_json
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.attempts import Attempt
+from lora_backend.runs.record.run_store import RunStore
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,17 @@ class Span:
         return {"start": self.number, "first_step": self.first_step, "last_step": self.last_step, "data_sha256": self.data_sha256}  # fmt: skip
 
 
-def attempts_of(run: RunFolder) -> list[dict[str, Any]]:
-    """Every attempt's file that can be read, in order, each with its `number`."""
-    numbers = sorted(int(path.stem) for path in run.attempts.glob("*.json") if path.stem.isdecimal())
-    found = ((number, read_json(run.attempts / f"{number}.json")) for number in numbers)
-    return [{**attempt, "number": number} for number, attempt in found if attempt is not None]
-
-
-def spans_of(run: RunFolder, upto: int | None = None) -> list[Span]:
+def spans_of(run: RunStore, upto: int | None = None) -> list[Span]:
     """Which start trained which steps, up to step `upto` (None: as far as the run has got).
 
     A start that goes on from an earlier checkpoint takes the steps behind it away from the starts before.
     """
     spans: list[Span] = []
-    for attempt in attempts_of(run):
+    for attempt in run.read_attempts():
         begins_after = _begins_after(attempt)
         if begins_after is not None:
             spans = _cut(spans, begins_after)
-            spans.append(Span(attempt["number"], begins_after + 1, None, _text(attempt.get("data_sha256"))))
+            spans.append(Span(attempt.number, begins_after + 1, None, attempt.data_sha256 or None))
     return _cut(spans, upto) if upto is not None else spans
 
 
@@ -57,35 +50,34 @@ def _cut(spans: list[Span], last: int) -> list[Span]:
     return [Span(span.number, span.first_step, end, span.data_sha256) for span, end in ends if end >= span.first_step]
 
 
-def _begins_after(attempt: dict[str, Any]) -> int | None:
+def _begins_after(attempt: Attempt) -> int | None:
     """The step that a start goes on from; None for one whose trainer never came so far."""
-    step = attempt.get("from_step")
-    if isinstance(step, int) and not isinstance(step, bool) and step >= 0:
-        return step
-    if "num_threads" not in attempt:  # which a trainer has always written at this place
+    if attempt.from_step is not None:
+        return attempt.from_step
+    if attempt.num_threads is None:  # which a trainer has always written at this place
         return None
-    return _step_in(attempt.get("resume_from")) or 0
+    return _step_in(attempt.resume_from) or 0
 
 
-def known_data(run: RunFolder) -> list[str]:
+def known_data(run: RunStore) -> list[str]:
     """Hashes of the data that the next start may read without being asked: what the last start read, or a person has
     confirmed for it; what the last step was trained on that the start goes on from, or, before any, the launch's.
 
     Empty where nothing of it was recorded.
     """
-    attempts = attempts_of(run)
-    read = [value for attempt in attempts for key in ("data_sha256", "accepted_data_sha256") if (value := _text(attempt.get(key)))]  # fmt: skip
+    attempts = run.read_attempts()
+    read = [sha256 for attempt in attempts for sha256 in (attempt.data_sha256, attempt.accepted_data_sha256) if sha256]
     trained = spans_of(run, upto=_step_ahead(run, attempts))
-    launched = _text(run.read_run().get("data_sha256"))
+    launched = run.read_record().data_sha256
     either = (read[-1] if read else launched, trained[-1].data_sha256 if trained else launched)
     return [value for value in dict.fromkeys(either) if value]
 
 
-def refuse_changed_data(run: RunFolder, path: str, sha256: str) -> None:
+def refuse_changed_data(run: RunStore, path: str, sha256: str) -> None:
     """Raise `DataChangedError` where the bytes of `path`, whose hash is `sha256`, are none that the run may go on in."""
     known = known_data(run)
     if known and sha256 not in known:
-        has_read = any(_text(attempt.get("data_sha256")) for attempt in attempts_of(run))
+        has_read = any(attempt.data_sha256 for attempt in run.read_attempts())
         raise DataChangedError(
             N_("The data set {path} has changed since the run last read it (sha256 {then}, now {now}).")
             if has_read
@@ -96,18 +88,14 @@ def refuse_changed_data(run: RunFolder, path: str, sha256: str) -> None:
         )
 
 
-def _step_ahead(run: RunFolder, attempts: list[dict[str, Any]]) -> int:
+def _step_ahead(run: RunStore, attempts: list[Attempt]) -> int:
     """The step that the next start goes on from, as far as its launcher has said; else the newest checkpoint's."""
-    newest = attempts[-1] if attempts else {}
-    if "resume_from" in newest and _begins_after(newest) is None:
-        return _step_in(newest["resume_from"]) or 0
+    newest = attempts[-1] if attempts else None
+    if newest is not None and newest.names_checkpoint and _begins_after(newest) is None:
+        return _step_in(newest.resume_from) or 0
     found = checkpoints_of(run)
     return (step_of(found[-1]) or 0) if found else 0
 
 
-def _step_in(name: Any) -> int | None:
-    return step_of(Path(name)) if isinstance(name, str) else None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _step_in(name: str | None) -> int | None:
+    return None if name is None else step_of(Path(name))
