@@ -187,7 +187,10 @@ def among_new_objects() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_packing() -> Iterator[None]:
-    """transformers looks into the positions for packed rows; here are no values, and training packs none."""
+    """transformers looks into the positions for packed rows; here are no values, and training packs none.
+
+    No argument of a model turns that off: a mask of one's own would be in the plan, and a cache would keep keys and values.
+    """
     original = masking_utils.find_packed_sequence_indices
     masking_utils.find_packed_sequence_indices = lambda *_, **__: None
     try:
