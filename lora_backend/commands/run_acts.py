@@ -29,7 +29,7 @@ from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
 from lora_backend.views.queue_view import started_message
-from lora_backend.views.run_view import value_text
+from lora_backend.views.run_view import EFFECTS, value_text
 from lora_backend.views.state_view import damaged_messages, ended_at_latest, state_message, stopping_messages
 
 LOOK_EVERY_S = 0.2
@@ -124,10 +124,9 @@ def _answer(
 
 
 def _change_lines(before: Mapping[str, Any], changes: Mapping[str, Any], found: Classified) -> list[str]:
-    heads = {"safe": N_("safe"), "restarts_schedule": N_("restarts the schedule")}
     return [
-        f"{key}: {value_text(key, before.get(key, ABSENT))} → {value_text(key, changes[key])} ({say(heads[kind])}) {message}"
-        for kind in heads
+        f"{key}: {value_text(key, before.get(key, ABSENT))} → {value_text(key, changes[key])} ({say(EFFECTS[kind])}) {message}"
+        for kind in found
         for key, message in found[kind].items()
     ]
 

@@ -31,6 +31,12 @@ HEADS = {
 }
 """Of the columns that every list of runs has."""
 PIN = "★ "
+EFFECTS = {
+    "safe": N_("safe"),
+    "restarts_schedule": N_("the schedule is computed anew"),
+    "refused": N_("refused"),
+}
+"""What a changed setting does to a run that is resumed with it."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import RunState
 from lora_backend.views.plan_view import advice_text, change_text
+from lora_backend.views.run_view import EFFECTS
 from pages.parts.run import session
 from pages.parts.shell import addresses
 from pages.parts.shell.language import explain, say, t
@@ -30,10 +31,10 @@ from pages.parts.shell.navigation import CONFIG, RUNS
 from pages.parts.shell.services import settings
 from pages.parts.widgets.tracing import trace_within
 
-EFFECTS = {
-    "safe": N_(":green[✓ safe]"),
-    "restarts_schedule": N_(":orange[↻ the schedule is computed anew]"),
-    "refused": N_(":red[✗ refused]"),
+MARKS = {
+    "safe": ":green[✓ {effect}]",
+    "restarts_schedule": ":orange[↻ {effect}]",
+    "refused": ":red[✗ {effect}]",
 }
 
 
@@ -124,7 +125,7 @@ def _changes(run: RunFolder, state: RunState) -> tuple[dict[str, Any], bool]:
         error = refusal
     for effect, keys in found.items():
         for key, why in keys.items():
-            st.markdown(f"{code(key)} {t(EFFECTS[effect])}: {say(why)}")
+            st.markdown(f"{code(key)} {t(MARKS[effect], effect=t(EFFECTS[effect]))}: {say(why)}")
     if error is not None:
         st.error(say(error.message), icon=":material/block:")
     elif not any(found.values()):

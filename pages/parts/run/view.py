@@ -176,12 +176,15 @@ def _figures(columns: Columns) -> None:
             st.metric(t(label), escape(value), border=True, width=FIGURE_WIDTH)
 
 
+def _nothing_there(state: RunState, before: str, after: str, icon: str) -> None:
+    """In the place of what a run has not made: what it waits for, or why it will never have it."""
+    st.info(t(after if state.has_ended else before), icon=f":material/{icon}:")
+
+
 def _curves(run: RunFolder, columns: Columns, state: RunState) -> None:
     if not columns:
-        text = (
-            N_("It ended before its first step was logged.") if state.has_ended else N_("Waiting for the first step…")
-        )
-        st.info(t(text), icon=":material/show_chart:")
+        before, after = N_("Waiting for the first step…"), N_("It ended before its first step was logged.")
+        _nothing_there(state, before, after, "show_chart")
         return
     plain_chart = {"displayModeBar": False}
     st.plotly_chart(loss_chart(columns, saved_steps(run), resumed_steps(run)), key="loss_chart", config=plain_chart)
@@ -200,12 +203,9 @@ def _curves(run: RunFolder, columns: Columns, state: RunState) -> None:
 def _ranks(run: RunFolder, state: RunState) -> None:
     report = run.read_rank_report()
     if report is None:
-        text = (
-            N_("It ended before its ranks were checked, or its config does not ask for that.")
-            if state.has_ended
-            else N_("The ranks are checked when the model is loaded.")
-        )
-        st.info(t(text), icon=":material/verified:")
+        before = N_("The ranks are checked when the model is loaded.")
+        after = N_("It ended before its ranks were checked, or its config does not ask for that.")
+        _nothing_there(state, before, after, "verified")
         return
     show_verdict(report)
     scrolling_table(rank_table([LayerRow(record) for record in report.layers]))
@@ -221,12 +221,9 @@ def _ranks(run: RunFolder, state: RunState) -> None:
 def _answers(run: RunFolder, state: RunState) -> None:
     answers = [answer for answer in run.read_answers() if answer.question]
     if not answers:
-        text = (
-            N_("This run has no answers: its config names no `questions`.")
-            if state.has_ended
-            else N_("Once trained, base model and adapter answer the config's questions here, if it names any.")
-        )
-        st.info(t(text), icon=":material/forum:")
+        before = N_("Once trained, base model and adapter answer the config's questions here, if it names any.")
+        after = N_("This run has no answers: its config names no `questions`.")
+        _nothing_there(state, before, after, "forum")
         return
     groups = list(dict.fromkeys(answer.group for answer in answers))
     for column, group in zip(st.columns(len(groups)), groups, strict=True):
