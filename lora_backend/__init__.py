@@ -6,16 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lora_backend.config_checker import check_config_consistency
     from lora_backend.modeling.build import build_lora_model, getEquipAdaptorModel
     from lora_backend.modeling.device_map import apply_balanced_device_map, create_balanced_device_map
     from lora_backend.modeling.rank_check import check_lora_r_consistency
-    from lora_backend.preflight.facts import check_config_consistency
-    from lora_backend.training.direct_run import buildandTrainLoraModel, train_lora_model
 
 _HOMES = {
     "apply_balanced_device_map": "lora_backend.modeling.device_map",
     "create_balanced_device_map": "lora_backend.modeling.device_map",
-    "check_config_consistency": "lora_backend.preflight.facts",
+    "check_config_consistency": "lora_backend.config_checker",
     "check_lora_r_consistency": "lora_backend.modeling.rank_check",
     "getEquipAdaptorModel": "lora_backend.modeling.build",
     "build_lora_model": "lora_backend.modeling.build",

@@ -8,21 +8,41 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a file: its own folder must not hide the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from lora_backend.config.check import CheckResult
 from lora_backend.config.check_report import report_text
-from lora_backend.config.config_text import read_config
+from lora_backend.config.config_text import ConfigDocument, read_config
 from lora_backend.config.config_writing import template
 from lora_backend.config.schema import default_config
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import LANGUAGES, N_, translate, use_language
-from lora_backend.preflight.facts import check_config_consistency, check_with_facts
+from lora_backend.preflight.path_policy import AnyPath
+from lora_backend.preflight.resolve import resolve
+from lora_backend.settings import load_settings
 from lora_backend.terminal import show, write_file
 
 __all__ = ["check_config_consistency", "main"]
+
+
+def check_config_consistency(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a config and say how it differs from the defaults of `train_lora.py`.
+
+    Returns `{"is_valid": bool, "issues": [str], "missing": [key], "unknown": [key], "differences": {key: {"default",
+    "value"}}, "recommended_config": {…}, "findings": [{"severity", "code", "key", "line", "message", "remedy",
+    "fix"}]}`,
+    with sentences in the current language. Asks no network; never raises for a bad config.
+    """
+    return _checked(config).to_dict()
+
+
+def _checked(config: ConfigDocument | Mapping[str, Any]) -> CheckResult:
+    return resolve(config, load_settings(), AnyPath(Path.cwd())).result
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,14 +54,14 @@ def main(argv: list[str] | None = None) -> int:
     with use_language(arguments.lang):
         if arguments.config is None:
             # The one key without a default is filled in, so that the report is about the others.
-            result = check_with_facts({"model_name": "your_model_path", **default_config()})
+            result = _checked({"model_name": "your_model_path", **default_config()})
         else:
             try:
                 document = read_config(arguments.config)
             except ConfigError as error:
                 show(error, to_stderr=True)
                 return 2
-            result = check_with_facts(document)
+            result = _checked(document)
         show(report_text(result))
         show(f"\n# {translate(N_('Recommended full config:'))}\n")
         write_file(template(result.recommended_config) + "\n")

@@ -1,9 +1,9 @@
 """The public names under the original tool's module name: only the prefix `utils.loraTrain` changes."""
 
+from lora_backend.config_checker import check_config_consistency
 from lora_backend.modeling.build import build_lora_model, getEquipAdaptorModel
 from lora_backend.modeling.device_map import apply_balanced_device_map, create_balanced_device_map
 from lora_backend.modeling.rank_check import check_lora_r_consistency
-from lora_backend.preflight.facts import check_config_consistency
 from lora_backend.training.direct_run import buildandTrainLoraModel, train_lora_model
 
 __all__ = [

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from huggingface_hub import constants as hub
@@ -41,6 +42,21 @@ class Settings:
     @property
     def drafts(self) -> Path:
         return self.workspace / "drafts"
+
+    def to_json(self) -> dict[str, Any]:
+        """For a process of ours, which is told where things live and does not look for it itself."""
+        return {
+            name: [str(path) for path in value] if isinstance(value, tuple) else str(value)
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Settings:
+        """What `to_json` gave."""
+        places: dict[str, Any] = {
+            name: tuple(map(Path, value)) if isinstance(value, list) else Path(value) for name, value in data.items()
+        }
+        return cls(**places)
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:

@@ -33,7 +33,7 @@ from pages.parts.draft.upload import data_upload
 from pages.parts.shell import addresses
 from pages.parts.shell.header import page_header
 from pages.parts.shell.language import say, t
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import resolved, settings
 from pages.parts.widgets.findings import show_findings
 from pages.parts.widgets.rows_reading import wait_for_rows
 
@@ -41,17 +41,18 @@ from pages.parts.widgets.rows_reading import wait_for_rows
 def editor(draft: Draft) -> None:
     text = current_text(draft)
     document = parse_config(text)
-    wait_for_rows(document.values)
-    judged = judge(document, settings())
-    start = startable(judged, settings())
+    config = resolved(document)
+    wait_for_rows(config)
+    judged = judge(config)
+    start = startable(judged)
     show_conflict(draft)
-    show_actions(draft, document, judged.result, start)
+    show_actions(draft, config, judged.result, start)
     many_runs(draft, text)
     left, right = st.columns([2, 3] if are_shown(draft, text) else [1, 1], gap="medium")
     with left:
         form, source = st.tabs([t(N_("Form")), t(N_("Text"))])
         with form:
-            config_form(draft, document)
+            config_form(draft, config)
         with source:
             text_view(draft, text)
         if not needs_data(start):
@@ -65,7 +66,7 @@ def editor(draft: Draft) -> None:
         if document.is_readable:
             show_differences(draft, document)
         show_kept_import(draft)
-        show_expected_ranks(document.values)
+        show_expected_ranks(config)
 
 
 def text_view(draft: Draft, text: str) -> None:

@@ -24,11 +24,11 @@ from lora_backend.preflight import placement
 from lora_backend.preflight.placement import plan_start
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
-from lora_backend.settings import load_settings
 from tests.command_line import strict
 from tests.hardware.nvml import stub_environment
 from tests.pages.plan_page import SMALL, TIGHT, profile_of
 from tests.preflight.machines import on
+from tests.resolving import from_here
 from tests.runs.stand_in import HEAD, TRAIN
 from tests.stub_runs import MakeRun, stub_runs
 from tests.tiny import stub_model
@@ -47,7 +47,7 @@ def values(config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dic
     monkeypatch.chdir(tmp_path)
     values = config(max_steps=1)
     Path("c.yaml").write_text(dump_yaml(values))
-    plan = plan_start(values, load_settings(), trace_here).plan
+    plan = plan_start(from_here(values), trace_here).plan
     assert plan is not None
     host = Target("cpu", "CPU", round(plan.devices[0].breakdown.total / 0.98))
     monkeypatch.setattr(placement, "machine_targets", lambda *_: ((host,), None, None))

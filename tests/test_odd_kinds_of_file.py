@@ -23,7 +23,6 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.models.describe import describe_model, read_json_object
 from lora_backend.models.headers import read_folder_headers, read_header
 from lora_backend.models.identity import base_identity
-from lora_backend.preflight.facts import check_with_facts
 from lora_backend.runs.checkpoints.manifest import MANIFEST, verified
 from lora_backend.runs.foreign.foreign_folder import open_folder
 from lora_backend.runs.foreign.trainer_state import read_object
@@ -33,6 +32,7 @@ from lora_backend.runs.record.labels import read_labels
 from lora_backend.runs.record.logs import read_log
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.verification.passport import check_passport, file_sha256
+from tests.resolving import from_here
 from tests.verification.reports import folder_report
 
 LONGEST_S = 60.0
@@ -93,7 +93,7 @@ def test_whoever_names_it_is_told_what_it_is(reader: str, place: Place, tmp_path
 @pytest.mark.parametrize("key", ["dataset", "questions"])
 def test_a_config_that_names_it_has_a_finding(key: str, place: Place, tmp_path: Path) -> None:
     path = place(tmp_path / "rows.jsonl")
-    result: Any = answer(lambda: check_with_facts({"model_name": "no/where", key: str(path)}))
+    result: Any = answer(lambda: from_here({"model_name": "no/where", key: str(path)}).result)
     (finding,) = [finding for finding in result.findings if finding.key == key]
     assert f"is a {place.__doc__}, not a file" in finding.message.text("en")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lora_backend.commands.words import GOOD, NO, count_of, price_of, print_json, readable, setting
@@ -16,7 +17,9 @@ from lora_backend.planning.figures import figures
 from lora_backend.planning.planner import options_of
 from lora_backend.planning.report import tone
 from lora_backend.preflight.conditions import conditions_for
-from lora_backend.preflight.plan_question import config_to_plan, known_only, model_facts, planner_for, profiles
+from lora_backend.preflight.path_policy import AnyPath
+from lora_backend.preflight.plan_question import config_to_plan, known_only, planner_for, profiles
+from lora_backend.preflight.resolve import resolve
 from lora_backend.settings import load_settings
 from lora_backend.terminal import show, show_coloured
 from lora_backend.views.plan_view import advice_text, plan_document, plan_text
@@ -29,13 +32,14 @@ def plan_command(arguments: argparse.Namespace) -> int:
     config = config_to_plan(values)
     price = price_of(arguments.price) if arguments.price else None
     rows = count_of(arguments.rows) if arguments.rows else None
-    facts, settings = model_facts(config.model_name), load_settings()
+    resolved = resolve(values, load_settings(), AnyPath(Path.cwd()))
+    facts, settings = resolved.config_json, resolved.settings
     planner, message = planner_for(facts, trace_here, settings, arguments.gpus, config)
     options = replace(options_of(config), goal=arguments.goal)
     plan = planner.plan(config, options)
     found = iter(()) if plan.verdict == "fits" else advise(planner, config, plan, options)
     known = replace(planner, profile_of=profiles(facts, known_only, settings))
-    conditions = conditions_for(config, planner.targets, settings, planner.link_speed, rows)
+    conditions = conditions_for(resolved, planner.targets, planner.link_speed, rows)
     said = figures(known, config, plan, conditions, goal=arguments.goal, price=price)
     if arguments.json:
         print_json(plan_document(plan, best_first(found), said))

@@ -6,6 +6,7 @@ import argparse
 import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lora_backend.commands.asking import asked_once, refusal_lines
@@ -14,7 +15,9 @@ from lora_backend.commands.words import GOOD, NO, print_json, say, setting
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import DataChangedError, RunError
 from lora_backend.i18n import N_, Message
-from lora_backend.launching.resume import check_changes, resume_run
+from lora_backend.launching.requests import StartOptions
+from lora_backend.launching.resume import prepare_resume, resume_run
+from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.startable import CannotStartError
 from lora_backend.runs.history.loss_health import health_of
@@ -74,13 +77,17 @@ def resume_command(arguments: argparse.Namespace) -> int:
     run = open_recovered(settings.runs, arguments.id)
     changes = dict(map(setting, arguments.set))
     before = config_as_changed(run)
-    found = check_changes(run, changes)
+    asked = prepare_resume(run, settings, AnyPath(Path.cwd(), is_bound_in_publishing=True), changes)
+    found = asked.classified
     differs = differences_from_now(run, before)
     try:
         asked_once(
             arguments,
             lambda accepts: resume_run(
-                run, settings, trace_here, changes, accepts=accepts, accept_changed_data=arguments.accept_changed_data
+                asked,
+                trace_here,
+                StartOptions(accepts=accepts),
+                accept_changed_data=arguments.accept_changed_data,
             ),
         )
     except PlanDoubtError as error:

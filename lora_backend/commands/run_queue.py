@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,16 @@ from lora_backend.config.config_writing import dump_yaml, with_values
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
-from lora_backend.launching.table import NAME, Launched, Row, Variant, preview, queue_all, read_table
-from lora_backend.preflight.facts import check_with_facts
+from lora_backend.launching.requests import StartOptions
+from lora_backend.launching.table import Launched, TableLaunch, Variant, preview
+from lora_backend.launching.table_rows import NAME, Row, read_table
+from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.placement import TightError
+from lora_backend.preflight.resolve import resolve
 from lora_backend.runs.processes.queue import waiting_for
 from lora_backend.runs.processes.recovery import recover_all
 from lora_backend.runs.processes.waiting import entries
-from lora_backend.settings import Settings, load_settings, path_of
+from lora_backend.settings import load_settings, path_of
 from lora_backend.terminal import in_lines, show
 from lora_backend.views.queue_view import started_message, waiting_document, waiting_messages
 from lora_backend.views.run_view import value_text
@@ -41,14 +43,15 @@ def queue_command(arguments: argparse.Namespace) -> int:
     if arguments.table and arguments.name:
         raise ConfigError(N_("In a table, a column `name` names the runs. Leave out `--name`."))
     rows = _table(arguments.table) if arguments.table else [Row(1, {NAME: arguments.name} if arguments.name else {})]
-    settings = _from_here(load_settings())
+    settings = load_settings()
+    policy = AnyPath(Path.cwd(), settings.data_roots, is_bound_in_publishing=True)
     document = read_config(arguments.config)
     if not document.is_readable or any(problem.severity == "error" for problem in document.problems):
-        result = check_with_facts(document)
+        result = resolve(document, settings, AnyPath(Path.cwd())).result
         print_json(result.to_dict()) if arguments.json else show(report_text(result))
         return NO
     text = document.text if document.format == "yaml" else dump_yaml(document.values)
-    variants = preview(_model_from_here(text, document.values), [_row_from_here(row) for row in rows], settings)
+    variants = preview(_model_from_here(text, document.values), [_row_from_here(row) for row in rows], settings, policy)
     problems = {
         variant.line: [problem.text() for problem in variant.problems(anyway=arguments.anyway)] for variant in variants
     }
@@ -67,11 +70,12 @@ def queue_command(arguments: argparse.Namespace) -> int:
             if not arguments.dry_run:
                 show(say(N_("Nothing was started.")))
         return GOOD if can_start else NO
+    table = TableLaunch(settings, policy, trace_here)
     try:
         launched = asked_once(
             arguments,
-            lambda accepts: queue_all(
-                variants, settings, trace_here, accepts=accepts, shares=arguments.shares, tags=arguments.tag
+            lambda accepts: table.start_all(
+                variants, StartOptions(accepts=accepts, shares=arguments.shares), tags=arguments.tag
             ),
         )
     except TightError as error:
@@ -118,16 +122,6 @@ def _table(path: Path) -> list[Row]:
     except UnicodeDecodeError as error:
         raise ConfigError(N_("{file} is not UTF-8 text. Save it as CSV in UTF-8."), file=str(path)) from error
     return read_table(text)
-
-
-def _from_here(settings: Settings) -> Settings:
-    """Who is at the command line may name any path; a relative one counts from the current folder first."""
-    root = Path("/")
-    return replace(
-        settings,
-        model_roots=(*settings.model_roots, root),
-        data_roots=(Path.cwd(), *settings.data_roots, root),
-    )
 
 
 def _model_from_here(text: str, values: Mapping[str, Any]) -> str:

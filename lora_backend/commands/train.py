@@ -6,7 +6,6 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,23 +22,26 @@ from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import visible_gpus
 from lora_backend.i18n import N_, Message
+from lora_backend.launching.launch import make_run
+from lora_backend.launching.requests import StartRequest
 from lora_backend.launching.resume import data_to_accept
+from lora_backend.launching.run_config import bound_before
 from lora_backend.os_errors import in_words
 from lora_backend.planning.verdict import Verdict
-from lora_backend.preflight.facts import with_data_paths
+from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.plan_question import Trace
+from lora_backend.preflight.resolve import ResolvedConfig, resolve
 from lora_backend.preflight.start_plan import plan_attempt
-from lora_backend.preflight.startable import judge_here, startable
+from lora_backend.preflight.startable import judge, startable
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.processes.signals import StoppedNowError, StopSignals
 from lora_backend.runs.processes.trainer_command import environment_of
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder, new_run_id
 from lora_backend.runs.record.transitions import refuse_another_trainer
-from lora_backend.settings import Settings, load_settings
+from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
-from lora_backend.verification.passport import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -50,21 +52,23 @@ def train(arguments: argparse.Namespace) -> int:
     if existing and existing.run_json.exists():
         return _train_in(_made_run(existing, arguments), arguments.json)
     document = read_config(arguments.config)
-    values = with_data_paths(document.values | dict(map(setting, arguments.set)))
-    settings = load_settings()
-    judged = judge_here(replace(document, values=values), settings)
+    set_here = dict(map(setting, arguments.set))
+    document = replace(document, values=document.values | set_here)
+    resolved = resolve(document, load_settings(), AnyPath(Path.cwd()))
+    resolved.refuse_impossible_paths()
+    judged = judge(resolved)
     with traced_apart() as apart:
         # Which GPUs torch may see must be known before it has looked at them.
         hides = bool(visible_gpus(read_gpus().gpus, os.environ)[0])
         trace = apart if hides else trace_here
-        start = startable(judged, settings, trace)
+        start = startable(judged, trace)
         if not judged.result.is_valid or start.blocking(anyway=arguments.anyway):
             if arguments.json:
                 print_json(judged.result.to_dict() | start.to_dict())
             show(f"{report_text(judged.remarks)}\n\n{start_text(start)}", to_stderr=True)
             return NO
         try:
-            attempt = asked_once(arguments, lambda accepts: _planned(values, settings, trace, accepts))
+            attempt = asked_once(arguments, lambda accepts: _planned(resolved, trace, accepts))
         except PlanDoubtError as error:
             if arguments.json:
                 print_json(judged.result.to_dict() | start.to_dict() | {"error": str(error)})
@@ -72,21 +76,17 @@ def train(arguments: argparse.Namespace) -> int:
             return NO
     if attempt and not hides:  # it is planned when it has started, and only what was accepted is known
         attempt = {"accepted": attempt["accepted"]} if "accepted" in attempt else None
-    path = arguments.run_dir or settings.runs / new_run_id()
-    text = document.text if not arguments.set and document.format == "yaml" else dump_yaml(values)
-    data_sha256 = file_sha256(Path(values["dataset"]))
-    folder = RunFolder.create(
-        path.parent, config=values, config_text=text, argv=sys.orig_argv, data_sha256=data_sha256, path=path.resolve(),
-        attempt=attempt,
-    )  # fmt: skip
+    path = arguments.run_dir or resolved.settings.runs / new_run_id()
+    text = None if not set_here and document.format == "yaml" else dump_yaml(dict(resolved.values))
+    folder = make_run(StartRequest(resolved, text=text), path.resolve(), sys.orig_argv, attempt)
     return _train_in(folder, arguments.json, bound=False)
 
 
-def _planned(values: Mapping[str, Any], settings: Settings, trace: Trace, accepts: Verdict) -> dict[str, Any] | None:
+def _planned(resolved: ResolvedConfig, trace: Trace, accepts: Verdict) -> dict[str, Any] | None:
     """The attempt with its plan; None where the process that traces fails: then it is planned when it has started, for the
     GPUs as they are seen then."""
     try:
-        return plan_attempt(values, settings, trace, accepts=accepts)
+        return plan_attempt(resolved, trace, accepts=accepts)
     except WorkerError as error:
         logger.warning("%s", error)
         return None
@@ -100,7 +100,8 @@ def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
         raise ConfigError(N_("The run in {path} has ended. Name another folder."), path=str(folder.path))
     refuse_another_trainer(folder)  # before torch is loaded; once more when it trains
     if arguments.accept_changed_data:
-        accepted = data_to_accept(folder, config_as_changed(folder), accept_changed_data=True)
+        resolved = resolve(config_as_changed(folder), load_settings(), bound_before(folder))
+        accepted = data_to_accept(folder, resolved, accept_changed_data=True)
         with folder.changing_attempt() as attempt:
             attempt.accepted_data_sha256 = accepted or attempt.accepted_data_sha256
     return folder

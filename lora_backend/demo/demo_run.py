@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from lora_backend.atomic import write_atomic
+from lora_backend.config.config_text import ConfigDocument
 from lora_backend.config.config_writing import dump_yaml
-from lora_backend.data.rows import read_dataset
 from lora_backend.demo.config import demo_config
 from lora_backend.demo.model import prepare_demo_model
 from lora_backend.i18n import N_, Message
-from lora_backend.launching.launch import start_run
+from lora_backend.launching.launch import make_run, start_run
+from lora_backend.launching.requests import StartOptions, StartRequest
+from lora_backend.launching.run_config import bound_before
+from lora_backend.preflight.path_policy import AnyPath
+from lora_backend.preflight.resolve import resolve
 from lora_backend.runs.processes.trainer_command import demo_command
 from lora_backend.runs.record.run_folder import RunFolder, new_run_id
 from lora_backend.settings import Settings
@@ -68,7 +73,8 @@ def train_demo(settings: Settings, run_dir: Path | None) -> RunFolder:
 
     with training_session(folder):
         if run_stage(folder, "preparing", lambda: prepare_demo_model(settings.cache, report)):
-            train(validated(folder.read_record().config), folder)
+            values, policy = folder.read_record().config, bound_before(folder, is_bound_in_publishing=False)
+            train(validated(resolve(values, settings, policy)), folder)
     return folder
 
 
@@ -92,17 +98,7 @@ def score_table(folder: RunFolder) -> str:
 
 
 def _make(path: Path, settings: Settings, argv: list[str], actor: str | None, *, start: bool) -> RunFolder:
-    config, text = demo_config(settings.cache), demo_text(settings)
-    data_sha256 = read_dataset(Path(str(config["dataset"]))).sha256
-    if start:
-        return start_run(path, config, text, argv, actor, data_sha256, name=DEMO_NAME)
-    return RunFolder.create(
-        path.parent,
-        config=config,
-        config_text=text,
-        argv=argv,
-        actor=actor,
-        data_sha256=data_sha256,
-        path=path,
-        name=DEMO_NAME,
-    )
+    document = replace(ConfigDocument.of(demo_config(settings.cache)), text=demo_text(settings))
+    resolved = resolve(document, settings, AnyPath(settings.workspace))  # every path in it is absolute
+    request = StartRequest(resolved, StartOptions(actor=actor), DEMO_NAME)
+    return start_run(request, path, argv) if start else make_run(request, path, argv)

@@ -4,87 +4,73 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_backend.config.config_text import parse_config
-from lora_backend.data.summary import summary_of
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import environment_for, visible_gpus
-from lora_backend.planning.verdict import Verdict
-from lora_backend.preflight.facts import kept_summaries
+from lora_backend.launching.requests import StartRequest
 from lora_backend.preflight.plan_question import Trace
-from lora_backend.preflight.roots import bind_paths
 from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.preflight.startable import judge, refuse_by_new_tree
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.trainer_command import trainer_command
 from lora_backend.runs.record.run_folder import RunFolder, new_run_id
-from lora_backend.settings import Settings, load_settings
 
 
-def launch_from_browser(
-    text: str,
-    settings: Settings,
-    trace: Trace,
-    actor: str | None = None,
-    *,
-    accepts: Verdict = "fits",
-    shares: bool = False,
-    name: str | None = None,
-) -> RunFolder:
-    """Start a run from a config's text, with every path it names bound to the roots, as planned from what is free now.
+def launch(request: StartRequest, trace: Trace) -> RunFolder:
+    """Start a run as planned from what is free now.
 
     Where a run holds one of the plan's GPUs it is queued. Raises `ConfigError` for errors in the text, `CannotStartError`
     (`startable.py`) for what stands in the way here, `DeviceError` or `ModelError` for a map that cannot be used, and
-    `TightError` or `DoesNotFitError` where its plan is worse than what whoever starts it `accepts` (no run of ours having
-    the memory); then nothing is made. `shares`: beside other runs, leasing nothing.
+    `TightError` or `DoesNotFitError` where its plan is worse than what whoever starts it accepts (no run of ours having
+    the memory); then nothing is made.
     """
-    document = parse_config(text)
-    judged = judge(document, settings)
+    judged, options = judge(request.config), request.options
     judged.refuse()
-    values = bind_paths(document.values, settings)
-    data_sha256 = summary_of(Path(values["dataset"]), kept=kept_summaries(settings)).sha256
     try:
-        attempt = plan_attempt(values, settings, trace, accepts=accepts, shares=shares)
+        attempt = plan_attempt(request.config, trace, accepts=options.accepts, shares=options.shares)
     finally:
-        refuse_by_new_tree(judged, settings)
-    path = settings.runs / new_run_id()
-    argv = trainer_command(path)
-    return start_run(path, values, text, argv, actor, data_sha256, name=name, attempt=attempt, settings=settings)
+        refuse_by_new_tree(judged)
+    path = request.config.settings.runs / new_run_id()
+    return start_run(request, path, trainer_command(path), attempt)
 
 
 def start_run(
-    path: Path,
-    values: dict[str, Any],
-    text: str,
-    argv: list[str],
-    actor: str | None,
-    data_sha256: str | None,
-    name: str | None = None,
-    attempt: dict[str, Any] | None = None,
-    settings: Settings | None = None,
+    request: StartRequest, path: Path, argv: Sequence[str], attempt: Mapping[str, Any] | None = None
 ) -> RunFolder:
     """Make the run's folder and start the supervisor that will start `argv`, or queue it while others have its devices."""
-    folder = RunFolder.create(
-        path.parent,
-        config=values,
-        config_text=text,
-        argv=argv,
-        actor=actor,
-        data_sha256=data_sha256,
-        path=path,
-        name=name,
-        state="queued",
-        attempt=attempt if attempt is not None else _first_device(),
-    )
+    folder = make_run(request, path, argv, attempt if attempt is not None else _first_device(), state="queued")
     try:
-        start_or_queue(folder, (settings or load_settings()).workspace)
+        start_or_queue(folder, request.config.settings.workspace)
     except OSError:  # no room for its place in the queue: it must not start later, when nobody expects it
         if folder.status().get("state") == "queued":
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
     return folder
+
+
+def make_run(
+    request: StartRequest,
+    path: Path,
+    argv: Sequence[str],
+    attempt: Mapping[str, Any] | None = None,
+    state: str = "starting",
+) -> RunFolder:
+    """Make the folder of a run that `argv` trains. `attempt`: what is known of its first start."""
+    return RunFolder.create(
+        path.parent,
+        config=dict(request.config.values),
+        config_text=request.config.document.text if request.text is None else request.text,
+        argv=list(argv),
+        actor=request.options.actor,
+        data_sha256=request.config.data_sha256,
+        path=path,
+        name=request.name,
+        state=state,
+        attempt=None if attempt is None else dict(attempt),
+    )
 
 
 def _first_device() -> dict[str, Any]:

@@ -8,25 +8,31 @@ from lora_backend.errors import DeviceError
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import unusable_together
 from lora_backend.i18n import N_
+from lora_backend.launching.run_config import resolve_run
 from lora_backend.planning.verdict import Verdict
+from lora_backend.preflight.path_policy import PathPolicy
 from lora_backend.preflight.plan_question import Trace
-from lora_backend.preflight.roots import bind_paths
 from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.runs.processes.queue import change_plan, start_or_queue
-from lora_backend.runs.processes.trainer_command import launched_here
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import Settings
 
 
 def move_run(
-    run: RunFolder, settings: Settings, trace: Trace, uuids: Sequence[str], *, accepts: Verdict = "fits"
+    run: RunFolder,
+    settings: Settings,
+    policy: PathPolicy,
+    trace: Trace,
+    uuids: Sequence[str],
+    *,
+    accepts: Verdict = "fits",
 ) -> None:
     """Plan a queued run on the GPUs `uuids` alone, which a `device_map` of its config names 0, 1, … in this order.
 
     Raises `DeviceError` for a GPU that is not there, or GPUs that no process can use together, `TightError` or
     `DoesNotFitError` as a launch does, `StateError` where the run waits no more or has another plan meanwhile, `DataError`, `ModelError` or
-    `ConfigError` for a run that was copied here and names a path outside the roots. Then it waits for what it waited for.
+    `ConfigError` for a run that was copied here and names a path that `policy` forbids. Then it waits for what it waited for.
     """
     gpus = {gpu.uuid: gpu for gpu in read_gpus().gpus}
     missing = [uuid for uuid in uuids if uuid not in gpus]
@@ -37,9 +43,7 @@ def move_run(
         raise DeviceError("{reason}", reason=reason)
     before = run.attempt()
     shares = bool(before.get("shares"))
-    values = config_as_changed(run)
-    if not launched_here(run):  # a copied run may name any file
-        bind_paths(values, settings)
-    planned = plan_attempt(values, settings, trace, accepts=accepts, shares=shares, only=uuids)
+    resolved = resolve_run(run, config_as_changed(run), settings, policy)
+    planned = plan_attempt(resolved, trace, accepts=accepts, shares=shares, only=uuids)
     change_plan(run, settings.workspace, planned, before)
     start_or_queue(run, settings.workspace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
@@ -13,19 +14,17 @@ from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import placement
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank_report
-from lora_backend.preflight.facts import check_with_facts, refuse_errors
+from lora_backend.preflight.path_policy import AnyPath
+from lora_backend.preflight.resolve import ResolvedConfig, refuse_errors, resolve
+from lora_backend.settings import load_settings
 from lora_backend.verification.rank_documents import RankReport
 
 
-def validated(config: Mapping[str, Any], *, bound: bool = False) -> TrainingConfig:
-    """Check a config, log what was found, and return it typed. Raises `ConfigError` naming every error.
-
-    `bound`: its adapter must be published below an output root.
-    """
-    result = check_with_facts(config, bound=bound)
-    log_config(config, result)
-    refuse_errors(result)
-    return TrainingConfig.model_validate(dict(config))
+def validated(resolved: ResolvedConfig) -> TrainingConfig:
+    """Log a config and what its check found, and return it typed. Raises `ConfigError` naming every error."""
+    log_config(resolved.document.values, resolved.result)
+    refuse_errors(resolved.result)
+    return resolved.config
 
 
 def getEquipAdaptorModel(config: Mapping[str, Any]) -> PeftModel:
@@ -38,7 +37,7 @@ def getEquipAdaptorModel(config: Mapping[str, Any]) -> PeftModel:
     `strict_r_check` the ranks of the loaded model are checked; under `strict_r_check` a mismatch raises
     `RankMismatchError`. Raises `ModelError` where the model cannot be found or does not have what is named.
     """
-    return build(validated(config))[0]
+    return build(validated(resolve(config, load_settings(), AnyPath(Path.cwd()))))[0]
 
 
 def build(config: TrainingConfig) -> tuple[PeftModel, RankReport | None]:

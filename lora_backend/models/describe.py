@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from lora_backend.models.model_limits import refuse_oversized
 
 WEIGHTS = ("weight", "qweight", "weight_packed")
 """What a linear layer's weights are called, packed ones as well (GPTQ and AWQ, compressed-tensors)."""
+HEADS = r"(^|\.)(lm_head|embed_out|output_layer)\.weight$"
+"""Names of the output head among a model's tensors."""
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+"""Names under which configs count experts."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,12 @@ class ModelDescription:
     """Endings of the names of two-dimensional weights outside of blocks, and of the head, which has no weights when tied."""
     has_tokenizer: bool
     has_chat_template: bool
+    linear_width: Mapping[str, int] = field(default_factory=dict)
+    """Ending of a linear layer's name → inputs plus outputs of all layers with that ending."""
+    has_weights: bool = False
+    has_experts: bool = False
+    is_tied: bool | None = None
+    """Whether the head is the embedding: what `config.json` says, else whether the files hold a head of its own."""
 
     @property
     def linear_modules(self) -> tuple[str, ...]:
@@ -38,32 +49,37 @@ class ModelDescription:
         return tuple(dict.fromkeys(name.rsplit(".", 1)[-1] for name in self.linear_names))
 
 
-def describe_model(path: Path) -> ModelDescription:
-    """Read the files of a model folder, or a bare `config.json`. Raises `ModelError` where they cannot be read, or
-    count more blocks than can be built."""
-    folder = path if path.is_dir() else path.parent
-    config = read_json_object(folder / "config.json" if path.is_dir() else path)
+def read_model_config(path: Path) -> dict[str, Any]:
+    """The `config.json` of a model folder, or the bare file. Raises `ModelError` where it cannot be read, or counts more
+    blocks than can be built."""
+    config = read_json_object(path / "config.json" if path.is_dir() else path)
     refuse_oversized(config)
+    return config
+
+
+def describe_model(path: Path, config: Mapping[str, Any] | None = None) -> ModelDescription:
+    """Read the files of a model folder, or a bare `config.json`; not that one where its `config` is known already.
+
+    Raises `ModelError` where they cannot be read, or count more blocks than can be built.
+    """
+    folder = path if path.is_dir() else path.parent
+    config = read_model_config(path) if config is None else config
     # Vision-language configs keep the language model's facts one level down.
-    text_config = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+    text_config = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     tensors = read_folder_headers(folder, "model") if path.is_dir() else {}
+    linear_names = _linear_names(tensors)
     return ModelDescription(
         model_type=config.get("model_type"),
         num_blocks=_whole(text_config, "num_hidden_layers", "n_layer", "num_layers"),
         max_positions=_whole(text_config, "max_position_embeddings", "n_positions"),
-        linear_names=_linear_names(tensors),
-        outer_modules=tuple(
-            dict.fromkeys(
-                [
-                    name.removesuffix(".weight").rsplit(".", 1)[-1]
-                    for name, tensor in tensors.items()
-                    if len(tensor.shape) == 2 and name.endswith(".weight") and not re.search(r"(^|\.)\d+\.", name)
-                ]
-                + ["lm_head"]
-            )
-        ),
+        linear_names=linear_names,
+        outer_modules=_outer_modules(tensors),
         has_tokenizer=any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")),
         has_chat_template=_has_chat_template(folder),
+        linear_width=_linear_width(tensors, linear_names),
+        has_weights=path.is_dir() and any(path.glob("*.safetensors")),
+        has_experts=any(type(text_config.get(name)) is int and text_config[name] > 1 for name in EXPERTS),
+        is_tied=_is_tied(config, tensors),
     )
 
 
@@ -97,6 +113,34 @@ def _linear_names(tensors: dict[str, TensorInfo]) -> tuple[str, ...]:
     return tuple(
         sorted(names, key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)])
     )
+
+
+def _outer_modules(tensors: Mapping[str, TensorInfo]) -> tuple[str, ...]:
+    """Two-dimensional weights outside of blocks, and the head."""
+    names = (
+        name.removesuffix(".weight").rsplit(".", 1)[-1]
+        for name, tensor in tensors.items()
+        if len(tensor.shape) == 2 and name.endswith(".weight") and not re.search(r"(^|\.)\d+\.", name)
+    )
+    return tuple(dict.fromkeys([*names, "lm_head"]))
+
+
+def _linear_width(tensors: Mapping[str, TensorInfo], linear_names: tuple[str, ...]) -> dict[str, int]:
+    linear, widths = set(linear_names), dict[str, int]()
+    for name, tensor in tensors.items():
+        module = name.removesuffix(".weight")
+        if module in linear:
+            ending = module.rsplit(".", 1)[-1]
+            widths[ending] = widths.get(ending, 0) + sum(tensor.shape)
+    return widths
+
+
+def _is_tied(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> bool | None:
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        if isinstance(part.get("tie_word_embeddings"), bool):
+            return bool(part["tie_word_embeddings"])
+    return None if not tensors else not any(re.search(HEADS, name) for name in tensors)
 
 
 def _is_in_block(parts: list[str]) -> bool:

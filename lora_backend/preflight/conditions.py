@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lora_backend.config.schema import TrainingConfig
 from lora_backend.hardware.cpu_speed import flops_per_core, training_cores
 from lora_backend.planning.cost.step_time import Cpu, LinkSpeed
 from lora_backend.planning.estimate import Conditions
 from lora_backend.planning.targets import Target
+from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.token_counts import row_lengths
-from lora_backend.settings import Settings
 
 
 def conditions_for(
-    config: TrainingConfig,
+    resolved: ResolvedConfig,
     targets: Sequence[Target],
-    settings: Settings,
     link_speed: LinkSpeed | None = None,
     num_rows: int | None = None,
 ) -> Conditions:
-    """For a run of `config` on `targets`. `num_rows`: in the place of the data set's own number.
+    """For a run of a config on `targets`. `num_rows`: in the place of the data set's own number.
 
-    The cores are measured only where they would train; paths of the config are taken as they are.
+    The cores are measured only where they would train.
     """
     on_cpu = any(target.is_cpu for target in targets)
     cpu = Cpu(training_cores(), flops_per_core()) if on_cpu else Cpu()
-    return Conditions(link_speed, cpu, row_lengths(config, settings), num_rows)
+    return Conditions(link_speed, cpu, row_lengths(resolved), num_rows)

@@ -20,8 +20,8 @@ from lora_backend.planning.plan import Plan, no_gpu_has_enough
 from lora_backend.planning.planner import Planner
 from lora_backend.planning.targets import Target, of_host
 from lora_backend.planning.verdict import Verdict
-from lora_backend.preflight.plan_question import Trace, machine_targets, model_facts, profiles, trains_on_host
-from lora_backend.settings import Settings
+from lora_backend.preflight.plan_question import Trace, machine_targets, profiles, trains_on_host
+from lora_backend.preflight.resolve import ResolvedConfig
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ class TightError(PlanDoubtError):
 
 
 def plan_start(
-    values: Mapping[str, Any],
-    settings: Settings,
+    resolved: ResolvedConfig,
     trace: Trace,
     environment: Mapping[str, str] = os.environ,
     *,
@@ -98,13 +97,13 @@ def plan_start(
     `TooLittleMemoryError` where `force_balance` forbids to fall back, `ModelError` for blocks outside of the GPUs,
     `UntrainableError` where the model cannot be trained as the config says.
     """
-    config = TrainingConfig.model_validate(dict(values))
+    config = resolved.config
     targets, links, _ = machine_targets(environment, only)
     if only is not None and isinstance(config.device_map, dict):
         targets = tuple(replace(target, device=place) for place, target in enumerate(targets))
     if seen is not None:
         targets, links = seen(targets), None
-    planned = _plan(config, settings, trace, targets, links)
+    planned = _plan(resolved, trace, targets, links)
     if all(target.uuid is None for target in targets):
         return planned
     shown = targets if seen is not None or planned.plan is None else _needed(planned.plan, config)
@@ -120,21 +119,21 @@ def _needed(plan: Plan, config: TrainingConfig) -> list[Target]:
 
 
 def _plan(
-    config: TrainingConfig,
-    settings: Settings,
+    resolved: ResolvedConfig,
     trace: Trace,
     targets: tuple[Target, ...],
     links: LinkSpeed | None,
 ) -> StartPlan:
+    config = resolved.config
     if isinstance(config.device_map, dict):
         refuse_host_memory({str(place) for place in config.device_map.values()})
     if trains_on_host(config):
-        targets, links = (of_host(read_host(settings.workspace)),), None
+        targets, links = (of_host(read_host(resolved.settings.workspace)),), None
     elif isinstance(config.device_map, str) and not targets[0].is_cpu:
         word = Message(N_("`device_map: {word}` leaves the placement to accelerate, so there is no plan."), {"word": config.device_map})  # fmt: skip
         return StartPlan(None, note=word)
     try:
-        source = profiles(model_facts(config.model_name), trace, settings)
+        source = profiles(resolved.config_json, trace, resolved.settings)
         planner = Planner(source, targets, links)
         fallback = None
         if config.use_balanced_device_map and config.device_map is None:
@@ -154,14 +153,13 @@ def _plan(
     return StartPlan(plan, planner, fallback)
 
 
-def advice_for(start: StartPlan, values: Mapping[str, Any]) -> list[Advice]:
+def advice_for(start: StartPlan, config: TrainingConfig) -> list[Advice]:
     """What would make the start need less memory on the devices that it has; empty where there is no plan.
 
     A `device_map` that the config names stays while other keys change, so what they save is counted on it.
     """
     if start.plan is None or start.planner is None:
         return []
-    config = TrainingConfig.model_validate(dict(values))
     one_device = replace(start.planner, targets=tuple(device.target for device in start.plan.used))
     placed = start.plan.assignment if isinstance(config.device_map, dict) else None
     advised = start.planner if config.use_balanced_device_map or placed is not None else one_device

@@ -9,16 +9,11 @@ from typing import Any
 
 from lora_backend.config.check import check_config
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import ModelError
 from lora_backend.hardware.gpu_links import GpuLink
 from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.hardware.visible import unusable_together, visible_gpus
 from lora_backend.i18n import N_, Message
-from lora_backend.models.catalogue import find_in_catalogue
 from lora_backend.models.causal import refuse_other_kinds
-from lora_backend.models.describe import read_json_object
-from lora_backend.models.find import find_model
-from lora_backend.models.model_limits import refuse_oversized
 from lora_backend.models.packing import packing_of
 from lora_backend.models.quantized import how_expanded, quantized_as, refuse_quantized, why_not_loaded
 from lora_backend.planning.cost.profile import Profile
@@ -26,29 +21,19 @@ from lora_backend.planning.cost.step_time import LinkSpeed
 from lora_backend.planning.planner import NotTracedError, Planner, ProfileSource
 from lora_backend.planning.profile_store import ProfileStore
 from lora_backend.planning.targets import Target, of_host, of_machine, of_words
-from lora_backend.preflight.facts import refuse_errors
 from lora_backend.preflight.libraries import missing_for
+from lora_backend.preflight.named_files import named_model
+from lora_backend.preflight.path_policy import AnyPath
+from lora_backend.preflight.resolve import refuse_errors
 from lora_backend.settings import Settings
 
 Trace = Callable[[Mapping[str, Any], TrainingConfig], Profile]
 """Makes a profile: in the torch process that the dashboard asks, or in this one."""
 
 
-def model_facts(name: str) -> dict[str, Any]:
-    """The `config.json` of a model: of a folder, a file, the hub's cache, or else of the catalogue.
-
-    Raises `ModelError` where none of these has it, or where it counts more blocks than can be built.
-    """
-    try:
-        path = find_model(name)
-    except ModelError:
-        known = find_in_catalogue(name)
-        if known is None:
-            raise
-        return known.config
-    facts = read_json_object(path / "config.json" if path.is_dir() else path)
-    refuse_oversized(facts)
-    return facts
+def model_facts(name: str) -> Mapping[str, Any]:
+    """The `config.json` of a model that is asked about by its name alone. Raises what `NamedModel.config_json` does."""
+    return named_model(name, AnyPath(Path())).config_json
 
 
 def config_to_plan(values: Mapping[str, Any]) -> TrainingConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +11,14 @@ from lora_backend.planning.report import verdict
 from lora_backend.planning.verdict import ORDER, Verdict
 from lora_backend.preflight.placement import DoesNotFitError, StartPlan, TightError, advice_for, plan_start
 from lora_backend.preflight.plan_question import Trace
+from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.runs.processes.leases import holders, lease_keys
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.settings import Settings
 
 
 def plan_attempt(
-    values: Mapping[str, Any],
-    settings: Settings,
+    resolved: ResolvedConfig,
     trace: Trace,
     *,
     accepts: Verdict = "fits",
@@ -31,14 +31,14 @@ def plan_attempt(
     Raises `TightError` or `DoesNotFitError`, with the remedies, where its verdict is worse than what the person who
     starts it `accepts`.
     """
-    planned = plan_start(values, settings, trace, only=only)
+    planned = plan_start(resolved, trace, only=only)
     attempt = planned.to_json() | ({"anyway": True} if accepts == "over" else {}) | ({"shares": True} if shares else {})
-    doubted = in_doubt(planned, settings)
+    doubted = in_doubt(planned, resolved.settings)
     if doubted is None:
         return attempt
     if ORDER.index(doubted.verdict) > ORDER.index(accepts):
         refusal = DoesNotFitError if doubted.verdict == "over" else TightError
-        raise refusal(verdict(doubted), lambda: advice_for(planned, values))
+        raise refusal(verdict(doubted), lambda: advice_for(planned, resolved.config))
     return attempt | {"accepted": doubted.verdict}
 
 

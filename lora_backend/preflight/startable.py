@@ -10,23 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lora_backend.config.check import CheckResult, check_config
-from lora_backend.config.config_text import ConfigDocument
+from lora_backend.config.check import CheckResult
 from lora_backend.config.findings import Finding
 from lora_backend.config.foreign.tools import is_foreign
-from lora_backend.config.rules import ConfigView, Facts
+from lora_backend.config.rules import ConfigView
 from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
 from lora_backend.planning.planner import NotTracedError
 from lora_backend.planning.report import verdict
 from lora_backend.preflight.attachable import held_against_tree
 from lora_backend.preflight.blockers import DOES_NOT_FIT, blocker_of, blockers_of, warning_of
-from lora_backend.preflight.facts import Readers, gather_facts, refuse_errors
 from lora_backend.preflight.placement import DoesNotFitError, plan_start
-from lora_backend.preflight.plan_question import Trace, known_only, model_facts
-from lora_backend.preflight.roots import from_browser
+from lora_backend.preflight.plan_question import Trace, known_only
+from lora_backend.preflight.resolve import ResolvedConfig, refuse_errors
 from lora_backend.preflight.start_plan import in_doubt
 from lora_backend.preflight.trees import known_tree
-from lora_backend.settings import Settings
 
 
 class CannotStartError(ConfigError):
@@ -42,13 +39,15 @@ class CannotStartError(ConfigError):
 class Judged:
     """A config with what the check says of its text, and what stands in the way of its start."""
 
+    resolved: ResolvedConfig
     config: ConfigView
-    """Its paths as they were found."""
-    result: CheckResult
+    """Its paths as they were bound."""
     blockers: tuple[Finding, ...]
     """All but the plan's, which asks the model's cost."""
-    has_tree: bool = False
-    """Whether the config was held against the model's modules."""
+
+    @property
+    def result(self) -> CheckResult:
+        return self.resolved.result
 
     @property
     def remarks(self) -> CheckResult:
@@ -91,39 +90,18 @@ class Startable:
         }
 
 
-def judge(document: ConfigDocument, settings: Settings, readers: Readers | None = None) -> Judged:
-    """A config whose paths must lie in the roots of `settings`; what lies outside is not read."""
-    return _judged(*from_browser(document, settings, readers), settings)
-
-
-def judge_here(
-    document: ConfigDocument,
-    settings: Settings,
-    readers: Readers | None = None,
-    *,
-    bound: bool = False,
-    needs_data: bool = True,
-) -> Judged:
-    """A config that may name any path; relative ones count from the current folder. `bound`: but where it publishes."""
-    facts = gather_facts(document.values, readers=readers, settings=settings, bound=bound)
-    return _judged(document, facts, settings, needs_data=needs_data)
-
-
-def _judged(document: ConfigDocument, facts: Facts, settings: Settings, *, needs_data: bool = True) -> Judged:
-    result = check_config(document, facts)
+def judge(resolved: ResolvedConfig, *, needs_data: bool = True) -> Judged:
+    """What the check says of a config, and what stands in the way of its start. `needs_data`: its rows come from
+    `dataset`, not from a caller."""
+    document, result = resolved.document, resolved.result
     wrong = frozenset(finding.key for finding in result.errors if finding.key)
-    config = ConfigView(document.values, document.lines, wrong)
+    config = ConfigView(resolved.values, document.lines, wrong)
     is_ours = document.is_readable and not is_foreign(document)
-    blockers = blockers_of(config, result, facts, settings, needs_data=needs_data) if is_ours else ()
-    return Judged(config, result, blockers, facts.tree is not None)
+    facts, settings = resolved.facts, resolved.settings
+    return Judged(resolved, config, blockers_of(config, result, facts, settings, needs_data=needs_data) if is_ours else ())  # fmt: skip
 
 
-def startable(
-    judged: Judged,
-    settings: Settings,
-    trace: Trace | None = None,
-    environment: Mapping[str, str] = os.environ,
-) -> Startable:
+def startable(judged: Judged, trace: Trace | None = None, environment: Mapping[str, str] = os.environ) -> Startable:
     """The plan is asked last. Without `trace` it is made only where the model's cost is known already; a trace builds
     the model's modules as well, so the config is held against them then."""
     if judged.blockers:
@@ -131,14 +109,14 @@ def startable(
     if not judged.result.is_valid:
         return Startable(None)
     try:
-        planned = plan_start(judged.config.values, settings, trace or known_only, environment)
+        planned = plan_start(judged.resolved, trace or known_only, environment)
     except (NotTracedError, WorkerError):
         return Startable(None)
     except FlightdeckError as error:
-        return Startable(False, _of_new_tree(judged, settings) or (blocker_of(error, judged.config),))
-    if found := _of_new_tree(judged, settings):
+        return Startable(False, _of_new_tree(judged) or (blocker_of(error, judged.config),))
+    if found := _of_new_tree(judged):
         return Startable(False, found)
-    doubted = in_doubt(planned, settings)
+    doubted = in_doubt(planned, judged.resolved.settings)
     if doubted is None:
         return Startable(True)
     if doubted.verdict == "over":
@@ -146,14 +124,15 @@ def startable(
     return Startable(True, warnings=(warning_of(doubted),))
 
 
-def refuse_by_new_tree(judged: Judged, settings: Settings) -> None:
+def refuse_by_new_tree(judged: Judged) -> None:
     """Raise `CannotStartError` for what the modules of a model say that a plan has built meanwhile."""
-    found = _of_new_tree(judged, settings)
+    found = _of_new_tree(judged)
     if found:
         raise CannotStartError(found)
 
 
-def _of_new_tree(judged: Judged, settings: Settings) -> tuple[Finding, ...]:
+def _of_new_tree(judged: Judged) -> tuple[Finding, ...]:
     """What stands in the way by the modules of a model that were not known before it was traced."""
-    tree = None if judged.has_tree else known_tree(model_facts(judged.config.get("model_name")), settings)
+    resolved = judged.resolved
+    tree = None if resolved.facts.tree is not None else known_tree(resolved.config_json, resolved.settings)
     return () if tree is None else tuple(held_against_tree(judged.config, tree))

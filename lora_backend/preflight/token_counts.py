@@ -18,13 +18,11 @@ from typing import TYPE_CHECKING, Any
 from lora_backend import outside
 from lora_backend.atomic import write_json
 from lora_backend.bounded import read_json
-from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.rows import MAX_ROW_BYTES, dataset_rows, open_rows
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.i18n import N_
-from lora_backend.models.find import find_model
 from lora_backend.planning.cost.row_lengths import RowLengths
-from lora_backend.settings import Settings
+from lora_backend.preflight.resolve import ResolvedConfig
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -38,20 +36,22 @@ TRY_AGAIN_AFTER_S = 300.0
 TOKENIZER = "tokenizer.json"
 
 
-def row_lengths(config: TrainingConfig, settings: Settings) -> RowLengths | None:
-    """Of the rows of `config.dataset` as its model's tokenizer cuts them; None where there is no data set or tokenizer
+def row_lengths(resolved: ResolvedConfig) -> RowLengths | None:
+    """Of the rows of a config's data set as its model's tokenizer cuts them; None where there is no data set or tokenizer
     on this machine, or they cannot be read so."""
+    folder, dataset = None if resolved.model is None else resolved.model.path, resolved.dataset
+    if folder is None or dataset is None:
+        return None
     try:
-        folder = find_model(config.model_name)
-        if config.dataset is None or not folder.is_dir() or not (folder / TOKENIZER).is_file():
+        if not (folder / TOKENIZER).is_file():
             return None
-        kept = settings.cache / "row_lengths" / f"{_key(Path(config.dataset), folder)}.json"
-    except (FlightdeckError, OSError, ValueError):
+        kept = resolved.settings.cache / "row_lengths" / f"{_key(dataset, folder)}.json"
+    except (OSError, ValueError):
         return None
     try:
         answer = read_json(kept)
     except (OSError, ValueError):
-        answer = _count_now(config.dataset, folder, kept)
+        answer = _count_now(str(dataset), folder, kept)
     try:
         found = RowLengths(tuple(int(tokens) for tokens in answer["tokens"]), int(answer["num_rows"]))
     except (KeyError, TypeError, ValueError):

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
 from torch.utils.data import DataLoader
 
-from lora_backend.config.config_text import ConfigDocument
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
-from lora_backend.launching.resume import data_to_accept, over_its_own
+from lora_backend.launching.resume import data_to_accept
+from lora_backend.launching.run_config import bound_before, over_its_own
 from lora_backend.modeling.build import validated
-from lora_backend.preflight.startable import judge_here
+from lora_backend.preflight.path_policy import AnyPath
+from lora_backend.preflight.resolve import resolve
+from lora_backend.preflight.startable import judge
 from lora_backend.runs.processes.signals import StopSignals
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore, new_run_id
@@ -55,8 +58,9 @@ def buildandTrainLoraModel(
     with StopSignals(folder) as signals, training_session(folder):
         if precision and config.get("precision") not in (None, precision):
             logger.warning("precision %s is used; the config says %s", precision, config["precision"])
-        typed = validated(whole)
-        judge_here(ConfigDocument.of(whole), load_settings(), needs_data=False).refuse()
+        resolved = resolve(whole, load_settings(), AnyPath(Path.cwd()))
+        typed = validated(resolved)
+        judge(resolved, needs_data=False).refuse()
         model = train(typed, folder, dataloader, bound=False)
     signals.pass_on()  # the checkpoint is saved; now it does to the caller's process what it was sent for
     if model is None:
@@ -71,9 +75,10 @@ def train_in_folder(folder: RunStore, *, bound: bool = True) -> None:
     """Be the trainer of a run that is made: check its config, then train on its data set. `bound` as in `train`."""
     with training_session(folder):
         values = config_as_changed(folder)
-        data_to_accept(folder, values, accept_changed_data=False)  # before the check complains of what is in it
-        whole = over_its_own(folder, values)
-        typed = validated(whole, bound=bound)
-        judge_here(ConfigDocument.of(whole), load_settings(), bound=bound).refuse()
+        settings, policy = load_settings(), bound_before(folder, is_bound_in_publishing=bound)
+        resolved = resolve(over_its_own(folder, values, settings), settings, policy)
+        data_to_accept(folder, resolved, accept_changed_data=False)  # before the check complains of what is in it
+        typed = validated(resolved)
+        judge(resolved).refuse()
         train(typed, folder, bound=bound)
     logger.info("run %s ended: %s", folder.id, folder.path)

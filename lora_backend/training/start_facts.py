@@ -8,6 +8,7 @@ from operator import itemgetter
 import torch
 
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.launching.run_config import bound_before
 from lora_backend.modeling.device_map import in_torch_order, placement
 from lora_backend.modeling.devices import DTYPES, resolve_precision
 from lora_backend.modeling.profiling import profile_for
@@ -16,6 +17,7 @@ from lora_backend.models.identity import base_identity
 from lora_backend.planning.report import verdict
 from lora_backend.preflight.doubts_now import doubts_now
 from lora_backend.preflight.placement import plan_start
+from lora_backend.preflight.resolve import resolve
 from lora_backend.runs.record.attempts import Attempt, BaseIdentity
 from lora_backend.runs.record.numbering import in_trainer, trainer_numbers
 from lora_backend.runs.record.provenance import provenance
@@ -55,7 +57,8 @@ def plan_here(config: TrainingConfig, folder: RunStore) -> None:
         for said in doubts_now(attempt):
             logger.warning("plan: %s", said)
         return
-    start = plan_start(config.model_dump(), load_settings(), profile_for, seen=in_torch_order)
+    resolved = resolve(config.model_dump(), load_settings(), bound_before(folder))
+    start = plan_start(resolved, profile_for, seen=in_torch_order)
     with folder.changing_attempt() as attempt:
         attempt.learn(Attempt.read(start.to_json()))
     if start.plan is None:

@@ -10,7 +10,7 @@ from lora_backend.config.diff import same_value
 from lora_backend.config.presets import PRESETS, Preset, preset_base
 from lora_backend.config.schema import KEYS, TrainingConfig, default_config
 from lora_backend.demo.config import demo_config
-from lora_backend.preflight.facts import check_with_facts
+from tests.resolving import from_here
 from tests.tiny import chats, write_rows
 from tests.training.helpers import run
 
@@ -29,7 +29,7 @@ def test_a_preset_says_what_it_is_for_and_changes_something(preset: Preset) -> N
 def test_a_preset_is_a_config_with_nothing_to_say_of_it(preset: Preset, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rows.jsonl", chats(repeat=250))
     values = preset.config("no/such-model", str(data))
-    found = [f.code for f in check_with_facts(values).findings]
+    found = [f.code for f in from_here(values).result.findings]
     assert [code for code in found if code not in ("model_name_unusable", "quantization_without_gpu")] == []
 
 

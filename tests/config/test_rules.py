@@ -21,7 +21,7 @@ from lora_backend.config.rules.examples import EXAMPLES, Example
 from lora_backend.config.schema import KEYS
 from lora_backend.config.secrets import holds_secret, redact
 from lora_backend.models.quantized import Quantized
-from lora_backend.preflight.facts import check_with_facts
+from tests.resolving import from_here
 
 BY_CODE = [pytest.param(example, id=example.code) for example in EXAMPLES]
 SOURCES = Path(lora_backend.config.__file__).parent
@@ -233,7 +233,7 @@ def test_a_password_in_an_address_is_left_out_and_its_user_and_host_stay(text: s
 
 
 def test_a_password_in_an_address_that_was_taken_for_a_path_is_in_no_finding() -> None:
-    found = check_with_facts({"model_name": "m", "dataset": "https://u:secretpw@h/x"}).findings
+    found = from_here({"model_name": "m", "dataset": "https://u:secretpw@h/x"}).result.findings
     assert {"secret_in_config", "dataset_unusable"} <= {finding.code for finding in found}
     assert not [finding for finding in found if "secretpw" in str(finding.to_dict("en"))]
 

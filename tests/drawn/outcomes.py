@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.errors import DataError, FlightdeckError
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.preflight.plan_question import Trace
-from lora_backend.preflight.startable import judge_here, startable
+from lora_backend.preflight.startable import judge, startable
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.settings import load_settings
 from lora_backend.training.direct_run import train_in_folder
 from tests.drawn.configs import shown
+from tests.resolving import from_here
 
 Kind = Literal["trained", "refused", "refused_for_data", "blocked", "invalid", "unknown"]
 
@@ -46,11 +45,10 @@ class Tally:
 
 def outcome_of(values: dict[str, Any], workspace: Path, trace: Trace = profile_for) -> Outcome:
     """Ask whether the config can start, as `check`, `train` and the pages do; train it where it can."""
-    settings = load_settings()
-    judged = judge_here(parse_config(dump_yaml(values)), settings)
+    judged = judge(from_here(dump_yaml(values)))
     if not judged.result.is_valid:
         return Outcome("invalid", ", ".join(finding.code for finding in judged.result.errors))
-    start = startable(judged, settings, trace)
+    start = startable(judged, trace)
     if start.answer is not True:
         codes = ", ".join(blocker.code for blocker in start.blockers)
         return Outcome("blocked" if start.answer is False else "unknown", codes)

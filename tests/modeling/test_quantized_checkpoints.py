@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.config_checker import check_config_consistency
 from lora_backend.errors import ModelError
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.quantization import quantized_layers
-from lora_backend.preflight.facts import check_config_consistency
 from tests.modeling.packed_files import make_fp8, make_mxfp4, make_wide, store_as
 from tests.tiny import make_model
 from tests.training.helpers import run

@@ -15,9 +15,9 @@ from lora_backend.modeling.meta import model_config
 from lora_backend.models.catalogue import catalogue
 from lora_backend.models.describe import describe_model
 from lora_backend.models.model_limits import MAX_BLOCKS, refuse_oversized
-from lora_backend.preflight.facts import check_with_facts
 from lora_backend.preflight.plan_question import model_facts
 from tests.hostile import HOSTILE_MODELS
+from tests.resolving import from_here
 
 SAID = r"`\w+`.* in config\.json .*; the limit is [\d,]+\. Check the file\."
 
@@ -41,7 +41,7 @@ def test_it_is_refused_wherever_a_model_is_looked_at(folder: Path) -> None:
         with pytest.raises(ModelError, match=SAID) as raised:
             way()
         assert len(str(raised.value)) < 200
-    result = check_with_facts({"model_name": str(folder)})
+    result = from_here({"model_name": str(folder)}).result
     assert [finding.code for finding in result.findings if finding.key == "model_name"] == ["model_name_unusable"]
 
 

@@ -34,7 +34,7 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
     write_rows(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}] * 4)
     started: Attempts = []
 
-    def start_run(*_: object, attempt: dict[str, Any], **__: object) -> RunFolder:
+    def start_run(request: object, path: object, argv: object, attempt: dict[str, Any]) -> RunFolder:
         started.append(attempt)
         return finished_run()
 

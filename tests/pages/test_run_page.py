@@ -14,6 +14,7 @@ from lora_backend.config.drafts import list_drafts
 from lora_backend.errors import ModelError
 from lora_backend.hardware.inventory import Gpu, GpuInventory
 from lora_backend.i18n import Message
+from lora_backend.launching.requests import StartOptions
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.placement import DoesNotFitError, PlanDoubtError, TightError
 from lora_backend.preflight.plan_vs_measured import COMPONENTS, Comparison
@@ -101,7 +102,9 @@ def test_changed_data_is_asked_for_before_a_run_goes_on(tmp_path: Path, monkeypa
     assert any("has changed since the run was launched" in warning.value for warning in at.warning)
     assert run.state().state == "stopped"
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(run_resume, "resume_from_browser", lambda *_, **how: asked.append(how))
+    monkeypatch.setattr(
+        run_resume, "resume_run", lambda _, __, options, **how: asked.append({"accepts": options.accepts, **how})
+    )
     press(at, "resume_changed_data")
     assert asked == [{"accepts": "fits", "accept_changed_data": True}]
 
@@ -288,13 +291,13 @@ def test_a_move_to_gpus_where_the_plan_is_tight_asks_once(monkeypatch: pytest.Mo
 def test_a_resume_whose_plan_is_in_doubt_asks_once(
     refusal: type[PlanDoubtError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any, accepts: Verdict, **__: Any) -> None:
-        asked.append(accepts)
-        if accepts == "fits":
+    def refuse(_: Any, __: Any, options: StartOptions, **___: Any) -> None:
+        asked.append(options.accepts)
+        if options.accepts == "fits":
             raise refusal(Message("It does not fit: 1 GiB too much."))
 
     asked: list[Verdict] = []
-    monkeypatch.setattr(run_resume, "resume_from_browser", refuse)
+    monkeypatch.setattr(run_resume, "resume_run", refuse)
     at = press(show("runs", run=made("stopped").id), "resume_run")
     assert any("does not fit" in warning.value for warning in at.warning)
     press(at, "resume_anyway")

@@ -7,18 +7,20 @@ from pathlib import Path
 import pytest
 
 from lora_backend import outside
-from lora_backend.config.schema import TrainingConfig
 from lora_backend.hardware import cpu_speed
 from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.preflight.conditions import conditions_for
+from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.settings import load_settings
+from tests.resolving import from_here
 
-CONFIG = TrainingConfig(model_name="Qwen/Qwen3-8B")
+
+def config(home: Path) -> ResolvedConfig:
+    return from_here({"model_name": "Qwen/Qwen3-8B"}, load_settings({"FLIGHTDECK_HOME": str(home)}))
 
 
 def test_cores_are_measured_where_they_train(tmp_path: Path) -> None:
-    settings = load_settings({"FLIGHTDECK_HOME": str(tmp_path)})
-    found = conditions_for(CONFIG, (Target("cpu", "CPU", 64 * GIB),), settings, num_rows=7)
+    found = conditions_for(config(tmp_path), (Target("cpu", "CPU", 64 * GIB),), num_rows=7)
     assert found.cpu.num_cores == cpu_speed.training_cores()
     assert found.cpu.flops_per_core is not None
     assert (found.rows, found.lengths) == (7, None)
@@ -26,6 +28,6 @@ def test_cores_are_measured_where_they_train(tmp_path: Path) -> None:
 
 def test_nothing_is_measured_for_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outside, "call", lambda *_, **__: pytest.fail("a process was started"))
-    found = conditions_for(CONFIG, of_words("RTX-4090"), load_settings({"FLIGHTDECK_HOME": str(tmp_path)}))
+    found = conditions_for(config(tmp_path), of_words("RTX-4090"))
     assert found.cpu.flops_per_core is None
     assert found.rows is None

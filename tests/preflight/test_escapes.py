@@ -20,17 +20,17 @@ from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.drafts import delete_draft, open_draft, restore_draft
 from lora_backend.config.foreign.import_file import import_text
 from lora_backend.errors import ConfigError, FlightdeckError
-from lora_backend.launching.launch import launch_from_browser
-from lora_backend.launching.resume import check_changes
-from lora_backend.launching.table import Row, preview
+from lora_backend.launching.resume import prepare_resume
+from lora_backend.launching.table import preview
+from lora_backend.launching.table_rows import Row
 from lora_backend.planning.cost.profile import Profile
-from lora_backend.preflight.roots import bind_paths
-from lora_backend.preflight.startable import judge
+from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.runs.history.replaced_adapters import AdapterBin
 from lora_backend.runs.history.trash import Bin
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder, open_run
 from lora_backend.training.publish import Publisher
+from tests.resolving import bound, from_browser, launch_from_browser
 from tests.tiny import make_published
 from tests.world import HOSTILE, NAMES, RUN, World, make_world
 
@@ -59,8 +59,8 @@ Way = Callable[[World, str, str], Iterator[Mapping[str, Any]]]
 
 def page(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
     text = json.dumps(config(world, **{key: value}))
-    if judge(parse_config(text, "json"), world.settings).result.is_valid:
-        yield bind_paths(json.loads(text), world.settings)
+    if from_browser(parse_config(text, "json"), world.settings).result.is_valid:
+        yield bound(json.loads(text), world.settings)
     else:
         with pytest.raises(FlightdeckError):
             launch_from_browser(text, world.settings, no_trace)
@@ -68,7 +68,9 @@ def page(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
 
 def table(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
     try:
-        variants = preview(dump_yaml(config(world)), [Row(2, {key: value})], world.settings)
+        variants = preview(
+            dump_yaml(config(world)), [Row(2, {key: value})], world.settings, BrowserRoots(world.settings)
+        )
     except ConfigError:
         return
     yield from (variant.values for variant in variants if variant.can_start())
@@ -79,15 +81,15 @@ def foreign(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
     source = {"base_model": "m", "adapter": "lora", "output_dir": value if key == "output_dir" else "adapters", "datasets": []}  # fmt: skip
     values = config(world) | import_text(json.dumps(source), "axolotl.json").values
     values |= {"model_name": config(world)["model_name"]} | ({key: value} if key != "output_dir" else {})
-    if judge(parse_config(json.dumps(values), "json"), world.settings).result.is_valid:
-        yield bind_paths(values, world.settings)
+    if from_browser(parse_config(json.dumps(values), "json"), world.settings).result.is_valid:
+        yield bound(values, world.settings)
 
 
 def resume(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
     run = RunFolder(world.root / "ws/runs" / RUN)
     try:
-        changes = bind_paths({key: value}, world.settings)
-        check_changes(run, changes)
+        changes = bound({key: value}, world.settings)
+        prepare_resume(run, world.settings, BrowserRoots(world.settings), changes)
     except FlightdeckError:
         return
     yield config(world) | changes

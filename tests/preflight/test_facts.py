@@ -14,16 +14,12 @@ from safetensors.numpy import save_file
 
 from lora_backend.atomic import write_json
 from lora_backend.config.rules import GpuFact
+from lora_backend.config_checker import check_config_consistency
 from lora_backend.data import summary
 from lora_backend.hardware.inventory import Gpu
-from lora_backend.preflight.facts import (
-    Readers,
-    check_config_consistency,
-    check_with_facts,
-    gather_facts,
-    with_data_paths,
-)
+from lora_backend.preflight.facts import Readers
 from lora_backend.runs.record.run_folder import RunFolder
+from tests.resolving import from_here
 from tests.tiny import chats, make_published, prompts, write_rows
 
 
@@ -41,12 +37,12 @@ def model(tmp_path: Path) -> Path:
 
 
 def found(model: Path, **values: Any) -> list[tuple[str, str | None, str]]:
-    return [(f.severity, f.key, f.code) for f in check_with_facts({"model_name": str(model), **values}).findings]
+    return [(f.severity, f.key, f.code) for f in from_here({"model_name": str(model), **values}).result.findings]
 
 
 def test_the_facts_of_a_whole_model_and_its_data(model: Path, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "d.jsonl", chats())
-    facts = gather_facts({"model_name": str(model), "dataset": str(data)})
+    facts = from_here({"model_name": str(model), "dataset": str(data)}).facts
     assert (facts.num_blocks, facts.has_tokenizer, facts.has_chat_template, facts.row_format) == (2, True, True, "messages")  # fmt: skip
     assert set(facts.linear_modules or ()) >= {"q_proj", "v_proj"}
     assert facts.problems == ()
@@ -66,18 +62,18 @@ def test_a_data_set_is_read_again_only_when_it_has_changed(
     monkeypatch.setattr(summary, "summarize", counted)
     data = write_rows(tmp_path / "d.jsonl", chats())
     values = {"model_name": str(model), "dataset": str(data)}
-    first = gather_facts(values).num_rows
-    assert gather_facts(values).num_rows == first
+    first = from_here(values).facts.num_rows
+    assert from_here(values).facts.num_rows == first
     assert len(reads) == 1
     write_rows(data, [*chats(), *chats()])
-    assert gather_facts(values).num_rows == 2 * (first or 0)
+    assert from_here(values).facts.num_rows == 2 * (first or 0)
     assert len(reads) == 2
 
 
 def test_a_bare_config_json_says_what_it_can(model: Path, tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     bare = Path(str(model / "config.json")).rename(tmp_path / "bare/config.json")
-    assert gather_facts({"model_name": str(bare)}).num_blocks == 2
+    assert from_here({"model_name": str(bare)}).facts.num_blocks == 2
     assert ("error", "target_layers", "layer_beyond_model") in found(bare, target_layers=[2])
     assert not [code for _, _, code in found(bare, target_modules=["nothing"]) if code == "unmatched_target"]
 
@@ -130,8 +126,8 @@ def test_a_damaged_model_is_a_warning_of_the_text(model: Path) -> None:
 def test_relative_data_counts_from_the_folder_that_is_given(model: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "d.jsonl", prompts())
     values = {"model_name": str(model), "dataset": "d.jsonl", "questions": "", "r": 4}
-    assert gather_facts(values, tmp_path).row_format == "prompt_completion"
-    assert with_data_paths(values, tmp_path) == {**values, "dataset": str(tmp_path / "d.jsonl")}
+    assert from_here(values, base=tmp_path).facts.row_format == "prompt_completion"
+    assert from_here(values, base=tmp_path).values == {**values, "dataset": str(tmp_path / "d.jsonl")}
 
 
 @pytest.mark.parametrize(
@@ -192,24 +188,24 @@ def test_gpus_are_asked_only_where_a_key_depends_on_them(model: Path) -> None:
 
     asked: list[bool] = []
     readers = Readers(gpus=ask)
-    assert gather_facts({"model_name": str(model), "r": 8}, readers=readers).gpus is None
+    assert from_here({"model_name": str(model), "r": 8}, readers=readers).facts.gpus is None
     assert asked == []
-    facts = gather_facts({"model_name": str(model), "precision": "bf16"}, readers=readers)
+    facts = from_here({"model_name": str(model), "precision": "bf16"}, readers=readers).facts
     assert facts.gpus == (GpuFact("NVIDIA T4", (7, 5)),)
 
 
 def test_the_width_of_the_models_layers_decides_whether_checkpoints_fit_on_the_disk(model: Path) -> None:
     """Two blocks of a 2 × 2 layer each: width 8, so rank 4 takes 4 · 16 · 12 bytes a checkpoint, four times."""
-    assert gather_facts({"model_name": str(model)}).linear_width == {"q_proj": 8, "v_proj": 8}
+    assert from_here({"model_name": str(model)}).facts.linear_width == {"q_proj": 8, "v_proj": 8}
     for free_bytes, expected in ((4 * 16 * 12 * 4 - 1, ["disk_too_small"]), (4 * 16 * 12 * 4, [])):
-        result = check_with_facts({"model_name": str(model), "r": 4, "alpha": 8}, readers=reading((), free_bytes))
+        result = from_here({"model_name": str(model), "r": 4, "alpha": 8}, readers=reading((), free_bytes)).result
         assert [finding.code for finding in result.findings] == expected
 
 
 def test_a_mixture_of_experts_and_the_models_positions_are_known(model: Path) -> None:
     config = {"model_type": "mixtral", "num_hidden_layers": 2, "num_local_experts": 8, "max_position_embeddings": 64}
     (model / "config.json").write_text(json.dumps(config))
-    facts = gather_facts({"model_name": str(model)})
+    facts = from_here({"model_name": str(model)}).facts
     assert (facts.has_experts, facts.max_positions) == (True, 64)
     assert ("warning", "max_length", "max_length_beyond_positions") in found(model, max_length=65)
 
@@ -217,10 +213,10 @@ def test_a_mixture_of_experts_and_the_models_positions_are_known(model: Path) ->
 def test_a_run_that_will_publish_to_the_same_folder_is_named(model: Path, workspace: Path) -> None:
     values = {"model_name": str(model), "pkg": "a", "version": "v1"}
     folder = RunFolder.create(workspace / "runs", config=values, config_text="", argv=None)
-    assert gather_facts(values).output_used_by == folder.id
-    assert gather_facts({**values, "version": "v2"}).output_used_by is None
+    assert from_here(values).facts.output_used_by == folder.id
+    assert from_here({**values, "version": "v2"}).facts.output_used_by is None
     write_json(folder.exit_json, {"state": "finished"})
-    assert gather_facts(values).output_used_by is None
+    assert from_here(values).facts.output_used_by is None
 
 
 def test_what_is_published_already_is_said_before_training(model: Path, workspace: Path) -> None:
@@ -235,9 +231,9 @@ def test_what_stands_there_and_is_no_adapter_of_ours_is_said_whatever_overwrite_
     overwrite: bool, model: Path, workspace: Path
 ) -> None:
     (workspace / "adapters/a/v1/thesis").mkdir(parents=True)
-    (finding,) = check_with_facts(
+    (finding,) = from_here(
         {"model_name": str(model), "pkg": "a", "version": "v1", "overwrite": overwrite}
-    ).findings
+    ).result.findings
     assert (finding.key, finding.code) == ("version", "not_an_adapter")
     assert str(workspace / "adapters/a/v1") in finding.message.text("en")
 

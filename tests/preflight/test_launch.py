@@ -10,15 +10,16 @@ import pytest
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import new_draft, open_draft
 from lora_backend.errors import ConfigError, DataError, FlightdeckError, ModelError
-from lora_backend.launching.launch import launch_from_browser, start_run
+from lora_backend.launching.launch import start_run
+from lora_backend.launching.requests import StartRequest
 from lora_backend.planning.cost.profile import Profile
-from lora_backend.preflight.facts import check_with_facts
-from lora_backend.preflight.roots import allowed_model, bind_paths
+from lora_backend.preflight.roots import allowed_model
 from lora_backend.preflight.startable import judge
 from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.processes.waiting import entries
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import Settings, load_settings
+from tests.resolving import bound, from_browser, from_here, launch_from_browser
 
 
 @pytest.fixture
@@ -36,10 +37,8 @@ def places(tmp_path: Path) -> Settings:
 
 
 def test_paths_inside_the_roots_are_bound(places: Settings, tmp_path: Path) -> None:
-    bound = bind_paths(
-        {"model_name": str(tmp_path / "models/m"), "dataset": "d.jsonl", "output_dir": "adapters"}, places
-    )
-    assert bound["dataset"] == str(tmp_path / "data/d.jsonl")
+    values = {"model_name": str(tmp_path / "models/m"), "dataset": "d.jsonl", "output_dir": "adapters"}
+    assert bound(values, places)["dataset"] == str(tmp_path / "data/d.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -61,13 +60,13 @@ def test_paths_outside_the_roots_are_refused(
 ) -> None:
     (tmp_path / "models/link").symlink_to("/etc")
     with pytest.raises(error):
-        bind_paths({key: value.replace("MODELS", str(tmp_path / "models"))}, places)
+        bound({key: value.replace("MODELS", str(tmp_path / "models"))}, places)
 
 
 def test_the_check_says_what_lies_outside_and_reads_nothing_of_it(places: Settings, tmp_path: Path) -> None:
     (tmp_path / "secret.jsonl").write_text("this is the secret")
     document = parse_config(f"model_name: /etc\ndataset: {tmp_path / 'secret.jsonl'}\nr: x\n")
-    findings = judge(document, places).result.findings
+    findings = judge(from_browser(document, places)).result.findings
     assert {finding.key for finding in findings} == {"model_name", "dataset", "r"}
     outside = [finding.message.text("en") for finding in findings if finding.key != "r"]
     assert all("outside the folders" in sentence for sentence in outside)
@@ -101,11 +100,11 @@ def test_what_is_not_on_this_machine_and_what_is_broken_is_a_warning_of_the_text
     def severities(**values: str) -> set[str]:
         return {
             finding.severity
-            for finding in check_with_facts({"model_name": str(tmp_path / "models/m"), **values}).findings
+            for finding in from_here({"model_name": str(tmp_path / "models/m"), **values}).result.findings
         }
 
     assert severities(dataset=str(tmp_path / "none.jsonl")) == {"warning"}
-    assert [f.severity for f in check_with_facts({"model_name": "no/where"}).findings] == ["warning"]
+    assert [f.severity for f in from_here({"model_name": "no/where"}).result.findings] == ["warning"]
     (tmp_path / "broken.jsonl").write_text("{")
     assert severities(dataset=str(tmp_path / "broken.jsonl")) == {"warning"}
 
@@ -167,7 +166,7 @@ def test_a_run_is_not_seen_before_it_says_which_gpus_it_waits_for(
     monkeypatch.setattr("lora_backend.runs.processes.recovery.start_queue", lambda _: None)
     monkeypatch.setattr("lora_backend.launching.launch.start_or_queue", lambda *_: False)
     attempt = {"device_uuids": ["GPU-a"]}
-    run = start_run(places.runs / "one", {}, "", ["true"], None, None, attempt=attempt, settings=places)
+    run = start_run(StartRequest(from_here({}, places)), places.runs / "one", ["true"], attempt)
     assert not seen, "a queue would start it on no GPU"
     recover(run)
     assert [entry.keys for entry in entries(places.workspace)] == [("GPU-a",)]
@@ -178,5 +177,5 @@ def test_a_run_for_which_the_queue_has_no_place_is_not_left_to_start_later(place
     (places.workspace / "queue").write_text("a file in the place of the folder")
     path = places.runs / "one"
     with pytest.raises(FileExistsError):
-        start_run(path, {"r": 4}, "r: 4\n", ["true"], None, None, settings=places, attempt={"device_uuids": []})
+        start_run(StartRequest(from_here("r: 4\n", places)), path, ["true"], {"device_uuids": []})
     assert not path.exists()

@@ -14,17 +14,11 @@ from lora_backend.config.diff import ABSENT
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, ModelError
 from lora_backend.launching import table as many
-from lora_backend.launching.table import (
-    MAX_CELLS,
-    MAX_COLUMNS,
-    MAX_ROWS,
-    cell_value,
-    preview,
-    preview_apart,
-    queue_all,
-    read_table,
-)
+from lora_backend.launching.requests import StartOptions
+from lora_backend.launching.table import TableLaunch, preview, preview_apart
+from lora_backend.launching.table_rows import MAX_CELLS, MAX_COLUMNS, MAX_ROWS, cell_value, read_table
 from lora_backend.planning.cost.profile import Profile
+from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import entries, leases_folder
 from lora_backend.runs.record.run_folder import list_runs
@@ -96,7 +90,7 @@ def test_the_preview_says_what_each_row_will_be(places: Settings, base: str) -> 
     rows = read_table(
         "name\tversion\tr\tdataset\nfirst\t1.0\t8\t\n\t2.0\tx\tb.jsonl\n\t1.0\t4\t\n\t3.0\t4\t../out.jsonl\n"
     )
-    first, second, third, fourth = preview(base, rows, places)
+    first, second, third, fourth = preview(base, rows, places, BrowserRoots(places))
     assert first.name == "first"
     assert {diff.key: diff.value for diff in first.differences} == {"version": "1.0", "r": 8}
     assert "# the first one" in first.text, "the rest of the config stays as it was written"
@@ -109,22 +103,24 @@ def test_the_preview_says_what_each_row_will_be(places: Settings, base: str) -> 
 
 
 def test_one_bad_row_starts_nothing(places: Settings, base: str) -> None:
-    variants = preview(base, read_table("version,r\n1,4\n2,x\n"), places)
+    variants = preview(base, read_table("version,r\n1,4\n2,x\n"), places, BrowserRoots(places))
     with pytest.raises(ConfigError, match="line 3"):
-        queue_all(variants, places, no_trace)
+        TableLaunch(places, BrowserRoots(places), no_trace).start_all(variants)
     assert list_runs(places.runs) == []
 
 
 def test_a_base_that_cannot_be_read_is_a_sentence(places: Settings) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
-        preview("r: [", read_table("version\n1\n"), places)
+        preview("r: [", read_table("version\n1\n"), places, BrowserRoots(places))
 
 
 def test_every_row_becomes_a_run_in_the_tables_order(places: Settings, base: str) -> None:
     leases = take(leases_folder(places.workspace), ["cpu"], places.runs / "other")
     assert leases
-    variants = preview(base, read_table("name,version,dataset\none,1,a.jsonl\ntwo,2,b.jsonl\nthree,3,\n"), places)
-    launched = queue_all(variants, places, no_trace, "anna")
+    variants = preview(
+        base, read_table("name,version,dataset\none,1,a.jsonl\ntwo,2,b.jsonl\nthree,3,\n"), places, BrowserRoots(places)
+    )
+    launched = TableLaunch(places, BrowserRoots(places), no_trace).start_all(variants, StartOptions(actor="anna"))
     try:
         assert [item.error for item in launched] == [None] * 3
         runs = [item.run for item in launched if item.run]
@@ -167,14 +163,14 @@ def test_empty_columns_and_lines_without_end_are_left_out_at_once() -> None:
 def test_rows_times_config_are_counted_before_any_is_written(places: Settings) -> None:
     rows = read_table("r\n" + "8\n" * 50)
     with pytest.raises(ConfigError, match=r"50 rows of a config of 200009 characters are more than"):
-        preview("#" * 200_000 + "\nseed: 1\n", rows, places)
+        preview("#" * 200_000 + "\nseed: 1\n", rows, places, BrowserRoots(places))
 
 
 def test_a_large_table_is_previewed_in_another_process_and_says_the_same(
     places: Settings, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = read_table("name\tversion\tr\tlearning_rat\n" + "".join(f"n{i}\t{i}\t{i - 1}\t3\n" for i in range(4)))
-    here = preview(base, rows, places)
+    here = preview(base, rows, places, BrowserRoots(places))
     monkeypatch.setattr(many, "preview", None)  # not in this one
     monkeypatch.setattr(many, "AT_ONCE", 0)
     heard: list[float] = []

@@ -11,6 +11,7 @@ import pytest
 
 from lora_backend.hardware.inventory import Gpu, GpuInventory
 from lora_backend.launching.requeue import move_run
+from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.runs.processes.leases import lease_keys
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import StateError
@@ -34,18 +35,20 @@ from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.processes.leases import take
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.waiting import entries, leases_folder
+from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.settings import load_settings
+from tests.resolving import from_here
 
 def moved(values, choices):
     settings = load_settings()
     taken = take(leases_folder(settings.workspace), ["GPU-a", "GPU-b"], Path("another"))
     run = RunFolder.create(settings.runs, config=values, config_text="", argv=["true"], state="queued")
-    run.new_attempt(**plan_attempt(values, settings, profile_for))
+    run.new_attempt(**plan_attempt(from_here(values), profile_for))
     start_or_queue(run, settings.workspace)
     found = [(None, run.attempt(), "")]
     for uuids in choices:
         try:
-            move_run(run, settings, profile_for, uuids)
+            move_run(run, settings, BrowserRoots(settings), profile_for, uuids)
             error = ""
         except FlightdeckError as caught:
             error = str(caught)
@@ -98,8 +101,8 @@ def test_a_plan_is_not_used_for_settings_that_came_while_it_was_made(
         return {"device_uuids": ["GPU-b"]}
 
     monkeypatch.setattr("lora_backend.launching.requeue.plan_attempt", while_another_changes_it)
-    with pytest.raises(StateError, match="planned anew"):
-        move_run(run, places, None, ["GPU-b"])  # type: ignore[arg-type]
+    with pytest.raises(StateError, match="planned again"):
+        move_run(run, places, BrowserRoots(places), None, ["GPU-b"])  # type: ignore[arg-type]
     assert (run.attempt()["number"], run.attempt()["device_uuids"]) == (2, ["GPU-a"])
 
 
@@ -112,5 +115,5 @@ def test_a_run_beside_others_stays_beside_others_where_it_is_moved(
         return {"device_uuids": ["GPU-b"], "shares": shares}
 
     monkeypatch.setattr("lora_backend.launching.requeue.plan_attempt", planned)
-    move_run(run, places, None, ["GPU-b"])  # type: ignore[arg-type]
+    move_run(run, places, BrowserRoots(places), None, ["GPU-b"])  # type: ignore[arg-type]
     assert (run.attempt()["device_uuids"], lease_keys(run.attempt())) == (["GPU-b"], ())

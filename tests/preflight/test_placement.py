@@ -19,6 +19,7 @@ from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.preflight import placement
 from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError, TightError, advice_for, plan_start
 from lora_backend.preflight.plan_question import Trace
+from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import leases_folder
@@ -26,6 +27,7 @@ from lora_backend.settings import load_settings
 from lora_backend.views.plan_view import advice_text
 from tests.hardware.nvml import describe, description_file, result_of, stub_environment
 from tests.preflight.small_model import FACTS
+from tests.resolving import from_here
 
 Start = Callable[..., placement.StartPlan]
 
@@ -49,13 +51,17 @@ def start(
             (Target("cpu", "CPU", 16 * GIB),) if gpus is None else of_words(gpus) if isinstance(gpus, str) else gpus
         )
         monkeypatch.setattr(placement, "machine_targets", lambda *_: (targets, links, None))
-        return plan_start(values(tmp_path, **keys), load_settings(), trace)
+        return plan_start(asked(tmp_path, **keys), trace)
 
     return make
 
 
 def values(folder: Path, **keys: Any) -> dict[str, Any]:
     return {"model_name": str(folder / "config.json"), "batch_size": 1, "max_length": 512, **keys}
+
+
+def asked(folder: Path, **keys: Any) -> ResolvedConfig:
+    return from_here(values(folder, **keys))
 
 
 def test_without_balancing_the_whole_model_is_planned_on_one_device(start: Start) -> None:
@@ -101,7 +107,7 @@ def test_what_would_help_a_map_of_the_config_is_counted_on_it_and_a_new_map_come
     found = start("2,6", **given)
     assert found.plan is not None
     assert found.plan.verdict == "over"
-    first, *others = advice_for(found, values(tmp_path, **given))
+    first, *others = advice_for(found, asked(tmp_path, **given).config)
     assert (first.code, first.change) == ("best_placement", MAP_ANEW)
     assert first.fits
     assert others
@@ -134,9 +140,9 @@ def test_a_gpu_that_vanishes_between_plan_and_launch_is_refused_through_the_real
     environment = stub_environment(tmp_path, f"{one}\ngpu name=NVIDIA RTX B, uuid=GPU-b, gib=24, cc=8.6")
     (tmp_path / "config.json").write_text(json.dumps(FACTS))
     given = {"model_name": str(tmp_path / "config.json"), "device_map": {"model": 1, "lm_head": 1}}
-    start = f"""plan_start({given!r}, load_settings(), profile_for).plan.strategy"""
+    start = f"""plan_start(from_here({given!r}), profile_for).plan.strategy"""
     anew = start.replace(repr(given), repr(MAP_ANEW.applied_to(given))).replace("strategy", "device_map")
-    imports = "from lora_backend.preflight.placement import plan_start\nfrom lora_backend.settings import load_settings\nfrom lora_backend.modeling.profiling import profile_for\n"
+    imports = "from lora_backend.preflight.placement import plan_start\nfrom tests.resolving import from_here\nfrom lora_backend.modeling.profiling import profile_for\n"
     imports += (
         "def refused():\n    try:\n        " + start + "\n    except ValueError as error:\n        return str(error)\n"
     )
@@ -179,7 +185,7 @@ def test_what_does_not_fit_comes_with_remedies_of_which_the_first_makes_it_fit(
     keys = {"batch_size": 16, "max_length": 2048}
     found = start("8", **keys)
     with pytest.raises(DoesNotFitError, match="It does not fit") as raised:
-        plan_attempt(values(tmp_path, **keys), load_settings(), trace)
+        plan_attempt(asked(tmp_path, **keys), trace)
     best = raised.value.advice[0]
     assert best.fits
     assert best.change
@@ -190,7 +196,7 @@ def test_what_does_not_fit_comes_with_remedies_of_which_the_first_makes_it_fit(
 
 def test_what_fits_is_not_asked_about(start: Start, trace: Trace, tmp_path: Path) -> None:
     assert start("24").plan
-    attempt = plan_attempt(values(tmp_path), load_settings(), trace)
+    attempt = plan_attempt(asked(tmp_path), trace)
     assert attempt["plan"]["verdict"] == "fits"
     assert not {"accepted", "anyway"} & attempt.keys()
 
@@ -209,14 +215,14 @@ def test_what_is_tight_is_refused_until_it_is_accepted_and_the_attempt_says_that
     start: Start, trace: Trace, tmp_path: Path
 ) -> None:
     tight_on(start, batch_size=8)
-    asked = values(tmp_path, batch_size=8), load_settings(), trace
+    question = asked(tmp_path, batch_size=8), trace
     with pytest.raises(TightError, match=r"Tight: .* would be left on GPU 0 \(24 GiB\)") as raised:
-        plan_attempt(*asked)
+        plan_attempt(*question)
     best = raised.value.advice[0]
     assert best.verdict == "fits"
-    accepted = plan_attempt(*asked, accepts="tight")
+    accepted = plan_attempt(*question, accepts="tight")
     assert (accepted["accepted"], accepted["plan"]["verdict"], "anyway" in accepted) == ("tight", "tight", False)
-    assert plan_attempt(*asked, accepts="over")["anyway"] is True
+    assert plan_attempt(*question, accepts="over")["anyway"] is True
 
 
 def test_who_accepts_a_tight_plan_has_not_accepted_one_that_does_not_fit(
@@ -225,7 +231,7 @@ def test_who_accepts_a_tight_plan_has_not_accepted_one_that_does_not_fit(
     keys = {"batch_size": 16, "max_length": 2048}
     start("8", **keys)
     with pytest.raises(DoesNotFitError):
-        plan_attempt(values(tmp_path, **keys), load_settings(), trace, accepts="tight")
+        plan_attempt(asked(tmp_path, **keys), trace, accepts="tight")
 
 
 def test_a_plan_that_waits_for_a_run_of_ours_is_held_against_what_that_run_leaves(
@@ -233,7 +239,12 @@ def test_a_plan_that_waits_for_a_run_of_ours_is_held_against_what_that_run_leave
 ) -> None:
     """It is asked about only where it would be tight then too."""
     settings = load_settings()
-    asked = values(tmp_path), settings, trace
+    question = (
+        asked(
+            tmp_path,
+        ),
+        trace,
+    )
     tight = tight_on(start)
     needed = round(0.97 * tight.total_bytes)
     lease = take(leases_folder(settings.workspace), ["GPU-a"], tmp_path / "other")
@@ -244,19 +255,19 @@ def test_a_plan_that_waits_for_a_run_of_ours_is_held_against_what_that_run_leave
             (2 * needed, 0.98 * needed),
         ):  # over, and tight, as long as it runs
             assert start((replace(tight, total_bytes=size, held_bytes=round(held)),)).plan
-            assert "accepted" not in plan_attempt(*asked)
+            assert "accepted" not in plan_attempt(*question)
         assert start((replace(tight, held_bytes=needed),)).plan
         with pytest.raises(TightError, match="Tight: "):
-            plan_attempt(*asked)
+            plan_attempt(*question)
     finally:
         release(lease)
     assert start((replace(tight, total_bytes=2 * needed, held_bytes=round(1.05 * needed)),)).plan
     with pytest.raises(DoesNotFitError):
-        plan_attempt(*asked)
+        plan_attempt(*question)
 
 
 def test_memory_that_others_hold_is_not_there_for_the_plan(start: Start, trace: Trace, tmp_path: Path) -> None:
     (whole,) = of_words("24")
     assert start((replace(whole, held_bytes=23 * GIB),), batch_size=4).plan
     with pytest.raises(DoesNotFitError):
-        plan_attempt(values(tmp_path, batch_size=4), load_settings(), trace)
+        plan_attempt(asked(tmp_path, batch_size=4), trace)

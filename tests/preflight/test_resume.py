@@ -16,7 +16,8 @@ import pytest
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.rows import sha256_of_file
 from lora_backend.errors import ConfigError, DataChangedError, DataError, ModelError, RunError
-from lora_backend.launching.resume import check_changes, data_to_accept, resume_run
+from lora_backend.launching.resume import data_to_accept, prepare_resume
+from lora_backend.launching.run_config import bound_before
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.checkpoints.starts import spans_of
@@ -29,6 +30,7 @@ from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.surroundings import differences_from_now
 from lora_backend.settings import Settings, load_settings
+from tests.resolving import from_here, resume_from_here
 from tests.runs.stand_in import HEAD, TRAIN, kill, let_end
 from tests.tiny import stub_model
 from tests.waiting import until
@@ -72,14 +74,14 @@ def test_a_stopped_run_goes_on_from_its_newest_whole_checkpoint(run: RunFolder, 
     until(run.exit_json.exists, "it stops")
     checkpoint(run, 5)
     (checkpoint(run, 10) / "optimizer.pt").write_bytes(b"damaged")
-    assert resume_run(run, places, no_trace, actor="anna").id == run.id
+    assert resume_from_here(run, places, no_trace, actor="anna").id == run.id
     until(lambda: run.state().state == "running", "it goes on")
     attempt = run.attempt()
     assert (attempt["number"], attempt["resume_from"], attempt["actor"]) == (2, "checkpoint-5", "anna")
     assert [item["checkpoint"] for item in attempt["damaged"]] == ["checkpoint-10"]
     assert json.loads((run.attempts / "1.exit.json").read_text())["state"] == "stopped"
     with pytest.raises(RunError, match="Stop it before"):
-        resume_run(run, places, no_trace)
+        resume_from_here(run, places, no_trace)
     let_end(run)
     until(run.exit_json.exists, "the end")
     assert run.state().state == "finished"
@@ -90,7 +92,7 @@ def test_a_killed_run_without_a_checkpoint_starts_from_the_beginning(run: RunFol
     until(lambda: run.state().state == "running", "it runs")
     kill(run, "trainer")
     until(run.exit_json.exists, "the end is written")
-    resume_run(run, places, no_trace)
+    resume_from_here(run, places, no_trace)
     assert run.attempt()["resume_from"] is None
     until(lambda: run.state().state == "running", "it goes on")
     let_end(run)
@@ -102,7 +104,7 @@ def test_a_run_that_the_machines_restart_ended_goes_on(run: RunFolder, places: S
     assert mine
     run.write_status(state="running", trainer=mine.to_json() | {"boot_id": "another"})
     assert run.state().cause == "reboot"
-    resume_run(run, places, no_trace)
+    resume_from_here(run, places, no_trace)
     assert json.loads((run.attempts / "1.exit.json").read_text())["cause"] == "reboot"
     until(lambda: run.state().state == "running", "it goes on")
     let_end(run)
@@ -116,7 +118,7 @@ def test_of_two_who_resume_it_at_once_one_does(run: RunFolder, places: Settings)
     def resume() -> None:
         gate.wait()
         try:
-            done.append(resume_run(run, places, no_trace))
+            done.append(resume_from_here(run, places, no_trace))
         except RunError as error:
             refused.append(error)
 
@@ -136,11 +138,11 @@ def test_one_who_comes_second_ends_nothing_of_the_one_who_came_first(run: RunFol
     run.write_exit("failed", cause="killed")
 
     def while_another_resumes_it(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
-        resume_run(run, places, no_trace)
+        resume_from_here(run, places, no_trace)
         raise ModelError("no trace here, so there is no plan")
 
     with pytest.raises(RunError, match="has not ended"):
-        resume_run(run, places, while_another_resumes_it)
+        resume_from_here(run, places, while_another_resumes_it)
     assert run.attempt()["number"] == 2
     until(lambda: run.state().state == "running", "the first one's start goes on")
     let_end(run)
@@ -161,8 +163,8 @@ def test_what_was_made_ready_before_another_start_is_not_used_after_it(
         run.write_exit("failed", cause="killed")
         raise ModelError("no trace here, so there is no plan")
 
-    with pytest.raises(RunError, match="resumed or planned anew"):
-        resume_run(run, places, while_another_start_fails)
+    with pytest.raises(RunError, match="resumed or planned again"):
+        resume_from_here(run, places, while_another_start_fails)
     assert (run.attempt()["number"], run.state().state) == (num_before + 1, "failed")
 
 
@@ -170,7 +172,7 @@ def test_a_resumed_run_waits_where_its_device_is_taken(run: RunFolder, places: S
     run.write_exit("failed", cause="killed")
     leases = take(leases_folder(places.workspace), ["cpu"], places.runs / "other")
     assert leases
-    resume_run(run, places, no_trace)
+    resume_from_here(run, places, no_trace)
     assert run.state().state == "queued"
     release(leases)
     until(lambda: run.state().state == "running", "its turn comes")
@@ -180,7 +182,7 @@ def test_a_resumed_run_waits_where_its_device_is_taken(run: RunFolder, places: S
 
 def test_changes_are_kept_with_the_attempt_and_the_config_of_the_launch_stays(run: RunFolder, places: Settings) -> None:
     run.write_exit("failed", cause="killed")
-    resume_run(run, places, no_trace, {"num_epochs": 9, "save_steps": 7})
+    resume_from_here(run, places, no_trace, {"num_epochs": 9, "save_steps": 7})
     assert run.attempt()["changes"] == {"num_epochs": 9, "save_steps": 7}
     assert run.attempt()["restarts_schedule"] == ["num_epochs"]
     assert run.read_run()["config"]["num_epochs"] == 2
@@ -196,13 +198,13 @@ def test_a_change_that_cannot_be_made_leaves_the_run_as_it_was(
     run.write_exit("failed", cause="killed")
     before = sorted(str(path) for path in run.path.rglob("*"))
     with pytest.raises(ConfigError):
-        resume_run(run, places, no_trace, changes)
+        resume_from_here(run, places, no_trace, changes)
     assert sorted(str(path) for path in run.path.rglob("*")) == before
     assert run.state().state == "failed"
 
 
 def test_what_a_change_would_do_is_said_before(run: RunFolder) -> None:
-    found = check_changes(run, {"num_epochs": 3, "save_steps": 7})
+    found = prepare_resume(run, load_settings(), bound_before(run), {"num_epochs": 3, "save_steps": 7}).classified
     assert (set(found["safe"]), set(found["restarts_schedule"])) == ({"save_steps"}, {"num_epochs"})
 
 
@@ -210,8 +212,8 @@ def test_a_finished_run_has_nothing_to_go_on_with_unless_it_trains_longer(run: R
     run.write_status(state="running")
     run.write_exit("finished")
     with pytest.raises(RunError, match="raise `num_epochs`"):
-        resume_run(run, places, no_trace)
-    resume_run(run, places, no_trace, {"num_epochs": 5})
+        resume_from_here(run, places, no_trace)
+    resume_from_here(run, places, no_trace, {"num_epochs": 5})
     until(lambda: run.state().state == "running", "it goes on")
     let_end(run)
     until(run.exit_json.exists, "the end")
@@ -221,7 +223,7 @@ def test_a_run_on_a_callers_batches_is_the_callers_to_repeat(places: Settings) -
     run = RunFolder.create(places.runs, config={"model_name": "m"}, config_text="", argv=None)
     run.write_exit("failed", cause="killed")
     with pytest.raises(RunError, match="caller"):
-        resume_run(run, places, no_trace)
+        resume_from_here(run, places, no_trace)
 
 
 # --------------------------------------------------------------------------------------------------- changed data
@@ -239,16 +241,16 @@ def test_changed_data_is_refused_until_it_is_accepted_and_the_new_hash_goes_with
     (tmp_path / "d.jsonl").write_text('{"prompt": "a", "completion": "other"}\n')
     before = sorted(str(path) for path in run.path.rglob("*"))
     with pytest.raises(DataChangedError, match="has changed since the run was launched"):
-        resume_run(run, places, no_trace)
+        resume_from_here(run, places, no_trace)
     assert sorted(str(path) for path in run.path.rglob("*")) == before
-    resume_run(run, places, no_trace, accept_changed_data=True)
+    resume_from_here(run, places, no_trace, accept_changed_data=True)
     assert run.attempt()["accepted_data_sha256"] == sha256_of_file(tmp_path / "d.jsonl")
     until(lambda: run.state().state == "running", "it goes on")
     let_end(run)
     until(run.exit_json.exists, "the end")
     run.exit_json.unlink()
     run.write_exit("failed", cause="killed")
-    resume_run(run, places, no_trace)
+    resume_from_here(run, places, no_trace)
     assert "accepted_data_sha256" not in run.attempt(), "what was confirmed once is not asked for again"
     until(lambda: run.state().state == "running" or run.state().has_ended, "it goes on")
     until(run.exit_json.exists, "the end")
@@ -265,7 +267,7 @@ def test_a_run_that_waits_for_other_gpus_keeps_what_was_accepted(run: RunFolder,
 @pytest.mark.parametrize("sha256", [None, 5])
 def test_a_run_that_recorded_no_data_is_asked_for_nothing(sha256: Any, run: RunFolder) -> None:
     launched_with(run, sha256)
-    assert data_to_accept(run, config_as_changed(run), accept_changed_data=False) is None
+    assert data_to_accept(run, from_here(config_as_changed(run)), accept_changed_data=False) is None
 
 
 def test_data_that_is_gone_or_no_file_is_a_sentence_before_anything_is_started(
@@ -274,10 +276,10 @@ def test_data_that_is_gone_or_no_file_is_a_sentence_before_anything_is_started(
     run.write_exit("failed", cause="killed")
     (tmp_path / "d.jsonl").unlink()
     with pytest.raises(DataError, match="There is no data set"):
-        resume_run(run, places, no_trace)
+        resume_from_here(run, places, no_trace)
     (tmp_path / "d.jsonl").mkdir()
     with pytest.raises(DataError, match="cannot be read"):
-        resume_run(run, places, no_trace)
+        resume_from_here(run, places, no_trace)
     assert run.state().state == "failed"
 
 

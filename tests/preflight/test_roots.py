@@ -9,11 +9,11 @@ import pytest
 
 from lora_backend.config.config_text import parse_config
 from lora_backend.errors import FlightdeckError, ModelError
-from lora_backend.launching.launch import launch_from_browser
 from lora_backend.planning.cost.profile import Profile
-from lora_backend.preflight.roots import allowed_model, bind_paths
+from lora_backend.preflight.roots import allowed_model
 from lora_backend.preflight.startable import judge
 from lora_backend.settings import Settings, load_settings
+from tests.resolving import bound, from_browser, launch_from_browser
 
 ROW = '{"prompt": "a", "completion": "b"}\n'
 SECRET = '{"prompt": "secret", "completion": "secret"}\n'
@@ -64,11 +64,11 @@ def test_a_way_out_of_the_roots_is_refused_and_nothing_there_is_read(
 ) -> None:
     value = value.replace("{}", str(tmp_path))
     with pytest.raises(FlightdeckError) as raised:
-        bind_paths({"model_name": str(tmp_path / "models/m"), key: value}, places)
+        bound({"model_name": str(tmp_path / "models/m"), key: value}, places)
     assert "secret" not in str(raised.value)
     good = {"model_name": str(tmp_path / "models/m"), "target_layers": [976] if key != "model_name" else [999]}
     text = json.dumps({**good, key: value})
-    result = judge(parse_config(text), places).result
+    result = judge(from_browser(parse_config(text), places)).result
     assert [(finding.severity, finding.key) for finding in result.findings if finding.key == key] == [("error", key)]
     assert not any("977 blocks" in finding.message.text("en") for finding in result.findings), "the model was read"
     with pytest.raises(FlightdeckError):
@@ -81,13 +81,12 @@ def test_a_way_out_of_the_roots_is_refused_and_nothing_there_is_read(
 
 def test_what_lies_inside_is_bound_and_read(places: Settings, tmp_path: Path) -> None:
     values = {"model_name": str(tmp_path / "models/m"), "dataset": "d.jsonl", "questions": str(tmp_path / "data/d.jsonl"), "output_dir": "a/b", "r": 4}  # fmt: skip
-    bound = bind_paths(values, places)
-    assert bound == {**values, "dataset": str(tmp_path / "data/d.jsonl")}
+    assert bound(values, places) == {**values, "dataset": str(tmp_path / "data/d.jsonl")}
     assert allowed_model(values["model_name"], places) == tmp_path / "models/m"  # type: ignore[arg-type]
 
 
 def test_a_hub_id_that_is_no_folder_here_is_no_way_out(places: Settings) -> None:
-    assert bind_paths({"model_name": "some-org/some-model"}, places)["model_name"] == "some-org/some-model"
+    assert bound({"model_name": "some-org/some-model"}, places)["model_name"] == "some-org/some-model"
 
 
 @pytest.mark.parametrize(
@@ -108,15 +107,15 @@ def test_a_hub_id_that_is_no_folder_here_is_no_way_out(places: Settings) -> None
 @pytest.mark.parametrize("key", ["model_name", "dataset", "questions", "output_dir"])
 def test_no_path_makes_the_page_fall_over(key: str, value: str, places: Settings) -> None:
     document = parse_config(json.dumps({"model_name": "some/model", key: value}), "json")
-    result = judge(document, places).result
+    result = judge(from_browser(document, places)).result
     assert all(finding.message.text("en") for finding in result.findings)
 
 
 @pytest.mark.parametrize("value", [1, None, ["a"], {"a": 1}, True, ""])
 @pytest.mark.parametrize("key", ["model_name", "dataset", "questions", "output_dir"])
 def test_what_is_no_path_is_left_to_the_check(key: str, value: object, places: Settings) -> None:
-    assert bind_paths({key: value}, places) == {key: value}
-    result = judge(parse_config(json.dumps({"model_name": "some/model", key: value})), places).result
+    assert bound({key: value}, places) == {key: value}
+    result = judge(from_browser(parse_config(json.dumps({"model_name": "some/model", key: value})), places)).result
     assert result.is_valid or {finding.key for finding in result.errors} == {key}
 
 

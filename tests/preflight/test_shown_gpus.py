@@ -29,13 +29,13 @@ from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.launching.launch import _first_device
 from lora_backend.preflight.placement import plan_start
 from lora_backend.runs.record.numbering import in_trainer
-from lora_backend.settings import load_settings
+from tests.resolving import from_here
 
 def profile_for(facts, config):  # without torch
     return formula_profile(facts, config, TraceSettings.of(config, config.precision))
 
 def attempts(each, **more):
-    return [plan_attempt(values, load_settings(), profile_for, accepts="over", **more) for values in each]
+    return [plan_attempt(from_here(values), profile_for, accepts="over", **more) for values in each]
 """
 HALVES = {"model.embed_tokens": 1, "model.rotary_emb": 1, "model.layers": 1, "model.norm": 0, "lm_head": 0}
 
@@ -110,9 +110,7 @@ def test_a_process_that_hides_nothing_from_itself_is_planned_as_it_is(tmp_path: 
         "lambda targets: tuple(__import__('dataclasses').replace(t, device=i) for i, t in enumerate(targets[::-1]))"
     )
     asked = values(tmp_path, device_map=HALVES | {"model.norm": 2, "lm_head": 2})
-    found = result_of(
-        f"plan_start({asked!r}, load_settings(), profile_for, seen={reverse}).to_json()", machine, IMPORTS
-    )
+    found = result_of(f"plan_start(from_here({asked!r}), profile_for, seen={reverse}).to_json()", machine, IMPORTS)
     assert shown(found) == "GPU-c,GPU-b,GPU-a"
     assert found["device_uuids"] == ["GPU-b", "GPU-a"]
 

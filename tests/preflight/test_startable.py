@@ -19,15 +19,15 @@ from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.drafts import new_draft
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.config_checker import check_config_consistency
 from lora_backend.errors import FlightdeckError
-from lora_backend.launching.launch import launch_from_browser
-from lora_backend.launching.resume import resume_run
-from lora_backend.launching.table import Row, preview
+from lora_backend.launching.table import preview
+from lora_backend.launching.table_rows import Row
 from lora_backend.modeling.meta import module_tree
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.preflight import libraries, placement
 from lora_backend.preflight.blockers import blocker_of
-from lora_backend.preflight.facts import check_config_consistency
+from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.preflight.startable import CannotStartError, judge, startable
 from lora_backend.preflight.trees import tree_of
 from lora_backend.runs.processes.recovery import recover
@@ -36,6 +36,7 @@ from lora_backend.settings import Settings, load_settings
 from tests.pages.plan_page import SMALL, profile_of
 from tests.pages.screens import show, texts
 from tests.preflight.machines import Patch, on
+from tests.resolving import from_browser, from_here, launch_from_browser, resume_from_here
 from tests.tiny import make_published, stub_model, write_rows
 from tests.waiting import until
 
@@ -172,7 +173,7 @@ def config_of(place: Path, situation: Situation, patch: Patch) -> str:
 def know_the_cost(text: str, settings: Settings) -> None:
     """Trace the config's model, as a plan would have done before."""
     with suppress(FlightdeckError, ValueError):  # what it says of the devices is asked for later
-        placement.plan_start(parse_config(text).values, settings, trace)
+        placement.plan_start(from_here(text, settings), trace)
 
 
 def refusal(act: Callable[[], object]) -> tuple[str, ...]:
@@ -182,7 +183,7 @@ def refusal(act: Callable[[], object]) -> tuple[str, ...]:
     error = raised.value
     if isinstance(error, CannotStartError):
         return tuple(blocker.code for blocker in error.blockers)
-    return (blocker_of(error, judge(parse_config(""), load_settings()).config).code,)
+    return (blocker_of(error, judge(from_browser("")).config).code,)
 
 
 def checked(text: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
@@ -216,10 +217,10 @@ def test_check_launch_table_trainer_and_page_name_the_same_blockers(
     for blocker in document["blockers"]:
         assert said.count(blocker["message"]) == 1, "said once"
 
-    (row,) = preview(text, [Row(1, {})], settings)
+    (row,) = preview(text, [Row(1, {})], settings, BrowserRoots(settings))
     assert tuple(blocker.code for blocker in row.start.blockers) == situation.codes
     assert not row.can_start()
-    assert startable(judge(parse_config(text), settings), settings, trace).blockers == row.start.blockers
+    assert startable(judge(from_browser(text, settings)), trace).blockers == row.start.blockers
 
     if situation.is_text_valid:
         assert refusal(lambda: launch_from_browser(text, settings, trace)) == situation.codes
@@ -248,7 +249,7 @@ def test_what_lies_outside_the_roots_blocks_table_launch_and_page(
 ) -> None:
     settings = load_settings()
     text = config_of(place, situation, monkeypatch)
-    (row,) = preview(text, [Row(1, {})], settings)
+    (row,) = preview(text, [Row(1, {})], settings, BrowserRoots(settings))
     assert tuple(blocker.code for blocker in row.start.blockers) == situation.codes
     with pytest.raises(FlightdeckError):
         launch_from_browser(text, settings, trace)
@@ -264,7 +265,7 @@ def test_a_good_config_is_startable_everywhere_and_starts(
     know_the_cost(text, settings)
     code, document = checked(text, capsys)
     assert (code, document["startable"], document["blockers"]) == (0, True, [])
-    (row,) = preview(text, [Row(1, {})], settings)
+    (row,) = preview(text, [Row(1, {})], settings, BrowserRoots(settings))
     assert row.start.answer is True
     assert row.can_start()
     at = show("config", draft=new_draft(settings.drafts, text).id)
@@ -282,8 +283,8 @@ def test_what_is_startable_trains(
     values = config(num_epochs=1)
     monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", values["model_name"])
     settings, text = load_settings(), dump_yaml(values)
-    assert startable(judge(parse_config(text), settings), settings, trace_here).answer is True
-    (row,) = preview(text, [Row(1, {})], settings)
+    assert startable(judge(from_browser(text, settings)), trace_here).answer is True
+    (row,) = preview(text, [Row(1, {})], settings, BrowserRoots(settings))
     assert (checked(text, capsys)[1]["startable"], row.start.answer) == (True, True)
     assert main(["train", "c.yaml", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "finished"
@@ -302,7 +303,7 @@ def test_what_does_not_fit_can_be_started_anyway(place: Path, monkeypatch: Patch
     settings = load_settings()
     text = config_of(place, Situation("big", (), BIG, lambda _, patch: on(patch, "12")), monkeypatch)
     know_the_cost(text, settings)
-    (row,) = preview(text, [Row(1, {})], settings)
+    (row,) = preview(text, [Row(1, {})], settings, BrowserRoots(settings))
     assert not row.can_start()
     assert row.can_start(anyway=True)
 
@@ -314,5 +315,5 @@ def test_a_run_is_resumed_only_where_it_can_start(place: Path, monkeypatch: Patc
     run = RunFolder.create(settings.runs, config=values, config_text=dump_yaml(values), argv=["x"], data_sha256=None)
     run.write_exit("failed", cause="killed")
     (place / "m/tokenizer.json").unlink()
-    assert refusal(lambda: resume_run(run, settings, trace)) == ("no_tokenizer",)
+    assert refusal(lambda: resume_from_here(run, settings, trace)) == ("no_tokenizer",)
     assert run.state().state == "failed"

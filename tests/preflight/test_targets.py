@@ -12,7 +12,6 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
 from transformers import CONFIG_MAPPING
 
-from lora_backend.config.config_text import parse_config
 from lora_backend.config.findings import Finding
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.rules import ConfigView, Facts
@@ -25,11 +24,12 @@ from lora_backend.modeling.profiling import profile_for
 from lora_backend.models.catalogue import find_in_catalogue
 from lora_backend.models.refused_targets import is_refused
 from lora_backend.preflight.attachable import held_against_tree
-from lora_backend.preflight.startable import CannotStartError, judge_here, refuse_by_new_tree, startable
+from lora_backend.preflight.startable import CannotStartError, judge, refuse_by_new_tree, startable
 from lora_backend.preflight.trees import known_tree
 from lora_backend.settings import load_settings
 from lora_backend.verification.rank_report import expected_ranks
 from tests.modeling.families import HYBRIDS, LLAMA, MIXTURES, gemma3, on_meta
+from tests.resolving import from_here
 from tests.tiny import make_model, prompts, write_rows
 
 
@@ -158,11 +158,11 @@ def test_a_launch_that_builds_the_modules_refuses_by_them(tmp_path: Path, monkey
     make_model(tmp_path / "m")
     write_rows(tmp_path / "rows.jsonl", prompts())
     values = {"model_name": "m", "dataset": "rows.jsonl", "modules_to_save": ["embed"], "precision": "fp32"}
-    judged = judge_here(parse_config(json.dumps(values)), load_settings())
+    judged = judge(from_here(values))
     assert not judged.blockers, "nobody has built the model's modules yet"
-    answer = startable(judged, load_settings(), profile_for)
+    answer = startable(judged, profile_for)
     assert [blocker.code for blocker in answer.blockers] == ["unmatched_module_to_save"]
     with pytest.raises(CannotStartError, match="embed_tokens"):
-        refuse_by_new_tree(judged, load_settings())
-    (now,) = judge_here(parse_config(json.dumps(values)), load_settings()).blockers
+        refuse_by_new_tree(judged)
+    (now,) = judge(from_here(values)).blockers
     assert dict(now.fix or {}) == {"modules_to_save": ["embed_tokens"]}

@@ -8,22 +8,21 @@ from typing import Any
 import pytest
 
 from lora_backend.cli import main
-from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ExpressionError, ModelError, UntrainableError
-from lora_backend.launching.launch import launch_from_browser
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.lora_layers import lora_layers_of_model
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.preflight.blockers import blocker_of
 from lora_backend.preflight.plan_question import model_facts
-from lora_backend.preflight.startable import CannotStartError, judge_here, startable
+from lora_backend.preflight.startable import CannotStartError, judge, startable
 from lora_backend.settings import load_settings
 from lora_backend.worker_client import WorkerClient
 from tests.drawn.outcomes import outcome_of
 from tests.drawn.world import World
+from tests.resolving import from_here, launch_from_browser
 
 CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("gemma2", {"attn_implementation": "sdpa"}, "untrainable", "attn_implementation", "scaled_dot_product_attention"),
@@ -50,7 +49,7 @@ def test_what_the_trainer_would_refuse_blocks_the_start(
 ) -> None:
     values = {"model_name": str(world.model(family)), "dataset": str(world.dataset), "precision": "fp32", **keys}
     settings, text = load_settings(), dump_yaml(values)
-    (blocker,) = startable(judge_here(parse_config(text), settings), settings, profile_for).blockers
+    (blocker,) = startable(judge(from_here(text, settings)), profile_for).blockers
     assert (blocker.code, blocker.key) == (code, key)
     assert said in blocker.message.text("en")
     with pytest.raises((UntrainableError, CannotStartError), match=said):
@@ -89,7 +88,7 @@ def test_a_start_out_of_the_weights_has_no_more_ranks_than_these(keys: dict[str,
 
 def test_an_expression_that_takes_too_long_is_no_fault_of_the_device_map() -> None:
     error = ExpressionError("The expression {shown} takes too long.", pattern="(a+)+")
-    blocker = blocker_of(error, judge_here(parse_config("model_name: m"), load_settings()).config)
+    blocker = blocker_of(error, judge(from_here("model_name: m")).config)
     assert (blocker.code, blocker.key) == ("expression_too_slow", "target_modules")
 
 

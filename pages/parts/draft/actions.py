@@ -7,11 +7,11 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.config.check import CheckResult
-from lora_backend.config.config_text import ConfigDocument
 from lora_backend.config.copying import as_command, as_python
 from lora_backend.config.drafts import Draft
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
+from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.startable import Startable
 from pages.parts.draft.blockers import show_blockers
 from pages.parts.draft.edit import step
@@ -24,9 +24,10 @@ from pages.parts.shell.markdown import Markdown
 from pages.parts.shell.navigation import CONFIG, PLAN, RUNS
 
 
-def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult, start: Startable) -> None:
+def show_actions(draft: Draft, config: ResolvedConfig, result: CheckResult, start: Startable) -> None:
     """All of them; what a launch has to ask comes below."""
-    text, launched = document.text, draft.launches()
+    document, launched = config.document, draft.launches()
+    text = document.text
     with st.container(horizontal=True, vertical_alignment="center"):
         launch = st.button(
             t(N_("Launch")), type="primary", icon=":material/rocket_launch:", key="launch",
@@ -48,7 +49,7 @@ def show_actions(draft: Draft, document: ConfigDocument, result: CheckResult, st
             t(N_("Download")), text, file_name="config.yaml", mime="application/yaml", icon=":material/download:",
             on_click="ignore", key="download",
         )  # fmt: skip
-        export_for_another_tool(document.values)
+        export_for_another_tool(config)
         if st.button(t(N_("New draft")), icon=":material/add:", type="tertiary", key="new_draft"):
             st.switch_page(CONFIG)
         st.page_link(

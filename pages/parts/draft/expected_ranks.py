@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
-from lora_backend.errors import ExpressionError, ModelError
+from lora_backend.errors import ExpressionError
 from lora_backend.i18n import N_, Message, Plural
-from lora_backend.models.describe import describe_model, read_json_object
 from lora_backend.models.refused_targets import adaptable
-from lora_backend.preflight.roots import allowed_model
-from lora_backend.preflight.trees import known_tree
+from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.verification.rank_report import expected_ranks
 from pages.parts.shell.language import say, t
-from pages.parts.shell.services import settings
 from pages.parts.widgets.frames import markdown_frame
 
 
-def show_expected_ranks(values: Mapping[str, Any]) -> None:
+def show_expected_ranks(config: ResolvedConfig) -> None:
     """One row a module: how many blocks get which rank; nothing is loaded for it."""
     with st.expander(t(N_("Ranks that this run will have")), icon=":material/verified:"):
-        try:
-            path = allowed_model(str(values.get("model_name") or ""), settings())
-            model = describe_model(path)
-            names = adaptable(model.linear_names, model.model_type)
-            tree = known_tree(read_json_object(path / "config.json" if path.is_dir() else path), settings())
-        except ModelError:  # the findings say why
-            names, tree = (), None
+        model, tree, values = config.description, config.facts.tree, config.document.values
+        names = (
+            adaptable(model.linear_names, model.model_type) if model else ()
+        )  # where there is none the findings say why
         names = names if tree is None else (*tree.all_linear, *tree.all_linear_parameters)
         if not names:
             st.caption(t(N_("The model's layers are not known here: its safetensors files are not on this machine.")))

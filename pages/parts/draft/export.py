@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
 import streamlit as st
 
@@ -12,19 +12,20 @@ from lora_backend.config.short_values import in_short
 from lora_backend.data.rows import RowFormat
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
+from lora_backend.preflight.resolve import ResolvedConfig
 from pages.parts.draft.facts import known_facts
 from pages.parts.shell.language import language, say, t
 from pages.parts.shell.markdown import code, escape
 
 
-def export_for_another_tool(values: dict[str, Any]) -> None:
+def export_for_another_tool(config: ResolvedConfig) -> None:
     """Choose the tool, read what is lost, download its file."""
     with st.popover(t(N_("Export")), icon=":material/output:"):
         tool = st.segmented_control(
             t(N_("For")), EXPORT_TOOLS, default=EXPORT_TOOLS[0], required=True, key="export_tool"
         )
         try:
-            result = export_config(values, str(tool), _row_format(values))
+            result = export_config(config.document.values, str(tool), _row_format(config))
         except ConfigError as error:
             st.warning(say(error.message), icon=":material/block:")
             return
@@ -43,6 +44,6 @@ def export_for_another_tool(values: dict[str, Any]) -> None:
         )  # fmt: skip
 
 
-def _row_format(values: dict[str, Any]) -> RowFormat | None:
-    data = known_facts(values).data
+def _row_format(config: ResolvedConfig) -> RowFormat | None:
+    data = known_facts(config).data
     return next((kind for kind in get_args(RowFormat) if data is not None and data.format == kind), None)

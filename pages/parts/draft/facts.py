@@ -1,23 +1,17 @@
-"""What the form knows of a config's model and data: names, ranges, rows; read once for each state of their files."""
+"""What the form knows of a config's model and data: names, ranges, rows; from what the check has read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
-from lora_backend.data.summary import Summary, summary_of
-from lora_backend.errors import FlightdeckError
+from lora_backend.data.summary import Summary
 from lora_backend.i18n import N_, Plural
-from lora_backend.models.describe import ModelDescription, describe_model
-from lora_backend.preflight.facts import kept_summaries
-from lora_backend.preflight.roots import allowed_model, bind_paths
+from lora_backend.models.describe import ModelDescription
+from lora_backend.preflight.resolve import ResolvedConfig
 from pages.parts.shell.language import t
 from pages.parts.shell.markdown import code, escape, joined
-from pages.parts.shell.services import settings
 
 SHOWN_MODULES = 12
 
@@ -30,9 +24,9 @@ class KnownFacts:
     data: Summary | None = None
 
 
-def known_facts(values: Mapping[str, Any]) -> KnownFacts:
+def known_facts(config: ResolvedConfig) -> KnownFacts:
     """What is known of the model and the data set that a config names."""
-    return KnownFacts(_model(values.get("model_name")), _data(values.get("dataset")))
+    return KnownFacts(config.description, config.data)
 
 
 def show_known_facts(known: KnownFacts) -> None:
@@ -59,28 +53,3 @@ def show_known_facts(known: KnownFacts) -> None:
             " · ", (t(Plural("{count} row", "{count} rows"), count=data.num_rows), code(data.format), columns)
         )
         st.caption(":material/table_rows: " + t(N_("Data: {facts}"), facts=facts))
-
-
-def _model(name: Any) -> ModelDescription | None:
-    if not isinstance(name, str) or not name:
-        return None
-    try:
-        path = allowed_model(name, settings())
-        stamp = (path / "config.json" if path.is_dir() else path).stat().st_mtime_ns
-        return _describe(path, stamp)
-    except (FlightdeckError, OSError):
-        return None
-
-
-def _data(name: Any) -> Summary | None:
-    if not isinstance(name, str) or not name:
-        return None
-    try:
-        return summary_of(Path(bind_paths({"dataset": name}, settings())["dataset"]), kept=kept_summaries(settings()))
-    except (FlightdeckError, OSError, ValueError):
-        return None
-
-
-@st.cache_data(show_spinner=False, max_entries=32)
-def _describe(path: Path, stamp: int) -> ModelDescription:
-    return describe_model(path)

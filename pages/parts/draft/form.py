@@ -7,22 +7,26 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.config_text import ConfigDocument, parse_config
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft
 from lora_backend.config.schema import GROUPS, KEYS, REQUIRED, Key
 from lora_backend.i18n import N_, Plural
+from lora_backend.preflight.resolve import ResolvedConfig
 from pages.parts.draft import session
 from pages.parts.draft.facts import known_facts, show_known_facts
 from pages.parts.draft.fields import field
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import Markdown
+from pages.parts.shell.services import resolved
 
 
-def config_form(draft: Draft, document: ConfigDocument) -> None:
+def config_form(draft: Draft, config: ResolvedConfig) -> None:
     """A field for each key, grouped; while the text cannot be read, the last text that could be, to look at."""
+    document = config.document
     values, disabled = document.values, not document.is_readable
     if disabled:
         values = last_good_values(draft)
+        config = resolved(values)
         st.warning(
             t(
                 N_("The form shows the last text that could be read. {reason}"),
@@ -30,7 +34,7 @@ def config_form(draft: Draft, document: ConfigDocument) -> None:
             ),
             icon=":material/edit_off:",
         )
-    known = known_facts(values)
+    known = known_facts(config)
     show_known_facts(known)
     search = st.text_input(
         t(N_("Search the keys")), key=session.FORM_SEARCH, icon=":material/search:", label_visibility="collapsed",

@@ -8,11 +8,14 @@ from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
-from lora_backend.launching.launch import launch_from_browser
+from lora_backend.launching.launch import launch
+from lora_backend.launching.requests import StartOptions, StartRequest
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.placement import PlanDoubtError
+from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.startable import CannotStartError, judge, startable
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.views.plan_view import advice_text, change_text
 from pages.parts.draft import session
 from pages.parts.draft.edit import set_values
@@ -21,7 +24,7 @@ from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.markdown import escape
 from pages.parts.shell.navigation import RUNS
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import resolved
 from pages.parts.widgets.tracing import trace_within
 
 
@@ -30,9 +33,7 @@ def launch_draft(draft: Draft, text: str, launches: int, *, accepts: Verdict = "
     st.session_state.pop(session.IN_DOUBT, None)  # it may be different now
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
-            run_id = draft.launch_once(
-                launches, lambda: launch_from_browser(text, settings(), trace_within(status), accepts=accepts).id
-            )
+            run_id = draft.launch_once(launches, lambda: _start(text, trace_within(status), accepts).id)
         except PlanDoubtError as error:
             _ = error.advice  # traced now, while there is something to see of it
             st.session_state[session.IN_DOUBT] = (draft.id, text, error)
@@ -46,9 +47,13 @@ def launch_draft(draft: Draft, text: str, launches: int, *, accepts: Verdict = "
     st.switch_page(RUNS, query_params={addresses.RUN: run_id})
 
 
+def _start(text: str, trace: Trace, accepts: Verdict) -> RunFolder:
+    return launch(StartRequest(resolved(parse_config(text)), StartOptions(accepts=accepts)), trace)
+
+
 def _is_seen_by_now(text: str) -> bool:
     """Whether the check sees what the launch was refused for: planning may have built the model's modules meanwhile."""
-    return startable(judge(parse_config(text), settings()), settings()).answer is False
+    return startable(judge(resolved(parse_config(text)))).answer is False
 
 
 def has_been_refused(draft: Draft, text: str) -> bool:

@@ -12,7 +12,9 @@ from lora_backend.config.drafts import Draft
 from lora_backend.config.short_values import in_short
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_, Message, Plural
-from lora_backend.launching.table import Launched, Variant, preview_apart, queue_all, read_table
+from lora_backend.launching.requests import StartOptions
+from lora_backend.launching.table import Launched, TableLaunch, Variant, preview_apart
+from lora_backend.launching.table_rows import read_table
 from lora_backend.os_errors import in_words
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.placement import TightError
@@ -21,7 +23,7 @@ from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, language, say, t, t_plain
 from pages.parts.shell.navigation import RUNS
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import browser_policy, settings
 from pages.parts.widgets.frames import frame
 from pages.parts.widgets.tracing import trace_within
 
@@ -211,11 +213,9 @@ def _start(
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         bar = st.progress(0.0)
         try:
-            found = queue_all(
+            found = TableLaunch(settings(), browser_policy(), trace_within(status)).start_all(
                 variants,
-                settings(),
-                trace_within(status),
-                accepts=accepts,
+                StartOptions(accepts=accepts),
                 tags=[tag],
                 once=lambda variant, launch: draft.launch_once(names[variant.line], launch),
                 progress=lambda done: bar.progress(

@@ -15,14 +15,12 @@ from lora_backend.planning.figures import no_time, time_basis
 from lora_backend.planning.limits import Limit, largest_batch, longest_row
 from lora_backend.planning.plan import Plan
 from lora_backend.preflight.conditions import conditions_for
-from lora_backend.preflight.roots import within_roots
 from lora_backend.views.plan_view import cost_message, step_message, total_message
 from pages.parts.plan import session
 from pages.parts.plan.trace import offer_again
 from pages.parts.plan.work import Work
 from pages.parts.shell.language import say, say_plain, sentences, t, t_plain
 from pages.parts.shell.markdown import Markdown, bold
-from pages.parts.shell.services import settings
 
 
 def estimate_of(work: Work, plan: Plan, config: TrainingConfig) -> Estimate | None:
@@ -34,9 +32,7 @@ def conditions_of(work: Work, plan: Plan, config: TrainingConfig) -> Conditions:
     """What the time of `plan` depends on here. A draft's data set is only read where the browser may."""
     targets = tuple(device.target for device in plan.devices)
     links = work.planner.link_speed if targets == work.planner.targets else None
-    inside, _ = within_roots({"dataset": config.dataset} if config.dataset else {}, settings())
-    readable = config.model_copy(update={"dataset": inside.get("dataset")})
-    return conditions_for(readable, targets, settings(), links, work.question.value("rows"))
+    return conditions_for(work.resolved, targets, links, work.question.value("rows"))
 
 
 def cost_of(work: Work, plan: Plan, found: Estimate | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,18 +10,17 @@ import streamlit as st
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import open_draft
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import ConfigError, ModelError
+from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message, Plural
-from lora_backend.models.catalogue import find_in_catalogue
 from lora_backend.planning.plan import Plan, assignment_of
 from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.targets import Target
-from lora_backend.preflight.plan_question import model_facts, planner_for
-from lora_backend.preflight.roots import allowed_model
+from lora_backend.preflight.plan_question import planner_for
+from lora_backend.preflight.resolve import ResolvedConfig
 from pages.parts.plan.question import Question, placement_of
 from pages.parts.plan.trace import trace
 from pages.parts.shell import addresses
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import resolved, settings
 
 BEST = "best"
 """In the address in the place of a placement: the optimum, although the draft has a map of its own."""
@@ -33,7 +31,8 @@ class Work:
     """One plan and what it was made from."""
 
     question: Question
-    facts: Mapping[str, Any]
+    resolved: ResolvedConfig
+    """The model and the data set that it names."""
     config: TrainingConfig
     planner: Planner
     plan: Plan
@@ -61,28 +60,16 @@ def read_question() -> Question:
     return Question(params, document.values)
 
 
-def facts_of(name: str) -> dict[str, Any]:
-    """A model's `config.json`: of what the roots hold, else of the catalogue. Raises `ModelError`."""
-    known = find_in_catalogue(name)
-    try:
-        allowed_model(name, settings())
-    except ModelError:
-        if known is None:
-            raise
-        return known.config
-    return model_facts(name)
-
-
 def prepare(question: Question) -> Work:
     """Plan it. Raises `FlightdeckError` with one sentence; may wait for a trace."""
     config = question.config()
-    facts = facts_of(question.model)
-    planner, message = planner_for(facts, trace, settings(), question.gpus, config)
+    named = resolved({"model_name": question.model, "dataset": config.dataset})
+    planner, message = planner_for(named.config_json, trace, named.settings, question.gpus, config)
     placed, refused = _placement(question, planner, config)
     if placed is not None:
-        return Work(question, facts, config, planner, planner.score(config, placed), True, message)
+        return Work(question, named, config, planner, planner.score(config, placed), True, message)
     plan = planner.plan(config, question.options(config))
-    return Work(question, facts, config, planner, plan, False, message, refused)
+    return Work(question, named, config, planner, plan, False, message, refused)
 
 
 def alone_on_one_gpu(work: Work) -> int | None:

@@ -25,7 +25,7 @@ from pages.parts.run import session
 from pages.parts.run.checkpoints import save_button
 from pages.parts.shell.failing import safely, tell
 from pages.parts.shell.language import explain, say, sentences, t, t_plain
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import browser_policy, settings
 from pages.parts.widgets.tracing import trace_within
 
 
@@ -90,7 +90,7 @@ def other_gpus(run: RunFolder) -> None:
         with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
             try:
                 accepts: Verdict = "over" if anyway else "tight" if confirmed else "fits"
-                move_run(run, settings(), trace_within(status), chosen, accepts=accepts)
+                move_run(run, settings(), browser_policy(), trace_within(status), chosen, accepts=accepts)
             except TightError as error:
                 st.session_state[session.MOVE_IN_DOUBT] = (run.id, chosen, error.message)
                 st.rerun()

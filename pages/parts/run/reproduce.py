@@ -10,13 +10,12 @@ import streamlit as st
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
-from lora_backend.preflight.roots import within_roots
 from lora_backend.runs.history.reproduce import Reproduction, ThenNow, reproduction
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder
 from pages.parts.run import session
 from pages.parts.shell.language import say, t
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import resolved
 from pages.parts.widgets.frames import markdown_frame
 
 MAX_YAML_LINES, MAX_YAML_PX = 40, 480
@@ -42,8 +41,9 @@ def run_reproduce(run: RunFolder) -> None:
     )  # fmt: skip
     if pressed:
         # A run that was copied here may name any file; what lies outside of the roots is not read for the browser.
-        files, escapes = within_roots(run.read_record().config, settings())
-        known = (run.id, reproduction(run, files=files), [error.message for error in escapes.values()])
+        config = resolved(run.read_record().config)
+        files = {key: value for key, value in config.values.items() if key not in config.escapes}
+        known = (run.id, reproduction(run, files=files), [error.message for error in config.escapes.values()])
         st.session_state[session.REPRODUCTION] = known
     if known is None or known[0] != run.id:
         return

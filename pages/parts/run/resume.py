@@ -11,13 +11,14 @@ import streamlit as st
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import dump_yaml, with_values
 from lora_backend.config.drafts import new_draft
-from lora_backend.errors import ConfigError, DataChangedError, FlightdeckError
+from lora_backend.errors import DataChangedError, FlightdeckError
 from lora_backend.i18n import N_, Message
-from lora_backend.launching.resume import check_changes, refuse_nothing_to_do, resume_from_browser
+from lora_backend.launching.requests import StartOptions
+from lora_backend.launching.resume import Resumption, prepare_resume, refuse_nothing_to_do, resume_run
+from lora_backend.launching.run_config import resolve_run
 from lora_backend.planning.advice import Advice
 from lora_backend.preflight.after_oom import OUT_OF_MEMORY, remedies
 from lora_backend.preflight.placement import PlanDoubtError
-from lora_backend.preflight.roots import bind_paths
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import RunState
@@ -28,7 +29,7 @@ from pages.parts.shell import addresses
 from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.markdown import code, escape
 from pages.parts.shell.navigation import CONFIG, RUNS
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import browser_policy, resolved, settings
 from pages.parts.widgets.tracing import trace_within
 
 MARKS = {
@@ -118,8 +119,10 @@ def _changes(run: RunFolder, state: RunState) -> tuple[dict[str, Any], bool]:
     changes: dict[str, Any] = {}
     found, error = {}, None
     try:
-        changes = bind_paths(document.values, settings())
-        found = check_changes(run, changes)
+        named = resolved(document)
+        named.refuse_escapes()
+        changes = dict(named.values)
+        found = _prepared(run, changes).classified
         refuse_nothing_to_do(run, state, changes)
     except FlightdeckError as refusal:
         error = refusal
@@ -147,7 +150,8 @@ def _remedies(run: RunFolder, *, can_resume: bool) -> None:
             return
         with st.status(t(N_("Planning what each device will hold …"))) as status:
             try:
-                found = remedies(config_as_changed(run), settings(), trace_within(status))
+                config = resolve_run(run, config_as_changed(run), settings(), browser_policy())
+                found = remedies(config, trace_within(status))
             except (FlightdeckError, OSError) as error:
                 status.update(label=t(N_("There is no plan.")), state="error", expanded=True)
                 st.error(explain(error))
@@ -175,10 +179,14 @@ def _remedy(run: RunFolder, remedy: Advice, number: int, *, can_resume: bool) ->
                 _open_as_draft(run, remedy.change)
 
 
+def _prepared(run: RunFolder, changes: Mapping[str, Any] | None) -> Resumption:
+    return prepare_resume(run, settings(), browser_policy(), changes)
+
+
 def _may_change(run: RunFolder, changes: Mapping[str, Any]) -> bool:
     try:
-        check_changes(run, changes)
-    except ConfigError:
+        _prepared(run, changes)
+    except FlightdeckError:
         return False
     return True
 
@@ -203,10 +211,12 @@ def _ask(run: RunFolder, error: FlightdeckError, changes: Mapping[str, Any] | No
 def _resume(run: RunFolder, changes: Mapping[str, Any] | None = None, **confirmed: Any) -> None:
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
-            resume_from_browser(
-                run, settings(), trace_within(status), changes,
-                accepts=confirmed.get("accepts", "fits"), accept_changed_data=confirmed.get("accept_changed_data", False),
-            )  # fmt: skip
+            resume_run(
+                _prepared(run, changes),
+                trace_within(status),
+                StartOptions(accepts=confirmed.get("accepts", "fits")),
+                accept_changed_data=confirmed.get("accept_changed_data", False),
+            )
         except PlanDoubtError as error:
             _ask(run, error, changes, {**confirmed, "accepts": error.verdict})
         except DataChangedError as error:

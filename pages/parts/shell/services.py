@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import streamlit as st
 
+from lora_backend.config.config_text import ConfigDocument
+from lora_backend.preflight.path_policy import PathPolicy
+from lora_backend.preflight.resolve import ResolvedConfig, resolve
+from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.settings import Settings, load_settings
 from lora_backend.worker_client import WorkerClient
 
@@ -11,6 +18,16 @@ from lora_backend.worker_client import WorkerClient
 def settings() -> Settings:
     """The places of this installation."""
     return load_settings()
+
+
+def resolved(config: ConfigDocument | Mapping[str, Any]) -> ResolvedConfig:
+    """What a config that came through the browser names: its paths are bound to the roots."""
+    return resolve(config, settings(), browser_policy())
+
+
+def browser_policy() -> PathPolicy:
+    """What the browser may name."""
+    return BrowserRoots(settings())
 
 
 @st.cache_resource(show_spinner=False)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.key_queries import DATA_KEYS
 from lora_backend.data.summary import reading_of
-from lora_backend.errors import FlightdeckError
 from lora_backend.formats import size
 from lora_backend.i18n import N_
-from lora_backend.preflight.facts import kept_summaries
-from lora_backend.preflight.roots import bind_paths
+from lora_backend.preflight.resolve import ResolvedConfig
 from pages.parts.shell.language import t
-from pages.parts.shell.services import settings
 
 TELL_EVERY_S = 0.2
 
@@ -36,17 +30,13 @@ def reading_bar(name: str, size_bytes: int) -> Iterator[Callable[[float], None]]
         place.empty()
 
 
-def wait_for_rows(values: Mapping[str, Any]) -> None:
+def wait_for_rows(config: ResolvedConfig) -> None:
     """Let the large files that a config names be read before it is checked; what is wrong with them the check says."""
-    for key in DATA_KEYS:
-        try:
-            path = Path(bind_paths({key: values[key]}, settings())[key])
-        except (FlightdeckError, OSError, ValueError, KeyError, TypeError):
+    for key, rows in config.rows.items():
+        reading = None if rows.path is None else reading_of(rows.path, key, kept=rows.kept)
+        if rows.path is None or reading is None or reading.is_done:
             continue
-        reading = reading_of(path, key, kept=kept_summaries(settings()))
-        if reading is None or reading.is_done:
-            continue
-        with reading_bar(path.name, reading.size_bytes) as tell:
+        with reading_bar(rows.path.name, reading.size_bytes) as tell:
             while not reading.is_done:
                 tell(reading.fraction)
                 reading.wait_a_moment(TELL_EVERY_S)

@@ -14,7 +14,7 @@ from lora_backend.config.config_text import parse_config
 from lora_backend.config.foreign.import_file import import_text
 from lora_backend.config.foreign.notice import FOREIGN
 from lora_backend.config.scripts import script_defaults
-from lora_backend.preflight.facts import check_config_consistency
+from lora_backend.config_checker import check_config_consistency
 from tests.config.foreign.examples import EXAMPLES
 from tests.config.foreign.small_files import FILES
 

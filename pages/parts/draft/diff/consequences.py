@@ -19,9 +19,8 @@ from pages.parts.draft import session
 from pages.parts.draft.diff.bases import Base
 from pages.parts.draft.facts import known_facts
 from pages.parts.plan.trace import trace
-from pages.parts.plan.work import facts_of
 from pages.parts.shell.language import say, t
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import resolved
 
 MIN_STEP_CHANGE = 0.005
 """A step that is less than half a percent longer or shorter is the same."""
@@ -82,10 +81,11 @@ def _work_out(
     values: Mapping[str, Any], base: Mapping[str, Any], keys: Sequence[str]
 ) -> tuple[dict[str, Consequence], Message | None]:
     """What was found, and why there is no plan in it."""
-    known = known_facts(values)
+    config = resolved(values)
+    known = known_facts(config)
     planner, reason = None, None
     try:
-        planner, _ = planner_for(facts_of(str(values.get("model_name") or "")), trace, settings())
+        planner, _ = planner_for(config.config_json, trace, config.settings)
     except FlightdeckError as error:
         reason = error.message
     with st.spinner(t(N_("Planning with and without each key …"))):

@@ -1,0 +1,31 @@
+"""What somebody asks to start: a config that was resolved, and how it shall start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lora_backend.planning.verdict import Verdict
+from lora_backend.preflight.resolve import ResolvedConfig
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """How to start, whatever the config says; the same for all rows of a table."""
+
+    actor: str | None = None
+    """Who starts it; by default whoever the process belongs to."""
+    accepts: Verdict = "fits"
+    """The worst plan that is started without asking."""
+    shares: bool = False
+    """Beside other runs, leasing nothing."""
+
+
+@dataclass(frozen=True)
+class StartRequest:
+    """One run that shall start. Only what `resolve` has bound gets here, so no path of it is unbound."""
+
+    config: ResolvedConfig
+    options: StartOptions = field(default_factory=StartOptions)
+    name: str | None = None
+    text: str | None = None
+    """The config's text as the run keeps it, where that is not the document's own."""
