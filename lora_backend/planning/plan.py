@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
 from lora_backend.errors import DeviceError, PlanError, TooLittleMemoryError
 from lora_backend.i18n import N_, Plural
 from lora_backend.planning.cost.memory import Breakdown, Memory, Workload
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.step_time import LinkSpeed
+from lora_backend.planning.plan_document import PlanDocument, PlannedBreakdown, PlannedDevice, Strategy
 from lora_backend.planning.split.chosen_split import Goal, split_for
 from lora_backend.planning.targets import GIB, Target
 from lora_backend.planning.verdict import Verdict, uncertainty_bytes, verdict_of, worst_of
-
-Strategy = Literal["single", "layer_split", "cpu"]
 
 
 @dataclass(frozen=True)
@@ -113,30 +111,31 @@ class Plan:
         """Module → device, as accelerate and transformers take it: every module named once, no block split."""
         return device_map(self.profile, [self.devices[index].target.device for index in self.assignment])
 
-    def to_json(self) -> dict[str, Any]:
-        """The document of `plan --json`, without advice."""
-        return {
-            "fits": self.fits,
-            "verdict": self.verdict,
-            "strategy": self.strategy,
-            "device_map": self.device_map,
-            "bottleneck_utilisation": self.bottleneck_utilisation,
-            "devices": [
-                {
-                    "index": device.target.device,
-                    "uuid": device.target.uuid,
-                    "name": device.target.name,
-                    "capacity_bytes": device.target.capacity_bytes,
-                    "breakdown": dict(vars(device.breakdown)),
-                    "total_bytes": device.breakdown.total,
-                    "utilisation": device.utilisation,
-                    "verdict": device.verdict,
-                    "uncertainty_bytes": device.uncertainty_bytes,
-                    "blocks": list(device.blocks),
-                }
-                for device in self.devices
-            ],
-        }
+    def document(self) -> PlanDocument:
+        """As files and commands hold it."""
+        return PlanDocument(
+            fits=self.fits,
+            verdict=self.verdict,
+            strategy=self.strategy,
+            device_map=self.device_map,
+            bottleneck_utilisation=self.bottleneck_utilisation,
+            devices=[_document(device) for device in self.devices],
+        )
+
+
+def _document(device: DevicePlan) -> PlannedDevice:
+    return PlannedDevice(
+        index=device.target.device,
+        uuid=device.target.uuid,
+        name=device.target.name,
+        capacity_bytes=device.target.capacity_bytes,
+        breakdown=PlannedBreakdown(**vars(device.breakdown)),
+        total_bytes=device.breakdown.total,
+        utilisation=device.utilisation,
+        verdict=device.verdict,
+        uncertainty_bytes=device.uncertainty_bytes,
+        blocks=list(device.blocks),
+    )
 
 
 def device_map(profile: Profile, devices: Sequence[int | str]) -> dict[str, int | str]:

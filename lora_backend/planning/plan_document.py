@@ -42,13 +42,13 @@ class PlannedDevice(Part):
     """Memory of the device less what others held when it was planned."""
     breakdown: PlannedBreakdown | None = None
     """The total by component."""
-    total_bytes: Number = 0
+    total_bytes: int | Number = 0
     """The sum of `breakdown`."""
     utilisation: float = 0.0
     """`total_bytes` / `capacity_bytes`."""
     verdict: Verdict | None = None
     """Whether it fits there, and whether that is beyond doubt."""
-    uncertainty_bytes: Number = 0
+    uncertainty_bytes: int | Number = 0
     """By how much the true peak may be above `total_bytes`."""
     blocks: list[int] = []
     """The decoder blocks that it holds, counted from 0."""

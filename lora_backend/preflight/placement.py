@@ -194,7 +194,7 @@ def _num_units(planner: Planner, config: TrainingConfig) -> int:
 def _document(plan: Plan) -> dict[str, Any]:
     size = plan.workload.size
     return {
-        **plan.to_json(),
+        **plan.document().to_json(),
         "method": plan.profile.method,
         "expected_error": plan.profile.expected_error,
         "precision": plan.profile.settings.precision,

@@ -42,7 +42,7 @@ STRATEGIES = {
 def plan_document(plan: Plan, advice: Sequence[Advice], found: Figures) -> dict[str, Any]:
     """The JSON document of the command `plan`; `advice` is empty where the plan fits beyond doubt."""
     return {
-        **plan.to_json(),
+        **plan.document().to_json(),
         "method": plan.profile.method,
         "expected_error": plan.profile.expected_error,
         **found.to_json(),

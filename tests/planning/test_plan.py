@@ -49,7 +49,7 @@ def test_a_plan_is_scored_as_it_was_planned_and_lists_every_device() -> None:
     idle = [device for device in plan.devices if not device.units]
     assert len(idle) == 3
     assert all(device.utilisation == 0 and device.breakdown.total == 0 for device in idle)
-    document = plan.to_json()
+    document = plan.document().to_json()
     assert [device["index"] for device in document["devices"]] == [0, 1, 2, 3]
     for device in document["devices"]:
         assert sum(device["breakdown"].values()) == device["total_bytes"]

@@ -103,7 +103,7 @@ def test_a_plan_is_as_good_as_its_worst_device_that_is_used() -> None:
 
 
 def test_the_document_says_the_verdict_and_by_how_much_it_may_be_more_for_each_device() -> None:
-    document = sized(of_words("24")[0], 0.98).to_json()
+    document = sized(of_words("24")[0], 0.98).document().to_json()
     (device,) = document["devices"]
     assert document["fits"] is True
     assert document["verdict"] == device["verdict"] == "tight"
