@@ -20,9 +20,9 @@ demo: .venv/.installed
 test: .venv/.installed-dev .venv/.browser
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-# The minute before a commit: no browser, no training, no process that takes seconds.
+# The minute before a commit: no browser, no training, nothing that takes seconds (`SLOW` in tests/conftest.py).
 test-fast: .venv/.installed-dev
-	$(BIN)/python -m pytest -n 2 tests/config tests/data tests/expressions tests/hardware tests/test_house.py tests/test_project.py
+	$(BIN)/python -m pytest -n 2 --fast
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .

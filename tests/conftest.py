@@ -24,6 +24,31 @@ os.environ["LC_ALL"] = "C.UTF-8"
 
 Make = Callable[..., dict[str, Any]]
 
+SLOW = (
+    "browser", "demo", "drawn", "modeling", "soak", "training", "worker",
+    "config/foreign/test_fixes.py", "config/foreign/test_nothing_lost.py", "config/foreign/test_results_are_valid.py",
+    "config/test_limits_of_files.py", "config/test_presets.py", "expressions/test_question.py",
+    "pages/test_config_editor.py", "pages/test_hostile_runs.py", "pages/test_links.py", "pages/test_no_room.py",
+    "pages/test_pages.py", "pages/test_plan.py", "pages/test_run_history.py", "pages/test_run_page.py", "pages/test_table_runs.py",
+    "planning/test_memory.py", "planning/test_partition.py", "planning/test_store.py", "planning/test_true_rule.py",
+    "preflight/test_escapes.py", "preflight/test_move.py", "preflight/test_placement.py", "preflight/test_resume.py",
+    "preflight/test_shown_gpus.py", "preflight/test_startable.py", "preflight/test_untrainable.py",
+    "runs/test_bin_adapters.py", "runs/test_faults.py", "runs/test_found.py", "runs/test_links.py", "runs/test_queue.py",
+    "runs/test_supervisor_faults.py", "runs/test_trainer_command.py", "verification/test_whole_or_not.py",
+    "test_cli.py", "test_commands.py", "test_commands_no_room.py", "test_commands_runs.py", "test_original_usage.py",
+)  # fmt: skip
+"""What `--fast` leaves out: browser, training, traces, and every module that takes more than seven seconds of a core."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="the minute before a commit: leaves out what is slow")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Left out before it is imported, for half of it brings torch."""
+    left_out = config.getoption("--fast") and collection_path in {Path(__file__).parent / name for name in SLOW}
+    return True if left_out else None
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
