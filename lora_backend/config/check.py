@@ -12,7 +12,7 @@ from lora_backend.config.diff import same_value
 from lora_backend.config.findings import SEVERITIES, Finding
 from lora_backend.config.foreign.notice import FOREIGN, notice_of
 from lora_backend.config.key_findings import schema_findings_of, takes_words
-from lora_backend.config.rules import ConfigView, Facts, all_rules
+from lora_backend.config.rules import ConfigView, Facts, all_findings
 from lora_backend.config.schema import KEYS, default_config
 from lora_backend.config.yaml_traps import full_width_values, leading_zero, word_of_yaml_1_1
 
@@ -63,7 +63,7 @@ def check_config(document: ConfigDocument | Mapping[str, Any], facts: Facts | No
         schema_findings = list(schema_findings_of(config, document.written, told))
         invalid = {finding.key for finding in schema_findings if finding.key}
         findings += [*schema_findings, *_traps(config, document.written, invalid)]
-        findings += all_rules(config, facts or Facts(), invalid)
+        findings += all_findings(config, facts or Facts(), invalid)
     unknown = tuple(key for key in config.values if key not in KEYS)
     good = {key: value for key, value in config.values.items() if key in KEYS and key not in invalid}
     if notice is not None and notice.values:

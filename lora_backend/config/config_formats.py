@@ -17,6 +17,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
 
 from lora_backend.config.findings import Finding
+from lora_backend.config.rules.file_rules import DUPLICATE_KEY
 from lora_backend.config.yaml_limits import (
     LimitedComposer,
     UnreadableError,
@@ -91,15 +92,7 @@ def _yaml_not_a_mapping(text: str, root: Node) -> UnreadableError:
 
 
 def _duplicate(key: str, first: int, second: int) -> Finding:
-    values = {"key": key, "first": first, "second": second}
-    return Finding(
-        "error",
-        "duplicate_key",
-        Message(N_("`{key}` stands twice, on line {first} and again on line {second}."), values),
-        Message(N_("Keep one of the two lines."), {}),
-        key,
-        second,
-    )
+    return DUPLICATE_KEY.found_on(second, key, {"key": key, "first": first, "second": second})
 
 
 # ---------------------------------------------------------------------------------------------- YAML

@@ -15,6 +15,7 @@ from typing import Any
 from lora_backend.bounded import open_regular
 from lora_backend.config.config_formats import PARSERS, Format, line_at
 from lora_backend.config.findings import Finding
+from lora_backend.config.rules.file_rules import SYNTAX
 from lora_backend.config.token_limits import refuse_too_much
 from lora_backend.config.yaml_limits import MAX_DEPTH, TOO_DEEP, UnreadableError
 from lora_backend.errors import ConfigError, FileRefusedError
@@ -138,10 +139,9 @@ def _too_large(size_bytes: int) -> Message:
 def _unreadable(
     text: str, file_format: Format, message: Message, line: int | None, remedy: Message | None = None
 ) -> ConfigDocument:
-    remedy = remedy or Message(N_("Fix the file there; none of it was used."))
     if line is None:
         remedy = Message(N_("Give a YAML, JSON or TOML file with one key per line."))
-    return ConfigDocument(text, file_format, {}, {}, (Finding("error", "syntax", message, remedy, None, line),))
+    return ConfigDocument(text, file_format, {}, {}, (SYNTAX.found_on(line, None, sentence=message, remedy=remedy),))
 
 
 def _number_of_thousands_of_digits(document: ConfigDocument) -> ConfigDocument | None:

@@ -14,6 +14,7 @@ from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.fix_offers import remove
 from lora_backend.config.options import NEW_NAMES, why_not_here
 from lora_backend.config.rules import ConfigView
+from lora_backend.config.rules.file_rules import MISSING_KEY, OUT_OF_RANGE, UNUSABLE_WORD, WRONG_TYPE
 from lora_backend.config.schema import KEYS, REQUIRED, Key, TrainingConfig
 from lora_backend.config.spelling import near_word, words_of
 from lora_backend.config.unknown_keys import unknown_key
@@ -48,14 +49,8 @@ def schema_findings_of(config: ConfigView, written: Mapping[str, str], told: Col
             num_unknown += 1
             yield unknown_key(config, key, guess=num_unknown <= MOST_GUESSES)
         elif kind == "missing" or (KEYS[key].default is REQUIRED and config.values[key] in (None, "")):
-            template = N_("Choose a base model: `{key}` is empty.") if key in config.values else N_("Choose a base model: `{key}` is missing.")  # fmt: skip
-            yield config.finding(
-                "error",
-                "missing_key",
-                key,
-                Message(template, {"key": key}),
-                Message(N_("Name a model's folder or a hub id: `{key}: …`."), {"key": key}),
-            )
+            is_empty = N_("Choose a base model: `{key}` is empty.")
+            yield MISSING_KEY.found(config, key, {"key": key}, sentence=is_empty if key in config.values else None)
         else:
             yield _wrong_value(config, key, kind, written.get(key))
 
@@ -70,9 +65,8 @@ def _wrong_value(config: ConfigView, key: str, kind: str, written: str | None) -
     if word := _wrong_word(config, key, value):
         return word
     values = {"key": key, "value": shorten(value), "expected": expected(KEYS[key])}
-    out_of_range = kind.startswith(("greater_than", "less_than", "finite"))
-    message = Message(N_("`{key}` is {value}, but must be {expected}."), values)
-    remedy = Message(N_("Change the value of `{key}`."), values)
+    rule = OUT_OF_RANGE if kind.startswith(("greater_than", "less_than", "finite")) else WRONG_TYPE
+    remedy: Message | None = None
     fix: Fix | None = None
     if isinstance(value, int | float) and not isinstance(value, bool) and takes(key, written or shorten(value)):
         # As it stands in the file: `version: 01` means "01", though it was read as 1.
@@ -86,7 +80,7 @@ def _wrong_value(config: ConfigView, key: str, kind: str, written: str | None) -
                 N_("The value is text. Write it without quotes: `{key}: {bare}`."), {"key": key, "bare": shorten(meant)}
             )
             fix = config.change({key: meant})
-    return config.finding("error", "out_of_range" if out_of_range else "wrong_type", key, message, remedy, fix)
+    return rule.found(config, key, values, fix, remedy=remedy)
 
 
 def _wrong_word(config: ConfigView, key: str, value: Any) -> Finding | None:
@@ -95,16 +89,13 @@ def _wrong_word(config: ConfigView, key: str, value: Any) -> Finding | None:
     near = NEW_NAMES.get(value) if why else near_word(key, value)
     if why is None and near is None:
         return None
-    said = {"key": key, "value": shorten(value), "near": near, "default": shorten(KEYS[key].default)}
-    message = why or Message(
-        N_("`{key}` is {value}, but must be {expected}."), {**said, "expected": expected(KEYS[key])}
-    )
+    said = {"key": key, "value": shorten(value), "expected": expected(KEYS[key])}
     if near is None:
-        remedy = Message(N_("Set another `{key}`, or remove it (the default is {default})."), said)
-        return config.finding("error", "unusable_word", key, message, remedy, remove(key))
-    remedy = Message(N_("Set `{key}: {near}`."), said)
-    code = "unusable_word" if why else "wrong_type"
-    return config.finding("error", code, key, message, remedy, config.change({key: near}))
+        said["default"] = shorten(KEYS[key].default)
+        return UNUSABLE_WORD.found(config, key, said, remove(key), sentence=why)
+    said["near"] = near
+    rule = UNUSABLE_WORD if why else WRONG_TYPE
+    return rule.found(config, key, said, config.change({key: near}), sentence=why, remedy=N_("Set `{key}: {near}`."))
 
 
 def _meant(key: str, text: str) -> Any:

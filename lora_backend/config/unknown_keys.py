@@ -16,17 +16,16 @@ from lora_backend.config.foreign.reasons import DISTRIBUTED
 from lora_backend.config.foreign.tools import TOOLS
 from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.rules import ConfigView
+from lora_backend.config.rules.file_rules import CACHE_WITH_CHECKPOINTING, UNKNOWN_KEY
 from lora_backend.config.schema import KEYS
 from lora_backend.config.spelling import is_slip, nearest
 from lora_backend.config.yaml_traps import NO_BREAK_SPACES
 from lora_backend.i18n import N_, Message
 
-REMOVE = N_("Remove the line.")
-
 
 def unknown_key(config: ConfigView, key: str, *, guess: bool) -> Finding:
     """What to do about a key that is not in the schema; `guess`: the nearest name may be looked for."""
-    message = Message(N_("`{key}` is not a key of a training config; it would be ignored."), {"key": key})
+    message = None
     if plain_name(key) == "use_cache":
         return _cache(config, key)
     if odd := next((char for char in key if char in NO_BREAK_SPACES), None):
@@ -37,7 +36,7 @@ def unknown_key(config: ConfigView, key: str, *, guess: bool) -> Finding:
         return _known(config, key, carried, message)
     near = _nearest(plain_name(key)) if guess else None
     if near is None:
-        return config.finding("error", "unknown_key", key, message, Message(REMOVE), remove(key))
+        return UNKNOWN_KEY.found(config, key, {"key": key}, remove(key), sentence=message)
     remedy = Message(N_("Did you mean `{near}`? Rename the key, or remove the line."), {"near": near})
     theirs = None if near in KEYS else meaning(near, {**config.values, near: config.values[key]})
     if theirs is not None and theirs.target_key is not None:
@@ -46,19 +45,16 @@ def unknown_key(config: ConfigView, key: str, *, guess: bool) -> Finding:
     fixes = []
     if near in KEYS and is_slip(plain_name(key), near, _words()):
         fixes = _renamed(config, key, {near: config.values[key]})
-    return config.finding("error", "unknown_key", key, message, remedy, *fixes)
+    return UNKNOWN_KEY.found(config, key, {"key": key}, *fixes, sentence=message, remedy=remedy)
 
 
 def _cache(config: ConfigView, key: str) -> Finding:
     on = config.values.get("gradient_checkpointing") is True
-    message = Message(
-        N_("`use_cache` is not a key of a training config: the cache is for generating, and off while training.")
-    )
-    code = "cache_with_checkpointing" if on else "unknown_key"
-    return config.finding("error", code, key, message, Message(REMOVE), remove(key))
+    rule = CACHE_WITH_CHECKPOINTING if on else UNKNOWN_KEY
+    return rule.found(config, key, None, remove(key), sentence=CACHE_WITH_CHECKPOINTING.sentence)
 
 
-def _known(config: ConfigView, key: str, carried: Carried, message: Message) -> Finding:
+def _known(config: ConfigView, key: str, carried: Carried, message: Message | None) -> Finding:
     """What another tool calls it, or ours in other letters."""
     fixes: list[Fix]
     targets = targets_of(key)
@@ -75,7 +71,7 @@ def _known(config: ConfigView, key: str, carried: Carried, message: Message) -> 
         fixes = [_keep(config, key, targets)] if config.values.keys() >= set(targets) else []
     if fixes:
         fixes[0] = _with_what_hangs_on_it(config, key, fixes[0])
-    return config.finding("error", "unknown_key", key, message, remedy, *fixes)
+    return UNKNOWN_KEY.found(config, key, {"key": key}, *fixes, sentence=message, remedy=remedy)
 
 
 def _with_what_hangs_on_it(config: ConfigView, key: str, fix: Fix) -> Fix:

@@ -10,6 +10,7 @@ from typing import Any
 from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.fix_offers import change
 from lora_backend.config.patch import Patch
+from lora_backend.config.rules.file_rules import FULL_WIDTH, LEADING_ZERO, YAML_1_1
 from lora_backend.i18n import N_, Message
 
 _LEADING_ZERO = re.compile(r"[-+]?0\d[\d_]*")
@@ -38,30 +39,15 @@ def leading_zero(key: str, written: str, value: Any, line: int | None) -> Findin
     if not _LEADING_ZERO.fullmatch(written) or isinstance(value, str):
         return None
     values = {"key": key, "written": written, "value": value}
-    return Finding(
-        "warning",
-        "leading_zero",
-        Message(N_("`{key}: {written}` is read as {value} here; other YAML readers take it as octal, or as text."), values),
-        Message(N_('Write `{key}: {value}`, or in quotes where the zero belongs to a name: `{key}: "{written}"`.'), values),
-        key,
-        line,
-        (Fix(Patch({key: value}), Message(N_("Write it as `{key}: {value}`"), values)),),
-    )  # fmt: skip
+    fix = Fix(Patch({key: value}), Message(N_("Write it as `{key}: {value}`"), values))
+    return LEADING_ZERO.found_on(line, key, values, fix)
 
 
 def word_of_yaml_1_1(key: str, written: str, value: Any, line: int | None) -> Finding | None:
     """A bare text that is no text in tools that still read YAML 1.1."""
     if not isinstance(value, str) or not _WORDS_OF_1_1.fullmatch(written):
         return None
-    values = {"key": key, "written": written}
-    return Finding(
-        "hint",
-        "yaml_1_1",
-        Message(N_("`{key}: {written}` is text here, but tools that read YAML 1.1 take it as something else."), values),
-        Message(N_('Write it in quotes: `{key}: "{written}"`.'), values),
-        key,
-        line,
-    )
+    return YAML_1_1.found_on(line, key, {"key": key, "written": written})
 
 
 def misread_character(text: str, line: int, first: int | None = None) -> tuple[int, str] | None:
@@ -114,15 +100,5 @@ def full_width_values(values: Mapping[str, Any], lines: Mapping[str, int]) -> li
         if isinstance(value, str) and is_full_width(value):
             plain = to_ascii(value)
             shown = {"key": key, "value": shorten(value), "plain": shorten(plain)}
-            found.append(
-                Finding(
-                    "warning",
-                    "full_width",
-                    Message(N_("`{key}` is {value}, which holds full-width characters; they look like ordinary ones."), shown),
-                    Message(N_("Write {plain}."), shown),
-                    key,
-                    lines.get(key),
-                    (change(values, {key: plain}),),
-                )
-            )  # fmt: skip
+            found.append(FULL_WIDTH.found_on(lines.get(key), key, shown, change(values, {key: plain})))
     return found

@@ -11,7 +11,7 @@ from lora_backend.config.check import CheckResult
 from lora_backend.config.findings import Finding, Fix
 from lora_backend.config.fix_offers import remove
 from lora_backend.config.rules import ConfigView, Facts
-from lora_backend.config.rules.machine_facts import checkpoint_bytes
+from lora_backend.config.rules.output_facts import checkpoint_bytes
 from lora_backend.errors import ExpressionError, FlightdeckError, PlanError, TooLittleMemoryError, UntrainableError
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message

@@ -14,19 +14,19 @@ from lora_backend.config.config_text import decode_config
 from lora_backend.config.config_writing import dump_yaml, template
 from lora_backend.config.diff import diff_configs
 from lora_backend.config.presets import PRESETS
-from lora_backend.config.rules.examples import EXAMPLES
+from lora_backend.config.rules import RULES
 from lora_backend.config.schema import KEYS, TrainingConfig, default_config
 
 REAL = [
     template({"model_name": "m"}).encode(),
     *(dump_yaml(preset.config("m", "d.jsonl")).encode() for preset in PRESETS.values()),
-    *(f"model_name: m\n{example.broken}\n".encode() for example in EXAMPLES),
+    *(rule.text(rule.broken).encode() for rule in RULES),
 ]
 BITS = [
     b"\t", b"\n", b"\r\n", b": ", b"- ", b"&a ", b"*a", b"<<: ", b"{", b"}", b"[", b"]", b"'", b'"', b"|\n", b"? ", b"!!python/name:x ", b"%",
     b"---\n", b"\x00", b"\xff", b"\xef\xbb\xbf", "：".encode(), "１".encode(), b"no", b"08", b"1:30", b".nan", b".inf", b"1e400", b"~", b"9" * 400,
 ]  # fmt: skip
-FACTS = [example.facts for example in EXAMPLES]
+FACTS = [rule.facts for rule in RULES]
 
 
 def mutated(randomness: random.Random) -> bytes:

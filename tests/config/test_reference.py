@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from lora_backend.config.check import check_config
 from lora_backend.config.presets import PRESETS
-from lora_backend.config.rules.examples import EXAMPLES
+from lora_backend.config.rules import RULES
 from lora_backend.config.schema import KEYS, REQUIRED, default_config
 from tools.docs.__main__ import out_of_date
 from tools.docs.check_rules import rules_page
@@ -29,7 +29,7 @@ def test_every_key_every_preset_and_every_rule_is_there(language: str) -> None:
     keys, rules = keys_page(language), rules_page(language)
     assert all(f"| `{name}` |" in keys for name in KEYS)
     assert all(resume_table(language).count(f"`{name}`") == 1 for name in KEYS)
-    assert all(f"### `{example.code}` (" in rules for example in EXAMPLES)
+    assert all(f"### `{rule.code}` (" in rules for rule in RULES)
     assert keys.count("\n### ") == len(PRESETS)
     assert "# yaml-language-server: $schema=" in keys
 

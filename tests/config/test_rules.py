@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import ast
+import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,18 @@ from lora_backend.config.config_writing import with_values
 from lora_backend.config.diff import diff_configs
 from lora_backend.config.findings import shorten
 from lora_backend.config.foreign.notice import FOREIGN
+from lora_backend.config.key_queries import DATA_KEYS
 from lora_backend.config.patch import DELETE
-from lora_backend.config.rules import Facts
-from lora_backend.config.rules.examples import EXAMPLES, Example
+from lora_backend.config.rules import RULES, Facts
+from lora_backend.config.rules.file_rules import UNUSABLE
+from lora_backend.config.rules.rule import Rule
 from lora_backend.config.schema import KEYS
 from lora_backend.config.secrets import holds_secret, redact
 from lora_backend.models.quantized import Quantized
 from tests.resolving import from_here
 
-BY_CODE = [pytest.param(example, id=example.code) for example in EXAMPLES]
-SOURCES = Path(lora_backend.config.__file__).parent
+BY_CODE = [pytest.param(rule, id=rule.code) for rule in RULES]
+PACKAGE = Path(lora_backend.config.__file__).parent
 
 
 def checked(lines: str, facts: Facts | None = None) -> CheckResult:
@@ -35,40 +38,37 @@ def codes(result: CheckResult) -> list[str]:
     return [finding.code for finding in result.findings]
 
 
-@pytest.mark.parametrize("example", BY_CODE)
-def test_a_rule_speaks_of_the_config_that_breaks_it_and_nothing_else_does(example: Example) -> None:
-    result = checked(example.broken, example.facts)
-    assert codes(result) == [example.code]
+@pytest.mark.parametrize("rule", BY_CODE)
+def test_the_broken_example_breaks_this_rule_alone_and_the_fixed_one_none(rule: Rule) -> None:
+    result = check_config(parse_config(rule.text(rule.broken)), rule.facts)
+    assert codes(result) == [rule.code]
     (found,) = result.findings
+    assert found.severity == rule.severity
     assert found.key is not None or found.line is not None
     assert found.message.text("en").endswith(".")
     assert found.remedy.text("en").endswith(".")
+    facts = rule.facts if rule.fixed_facts is None else rule.fixed_facts
+    assert codes(check_config(parse_config(rule.text(rule.fixed)), facts)) == []
 
 
-@pytest.mark.parametrize("example", BY_CODE)
-def test_its_nearest_neighbour_is_a_good_config(example: Example) -> None:
-    facts = example.facts if example.whole_facts is None else example.whole_facts
-    assert codes(checked(example.whole, facts)) == []
-
-
-@pytest.mark.parametrize("example", BY_CODE)
-def test_a_fix_mends_what_it_is_for_and_breaks_nothing(example: Example) -> None:
-    text = f"# mine\nmodel_name: m\n{example.broken}\n"
-    for finding in check_config(parse_config(text), example.facts).findings:
+@pytest.mark.parametrize("rule", BY_CODE)
+def test_a_fix_mends_what_it_is_for_and_breaks_nothing(rule: Rule) -> None:
+    text = f"# mine\n{rule.text(rule.broken)}"
+    for finding in check_config(parse_config(text), rule.facts).findings:
         for fix in finding.fixes:
             mended = with_values(text, fix.changes)
-            after = check_config(parse_config(mended), example.facts)
-            assert example.code not in codes(after), fix.label.text("en")
+            after = check_config(parse_config(mended), rule.facts)
+            assert rule.code not in codes(after), fix.label.text("en")
             assert after.is_valid, fix.label.text("en")
             assert mended.startswith("# mine\n")
             values = fix.changes.applied_to(parse_config(text).values)
             assert values == parse_config(mended).values
 
 
-@pytest.mark.parametrize("example", BY_CODE)
-def test_a_fix_says_what_it_does_to_every_key_and_entry(example: Example) -> None:
-    result = checked(example.broken, example.facts)
-    before = parse_config(f"model_name: m\n{example.broken}\n").values
+@pytest.mark.parametrize("rule", BY_CODE)
+def test_a_fix_says_what_it_does_to_every_key_and_entry(rule: Rule) -> None:
+    document = parse_config(rule.text(rule.broken))
+    result, before = check_config(document, rule.facts), document.values
     for finding in result.findings:
         if finding.code == FOREIGN:
             continue  # a conversion of many keys has a table of its own
@@ -87,37 +87,31 @@ def test_a_fix_says_what_it_does_to_every_key_and_entry(example: Example) -> Non
 def test_most_rules_have_a_fix_for_one_click() -> None:
     """A fix can only be missing where there is more than one way, or none within the config."""
     without = {
-        example.code
-        for example in EXAMPLES
-        if any(finding.fix is None for finding in checked(example.broken, example.facts).findings)
+        rule.code
+        for rule in RULES
+        if any(
+            finding.fix is None for finding in check_config(parse_config(rule.text(rule.broken)), rule.facts).findings
+        )
     }
     assert without == {
-        "syntax", "duplicate_key", "out_of_range", "yaml_1_1", "no_expression", "expression_too_slow", "quantized_offload", "model_name_unusable",
+        "missing_key", "syntax", "duplicate_key", "out_of_range", "yaml_1_1", "no_expression", "expression_too_slow", "quantized_offload", "model_name_unusable",
         "dataset_unusable", "questions_unusable", "publication_forbidden", "not_an_adapter", "experts_all_linear", "towers_left_alone", "no_tokenizer", "no_chat_template",
         "output_in_use", "not_causal", "quantized_untrainable", "quantized_expanded", "model_library_missing", "all_linear_leaves_out",
     }  # fmt: skip
 
 
-def codes_in_source() -> set[str]:
-    """The code of every finding that the source makes: what stands behind a severity."""
-    found = set()
-    for file in SOURCES.glob("**/*.py"):
-        if "foreign" in file.parts:
-            continue
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            name = getattr(getattr(node, "func", None), "attr", getattr(getattr(node, "func", None), "id", ""))
-            if isinstance(node, ast.Call) and name in ("finding", "Finding") and len(node.args) > 2:
-                found |= {
-                    c.value for c in ast.walk(node.args[1]) if isinstance(c, ast.Constant) and "_" in str(c.value)
-                }
-                found |= {node.args[1].value} if isinstance(node.args[1], ast.Constant) else set()
-    return {str(code) for code in found}
+def test_every_rule_of_every_module_is_listed_once_and_nothing_is_found_without_one() -> None:
+    modules = [importlib.import_module(f"lora_backend.config.rules.{file.stem}") for file in PACKAGE.glob("rules/*.py")]
+    made = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, Rule)}
+    assert sorted(rule.code for rule in made.values()) == sorted(rule.code for rule in RULES)
+    assert len({rule.code for rule in RULES}) == len(RULES)
+    for file in PACKAGE.rglob("*.py"):
+        if file.name not in ("base.py", "rule.py"):
+            assert not re.search(r"\b(?:Finding|config\.finding)\(", file.read_text("utf-8")), file.name
 
 
-def test_every_rule_has_its_example() -> None:
-    shown = {example.code for example in EXAMPLES} | {"missing_key"}
-    assert codes_in_source() - {"_unusable"} <= shown
-    assert len(EXAMPLES) == len({example.code for example in EXAMPLES}) >= 25
+def test_every_file_that_a_config_names_has_its_rule() -> None:
+    assert set(UNUSABLE) == {"model_name", *DATA_KEYS}
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from transformers import CONFIG_MAPPING
 from lora_backend.config.findings import Finding
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.rules import ConfigView, Facts
-from lora_backend.config.rules.model_facts import RULES as OF_MODEL
-from lora_backend.config.rules.target_facts import RULES
+from lora_backend.config.rules.model_facts import CHECKS as OF_MODEL
+from lora_backend.config.rules.target_facts import CHECKS
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.live_tree import tree_of_model
 from lora_backend.modeling.meta import module_tree
@@ -35,7 +35,7 @@ from tests.tiny import make_model, prompts, write_rows
 
 def said(model: Any, **values: Any) -> dict[str, Finding]:
     view, facts = ConfigView({"model_name": "m", **values}), Facts(tree=tree_of_model(model))
-    return {finding.code: finding for rule in (*OF_MODEL, *RULES) for finding in rule(view, facts)}
+    return {finding.code: finding for rule in (*OF_MODEL, *CHECKS) for finding in rule(view, facts)}
 
 
 ADAPTED = {
@@ -84,7 +84,7 @@ def test_names_that_a_mixtures_files_lack_are_no_error_before_its_modules_are_kn
 def test_the_attention_of_a_mixture_is_offered_whole_before_its_modules_are_known() -> None:
     attention = ("q_a_proj", "q_b_proj", "kv_b_proj", "o_proj")
     facts = Facts(has_experts=True, linear_names=tuple(f"model.layers.0.self_attn.{name}" for name in attention))
-    (found,) = (finding for rule in RULES for finding in rule(ConfigView({"model_name": "m"}), facts))
+    (found,) = (finding for rule in CHECKS for finding in rule(ConfigView({"model_name": "m"}), facts))
     assert dict(found.fix or {}) == {"target_modules": list(attention)}
 
 
@@ -145,9 +145,9 @@ def test_the_families_with_mambas_kernels_are_those_that_peft_refuses() -> None:
 def test_mamba_is_told_by_its_files_what_to_change() -> None:
     facts = Facts(model_type="falcon_h1", linear_modules=("q_proj", "in_proj", "out_proj"))
     view = ConfigView({"model_name": "m", "target_modules": ["q_proj", "out_proj"]})
-    (found,) = (finding for rule in RULES for finding in rule(view, facts))
+    (found,) = (finding for rule in CHECKS for finding in rule(view, facts))
     assert (found.code, dict(found.fix or {})) == ("refused_target", {"target_modules": ["q_proj"]})
-    (found,) = (finding for rule in RULES for finding in rule(ConfigView({"model_name": "m"}), facts))
+    (found,) = (finding for rule in CHECKS for finding in rule(ConfigView({"model_name": "m"}), facts))
     assert (found.severity, found.code) == ("hint", "all_linear_leaves_out")
     assert "leaves out out_proj" in found.message.text("en")
 

@@ -6,8 +6,8 @@ from lora_backend.config.check import check_config
 from lora_backend.config.check_report import SEVERITY_WORDS
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import with_values
-from lora_backend.config.findings import Finding
-from lora_backend.config.rules.examples import ACROSS, FILE, KNOWN, Example
+from lora_backend.config.rules import FACT_RULES, FILE_RULES, KEY_RULES
+from lora_backend.config.rules.rule import Rule
 from lora_backend.i18n import translate
 from tools.docs.common import SUFFIXES, title, words
 
@@ -17,9 +17,9 @@ INTRODUCTION = words(
     "错误会阻止运行启动；警告可以运行，但多半不是想要的；提示则值得了解。每条规则都附有触发它的最小配置；此外还有每份配置都必须有的 `model_name`。",
 )
 SECTIONS = (
-    (words("The file and each key by itself", "文件与单个配置项"), FILE),
-    (words("Keys against each other", "配置项之间"), ACROSS),
-    (words("Against model, data and machine", "与模型、数据和机器对照"), KNOWN),
+    (words("The file and each key by itself", "文件与单个配置项"), FILE_RULES),
+    (words("Keys against each other", "配置项之间"), KEY_RULES),
+    (words("Against model, data and machine", "与模型、数据和机器对照"), FACT_RULES),
 )
 FIX = words("Fix: {label}.", "修复：{label}。")
 OR = words("Or: {labels}.", "或者：{labels}。")
@@ -33,32 +33,25 @@ def pages() -> dict[str, str]:
 def rules_page(language: str) -> str:
     """Every rule: what breaks it, what the check says then, and what its fix makes of it."""
     lines = [title(TITLE, "rules", language), INTRODUCTION[language], ""]
-    for name, examples in SECTIONS:
+    for name, rules in SECTIONS:
         lines += [f"## {name[language]}", ""]
-        if examples is FILE:
-            lines += _shown("missing_key", "", check_config({}).findings[0], None, language)
-        for example in examples:
-            finding, fixed = _finding(example)
-            lines += _shown(example.code, example.broken, finding, fixed, language)
+        for rule in rules:
+            lines += _shown(rule, language)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _finding(example: Example) -> tuple[Finding, str | None]:
-    """What the check says of an example, and the example after the fix."""
-    text = f"model_name: m\n{example.broken}\n"
-    finding = next(f for f in check_config(parse_config(text), example.facts).findings if f.code == example.code)
-    fixed = None if finding.fix is None else with_values(text, finding.fix).removeprefix("model_name: m\n").rstrip()
-    return finding, fixed
-
-
-def _shown(code: str, broken: str, finding: Finding, fixed: str | None, language: str) -> list[str]:
-    lines = [f"### `{code}` ({translate(SEVERITY_WORDS[finding.severity], language)})", ""]
-    if broken:
-        lines += ["```yaml", broken, "```", ""]
+def _shown(rule: Rule, language: str) -> list[str]:
+    text = rule.text(rule.broken)
+    result = check_config(parse_config(text), rule.facts)
+    finding = next(found for found in result.findings if found.code == rule.code)
+    lines = [f"### `{rule.code}` ({translate(SEVERITY_WORDS[finding.severity], language)})", ""]
+    if rule.broken:
+        lines += ["```yaml", rule.broken, "```", ""]
     lines += [finding.message.text(language), "", finding.remedy.text(language), ""]
     labels = [fix.label.text(language) for fix in finding.fixes]
     if labels:
         lines += [FIX[language].format(label=labels[0]), ""]
+    fixed = None if finding.fix is None else with_values(text, finding.fix).removeprefix("model_name: m\n").rstrip()
     if fixed:
         lines += ["```yaml", fixed, "```", ""]
     if labels[1:]:

@@ -14,12 +14,12 @@ from lora_backend.config.foreign.key_mapping import Tool
 from lora_backend.config.foreign.key_meanings import OURS, known_tools, meaning, plain_name
 from lora_backend.config.foreign.tools import FEW_STRAYS, TOOLS, TwoToolsError, is_foreign
 from lora_backend.config.patch import DELETE, Patch
+from lora_backend.config.rules.file_rules import FOREIGN_CONFIG
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message, Plural, in_code
 
-FOREIGN = "foreign_config"
-CONVERT = N_("Convert it; on the command line: `python -m lora_backend import FILE`.")
+FOREIGN = FOREIGN_CONFIG.code
 ONE_TOOL = N_("Then convert it; on the command line: `python -m lora_backend import FILE`.")
 NO_TOOL = N_("Name a training config, or start from a preset on the Config page.")
 
@@ -49,7 +49,7 @@ def notice_of(document: ConfigDocument) -> Notice | None:
         made = convert(document)
     except ConfigError as error:
         remedy = Message(ONE_TOOL if isinstance(error, TwoToolsError) else NO_TOOL)
-        return Notice(Finding("error", FOREIGN, error.message, remedy, first, line), covers, foreign)
+        return Notice(FOREIGN_CONFIG.found_on(line, first, sentence=error.message, remedy=remedy), covers, foreign)
     if not _conversion(document.values, made).changes:
         made = convert(document, OURS)  # one of ours by now, with what is left of the keys of others
     fix = _conversion(document.values, made)
@@ -59,8 +59,8 @@ def notice_of(document: ConfigDocument) -> Notice | None:
         covers = {key for key in document.values if key not in KEYS} if foreign else set(strays)
         message = _mixture(strays, foreign)
     else:
-        message = Message(N_("This is a config of {title}, not of LoRA Flightdeck."), {"title": made.tool.title})
-    finding = Finding("error", FOREIGN, message, Message(CONVERT), first, line, (fix,))
+        message = None
+    finding = FOREIGN_CONFIG.found_on(line, first, {"title": made.tool.title}, fix, sentence=message)
     return Notice(finding, covers, made.tool is not OURS, made.values)
 
 

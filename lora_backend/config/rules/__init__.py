@@ -1,4 +1,7 @@
-"""Rules across keys, and against what is known of model, data and machine. Pure: config and facts in, findings out."""
+"""Rules across keys, and against what is known of model, data and machine. Pure: config and facts in, findings out.
+
+Each module holds `RULES`, what it can find, and `CHECKS`, the functions that find it.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +9,49 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from lora_backend.config.findings import Finding
-from lora_backend.config.rules import adapter_keys as adapter
-from lora_backend.config.rules import base_model, data_facts, machine_facts, model_facts, secrecy, target_facts
-from lora_backend.config.rules import device_keys as devices
-from lora_backend.config.rules import expression_keys as expressions
-from lora_backend.config.rules import training_keys as training
+from lora_backend.config.rules import (
+    adapter_keys,
+    base_model,
+    data_facts,
+    device_keys,
+    evaluation_keys,
+    expression_keys,
+    file_rules,
+    machine_facts,
+    model_facts,
+    output_facts,
+    publication_keys,
+    secrecy,
+    target_facts,
+    training_keys,
+)
 from lora_backend.config.rules.base import ConfigView, Facts, GpuFact
+from lora_backend.config.rules.rule import Rule
 
-__all__ = ["ConfigView", "Facts", "GpuFact", "all_rules"]
+__all__ = ["RULES", "ConfigView", "Facts", "GpuFact", "all_findings"]
+
+_KEY_ROOMS = (expression_keys, adapter_keys, device_keys, training_keys, evaluation_keys, publication_keys, secrecy)
+_FACT_ROOMS = (base_model, model_facts, target_facts, data_facts, machine_facts, output_facts)
+
+FILE_RULES: tuple[Rule, ...] = file_rules.RULES
+"""What is wrong with the file, or with a key by itself."""
+KEY_RULES: tuple[Rule, ...] = tuple(rule for room in _KEY_ROOMS for rule in room.RULES)
+"""What keys say of each other."""
+FACT_RULES: tuple[Rule, ...] = (*file_rules.UNUSABLE.values(), *(rule for room in _FACT_ROOMS for rule in room.RULES))
+"""What model, data and machine say."""
+RULES = (*FILE_RULES, *KEY_RULES, *FACT_RULES)
 
 
-def all_rules(config: ConfigView, facts: Facts, invalid: Collection[str]) -> Iterator[Finding]:
+def all_findings(config: ConfigView, facts: Facts, invalid: Collection[str]) -> Iterator[Finding]:
     """What keys say of each other, and model, data and machine of them; keys in `invalid` are left out."""
     config = replace(config, invalid=frozenset(invalid))
-    slow = tuple(expressions.too_slow(config, facts))
+    slow = tuple(expression_keys.too_slow(config, facts))
     if slow:
         config = replace(config, expressions=None)
     yield from slow
-    yield from _across_keys(config)
-    yield from _against_facts(config, facts)
-
-
-def _across_keys(config: ConfigView) -> Iterator[Finding]:
-    for rule in (*adapter.RULES, *devices.RULES, *training.RULES, *secrecy.RULES):
-        yield from rule(config)
-
-
-def _against_facts(config: ConfigView, facts: Facts) -> Iterator[Finding]:
-    for rule in (*base_model.RULES, *model_facts.RULES, *target_facts.RULES, *data_facts.RULES, *machine_facts.RULES):
-        yield from rule(config, facts)
+    for key_room in _KEY_ROOMS:
+        for key_check in key_room.CHECKS:
+            yield from key_check(config)
+    for fact_room in _FACT_ROOMS:
+        for fact_check in fact_room.CHECKS:
+            yield from fact_check(config, facts)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.fix_offers import drop, every_block, remove, shift_by_one
 from lora_backend.config.patch import Patch
 from lora_backend.config.rules.base import ConfigView, KeyRule
-from lora_backend.config.rules.expression_keys import FORMS, MANY_PATTERNS, PATTERNS, expressions_of
+from lora_backend.config.rules.rule import Rule
 from lora_backend.config.schema import KEYS
-from lora_backend.expressions.matching import KEY, WHOLE
 from lora_backend.i18n import N_, Message
 
 SCALES = (1 / 8, 8)
@@ -21,75 +19,56 @@ MANY_LAYERS = 8
 """A list from 1 to at least this many is rather every block, counted from one, than a choice."""
 
 
+EMPTY_LIST = Rule(
+    "empty_list",
+    "error",
+    N_("`{key}` is an empty list."),
+    N_("Give at least one entry, or remove the line."),
+    broken="target_modules: []",
+    fixed="target_modules: [q_proj]",
+)
+
+REPEATED_ENTRY = Rule(
+    "repeated_entry",
+    "warning",
+    N_("`{key}` names {entries} more than once."),
+    N_("Keep each entry once."),
+    broken="target_layers: [1, 1]",
+    fixed="target_layers: [1, 2]",
+)
+
+
 def _lists(config: ConfigView) -> Iterator[Finding]:
     for key, value in config.values.items():
         if key in config.invalid or key not in KEYS or not isinstance(value, list):
             continue
         if not value:
-            yield config.finding(
-                "error" if key in ("target_modules", "target_layers") else "warning",  # nothing would train
-                "empty_list",
+            yield EMPTY_LIST.found(
+                config,
                 key,
-                Message(N_("`{key}` is an empty list."), {"key": key}),
-                Message(N_("Give at least one entry, or remove the line."), {}),
+                {"key": key},
                 every_block() if key == "target_layers" else remove(key),
+                severity=None if key in ("target_modules", "target_layers") else "warning",
             )
         once = list(dict.fromkeys(value))
         repeated = sorted(shorten(text) for text, count in Counter(map(str, value)).items() if count > 1)
         if repeated:
-            yield config.finding(
-                "warning",
-                "repeated_entry",
+            yield REPEATED_ENTRY.found(
+                config,
                 key,
-                Message(N_("`{key}` names {entries} more than once."), {"key": key, "entries": ", ".join(repeated)}),
-                Message(N_("Keep each entry once.")),
+                {"key": key, "entries": ", ".join(repeated)},
                 Fix(Patch({key: once}), Message(N_("Keep each entry once: {entries}"), {"entries": shorten(once)})),
             )
 
 
-def _expressions(config: ConfigView) -> Iterator[Finding]:
-    """PEFT reads a single target, and the keys of both patterns, as regular expressions."""
-    if config.expressions is None:
-        return
-    for key in ("target_modules", *PATTERNS):
-        for pattern in expressions_of(config, key):
-            alone, as_used = (config.expressions.fault(form, pattern) for form in (WHOLE, FORMS[key]))
-            if alone or as_used:
-                values = {"key": key, "pattern": shorten(pattern), "reason": alone or as_used}
-                yield config.finding(
-                    "error",
-                    "no_expression",
-                    key,
-                    Message(N_("`{key}` holds {pattern}, which is not a regular expression: {reason}."), values),
-                    Message(
-                        N_("Close every bracket that it opens, or name modules by the endings of their names."), values
-                    ),
-                )
-
-
-def _shadowed(config: ConfigView) -> Iterator[Finding]:
-    """The first pattern that matches counts, so a name behind a wider pattern is never reached."""
-    ask = config.expressions
-    if ask is None:
-        return
-    for key in PATTERNS:
-        patterns: dict[str, Any] = {} if key in config.invalid else config.get(key) or {}
-        names = list(patterns)[:MANY_PATTERNS]
-        for place, name in enumerate(names):
-            earlier = next((other for other in names[:place] if ask.matches(KEY, other, name)), None)
-            if earlier is not None:
-                values = {"key": key, "name": name, "earlier": earlier}
-                yield config.finding(
-                    "warning",
-                    "shadowed_pattern",
-                    key,
-                    Message(N_("`{key}`: {name} is never reached: {earlier} comes before it and matches too."), values),
-                    Message(N_("Put {name} before {earlier}."), values),
-                    Fix(
-                        Patch({key: {name: patterns[name], **{other: value for other, value in patterns.items() if other != name}}}),
-                        Message(N_("Move {name} to the front"), values),
-                    ),
-                )  # fmt: skip
+UNUSUAL_SCALE = Rule(
+    "unusual_scale",
+    "warning",
+    N_("`alpha` {alpha} with `r` {r} scales the adapter by {scale}, far from the usual 1 to 2."),
+    N_("Set `alpha: {usual}`, or lower the learning rate to match."),
+    broken="r: 8\nalpha: 128",
+    fixed="r: 16\nalpha: 128",
+)
 
 
 def _scale(config: ConfigView) -> Iterator[Finding]:
@@ -100,41 +79,53 @@ def _scale(config: ConfigView) -> Iterator[Finding]:
     if not SCALES[0] <= scale <= SCALES[1]:
         usual = round(2 * rank**0.5) if config.get("use_rslora") else 2 * rank
         values = {"alpha": alpha, "r": rank, "scale": f"{scale:.3g}", "usual": usual}
-        yield config.finding(
-            "warning",
-            "unusual_scale",
-            "alpha" if "alpha" in config.values else "r",
-            Message(N_("`alpha` {alpha} with `r` {r} scales the adapter by {scale}, far from the usual 1 to 2."), values),
-            Message(N_("Set `alpha: {usual}`, or lower the learning rate to match."), values),
-            config.change({"alpha": usual}),
-        )  # fmt: skip
+        yield UNUSUAL_SCALE.found(
+            config, "alpha" if "alpha" in config.values else "r", values, config.change({"alpha": usual})
+        )
+
+
+LAYERS_FROM_ONE = Rule(
+    "layers_from_one",
+    "warning",
+    N_("`target_layers` lists 1 to {last}; blocks are counted from 0, so the first one gets no adapter."),
+    N_("Write 0 to {before}, or remove the line for every block."),
+    broken="target_layers: [1, 2, 3, 4, 5, 6, 7, 8]",
+    fixed="target_layers: [0, 1, 2, 3, 4, 5, 6, 7]",
+)
 
 
 def _layers(config: ConfigView) -> Iterator[Finding]:
     layers = config.get("target_layers") if config.has_good("target_layers") else None
     if layers and len(layers) >= MANY_LAYERS and layers == list(range(1, len(layers) + 1)):
         values = {"last": layers[-1], "before": layers[-1] - 1}
-        yield config.finding(
-            "warning",
-            "layers_from_one",
-            "target_layers",
-            Message(N_("`target_layers` lists 1 to {last}; blocks are counted from 0, so the first one gets no adapter."), values),
-            Message(N_("Write 0 to {before}, or remove the line for every block."), values),
-            shift_by_one(layers),
-            every_block(),
-        )  # fmt: skip
+        yield LAYERS_FROM_ONE.found(config, "target_layers", values, shift_by_one(layers), every_block())
+
+
+RANDOM_START = Rule(
+    "random_start",
+    "warning",
+    N_(
+        "`init_lora_weights: false` starts from random matrices, so the model is worse before the first step; PEFT means it for tests."
+    ),
+    N_("Set `init_lora_weights: true`."),
+    broken="init_lora_weights: false",
+    fixed="init_lora_weights: true",
+)
 
 
 def _start(config: ConfigView) -> Iterator[Finding]:
     if config.has_good("init_lora_weights") and config.get("init_lora_weights") is False:
-        yield config.finding(
-            "warning",
-            "random_start",
-            "init_lora_weights",
-            Message(N_("`init_lora_weights: false` starts from random matrices, so the model is worse before the first step; PEFT means it for tests.")),
-            Message(N_("Set `init_lora_weights: true`.")),
-            config.change({"init_lora_weights": True}),
-        )  # fmt: skip
+        yield RANDOM_START.found(config, "init_lora_weights", None, config.change({"init_lora_weights": True}))
+
+
+ODD_RANK = Rule(
+    "odd_rank",
+    "error",
+    N_("`init_lora_weights: orthogonal` needs even ranks, but there is {ranks}."),
+    N_("Set `init_lora_weights: true`, or even ranks."),
+    broken="r: 3\nalpha: 3\ninit_lora_weights: orthogonal",
+    fixed="r: 4\nalpha: 4\ninit_lora_weights: orthogonal",
+)
 
 
 def _odd_ranks(config: ConfigView) -> Iterator[Finding]:
@@ -148,27 +139,40 @@ def _odd_ranks(config: ConfigView) -> Iterator[Finding]:
         if pattern:
             even["rank_pattern"] = {name: rank + rank % 2 for name, rank in pattern.items()}
         values = {"ranks": ", ".join(map(str, dict.fromkeys(odd)))}
-        yield config.finding(
-            "error",
-            "odd_rank",
+        yield ODD_RANK.found(
+            config,
             "r" if config.get("r") % 2 else "rank_pattern",
-            Message(N_("`init_lora_weights: orthogonal` needs even ranks, but there is {ranks}."), values),
-            Message(N_("Set `init_lora_weights: true`, or even ranks.")),
+            values,
             config.change({"init_lora_weights": True}),
             config.change({key: value for key, value in even.items() if value != config.get(key)}),
         )
 
 
+BIAS_CHANGES_BASE = Rule(
+    "bias_changes_base",
+    "hint",
+    N_(
+        "`bias: {bias}` trains biases of the base model: with the adapter switched off it answers differently than before."
+    ),
+    N_("Set `bias: none` if the base model must stay as it is."),
+    broken="bias: all",
+    fixed="bias: none",
+)
+
+
 def _bias(config: ConfigView) -> Iterator[Finding]:
     if config.has_good("bias") and config.get("bias") != "none":
-        yield config.finding(
-            "hint",
-            "bias_changes_base",
-            "bias",
-            Message(N_("`bias: {bias}` trains biases of the base model: with the adapter switched off it answers differently than before."), {"bias": config.get("bias")}),
-            Message(N_("Set `bias: none` if the base model must stay as it is.")),
-            config.change({"bias": "none"}),
-        )  # fmt: skip
+        yield BIAS_CHANGES_BASE.found(config, "bias", {"bias": config.get("bias")}, config.change({"bias": "none"}))
+
+
+TRAINED_TWICE = Rule(
+    "trained_twice",
+    "warning",
+    N_("{names} stands in `target_modules` and in `modules_to_save`; what is trained whole needs no adapter."),
+    N_("Keep it in one of the two."),
+    broken="target_modules: [q_proj, lm_head]\nmodules_to_save: [lm_head]",
+    fixed="target_modules: [q_proj]\nmodules_to_save: [lm_head]",
+)
 
 
 def _twice(config: ConfigView) -> Iterator[Finding]:
@@ -180,36 +184,47 @@ def _twice(config: ConfigView) -> Iterator[Finding]:
         values = {"names": ", ".join(dict.fromkeys(both))}
         whole = [name for name in config.get("modules_to_save") if name not in both]
         adapted = [name for name in targets if name not in both]
-        yield config.finding(
-            "warning",
-            "trained_twice",
+        yield TRAINED_TWICE.found(
+            config,
             "modules_to_save",
-            Message(N_("{names} stands in `target_modules` and in `modules_to_save`; what is trained whole needs no adapter."), values),
-            Message(N_("Keep it in one of the two.")),
+            values,
             drop("modules_to_save", both, whole) or remove("modules_to_save"),
             drop("target_modules", both, adapted),
-        )  # fmt: skip
+        )
+
+
+STRICT_WITHOUT_CHECK = Rule(
+    "strict_without_check",
+    "warning",
+    N_("`check_r_consistency` is off, but `strict_r_check` checks all the same, and stops the run at a wrong rank."),
+    N_("Set `check_r_consistency: true` as well, so that the config says what happens, or remove `strict_r_check`."),
+    broken="strict_r_check: true",
+    fixed="strict_r_check: true\ncheck_r_consistency: true",
+)
 
 
 def _strict(config: ConfigView) -> Iterator[Finding]:
     if not config.has_good("strict_r_check", "check_r_consistency"):
         return
     if config.get("strict_r_check") and not config.get("check_r_consistency"):
-        yield config.finding(
-            "warning",
-            "strict_without_check",
-            "strict_r_check",
-            Message(N_("`check_r_consistency` is off, but `strict_r_check` checks all the same, and stops the run at a wrong rank.")),
-            Message(N_("Set `check_r_consistency: true` as well, so that the config says what happens, or remove `strict_r_check`.")),
-            config.change({"check_r_consistency": True}),
-            remove("strict_r_check"),
-        )  # fmt: skip
+        yield STRICT_WITHOUT_CHECK.found(
+            config, "strict_r_check", None, config.change({"check_r_consistency": True}), remove("strict_r_check")
+        )
 
 
-RULES: tuple[KeyRule, ...] = (
+RULES = (
+    EMPTY_LIST,
+    REPEATED_ENTRY,
+    UNUSUAL_SCALE,
+    LAYERS_FROM_ONE,
+    RANDOM_START,
+    ODD_RANK,
+    BIAS_CHANGES_BASE,
+    TRAINED_TWICE,
+    STRICT_WITHOUT_CHECK,
+)
+CHECKS: tuple[KeyRule, ...] = (
     _lists,
-    _expressions,
-    _shadowed,
     _scale,
     _layers,
     _start,

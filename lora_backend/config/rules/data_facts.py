@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from lora_backend.config.findings import Finding
 from lora_backend.config.patch import DELETE
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
-from lora_backend.config.rules.training_keys import evaluations_beside_checkpoints, steps_that_never_come
-from lora_backend.i18n import N_, Message, Plural
+from lora_backend.config.rules.evaluation_keys import evaluations_beside_checkpoints
+from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.training_keys import steps_that_never_come
+from lora_backend.i18n import N_, Plural
 
 _STEP_KEYS = ("val_size", "batch_size", "target_batch_size", "num_epochs", "max_steps")
 
@@ -20,30 +22,53 @@ def training_rows(config: ConfigView, num_rows: int) -> int:
     return num_rows - min(max(1, round(num_rows * share)), num_rows - 1) if share else num_rows
 
 
+NO_CHAT_TEMPLATE = Rule(
+    "no_chat_template",
+    "error",
+    N_("The data set holds `messages`, but the model's tokenizer has no chat template to write them with."),
+    N_("Take the instruct variant of the model, or data of `prompt` and `completion`."),
+    broken="dataset: d.jsonl",
+    fixed="dataset: d.jsonl",
+    facts=Facts(row_format="messages", has_tokenizer=True, has_chat_template=False),
+    fixed_facts=Facts(row_format="prompt_completion", has_tokenizer=True, has_chat_template=False),
+)
+
+
 def _chats(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if facts.row_format == "messages" and facts.has_tokenizer and facts.has_chat_template is False:
-        yield config.finding(
-            "error",
-            "no_chat_template",
-            "dataset",
-            Message(
-                N_("The data set holds `messages`, but the model's tokenizer has no chat template to write them with.")
-            ),
-            Message(N_("Take the instruct variant of the model, or data of `prompt` and `completion`.")),
-        )
+        yield NO_CHAT_TEMPLATE.found(config, "dataset")
+
+
+NOTHING_TO_HOLD_BACK = Rule(
+    "nothing_to_hold_back",
+    "error",
+    N_("`val_size` holds rows back, but the data set has only one."),
+    N_("Set `val_size` to 0."),
+    broken="dataset: d.jsonl\nval_size: 0.1\neval_strategy: epoch\nseed: 42",
+    fixed="dataset: d.jsonl",
+    facts=Facts(num_rows=1),
+)
+
+BATCH_BEYOND_ROWS = Rule(
+    "batch_beyond_rows",
+    "warning",
+    Plural(
+        "`{key}` is {step}, but there is only {count} row to train on, so a step never has that many.",
+        "`{key}` is {step}, but there are only {count} rows to train on, so a step never has that many.",
+    ),
+    N_("Set `{key}` to at most {count}."),
+    broken="batch_size: 17",
+    fixed="batch_size: 16",
+    facts=Facts(num_rows=16),
+)
 
 
 def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if facts.num_rows is None or not config.has_good(*_STEP_KEYS):
         return
     if config.get("val_size") and facts.num_rows < 2:
-        yield config.finding(
-            "error",
-            "nothing_to_hold_back",
-            "val_size",
-            Message(N_("`val_size` holds rows back, but the data set has only one.")),
-            Message(N_("Set `val_size` to 0.")),
-            config.change({"val_size": DELETE, "eval_strategy": DELETE}),
+        yield NOTHING_TO_HOLD_BACK.found(
+            config, "val_size", None, config.change({"val_size": DELETE, "eval_strategy": DELETE})
         )
         return
     rows = training_rows(config, facts.num_rows)
@@ -54,14 +79,7 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         changes = {"batch_size": min(config.get("batch_size"), rows)}
         if "target_batch_size" in config.values:
             changes = {"target_batch_size": DELETE, **changes}
-        yield config.finding(
-            "warning",
-            "batch_beyond_rows",
-            key,
-            Message(Plural("`{key}` is {step}, but there is only {count} row to train on, so a step never has that many.", "`{key}` is {step}, but there are only {count} rows to train on, so a step never has that many."), values),
-            Message(N_("Set `{key}` to at most {count}."), values),
-            config.change(changes),
-        )  # fmt: skip
+        yield BATCH_BEYOND_ROWS.found(config, key, values, config.change(changes))
     batches = math.ceil(rows / config.get("batch_size"))
     per_epoch = max(math.ceil(batches * config.get("batch_size") / step_rows), 1)
     total = config.get("max_steps") or max(math.ceil(per_epoch * config.get("num_epochs")), 1)
@@ -80,4 +98,9 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         yield from evaluations_beside_checkpoints(config, per_epoch, "eval_strategy")
 
 
-RULES: tuple[FactRule, ...] = (_chats, _rows)
+RULES = (
+    NO_CHAT_TEMPLATE,
+    NOTHING_TO_HOLD_BACK,
+    BATCH_BEYOND_ROWS,
+)
+CHECKS: tuple[FactRule, ...] = (_chats, _rows)

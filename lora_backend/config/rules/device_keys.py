@@ -8,8 +8,27 @@ from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.fix_offers import remove
 from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.rules.base import ConfigView, KeyRule
+from lora_backend.config.rules.rule import Rule
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Message
+
+DEVICE_MAP_WINS = Rule(
+    "device_map_wins",
+    "warning",
+    N_("`device_map` is set, so it is used as it is and `use_balanced_device_map` has no effect."),
+    N_("Remove one of the two."),
+    broken="use_balanced_device_map: true\ndevice_map: auto",
+    fixed="use_balanced_device_map: true",
+)
+
+NO_BALANCING = Rule(
+    "no_balancing",
+    "warning",
+    N_("`{key}` has no effect without `use_balanced_device_map`."),
+    N_("Set `use_balanced_device_map: true`, or remove `{key}`."),
+    broken="force_balance: true",
+    fixed="force_balance: true\nuse_balanced_device_map: true",
+)
 
 
 def _balancing(config: ConfigView) -> Iterator[Finding]:
@@ -17,12 +36,10 @@ def _balancing(config: ConfigView) -> Iterator[Finding]:
     if not config.has_good("device_map", "use_balanced_device_map"):
         return
     if config.get("use_balanced_device_map") and config.get("device_map") is not None:
-        yield config.finding(
-            "warning",
-            "device_map_wins",
+        yield DEVICE_MAP_WINS.found(
+            config,
             "use_balanced_device_map",
-            Message(N_("`device_map` is set, so it is used as it is and `use_balanced_device_map` has no effect.")),
-            Message(N_("Remove one of the two.")),
+            None,
             remove("use_balanced_device_map"),
             Fix(
                 Patch({"device_map": DELETE}),
@@ -32,15 +49,32 @@ def _balancing(config: ConfigView) -> Iterator[Finding]:
     elif not config.get("use_balanced_device_map"):
         for key in ("force_balance", "exclude_cpu", "min_memory_gb"):
             if key not in config.invalid and config.get(key) != KEYS[key].default:
-                yield config.finding(
-                    "warning",
-                    "no_balancing",
+                yield NO_BALANCING.found(
+                    config,
                     key,
-                    Message(N_("`{key}` has no effect without `use_balanced_device_map`."), {"key": key}),
-                    Message(N_("Set `use_balanced_device_map: true`, or remove `{key}`."), {"key": key}),
+                    {"key": key},
                     config.change({"use_balanced_device_map": True}) if config.get("device_map") is None else None,
                     remove(key),
                 )
+
+
+START_OF_QUANTIZED = Rule(
+    "start_of_quantized",
+    "error",
+    N_("`init_lora_weights: {start}` needs whole weights, which `quantization: {quantization}` takes away."),
+    N_("Set `init_lora_weights: true`, or remove `quantization`."),
+    broken="quantization: nf4\ninit_lora_weights: pissa",
+    fixed="quantization: nf4\ninit_lora_weights: olora",
+)
+
+QUANTIZED_OFFLOAD = Rule(
+    "quantized_offload",
+    "error",
+    N_("`device_map` puts modules on {places}, where `quantization: {quantization}` cannot load them."),
+    N_("Put every module on a GPU, or all of them on the CPU."),
+    broken="quantization: nf4\ndevice_map: {model: 0, lm_head: cpu}",
+    fixed="quantization: nf4\ndevice_map: {model: cpu, lm_head: cpu}",
+)
 
 
 def _quantization(config: ConfigView) -> Iterator[Finding]:
@@ -49,33 +83,23 @@ def _quantization(config: ConfigView) -> Iterator[Finding]:
         return
     values = {"quantization": config.get("quantization"), "start": shorten(config.get("init_lora_weights"))}
     if config.has_good("init_lora_weights") and config.get("init_lora_weights") in ("pissa", "orthogonal"):
-        yield config.finding(
-            "error",
-            "start_of_quantized",
-            "init_lora_weights",
-            Message(
-                N_(
-                    "`init_lora_weights: {start}` needs whole weights, which `quantization: {quantization}` takes away."
-                ),
-                values,
-            ),
-            Message(N_("Set `init_lora_weights: true`, or remove `quantization`.")),
-            config.change({"init_lora_weights": True}),
-            remove("quantization"),
+        yield START_OF_QUANTIZED.found(
+            config, "init_lora_weights", values, config.change({"init_lora_weights": True}), remove("quantization")
         )
     places = config.get("device_map") if config.has_good("device_map") else None
     offloaded = {str(place) for place in places.values()} & {"cpu", "disk"} if isinstance(places, Mapping) else set()
     if isinstance(places, Mapping) and offloaded and set(places.values()) != {"cpu"}:
-        yield config.finding(
-            "error",
-            "quantized_offload",
-            "device_map",
-            Message(
-                N_("`device_map` puts modules on {places}, where `quantization: {quantization}` cannot load them."),
-                {**values, "places": ", ".join(sorted(offloaded))},
-            ),
-            Message(N_("Put every module on a GPU, or all of them on the CPU.")),
-        )
+        yield QUANTIZED_OFFLOAD.found(config, "device_map", {**values, "places": ", ".join(sorted(offloaded))})
+
+
+FLASH_IN_FP32 = Rule(
+    "flash_in_fp32",
+    "warning",
+    N_("`{kernel}` computes in fp16 and bf16 only, but `precision` is fp32."),
+    N_("Set `precision: auto`, or `attn_implementation: sdpa`."),
+    broken="attn_implementation: flash_attention_2\nprecision: fp32",
+    fixed="attn_implementation: flash_attention_2\nprecision: bf16",
+)
 
 
 def _flash(config: ConfigView) -> Iterator[Finding]:
@@ -84,15 +108,20 @@ def _flash(config: ConfigView) -> Iterator[Finding]:
         return
     kernel = config.get("attn_implementation") or ""
     if "flash_attention" in kernel and config.get("precision") == "fp32":
-        yield config.finding(
-            "warning",
-            "flash_in_fp32",
+        yield FLASH_IN_FP32.found(
+            config,
             "attn_implementation",
-            Message(N_("`{kernel}` computes in fp16 and bf16 only, but `precision` is fp32."), {"kernel": kernel}),
-            Message(N_("Set `precision: auto`, or `attn_implementation: sdpa`.")),
+            {"kernel": kernel},
             config.change({"attn_implementation": "sdpa"}),
             config.change({"precision": "auto"}),
         )
 
 
-RULES: tuple[KeyRule, ...] = (_balancing, _quantization, _flash)
+RULES = (
+    DEVICE_MAP_WINS,
+    NO_BALANCING,
+    START_OF_QUANTIZED,
+    QUANTIZED_OFFLOAD,
+    FLASH_IN_FP32,
+)
+CHECKS: tuple[KeyRule, ...] = (_balancing, _quantization, _flash)

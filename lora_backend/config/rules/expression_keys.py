@@ -1,11 +1,14 @@
-"""The expressions of a config: all of a check are matched at once, and one that takes too long is an error."""
+"""Rules about the expressions of a config. All of a check are matched at once, and one that takes too long is an error."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-from lora_backend.config.findings import Finding, shorten
-from lora_backend.config.rules.base import ConfigView, Facts
+from lora_backend.config.findings import Finding, Fix, shorten
+from lora_backend.config.patch import Patch
+from lora_backend.config.rules.base import ConfigView, Facts, KeyRule
+from lora_backend.config.rules.rule import Rule
 from lora_backend.errors import ExpressionError
 from lora_backend.expressions.matching import KEY, SAVED, WHOLE
 from lora_backend.i18n import N_, Message
@@ -56,23 +59,93 @@ def too_slow(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         yield from _findings(config, error)
 
 
+EXPRESSION_TOO_SLOW = Rule(
+    "expression_too_slow",
+    "error",
+    N_("The expression {pattern} in `{key}` takes too long."),
+    N_("Simplify it: avoid nested repeats such as `(a+)+`."),
+    broken="rank_pattern: {(x+)+y: 8, xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: 16}",
+    fixed="rank_pattern: {x+y: 8, xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: 16}",
+)
+
+
 def _findings(config: ConfigView, error: ExpressionError) -> Iterator[Finding]:
     for key in FORMS:
         patterns = expressions_of(config, key)
         values = {"key": key, "pattern": shorten(error.pattern), "count": len(patterns)}
         if error.pattern in patterns:
-            yield config.finding(
-                "error",
-                "expression_too_slow",
-                key,
-                Message(N_("The expression {pattern} in `{key}` takes too long."), values),
-                Message(N_("Simplify it: avoid nested repeats such as `(a+)+`.")),
-            )
+            yield EXPRESSION_TOO_SLOW.found(config, key, values)
         elif error.pattern is None and patterns:
-            yield config.finding(
-                "error",
-                "expression_too_slow",
+            yield EXPRESSION_TOO_SLOW.found(
+                config,
                 key,
-                Message(N_("The expressions of `{key}` ({count}) take too long together."), values),
-                Message(N_("Use fewer of them, or list modules by name.")),
+                values,
+                sentence=N_("The expressions of `{key}` ({count}) take too long together."),
+                remedy=N_("Use fewer of them, or list modules by name."),
             )
+
+
+NO_EXPRESSION = Rule(
+    "no_expression",
+    "error",
+    N_("`{key}` holds {pattern}, which is not a regular expression: {reason}."),
+    N_("Close every bracket that it opens, or name modules by the endings of their names."),
+    broken="target_modules: '(q'",
+    fixed="target_modules: '(q)'",
+)
+
+
+def _expressions(config: ConfigView) -> Iterator[Finding]:
+    """PEFT reads a single target, and the keys of both patterns, as regular expressions."""
+    if config.expressions is None:
+        return
+    for key in ("target_modules", *PATTERNS):
+        for pattern in expressions_of(config, key):
+            alone, as_used = (config.expressions.fault(form, pattern) for form in (WHOLE, FORMS[key]))
+            if alone or as_used:
+                values = {"key": key, "pattern": shorten(pattern), "reason": alone or as_used}
+                yield NO_EXPRESSION.found(config, key, values)
+
+
+SHADOWED_PATTERN = Rule(
+    "shadowed_pattern",
+    "warning",
+    N_("`{key}`: {name} is never reached: {earlier} comes before it and matches too."),
+    N_("Put {name} before {earlier}."),
+    broken="rank_pattern: {q_proj: 8, layers.0.self_attn.q_proj: 16}",
+    fixed="rank_pattern: {layers.0.self_attn.q_proj: 16, q_proj: 8}",
+)
+
+
+def _shadowed(config: ConfigView) -> Iterator[Finding]:
+    """The first pattern that matches counts, so a name behind a wider pattern is never reached."""
+    ask = config.expressions
+    if ask is None:
+        return
+    for key in PATTERNS:
+        patterns: dict[str, Any] = {} if key in config.invalid else config.get(key) or {}
+        names = list(patterns)[:MANY_PATTERNS]
+        for place, name in enumerate(names):
+            earlier = next((other for other in names[:place] if ask.matches(KEY, other, name)), None)
+            if earlier is not None:
+                values = {"key": key, "name": name, "earlier": earlier}
+                yield SHADOWED_PATTERN.found(
+                    config,
+                    key,
+                    values,
+                    Fix(
+                        Patch(
+                            {
+                                key: {
+                                    name: patterns[name],
+                                    **{other: value for other, value in patterns.items() if other != name},
+                                }
+                            }
+                        ),
+                        Message(N_("Move {name} to the front"), values),
+                    ),
+                )
+
+
+RULES = (EXPRESSION_TOO_SLOW, NO_EXPRESSION, SHADOWED_PATTERN)
+CHECKS: tuple[KeyRule, ...] = (_expressions, _shadowed)

@@ -7,15 +7,31 @@ from collections.abc import Iterator
 from lora_backend.config.findings import Finding, Severity
 from lora_backend.config.fix_offers import drop, every_block, remove, shift_by_one
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
+from lora_backend.config.rules.example_facts import LLAMA
 from lora_backend.config.rules.expression_keys import PATTERNS, expressions_of, is_asked_of_model, names_for
+from lora_backend.config.rules.file_rules import UNUSABLE
+from lora_backend.config.rules.rule import Rule
 from lora_backend.expressions.matching import KEY, WHOLE
-from lora_backend.i18n import N_, Message, Plural, in_code
+from lora_backend.i18n import N_, Plural, in_code
 
 
 def _problems(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     for severity, key, message in facts.problems:
-        remedy = Message(N_("Change `{key}`, or put the file where it points."), {"key": key})
-        yield config.finding(severity, f"{key}_unusable", key, message, remedy)
+        yield UNUSABLE[key].found(config, key, {"key": key}, severity=severity, sentence=message)
+
+
+LAYER_BEYOND_MODEL = Rule(
+    "layer_beyond_model",
+    "error",
+    Plural(
+        "`target_layers` names {layers}, but the model has {count} block, numbered 0 to {last}.",
+        "`target_layers` names {layers}, but the model has {count} blocks, numbered 0 to {last}.",
+    ),
+    N_("Keep to 0 to {last}; blocks are counted from 0."),
+    broken="target_layers: [31, 32]",
+    fixed="target_layers: [30, 31]",
+    facts=LLAMA,
+)
 
 
 def _layers(config: ConfigView, facts: Facts) -> Iterator[Finding]:
@@ -27,21 +43,24 @@ def _layers(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         values = {"layers": ", ".join(map(str, beyond)), "last": facts.num_blocks - 1, "count": facts.num_blocks}
         kept = [index for index in layers if index < facts.num_blocks]
         from_one = 0 not in layers and max(layers) == facts.num_blocks
-        yield config.finding(
-            "error",
-            "layer_beyond_model",
+        yield LAYER_BEYOND_MODEL.found(
+            config,
             "target_layers",
-            Message(
-                Plural(
-                    "`target_layers` names {layers}, but the model has {count} block, numbered 0 to {last}.",
-                    "`target_layers` names {layers}, but the model has {count} blocks, numbered 0 to {last}.",
-                ),
-                values,
-            ),
-            Message(N_("Keep to 0 to {last}; blocks are counted from 0."), values),
+            values,
             drop("target_layers", beyond, kept) or every_block(),
             shift_by_one(layers) if from_one else None,
         )
+
+
+UNMATCHED_TARGET = Rule(
+    "unmatched_target",
+    "error",
+    N_("`target_modules` names {names}, which the model does not have."),
+    N_("The model's linear layers are: {known}."),
+    broken="target_modules: [q_porj]",
+    fixed="target_modules: [q_proj]",
+    facts=LLAMA,
+)
 
 
 def _targets(config: ConfigView, facts: Facts) -> Iterator[Finding]:
@@ -60,13 +79,12 @@ def _targets(config: ConfigView, facts: Facts) -> Iterator[Finding]:
             yield _not_in_files(config, values)
             return
         matched = [target for target in targets if target not in unmatched]
-        yield config.finding(
-            severity,
-            "unmatched_target",
+        yield UNMATCHED_TARGET.found(
+            config,
             "target_modules",
-            Message(N_("`target_modules` names {names}, which the model does not have."), values),
-            Message(N_("The model's linear layers are: {known}."), values),
+            values,
             drop("target_modules", unmatched, matched) or config.change({"target_modules": "all-linear"}),
+            severity=severity,
         )
 
 
@@ -77,13 +95,18 @@ def _may_have_other_names(facts: Facts) -> bool:
 
 def _not_in_files(config: ConfigView, values: dict[str, str]) -> Finding:
     """Nothing is wrong for certain, so there is nothing to fix."""
-    return config.finding(
-        "warning",
-        "unmatched_target",
+    return UNMATCHED_TARGET.found(
+        config,
         "target_modules",
-        Message(N_("`target_modules` names {names}, which is in none of the model's files. A mixture of experts may have other names in memory."), values),
-        Message(N_("Run `plan`: it holds the names against the loaded model. The linear layers in the files are: {known}."), values),
-    )  # fmt: skip
+        values,
+        severity="warning",
+        sentence=N_(
+            "`target_modules` names {names}, which is in none of the model's files. A mixture of experts may have other names in memory."
+        ),
+        remedy=N_(
+            "Run `plan`: it holds the names against the loaded model. The linear layers in the files are: {known}."
+        ),
+    )
 
 
 def _linear_modules(facts: Facts) -> tuple[str, ...]:
@@ -109,17 +132,31 @@ def _unmatched_expression(config: ConfigView, facts: Facts, targets: str) -> Fin
     is_ending = targets in (facts.linear_modules or ())
     if not is_ending and _may_have_other_names(facts):
         return _not_in_files(config, {**values, "names": targets})
-    if is_ending:
-        remedy = Message(N_("Write it as a list: `target_modules: [{targets}]`."), values)
-    else:
-        remedy = Message(N_("The model's linear layers are: {known}."), values)
-    message = Message(
-        N_("`target_modules` is the expression {targets}, which matches no whole name of a linear layer."), values
-    )
+    message = N_("`target_modules` is the expression {targets}, which matches no whole name of a linear layer.")
+    as_list = N_("Write it as a list: `target_modules: [{targets}]`.")
     # An expression may mean what lies outside of the blocks, and that is not known here by its whole name.
     severity: Severity = "error" if is_ending else "warning"
     fix = config.change({"target_modules": [targets] if is_ending else "all-linear"})
-    return config.finding(severity, "unmatched_target", "target_modules", message, remedy, fix)
+    return UNMATCHED_TARGET.found(
+        config,
+        "target_modules",
+        values,
+        fix,
+        severity=severity,
+        sentence=message,
+        remedy=as_list if is_ending else None,
+    )
+
+
+UNMATCHED_PATTERN = Rule(
+    "unmatched_pattern",
+    "warning",
+    N_("`{key}` holds {patterns}, which matches no layer of the model."),
+    N_("The model's linear layers are: {known}."),
+    broken="rank_pattern: {k_proj: 8}",
+    fixed="rank_pattern: {q_proj: 8}",
+    facts=LLAMA,
+)
 
 
 def _patterns(config: ConfigView, facts: Facts) -> Iterator[Finding]:
@@ -134,14 +171,18 @@ def _patterns(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         if unmatched:
             matched = {name: value for name, value in patterns.items() if name not in unmatched}
             values = {"key": key, "patterns": ", ".join(unmatched), "known": ", ".join(facts.linear_modules or ())}
-            yield config.finding(
-                "warning",
-                "unmatched_pattern",
-                key,
-                Message(N_("`{key}` holds {patterns}, which matches no layer of the model."), values),
-                Message(N_("The model's linear layers are: {known}."), values),
-                drop(key, unmatched, matched) or remove(key),
-            )
+            yield UNMATCHED_PATTERN.found(config, key, values, drop(key, unmatched, matched) or remove(key))
+
+
+QUANTIZED_WHOLE = Rule(
+    "quantized_whole",
+    "error",
+    N_("`modules_to_save` names {names}, whose weights are quantized and cannot be trained whole."),
+    N_("Name them in `target_modules` instead, or train whole weights."),
+    broken="quantization: int8\nmodules_to_save: [q_proj]",
+    fixed="quantization: int8\nmodules_to_save: [lm_head]",
+    facts=LLAMA,
+)
 
 
 def _quantized_whole(config: ConfigView, facts: Facts) -> Iterator[Finding]:
@@ -154,15 +195,24 @@ def _quantized_whole(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if quantized:
         kept = [name for name in saved if name not in quantized]
         values = {"names": in_code(quantized)}
-        yield config.finding(
-            "error",
-            "quantized_whole",
+        yield QUANTIZED_WHOLE.found(
+            config,
             "modules_to_save",
-            Message(N_("`modules_to_save` names {names}, whose weights are quantized and cannot be trained whole."), values),
-            Message(N_("Name them in `target_modules` instead, or train whole weights.")),
+            values,
             drop("modules_to_save", quantized, kept) or remove("modules_to_save"),
             remove("quantization") if config.get("quantization") else None,
-        )  # fmt: skip
+        )
+
+
+MAX_LENGTH_BEYOND_POSITIONS = Rule(
+    "max_length_beyond_positions",
+    "warning",
+    N_("`max_length` is {length}, but the model was made for {positions} tokens."),
+    N_("Set `max_length: {positions}`."),
+    broken="max_length: 4097",
+    fixed="max_length: 4096",
+    facts=Facts(max_positions=4096),
+)
 
 
 def _positions(config: ConfigView, facts: Facts) -> Iterator[Finding]:
@@ -170,27 +220,36 @@ def _positions(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         return
     if config.get("max_length") > facts.max_positions:
         values = {"length": config.get("max_length"), "positions": facts.max_positions}
-        yield config.finding(
-            "warning",
-            "max_length_beyond_positions",
-            "max_length",
-            Message(N_("`max_length` is {length}, but the model was made for {positions} tokens."), values),
-            Message(N_("Set `max_length: {positions}`."), values),
-            config.change({"max_length": facts.max_positions}),
+        yield MAX_LENGTH_BEYOND_POSITIONS.found(
+            config, "max_length", values, config.change({"max_length": facts.max_positions})
         )
+
+
+NO_TOKENIZER = Rule(
+    "no_tokenizer",
+    "warning",
+    N_("The model's folder holds no tokenizer, so it cannot be trained on text."),
+    N_("Put the model's tokenizer files (tokenizer.json, tokenizer_config.json) into its folder."),
+    broken="dataset: d.jsonl",
+    fixed="dataset: d.jsonl",
+    facts=Facts(has_tokenizer=False),
+    fixed_facts=Facts(has_tokenizer=True),
+)
 
 
 def _tokenizer(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if facts.has_tokenizer is False:
-        yield config.finding(
-            "warning",
-            "no_tokenizer",
-            "model_name",
-            Message(N_("The model's folder holds no tokenizer, so it cannot be trained on text.")),
-            Message(N_("Put the model's tokenizer files (tokenizer.json, tokenizer_config.json) into its folder.")),
-        )
+        yield NO_TOKENIZER.found(config, "model_name")
 
 
-RULES: tuple[FactRule, ...] = (
+RULES = (
+    LAYER_BEYOND_MODEL,
+    UNMATCHED_TARGET,
+    UNMATCHED_PATTERN,
+    QUANTIZED_WHOLE,
+    MAX_LENGTH_BEYOND_POSITIONS,
+    NO_TOKENIZER,
+)
+CHECKS: tuple[FactRule, ...] = (
     _problems, _layers, _targets, _expression, _patterns, _quantized_whole, _positions, _tokenizer,
 )  # fmt: skip

@@ -6,37 +6,46 @@ from collections.abc import Iterable, Iterator
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.rules.base import ConfigView, FactRule, Facts
+from lora_backend.config.rules.rule import Rule
 from lora_backend.i18n import N_, Message, Plural
 from lora_backend.models.refused_targets import is_refused, left_out
 from lora_backend.models.tree import ModuleTree
+
+SOME_NAMES = "q_proj, k_proj, v_proj, o_proj"
+"""Stands for the names where the model's own are not known."""
+
+EXPERTS_ALL_LINEAR = Rule(
+    "experts_all_linear",
+    "warning",
+    N_(
+        "The model is a mixture of experts. In some families `all-linear` adapts every expert, which takes much more memory and time; the plan shows it."
+    ),
+    N_("Name the attention's layers, for example `target_modules: [{names}]`, if that is not what you want."),
+    broken="target_modules: all-linear",
+    fixed="target_modules: [q_proj]",
+    facts=Facts(has_experts=True),
+)
 
 
 def _experts(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     """PEFT merges an expert's weights anew for each forward pass: about 2.7 GiB a Mixtral layer (peft issue 3577)."""
     targets = config.get("target_modules") if config.has_good("target_modules") else None
-    has_experts = facts.has_experts if facts.tree is None else bool(facts.tree.experts)
+    tree = facts.tree
+    has_experts = facts.has_experts if tree is None else bool(tree.experts)
     if not has_experts or not isinstance(targets, str) or targets.lower() != "all-linear":
         return
-    if facts.tree is None:
-        attention = _of_attention(facts.linear_names)
-        message = Message(
-            N_(
-                "The model is a mixture of experts. In some families `all-linear` adapts every expert, which takes much more memory and time; the plan shows it."
-            )
+    counted = None if tree is None else _adapted_experts(tree)
+    if tree is not None and not tree.all_linear_parameters:
+        experts = {"names": ", ".join(_of_experts(tree)) or SOME_NAMES}
+        to_train_them = N_("Name {names} in `target_modules` to train the experts too.")
+        yield EXPERTS_ALL_LINEAR.found(
+            config, "target_modules", experts, severity="hint", sentence=counted, remedy=to_train_them
         )
-    else:
-        attention = _of_attention(facts.tree.all_linear)
-        message = _adapted_experts(facts.tree)
-    is_adapted = facts.tree is None or bool(facts.tree.all_linear_parameters)
-    remedy = N_("Name the attention's layers, for example `target_modules: [{names}]`, if that is not what you want.")
-    yield config.finding(
-        "warning" if is_adapted else "hint",
-        "experts_all_linear",
-        "target_modules",
-        message,
-        Message(remedy if is_adapted else N_("Name {names} in `target_modules` to train the experts too."), {"names": ", ".join(attention if is_adapted else _of_experts(facts.tree)) or "q_proj, k_proj, v_proj, o_proj"}),
-        config.change({"target_modules": attention}) if attention and is_adapted else None,
-    )  # fmt: skip
+        return
+    attention = _of_attention(facts.linear_names if tree is None else tree.all_linear)
+    names = {"names": ", ".join(attention) or SOME_NAMES}
+    fix = config.change({"target_modules": attention}) if attention else None
+    yield EXPERTS_ALL_LINEAR.found(config, "target_modules", names, fix, sentence=counted)
 
 
 def _adapted_experts(tree: ModuleTree) -> Message:
@@ -74,6 +83,20 @@ def _of_attention(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name.rpartition(".")[2] for name in names if "attn" in name or "attention" in name))
 
 
+TOWERS_LEFT_ALONE = Rule(
+    "towers_left_alone",
+    "hint",
+    N_(
+        "`target_modules` means the text model alone: {towers} get no adapter, for rows of text pass through none of them."
+    ),
+    N_("Name their modules with the tower's name to adapt them all the same."),
+    broken="target_modules: all-linear",
+    fixed="target_modules: all-linear",
+    facts=Facts(tree=ModuleTree("gemma3", {}, {}, towers=("model.vision_tower", "model.multi_modal_projector"))),
+    fixed_facts=Facts(tree=ModuleTree("gemma3_text", {}, {})),
+)
+
+
 def _towers(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     """Nothing of a row of text passes through a vision or audio tower, so an adapter there learns nothing."""
     targets = config.get("target_modules") if config.has_good("target_modules") else None
@@ -87,13 +110,18 @@ def _towers(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     elif targets.lower() != "all-linear":
         return
     values = {"towers": ", ".join(name.rpartition(".")[2] for name in tree.towers)}
-    yield config.finding(
-        "hint",
-        "towers_left_alone",
-        "target_modules",
-        Message(N_("`target_modules` means the text model alone: {towers} get no adapter, for rows of text pass through none of them."), values),
-        Message(N_("Name their modules with the tower's name to adapt them all the same.")),
-    )  # fmt: skip
+    yield TOWERS_LEFT_ALONE.found(config, "target_modules", values)
+
+
+REFUSED_TARGET = Rule(
+    "refused_target",
+    "warning",
+    N_("PEFT puts no LoRA on {names} of {family} models: Mamba's kernels read these weights directly."),
+    N_("Name the other layers: `target_modules: [{kept}]`."),
+    broken="target_modules: [in_proj, out_proj]",
+    fixed="target_modules: [in_proj, x_proj]",
+    facts=Facts(model_type="mamba", linear_modules=("in_proj", "x_proj", "out_proj")),
+)
 
 
 def _refused(config: ConfigView, facts: Facts) -> Iterator[Finding]:
@@ -106,27 +134,33 @@ def _refused(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if refused:
         kept = [name for name in named if name not in refused]
         values = {"names": ", ".join(refused), "family": facts.model_type, "kept": ", ".join(kept)}
-        yield config.finding(
-            "warning",
-            "refused_target",
-            "target_modules",
-            Message(N_("PEFT puts no LoRA on {names} of {family} models: Mamba's kernels read these weights directly."), values),
-            Message(N_("Name the other layers: `target_modules: [{kept}]`."), values),
-            config.change({"target_modules": kept}) if kept else None,
-        )  # fmt: skip
+        yield REFUSED_TARGET.found(
+            config, "target_modules", values, config.change({"target_modules": kept}) if kept else None
+        )
+
+
+ALL_LINEAR_LEAVES_OUT = Rule(
+    "all_linear_leaves_out",
+    "hint",
+    None,
+    N_("Name the layers in `target_modules` yourself to adapt fewer."),
+    broken="target_modules: all-linear",
+    fixed="target_modules: [in_proj, x_proj]",
+    facts=Facts(model_type="mamba", linear_modules=("in_proj", "x_proj", "out_proj")),
+)
 
 
 def _left_out(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     targets = config.get("target_modules") if config.has_good("target_modules") else None
     found = left_out(facts.model_type)
     if found is not None and isinstance(targets, str) and targets.lower() == "all-linear":
-        yield config.finding(
-            "hint",
-            "all_linear_leaves_out",
-            "target_modules",
-            found,
-            Message(N_("Name the layers in `target_modules` yourself to adapt fewer.")),
-        )
+        yield ALL_LINEAR_LEAVES_OUT.found(config, "target_modules", sentence=found)
 
 
-RULES: tuple[FactRule, ...] = (_experts, _towers, _refused, _left_out)
+RULES = (
+    EXPERTS_ALL_LINEAR,
+    TOWERS_LEFT_ALONE,
+    REFUSED_TARGET,
+    ALL_LINEAR_LEAVES_OUT,
+)
+CHECKS: tuple[FactRule, ...] = (_experts, _towers, _refused, _left_out)
