@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from lora_backend.config.check import check_config
+from lora_backend.config.validation import refuse_errors
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.i18n import Message, Plural, current_language, language_of, translate, use_language
-from lora_backend.preflight.resolve import refuse_errors
 from pages.parts.shell.markdown import sentence
 
 KNOWN = "Change `{key}`."

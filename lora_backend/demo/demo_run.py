@@ -60,7 +60,6 @@ def demo_folder(settings: Settings, run_dir: Path | None) -> RunFolder:
 
 def train_demo(settings: Settings, run_dir: Path | None) -> RunFolder:
     """Be the demo's trainer, in the foreground or for a run that is made. Returns the run, which has ended."""
-    from lora_backend.modeling.build import validated
     from lora_backend.training.recipe import run_stage, train
     from lora_backend.training.session import training_session
 
@@ -74,7 +73,7 @@ def train_demo(settings: Settings, run_dir: Path | None) -> RunFolder:
     with training_session(folder):
         if run_stage(folder, "preparing", lambda: prepare_demo_model(settings.cache, report)):
             values, policy = folder.read_record().config, bound_before(folder, is_bound_in_publishing=False)
-            train(validated(resolve(values, settings, policy)), folder)
+            train(resolve(values, settings, policy).validated(), folder)
     return folder
 
 

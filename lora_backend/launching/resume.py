@@ -8,13 +8,14 @@ from typing import Any
 
 from lora_backend.config.check import check_config
 from lora_backend.config.schema import KEYS
+from lora_backend.config.validation import refuse_errors
 from lora_backend.errors import ConfigError, DataChangedError, RunError
 from lora_backend.i18n import N_, in_code
 from lora_backend.launching.requests import StartOptions
 from lora_backend.launching.run_config import over_its_own, resolve_run
 from lora_backend.preflight.path_policy import PathPolicy
 from lora_backend.preflight.plan_question import Trace
-from lora_backend.preflight.resolve import ResolvedConfig, refuse_errors
+from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.preflight.startable import judge
 from lora_backend.runs.checkpoints.manifest import newest_whole, refuse_earlier

@@ -9,6 +9,7 @@ from typing import Any
 
 from lora_backend.config.check import check_config
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.config.validation import refuse_errors
 from lora_backend.hardware.gpu_links import GpuLink
 from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.hardware.visible import unusable_together, visible_gpus
@@ -24,7 +25,6 @@ from lora_backend.planning.targets import Target, of_host, of_machine, of_words
 from lora_backend.preflight.libraries import missing_for
 from lora_backend.preflight.named_files import named_model
 from lora_backend.preflight.path_policy import AnyPath
-from lora_backend.preflight.resolve import refuse_errors
 from lora_backend.settings import Settings
 
 Trace = Callable[[Mapping[str, Any], TrainingConfig], Profile]

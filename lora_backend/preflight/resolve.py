@@ -13,23 +13,19 @@ from typing import Any
 
 from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.config_text import ConfigDocument
-from lora_backend.config.findings import Finding
-from lora_backend.config.foreign.notice import FOREIGN
 from lora_backend.config.key_queries import DATA_KEYS
 from lora_backend.config.rules import Facts
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.config.validation import log_config, refuse_errors
 from lora_backend.data.summary import Kind, Summary
-from lora_backend.errors import ConfigError, FlightdeckError, ModelError
-from lora_backend.i18n import N_, Message, Plural
+from lora_backend.errors import FlightdeckError, ModelError
+from lora_backend.i18n import N_
 from lora_backend.models.describe import ModelDescription
 from lora_backend.preflight.facts import Readers, facts_about
 from lora_backend.preflight.named_files import NamedModel, NamedRows, named_model, named_rows
 from lora_backend.preflight.path_policy import PathPolicy
 from lora_backend.runs.checkpoints.publication import publication_of
 from lora_backend.settings import Settings
-
-MOST_NAMED = 5
-"""Errors that one sentence names."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,12 @@ class ResolvedConfig:
     def config(self) -> TrainingConfig:
         """The typed config. Raises pydantic's error where `result` has errors of keys."""
         return TrainingConfig.model_validate(dict(self.values))
+
+    def validated(self) -> TrainingConfig:
+        """The typed config, logged with all that its check found. Raises `ConfigError` naming every error."""
+        log_config(self.document.values, self.result)
+        refuse_errors(self.result)
+        return self.config
 
     @property
     def config_json(self) -> Mapping[str, Any]:
@@ -138,24 +140,3 @@ def resolve(
     }
     bound: dict[str, Any] = {key: str(found.path) for key, found in rows.items() if found.path is not None}
     return ResolvedConfig(document, {**values, **bound}, model, rows, policy, settings, readers or Readers())
-
-
-def refuse_errors(result: CheckResult) -> None:
-    """Raise `ConfigError` naming the errors of a check, if there are some; of many the first few."""
-    if result.is_valid:
-        return
-    errors = result.errors
-    said = [part for finding in errors[:MOST_NAMED] for part in _words_of(finding)]
-    if len(errors) > MOST_NAMED:
-        rest = len(errors) - MOST_NAMED
-        said.append(Message(N_("And {count} more; `python -m lora_backend check` names them all."), {"count": rest}))
-    raise ConfigError(
-        Plural("The config has {count} error: {errors}", "The config has {count} errors: {errors}"),
-        count=len(errors),
-        errors=said,
-    )
-
-
-def _words_of(finding: Finding) -> list[Message]:
-    """What is wrong; of a file of another tool, also what to do, which is one thing for all its keys."""
-    return [finding.message, finding.remedy] if finding.code == FOREIGN else [finding.message]

@@ -14,6 +14,7 @@ from lora_backend.config.check import CheckResult
 from lora_backend.config.findings import Finding
 from lora_backend.config.foreign.tools import is_foreign
 from lora_backend.config.rules import ConfigView
+from lora_backend.config.validation import refuse_errors
 from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
 from lora_backend.planning.planner import NotTracedError
 from lora_backend.planning.report import verdict
@@ -21,7 +22,7 @@ from lora_backend.preflight.attachable import held_against_tree
 from lora_backend.preflight.blockers import DOES_NOT_FIT, blocker_of, blockers_of, warning_of
 from lora_backend.preflight.placement import DoesNotFitError, plan_start
 from lora_backend.preflight.plan_question import Trace, known_only
-from lora_backend.preflight.resolve import ResolvedConfig, refuse_errors
+from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.start_plan import in_doubt
 from lora_backend.preflight.trees import known_tree
 

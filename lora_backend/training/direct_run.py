@@ -15,7 +15,6 @@ from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
 from lora_backend.launching.resume import data_to_accept
 from lora_backend.launching.run_config import bound_before, over_its_own
-from lora_backend.modeling.build import validated
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.resolve import resolve
 from lora_backend.preflight.startable import judge
@@ -59,7 +58,7 @@ def buildandTrainLoraModel(
         if precision and config.get("precision") not in (None, precision):
             logger.warning("precision %s is used; the config says %s", precision, config["precision"])
         resolved = resolve(whole, load_settings(), AnyPath(Path.cwd()))
-        typed = validated(resolved)
+        typed = resolved.validated()
         judge(resolved, needs_data=False).refuse()
         model = train(typed, folder, dataloader, bound=False)
     signals.pass_on()  # the checkpoint is saved; now it does to the caller's process what it was sent for
@@ -78,7 +77,7 @@ def train_in_folder(folder: RunStore, *, bound: bool = True) -> None:
         settings, policy = load_settings(), bound_before(folder, is_bound_in_publishing=bound)
         resolved = resolve(over_its_own(folder, values, settings), settings, policy)
         data_to_accept(folder, resolved, accept_changed_data=False)  # before the check complains of what is in it
-        typed = validated(resolved)
+        typed = resolved.validated()
         judge(resolved).refuse()
         train(typed, folder, bound=bound)
     logger.info("run %s ended: %s", folder.id, folder.path)
