@@ -131,8 +131,8 @@ IN_THE_BIN = Plural("{count} run is in the trash.", "{count} runs are in the tra
 )  # fmt: skip
 def test_a_sentence_goes_by_its_number(count: object, said: str) -> None:
     message = Message(IN_THE_BIN, {"count": count})
-    assert message.text("en") == f"{said} in the bin."
-    assert str(sentence(message.template, message.values, "en")) == f"{said} in the bin."
+    assert message.text("en") == f"{said} in the trash."
+    assert str(sentence(message.template, message.values, "en")) == f"{said} in the trash."
     assert message.text("zh") == f"{count} 个任务已在回收站。"
     for back in (Message.from_json(json.loads(json.dumps(message.to_json()))), pickle.loads(pickle.dumps(message)), copy.deepcopy(message)):  # fmt: skip
         assert (back.text("en"), back.text("zh")) == (message.text("en"), message.text("zh"))
@@ -148,8 +148,8 @@ def test_numbers_inside_each_other_have_their_own_forms() -> None:
 @pytest.mark.parametrize(
     ("template", "values", "english", "chinese"),
     [
-        ("{count} {count:run is|runs are} in the bin.", {"count": 1}, "1 run is in the trash.", "1 个任务已在回收站。"),
-        ("{count} {count:run is|runs are} in the bin.", {"count": 2}, "2 runs are in the trash.", "2 个任务已在回收站。"),
+        ("{count} {count:run is|runs are} in the trash.", {"count": 1}, "1 run is in the trash.", "1 个任务已在回收站。"),
+        ("{count} {count:run is|runs are} in the trash.", {"count": 2}, "2 runs are in the trash.", "2 个任务已在回收站。"),
         ("{wrong} targeted {wrong:layer has|layers have} no LoRA, first {first}.", {"wrong": 1, "count": 9, "first": "q"}, "1 targeted layer has no LoRA, first q.", "1 个目标层没有 LoRA，首先是 q。"),
         ("{every} {every:step|steps}", {"every": 1}, "1 step", "1 步"),
         ("{right} of {count} LoRA {count:layer|layers} {right:has|have} the expected rank.", {"right": 1, "count": 2}, "1 of 2 LoRA layers has the expected rank.", None),
