@@ -19,6 +19,11 @@ SAME_NAME_ROOMS = {"commands", "views"}
 SAME_NAMES: dict[str, str] = {}
 LONG_MODULES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
+CIRCLES = {
+    "lora_backend.runs.record.old_access": "waits for the typed documents everywhere",
+    "lora_backend.runs.record.run_store": "the same",
+    "lora_backend.runs.record.transitions": "the same",
+}
 IMPORT_TESTS: dict[str, str] = {}
 PRIVATE = {
     # name: (its library's file, the one file of ours, why there is no public way)
@@ -77,6 +82,38 @@ def test_a_function_is_read_on_one_screen() -> None:
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 long |= {f"{named(path)}::{node.name}"} if length > LONGEST_FUNCTION else set()
     assert long == set(LONG_FUNCTIONS)
+
+
+def test_no_module_imports_what_imports_it_not_even_for_types() -> None:
+    """import-linter holds the rooms apart; this holds the modules within them, and imports inside of functions."""
+    modules = {module_name(path): path for path in sources()}
+    imports = {name: _imports(path, modules) - {name} for name, path in modules.items()}
+    reached = {name: _reach(name, imports) for name in imports}
+    assert {name for name in imports if name in reached[name]} == set(CIRCLES)
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _imports(path: Path, modules: dict[str, Path]) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & modules.keys() or {node.module}
+    return found & modules.keys()
+
+
+def _reach(start: str, imports: dict[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    ahead = set(imports[start])
+    while ahead:
+        found |= ahead
+        ahead = set().union(*(imports[name] for name in ahead)) - found
+    return found
 
 
 def test_no_test_module_imports_another() -> None:

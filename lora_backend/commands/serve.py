@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-import lora_backend
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 
-APP = Path(lora_backend.__file__).parents[1] / "app.py"
+APP = Path(__file__).parents[2] / "app.py"
 """Streamlit finds `pages/` and `.streamlit/` beside it; the workspace stays that of the current folder."""
 
 
