@@ -25,7 +25,7 @@ def main() -> None:
         maps = [placed for placed in maps_of(pair[0], of_words(pair[3]), plan.profile) if placed is not None]
         best = min((priced.bottleneck(placed, capacities) for placed in maps), default=math.inf)
         over += plan.fits and best > 1
-        scores = f"**{priced.bottleneck(plan.assignment, capacities):.3f}** | {priced.least_bottleneck(capacities):.3f} | {best:.3f}"  # fmt: skip
+        scores = f"**{priced.bottleneck(plan.assignment, capacities):.3f}** | {priced.least_bottleneck(capacities):.3f} | {best:.3f}"
         print(f"| {pair[0]} | {pair[1]} × {pair[2]} | {pair[3]} | {scores} |", flush=True)
     print(f"\nIn {over} of {len(PAIRS)} pairs the plan fits, and no map of accelerate or transformers does.")
 

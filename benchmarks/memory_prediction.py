@@ -115,7 +115,10 @@ def _summary(title: str, errors: list[float]) -> None:
     if not sizes:
         return
     high = sizes[min(round(0.95 * len(sizes)), len(sizes) - 1)]
-    print(f"{title}: {len(sizes)} predictions, median error {statistics.median(sizes):.4%}, 95 % below {high:.4%}, worst {sizes[-1]:.4%}, {sum(error == 0 for error in sizes)} equal to the byte", flush=True)  # fmt: skip
+    print(
+        f"{title}: {len(sizes)} predictions, median error {statistics.median(sizes):.4%}, 95 % below {high:.4%}, worst {sizes[-1]:.4%}, {sum(error == 0 for error in sizes)} equal to the byte",
+        flush=True,
+    )
 
 
 def _times() -> None:

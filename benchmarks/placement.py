@@ -60,7 +60,10 @@ def main() -> None:
         best = least_bottleneck(memory, targets)
         others = [_score(memory, targets, _placed_by(word, facts, memory, targets)) for word in OTHERS]
         cells = [f"{score:.3f}" + (f" and {left / GIB:.1f} GiB elsewhere" if left else "") for score, left in others]
-        print(f"| {name} | {tokens} | {words} | **{plan.bottleneck_utilisation:.3f}** | {best:.3f} | {' | '.join(cells)} |", flush=True)  # fmt: skip
+        print(
+            f"| {name} | {tokens} | {words} | **{plan.bottleneck_utilisation:.3f}** | {best:.3f} | {' | '.join(cells)} |",
+            flush=True,
+        )
         assert plan.bottleneck_utilisation <= best * MORE
         assert plan.bottleneck_utilisation <= min(score for score, left in others if not left) * MORE
 

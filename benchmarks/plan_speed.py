@@ -96,9 +96,16 @@ def _environment(home: Path) -> Mapping[str, str]:
 def _say(what: str, runs: list[Taken], target_s: float) -> None:
     processor = [taken.processor_s for taken in runs]
     wall = median_and_spread([taken.wall_s for taken in runs], "s")
-    print(f"{what}: {median_and_spread(processor, 's')} of the processor, wall {wall}; target {target_s:g} s, {_held(processor, target_s)}", flush=True)  # fmt: skip
+    print(
+        f"{what}: {median_and_spread(processor, 's')} of the processor, wall {wall}; target {target_s:g} s, {_held(processor, target_s)}",
+        flush=True,
+    )
 
 
 def _held(processor: list[float], target_s: float) -> str:
     over = sum(value > target_s for value in processor)
-    return f"held by all (median {statistics.median(processor):.2f})" if not over else f"missed by {over} of {len(processor)}"  # fmt: skip
+    return (
+        f"held by all (median {statistics.median(processor):.2f})"
+        if not over
+        else f"missed by {over} of {len(processor)}"
+    )

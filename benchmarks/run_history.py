@@ -45,9 +45,19 @@ def _table(root: Path) -> None:
     naive = ("reading every file of every run, whole", lambda: _naive(root))
     known = History(root)
     known.rows()
-    _compared((f"table of {RUNS:,} runs, cold: nothing known, no file in memory (at most 1 s)", lambda: History(root).rows()), naive, before=lambda: _forget(root))  # fmt: skip
+    _compared(
+        (f"table of {RUNS:,} runs, cold: nothing known, no file in memory (at most 1 s)", lambda: History(root).rows()),
+        naive,
+        before=lambda: _forget(root),
+    )
     _compared((f"table of {RUNS:,} runs, nothing known, files in memory", lambda: History(root).rows()), naive)
-    _compared((f"table of {RUNS:,} runs, warm, and a look after those that go on (at most 0.1 s)", lambda: (recover_all(root), known.rows())), naive)  # fmt: skip
+    _compared(
+        (
+            f"table of {RUNS:,} runs, warm, and a look after those that go on (at most 0.1 s)",
+            lambda: (recover_all(root), known.rows()),
+        ),
+        naive,
+    )
     for number in range(QUEUED):
         _queued(root / f"20250102-{number:06d}-abcd", root.parent, number + 1)
     known.rows()

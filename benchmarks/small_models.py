@@ -54,7 +54,10 @@ def small_models(model_type: str) -> Iterator[Any]:
 
 
 def _shrink(config: Any, widths: Mapping[str, int]) -> None:
-    depth = next((getattr(config, key) for key in ("num_hidden_layers", "n_layer", "num_layers") if getattr(config, key, None)), None)  # fmt: skip
+    depth = next(
+        (getattr(config, key) for key in ("num_hidden_layers", "n_layer", "num_layers") if getattr(config, key, None)),
+        None,
+    )
     for key, value in list(vars(config).items()):
         if isinstance(value, list) and depth and len(value) == depth:
             setattr(config, key, value[:4])

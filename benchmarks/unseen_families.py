@@ -49,7 +49,9 @@ def main() -> None:
         print(" | ".join([family, *cells]), flush=True)
     sizes = sorted(map(abs, errors))
     if sizes:
-        print(f"{len(sizes)} predictions, {sum(not size for size in sizes)} equal to the byte: median {statistics.median(sizes):.4%}, worst {sizes[-1]:.3%}")  # fmt: skip
+        print(
+            f"{len(sizes)} predictions, {sum(not size for size in sizes)} equal to the byte: median {statistics.median(sizes):.4%}, worst {sizes[-1]:.3%}"
+        )
 
 
 def shallow_facts(family: str) -> dict[str, Any]:

@@ -78,10 +78,12 @@ def load_json(data: bytes, name: str) -> Any:
     """
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_VALUES:
         raise FileRefusedError(
-            N_("{path} holds more than {limit} values, the most that is read of such a file. Check that it is the right one."),
+            N_(
+                "{path} holds more than {limit} values, the most that is read of such a file. Check that it is the right one."
+            ),
             path=name,
             limit=f"{MAX_JSON_VALUES:,}",
-        )  # fmt: skip
+        )
     try:
         return json.loads(data.removeprefix(codecs.BOM_UTF8).decode("utf-8"))
     except RecursionError as error:
@@ -101,4 +103,6 @@ def _refuse_kind(path: Path, mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if kind := KINDS.get(stat.S_IFMT(mode)):
-        raise FileRefusedError(N_("{path} is {kind}, not a file. Name a regular file."), path=str(path), kind=Message(kind))  # fmt: skip
+        raise FileRefusedError(
+            N_("{path} is {kind}, not a file. Name a regular file."), path=str(path), kind=Message(kind)
+        )

@@ -63,7 +63,9 @@ RANGE_UNITS: tuple[tuple[float, float, str, str], ...] = (
 
 def money_range(low: float, high: float, currency: str) -> Message:
     """`3.40 to 6.50 USD`, with two significant digits, and cents below ten."""
-    first, last = (f"{rounded:.2f}" if (rounded := _two_digits(amount)) < 10 else f"{rounded:,.0f}" for amount in (low, high))  # fmt: skip
+    first, last = (
+        f"{rounded:.2f}" if (rounded := _two_digits(amount)) < 10 else f"{rounded:,.0f}" for amount in (low, high)
+    )
     if first == last:
         return Message(N_("about {value} {currency}"), {"value": last, "currency": currency})
     return Message(N_("{low} to {high} {currency}"), {"low": first, "high": last, "currency": currency})

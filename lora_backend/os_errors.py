@@ -18,9 +18,11 @@ READ_ONLY = {
     False: N_("{folder} is read-only. Make it writable, or choose another folder."),
 }
 NOT_ALLOWED = {
-    True: N_("The permissions of {path} do not allow this. Change them, or set FLIGHTDECK_WORKSPACE to another folder and start again."),
+    True: N_(
+        "The permissions of {path} do not allow this. Change them, or set FLIGHTDECK_WORKSPACE to another folder and start again."
+    ),
     False: N_("The permissions of {path} do not allow this. Change them, or choose another place."),
-}  # fmt: skip
+}
 """Whether it is the workspace that refuses → sentence."""
 MEANINGS = {
     errno.ENOENT: N_("{path} does not exist. It may have been moved or deleted; check the path, then try again."),
@@ -44,18 +46,25 @@ def in_words(error: OSError) -> FlightdeckError:
     path = _path_of(error)
     folder = _folder_of(path)
     if error.errno in NO_ROOM:
-        return DiskFullError(N_("There is no space left in {folder}. Free some space, then try again."), folder=str(folder))  # fmt: skip
+        return DiskFullError(
+            N_("There is no space left in {folder}. Free some space, then try again."), folder=str(folder)
+        )
     if error.errno == errno.EROFS:
         return _refused_for_good(READ_ONLY, path, folder)
     if error.errno in DENIED:
         return _refused_for_good(NOT_ALLOWED, path, folder)
     if error.errno in AWAY:
-        return FlightdeckError(N_("The drive with {folder} does not answer. Check that it is connected, then try again."), folder=str(folder))  # fmt: skip
+        return FlightdeckError(
+            N_("The drive with {folder} does not answer. Check that it is connected, then try again."),
+            folder=str(folder),
+        )
     if meaning := MEANINGS.get(error.errno or 0):
         return FlightdeckError(meaning, path=_shortened(path), folder=_shortened(folder))
     return FlightdeckError(
-        N_("{path} cannot be read or written: {reason}."), path=_shortened(path), reason=error.strerror or type(error).__name__
-    )  # fmt: skip
+        N_("{path} cannot be read or written: {reason}."),
+        path=_shortened(path),
+        reason=error.strerror or type(error).__name__,
+    )
 
 
 def _refused_for_good(template: dict[bool, str], path: Path, folder: Path) -> FlightdeckError:

@@ -136,7 +136,15 @@ def main() -> None:
     except FlightdeckError as error:
         tell({"error": _stored(error)})
     except MemoryError:
-        tell({"error": _stored(OutsideError(N_("It needs more than {limit} of memory, the most that it may have."), limit=size(MEMORY_BYTES)))})  # fmt: skip
+        tell(
+            {
+                "error": _stored(
+                    OutsideError(
+                        N_("It needs more than {limit} of memory, the most that it may have."), limit=size(MEMORY_BYTES)
+                    )
+                )
+            }
+        )
 
 
 if __name__ == "__main__":

@@ -116,8 +116,10 @@ def refuse_ways_out(folder: Path, roots: tuple[Path, ...]) -> None:
     for entry in entries:
         if entry.is_symlink() and not is_within(Path(entry.path), roots):
             raise LinkRefusedError(
-                N_("{name} in {folder} is a symbolic link to a place outside the allowed folders ({roots}), so {folder} is not read. Replace the link with the file itself."),
+                N_(
+                    "{name} in {folder} is a symbolic link to a place outside the allowed folders ({roots}), so {folder} is not read. Replace the link with the file itself."
+                ),
                 name=entry.name,
                 folder=str(folder),
                 roots=", ".join(map(str, roots)),
-            )  # fmt: skip
+            )

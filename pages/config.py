@@ -77,9 +77,13 @@ def text_view(draft: Draft, text: str) -> None:
         save_text(draft, st.session_state[key], from_text=True)
 
     st.text_area(
-        t(N_("YAML; comments and order are kept")), text, height=520, key=key, on_change=safely(changed),
+        t(N_("YAML; comments and order are kept")),
+        text,
+        height=520,
+        key=key,
+        on_change=safely(changed),
         help=t(N_("A change is kept when you leave the field, or press Ctrl and Enter.")),
-    )  # fmt: skip
+    )
     with st.expander(t(N_("With line numbers")), icon=":material/format_list_numbered:"):
         st.code(visible_lines(text), language="yaml", line_numbers=True, wrap_lines=True)
 

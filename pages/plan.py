@@ -61,9 +61,11 @@ def show(work: Work) -> None:
         use_in_config(work)
         if addresses.DRAFT in work.question.params:
             st.page_link(
-                CONFIG, label=t(N_("Back to the draft")), icon=":material/arrow_back:",
+                CONFIG,
+                label=t(N_("Back to the draft")),
+                icon=":material/arrow_back:",
                 query_params={addresses.DRAFT: work.question.params[addresses.DRAFT]},
-            )  # fmt: skip
+            )
     details(work)
     with figures:
         row = show_times(work)

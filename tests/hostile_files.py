@@ -70,7 +70,7 @@ HOSTILE_FILES: dict[str, tuple[str, bytes]] = {
     f"{ending}: {title}": (f"config.{ending}", text.encode("utf-8", "surrogatepass")[:SIZE])
     for ending, texts in (("yaml", YAML), ("toml", TOML), ("json", JSON))
     for title, text in texts.items()
-}  # fmt: skip
+}
 """What somebody uploads or opens as a config: title → name and bytes."""
 
 

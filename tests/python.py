@@ -27,6 +27,14 @@ def limited(script: str, *, memory_bytes: int | None = None, file_bytes: int | N
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
     ignored = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-    done = subprocess.run([sys.executable, "-c", ignored + script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300, preexec_fn=limit)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", ignored + script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        preexec_fn=limit,
+    )
     assert done.returncode == 0, done.stderr[-1000:]
     return done.stdout

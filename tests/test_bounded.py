@@ -27,7 +27,11 @@ def test_a_pipe_a_socket_and_a_device_are_refused_at_once(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
-        for path, kind in ((tmp_path / "pipe", "a named pipe"), (tmp_path / "socket", "a socket"), (Path("/dev/zero"), "a device")):  # fmt: skip
+        for path, kind in (
+            (tmp_path / "pipe", "a named pipe"),
+            (tmp_path / "socket", "a socket"),
+            (Path("/dev/zero"), "a device"),
+        ):
             with pytest.raises(FileRefusedError, match=rf"{path} is {kind}, not a file\. Name a regular file\."):
                 read_bytes(path, 10)
 

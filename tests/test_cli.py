@@ -23,8 +23,13 @@ ROOT = Path(__file__).parents[1]
 def call(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "lora_backend", *command],
-        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 @pytest.fixture
@@ -131,7 +136,10 @@ def test_checking_and_verifying_import_no_torch(write: Any, tmp_path: Path) -> N
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "target_modules": ["q"]}')
     prefix = "base_model.model.layers.0.q.lora_"
-    save_file({f"{prefix}A.weight": np.ones((2, 3)), f"{prefix}B.weight": np.ones((3, 2))}, adapter / "adapter_model.safetensors")  # fmt: skip
+    save_file(
+        {f"{prefix}A.weight": np.ones((2, 3)), f"{prefix}B.weight": np.ones((3, 2))},
+        adapter / "adapter_model.safetensors",
+    )
     script = (
         "import sys; from lora_backend.cli import main\n"
         f"codes = [main(['check', {write('model_name: no/where')!r}]), main(['verify', {str(adapter)!r}, '--json'])]\n"
@@ -149,9 +157,14 @@ def test_checking_and_verifying_import_no_torch(write: Any, tmp_path: Path) -> N
 def test_verify_says_yes_no_or_that_it_cannot_be_told(
     ranks: tuple[int, int], own: dict[str, Any], code: int | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "target_modules": ["q"], **own}))  # fmt: skip
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 2, "target_modules": ["q"], **own})
+    )
     prefix = "base_model.model.layers.0.q.lora_"
-    save_file({f"{prefix}A.weight": np.ones((ranks[0], 3)), f"{prefix}B.weight": np.ones((3, ranks[1]))}, tmp_path / "adapter_model.safetensors")  # fmt: skip
+    save_file(
+        {f"{prefix}A.weight": np.ones((ranks[0], 3)), f"{prefix}B.weight": np.ones((3, ranks[1]))},
+        tmp_path / "adapter_model.safetensors",
+    )
     found = main(["verify", str(tmp_path), "--json"])
     document = strict(capsys.readouterr().out)
     assert found == code or (code is None and found in (0, 1, 2))
@@ -173,7 +186,9 @@ def test_verify_says_no_where_the_adapter_was_changed(tmp_path: Path, capsys: py
 
 
 @pytest.mark.parametrize("text", ["r: [", "model_name: [x]\nr: abc\nrank_pattern: 3\n", "target_modules: 3\n"])
-def test_verify_against_a_config_that_is_wrong_says_so(text: str, write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_verify_against_a_config_that_is_wrong_says_so(
+    text: str, write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "target_modules": ["q"]}))
     assert main(["verify", str(tmp_path), "--config", write(text), "--json"]) in (1, 2)
     strict(capsys.readouterr().out)

@@ -41,7 +41,10 @@ def test_a_file_called_like_a_module_of_ours_in_the_callers_folder_is_not_taken_
 
 
 def test_help_of_the_trainer_needs_no_torch_and_no_config(tmp_path: Path) -> None:
-    for command in ([str(PACKAGE / "train_lora.py"), "--help"], ["-X", "importtime", str(PACKAGE / "train_lora.py"), "--help"]):  # fmt: skip
+    for command in (
+        [str(PACKAGE / "train_lora.py"), "--help"],
+        ["-X", "importtime", str(PACKAGE / "train_lora.py"), "--help"],
+    ):
         done = run(*command, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "--set" in done.stdout

@@ -28,7 +28,9 @@ def light_modules() -> list[str]:
         "lora_backend.demo.demo_run",
     ]
     roots = [*light["source_modules"], *started]
-    everything = [module.name for module in pkgutil.walk_packages(lora_backend.__path__, "lora_backend.") if "." in module.name]  # fmt: skip
+    everything = [
+        module.name for module in pkgutil.walk_packages(lora_backend.__path__, "lora_backend.") if "." in module.name
+    ]
     return [name for name in everything if any(name == root or name.startswith(f"{root}.") for root in roots)]
 
 

@@ -106,7 +106,11 @@ def asked(facts: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("odd", MODELS)
 def test_an_odd_model_is_refused_in_a_sentence(odd: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change, wanted = MODELS[odd]
-    facts = change if change.get("model_type") in ("bart", "t5", "whisper", "bert", "clip", "qwen2_5_vl") else {**LLAMA, **change}  # fmt: skip
+    facts = (
+        change
+        if change.get("model_type") in ("bart", "t5", "whisper", "bert", "clip", "qwen2_5_vl")
+        else {**LLAMA, **change}
+    )
     for sentence in asked(facts, tmp_path, capsys):
         assert any(part in sentence for part in wanted.split("|"))
         assert "\n" not in sentence

@@ -59,7 +59,10 @@ def test_a_write_to_an_open_file_of_which_the_system_names_none_is_one_to_the_wo
 
 def test_outside_the_workspace_another_place_is_the_remedy(workspace: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert refused(errno.EROFS, tmp_path / "out/x.yaml") == f"{tmp_path / 'out'} is read-only. Make it writable, or choose another folder."  # fmt: skip
+    assert (
+        refused(errno.EROFS, tmp_path / "out/x.yaml")
+        == f"{tmp_path / 'out'} is read-only. Make it writable, or choose another folder."
+    )
 
 
 def test_a_workspace_that_cannot_be_made_is_the_workspaces_fault(workspace: Path, tmp_path: Path) -> None:
@@ -86,7 +89,11 @@ def test_every_callback_is_handed_over_safely() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             pairs = [(str(node.arg), node.value)] if isinstance(node, ast.keyword) else []
             if isinstance(node, ast.Dict):
-                pairs = [(str(key.value), value) for key, value in zip(node.keys, node.values, strict=True) if isinstance(key, ast.Constant)]  # fmt: skip
+                pairs = [
+                    (str(key.value), value)
+                    for key, value in zip(node.keys, node.values, strict=True)
+                    if isinstance(key, ast.Constant)
+                ]
             for name, value in pairs:
                 is_callback = name.startswith("on_") and not isinstance(value, ast.Constant)
                 if is_callback and not (isinstance(value, ast.Call) and ast.unparse(value.func) == "safely"):
@@ -101,6 +108,9 @@ def test_every_fragment_is_sheltered() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.FunctionDef):
                 decorators = [ast.unparse(one) for one in node.decorator_list]
-                if any(one.startswith(("st.fragment", "st.dialog")) for one in decorators) and "sheltered()" not in decorators:  # fmt: skip
+                if (
+                    any(one.startswith(("st.fragment", "st.dialog")) for one in decorators)
+                    and "sheltered()" not in decorators
+                ):
                     bare.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert bare == []

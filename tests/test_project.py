@@ -21,7 +21,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = {"lora_backend", "pages", "app", "tests", "benchmarks", "tools"}
-LOADED_BY_OTHERS = {"gguf": "transformers reads a packed model with it", "bitsandbytes": "transformers and PEFT quantize with it"}  # fmt: skip
+LOADED_BY_OTHERS = {
+    "gguf": "transformers reads a packed model with it",
+    "bitsandbytes": "transformers and PEFT quantize with it",
+}
 """Packages that the project needs and may not import itself."""
 
 
@@ -111,9 +114,14 @@ COMMAND = "import sys; from lora_backend.__main__ import flightdeck; sys.argv[0]
 
 def flightdeck(folder: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *words], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-c", COMMAND, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def test_without_a_word_the_dashboard_is_served_from_any_folder(tmp_path: Path) -> None:
@@ -161,7 +169,9 @@ def test_the_help_calls_the_command_by_its_name(tmp_path: Path) -> None:
     assert "serve" in said
 
 
-def test_where_there_is_no_clone_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_where_there_is_no_clone_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from lora_backend.cli import main
     from lora_backend.commands import serve
 

@@ -104,8 +104,13 @@ def test_a_child_finds_the_package_from_any_folder_and_keeps_the_callers_own_pat
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     script = "import lora_backend, theirs, os; print(os.environ['MORE'])"
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd="/", env=child_environment(MORE="x"), capture_output=True, text=True, check=False
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        cwd="/",
+        env=child_environment(MORE="x"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout == "x\n", done.stderr
 
 

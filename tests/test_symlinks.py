@@ -42,7 +42,11 @@ def test_neither_a_linked_file_nor_one_in_a_linked_folder_is_opened(way: str, tm
         path = tmp_path / "run/attempts/a.json"
         path.parent.symlink_to(outside)
     named = path.parent if way == "folder" else path
-    for open_it in (lambda: open_regular(path, follow=False), lambda: open_unlinked(path, os.O_RDONLY), lambda: open_to_append(path)):  # fmt: skip
+    for open_it in (
+        lambda: open_regular(path, follow=False),
+        lambda: open_unlinked(path, os.O_RDONLY),
+        lambda: open_to_append(path),
+    ):
         with pytest.raises(LinkRefusedError, match=f"{named} is a symbolic link, which is not followed here"):
             open_it()
     assert not is_unlinked_file(path)

@@ -27,7 +27,11 @@ def test_every_table_is_made_by_what_escapes_its_cells() -> None:
     for path in PAGES:
         for method, call in calls(path):
             if method in TABLES and call.args:
-                made = {node.func.id for node in ast.walk(call.args[0]) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}  # fmt: skip
+                made = {
+                    node.func.id
+                    for node in ast.walk(call.args[0])
+                    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+                }
                 assert TABLES[method] in made or ast.unparse(call.args[0]).startswith("style"), (
                     f"{path.name}:{call.lineno}"
                 )
@@ -89,7 +93,11 @@ def test_what_escapes_is_let_through(source: str, tmp_path: Path) -> None:
     assert all(place.is_harmless() for place in places)
 
 
-TERMINAL = sorted(path for path in (ROOT / "lora_backend").rglob("*.py") if path.name not in ("terminal.py", "example_usage.py", "reference.py"))  # fmt: skip
+TERMINAL = sorted(
+    path
+    for path in (ROOT / "lora_backend").rglob("*.py")
+    if path.name not in ("terminal.py", "example_usage.py", "reference.py")
+)
 
 
 def test_only_one_module_writes_to_a_terminal() -> None:
@@ -101,7 +109,9 @@ def test_only_one_module_writes_to_a_terminal() -> None:
                 "sys.stdout.write",
                 "sys.stderr.write",
             ):
-                assert ast.unparse(node.args[0]).startswith(("json.dumps(", "time.monotonic()")), f"{path.name}:{node.lineno}"  # fmt: skip
+                assert ast.unparse(node.args[0]).startswith(("json.dumps(", "time.monotonic()")), (
+                    f"{path.name}:{node.lineno}"
+                )
             if (
                 isinstance(node, ast.Call)
                 and ast.unparse(node.func) == "json.dumps"

@@ -82,7 +82,11 @@ class Place:
             case ast.JoinedStr(values=parts):
                 return inner(*parts)
             case ast.FormattedValue(value=value, format_spec=spec):
-                text = "".join(str(part.value) for part in spec.values if isinstance(part, ast.Constant)) if isinstance(spec, ast.JoinedStr) else ""  # fmt: skip
+                text = (
+                    "".join(str(part.value) for part in spec.values if isinstance(part, ast.Constant))
+                    if isinstance(spec, ast.JoinedStr)
+                    else ""
+                )
                 return bool(NUMBER_SPEC.fullmatch(text)) or inner(value)
             case ast.BinOp(op=ast.Add() | ast.Mult(), left=left, right=right):
                 return inner(left, right)
@@ -132,7 +136,10 @@ class Place:
             if isinstance(scope, ast.FunctionDef | ast.Module | ast.Lambda):
                 found = list(self._bindings(scope, name))
                 if found:
-                    return all(isinstance(one, ast.expr) and self.is_harmless(one, depth + 1) if one is not True else True for one in found)  # fmt: skip
+                    return all(
+                        isinstance(one, ast.expr) and self.is_harmless(one, depth + 1) if one is not True else True
+                        for one in found
+                    )
                 if isinstance(scope, ast.Module):
                     return False
 

@@ -111,6 +111,11 @@ def _options(path: Path, method: str, call: ast.Call) -> Iterator[Place]:
         if not names or not all(name.isupper() for name in names):  # constants are ours
             yield Place(path, options, frozenset(), "markdown")
     elif isinstance(shows, ast.Lambda):
-        yield Place(path, shows.body, harmless | (giving("Markdown") if not is_text else frozenset()), "text" if is_text else "markdown")  # fmt: skip
+        yield Place(
+            path,
+            shows.body,
+            harmless | (giving("Markdown") if not is_text else frozenset()),
+            "text" if is_text else "markdown",
+        )
     elif not (isinstance(shows, ast.Name) and shows.id in harmless | giving("Markdown") | giving_text()):
         yield Place(path, shows, frozenset(), "markdown")

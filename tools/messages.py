@@ -57,14 +57,32 @@ def pybabel(command: str, *arguments: str | Path) -> int:
 def extract(template: Path) -> None:
     """Write every marked sentence into `template`."""
     marks = [f"--keywords={keyword}" for keyword in KEYWORDS]
-    pybabel("extract", "--mapping-file=tools/messages.cfg", "--no-default-keywords", *marks,
-            "--add-location=file", "--sort-output", "--no-wrap", f"--output-file={template}", ".")  # fmt: skip
+    pybabel(
+        "extract",
+        "--mapping-file=tools/messages.cfg",
+        "--no-default-keywords",
+        *marks,
+        "--add-location=file",
+        "--sort-output",
+        "--no-wrap",
+        f"--output-file={template}",
+        ".",
+    )
 
 
 def update(template: Path, *options: str) -> int:
     """Bring the catalogue in line with `template`; with `--check`, only say by the exit code whether it is."""
-    return pybabel("update", f"--input-file={template}", f"--output-file={PO_FILE}", f"--locale={LOCALE}", "--no-wrap",
-                   "--no-fuzzy-matching", "--ignore-obsolete", "--ignore-pot-creation-date", *options)  # fmt: skip
+    return pybabel(
+        "update",
+        f"--input-file={template}",
+        f"--output-file={PO_FILE}",
+        f"--locale={LOCALE}",
+        "--no-wrap",
+        "--no-fuzzy-matching",
+        "--ignore-obsolete",
+        "--ignore-pot-creation-date",
+        *options,
+    )
 
 
 def read_catalogue() -> Catalog:

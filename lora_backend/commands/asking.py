@@ -46,7 +46,7 @@ def refusal_lines(error: PlanDoubtError) -> list[str]:
     """What would help, one line each, and the option that starts it all the same."""
     if isinstance(error, DeclinedError):
         return [f"- {advice_text(advice)}" for advice in error.advice]
-    option = N_("Start it anyway with `--anyway`.") if error.verdict == "over" else N_("Start it anyway with `--yes`.")  # fmt: skip
+    option = N_("Start it anyway with `--anyway`.") if error.verdict == "over" else N_("Start it anyway with `--yes`.")
     return [*(f"- {advice_text(advice)}" for advice in error.advice), translate(option)]
 
 

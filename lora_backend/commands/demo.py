@@ -21,7 +21,12 @@ def demo(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json({"config": str(config_path)})
         else:
-            show(Message(N_("The demo is ready. Train it with: {command}"), {"command": f"python -m lora_backend train {config_path}"}))  # fmt: skip
+            show(
+                Message(
+                    N_("The demo is ready. Train it with: {command}"),
+                    {"command": f"python -m lora_backend train {config_path}"},
+                )
+            )
         return GOOD
     folder = demo_folder(load_settings(), arguments.run_dir)
     signals = StopSignals(folder)

@@ -10,7 +10,9 @@ from lora_backend.runs.history.reproduce import Reproduction, ThenNow
 def again_lines(again: Reproduction) -> list[str]:
     """How to make the run again, and what is not as it was."""
     if again.command is None:
-        lines = [say(N_("No command reproduces it: it was trained on a caller's own batches, or its config file is gone."))]  # fmt: skip
+        lines = [
+            say(N_("No command reproduces it: it was trained on a caller's own batches, or its config file is gone."))
+        ]
     else:
         lines = [say(N_("To reproduce it:")), f"  {again.command}"]
     data = again.data_sha256
@@ -19,13 +21,23 @@ def again_lines(again: Reproduction) -> list[str]:
     elif data.now is None:
         lines.append(say(N_("Its data {path} is not there any more."), path=again.dataset))
     elif data.differs:
-        lines.append(say(N_("Its data {path} was changed since: it had the hash {then}, and has {now}."), path=again.dataset, then=data.then[:12], now=data.now[:12]))  # fmt: skip
+        lines.append(
+            say(
+                N_("Its data {path} was changed since: it had the hash {then}, and has {now}."),
+                path=again.dataset,
+                then=data.then[:12],
+                now=data.now[:12],
+            )
+        )
     elif again.data_of_steps:
         lines.append(say(N_("Its data is what its last steps were trained on (sha256 {hash})."), hash=data.then[:12]))
     else:
         lines.append(say(N_("Its data is as it was (sha256 {hash})."), hash=data.then[:12]))
     if again.data_of_steps:
-        steps = ", ".join(f"{one['first_step']}–{one['last_step'] or ''}: {(one['data_sha256'] or '–')[:12]}" for one in again.data_of_steps)  # fmt: skip
+        steps = ", ".join(
+            f"{one['first_step']}–{one['last_step'] or ''}: {(one['data_sha256'] or '–')[:12]}"
+            for one in again.data_of_steps
+        )
         lines.append(say(N_("Its data was changed while it was trained (sha256 by steps: {steps})."), steps=steps))
     lines += [message.text() for message in again.base_model]
     lines.append(_code_line(again))
@@ -38,7 +50,12 @@ def again_lines(again: Reproduction) -> list[str]:
         for message in said
     ]
     if again.later_changes:
-        lines.append(say(N_("It was resumed with other settings, which the command gives from the first step on: {keys}."), keys=", ".join(again.later_changes)))  # fmt: skip
+        lines.append(
+            say(
+                N_("It was resumed with other settings, which the command gives from the first step on: {keys}."),
+                keys=", ".join(again.later_changes),
+            )
+        )
     return lines
 
 

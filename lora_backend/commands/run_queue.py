@@ -58,7 +58,12 @@ def queue_command(arguments: argparse.Namespace) -> int:
     can_start = not any(problems.values())
     if arguments.dry_run or not can_start:
         if arguments.json:
-            print_json({"rows": [_variant_document(variant, problems[variant.line]) for variant in variants], "can_start": can_start})  # fmt: skip
+            print_json(
+                {
+                    "rows": [_variant_document(variant, problems[variant.line]) for variant in variants],
+                    "can_start": can_start,
+                }
+            )
         else:
             show(
                 in_lines(
@@ -102,7 +107,12 @@ def _list_queue(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"queue": [{"run": run.id, **waiting_document(found)} for run, found in waiting]})
     elif waiting:
-        show(in_lines(f"{place}. {run.id}: {' '.join(map(str, waiting_messages(found)))}" for place, (run, found) in enumerate(waiting, start=1)))  # fmt: skip
+        show(
+            in_lines(
+                f"{place}. {run.id}: {' '.join(map(str, waiting_messages(found)))}"
+                for place, (run, found) in enumerate(waiting, start=1)
+            )
+        )
     else:
         show(say(N_("The queue is empty.")))
     return GOOD

@@ -46,7 +46,12 @@ def price_of(text: str) -> Price:
     found = _PRICE.fullmatch(text.strip())
     amount = float(found[1]) if found else 0.0
     if found is None or not 0 < amount <= MAX_PRICE:
-        raise ConfigError(N_("`--price` is an amount above 0 for one GPU and one hour, with a currency if you like, as in 1.5EUR; it cannot be {text}."), text=shorten(text))  # fmt: skip
+        raise ConfigError(
+            N_(
+                "`--price` is an amount above 0 for one GPU and one hour, with a currency if you like, as in 1.5EUR; it cannot be {text}."
+            ),
+            text=shorten(text),
+        )
     return Price(amount, found[2].upper()) if found[2] else Price(amount)
 
 

@@ -129,7 +129,10 @@ def parse_yaml(text: str) -> Parsed:
         raise _yaml_syntax(text, mark.line + 1 if mark else None, str(error.problem or error.context)) from error
     except ReaderError as error:
         line = line_at(text, error.position)
-        message = Message(N_("Line {line} holds the character {code}, which YAML does not allow."), {"line": line, "code": f"U+{error.character:04X}"})  # fmt: skip
+        message = Message(
+            N_("Line {line} holds the character {code}, which YAML does not allow."),
+            {"line": line, "code": f"U+{error.character:04X}"},
+        )
         raise UnreadableError(message, line, Message(N_("Remove that character."))) from error
     except (YAMLError, *_BAD_VALUES) as error:
         raise _syntax(None, (str(error).splitlines() or [type(error).__name__])[0][:200]) from error

@@ -27,8 +27,10 @@ def as_command(values: Mapping[str, Any], config: str = EMPTY_CONFIG, base: Mapp
     """
     base, defaults = base or {}, default_config()
     changed = {
-        key: value for key, value in values.items() if not (_has(key, base, defaults) and same_value(value, (defaults | dict(base))[key]))
-    }  # fmt: skip
+        key: value
+        for key, value in values.items()
+        if not (_has(key, base, defaults) and same_value(value, (defaults | dict(base))[key]))
+    }
     for key in base:
         if key not in values and key in defaults and not same_value(base[key], defaults[key]):
             changed[key] = defaults[key]

@@ -241,6 +241,6 @@ def restore_draft(root: Path, draft_id: str) -> Draft:
     if target.is_dir() and not target.is_symlink() and LOCKS.issuperset(path.name for path in target.iterdir()):
         shutil.rmtree(target)  # the lock of one who came when it was gone
     if os.path.lexists(target):
-        raise ConfigError(N_("Draft {id} stays in the trash: {path} exists again."), id=draft_id, path=str(target))  # fmt: skip
+        raise ConfigError(N_("Draft {id} stays in the trash: {path} exists again."), id=draft_id, path=str(target))
     draft.path.replace(target)
     return open_draft(root, draft_id)

@@ -76,7 +76,10 @@ def _argument(name: str, line: int, keywords: dict[str, ast.expr], remarks: list
     action = keywords.get("action")
     word = action.value if isinstance(action, ast.Constant) else None
     if kind == "bool":
-        message = Message(N_("`{name}` is declared `type=bool`: any text counts as true, so `--{name} False` means True."), {"name": name})  # fmt: skip
+        message = Message(
+            N_("`{name}` is declared `type=bool`: any text counts as true, so `--{name} False` means True."),
+            {"name": name},
+        )
         remarks.append(Remark(line, name, message))
     if word in ("help", "version"):
         return
@@ -144,7 +147,9 @@ def dict_options(tree: ast.Module) -> Iterator[Group]:
     """The entries of the dict at the top that is called like a config, else of the largest one."""
     dicts: list[tuple[str, list[tuple[str, ast.expr]]]] = []
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []  # fmt: skip
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         if targets and isinstance(targets[0], ast.Name) and isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
             dicts.append((targets[0].id, _entries(node.value)))
     named = [item for item in dicts if _NAMED.search(item[0]) and item[1]]

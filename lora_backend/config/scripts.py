@@ -164,12 +164,17 @@ def _add(
     except NotConstantError:
         assert found.node is not None
         expression = ast.unparse(found.node)[:80]
-        message = Message(N_("The default of `{name}` is `{expression}`, which cannot be known without running the script."), {"name": name, "expression": expression})  # fmt: skip
+        message = Message(
+            N_("The default of `{name}` is `{expression}`, which cannot be known without running the script."),
+            {"name": name, "expression": expression},
+        )
         remarks.append(Remark(found.line, name, message))
         lines.setdefault(name, found.line)
         return
     if value is ABSENT:
-        remarks.append(Remark(found.line, name, Message(N_("`{name}` has no default; it must be given."), {"name": name})))  # fmt: skip
+        remarks.append(
+            Remark(found.line, name, Message(N_("`{name}` has no default; it must be given."), {"name": name}))
+        )
         lines.setdefault(name, found.line)
         return
     value = converted(value, found.kind)

@@ -53,7 +53,12 @@ def refuse_too_much(text: str, file_format: Literal["json", "toml"]) -> None:
         if max(depth, dots) > MAX_DEPTH:  # each part of a key is a table in the one before
             raise RefusedError(_line(text, token), TOO_DEEP, limit=MAX_DEPTH)
         if all_dots > MAX_DOTS:
-            raise RefusedError(_line(text, token), N_("On line {line} the file goes over {limit} dots in its keys."), FEWER, limit=MAX_DOTS)  # fmt: skip
+            raise RefusedError(
+                _line(text, token),
+                N_("On line {line} the file goes over {limit} dots in its keys."),
+                FEWER,
+                limit=MAX_DOTS,
+            )
         if keys > MAX_KEYS:
             raise RefusedError(_line(text, token), TOO_MANY_KEYS, FEWER, limit=MAX_KEYS)
         if values > MAX_VALUES:

@@ -63,7 +63,9 @@ class LimitedComposer(Composer):  # type: ignore[misc, no-any-unimported, unused
         is_alias, opens, before = isinstance(event, AliasEvent), isinstance(event, CollectionStartEvent), self.size
         self.size += self.sizes.get(event.anchor, 0) if is_alias else 1
         if math.isinf(self.size):
-            raise RefusedError(line, N_("The alias `*{name}` on line {line} stands inside of what it means."), name=event.anchor)  # fmt: skip
+            raise RefusedError(
+                line, N_("The alias `*{name}` on line {line} stands inside of what it means."), name=event.anchor
+            )
         if self.size > MAX_VALUES:
             raise RefusedError(line, TOO_MANY_VALUES, FEWER, limit=MAX_VALUES)
         self.num_keys += isinstance(parent, MappingNode) and index is None
@@ -86,7 +88,11 @@ def refuse_long_tags(text: str) -> None:
     longest = next((word for word in text.split() if "!" in word and len(word) > MAX_TAG_LENGTH), None)
     if longest is not None:
         line = text.count("\n", 0, text.index(longest)) + 1
-        raise RefusedError(line, N_("Line {line} holds a tag or a word with `!` of more than {limit} characters. Shorten it."), limit=MAX_TAG_LENGTH)  # fmt: skip
+        raise RefusedError(
+            line,
+            N_("Line {line} holds a tag or a word with `!` of more than {limit} characters. Shorten it."),
+            limit=MAX_TAG_LENGTH,
+        )
 
 
 def nodes_of(root: Node) -> Iterator[Node]:
@@ -112,15 +118,22 @@ def refuse_odd_keys(root: MappingNode) -> None:
         for key, _ in mapping.value if isinstance(mapping, MappingNode) else ():
             line = key.start_mark.line + 1
             if not isinstance(key, ScalarNode):
-                raise RefusedError(line, N_("Line {line} has a list or a mapping as its key; a key must be a plain word."), remedy)  # fmt: skip
+                raise RefusedError(
+                    line, N_("Line {line} has a list or a mapping as its key; a key must be a plain word."), remedy
+                )
             read_as = _READ_AS.get(_kind(key))
             if mapping is root and read_as and not key.value:
-                raise RefusedError(line, N_("Line {line} has no key before its colon; a key must be a plain word."), remedy)  # fmt: skip
+                raise RefusedError(
+                    line, N_("Line {line} has no key before its colon; a key must be a plain word."), remedy
+                )
             if mapping is root and read_as:
                 raise RefusedError(
-                    line, N_("The key `{key}` on line {line} is read as {meaning}; a key must be a plain word."), remedy,
-                    key=str(key.value)[:80], meaning=Message(read_as),
-                )  # fmt: skip
+                    line,
+                    N_("The key `{key}` on line {line} is read as {meaning}; a key must be a plain word."),
+                    remedy,
+                    key=str(key.value)[:80],
+                    meaning=Message(read_as),
+                )
 
 
 def refuse_bad_value(root: Node, constructor: Any) -> None:
@@ -137,9 +150,11 @@ def refuse_bad_value(root: Node, constructor: Any) -> None:
             constructor.construct_object(node)
         except (YAMLError, ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
             raise RefusedError(
-                node.start_mark.line + 1, N_("Line {line} cannot be read: {value} is not a valid {kind}."),
-                value=shorten(node.value), kind=_kind(node),
-            ) from error  # fmt: skip
+                node.start_mark.line + 1,
+                N_("Line {line} cannot be read: {value} is not a valid {kind}."),
+                value=shorten(node.value),
+                kind=_kind(node),
+            ) from error
 
 
 def _refuse_repeated_entry(omap: Node) -> None:
@@ -149,7 +164,13 @@ def _refuse_repeated_entry(omap: Node) -> None:
         for key, _ in entry.value if isinstance(entry, MappingNode) else ():
             name, line = str(key.value), key.start_mark.line + 1
             if name in found:
-                raise RefusedError(line, N_("`{key}` stands twice, on line {first} and again on line {second}."), key=name[:80], first=found[name], second=line)  # fmt: skip
+                raise RefusedError(
+                    line,
+                    N_("`{key}` stands twice, on line {first} and again on line {second}."),
+                    key=name[:80],
+                    first=found[name],
+                    second=line,
+                )
             found[name] = line
 
 

@@ -56,7 +56,11 @@ def summarize(path: Path, kind: Kind = "dataset", name: str | None = None) -> Su
     columns: dict[str, None] = {}
     with open_rows(path) as file:
         lines = digested(file, digest)
-        rows = dataset_rows(lines, name or path.name) if kind == "dataset" else (("questions", row) for row in question_rows(lines, name or path.name))  # fmt: skip
+        rows = (
+            dataset_rows(lines, name or path.name)
+            if kind == "dataset"
+            else (("questions", row) for row in question_rows(lines, name or path.name))
+        )
         for row_format, row in rows:  # noqa: B007 - it is the same for all
             num_rows += 1
             if len(columns) < MOST_COLUMNS:
@@ -123,13 +127,23 @@ class Reading:
         deadline_s = LEAST_DEADLINE_S + self.size_bytes / SLOWEST_BYTES_PER_S
         try:
             arguments = (str(path), kind, name, str(kept) if kept else None)
-            found = outside.call("lora_backend.data.summary:summarize_once", *arguments, deadline_s=deadline_s, on_progress=self._tell)  # fmt: skip
+            found = outside.call(
+                "lora_backend.data.summary:summarize_once", *arguments, deadline_s=deadline_s, on_progress=self._tell
+            )
         except outside.OutsideError as error:
             self.failed_at = time.monotonic()
-            raise DataError(N_("{file} could not be read whole: {reason} Split it into smaller files, or try again when the machine is less busy."), file=name, reason=error.message) from error  # fmt: skip
+            raise DataError(
+                N_(
+                    "{file} could not be read whole: {reason} Split it into smaller files, or try again when the machine is less busy."
+                ),
+                file=name,
+                reason=error.message,
+            ) from error
         except OSError as error:
             self.failed_at = time.monotonic()
-            raise DataError(N_("The data set {path} cannot be read: {reason}."), path=str(path), reason=error.strerror or str(error)) from error  # fmt: skip
+            raise DataError(
+                N_("The data set {path} cannot be read: {reason}."), path=str(path), reason=error.strerror or str(error)
+            ) from error
         return Summary(found["format"], found["num_rows"], found["sha256"], tuple(found["columns"]))
 
     def _tell(self, fraction: float) -> None:
@@ -156,7 +170,11 @@ def reading_of(path: Path, kind: Kind = "dataset", name: str | None = None, kept
     stamp = (*_stamp(found), kind)
     with _lock:
         reading = _readings.get(stamp)
-        has_passed = reading is not None and reading.failed_at is not None and time.monotonic() - reading.failed_at > TRY_AGAIN_AFTER_S  # fmt: skip
+        has_passed = (
+            reading is not None
+            and reading.failed_at is not None
+            and time.monotonic() - reading.failed_at > TRY_AGAIN_AFTER_S
+        )
         if reading is None or has_passed:
             _readings.pop(stamp, None)
             reading = _readings[stamp] = Reading(path, kind, name or path.name, found.st_size, kept)

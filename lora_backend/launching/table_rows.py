@@ -43,25 +43,44 @@ def read_table(text: str) -> list[Row]:
     except csv.Error as error:
         raise ConfigError(N_("The table cannot be read: {reason}."), reason=str(error)) from error
     if len(table) < 2:
-        raise ConfigError(N_("The table has no rows. Write the keys into its first line, and one run into each line below."))  # fmt: skip
+        raise ConfigError(
+            N_("The table has no rows. Write the keys into its first line, and one run into each line below.")
+        )
     (_, heads), *lines = table
     if len(lines) > MAX_ROWS:
-        raise ConfigError(N_("The table has {count} rows; at most {limit} runs are made at once."), count=len(lines), limit=MAX_ROWS)  # fmt: skip
+        raise ConfigError(
+            N_("The table has {count} rows; at most {limit} runs are made at once."), count=len(lines), limit=MAX_ROWS
+        )
     width = max(_width(cells) for _, cells in table)
     titles = [title.strip() for title in heads[: max(width, 1)]]  # without a sheet's empty columns
     if len(titles) > MAX_COLUMNS or len(titles) * len(lines) > MAX_CELLS:
         raise ConfigError(
-            N_("The table has {columns} and {rows}; at most {most} columns and {limit} cells are read. Leave out columns in which every row is the same."),
-            columns=Message(Plural("{count} column", "{count} columns"), {"count": len(titles)}), rows=Message(Plural("{count} row", "{count} rows"), {"count": len(lines)}), most=MAX_COLUMNS, limit=MAX_CELLS,
-        )  # fmt: skip
+            N_(
+                "The table has {columns} and {rows}; at most {most} columns and {limit} cells are read. Leave out columns in which every row is the same."
+            ),
+            columns=Message(Plural("{count} column", "{count} columns"), {"count": len(titles)}),
+            rows=Message(Plural("{count} row", "{count} rows"), {"count": len(lines)}),
+            most=MAX_COLUMNS,
+            limit=MAX_CELLS,
+        )
     for position, title in enumerate(titles):
         if not title or title in titles[:position]:
-            raise ConfigError(N_("Column {number} of the table has no title, or a duplicate one."), number=position + 1)  # fmt: skip
+            raise ConfigError(N_("Column {number} of the table has no title, or a duplicate one."), number=position + 1)
     rows = []
     for line, cells in lines:
         if len(cells) > len(titles) and any(cell.strip() for cell in cells[len(titles) :]):
-            raise ConfigError(Plural("Line {line} of the table has {cells} cells, but there is {count} column.", "Line {line} of the table has {cells} cells, but there are {count} columns."), line=line, cells=len(cells), count=len(titles))  # fmt: skip
-        rows.append(Row(line, {title: cell.strip() for title, cell in zip(titles, cells, strict=False) if cell.strip()}))  # fmt: skip
+            raise ConfigError(
+                Plural(
+                    "Line {line} of the table has {cells} cells, but there is {count} column.",
+                    "Line {line} of the table has {cells} cells, but there are {count} columns.",
+                ),
+                line=line,
+                cells=len(cells),
+                count=len(titles),
+            )
+        rows.append(
+            Row(line, {title: cell.strip() for title, cell in zip(titles, cells, strict=False) if cell.strip()})
+        )
     return rows
 
 

@@ -52,10 +52,12 @@ def measures_of(model: PreTrainedModel) -> Measures:
         heads=heads,
         wide=heads * head_size,
         narrow=(measure("num_key_value_heads") or heads) * head_size,
-        inner=(measure("moe_intermediate_size", "expert_ffn_hidden_size") if is_mixture else None) or measure(*widths) or 4 * hidden,
+        inner=(measure("moe_intermediate_size", "expert_ffn_hidden_size") if is_mixture else None)
+        or measure(*widths)
+        or 4 * hidden,
         visited=(measure(*VISITED) or 1) if is_mixture else 1,
         vocabulary=vocabulary,
-    )  # fmt: skip
+    )
 
 
 def _behind_the_blocks(model: PreTrainedModel, path: str) -> list[str]:

@@ -196,8 +196,9 @@ def _auto_map(
     settings = TraceSettings(precision=precision_on(config.precision, targets))  # type: ignore[arg-type]  # its words
     model = build_base(facts, settings)  # raises where there is no model to map: nothing is promised before
     message = Message(
-        N_("⚠️  The model's layers cannot be found, so the standard `auto` map is used. {reason}"), {"reason": reason.message}
-    )  # fmt: skip
+        N_("⚠️  The model's layers cannot be found, so the standard `auto` map is used. {reason}"),
+        {"reason": reason.message},
+    )
     logger.warning("%s", message)
     usable = usable_targets(targets, options_of(config))
     memory: dict[int | str, int] = {targets[index].device: targets[index].capacity_bytes for index in usable}

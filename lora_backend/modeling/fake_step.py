@@ -146,7 +146,11 @@ class FakeStep:
             hidden = args[0] if args else kwargs["hidden_states"]
             self.hidden_bytes = hidden.numel() * hidden.element_size()
             before, self._previous = self._previous, index
-            side = {id(leaf): leaf for leaf in tree_leaves((args[1:], kwargs)) if isinstance(leaf, torch.Tensor) and leaf is not hidden}  # fmt: skip
+            side = {
+                id(leaf): leaf
+                for leaf in tree_leaves((args[1:], kwargs))
+                if isinstance(leaf, torch.Tensor) and leaf is not hidden
+            }
             self.side_bytes[index] = sum(tensor.numel() * tensor.element_size() for tensor in side.values())
             if hidden.requires_grad:
                 # Its gradient is there when this block's backward pass is done, and the one before it begins.

@@ -57,7 +57,9 @@ def _tensors_in(file: Path) -> dict[str, torch.Tensor]:
         return load_file(file)
     except (SafetensorError, OSError) as error:
         reason = first_line(error)
-        raise ModelError(N_("The file {path} is damaged ({reason}). Copy or save it again."), path=str(file), reason=reason) from error  # fmt: skip
+        raise ModelError(
+            N_("The file {path} is damaged ({reason}). Copy or save it again."), path=str(file), reason=reason
+        ) from error
 
 
 def _record(

@@ -98,7 +98,9 @@ def _is_router(module: nn.Module) -> bool:
     """A module that chooses experts by a matrix of its own: `MixtralTopKRouter`, `MoEGate`."""
     weight = module._parameters.get("weight")
     name = type(module).__name__.lower()
-    return not _is_targetable(module) and weight is not None and weight.dim() == 2 and ("router" in name or "gate" in name)  # fmt: skip
+    return (
+        not _is_targetable(module) and weight is not None and weight.dim() == 2 and ("router" in name or "gate" in name)
+    )
 
 
 def _towers(
@@ -154,7 +156,10 @@ def _holds_experts(owner: str, modules: Mapping[str, nn.Module]) -> bool:
 def _rewritten(base: PreTrainedModel) -> tuple[str, ...]:
     """PEFT: `_convert_peft_config_moe` in peft/utils/transformers_weight_conversion.py."""
     family = weight_conversion._MODEL_TO_CONVERSION_PATTERN.get(base.config.model_type)
-    if get_checkpoint_conversion_mapping(base.config.model_type) is None or family not in weight_conversion._MOE_FUSED_TARGETS:  # fmt: skip
+    if (
+        get_checkpoint_conversion_mapping(base.config.model_type) is None
+        or family not in weight_conversion._MOE_FUSED_TARGETS
+    ):
         return ()
     return tuple(weight_conversion._MOE_TARGET_MODULE_MAPPING.get(family, ()))
 
@@ -167,4 +172,6 @@ def _refused(base: PreTrainedModel, modules: Mapping[str, nn.Module]) -> tuple[s
             _check_lora_target_modules_mamba(config, base, ending)
         except ValueError:
             refused.add(ending)
-    return tuple(name for name, module in modules.items() if name.rpartition(".")[2] in refused and _is_targetable(module))  # fmt: skip
+    return tuple(
+        name for name, module in modules.items() if name.rpartition(".")[2] in refused and _is_targetable(module)
+    )

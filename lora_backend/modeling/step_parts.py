@@ -34,11 +34,15 @@ def cut(recordings: list[Recording], sizes: list[Size], multiple: int = 1) -> tu
     for recording in recordings:
         names = [label for label, _ in recording.marks]
         if len(set(names)) < len(names):
-            raise UntraceableError(N_("The model's training step cannot be traced: its blocks run several times in one pass."))  # fmt: skip
+            raise UntraceableError(
+                N_("The model's training step cannot be traced: its blocks run several times in one pass.")
+            )
     stretches = [_stretches(recording) for recording in recordings]
     labels = list(stretches[0])
     if any(list(other) != labels for other in stretches):
-        raise UntraceableError(N_("The model's training step cannot be traced: its blocks run in another order at another size."))  # fmt: skip
+        raise UntraceableError(
+            N_("The model's training step cannot be traced: its blocks run in another order at another size.")
+        )
     parts, all_exact = {}, True
     for label in labels:
         parts[label], is_exact = _part([other[label] for other in stretches], sizes, multiple)

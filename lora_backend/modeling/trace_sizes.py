@@ -52,7 +52,11 @@ def scan_chunk(config: Any, blocks: nn.ModuleList) -> int:
     text = config.get_text_config(decoder=True)
     found = {getattr(text, name, None) for name in ("chunk_size", "mamba_chunk_size")}
     classes = {type(module): module for block in blocks for module in block.modules()}
-    found |= {module.block_size for kind, module in classes.items() if "Lightning" in kind.__name__ and hasattr(module, "block_size")}  # fmt: skip
+    found |= {
+        module.block_size
+        for kind, module in classes.items()
+        if "Lightning" in kind.__name__ and hasattr(module, "block_size")
+    }
     families = {sys.modules[kind.__module__] for kind in classes if kind.__module__.startswith("transformers.models.")}
     functions = [value for family in families for value in vars(family).values() if inspect.isfunction(value)]
     found |= {_default(function, "chunk_size") for function in functions}

@@ -24,7 +24,9 @@ def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: 
     return 2 * query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
-def _attention_backward(_: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *__: Any, **___: Any) -> int:  # fmt: skip
+def _attention_backward(
+    _: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *__: Any, **___: Any
+) -> int:
     """The scores again, then the gradients of queries, keys, scores and values."""
     return 2 * query.shape[:-1].numel() * key.shape[-2] * (3 * query.shape[-1] + 2 * value.shape[-1])
 
@@ -68,9 +70,11 @@ class Deadline:
         """Raises `UntraceableError` once the time is over."""
         if self.is_over:
             raise UntraceableError(
-                N_("The model's training step takes more than {seconds} s to trace: it goes through each row token by token."),
+                N_(
+                    "The model's training step takes more than {seconds} s to trace: it goes through each row token by token."
+                ),
                 seconds=self.seconds,
-            )  # fmt: skip
+            )
 
 
 class LongScanError(Exception):

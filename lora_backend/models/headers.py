@@ -62,7 +62,11 @@ def _large(path: Path, stamp: tuple[int, ...]) -> dict[str, TensorInfo]:
     try:
         found = outside.call("lora_backend.models.headers:header_as_json", str(path))
     except OutsideError as error:
-        raise ModelError(N_("The header of {path} could not be read: {reason} Save the file again with fewer tensors."), path=str(path), reason=error.message) from error  # fmt: skip
+        raise ModelError(
+            N_("The header of {path} could not be read: {reason} Save the file again with fewer tensors."),
+            path=str(path),
+            reason=error.message,
+        ) from error
     return {name: TensorInfo(tuple(shape), dtype, size_bytes) for name, shape, dtype, size_bytes in found}
 
 

@@ -26,6 +26,8 @@ def left_out(model_type: str | None) -> Message | None:
     if model_type not in MAMBA_FAMILIES:
         return None
     return Message(
-        N_("`all-linear` leaves out {names}: PEFT puts no LoRA there in {family} models, because Mamba's kernels read these weights directly."),
+        N_(
+            "`all-linear` leaves out {names}: PEFT puts no LoRA there in {family} models, because Mamba's kernels read these weights directly."
+        ),
         {"names": "out_proj", "family": model_type},
-    )  # fmt: skip
+    )

@@ -145,13 +145,33 @@ def _limits(found: Figures) -> list[Message]:
 def time_basis(conditions: Conditions, plan: Plan, config: TrainingConfig) -> list[Message]:
     """What a time rests on."""
     if conditions.lengths is None:
-        said = [Message(Plural("The time assumes that every row has {count} token: the data set's own rows are not known.", "The time assumes that every row has {count} tokens: the data set's own rows are not known."), {"count": f"{config.max_length:,}"})]  # fmt: skip
+        said = [
+            Message(
+                Plural(
+                    "The time assumes that every row has {count} token: the data set's own rows are not known.",
+                    "The time assumes that every row has {count} tokens: the data set's own rows are not known.",
+                ),
+                {"count": f"{config.max_length:,}"},
+            )
+        ]
     else:
         tokens = conditions.lengths.mean_padded(config.batch_size, config.max_length)
-        said = [Message(N_("The time counts the data set's own rows: {tokens} tokens on average, padded to the longest of their batch."), {"tokens": f"{tokens:,.0f}"})]  # fmt: skip
+        said = [
+            Message(
+                N_(
+                    "The time counts the data set's own rows: {tokens} tokens on average, padded to the longest of their batch."
+                ),
+                {"tokens": f"{tokens:,.0f}"},
+            )
+        ]
     if plan.strategy != "cpu":
         low, high = (f"{100 * share:.0f}" for share in EFFICIENCY)
-        said.append(Message(N_("It assumes that cards reach {low} to {high} % of their published rates."), {"low": low, "high": high}))  # fmt: skip
+        said.append(
+            Message(
+                N_("It assumes that cards reach {low} to {high} % of their published rates."),
+                {"low": low, "high": high},
+            )
+        )
     elif conditions.cpu.flops_per_core is None:
         said.append(Message(N_("The speed of the CPU is assumed, not measured.")))
     else:

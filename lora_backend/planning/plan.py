@@ -160,9 +160,14 @@ def assignment_of(profile: Profile, given: Mapping[str, int | str], targets: Seq
         parents = [name for name in given if name in ("", module) or module.startswith(f"{name}.")]
         devices = inside or {given[max(parents, key=len)]} if parents or inside else set()
         if not devices:
-            raise DeviceError(N_("`device_map` has no entry for {module}. Name every module, or a part of the model that holds it."), module=module)  # fmt: skip
+            raise DeviceError(
+                N_("`device_map` has no entry for {module}. Name every module, or a part of the model that holds it."),
+                module=module,
+            )
         if len(devices) > 1:
-            raise DeviceError(N_("`device_map` splits {module} over several devices. A block must be on one."), module=module)  # fmt: skip
+            raise DeviceError(
+                N_("`device_map` splits {module} over several devices. A block must be on one."), module=module
+            )
         (device,) = devices
         if device not in positions:
             raise PlanError(
@@ -179,7 +184,11 @@ def assignment_of(profile: Profile, given: Mapping[str, int | str], targets: Seq
     ends = place(profile.embed_modules[0]), place(profile.head_modules[0])
     if profile.is_tied:
         if ends[0] != ends[1]:
-            raise DeviceError(N_("`device_map` places {one} and {other} apart, but they are one tensor."), one=profile.embed_modules[0], other=profile.head_modules[0])  # fmt: skip
+            raise DeviceError(
+                N_("`device_map` places {one} and {other} apart, but they are one tensor."),
+                one=profile.embed_modules[0],
+                other=profile.head_modules[0],
+            )
         return (ends[0], *blocks)
     return (ends[0], *blocks, ends[1])
 

@@ -53,13 +53,29 @@ def remedies_for(config: TrainingConfig) -> Iterator[Remedy]:
             Message(N_("activations are computed twice")),
         )
     if config.batch_size > 1:
-        yield "smaller_batch", _smaller_batches(config), Message(N_("more passes for each step, with the same rows in it"))  # fmt: skip
+        yield (
+            "smaller_batch",
+            _smaller_batches(config),
+            Message(N_("more passes for each step, with the same rows in it")),
+        )
     if config.optim in ("adamw_torch", "adamw_torch_fused"):
-        yield "optimizer_8bit", [Patch({"optim": "adamw_8bit"})], Message(N_("the optimizer's states in 8 bits; needs bitsandbytes"))  # fmt: skip
+        yield (
+            "optimizer_8bit",
+            [Patch({"optim": "adamw_8bit"})],
+            Message(N_("the optimizer's states in 8 bits; needs bitsandbytes")),
+        )
     if config.quantization is None and config.precision != "fp32":
-        yield "quantization", [Patch({"quantization": "nf4"})], Message(N_("weights in 4 bits: a little less exact, and unpacked for each product"))  # fmt: skip
+        yield (
+            "quantization",
+            [Patch({"quantization": "nf4"})],
+            Message(N_("weights in 4 bits: a little less exact, and unpacked for each product")),
+        )
     if config.target_modules == "all-linear":
-        yield "fewer_targets", [Patch({"target_modules": ATTENTION_TARGETS})], Message(N_("only attention is adapted: fewer trained parameters"))  # fmt: skip
+        yield (
+            "fewer_targets",
+            [Patch({"target_modules": ATTENTION_TARGETS})],
+            Message(N_("only attention is adapted: fewer trained parameters")),
+        )
     if config.max_length >= 2 * SHORTEST_ROW:
         yield "shorter_rows", _shorter_rows(config), Message(N_("rows that are longer are cut off"))
 

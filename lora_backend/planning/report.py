@@ -122,10 +122,12 @@ def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
     if isinstance(config.device_map, str) and config.device_map != "cpu":
         found.append(
             Message(
-                N_("`device_map: {word}` lets accelerate place the model, by weights alone; the plan shows the best placement. Use its map to get it."),
+                N_(
+                    "`device_map: {word}` lets accelerate place the model, by weights alone; the plan shows the best placement. Use its map to get it."
+                ),
                 {"word": config.device_map},
             )
-        )  # fmt: skip
+        )
     if not plan.is_exact:
         found.append(
             Message(N_("There are so many different devices that the placement may not be the very best one."))

@@ -56,7 +56,9 @@ def blocker_of(error: FlightdeckError, config: ConfigView) -> Finding:
         return _finding(DOES_NOT_FIT, error.message, Message(N_("Save memory, use other GPUs, or start it anyway.")))
     if isinstance(error, TooLittleMemoryError):
         remedy = Message(N_("Use other GPUs, or turn `force_balance` off."))
-        return config.finding("error", "no_gpu_has_enough", "force_balance", error.message, remedy, remove("force_balance"))  # fmt: skip
+        return config.finding(
+            "error", "no_gpu_has_enough", "force_balance", error.message, remedy, remove("force_balance")
+        )
     if isinstance(error, UntrainableError):
         key = error.key or "model_name"
         remedy = Message(N_("Change `{key}`."), {"key": key})
@@ -98,9 +100,11 @@ def _weights(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[F
             "error",
             "no_weights",
             "model_name",
-            Message(N_("There are no weights (*.safetensors) for the model {model}."), {"model": config.get("model_name")}),
+            Message(
+                N_("There are no weights (*.safetensors) for the model {model}."), {"model": config.get("model_name")}
+            ),
             Message(N_("Name a folder that holds the whole model, or download it.")),
-        )  # fmt: skip
+        )
 
 
 def _place(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Finding]:
@@ -119,9 +123,11 @@ def _place(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Fin
         said = {"folder": _shown(folder), "needed": size(needed_bytes), "free": size(facts.disk_free_bytes)}
         yield _finding(
             "disk_full",
-            Message(N_("The adapter and one checkpoint take {needed}, but the disk of {folder} has only {free} free."), said),
+            Message(
+                N_("The adapter and one checkpoint take {needed}, but the disk of {folder} has only {free} free."), said
+            ),
             Message(N_("Free some disk space, or lower `r`.")),
-        )  # fmt: skip
+        )
 
 
 def _finding(code: str, message: Message, remedy: Message) -> Finding:

@@ -31,10 +31,12 @@ class BrowserRoots(PathPolicy):
         is_hub_id = path is not None and HUB_ID.fullmatch(name) is not None and not path.exists()
         if path is not None and not is_hub_id and not is_within(path, roots):
             raise ModelOutsideError(
-                N_("The model {path} lies outside the folders that the browser may use ({roots}). Move it there, or add its folder to FLIGHTDECK_MODEL_ROOTS and restart."),
+                N_(
+                    "The model {path} lies outside the folders that the browser may use ({roots}). Move it there, or add its folder to FLIGHTDECK_MODEL_ROOTS and restart."
+                ),
                 path=name,
                 roots=_listed(roots),
-            )  # fmt: skip
+            )
         model = find_model(name)
         try:
             refuse_ways_out(model if model.is_dir() else model.parent, roots)
@@ -48,10 +50,12 @@ class BrowserRoots(PathPolicy):
         usable = [] if written is None else first_usable(written, roots)
         if not usable or not is_within(usable[0], roots):
             raise DataOutsideError(
-                N_("The data set {path} lies outside the folders that the browser may use ({roots}). Upload it, or add its folder to FLIGHTDECK_DATA_ROOTS and restart."),
+                N_(
+                    "The data set {path} lies outside the folders that the browser may use ({roots}). Upload it, or add its folder to FLIGHTDECK_DATA_ROOTS and restart."
+                ),
                 path=name[:200],
                 roots=_listed(roots),
-            )  # fmt: skip
+            )
         return usable[0]
 
 

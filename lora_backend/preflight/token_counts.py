@@ -130,7 +130,9 @@ def _writer(folder: Path) -> Callable[[Iterable[Mapping[str, Any]]], str]:
         try:
             return _template(source).render(messages=list(messages), add_generation_prompt=False, **tokens)
         except (TemplateError, ArithmeticError, TypeError, ValueError, AttributeError, LookupError) as error:
-            raise ModelError(N_("The model's chat template cannot write the rows: {reason}."), reason=str(error)) from error  # fmt: skip
+            raise ModelError(
+                N_("The model's chat template cannot write the rows: {reason}."), reason=str(error)
+            ) from error
 
     return write
 
@@ -149,7 +151,9 @@ def _template_source(folder: Path, settings: Mapping[str, Any]) -> str:
         return file.read_text("utf-8")
     given = settings.get("chat_template")
     if isinstance(given, list):  # several with names; the one that chats
-        given = next((one.get("template") for one in given if isinstance(one, dict) and one.get("name") == "default"), None)  # fmt: skip
+        given = next(
+            (one.get("template") for one in given if isinstance(one, dict) and one.get("name") == "default"), None
+        )
     if not isinstance(given, str):
         raise ModelError(N_("The model's tokenizer has no chat template."))
     return given

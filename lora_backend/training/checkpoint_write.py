@@ -60,9 +60,11 @@ def _save_whole(folder: RunStore, state: TrainState, config: TrainingConfig) -> 
         shutil.rmtree(aside, ignore_errors=True)
     removed = rotate(folder, config.save_total_limit, state.progress.evaluations)
     logger.info(
-        "%s saved in %.2f s%s", name, time.monotonic() - began,
+        "%s saved in %.2f s%s",
+        name,
+        time.monotonic() - began,
         f"; removed {', '.join(path.name for path in removed)}" if removed else "",
-    )  # fmt: skip
+    )
 
 
 def write_state(checkpoint: Path, state: TrainState, config: TrainingConfig) -> None:

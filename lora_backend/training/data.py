@@ -65,8 +65,11 @@ def tokenized(dataset: Dataset, config: TrainingConfig, tokenizer: PreTrainedTok
     rows = tokenize_rows(dataset.rows, tokenizer, config.max_length)
     logger.info(
         "data: %s rows of %s, %s tokens, sha256 %s",
-        len(rows), dataset.format, sum(map(len, rows["input_ids"])), dataset.sha256,
-    )  # fmt: skip
+        len(rows),
+        dataset.format,
+        sum(map(len, rows["input_ids"])),
+        dataset.sha256,
+    )
     if not config.val_size:
         return rows, None
     if len(rows) < 2:

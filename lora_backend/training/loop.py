@@ -64,9 +64,14 @@ def fit(training: Training, state: TrainState, reporter: RunReporter) -> None:
                 is_measured = number == len(window) and _shall_measure(progress.step, training, reporter)
                 with reporter.memory.around(state.model, state.optimizer, batch) if is_measured else nullcontext():
                     loss = micro_batch_step(
-                        state.model, batch, precision=training.precision, loss_path=training.loss_path,
-                        num_items=num_items, passes=len(window), scaler=state.scaler,
-                    )  # fmt: skip
+                        state.model,
+                        batch,
+                        precision=training.precision,
+                        loss_path=training.loss_path,
+                        num_items=num_items,
+                        passes=len(window),
+                        scaler=state.scaler,
+                    )
                 state.loss_sum = state.loss_sum.to(loss.device) + loss
                 reporter.num_tokens += int(batch["attention_mask"].sum())
             gradient_norm, learning_rate = update(training, state)

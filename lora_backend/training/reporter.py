@@ -154,8 +154,10 @@ class RunReporter:
         if best != step:
             logger.info(
                 "the evaluation loss was lowest at step %s (%.4f); the adapter is that of step %s, the last",
-                best, losses[best], step,
-            )  # fmt: skip
+                best,
+                losses[best],
+                step,
+            )
         if (health := health_of(self.folder)).is_bad:
             logger.warning("%s", health_message(health))
 

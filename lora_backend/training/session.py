@@ -94,7 +94,10 @@ def _failure(error: BaseException, folder: RunStore) -> tuple[str, Message]:
     if is_out_of_memory(error):
         return "host_out_of_memory", failure("host_out_of_memory").message
     if is_disk_full(error):
-        return DiskFullError.code, Message(N_("The disk is full: there is no space left in {folder}. Free some space, then start the run again."), {"folder": str(folder.path)})  # fmt: skip
+        return DiskFullError.code, Message(
+            N_("The disk is full: there is no space left in {folder}. Free some space, then start the run again."),
+            {"folder": str(folder.path)},
+        )
     if isinstance(error, OSError) and error.errno is not None:
         return "code", in_words(error).message
     reason = first_line(error)

@@ -64,7 +64,11 @@ def check_layers(
     names = base_names or (() if on_disk else module_names)
     try:
         _prepare(layers, module_names, base_names, expected, configured, targets)
-        return judge(Subject(layers, config, own_config, expected, configured, targets, module_names, names, saved_whole, warnings))  # fmt: skip
+        return judge(
+            Subject(
+                layers, config, own_config, expected, configured, targets, module_names, names, saved_whole, warnings
+            )
+        )
     except ExpressionError as error:
         return _undecided(error, expected.r)
 

@@ -96,9 +96,11 @@ def _as_trained(plan: Plan, config: TrainingConfig, goal: Goal) -> Message | Non
         return None
     if goal == "balance":
         return Message(
-            N_("To train with this placement set `use_balanced_device_map: true`; without it the whole model goes to {name}."),
+            N_(
+                "To train with this placement set `use_balanced_device_map: true`; without it the whole model goes to {name}."
+            ),
             {"name": first.target.label},
-        )  # fmt: skip
+        )
     return Message(N_("To train with this placement take the map that `--json` prints as the config's `device_map`."))
 
 

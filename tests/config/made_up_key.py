@@ -19,9 +19,18 @@ class WithOneKeyMore(schema.TrainingConfig):
     """The schema, and a key that nobody has heard of."""
 
     daydreams: int = key(
-        3, HELP, group="training", unit="turns", common=True, ge=1, on_resume="schedule", plans=True, affects={"memory"},
-        trainer="num_dreams", foreign={"axolotl": "dreams_there", "peft": "lora_daydreams"},
-    )  # fmt: skip
+        3,
+        HELP,
+        group="training",
+        unit="turns",
+        common=True,
+        ge=1,
+        on_resume="schedule",
+        plans=True,
+        affects={"memory"},
+        trainer="num_dreams",
+        foreign={"axolotl": "dreams_there", "peft": "lora_daydreams"},
+    )
 
 
 schema.TrainingConfig = WithOneKeyMore  # type: ignore[misc]  # before any other module takes it

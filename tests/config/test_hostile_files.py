@@ -203,9 +203,12 @@ scalars = (
 )  # fmt: skip
 values_of_any_kind = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abé_.\\*:# 1", min_size=1, max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text("abé_.\\*:# 1", min_size=1, max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -233,7 +236,14 @@ pieces = st.sampled_from(
 def test_a_mutated_config_is_checked_and_every_error_names_a_key_or_a_line_or_the_file(
     edits: list[tuple[int, int, str]], file_format: Format
 ) -> None:
-    text = GOOD if file_format == "yaml" else {"json": '{"model_name": "m",\n "r": 8,\n "rank_pattern": {"q": 4}}', "toml": 'model_name = "m"\nr = 8\n[rank_pattern]\nq = 4\n'}[file_format]  # fmt: skip
+    text = (
+        GOOD
+        if file_format == "yaml"
+        else {
+            "json": '{"model_name": "m",\n "r": 8,\n "rank_pattern": {"q": 4}}',
+            "toml": 'model_name = "m"\nr = 8\n[rank_pattern]\nq = 4\n',
+        }[file_format]
+    )
     for place, length, piece in edits:
         text = text[:place] + piece + text[place + length :]
     document = decode_config(text.encode("utf-8", errors="replace"), f"c.{file_format}")

@@ -126,7 +126,9 @@ def test_every_file_that_a_config_names_has_its_rule() -> None:
         ("loraadaptor_save_path_base", "x", "output_dir", {"output_dir": "x"}), ("learnin_rate", 1e-4, "learning_rate", {"learning_rate": 1e-4}),
     ],
 )  # fmt: skip
-def test_another_tools_name_is_told_ours_with_what_it_means_here(key: str, value: object, ours: str, fixed: dict[str, object]) -> None:  # fmt: skip
+def test_another_tools_name_is_told_ours_with_what_it_means_here(
+    key: str, value: object, ours: str, fixed: dict[str, object]
+) -> None:
     (found,) = check_config({"model_name": "m", key: value}).errors
     assert f"`{ours}`" in found.remedy.text("en")
     assert found.fix == {key: DELETE, **fixed}

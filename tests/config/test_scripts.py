@@ -138,7 +138,10 @@ def train(
 """
 
 
-@pytest.mark.parametrize("ending", ["fire.Fire(train)", "typer.run(train)", "tyro.cli(train)", "if __name__ == '__main__':\n    fire.Fire(train)"])  # fmt: skip
+@pytest.mark.parametrize(
+    "ending",
+    ["fire.Fire(train)", "typer.run(train)", "tyro.cli(train)", "if __name__ == '__main__':\n    fire.Fire(train)"],
+)
 def test_the_parameters_of_the_function_that_is_run_are_the_options(ending: str) -> None:
     found = script_defaults(f"{FUNCTION}\n{ending}\n")
     assert found.values == {
@@ -163,7 +166,11 @@ def main(ctx, lora_r: int = typer.Option(8, help="rank"), seed: int = typer.Opti
 
 
 def test_a_function_that_trains_is_read_where_the_script_declares_nothing() -> None:
-    assert script_defaults("def go(model, lr=1e-4, epochs=3, lora_r=8): ...\n").values == {"learning_rate": 1e-4, "num_epochs": 3, "r": 8}  # fmt: skip
+    assert script_defaults("def go(model, lr=1e-4, epochs=3, lora_r=8): ...\n").values == {
+        "learning_rate": 1e-4,
+        "num_epochs": 3,
+        "r": 8,
+    }
     with pytest.raises(ConfigError, match="no defaults"):
         script_defaults("def paint(width=3, height=4, seed=1): ...\n")
     declared = script_defaults("p.add_argument('--seed', default=1)\ndef go(lr=1e-4, epochs=3, lora_r=8): ...\n")
@@ -271,10 +278,15 @@ def test_rows_of_a_whole_step_beside_those_of_a_forward_pass_are_the_target() ->
 @pytest.mark.parametrize(
     "source",
     [
-        "def f(lora_r={}, lr=1, epochs=2): ...\n", "@app.command()\ndef f(*, lora_r=typer.Option({})): ...\n", "LoraConfig(r={}, **x)\n",
-        "AutoModel.from_pretrained({}, dtype={})\n", "kinds = {}\nTrlParser(kinds)\n", "fire.Fire({})\n", "from trl import A\nHfArgumentParser(({}, A))\n",
+        "def f(lora_r={}, lr=1, epochs=2): ...\n",
+        "@app.command()\ndef f(*, lora_r=typer.Option({})): ...\n",
+        "LoraConfig(r={}, **x)\n",
+        "AutoModel.from_pretrained({}, dtype={})\n",
+        "kinds = {}\nTrlParser(kinds)\n",
+        "fire.Fire({})\n",
+        "from trl import A\nHfArgumentParser(({}, A))\n",
     ],
-)  # fmt: skip
+)
 @given(noise=st.text(alphabet="a.A1(')[]{}*+\n:=,@ ", max_size=30))
 @settings(max_examples=60, deadline=None)
 def test_no_call_and_no_function_makes_the_reader_raise_anything_else(source: str, noise: str) -> None:

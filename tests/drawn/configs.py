@@ -122,7 +122,11 @@ def _precision(lot: random.Random, _: ModelDescription) -> dict[str, Any]:
 
 
 def _attention(lot: random.Random, _: ModelDescription) -> dict[str, Any]:
-    return {"attn_implementation": lot.choice([*get_args(Attention), *["eager", "sdpa"] * 5, "kernels-community/flash-attn2"])}  # fmt: skip
+    return {
+        "attn_implementation": lot.choice(
+            [*get_args(Attention), *["eager", "sdpa"] * 5, "kernels-community/flash-attn2"]
+        )
+    }
 
 
 def _quantization(lot: random.Random, _: ModelDescription) -> dict[str, Any]:

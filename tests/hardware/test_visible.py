@@ -56,7 +56,10 @@ def test_gpus_are_chosen_and_ordered_by_number_and_by_uuid(value: str | None, ex
 def test_the_first_entry_that_is_no_gpu_ends_the_list_and_is_named(value: str, entry: str) -> None:
     uuids, note = seen(ALIKE, value)
     assert uuids == ["GPU-aa"]
-    assert note == f"CUDA_VISIBLE_DEVICES: {entry} is no GPU here or fits more than one; CUDA ignores it and all entries after it."  # fmt: skip
+    assert (
+        note
+        == f"CUDA_VISIBLE_DEVICES: {entry} is no GPU here or fits more than one; CUDA ignores it and all entries after it."
+    )
 
 
 @pytest.mark.parametrize("value", ["", "-1", "-1,0", "7", "GPU-", "GPU-zz", "none", "MIG-ca"])

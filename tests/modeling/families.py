@@ -85,10 +85,18 @@ MIXTURES: dict[str, Any] = {
 HYBRIDS: dict[str, Any] = {
     "mamba": MambaConfig(**SMALL, num_hidden_layers=3, state_size=4),
     "falcon_h1": FalconH1Config(
-        **SMALL, intermediate_size=24, num_hidden_layers=3, mamba_d_ssm=16, mamba_n_heads=2, mamba_d_head=8,
-        mamba_d_state=4, mamba_n_groups=1, mamba_chunk_size=4, **HEADS,
+        **SMALL,
+        intermediate_size=24,
+        num_hidden_layers=3,
+        mamba_d_ssm=16,
+        mamba_n_heads=2,
+        mamba_d_head=8,
+        mamba_d_state=4,
+        mamba_n_groups=1,
+        mamba_chunk_size=4,
+        **HEADS,
     ),
-}  # fmt: skip
+}
 
 
 def on_meta(family: str) -> Any:

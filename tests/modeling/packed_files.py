@@ -66,8 +66,10 @@ def make_mxfp4(folder: Path) -> None:
         "head_dim": 16,
     }
     model = GptOssForCausalLM(
-        GptOssConfig(vocab_size=vocabulary, num_hidden_layers=2, num_local_experts=2, num_experts_per_tok=1, **sizes, **SPECIAL)
-    )  # fmt: skip
+        GptOssConfig(
+            vocab_size=vocabulary, num_hidden_layers=2, num_local_experts=2, num_experts_per_tok=1, **sizes, **SPECIAL
+        )
+    )
     model.save_pretrained(folder)
     stored = {}
     for name, tensor in load_file(folder / "model.safetensors").items():

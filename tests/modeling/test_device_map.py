@@ -91,7 +91,9 @@ def test_no_gpu_with_enough_memory_is_refused_in_the_words_that_users_know(small
 def test_gpus_that_are_given_in_any_order_get_the_same_map(small: str) -> None:
     wanted = {"batch_size": 4, "max_length": 2048, "gradient_checkpointing": True}
     gpus = of_words("6,24")
-    one, other, without = (create_balanced_device_map(small, gpus=each, config=wanted) for each in (gpus, gpus[::-1], gpus[1:]))  # fmt: skip
+    one, other, without = (
+        create_balanced_device_map(small, gpus=each, config=wanted) for each in (gpus, gpus[::-1], gpus[1:])
+    )
     assert one == other
     assert set(without.values()) == {1}
 

@@ -184,7 +184,9 @@ def test_what_was_attached_passes_the_strict_check(family: str, is_named: bool) 
     assert not {"unexpected_layer", "unmatched_target", "missing_layer_index"} & set(report.warnings)
 
 
-@pytest.mark.parametrize(("family", "changes"), [("mixtral", {"target_modules": ["q_proj", "w1", "w2", "w3"]}), ("gemma3", {})])  # fmt: skip
+@pytest.mark.parametrize(
+    ("family", "changes"), [("mixtral", {"target_modules": ["q_proj", "w1", "w2", "w3"]}), ("gemma3", {})]
+)
 def test_a_block_that_was_not_asked_for_fails_the_strict_check(family: str, changes: dict[str, Any]) -> None:
     model = attach_adapter(built(family), asked(**changes))
     report = rank_report(model, asked(**changes, target_layers=[1]), exact=True)

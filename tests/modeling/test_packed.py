@@ -150,7 +150,9 @@ def test_gptq_keeps_what_it_unpacks_unless_blocks_are_computed_again(tmp_path: P
     kept = {}
     for method in ("gptq", "awq"):
         for checkpointing in (False, True):
-            config = TrainingConfig(model_name="m", batch_size=1, max_length=64, precision="bf16", gradient_checkpointing=checkpointing)  # fmt: skip
+            config = TrainingConfig(
+                model_name="m", batch_size=1, max_length=64, precision="bf16", gradient_checkpointing=checkpointing
+            )
             profile = profile_for({**facts, "quantization_config": {"quant_method": method, "bits": 4}}, config)
             kept[method, checkpointing] = profile.kinds[1].forward.delta[0]
     weights = 2 * (64 * (64 + 32 + 32 + 64) + 3 * 64 * 192)

@@ -22,8 +22,14 @@ Make = Callable[..., dict[str, Any]]
 
 Q0, V1 = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.v_proj"
 PROMISED = {
-    "is_consistent", "status", "expected_r", "actual_r_values", "mismatched_layers", "warnings", "layers",
-}  # fmt: skip
+    "is_consistent",
+    "status",
+    "expected_r",
+    "actual_r_values",
+    "mismatched_layers",
+    "warnings",
+    "layers",
+}
 
 
 def built(config: Make, **changes: Any) -> tuple[Any, dict[str, Any]]:

@@ -24,9 +24,14 @@ from lora_backend.planning.cost.trace_settings import TraceSettings
 from tests.planning.profiles import LLAMA
 
 CONFIG = LlamaConfig(
-    vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-    num_key_value_heads=2, max_position_embeddings=64,
-)  # fmt: skip
+    vocab_size=40,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+)
 RATE = 0.5
 
 
@@ -42,7 +47,9 @@ class Averaging(LlamaForCausalLM):
 
 def adapted(kind: type[LlamaForCausalLM]) -> Any:
     torch.manual_seed(0)
-    return get_peft_model(kind(CONFIG), LoraConfig(task_type="CAUSAL_LM", r=4, lora_dropout=0.1, init_lora_weights=False))  # fmt: skip
+    return get_peft_model(
+        kind(CONFIG), LoraConfig(task_type="CAUSAL_LM", r=4, lora_dropout=0.1, init_lora_weights=False)
+    )
 
 
 def padded_batches() -> list[dict[str, torch.Tensor]]:
@@ -76,10 +83,21 @@ def test_an_optimizer_step_is_that_of_transformers_trainer_to_the_bit(
     model = adapted(kind)
     own = copy.deepcopy(model)
     arguments = TrainingArguments(
-        output_dir=str(tmp_path), per_device_train_batch_size=2, gradient_accumulation_steps=3, max_steps=1, use_cpu=True,
-        max_grad_norm=0, logging_steps=1, report_to="none", disable_tqdm=True, save_strategy="no", label_names=["labels"],
-        lr_scheduler_type="constant", learning_rate=RATE, remove_unused_columns=False,
-    )  # fmt: skip
+        output_dir=str(tmp_path),
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=3,
+        max_steps=1,
+        use_cpu=True,
+        max_grad_norm=0,
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+        label_names=["labels"],
+        lr_scheduler_type="constant",
+        learning_rate=RATE,
+        remove_unused_columns=False,
+    )
     optimizer = torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=RATE)
     trainer = Given(model, arguments, train_dataset=[{}] * 6, optimizers=(optimizer, None))
     before = trained(own)

@@ -147,10 +147,12 @@ def test_before_the_first_step_the_model_is_what_it_was(kind: str, autocast: boo
     logits = {}
     for label, one, inner in (("base", base, base), ("adapted", model, model.get_base_model())):
         handles = [
-            module.register_forward_hook(lambda _, __, output, name=name, label=label: seen[label].update({name: first_dtype(output)}))
+            module.register_forward_hook(
+                lambda _, __, output, name=name, label=label: seen[label].update({name: first_dtype(output)})
+            )
             for name, module in inner.named_modules()
             if name in {name for name, _ in base.named_modules()}
-        ]  # fmt: skip
+        ]
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             logits[label] = one(input_ids=IDS).logits
         for handle in handles:
@@ -183,7 +185,9 @@ def test_checkpointing_finds_the_same_gradients(kind: str) -> None:
 
 def test_a_model_that_is_spread_over_devices_computes_the_same() -> None:
     """accelerate puts hooks of its own on every module, also where all devices are one."""
-    places = dict.fromkeys(("model.embed_tokens", "model.rotary_emb", "model.layers.0", "model.layers.1", "model.norm", "lm_head"), "cpu")  # fmt: skip
+    places = dict.fromkeys(
+        ("model.embed_tokens", "model.rotary_emb", "model.layers.0", "model.layers.1", "model.norm", "lm_head"), "cpu"
+    )
     config = TrainingConfig(model_name="any", r=4, bias="all", modules_to_save=["embed_tokens", "lm_head", "norm"])
     found = []
     for is_spread in (False, True):

@@ -98,7 +98,10 @@ def test_every_way_to_cut_a_file_off_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(2, 3), (0, 4), ()])
 def test_what_safetensors_writes_is_believed(dtype: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     save_file({"a": np.ones(shape, dtype), "b": np.zeros(3, dtype)}, tmp_path / "x.safetensors", {"format": "np"})
-    assert {name: info.shape for name, info in read_header(tmp_path / "x.safetensors").items()} == {"a": shape, "b": (3,)}  # fmt: skip
+    assert {name: info.shape for name, info in read_header(tmp_path / "x.safetensors").items()} == {
+        "a": shape,
+        "b": (3,),
+    }
 
 
 @pytest.mark.parametrize(

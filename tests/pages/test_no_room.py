@@ -31,16 +31,24 @@ POSSIBLE_WHEN_FULL = {"delete draft", "restore draft", "delete", "put back", "em
     ids=["full", "read-only", "closed"],
 )
 def test_no_page_and_no_button_breaks_on_a_disk_that_refuses(
-    number: int | None, tmp_path: Path, tiny_model: Path, faults: Path  # noqa: F811
-) -> None:  # fmt: skip
+    number: int | None,
+    tmp_path: Path,
+    tiny_model: Path,
+    faults: Path,  # noqa: F811
+) -> None:
     shutil.copytree(tiny_model, tmp_path / "m")
     (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     workspace = tmp_path / "ws"
     environment = child_environment(
-        FLIGHTDECK_WORKSPACE=str(workspace), FLIGHTDECK_HOME=str(tmp_path / "home"), FLIGHTDECK_MODEL_ROOTS=str(tmp_path),
-        FLIGHTDECK_DATA_ROOTS=str(tmp_path), LD_PRELOAD=str(faults), FAULT_PATH=str(workspace), FAULT_WHEN=str(tmp_path / "flag"),
+        FLIGHTDECK_WORKSPACE=str(workspace),
+        FLIGHTDECK_HOME=str(tmp_path / "home"),
+        FLIGHTDECK_MODEL_ROOTS=str(tmp_path),
+        FLIGHTDECK_DATA_ROOTS=str(tmp_path),
+        LD_PRELOAD=str(faults),
+        FAULT_PATH=str(workspace),
+        FAULT_WHEN=str(tmp_path / "flag"),
         **({"FAULT_ERRNO": str(number)} if number else {}),
-    )  # fmt: skip
+    )
     command = [sys.executable, "-m", "tests.pages.no_room", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -37,7 +37,11 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
     attention = sum(linear[name][0] * linear[name][1] for name in ("q_proj", "k_proj", "v_proj", "o_proj"))
     expert = sum(linear[name][0] * linear[name][1] for name in ("gate_proj", "up_proj", "down_proj"))
     parameters = attention + experts * expert + (experts * hidden if experts > 1 else 0) + 2 * hidden
-    adapted = linear if settings.target_modules == "all-linear" or isinstance(settings.target_modules, str) else {name: linear[name] for name in linear if name in settings.target_modules}  # fmt: skip
+    adapted = (
+        linear
+        if settings.target_modules == "all-linear" or isinstance(settings.target_modules, str)
+        else {name: linear[name] for name in linear if name in settings.target_modules}
+    )
     trained = _trained(settings, linear, adapted, hidden, table)
     # Experts are no linear layers to transformers and bitsandbytes: they stay as they are.
     packed = attention + (expert if experts == 1 else 0)

@@ -232,9 +232,15 @@ def test_a_smaller_batch_keeps_the_rows_of_a_step() -> None:
 
 def test_what_is_on_already_is_not_advised() -> None:
     done = with_changes(
-        BIG, gradient_checkpointing=True, loss_type="chunked_nll", batch_size=1, quantization="nf4", optim="sgd",
-        target_modules=["q_proj"], max_length=64,
-    )  # fmt: skip
+        BIG,
+        gradient_checkpointing=True,
+        loss_type="chunked_nll",
+        batch_size=1,
+        quantization="nf4",
+        optim="sgd",
+        target_modules=["q_proj"],
+        max_length=64,
+    )
     assert [remedy.code for remedy in advice("24", done)] == []
 
 

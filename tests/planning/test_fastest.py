@@ -53,7 +53,9 @@ def test_no_split_that_fits_is_faster_and_none_as_fast_is_less_full(
     seed: int, num_devices: int, links_differ: bool
 ) -> None:
     costs, devices, speeds = a_case(seed, num_devices, links_differ=links_differ)
-    splits = [(stages, score(costs, devices, stages).bottleneck) for stages in every_split(len(costs.is_block), num_devices)]  # fmt: skip
+    splits = [
+        (stages, score(costs, devices, stages).bottleneck) for stages in every_split(len(costs.is_block), num_devices)
+    ]
     for bound in (0.9, 1.0):
         fits = [(step_seconds(stages, speeds), full, len(stages)) for stages, full in splits if full <= bound]
         if fits:

@@ -45,7 +45,9 @@ def test_what_trains_whole_is_near_a_trace_too(names: tuple[str, ...]) -> None:
     profile, traced = formula_profile(facts, config, settings), trace_profile(facts, config, settings)
     assert profile.trainable(16) == traced.trainable(16)
     workload = Workload(size, optim="adamw_8bit", on_gpu=False)
-    found, expected = (memory.device(range(memory.num_units)) for memory in (Memory(profile, workload), Memory(traced, workload)))  # fmt: skip
+    found, expected = (
+        memory.device(range(memory.num_units)) for memory in (Memory(profile, workload), Memory(traced, workload))
+    )
     assert (found.adapter, found.optimizer) == (expected.adapter, expected.optimizer)
     assert found.tensors == pytest.approx(expected.tensors, rel=0.06)
 
@@ -73,7 +75,9 @@ def test_fewer_targets_less_precision_and_ties_cost_less() -> None:
 
 def test_experts_weigh_all_and_are_kept_by_those_that_a_token_visits() -> None:
     one = formula_profile(LLAMA, CONFIG, TraceSettings()).kinds[0]
-    many = formula_profile({**LLAMA, "num_local_experts": 8, "num_experts_per_tok": 2}, CONFIG, TraceSettings()).kinds[0]  # fmt: skip
+    many = formula_profile({**LLAMA, "num_local_experts": 8, "num_experts_per_tok": 2}, CONFIG, TraceSettings()).kinds[
+        0
+    ]
     kept_one, kept_many = one.forward.delta[1], many.forward.delta[1]
     assert many.parameters > 5 * one.parameters
     assert kept_many - kept_one == 8 * LLAMA["intermediate_size"]

@@ -81,7 +81,9 @@ def test_a_device_without_units_holds_nothing() -> None:
 
 
 def test_overhead_is_context_and_a_share_of_what_comes_and_goes() -> None:
-    on_gpu, on_cpu = (whole(llama(), Workload(SIZE, on_gpu=on_gpu, optim="adamw_torch_fused")) for on_gpu in (True, False))  # fmt: skip
+    on_gpu, on_cpu = (
+        whole(llama(), Workload(SIZE, on_gpu=on_gpu, optim="adamw_torch_fused")) for on_gpu in (True, False)
+    )
     moving = on_gpu.gradients + on_gpu.activations + on_gpu.logits
     assert on_gpu.overhead == CONTEXT_BYTES + round(RESERVE * moving)
     assert on_gpu.overhead - on_cpu.overhead == CONTEXT_BYTES
@@ -125,7 +127,9 @@ def test_logits_are_named_where_they_are_the_peak() -> None:
 
 def test_blocks_on_another_device_pay_for_a_copy_of_their_inputs() -> None:
     profile = llama()
-    without = replace(profile, kinds=tuple(replace(kind, side_inputs=np.zeros_like(kind.side_inputs)) for kind in profile.kinds))  # fmt: skip
+    without = replace(
+        profile, kinds=tuple(replace(kind, side_inputs=np.zeros_like(kind.side_inputs)) for kind in profile.kinds)
+    )
     same, other = (Memory(each, Workload(SIZE)).device([0, 1, 2]) for each in (profile, without))
     assert same == other, "beside the embedding they are there already"
     same, other = (Memory(each, Workload(SIZE)).device([2, 3]) for each in (profile, without))

@@ -42,7 +42,11 @@ def states_of(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -
     parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     held = [value for name, value in optimizer.state[parameter].items() if name not in TABLES]
-    return sum(tensor.numel() * tensor.element_size() for tensor in held if isinstance(tensor, torch.Tensor) and tensor.numel() > 1)  # fmt: skip
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for tensor in held
+        if isinstance(tensor, torch.Tensor) and tensor.numel() > 1
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -131,7 +135,12 @@ def test_torchaos_states_are_as_large_as_its_own(bits: int, parameters: int) -> 
 
 def test_what_a_step_of_torchao_states_is_known_without_it() -> None:
     """As measured with torchao 0.18."""
-    assert [state_bytes("adamw_torch_8bit", count, 4) for count in (65_536, 4096, 4095, 5000)] == [135_168, 10_368, 32_760, 40_000]  # fmt: skip
+    assert [state_bytes("adamw_torch_8bit", count, 4) for count in (65_536, 4096, 4095, 5000)] == [
+        135_168,
+        10_368,
+        32_760,
+        40_000,
+    ]
     assert [state_bytes("adamw_torch_4bit", count, 4) for count in (65_536, 4096, 4095)] == [67_712, 4352, 32_760]
 
 

@@ -206,7 +206,9 @@ def test_auto_precision_is_what_all_cards_compute() -> None:
 
 
 def test_workload_and_options_are_the_configs() -> None:
-    config = with_changes(CONFIG, batch_size=2, target_batch_size=8, max_length=333, r=5, optim="sgd", force_balance=True, min_memory_gb=3)  # fmt: skip
+    config = with_changes(
+        CONFIG, batch_size=2, target_batch_size=8, max_length=333, r=5, optim="sgd", force_balance=True, min_memory_gb=3
+    )
     workload = workload_of(config, of_words("24"))
     assert workload == Workload(Size(2, 333, 5), "sgd", accumulates=True, on_gpu=True)
     assert not workload_of(with_changes(config, target_batch_size=2), [CPU]).accumulates

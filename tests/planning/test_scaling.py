@@ -30,7 +30,11 @@ def test_one_monomial_is_found_and_holds_at_any_size(index: int, factor: int) ->
 
 
 @example([3, 2], 1, 35226)  # a term of 8 bytes beside one of 5 GB
-@given(st.lists(st.sampled_from(TELLING), min_size=2, max_size=2, unique=True), st.integers(1, 10**5), st.integers(1, 10**5))  # fmt: skip
+@given(
+    st.lists(st.sampled_from(TELLING), min_size=2, max_size=2, unique=True),
+    st.integers(1, 10**5),
+    st.integers(1, 10**5),
+)
 def test_two_monomials_are_found_and_hold_at_any_size(pair: list[int], one: int, other: int) -> None:
     true = np.zeros(len(EXPONENTS))
     true[pair] = one, other
@@ -71,7 +75,9 @@ def test_quantities_are_found_one_by_one() -> None:
     assert (found[0][0], found[2][1]) == (8, 1)
 
 
-@given(st.lists(st.lists(st.integers(-50, 50), min_size=len(EXPONENTS), max_size=len(EXPONENTS)), min_size=1, max_size=6))  # fmt: skip
+@given(
+    st.lists(st.lists(st.integers(-50, 50), min_size=len(EXPONENTS), max_size=len(EXPONENTS)), min_size=1, max_size=6)
+)
 def test_the_highest_are_enough_for_the_largest_value_at_every_size(vectors: list[list[int]]) -> None:
     everything = np.array(vectors, float)
     kept = highest(everything)

@@ -33,7 +33,10 @@ Change = Callable[[Profile], Profile]
 
 
 def test_a_profile_is_the_same_after_a_round_trip_through_json() -> None:
-    for profile in (llama(), profile_of(WINDOWS, TraceSettings(rank_pattern=(("q_proj", 4),)), rank_pattern={"q_proj": 4})):  # fmt: skip
+    for profile in (
+        llama(),
+        profile_of(WINDOWS, TraceSettings(rank_pattern=(("q_proj", 4),)), rank_pattern={"q_proj": 4}),
+    ):
         again = Profile.from_json(json.loads(json.dumps(profile.to_json())))
         assert again.to_json() == profile.to_json()
         assert again.settings == profile.settings, "tuples are tuples again"
@@ -54,8 +57,15 @@ def test_what_was_kept_is_found_for_the_same_question_alone(tmp_path: Path) -> N
     # What is arithmetic needs no other profile; what a trace depends on does.
     for same in ({"max_length": 64}, {"r": 3}, {"learning_rate": 0.5}, {"optim": "sgd"}):
         assert store.find(LLAMA, config.model_copy(update=same)) is not None, same
-    for other in ({"batch_size": 2}, {"precision": "fp16"}, {"gradient_checkpointing": True}, {"quantization": "nf4"},
-                  {"target_layers": [1]}, {"lora_dropout": 0.1}, {"loss_type": "chunked_nll"}):  # fmt: skip
+    for other in (
+        {"batch_size": 2},
+        {"precision": "fp16"},
+        {"gradient_checkpointing": True},
+        {"quantization": "nf4"},
+        {"target_layers": [1]},
+        {"lora_dropout": 0.1},
+        {"loss_type": "chunked_nll"},
+    ):
         assert store.find(LLAMA, config.model_copy(update=other)) is None, other
     assert store.find({**LLAMA, "hidden_size": 128}, config) is None
 
@@ -151,7 +161,10 @@ def test_settings_of_a_config_are_those_that_a_trace_depends_on() -> None:
         return TraceSettings.of(TrainingConfig(model_name="any", **keys), "bf16", windows, tile_tokens)
 
     assert (of(batch_size=1).padded, of(batch_size=2).padded) == (False, True)
-    assert [of(batch_size=1, max_length=tokens, loss_type="chunked_nll").is_tiled for tokens in (100, 101)] == [False, True]  # fmt: skip
+    assert [of(batch_size=1, max_length=tokens, loss_type="chunked_nll").is_tiled for tokens in (100, 101)] == [
+        False,
+        True,
+    ]
     assert not of(batch_size=1, max_length=101).is_tiled, "the plain loss has no tiles"
     assert [of(windows=(64, 512), max_length=tokens).tokens_above for tokens in (63, 64, 511, 512)] == [0, 64, 64, 512]
     assert of().uses_autocast

@@ -95,7 +95,9 @@ def test_a_plan_is_as_good_as_its_worst_device_that_is_used() -> None:
     assert [device.verdict for device in tight.devices] == ["fits", "tight", "fits"]
     assert tight.verdict == "tight"
     assert tight.fits
-    over = score_plan(memory, [replace(targets[0], total_bytes=GIB // 2), replace(targets[1], total_bytes=second)], placement)  # fmt: skip
+    over = score_plan(
+        memory, [replace(targets[0], total_bytes=GIB // 2), replace(targets[1], total_bytes=second)], placement
+    )
     assert [device.verdict for device in over.devices] == ["over", "tight"]
     assert over.verdict == "over"
     assert not over.fits
@@ -134,7 +136,10 @@ def test_of_several_devices_the_one_that_is_most_in_doubt_is_named() -> None:
     memory = Memory(TRACED, WORKLOAD)
     placement = [*[0] * 7, *[1] * 7]
     totals = [device.breakdown.total for device in score_plan(memory, of_words("24,24"), placement).devices]
-    targets = [replace(target, total_bytes=round(total / share)) for target, total, share in zip(of_words("24,24"), totals, (0.9, 0.99), strict=True)]  # fmt: skip
+    targets = [
+        replace(target, total_bytes=round(total / share))
+        for target, total, share in zip(of_words("24,24"), totals, (0.9, 0.99), strict=True)
+    ]
     plan = score_plan(memory, targets, placement)
     assert plan.verdict == "tight"
     assert "left on GPU 1 (24 GiB)" in said(plan)

@@ -80,8 +80,14 @@ def test_of_a_long_file_some_rows_are_drawn_and_all_are_counted(
 
 @pytest.mark.parametrize(
     "template",
-    ["{{ raise_exception('no') }}", "{% for i in range(10**9) %}x{% endfor %}", "{{ messages.append(1) }}", "{{ ''.__class__.__mro__ }}", "{% if %}"],
-)  # fmt: skip
+    [
+        "{{ raise_exception('no') }}",
+        "{% for i in range(10**9) %}x{% endfor %}",
+        "{{ messages.append(1) }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{% if %}",
+    ],
+)
 def test_a_template_that_cannot_write_them_leaves_them_unknown(
     template: str, settings: Settings, tmp_path: Path
 ) -> None:
@@ -94,7 +100,9 @@ def test_a_template_without_an_end_is_given_up_once(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model(tmp_path / "model")
-    (model / "chat_template.jinja").write_text("{% for i in range(9999) %}{% for j in range(9999) %}{{ 7 }}{% endfor %}{% endfor %}")  # fmt: skip
+    (model / "chat_template.jinja").write_text(
+        "{% for i in range(9999) %}{% for j in range(9999) %}{{ 7 }}{% endfor %}{% endfor %}"
+    )
     monkeypatch.setattr(token_counts, "DEADLINE_S", 1.0)
     config = config_of(model, write_rows(tmp_path / "data.jsonl", chats(1)), settings)
     assert row_lengths(config) is None

@@ -75,7 +75,9 @@ def test_what_the_trainer_would_refuse_blocks_the_start(
         ({"init_lora_weights": "olora", "quantization": "nf4", "r": 8}, None),
     ],
 )  # fmt: skip
-def test_a_start_out_of_the_weights_has_no_more_ranks_than_these(keys: dict[str, Any], said: str | None, world: World) -> None:  # fmt: skip
+def test_a_start_out_of_the_weights_has_no_more_ranks_than_these(
+    keys: dict[str, Any], said: str | None, world: World
+) -> None:
     config = TrainingConfig(model_name=str(world.model("llama")), precision="fp32", **keys)
     model = load_model(config)
     if said is None:

@@ -48,9 +48,14 @@ def test_the_place_of_a_run_beside_another_is_cleared_by_itself(tmp_path: Path) 
 
 
 def test_whoever_looks_at_the_runs_clears_what_a_killed_one_left(tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; from lora_backend.runs.processes.leases import take; take(Path(sys.argv[1]), ['cpu'], Path('gone')); print('held', flush=True); sys.stdin.read()"  # fmt: skip
+    script = "import sys; from pathlib import Path; from lora_backend.runs.processes.leases import take; take(Path(sys.argv[1]), ['cpu'], Path('gone')); print('held', flush=True); sys.stdin.read()"
     folder = tmp_path / "leases"
-    process = subprocess.Popen([sys.executable, "-c", script, str(folder)], env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        env=child_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"
     recover_all(tmp_path / "runs")

@@ -44,7 +44,9 @@ def test_parts_put_together_are_the_file(log: Path) -> None:
 
 
 @given(st.binary(max_size=300), st.integers(2, 80))
-def test_no_byte_is_lost_or_shown_twice_whatever_is_in_it(tmp_path_factory: pytest.TempPathFactory, data: bytes, size: int) -> None:  # fmt: skip
+def test_no_byte_is_lost_or_shown_twice_whatever_is_in_it(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, size: int
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.log"
     path.write_bytes(data)
     end, ranges = len(data), []

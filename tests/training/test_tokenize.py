@@ -34,7 +34,9 @@ def learned(row: dict[str, Any], tokenizer: Any, max_length: int = 64) -> list[s
 
 
 def test_of_a_chat_every_answer_is_learned_with_its_end(tiny_model: Path) -> None:
-    row = chat("system: the door", "user: who built the bridge", "assistant: anna built", "user: when", "assistant: at noon")  # fmt: skip
+    row = chat(
+        "system: the door", "user: who built the bridge", "assistant: anna built", "user: when", "assistant: at noon"
+    )
     tokenizer = load_tokenizer(str(tiny_model))
     assert learned(row, tokenizer) == ["anna", "built", "</s>", "at", "noon", "</s>"]
     text = tokenizer.decode(tokens_of(row, tokenizer)["input_ids"])

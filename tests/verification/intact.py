@@ -65,8 +65,9 @@ def adalora(**more: Any) -> Callable[[], Any]:
 def prune(model: Any) -> None:
     """As AdaLoRA's budget leaves it: some rows of each layer."""
     model.peft_config["default"].rank_pattern = {
-        f"model.layers.{block}.self_attn.q_proj.lora_E": [True] * (block + 1) + [False] * (3 - block) for block in (0, 1)
-    }  # fmt: skip
+        f"model.layers.{block}.self_attn.q_proj.lora_E": [True] * (block + 1) + [False] * (3 - block)
+        for block in (0, 1)
+    }
 
 
 def measure(model: Any) -> None:

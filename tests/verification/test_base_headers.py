@@ -111,8 +111,10 @@ def test_embedding_head_magnitudes_and_tokens_are_held_against_the_vocabulary(tm
     resized = found(folder_report(adapter(tmp_path / "b", on, own, more(WORDS + 1)), None))
     parts = ("embed_tokens.lora_embedding_A", "embed_tokens.base_layer.weight")
     assert {name for _, name in resized} == {
-        *(f"model.{part}" for part in parts), "lm_head.lora_B.weight", "lm_head.lora_magnitude_vector"
-    }  # fmt: skip
+        *(f"model.{part}" for part in parts),
+        "lm_head.lora_B.weight",
+        "lm_head.lora_magnitude_vector",
+    }
 
 
 def test_a_magnitude_that_is_gone_is_missed(tmp_path: Path) -> None:

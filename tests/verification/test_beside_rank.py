@@ -59,8 +59,9 @@ def test_every_key_of_an_adalora_that_peft_saved_is_one_that_it_loads(tmp_path: 
 
 def test_adalora_keys_in_the_manner_of_plain_lora_are_dropped_and_said(tmp_path: Path) -> None:
     folder = change(
-        saved(tmp_path, adalora(["q_proj"])), lambda all_: {key.replace("lora_A", "lora_A.weight"): all_[key] for key in all_}
-    )  # fmt: skip
+        saved(tmp_path, adalora(["q_proj"])),
+        lambda all_: {key.replace("lora_A", "lora_A.weight"): all_[key] for key in all_},
+    )
     assert "keys_will_not_load" in folder_report(folder, None)["warnings"]
 
 
@@ -257,7 +258,10 @@ def test_rows_of_adalora_that_are_no_list_are_refused_by_peft() -> None:
 
 def test_a_wrong_value_of_the_config_to_check_against_leaves_its_layers_undecided(tmp_path: Path) -> None:
     report = folder_report(saved(tmp_path, lora(4)), ASKED | {"rank_pattern": {"q_proj": "4"}})
-    assert {name.rpartition(".")[2]: record["state"] for name, record in records(report).items()} == {"q_proj": "undetermined", "v_proj": "ok"}  # fmt: skip
+    assert {name.rpartition(".")[2]: record["state"] for name, record in records(report).items()} == {
+        "q_proj": "undetermined",
+        "v_proj": "ok",
+    }
     assert report["is_consistent"] is None
     assert 'q_proj: "4"' in verdict(typed(report)).text("en")
 
@@ -269,6 +273,9 @@ def test_a_wrong_value_of_the_adapters_own_config_is_told_from_one_of_the_given(
     assert report["is_consistent"] is None, "PEFT cannot load it, so its ranks prove nothing"
 
 
-@pytest.mark.parametrize("values", [{}, {"rank_pattern": {}, "exclude_modules": None, "modules_to_save": ["lm_head"], "layers_to_transform": 1}])  # fmt: skip
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"rank_pattern": {}, "exclude_modules": None, "modules_to_save": ["lm_head"], "layers_to_transform": 1}],
+)
 def test_what_peft_takes_is_no_wrong_value(values: dict[str, Any], tmp_path: Path) -> None:
     assert "wrong_value" not in folder_report(change(saved(tmp_path, lora(4)), **values), None)["warnings"]

@@ -76,12 +76,13 @@ def test_a_rank_is_the_first_patterns_or_r(pattern: dict[str, int], name: str) -
 @settings(max_examples=400, deadline=None)
 @given(
     name=names,
-    modules=st.lists(names | parts, min_size=1, max_size=3, unique=True) | st.sampled_from([r".*\.0\..*q_proj", "q_proj", ".*", r"model\..*"]),
+    modules=st.lists(names | parts, min_size=1, max_size=3, unique=True)
+    | st.sampled_from([r".*\.0\..*q_proj", "q_proj", ".*", r"model\..*"]),
     layers=st.none() | st.lists(st.integers(0, 11), min_size=1, max_size=3, unique=True),
     layers_pattern=st.sampled_from([None, "layers", ["layers"], ["h", "layers"]]),
     exclude=st.none() | st.lists(parts, min_size=1, max_size=2, unique=True) | st.sampled_from([".*v_proj", "lm_head"]),
     saved=st.none() | st.lists(st.sampled_from(["lm_head", "head", "mlp"]), min_size=1, max_size=2, unique=True),
-)  # fmt: skip
+)
 def test_a_module_is_a_target_when_it_is_one_for_peft(
     name: str, modules: Any, layers: Any, layers_pattern: Any, exclude: Any, saved: Any
 ) -> None:

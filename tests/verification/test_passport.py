@@ -42,7 +42,9 @@ def written(folder: Path, *data: str | None) -> None:
 
 
 def part_of(adapter: Path, name: str, data: str | None = "d1") -> Part:
-    return next(part for part in check_passport(adapter, CONFIG, adapter.parent / "config.json", data) if part.name == name)  # fmt: skip
+    return next(
+        part for part in check_passport(adapter, CONFIG, adapter.parent / "config.json", data) if part.name == name
+    )
 
 
 def verdicts(adapter: Path, config: dict[str, Any] | None = CONFIG, data: str | None = "d1") -> dict[str, str]:
@@ -91,7 +93,12 @@ def test_other_data_is_named_and_absent_data_is_not_guessed(adapter: Path) -> No
 
 def test_data_that_changed_while_the_run_was_trained_is_in_part_what_is_there(adapter: Path) -> None:
     written(adapter, "d1", "d2")
-    assert [part_of(adapter, "data", found).verdict for found in ("d1", "d2", "d3", None)] == ["partly", "partly", "different", "unknown"]  # fmt: skip
+    assert [part_of(adapter, "data", found).verdict for found in ("d1", "d2", "d3", None)] == [
+        "partly",
+        "partly",
+        "different",
+        "unknown",
+    ]
     assert "1–4: d1, 5–8: d2" in part_of(adapter, "data").detail.text("en")
     written(adapter, "d1", "d1")
     assert part_of(adapter, "data").verdict == "same"

@@ -32,7 +32,10 @@ def is_undecided(report: dict[str, Any]) -> bool:
     assert (report["is_consistent"], report["status"]) == (None, "expression_too_slow")
     assert report["actual_r_values"] == {}
     json.dumps(report)
-    return verdict(typed(report)).text("en") == f"The expression {SLOW} takes too long. Simplify it: avoid nested repeats such as `(a+)+`."  # fmt: skip
+    return (
+        verdict(typed(report)).text("en")
+        == f"The expression {SLOW} takes too long. Simplify it: avoid nested repeats such as `(a+)+`."
+    )
 
 
 @pytest.mark.parametrize("own", PEFTS, ids=str)

@@ -109,7 +109,9 @@ def test_each_code_that_the_program_gives_is_explained_in_one_sentence_with_a_re
     given = set(re.findall(r'"([a-zA-Z_]+)"', " ".join(path.read_text() for path in SOURCES)))
     known = set(CODES)
     assert {*MAGNITUDES, WRONG_VALUE, BASE_NOT_COMPARED, *get_args(Code), *HARMLESS} <= known
-    assert {name for name in given if re.match(r"unmatched_|shadowed_|missing_layer|wrong_|other_|keys_will", name)} <= known  # fmt: skip
+    assert {
+        name for name in given if re.match(r"unmatched_|shadowed_|missing_layer|wrong_|other_|keys_will", name)
+    } <= known
     for code, sentence in CODES.items():
         assert re.search(r"[:;.] ", sentence), f"{code} says nothing to do"
         assert explained(code).text("zh") != explained(code).text("en")

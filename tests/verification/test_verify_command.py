@@ -24,7 +24,9 @@ def adapter(folder: Path, own: Mapping[str, Any] = OWN, **tensors: np.ndarray[An
     folder.mkdir(exist_ok=True)
     (folder / "adapter_config.json").write_text(json.dumps(own))
     halves = {"lora_A.weight": np.ones((4, 8), np.float32), "lora_B.weight": np.ones((8, 4), np.float32)}
-    save_file({f"{NAME}.{half}": tensor for half, tensor in (halves | tensors).items()}, folder / "adapter_model.safetensors")  # fmt: skip
+    save_file(
+        {f"{NAME}.{half}": tensor for half, tensor in (halves | tensors).items()}, folder / "adapter_model.safetensors"
+    )
     return folder
 
 

@@ -252,9 +252,13 @@ def test_cancelling_one_question_leaves_those_of_others(
 def start_worker() -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [sys.executable, "-m", "lora_backend.worker"], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True,
+        [sys.executable, "-m", "lora_backend.worker"],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=subprocess.DEVNULL,
+        text=True,
         env=child_environment(),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("last", ["", '{"id": 1, "met'])

@@ -14,7 +14,11 @@ MAKERS = (config_keys, check_rules, import_tables, resume_table, run_files)
 def out_of_date() -> dict[str, str]:
     """Of the pages that are not what the code says: name below docs/ → the text that it should have."""
     made = {name: text for maker in MAKERS for name, text in maker.pages().items()}
-    return {name: text for name, text in made.items() if not (DOCS / name).is_file() or (DOCS / name).read_text("utf-8") != text}  # fmt: skip
+    return {
+        name: text
+        for name, text in made.items()
+        if not (DOCS / name).is_file() or (DOCS / name).read_text("utf-8") != text
+    }
 
 
 def main() -> int:

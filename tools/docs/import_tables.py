@@ -22,7 +22,11 @@ NOT_CARRIED = words(
 
 def pages() -> dict[str, str]:
     """The page in each language: its own words, with the tables between the two marks made anew."""
-    return {name: _fresh((DOCS / name).read_text("utf-8"), language) for language, suffix in SUFFIXES.items() if (name := f"import{suffix}.md")}  # fmt: skip
+    return {
+        name: _fresh((DOCS / name).read_text("utf-8"), language)
+        for language, suffix in SUFFIXES.items()
+        if (name := f"import{suffix}.md")
+    }
 
 
 def _fresh(text: str, language: str) -> str:

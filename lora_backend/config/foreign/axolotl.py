@@ -67,7 +67,11 @@ LINEAR = N_("`{target}` is {ours}.")
 
 def _attention(word: str) -> Rule:
     def apply(source: Source, key: str) -> Carried:
-        return translated("attn_implementation", word, IS) if is_on(source.get(key)) else nothing(N_("Off: nothing to carry."))  # fmt: skip
+        return (
+            translated("attn_implementation", word, IS)
+            if is_on(source.get(key))
+            else nothing(N_("Off: nothing to carry."))
+        )
 
     return Rule(apply, ("attn_implementation",), IS)
 

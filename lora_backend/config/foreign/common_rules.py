@@ -170,7 +170,11 @@ def targets(*, all_words: tuple[str, ...] = ("all", "all-linear"), is_expression
         if isinstance(value, list) and others and len(others) < len(value):
             return translated("target_modules", "all-linear", ALL_AND_OTHERS, others=", ".join(map(str, others)))
         if value in all_words or (isinstance(value, list) and value and not others):
-            return as_taken("target_modules", "all-linear") if value == "all-linear" else translated("target_modules", "all-linear", TARGETS)  # fmt: skip
+            return (
+                as_taken("target_modules", "all-linear")
+                if value == "all-linear"
+                else translated("target_modules", "all-linear", TARGETS)
+            )
         if value == source.get(key):
             return as_taken("target_modules", value)
         return translated("target_modules", value, TARGETS)

@@ -41,7 +41,9 @@ class Written:
         self.lines |= theirs
         same = any(same_value(self[key], value) for value in theirs.values())
         outcome: ExportOutcome = "taken" if same else "translated"
-        message = Message(N_("Written as {lines}."), {"lines": in_code(f"{name}: {_scalar(value)}" for name, value in theirs.items())})  # fmt: skip
+        message = Message(
+            N_("Written as {lines}."), {"lines": in_code(f"{name}: {_scalar(value)}" for name, value in theirs.items())}
+        )
         if theirs:
             self._row(key, outcome, theirs, message)
         else:

@@ -65,17 +65,41 @@ def _adapted_experts(tree: ModuleTree) -> Message:
         "parameters": ", ".join(_of_experts(tree)),
     }
     if tree.all_linear_parameters and not shared:
-        return Message(N_("`all-linear` adapts all {experts} experts ({parameters}), {routers} and {others} of this model, which takes much more memory and time than attention alone."), values)  # fmt: skip
+        return Message(
+            N_(
+                "`all-linear` adapts all {experts} experts ({parameters}), {routers} and {others} of this model, which takes much more memory and time than attention alone."
+            ),
+            values,
+        )
     if not shared:
-        return Message(N_("`all-linear` leaves the {experts} experts of this model and its routers as they are: it adapts {others}."), values)  # fmt: skip
+        return Message(
+            N_(
+                "`all-linear` leaves the {experts} experts of this model and its routers as they are: it adapts {others}."
+            ),
+            values,
+        )
     if tree.all_linear_parameters:
-        return Message(N_("`all-linear` adapts all {experts} experts ({parameters}), {routers}, {shared} and {others} of this model, which takes much more memory and time than attention alone."), values)  # fmt: skip
-    return Message(N_("`all-linear` leaves the {experts} experts of this model and its routers as they are: it adapts {shared} and {others}."), values)  # fmt: skip
+        return Message(
+            N_(
+                "`all-linear` adapts all {experts} experts ({parameters}), {routers}, {shared} and {others} of this model, which takes much more memory and time than attention alone."
+            ),
+            values,
+        )
+    return Message(
+        N_(
+            "`all-linear` leaves the {experts} experts of this model and its routers as they are: it adapts {shared} and {others}."
+        ),
+        values,
+    )
 
 
 def _of_experts(tree: ModuleTree | None) -> list[str]:
     """What the experts' matrices are called in `target_modules`."""
-    names = dict.fromkeys(part for name, parts in tree.experts.items() for part in parts or [name.rpartition(".")[2]]) if tree else {}  # fmt: skip
+    names = (
+        dict.fromkeys(part for name, parts in tree.experts.items() for part in parts or [name.rpartition(".")[2]])
+        if tree
+        else {}
+    )
     return list(names)
 
 

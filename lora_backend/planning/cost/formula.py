@@ -65,8 +65,12 @@ def with_activations(counted: Profile, measures: Measures) -> Profile:
         return replace(
             unit,
             forward=Part((whole,), kept, flops),
-            backward=Part((back,), _gradients(settings, unit.trained) - kept, flops * (2 if settings.gradient_checkpointing else 1)),
-        )  # fmt: skip
+            backward=Part(
+                (back,),
+                _gradients(settings, unit.trained) - kept,
+                flops * (2 if settings.gradient_checkpointing else 1),
+            ),
+        )
 
     loss = _vector(tokens=12.0 * vocabulary if settings.loss_type == "nll" else 4.0 * itemsize * hidden)
     if settings.loss_type != "nll":

@@ -67,7 +67,11 @@ def identify(
     # With one row in every trace, rows and no rows look alike; the first that fits stands, and activations come first.
     for index in range(known):
         ratios = values / basis[:, index]
-        fits = ~exact & np.isclose(ratios[:, 0], ratios[:, 1], rtol=1e-12) & np.isclose(ratios[:, 0], ratios[:, 2], rtol=1e-12)  # fmt: skip
+        fits = (
+            ~exact
+            & np.isclose(ratios[:, 0], ratios[:, 1], rtol=1e-12)
+            & np.isclose(ratios[:, 0], ratios[:, 2], rtol=1e-12)
+        )
         coefficients[fits, index] = ratios[fits, 0]
         exact |= fits
     others = np.flatnonzero(~exact)

@@ -78,7 +78,9 @@ def unit_flops(profile: Profile, values: Vector) -> NDArray[np.float64]:
     def of(part: Part) -> float:
         return float(part.flops @ values)
 
-    per_kind = {id(unit): of(unit.forward) + of(unit.backward) for unit in (profile.embed, profile.head, *profile.kinds)}  # fmt: skip
+    per_kind = {
+        id(unit): of(unit.forward) + of(unit.backward) for unit in (profile.embed, profile.head, *profile.kinds)
+    }
     return np.array([sum(per_kind[id(unit)] for unit in units) for units in units_of(profile)])
 
 
@@ -93,7 +95,9 @@ def unit_seconds(profile: Profile, values: Vector, target: Target, cpu: Cpu) -> 
         return None
     passes = 3 if settings.gradient_checkpointing else 2
     weights = np.array([sum(unit.weights_bytes for unit in units) for units in units_of(profile)])
-    moved_bytes = weights * passes if settings.quantization != "nf4" else weights / NF4_BYTES * DEQUANTIZED_BYTES * passes  # fmt: skip
+    moved_bytes = (
+        weights * passes if settings.quantization != "nf4" else weights / NF4_BYTES * DEQUANTIZED_BYTES * passes
+    )
     moving_s = moved_bytes / target.spec.bandwidth_bytes_per_s
     # fp32 products run on other units, at best half as fast with TF32.
     rate = target.spec.training_flops / (2 if settings.precision == "fp32" else 1)

@@ -153,7 +153,9 @@ class _Search:
                     longest, end = whole, state
             states |= following
             # What cannot be done in time even on the fastest devices leads nowhere.
-            layer = [state for state, reached in following.items() if (reached.seconds + self._rest <= longest)[:-1].any()]  # fmt: skip
+            layer = [
+                state for state, reached in following.items() if (reached.seconds + self._rest <= longest)[:-1].any()
+            ]
         return None if end is None else (longest, _stages(states, end, self.num_units))
 
     @cached_property
@@ -178,7 +180,9 @@ class _Search:
         return found
 
     def _are_alike(self, one: int, other: int) -> bool:
-        if self.devices[one] != self.devices[other] or not np.array_equal(self.speeds.units[one], self.speeds.units[other]):  # fmt: skip
+        if self.devices[one] != self.devices[other] or not np.array_equal(
+            self.speeds.units[one], self.speeds.units[other]
+        ):
             return False
         others = [device for device in self.usable if device not in (one, other)]
         return not self.links_differ or all(self._hop(one, third) == self._hop(other, third) for third in others)

@@ -47,4 +47,6 @@ def _split(weights: Sequence[float], is_block: tuple[bool, ...], devices: list[D
     sums = np.concatenate([[0.0], np.cumsum(weights)])
     table = np.triu(np.ceil(sums[None, :] - sums[:, None]), 1).astype(np.int64)
     table = np.maximum.accumulate(np.maximum.accumulate(table, axis=1)[::-1], axis=0)[::-1]
-    return partition(Costs(np.triu(table, 1), is_block), devices, every_device=every_device and sum(is_block) >= len(devices))  # fmt: skip
+    return partition(
+        Costs(np.triu(table, 1), is_block), devices, every_device=every_device and sum(is_block) >= len(devices)
+    )

@@ -31,8 +31,11 @@ from lora_backend.symlinks import LinkRefusedError, is_unlinked_file, is_unlinke
 from lora_backend.verification.adapter_folder import adapter_within
 
 TRAINER_STATE, TRAINER_LOG, ADAPTER_CONFIG, RUN_JSON = (
-    "trainer_state.json", "trainer_log.jsonl", "adapter_config.json", "run.json",
-)  # fmt: skip
+    "trainer_state.json",
+    "trainer_log.jsonl",
+    "adapter_config.json",
+    "run.json",
+)
 MOST_NAMED = 5
 
 
@@ -224,11 +227,15 @@ def _nothing_here(path: Path, problems: Sequence[Message]) -> RunError:
     below = {file.parent.name for name in (TRAINER_STATE, ADAPTER_CONFIG, RUN_JSON) for file in path.glob(f"*/{name}")}
     if below:
         names = ", ".join(sorted(below)[:MOST_NAMED])
-        return RunError(N_("There is no training in {path}. Name one of the folders below it: {names}"), path=str(path), names=names)  # fmt: skip
+        return RunError(
+            N_("There is no training in {path}. Name one of the folders below it: {names}"), path=str(path), names=names
+        )
     return RunError(
-        N_("There is no training in {path}: neither trainer_state.json nor an adapter, there or in a checkpoint. Name the output folder of a training."),
+        N_(
+            "There is no training in {path}: neither trainer_state.json nor an adapter, there or in a checkpoint. Name the output folder of a training."
+        ),
         path=str(path),
-    )  # fmt: skip
+    )
 
 
 def _is_file(path: Path) -> bool:

@@ -86,7 +86,11 @@ def _known(path: Path, kind: Kind, stamp: tuple[int, ...]) -> Training | None:
     try:
         found = outside.call("lora_backend.runs.foreign.trainer_state:training_as_json", str(path), kind)
     except outside.OutsideError as error:
-        raise RunError(N_("{path} could not be read whole: {reason} Open another checkpoint's folder."), path=str(path), reason=error.message) from error  # fmt: skip
+        raise RunError(
+            N_("{path} could not be read whole: {reason} Open another checkpoint's folder."),
+            path=str(path),
+            reason=error.message,
+        ) from error
     return None if found is None else Training.from_json(found)
 
 
@@ -113,8 +117,12 @@ def _state(path: Path) -> Training | None:
         runtime_s=last_value(rows, "train_runtime"),
         best_metric=finite(data.get("best_metric")),
         # The path is the other machine's.
-        best_checkpoint=PurePosixPath(best.replace("\\", "/")).name if best else f"checkpoint-{best_step}" if best_step else None,
-    )  # fmt: skip
+        best_checkpoint=PurePosixPath(best.replace("\\", "/")).name
+        if best
+        else f"checkpoint-{best_step}"
+        if best_step
+        else None,
+    )
 
 
 def _log(path: Path) -> Training | None:
@@ -165,7 +173,9 @@ def read_object(path: Path) -> dict[str, Any] | None:
     except OSError as error:
         raise unreadable(path, error) from error
     except ValueError as error:
-        raise RunError(N_("{path} is not whole JSON. Wait until it is written, or copy it again."), path=str(path)) from error  # fmt: skip
+        raise RunError(
+            N_("{path} is not whole JSON. Wait until it is written, or copy it again."), path=str(path)
+        ) from error
     if not isinstance(loaded, dict):
         raise RunError(N_("{path} holds no JSON object. Download or copy it again."), path=str(path))
     return loaded

@@ -38,14 +38,39 @@ def health_message(health: LossHealth) -> Message:
     """What is wrong with a loss, and what to do about it."""
     values: dict[str, object] = {"now": number(health.loss), "before": number(health.reference), "step": health.step, "ratio": health.times}  # fmt: skip
     if health.code == "diverged":
-        return Message(N_("The loss is {now}, {ratio} × its start ({before}), and has been far above it since step {step}. Start a new run with a lower `learning_rate` or `alpha`."), values)  # fmt: skip
+        return Message(
+            N_(
+                "The loss is {now}, {ratio} × its start ({before}), and has been far above it since step {step}. Start a new run with a lower `learning_rate` or `alpha`."
+            ),
+            values,
+        )
     if health.code == "rose":
-        return Message(N_("The loss is {now}, after {before} at step {step}: what was learned is being lost. Start a new run with a lower `learning_rate`."), values)  # fmt: skip
+        return Message(
+            N_(
+                "The loss is {now}, after {before} at step {step}: what was learned is being lost. Start a new run with a lower `learning_rate`."
+            ),
+            values,
+        )
     if health.vocabulary_size:
-        return Message(N_("The loss stands still at {now}, the loss of guessing among {size} tokens: the model is dead. Start a new run with a lower `learning_rate` or `alpha`."), {"now": number(health.loss), "size": health.vocabulary_size})  # fmt: skip
+        return Message(
+            N_(
+                "The loss stands still at {now}, the loss of guessing among {size} tokens: the model is dead. Start a new run with a lower `learning_rate` or `alpha`."
+            ),
+            {"now": number(health.loss), "size": health.vocabulary_size},
+        )
     if health.overflown:
-        return Message(N_("The gradient was NaN or infinite at {count} of the last {total} points, and those steps changed nothing: the model is dead. Start a new run with a lower `learning_rate` or `alpha`, or in bf16 or fp32 if it was in fp16."), {"count": health.overflown, "total": OVERFLOW_POINTS})  # fmt: skip
-    return Message(N_("The gradient is 0 and the loss stands still at {now}: nothing is learned any more. Start a new run with a lower `learning_rate` or `alpha`, and check that the data has tokens to learn."), {"now": number(health.loss)})  # fmt: skip
+        return Message(
+            N_(
+                "The gradient was NaN or infinite at {count} of the last {total} points, and those steps changed nothing: the model is dead. Start a new run with a lower `learning_rate` or `alpha`, or in bf16 or fp32 if it was in fp16."
+            ),
+            {"count": health.overflown, "total": OVERFLOW_POINTS},
+        )
+    return Message(
+        N_(
+            "The gradient is 0 and the loss stands still at {now}: nothing is learned any more. Start a new run with a lower `learning_rate` or `alpha`, and check that the data has tokens to learn."
+        ),
+        {"now": number(health.loss)},
+    )
 
 
 def alerts(run: RunStore, state: RunState, columns: dict[str, Column]) -> list[Alert]:
@@ -79,10 +104,16 @@ def _not_a_number(columns: dict[str, Column], health: LossHealth) -> Iterator[Al
         yield Alert(
             "nan",
             Message(
-                Plural("The gradient was NaN or infinite at {count} of {points}, so that step changed nothing. Lower `learning_rate`, or train in bf16 or fp32.", "The gradient was NaN or infinite at {count} of {points}, so those steps changed nothing. Lower `learning_rate`, or train in bf16 or fp32."),
-                {"count": overflown, "points": Message(Plural("{count} point", "{count} points"), {"count": int(trained.sum())})},
+                Plural(
+                    "The gradient was NaN or infinite at {count} of {points}, so that step changed nothing. Lower `learning_rate`, or train in bf16 or fp32.",
+                    "The gradient was NaN or infinite at {count} of {points}, so those steps changed nothing. Lower `learning_rate`, or train in bf16 or fp32.",
+                ),
+                {
+                    "count": overflown,
+                    "points": Message(Plural("{count} point", "{count} points"), {"count": int(trained.sum())}),
+                },
             ),
-        )  # fmt: skip
+        )
 
 
 def _loss(health: LossHealth) -> Iterator[Alert]:
@@ -103,10 +134,13 @@ def _stalls(run: RunStore, state: RunState, columns: dict[str, Column]) -> Itera
         yield Alert(
             "stall",
             Message(
-                Plural("The trainer has said nothing for {count} minute. It lives, so it may be at a long step; if its log does not move either, stop it and resume.", "The trainer has said nothing for {count} minutes. It lives, so it may be at a long step; if its log does not move either, stop it and resume."),
+                Plural(
+                    "The trainer has said nothing for {count} minute. It lives, so it may be at a long step; if its log does not move either, stop it and resume.",
+                    "The trainer has said nothing for {count} minutes. It lives, so it may be at a long step; if its log does not move either, stop it and resume.",
+                ),
                 {"count": max(round(silent_s / 60), 1)},
             ),
-        )  # fmt: skip
+        )
 
 
 def _disk(run: RunStore) -> Iterator[Alert]:
@@ -120,10 +154,12 @@ def _disk(run: RunStore) -> Iterator[Alert]:
         return
     values: dict[str, Any] = {"free": f"{free_bytes / 2**30:.2f}", "checkpoint": f"{checkpoint_bytes / 2**30:.2f}"}
     sentence = (
-        N_("The disk is nearly full: {free} GiB are free, and a checkpoint takes {checkpoint} GiB. Free some space before the next one.")
+        N_(
+            "The disk is nearly full: {free} GiB are free, and a checkpoint takes {checkpoint} GiB. Free some space before the next one."
+        )
         if saved
         else N_("The disk is nearly full: {free} GiB are free. Free some space before the first checkpoint.")
-    )  # fmt: skip
+    )
     yield Alert("disk", Message(sentence, values))
 
 

@@ -46,7 +46,9 @@ thousand, and by more of them for those about which there is something to say.""
 ENDS_BYTES, BLOCK_BYTES = 4_096, 1_024
 JUDGED_STATES = frozenset({"running", "stopping", "stopped", "finished"})
 """Beside these it is said how the loss went; a failure has a cause of its own."""
-_POINT = re.compile(rb'"step": (\d+), (?:"epoch": [^,]*, )?"loss": ([^,}]+)(?:, "learning_rate": [^,]*)?(?:, "grad_norm": ([^,}]+))?')  # fmt: skip
+_POINT = re.compile(
+    rb'"step": (\d+), (?:"epoch": [^,]*, )?"loss": ([^,}]+)(?:, "learning_rate": [^,]*)?(?:, "grad_norm": ([^,}]+))?'
+)
 """A line as our trainer writes it; to read each as JSON takes several times as long."""
 
 

@@ -102,9 +102,16 @@ class AdapterBin:
             # The entry is a file that anybody may have written, so its place is judged as a config's is.
             publication = publication_of(binned.place, self.settings, bound=True)
             if publication is None:
-                raise RunError(N_("The trash does not say where adapter {id} was published. It is in {path}."), id=entry_id, path=str(binned.path))  # fmt: skip
+                raise RunError(
+                    N_("The trash does not say where adapter {id} was published. It is in {path}."),
+                    id=entry_id,
+                    path=str(binned.path),
+                )
             if publication.standing != "nothing":
-                raise RunError(N_("{path} exists again, so this adapter stays in the trash. Move that away first."), path=str(publication.path))  # fmt: skip
+                raise RunError(
+                    N_("{path} exists again, so this adapter stays in the trash. Move that away first."),
+                    path=str(publication.path),
+                )
             publication.path.parent.mkdir(parents=True, exist_ok=True)
             move(binned.path, publication.path)
         discard(binned.path.parent)

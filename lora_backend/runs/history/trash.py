@@ -71,7 +71,10 @@ class Bin:
             if not run.state().has_ended:
                 raise RunError(N_("The run {id} is still running. Stop it first."), id=run.id)
             if os.path.lexists(self.folder / run.id):  # a link that leads nowhere too
-                raise RunError(N_("There is a run {id} in the trash already. Restore that one or empty the trash first."), id=run.id)  # fmt: skip
+                raise RunError(
+                    N_("There is a run {id} in the trash already. Restore that one or empty the trash first."),
+                    id=run.id,
+                )
             run.path.rename(self.folder / run.id)
         with suppress(OSError):  # on a full disk a run can be deleted all the same
             write_json(self.folder / f"{run.id}.json", {"deleted_at": time.time(), "actor": actor or system_user()})

@@ -37,8 +37,9 @@ def read_columns(path: Path) -> dict[str, Column]:
     try:
         schema = pa.schema([(name, pa.float64()) for name in COLUMNS])
         table = arrow_json.read_json(
-            io.BytesIO(whole), parse_options=arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-        )  # fmt: skip
+            io.BytesIO(whole),
+            parse_options=arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        )
         return {name: table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in COLUMNS}
     except (pa.ArrowInvalid, ValueError):  # a line of another form; slower, and one by one
         return _read_one_by_one(whole)

@@ -30,7 +30,9 @@ def seal_of(run: Path, argv: object) -> str | None:
 def is_sealed(run: Path, argv: object, seal: Any) -> bool:
     """Whether this installation wrote that command for that folder."""
     own = seal_of(run, argv)
-    return own is not None and isinstance(seal, str) and hmac.compare_digest(own.encode(), seal.encode("utf-8", "replace"))  # fmt: skip
+    return (
+        own is not None and isinstance(seal, str) and hmac.compare_digest(own.encode(), seal.encode("utf-8", "replace"))
+    )
 
 
 def _key() -> bytes | None:

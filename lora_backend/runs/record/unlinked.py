@@ -26,9 +26,11 @@ def links_of(run: Path, part: str = "") -> Message | None:
         return None
     shown = ", ".join(names[:MOST_NAMED]) + (" …" if len(names) > MOST_NAMED else "")
     return Message(
-        N_("Run {id} contains symbolic links, which are not followed: {names}. Replace them with the files themselves."),
+        N_(
+            "Run {id} contains symbolic links, which are not followed: {names}. Replace them with the files themselves."
+        ),
         {"id": run.name, "names": shown},
-    )  # fmt: skip
+    )
 
 
 def refuse_links(run: Path, part: str = "") -> None:

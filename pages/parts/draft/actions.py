@@ -30,9 +30,13 @@ def show_actions(draft: Draft, config: ResolvedConfig, result: CheckResult, star
     text = document.text
     with st.container(horizontal=True, vertical_alignment="center"):
         launch = st.button(
-            t(N_("Launch")), type="primary", icon=":material/rocket_launch:", key="launch",
-            disabled=not result.is_valid or start.answer is False, help=_why_not(result, start),
-        )  # fmt: skip
+            t(N_("Launch")),
+            type="primary",
+            icon=":material/rocket_launch:",
+            key="launch",
+            disabled=not result.is_valid or start.answer is False,
+            help=_why_not(result, start),
+        )
         if st.button(t(N_("Save")), icon=":material/save:", key="save"):
             st.toast(t(N_("Saved. This page's address opens the draft again.")))
         for name, label, icon, target in (
@@ -40,15 +44,25 @@ def show_actions(draft: Draft, config: ResolvedConfig, result: CheckResult, star
             ("redo", N_("Redo"), "redo", draft.history.after),
         ):
             st.button(
-                t(label), icon=f":material/{icon}:", key=name, disabled=target() is None, on_click=safely(step), args=(draft,),
+                t(label),
+                icon=f":material/{icon}:",
+                key=name,
+                disabled=target() is None,
+                on_click=safely(step),
+                args=(draft,),
                 kwargs={"forward": name == "redo"},
-            )  # fmt: skip
+            )
         with st.popover(t(N_("Copy")), icon=":material/content_copy:"):
             _copies(text, document.values)
         st.download_button(
-            t(N_("Download")), text, file_name="config.yaml", mime="application/yaml", icon=":material/download:",
-            on_click="ignore", key="download",
-        )  # fmt: skip
+            t(N_("Download")),
+            text,
+            file_name="config.yaml",
+            mime="application/yaml",
+            icon=":material/download:",
+            on_click="ignore",
+            key="download",
+        )
         export_for_another_tool(config)
         if st.button(t(N_("New draft")), icon=":material/add:", type="tertiary", key="new_draft"):
             st.switch_page(CONFIG)
@@ -57,9 +71,11 @@ def show_actions(draft: Draft, config: ResolvedConfig, result: CheckResult, star
         )
         if launched:
             st.page_link(
-                RUNS, label=t(N_("Last launched: {id}"), id=launched[-1]), icon=":material/show_chart:",
+                RUNS,
+                label=t(N_("Last launched: {id}"), id=launched[-1]),
+                icon=":material/show_chart:",
                 query_params={addresses.RUN: launched[-1]},
-            )  # fmt: skip
+            )
         st.caption(t(N_("Draft {id}, kept on disk with every change"), id=draft.id))
     wish = show_blockers(draft, text, start)
     if launch or wish:

@@ -68,9 +68,13 @@ def _buttons(draft: Draft, blocker: Finding, number: int, *, first: bool) -> Wis
             _choose_model(draft)
     for place, fix in enumerate(blocker.fixes):
         st.button(
-            say(fix.label), icon=":material/build:", key=f"unblock-{number}-{blocker.code}-{place}", on_click=safely(set_values),
-            args=(draft, fix.changes), help=t(N_("You can undo it.")),
-        )  # fmt: skip
+            say(fix.label),
+            icon=":material/build:",
+            key=f"unblock-{number}-{blocker.code}-{place}",
+            on_click=safely(set_values),
+            args=(draft, fix.changes),
+            help=t(N_("You can undo it.")),
+        )
     if blocker.code == DOES_NOT_FIT:
         if st.button(t(N_("Ways to save memory")), icon=":material/memory_alt:", key="save_memory"):
             return "plan"
@@ -87,9 +91,14 @@ def _choose_model(draft: Draft) -> None:
         key = f"model-{draft.id}"
         st.selectbox(t(N_("Models on this machine")), names, index=None, format_func=visible, key=key)
         st.button(
-            t(N_("Use this model")), type="primary", icon=":material/check:", key="use_model", on_click=safely(_take), args=(draft, key),
+            t(N_("Use this model")),
+            type="primary",
+            icon=":material/check:",
+            key="use_model",
+            on_click=safely(_take),
+            args=(draft, key),
             disabled=st.session_state.get(key) is None,
-        )  # fmt: skip
+        )
     st.page_link(PLAN, label=t(N_("See on the Plan page which model fits")), icon=":material/memory:")
 
 

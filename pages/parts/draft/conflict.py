@@ -28,9 +28,13 @@ def show_conflict(draft: Draft) -> None:
         )
         with st.container(horizontal=True):
             st.button(
-                t(N_("Keep mine")), type="primary", icon=":material/person:", key="keep_mine",
-                on_click=safely(_settle), args=(draft, mine),
-            )  # fmt: skip
+                t(N_("Keep mine")),
+                type="primary",
+                icon=":material/person:",
+                key="keep_mine",
+                on_click=safely(_settle),
+                args=(draft, mine),
+            )
             st.button(
                 t(N_("Use theirs")),
                 icon=":material/group:",

@@ -60,9 +60,13 @@ def _row(draft: Draft) -> None:
             )
         )
         st.button(
-            t(N_("Delete")), icon=":material/delete:", type="tertiary", key=f"delete-{draft.id}",
-            on_click=safely(_delete), args=(draft.id,),
-        )  # fmt: skip
+            t(N_("Delete")),
+            icon=":material/delete:",
+            type="tertiary",
+            key=f"delete-{draft.id}",
+            on_click=safely(_delete),
+            args=(draft.id,),
+        )
 
 
 def _delete(draft_id: str) -> None:

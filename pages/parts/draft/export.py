@@ -39,9 +39,13 @@ def export_for_another_tool(config: ResolvedConfig) -> None:
         if not (result.lost or result.guesses):
             st.caption(t(ALL_WRITTEN, title=result.title))
         st.download_button(
-            t(N_("Download {file}"), file=result.file_name), result.text, file_name=result.file_name, on_click="ignore",
-            icon=":material/download:", key="export_file",
-        )  # fmt: skip
+            t(N_("Download {file}"), file=result.file_name),
+            result.text,
+            file_name=result.file_name,
+            on_click="ignore",
+            icon=":material/download:",
+            key="export_file",
+        )
 
 
 def _row_format(config: ResolvedConfig) -> RowFormat | None:

@@ -47,9 +47,13 @@ def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool
             default = _as_text(key.default)
             st.button(
                 t(N_("≠ default {value} · reset"), value=code(default)) if default else t(N_("set · remove")),
-                type="tertiary", key=f"reset-{draft.id}-{key.name}", icon=":material/undo:", disabled=disabled,
-                on_click=safely(_reset), args=(draft, key),
-            )  # fmt: skip
+                type="tertiary",
+                key=f"reset-{draft.id}-{key.name}",
+                icon=":material/undo:",
+                disabled=disabled,
+                on_click=safely(_reset),
+                args=(draft, key),
+            )
 
 
 def _widget(label: Markdown, key: Key, value: Any, known: KnownFacts, shared: dict[str, Any]) -> None:

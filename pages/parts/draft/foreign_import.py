@@ -40,11 +40,18 @@ def show_import(result: ImportResult) -> None:
     rows = [*result.rows, *result.assumed]
     counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in OUTCOMES}
     st.markdown(
-        joined(" · ", (
-            bold(result.title),
-            *(f"{OUTCOMES[outcome][0]} {count} {t(OUTCOMES[outcome][1])}" for outcome, count in counts.items() if count),
-        ))
-    )  # fmt: skip
+        joined(
+            " · ",
+            (
+                bold(result.title),
+                *(
+                    f"{OUTCOMES[outcome][0]} {count} {t(OUTCOMES[outcome][1])}"
+                    for outcome, count in counts.items()
+                    if count
+                ),
+            ),
+        )
+    )
     _table(rows)
 
 

@@ -37,9 +37,12 @@ def config_form(draft: Draft, config: ResolvedConfig) -> None:
     known = known_facts(config)
     show_known_facts(known)
     search = st.text_input(
-        t(N_("Search the keys")), key=session.FORM_SEARCH, icon=":material/search:", label_visibility="collapsed",
+        t(N_("Search the keys")),
+        key=session.FORM_SEARCH,
+        icon=":material/search:",
+        label_visibility="collapsed",
         placeholder=t(N_("Search the keys by name or help")),
-    )  # fmt: skip
+    )
     found = [key for key in KEYS.values() if _matches(key, search or "")]
     if not found:
         st.info(t(N_("No key matches.")), icon=":material/search_off:")

@@ -132,9 +132,11 @@ def _preview(document: ConfigDocument, name: str) -> None:
                 t(N_("Convert and edit")), type="primary", icon=":material/input:", key="open_import"
             )
             as_it_is = st.button(
-                t(N_("Open as it is")), icon=":material/edit_note:", key="open_as_is",
+                t(N_("Open as it is")),
+                icon=":material/edit_note:",
+                key="open_as_is",
                 help=t(N_("Nothing is converted yet; the editor offers it too.")),
-            )  # fmt: skip
+            )
         if result is not None:
             show_import(result)
     if as_it_is:

@@ -47,14 +47,21 @@ def many_runs(draft: Draft, text: str) -> None:
     ):
         st.caption(
             t(
-                N_("The first line lists keys (`name` is the name of the run); each line below is one run of this config with those values. An empty cell keeps this config's value.")
+                N_(
+                    "The first line lists keys (`name` is the name of the run); each line below is one run of this config with those values. An empty cell keeps this config's value."
+                )
             )
-        )  # fmt: skip
+        )
         left, right = st.columns([2, 1])
         table = left.text_area(
-            t(N_("Paste a table: from a spreadsheet, or CSV")), height=160, key=table_key, placeholder=EXAMPLE,
-            on_change=safely(_keep), args=(draft,), kwargs={"table": True},
-        )  # fmt: skip
+            t(N_("Paste a table: from a spreadsheet, or CSV")),
+            height=160,
+            key=table_key,
+            placeholder=EXAMPLE,
+            on_change=safely(_keep),
+            args=(draft,),
+            kwargs={"table": True},
+        )
         with right:
             st.file_uploader(
                 t(N_("Or upload one")),
@@ -64,7 +71,14 @@ def many_runs(draft: Draft, text: str) -> None:
                 on_change=safely(_take_file),
                 args=(draft,),
             )
-            tag = st.text_input(t(N_("Tag for all of them")), key=tag_key, max_chars=40, on_change=safely(_keep), args=(draft,), kwargs={"tag": True}).strip()  # fmt: skip
+            tag = st.text_input(
+                t(N_("Tag for all of them")),
+                key=tag_key,
+                max_chars=40,
+                on_change=safely(_keep),
+                args=(draft,),
+                kwargs={"tag": True},
+            ).strip()
         if problem := st.session_state.pop(session.TABLE_PROBLEM, None):
             st.error(say(problem), icon=":material/error:")
         if table.strip():
@@ -114,25 +128,40 @@ def _rows(draft: Draft, text: str, table: str, tag: str) -> None:
     bad = [variant for variant in variants if not variant.can_start(anyway=anyway)]
     launched = [run_id for run_id in runs.values() if run_id]
     if bad:
-        st.warning(t(N_("Nothing can be started while there are rows with errors: {count}."), count=len(bad)), icon=":material/block:")  # fmt: skip
+        st.warning(
+            t(N_("Nothing can be started while there are rows with errors: {count}."), count=len(bad)),
+            icon=":material/block:",
+        )
         for variant in bad[:MOST_SHOWN]:
             st.caption(t(N_("Line {line}: {reason}"), line=variant.line, reason=variant.problems(anyway=anyway)))
     elif launched:
         st.info(
-            t(Plural("{count} of {rows} was started before. A row is started once; another tag makes them new runs.", "{count} of {rows} were started before. A row is started once; another tag makes them new runs."), count=len(launched), rows=Message(Plural("{count} row", "{count} rows"), {"count": len(variants)})),
+            t(
+                Plural(
+                    "{count} of {rows} was started before. A row is started once; another tag makes them new runs.",
+                    "{count} of {rows} were started before. A row is started once; another tag makes them new runs.",
+                ),
+                count=len(launched),
+                rows=Message(Plural("{count} row", "{count} rows"), {"count": len(variants)}),
+            ),
             icon=":material/info:",
-        )  # fmt: skip
+        )
     with st.container(horizontal=True, vertical_alignment="center"):
         start = st.button(
-            t(Plural("Start {count} run", "Start {count} runs"), count=len(variants) - len(launched)), type="primary", icon=":material/rocket_launch:",
-            disabled=bool(bad) or len(launched) == len(variants), key="start_table",
-        )  # fmt: skip
+            t(Plural("Start {count} run", "Start {count} runs"), count=len(variants) - len(launched)),
+            type="primary",
+            icon=":material/rocket_launch:",
+            disabled=bool(bad) or len(launched) == len(variants),
+            key="start_table",
+        )
         anyway = st.checkbox(t(N_("Include runs whose plan does not fit")), key="table_anyway")
         if launched and tag:
             st.page_link(
-                RUNS, label=t(N_("Show these runs")), icon=":material/show_chart:",
+                RUNS,
+                label=t(N_("Show these runs")),
+                icon=":material/show_chart:",
                 query_params={addresses.RUN_FILTER: tag},
-            )  # fmt: skip
+            )
     waiting = [variant for variant in variants if not runs[variant.line]]
     asked = _asked_again(text, table, tag)
     if start:
@@ -231,7 +260,15 @@ def _start(
             return
         refused = [one for one in found if one.run is None]
         if refused:
-            status.update(label=t(Plural("{count} of {rows} was not started.", "{count} of {rows} were not started."), count=len(refused), rows=Message(Plural("{count} row", "{count} rows"), {"count": total})), state="error", expanded=True)  # fmt: skip
+            status.update(
+                label=t(
+                    Plural("{count} of {rows} was not started.", "{count} of {rows} were not started."),
+                    count=len(refused),
+                    rows=Message(Plural("{count} row", "{count} rows"), {"count": total}),
+                ),
+                state="error",
+                expanded=True,
+            )
             _refusals(refused)
             return
     st.switch_page(RUNS, query_params={addresses.RUN_FILTER: tag} if tag else {})

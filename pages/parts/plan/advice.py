@@ -59,7 +59,10 @@ def show_best_remedy(work: Work) -> None:
                 with more:
                     _others(work, best)
         elif work.plan.verdict == "over":
-            st.info(t(N_("No setting makes this model fit here. Choose larger GPUs, more of them, or a smaller model.")), icon=":material/info:")  # fmt: skip
+            st.info(
+                t(N_("No setting makes this model fit here. Choose larger GPUs, more of them, or a smaller model.")),
+                icon=":material/info:",
+            )
 
 
 def show_split(work: Work) -> None:
@@ -72,9 +75,12 @@ def show_split(work: Work) -> None:
         share = alone_on_one_gpu(work)
         if share is not None:
             st.button(
-                t(N_("Use one GPU")), icon=":material/looks_one:", key="use_one_gpu",
-                on_click=safely(_use_one_gpu), args=(work, share),
-            )  # fmt: skip
+                t(N_("Use one GPU")),
+                icon=":material/looks_one:",
+                key="use_one_gpu",
+                on_click=safely(_use_one_gpu),
+                args=(work, share),
+            )
 
 
 def _use_one_gpu(work: Work, share: int) -> None:
@@ -125,7 +131,9 @@ def _not_known(error: WorkerError) -> None:
 
 def _remedy(work: Work, remedy: Advice, *, is_best: bool) -> None:
     key = f"{'best' if is_best else 'more'}-{remedy.code}"
-    with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key=key):  # fmt: skip
+    with st.container(
+        border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key=key
+    ):
         with st.container(width="stretch", gap=None):
             change = ", ".join(f"{name}: {as_text(value)}" for name, value in remedy.change.to_json().items())
             title = t(TITLES[remedy.code])
@@ -137,9 +145,12 @@ def _remedy(work: Work, remedy: Advice, *, is_best: bool) -> None:
                 st.markdown(code(change))
             st.caption(joined(" · ", _effects(work, remedy)))
         st.button(
-            t(N_("Apply")), key=f"apply-{key}", type="primary" if is_best else "secondary",
-            on_click=safely(_apply), args=(work, remedy),
-        )  # fmt: skip
+            t(N_("Apply")),
+            key=f"apply-{key}",
+            type="primary" if is_best else "secondary",
+            on_click=safely(_apply),
+            args=(work, remedy),
+        )
 
 
 def _effects(work: Work, remedy: Advice) -> Iterator[Markdown]:
@@ -166,7 +177,10 @@ def _apply(work: Work, remedy: Advice) -> None:
         back_to_best(work)
     elif remedy.code == "one_more_gpu":
         new = remedy.plan.devices[-1].target
-        words = [target.spec.name if target.spec else f"{target.total_bytes / GIB:g}" for target in [*work.planner.targets, new]]  # fmt: skip
+        words = [
+            target.spec.name if target.spec else f"{target.total_bytes / GIB:g}"
+            for target in [*work.planner.targets, new]
+        ]
         set_param(addresses.GPUS, ",".join(words))
     for key, value in remedy.change.to_json().items():
         set_param(key, value, work.question.default(key))

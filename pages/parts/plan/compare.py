@@ -40,9 +40,12 @@ def show_machines(work: Work) -> None:
         if st.session_state.get(key) != word:
             st.session_state[key] = word
         column.text_input(
-            t(N_("Machine {number}"), number=index + 1), key=key, on_change=safely(_write_machines), max_chars=200,
+            t(N_("Machine {number}"), number=index + 1),
+            key=key,
+            on_change=safely(_write_machines),
+            max_chars=200,
             placeholder=("2xRTX-4090", "A100-80G", "24,24,12")[index],
-        )  # fmt: skip
+        )
     ways: list[Way] = [(t_plain(N_("this plan")), lambda: (work.plan, {}))]
     _compare(work, ways + [(words, _on_machine(work, words)) for words in named], say_strategy=True)
 

@@ -49,15 +49,27 @@ def model_and_gpus(question: Question) -> None:
     options = list(dict.fromkeys([*names, *([question.model] if question.model else [])]))
     _show(addresses.MODEL, question.model or None)
     left.selectbox(
-        t(N_("Model")), options, index=None, format_func=visible, key=PREFIX + addresses.MODEL, accept_new_options=True,
-        placeholder=t(N_("Choose one, or type a folder, a hub id or a config.json")), on_change=safely(_write_word),
-        args=(addresses.MODEL,), help=t(N_("Models of the list need no download: their published config.json is known.")),
-    )  # fmt: skip
+        t(N_("Model")),
+        options,
+        index=None,
+        format_func=visible,
+        key=PREFIX + addresses.MODEL,
+        accept_new_options=True,
+        placeholder=t(N_("Choose one, or type a folder, a hub id or a config.json")),
+        on_change=safely(_write_word),
+        args=(addresses.MODEL,),
+        help=t(N_("Models of the list need no download: their published config.json is known.")),
+    )
     _show(addresses.GPUS, question.gpus or "")
     right.text_input(
-        t(N_("GPUs")), key=PREFIX + addresses.GPUS, placeholder=t(N_("this machine")), on_change=safely(_write_word),
-        args=(addresses.GPUS,), max_chars=200, help=t(N_("GiB of each, as in 24,12,8, or names, as in 2xRTX-4090,A100-40G. Empty: this machine.")),
-    )  # fmt: skip
+        t(N_("GPUs")),
+        key=PREFIX + addresses.GPUS,
+        placeholder=t(N_("this machine")),
+        on_change=safely(_write_word),
+        args=(addresses.GPUS,),
+        max_chars=200,
+        help=t(N_("GiB of each, as in 24,12,8, or names, as in 2xRTX-4090,A100-40G. Empty: this machine.")),
+    )
 
 
 def settings_bar(question: Question) -> None:
@@ -156,7 +168,12 @@ def _choice(
     value = question.value(name)
     _show(name, value)
     words = list(dict.fromkeys([*options, value]))
-    st.selectbox(options=words, placeholder=t(N_("unset")), format_func=lambda word: t_plain(N_("unset")) if word is None else visible(str(word)), **_shared(question, name, label, help_text))  # fmt: skip
+    st.selectbox(
+        options=words,
+        placeholder=t(N_("unset")),
+        format_func=lambda word: t_plain(N_("unset")) if word is None else visible(str(word)),
+        **_shared(question, name, label, help_text),
+    )
 
 
 GOALS: dict[Goal, tuple[str, str]] = {
@@ -169,20 +186,34 @@ GOALS: dict[Goal, tuple[str, str]] = {
 def _goal(question: Question) -> None:
     _show("goal", question.value("goal"))
     st.radio(
-        options=list(GOALS), format_func=lambda goal: t(GOALS[goal][0]), captions=[t(line) for _, line in GOALS.values()],
+        options=list(GOALS),
+        format_func=lambda goal: t(GOALS[goal][0]),
+        captions=[t(line) for _, line in GOALS.values()],
         **_shared(question, "goal", t(N_("Goal")), t(N_("What the planner optimizes the placement for."))),
-    )  # fmt: skip
+    )
 
 
 def _number(
-    question: Question, name: str, *, step: float, least: float,
-    label: Markdown | None = None, help_text: Markdown | None = None,
-) -> None:  # fmt: skip
+    question: Question,
+    name: str,
+    *,
+    step: float,
+    least: float,
+    label: Markdown | None = None,
+    help_text: Markdown | None = None,
+) -> None:
     value = question.value(name)
     usable = isinstance(value, int | float) and not isinstance(value, bool) and value >= least
     kind = type(step)
     _show(name, kind(value) if usable else None)
-    st.number_input(min_value=least, step=step, value=None, format="%g" if kind is float else "%d", placeholder=t(N_("unset")), **_shared(question, name, label, help_text))  # fmt: skip
+    st.number_input(
+        min_value=least,
+        step=step,
+        value=None,
+        format="%g" if kind is float else "%d",
+        placeholder=t(N_("unset")),
+        **_shared(question, name, label, help_text),
+    )
 
 
 def _targets(question: Question) -> None:

@@ -38,20 +38,32 @@ def show_export(work: Work) -> None:
     texts = map_texts(work.plan)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.segmented_control(
-            t(N_("Device map as")), list(names), format_func=lambda ending: escape(names[ending]), default="json", required=True,
+            t(N_("Device map as")),
+            list(names),
+            format_func=lambda ending: escape(names[ending]),
+            default="json",
+            required=True,
             key="export_as",
-        )  # fmt: skip
+        )
         ending = str(chosen or "json")
         st.download_button(
-            t(N_("Download")), texts[ending], file_name=f"device_map.{ending}", icon=":material/download:",
-            on_click="ignore", key="export_map",
-        )  # fmt: skip
+            t(N_("Download")),
+            texts[ending],
+            file_name=f"device_map.{ending}",
+            icon=":material/download:",
+            on_click="ignore",
+            key="export_map",
+        )
     st.code(visible_lines(texts[ending]), language={"py": "python"}.get(ending, ending), height=260)
     st.caption(t(N_("accelerate and transformers take it as it is: `device_map=` of from_pretrained.")))
     if work.plan.assignment[-1] != work.plan.assignment[0] and not work.plan.profile.is_tied:
         st.caption(
-            t(N_("The plan leaves the logits on the GPU that holds the head, as every run here does. In your own code, load the model by `getEquipAdaptorModel` with this map; after `from_pretrained`, accelerate copies them back to the batch's GPU."))
-        )  # fmt: skip
+            t(
+                N_(
+                    "The plan leaves the logits on the GPU that holds the head, as every run here does. In your own code, load the model by `getEquipAdaptorModel` with this map; after `from_pretrained`, accelerate copies them back to the batch's GPU."
+                )
+            )
+        )
 
 
 def use_in_config(work: Work) -> None:

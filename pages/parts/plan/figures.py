@@ -78,8 +78,11 @@ def show_limits(work: Work, row: DeltaGenerator) -> None:
         _figure(
             t(N_("Largest batch")),
             t_plain(Plural("{count} row", "{count} rows"), count=batch.value) if batch.value else none,
-            t(N_("Rows of {length} tokens that fit in one forward pass, with these settings."), length=work.config.max_length),
-        )  # fmt: skip
+            t(
+                N_("Rows of {length} tokens that fit in one forward pass, with these settings."),
+                length=work.config.max_length,
+            ),
+        )
         _figure(
             t(N_("Longest row")),
             t_plain(Plural("{count} token", "{count} tokens"), count=f"{tokens.value:,}") if tokens.value else none,

@@ -28,9 +28,13 @@ def show_strip(work: Work) -> None:
     theme = "dark" if st.context.theme.type == "dark" else "light"
     chart = "strip"
     st.plotly_chart(
-        strip(work.plan, selected, theme), key=chart, on_select=safely(lambda: _clicked(chart, work)), selection_mode="points",
-        config={"displayModeBar": False}, alt=_in_words(work),
-    )  # fmt: skip
+        strip(work.plan, selected, theme),
+        key=chart,
+        on_select=safely(lambda: _clicked(chart, work)),
+        selection_mode="points",
+        config={"displayModeBar": False},
+        alt=_in_words(work),
+    )
 
 
 def show_moves(work: Work) -> None:
@@ -66,13 +70,23 @@ def show_moves(work: Work) -> None:
             not work.is_by_hand,
             lambda: back_to_best(work),
         )
-    st.caption(t(N_("Click a block to select it, Shift-click to select more. A manual placement is scored as it is, never changed.")))  # fmt: skip
+    st.caption(
+        t(
+            N_(
+                "Click a block to select it, Shift-click to select more. A manual placement is scored as it is, never changed."
+            )
+        )
+    )
 
 
 def _button(
-    label: str, icon: str, key: str, disabled: bool, act: Callable[[], None],
+    label: str,
+    icon: str,
+    key: str,
+    disabled: bool,
+    act: Callable[[], None],
     kind: Literal["primary", "secondary"] = "secondary",
-) -> None:  # fmt: skip
+) -> None:
     st.button(t(label), icon=icon, key=f"plan-{key}", disabled=disabled, on_click=safely(act), type=kind)
 
 
@@ -91,7 +105,11 @@ def _selected(work: Work) -> list[int]:
 
 def _clicked(chart: str, work: Work) -> None:
     points = st.session_state[chart]["selection"]["points"]
-    units = sorted(int(point["customdata"][0]) for point in points if point.get("customdata") and point["customdata"][0] is not None)  # fmt: skip
+    units = sorted(
+        int(point["customdata"][0])
+        for point in points
+        if point.get("customdata") and point["customdata"][0] is not None
+    )
     blocks = [unit - 1 for unit in units if 0 < unit <= len(work.plan.profile.kind_of_block)]
     if blocks:
         st.session_state[WHAT], st.session_state[FIRST], st.session_state[LAST] = "blocks", blocks[0], blocks[-1]
@@ -161,4 +179,6 @@ BLOCKS = Plural("{count} block", "{count} blocks")
 
 
 def _in_words(work: Work) -> str:
-    return "; ".join(f"{device_name(device)}: {t(BLOCKS, count=len(device.blocks))}, {room(device)}" for device in work.plan.devices)  # fmt: skip
+    return "; ".join(
+        f"{device_name(device)}: {t(BLOCKS, count=len(device.blocks))}, {room(device)}" for device in work.plan.devices
+    )

@@ -152,7 +152,9 @@ def _bars(go: Any, kind: str, cells: list[tuple[int, Cell, float]], selected: Co
 def _frame(figure: Any, row: int, device: DevicePlan, theme: str) -> None:
     """The device's own capacity: what is there of it, its end, and the line of words above it."""
     end = device.target.total_bytes / GIB
-    figure.add_shape(type="rect", x0=0, x1=end, y0=row - 0.25, y1=row + 0.25, fillcolor=FREE_FILL, line={"width": 0}, layer="below")  # fmt: skip
+    figure.add_shape(
+        type="rect", x0=0, x1=end, y0=row - 0.25, y1=row + 0.25, fillcolor=FREE_FILL, line={"width": 0}, layer="below"
+    )
     color = IN_DOUBT.get(device.verdict, OUTLINE)[theme]
     figure.add_shape(type="line", x0=end, x1=end, y0=row - 0.27, y1=row + 0.27, line={"color": color, "width": 3})
     blocks = ranges(device.blocks)

@@ -41,14 +41,25 @@ def component_bars(plan: Plan) -> Any:
     for name, color, sizes in series:
         if any(sizes):
             figure.add_bar(
-                orientation="h", y=rows, x=[size / GIB for size in sizes], name=in_chart(name), marker_color=color, width=0.5,
+                orientation="h",
+                y=rows,
+                x=[size / GIB for size in sizes],
+                name=in_chart(name),
+                marker_color=color,
+                width=0.5,
                 hovertemplate=f"{in_chart(name)}: %{{x:.2f}} GiB<extra></extra>",
-            )  # fmt: skip
+            )
     for row, device in enumerate(devices):
         figure.add_annotation(
-            text=f"<b>{in_chart(device_name(device))}</b>", x=0, y=row - 0.3, xref="paper", xanchor="left", yanchor="bottom",
-            showarrow=False, font={"size": 12},
-        )  # fmt: skip
+            text=f"<b>{in_chart(device_name(device))}</b>",
+            x=0,
+            y=row - 0.3,
+            xref="paper",
+            xanchor="left",
+            yanchor="bottom",
+            showarrow=False,
+            font={"size": 12},
+        )
     figure.update_layout(
         barmode="stack",
         height=90 + 46 * len(devices),
@@ -91,8 +102,10 @@ def component_table(plan: Plan) -> None:
     ]
     for rows in (held, parts):
         columns: dict[str, Any] = {
-            name: st.column_config.NumberColumn(format="%.2f") for name, value in rows[0].items() if isinstance(value, float)
-        }  # fmt: skip
+            name: st.column_config.NumberColumn(format="%.2f")
+            for name, value in rows[0].items()
+            if isinstance(value, float)
+        }
         if t(N_("Utilisation")) in columns:
             columns[t(N_("Utilisation"))] = st.column_config.ProgressColumn(
                 format="%.0f %%", min_value=0, max_value=100

@@ -63,9 +63,11 @@ def offer_again(where: str = "plan") -> None:
     page, for there may be several."""
     is_cancelled = bool(st.session_state.get(session.TRACE_DROPPED))
     st.button(
-        t(N_("Trace it anyway")) if is_cancelled else t(N_("Try again")), icon=":material/refresh:",
-        key=f"trace_again_{where}", on_click=safely(lambda: st.session_state.pop(session.TRACE_DROPPED, None)),
-    )  # fmt: skip
+        t(N_("Trace it anyway")) if is_cancelled else t(N_("Try again")),
+        icon=":material/refresh:",
+        key=f"trace_again_{where}",
+        on_click=safely(lambda: st.session_state.pop(session.TRACE_DROPPED, None)),
+    )
 
 
 def _drop(key: str) -> None:

@@ -78,9 +78,13 @@ def show_effect(work: Work) -> None:
         return
     # A non-breaking space keeps a figure and its unit on one line.
     parts = [
-        t(N_("Effect of the last change: busiest device {before} → {after}"), before=_fullest(before), after=bold(_fullest(now))),
+        t(
+            N_("Effect of the last change: busiest device {before} → {after}"),
+            before=_fullest(before),
+            after=bold(_fullest(now)),
+        ),
         t(N_("total {before} → {after}"), before=gib(before["total"]), after=bold(gib(now["total"]))),
-    ]  # fmt: skip
+    ]
     if before["devices"] == now["devices"] and len(before["placed"]) == len(now["placed"]):
         memory = Memory(work.plan.profile, work.plan.workload)
         moved = [unit for unit, device in enumerate(now["placed"]) if before["placed"][unit] != device]

@@ -79,10 +79,16 @@ def show_health(
     used = sum(record.effective_rank or 0 for record in health.values())
     st.caption(
         t(
-            Plural("The layers use {used} of {count} rank (effective rank: exp of the entropy of the singular values). The same total, shared out by use, gives ranks from {low} to {high}.", "The layers use {used} of {count} ranks (effective rank: exp of the entropy of the singular values). The same total, shared out by use, gives ranks from {low} to {high}."),
-            used=round(used), count=sum(ranks.values()), low=min(proposed.values()), high=max(proposed.values()),
+            Plural(
+                "The layers use {used} of {count} rank (effective rank: exp of the entropy of the singular values). The same total, shared out by use, gives ranks from {low} to {high}.",
+                "The layers use {used} of {count} ranks (effective rank: exp of the entropy of the singular values). The same total, shared out by use, gives ranks from {low} to {high}.",
+            ),
+            used=round(used),
+            count=sum(ranks.values()),
+            low=min(proposed.values()),
+            high=max(proposed.values()),
         )
-    )  # fmt: skip
+    )
     if st.button(t(N_("Open a draft with these ranks")), icon=":material/tune:", key="propose"):
         own = {key: value for key, value in config.items() if value is not None}
         draft = new_draft(settings().drafts, with_values(text or dump_yaml(own), {"r": r, "rank_pattern": pattern}))

@@ -120,9 +120,14 @@ def _exports(report: RankReport, rows: Sequence[LayerRow], key: str) -> None:
     }
     for ending, text in files.items():
         st.download_button(
-            escape(ending.upper()), text, file_name=f"ranks.{ending}", on_click="ignore", key=f"export-{ending}-{key}",
-            icon=":material/download:", type="tertiary",
-        )  # fmt: skip
+            escape(ending.upper()),
+            text,
+            file_name=f"ranks.{ending}",
+            on_click="ignore",
+            key=f"export-{ending}-{key}",
+            icon=":material/download:",
+            type="tertiary",
+        )
 
 
 def _as_csv(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str:

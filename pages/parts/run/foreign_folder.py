@@ -56,9 +56,12 @@ def folder_box(name: str = "") -> None:
             )
         )
         typed = st.text_input(
-            t(N_("Folder")), name, key=session.FOLDER_NAME, placeholder="outputs/my-lora",
+            t(N_("Folder")),
+            name,
+            key=session.FOLDER_NAME,
+            placeholder="outputs/my-lora",
             help=t(N_("Below the workspace or a model root; a relative path counts from the workspace.")),
-        )  # fmt: skip
+        )
         if st.form_submit_button(t(N_("Open the folder")), icon=":material/folder_open:") and typed.strip():
             st.switch_page(RUNS, query_params={addresses.FOLDER: typed.strip()})
 
@@ -93,7 +96,7 @@ def _what_it_is(found: FoundFolder) -> None:
         st.info(t(N_("This is a run of this workspace; its own page can do more.")), icon=":material/info:")
         st.page_link(
             RUNS, label=t(N_("Open its page")), icon=":material/show_chart:", query_params={addresses.RUN: found.run.id}
-        )  # fmt: skip
+        )
     elif found.run and found.state and found.record:
         _copied_run(found.record, found.run.id, found.state)
     for problem in found.problems:
@@ -102,10 +105,14 @@ def _what_it_is(found: FoundFolder) -> None:
 
 def _copied_run(record: RunRecord, run_id: str, state: RunState) -> None:
     moment = when(record.created_at) if record.created_at is not None and 0 <= record.created_at < 2**34 else "–"
-    said = [t(
-        N_("A run of LoRA Flightdeck that was copied here: {id}, started by {actor} at {time}."),
-        id=run_id, actor=record.actor or "–", time=moment,
-    )]  # fmt: skip
+    said = [
+        t(
+            N_("A run of LoRA Flightdeck that was copied here: {id}, started by {actor} at {time}."),
+            id=run_id,
+            actor=record.actor or "–",
+            time=moment,
+        )
+    ]
     if state.state == "lost":
         said.append(
             t(
@@ -209,9 +216,11 @@ def _ranks(found: FoundFolder) -> None:
             st.caption(t(N_("Of the adapter in {folder}"), folder=str(found.adapter.relative_to(found.path))))
         show_report(report, "found")
     st.page_link(
-        VERIFY, label=t(N_("More on the Verify page")), icon=":material/verified:",
+        VERIFY,
+        label=t(N_("More on the Verify page")),
+        icon=":material/verified:",
         query_params={addresses.ADAPTER: str(found.adapter)},
-    )  # fmt: skip
+    )
 
 
 def _checkpoints(found: FoundFolder) -> None:
@@ -233,9 +242,10 @@ def _checkpoints(found: FoundFolder) -> None:
             }
         )
     st.dataframe(
-        frame(rows), hide_index=True,
+        frame(rows),
+        hide_index=True,
         column_config={t(N_("Ranks")): st.column_config.LinkColumn(display_text=t(N_("Check")))},
-    )  # fmt: skip
+    )
 
 
 def _config(found: FoundFolder) -> None:

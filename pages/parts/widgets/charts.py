@@ -45,11 +45,24 @@ def _mark(figure: Any, name: str, steps: Sequence[int], curve: tuple[Column, Col
     if not steps:
         return
     for step in steps:
-        figure.add_shape(type="line", x0=step, x1=step, y0=0, y1=1, yref="paper", layer="below", line={"color": MARK, "width": 1, "dash": dash})  # fmt: skip
+        figure.add_shape(
+            type="line",
+            x0=step,
+            x1=step,
+            y0=0,
+            y1=1,
+            yref="paper",
+            layer="below",
+            line={"color": MARK, "width": 1, "dash": dash},
+        )
     figure.add_scatter(
-        x=list(steps), y=np.interp(steps, *curve), name=in_chart(name), mode="markers",
-        marker={"symbol": symbol, "size": 8, "color": MARK}, hovertemplate=f"{in_chart(name)}<extra></extra>",
-    )  # fmt: skip
+        x=list(steps),
+        y=np.interp(steps, *curve),
+        name=in_chart(name),
+        mode="markers",
+        marker={"symbol": symbol, "size": 8, "color": MARK},
+        hovertemplate=f"{in_chart(name)}<extra></extra>",
+    )
     figure.update_layout(showlegend=True)
 
 
@@ -89,10 +102,14 @@ def _lines(lines: Sequence[Line], *, height: int, y_title: str, x_title: str | N
         few_x, few_y = downsample(x, y)
         shown = in_chart(name)
         figure.add_scatter(
-            x=few_x, y=few_y, name=shown, mode="lines+markers" if len(few_x) < 20 else "lines",
-            line={"color": color, "width": 1 if is_faint else 2}, opacity=0.5 if is_faint else 1,
+            x=few_x,
+            y=few_y,
+            name=shown,
+            mode="lines+markers" if len(few_x) < 20 else "lines",
+            line={"color": color, "width": 1 if is_faint else 2},
+            opacity=0.5 if is_faint else 1,
             hovertemplate=f"{shown} %{{y:.4g}}<extra></extra>",
-        )  # fmt: skip
+        )
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},

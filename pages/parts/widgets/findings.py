@@ -62,6 +62,11 @@ def _offer(finding: Finding, number: int, mend: Mend | None) -> None:
     with st.container(horizontal=True):
         for place, fix in enumerate(finding.fixes):
             st.button(
-                say(fix.label), icon=":material/build:", on_click=safely(mend), args=(fix.changes,), type="secondary" if place == 0 else "tertiary",
-                key=f"fix-{finding.severity}-{number}-{finding.code}-{place}", help=t(N_("You can undo it.")),
-            )  # fmt: skip
+                say(fix.label),
+                icon=":material/build:",
+                on_click=safely(mend),
+                args=(fix.changes,),
+                type="secondary" if place == 0 else "tertiary",
+                key=f"fix-{finding.severity}-{number}-{finding.code}-{place}",
+                help=t(N_("You can undo it.")),
+            )

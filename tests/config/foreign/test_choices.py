@@ -30,8 +30,9 @@ HEADS = {
 def test_a_name_that_does_not_exist_here_is_not_taken(tool: str) -> None:
     head, optimizer, attention = HEADS[tool]
     for key, ours, names in (
-        (optimizer, "optim", ("muon", "adopt_adamw", "galore_adamw", "nonsense", "[a]")), (attention, "attn_implementation", ("xformers", "sage", "nonsense")),
-    ):  # fmt: skip
+        (optimizer, "optim", ("muon", "adopt_adamw", "galore_adamw", "nonsense", "[a]")),
+        (attention, "attn_implementation", ("xformers", "sage", "nonsense")),
+    ):
         for name in names if key else ():
             result = import_text(f"{head}{'  ' if tool == 'unsloth' else ''}{str(key).rpartition('.')[2]}: {name}\n")
             found = row(result, str(key))
@@ -61,8 +62,12 @@ def test_every_tool_that_names_optimizers_or_kernels_is_held_to_it() -> None:
 
 @pytest.mark.parametrize(
     ("lines", "key"),
-    [("attn_implementation: kernels-community/flash-attn2", "attn_implementation"), ("optimizer: adamw_torch_4bit", "optim"), ("flash_attention: true", "attn_implementation")],
-)  # fmt: skip
+    [
+        ("attn_implementation: kernels-community/flash-attn2", "attn_implementation"),
+        ("optimizer: adamw_torch_4bit", "optim"),
+        ("flash_attention: true", "attn_implementation"),
+    ],
+)
 @pytest.mark.parametrize("is_here", [True, False])
 def test_a_package_that_is_not_here_is_said_by_the_command(
     lines: str,

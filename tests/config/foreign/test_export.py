@@ -138,7 +138,11 @@ def test_readers_of_yaml_1_1_read_the_same(tool: str, values: dict[str, Any]) ->
 
 def test_a_key_that_cannot_be_carried_has_a_row_that_says_so() -> None:
     values = {"model_name": "m", "rank_pattern": {"q_proj": 2}, "target_layers": [0, 1], "strict_r_check": True}
-    assert {row.key for row in export_config(values, "llamafactory").lost} == {"rank_pattern", "target_layers", "strict_r_check"}  # fmt: skip
+    assert {row.key for row in export_config(values, "llamafactory").lost} == {
+        "rank_pattern",
+        "target_layers",
+        "strict_r_check",
+    }
     assert {row.key for row in export_config(values, "axolotl").lost} == {"strict_r_check"}
     assert {row.key for row in export_config(values, "peft").lost} == {"strict_r_check"}
     for tool in EXPORT_TOOLS:

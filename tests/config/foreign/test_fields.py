@@ -78,7 +78,26 @@ def test_no_value_breaks_a_rule(tool_id: str) -> None:
     """Whatever stands for a key: an outcome, and a sentence in both languages."""
     tool = TOOLS[tool_id]
     for name in tool.rules:
-        for value in (None, True, False, 0, -1, 3, 0.5, float("nan"), 2**80, "", "no", "1e-4", "x,y", [], ["a"], [1, []], {}, {"a": [1]}):  # fmt: skip
+        for value in (
+            None,
+            True,
+            False,
+            0,
+            -1,
+            3,
+            0.5,
+            float("nan"),
+            2**80,
+            "",
+            "no",
+            "1e-4",
+            "x,y",
+            [],
+            ["a"],
+            [1, []],
+            {},
+            {"a": [1]},
+        ):
             rule = tool.rule(name)
             assert rule is not None
             carried = rule.apply(Source({name: value}, {}, tool.defaults({name: value})), name)

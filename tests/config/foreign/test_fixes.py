@@ -83,7 +83,9 @@ def test_a_small_file_with_all_its_errors_fixed_means_what_an_import_makes_of_it
             assert same_value(after.get(key), value), (key, after.get(key))
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.startswith(("lf", "ax", "trl", "unsloth", "peft", "arg", "orig"))])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if name.startswith(("lf", "ax", "trl", "unsloth", "peft", "arg", "orig"))]
+)
 def test_a_file_of_another_tool_is_one_finding_that_says_whose_it_is_and_how_to_convert_it(name: str) -> None:
     text = FILES[name][0]
     (found,) = check_config(parse_config(text)).findings

@@ -38,7 +38,9 @@ def test_a_tool_is_told_by_its_keys_and_every_key_has_its_row_and_line(tool_id: 
         assert item.key.rpartition(".")[2] in lines[item.line - 1]
     document = parse_config(EXAMPLES[tool_id])
     sections = TOOLS[tool_id].sections
-    wanted = sum(len(value) if key in sections and isinstance(value, dict) else 1 for key, value in document.values.items())  # fmt: skip
+    wanted = sum(
+        len(value) if key in sections and isinstance(value, dict) else 1 for key, value in document.values.items()
+    )
     assert len(result.rows) == wanted
     assert "unknown" not in {item.outcome for item in result.rows}
 
@@ -63,8 +65,11 @@ def test_llamafactory_means_the_same() -> None:
     outcomes = {item.key: item.outcome for item in result.rows}
     assert outcomes["lora_target"] == "translated"
     assert {key for key, outcome in outcomes.items() if outcome == "not_supported"} == {
-        "dataset", "template", "packing", "deepspeed",
-    }  # fmt: skip
+        "dataset",
+        "template",
+        "packing",
+        "deepspeed",
+    }
     assert "longest" in row(result, "packing").message.text("en")
 
 
@@ -145,7 +150,10 @@ def test_trl_takes_a_list_of_one_for_an_expression_and_says_what_it_learns() -> 
     result = import_text(without)
     assert row(result, "lora_target_modules").outcome == "not_supported"
     assert row(result, "assistant_only_loss").outcome == "not_supported"
-    assert row(with_line(TRL.replace("max_length: 512\n", ""), "max_length: null"), "max_length").outcome == "not_supported"  # fmt: skip
+    assert (
+        row(with_line(TRL.replace("max_length: 512\n", ""), "max_length: null"), "max_length").outcome
+        == "not_supported"
+    )
     assert result.values["precision"] == "bf16"
     assert with_line(TRL, "fp16: true").values["precision"] == "fp16"
     assert with_line(TRL, "bf16: false").values["precision"] == "fp32"
@@ -163,9 +171,17 @@ def test_an_adapter_config_says_what_the_adapter_is() -> None:
 
 def test_training_arguments_that_transformers_wrote(tmp_path: Path) -> None:
     arguments = TrainingArguments(
-        output_dir=str(tmp_path), per_device_train_batch_size=2, gradient_accumulation_steps=4, warmup_steps=10,
-        max_steps=100, learning_rate=3e-4, weight_decay=0.01, neftune_noise_alpha=5, report_to="none", use_cpu=True,
-    )  # fmt: skip
+        output_dir=str(tmp_path),
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=4,
+        warmup_steps=10,
+        max_steps=100,
+        learning_rate=3e-4,
+        weight_decay=0.01,
+        neftune_noise_alpha=5,
+        report_to="none",
+        use_cpu=True,
+    )
     result = import_text(arguments.to_json_string(), "args.json")
     assert result.tool == "training_arguments"
     assert "unknown" not in {item.outcome for item in result.rows}
@@ -279,7 +295,9 @@ def test_what_cannot_be_read_is_one_sentence(data: bytes) -> None:
 
 def test_a_duplicate_key_is_a_finding_with_its_line() -> None:
     result = import_text("finetuning_type: lora\nlora_rank: 8\nlora_rank: 9\n")
-    assert [(finding.key, finding.line) for finding in result.findings if finding.code == "duplicate_key"] == [("lora_rank", 3)]  # fmt: skip
+    assert [(finding.key, finding.line) for finding in result.findings if finding.code == "duplicate_key"] == [
+        ("lora_rank", 3)
+    ]
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "config.json", "config"])
@@ -300,7 +318,9 @@ def test_the_report_for_a_terminal_has_every_key_and_what_is_wrong() -> None:
             assert item.key in report
         assert "`model_name`" in report
         assert "abc123" not in report
-        assert "rank_pattern" in export_report(export_config({"model_name": "m", "rank_pattern": {"a": 1}}, "llamafactory"), language)  # fmt: skip
+        assert "rank_pattern" in export_report(
+            export_config({"model_name": "m", "rank_pattern": {"a": 1}}, "llamafactory"), language
+        )
 
 
 @given(st.sampled_from(sorted(EXAMPLES)), st.data())

@@ -32,9 +32,12 @@ def asked_consequences(
     """Key → what it does, in words; None where nobody asked for this config and base."""
     question = (draft.id, document.text, base.id)
     asked = st.button(
-        t(N_("Show the effect of each change")), icon=":material/balance:", key="consequences", disabled=not keys,
+        t(N_("Show the effect of each change")),
+        icon=":material/balance:",
+        key="consequences",
+        disabled=not keys,
         help=t(N_("Plans the run with and without each key: memory, time, trained parameters, steps, ranks.")),
-    )  # fmt: skip
+    )
     if asked:
         st.session_state[session.CONSEQUENCES] = (question, *_work_out(document.values, base.values, keys))
         st.rerun()  # the column that it stands in has to be wider
@@ -90,8 +93,11 @@ def _work_out(
         reason = error.message
     with st.spinner(t(N_("Planning with and without each key …"))):
         found = consequences(
-            values, base, keys, planner,
+            values,
+            base,
+            keys,
+            planner,
             linear_names=adaptable(known.model.linear_names, known.model.model_type) if known.model else (),
             num_rows=known.data.num_rows if known.data else None,
-        )  # fmt: skip
+        )
     return found, reason

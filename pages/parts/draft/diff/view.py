@@ -40,12 +40,20 @@ def show_differences(draft: Draft, document: ConfigDocument) -> None:
         layout = _choice(t(N_("Layout")), LAYOUTS, session.DIFF_LAYOUT)
     _remarks(base)
     if shown == "differences" and not given:
-        st.info(t(N_("Nothing differs from the defaults.")) if base.id == "defaults" else t(N_("Nothing differs.")), icon=":material/equal:")  # fmt: skip
+        st.info(
+            t(N_("Nothing differs from the defaults.")) if base.id == "defaults" else t(N_("Nothing differs.")),
+            icon=":material/equal:",
+        )
         return
     chosen = given if shown == "differences" else rows
     folded = fold(chosen, document.values, base.values)
     counts = {status: sum(one.row.status == status for one in folded) for status in DIFF_WORDS}
-    st.caption(joined(" · ", (f"{DIFF_SIGNS[status]} {count} {t(DIFF_WORDS[status])}" for status, count in counts.items() if count)))  # fmt: skip
+    st.caption(
+        joined(
+            " · ",
+            (f"{DIFF_SIGNS[status]} {count} {t(DIFF_WORDS[status])}" for status, count in counts.items() if count),
+        )
+    )
     keys = list(dict.fromkeys(row.top_key for row in given if row.top_key in KEYS))
     effects = asked_consequences(draft, document, base, keys)
     table = diff_table if layout == "side" else unified_table
@@ -69,9 +77,14 @@ def _inside(one: Folded, table: Callable[[Sequence[DiffRow], str], None], base: 
 def _choice(label: Markdown, words: Mapping[str, str], key: str) -> str:
     options = list(words)
     chosen = st.segmented_control(
-        label, options, format_func=lambda word: t(words[word]), default=options[0], required=True, key=key,
+        label,
+        options,
+        format_func=lambda word: t(words[word]),
+        default=options[0],
+        required=True,
+        key=key,
         label_visibility="collapsed",
-    )  # fmt: skip
+    )
     return str(chosen)
 
 
@@ -94,7 +107,17 @@ def _long_values(rows: Sequence[DiffRow]) -> None:
     ):
         for row in long:
             st.caption(escape(row.key))
-            st.code(visible_lines("\n".join(f"{sign} {whole(side)}" for sign, side in (("-", row.base), ("+", row.value)) if side is not ABSENT)), language="diff", wrap_lines=True)  # fmt: skip
+            st.code(
+                visible_lines(
+                    "\n".join(
+                        f"{sign} {whole(side)}"
+                        for sign, side in (("-", row.base), ("+", row.value))
+                        if side is not ABSENT
+                    )
+                ),
+                language="diff",
+                wrap_lines=True,
+            )
 
 
 def _take_away(rows: Sequence[DiffRow], base: Base, values: Mapping[str, Any]) -> None:
