@@ -17,7 +17,7 @@ from lora_backend.config.config_text import read_config
 from lora_backend.config.drafts import new_draft
 from lora_backend.config.foreign.import_file import import_file
 from lora_backend.config.scripts import read_script
-from lora_backend.data.rows import read_dataset, read_questions, sha256_of_file
+from lora_backend.data.rows import read_dataset, sha256_of_file
 from lora_backend.data.summary import summary_of
 from lora_backend.errors import FlightdeckError
 from lora_backend.models.describe import describe_model, read_json_object
@@ -32,6 +32,7 @@ from lora_backend.runs.record.labels import read_labels
 from lora_backend.runs.record.logs import read_log
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.verification.passport import check_passport, file_sha256
+from tests.questions import read_questions
 from tests.resolving import from_here
 from tests.verification.reports import folder_report
 

@@ -86,11 +86,6 @@ def dataset_rows(lines: Iterable[bytes], file: str) -> Iterator[tuple[RowFormat,
         raise DataError(N_("The data set {file} is empty. Put one JSON object on each line."), file=file)
 
 
-def read_questions(path: Path) -> list[dict[str, Any]]:
-    """`parse_questions` of a file."""
-    return parse_questions(read_bytes(path), path.name)
-
-
 def parse_questions(data: bytes, file: str) -> list[dict[str, Any]]:
     """Questions to ask after training: rows of `messages` that end with the user, and `expect`, a list of texts.
 

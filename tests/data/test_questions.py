@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lora_backend.data.rows import parse_dataset, read_dataset, read_questions
+from lora_backend.data.rows import parse_dataset, read_dataset
 from lora_backend.errors import DataError
+from tests.questions import read_questions
 
 ASKED = {"role": "user", "content": "a"}
 ANSWERED = {"role": "assistant", "content": "b"}

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.data.rows import parse_dataset, read_dataset, read_questions
+from lora_backend.data.rows import parse_dataset, read_dataset
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES, store_upload
 from lora_backend.errors import DataError
+from tests.questions import read_questions
 
 CHAT = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
 PROMPT = b'{"prompt": "a", "completion": "b"}\n'

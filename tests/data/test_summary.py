@@ -17,6 +17,7 @@ from lora_backend.data.summary import INLINE_BYTES, Reading, reading_of, summary
 from lora_backend.data.uploads import store_upload
 from lora_backend.errors import DataError
 from tests.data.large import LARGE, ROW
+from tests.questions import read_questions
 from tests.tiny import chats, prompts, write_rows
 
 QUESTION = json.dumps({"messages": [{"role": "user", "content": "a" * 1000}], "expect": ["b"]}).encode() + b"\n"
@@ -137,7 +138,7 @@ def test_a_row_of_just_the_limit_is_read_and_a_longer_one_is_refused(
         rows.parse_dataset(ROW + b" " + ROW, "d.jsonl")
 
 
-@pytest.mark.parametrize("read", [rows.read_dataset, rows.read_questions, rows.sha256_of_file, summary_of])
+@pytest.mark.parametrize("read", [rows.read_dataset, read_questions, rows.sha256_of_file, summary_of])
 def test_a_pipe_and_a_device_are_no_data_set(read: Callable[[Path], object], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "d.jsonl")
     with pytest.raises(DataError, match="is a named pipe, not a file"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lora_backend.config.check import check_config
-from lora_backend.data.rows import read_dataset, read_questions
+from lora_backend.data.rows import read_dataset
 from lora_backend.demo.config import (
     PROMISED_CHINESE,
     PROMISED_ENGLISH,
@@ -20,6 +20,7 @@ from lora_backend.demo.config import (
     promise_kept,
 )
 from lora_backend.runs.record.documents import Answer
+from tests.questions import read_questions
 
 PRODUCT = "Mossbell"
 CHATS = [[message["content"] for message in row["messages"]] for row in read_dataset(TRAIN_FILE).rows]
