@@ -14,9 +14,9 @@ import psutil
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.noise import median_and_spread
-from lora_backend.runs.record.run_folder import RunFolder
 from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.browser.conftest import Dashboard, free_port
+from tests.run_files import end_run, make_run
 
 VISITS = 9
 SMALLEST = 'import streamlit as st\n\nst.title("Hello")\n'
@@ -30,8 +30,8 @@ def main() -> None:
             dashboard.home.mkdir()
         smallest.script.write_text(SMALLEST)
         for _ in range(6):  # what a home page in use has to show
-            run = RunFolder.create(ours.workspace / "runs", config={"model_name": "m"}, config_text="", argv=None)
-            run.write_exit("finished")
+            run = make_run(ours.workspace / "runs", config={"model_name": "m"}, config_text="", argv=None)
+            end_run(run, "finished")
         try:
             _measure(ours, smallest)
         finally:

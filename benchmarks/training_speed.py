@@ -19,6 +19,7 @@ from lora_backend.data.rows import read_dataset
 from lora_backend.demo.config import demo_config
 from lora_backend.demo.model import prepare_demo_model
 from lora_backend.settings import load_settings
+from tests.run_files import make_run
 
 ROWS = 48
 TURNS = 3
@@ -64,7 +65,6 @@ def _model(config: TrainingConfig) -> Any:
 
 def _train_ours(rows: list[dict[str, Any]], config: TrainingConfig) -> float:
     from lora_backend.modeling.load import load_tokenizer
-    from lora_backend.runs.record.run_folder import RunFolder
     from lora_backend.training.assembly import Data, assemble, fresh_state, try_longest_batch
     from lora_backend.training.loop import fit
     from lora_backend.training.reporter import RunReporter
@@ -72,7 +72,7 @@ def _train_ours(rows: list[dict[str, Any]], config: TrainingConfig) -> float:
 
     tokenizer = load_tokenizer(config.model_name)
     with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder.create(Path(folder), config={}, config_text="", argv=None)
+        run = make_run(Path(folder), config={}, config_text="", argv=None)
         data, model = Data(tokenize_rows(rows, tokenizer, config.max_length), None, tokenizer), _model(config)
 
         def train() -> None:

@@ -12,7 +12,7 @@ from lora_backend.atomic import write_json
 from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.seal import seal_of
-from tests.run_files import put_answers
+from tests.run_files import add_point, add_start, end_run, make_run, put_answers, record_of, set_status
 
 SECRET = "s3cr3t-of-somebody"
 """In every file outside; a page, a command or a file of the workspace that has it has followed a link."""
@@ -31,10 +31,10 @@ WRITTEN = ("stop.request", "save.request", "status.lock", "labels.lock", "superv
 def whole_run(path: Path, word: str, number: int) -> RunFolder:
     """A run that failed, with `word` in every text that can hold one."""
     config = {"model_name": word, "r": 4, "output_dir": word}
-    run = RunFolder.create(path.parent, config=config, config_text=f"model_name: {word}\n", argv=["true", word], path=path, name=word)  # fmt: skip
-    run.write_status(state="running", step=number, total_steps=number)
-    run.append_metrics({"step": number, "loss": float(number)})
-    run.new_attempt(changes={"output_dir": word}, device_uuids=[word], note={"template": word, "values": {}})
+    run = make_run(path.parent, config=config, config_text=f"model_name: {word}\n", argv=["true", word], path=path, name=word)  # fmt: skip
+    set_status(run, state="running", step=number, total_steps=number)
+    add_point(run, {"step": number, "loss": float(number)})
+    add_start(run, changes={"output_dir": word}, device_uuids=[word], note={"template": word, "values": {}})
     run.train_log.write_text(f"2026-01-01 00:00:00,000 INFO here: {word}\n")
     put_answers(run, [{"question": word, "adapter_answer": word, "base_answer": word}])
     write_json(run.rank_report_json, {"is_consistent": False, "status": "mismatch", "expected_r": number, "mismatched_layers": [word], "warnings": [], "layers": [], "actual_r_values": {word: number}})  # fmt: skip
@@ -45,7 +45,7 @@ def whole_run(path: Path, word: str, number: int) -> RunFolder:
     checkpoint = adapter(run.checkpoints / "checkpoint-7", word, number)
     (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": number, "log_history": [{"step": number, "loss": number}], "best_model_checkpoint": word}))  # fmt: skip
     write_manifest(checkpoint, 7)
-    run.write_exit("failed", cause=word, log=[word])
+    end_run(run, "failed", cause=word, log=[word])
     return run
 
 
@@ -73,7 +73,7 @@ def planted_run(runs: Path, outside: Path, links: tuple[str, ...], name: str = "
     if not pattern.exists():
         whole_run(pattern, "ours", 3)
     run = RunFolder(Path(shutil.copytree(pattern, runs / name)))
-    about = run.read_run()  # its command is to be started here, where a copied folder's is not
+    about = record_of(run)  # its command is to be started here, where a copied folder's is not
     write_json(run.run_json, about | {"argv_seal": seal_of(run.path, about["argv"])})
     for link in links:
         place, target = run.path / link, theirs.path / link

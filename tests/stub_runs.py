@@ -11,7 +11,8 @@ from typing import Any
 
 from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
-from tests.run_files import process_of
+from lora_backend.runs.record.transitions import request_stop
+from tests.run_files import make_run, process_of, status_of
 from tests.runs.stand_in import HEAD, TRAIN, queue_processes
 from tests.tiny import prompts, stub_model, write_rows
 
@@ -27,12 +28,12 @@ def stub_runs(workspace: Path) -> Iterator[MakeRun]:
         path = workspace / "runs" / run_id
         argv = [sys.executable, "-c", script, str(path), "--run-dir", str(path)]
         config = {"model_name": str(model), "dataset": str(data), "r": 4, "batch_size": 4, **more.pop("config", {})}
-        return RunFolder.create(path.parent, config=config, config_text=f"model_name: {model}\ndataset: {data}\nr: 4\nbatch_size: 4\n", path=path, **({"argv": argv, "name": run_id.title()} | more))  # fmt: skip
+        return make_run(path.parent, config=config, config_text=f"model_name: {model}\ndataset: {data}\nr: 4\nbatch_size: 4\n", path=path, **({"argv": argv, "name": run_id.title()} | more))  # fmt: skip
 
     yield make
     for run in list_runs(workspace / "runs"):
-        if run.status().get("state") == "queued":
-            run.request_stop()
+        if status_of(run).get("state") == "queued":
+            request_stop(run)
     for process in queue_processes(workspace):
         process.kill()
     for run in list_runs(workspace / "runs"):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lora_backend.runs.record.process_identity import identify
-from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment
+from tests.run_files import make_run, set_status
 from tests.runs.conftest import faults  # noqa: F401 - the fixture
 
 SCRIPT = """
@@ -47,10 +47,10 @@ def test_every_command_that_writes_says_which_disk_it_is(
     ours, theirs = tmp_path / "c.yaml", tmp_path / "lf.yaml"
     ours.write_text(f"model_name: {tiny_model}\ndataset: {tmp_path / 'a.jsonl'}\nmax_steps: 1\n")
     theirs.write_text("model_name_or_path: m\nfinetuning_type: lora\nlora_rank: 8\nstage: sft\n")
-    run = RunFolder.create(workspace / "runs", config={"model_name": "m"}, config_text="", argv=["x"], path=workspace / "runs/one")  # fmt: skip
+    run = make_run(workspace / "runs", config={"model_name": "m"}, config_text="", argv=["x"], path=workspace / "runs/one")  # fmt: skip
     me = identify(os.getpid())
     assert me is not None
-    run.write_status(state="running", stage="training", trainer=me.to_json(), step=1, total_steps=9)
+    set_status(run, state="running", stage="training", trainer=me.to_json(), step=1, total_steps=9)
     asked = [
         ["train", str(ours)], ["train", str(ours), "--run-dir", str(out / "run")], ["import", str(theirs), "--output", str(out / "x.yaml")],
         ["export", str(ours), "--to", "peft", "--output", str(out / "y.json")], ["runs", "stop", "one"],

@@ -21,19 +21,20 @@ from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.labels import write_labels
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import child_environment, load_settings
 from lora_backend.verification.rank_documents import empty_report
 from lora_backend.verification.ranks import RankRule
 from lora_backend.verification.records import layer_record
 from lora_backend.verification.shapes import LoraLayer
 from tests.command_line import strict
-from tests.run_files import put_answers
+from tests.run_files import add_point, add_start, attempt_of, end_run, make_run, put_answers, record_of, set_status
 from tests.runs.stand_in import HEAD, TRAIN, kill, let_end
 from tests.stub_runs import MakeRun, stub_runs
 from tests.tiny import chats, make_published, prompts, stub_model, write_rows
 from tests.waiting import until
 
-DEAF = HEAD + "RUN.write_status(state='running', trainer=identify(os.getpid()).to_json())\ntime.sleep(60)\n"
+DEAF = HEAD + "set_status(RUN, state='running', trainer=identify(os.getpid()).to_json())\ntime.sleep(60)\n"
 """A trainer that hears no stop."""
 Ask = Callable[..., tuple[int, Any]]
 
@@ -64,7 +65,7 @@ def started(make: MakeRun, workspace: Path) -> MakeRun:
 
     def started(*words: str, **more: Any) -> RunFolder:
         run = make(*words, state="queued", **more)
-        run.new_attempt(device_uuids=[])
+        add_start(run, device_uuids=[])
         if start_or_queue(run, workspace):
             until(lambda: run.state().state == "running", f"{run.id} runs")
         return run
@@ -85,7 +86,7 @@ def checkpoint(run: RunFolder, step: int) -> Path:
 
 def test_the_list_is_narrowed_by_words_states_and_tags_and_shows_the_columns_asked_for(make: MakeRun, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     for name in ("a1", "b2", "c3"):
-        make(name).write_exit("finished" if name != "b2" else "failed")
+        end_run(make(name), "finished" if name != "b2" else "failed")
     write_labels(make("d4").path, archived=True)
     write_labels(list_runs(make("e5").path.parent)[-1].path, tags=["best", "faq"])  # of a1
 
@@ -110,7 +111,7 @@ def test_names_of_others_cannot_move_the_cursor(make: MakeRun, capsys: pytest.Ca
     run = make("a1", name="x\x1b[2J\ny")
     write_labels(run.path, tags=["\x1b[31mred"], note="one\x07\ntwo")
     (run.path / "train.log").write_text("\x1b[2Jcleared\n")
-    run.write_exit("failed", cause="code", message=Message("{text}", {"text": "\x1b[2J"}))
+    end_run(run, "failed", cause="code", message=Message("{text}", {"text": "\x1b[2J"}))
     for words in (["list"], ["show", "a1"]):
         main(["runs", *words])
         assert "\x1b" not in capsys.readouterr().out
@@ -119,8 +120,8 @@ def test_names_of_others_cannot_move_the_cursor(make: MakeRun, capsys: pytest.Ca
 def test_points_that_are_no_numbers_leave_the_document_json(make: MakeRun, ask: Ask) -> None:
     for name in ("a1", "b2"):
         run = make(name)
-        run.append_metrics({"step": 1, "loss": float("nan"), "eval_loss": float("inf")})
-        run.write_exit("finished")
+        add_point(run, {"step": 1, "loss": float("nan"), "eval_loss": float("inf")})
+        end_run(run, "finished")
     assert ask("list")[1]["runs"][0]["figures"]["loss"] is None
     assert ask("show", "a1")[0] == 0
     assert ask("compare", "a1", "b2")[0] == 0
@@ -128,11 +129,11 @@ def test_points_that_are_no_numbers_leave_the_document_json(make: MakeRun, ask: 
 
 def test_a_run_that_goes_on_shows_where_it_is(started: MakeRun, ask: Ask) -> None:
     run = started("a1")
-    run.write_status(stage="training", step=3, total_steps=9, eta_s=125.0)
+    set_status(run, stage="training", step=3, total_steps=9, eta_s=125.0)
     layer = layer_record(LoraLayer("q", (4, 8), (8, 4)), 4, RankRule(4), None)
     run.write_rank_report(empty_report("ok", True, 4).but(layers=[layer]))
     for step in range(3):
-        run.append_metrics({"step": step, "loss": None, "learning_rate": 1e-4, "grad_norm": 1.0, "time": float(step)})
+        add_point(run, {"step": step, "loss": None, "learning_rate": 1e-4, "grad_norm": 1.0, "time": float(step)})
     checkpoint(run, 1)
     (checkpoint(run, 2) / "adapter_model.safetensors").write_bytes(b"y" * 100)
     code, document = ask("show", "a1")
@@ -153,7 +154,7 @@ def test_a_run_that_goes_on_shows_where_it_is(started: MakeRun, ask: Ask) -> Non
 
 def test_a_failure_comes_with_cause_remedy_and_the_logs_last_lines(make: MakeRun, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     found = failure("disk_full")
-    make("a1").write_exit("failed", cause="disk_full", message=found.message, remedy=found.remedy, log=["one", "No space left"])  # fmt: skip
+    end_run(make("a1"), "failed", cause="disk_full", message=found.message, remedy=found.remedy, log=["one", "No space left"])  # fmt: skip
     code, document = ask("show", "a1")
     assert (code, document["cause"], document["log"]) == (1, "disk_full", ["one", "No space left"])
     assert main(["runs", "show", "a1"]) == 1
@@ -166,7 +167,7 @@ def test_a_failure_comes_with_cause_remedy_and_the_logs_last_lines(make: MakeRun
 def test_verify_says_of_a_run_without_an_adapter_what_it_lacks(
     make: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make("a1").write_exit("stopped")
+    end_run(make("a1"), "stopped")
     assert main(["verify", "a1"]) == 2
     said = capsys.readouterr().err
     assert "The run a1 holds no adapter. Let it finish or resume it, or name one of its checkpoints in " in said
@@ -186,8 +187,8 @@ def test_a_run_whose_processes_are_gone_is_lost_and_shows_its_own_log(started: M
 @pytest.mark.parametrize("part", [{"passed_over": -1}, {"code": {"commit": True}}, {"code": {"commit": 5, "is_modified": "x"}}, {"data_sha256": 5}])  # fmt: skip
 @pytest.mark.parametrize("file", ["run.json", "attempts/1.json"])
 def test_a_run_with_parts_of_another_kind_is_shown(file: str, part: dict[str, Any], workspace: Path) -> None:
-    run = RunFolder.create(load_settings().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=["a"])
-    run.new_attempt(versions={"torch": "1"})
+    run = make_run(load_settings().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=["a"])
+    add_start(run, versions={"torch": "1"})
     path = run.path / file
     path.write_text(json.dumps(json.loads(path.read_text()) | part))
     for words in ([], ["--json"]):
@@ -199,11 +200,11 @@ def test_runs_side_by_side_differ_in_what_they_differ(
 ) -> None:
     for name, r, loss in (("a1", 4, 2.5), ("b2", 8, 1.5)):
         run = make(name, config={"r": r} | ({"seed": 1} if r == 8 else {}))
-        run.append_metrics({"step": 1, "loss": loss, "eval_loss": loss + 1, "time": 1.0})
-        run.append_metrics({"step": 2, "loss": loss - 1, "eval_loss": loss + 2, "time": 2.0})
-        run.new_attempt(measured={"devices": [{"tensors": 2048}, {"tensors": 1024}]})
+        add_point(run, {"step": 1, "loss": loss, "eval_loss": loss + 1, "time": 1.0})
+        add_point(run, {"step": 2, "loss": loss - 1, "eval_loss": loss + 2, "time": 2.0})
+        add_start(run, measured={"devices": [{"tensors": 2048}, {"tensors": 1024}]})
         put_answers(run, [{"adapter_correct": True}, {"adapter_correct": r == 8}, {"adapter_correct": None}])
-        run.write_exit("finished", started_at=100.0)
+        end_run(run, "finished", started_at=100.0)
     code, document = ask("compare", "a1", "b2")
     assert code == 0
     assert document["differences"] == {"r": [4, 8], "seed": [None, 1]}
@@ -216,12 +217,12 @@ def test_runs_side_by_side_differ_in_what_they_differ(
 
 @pytest.mark.parametrize("value", [None, 1, "x", [1], {"a": 1}, float("nan"), 10**40])
 def test_figures_that_another_hand_has_written_are_left_out(value: Any, make: MakeRun, ask: Ask) -> None:
-    make("b2").write_exit("finished")
+    end_run(make("b2"), "finished")
     run = make("a1", config={"r": value})
-    run.new_attempt(measured=value, device_uuids=[])
+    add_start(run, measured=value, device_uuids=[])
     write_json(run.rank_report_json, {"is_consistent": value, "layers": value})
-    run.write_exit("finished", started_at=value, log=value)
-    run.run_json.write_text(json.dumps(run.read_run() | {"versions": value, "code": value}))
+    end_run(run, "finished", started_at=value, log=value)
+    run.run_json.write_text(json.dumps(record_of(run) | {"versions": value, "code": value}))
     for words in (["compare", "a1", "b2"], ["show", "a1"], ["list"]):
         assert ask(*words)[0] == 0
 
@@ -265,7 +266,7 @@ def test_a_resume_says_what_changed_settings_do_and_queues_where_the_device_is_t
     run = make("a1")
     (run.path / "train.log").touch()
     checkpoint(run, 5)
-    run.write_exit("stopped")
+    end_run(run, "stopped")
     started("b2")
     code, document = ask("resume", "a1", "--set", "save_steps=7", "--set", "learning_rate=1e-3", in_words=False)
     assert code == 0
@@ -285,28 +286,28 @@ def test_a_run_that_has_published_is_resumed_with_other_settings_and_replaces_it
     run = make("a1", config=config)
     for folder in (run.adapter, workspace / "adapters/p/1"):
         make_published(folder, "the run's own")
-    run.write_exit("finished")
+    end_run(run, "finished")
     code, document = ask("resume", "a1", "--set", "num_epochs=2", in_words=False)
     assert (code, document.get("error"), document["number"]) == (0, None, 1)
-    run.request_stop()
+    request_stop(run)
 
 
 def test_changed_data_is_a_no_with_the_option_that_accepts_it(make: MakeRun, ask: Ask, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "d.jsonl", prompts(1))
     run = make("a1", config={"dataset": str(data)}, data_sha256="0" * 64)
-    run.write_exit("failed", cause="data_changed")
+    end_run(run, "failed", cause="data_changed")
     code, document = ask("resume", "a1")
     assert (code, document["state"], document["cause"]) == (1, "failed", "data_changed")
     assert f"The data set {data} has changed since the run was launched (sha256 000000000000, now " in document["error"]
     assert "--accept-changed-data" in document["error"]
     code, document = ask("resume", "a1", "--accept-changed-data", in_words=False)
     assert (code, document["state"]) == (0, run.state().state)
-    assert run.attempt()["accepted_data_sha256"]
+    assert attempt_of(run)["accepted_data_sha256"]
 
 
 def test_a_resume_without_a_whole_checkpoint_begins_again(make: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     run = make("a1")
-    run.write_exit("failed", cause="killed")
+    end_run(run, "failed", cause="killed")
     assert main(["runs", "resume", "a1", "--set", "r=4", "--lang", "en"]) == 0
     assert "begins again at its first step" in capsys.readouterr().out
     until(lambda: run.state().state == "running", "it runs again")
@@ -318,7 +319,7 @@ def test_a_resume_without_a_whole_checkpoint_begins_again(make: MakeRun, capsys:
 )  # fmt: skip
 def test_a_setting_that_cannot_change_in_the_middle_is_refused_with_the_reason(change: str, word: str, make: MakeRun, ask: Ask) -> None:  # fmt: skip
     run = make("a1")
-    run.write_exit("stopped")
+    end_run(run, "stopped")
     code, document = ask("resume", "a1", "--set", change)
     assert code == 2
     assert word in document["error"]
@@ -329,7 +330,7 @@ def test_a_setting_that_cannot_change_in_the_middle_is_refused_with_the_reason(c
 def test_a_run_that_has_nothing_to_go_on_with_says_so(
     state: str, argv: list[str] | None, make: MakeRun, ask: Ask
 ) -> None:
-    make("a1", argv=argv).write_exit(state)
+    end_run(make("a1", argv=argv), state)
     code, document = ask("resume", "a1")
     assert (code, document["state"], bool(document["error"])) == (1, state, True)
 
@@ -384,7 +385,7 @@ def test_a_table_starts_its_first_run_and_queues_the_others_with_paths_from_here
     assert [row["error"] for row in document["runs"]] == [None, None]
     first, second = (RunFolder(Path(row["path"])) for row in document["runs"])
     assert (first.state().state in ("starting", "running"), second.state().state) == (True, "queued")
-    about = first.read_run()
+    about = record_of(first)
     assert (about["name"], about["config"]["r"]) == ("first", 2)
     assert about["config"]["dataset"] == str(tmp_path / "here" / "d.jsonl")
     assert about["config"]["model_name"] == str(tmp_path / "here" / "models" / "m")
@@ -414,7 +415,7 @@ def test_a_config_that_cannot_be_launched_is_a_no(text: str, base: str, ask: Ask
 def test_an_id_that_is_none_is_the_wrong_question(
     run_id: str, make: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make("a1").write_exit("finished")
+    end_run(make("a1"), "finished")
     newer = make("newer")
     newer.run_json.write_text(json.dumps(json.loads(newer.run_json.read_text()) | {"format": 99}))
     for command in (["show"], ["stop"], ["resume"], ["compare", "a1"]):
@@ -441,14 +442,14 @@ def test_a_table_that_is_none_is_the_wrong_question(table: bytes | None, base: s
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_the_wrong_question(words: list[str], make: MakeRun, ask: Ask) -> None:
-    make("a1").write_exit("finished")
+    end_run(make("a1"), "finished")
     code, document = ask(*words)
     assert (code, set(document)) == (2, {"error"})
 
 
 def test_a_reader_that_has_had_enough_gets_no_traceback(make: MakeRun) -> None:
     for number in range(200):
-        make(f"run{number:03d}").write_exit("finished")
+        end_run(make(f"run{number:03d}"), "finished")
     command = f"{sys.executable} -m lora_backend runs list --lang en | head -1"
     shown = subprocess.run(["bash", "-c", command], env=child_environment(), capture_output=True, text=True, check=True)
     assert len(shown.stdout.splitlines()) == 1

@@ -24,11 +24,13 @@ from lora_backend.preflight import placement
 from lora_backend.preflight.placement import plan_start
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.transitions import request_stop
 from tests.command_line import strict
 from tests.hardware.nvml import stub_environment
 from tests.pages.plan_page import SMALL, TIGHT, profile_of
 from tests.preflight.machines import on
 from tests.resolving import from_here
+from tests.run_files import attempt_of, end_run
 from tests.runs.stand_in import HEAD, TRAIN
 from tests.stub_runs import MakeRun, stub_runs
 from tests.tiny import stub_model
@@ -85,7 +87,7 @@ def test_an_accepted_plan_trains_and_says_so_in_attempt_and_log(
     assert err.count("Start anyway? [y/N]") == (1 if typed else 0)
     assert strict(out)["state"] == "finished", "stdout is the answer alone"
     (run,) = list_runs(workspace / "runs")
-    assert run.attempt()["accepted"] == run.attempt()["plan"]["verdict"] == "tight"
+    assert attempt_of(run)["accepted"] == attempt_of(run)["plan"]["verdict"] == "tight"
     assert "WARNING lora_backend.training.start_facts: plan: Tight: " in run.train_log.read_text()
 
 
@@ -133,7 +135,7 @@ def ended(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     on(monkeypatch, TIGHT)
     monkeypatch.setattr("lora_backend.commands.run_acts.trace_here", lambda _, config: profile_of(config))
     run = make_run("a1", config={"model_name": str(stub_model(tmp_path / "m", SMALL))})
-    run.write_exit("failed", cause="killed")
+    end_run(run, "failed", cause="killed")
     return run
 
 
@@ -147,7 +149,7 @@ def test_a_resume_without_a_terminal_says_the_option_and_leaves_the_run_as_it_is
     assert said.rstrip().endswith("Start it anyway with `--yes`.")
     assert ended.state().state == "failed"
     assert main(["runs", "resume", "a1", "--yes", "--json"]) == 0
-    assert ended.attempt()["accepted"] == "tight"
+    assert attempt_of(ended)["accepted"] == "tight"
     until(lambda: recover(ended).state == "running", "it runs again")
 
 
@@ -172,7 +174,7 @@ def test_a_table_is_asked_about_once_for_all_of_its_rows(
     assert main(["runs", "queue", "c.yaml", "--table", "t.csv", "--json"]) == 0
     out, err = capsys.readouterr()
     assert err.count("Start anyway? [y/N]") == 1
-    runs = {row["name"]: RunFolder(Path(row["path"])).attempt().get("accepted") for row in strict(out)["runs"]}
+    runs = {row["name"]: attempt_of(RunFolder(Path(row["path"]))).get("accepted") for row in strict(out)["runs"]}
     assert runs == {"one": "tight", "two": None, "three": "tight"}
 
 
@@ -209,7 +211,7 @@ def test_a_real_terminal_is_asked_and_one_that_is_not_ours_never_waits(config: M
     assert code == 0
     run = RunFolder(Path(document["runs"][0]["path"]))
     try:
-        assert run.attempt()["accepted"] == "tight"
+        assert attempt_of(run)["accepted"] == "tight"
     finally:
-        run.request_stop(deadline_s=0)
+        request_stop(run, deadline_s=0)
         ends(lambda: recover(run).has_ended)

@@ -30,10 +30,10 @@ from lora_backend.runs.history.run_table import History
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.labels import read_labels
 from lora_backend.runs.record.logs import read_log
-from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.verification.passport import check_passport, file_sha256
 from tests.questions import read_questions
 from tests.resolving import from_here
+from tests.run_files import add_start, make_run
 from tests.verification.reports import folder_report
 
 LONGEST_S = 60.0
@@ -123,8 +123,8 @@ def test_in_a_runs_folder_it_is_as_if_it_were_not_there(place: Place, tmp_path: 
         "answers.jsonl", "attempts/1.json", "attempts/2.json",
     )  # fmt: skip
     for number, name in enumerate(names):
-        run = RunFolder.create(tmp_path / f"runs{number}", config={"r": 4}, config_text="r: 4\n", argv=None)
-        run.new_attempt()
+        run = make_run(tmp_path / f"runs{number}", config={"r": 4}, config_text="r: 4\n", argv=None)
+        add_start(run)
         place(run.path / name)
         for ask in (
             run.state, run.attempt, run.metrics, run.answers, run.read_rank_report, run.log_tail, run.last_lines, run.config_text,

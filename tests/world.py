@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import Settings, load_settings
+from tests.run_files import end_run, make_run
 from tests.tiny import make_published, stub_model
 
 RUN, DRAFT = "20260101-120000-ab12", "0123abcd"
@@ -98,8 +98,8 @@ def make_world(root: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     for name, path in places.items():
         monkeypatch.setenv(f"FLIGHTDECK_{name}", str(path))
     monkeypatch.setenv("HOME", str(root / "home"))
-    run = RunFolder.create(root / "ws/runs", config={"model_name": "m"}, config_text="", argv=["true"], path=root / "ws/runs" / RUN)  # fmt: skip
+    run = make_run(root / "ws/runs", config={"model_name": "m"}, config_text="", argv=["true"], path=root / "ws/runs" / RUN)  # fmt: skip
     make_published(run.adapter, "trained")
     (run.checkpoints / "checkpoint-1").mkdir(parents=True)
-    run.write_exit("finished")
+    end_run(run, "finished")
     return World(root, load_settings())

@@ -8,7 +8,6 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lora_backend.commands.asking import asked_once, refusal_lines
 from lora_backend.commands.plan import trace_here
@@ -37,6 +36,7 @@ from lora_backend.preflight.startable import judge, startable
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.processes.signals import StoppedNowError, StopSignals
 from lora_backend.runs.processes.trainer_command import environment_of
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder, new_run_id
 from lora_backend.runs.record.transitions import refuse_another_trainer
@@ -75,14 +75,14 @@ def train(arguments: argparse.Namespace) -> int:
             show(in_lines([error, *refusal_lines(error)]), to_stderr=True)
             return NO
     if attempt and not hides:  # it is planned when it has started, and only what was accepted is known
-        attempt = {"accepted": attempt["accepted"]} if "accepted" in attempt else None
+        attempt = Attempt(accepted=attempt.accepted) if attempt.accepted else None
     path = arguments.run_dir or resolved.settings.runs / new_run_id()
     text = None if not set_here and document.format == "yaml" else dump_yaml(dict(resolved.values))
     folder = make_run(StartRequest(resolved, text=text), path.resolve(), sys.orig_argv, attempt)
     return _train_in(folder, arguments.json, bound=False)
 
 
-def _planned(resolved: ResolvedConfig, trace: Trace, accepts: Verdict) -> dict[str, Any] | None:
+def _planned(resolved: ResolvedConfig, trace: Trace, accepts: Verdict) -> Attempt | None:
     """The attempt with its plan; None where the process that traces fails: then it is planned when it has started, for the
     GPUs as they are seen then."""
     try:

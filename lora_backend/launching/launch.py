@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import environment_for, visible_gpus
@@ -16,7 +15,10 @@ from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.preflight.startable import judge, refuse_by_new_tree
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.trainer_command import trainer_command
+from lora_backend.runs.record.attempts import Attempt
+from lora_backend.runs.record.documents import WrittenState
 from lora_backend.runs.record.run_folder import RunFolder, new_run_id
+from lora_backend.runs.record.transitions import NewRun, create
 
 
 def launch(request: StartRequest, trace: Trace) -> RunFolder:
@@ -37,15 +39,13 @@ def launch(request: StartRequest, trace: Trace) -> RunFolder:
     return start_run(request, path, trainer_command(path), attempt)
 
 
-def start_run(
-    request: StartRequest, path: Path, argv: Sequence[str], attempt: Mapping[str, Any] | None = None
-) -> RunFolder:
+def start_run(request: StartRequest, path: Path, argv: Sequence[str], attempt: Attempt | None = None) -> RunFolder:
     """Make the run's folder and start the supervisor that will start `argv`, or queue it while others have its devices."""
     folder = make_run(request, path, argv, attempt if attempt is not None else _first_device(), state="queued")
     try:
         start_or_queue(folder, request.config.settings.workspace)
     except OSError:  # no room for its place in the queue: it must not start later, when nobody expects it
-        if folder.status().get("state") == "queued":
+        if folder.read_status().state == "queued":
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
     return folder
@@ -55,25 +55,24 @@ def make_run(
     request: StartRequest,
     path: Path,
     argv: Sequence[str],
-    attempt: Mapping[str, Any] | None = None,
-    state: str = "starting",
+    attempt: Attempt | None = None,
+    state: WrittenState = "starting",
 ) -> RunFolder:
     """Make the folder of a run that `argv` trains. `attempt`: what is known of its first start."""
-    return RunFolder.create(
-        path.parent,
+    new = NewRun(
         config=dict(request.config.values),
         config_text=request.config.document.text if request.text is None else request.text,
-        argv=list(argv),
+        argv=argv,
         actor=request.options.actor,
         data_sha256=request.config.data_sha256,
-        path=path,
         name=request.name,
         state=state,
-        attempt=None if attempt is None else dict(attempt),
+        attempt=attempt,
     )
+    return create(path, new)
 
 
-def _first_device() -> dict[str, Any]:
+def _first_device() -> Attempt:
     """For a run that is planned only when it has started: its model goes to the first GPU here, the one that it sees."""
     gpus = visible_gpus(read_gpus().gpus, os.environ)[0][:1]
-    return {"device_uuids": [gpu.uuid for gpu in gpus], "environment": environment_for(gpus) if gpus else {}}
+    return Attempt(device_uuids=[gpu.uuid for gpu in gpus], environment=environment_for(gpus) if gpus else {})

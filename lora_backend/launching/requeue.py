@@ -41,9 +41,8 @@ def move_run(
     chosen = [gpus[uuid] for uuid in uuids]
     if reason := unusable_together(chosen):
         raise DeviceError("{reason}", reason=reason)
-    before = run.attempt()
-    shares = bool(before.get("shares"))
+    before = run.read_attempt()
     resolved = resolve_run(run, config_as_changed(run), settings, policy)
-    planned = plan_attempt(resolved, trace, accepts=accepts, shares=shares, only=uuids)
+    planned = plan_attempt(resolved, trace, accepts=accepts, shares=before.shares, only=uuids)
     change_plan(run, settings.workspace, planned, before)
     start_or_queue(run, settings.workspace)

@@ -24,10 +24,12 @@ from lora_backend.runs.checkpoints.starts import refuse_changed_data
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.trainer_command import command_of
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import Classified, classify, config_as_changed
 from lora_backend.runs.record.provenance import system_user
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import RunState
+from lora_backend.runs.record.transitions import begin_attempt
 from lora_backend.runs.record.unlinked import refuse_links
 from lora_backend.settings import Settings
 
@@ -55,7 +57,7 @@ def prepare_resume(
     `ModelError`, `DataError` or `ConfigError` for a run that was copied here and names a path that `policy` forbids.
     """
     refuse_links(run.path)
-    number, changes, before = run.attempt().get("number", 0), dict(changes or {}), config_as_changed(run)
+    number, changes, before = run.read_attempt().number, dict(changes or {}), config_as_changed(run)
     after = {**before, **changes}
     if changes:
         refuse_errors(check_config(after))  # before rows are counted with values that are no numbers
@@ -87,7 +89,7 @@ def resume_run(
     as a launch does. Then the run stays as it is.
     """
     run, resolved, options = asked.run, asked.config, options or StartOptions()
-    shares = bool(run.attempt().get("shares"))
+    shares = run.read_attempt().shares
     _refuse_what_cannot_go_on(asked)
     checkpoint, damaged = newest_whole(run)
     if checkpoint is not None:
@@ -96,30 +98,29 @@ def resume_run(
     accepted = data_to_accept(run, resolved, accept_changed_data=accept_changed_data)
     judge(resolved).refuse()
     planned = plan_attempt(resolved, trace, accepts=options.accepts, shares=shares)
-    run.begin_attempt(
-        "queued",
-        after=asked.number,
-        **planned,
-        **({"accepted_data_sha256": accepted} if accepted else {}),
+    asks = Attempt(
         argv=command_of(run),
         actor=options.actor or system_user(),
         resume_from=checkpoint.name if checkpoint else None,
-        damaged=[item.to_json() for item in damaged],
+        damaged=[item.record() for item in damaged],
         changes=dict(asked.changes),
         restarts_schedule=sorted(asked.classified["restarts_schedule"]),
     )
+    if accepted:
+        asks.accepted_data_sha256 = accepted
+    begin_attempt(run, "queued", planned.asked_like(asks), after=asked.number)
     start_or_queue(run, resolved.settings.workspace)
     return run
 
 
 def _refuse_what_cannot_go_on(asked: Resumption) -> None:
     run = asked.run
-    made = run.read_run()
+    made = run.read_record()
     refuse_links(run.path)
     state = recover(run)
     if not state.has_ended:
         raise RunError(N_("The run {id} is {state}. Stop it before you resume it."), id=run.id, state=state.state)
-    if not made.get("argv"):
+    if not made.argv:
         raise RunError(N_("The run {id} was trained on a caller's own batches, so only the caller can repeat it."), id=run.id)  # fmt: skip
     refuse_nothing_to_do(run, state, asked.changes)
 

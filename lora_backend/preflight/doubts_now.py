@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from lora_backend.formats import size
 from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.verdict import verdict_of
 from lora_backend.runs.processes.queue import ReadGpus
-from lora_backend.runs.record.attempts import Attempt, typed
+from lora_backend.runs.record.attempts import Attempt
 
 
-def doubts_now(attempt: Attempt | Mapping[str, Any], read: ReadGpus = read_gpus) -> Iterator[Message]:
+def doubts_now(attempt: Attempt, read: ReadGpus = read_gpus) -> Iterator[Message]:
     """Of an attempt's plan, one sentence for each device on which it is tight or over by what is free there now."""
     free = {gpu.uuid: gpu.free_bytes for gpu in read().gpus} | {None: read_host(Path(os.curdir)).memory_available_bytes}
-    plan = typed(attempt).plan
+    plan = attempt.plan
     for device in plan.devices if plan else ():
         total, more, uuid = int(device.total_bytes), int(device.uncertainty_bytes), device.uuid
         if not total or uuid not in free or (uuid is None and device.index != "cpu"):

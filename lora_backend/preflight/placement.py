@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.schema import TrainingConfig
@@ -17,11 +17,13 @@ from lora_backend.i18n import N_, Message
 from lora_backend.planning.advice import Advice, advise, best_first
 from lora_backend.planning.cost.step_time import LinkSpeed
 from lora_backend.planning.plan import Plan, no_gpu_has_enough
+from lora_backend.planning.plan_document import PlanDocument
 from lora_backend.planning.planner import Planner
 from lora_backend.planning.targets import Target, of_host
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.plan_question import Trace, machine_targets, profiles, trains_on_host
 from lora_backend.preflight.resolve import ResolvedConfig
+from lora_backend.runs.record.attempts import Attempt
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,16 @@ class StartPlan:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables with which the trainer sees the GPUs of the plan and no others, the embedding's first."""
 
-    def to_json(self) -> dict[str, Any]:
-        """For the attempt's file."""
-        return {
-            "plan": None if self.plan is None else _document(self.plan),
-            "fallback": None if self.fallback is None else self.fallback.to_json(),
-            "note": None if self.note is None else self.note.to_json(),
-            "device_uuids": [device.target.uuid for device in self.plan.pipeline] if self.plan else [],
-            "environment": dict(self.environment),
-        }
+    @property
+    def attempt(self) -> Attempt:
+        """What an attempt's file says of it."""
+        return Attempt(
+            plan=None if self.plan is None else _document(self.plan),
+            fallback=self.fallback,
+            note=self.note,
+            device_uuids=[device.target.uuid for device in self.plan.pipeline] if self.plan else [],
+            environment=dict(self.environment),
+        )
 
 
 MAP_ANEW = Patch({"device_map": DELETE, "use_balanced_device_map": True})
@@ -191,14 +194,10 @@ def _num_units(planner: Planner, config: TrainingConfig) -> int:
     return len(profile.kind_of_block) + (1 if profile.is_tied else 2)
 
 
-def _document(plan: Plan) -> dict[str, Any]:
-    size = plan.workload.size
-    return {
-        **plan.document().to_json(),
-        "method": plan.profile.method,
-        "expected_error": plan.profile.expected_error,
-        "precision": plan.profile.settings.precision,
-        "rows": size.rows,
-        "tokens": size.tokens,
-        "assignment": list(plan.assignment),
-    }
+def _document(plan: Plan) -> PlanDocument:
+    found, size = plan.document(), plan.workload.size
+    found.method, found.expected_error = plan.profile.method, plan.profile.expected_error
+    found.precision = plan.profile.settings.precision
+    found.rows, found.tokens = size.rows, size.tokens
+    found.assignment = list(plan.assignment)
+    return found

@@ -17,7 +17,7 @@ from lora_backend.planning.cost.trace_settings import Batch
 from lora_backend.planning.planner import workload_of
 from lora_backend.planning.profile_store import ProfileStore
 from lora_backend.preflight.plan_question import model_facts
-from lora_backend.runs.record.attempts import Attempt, HeldTensors, typed
+from lora_backend.runs.record.attempts import Attempt, HeldTensors
 from lora_backend.settings import Settings
 
 COMPONENTS = ("weights", "adapter", "gradients", "optimizer", "moving")
@@ -88,13 +88,12 @@ def by_device(found: Sequence[HeldTensors], beside: Set[str] = frozenset()) -> d
 
 
 def expected_by_device(
-    attempt: Attempt | Mapping[str, Any], config: TrainingConfig, profile_of: ProfileOfBatch
+    attempt: Attempt, config: TrainingConfig, profile_of: ProfileOfBatch
 ) -> list[HeldTensors] | None:
     """The plan's devices in the pass that was measured: bytes by component, tensors alone.
 
     None where nothing was planned or measured, or the profile is not known.
     """
-    attempt = typed(attempt)
     plan, measured = attempt.plan, attempt.measured
     if measured is None or not measured.model_fields_set >= {"rows", "tokens", "padded", "devices"}:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from lora_backend.planning.plan import DevicePlan, Plan
 from lora_backend.planning.report import verdict
@@ -14,6 +13,7 @@ from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.runs.processes.leases import holders, lease_keys
 from lora_backend.runs.processes.waiting import leases_folder
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.settings import Settings
 
 
@@ -24,7 +24,7 @@ def plan_attempt(
     accepts: Verdict = "fits",
     shares: bool = False,
     only: Sequence[str] | None = None,
-) -> dict[str, Any]:
+) -> Attempt:
     """What an attempt's file says of its plan, on the GPUs with the UUIDs `only` where that is given, with what was
     accepted of it.
 
@@ -32,14 +32,19 @@ def plan_attempt(
     starts it `accepts`.
     """
     planned = plan_start(resolved, trace, only=only)
-    attempt = planned.to_json() | ({"anyway": True} if accepts == "over" else {}) | ({"shares": True} if shares else {})
+    attempt = planned.attempt
+    if accepts == "over":
+        attempt.anyway = True
+    if shares:
+        attempt.shares = True
     doubted = in_doubt(planned, resolved.settings)
     if doubted is None:
         return attempt
     if ORDER.index(doubted.verdict) > ORDER.index(accepts):
         refusal = DoesNotFitError if doubted.verdict == "over" else TightError
         raise refusal(verdict(doubted), lambda: advice_for(planned, resolved.config))
-    return attempt | {"accepted": doubted.verdict}
+    attempt.accepted = doubted.verdict
+    return attempt
 
 
 def in_doubt(planned: StartPlan, settings: Settings) -> Plan | None:
@@ -50,7 +55,7 @@ def in_doubt(planned: StartPlan, settings: Settings) -> Plan | None:
     plan = planned.plan
     if plan is None or plan.verdict == "fits":
         return None
-    if holders(leases_folder(settings.workspace), lease_keys(planned.to_json())):
+    if holders(leases_folder(settings.workspace), lease_keys(planned.attempt)):
         plan = replace(plan, devices=tuple(_emptied(device) for device in plan.devices))
     return None if plan.verdict == "fits" else plan
 

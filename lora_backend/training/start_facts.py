@@ -18,7 +18,7 @@ from lora_backend.planning.report import verdict
 from lora_backend.preflight.doubts_now import doubts_now
 from lora_backend.preflight.placement import plan_start
 from lora_backend.preflight.resolve import resolve
-from lora_backend.runs.record.attempts import Attempt, BaseIdentity
+from lora_backend.runs.record.attempts import BaseIdentity
 from lora_backend.runs.record.numbering import in_trainer, trainer_numbers
 from lora_backend.runs.record.provenance import provenance
 from lora_backend.runs.record.run_store import RunStore
@@ -60,7 +60,7 @@ def plan_here(config: TrainingConfig, folder: RunStore) -> None:
     resolved = resolve(config.model_dump(), load_settings(), bound_before(folder))
     start = plan_start(resolved, profile_for, seen=in_torch_order)
     with folder.changing_attempt() as attempt:
-        attempt.learn(Attempt.read(start.to_json()))
+        attempt.learn(start.attempt)
     if start.plan is None:
         logger.warning("no plan: %s", start.note)
         return

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lora_backend.formats import when
 from lora_backend.i18n import N_, Message
@@ -80,10 +79,10 @@ def ended_at_latest(run: RunStore) -> float | None:
     return request.time + request.deadline_s + KILL_AFTER_S
 
 
-def damaged_messages(damaged: Sequence[DamagedCheckpoint | Mapping[str, Any]]) -> list[Message]:
+def damaged_messages(damaged: Sequence[DamagedCheckpoint]) -> list[Message]:
     """What is wrong with checkpoints that are passed over."""
     found: list[Message] = []
-    for item in map(DamagedCheckpoint.model_validate, damaged):
+    for item in damaged:
         name = item.checkpoint
         unusable = [problem.partition(":")[0] for problem in item.problems if problem.endswith(f": {UNUSABLE}")]
         others = [problem for problem in item.problems if not problem.endswith(f": {UNUSABLE}")]

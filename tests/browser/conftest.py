@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from lora_backend.runs.record.process_identity import ProcessIdentity, is_alive
 from lora_backend.runs.record.run_folder import list_runs
 from tests.browser.chromium import ARGUMENTS, find_chromium
+from tests.run_files import status_of
 from tests.tiny import chats, make_model, write_rows
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +110,7 @@ def _served(running: Dashboard) -> Iterator[Dashboard]:
     running.kill()
     for run in list_runs(running.workspace / "runs"):
         for who in ("trainer", "supervisor"):
-            data = run.status().get(who)
+            data = status_of(run).get(who)
             if data and is_alive(identity := ProcessIdentity.from_json(data)):
                 os.kill(identity.pid, signal.SIGKILL)
 

@@ -10,6 +10,7 @@ from lora_backend.atomic import write_json
 from lora_backend.config.drafts import new_draft
 from lora_backend.runs.record.labels import write_labels
 from lora_backend.runs.record.run_folder import RunFolder
+from tests.run_files import add_point, end_run, make_run, set_status
 from tests.tiny import write_rows
 
 HOST = "evil.example"
@@ -47,8 +48,8 @@ def make_hostile(home: Path, workspace: Path) -> list[str]:
     good.keep_table(table=f"name\tknowledge_type\n{PAYLOAD}\t{NAME}", tag="t")
     adapter = hostile_adapter(workspace / "adapters" / NAME)
     runs = [_run(workspace / "runs", config, text, number) for number in range(2)]
-    queued = RunFolder.create(workspace / "runs", config=config, config_text=text, argv=["x"], name=PAYLOAD, actor=PAYLOAD, state="starting")  # fmt: skip
-    queued.write_exit("lost", cause="code", message=None)
+    queued = make_run(workspace / "runs", config=config, config_text=text, argv=["x"], name=PAYLOAD, actor=PAYLOAD, state="starting")  # fmt: skip
+    end_run(queued, "lost", cause="code", message=None)
     copied = _run(workspace / "inbox", config, text, 7)
     trained = hostile_adapter(workspace / "outputs" / NAME)
     state = {
@@ -96,8 +97,8 @@ def hostile_adapter(folder: Path) -> Path:
 
 def _run(root: Path, config: dict[str, object], text: str, number: int) -> RunFolder:
     """One that failed, with words of others in all of its files."""
-    run = RunFolder.create(root, config={**config, "seed": number, PAYLOAD: f"{number}{PAYLOAD}"}, config_text=text, argv=["x"], actor=PAYLOAD, name=PAYLOAD)  # fmt: skip
-    run.append_metrics({"step": 1, "loss": 2.0, "learning_rate": 1e-4})
+    run = make_run(root, config={**config, "seed": number, PAYLOAD: f"{number}{PAYLOAD}"}, config_text=text, argv=["x"], actor=PAYLOAD, name=PAYLOAD)  # fmt: skip
+    add_point(run, {"step": 1, "loss": 2.0, "learning_rate": 1e-4})
     run.train_log.write_text(f"{PAYLOAD}\n\x1b[31mred\u202e\n" * 3)
     answer = {
         "question": PAYLOAD,
@@ -111,8 +112,8 @@ def _run(root: Path, config: dict[str, object], text: str, number: int) -> RunFo
     hostile_adapter(run.adapter)
     write_labels(run.path, tags=[PAYLOAD[:30], f"[a](http://{HOST})"], note=PAYLOAD)
     message = {"template": f"{PAYLOAD} {{x}}", "values": {"x": PAYLOAD}}
-    run.write_status(state="running", step=1, total_steps=2, detail=message, outcome_message=message)
-    run.write_exit("failed", cause="code")
+    set_status(run, state="running", step=1, total_steps=2, detail=message, outcome_message=message)
+    end_run(run, "failed", cause="code")
     written = json.loads(run.exit_json.read_text()) | {
         "message": message,
         "remedy": message,

@@ -20,6 +20,7 @@ from lora_backend.config.drafts import new_draft
 from lora_backend.runs.record.run_folder import list_runs
 from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.browser.conftest import ROOT, Dashboard, free_port, settled
+from tests.run_files import record_of
 
 OUT = ROOT / "pictures"
 HOME = Path(tempfile.gettempdir()) / "lora-flightdeck"
@@ -76,7 +77,7 @@ def main() -> None:
 def _put_model_and_data_there(dashboard: Dashboard) -> None:
     """So that the pictures show no path of whoever takes them."""
     (run,) = list_runs(dashboard.workspace / "runs")
-    config = run.read_run()["config"]
+    config = record_of(run)["config"]
     if not (HOME / MODEL).exists():
         shutil.copytree(config["model_name"], HOME / MODEL)
     shutil.copy(config["dataset"], HOME / DATA)

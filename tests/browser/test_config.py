@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from lora_backend.config.drafts import list_drafts
 from lora_backend.runs.record.run_folder import list_runs
 from tests.browser.conftest import Dashboard, badge, idle, settled
+from tests.run_files import record_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -94,7 +95,7 @@ def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page:
     page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=90_000)
     expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
     (run,) = list_runs(tiny.workspace / "runs")
-    assert run.read_run()["config"]["target_modules"] == ["v_proj"]
+    assert record_of(run)["config"]["target_modules"] == ["v_proj"]
 
 
 def test_an_edit_survives_a_reload_and_a_second_tab_is_asked(tiny: Dashboard, page: Page) -> None:

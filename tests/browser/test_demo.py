@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from lora_backend.demo.config import promise_kept
 from lora_backend.runs.record.run_folder import list_runs
 from tests.browser.conftest import Dashboard, badge, settled
+from tests.run_files import points_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.soak, pytest.mark.timeout(1200)]
 
@@ -26,7 +27,7 @@ def test_one_click_trains_a_real_model_that_outlives_the_dashboard(dashboard: Da
     expect(badge(page, "Finished")).to_be_visible(timeout=600_000)
 
     (run,) = list_runs(dashboard.workspace / "runs")
-    losses = [row["loss"] for row in run.metrics() if row.get("loss") is not None]
+    losses = [row["loss"] for row in points_of(run) if row.get("loss") is not None]
     assert losses[-1] < losses[0] / 10
     report = run.read_rank_report()
     assert report is not None

@@ -13,6 +13,7 @@ from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.record.process_identity import ProcessIdentity, identify
 from lora_backend.runs.record.run_folder import RunFolder
 from tests.browser.conftest import Dashboard, badge, idle, settled
+from tests.run_files import add_point, end_run, make_run, set_status
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -46,12 +47,12 @@ def trainer() -> Iterator[ProcessIdentity]:
 
 def living(workspace: Path, trainer: ProcessIdentity) -> RunFolder:
     """A run in its training."""
-    run = RunFolder.create(workspace / "runs", config={"model_name": "m"}, config_text="", argv=["true"])
+    run = make_run(workspace / "runs", config={"model_name": "m"}, config_text="", argv=["true"])
     for step in range(1, 41):
-        run.append_metrics({"step": step, "loss": 2 / step + 0.5, "learning_rate": 1e-4, "grad_norm": 1.0, "time": float(step)})  # fmt: skip
+        add_point(run, {"step": step, "loss": 2 / step + 0.5, "learning_rate": 1e-4, "grad_norm": 1.0, "time": float(step)})  # fmt: skip
     run.train_log.write_text("a line of the log\n")
     processes = {"trainer": trainer.to_json(), "supervisor": trainer.to_json()}
-    run.write_status(state="running", stage="training", step=40, total_steps=80, **processes)
+    set_status(run, state="running", stage="training", step=40, total_steps=80, **processes)
     return run
 
 
@@ -89,7 +90,7 @@ def test_a_run_that_ends_leaves_the_open_tab_and_shows_no_button_twice(
     page.get_by_role("tab", name="Log").click()
     expect(page.get_by_text("a line of the log")).to_be_visible()
     page.evaluate(WATCH)
-    run.write_exit("stopped")
+    end_run(run, "stopped")
     expect(badge(page, "Stopped")).to_be_visible()
     expect(page.get_by_text("The run has stopped.")).to_be_visible()
     idle(page)

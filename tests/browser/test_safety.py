@@ -10,9 +10,9 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from lora_backend.runs.record.run_folder import RunFolder
 from tests.browser.conftest import Dashboard, badge, idle, settled
 from tests.browser.hostile import HOST, make_hostile
+from tests.run_files import end_run, make_run
 
 pytestmark = [pytest.mark.browser]
 
@@ -121,10 +121,8 @@ def test_no_other_page_can_frame_the_dashboard(dashboard: Dashboard, page: Page)
 
 def test_below_a_base_path_pages_links_and_refusals_are_the_same(dashboard_below_a_path: Dashboard, page: Page) -> None:
     below = dashboard_below_a_path
-    run = RunFolder.create(
-        below.workspace / "runs", config={"model_name": "m"}, config_text="model_name: m\n", argv=None
-    )
-    run.write_exit("finished")
+    run = make_run(below.workspace / "runs", config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
+    end_run(run, "finished")
     settled(page, f"{below.url}/runs?run={run.id}")
     expect(badge(page, "Finished")).to_be_visible()
     page.get_by_role("link", name="Plan", exact=True).click()
@@ -183,9 +181,7 @@ def test_no_page_asks_a_foreign_host(
 
 
 def test_a_run_folder_deleted_under_an_open_page_is_one_sentence(dashboard: Dashboard, page: Page) -> None:
-    run = RunFolder.create(
-        dashboard.workspace / "runs", config={"model_name": "m"}, config_text="model_name: m\n", argv=None
-    )
+    run = make_run(dashboard.workspace / "runs", config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
     settled(page, f"{dashboard.url}/runs?run={run.id}")
     expect(badge(page, "Starting")).to_be_visible()
     shutil.rmtree(run.path)

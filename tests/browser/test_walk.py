@@ -17,6 +17,7 @@ from lora_backend.runs.checkpoints.manifest import checkpoints_of
 from lora_backend.runs.record.run_folder import list_runs
 from lora_backend.settings import load_settings
 from tests.browser.conftest import Dashboard, badge, idle, settled
+from tests.run_files import points_of, record_of
 from tests.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -129,7 +130,7 @@ def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Pa
     tables = page.get_by_test_id("stDataFrame")
     until(lambda: any(red_pixels(found) > 1_000 for found in tables.all()), "its row is red")
     # The grid is a canvas; what it was given is checked where it can be read.
-    bad = [row for row in folder_report(run.adapter, run.read_run()["config"])["layers"] if row["state"] != "ok"]
+    bad = [row for row in folder_report(run.adapter, record_of(run)["config"])["layers"] if row["state"] != "ok"]
     assert [(row["name"], row["state"], row["a_r"], row["b_r"]) for row in bad] == [
         ("model.layers.1.self_attn.q_proj", "a_against_b", 2, 4)
     ]
@@ -177,7 +178,7 @@ def test_three_runs_from_a_table_are_watched_stopped_resumed_and_compared(
     page.get_by_role("button", name="Start 3 runs").click()
     page.wait_for_url(re.compile(r"/runs\?.*filter=table-"), timeout=90_000)
     table = page.url
-    runs = {run.read_run()["name"]: run for run in list_runs(tiny.workspace / "runs")}
+    runs = {record_of(run)["name"]: run for run in list_runs(tiny.workspace / "runs")}
     assert set(runs) == {"long", "short", "other"}
     expect(page.get_by_text("2 runs wait for their turn.")).to_be_visible(timeout=60_000)
     page.get_by_role("link", name="long").click()
@@ -212,7 +213,7 @@ def test_three_runs_from_a_table_are_watched_stopped_resumed_and_compared(
     page.get_by_role("button", name="Save and stop").click()
     expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)
     assert runs["long"].state().step > stopped_at
-    steps = [row["step"] for row in runs["long"].metrics() if "loss" in row]
+    steps = [row["step"] for row in points_of(runs["long"]) if "loss" in row]
     assert steps == list(range(1, steps[-1] + 1)), "no point of the curve is missing or there twice"
 
     settled(page, table)

@@ -15,10 +15,10 @@ from lora_backend.errors import DataError, FlightdeckError
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.startable import judge, startable
-from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.direct_run import train_in_folder
 from tests.drawn.configs import shown
 from tests.resolving import from_here
+from tests.run_files import make_run
 
 Kind = Literal["trained", "refused", "refused_for_data", "blocked", "invalid", "unknown"]
 
@@ -56,7 +56,7 @@ def outcome_of(values: dict[str, Any], workspace: Path, trace: Trace = profile_f
 
 
 def _trained(values: dict[str, Any], workspace: Path) -> Outcome:
-    folder = RunFolder.create(workspace / "runs", config=values, config_text=dump_yaml(values), argv=None)
+    folder = make_run(workspace / "runs", config=values, config_text=dump_yaml(values), argv=None)
     try:
         train_in_folder(folder)
     except DataError as error:

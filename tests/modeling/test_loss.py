@@ -28,6 +28,7 @@ from lora_backend.errors import ModelError
 from lora_backend.modeling import step
 from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
 from tests.modeling.families import CONFIGS, HEADS, SMALL, linear_endings
+from tests.run_files import points_of
 from tests.training.helpers import failed_run, run
 
 Make = Callable[..., dict[str, Any]]
@@ -296,9 +297,9 @@ def test_a_run_with_it_trains_the_same_adapter(
     pieces = run(workspace, values | {"loss_type": "chunked_nll"})
     assert len(small_tiles) == 1
     for key in ("loss", "eval_loss"):
-        wanted = [row[key] for row in whole.metrics() if key in row]
+        wanted = [row[key] for row in points_of(whole) if key in row]
         assert wanted
-        assert [row[key] for row in pieces.metrics() if key in row] == pytest.approx(wanted, rel=1e-4)
+        assert [row[key] for row in points_of(pieces) if key in row] == pytest.approx(wanted, rel=1e-4)
     saved = [load_file(folder.adapter / "adapter_model.safetensors") for folder in (whole, pieces)]
     for name, tensor in saved[0].items():
         assert torch.allclose(tensor, saved[1][name], atol=1e-3), name
@@ -306,7 +307,7 @@ def test_a_run_with_it_trains_the_same_adapter(
 
 def test_a_run_in_bf16_has_the_same_curve(config: Make, workspace: Path, small_tiles: list[ChunkedLoss]) -> None:
     folders = [run(workspace, config(loss_type=word, precision="bf16")) for word in ("nll", "chunked_nll")]
-    own, pieces = ([row["loss"] for row in folder.metrics() if "loss" in row] for folder in folders)
+    own, pieces = ([row["loss"] for row in points_of(folder) if "loss" in row] for folder in folders)
     assert pieces == pytest.approx(own, rel=0.01)
     assert pieces[-1] < pieces[0]
 

@@ -20,6 +20,7 @@ from lora_backend.modeling import quantization
 from lora_backend.modeling.build import getEquipAdaptorModel
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.quantization import quantized_layers, scale_bytes
+from tests.run_files import points_of
 from tests.tiny import make_model
 from tests.training.helpers import run
 
@@ -109,7 +110,7 @@ def test_a_run_trains_saves_and_its_adapter_loads_back(word: str, precision: str
     trained = PeftModel.from_pretrained(load(wide, quantization=word, precision=precision), str(folder.adapter))
     for name, parameter in trained.named_parameters():
         assert "lora_B" not in name or parameter.abs().sum() > 0, name
-    evaluated = [row["eval_loss"] for row in folder.metrics() if "eval_loss" in row]
+    evaluated = [row["eval_loss"] for row in points_of(folder) if "eval_loss" in row]
     assert evaluated[2] < evaluated[1] < evaluated[0], "an evaluation does not end what trains"
     ids = torch.arange(4, 20)[None]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):

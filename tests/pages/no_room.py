@@ -28,6 +28,7 @@ from pages.parts.draft import launch, session
 from pages.parts.draft import table as table_runs
 from pages.parts.run import resume as run_resume
 from pages.parts.run.table import table_key
+from tests.run_files import add_start, end_run, make_run, set_status
 
 ROOT = Path(__file__).parents[2]
 FLAG = Path(os.environ["FAULT_WHEN"])
@@ -59,14 +60,14 @@ def draft(folder: Path, *texts: str) -> Draft:
 
 
 def run(*, state: str = "failed", **more: Any) -> RunFolder:
-    made = RunFolder.create(load_settings().runs, config={"model_name": str(load_settings().data_roots[0] / "m"), "r": 4, "dataset": str(load_settings().data_roots[0] / "a.jsonl")}, config_text="model_name: m\nr: 4\n", argv=["true"], **more)  # fmt: skip
-    made.new_attempt(device_uuids=[])
+    made = make_run(load_settings().runs, config={"model_name": str(load_settings().data_roots[0] / "m"), "r": 4, "dataset": str(load_settings().data_roots[0] / "a.jsonl")}, config_text="model_name: m\nr: 4\n", argv=["true"], **more)  # fmt: skip
+    add_start(made, device_uuids=[])
     if state == "running":
         me = identify(os.getpid())
         assert me is not None
-        made.write_status(state="running", stage="training", trainer=me.to_json(), step=1, total_steps=9)
+        set_status(made, state="running", stage="training", trainer=me.to_json(), step=1, total_steps=9)
     else:
-        made.write_exit(state)
+        end_run(made, state)
     return made
 
 
@@ -229,7 +230,7 @@ def main(folder: Path) -> None:
         found[name]["new runs"] = sorted(after - before)
         for one in list_runs(load_settings().runs):
             if not one.exit_json.exists():
-                one.write_exit("stopped")
+                end_run(one, "stopped")
     release(leases)
     print(json.dumps(found))
 

@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
+from tests.run_files import end_run, make_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,10 +35,8 @@ def texts(at: AppTest) -> str:
 
 
 def finished_run(**files: str) -> RunFolder:
-    run = RunFolder.create(
-        load_settings().runs, config={"model_name": "m", "r": 4}, config_text="model_name: m\n", argv=None
-    )
+    run = make_run(load_settings().runs, config={"model_name": "m", "r": 4}, config_text="model_name: m\n", argv=None)
     for name, text in files.items():
         (run.path / name.replace("__", ".")).write_text(text, "utf-8")
-    run.write_exit("finished")
+    end_run(run, "finished")
     return run

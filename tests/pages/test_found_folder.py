@@ -16,6 +16,7 @@ from pages.parts.run import session
 from pages.parts.shell import addresses
 from tests.pages.english import ENGLISH, texts_of, without_code
 from tests.pages.screens import ROOT, finished_run, show, texts
+from tests.run_files import add_point, make_run, set_status
 
 pytestmark = pytest.mark.usefixtures("workspace")
 KEY = "base_model.model.model.layers.{block}.self_attn.q_proj.lora_{half}.weight"
@@ -159,13 +160,13 @@ def test_every_point_missing_says_so(workspace: Path) -> None:
 
 def copied_run(folder: Path) -> RunFolder:
     """A run that another machine trained."""
-    run = RunFolder.create(
+    run = make_run(
         folder.parent, config={"model_name": "org/m", "r": 4, "target_modules": ["q_proj"]}, config_text="model_name: org/m  # theirs\n",
         argv=None, path=folder, name="<u>theirs</u>", actor="_bob_",
     )  # fmt: skip
     gone = {"pid": 4711, "start_ticks": 1, "boot_id": "of another machine"}
-    run.write_status(state="running", step=2, total_steps=9, trainer=gone, supervisor=gone)
-    run.append_metrics({"step": 2, "loss": 1.0})
+    set_status(run, state="running", step=2, total_steps=9, trainer=gone, supervisor=gone)
+    add_point(run, {"step": 2, "loss": 1.0})
     run.train_log.write_text("their log\n")
     save_adapter(run.checkpoints / "checkpoint-2", rank=2)
     return run

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from lora_backend.config.drafts import new_draft
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_folder import list_runs
 from lora_backend.settings import load_settings
 from lora_backend.views.rank_view import ranks_beside
 from tests.pages.screens import PAGES, ROOT, finished_run, show, texts
+from tests.run_files import make_run
 
 pytestmark = pytest.mark.usefixtures("places")
 
@@ -150,10 +151,10 @@ def test_a_finished_run_shows_figures_curves_config_ranks_and_answers() -> None:
 
 
 def test_a_stop_is_asked_for_with_one_click() -> None:
-    run = RunFolder.create(load_settings().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
+    run = make_run(load_settings().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
     at = show("runs", run=run.id)
     at.button(key="stop_run").click().run()
-    assert run.stop_requested
+    assert run.stop_request.exists()
 
 
 def test_the_folder_of_a_run_may_vanish_under_its_open_page() -> None:

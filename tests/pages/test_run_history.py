@@ -19,7 +19,7 @@ from lora_backend.settings import load_settings
 from pages.parts.run.table import table_key
 from pages.parts.shell import addresses
 from tests.pages.screens import show
-from tests.run_files import put_answers
+from tests.run_files import add_point, add_start, end_run, make_run, put_answers
 from tests.tiny import make_published
 
 pytestmark = pytest.mark.usefixtures("places")
@@ -33,12 +33,12 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(name: str, state: str = "finished", **config: Any) -> RunFolder:
     runs = load_settings().runs
-    run = RunFolder.create(
+    run = make_run(
         runs, config={"model_name": "m", "r": 8, **config}, config_text="", argv=None, path=runs / name, name=name
     )
-    run.append_metrics({"step": 1, "loss": 2.0, "time": 0.0})
-    run.append_metrics({"step": 2, "loss": 1.0, "time": 1.0, "tokens_per_s": 9.0})
-    run.write_exit(state)
+    add_point(run, {"step": 1, "loss": 2.0, "time": 0.0})
+    add_point(run, {"step": 2, "loss": 1.0, "time": 1.0, "tokens_per_s": 9.0})
+    end_run(run, state)
     return run
 
 
@@ -108,7 +108,7 @@ def test_the_best_of_compared_runs_is_marked_and_a_long_map_is_one_cell() -> Non
     placed = {f"model.layers.{block}": block // 40 for block in range(80)}
     made("one", device_map=placed | {"model.embed_tokens": 0, "lm_head": 1})
     better = made("two")
-    better.append_metrics({"step": 3, "loss": 0.5, "eval_loss": 0.4, "time": 2.0})
+    add_point(better, {"step": 3, "loss": 0.5, "eval_loss": 0.4, "time": 2.0})
     at = show("runs", compare="one,two", lang="en")
     differences, outcome = (table.value.set_index("Run") for table in at.table)
     assert differences.loc["device_map"].tolist() == ["80 blocks on 2 GPUs", "–"]
@@ -234,7 +234,7 @@ def test_settings_that_were_changed_on_resume_are_compared_and_listed() -> None:
     made("one", seed=1)
     two = made("two", seed=1)
     for changes in ({}, {"max_time": 2.0}):
-        two.new_attempt(changes=changes)
+        add_start(two, changes=changes)
     differences = show("runs", compare="one,two").table[0].value
     assert list(differences["Run"]) == ["Curve", "max_time"]
     assert show("runs", columns="max_time").dataframe[0].value["max_time"].tolist()[0] == 2.0

@@ -32,6 +32,7 @@ from pages.parts.run import actions as run_actions
 from pages.parts.run import memory as memory_view
 from pages.parts.run import resume as run_resume
 from tests.pages.screens import show, texts
+from tests.run_files import add_point, add_start, end_run, make_run, record_of, set_attempt, set_status
 from tests.tiny import chats, write_rows
 
 LOG = """\
@@ -51,11 +52,11 @@ def _places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made(state: str | None, cause: str | None = None, argv: list[str] | None = None, **config: Any) -> RunFolder:
     values = {"model_name": "m", "num_epochs": 1, **config}
     text = "# mine\n" + "".join(f"{key}: {value}\n" for key, value in values.items())
-    run = RunFolder.create(load_settings().runs, config=values, config_text=text, argv=argv or ["true"])
+    run = make_run(load_settings().runs, config=values, config_text=text, argv=argv or ["true"])
     if state:
         found = failure(cause) if cause else None
         more: dict[str, Any] = {"remedy": found.remedy, "log": ["the last line"]} if found else {}
-        run.write_exit(state, cause=cause, message=found.message if found else None, **more)
+        end_run(run, state, cause=cause, message=found.message if found else None, **more)
     return run
 
 
@@ -95,7 +96,7 @@ def test_what_a_change_would_do_is_said_before_it_is_made() -> None:
 def test_changed_data_is_asked_for_before_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_rows(tmp_path / "d.jsonl", chats(1))
     run = made("stopped", dataset=str(data))
-    run.run_json.write_text(json.dumps(run.read_run() | {"data_sha256": "0" * 64}))
+    run.run_json.write_text(json.dumps(record_of(run) | {"data_sha256": "0" * 64}))
     at = show("runs", run=run.id)
     assert "resume_changed_data" not in [button.key for button in at.button]
     at = press(at, "resume_run")
@@ -115,7 +116,7 @@ def test_a_run_that_was_copied_here_reads_nothing_outside_the_roots(tmp_path: Pa
     for is_copied in (False, True):
         run = made("stopped", dataset="/etc/hostname", model_name=str(data.parent))
         if is_copied:
-            run.run_json.write_text(json.dumps(run.read_run() | {"argv_seal": None}))
+            run.run_json.write_text(json.dumps(record_of(run) | {"argv_seal": None}))
         at = press(show("runs", run=run.id), "resume_run")
         assert any(outside in error.value for error in at.error) is is_copied
         assert run.state().state == "stopped"
@@ -124,25 +125,25 @@ def test_a_run_that_was_copied_here_reads_nothing_outside_the_roots(tmp_path: Pa
 def test_a_checkpoint_that_was_passed_over_is_named_with_the_file_that_was_not_loaded() -> None:
     run = made("stopped")
     damaged = [{"checkpoint": "checkpoint-20", "problems": ["optimizer.pt: damaged or unsafe", "x.pt: missing"]}]
-    run.new_attempt(passed_over=damaged, resume_from="checkpoint-10")
+    add_start(run, passed_over=damaged, resume_from="checkpoint-10")
     (said,) = [warning.value for warning in show("runs", run=run.id).warning if "checkpoint-20" in warning.value]
     assert "optimizer.pt of checkpoint-20 is damaged or unsafe and was not loaded." in said.replace("\\", "")
     assert "goes on from checkpoint-10" in said.replace("\\", "")
     values: list[Any] = ["x", [1], [{}], [{"checkpoint": 1, "problems": 2}], {"a": 1}]
     for value in values:
-        run.write_attempt(passed_over=value)
+        set_attempt(run, passed_over=value)
         show("runs", run=run.id)
 
 
 def test_a_run_that_ended_for_its_changed_data_offers_to_go_on_with_it() -> None:
     run = made(None)
-    run.write_exit("failed", cause="data_changed", message=Message("It has changed."))
+    end_run(run, "failed", cause="data_changed", message=Message("It has changed."))
     assert show("runs", run=run.id).button(key="resume_changed_data")
 
 
 def test_a_run_becomes_a_draft_with_its_comments_and_what_later_starts_changed() -> None:
     run = made("stopped", seed=7)
-    run.new_attempt(changes={"max_time": 2.0})
+    add_start(run, changes={"max_time": 2.0})
     at = press(show("runs", run=run.id), "clone_run")
     (draft,) = list_drafts(load_settings().drafts)
     assert "# mine" in draft.text()
@@ -197,10 +198,10 @@ def test_a_loss_that_rises_is_an_alert_while_the_run_goes_on_and_its_end_is_said
     run = made(None)
     for step in range(1, 120):
         loss = 2 - step / 60 if step < 60 else 1 + (step - 60) / 10
-        run.append_metrics({"step": step, "loss": loss, "learning_rate": 1, "grad_norm": 1, "time": step})
+        add_point(run, {"step": step, "loss": loss, "learning_rate": 1, "grad_norm": 1, "time": step})
     at = show("runs", run=run.id)
     assert any("The loss is 6.8, 3.4 × its start" in warning.value for warning in at.warning)
-    run.write_exit("finished")
+    end_run(run, "finished")
     at.run()
     assert not at.warning
     assert any("far above it since step" in error.value for error in at.error)
@@ -214,7 +215,7 @@ def test_a_loss_that_rises_is_an_alert_while_the_run_goes_on_and_its_end_is_said
 )
 def test_the_logs_end_stands_open_where_only_it_tells_why(cause: str, is_open: bool) -> None:
     run = made(None)
-    run.write_exit("failed", cause=cause, message=Message("x"), log=["Traceback (most recent call last):"])
+    end_run(run, "failed", cause=cause, message=Message("x"), log=["Traceback (most recent call last):"])
     (log,) = [one for one in show("runs", run=run.id).expander if one.label == "The log's last lines"]
     assert log.proto.expanded == is_open
 
@@ -228,8 +229,8 @@ def test_a_finished_run_that_did_not_learn_is_nowhere_a_plain_green_finished(
 ) -> None:
     run = made(None)
     for step, loss in enumerate(losses, 1):
-        run.append_metrics({"step": step, "loss": loss, "grad_norm": grad_norm, "time": step})
-    run.write_exit("finished")
+        add_point(run, {"step": step, "loss": loss, "grad_norm": grad_norm, "time": step})
+    end_run(run, "finished")
     for at in (show("runs", run=run.id), show("home")):
         badges = [badge.value for badge in at.markdown if "badge" in badge.value]
         assert any(word in badge and ":red-badge" in badge for badge in badges), badges
@@ -241,9 +242,9 @@ def test_a_finished_run_that_did_not_learn_is_nowhere_a_plain_green_finished(
 
 def test_a_run_that_ends_well_is_said_to_have_finished() -> None:
     run = made(None)
-    run.append_metrics({"step": 1, "loss": 2.0, "grad_norm": 1.0, "time": 1})
+    add_point(run, {"step": 1, "loss": 2.0, "grad_norm": 1.0, "time": 1})
     at = show("runs", run=run.id)
-    run.write_exit("finished")
+    end_run(run, "finished")
     assert [toast.value for toast in at.run().toast] == ["The run has finished."]
     assert not at.error
 
@@ -253,8 +254,8 @@ def test_a_queued_run_says_who_is_before_it_and_can_be_taken_out() -> None:
     leases = take(leases_folder(workspace), ["cpu"], load_settings().runs / "somebody")
     assert leases
     values = {"model_name": "m"}
-    run = RunFolder.create(load_settings().runs, config=values, config_text="", argv=["true"], state="queued")
-    run.new_attempt(device_uuids=[])
+    run = make_run(load_settings().runs, config=values, config_text="", argv=["true"], state="queued")
+    add_start(run, device_uuids=[])
     start_or_queue(run, workspace)
     at = show("runs", run=run.id)
     assert any("somebody has its device." in info.value for info in at.info)
@@ -275,10 +276,8 @@ def test_a_move_to_gpus_where_the_plan_is_tight_asks_once(monkeypatch: pytest.Mo
             raise TightError(Message("Tight: 1 GiB would be left."))
 
     monkeypatch.setattr(run_actions, "move_run", move)
-    run = RunFolder.create(
-        load_settings().runs, config={"model_name": "m"}, config_text="", argv=["true"], state="queued"
-    )
-    run.new_attempt(device_uuids=["GPU-0"])
+    run = make_run(load_settings().runs, config={"model_name": "m"}, config_text="", argv=["true"], state="queued")
+    add_start(run, device_uuids=["GPU-0"])
     at = show("runs", run=run.id)
     at.multiselect(key=f"gpus-{run.id}").set_value(["GPU-1"]).run()
     press(at, "move_run")
@@ -377,7 +376,7 @@ def living(stage: str | None, **config: Any) -> RunFolder:
     """A run whose trainer and supervisor are this process."""
     run, mine = made(None, **config), identify(os.getpid())
     assert mine
-    run.write_status(state="running", stage=stage, trainer=mine.to_json(), supervisor=mine.to_json())
+    set_status(run, state="running", stage=stage, trainer=mine.to_json(), supervisor=mine.to_json())
     return run
 
 
@@ -427,15 +426,15 @@ def test_a_checkpoint_that_came_too_late_is_not_said_to_be_there() -> None:
     os.utime(checkpoint(run, 1) / "manifest.json", (1e9, 1e9))
     at = press(show("runs", run=run.id), "save_run")
     run.save_request.unlink()
-    run.write_status(stage="saving")
+    set_status(run, stage="saving")
     assert [toast.value for toast in at.run().toast] == ["Training was over before the checkpoint was saved."]
 
 
 def test_checkpoints_are_listed_with_their_losses_and_what_is_wrong_with_them() -> None:
     run = made("finished")
     for step in (1, 2, 3):
-        run.append_metrics({"step": step, "loss": 3.0 / step, "time": step})
-        run.append_metrics({"step": step, "eval_loss": 4.0 / step, "time": step})
+        add_point(run, {"step": step, "loss": 3.0 / step, "time": step})
+        add_point(run, {"step": step, "eval_loss": 4.0 / step, "time": step})
         checkpoint(run, step)
     (run.checkpoints / "checkpoint-3/adapter_model.safetensors").write_bytes(b"x")
     same_size = run.checkpoints / "checkpoint-1/adapter_model.safetensors"
@@ -458,7 +457,7 @@ MEASURED = {"step": 2, "rows": 4, "tokens": 12, "padded": False}
 
 def test_the_memory_of_a_step_stands_beside_what_was_planned_for_that_step(monkeypatch: pytest.MonkeyPatch) -> None:
     run, gib = made("finished"), 2**30
-    run.write_attempt(measured=MEASURED, changes={"batch_size": 2})
+    set_attempt(run, measured=MEASURED, changes={"batch_size": 2})
     asked: list[dict[str, Any]] = []
     parts = dict.fromkeys(COMPONENTS, 0)
 
@@ -483,7 +482,7 @@ def test_a_step_whose_rows_have_no_plan_yet_says_when_it_comes(
     state: str | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = living("training") if state is None else made(state)
-    run.write_attempt(measured=MEASURED)
+    set_attempt(run, measured=MEASURED)
     found = Comparison("cpu", 2**30, None, dict.fromkeys(COMPONENTS, 0), None)
     monkeypatch.setattr(memory_view, "compare", lambda *_: [found])
     assert any(said in caption.value for caption in show("runs", run=run.id).caption)
@@ -492,13 +491,13 @@ def test_a_step_whose_rows_have_no_plan_yet_says_when_it_comes(
 def test_a_stop_says_when_it_ends_at_the_latest() -> None:
     run = living("training")
     at = press(show("runs", run=run.id), "stop_run")
-    assert run.stop_requested
+    assert run.stop_request.exists()
     assert any("It will be ended at" in info.value for info in at.info)
 
 
 def test_what_a_finished_run_has_to_say_is_no_error() -> None:
     run = made(None)
-    run.write_exit("finished", message=Message("The adapter is not published."))
+    end_run(run, "finished", message=Message("The adapter is not published."))
     at = show("runs", run=run.id)
     assert any("not published" in info.value for info in at.info)
     assert not at.error

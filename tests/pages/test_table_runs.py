@@ -16,11 +16,13 @@ from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.labels import read_labels
 from lora_backend.runs.record.run_folder import list_runs
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import load_settings
 from pages.parts.draft import table as table_runs
 from tests.pages.plan_page import SMALL, TIGHT, profile_of
 from tests.pages.screens import show
 from tests.preflight.machines import on
+from tests.run_files import attempt_of, record_of
 from tests.tiny import stub_model
 
 
@@ -40,7 +42,7 @@ def draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Draft]:
     assert leases
     yield new_draft(load_settings().drafts, f"model_name: {tmp_path / 'm'}\ndataset: a.jsonl\nr: 4\npkg: shop\n")
     for run in list_runs(load_settings().runs):
-        run.request_stop()
+        request_stop(run)
     release(leases)
 
 
@@ -64,7 +66,7 @@ def test_every_row_is_shown_as_what_it_will_be_and_started_once(draft: Draft) ->
     assert rows["Verdict"] == ["✓ can start"] * 2
     at.button(key="start_table").click().run()
     runs = list_runs(load_settings().runs)
-    assert sorted(str(run.read_run()["name"]) for run in runs) == ["one", "two"]
+    assert sorted(str(record_of(run)["name"]) for run in runs) == ["one", "two"]
     assert [read_labels(run.path).tags for run in runs] == [[f"table-{draft.id}"]] * len(runs)
     assert at.query_params["filter"] == f"table-{draft.id}", "the table of runs shows these"
 
@@ -124,7 +126,7 @@ def test_rows_that_are_tight_are_asked_about_once_for_all_of_them(
     assert "Line 4: Tight: " in said
     at.button(key="start_table_anyway").click().run()
     accepted = {
-        run.read_run()["config"]["version"]: run.attempt().get("accepted") for run in list_runs(load_settings().runs)
+        record_of(run)["config"]["version"]: attempt_of(run).get("accepted") for run in list_runs(load_settings().runs)
     }
     assert accepted == {"1": "tight", "2": None, "3": "tight"}
     again = with_table(draft, "version,batch_size\n1,4\n2,1\n3,4\n4,4\n")

@@ -11,8 +11,9 @@ import pytest
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.hardware.inventory import Gpu, GpuInventory
 from lora_backend.preflight.doubts_now import doubts_now
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.training import start_facts
+from tests.run_files import add_start, make_run
 
 GIB = 2**30
 
@@ -42,7 +43,9 @@ def on(used: float) -> GpuInventory:
 def test_each_device_that_is_tight_or_over_now_is_one_sentence(
     used: float, planned: list[dict[str, Any]], said: int
 ) -> None:
-    found = [message.text("en") for message in doubts_now({"plan": {"devices": planned}}, lambda: on(used))]
+    found = [
+        message.text("en") for message in doubts_now(Attempt.read({"plan": {"devices": planned}}), lambda: on(used))
+    ]
     assert len(found) == said
     if used == 3 and said:
         assert found == ["A has 21.00 GiB free now. The run is planned to take 20.00 GiB there, and may take up to 2.00 GiB more."]  # fmt: skip
@@ -50,15 +53,15 @@ def test_each_device_that_is_tight_or_over_now_is_one_sentence(
 
 @pytest.mark.parametrize("attempt", [{}, {"plan": None}, {"plan": {}}])
 def test_a_start_without_a_plan_has_nothing_to_doubt(attempt: dict[str, Any]) -> None:
-    assert list(doubts_now(attempt)) == []
+    assert list(doubts_now(Attempt.read(attempt))) == []
 
 
 def test_the_trainer_of_a_run_that_was_planned_before_logs_it_and_asks_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(start_facts, "doubts_now", lambda attempt: doubts_now(attempt, lambda: on(3)))
-    run = RunFolder.create(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
-    run.new_attempt(plan={"devices": [device(20, 2)], "verdict": "fits"}, device_uuids=["GPU-a"])
+    run = make_run(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
+    add_start(run, plan={"devices": [device(20, 2)], "verdict": "fits"}, device_uuids=["GPU-a"])
     with caplog.at_level(logging.WARNING):
         start_facts.plan_here(TrainingConfig(model_name="m"), run)
     assert [record.message for record in caplog.records] == ["plan: A has 21.00 GiB free now. The run is planned to take 20.00 GiB there, and may take up to 2.00 GiB more."]  # fmt: skip

@@ -31,6 +31,7 @@ from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_folder import RunFolder, open_run
 from lora_backend.training.publish import Publisher
 from tests.resolving import bound, from_browser, launch_from_browser
+from tests.run_files import add_start, make_run
 from tests.tiny import make_published
 from tests.world import HOSTILE, NAMES, RUN, World, make_world
 
@@ -103,7 +104,7 @@ def copied(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("way", [page, table, foreign, resume, copied])
 def test_no_value_of_a_key_that_says_where_publishes_or_deletes_elsewhere(way: Way, key: str, world: World) -> None:
-    run = RunFolder.create(world.root / "ws/runs", config=config(world), config_text="", argv=None)
+    run = make_run(world.root / "ws/runs", config=config(world), config_text="", argv=None)
     make_published(run.adapter, "new")
     ended(world)
     before, published = world.snapshot(), 0
@@ -161,10 +162,10 @@ def test_no_id_from_an_address_opens_moves_or_deletes_anything(world: World) -> 
 
 
 def test_a_copied_run_goes_by_the_changes_of_its_attempts_too(world: World) -> None:
-    run = RunFolder.create(world.root / "ws/runs", config=config(world), config_text="", argv=None)
+    run = make_run(world.root / "ws/runs", config=config(world), config_text="", argv=None)
     make_published(run.adapter, "new")
     before = world.snapshot()
     for value in HOSTILE:
-        run.new_attempt(changes={"output_dir": world.of(value), "overwrite": True})
+        add_start(run, changes={"output_dir": world.of(value), "overwrite": True})
         Publisher(run, config_as_changed(run), bound=True).publish_or_say_why()
     assert [path for path in world.escaped(before) if not path.startswith(f"ws/runs/{run.id}/")] == []

@@ -18,8 +18,8 @@ from lora_backend.config_checker import check_config_consistency
 from lora_backend.data import summary
 from lora_backend.hardware.inventory import Gpu
 from lora_backend.preflight.facts import Readers
-from lora_backend.runs.record.run_folder import RunFolder
 from tests.resolving import from_here
+from tests.run_files import make_run
 from tests.tiny import chats, make_published, prompts, write_rows
 
 
@@ -212,7 +212,7 @@ def test_a_mixture_of_experts_and_the_models_positions_are_known(model: Path) ->
 
 def test_a_run_that_will_publish_to_the_same_folder_is_named(model: Path, workspace: Path) -> None:
     values = {"model_name": str(model), "pkg": "a", "version": "v1"}
-    folder = RunFolder.create(workspace / "runs", config=values, config_text="", argv=None)
+    folder = make_run(workspace / "runs", config=values, config_text="", argv=None)
     assert from_here(values).facts.output_used_by == folder.id
     assert from_here({**values, "version": "v2"}).facts.output_used_by is None
     write_json(folder.exit_json, {"state": "finished"})

@@ -17,6 +17,7 @@ from lora_backend.preflight.roots import allowed_model
 from lora_backend.preflight.startable import judge
 from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.processes.waiting import entries
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import Settings, load_settings
 from tests.resolving import bound, from_browser, from_here, launch_from_browser
@@ -165,7 +166,7 @@ def test_a_run_is_not_seen_before_it_says_which_gpus_it_waits_for(
     monkeypatch.setattr(RunFolder, "new_attempt", while_a_page_looks)
     monkeypatch.setattr("lora_backend.runs.processes.recovery.start_queue", lambda _: None)
     monkeypatch.setattr("lora_backend.launching.launch.start_or_queue", lambda *_: False)
-    attempt = {"device_uuids": ["GPU-a"]}
+    attempt = Attempt(device_uuids=["GPU-a"])
     run = start_run(StartRequest(from_here({}, places)), places.runs / "one", ["true"], attempt)
     assert not seen, "a queue would start it on no GPU"
     recover(run)
@@ -177,5 +178,5 @@ def test_a_run_for_which_the_queue_has_no_place_is_not_left_to_start_later(place
     (places.workspace / "queue").write_text("a file in the place of the folder")
     path = places.runs / "one"
     with pytest.raises(FileExistsError):
-        start_run(StartRequest(from_here("r: 4\n", places)), path, ["true"], {"device_uuids": []})
+        start_run(StartRequest(from_here("r: 4\n", places)), path, ["true"], Attempt(device_uuids=[]))
     assert not path.exists()

@@ -22,7 +22,9 @@ from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import entries, leases_folder
 from lora_backend.runs.record.run_folder import list_runs
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import Settings, load_settings
+from tests.run_files import record_of
 from tests.tiny import stub_model
 
 
@@ -126,14 +128,14 @@ def test_every_row_becomes_a_run_in_the_tables_order(places: Settings, base: str
         runs = [item.run for item in launched if item.run]
         assert [run.state().state for run in runs] == ["queued"] * 3
         assert [entry.run.id for entry in entries(places.workspace)] == [run.id for run in runs]
-        about = [run.read_run() for run in runs]
+        about = [record_of(run) for run in runs]
         assert [run["name"] for run in about] == ["one", "two", "three"]
         assert [run["config"]["version"] for run in about] == ["1", "2", "3"]
         assert len({run["data_sha256"] for run in about}) == 2
         assert {run["actor"] for run in about} == {"anna"}
     finally:
         for run in list_runs(places.runs):
-            run.request_stop()
+            request_stop(run)
         release(leases)
     assert entries(places.workspace) == []
 

@@ -13,11 +13,14 @@ from lora_backend.hardware.inventory import Gpu, GpuInventory
 from lora_backend.launching.requeue import move_run
 from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.runs.processes.leases import lease_keys
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import StateError
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import Settings, load_settings
 from tests.hardware.nvml import result_of, stub_environment
 from tests.preflight.small_model import FACTS
+from tests.run_files import add_start, attempt_of, make_run, start_again
 
 GPUS = """
 gpu name=NVIDIA RTX A, uuid=GPU-a, gib=24, cc=8.6
@@ -42,10 +45,10 @@ from tests.resolving import from_here
 def moved(values, choices):
     settings = load_settings()
     taken = take(leases_folder(settings.workspace), ["GPU-a", "GPU-b"], Path("another"))
-    run = RunFolder.create(settings.runs, config=values, config_text="", argv=["true"], state="queued")
-    run.new_attempt(**plan_attempt(from_here(values), profile_for))
+    run = make_run(settings.runs, config=values, config_text="", argv=["true"], state="queued")
+    add_start(run, **plan_attempt(from_here(values), profile_for))
     start_or_queue(run, settings.workspace)
-    found = [(None, run.attempt(), "")]
+    found = [(None, attempt_of(run), "")]
     for uuids in choices:
         try:
             move_run(run, settings, BrowserRoots(settings), profile_for, uuids)
@@ -53,8 +56,8 @@ def moved(values, choices):
         except FlightdeckError as caught:
             error = str(caught)
         (entry,) = entries(settings.workspace)
-        found.append((entry.keys, run.attempt(), error))
-    run.request_stop()
+        found.append((entry.keys, attempt_of(run), error))
+    request_stop(run)
     return found
 """
 
@@ -85,8 +88,8 @@ def places(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def waiting(places: Settings, **attempt: Any) -> RunFolder:
-    run = RunFolder.create(places.runs, config={"model_name": "m"}, config_text="", argv=["true"], state="queued")
-    run.new_attempt(device_uuids=["GPU-a"], **attempt)
+    run = make_run(places.runs, config={"model_name": "m"}, config_text="", argv=["true"], state="queued")
+    add_start(run, device_uuids=["GPU-a"], **attempt)
     return run
 
 
@@ -96,14 +99,14 @@ def test_a_plan_is_not_used_for_settings_that_came_while_it_was_made(
     run = waiting(places)
 
     def while_another_changes_it(*_: Any, **__: Any) -> dict[str, Any]:
-        run.request_stop("bob")
-        run.begin_attempt("queued", after=1, device_uuids=["GPU-a"], changes={"gradient_checkpointing": False})
+        request_stop(run, "bob")
+        start_again(run, "queued", after=1, device_uuids=["GPU-a"], changes={"gradient_checkpointing": False})
         return {"device_uuids": ["GPU-b"]}
 
     monkeypatch.setattr("lora_backend.launching.requeue.plan_attempt", while_another_changes_it)
     with pytest.raises(StateError, match="planned again"):
         move_run(run, places, BrowserRoots(places), None, ["GPU-b"])  # type: ignore[arg-type]
-    assert (run.attempt()["number"], run.attempt()["device_uuids"]) == (2, ["GPU-a"])
+    assert (attempt_of(run)["number"], attempt_of(run)["device_uuids"]) == (2, ["GPU-a"])
 
 
 def test_a_run_beside_others_stays_beside_others_where_it_is_moved(
@@ -111,9 +114,9 @@ def test_a_run_beside_others_stays_beside_others_where_it_is_moved(
 ) -> None:
     run = waiting(places, shares=True)
 
-    def planned(*_: Any, shares: bool = False, **__: Any) -> dict[str, Any]:
-        return {"device_uuids": ["GPU-b"], "shares": shares}
+    def planned(*_: Any, shares: bool = False, **__: Any) -> Attempt:
+        return Attempt(device_uuids=["GPU-b"], shares=shares)
 
     monkeypatch.setattr("lora_backend.launching.requeue.plan_attempt", planned)
     move_run(run, places, BrowserRoots(places), None, ["GPU-b"])  # type: ignore[arg-type]
-    assert (run.attempt()["device_uuids"], lease_keys(run.attempt())) == (["GPU-b"], ())
+    assert (attempt_of(run)["device_uuids"], lease_keys(run.read_attempt())) == (["GPU-b"], ())

@@ -69,7 +69,7 @@ def test_without_balancing_the_whole_model_is_planned_on_one_device(start: Start
     assert found.plan is not None
     assert found.plan.strategy == "single"
     assert [len(device.blocks) for device in found.plan.devices] == [8, 0]
-    assert len(found.to_json()["plan"]["devices"]) == 2
+    assert len(found.attempt.to_json()["plan"]["devices"]) == 2
 
 
 def test_with_balancing_the_layers_are_spread(start: Start) -> None:
@@ -166,7 +166,7 @@ def test_no_gpu_with_enough_memory_falls_back_and_says_so_unless_forced(start: S
     assert found.fallback is not None
     assert "No GPU has enough memory" in str(found.fallback)
     assert found.plan is not None
-    assert found.to_json()["fallback"]["values"] == {"gb": "2"}
+    assert found.attempt.to_json()["fallback"]["values"] == {"gb": "2"}
     on_cpu = start(None, use_balanced_device_map=True)
     assert on_cpu.fallback is not None
     with pytest.raises(TooLittleMemoryError):
@@ -197,8 +197,9 @@ def test_what_does_not_fit_comes_with_remedies_of_which_the_first_makes_it_fit(
 def test_what_fits_is_not_asked_about(start: Start, trace: Trace, tmp_path: Path) -> None:
     assert start("24").plan
     attempt = plan_attempt(asked(tmp_path), trace)
-    assert attempt["plan"]["verdict"] == "fits"
-    assert not {"accepted", "anyway"} & attempt.keys()
+    assert attempt.plan is not None
+    assert attempt.plan.verdict == "fits"
+    assert not {"accepted", "anyway"} & attempt.model_fields_set
 
 
 def tight_on(start: Start, **keys: Any) -> Target:
@@ -221,8 +222,8 @@ def test_what_is_tight_is_refused_until_it_is_accepted_and_the_attempt_says_that
     best = raised.value.advice[0]
     assert best.verdict == "fits"
     accepted = plan_attempt(*question, accepts="tight")
-    assert (accepted["accepted"], accepted["plan"]["verdict"], "anyway" in accepted) == ("tight", "tight", False)
-    assert plan_attempt(*question, accepts="over")["anyway"] is True
+    assert (accepted.accepted, accepted.plan and accepted.plan.verdict, accepted.anyway) == ("tight", "tight", False)
+    assert plan_attempt(*question, accepts="over").anyway is True
 
 
 def test_who_accepts_a_tight_plan_has_not_accepted_one_that_does_not_fit(
@@ -255,7 +256,7 @@ def test_a_plan_that_waits_for_a_run_of_ours_is_held_against_what_that_run_leave
             (2 * needed, 0.98 * needed),
         ):  # over, and tight, as long as it runs
             assert start((replace(tight, total_bytes=size, held_bytes=round(held)),)).plan
-            assert "accepted" not in plan_attempt(*question)
+            assert plan_attempt(*question).accepted is None
         assert start((replace(tight, held_bytes=needed),)).plan
         with pytest.raises(TightError, match="Tight: "):
             plan_attempt(*question)

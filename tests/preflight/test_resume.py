@@ -25,12 +25,15 @@ from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.queue import change_plan
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.processes.waiting import leases_folder
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.surroundings import differences_from_now
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import Settings, load_settings
 from tests.resolving import from_here, resume_from_here
+from tests.run_files import add_start, attempt_of, end_run, make_run, record_of, set_attempt, set_status, start_again
 from tests.runs.stand_in import HEAD, TRAIN, kill, let_end
 from tests.tiny import stub_model
 from tests.waiting import until
@@ -54,8 +57,8 @@ def run(places: Settings, tmp_path: Path) -> RunFolder:
     path = places.runs / "one"
     argv = [sys.executable, "-c", HEAD + TRAIN, "--run-dir", str(path)]
     argv[2] = argv[2].replace("sys.argv[1]", "sys.argv[2]")
-    run = RunFolder.create(places.runs, config=config, config_text="", argv=argv, path=path)
-    run.new_attempt(device_uuids=[])
+    run = make_run(places.runs, config=config, config_text="", argv=argv, path=path)
+    add_start(run, device_uuids=[])
     return run
 
 
@@ -70,13 +73,13 @@ def checkpoint(run: RunFolder, step: int) -> Path:
 def test_a_stopped_run_goes_on_from_its_newest_whole_checkpoint(run: RunFolder, places: Settings) -> None:
     start_supervisor(run)
     until(lambda: run.state().state == "running", "it runs")
-    run.request_stop()
+    request_stop(run)
     until(run.exit_json.exists, "it stops")
     checkpoint(run, 5)
     (checkpoint(run, 10) / "optimizer.pt").write_bytes(b"damaged")
     assert resume_from_here(run, places, no_trace, actor="anna").id == run.id
     until(lambda: run.state().state == "running", "it goes on")
-    attempt = run.attempt()
+    attempt = attempt_of(run)
     assert (attempt["number"], attempt["resume_from"], attempt["actor"]) == (2, "checkpoint-5", "anna")
     assert [item["checkpoint"] for item in attempt["damaged"]] == ["checkpoint-10"]
     assert json.loads((run.attempts / "1.exit.json").read_text())["state"] == "stopped"
@@ -93,7 +96,7 @@ def test_a_killed_run_without_a_checkpoint_starts_from_the_beginning(run: RunFol
     kill(run, "trainer")
     until(run.exit_json.exists, "the end is written")
     resume_from_here(run, places, no_trace)
-    assert run.attempt()["resume_from"] is None
+    assert attempt_of(run)["resume_from"] is None
     until(lambda: run.state().state == "running", "it goes on")
     let_end(run)
     until(run.exit_json.exists, "the end")
@@ -102,7 +105,7 @@ def test_a_killed_run_without_a_checkpoint_starts_from_the_beginning(run: RunFol
 def test_a_run_that_the_machines_restart_ended_goes_on(run: RunFolder, places: Settings) -> None:
     mine = identify(os.getpid())
     assert mine
-    run.write_status(state="running", trainer=mine.to_json() | {"boot_id": "another"})
+    set_status(run, state="running", trainer=mine.to_json() | {"boot_id": "another"})
     assert run.state().cause == "reboot"
     resume_from_here(run, places, no_trace)
     assert json.loads((run.attempts / "1.exit.json").read_text())["cause"] == "reboot"
@@ -112,7 +115,7 @@ def test_a_run_that_the_machines_restart_ended_goes_on(run: RunFolder, places: S
 
 
 def test_of_two_who_resume_it_at_once_one_does(run: RunFolder, places: Settings) -> None:
-    run.write_exit("failed", cause="killed")
+    end_run(run, "failed", cause="killed")
     gate, done, refused = threading.Barrier(4), [], []
 
     def resume() -> None:
@@ -128,14 +131,14 @@ def test_of_two_who_resume_it_at_once_one_does(run: RunFolder, places: Settings)
     for thread in threads:
         thread.join()
     assert (len(done), len(refused)) == (1, 3)
-    assert run.attempt()["number"] == 2
+    assert attempt_of(run)["number"] == 2
     until(lambda: run.state().state == "running", "it goes on")
     let_end(run)
     until(run.exit_json.exists, "the end")
 
 
 def test_one_who_comes_second_ends_nothing_of_the_one_who_came_first(run: RunFolder, places: Settings) -> None:
-    run.write_exit("failed", cause="killed")
+    end_run(run, "failed", cause="killed")
 
     def while_another_resumes_it(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
         resume_from_here(run, places, no_trace)
@@ -143,7 +146,7 @@ def test_one_who_comes_second_ends_nothing_of_the_one_who_came_first(run: RunFol
 
     with pytest.raises(RunError, match="has not ended"):
         resume_from_here(run, places, while_another_resumes_it)
-    assert run.attempt()["number"] == 2
+    assert attempt_of(run)["number"] == 2
     until(lambda: run.state().state == "running", "the first one's start goes on")
     let_end(run)
     until(run.exit_json.exists, "the end")
@@ -156,20 +159,20 @@ def test_what_was_made_ready_before_another_start_is_not_used_after_it(
 ) -> None:
     if not num_before:  # it ended before its first start was written down
         shutil.rmtree(run.attempts)
-    run.write_exit("failed", cause="killed")
+    end_run(run, "failed", cause="killed")
 
     def while_another_start_fails(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
-        run.begin_attempt("starting")
-        run.write_exit("failed", cause="killed")
+        start_again(run, "starting")
+        end_run(run, "failed", cause="killed")
         raise ModelError("no trace here, so there is no plan")
 
     with pytest.raises(RunError, match="resumed or planned again"):
         resume_from_here(run, places, while_another_start_fails)
-    assert (run.attempt()["number"], run.state().state) == (num_before + 1, "failed")
+    assert (attempt_of(run)["number"], run.state().state) == (num_before + 1, "failed")
 
 
 def test_a_resumed_run_waits_where_its_device_is_taken(run: RunFolder, places: Settings) -> None:
-    run.write_exit("failed", cause="killed")
+    end_run(run, "failed", cause="killed")
     leases = take(leases_folder(places.workspace), ["cpu"], places.runs / "other")
     assert leases
     resume_from_here(run, places, no_trace)
@@ -181,11 +184,11 @@ def test_a_resumed_run_waits_where_its_device_is_taken(run: RunFolder, places: S
 
 
 def test_changes_are_kept_with_the_attempt_and_the_config_of_the_launch_stays(run: RunFolder, places: Settings) -> None:
-    run.write_exit("failed", cause="killed")
+    end_run(run, "failed", cause="killed")
     resume_from_here(run, places, no_trace, {"num_epochs": 9, "save_steps": 7})
-    assert run.attempt()["changes"] == {"num_epochs": 9, "save_steps": 7}
-    assert run.attempt()["restarts_schedule"] == ["num_epochs"]
-    assert run.read_run()["config"]["num_epochs"] == 2
+    assert attempt_of(run)["changes"] == {"num_epochs": 9, "save_steps": 7}
+    assert attempt_of(run)["restarts_schedule"] == ["num_epochs"]
+    assert record_of(run)["config"]["num_epochs"] == 2
     until(lambda: run.state().state == "running", "it goes on")
     let_end(run)
     until(run.exit_json.exists, "the end")
@@ -195,7 +198,7 @@ def test_changes_are_kept_with_the_attempt_and_the_config_of_the_launch_stays(ru
 def test_a_change_that_cannot_be_made_leaves_the_run_as_it_was(
     changes: dict[str, Any], run: RunFolder, places: Settings
 ) -> None:
-    run.write_exit("failed", cause="killed")
+    end_run(run, "failed", cause="killed")
     before = sorted(str(path) for path in run.path.rglob("*"))
     with pytest.raises(ConfigError):
         resume_from_here(run, places, no_trace, changes)
@@ -209,8 +212,8 @@ def test_what_a_change_would_do_is_said_before(run: RunFolder) -> None:
 
 
 def test_a_finished_run_has_nothing_to_go_on_with_unless_it_trains_longer(run: RunFolder, places: Settings) -> None:
-    run.write_status(state="running")
-    run.write_exit("finished")
+    set_status(run, state="running")
+    end_run(run, "finished")
     with pytest.raises(RunError, match="raise `num_epochs`"):
         resume_from_here(run, places, no_trace)
     resume_from_here(run, places, no_trace, {"num_epochs": 5})
@@ -220,8 +223,8 @@ def test_a_finished_run_has_nothing_to_go_on_with_unless_it_trains_longer(run: R
 
 
 def test_a_run_on_a_callers_batches_is_the_callers_to_repeat(places: Settings) -> None:
-    run = RunFolder.create(places.runs, config={"model_name": "m"}, config_text="", argv=None)
-    run.write_exit("failed", cause="killed")
+    run = make_run(places.runs, config={"model_name": "m"}, config_text="", argv=None)
+    end_run(run, "failed", cause="killed")
     with pytest.raises(RunError, match="caller"):
         resume_from_here(run, places, no_trace)
 
@@ -230,38 +233,38 @@ def test_a_run_on_a_callers_batches_is_the_callers_to_repeat(places: Settings) -
 
 
 def launched_with(run: RunFolder, sha256: str | None) -> None:
-    run.run_json.write_text(json.dumps(run.read_run() | {"data_sha256": sha256}))
+    run.run_json.write_text(json.dumps(record_of(run) | {"data_sha256": sha256}))
 
 
 def test_changed_data_is_refused_until_it_is_accepted_and_the_new_hash_goes_with_the_attempt(
     run: RunFolder, places: Settings, tmp_path: Path
 ) -> None:
     launched_with(run, sha256_of_file(tmp_path / "d.jsonl"))
-    run.write_exit("failed", cause="killed")
+    end_run(run, "failed", cause="killed")
     (tmp_path / "d.jsonl").write_text('{"prompt": "a", "completion": "other"}\n')
     before = sorted(str(path) for path in run.path.rglob("*"))
     with pytest.raises(DataChangedError, match="has changed since the run was launched"):
         resume_from_here(run, places, no_trace)
     assert sorted(str(path) for path in run.path.rglob("*")) == before
     resume_from_here(run, places, no_trace, accept_changed_data=True)
-    assert run.attempt()["accepted_data_sha256"] == sha256_of_file(tmp_path / "d.jsonl")
+    assert attempt_of(run)["accepted_data_sha256"] == sha256_of_file(tmp_path / "d.jsonl")
     until(lambda: run.state().state == "running", "it goes on")
     let_end(run)
     until(run.exit_json.exists, "the end")
     run.exit_json.unlink()
-    run.write_exit("failed", cause="killed")
+    end_run(run, "failed", cause="killed")
     resume_from_here(run, places, no_trace)
-    assert "accepted_data_sha256" not in run.attempt(), "what was confirmed once is not asked for again"
+    assert "accepted_data_sha256" not in attempt_of(run), "what was confirmed once is not asked for again"
     until(lambda: run.state().state == "running" or run.state().has_ended, "it goes on")
     until(run.exit_json.exists, "the end")
 
 
 def test_a_run_that_waits_for_other_gpus_keeps_what_was_accepted(run: RunFolder, places: Settings) -> None:
-    run.write_exit("failed", cause="killed")
-    run.begin_attempt("queued", accepted_data_sha256="f" * 64)
-    change_plan(run, places.workspace, {"device_uuids": []})
-    assert run.attempt()["accepted_data_sha256"] == "f" * 64
-    run.request_stop()
+    end_run(run, "failed", cause="killed")
+    start_again(run, "queued", accepted_data_sha256="f" * 64)
+    change_plan(run, places.workspace, Attempt(device_uuids=[]))
+    assert attempt_of(run)["accepted_data_sha256"] == "f" * 64
+    request_stop(run)
 
 
 @pytest.mark.parametrize("sha256", [None, 5])
@@ -273,7 +276,7 @@ def test_a_run_that_recorded_no_data_is_asked_for_nothing(sha256: Any, run: RunF
 def test_data_that_is_gone_or_no_file_is_a_sentence_before_anything_is_started(
     run: RunFolder, places: Settings, tmp_path: Path
 ) -> None:
-    run.write_exit("failed", cause="killed")
+    end_run(run, "failed", cause="killed")
     (tmp_path / "d.jsonl").unlink()
     with pytest.raises(DataError, match="There is no data set"):
         resume_from_here(run, places, no_trace)
@@ -284,7 +287,7 @@ def test_data_that_is_gone_or_no_file_is_a_sentence_before_anything_is_started(
 
 
 def test_what_is_another_than_at_the_last_start_is_named_before_the_next(run: RunFolder) -> None:
-    run.write_attempt(from_step=0, versions={"peft": "0.1"}, python="3.9", code={"commit": "f" * 40}, base={"config_sha256": "0", "weights_sha256": 7})  # fmt: skip
+    set_attempt(run, from_step=0, versions={"peft": "0.1"}, python="3.9", code={"commit": "f" * 40}, base={"config_sha256": "0", "weights_sha256": 7})  # fmt: skip
     said = " ".join(message.text("en") for message in differences_from_now(run, config_as_changed(run)))
     assert "config.json of the base model is not the same" in said
     assert "peft 0.1 → " in said
@@ -294,13 +297,13 @@ def test_what_is_another_than_at_the_last_start_is_named_before_the_next(run: Ru
 
 def test_steps_belong_to_the_start_that_trained_them_last(run: RunFolder) -> None:
     shutil.rmtree(run.attempts)
-    run.new_attempt(from_step=0, data_sha256="a")
-    run.new_attempt(from_step=10, data_sha256="b")
-    run.new_attempt(resume_from="checkpoint-20", plan={})
+    add_start(run, from_step=0, data_sha256="a")
+    add_start(run, from_step=10, data_sha256="b")
+    add_start(run, resume_from="checkpoint-20", plan={})
     assert [(span.number, span.first_step, span.last_step) for span in spans_of(run, upto=15)] == [(1, 1, 10), (2, 11, 15)]  # fmt: skip
-    run.new_attempt(from_step=5, data_sha256="c")
+    add_start(run, from_step=5, data_sha256="c")
     assert [(span.first_step, span.last_step, span.data_sha256) for span in spans_of(run)] == [(1, 5, "a"), (6, None, "c")]  # fmt: skip
-    run.new_attempt(from_step=0, data_sha256="d")
+    add_start(run, from_step=0, data_sha256="d")
     assert [span.data_sha256 for span in spans_of(run)] == ["d"]
     (run.attempts / "6.json").write_text('{"from_step": true, "num_threads": 2, "resume_from": 7, "data_sha256": 1}')
     assert [span.data_sha256 for span in spans_of(run)] == [None]

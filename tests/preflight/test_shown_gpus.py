@@ -15,6 +15,7 @@ from lora_backend.config.config_writing import dump_yaml
 from lora_backend.runs.record.run_folder import list_runs
 from tests.hardware.nvml import ROOT, result_of, stub_environment
 from tests.preflight.small_model import FACTS
+from tests.run_files import attempt_of
 
 GPUS = """
 gpu name=NVIDIA RTX A, uuid=GPU-a, gib=3, used_gib=1.2, cc=8.6
@@ -130,7 +131,7 @@ def test_the_trainer_in_the_foreground_chooses_its_gpus_before_torch_is_there(
     command = [sys.executable, "-m", "lora_backend", "train", str(path)]
     assert subprocess.run(command, env=machine, cwd=ROOT, capture_output=True, check=False).returncode == 1
     (run,) = list_runs(workspace / "runs")
-    attempt = run.attempt()
+    attempt = attempt_of(run)
     assert (shown(attempt), set(attempt["plan"]["device_map"].values())) == ("GPU-b", {1})
     log = run.train_log.read_text()
     assert "devices here: cuda:0 is GPU 1\n" in log

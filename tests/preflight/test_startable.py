@@ -31,12 +31,14 @@ from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.preflight.startable import CannotStartError, judge, startable
 from lora_backend.preflight.trees import tree_of
 from lora_backend.runs.processes.recovery import recover
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_folder import list_runs
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import Settings, load_settings
 from tests.pages.plan_page import SMALL, profile_of
 from tests.pages.screens import show, texts
 from tests.preflight.machines import Patch, on
 from tests.resolving import from_browser, from_here, launch_from_browser, resume_from_here
+from tests.run_files import attempt_of, end_run, make_run
 from tests.tiny import make_published, stub_model, write_rows
 from tests.waiting import until
 
@@ -160,7 +162,7 @@ def place(workspace: Path, tmp_path: Path, monkeypatch: Patch) -> Iterator[Path]
     monkeypatch.setattr("pages.parts.draft.launch.trace_within", lambda _: trace)
     yield tmp_path
     for run in list_runs(workspace / "runs"):
-        run.request_stop()
+        request_stop(run)
 
 
 def config_of(place: Path, situation: Situation, patch: Patch) -> str:
@@ -273,7 +275,7 @@ def test_a_good_config_is_startable_everywhere_and_starts(
     assert "Cannot start" not in texts(at)
     run = launch_from_browser(text, settings, trace)
     until(lambda: recover(run).state != "queued", "the start")
-    assert run.attempt()["plan"]["fits"]
+    assert attempt_of(run)["plan"]["fits"]
 
 
 def test_what_is_startable_trains(
@@ -312,8 +314,8 @@ def test_a_run_is_resumed_only_where_it_can_start(place: Path, monkeypatch: Patc
     settings = load_settings()
     values = parse_config(config_of(place, Situation("good", ()), monkeypatch)).values
     values["dataset"] = str(place / "rows.jsonl")
-    run = RunFolder.create(settings.runs, config=values, config_text=dump_yaml(values), argv=["x"], data_sha256=None)
-    run.write_exit("failed", cause="killed")
+    run = make_run(settings.runs, config=values, config_text=dump_yaml(values), argv=["x"], data_sha256=None)
+    end_run(run, "failed", cause="killed")
     (place / "m/tokenizer.json").unlink()
     assert refusal(lambda: resume_from_here(run, settings, trace)) == ("no_tokenizer",)
     assert run.state().state == "failed"

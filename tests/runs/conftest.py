@@ -14,8 +14,9 @@ import pytest
 
 from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.transitions import request_stop
 from tests.hardware.nvml import compiler
-from tests.run_files import process_of
+from tests.run_files import add_start, make_run, process_of, status_of
 from tests.runs.stand_in import HEAD, TRAIN, Make, queue_processes
 
 
@@ -27,15 +28,15 @@ def make(tmp_path: Path) -> Iterator[Make]:
     def make(script: str = TRAIN, *uuids: str, state: str = "starting", **attempt: Any) -> RunFolder:
         path = tmp_path / "runs" / f"run{len(runs)}"
         argv = [sys.executable, "-c", HEAD + script, str(path)]
-        run = RunFolder.create(path.parent, config={"r": 4}, config_text="r: 4\n", argv=argv, path=path, state=state)
-        run.new_attempt(device_uuids=list(uuids), **attempt)
+        run = make_run(path.parent, config={"r": 4}, config_text="r: 4\n", argv=argv, path=path, state=state)
+        add_start(run, device_uuids=list(uuids), **attempt)
         runs.append(run)
         return run
 
     yield make
     for run in runs:
-        if run.status().get("state") == "queued":
-            run.request_stop()
+        if status_of(run).get("state") == "queued":
+            request_stop(run)
     for process in queue_processes(tmp_path):
         process.kill()
     for run in runs:

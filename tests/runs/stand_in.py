@@ -14,7 +14,7 @@ from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.process_identity import ProcessIdentity, is_alive
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.seal import seal_of
-from tests.run_files import process_of
+from tests.run_files import process_of, record_of, status_of
 from tests.waiting import until
 
 HEAD = """
@@ -25,12 +25,12 @@ from lora_backend.runs.record.process_identity import identify
 RUN = RunFolder(Path(sys.argv[1]))
 """
 TRAIN = """
-RUN.write_status(state="running", trainer=identify(os.getpid()).to_json())
-while not RUN.stop_requested and not (RUN.path / "go").exists():
+set_status(RUN, state="running", trainer=identify(os.getpid()).to_json())
+while not RUN.stop_request.exists() and not (RUN.path / "go").exists():
     time.sleep(0.02)
-RUN.write_status(outcome="stopped" if RUN.stop_requested else "finished")
+set_status(RUN, outcome="stopped" if RUN.stop_request.exists() else "finished")
 """
-DEAF = 'RUN.write_status(state="running", trainer=identify(os.getpid()).to_json())\n'
+DEAF = 'set_status(RUN, state="running", trainer=identify(os.getpid()).to_json())\n'
 NEVER = "while True: time.sleep(0.05)\n"
 Make = Callable[..., RunFolder]
 
@@ -50,7 +50,7 @@ def let_end(run: RunFolder) -> None:
 
 def who(run: RunFolder, role: str) -> ProcessIdentity:
     found = process_of(run, role)
-    assert found is not None, f"{role} of {run.id}: {run.status()}"
+    assert found is not None, f"{role} of {run.id}: {status_of(run)}"
     return found
 
 
@@ -73,7 +73,7 @@ def queue_processes(workspace: Path) -> list[psutil.Process]:
 
 def under(run: RunFolder, variables: dict[str, str]) -> None:
     """Let the run's trainer be started with more variables, by its own command."""
-    about = run.read_run()
+    about = record_of(run)
     argv = with_variables(about["argv"], variables)
     write_json(run.run_json, about | {"argv": argv, "argv_seal": seal_of(run.path, argv)})
 

@@ -18,6 +18,7 @@ from lora_backend.runs.history.pace import time_left
 from lora_backend.runs.record.curves import COLUMNS, Column
 from lora_backend.runs.record.process_identity import boot_clock_s
 from lora_backend.runs.record.run_folder import RunFolder, RunState
+from tests.run_files import make_run, set_status
 
 RUNNING = RunState("running", "training", step=50, total_steps=100)
 Usage = namedtuple("Usage", "total used free")
@@ -32,8 +33,8 @@ def columns(count: int, **given: Any) -> dict[str, Column]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    run = RunFolder.create(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
-    run.write_status(state="running")
+    run = make_run(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
+    set_status(run, state="running")
     return run
 
 

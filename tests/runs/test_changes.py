@@ -9,7 +9,7 @@ import pytest
 
 from lora_backend.config.schema import KEYS
 from lora_backend.runs.record.changes import classify, config_as_changed
-from lora_backend.runs.record.run_folder import RunFolder
+from tests.run_files import add_start, make_run, record_of
 
 BATCH = ("batch_size", "target_batch_size")
 OLD: dict[str, Any] = {"model_name": "m", "dataset": "d.jsonl", "batch_size": 4, "target_batch_size": 8}
@@ -60,11 +60,11 @@ def test_a_smaller_batch_is_safe_while_a_step_has_as_many_rows() -> None:
 
 
 def test_changes_of_all_starts_add_up(tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path, config=OLD, config_text="", argv=None)
+    folder = make_run(tmp_path, config=OLD, config_text="", argv=None)
     assert config_as_changed(folder) == OLD
-    folder.new_attempt()
-    folder.new_attempt(changes={"learning_rate": 1e-5, "save_steps": 7})
-    folder.new_attempt(changes={"learning_rate": 1e-6})
-    folder.new_attempt(changes=None)
+    add_start(folder)
+    add_start(folder, changes={"learning_rate": 1e-5, "save_steps": 7})
+    add_start(folder, changes={"learning_rate": 1e-6})
+    add_start(folder, changes=None)
     assert config_as_changed(folder) == OLD | {"learning_rate": 1e-6, "save_steps": 7}
-    assert folder.read_run()["config"] == OLD
+    assert record_of(folder)["config"] == OLD

@@ -12,15 +12,16 @@ from lora_backend.runs.history.checkpoint_list import best_of, list_checkpoints,
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.run_folder import RunFolder
 from pages.parts.widgets.charts import loss_chart
+from tests.run_files import add_point, add_start, make_run
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    run = RunFolder.create(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
+    run = make_run(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
     for step in range(10, 1010, 10):
-        run.append_metrics({"step": step, "loss": 1000 / step})
+        add_point(run, {"step": step, "loss": 1000 / step})
         if step % 50 == 0:
-            run.append_metrics({"step": step, "eval_loss": 500 / step})
+            add_point(run, {"step": step, "eval_loss": 500 / step})
     return run
 
 
@@ -70,7 +71,7 @@ def test_a_hundred_checkpoints_and_every_resume_are_marked(run: RunFolder) -> No
     for step in range(10, 1010, 10):
         save(run, step)
     for asked in (None, "checkpoint-200", "checkpoint-500", "checkpoint-500", "../x", 7):
-        run.new_attempt(resume_from=asked)
+        add_start(run, resume_from=asked)
     found = list_checkpoints(run, read_columns(run.metrics_jsonl))
     assert len(found) == 100
     assert saved_steps(run) == [one.step for one in found]

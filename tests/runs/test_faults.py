@@ -22,7 +22,9 @@ from lora_backend.runs.record.failures import CAUSES, failure
 from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_folder import open_run
 from lora_backend.runs.record.states import NO_HEARTBEAT_S, STATES, StateError
+from lora_backend.runs.record.transitions import request_save, request_stop
 from lora_backend.settings import child_environment
+from tests.run_files import attempt_of, end_run, points_of, set_status, start_again, status_of
 from tests.runs.stand_in import TRAIN, Make, let_end, running, under, who
 from tests.waiting import until
 
@@ -37,7 +39,7 @@ from tests.waiting import until
         ("sys.exit('something else')", "crashed"),
         ("os.kill(os.getpid(), 11)", "fault"),
         ("os.kill(os.getpid(), 15)", "killed"),
-        ("RUN.write_status(failure={'cause': 'data', 'message': {'template': 'x', 'values': {}}}); sys.exit(1)", "data"),
+        ("set_status(RUN, failure={'cause': 'data', 'message': {'template': 'x', 'values': {}}}); sys.exit(1)", "data"),
     ],
 )  # fmt: skip
 def test_each_failure_is_told_apart_and_says_what_to_do(script: str, cause: str, make: Make) -> None:
@@ -85,7 +87,7 @@ def test_a_clock_that_is_set_changes_no_state(shift_s: int, make: Make, faults: 
     going, starting, dead = make(), make(), make()
     start_supervisor(going)
     until(lambda: going.state().state == "running", "it runs")
-    dead.write_status(state="running", trainer=who(going, "trainer").to_json() | {"start_ticks": 1})
+    set_status(dead, state="running", trainer=who(going, "trainer").to_json() | {"start_ticks": 1})
     look = (
         "import sys; from pathlib import Path; from lora_backend.runs.record.run_folder import RunFolder\n"
         "print(*(RunFolder(Path(p)).state().state for p in sys.argv[1:]))"
@@ -99,11 +101,11 @@ def test_a_clock_that_is_set_changes_no_state(shift_s: int, make: Make, faults: 
 
 
 WRITES = """
-RUN.write_status(state="running", trainer=identify(os.getpid()).to_json())
-RUN.append_metrics({"step": 1, "loss": 2.0})
+set_status(RUN, state="running", trainer=identify(os.getpid()).to_json())
+add_point(RUN, {"step": 1, "loss": 2.0})
 (RUN.path / "full").touch()
-RUN.append_metrics({"step": 2, "loss": 1.0})
-RUN.write_status(outcome="finished")
+add_point(RUN, {"step": 2, "loss": 1.0})
+set_status(RUN, outcome="finished")
 """
 
 
@@ -114,7 +116,7 @@ def test_a_disk_without_room_for_a_metric_is_said_and_what_was_written_stays(mak
     start_supervisor(run)
     until(run.exit_json.exists, "it ends")
     assert (run.state().state, run.state().cause) == ("failed", "disk_full")
-    assert [row["step"] for row in run.metrics()] == [1]
+    assert [row["step"] for row in points_of(run)] == [1]
 
 
 def test_a_trainer_that_found_no_room_even_for_its_last_words_ended_for_want_of_it(
@@ -159,14 +161,14 @@ def test_the_end_is_written_when_there_is_room_again(make: Make, faults: Path) -
 def test_a_folder_that_cannot_be_written_is_shown_and_a_stop_says_why(make: Make) -> None:
     """As an unprivileged process: root ignores modes."""
     run = make()
-    run.write_status(state="running", trainer={"pid": 1, "start_ticks": 1, "boot_id": "x"})
+    set_status(run, state="running", trainer={"pid": 1, "start_ticks": 1, "boot_id": "x"})
     run.path.chmod(0o555)
     look = (
         "import os, sys; from pathlib import Path; from lora_backend.runs.record.run_folder import RunFolder; from lora_backend.errors import RunError\n"
         "from lora_backend.runs.processes.recovery import recover\n"
         "os.getuid() or os.setuid(65534)\n"
         "run = RunFolder(Path(sys.argv[1])); print(recover(run).state)\n"
-        "try: run.request_stop()\nexcept RunError as error: print(error)"
+        "try: request_stop(run)\nexcept RunError as error: print(error)"
     )
     for parent in run.path.parents:
         if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
@@ -196,7 +198,7 @@ def test_a_run_of_a_newer_version_is_shown_and_not_written_to(make: Make) -> Non
     before = run.status_json.read_bytes()
     with pytest.raises(RunError, match="newer version"):
         open_run(run.path.parent, run.id)
-    for action in (run.request_stop, run.request_save, lambda: run.write_status(step=1)):
+    for action in (run.request_stop, run.request_save, lambda: set_status(run, step=1)):
         with pytest.raises(RunError, match="newer version"):
             action()
     assert recover(run).state in STATES
@@ -205,17 +207,17 @@ def test_a_run_of_a_newer_version_is_shown_and_not_written_to(make: Make) -> Non
 
 def test_another_attempt_keeps_the_end_of_the_one_before_and_takes_requests_back(make: Make) -> None:
     run = make()
-    run.request_stop()
-    run.write_status(outcome="stopped", stage="training", step=7)
-    run.write_exit("stopped")
-    assert run.begin_attempt("starting", resume_from="checkpoint-7") == 2
+    request_stop(run)
+    set_status(run, outcome="stopped", stage="training", step=7)
+    end_run(run, "stopped")
+    assert start_again(run, "starting", resume_from="checkpoint-7") == 2
     assert json.loads((run.attempts / "1.exit.json").read_text())["state"] == "stopped"
-    assert not run.stop_requested
+    assert not run.stop_request.exists()
     assert not run.exit_json.exists()
     assert (run.state().state, run.state().step, run.state().stage) == ("starting", 7, None)
-    assert run.attempt()["resume_from"] == "checkpoint-7"
+    assert attempt_of(run)["resume_from"] == "checkpoint-7"
     with pytest.raises(StateError, match="not ended"):
-        run.begin_attempt("starting")
+        start_again(run, "starting")
 
 
 def test_a_stop_is_never_left_to_the_start_after_the_one_that_it_was_meant_for(
@@ -224,8 +226,8 @@ def test_a_stop_is_never_left_to_the_start_after_the_one_that_it_was_meant_for(
     run = make()
 
     def end_and_resume() -> None:
-        run.write_exit("failed", cause="code")
-        run.begin_attempt("starting")
+        end_run(run, "failed", cause="code")
+        start_again(run, "starting")
 
     other = threading.Thread(target=end_and_resume)
 
@@ -236,21 +238,21 @@ def test_a_stop_is_never_left_to_the_start_after_the_one_that_it_was_meant_for(
         write_json(path, value)
 
     monkeypatch.setattr("lora_backend.runs.record.transitions.write_json", write)
-    run.request_stop("anna")
+    request_stop(run, "anna")
     other.join()
-    assert (run.attempt()["number"], run.stop_requested) == (2, False)
+    assert (attempt_of(run)["number"], run.stop_request.exists()) == (2, False)
 
 
 def test_save_is_asked_for_only_where_somebody_trains(make: Make) -> None:
     run = make(TRAIN)
     start_supervisor(run)
     until(lambda: run.state().state == "running", "it runs")
-    run.request_save("anna")
+    request_save(run, "anna")
     assert json.loads(run.save_request.read_text())["actor"] == "anna"
     let_end(run)
     until(run.exit_json.exists, "the end")
     with pytest.raises(StateError, match="nothing to save"):
-        run.request_save()
+        request_save(run)
 
 
 def test_the_next_attempts_supervisor_waits_for_the_last_ones_to_leave(make: Make) -> None:
@@ -270,8 +272,8 @@ def test_another_attempt_adopts_nothing_of_the_one_before(make: Make) -> None:
     let_end(run)
     until(run.exit_json.exists, "the end")
     (run.path / "go").unlink()
-    run.begin_attempt("starting")
-    assert {"child", "trainer", "supervisor", "outcome"}.isdisjoint(run.status())
+    start_again(run, "starting")
+    assert {"child", "trainer", "supervisor", "outcome"}.isdisjoint(status_of(run))
     start_supervisor(run)
     until(lambda: run.state().state == "running", "a trainer of its own runs")
     let_end(run)

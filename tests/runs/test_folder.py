@@ -11,28 +11,40 @@ import pytest
 from lora_backend.errors import RunError
 from lora_backend.i18n import Message
 from lora_backend.runs.record.run_folder import RUN_ID, RunFolder, list_runs, new_run_id, open_run
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.verification.rank_documents import empty_report
-from tests.run_files import put_answers
+from tests.run_files import (
+    add_point,
+    answers_of,
+    end_run,
+    log_tail,
+    make_run,
+    points_of,
+    put_answers,
+    record_of,
+    set_status,
+    status_of,
+)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     config = {"model_name": "m", "r": 4}
-    return RunFolder.create(tmp_path, config=config, config_text="model_name: m  # 模型\nr: 4\n", argv=["a"], actor="anna", name="first")  # fmt: skip
+    return make_run(tmp_path, config=config, config_text="model_name: m  # 模型\nr: 4\n", argv=["a"], actor="anna", name="first")  # fmt: skip
 
 
 def test_a_new_run_holds_what_it_was_started_with(run: RunFolder, tmp_path: Path) -> None:
-    found = open_run(tmp_path, run.id).read_run()
+    found = record_of(open_run(tmp_path, run.id))
     assert (found["config"], found["argv"], found["actor"], found["name"]) == ({"model_name": "m", "r": 4}, ["a"], "anna", "first")  # fmt: skip
     assert found["versions"]["peft"]
     assert run.config_yaml.read_text("utf-8") == "model_name: m  # 模型\nr: 4\n"
 
 
 def test_every_json_file_carries_its_format(run: RunFolder) -> None:
-    run.append_metrics({"step": 1})
+    add_point(run, {"step": 1})
     run.write_rank_report(empty_report("ok", True, 4))
-    run.request_stop()
-    run.write_exit("finished")
+    request_stop(run)
+    end_run(run, "finished")
     for path in (
         run.run_json,
         run.status_json,
@@ -45,15 +57,15 @@ def test_every_json_file_carries_its_format(run: RunFolder) -> None:
 
 
 def test_status_keys_are_changed_one_by_one_and_none_takes_one_out(run: RunFolder) -> None:
-    run.write_status(step=1, stage="training")
-    run.write_status(step=2)
-    run.write_status(stage=None)
-    assert run.status()["step"] == 2
-    assert "stage" not in run.status()
+    set_status(run, step=1, stage="training")
+    set_status(run, step=2)
+    set_status(run, stage=None)
+    assert status_of(run)["step"] == 2
+    assert "stage" not in status_of(run)
 
 
 def test_a_sentence_is_stored_as_template_and_values(run: RunFolder) -> None:
-    run.write_exit("failed", cause="data", message=Message("Line {line} of {file}", {"line": 3, "file": "d.jsonl"}))
+    end_run(run, "failed", cause="data", message=Message("Line {line} of {file}", {"line": 3, "file": "d.jsonl"}))
     stored = json.loads(run.exit_json.read_text())["message"]
     assert stored == {"template": "Line {line} of {file}", "values": {"line": 3, "file": "d.jsonl"}}
     assert str(run.state().message) == "Line 3 of d.jsonl"
@@ -64,31 +76,31 @@ def test_a_sentence_is_stored_as_template_and_values(run: RunFolder) -> None:
 def test_a_file_that_is_no_json_object_is_as_good_as_absent(file: str, content: bytes, run: RunFolder) -> None:
     (run.path / file).write_bytes(content)
     assert run.state().state in ("starting", "lost")
-    assert run.status().get("state") in ("starting", None)
+    assert status_of(run).get("state") in ("starting", None)
     assert run.read_rank_report() is None
 
 
 @pytest.mark.parametrize("end", ['{"step": 2, "lo', '{"step": 2', "\0\0\0\0", "{"])
 def test_a_point_written_after_half_a_line_is_not_lost_with_it(end: str, run: RunFolder) -> None:
     """A trainer was killed while it wrote; the one that goes on from its checkpoint appends to the same file."""
-    run.append_metrics({"step": 1})
+    add_point(run, {"step": 1})
     with run.metrics_jsonl.open("a") as file:
         file.write(end)
-    assert [row["step"] for row in run.metrics()] == [1]
-    run.append_metrics({"step": 3})
-    assert [row["step"] for row in run.metrics()] == [1, 3]
+    assert [row["step"] for row in points_of(run)] == [1]
+    add_point(run, {"step": 3})
+    assert [row["step"] for row in points_of(run)] == [1, 3]
 
 
 def test_lines_that_are_no_points_are_left_out(run: RunFolder) -> None:
     run.metrics_jsonl.write_bytes(b'\n[1]\n{"step": 1}\nnull\n\xff\n{"step": 2}\r\n')
-    assert [row["step"] for row in run.metrics()] == [1, 2]
+    assert [row["step"] for row in points_of(run)] == [1, 2]
 
 
 def test_answers_are_replaced_as_a_whole(run: RunFolder) -> None:
-    assert run.answers() == []
+    assert answers_of(run) == []
     put_answers(run, [{"a": "é"}, {"a": "2"}])
     put_answers(run, [{"a": "\u2028"}])
-    assert run.answers() == [{"format": 1, "a": "\u2028"}]
+    assert answers_of(run) == [{"format": 1, "a": "\u2028"}]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +121,7 @@ def test_a_run_that_was_deleted_under_our_hands_is_a_sentence_or_empty(run: RunF
     import shutil
 
     shutil.rmtree(run.path)
-    assert (run.status(), run.metrics(), run.answers(), run.read_rank_report(), run.log_tail()) == (
+    assert (status_of(run), points_of(run), answers_of(run), run.read_rank_report(), log_tail(run)) == (
         {},
         [],
         [],
@@ -140,11 +152,11 @@ def test_a_file_or_folder_that_is_no_run_is_not_listed(run: RunFolder, tmp_path:
 )  # fmt: skip
 def test_the_tail_holds_whole_lines(log: bytes, max_bytes: int, tail: str, run: RunFolder) -> None:
     run.train_log.write_bytes(log)
-    assert run.log_tail(max_bytes) == tail
+    assert log_tail(run, max_bytes) == tail
 
 
 def test_without_a_log_there_is_no_tail(run: RunFolder) -> None:
-    assert run.log_tail() == ""
+    assert log_tail(run) == ""
 
 
 @pytest.mark.parametrize(

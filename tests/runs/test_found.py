@@ -20,6 +20,7 @@ from lora_backend.runs.foreign.foreign_folder import open_folder
 from lora_backend.runs.foreign.trainer_state import INLINE_BYTES, MOST_BYTES
 from lora_backend.runs.record.curves import COLUMNS, points
 from lora_backend.runs.record.run_folder import RunFolder
+from tests.run_files import add_point, make_run, set_status
 from tests.verification.reports import folder_report
 
 ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}  # fmt: skip
@@ -287,13 +288,13 @@ def test_a_link_in_a_circle_is_no_folder(tmp_path: Path) -> None:
 
 def copied(tmp_path: Path, **changes: Any) -> RunFolder:
     """A run that another machine trained, as it is after a copy."""
-    run = RunFolder.create(
+    run = make_run(
         tmp_path, config={"model_name": "org/m", "r": 4}, config_text="model_name: org/m\n", argv=None, name="shop"
     )
     gone = {"pid": 4711, "start_ticks": 1, "boot_id": "of another machine"}
-    run.write_status(state="running", step=2, total_steps=9, trainer=gone, supervisor=gone, **changes)
-    run.append_metrics({"step": 1, "loss": 2.0})
-    run.append_metrics({"step": 2, "loss": 1.0, "eval_loss": 1.5})
+    set_status(run, state="running", step=2, total_steps=9, trainer=gone, supervisor=gone, **changes)
+    add_point(run, {"step": 1, "loss": 2.0})
+    add_point(run, {"step": 2, "loss": 1.0, "eval_loss": 1.5})
     return run
 
 

@@ -27,11 +27,13 @@ from lora_backend.runs.record.labels import read_labels, write_labels
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import RunState
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.views.state_view import ended_at_latest, stopping_messages
+from tests.run_files import add_point, add_start, end_run, make_run, set_status, start_again
 
 
 def made(workspace: Path, name: str, state: str = "finished", **config: Any) -> RunFolder:
-    run = RunFolder.create(
+    run = make_run(
         workspace / "runs",
         config={"r": 8, **config},
         config_text="",
@@ -39,10 +41,10 @@ def made(workspace: Path, name: str, state: str = "finished", **config: Any) -> 
         path=workspace / "runs" / name,
         name=name,
     )
-    run.append_metrics({"step": 1, "loss": 2.0, "time": 0.0})
-    run.append_metrics({"step": 2, "loss": 1.5, "eval_loss": 1.7, "time": 2.0, "tokens_per_s": 10.0})
+    add_point(run, {"step": 1, "loss": 2.0, "time": 0.0})
+    add_point(run, {"step": 2, "loss": 1.5, "eval_loss": 1.7, "time": 2.0, "tokens_per_s": 10.0})
     if state != "running":
-        run.write_exit(state)
+        end_run(run, state)
     return run
 
 
@@ -64,12 +66,12 @@ def test_a_row_has_every_config_key_and_the_newest_figures_as_columns(tmp_path: 
 
 def test_a_run_that_was_lost_without_an_end_is_seen_to_go_on(tmp_path: Path) -> None:
     run, history = made(tmp_path, "a", "running"), History(tmp_path / "runs")
-    run.new_attempt(device_uuids=[])
+    add_start(run, device_uuids=[])
     mine = identify(os.getpid())
     assert mine
-    run.write_status(state="running", trainer=mine.to_json() | {"boot_id": "another"})
+    set_status(run, state="running", trainer=mine.to_json() | {"boot_id": "another"})
     assert [row.state.state for row in history.rows()] == ["lost"]
-    run.begin_attempt("queued")
+    start_again(run, "queued")
     assert [row.state.state for row in history.rows()] == ["queued"]
 
 
@@ -77,8 +79,8 @@ def test_a_look_at_a_queued_run_reads_no_other(tmp_path: Path, monkeypatch: pyte
     runs = [made(tmp_path, name, "running") for name in "abc"]
     monkeypatch.setattr(recovery, "start_queue", lambda workspace: None)
     for run in runs:
-        run.write_exit("stopped")
-        run.begin_attempt("queued", device_uuids=[])
+        end_run(run, "stopped")
+        start_again(run, "queued", device_uuids=[])
         enter(run, tmp_path)
     read: list[str] = []
     status = RunFolder.read_status
@@ -93,16 +95,16 @@ def test_first_and_last_loss_come_from_both_ends_of_a_long_curve(tmp_path: Path)
     assert first_and_last_loss(run) == (2.0, 1.5)
     run.metrics_jsonl.unlink()
     assert first_and_last_loss(run) is None
-    run.append_metrics({"step": 0, "time": 0.0})
+    add_point(run, {"step": 0, "time": 0.0})
     assert first_and_last_loss(run) is None
     for step in range(5_000):
-        run.append_metrics({"step": step, "loss": 3.0 - step / 5_000, "time": 0.0})
+        add_point(run, {"step": step, "loss": 3.0 - step / 5_000, "time": 0.0})
     assert first_and_last_loss(run) == (3.0, 3.0 - 4_999 / 5_000)
 
 
 def test_a_figure_is_its_newest_number_whatever_stands_around_it(tmp_path: Path) -> None:
     run = made(tmp_path, "a")
-    run.append_metrics({"step": 3, "loss": None, "note": '"eval_loss"', "time": 3.0})
+    add_point(run, {"step": 3, "loss": None, "note": '"eval_loss"', "time": 3.0})
     with run.metrics_jsonl.open("a") as file:
         file.write('{"step": 4, "loss": 9, "eval_lo')
     row = read_row(run)
@@ -254,7 +256,7 @@ def test_a_run_is_deleted_or_resumed_and_never_both(tmp_path: Path, monkeypatch:
 
     def resume() -> None:
         try:
-            run.begin_attempt("starting")
+            start_again(run, "starting")
         except RunError as error:
             refused.append(str(error))
 
@@ -363,7 +365,7 @@ def test_a_smoothed_curve_is_steadier_than_the_curve_and_keeps_its_level() -> No
 def test_an_attempt_that_another_hand_has_written_leaves_the_list_whole(changes: Any, tmp_path: Path) -> None:
     run = made(tmp_path, "a")
     for _ in range(2):
-        run.new_attempt(changes=changes)
+        add_start(run, changes=changes)
     assert [row.id for row in History(tmp_path / "runs").rows()] == ["a"]
 
 
@@ -380,17 +382,17 @@ def test_the_kernels_kill_of_an_adopted_trainer_is_told_though_nobody_has_its_co
 
 def test_a_stop_says_what_it_does_at_this_stage_and_when_it_ends_at_the_latest(tmp_path: Path) -> None:
     run = made(tmp_path, "a", "running")
-    run.request_stop(deadline_s=60)
+    request_stop(run, deadline_s=60)
     asked_at = json.loads(run.stop_request.read_text())["time"]
     assert ended_at_latest(run) is None, "nobody watches it"
     assert "No supervisor" in stopping_messages(run)[1].text("en")
-    run.write_status(supervisor=identify(os.getpid()), stage="training")
+    set_status(run, supervisor=identify(os.getpid()), stage="training")
     assert ended_at_latest(run) == asked_at + 60 + KILL_AFTER_S
     asked, latest = (message.text("en") for message in stopping_messages(run))
     assert ("checkpoint" in asked, "at the latest" in latest) == (True, True)
-    run.write_status(stage="loading")
+    set_status(run, stage="loading")
     assert "ends before its first step" in stopping_messages(run)[0].text("en")
-    run.write_status(stage="answering")
+    set_status(run, stage="answering")
     assert "its adapter is saved" in stopping_messages(run)[0].text("en")
 
 

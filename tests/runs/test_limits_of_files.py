@@ -11,7 +11,7 @@ from lora_backend.runs.history.run_table import History
 from lora_backend.runs.record import locked_files as files
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.locked_files import MAX_STATE_BYTES, read_json, read_jsonl
-from lora_backend.runs.record.run_folder import RunFolder
+from tests.run_files import add_start, attempt_of, make_run
 
 
 def points(count: int) -> str:
@@ -29,12 +29,12 @@ def test_a_state_of_just_the_limit_is_read_and_a_larger_one_is_none_of_ours(tmp_
 
 @pytest.mark.parametrize("name", ["run.json", "status.json", "exit.json", "labels.json", "attempts/1.json"])
 def test_a_copied_run_with_a_file_that_is_too_large_is_shown_without_it(name: str, tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path / "runs", config={"r": 4}, config_text="r: 4\n", argv=None)
-    run.new_attempt()
+    run = make_run(tmp_path / "runs", config={"r": 4}, config_text="r: 4\n", argv=None)
+    add_start(run)
     (run.path / name).write_bytes(b'{"x": "' + b"x" * MAX_STATE_BYTES + b'"}')
     assert len(History(run.path.parent).rows()) == (name != "run.json")
     run.state()
-    assert run.attempt().get("number", 1) == 1
+    assert attempt_of(run).get("number", 1) == 1
 
 
 @pytest.mark.parametrize("nan", ["", '{"step": -1, "loss": NaN}\n'])

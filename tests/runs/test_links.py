@@ -29,7 +29,7 @@ from lora_backend.settings import load_settings
 from lora_backend.verification.rank_documents import empty_report
 from tests.planted import FILES, FOLDERS, NUMBER, SECRET, WRITTEN, holds_secret, planted_run, tree
 from tests.resolving import resume_from_here
-from tests.run_files import put_answers
+from tests.run_files import add_point, add_start, end_run, make_run, put_answers, set_attempt, set_status, start_again
 
 LINKS = [*FILES, *FOLDERS]
 """Parts of a run; that the run's own folder is a link is found at the door, by whoever opens it."""
@@ -82,13 +82,13 @@ def test_a_run_that_is_a_link_is_none_and_the_sentence_names_it(link: str, works
 
 
 WRITERS: dict[str, Callable[[RunFolder], Any]] = {
-    "status": lambda run: run.write_status(step=4), "stop": RunFolder.request_stop, "save": RunFolder.request_save,
-    "labels": lambda run: write_labels(run.path, note="ours"), "metrics": lambda run: run.append_metrics({"step": 4}),
+    "status": lambda run: set_status(run, step=4), "stop": RunFolder.request_stop, "save": RunFolder.request_save,
+    "labels": lambda run: write_labels(run.path, note="ours"), "metrics": lambda run: add_point(run, {"step": 4}),
     "ranks": lambda run: run.write_rank_report(empty_report("ok", True, 4)), "answers": lambda run: put_answers(run, [{"ours": 1}]),
-    "attempt": lambda run: run.write_attempt(ours=1), "new attempt": lambda run: run.new_attempt(ours=1), "exit": lambda run: run.write_exit("failed"),
-    "begin": RunFolder.begin_training, "begin attempt": lambda run: run.begin_attempt("queued"), "supervisor": start_supervisor,
+    "attempt": lambda run: set_attempt(run, ours=1), "new attempt": lambda run: add_start(run, ours=1), "exit": lambda run: end_run(run, "failed"),
+    "begin": RunFolder.begin_training, "begin attempt": lambda run: start_again(run, "queued"), "supervisor": start_supervisor,
     "supervise": supervise, "sweep": sweep, "replan": RunFolder.replan,
-    "create": lambda run: RunFolder.create(run.path.parent, config={}, config_text="", argv=None, path=run.path),
+    "create": lambda run: make_run(run.path.parent, config={}, config_text="", argv=None, path=run.path),
     "resume": lambda run: resume_from_here(run, load_settings(), lambda *_: pytest.fail("nothing is planned")),
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from lora_backend.runs.history.run_table import History, read_row
 from lora_backend.runs.record.curves import Column
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.views.state_view import state_message
+from tests.run_files import add_point, end_run, make_run, set_attempt
 
 Curve = Sequence[float] | Column
 
@@ -155,11 +156,11 @@ def test_nothing_to_learn_is_dead_from_the_first_point_and_all_learned_is_not() 
 
 
 def made(workspace: Path, losses: Sequence[float | None], state: str = "finished") -> RunFolder:
-    run = RunFolder.create(workspace / "runs", config={"model_name": "m"}, config_text="", argv=None)
+    run = make_run(workspace / "runs", config={"model_name": "m"}, config_text="", argv=None)
     for step, loss in enumerate(losses, 1):
-        run.append_metrics({"step": step, "epoch": 0.1, "loss": loss, "learning_rate": 1e-4, "grad_norm": 0.5, "time": 1.0})  # fmt: skip
-        run.append_metrics({"step": step, "epoch": 0.1, "eval_loss": 9.0, "time": 1.0})
-    run.write_exit(state)
+        add_point(run, {"step": step, "epoch": 0.1, "loss": loss, "learning_rate": 1e-4, "grad_norm": 0.5, "time": 1.0})  # fmt: skip
+        add_point(run, {"step": step, "epoch": 0.1, "eval_loss": 9.0, "time": 1.0})
+    end_run(run, state)
     return run
 
 
@@ -176,7 +177,7 @@ def test_row_outcome_and_run_say_the_same(tmp_path: Path) -> None:
 def test_it_is_judged_again_when_points_come(tmp_path: Path) -> None:
     run = made(tmp_path, [2.0], "stopped")
     assert health_of(run).code == "ok"
-    run.append_metrics({"step": 2, "loss": 30.0})
+    add_point(run, {"step": 2, "loss": 30.0})
     assert health_of(run).code == "diverged"
     run.metrics_jsonl.unlink()
     assert health_of(run).code == "unknown"
@@ -185,8 +186,8 @@ def test_it_is_judged_again_when_points_come(tmp_path: Path) -> None:
 def test_the_vocabulary_comes_from_what_was_loaded(tmp_path: Path) -> None:
     run = made(tmp_path, [6.0, *([math.log(500)] * 9)])
     assert health_of(run).code == "ok"
-    run.write_attempt(vocab_size=500)
-    run.append_metrics({"step": 99, "loss": math.log(500), "grad_norm": 0.5})
+    set_attempt(run, vocab_size=500)
+    add_point(run, {"step": 99, "loss": math.log(500), "grad_norm": 0.5})
     assert health_of(run).vocabulary_size == 500
 
 
@@ -200,7 +201,7 @@ def test_points_are_read_alike_in_whatever_form(write: Callable[[dict[str, float
 
 def test_a_gradient_that_is_no_number_takes_no_loss_away_and_a_loss_that_is_none_is_left_out(tmp_path: Path) -> None:
     run = made(tmp_path, [2.0, None, 1.5])
-    run.append_metrics({"step": 4, "epoch": 1.0, "loss": 30.0, "learning_rate": 1e-4, "grad_norm": None, "time": 1.0})
+    add_point(run, {"step": 4, "epoch": 1.0, "loss": 30.0, "learning_rate": 1e-4, "grad_norm": None, "time": 1.0})
     found = read_points(run.metrics_jsonl)
     assert [tuple(point) for point in found[:2]] == [(1, 2.0, 0.5), (3, 1.5, 0.5)]
     assert found[2][:2] == (4, 30.0)
@@ -229,7 +230,7 @@ def test_of_a_long_file_the_ends_and_some_blocks_between_are_read(tmp_path: Path
 
 
 def test_of_a_loss_that_went_wrong_the_step_is_told_exactly_however_long_its_file(tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
+    run = make_run(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
     lines = [{"step": step, "loss": 2.0 if step < 777 else 30.0, "grad_norm": 1.0} for step in range(1, 2_001)]
     run.metrics_jsonl.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert run.metrics_jsonl.stat().st_size > loss_health.GLANCE_BYTES

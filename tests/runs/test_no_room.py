@@ -12,7 +12,7 @@ from lora_backend.config.config_writing import dump_yaml
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.processes.trainer_command import trainer_command
-from lora_backend.runs.record.run_folder import RunFolder
+from tests.run_files import add_start, log_tail, make_run, points_of
 from tests.runs.stand_in import with_variables
 from tests.waiting import until
 
@@ -27,17 +27,17 @@ def test_a_full_disk_ends_the_run_with_its_cause_or_not_at_all(
     path = workspace / "runs" / "one"
     variables = {"LD_PRELOAD": str(faults), "FAULT_PATH": full, "FAULT_WHEN": str(path / "checkpoints/checkpoint-40")}
     argv = with_variables(trainer_command(path), variables)
-    run = RunFolder.create(path.parent, config=values, config_text=dump_yaml(values), argv=argv, path=path)
-    run.new_attempt(device_uuids=[])
+    run = make_run(path.parent, config=values, config_text=dump_yaml(values), argv=argv, path=path)
+    add_start(run, device_uuids=[])
     start_supervisor(run)
     until(run.exit_json.exists, "it ends", limit_s=150)
     state = run.state()
     if full == "train.log":  # no line of a log is worth a run
-        assert state.state == "finished", run.log_tail()
+        assert state.state == "finished", log_tail(run)
     else:
-        assert (state.state, state.cause) == ("failed", "disk_full"), run.log_tail()
+        assert (state.state, state.cause) == ("failed", "disk_full"), log_tail(run)
         assert state.message is not None
         assert "disk is full" in state.message.text("en")
     assert checkpoints_of(run)
     assert [verified(checkpoint) for checkpoint in checkpoints_of(run)] == [[]] * len(checkpoints_of(run))
-    assert run.metrics()
+    assert points_of(run)

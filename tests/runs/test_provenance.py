@@ -19,6 +19,7 @@ from lora_backend.runs.history.reproduce import ThenNow, reproduction
 from lora_backend.runs.record.documents import CodeVersion
 from lora_backend.runs.record.provenance import code_of, provenance, version_of
 from lora_backend.runs.record.run_folder import RunFolder
+from tests.run_files import add_start, make_run, record_of
 
 
 def git(folder: Path, *words: str) -> str:
@@ -44,7 +45,7 @@ def run(tmp_path: Path) -> RunFolder:
     text = "model_name: m  # 模型\ndataset: d.jsonl\nversion: '1.0'\nr: 4\n"
     config = {"model_name": "m", "dataset": str(tmp_path / "d.jsonl"), "version": "1.0", "r": 4}
     sha256 = hashlib.sha256(b"{}\n").hexdigest()
-    return RunFolder.create(tmp_path / "runs", config=config, config_text=text, argv=["a"], data_sha256=sha256)
+    return make_run(tmp_path / "runs", config=config, config_text=text, argv=["a"], data_sha256=sha256)
 
 
 def test_the_commit_is_the_programs_and_a_change_in_its_folder_is_seen(program: Path) -> None:
@@ -91,7 +92,7 @@ def test_no_repository_no_git_and_a_git_that_hangs_are_no_reason_to_fail(
 
 
 def test_a_run_records_what_it_was_made_by(run: RunFolder) -> None:
-    found = run.read_run()
+    found = record_of(run)
     assert found["python"] == platform.python_version()
     assert found["platform"] == platform.platform()
     assert found["versions"]["torch"] == version_of("torch")
@@ -113,14 +114,14 @@ def test_made_again_by_its_own_file_and_what_was_bound_when_it_started(run: RunF
 
 @pytest.mark.parametrize("value", ["1.0", "a: b", "#x", "null", "", "plain", None, True, 1e-4, ["q_proj", "v_proj"], {"q_proj": 8}])  # fmt: skip
 def test_options_of_the_command_are_read_back_as_the_values_that_ran(value: Any, tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path, config={"r": value}, config_text="r: something else\n", argv=["a"])
+    run = make_run(tmp_path, config={"r": value}, config_text="r: something else\n", argv=["a"])
     command = reproduction(run).command
     assert command is not None
     assert setting(shlex.split(command)[-1]) == ("r", value)
 
 
 def test_what_is_not_as_it_was_is_named(run: RunFolder, program: Path, tmp_path: Path) -> None:
-    about = run.read_run()
+    about = record_of(run)
     about["versions"] = {"peft": "0.1", "gone-package": "2.0", "torch": version_of("torch")}
     about |= {"python": "3.9.1", "code": {"commit": "f" * 40, "is_modified": True}}
     run.run_json.write_text(json.dumps(about))
@@ -138,7 +139,7 @@ def test_what_is_not_as_it_was_is_named(run: RunFolder, program: Path, tmp_path:
 
 def test_a_run_of_an_older_version_and_data_that_is_gone_leave_open_what_nobody_knows(run: RunFolder, tmp_path: Path) -> None:  # fmt: skip
     about = {
-        key: value for key, value in run.read_run().items() if key not in ("python", "platform", "code", "versions")
+        key: value for key, value in record_of(run).items() if key not in ("python", "platform", "code", "versions")
     }
     run.run_json.write_text(json.dumps(about))
     (tmp_path / "d.jsonl").unlink()
@@ -150,7 +151,7 @@ def test_a_run_of_an_older_version_and_data_that_is_gone_leave_open_what_nobody_
 
 
 def test_settings_changed_while_it_was_resumed_are_named_and_given_from_the_start(run: RunFolder) -> None:
-    run.new_attempt(changes={"learning_rate": 5e-5})
+    add_start(run, changes={"learning_rate": 5e-5})
     found = reproduction(run)
     assert found.later_changes == {"learning_rate": 5e-5}
     assert found.command is not None
@@ -158,19 +159,19 @@ def test_settings_changed_while_it_was_resumed_are_named_and_given_from_the_star
 
 
 def test_a_callers_own_batches_have_no_command(tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path, config={"r": 4}, config_text="r: 4\n", argv=None)
+    run = make_run(tmp_path, config={"r": 4}, config_text="r: 4\n", argv=None)
     assert reproduction(run).command is None
 
 
 @pytest.mark.parametrize("value", [None, 1, "x", [1], True])
 @pytest.mark.parametrize("key", ["versions", "code"])
 def test_what_another_hand_has_written_leaves_it_open(key: str, value: Any, run: RunFolder) -> None:
-    run.run_json.write_text(json.dumps(run.read_run() | {key: value}))
-    run.new_attempt(changes=value)
+    run.run_json.write_text(json.dumps(record_of(run) | {key: value}))
+    add_start(run, changes=value)
     assert reproduction(run).config_text
 
 
 def test_a_run_without_its_config_is_a_sentence(run: RunFolder) -> None:
-    run.run_json.write_text(json.dumps(run.read_run() | {"config": None}))
+    run.run_json.write_text(json.dumps(record_of(run) | {"config": None}))
     with pytest.raises(RunError, match="holds no config"):
         reproduction(run)

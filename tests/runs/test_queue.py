@@ -22,8 +22,10 @@ from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import ORPHANED_GRACE_S, StateError
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import child_environment
 from lora_backend.views.queue_view import waiting_messages
+from tests.run_files import add_start, make_run, start_again, status_of
 from tests.runs.stand_in import TRAIN, Make, kill, let_end, queue_processes, who
 from tests.waiting import until
 
@@ -60,7 +62,7 @@ def test_of_twenty_launches_at_once_one_runs_and_the_next_starts_when_it_is_kill
     assert states(runs).count("queued") == 18
     for run in runs:
         if run.state().state == "queued":
-            run.request_stop()
+            request_stop(run)
     let_end(next_one)
     until(lambda: next_one.state().state == "finished", "it ends")
     until(lambda: not queue_processes(tmp_path), "with nothing to wait for, nobody waits")
@@ -71,7 +73,7 @@ def test_runs_on_different_gpus_go_side_by_side_and_none_overtakes_on_its_own(ma
     runs = [make(TRAIN, *uuids, state="queued") for uuids in ([ONE], [ONE, TWO], [TWO], [THREE])]
     for run in runs:
         start_or_queue(run, tmp_path)
-    assert [run.status()["state"] != "queued" for run in runs] == [True, False, False, True]
+    assert [status_of(run)["state"] != "queued" for run in runs] == [True, False, False, True]
     assert waiting_for(runs[2], tmp_path).ahead == (runs[1].id,)
 
 
@@ -133,7 +135,7 @@ def test_a_cancelled_run_ends_without_having_started(make: Make, tmp_path: Path)
     assert leases
     run = make("", ONE, state="queued")
     start_or_queue(run, tmp_path)
-    run.request_stop("anna")
+    request_stop(run, "anna")
     assert (run.state().state, run.state().cause) == ("stopped", "cancelled")
     assert entries(tmp_path) == []
     release(leases)
@@ -205,10 +207,10 @@ def test_a_queued_run_moves_to_other_gpus_and_one_that_started_does_not(make: Ma
     assert leases
     run = make("", ONE, state="queued")
     assert not start_or_queue(run, tmp_path)
-    change_plan(run, tmp_path, {"device_uuids": [TWO]})
+    change_plan(run, tmp_path, Attempt(device_uuids=[TWO]))
     until(lambda: run.state().state != "queued", "the queue starts it on the other GPU")
     with pytest.raises(StateError, match="is no longer waiting"):
-        change_plan(run, tmp_path, {"device_uuids": [THREE]})
+        change_plan(run, tmp_path, Attempt(device_uuids=[THREE]))
     release(leases)
 
 
@@ -219,11 +221,11 @@ def test_a_run_that_is_planned_anew_while_it_is_started_keeps_its_place_and_wait
     place = enter(run, tmp_path).file
 
     def planned_anew(self: RunFolder, *states: Any, **more: Any) -> None:
-        change_plan(run, tmp_path, {"device_uuids": [TWO]})
+        change_plan(run, tmp_path, Attempt(device_uuids=[TWO]))
         try:
             transitions.move(self, *states, **more)
         finally:
-            seen.append(run.status()["state"])
+            seen.append(status_of(run)["state"])
 
     monkeypatch.setattr(queue, "move", planned_anew)
     assert not start(run, tmp_path)
@@ -277,7 +279,7 @@ def test_a_launcher_that_dies_before_it_has_started_anything_leaves_no_run_that_
     assert run.state().state == "starting", "a supervisor may be on its way"
     until(lambda: recover(run).state == "lost", "nobody is", limit_s=2 * ORPHANED_GRACE_S)
     assert not holders(leases_folder(tmp_path), [ONE])
-    run.begin_attempt("queued", device_uuids=[ONE])
+    start_again(run, "queued", device_uuids=[ONE])
     assert start_or_queue(run, tmp_path)
     until(lambda: run.state().state == "running", "it can be started again")
     let_end(run)
@@ -303,7 +305,7 @@ def test_the_command_of_a_run_that_was_copied_while_it_waited_is_not_started_by_
     assert entries(tmp_path) == []
     (sentence,) = waiting_messages(waiting_for(run, tmp_path))
     assert "queued on another machine and copied here, so it does not start by itself" in sentence.text("en")
-    run.request_stop()
+    request_stop(run)
     assert run.state().state == "stopped", "from here on it can be resumed"
     assert not (tmp_path / "started").exists()
 
@@ -321,8 +323,8 @@ def test_an_entry_that_names_a_run_elsewhere_starts_nothing(path: str, tmp_path:
     home, outside = tmp_path / "home", tmp_path / "outside"
     for folder in (home / "queue", home / "runs", outside):
         folder.mkdir(parents=True)
-    theirs = RunFolder.create(outside / "runs", config={}, config_text="", argv=["touch", str(tmp_path / "started")], path=outside / "runs" / "theirs", state="queued")  # fmt: skip
-    theirs.new_attempt(device_uuids=[])
+    theirs = make_run(outside / "runs", config={}, config_text="", argv=["touch", str(tmp_path / "started")], path=outside / "runs" / "theirs", state="queued")  # fmt: skip
+    add_start(theirs, device_uuids=[])
     (home / "runs" / "link").symlink_to(theirs.path)
     (home / "linked").symlink_to(theirs.path.parent)
     monkeypatch.chdir(outside)

@@ -19,10 +19,12 @@ from lora_backend.i18n import Message
 from lora_backend.runs.processes.supervisor import supervise
 from lora_backend.runs.record.process_identity import ProcessIdentity, boot_clock_s, boot_id, identify, is_alive
 from lora_backend.runs.record.run_folder import RunFolder, list_runs, open_run
+from lora_backend.runs.record.transitions import request_stop
+from tests.run_files import add_point, end_run, log_tail, make_run, points_of, record_of, set_status
 
 
 def made(root: Path, argv: list[str] | None = None, **more: Any) -> RunFolder:
-    return RunFolder.create(root, config={"model_name": "m"}, config_text="model_name: m\n", argv=argv, **more)
+    return make_run(root, config={"model_name": "m"}, config_text="model_name: m\n", argv=argv, **more)
 
 
 @pytest.fixture
@@ -59,27 +61,27 @@ def test_the_state_follows_the_processes(tmp_path: Path, child: Any) -> None:
     assert run.state().state == "starting"
     identity = identify(child.pid)
     assert identity
-    run.write_status(state="running", trainer=identity.to_json(), step=3)
+    set_status(run, state="running", trainer=identity.to_json(), step=3)
     assert (run.state().state, run.state().step) == ("running", 3)
-    run.request_stop()
+    request_stop(run)
     assert run.state().state == "stopping"
     child.kill()
     child.wait()
     assert run.state().state == "lost"
-    run.write_exit("failed", cause="killed", message=Message("gone"))
+    end_run(run, "failed", cause="killed", message=Message("gone"))
     assert run.state().state == "failed"
 
 
 def test_a_run_that_no_process_ever_took_up_is_lost_after_its_grace(tmp_path: Path) -> None:
     run = made(tmp_path)
-    run.write_status(launched={"boot_id": boot_id(), "boot_clock_s": boot_clock_s() - 60})
+    set_status(run, launched={"boot_id": boot_id(), "boot_clock_s": boot_clock_s() - 60})
     assert run.state().state == "lost"
 
 
 def test_the_first_end_stands(tmp_path: Path) -> None:
     run = made(tmp_path)
-    run.write_exit("finished")
-    run.write_exit("failed", cause="late")
+    end_run(run, "finished")
+    end_run(run, "failed", cause="late")
     assert run.state().state == "finished"
 
 
@@ -88,9 +90,9 @@ def test_the_first_end_stands(tmp_path: Path) -> None:
     [
         ("raise SystemExit(3)", "failed", "crashed", "code 3"),
         ("import os; os.kill(os.getpid(), 15)", "failed", "killed", "SIGTERM"),
-        ("FOLDER.write_status(outcome='finished')", "finished", None, None),
-        ("FOLDER.write_status(outcome='stopped')", "stopped", None, None),
-        ("FOLDER.write_status(outcome='finished'); raise SystemExit(1)", "finished", None, None),
+        ("set_status(FOLDER, outcome='finished')", "finished", None, None),
+        ("set_status(FOLDER, outcome='stopped')", "stopped", None, None),
+        ("set_status(FOLDER, outcome='finished'); raise SystemExit(1)", "finished", None, None),
     ],
 )
 def test_the_supervisor_writes_how_it_ended(
@@ -104,7 +106,7 @@ def test_the_supervisor_writes_how_it_ended(
     ended = run.state()
     assert (ended.state, ended.cause) == (state, cause)
     assert said is None or (ended.message is not None and said in ended.message.text("en"))
-    assert "hello" in run.log_tail()
+    assert "hello" in log_tail(run)
 
 
 def test_a_trainer_that_cannot_start_is_a_sentence(tmp_path: Path) -> None:
@@ -115,19 +117,19 @@ def test_a_trainer_that_cannot_start_is_a_sentence(tmp_path: Path) -> None:
 
 def test_half_written_files_are_no_error(tmp_path: Path) -> None:
     run = made(tmp_path)
-    run.append_metrics({"step": 1, "loss": 2.0})
+    add_point(run, {"step": 1, "loss": 2.0})
     with run.metrics_jsonl.open("a") as file:
         file.write('{"step": 2, "lo')
     run.status_json.write_text('{"state": "run')
-    assert [row["step"] for row in run.metrics()] == [1]
+    assert [row["step"] for row in points_of(run)] == [1]
     assert run.state().state == "lost"
 
 
 def test_the_tail_of_the_log_starts_at_a_line_and_survives_bad_bytes(tmp_path: Path) -> None:
     run = made(tmp_path)
     run.train_log.write_bytes(b"first line\n" + b"x" * 50 + b"\nl\xffst\n")
-    assert run.log_tail(20) == "l\ufffdst\n"
-    assert run.log_tail().startswith("first line")
+    assert log_tail(run, 20) == "l\ufffdst\n"
+    assert log_tail(run).startswith("first line")
 
 
 @pytest.mark.parametrize("run_id", ["..", "a/b", "", "/etc", ".hidden", "x" * 100, "none"])
@@ -144,7 +146,7 @@ def test_runs_are_listed_newest_first_and_a_deleted_one_is_a_sentence(tmp_path: 
     run = list_runs(tmp_path)[0]
     shutil.rmtree(run.path)
     with pytest.raises(RunError, match="not there"):
-        run.read_run()
+        record_of(run)
     assert list_runs(tmp_path / "none") == []
 
 
@@ -159,7 +161,7 @@ def test_of_two_who_make_a_run_in_one_folder_at_once_one_does(tmp_path: Path, mo
 
     def make(name: str) -> None:
         try:
-            found.append(RunFolder.create(tmp_path, config={"name": name}, config_text=name, argv=None, path=tmp_path / "one"))  # fmt: skip
+            found.append(make_run(tmp_path, config={"name": name}, config_text=name, argv=None, path=tmp_path / "one"))  # fmt: skip
         except RunError as error:
             found.append(str(error))
 
@@ -177,7 +179,7 @@ def test_of_two_who_make_a_run_in_one_folder_at_once_one_does(tmp_path: Path, mo
     run, refused = found
     assert isinstance(run, RunFolder)
     assert "already a run" in str(refused)
-    assert (run.read_run()["config"], run.config_yaml.read_text()) == ({"name": "a"}, "a")
+    assert (record_of(run)["config"], run.config_yaml.read_text()) == ({"name": "a"}, "a")
 
 
 def test_files_are_readable_by_whom_the_umask_allows(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from lora_backend.runs.processes.signals import SIGNALS, StopSignals
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.locked_files import read_json
 from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import child_environment
+from tests.run_files import make_run, status_of
 from tests.runs.stand_in import HEAD, Make, who
 from tests.waiting import until
 
@@ -28,15 +30,15 @@ from lora_backend.runs.processes.signals import SIGNALS, StopSignals
 for number in SIGNALS:
     signal.signal(number, signal.SIG_DFL)  # what runs the tests in the background may have had them ignored
 with StopSignals(RUN):
-    RUN.write_status(state="running", stage="training", trainer=identify(os.getpid()).to_json())
+    set_status(RUN, state="running", stage="training", trainer=identify(os.getpid()).to_json())
 """
 )
 OBEYS = (
     HEARS
     + """
-    while not RUN.stop_requested:
+    while not RUN.stop_request.exists():
         time.sleep(0.02)
-RUN.write_status(outcome="stopped")
+set_status(RUN, outcome="stopped")
 """
 )
 DEAF = HEARS + "    while True: time.sleep(0.02)\n"
@@ -45,7 +47,7 @@ NAMES = ["SIGINT", "SIGTERM", "SIGHUP"]
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    return RunFolder.create(tmp_path / "runs", config={"model_name": "m"}, config_text="", argv=["a"])
+    return make_run(tmp_path / "runs", config={"model_name": "m"}, config_text="", argv=["a"])
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def deaf(run: RunFolder) -> Iterator[subprocess.Popen[str]]:
     """A trainer in the foreground that never comes to the end of its step."""
     command = [sys.executable, "-c", DEAF, str(run.path)]
     process = subprocess.Popen(command, env=child_environment(), stderr=subprocess.PIPE, text=True)
-    until(lambda: run.status().get("stage") == "training" or process.poll() is not None, "it trains")
+    until(lambda: status_of(run).get("stage") == "training" or process.poll() is not None, "it trains")
     yield process
     process.kill()
     process.communicate()
@@ -83,7 +85,7 @@ def test_handlers_are_back_afterwards_and_the_signal_is_passed_on(run: RunFolder
     with StopSignals(run) as signals:
         assert signal.getsignal(signal.SIGTERM) != before[1]
         os.kill(os.getpid(), signal.SIGINT)
-        assert (signals.received, signals.exit_code, run.stop_requested) == (signal.SIGINT, 130, True)
+        assert (signals.received, signals.exit_code, run.stop_request.exists()) == (signal.SIGINT, 130, True)
     assert [signal.getsignal(number) for number in SIGNALS] == before
     with pytest.raises(KeyboardInterrupt):
         signals.pass_on()
@@ -114,13 +116,13 @@ def test_the_handler_waits_for_no_lock_that_the_interrupted_code_holds(run: RunF
     with StopSignals(run) as signals, run.writing():
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals.received == signal.SIGTERM
-        assert run.stop_requested
+        assert run.stop_request.exists()
 
 
 def test_under_a_supervisor_sigterm_stops_like_a_stop(make: Make) -> None:
     run = make(script=OBEYS)
     start_supervisor(run)
-    until(lambda: run.status().get("stage") == "training", "it trains")
+    until(lambda: status_of(run).get("stage") == "training", "it trains")
     os.kill(who(run, "trainer").pid, signal.SIGTERM)
     until(run.exit_json.exists, "the end")
     assert run.state().state == "stopped"
@@ -129,7 +131,7 @@ def test_under_a_supervisor_sigterm_stops_like_a_stop(make: Make) -> None:
 def test_under_a_supervisor_a_second_sigterm_is_an_end_from_outside(make: Make) -> None:
     run = make(script=DEAF)
     start_supervisor(run)
-    until(lambda: run.status().get("stage") == "training", "it trains")
+    until(lambda: status_of(run).get("stage") == "training", "it trains")
     os.kill(who(run, "trainer").pid, signal.SIGTERM)
     until(run.stop_request.exists, "the stop is asked for")
     os.kill(who(run, "trainer").pid, signal.SIGTERM)
@@ -143,8 +145,8 @@ def test_under_a_supervisor_a_second_sigterm_is_an_end_from_outside(make: Make) 
 def test_the_deadline_of_a_stop_still_ends_a_trainer_that_hears_signals(make: Make) -> None:
     run = make(script=DEAF)
     start_supervisor(run)
-    until(lambda: run.status().get("stage") == "training", "it trains")
-    run.request_stop(deadline_s=0)
+    until(lambda: status_of(run).get("stage") == "training", "it trains")
+    request_stop(run, deadline_s=0)
     until(run.exit_json.exists, "the end")
     state = run.state()
     assert (state.state, state.cause) == ("stopped", "stop_deadline")

@@ -7,25 +7,26 @@ import threading
 import pytest
 
 from lora_backend.runs.record.states import ENDED, MOVES, STATES, StateError, check_move
+from tests.run_files import end_run, set_status, status_of
 from tests.runs.stand_in import Make
 
 
 def test_no_state_is_written_that_the_table_does_not_lead_to(make: Make) -> None:
     run = make(state="queued")
     with pytest.raises(StateError, match="queued cannot become running"):
-        run.write_status(state="running")
+        set_status(run, state="running")
     with pytest.raises(StateError):
-        run.write_exit("finished")
+        end_run(run, "finished")
     with pytest.raises(StateError):
         check_move("running", "paused")
     run.move("queued", "starting")
-    run.write_status(state="running")
+    set_status(run, state="running")
     with pytest.raises(StateError):
-        run.write_status(state="queued")
-    run.write_exit("finished")
+        set_status(run, state="queued")
+    end_run(run, "finished")
     with pytest.raises(StateError, match="finished cannot become running"):
-        run.write_status(state="running")
-    assert run.status()["state"] == "running", "what is refused changes nothing"
+        set_status(run, state="running")
+    assert status_of(run)["state"] == "running", "what is refused changes nothing"
 
 
 def leads_to(state: str | None) -> set[str]:
@@ -76,11 +77,11 @@ def test_launcher_supervisor_and_trainer_write_one_status_without_losing_each_ot
 
     def write(key: str) -> None:
         for number in range(30):
-            run.write_status(**{key: number})
+            set_status(run, **{key: number})
 
     threads = [threading.Thread(target=write, args=(key,)) for key in "abcd"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {key: run.status()[key] for key in "abcd"} == dict.fromkeys("abcd", 29)
+    assert {key: status_of(run)[key] for key in "abcd"} == dict.fromkeys("abcd", 29)

@@ -14,6 +14,8 @@ import pytest
 from lora_backend.runs.processes.supervisor import start_supervisor, supervise
 from lora_backend.runs.record.process_identity import ProcessIdentity, identify, is_alive
 from lora_backend.runs.record.run_folder import ENDED, RunFolder
+from lora_backend.runs.record.transitions import request_stop
+from tests.run_files import end_run, log_tail, make_run, status_of
 from tests.waiting import until
 
 HEAD = """
@@ -24,16 +26,16 @@ from lora_backend.runs.record.process_identity import identify
 RUN = RunFolder(Path(sys.argv[1]))
 """
 WAIT_FOR_STOP = """
-RUN.write_status(state="running", trainer=identify(os.getpid()).to_json())
+set_status(RUN, state="running", trainer=identify(os.getpid()).to_json())
 print("started", flush=True)
-while not RUN.stop_requested:
+while not RUN.stop_request.exists():
     time.sleep(0.02)
-RUN.write_status(outcome="stopped")
+set_status(RUN, outcome="stopped")
 """
 
 
 def who(run: RunFolder, role: str) -> ProcessIdentity:
-    return ProcessIdentity.from_json(run.status()[role])
+    return ProcessIdentity.from_json(status_of(run)[role])
 
 
 @pytest.fixture
@@ -43,13 +45,13 @@ def make(tmp_path: Path) -> Iterator[Callable[[str], RunFolder]]:
     def make(script: str) -> RunFolder:
         path = tmp_path / f"run{len(runs)}"
         argv = [sys.executable, "-c", HEAD + script, str(path)]
-        runs.append(RunFolder.create(tmp_path, config={}, config_text="", argv=argv, path=path))
+        runs.append(make_run(tmp_path, config={}, config_text="", argv=argv, path=path))
         return runs[-1]
 
     yield make
     for run in runs:
         for role in ("trainer", "supervisor"):
-            if run.status().get(role) and is_alive(identity := who(run, role)) and identity.pid != os.getpid():
+            if status_of(run).get(role) and is_alive(identity := who(run, role)) and identity.pid != os.getpid():
                 os.kill(identity.pid, signal.SIGKILL)
 
 
@@ -58,11 +60,11 @@ def test_a_run_goes_from_starting_over_running_and_stopping_to_stopped(make: Cal
     assert run.state().state == "starting"
     start_supervisor(run)
     until(lambda: run.state().state == "running", "the trainer starts")
-    run.request_stop("someone")
+    request_stop(run, "someone")
     assert run.state().state in ("stopping", "stopped")
     until(lambda: run.exit_json.exists(), "the supervisor writes the end")
     assert run.state().state == "stopped"
-    assert run.log_tail() == "started\n"
+    assert log_tail(run) == "started\n"
 
 
 def test_supervisor_and_trainer_have_sessions_of_their_own(make: Callable[[str], RunFolder]) -> None:
@@ -72,7 +74,7 @@ def test_supervisor_and_trainer_have_sessions_of_their_own(make: Callable[[str],
     trainer = who(run, "trainer").pid
     assert len({os.getsid(0), os.getsid(supervisor), os.getsid(trainer)}) == 3
     assert psutil.Process(trainer).ppid() == supervisor
-    run.request_stop()
+    request_stop(run)
     until(lambda: run.exit_json.exists(), "the end")
 
 
@@ -119,7 +121,7 @@ def test_an_exit_without_a_word_is_a_failure_with_its_code(code: int, make: Call
 
 def test_what_the_trainer_said_of_its_failure_stands(make: Callable[[str], RunFolder]) -> None:
     run = make(
-        "RUN.write_status(failure={'cause': 'data', 'message': {'template': 'Line {line} is bad.', 'values': {'line': 3}}}); sys.exit(1)"
+        "set_status(RUN, failure={'cause': 'data', 'message': {'template': 'Line {line} is bad.', 'values': {'line': 3}}}); sys.exit(1)"
     )
     supervise(run)
     assert (run.state().state, run.state().cause) == ("failed", "data")
@@ -130,16 +132,16 @@ def test_the_trainer_finds_the_package_from_any_folder_and_knows_that_it_is_supe
     make: Callable[[str], RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = make("print(os.environ['FLIGHTDECK_SUPERVISED']); RUN.write_status(outcome='finished')")
+    run = make("print(os.environ['FLIGHTDECK_SUPERVISED']); set_status(RUN, outcome='finished')")
     supervise(run)
-    assert (run.state().state, run.log_tail()) == ("finished", "1\n")
+    assert (run.state().state, log_tail(run)) == ("finished", "1\n")
 
 
 def test_the_log_keeps_what_came_before(make: Callable[[str], RunFolder]) -> None:
-    run = make("print('second'); print('third', file=sys.stderr); RUN.write_status(outcome='finished')")
+    run = make("print('second'); print('third', file=sys.stderr); set_status(RUN, outcome='finished')")
     run.train_log.write_text("first\n")
     supervise(run)
-    assert sorted(run.log_tail().split()) == ["first", "second", "third"]
+    assert sorted(log_tail(run).split()) == ["first", "second", "third"]
 
 
 def test_a_process_is_known_whatever_it_is_called(tmp_path: Path) -> None:
@@ -164,6 +166,6 @@ def test_a_process_is_known_whatever_it_is_called(tmp_path: Path) -> None:
 def test_all_ends_are_ends_and_nothing_else(make: Callable[[str], RunFolder]) -> None:
     for state in ("finished", "failed", "stopped"):
         run = make("")
-        run.write_exit(state)
+        end_run(run, state)
         assert run.state().has_ended
     assert {"queued", "starting", "running", "stopping"}.isdisjoint(ENDED)

@@ -24,7 +24,9 @@ from lora_backend.runs.record import transitions
 from lora_backend.runs.record.documents import Exit
 from lora_backend.runs.record.process_identity import identify, is_alive
 from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import child_environment
+from tests.run_files import attempt_of, end_run, log_tail, set_status, start_again, status_of
 from tests.runs.stand_in import DEAF, NEVER, TRAIN, Make, kill, let_end, running, who
 from tests.waiting import until
 
@@ -64,7 +66,7 @@ def test_both_killed_is_a_failure_that_says_that_nobody_saw_it(make: Make) -> No
 
 def test_whoever_looks_takes_dead_supervisors_away(make: Make) -> None:
     """A dashboard that starts runs for weeks would else gather a zombie for each."""
-    run = make("RUN.write_status(outcome='finished')")
+    run = make("set_status(RUN, outcome='finished')")
     pid = start_supervisor(run)
     until(lambda: recover(run).has_ended and not psutil.pid_exists(pid), "it ends, and nothing is left of it")
 
@@ -110,8 +112,8 @@ def test_a_successor_that_comes_too_late_ends_no_attempt_but_its_own(make: Make)
     kill(run, "supervisor")
     kill(run, "trainer")
     assert run.state().state == "lost"
-    run.write_exit("lost")
-    run.begin_attempt("starting")
+    end_run(run, "lost")
+    start_again(run, "starting")
     supervise(run, adopt=True, num_ends=0)
     assert not run.exit_json.exists(), "the attempt before was its own"
     start_supervisor(run)
@@ -128,7 +130,7 @@ def test_a_successor_sees_to_the_start_that_was_judged(make: Make, monkeypatch: 
     kill(run, "trainer")
 
     def while_another_resumes_it(path: Path) -> bool:
-        run.begin_attempt("starting")
+        start_again(run, "starting")
         return False
 
     def start(*args: Any, **more: Any) -> int:
@@ -141,7 +143,7 @@ def test_a_successor_sees_to_the_start_that_was_judged(make: Make, monkeypatch: 
     recover(run)
     until(lambda: not is_alive(started[0]), "the successor has looked")
     assert not run.exit_json.exists(), "the resumed one has not run yet"
-    assert "supervisor" not in run.status(), "it is not the resumed one's"
+    assert "supervisor" not in status_of(run), "it is not the resumed one's"
 
 
 def test_the_end_of_one_start_is_not_written_to_the_next(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,13 +162,13 @@ def test_the_end_of_one_start_is_not_written_to_the_next(make: Make, monkeypatch
             with monkeypatch.context() as patch:
                 patch.setattr(RunFolder, "has_no_room", lambda self: True)
                 assert run.state().cause == "disk_full"
-                run.begin_attempt("starting")
+                start_again(run, "starting")
         sleep(min(seconds, 0.05))
 
     monkeypatch.setattr(run_end, "end", without_room)
     monkeypatch.setattr(time, "sleep", while_another_resumes_it)
     supervise(run)
-    assert (len(tries), run.attempt()["number"]) == (2, 2)
+    assert (len(tries), attempt_of(run)["number"]) == (2, 2)
     assert not run.exit_json.exists()
 
 
@@ -198,7 +200,7 @@ def test_a_run_of_another_boot_is_lost_and_not_touched(make: Make) -> None:
     run = make()
     mine = identify(os.getpid())
     assert mine
-    run.write_status(state="running", trainer=mine.to_json() | {"boot_id": "another"}, supervisor=mine.to_json() | {"boot_id": "another"})  # fmt: skip
+    set_status(run, state="running", trainer=mine.to_json() | {"boot_id": "another"}, supervisor=mine.to_json() | {"boot_id": "another"})  # fmt: skip
     before = run.status_json.read_bytes()
     state = recover(run)
     assert (state.state, state.cause) == ("lost", "reboot")
@@ -212,7 +214,7 @@ def test_a_reused_pid_is_not_the_trainer(make: Make) -> None:
     run = make()
     mine = identify(os.getpid())
     assert mine
-    run.write_status(state="running", trainer=mine.to_json() | {"start_ticks": mine.start_ticks - 1})
+    set_status(run, state="running", trainer=mine.to_json() | {"start_ticks": mine.start_ticks - 1})
     assert run.state().state == "lost"
 
 
@@ -229,12 +231,12 @@ def test_a_trainer_that_does_not_hear_the_stop_is_ended_after_its_deadline(make:
     run = make(DEAF + NEVER)
     start_supervisor(run)
     until(lambda: run.state().state == "running", "it runs")
-    run.request_stop("anna", deadline_s=0.5)
+    request_stop(run, "anna", deadline_s=0.5)
     assert run.state().state == "stopping"
     until(run.exit_json.exists, "the supervisor ends it")
     ended = json.loads(run.exit_json.read_text())
     assert (ended["state"], ended["cause"], ended["returncode"]) == ("stopped", "stop_deadline", -signal.SIGTERM)
-    assert "SIGTERM" in run.log_tail()
+    assert "SIGTERM" in log_tail(run)
 
 
 def test_one_that_ignores_sigterm_too_is_killed_and_both_are_said(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,14 +245,14 @@ def test_one_that_ignores_sigterm_too_is_killed_and_both_are_said(make: Make, mo
     watcher = threading.Thread(target=supervise, args=(run,))
     watcher.start()
     until(lambda: run.state().state == "running", "it runs")
-    run.request_stop(deadline_s=0)
+    request_stop(run, deadline_s=0)
     watcher.join(30)
     assert (run.state().state, run.state().cause) == ("stopped", "stop_deadline")
     message = run.state().message
     assert message is not None
     assert "SIGKILL" in message.text("en")
-    assert "SIGTERM" in run.log_tail()
-    assert "SIGKILL" in run.log_tail()
+    assert "SIGTERM" in log_tail(run)
+    assert "SIGKILL" in log_tail(run)
 
 
 def test_nothing_that_the_trainer_started_is_left_behind(make: Make) -> None:

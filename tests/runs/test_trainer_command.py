@@ -20,6 +20,7 @@ from lora_backend.runs.record import seal
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.seal import KEY_FILE, is_sealed, seal_of
 from lora_backend.settings import load_settings
+from tests.run_files import add_start, attempt_of, log_tail, make_run, set_attempt, set_status
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +30,8 @@ def _key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(tmp_path: Path, command: list[str], name: str = "one", /, **attempt: Any) -> RunFolder:
     path = tmp_path / "ws/runs" / name
-    run = RunFolder.create(path.parent, config={"r": 4}, config_text="r: 4\n", argv=command, path=path)
-    run.new_attempt(**attempt)
+    run = make_run(path.parent, config={"r": 4}, config_text="r: 4\n", argv=command, path=path)
+    add_start(run, **attempt)
     return run
 
 
@@ -87,7 +88,7 @@ def test_a_queued_run_that_was_copied_here_starts_no_program_of_its_own(tmp_path
     supervise(run)
     assert not loot.exists()
     assert run.state().state == "failed"
-    assert run.log_tail(), "it was the trainer that said why"
+    assert log_tail(run), "it was the trainer that said why"
 
 
 def test_only_the_variables_of_gpus_are_taken_from_a_run(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_only_the_variables_of_gpus_are_taken_from_a_run(tmp_path: Path) -> None
         (["a"], {}),
         (None, {}),
     ):  # fmt: skip
-        run.write_attempt(environment=written)
+        set_attempt(run, environment=written)
         assert environment_of(run) == taken
 
 
@@ -129,7 +130,7 @@ def test_without_a_usable_key_nothing_is_sealed(kind: str, tmp_path: Path) -> No
 def test_a_run_stands_in_the_queue_of_the_workspace_that_it_lies_in(tmp_path: Path) -> None:
     (tmp_path / "other/queue").mkdir(parents=True)
     run = made(tmp_path, ["true"])
-    run.write_status(queue={"number": 1, "workspace": str(tmp_path / "other")})
+    set_status(run, queue={"number": 1, "workspace": str(tmp_path / "other")})
     assert workspace_of(run) == tmp_path / "ws"
 
 
@@ -138,6 +139,6 @@ def test_an_attempts_number_is_that_of_its_file(number: Any, tmp_path: Path) -> 
     run = made(tmp_path, ["true"])
     write_json(run.attempts / "1.json", {"number": number, "plan": {}})
     (run.attempts / "².json").write_text("{}")
-    assert run.attempt()["number"] == 1
+    assert attempt_of(run)["number"] == 1
     assert os.listdir(run.attempts)  # noqa: PTH208
     assert seal.KEY_BYTES == 32

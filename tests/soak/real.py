@@ -17,6 +17,7 @@ from lora_backend.runs.processes.supervisor import RUN_MARK, start_supervisor
 from lora_backend.runs.processes.trainer_command import trainer_command
 from lora_backend.runs.record.process_identity import ProcessIdentity, identify, is_alive, marked
 from lora_backend.runs.record.run_folder import RunFolder
+from tests.run_files import status_of
 from tests.runs.stand_in import queue_processes
 from tests.training.helpers import made, made_ready
 from tests.waiting import until
@@ -35,7 +36,7 @@ def real_run(workspace: Path, values: dict[str, Any], name: str) -> RunFolder:
 
 def resume(run: RunFolder) -> int:
     """Another attempt, from the newest whole checkpoint; returns its supervisor's pid."""
-    assert run.exit_json.exists(), run.status()
+    assert run.exit_json.exists(), status_of(run)
     made_ready(run)
     return start_supervisor(run)
 
@@ -78,7 +79,7 @@ def seconds_until_true(run: RunFolder, workspace: Path) -> float:
     """How long the state disagreed with the processes. A run may change between two looks, so it is looked at again."""
     began = time.monotonic()
     while found := contradiction(run, workspace):
-        assert time.monotonic() - began < 60, f"{found}: {run.status()}"
+        assert time.monotonic() - began < 60, f"{found}: {status_of(run)}"
         time.sleep(0.02)
     return time.monotonic() - began
 

@@ -13,6 +13,7 @@ from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.process_identity import marked
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from tests.browser.conftest import Dashboard, badge, browser, dashboard, page, settled, tiny  # noqa: F401 - fixtures
+from tests.run_files import log_tail, points_of
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, TRUE_WITHIN_S, seconds_until_true
 from tests.waiting import until
@@ -94,8 +95,8 @@ def test_twenty_kills_of_the_dashboard_leave_every_run_as_it_was(
     runs = list_runs(tiny.workspace / "runs")
     assert runs
     for run in runs:
-        assert recover(run).state == "finished", run.log_tail(3000)
-        assert [row["step"] for row in run.metrics()] == list(range(1, STEPS + 1)), "no gap and nothing twice"
+        assert recover(run).state == "finished", log_tail(run, 3000)
+        assert [row["step"] for row in points_of(run)] == list(range(1, STEPS + 1)), "no gap and nothing twice"
     tiny.kill()
     until(lambda: not list(marked("FLIGHTDECK_WORKSPACE", str(tiny.workspace))), "no process is left", limit_s=END_S)
     assert max(times) <= TRUE_WITHIN_S, times

@@ -24,6 +24,7 @@ from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.processes.waiting import entries, leases_folder, queue_folder, queue_lock
 from lora_backend.runs.record.process_identity import marked
 from lora_backend.runs.record.run_folder import RunFolder
+from tests.run_files import add_start, make_run, set_status, status_of
 from tests.runs.stand_in import HEAD, queue_processes
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, real_run, supervisors_of, trainers_of
@@ -36,9 +37,9 @@ GPUS = ("GPU-one", "GPU-two", "GPU-three")
 SHORT = (
     HEAD
     + """
-RUN.write_status(state="running", trainer=identify(os.getpid()).to_json())
-RUN.append_metrics({"step": 1, "loss": 2.0})
-RUN.write_status(outcome="finished")
+set_status(RUN, state="running", trainer=identify(os.getpid()).to_json())
+add_point(RUN, {"step": 1, "loss": 2.0})
+set_status(RUN, outcome="finished")
 """
 )
 
@@ -84,10 +85,10 @@ class Watched:
 
 def stand_in(workspace: Path, number: int) -> RunFolder:
     path = workspace / "runs" / f"stand-in-{number:03d}"
-    run = RunFolder.create(
+    run = make_run(
         path.parent, config={"r": 4}, config_text="r: 4\n", argv=[sys.executable, "-c", SHORT, str(path)], path=path, state="queued"
     )  # fmt: skip
-    run.new_attempt(device_uuids=[GPUS[number % len(GPUS)]])
+    add_start(run, device_uuids=[GPUS[number % len(GPUS)]])
     return run
 
 
@@ -105,8 +106,8 @@ def test_five_hundred_short_runs_leave_nothing_behind(config: Make, workspace: P
     real = [real_run(workspace, config(num_epochs=1), f"real-{number:02d}") for number in range(REAL)]
     for run in real:
         (run.path / "status.json").unlink()
-        run.write_status(state="queued")
-        run.new_attempt(device_uuids=[])
+        set_status(run, state="queued")
+        add_start(run, device_uuids=[])
     gc.collect()
     files, threads = open_files(), threading.active_count()
     began, runs = time.monotonic(), []

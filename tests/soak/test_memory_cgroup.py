@@ -19,6 +19,7 @@ import pytest
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment
+from tests.run_files import log_tail
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, real_run, trainers_of, wait_for_end
 from tests.tiny import chats, write_rows
@@ -107,7 +108,7 @@ def test_the_kernels_kill_is_told_apart_and_its_remedy_helps(
     first = real_run(workspace, small, "small")
     started_in(group, first)
     wait_for_end(first)
-    assert recover(first).state == "finished", first.log_tail(3000)
+    assert recover(first).state == "finished", log_tail(first, 3000)
     needed_bytes = int((group.folder / group.peak).read_text())
 
     group.bound(needed_bytes + HEADROOM_BYTES)
@@ -115,7 +116,7 @@ def test_the_kernels_kill_is_told_apart_and_its_remedy_helps(
     started_in(group, large)
     wait_for_end(large)
     state = recover(large)
-    assert (state.state, state.cause) == ("failed", "oom_killer"), large.log_tail(3000)
+    assert (state.state, state.cause) == ("failed", "oom_killer"), log_tail(large, 3000)
     assert json.loads(large.exit_json.read_text())["returncode"] == -signal.SIGKILL
     assert state.remedy is not None
     assert "batch_size" in state.remedy.text("en")
@@ -124,7 +125,7 @@ def test_the_kernels_kill_is_told_apart_and_its_remedy_helps(
     remedied = real_run(workspace, small, "remedied")
     started_in(group, remedied)
     wait_for_end(remedied)
-    assert recover(remedied).state == "finished", remedied.log_tail(3000)
+    assert recover(remedied).state == "finished", log_tail(remedied, 3000)
 
     # And another's SIGKILL in the same group is none of the kernel's.
     killed = real_run(workspace, small | {"max_steps": 100_000}, "killed")

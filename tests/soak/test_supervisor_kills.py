@@ -15,6 +15,7 @@ import pytest
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.run_folder import RunFolder
+from tests.run_files import log_tail, points_of
 from tests.soak.conftest import Figures
 from tests.soak.real import (
     END_S,
@@ -54,7 +55,7 @@ def test_a_supervisor_killed_at_its_start_leaves_a_run_that_goes_on_or_can_be_re
             assert ends_written.count == 1
         ends.append(recover(run).state)
         if ends[-1] != "finished":  # nothing had begun, or nobody saw how it ended
-            assert recover(run).cause == "ended_unseen", run.log_tail()
+            assert recover(run).cause == "ended_unseen", log_tail(run)
             resume(run)
             wait_for_end(run)
         same(run, whole)
@@ -100,11 +101,11 @@ def is_saving(run: RunFolder) -> bool:
 
 
 def _reached(run: RunFolder, step: int) -> bool:
-    assert not run.exit_json.exists(), f"it ended before step {step}: {run.log_tail(3000)}"
-    return run.state().stage == "training" and max((row["step"] for row in run.metrics()), default=0) >= step
+    assert not run.exit_json.exists(), f"it ended before step {step}: {log_tail(run, 3000)}"
+    return run.state().stage == "training" and max((row["step"] for row in points_of(run)), default=0) >= step
 
 
 def same(run: RunFolder, whole: RunFolder) -> None:
-    assert recover(run).state == "finished", run.log_tail(3000)
+    assert recover(run).state == "finished", log_tail(run, 3000)
     assert curve(run) == curve(whole)
     assert adapter_bytes(run) == adapter_bytes(whole)

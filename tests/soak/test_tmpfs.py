@@ -22,6 +22,7 @@ from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.run_folder import RunFolder
+from tests.run_files import log_tail, points_of
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, real_run, resume, supervisors_of, trainers_of, wait_for_end
 from tests.training.helpers import adapter_bytes, curve
@@ -129,7 +130,7 @@ def values_for(config: Make) -> dict[str, Any]:
 
 def in_the_middle(run: RunFolder) -> bool:
     """Well behind a checkpoint and well before the next one."""
-    step = max((row["step"] for row in run.metrics()), default=0)
+    step = max((row["step"] for row in points_of(run)), default=0)
     return step > 100 and 10 < step % 40 < 20
 
 
@@ -143,7 +144,7 @@ def goes_on_when_there_is_room(run: RunFolder, disk: Disk, whole: RunFolder) -> 
     until(lambda: not trainers_of(run), "the trainer ends", limit_s=END_S)
     until(lambda: recover(run).has_ended, "its end is known", limit_s=END_S)
     while_full = recover(run)
-    assert (while_full.state, while_full.cause) == ("failed", "disk_full"), run.log_tail(3000)
+    assert (while_full.state, while_full.cause) == ("failed", "disk_full"), log_tail(run, 3000)
     assert while_full.message is not None
     assert "disk is full" in while_full.message.text("en")
     assert while_full.remedy is not None
@@ -161,7 +162,7 @@ def goes_on_when_there_is_room(run: RunFolder, disk: Disk, whole: RunFolder) -> 
     until(lambda: not supervisors_of(run), "the supervisor leaves", limit_s=END_S)
     resume(run)
     wait_for_end(run)
-    assert recover(run).state == "finished", run.log_tail(3000)
+    assert recover(run).state == "finished", log_tail(run, 3000)
     assert curve(run) == curve(whole)
     assert adapter_bytes(run) == adapter_bytes(whole)
 

@@ -21,6 +21,7 @@ from lora_backend.runs.checkpoints.manifest import newest_whole
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment
 from lora_backend.training.direct_run import train_in_folder
+from tests.run_files import add_start, make_run, points_of, start_again
 
 CLI = [sys.executable, "-m", "lora_backend"]
 
@@ -35,7 +36,7 @@ def made(workspace: Path, values: dict[str, Any], name: str | None = None, argv:
     """The folder of a run that nobody has started."""
     path = workspace / "runs" / name if name else None
     text = dump_yaml(values)
-    return RunFolder.create(workspace / "runs", config=values, config_text=text, argv=argv, path=path)
+    return make_run(workspace / "runs", config=values, config_text=text, argv=argv, path=path)
 
 
 def run(workspace: Path, values: dict[str, Any]) -> RunFolder:
@@ -77,7 +78,7 @@ COMPARED = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
 
 def curve(folder: RunFolder) -> list[dict[str, Any]]:
     """All that training computes of every point; times and memory differ between two runs that are the same."""
-    return [{key: row[key] for key in COMPARED if key in row} for row in folder.metrics()]
+    return [{key: row[key] for key in COMPARED if key in row} for row in points_of(folder)]
 
 
 def adapter_bytes(folder: RunFolder) -> bytes:
@@ -106,9 +107,9 @@ def made_ready(folder: RunFolder, changes: dict[str, Any] | None = None) -> None
     newest, _ = newest_whole(folder)
     start: dict[str, Any] = {"resume_from": newest.name if newest else None, "changes": changes or {}}
     if folder.exit_json.exists():
-        folder.begin_attempt("starting", **start)
+        start_again(folder, "starting", **start)
     else:
-        folder.new_attempt(**start)
+        add_start(folder, **start)
 
 
 def resumed(folder: RunFolder, changes: dict[str, Any] | None = None) -> RunFolder:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.training import answers as answers_module
 from lora_backend.training.direct_run import train_in_folder
+from tests.run_files import answers_of
 from tests.tiny import ANSWERS, QUESTIONS, write_rows
 from tests.training.helpers import made, run
 
@@ -27,7 +29,7 @@ def asked(tmp_path: Path) -> str:
 
 def test_questions_are_answered_by_base_and_adapter(config: Make, workspace: Path, tmp_path: Path) -> None:
     folder = run(workspace, config(questions=asked(tmp_path), num_epochs=60, r=16, learning_rate=3e-2))
-    answers = folder.answers()
+    answers = answers_of(folder)
     assert [row["question"] for row in answers] == QUESTIONS
     assert {row["group"] for row in answers} == {"g"}
     assert not any(row["base_correct"] for row in answers)
@@ -46,12 +48,12 @@ def test_a_stop_while_questions_are_answered_ends_a_run_that_is_finished(
     def stop_after_two(self: RunFolder, **changes: Any) -> None:
         write_status(self, **changes)
         if changes.get("fraction") == 2 / len(QUESTIONS):
-            self.request_stop()
+            request_stop(self)
 
     monkeypatch.setattr(RunFolder, "write_status", stop_after_two)
     train_in_folder(folder)
     state = folder.state()
-    assert (state.state, len(folder.answers())) == ("finished", 2)
+    assert (state.state, len(answers_of(folder))) == ("finished", 2)
     assert state.message is not None
     assert f"2 of {len(QUESTIONS)} questions" in state.message.text("en")
     assert (folder.adapter / "adapter_model.safetensors").is_file()
@@ -70,5 +72,5 @@ def test_the_base_models_answers_are_the_base_models_however_the_adapter_started
     """These starts take a share out of the base weights, so switching the adapter off is not the base model."""
     plain = run(workspace, config(questions=asked(tmp_path), max_steps=1, r=16))
     other = run(workspace, config(questions=asked(tmp_path), max_steps=1, r=16, init_lora_weights=start))
-    base = [row["base_answer"] for row in plain.answers()]
-    assert [row["base_answer"] for row in other.answers()] == base
+    base = [row["base_answer"] for row in answers_of(plain)]
+    assert [row["base_answer"] for row in answers_of(other)] == base

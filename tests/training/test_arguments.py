@@ -14,6 +14,7 @@ from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
 from lora_backend.training.batches import accumulation_steps
 from lora_backend.training.optimizer import warmup_steps
+from tests.run_files import points_of
 from tests.training.helpers import adapter_bytes, run
 
 Make = Callable[..., dict[str, Any]]
@@ -92,4 +93,4 @@ def test_the_rate_is_where_it_was_set_before_training_ends(ratio: float, steps: 
 @pytest.mark.parametrize("word", get_args(Scheduler))
 def test_a_schedule_trains_however_short_it_is_and_long_its_warm_up(word: str, config: Make, workspace: Path) -> None:
     folder = run(workspace, config(lr_scheduler_type=word, warmup_ratio=0.9, max_steps=2, num_epochs=...))
-    assert max(row["learning_rate"] for row in folder.metrics() if "learning_rate" in row) > 0
+    assert max(row["learning_rate"] for row in points_of(folder) if "learning_rate" in row) > 0

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lora_backend.runs.checkpoints.manifest import checkpoints_of
+from tests.run_files import points_of
 from tests.training.helpers import adapter_bytes, run
 
 Make = Callable[..., dict[str, Any]]
@@ -23,7 +24,7 @@ def names(folder: Any) -> list[str]:
 def test_the_best_evaluated_checkpoint_is_kept_and_the_last_adapter_is_the_runs(config: Make, workspace: Path) -> None:
     values = config(**WORSE, val_size=0.25, eval_strategy="steps", eval_steps=1, save_steps=1, save_total_limit=2)
     folder = run(workspace, values)
-    losses = {row["step"]: row["eval_loss"] for row in folder.metrics() if "eval_loss" in row}
+    losses = {row["step"]: row["eval_loss"] for row in points_of(folder) if "eval_loss" in row}
     best = min(losses, key=losses.__getitem__)
     assert best < 5, "else this shows nothing"
     assert names(folder) == [f"checkpoint-{best}", "checkpoint-5", "checkpoint-6"]

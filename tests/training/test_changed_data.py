@@ -18,6 +18,7 @@ from lora_backend.runs.checkpoints.starts import spans_of
 from lora_backend.runs.history.reproduce import reproduction
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.direct_run import train_in_folder
+from tests.run_files import attempt_of, end_run, points_of, record_of, set_attempt, start_again
 from tests.tiny import chats, write_rows
 from tests.training.helpers import at_line, made, made_ready, resumed, stopped_at
 
@@ -40,7 +41,7 @@ def changed(path: Path) -> str:
 
 
 def accept(folder: RunFolder, path: Path) -> None:
-    folder.write_attempt(accepted_data_sha256=sha256(path))
+    set_attempt(folder, accepted_data_sha256=sha256(path))
 
 
 def verified(folder: RunFolder, capfd: pytest.CaptureFixture[str], *more: str) -> tuple[int, dict[str, Any]]:
@@ -57,7 +58,7 @@ def test_each_start_writes_down_what_it_read_and_was_made_by(config: Make, works
     # Exchanged behind the read: what is tokenized is what was hashed.
     with at_line("data: 16 rows", lambda: changed(data)):
         train_in_folder(folder)
-    attempt = folder.attempt()
+    attempt = attempt_of(folder)
     assert (attempt["data_sha256"], attempt["questions_sha256"]) == (at_launch, sha256(questions))
     assert (attempt["from_step"], attempt["precision"]) == (0, "fp32")
     assert attempt["versions"]["torch"]
@@ -73,7 +74,7 @@ def test_a_run_whose_data_changed_before_it_started_fails_and_says_so(
     config: Make, workspace: Path, data: Path
 ) -> None:
     folder = made(workspace, config())
-    about = folder.read_run() | {"data_sha256": sha256(data)}
+    about = record_of(folder) | {"data_sha256": sha256(data)}
     folder.run_json.write_text(json.dumps(about))
     data.write_text("no JSON any more\n")
     with pytest.raises(DataChangedError):
@@ -84,7 +85,7 @@ def test_a_run_whose_data_changed_before_it_started_fails_and_says_so(
     assert state.remedy is not None
     assert f"The data set {data} has changed since the run was launched" in state.message.text("en")
     assert "--accept-changed-data" in state.remedy.text("en")
-    assert "data_sha256" not in folder.attempt()
+    assert "data_sha256" not in attempt_of(folder)
 
 
 def test_a_resume_in_changed_data_is_refused_and_touches_nothing_until_it_is_confirmed(
@@ -92,11 +93,11 @@ def test_a_resume_in_changed_data_is_refused_and_touches_nothing_until_it_is_con
 ) -> None:
     folder = stopped_at(workspace, config(max_steps=6), 3)
     first, second = sha256(data), changed(data)
-    before = [path.name for path in sorted(folder.checkpoints.iterdir())], folder.metrics()
+    before = [path.name for path in sorted(folder.checkpoints.iterdir())], points_of(folder)
     with pytest.raises(DataChangedError, match="since the run last read it"):
         resumed(folder)
     assert folder.state().cause == "data_changed"
-    assert ([path.name for path in sorted(folder.checkpoints.iterdir())], folder.metrics()) == before
+    assert ([path.name for path in sorted(folder.checkpoints.iterdir())], points_of(folder)) == before
     made_ready(folder)
     accept(folder, data)
     train_in_folder(folder)
@@ -131,7 +132,7 @@ def test_the_bytes_that_are_trained_on_are_judged_and_not_those_of_a_look_before
     folder = stopped_at(workspace, config(max_steps=6), 3)
     with pytest.raises(DataChangedError), at_line("stage data", lambda: changed(data)):
         resumed(folder)
-    assert "data_sha256" not in folder.attempt()
+    assert "data_sha256" not in attempt_of(folder)
 
 
 def test_data_that_was_changed_back_needs_no_confirmation(config: Make, workspace: Path, data: Path) -> None:
@@ -140,7 +141,7 @@ def test_data_that_was_changed_back_needs_no_confirmation(config: Make, workspac
     changed(data)
     made_ready(folder)
     accept(folder, data)
-    folder.write_exit("failed", cause="killed")
+    end_run(folder, "failed", cause="killed")
     write_rows(data, chats())
     resumed(folder)
     assert folder.state().state == "finished"
@@ -179,7 +180,7 @@ def test_an_honest_run_that_was_resumed_with_other_settings_verifies(
     assert (code, set(parts.values())) == (0, {"same"})
     resumed(folder, {"max_steps": 6})
     assert verified(folder, capfd)[0] == 0
-    folder.begin_attempt("queued", changes={"max_steps": 9})
+    start_again(folder, "queued", changes={"max_steps": 9})
     assert verified(folder, capfd)[1]["config"] == "same", "the adapter is of the start before"
 
 

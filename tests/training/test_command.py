@@ -17,6 +17,7 @@ from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from tests.run_files import record_of, set_status, status_of
 from tests.tiny import chats, write_rows
 from tests.training.helpers import made, run
 
@@ -46,7 +47,7 @@ def test_a_run_that_ends_well_is_exit_0_and_one_document(
     assert (document["run"], document["state"]) == (folder.id, "finished")
     assert (Path(document["adapter"]) / "adapter_model.safetensors").is_file()
     assert folder.config_yaml.read_text() == Path(path).read_text(), "as the user wrote it"
-    assert folder.read_run()["data_sha256"]
+    assert record_of(folder)["data_sha256"]
 
 
 def test_set_changes_single_keys_and_run_dir_says_where(
@@ -57,7 +58,7 @@ def test_set_changes_single_keys_and_run_dir_says_where(
     code, document = answered(capfd, written(tmp_path, config()), *changes, "--run-dir", "mine")
     folder = RunFolder(tmp_path / "mine")
     assert (code, document["path"]) == (0, str(folder.path))
-    ran = folder.read_run()["config"]
+    ran = record_of(folder)["config"]
     assert (ran["num_epochs"], ran["target_layers"], ran["learning_rate"]) == (1, [1], 1e-3)
     assert parse_config(folder.config_yaml.read_text()).values == ran
     assert list_runs(workspace / "runs") == []
@@ -71,7 +72,7 @@ def test_a_relative_data_set_counts_from_the_current_folder(
     monkeypatch.chdir(tmp_path / "elsewhere")
     code, document = answered(capfd, written(tmp_path, config(dataset="rows.jsonl", max_steps=1)))
     assert code == 0
-    assert RunFolder(Path(document["path"])).read_run()["config"]["dataset"] == str(tmp_path / "elsewhere/rows.jsonl")
+    assert record_of(RunFolder(Path(document["path"])))["config"]["dataset"] == str(tmp_path / "elsewhere/rows.jsonl")
 
 
 @pytest.mark.parametrize("changes", [{"r": "four"}, {"unknown": 1}, {"target_layers": [9]}], ids=str)
@@ -136,7 +137,7 @@ def test_a_run_that_another_process_trains_is_not_trained_twice(
     folder = made(workspace, config(max_steps=1))
     trainer = identify(other_process)
     assert trainer
-    folder.write_status(state="running", trainer=trainer.to_json())
+    set_status(folder, state="running", trainer=trainer.to_json())
     code, document = answered(capfd, written(tmp_path, config(max_steps=1)), "--run-dir", str(folder.path))
     assert (code, list(document)) == (2, ["error"])
-    assert folder.status()["trainer"]["pid"] == other_process != os.getpid()
+    assert status_of(folder)["trainer"]["pid"] == other_process != os.getpid()

@@ -20,7 +20,9 @@ from lora_backend.modeling.load import load_tokenizer
 from lora_backend.runs.processes.leases import holders, release, take
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.training.tokenize import tokenize_rows
+from tests.run_files import points_of, record_of
 from tests.tiny import chats
 
 Make = Callable[..., dict[str, Any]]
@@ -45,12 +47,12 @@ def test_a_direct_call_leaves_the_same_record_as_a_run(config: Make, workspace: 
     assert isinstance(model, PeftModel)
     assert folder.state().state == "finished"
     assert folder.state().total_steps == 4, "16 rows, 8 a step, two epochs"
-    assert [row["step"] for row in folder.metrics()] == [1, 2, 3, 4]
+    assert [row["step"] for row in points_of(folder)] == [1, 2, 3, 4]
     report = folder.read_rank_report()
     assert report is not None
     assert report.status == "ok"
     assert "config as it runs" in folder.train_log.read_text()
-    assert folder.read_run()["config"] == values | {"precision": "fp32", "knowledge_type": "facts"} | NAMES
+    assert record_of(folder)["config"] == values | {"precision": "fp32", "knowledge_type": "facts"} | NAMES
     assert (workspace / "adapters/pkg/1.0.0/facts/adapter_model.safetensors").is_file()
     assert train_lora_model is buildandTrainLoraModel
 
@@ -135,7 +137,7 @@ def test_a_precision_that_differs_is_warned_of_in_the_runs_log_too(
     with caplog.at_level(logging.WARNING):
         buildandTrainLoraModel(config(dataset=..., max_steps=1), loader(tiny_model), "bf16", **NAMES)
     assert said in caplog.text
-    assert the_run(workspace).read_run()["config"]["precision"] == "bf16"
+    assert record_of(the_run(workspace))["config"]["precision"] == "bf16"
     assert said in the_run(workspace).train_log.read_text()
 
 
@@ -222,7 +224,7 @@ def stopping_at(workspace: Path, batches: DataLoader[Any], number: int) -> DataL
 
     def stopping(rows: list[Any]) -> Any:
         if next(count) == number:
-            the_run(workspace).request_stop()
+            request_stop(the_run(workspace))
         return collate(rows)
 
     batches.collate_fn = stopping

@@ -17,6 +17,7 @@ from lora_backend.errors import RunError
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, newest_whole
 from lora_backend.runs.foreign.foreign_folder import open_folder
 from lora_backend.runs.record.run_folder import RunFolder
+from tests.run_files import points_of
 from tests.training.helpers import resumed, stopped_at
 
 Make = Callable[..., dict[str, Any]]
@@ -36,12 +37,12 @@ def test_the_trainer_refuses_one_in_a_sentence_and_touches_nothing(stopped: RunF
     newest, damaged = newest_whole(stopped)
     assert newest is not None
     assert damaged == [], "whole as that version wrote it"
-    before = checkpoints_of(stopped), stopped.metrics()
+    before = checkpoints_of(stopped), points_of(stopped)
     with pytest.raises(RunError, match=rf"{newest.name} was written by an earlier version.*Start a new run") as raised:
         resumed(stopped)
     assert str(newest) in str(raised.value)
     assert stopped.state().state == "failed"
-    assert (checkpoints_of(stopped), stopped.metrics()) == before
+    assert (checkpoints_of(stopped), points_of(stopped)) == before
 
 
 def test_a_resume_is_refused_before_anything_is_started(

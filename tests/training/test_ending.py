@@ -13,6 +13,7 @@ import pytest
 from lora_backend.errors import FlightdeckError
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, newest_whole, verified
 from lora_backend.training.direct_run import train_in_folder
+from tests.run_files import points_of
 from tests.tiny import chats, make_word_nan, write_rows
 from tests.training.helpers import adapter_bytes, at_line, curve, failed_run, made, resumed, run
 
@@ -71,9 +72,9 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoin
 ) -> None:
     folder, sentence = failed_run(workspace, config(**bad_row), FlightdeckError)
     assert folder.state().cause == "nan_loss"
-    steps = [row["step"] for row in folder.metrics() if "loss" in row]
+    steps = [row["step"] for row in points_of(folder) if "loss" in row]
     assert steps[-1] > 1, "the seed puts the bad row behind the first step, so that something was saved before"
-    assert [row["step"] for row in folder.metrics() if row.get("loss") is None] == steps[-1:]
+    assert [row["step"] for row in points_of(folder) if row.get("loss") is None] == steps[-1:]
     assert f"Checkpoint {steps[-1] - 1} is the last good one" in sentence
     assert "learning_rate" in sentence
     newest, damaged = newest_whole(folder)
@@ -88,5 +89,5 @@ def test_a_loss_that_is_no_number_is_seen_where_no_checkpoint_is_due(
     assert folder.state().cause == "nan_loss"
     assert "no checkpoint was saved" in sentence
     assert folder.state().remedy is None, "the sentence says what to do; there is nothing to resume"
-    assert folder.metrics()[-1]["loss"] is None
+    assert points_of(folder)[-1]["loss"] is None
     assert checkpoints_of(folder) == []

@@ -20,6 +20,7 @@ from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import load_settings
 from lora_backend.training import expected_memory
 from lora_backend.training.expected_memory import keep_expected
+from tests.run_files import attempt_of
 from tests.tiny import chats, save_tokenizer, write_rows
 from tests.training.helpers import run
 
@@ -95,7 +96,7 @@ def test_a_formula_has_its_figures_too(
     monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "home"))
     data = write_rows(tmp_path / "rows.jsonl", EQUAL)
     folder = run(workspace, config(dataset=str(data), max_steps=2))
-    assert folder.attempt()["plan"]["method"] == "formula"
+    assert attempt_of(folder)["plan"]["method"] == "formula"
     assert compared(folder, tmp_path / "elsewhere").expected_bytes
 
 

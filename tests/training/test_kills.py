@@ -18,6 +18,7 @@ from lora_backend.runs.processes.supervisor import SHARED_CORES, SUPERVISED
 from lora_backend.runs.processes.trainer_command import trainer_command
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import child_environment
+from tests.run_files import log_tail, points_of, status_of
 from tests.training.helpers import adapter_bytes, curve, made, made_ready, run, trainer_main, until
 
 Make = Callable[..., dict[str, Any]]
@@ -93,7 +94,7 @@ def is_due(folder: RunFolder, process: Started, step: int, files: int | None) ->
     """Whether to kill: `step` is reached, and with `files` a checkpoint is being written too. Or it ended by itself."""
     if process.has_ended():
         return True
-    reached = folder.status().get("stage") == "training" and _last_step(folder) >= step
+    reached = status_of(folder).get("stage") == "training" and _last_step(folder) >= step
     return reached and (files is None or is_saving(folder, files))
 
 
@@ -112,12 +113,12 @@ def killed_and_resumed(
         hit.append(f"{'saving' if is_saving(folder, 0) else 'training'} at step {_last_step(folder)}")
         if not process.has_ended():
             os.kill(process.pid, signal.SIGKILL)
-        assert process.code() == -signal.SIGKILL, folder.log_tail(3000)
+        assert process.code() == -signal.SIGKILL, log_tail(folder, 3000)
     return hit
 
 
 def _last_step(folder: RunFolder) -> int:
-    return max((row["step"] for row in folder.metrics()), default=0)
+    return max((row["step"] for row in points_of(folder)), default=0)
 
 
 def proved(
@@ -130,11 +131,11 @@ def proved(
     made_ready(folder)
     last = trainer(folder)
     try:
-        assert last.code() == 0, folder.log_tail(3000)
+        assert last.code() == 0, log_tail(folder, 3000)
     finally:
         if not last.has_ended():
             os.kill(last.pid, signal.SIGKILL)
-    assert folder.status()["outcome"] == "finished"
+    assert status_of(folder)["outcome"] == "finished"
     assert curve(folder) == curve(whole)
     assert adapter_bytes(folder) == adapter_bytes(whole)
     assert not list(folder.checkpoints.glob(".checkpoint-*")), "nothing half written is left"

@@ -13,6 +13,7 @@ from lora_backend.preflight.plan_vs_measured import by_device
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.reporter import RunReporter
 from lora_backend.training.start_facts import planned_precision
+from tests.run_files import add_start, make_run
 
 PLAN = {
     "devices": [{"index": 3, "uuid": "GPU-d", "total_bytes": 1}, {"index": 0, "uuid": "GPU-a", "total_bytes": 1}],
@@ -22,8 +23,8 @@ PLAN = {
 
 
 def run_of(tmp_path: Path, **attempt: Any) -> RunFolder:
-    run = RunFolder.create(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
-    run.new_attempt(**attempt)
+    run = make_run(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
+    add_start(run, **attempt)
     return run
 
 

@@ -21,10 +21,11 @@ from lora_backend.errors import RunError
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import load_settings
 from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.session import training_session
-from tests.run_files import process_of
+from tests.run_files import process_of, set_status, status_of
 from tests.training.helpers import CLI, call, made, until
 
 Make = Callable[..., dict[str, Any]]
@@ -47,7 +48,7 @@ def test_a_stop_request_saves_a_checkpoint_before_the_trainer_ends(
     try:
         until(lambda: folder.state().step > 3 or trainer.poll() is not None)
         assert folder.state().state == "running"
-        folder.request_stop("someone")
+        request_stop(folder, "someone")
         out, err = trainer.communicate(timeout=60)
     finally:
         trainer.kill()
@@ -66,7 +67,7 @@ def test_a_stop_request_saves_a_checkpoint_before_the_trainer_ends(
 def test_a_trainer_that_is_killed_is_said_to_be(config: Make, workspace: Path) -> None:
     folder = supervised(config, workspace, "killed")
     until(lambda: folder.state().step > 0 or folder.state().has_ended)
-    os.kill(folder.status()["trainer"]["pid"], signal.SIGKILL)
+    os.kill(status_of(folder)["trainer"]["pid"], signal.SIGKILL)
     until(lambda: folder.state().has_ended)
     state = folder.state()
     assert (state.state, state.cause) == ("failed", "killed")
@@ -86,7 +87,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(
     try:
         found = identify(other.pid)
         assert found
-        folder.write_status(state="running", **{role: found.to_json()})
+        set_status(folder, state="running", **{role: found.to_json()})
         for train in (lambda: train_in_folder(folder), lambda: train_demo(load_settings(), folder.path)):
             with pytest.raises(RunError, match=f"being trained by process {other.pid}"):
                 train()
@@ -101,7 +102,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(
 def test_what_a_launcher_starts_for_its_supervisor_trains(config: Make, workspace: Path) -> None:
     folder, launcher = made(workspace, config()), identify(os.getppid())
     assert launcher
-    folder.write_status(child=launcher.to_json())
+    set_status(folder, child=launcher.to_json())
     with training_session(folder):
-        assert folder.status()["trainer"]["pid"] == os.getpid()
+        assert status_of(folder)["trainer"]["pid"] == os.getpid()
     assert folder.state().state == "finished"

@@ -20,6 +20,7 @@ from lora_backend.settings import load_settings
 from lora_backend.training import recipe
 from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.publish import Publisher, save_adapter
+from tests.run_files import points_of, record_of, status_of
 from tests.tiny import make_published
 from tests.training.helpers import adapter_bytes, failed_run, made, resumed, run
 
@@ -35,7 +36,7 @@ def publisher(workspace: Path, text: str, **more: Any) -> Publisher:
     """Of a run whose adapter is there, with `text` for weights."""
     folder = made(workspace, {"model_name": "m", **NAMES, **more})
     make_published(folder.adapter, text)
-    return Publisher(folder, folder.read_run()["config"], bound=True)
+    return Publisher(folder, record_of(folder)["config"], bound=True)
 
 
 @pytest.mark.parametrize("replaces", [True, False])
@@ -96,7 +97,7 @@ def test_one_that_cannot_take_the_place_leaves_the_old_one_there(
     assert (weights(target), AdapterBin(load_settings()).list()) == ("old", [])
     assert weights(new.folder.adapter) == "new"
     assert [path.name for path in target.parent.iterdir()] == ["1"]
-    said = new.folder.status()["outcome_message"]
+    said = status_of(new.folder)["outcome_message"]
     assert "not permitted" in Message.from_json(said).text("en")
 
 
@@ -178,7 +179,7 @@ def test_a_run_that_would_replace_a_folder_of_the_home_is_refused_before_trainin
     values = config(output_dir="~", pkg="Documents", version="thesis", max_steps=1, overwrite=True)
     folder, sentence = failed_run(workspace, values, ConfigError)
     assert "`output_dir` must lie below" in sentence
-    assert folder.metrics() == []
+    assert points_of(folder) == []
     unbound = made(workspace, values)
     with pytest.raises(ConfigError, match="not an adapter that Flightdeck published"):
         train_in_folder(unbound, bound=False)

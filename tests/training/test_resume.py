@@ -20,6 +20,7 @@ from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import load_settings
 from lora_backend.training import loop
 from lora_backend.training.direct_run import train_in_folder
+from tests.run_files import attempt_of, points_of
 from tests.training.helpers import adapter_bytes, at_line, curve, made, made_ready, resumed, run, stopped_at
 
 Make = Callable[..., dict[str, Any]]
@@ -46,7 +47,7 @@ def undisturbed(_undisturbed: dict[str, Any], config: Make, workspace: Path) -> 
 
 def same(folder: RunFolder, undisturbed: dict[str, Any], least_step: int = 1) -> None:
     assert folder.state().state == "finished"
-    assert folder.attempt()["from_step"] >= least_step, "it went on, and did not begin again"
+    assert attempt_of(folder)["from_step"] >= least_step, "it went on, and did not begin again"
     assert curve(folder) == undisturbed["curve"]
     assert adapter_bytes(folder) == undisturbed["adapter"]
 
@@ -126,7 +127,7 @@ def test_a_stop_inside_an_evaluation_makes_it_up_on_resume(
     train_in_folder(folder)
     assert (folder.state().state, folder.state().step) == ("stopped", step)
     assert [path.name for path in checkpoints_of(folder)][-1] == f"checkpoint-{step}"
-    assert not any(row["step"] == step and "eval_loss" in row for row in folder.metrics())
+    assert not any(row["step"] == step and "eval_loss" in row for row in points_of(folder))
     same(resumed(folder), undisturbed)
 
 
@@ -146,7 +147,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(
     assert [path.name for path in checkpoints_of(folder)] == ["checkpoint-3", "checkpoint-6", "checkpoint-8"]
     train_in_folder(folder)
     same(folder, undisturbed)
-    attempt = folder.attempt()
+    attempt = attempt_of(folder)
     assert attempt["resume_from"] == "checkpoint-6"
     (said,) = attempt["passed_over"]
     assert said["checkpoint"] == "checkpoint-8"
@@ -167,7 +168,7 @@ def test_a_checkpoint_that_would_go_on_differently_is_passed_over(
     write_manifest(newest, 4)
     assert verified(newest) == []
     same(resumed(folder), undisturbed)
-    assert folder.attempt()["resume_from"] == "checkpoint-3"
+    assert attempt_of(folder)["resume_from"] == "checkpoint-3"
 
 
 def test_points_beyond_the_checkpoint_are_kept_beside_the_attempt(
@@ -193,8 +194,8 @@ def test_a_trainer_that_is_started_again_by_hand_goes_on_from_the_newest_checkpo
     folder.stop_request.unlink()
     train_in_folder(folder)
     same(folder, undisturbed)
-    assert folder.attempt()["resume_from"] == "checkpoint-4"
-    assert folder.attempt()["number"] == 2
+    assert attempt_of(folder)["resume_from"] == "checkpoint-4"
+    assert attempt_of(folder)["number"] == 2
 
 
 def test_a_run_whose_last_checkpoint_is_there_trains_no_step_more(config: Make, workspace: Path) -> None:
@@ -228,7 +229,7 @@ def test_threads_are_set_as_before(config: Make, workspace: Path) -> None:
         torch.set_num_threads(2)
         resumed(folder)
         assert torch.get_num_threads() == 1
-        assert folder.attempt()["num_threads"] == 1
+        assert attempt_of(folder)["num_threads"] == 1
     finally:
         torch.set_num_threads(before)
 
@@ -282,12 +283,12 @@ def test_another_learning_rate_enters_its_schedule_at_the_step_reached(config: M
     wanted = run(workspace, values | {"learning_rate": 1e-3})
     folder = stopped_at(workspace, values, 3)
     resumed(folder, {"learning_rate": 1e-3})
-    before, after = folder.metrics()[:3], folder.metrics()[3:]
+    before, after = points_of(folder)[:3], points_of(folder)[3:]
     assert [row["learning_rate"] for row in after] == pytest.approx(
-        [row["learning_rate"] for row in wanted.metrics()[3:]]
+        [row["learning_rate"] for row in points_of(wanted)[3:]]
     )
     assert [row["learning_rate"] for row in before] == pytest.approx(
-        [row["learning_rate"] * 20 for row in wanted.metrics()[:3]]
+        [row["learning_rate"] * 20 for row in points_of(wanted)[:3]]
     )
 
 
@@ -297,8 +298,10 @@ def test_more_epochs_train_on_and_the_adapter_of_fewer_is_kept(config: Make, wor
     resumed(folder, {"num_epochs": 2})
     assert folder.state().step == 8
     assert adapter_bytes(folder) != before
-    assert (folder.attempts / f"{folder.attempt()['number']}.adapter/adapter_model.safetensors").read_bytes() == before
-    assert [row["step"] for row in folder.metrics()] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert (
+        folder.attempts / f"{attempt_of(folder)['number']}.adapter/adapter_model.safetensors"
+    ).read_bytes() == before
+    assert [row["step"] for row in points_of(folder)] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_a_run_takes_its_own_published_place_again_and_nobody_elses(config: Make, workspace: Path) -> None:
@@ -322,12 +325,12 @@ def test_a_change_stays_for_the_starts_that_follow(config: Make, workspace: Path
     with at_line("step 4 of", folder.request_stop):
         train_in_folder(folder)
     resumed(folder)
-    assert folder.metrics()[-1]["learning_rate"] < 1e-3
+    assert points_of(folder)[-1]["learning_rate"] < 1e-3
 
 
 def test_a_change_that_cannot_be_is_refused_and_nothing_is_touched(config: Make, workspace: Path) -> None:
     folder = stopped_at(workspace, config(**HARD), 4)
-    before = [path.name for path in checkpoints_of(folder)], folder.metrics()
+    before = [path.name for path in checkpoints_of(folder)], points_of(folder)
     with pytest.raises(RunError, match="`r`"):
         resumed(folder, {"r": 8})
-    assert ([path.name for path in checkpoints_of(folder)], folder.metrics()) == before
+    assert ([path.name for path in checkpoints_of(folder)], points_of(folder)) == before

@@ -24,11 +24,13 @@ from lora_backend.errors import (
     RankMismatchError,
 )
 from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.training import recipe
 from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.publish import save_adapter
 from lora_backend.training.recipe import train
 from lora_backend.training.session import training_session
+from tests.run_files import points_of, record_of
 from tests.tiny import chats, make_model, prompts, write_rows
 from tests.training.helpers import adapter_bytes, failed_run, made, run
 
@@ -38,7 +40,7 @@ POINT = {"step", "epoch", "loss", "learning_rate", "grad_norm", "tokens_per_s", 
 
 
 def losses(folder: RunFolder) -> list[float]:
-    return [row["loss"] for row in folder.metrics() if "loss" in row]
+    return [row["loss"] for row in points_of(folder) if "loss" in row]
 
 
 # ------------------------------------------------------------------------------------- what it leaves behind
@@ -51,10 +53,10 @@ def test_a_run_leaves_every_file_that_the_design_names(config: Make, workspace: 
     for name in ("run", "status", "rank_report", "exit"):
         assert json.loads((folder.path / f"{name}.json").read_text())["format"] == (2 if name == "status" else 1)
     assert parse_config(folder.config_yaml.read_text()).values == values
-    assert folder.read_run()["config"] == values
-    assert folder.read_run()["versions"]["peft"]
-    assert folder.read_run()["actor"]
-    assert {row["format"] for row in folder.metrics()} == {1}
+    assert record_of(folder)["config"] == values
+    assert record_of(folder)["versions"]["peft"]
+    assert record_of(folder)["actor"]
+    assert {row["format"] for row in points_of(folder)} == {1}
     report = folder.read_rank_report()
     assert report is not None
     assert (report.status, report.saved and report.saved.status) == ("ok", "ok")
@@ -80,7 +82,7 @@ def test_the_status_counts_up_to_the_last_step(config: Make, workspace: Path) ->
 
 
 def test_every_point_of_the_curves_has_its_figures(config: Make, workspace: Path) -> None:
-    rows = run(workspace, config(num_epochs=2, warmup_ratio=0.5, lr_scheduler_type="constant_with_warmup")).metrics()
+    rows = points_of(run(workspace, config(num_epochs=2, warmup_ratio=0.5, lr_scheduler_type="constant_with_warmup")))
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert all(row.keys() == POINT for row in rows)
     assert all(row["tokens_per_s"] > 0 and row["memory_bytes"] > 0 and row["grad_norm"] > 0 for row in rows)
@@ -90,7 +92,7 @@ def test_every_point_of_the_curves_has_its_figures(config: Make, workspace: Path
 
 
 def test_curves_are_as_dense_as_asked_and_begin_at_the_first_step(config: Make, workspace: Path) -> None:
-    rows = run(workspace, config(num_epochs=2, logging_steps=4)).metrics()
+    rows = points_of(run(workspace, config(num_epochs=2, logging_steps=4)))
     assert [row["step"] for row in rows] == [1, 4, 8]
 
 
@@ -100,7 +102,7 @@ def test_held_back_rows_are_evaluated_when_asked(
 ) -> None:
     folder = run(workspace, config(val_size=0.25, eval_strategy=strategy, eval_steps=2, num_epochs=2))
     assert folder.state().total_steps == 6, "four of the sixteen rows are held back"
-    evaluated = [row for row in folder.metrics() if "eval_loss" in row]
+    evaluated = [row for row in points_of(folder) if "eval_loss" in row]
     assert [row["step"] for row in evaluated] == steps
     assert all(row["eval_loss"] > 0 for row in evaluated)
 
@@ -112,7 +114,7 @@ def test_a_share_of_a_few_rows_holds_back_at_least_one_and_leaves_at_least_one(
     for share in (0.01, 0.99):
         folder = run(workspace, config(dataset=two, val_size=share, eval_strategy="epoch", num_epochs=1, batch_size=1))
         assert folder.state().total_steps == 1
-        assert any("eval_loss" in row for row in folder.metrics())
+        assert any("eval_loss" in row for row in points_of(folder))
     one = str(write_rows(tmp_path / "one.jsonl", prompts(1)[:1]))
     _, sentence = failed_run(workspace, config(dataset=one, val_size=0.5, eval_strategy="epoch"), ConfigError)
     assert "val_size" in sentence
@@ -266,7 +268,7 @@ def test_blocks_outside_of_the_gpus_are_refused(config: Make, workspace: Path) -
 
 def test_a_stop_asked_for_before_training_ends_the_run_as_stopped(config: Make, workspace: Path) -> None:
     folder = made(workspace, config())
-    folder.request_stop()
+    request_stop(folder)
     train_in_folder(folder)
     assert folder.state().state == "stopped"
     assert not folder.adapter.exists()
@@ -280,7 +282,7 @@ def test_an_adapter_is_published_once_and_replaced_only_when_asked(config: Make,
     assert (published / "adapter_model.safetensors").read_bytes() == adapter_bytes(first)
     refused, sentence = failed_run(workspace, config(**names, seed=7), ConfigError)
     assert "overwrite" in sentence
-    assert refused.metrics() == [], "that is said before training"
+    assert points_of(refused) == [], "that is said before training"
     assert (published / "adapter_model.safetensors").read_bytes() == adapter_bytes(first)
     second = run(workspace, config(**names, seed=7, overwrite=True))
     assert (published / "adapter_model.safetensors").read_bytes() == adapter_bytes(second) != adapter_bytes(first)
@@ -314,7 +316,7 @@ def test_a_strict_mismatch_stops_before_the_first_step(
     monkeypatch.setattr(recipe, "attach_adapter", lambda model, asked: honest(model, asked.model_copy(update={"r": 2})))
     folder, sentence = failed_run(workspace, config(strict_r_check=True), RankMismatchError)
     assert "14 LoRA layers" in sentence
-    assert folder.metrics() == []
+    assert points_of(folder) == []
     report = folder.read_rank_report()
     assert report is not None
     assert report.is_consistent is False

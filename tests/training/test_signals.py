@@ -20,6 +20,7 @@ from lora_backend.runs.processes.signals import StopSignals
 from lora_backend.runs.record.run_folder import RunFolder, list_runs
 from lora_backend.settings import child_environment
 from lora_backend.training.direct_run import buildandTrainLoraModel, train_in_folder
+from tests.run_files import status_of
 from tests.tiny import write_rows
 from tests.training.helpers import CLI, at_line, call, made, until
 
@@ -85,7 +86,7 @@ def test_a_signal_before_the_first_step_stops_without_a_checkpoint(
     trainer = call("train", str(tmp_path / "config.yaml"), "--lang", "en")
     try:
         (folder,) = until(lambda: list_runs(workspace / "runs") or (trainer.poll() is not None and [None]))
-        until(lambda: folder.status().get("trainer") or trainer.poll() is not None)
+        until(lambda: status_of(folder).get("trainer") or trainer.poll() is not None)
         trainer.send_signal(signal.SIGINT)
         _, err = trainer.communicate(timeout=120)
     finally:

@@ -19,6 +19,7 @@ from lora_backend.cli import main
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified, write_manifest
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.training.checkpoint_read import unusable_files
+from tests.run_files import attempt_of
 from tests.training.helpers import adapter_bytes, resumed, run, stopped_at
 
 Make = Callable[..., dict[str, Any]]
@@ -74,7 +75,7 @@ def test_no_code_in_a_checkpoint_is_run_and_the_one_before_takes_its_place(
     remade(newest)
     resumed(stopped)
     assert not (tmp_path / "ran").exists()
-    assert (stopped.state().state, stopped.attempt()["resume_from"]) == ("finished", "checkpoint-3")
+    assert (stopped.state().state, attempt_of(stopped)["resume_from"]) == ("finished", "checkpoint-3")
     capfd.readouterr()
     assert main(["runs", "show", stopped.id, "--lang", "en"]) == 0
     shown = capfd.readouterr().out
@@ -92,7 +93,7 @@ def test_files_that_nothing_opens_keep_nobody_from_going_on(stopped: RunFolder, 
     remade(newest)
     resumed(stopped)
     assert not (tmp_path / "ran").exists()
-    assert (stopped.state().state, stopped.attempt()["resume_from"]) == ("finished", "checkpoint-6")
+    assert (stopped.state().state, attempt_of(stopped)["resume_from"]) == ("finished", "checkpoint-6")
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
@@ -157,7 +158,7 @@ def test_where_none_before_is_good_the_run_begins_again_and_says_so(
         (path / "state.safetensors").write_bytes(b"")
         remade(path)
     resumed(stopped)
-    assert stopped.attempt()["from_step"] == 0
+    assert attempt_of(stopped)["from_step"] == 0
     assert adapter_bytes(stopped) == adapter_bytes(run(workspace, config(**VALUES)))
     assert main(["runs", "show", stopped.id, "--lang", "en"]) == 0
     assert "began again at its first step" in capfd.readouterr().out

@@ -14,6 +14,7 @@ from lora_backend.modeling.step import micro_batch_step
 from lora_backend.training import worst_case
 from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.worst_case import longest_rows
+from tests.run_files import attempt_of, points_of, status_of
 from tests.tiny import prompts, write_rows
 from tests.training.helpers import adapter_bytes, at_line, curve, failed_run, made, run
 
@@ -79,7 +80,7 @@ def test_a_batch_that_does_not_fit_fails_before_the_first_step_and_says_which(
     assert folder.state().cause == "host_out_of_memory"
     assert "2 rows of 12006 tokens" in sentence
     assert "`batch_size`" in sentence
-    assert folder.metrics() == []
+    assert points_of(folder) == []
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_8bit", "sgd"])
@@ -97,7 +98,7 @@ def test_room_is_held_for_what_the_optimizer_will_hold(optim: str, config: Make,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worst_case, "_held_later", watched)
         folder = run(workspace, values)
-    measured = folder.attempt()["measured"]["devices"][0]["optimizer"]
+    measured = attempt_of(folder)["measured"]["devices"][0]["optimizer"]
     shared_bytes = {"adamw_torch": 4 * 29, "adamw_8bit": 2 * 1024, "sgd": 0}[optim]  # counters; tables
     assert held == [measured - shared_bytes]
 
@@ -106,8 +107,8 @@ def test_the_stage_is_shown(config: Make, workspace: Path) -> None:
     folder = made(workspace, config(max_steps=2))
     seen: list[Any] = []
     with (
-        at_line("the longest batch fits", lambda: seen.append(folder.status()["stage"])),
-        at_line("step 2 of", lambda: seen.append(folder.status()["stage"])),
+        at_line("the longest batch fits", lambda: seen.append(status_of(folder)["stage"])),
+        at_line("step 2 of", lambda: seen.append(status_of(folder)["stage"])),
     ):
         train_in_folder(folder)
     assert seen == ["first_step", "training"]

@@ -45,10 +45,6 @@ class Damaged:
     path: Path
     problems: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Goes with `old_access.py`."""
-        return self.record().to_json()
-
     def record(self) -> DamagedCheckpoint:
         """For an attempt's file."""
         return DamagedCheckpoint(checkpoint=self.path.name, problems=list(self.problems))

@@ -12,14 +12,13 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lora_backend.atomic import write_json
-from lora_backend.runs.record.attempts import Attempt, typed
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.locked_files import read_json
 from lora_backend.runs.record.numbering import shown_uuids
 from lora_backend.symlinks import open_unlinked
@@ -60,12 +59,11 @@ class Holder:
     since: float
 
 
-def lease_keys(attempt: Attempt | Mapping[str, Any]) -> tuple[str, ...]:
+def lease_keys(attempt: Attempt) -> tuple[str, ...]:
     """What a start of a run leases: the GPUs of its plan; all that it sees where accelerate places it; else the CPU.
 
     Empty for a run that was asked to go beside others.
     """
-    attempt = typed(attempt)
     if attempt.shares:
         return ()
     uuids = attempt.gpus

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lora_backend.errors import RunError
 from lora_backend.hardware.inventory import Gpu, GpuInventory, read_gpus
@@ -32,7 +31,7 @@ from lora_backend.runs.processes.waiting import (
     start_queue,
     was_queued_here,
 )
-from lora_backend.runs.record.attempts import Attempt, typed
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.documents import Exit
 from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.process_identity import identify
@@ -118,14 +117,14 @@ def waiting_for(run: RunStore, workspace: Path, read: ReadGpus = read_gpus) -> W
 def change_plan(
     run: RunStore,
     workspace: Path,
-    planned: Attempt | Mapping[str, Any],
-    before: Attempt | Mapping[str, Any] | None = None,
+    planned: Attempt,
+    before: Attempt | None = None,
 ) -> None:
     """Let a queued run wait for what another plan needs: other GPUs. `StateError` where it waits no more.
 
     `before` is the attempt whose settings were planned; `StateError` where there is another since.
     """
-    planned, before = typed(planned), run.read_attempt() if before is None else typed(before)
+    before = run.read_attempt() if before is None else before
     replan(run, planned.asked_like(before), after=before.number)
     enter(run, workspace)
 

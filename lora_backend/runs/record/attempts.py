@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.planning.plan_document import PlanDocument
@@ -197,8 +196,3 @@ class Attempt(Document):
     def names_checkpoint(self) -> bool:
         """Whether it was said what to go on from, be it from nothing."""
         return "resume_from" in self.model_fields_set
-
-
-def typed(attempt: Attempt | Mapping[str, Any]) -> Attempt:
-    """For callers that read dicts; goes with `old_access.py`."""
-    return attempt if isinstance(attempt, Attempt) else Attempt.read(attempt)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,14 +114,10 @@ def failure(cause: str, /, **values: Any) -> Failure:
     return Failure(cause, Message(sentence, values), Message(remedy) if remedy else None)
 
 
-def failure_of(
-    said: SaidFailure | Mapping[str, Any] | None, returncode: int | None, log: Path, *, oom_killed: bool = False
-) -> Failure:
+def failure_of(said: SaidFailure | None, returncode: int | None, log: Path, *, oom_killed: bool = False) -> Failure:
     """Why a trainer failed, from what it `said` in `status.json`, its return code (negative: a signal; None: nobody saw
     it) and the end of its log. `oom_killed`: the kernel ended a process for want of memory at that moment.
     """
-    if isinstance(said, Mapping):  # goes with `old_access.py`
-        said = SaidFailure.model_validate(said["failure"]) if said.get("failure") else None
     if said is not None:
         return _as_said(said.cause, said.message, log)
     if returncode is not None and returncode < 0:

@@ -7,24 +7,21 @@ embedding's first, has others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from lora_backend.hardware.visible import VISIBLE
-from lora_backend.runs.record.attempts import Attempt, typed
+from lora_backend.runs.record.attempts import Attempt
 
 
-def shown_uuids(attempt: Attempt | Mapping[str, Any]) -> list[str]:
+def shown_uuids(attempt: Attempt) -> list[str]:
     """The GPUs that an attempt's trainer is shown, in the order of its numbers."""
-    attempt = typed(attempt)
     return [name for name in attempt.environment.get(VISIBLE, "").split(",") if name.startswith(("GPU-", "MIG-"))]
 
 
-def trainer_numbers(attempt: Attempt | Mapping[str, Any]) -> dict[int | str, int]:
+def trainer_numbers(attempt: Attempt) -> dict[int | str, int]:
     """Number in the plan → number in the trainer.
 
     Empty where they are the same: attempts without a plan, on the CPU, and of versions that hid no GPU.
     """
-    attempt = typed(attempt)
     shown = shown_uuids(attempt)
     return {
         device.index: shown.index(device.uuid)
@@ -33,13 +30,13 @@ def trainer_numbers(attempt: Attempt | Mapping[str, Any]) -> dict[int | str, int
     }
 
 
-def in_trainer(device_map: Mapping[str, int | str], attempt: Attempt | Mapping[str, Any]) -> dict[str, int | str]:
+def in_trainer(device_map: Mapping[str, int | str], attempt: Attempt) -> dict[str, int | str]:
     """A map of the plan, or of the config, in the trainer's numbers."""
     numbers: dict[int | str, int] = trainer_numbers(attempt)
     numbers |= {f"cuda:{planned}": number for planned, number in numbers.items()}
     return {module: numbers.get(place, place) for module, place in device_map.items()}
 
 
-def as_planned(place: int | str, attempt: Attempt | Mapping[str, Any]) -> int | str:
+def as_planned(place: int | str, attempt: Attempt) -> int | str:
     """A device of the trainer in the plan's numbers."""
     return next((planned for planned, number in trainer_numbers(attempt).items() if number == place), place)
