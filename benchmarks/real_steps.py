@@ -156,7 +156,7 @@ def measure_one(name: str) -> dict[str, Any]:
     from lora_backend.planning.cost.memory import Memory, Workload
     from lora_backend.planning.cost.scaling import Size
     from lora_backend.planning.cost.trace_settings import Batch
-    from lora_backend.runs.record.run_folder import RunFolder
+    from lora_backend.runs.record.run_store import RunStore
     from lora_backend.training.assembly import Data, assemble, fresh_state
     from lora_backend.training.loop import fit
     from lora_backend.training.reporter import RunReporter
@@ -195,7 +195,7 @@ def measure_one(name: str) -> dict[str, Any]:
             labels[:, : tokens // 2] = -100  # the question: nothing is learned from it
         batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
         batches: Any = [{key: tensor[row] for key, tensor in batch.items()} for row in range(rows)] * 2
-        run = RunFolder(Path(place) / "run")
+        run = RunStore(Path(place) / "run")
         run.path.mkdir()
         training = assemble(model, config, config.precision, Data(loader=DataLoader(batches, batch_size=rows)))
         state, reporter = fresh_state(model, training), Profiled(run)

@@ -127,7 +127,7 @@ def show_training(config: dict[str, Any]) -> None:
 
     from lora_backend import buildandTrainLoraModel, check_lora_r_consistency
     from lora_backend.modeling.load import load_tokenizer
-    from lora_backend.runs.record.run_folder import list_runs
+    from lora_backend.runs.record.run_store import list_runs
     from lora_backend.settings import load_settings
     from lora_backend.training.tokenize import tokenize_rows
 

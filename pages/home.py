@@ -14,7 +14,7 @@ from lora_backend.formats import gib
 from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.hardware.processes import GpuProcess
 from lora_backend.i18n import N_
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from pages.parts.run.list import run_row
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import sheltered
@@ -61,7 +61,7 @@ def _user_of_gpu(process: GpuProcess) -> Markdown:
     return escape(f"{process.name or '–'} ({who}) {gib(process.used_bytes)}")
 
 
-def demo(runs: list[RunFolder]) -> None:
+def demo(runs: list[RunStore]) -> None:
     with st.container(border=True, height="stretch"):
         st.subheader(t(N_("See it work")), anchor=False)
         st.write(

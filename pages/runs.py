@@ -14,7 +14,7 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Plural
 from lora_backend.runs.history.run_table import RunRow
 from lora_backend.runs.processes.recovery import recover, recover_all
-from lora_backend.runs.record.run_folder import RunFolder, open_run
+from lora_backend.runs.record.run_store import RunStore, open_run
 from lora_backend.runs.record.unlinked import links_of
 from lora_backend.views.compare_view import HOW_MANY, can_compare
 from lora_backend.views.run_view import run_title
@@ -60,7 +60,7 @@ def live_runs(rows: Sequence[RunRow]) -> None:
 @st.fragment(run_every=TICK_S)
 @sheltered()
 def _live_rows(shown: dict[str, str]) -> None:
-    runs = [RunFolder(settings().runs / run_id) for run_id in shown]
+    runs = [RunStore(settings().runs / run_id) for run_id in shown]
     if {run.id: recover(run).state for run in runs} != shown:
         st.rerun()
     for run in runs:
@@ -84,7 +84,7 @@ def compared(ids: list[str]) -> None:
     st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")
 
 
-def one_run(run: RunFolder) -> None:
+def one_run(run: RunStore) -> None:
     record = run.read_record()
     actor = record.actor or "–"
     page_header(escape(run_title(record)), t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor))

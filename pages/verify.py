@@ -18,7 +18,7 @@ from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.preflight.roots import allowed_adapter, allowed_config
 from lora_backend.runs.record.changes import config_as_changed
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.runs.record.unlinked import own_adapter
 from lora_backend.settings import is_within
 from lora_backend.symlinks import is_unlinked_folder
@@ -53,7 +53,7 @@ class Subject:
     config_text: str | None = None
 
 
-def pick(runs: dict[str, RunFolder]) -> Subject | None:
+def pick(runs: dict[str, RunStore]) -> Subject | None:
     from_run, from_folder = st.columns(2)
     with from_run:
         asked = st.query_params.get(addresses.RUN)
@@ -79,7 +79,7 @@ def pick(runs: dict[str, RunFolder]) -> Subject | None:
     return None
 
 
-def name_of(run: RunFolder) -> str:
+def name_of(run: RunStore) -> str:
     return f"{run_title(run.read_record())} · {run.id}"
 
 
@@ -121,7 +121,7 @@ def asked_config() -> dict[str, Any] | None:
     return asked_values(document)
 
 
-def verify(subject: Subject, runs: dict[str, RunFolder]) -> None:
+def verify(subject: Subject, runs: dict[str, RunStore]) -> None:
     ranks, passport, loaded, other = st.tabs(
         [t(N_("Ranks on disk")), t(N_("Provenance")), t(N_("Loaded in memory")), t(N_("Compare adapters"))]
     )
@@ -166,7 +166,7 @@ def data_sha256(subject: Subject) -> str | None:
     return file_sha256(Path(str(name))) if name and is_within(Path(str(name)), settings().data_roots) else None
 
 
-def beside(subject: Subject, report: RankReport, runs: dict[str, RunFolder]) -> None:
+def beside(subject: Subject, report: RankReport, runs: dict[str, RunStore]) -> None:
     others = [run_id for run_id, run in runs.items() if run.adapter != subject.adapter]
     from_run, from_folder = st.columns(2)
     with from_folder:

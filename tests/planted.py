@@ -10,7 +10,7 @@ from typing import Any
 
 from lora_backend.atomic import write_json
 from lora_backend.runs.checkpoints.manifest import write_manifest
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.seal import seal_of
 from tests.run_files import add_point, add_start, end_run, make_run, put_answers, record_of, set_status
 
@@ -28,7 +28,7 @@ WRITTEN = ("stop.request", "save.request", "status.lock", "labels.lock", "superv
 """Files that somebody may ask to be made, and that a link could put elsewhere."""
 
 
-def whole_run(path: Path, word: str, number: int) -> RunFolder:
+def whole_run(path: Path, word: str, number: int) -> RunStore:
     """A run that failed, with `word` in every text that can hold one."""
     config = {"model_name": word, "r": 4, "output_dir": word}
     run = make_run(path.parent, config=config, config_text=f"model_name: {word}\n", argv=["true", word], path=path, name=word)  # fmt: skip
@@ -64,15 +64,15 @@ def adapter(folder: Path, word: str, rank: int) -> Path:
     return folder
 
 
-def planted_run(runs: Path, outside: Path, links: tuple[str, ...], name: str = "planted") -> RunFolder:
+def planted_run(runs: Path, outside: Path, links: tuple[str, ...], name: str = "planted") -> RunStore:
     """A run of the workspace in which `links` lead to the same parts of somebody's run outside."""
-    theirs = RunFolder(outside / "theirs")
+    theirs = RunStore(outside / "theirs")
     if not theirs.path.exists():
         whole_run(theirs.path, SECRET, NUMBER)
     pattern = outside.with_name("pattern")  # made once: who made a run is asked of git
     if not pattern.exists():
         whole_run(pattern, "ours", 3)
-    run = RunFolder(Path(shutil.copytree(pattern, runs / name)))
+    run = RunStore(Path(shutil.copytree(pattern, runs / name)))
     about = record_of(run)  # its command is to be started here, where a copied folder's is not
     write_json(run.run_json, about | {"argv_seal": seal_of(run.path, about["argv"])})
     for link in links:

@@ -16,7 +16,7 @@ from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.resolve import ResolvedConfig, resolve
 from lora_backend.preflight.roots import BrowserRoots
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import Settings, load_settings
 
 Config = str | ConfigDocument | Mapping[str, Any]
@@ -41,19 +41,19 @@ def from_here(
     return resolve(document, settings or load_settings(), AnyPath(base or Path.cwd()), readers)
 
 
-def launch_from_browser(text: str, settings: Settings, trace: Trace, accepts: Verdict = "fits") -> RunFolder:
+def launch_from_browser(text: str, settings: Settings, trace: Trace, accepts: Verdict = "fits") -> RunStore:
     return launch(StartRequest(from_browser(text, settings), StartOptions(accepts=accepts)), trace)
 
 
 def resume_from_here(
-    run: RunFolder,
+    run: RunStore,
     settings: Settings,
     trace: Trace,
     changes: Mapping[str, Any] | None = None,
     *,
     accept_changed_data: bool = False,
     **options: Any,
-) -> RunFolder:
+) -> RunStore:
     policy = AnyPath(Path.cwd(), is_bound_in_publishing=True)
     asked = prepare_resume(run, settings, policy, changes)
     return resume_run(asked, trace, StartOptions(**options), accept_changed_data=accept_changed_data)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.runs.record.process_identity import is_alive
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.runs.record.transitions import request_stop
 from tests.run_files import make_run, process_of, status_of
 from tests.runs.stand_in import HEAD, TRAIN, queue_processes
 from tests.tiny import prompts, stub_model, write_rows
 
-MakeRun = Callable[..., RunFolder]
+MakeRun = Callable[..., RunStore]
 
 
 def stub_runs(workspace: Path) -> Iterator[MakeRun]:
@@ -24,7 +24,7 @@ def stub_runs(workspace: Path) -> Iterator[MakeRun]:
 
     model, data = stub_model(workspace.parent / "stub"), write_rows(workspace.parent / "stub.jsonl", prompts(1))
 
-    def make(run_id: str = "run", script: str = HEAD + TRAIN, **more: Any) -> RunFolder:
+    def make(run_id: str = "run", script: str = HEAD + TRAIN, **more: Any) -> RunStore:
         path = workspace / "runs" / run_id
         argv = [sys.executable, "-c", script, str(path), "--run-dir", str(path)]
         config = {"model_name": str(model), "dataset": str(data), "r": 4, "batch_size": 4, **more.pop("config", {})}

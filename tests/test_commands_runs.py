@@ -20,7 +20,7 @@ from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.labels import write_labels
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import child_environment, load_settings
 from lora_backend.verification.rank_documents import empty_report
@@ -63,7 +63,7 @@ def make(workspace: Path) -> Iterator[MakeRun]:
 def started(make: MakeRun, workspace: Path) -> MakeRun:
     """Like `make`, and queued: it runs where nobody has the CPU."""
 
-    def started(*words: str, **more: Any) -> RunFolder:
+    def started(*words: str, **more: Any) -> RunStore:
         run = make(*words, state="queued", **more)
         add_start(run, device_uuids=[])
         if start_or_queue(run, workspace):
@@ -73,7 +73,7 @@ def started(make: MakeRun, workspace: Path) -> MakeRun:
     return started
 
 
-def checkpoint(run: RunFolder, step: int) -> Path:
+def checkpoint(run: RunStore, step: int) -> Path:
     path = run.checkpoints / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "adapter_model.safetensors").write_bytes(b"x" * 100)
@@ -273,7 +273,7 @@ def test_a_resume_says_what_changed_settings_do_and_queues_where_the_device_is_t
     assert (document["state"], document["resume_from"], document["number"]) == ("queued", "checkpoint-5", 1)
     assert set(document["changes"]["safe"]) == {"save_steps"}
     assert set(document["changes"]["restarts_schedule"]) == {"learning_rate"}
-    let_end(RunFolder(run.path.with_name("b2")))
+    let_end(RunStore(run.path.with_name("b2")))
     until(lambda: run.state().state == "running", "its turn comes")
     code, document = ask("resume", "a1")
     assert (code, "is running" in document["error"]) == (1, True)
@@ -383,7 +383,7 @@ def test_a_table_starts_its_first_run_and_queues_the_others_with_paths_from_here
     code, document = ask("queue", base, "--table", "t.csv", in_words=False)
     assert code == 0
     assert [row["error"] for row in document["runs"]] == [None, None]
-    first, second = (RunFolder(Path(row["path"])) for row in document["runs"])
+    first, second = (RunStore(Path(row["path"])) for row in document["runs"])
     assert (first.state().state in ("starting", "running"), second.state().state) == (True, "queued")
     about = record_of(first)
     assert (about["name"], about["config"]["r"]) == ("first", 2)

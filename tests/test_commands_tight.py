@@ -23,7 +23,7 @@ from lora_backend.planning.targets import Target
 from lora_backend.preflight import placement
 from lora_backend.preflight.placement import plan_start
 from lora_backend.runs.processes.recovery import recover
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.runs.record.transitions import request_stop
 from tests.command_line import strict
 from tests.hardware.nvml import stub_environment
@@ -130,7 +130,7 @@ def make_run(workspace: Path) -> Iterator[MakeRun]:
 
 
 @pytest.fixture
-def ended(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+def ended(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStore:
     """A run that was ended, whose plan is tight now."""
     on(monkeypatch, TIGHT)
     monkeypatch.setattr("lora_backend.commands.run_acts.trace_here", lambda _, config: profile_of(config))
@@ -140,7 +140,7 @@ def ended(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_resume_without_a_terminal_says_the_option_and_leaves_the_run_as_it_is(
-    ended: RunFolder, capsys: pytest.CaptureFixture[str]
+    ended: RunStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["runs", "resume", "a1", "--lang", "en"]) == 1
     said = capsys.readouterr().out
@@ -174,7 +174,7 @@ def test_a_table_is_asked_about_once_for_all_of_its_rows(
     assert main(["runs", "queue", "c.yaml", "--table", "t.csv", "--json"]) == 0
     out, err = capsys.readouterr()
     assert err.count("Start anyway? [y/N]") == 1
-    runs = {row["name"]: attempt_of(RunFolder(Path(row["path"]))).get("accepted") for row in strict(out)["runs"]}
+    runs = {row["name"]: attempt_of(RunStore(Path(row["path"]))).get("accepted") for row in strict(out)["runs"]}
     assert runs == {"one": "tight", "two": None, "three": "tight"}
 
 
@@ -209,7 +209,7 @@ def test_a_real_terminal_is_asked_and_one_that_is_not_ours_never_waits(config: M
     assert "Start anyway? [y/N]" in seen
     code, document, _ = call("-c", ON_A_TERMINAL, *queue, typed="y\n")
     assert code == 0
-    run = RunFolder(Path(document["runs"][0]["path"]))
+    run = RunStore(Path(document["runs"][0]["path"]))
     try:
         assert attempt_of(run)["accepted"] == "tight"
     finally:

@@ -11,7 +11,7 @@ from transformers import DataCollatorForSeq2Seq
 from lora_backend.config_checker import check_config_consistency
 from lora_backend.loraTrainUtils import buildandTrainLoraModel, check_lora_r_consistency, getEquipAdaptorModel
 from lora_backend.modeling.load import load_tokenizer
-from lora_backend.runs.record.run_folder import list_runs
+from lora_backend.runs.record.run_store import list_runs
 from lora_backend.training.tokenize import tokenize_rows
 from tests.tiny import chats
 

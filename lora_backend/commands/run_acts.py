@@ -24,8 +24,9 @@ from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.processes.recovery import open_recovered, recover
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import Classified, config_as_changed
+from lora_backend.runs.record.documents import STOP_DEADLINE_S
 from lora_backend.runs.record.failures import REMEDIES
-from lora_backend.runs.record.run_folder import STOP_DEADLINE_S, RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.surroundings import differences_from_now
 from lora_backend.runs.record.transitions import request_stop
@@ -115,7 +116,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
 
 def _answer(
     arguments: argparse.Namespace,
-    run: RunFolder,
+    run: RunStore,
     state: RunState,
     text: str,
     more: Mapping[str, Any] | None = None,
@@ -138,7 +139,7 @@ def _change_lines(before: Mapping[str, Any], changes: Mapping[str, Any], found: 
     ]
 
 
-def _start_lines(run: RunFolder, attempt: Attempt) -> list[str]:
+def _start_lines(run: RunStore, attempt: Attempt) -> list[str]:
     checkpoint = attempt.resume_from
     if checkpoint:
         begins = say(N_("The run {id} goes on from {checkpoint}."), id=run.id, checkpoint=checkpoint)

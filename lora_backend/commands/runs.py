@@ -25,7 +25,7 @@ from lora_backend.runs.record.attempts import DamagedCheckpoint
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.failures import last_log_lines
-from lora_backend.runs.record.run_folder import RunFolder, open_run
+from lora_backend.runs.record.run_store import RunStore, open_run
 from lora_backend.runs.record.unlinked import links_of
 from lora_backend.settings import load_settings
 from lora_backend.terminal import aligned, in_lines, show
@@ -123,7 +123,7 @@ def _cells(row: ListedRun) -> list[str]:
     return [row.id, row.state.text(), row.name[:MOST_OF_NAME], row.started, row.step, *figures, row.tags]
 
 
-def _document(run: RunFolder, row: RunRow, waiting: Waiting | None, again: Reproduction) -> dict[str, Any]:
+def _document(run: RunStore, row: RunRow, waiting: Waiting | None, again: Reproduction) -> dict[str, Any]:
     state, report = row.state, run.read_rank_report()
     whole, damaged = newest_whole(run)
     return {
@@ -154,7 +154,7 @@ def _document(run: RunFolder, row: RunRow, waiting: Waiting | None, again: Repro
     }
 
 
-def _alerts(run: RunFolder, row: RunRow) -> Sequence[Alert]:
+def _alerts(run: RunStore, row: RunRow) -> Sequence[Alert]:
     return alerts(run, row.state, read_columns(run.metrics_jsonl)) if not row.state.has_ended else ()
 
 
@@ -164,13 +164,13 @@ def _ranks(report: RankReport) -> dict[str, Any]:
     return {"status": decides.status, "verdict": verdict(decides).text(), "tone": tone(report)}
 
 
-def _last_words(run: RunFolder) -> list[str]:
+def _last_words(run: RunStore) -> list[str]:
     """As they were kept with the end; of a run that nobody saw end, from the log itself."""
     ended = run.read_exit()
     return ended.log if ended and ended.log else last_log_lines(run.train_log)
 
 
-def _about(run: RunFolder, row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> list[str]:
+def _about(run: RunStore, row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> list[str]:
     labels = row.labels
     lines = [f"{row.id}  {row.title}  {state_message(row.state.state, row.health)}", document["path"]]
     if document["links"]:
@@ -195,7 +195,7 @@ def _about(run: RunFolder, row: RunRow, document: dict[str, Any], waiting: Waiti
     return lines
 
 
-def _how_far(run: RunFolder, row: RunRow) -> Iterator[str]:
+def _how_far(run: RunStore, row: RunRow) -> Iterator[str]:
     """The stage, the step, a trainer that says nothing, and a loss that did not end well."""
     state = row.state
     if not state.has_ended and state.state != "queued":
@@ -226,7 +226,7 @@ def _checkpoint_lines(checkpoints: dict[str, Any]) -> list[str]:
     ]
 
 
-def _checkpoints(run: RunFolder, damaged: Sequence[Damaged]) -> list[dict[str, Any]]:
+def _checkpoints(run: RunStore, damaged: Sequence[Damaged]) -> list[dict[str, Any]]:
     """All of them; the newest were read byte for byte, of the others names and sizes are known."""
     known = {item.path.name: list(item.problems) for item in damaged}
     found = list_checkpoints(run, read_columns(run.metrics_jsonl))

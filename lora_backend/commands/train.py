@@ -38,7 +38,7 @@ from lora_backend.runs.processes.signals import StoppedNowError, StopSignals
 from lora_backend.runs.processes.trainer_command import environment_of
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import config_as_changed
-from lora_backend.runs.record.run_folder import RunFolder, new_run_id
+from lora_backend.runs.record.run_store import RunStore, new_run_id
 from lora_backend.runs.record.transitions import refuse_another_trainer
 from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 def train(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    existing = RunFolder(arguments.run_dir.resolve()) if arguments.run_dir else None
+    existing = RunStore(arguments.run_dir.resolve()) if arguments.run_dir else None
     if existing and existing.run_json.exists():
         return _train_in(_made_run(existing, arguments), arguments.json)
     document = read_config(arguments.config)
@@ -92,7 +92,7 @@ def _planned(resolved: ResolvedConfig, trace: Trace, accepts: Verdict) -> Attemp
         return None
 
 
-def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
+def _made_run(folder: RunStore, arguments: argparse.Namespace) -> RunStore:
     """The run that a launcher made at `--run-dir`, for this process to train."""
     if arguments.set:
         raise ConfigError(N_("`--set` cannot change a run that is made already. Name another folder."))
@@ -107,7 +107,7 @@ def _made_run(folder: RunFolder, arguments: argparse.Namespace) -> RunFolder:
     return folder
 
 
-def _train_in(folder: RunFolder, as_json: bool, *, bound: bool = True) -> int:
+def _train_in(folder: RunStore, as_json: bool, *, bound: bool = True) -> int:
     code, signals = GOOD, StopSignals(folder)
     try:
         with signals:

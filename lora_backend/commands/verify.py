@@ -13,7 +13,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.models.find import find_model
 from lora_backend.preflight.fits import asked_fit
 from lora_backend.runs.record.changes import config_as_changed
-from lora_backend.runs.record.run_folder import RUN_ID, RunFolder, open_run
+from lora_backend.runs.record.run_store import RUN_ID, RunStore, open_run
 from lora_backend.runs.record.unlinked import own_adapter, refuse_links_in_its_run
 from lora_backend.settings import load_settings, path_of
 from lora_backend.terminal import show
@@ -98,7 +98,7 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
     refuse_links_in_its_run(path.absolute())
     config: dict[str, Any] | None = None
     if (path / "run.json").is_file():
-        run = RunFolder(path.resolve())
+        run = RunStore(path.resolve())
         path = own_adapter(run.path)
         if not path.is_dir():
             raise RunError(N_("The run {id} holds no adapter. Let it finish or resume it, or name one of its checkpoints in {folder}."), id=run.id, folder=str(run.checkpoints))  # fmt: skip

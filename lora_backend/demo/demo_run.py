@@ -18,7 +18,7 @@ from lora_backend.launching.run_config import bound_before
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.resolve import resolve
 from lora_backend.runs.processes.trainer_command import demo_command
-from lora_backend.runs.record.run_folder import RunFolder, new_run_id
+from lora_backend.runs.record.run_store import RunStore, new_run_id
 from lora_backend.settings import Settings
 from lora_backend.terminal import show
 
@@ -44,21 +44,21 @@ def prepare(settings: Settings) -> Path:
     return path
 
 
-def launch_demo(settings: Settings, actor: str | None = None) -> RunFolder:
+def launch_demo(settings: Settings, actor: str | None = None) -> RunStore:
     """Start the demo in processes of its own; preparing the model is the first stage of its run."""
     path = settings.runs / new_run_id()
     return _make(path, settings, demo_command(path), actor, start=True)
 
 
-def demo_folder(settings: Settings, run_dir: Path | None) -> RunFolder:
+def demo_folder(settings: Settings, run_dir: Path | None) -> RunStore:
     """The run in `run_dir`, by default a new one; made where there is none."""
-    folder = RunFolder((run_dir or settings.runs / new_run_id()).resolve())
+    folder = RunStore((run_dir or settings.runs / new_run_id()).resolve())
     if not folder.run_json.exists():
         _make(folder.path, settings, sys.orig_argv, None, start=False)
     return folder
 
 
-def train_demo(settings: Settings, run_dir: Path | None) -> RunFolder:
+def train_demo(settings: Settings, run_dir: Path | None) -> RunStore:
     """Be the demo's trainer, in the foreground or for a run that is made. Returns the run, which has ended."""
     from lora_backend.training.recipe import run_stage, train
     from lora_backend.training.session import training_session
@@ -77,7 +77,7 @@ def train_demo(settings: Settings, run_dir: Path | None) -> RunFolder:
     return folder
 
 
-def score_table(folder: RunFolder) -> str:
+def score_table(folder: RunStore) -> str:
     """Right answers by group, base model beside adapter."""
     answers = folder.read_answers()
     lines = [Message(N_("Right answers to questions that were not in the data:")).text()]
@@ -96,7 +96,7 @@ def score_table(folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
-def _make(path: Path, settings: Settings, argv: list[str], actor: str | None, *, start: bool) -> RunFolder:
+def _make(path: Path, settings: Settings, argv: list[str], actor: str | None, *, start: bool) -> RunStore:
     document = replace(ConfigDocument.of(demo_config(settings.cache)), text=demo_text(settings))
     resolved = resolve(document, settings, AnyPath(settings.workspace))  # every path in it is absolute
     request = StartRequest(resolved, StartOptions(actor=actor), DEMO_NAME)

@@ -17,11 +17,11 @@ from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.trainer_command import trainer_command
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.documents import WrittenState
-from lora_backend.runs.record.run_folder import RunFolder, new_run_id
+from lora_backend.runs.record.run_store import RunStore, new_run_id
 from lora_backend.runs.record.transitions import NewRun, create
 
 
-def launch(request: StartRequest, trace: Trace) -> RunFolder:
+def launch(request: StartRequest, trace: Trace) -> RunStore:
     """Start a run as planned from what is free now.
 
     Where a run holds one of the plan's GPUs it is queued. Raises `ConfigError` for errors in the text, `CannotStartError`
@@ -39,7 +39,7 @@ def launch(request: StartRequest, trace: Trace) -> RunFolder:
     return start_run(request, path, trainer_command(path), attempt)
 
 
-def start_run(request: StartRequest, path: Path, argv: Sequence[str], attempt: Attempt | None = None) -> RunFolder:
+def start_run(request: StartRequest, path: Path, argv: Sequence[str], attempt: Attempt | None = None) -> RunStore:
     """Make the run's folder and start the supervisor that will start `argv`, or queue it while others have its devices."""
     folder = make_run(request, path, argv, attempt if attempt is not None else _first_device(), state="queued")
     try:
@@ -57,7 +57,7 @@ def make_run(
     argv: Sequence[str],
     attempt: Attempt | None = None,
     state: WrittenState = "starting",
-) -> RunFolder:
+) -> RunStore:
     """Make the folder of a run that `argv` trains. `attempt`: what is known of its first start."""
     new = NewRun(
         config=dict(request.config.values),

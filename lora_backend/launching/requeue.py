@@ -15,12 +15,12 @@ from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.runs.processes.queue import change_plan, start_or_queue
 from lora_backend.runs.record.changes import config_as_changed
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import Settings
 
 
 def move_run(
-    run: RunFolder,
+    run: RunStore,
     settings: Settings,
     policy: PathPolicy,
     trace: Trace,

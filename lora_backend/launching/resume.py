@@ -27,7 +27,7 @@ from lora_backend.runs.processes.trainer_command import command_of
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import Classified, classify, config_as_changed
 from lora_backend.runs.record.provenance import system_user
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.transitions import begin_attempt
 from lora_backend.runs.record.unlinked import refuse_links
@@ -38,7 +38,7 @@ from lora_backend.settings import Settings
 class Resumption:
     """A run with the settings that it would go on with."""
 
-    run: RunFolder
+    run: RunStore
     number: int
     """Of the start that was its newest then: what was made ready is not used after another."""
     changes: Mapping[str, Any]
@@ -49,7 +49,7 @@ class Resumption:
 
 
 def prepare_resume(
-    run: RunFolder, settings: Settings, policy: PathPolicy, changes: Mapping[str, Any] | None = None
+    run: RunStore, settings: Settings, policy: PathPolicy, changes: Mapping[str, Any] | None = None
 ) -> Resumption:
     """What changed settings would do to a run that is resumed, and what its config names here.
 
@@ -80,7 +80,7 @@ def prepare_resume(
 
 def resume_run(
     asked: Resumption, trace: Trace, options: StartOptions | None = None, *, accept_changed_data: bool = False
-) -> RunFolder:
+) -> RunStore:
     """Let a run that has ended go on; queued where its GPUs are taken. `accept_changed_data`: also in data that is not
     what it was launched with, or last read; the trainer refuses any other than what is there now.
 
@@ -125,7 +125,7 @@ def _refuse_what_cannot_go_on(asked: Resumption) -> None:
     refuse_nothing_to_do(run, state, asked.changes)
 
 
-def data_to_accept(run: RunFolder, resolved: ResolvedConfig, *, accept_changed_data: bool) -> str | None:
+def data_to_accept(run: RunStore, resolved: ResolvedConfig, *, accept_changed_data: bool) -> str | None:
     """The hash of a run's data that was changed, where that is accepted; None where it was not changed.
 
     Raises `DataError` for a file that cannot be read, `DataChangedError` for a changed one that is not accepted.
@@ -142,7 +142,7 @@ def data_to_accept(run: RunFolder, resolved: ResolvedConfig, *, accept_changed_d
     return None
 
 
-def refuse_nothing_to_do(folder: RunFolder, state: RunState, changes: Mapping[str, Any]) -> None:
+def refuse_nothing_to_do(folder: RunStore, state: RunState, changes: Mapping[str, Any]) -> None:
     """Raise `RunError` for a finished run that would have no further step."""
     before = config_as_changed(folder)
     if state.state == "finished" and not _goes_further(before, {**before, **changes}, state.step):

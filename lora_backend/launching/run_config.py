@@ -9,11 +9,11 @@ from lora_backend.preflight.path_policy import AnyPath, PathPolicy
 from lora_backend.preflight.resolve import ResolvedConfig, resolve
 from lora_backend.runs.checkpoints.publication import is_published_by, place_of
 from lora_backend.runs.processes.trainer_command import launched_here
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import Settings
 
 
-def resolve_run(run: RunFolder, values: Mapping[str, Any], settings: Settings, policy: PathPolicy) -> ResolvedConfig:
+def resolve_run(run: RunStore, values: Mapping[str, Any], settings: Settings, policy: PathPolicy) -> ResolvedConfig:
     """What a run's config names here. What it was launched with on this machine was bound then; a run that was copied
     here may name any file, so it is held to the `policy` of whoever starts it again.
 
@@ -26,12 +26,12 @@ def resolve_run(run: RunFolder, values: Mapping[str, Any], settings: Settings, p
     return resolved
 
 
-def bound_before(run: RunFolder, *, is_bound_in_publishing: bool = True) -> PathPolicy:
+def bound_before(run: RunStore, *, is_bound_in_publishing: bool = True) -> PathPolicy:
     """For paths that were bound when their run was made: they are absolute."""
     return AnyPath(run.path, is_bound_in_publishing=is_bound_in_publishing)
 
 
-def over_its_own(run: RunFolder, values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def over_its_own(run: RunStore, values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """`values` with `overwrite` where the adapter that stands in the place is the run's own, of an earlier start."""
     place = place_of(values, settings)
     is_own = place is not None and is_published_by(run, place)

@@ -32,7 +32,7 @@ from lora_backend.preflight.start_plan import in_doubt
 from lora_backend.preflight.startable import Startable, judge, startable
 from lora_backend.runs.checkpoints.publication import place_of
 from lora_backend.runs.record.labels import write_labels
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import Settings
 
 NAMED = 3
@@ -77,7 +77,7 @@ class Launched:
     """What came of one row: a run, or the sentence that says why not."""
 
     variant: Variant
-    run: RunFolder | None
+    run: RunStore | None
     error: Message | None = None
 
 
@@ -159,7 +159,7 @@ class TableLaunch:
             progress(done)
             try:
                 run_id = once(variant, partial(self._launch, variant, options, tags))
-                launched.append(Launched(variant, RunFolder(self.settings.runs / run_id)))
+                launched.append(Launched(variant, RunStore(self.settings.runs / run_id)))
             except FlightdeckError as error:
                 launched.append(Launched(variant, None, error.message))
             except OSError as error:  # a full disk; the runs before go on

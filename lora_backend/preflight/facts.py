@@ -22,7 +22,7 @@ from lora_backend.preflight.libraries import missing_for, missing_packages
 from lora_backend.preflight.named_files import NamedModel, NamedRows
 from lora_backend.preflight.trees import known_tree
 from lora_backend.runs.checkpoints.publication import Publication, PublicationError, place_of, publication_of
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import Settings
 
 
@@ -32,7 +32,7 @@ class Readers:
 
     gpus: Callable[[], Sequence[Gpu]] = lambda: visible_gpus(read_gpus().gpus, os.environ)[0]
     disk_free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
-    runs: Callable[[Path], Sequence[RunFolder]] = lambda root: [RunFolder(path.parent) for path in root.glob("*/run.json")]  # fmt: skip
+    runs: Callable[[Path], Sequence[RunStore]] = lambda root: [RunStore(path.parent) for path in root.glob("*/run.json")]  # fmt: skip
 
 
 def facts_about(

@@ -8,7 +8,7 @@ from lora_backend.formats import size
 from lora_backend.i18n import N_, Message, Plural
 from lora_backend.runs.processes.queue import Waiting, waiting_for
 from lora_backend.runs.processes.recovery import recover, workspace_of
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 
 COPIED = N_("This run was queued on another machine and copied here, so it does not start by itself. Remove it from the queue, then resume it.")  # fmt: skip
 
@@ -43,7 +43,7 @@ def waiting_document(waiting: Waiting) -> dict[str, Any]:
     }
 
 
-def started_message(run: RunFolder) -> Message:
+def started_message(run: RunStore) -> Message:
     """That a run has started, or what it waits for."""
     if recover(run).state != "queued":
         return Message(N_("{id}: started. {path}"), {"id": run.id, "path": str(run.path)})

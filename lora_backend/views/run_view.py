@@ -15,7 +15,7 @@ from lora_backend.runs.history.pace import time_left
 from lora_backend.runs.history.run_table import RunRow, first_and_last_loss
 from lora_backend.runs.record.curves import Column
 from lora_backend.runs.record.documents import RunRecord
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.views.state_view import stage_message, state_message
 
@@ -99,7 +99,7 @@ def progress_parts(state: RunState, columns: dict[str, Column], saved: Sequence[
     return parts
 
 
-def run_in_short(run: RunFolder, state: RunState) -> list[Message]:
+def run_in_short(run: RunStore, state: RunState) -> list[Message]:
     """What one line of a list has room for: the failure, the stage, or step, loss and time."""
     if state.state == "failed" and state.message:
         return [state.message]

@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lora_backend.runs.record.process_identity import ProcessIdentity, is_alive
-from lora_backend.runs.record.run_folder import list_runs
+from lora_backend.runs.record.run_store import list_runs
 from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.run_files import status_of
 from tests.tiny import chats, make_model, write_rows

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from lora_backend.atomic import write_json
 from lora_backend.config.drafts import new_draft
 from lora_backend.runs.record.labels import write_labels
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from tests.run_files import add_point, end_run, make_run, set_status
 from tests.tiny import write_rows
 
@@ -95,7 +95,7 @@ def hostile_adapter(folder: Path) -> Path:
     return folder
 
 
-def _run(root: Path, config: dict[str, object], text: str, number: int) -> RunFolder:
+def _run(root: Path, config: dict[str, object], text: str, number: int) -> RunStore:
     """One that failed, with words of others in all of its files."""
     run = make_run(root, config={**config, "seed": number, PAYLOAD: f"{number}{PAYLOAD}"}, config_text=text, argv=["x"], actor=PAYLOAD, name=PAYLOAD)  # fmt: skip
     add_point(run, {"step": 1, "loss": 2.0, "learning_rate": 1e-4})

@@ -17,7 +17,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lora_backend.config.drafts import new_draft
-from lora_backend.runs.record.run_folder import list_runs
+from lora_backend.runs.record.run_store import list_runs
 from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.browser.conftest import ROOT, Dashboard, free_port, settled
 from tests.run_files import record_of

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lora_backend.config.drafts import list_drafts
-from lora_backend.runs.record.run_folder import list_runs
+from lora_backend.runs.record.run_store import list_runs
 from tests.browser.conftest import Dashboard, badge, idle, settled
 from tests.run_files import record_of
 

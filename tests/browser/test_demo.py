@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lora_backend.demo.config import promise_kept
-from lora_backend.runs.record.run_folder import list_runs
+from lora_backend.runs.record.run_store import list_runs
 from tests.browser.conftest import Dashboard, badge, settled
 from tests.run_files import points_of
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.record.process_identity import ProcessIdentity, identify
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from tests.browser.conftest import Dashboard, badge, idle, settled
 from tests.run_files import add_point, end_run, make_run, set_status
 
@@ -45,7 +45,7 @@ def trainer() -> Iterator[ProcessIdentity]:
     process.wait()
 
 
-def living(workspace: Path, trainer: ProcessIdentity) -> RunFolder:
+def living(workspace: Path, trainer: ProcessIdentity) -> RunStore:
     """A run in its training."""
     run = make_run(workspace / "runs", config={"model_name": "m"}, config_text="", argv=["true"])
     for step in range(1, 41):
@@ -56,7 +56,7 @@ def living(workspace: Path, trainer: ProcessIdentity) -> RunFolder:
     return run
 
 
-def save(run: RunFolder, step: int) -> None:
+def save(run: RunStore, step: int) -> None:
     path = run.checkpoints / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "adapter_model.safetensors").write_bytes(b"x" * 1000)

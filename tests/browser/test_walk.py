@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, Page, expect
 from lora_backend.formats import size
 from lora_backend.preflight.plan_vs_measured import compare
 from lora_backend.runs.checkpoints.manifest import checkpoints_of
-from lora_backend.runs.record.run_folder import list_runs
+from lora_backend.runs.record.run_store import list_runs
 from lora_backend.settings import load_settings
 from tests.browser.conftest import Dashboard, badge, idle, settled
 from tests.run_files import points_of, record_of

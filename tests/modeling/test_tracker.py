@@ -21,7 +21,7 @@ from lora_backend.modeling.step import micro_batch_step
 from lora_backend.modeling.tracker import LongScanError, TensorTracker
 from lora_backend.planning.cost.memory import Memory, Workload
 from lora_backend.planning.cost.scaling import Size
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training import loop
 from tests.training.fitted import fitted
 
@@ -161,7 +161,7 @@ def measured_and_planned(
         mask[0, -7:] = 0
     batch = {"input_ids": ids, "attention_mask": mask, "labels": ids}
     batches: Any = [{name: tensor[row] for name, tensor in batch.items()} for row in range(rows)] * passes * 3
-    run = RunFolder(folder)
+    run = RunStore(folder)
     measured = Measured(2 * passes, 3 * passes)  # the last of a step: gradients of those before it are there
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "micro_batch_step", measured)

@@ -22,7 +22,7 @@ from lora_backend.runs.history.trash import Bin
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.process_identity import identify
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.settings import load_settings
 from pages.parts.draft import launch, session
 from pages.parts.draft import table as table_runs
@@ -59,7 +59,7 @@ def draft(folder: Path, *texts: str) -> Draft:
     return made
 
 
-def run(*, state: str = "failed", **more: Any) -> RunFolder:
+def run(*, state: str = "failed", **more: Any) -> RunStore:
     made = make_run(load_settings().runs, config={"model_name": str(load_settings().data_roots[0] / "m"), "r": 4, "dataset": str(load_settings().data_roots[0] / "a.jsonl")}, config_text="model_name: m\nr: 4\n", argv=["true"], **more)  # fmt: skip
     add_start(made, device_uuids=[])
     if state == "running":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import load_settings
 from tests.run_files import end_run, make_run
 
@@ -34,7 +34,7 @@ def texts(at: AppTest) -> str:
     return "\n".join(str(element.value) for kind in kinds for element in at.get(kind))
 
 
-def finished_run(**files: str) -> RunFolder:
+def finished_run(**files: str) -> RunStore:
     run = make_run(load_settings().runs, config={"model_name": "m", "r": 4}, config_text="model_name: m\n", argv=None)
     for name, text in files.items():
         (run.path / name.replace("__", ".")).write_text(text, "utf-8")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import load_settings
 from pages.parts.run import session
 from pages.parts.shell import addresses
@@ -158,7 +158,7 @@ def test_every_point_missing_says_so(workspace: Path) -> None:
     assert any("no record of the loss" in info.value for info in at.info)
 
 
-def copied_run(folder: Path) -> RunFolder:
+def copied_run(folder: Path) -> RunStore:
     """A run that another machine trained."""
     run = make_run(
         folder.parent, config={"model_name": "org/m", "r": 4, "target_modules": ["q_proj"]}, config_text="model_name: org/m  # theirs\n",

@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.runs.record.labels import write_labels
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import load_settings
 from pages.parts.shell import addresses
 from tests.pages.screens import finished_run, show, texts
@@ -73,7 +73,7 @@ def test_metrics_without_any_number_still_show_the_page() -> None:
     assert figures(show("runs", run=run.id))["Loss"] == "–"
 
 
-def write_long_line(run: RunFolder, end: bytes) -> None:
+def write_long_line(run: RunStore, end: bytes) -> None:
     with run.train_log.open("wb") as file:
         file.write(b"the first line\n")
         for _ in range(LONG_LINE_BYTES // 2**20):

@@ -14,7 +14,7 @@ from lora_backend.config.drafts import Draft, new_draft
 from lora_backend.launching import launch
 from lora_backend.models.tree import ModuleTree
 from lora_backend.preflight.trees import tree_of
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import load_settings
 from pages.parts.draft import session
 from tests.pages.plan_page import SMALL, TIGHT, profile_of
@@ -34,7 +34,7 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
     write_rows(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}] * 4)
     started: Attempts = []
 
-    def start_run(request: object, path: object, argv: object, attempt: dict[str, Any]) -> RunFolder:
+    def start_run(request: object, path: object, argv: object, attempt: dict[str, Any]) -> RunStore:
         started.append(attempt)
         return finished_run()
 

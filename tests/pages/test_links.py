@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import delete_draft, new_draft, restore_draft
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import load_settings
 from lora_backend.symlinks import LinkRefusedError
 from tests.pages.screens import show, texts
@@ -250,7 +250,7 @@ def test_addresses_with_links_out_of_the_workspace_are_refused(workspace: Path, 
 
 
 def test_a_pipe_in_the_place_of_a_log_makes_no_page_wait(workspace: Path, outside: Path) -> None:
-    run: RunFolder = planted_run(workspace / "runs", outside, ())
+    run: RunStore = planted_run(workspace / "runs", outside, ())
     run.train_log.unlink()
     os.mkfifo(run.train_log)
     assert show("runs", run=run.id).title[0].value == "ours"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lora_backend.config.drafts import new_draft
-from lora_backend.runs.record.run_folder import list_runs
+from lora_backend.runs.record.run_store import list_runs
 from lora_backend.settings import load_settings
 from lora_backend.views.rank_view import ranks_beside
 from tests.pages.screens import PAGES, ROOT, finished_run, show, texts

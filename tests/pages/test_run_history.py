@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from lora_backend.runs.history.replaced_adapters import AdapterBin
 from lora_backend.runs.history.trash import Bin
 from lora_backend.runs.record.labels import read_labels, write_labels
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.settings import load_settings
 from pages.parts.run.table import table_key
 from pages.parts.shell import addresses
@@ -31,7 +31,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"FLIGHTDECK_{name}", str(tmp_path / name.lower()))
 
 
-def made(name: str, state: str = "finished", **config: Any) -> RunFolder:
+def made(name: str, state: str = "finished", **config: Any) -> RunStore:
     runs = load_settings().runs
     run = make_run(
         runs, config={"model_name": "m", "r": 8, **config}, config_text="", argv=None, path=runs / name, name=name

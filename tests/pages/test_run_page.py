@@ -26,7 +26,7 @@ from lora_backend.runs.record.documents import Labels
 from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.labels import read_labels, write_labels
 from lora_backend.runs.record.process_identity import identify
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import load_settings
 from pages.parts.run import actions as run_actions
 from pages.parts.run import memory as memory_view
@@ -49,7 +49,7 @@ def _places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"FLIGHTDECK_{name}", str(tmp_path / place))
 
 
-def made(state: str | None, cause: str | None = None, argv: list[str] | None = None, **config: Any) -> RunFolder:
+def made(state: str | None, cause: str | None = None, argv: list[str] | None = None, **config: Any) -> RunStore:
     values = {"model_name": "m", "num_epochs": 1, **config}
     text = "# mine\n" + "".join(f"{key}: {value}\n" for key, value in values.items())
     run = make_run(load_settings().runs, config=values, config_text=text, argv=argv or ["true"])
@@ -372,7 +372,7 @@ def test_a_tag_that_was_typed_with_spaces_can_be_taken_away_again() -> None:
         assert read_labels(run.path).tags == list(kept)
 
 
-def living(stage: str | None, **config: Any) -> RunFolder:
+def living(stage: str | None, **config: Any) -> RunStore:
     """A run whose trainer and supervisor are this process."""
     run, mine = made(None, **config), identify(os.getpid())
     assert mine
@@ -400,7 +400,7 @@ def test_what_is_offered_is_what_can_still_happen(stage: str | None, config: dic
     assert [button.label for button in buttons if button.key in ("save_run", "stop_run")] == offered
 
 
-def checkpoint(run: RunFolder, step: int) -> Path:
+def checkpoint(run: RunStore, step: int) -> Path:
     path = run.checkpoints / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "adapter_model.safetensors").write_bytes(b"x" * 2048)

@@ -28,7 +28,7 @@ from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.runs.history.replaced_adapters import AdapterBin
 from lora_backend.runs.history.trash import Bin
 from lora_backend.runs.record.changes import config_as_changed
-from lora_backend.runs.record.run_folder import RunFolder, open_run
+from lora_backend.runs.record.run_store import RunStore, open_run
 from lora_backend.training.publish import Publisher
 from tests.resolving import bound, from_browser, launch_from_browser
 from tests.run_files import add_start, make_run
@@ -87,7 +87,7 @@ def foreign(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
 
 
 def resume(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
-    run = RunFolder(world.root / "ws/runs" / RUN)
+    run = RunStore(world.root / "ws/runs" / RUN)
     try:
         changes = bound({key: value}, world.settings)
         prepare_resume(run, world.settings, BrowserRoots(world.settings), changes)
@@ -133,9 +133,9 @@ def test_no_value_of_a_key_that_is_read_writes_anything(way: Way, key: str, worl
     assert (lost_files(world, before), world.escaped(before)) == ([], [])
 
 
-def ended(world: World) -> RunFolder:
+def ended(world: World) -> RunStore:
     """A run that can be resumed with changes."""
-    run = RunFolder(world.root / "ws/runs" / RUN)
+    run = RunStore(world.root / "ws/runs" / RUN)
     write_json(run.run_json, {"config": config(world), "argv": ["true"]})
     return run
 

@@ -18,7 +18,7 @@ from lora_backend.preflight.startable import judge
 from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.processes.waiting import entries
 from lora_backend.runs.record.attempts import Attempt
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import Settings, load_settings
 from tests.resolving import bound, from_browser, from_here, launch_from_browser
 
@@ -155,15 +155,15 @@ def test_a_draft_that_is_none_is_a_sentence(draft_id: str, tmp_path: Path) -> No
 def test_a_run_is_not_seen_before_it_says_which_gpus_it_waits_for(
     places: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new_attempt, seen = RunFolder.new_attempt, []
+    write, seen = RunStore.write_attempt_file, []
 
-    def while_a_page_looks(self: RunFolder, **facts: object) -> int:
+    def while_a_page_looks(self: RunStore, attempt: Attempt) -> None:
         recover_all(places.runs)
         recover(self)
         seen.extend(entries(places.workspace))
-        return new_attempt(self, **facts)
+        write(self, attempt)
 
-    monkeypatch.setattr(RunFolder, "new_attempt", while_a_page_looks)
+    monkeypatch.setattr(RunStore, "write_attempt_file", while_a_page_looks)
     monkeypatch.setattr("lora_backend.runs.processes.recovery.start_queue", lambda _: None)
     monkeypatch.setattr("lora_backend.launching.launch.start_or_queue", lambda *_: False)
     attempt = Attempt(device_uuids=["GPU-a"])

@@ -21,7 +21,7 @@ from lora_backend.planning.cost.profile import Profile
 from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import entries, leases_folder
-from lora_backend.runs.record.run_folder import list_runs
+from lora_backend.runs.record.run_store import list_runs
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import Settings, load_settings
 from tests.run_files import record_of

@@ -14,7 +14,7 @@ from lora_backend.launching.requeue import move_run
 from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.runs.processes.leases import lease_keys
 from lora_backend.runs.record.attempts import Attempt
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import StateError
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import Settings, load_settings
@@ -34,7 +34,7 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.launching.requeue import move_run
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.processes.leases import take
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.waiting import entries, leases_folder
@@ -87,7 +87,7 @@ def places(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return load_settings(os.environ)
 
 
-def waiting(places: Settings, **attempt: Any) -> RunFolder:
+def waiting(places: Settings, **attempt: Any) -> RunStore:
     run = make_run(places.runs, config={"model_name": "m"}, config_text="", argv=["true"], state="queued")
     add_start(run, device_uuids=["GPU-a"], **attempt)
     return run

@@ -28,7 +28,7 @@ from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.process_identity import identify
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.surroundings import differences_from_now
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import Settings, load_settings
@@ -49,7 +49,7 @@ def places(workspace: Path) -> Settings:
 
 
 @pytest.fixture
-def run(places: Settings, tmp_path: Path) -> RunFolder:
+def run(places: Settings, tmp_path: Path) -> RunStore:
     """Made and not started; its model has no tensors."""
     stub_model(tmp_path / "m")
     (tmp_path / "d.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
@@ -62,7 +62,7 @@ def run(places: Settings, tmp_path: Path) -> RunFolder:
     return run
 
 
-def checkpoint(run: RunFolder, step: int) -> Path:
+def checkpoint(run: RunStore, step: int) -> Path:
     path = run.checkpoints / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "optimizer.pt").write_bytes(b"state" * step)
@@ -70,7 +70,7 @@ def checkpoint(run: RunFolder, step: int) -> Path:
     return path
 
 
-def test_a_stopped_run_goes_on_from_its_newest_whole_checkpoint(run: RunFolder, places: Settings) -> None:
+def test_a_stopped_run_goes_on_from_its_newest_whole_checkpoint(run: RunStore, places: Settings) -> None:
     start_supervisor(run)
     until(lambda: run.state().state == "running", "it runs")
     request_stop(run)
@@ -90,7 +90,7 @@ def test_a_stopped_run_goes_on_from_its_newest_whole_checkpoint(run: RunFolder, 
     assert run.state().state == "finished"
 
 
-def test_a_killed_run_without_a_checkpoint_starts_from_the_beginning(run: RunFolder, places: Settings) -> None:
+def test_a_killed_run_without_a_checkpoint_starts_from_the_beginning(run: RunStore, places: Settings) -> None:
     start_supervisor(run)
     until(lambda: run.state().state == "running", "it runs")
     kill(run, "trainer")
@@ -102,7 +102,7 @@ def test_a_killed_run_without_a_checkpoint_starts_from_the_beginning(run: RunFol
     until(run.exit_json.exists, "the end")
 
 
-def test_a_run_that_the_machines_restart_ended_goes_on(run: RunFolder, places: Settings) -> None:
+def test_a_run_that_the_machines_restart_ended_goes_on(run: RunStore, places: Settings) -> None:
     mine = identify(os.getpid())
     assert mine
     set_status(run, state="running", trainer=mine.to_json() | {"boot_id": "another"})
@@ -114,7 +114,7 @@ def test_a_run_that_the_machines_restart_ended_goes_on(run: RunFolder, places: S
     until(run.exit_json.exists, "the end")
 
 
-def test_of_two_who_resume_it_at_once_one_does(run: RunFolder, places: Settings) -> None:
+def test_of_two_who_resume_it_at_once_one_does(run: RunStore, places: Settings) -> None:
     end_run(run, "failed", cause="killed")
     gate, done, refused = threading.Barrier(4), [], []
 
@@ -137,7 +137,7 @@ def test_of_two_who_resume_it_at_once_one_does(run: RunFolder, places: Settings)
     until(run.exit_json.exists, "the end")
 
 
-def test_one_who_comes_second_ends_nothing_of_the_one_who_came_first(run: RunFolder, places: Settings) -> None:
+def test_one_who_comes_second_ends_nothing_of_the_one_who_came_first(run: RunStore, places: Settings) -> None:
     end_run(run, "failed", cause="killed")
 
     def while_another_resumes_it(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
@@ -155,7 +155,7 @@ def test_one_who_comes_second_ends_nothing_of_the_one_who_came_first(run: RunFol
 
 @pytest.mark.parametrize("num_before", [0, 1])
 def test_what_was_made_ready_before_another_start_is_not_used_after_it(
-    num_before: int, run: RunFolder, places: Settings
+    num_before: int, run: RunStore, places: Settings
 ) -> None:
     if not num_before:  # it ended before its first start was written down
         shutil.rmtree(run.attempts)
@@ -171,7 +171,7 @@ def test_what_was_made_ready_before_another_start_is_not_used_after_it(
     assert (attempt_of(run)["number"], run.state().state) == (num_before + 1, "failed")
 
 
-def test_a_resumed_run_waits_where_its_device_is_taken(run: RunFolder, places: Settings) -> None:
+def test_a_resumed_run_waits_where_its_device_is_taken(run: RunStore, places: Settings) -> None:
     end_run(run, "failed", cause="killed")
     leases = take(leases_folder(places.workspace), ["cpu"], places.runs / "other")
     assert leases
@@ -183,7 +183,7 @@ def test_a_resumed_run_waits_where_its_device_is_taken(run: RunFolder, places: S
     until(run.exit_json.exists, "the end")
 
 
-def test_changes_are_kept_with_the_attempt_and_the_config_of_the_launch_stays(run: RunFolder, places: Settings) -> None:
+def test_changes_are_kept_with_the_attempt_and_the_config_of_the_launch_stays(run: RunStore, places: Settings) -> None:
     end_run(run, "failed", cause="killed")
     resume_from_here(run, places, no_trace, {"num_epochs": 9, "save_steps": 7})
     assert attempt_of(run)["changes"] == {"num_epochs": 9, "save_steps": 7}
@@ -196,7 +196,7 @@ def test_changes_are_kept_with_the_attempt_and_the_config_of_the_launch_stays(ru
 
 @pytest.mark.parametrize("changes", [{"r": 99}, {"seed": 1}, {"num_epochs": -1}, {"no_such_key": 1}])
 def test_a_change_that_cannot_be_made_leaves_the_run_as_it_was(
-    changes: dict[str, Any], run: RunFolder, places: Settings
+    changes: dict[str, Any], run: RunStore, places: Settings
 ) -> None:
     end_run(run, "failed", cause="killed")
     before = sorted(str(path) for path in run.path.rglob("*"))
@@ -206,12 +206,12 @@ def test_a_change_that_cannot_be_made_leaves_the_run_as_it_was(
     assert run.state().state == "failed"
 
 
-def test_what_a_change_would_do_is_said_before(run: RunFolder) -> None:
+def test_what_a_change_would_do_is_said_before(run: RunStore) -> None:
     found = prepare_resume(run, load_settings(), bound_before(run), {"num_epochs": 3, "save_steps": 7}).classified
     assert (set(found["safe"]), set(found["restarts_schedule"])) == ({"save_steps"}, {"num_epochs"})
 
 
-def test_a_finished_run_has_nothing_to_go_on_with_unless_it_trains_longer(run: RunFolder, places: Settings) -> None:
+def test_a_finished_run_has_nothing_to_go_on_with_unless_it_trains_longer(run: RunStore, places: Settings) -> None:
     set_status(run, state="running")
     end_run(run, "finished")
     with pytest.raises(RunError, match="raise `num_epochs`"):
@@ -232,12 +232,12 @@ def test_a_run_on_a_callers_batches_is_the_callers_to_repeat(places: Settings) -
 # --------------------------------------------------------------------------------------------------- changed data
 
 
-def launched_with(run: RunFolder, sha256: str | None) -> None:
+def launched_with(run: RunStore, sha256: str | None) -> None:
     run.run_json.write_text(json.dumps(record_of(run) | {"data_sha256": sha256}))
 
 
 def test_changed_data_is_refused_until_it_is_accepted_and_the_new_hash_goes_with_the_attempt(
-    run: RunFolder, places: Settings, tmp_path: Path
+    run: RunStore, places: Settings, tmp_path: Path
 ) -> None:
     launched_with(run, sha256_of_file(tmp_path / "d.jsonl"))
     end_run(run, "failed", cause="killed")
@@ -259,7 +259,7 @@ def test_changed_data_is_refused_until_it_is_accepted_and_the_new_hash_goes_with
     until(run.exit_json.exists, "the end")
 
 
-def test_a_run_that_waits_for_other_gpus_keeps_what_was_accepted(run: RunFolder, places: Settings) -> None:
+def test_a_run_that_waits_for_other_gpus_keeps_what_was_accepted(run: RunStore, places: Settings) -> None:
     end_run(run, "failed", cause="killed")
     start_again(run, "queued", accepted_data_sha256="f" * 64)
     change_plan(run, places.workspace, Attempt(device_uuids=[]))
@@ -268,13 +268,13 @@ def test_a_run_that_waits_for_other_gpus_keeps_what_was_accepted(run: RunFolder,
 
 
 @pytest.mark.parametrize("sha256", [None, 5])
-def test_a_run_that_recorded_no_data_is_asked_for_nothing(sha256: Any, run: RunFolder) -> None:
+def test_a_run_that_recorded_no_data_is_asked_for_nothing(sha256: Any, run: RunStore) -> None:
     launched_with(run, sha256)
     assert data_to_accept(run, from_here(config_as_changed(run)), accept_changed_data=False) is None
 
 
 def test_data_that_is_gone_or_no_file_is_a_sentence_before_anything_is_started(
-    run: RunFolder, places: Settings, tmp_path: Path
+    run: RunStore, places: Settings, tmp_path: Path
 ) -> None:
     end_run(run, "failed", cause="killed")
     (tmp_path / "d.jsonl").unlink()
@@ -286,7 +286,7 @@ def test_data_that_is_gone_or_no_file_is_a_sentence_before_anything_is_started(
     assert run.state().state == "failed"
 
 
-def test_what_is_another_than_at_the_last_start_is_named_before_the_next(run: RunFolder) -> None:
+def test_what_is_another_than_at_the_last_start_is_named_before_the_next(run: RunStore) -> None:
     set_attempt(run, from_step=0, versions={"peft": "0.1"}, python="3.9", code={"commit": "f" * 40}, base={"config_sha256": "0", "weights_sha256": 7})  # fmt: skip
     said = " ".join(message.text("en") for message in differences_from_now(run, config_as_changed(run)))
     assert "config.json of the base model is not the same" in said
@@ -295,7 +295,7 @@ def test_what_is_another_than_at_the_last_start_is_named_before_the_next(run: Ru
     assert "commit ffffffffffff → " in said
 
 
-def test_steps_belong_to_the_start_that_trained_them_last(run: RunFolder) -> None:
+def test_steps_belong_to_the_start_that_trained_them_last(run: RunStore) -> None:
     shutil.rmtree(run.attempts)
     add_start(run, from_step=0, data_sha256="a")
     add_start(run, from_step=10, data_sha256="b")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lora_backend.config.config_writing import dump_yaml
-from lora_backend.runs.record.run_folder import list_runs
+from lora_backend.runs.record.run_store import list_runs
 from tests.hardware.nvml import ROOT, result_of, stub_environment
 from tests.preflight.small_model import FACTS
 from tests.run_files import attempt_of

@@ -31,7 +31,7 @@ from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.preflight.startable import CannotStartError, judge, startable
 from lora_backend.preflight.trees import tree_of
 from lora_backend.runs.processes.recovery import recover
-from lora_backend.runs.record.run_folder import list_runs
+from lora_backend.runs.record.run_store import list_runs
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import Settings, load_settings
 from tests.pages.plan_page import SMALL, profile_of

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lora_backend.runs.record.process_identity import is_alive
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
 from tests.hardware.nvml import compiler
 from tests.run_files import add_start, make_run, process_of, status_of
@@ -23,9 +23,9 @@ from tests.runs.stand_in import HEAD, TRAIN, Make, queue_processes
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     """Makes runs in the workspace `tmp_path`; at the end all that still lives of them is killed."""
-    runs: list[RunFolder] = []
+    runs: list[RunStore] = []
 
-    def make(script: str = TRAIN, *uuids: str, state: str = "starting", **attempt: Any) -> RunFolder:
+    def make(script: str = TRAIN, *uuids: str, state: str = "starting", **attempt: Any) -> RunStore:
         path = tmp_path / "runs" / f"run{len(runs)}"
         argv = [sys.executable, "-c", HEAD + script, str(path)]
         run = make_run(path.parent, config={"r": 4}, config_text="r: 4\n", argv=argv, path=path, state=state)

@@ -12,7 +12,7 @@ import psutil
 from lora_backend.atomic import write_json
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.process_identity import ProcessIdentity, is_alive
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.seal import seal_of
 from tests.run_files import process_of, record_of, status_of
 from tests.waiting import until
@@ -20,9 +20,10 @@ from tests.waiting import until
 HEAD = """
 import os, sys, time
 from pathlib import Path
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.process_identity import identify
-RUN = RunFolder(Path(sys.argv[1]))
+from tests.run_files import add_point, set_status
+RUN = RunStore(Path(sys.argv[1]))
 """
 TRAIN = """
 set_status(RUN, state="running", trainer=identify(os.getpid()).to_json())
@@ -32,10 +33,10 @@ set_status(RUN, outcome="stopped" if RUN.stop_request.exists() else "finished")
 """
 DEAF = 'set_status(RUN, state="running", trainer=identify(os.getpid()).to_json())\n'
 NEVER = "while True: time.sleep(0.05)\n"
-Make = Callable[..., RunFolder]
+Make = Callable[..., RunStore]
 
 
-def running(make: Make) -> RunFolder:
+def running(make: Make) -> RunStore:
     """A run under its supervisor, whose trainer trains."""
     run = make()
     start_supervisor(run)
@@ -43,18 +44,18 @@ def running(make: Make) -> RunFolder:
     return run
 
 
-def let_end(run: RunFolder) -> None:
+def let_end(run: RunStore) -> None:
     """Let its trainer finish."""
     (run.path / "go").touch()
 
 
-def who(run: RunFolder, role: str) -> ProcessIdentity:
+def who(run: RunStore, role: str) -> ProcessIdentity:
     found = process_of(run, role)
     assert found is not None, f"{role} of {run.id}: {status_of(run)}"
     return found
 
 
-def kill(run: RunFolder, role: str) -> ProcessIdentity:
+def kill(run: RunStore, role: str) -> ProcessIdentity:
     identity = who(run, role)
     os.kill(identity.pid, signal.SIGKILL)
     until(lambda: not is_alive(identity), f"the {role} dies")
@@ -71,7 +72,7 @@ def queue_processes(workspace: Path) -> list[psutil.Process]:
     return found
 
 
-def under(run: RunFolder, variables: dict[str, str]) -> None:
+def under(run: RunStore, variables: dict[str, str]) -> None:
     """Let the run's trainer be started with more variables, by its own command."""
     about = record_of(run)
     argv = with_variables(about["argv"], variables)

@@ -17,7 +17,8 @@ from lora_backend.runs.history.alerts import Alert, alerts
 from lora_backend.runs.history.pace import time_left
 from lora_backend.runs.record.curves import COLUMNS, Column
 from lora_backend.runs.record.process_identity import boot_clock_s
-from lora_backend.runs.record.run_folder import RunFolder, RunState
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.states import RunState
 from tests.run_files import make_run, set_status
 
 RUNNING = RunState("running", "training", step=50, total_steps=100)
@@ -32,7 +33,7 @@ def columns(count: int, **given: Any) -> dict[str, Column]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
+def run(tmp_path: Path) -> RunStore:
     run = make_run(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
     set_status(run, state="running")
     return run
@@ -73,13 +74,13 @@ def test_evaluations_and_clocks_that_are_set_back_do_not_disturb() -> None:
     assert 9 < found.expected_s < 11
 
 
-def logged(run: RunFolder, losses: Iterable[float], grad_norm: float = 1.0) -> RunFolder:
+def logged(run: RunStore, losses: Iterable[float], grad_norm: float = 1.0) -> RunStore:
     lines = [{"step": step, "loss": float(loss), "grad_norm": grad_norm} for step, loss in enumerate(losses, 1)]
     run.metrics_jsonl.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return run
 
 
-def test_a_quiet_run_has_no_alert(run: RunFolder) -> None:
+def test_a_quiet_run_has_no_alert(run: RunStore) -> None:
     draw = np.random.default_rng(1)
     for _ in range(50):
         falling = 2 * np.exp(-np.arange(200) / 80) + 0.5 + draw.normal(0, 0.15, 200)
@@ -87,25 +88,25 @@ def test_a_quiet_run_has_no_alert(run: RunFolder) -> None:
     assert alerts(run, RUNNING, {}) == []
 
 
-def test_a_loss_that_turns_away_is_told_with_its_step(run: RunFolder) -> None:
+def test_a_loss_that_turns_away_is_told_with_its_step(run: RunStore) -> None:
     logged(run, np.concatenate([np.linspace(2, 1, 100), np.linspace(1, 2, 60)]))
     (alert,) = alerts(run, RUNNING, columns(160))
     assert alert.kind == "divergence"
     assert 90 < alert.message.values["step"] < 115
 
 
-def test_a_loss_far_above_its_start_is_told_at_the_third_point(run: RunFolder) -> None:
+def test_a_loss_far_above_its_start_is_told_at_the_third_point(run: RunStore) -> None:
     logged(run, [2.13, 2.1, 30.0])
     (alert,) = alerts(run, RUNNING, columns(3))
     assert (alert.kind, alert.message.values["step"]) == ("divergence", 3)
 
 
-def test_a_gradient_of_0_is_told(run: RunFolder) -> None:
+def test_a_gradient_of_0_is_told(run: RunStore) -> None:
     logged(run, [2.13, 3.4012, 3.4012], grad_norm=0.0)
     assert kinds(alerts(run, RUNNING, columns(3))) == ["dead"]
 
 
-def test_numbers_that_are_none_are_counted(run: RunFolder) -> None:
+def test_numbers_that_are_none_are_counted(run: RunStore) -> None:
     loss, norm = np.ones(50), np.ones(50)
     norm[:3] = np.nan
     assert alerts(run, RUNNING, columns(50, grad_norm=norm)) == [], "fp16 looks for its scale at first"
@@ -115,7 +116,7 @@ def test_numbers_that_are_none_are_counted(run: RunFolder) -> None:
     assert kinds(alerts(run, RUNNING, columns(50, loss=loss))) == ["nan"]
 
 
-def test_silence_is_told_from_a_long_step(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_is_told_from_a_long_step(run: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     later = boot_clock_s() + 300
     monkeypatch.setattr(module, "boot_clock_s", lambda: later)
     assert kinds(alerts(run, RUNNING, columns(50))) == ["stall"]
@@ -126,7 +127,7 @@ def test_silence_is_told_from_a_long_step(run: RunFolder, monkeypatch: pytest.Mo
     assert alert.message.values["minutes"] == 12
 
 
-def test_a_disk_without_room_for_two_checkpoints_is_told(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_for_two_checkpoints_is_told(run: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 2**29))
     assert kinds(alerts(run, RUNNING, {})) == ["disk"]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 3 * 2**30))
@@ -138,5 +139,5 @@ def test_a_disk_without_room_for_two_checkpoints_is_told(run: RunFolder, monkeyp
 
 
 @pytest.mark.parametrize("state", ["finished", "failed", "queued"])
-def test_what_is_not_being_trained_has_no_alert(run: RunFolder, state: str) -> None:
+def test_what_is_not_being_trained_has_no_alert(run: RunStore, state: str) -> None:
     assert alerts(run, RunState(state), columns(50, loss=np.full(50, np.nan))) == []

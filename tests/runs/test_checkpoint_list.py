@@ -10,13 +10,13 @@ import pytest
 from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.history.checkpoint_list import best_of, list_checkpoints, resumed_steps, saved_steps
 from lora_backend.runs.record.curves import read_columns
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from pages.parts.widgets.charts import loss_chart
 from tests.run_files import add_point, add_start, make_run
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
+def run(tmp_path: Path) -> RunStore:
     run = make_run(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
     for step in range(10, 1010, 10):
         add_point(run, {"step": step, "loss": 1000 / step})
@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> RunFolder:
     return run
 
 
-def save(run: RunFolder, step: int) -> Path:
+def save(run: RunStore, step: int) -> Path:
     path = run.checkpoints / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "weights").write_bytes(b"w" * step)
@@ -33,7 +33,7 @@ def save(run: RunFolder, step: int) -> Path:
     return path
 
 
-def test_each_has_its_step_size_and_the_losses_there(run: RunFolder) -> None:
+def test_each_has_its_step_size_and_the_losses_there(run: RunStore) -> None:
     save(run, 55)
     path = save(run, 100)
     early, late = list_checkpoints(run, read_columns(run.metrics_jsonl))
@@ -46,7 +46,7 @@ def test_each_has_its_step_size_and_the_losses_there(run: RunFolder) -> None:
     assert (before_any.loss, before_any.eval_loss) == (None, None)
 
 
-def test_what_is_damaged_says_so_and_byte_for_byte_only_when_asked(run: RunFolder) -> None:
+def test_what_is_damaged_says_so_and_byte_for_byte_only_when_asked(run: RunStore) -> None:
     (save(run, 10) / "weights").write_bytes(b"v" * 10)
     (save(run, 20) / "weights").unlink()
     (run.checkpoints / "checkpoint-30").mkdir()
@@ -56,7 +56,7 @@ def test_what_is_damaged_says_so_and_byte_for_byte_only_when_asked(run: RunFolde
     assert list_checkpoints(run, {}, hashes=True)[0].problems == ("weights: sha256 differs",)
 
 
-def test_the_best_is_that_of_the_lowest_evaluation_loss(run: RunFolder) -> None:
+def test_the_best_is_that_of_the_lowest_evaluation_loss(run: RunStore) -> None:
     columns = read_columns(run.metrics_jsonl)
     save(run, 50)
     assert best_of(list_checkpoints(run, columns)) is None, "one alone is not the best of anything"
@@ -67,7 +67,7 @@ def test_the_best_is_that_of_the_lowest_evaluation_loss(run: RunFolder) -> None:
     assert best.step == 100
 
 
-def test_a_hundred_checkpoints_and_every_resume_are_marked(run: RunFolder) -> None:
+def test_a_hundred_checkpoints_and_every_resume_are_marked(run: RunStore) -> None:
     for step in range(10, 1010, 10):
         save(run, step)
     for asked in (None, "checkpoint-200", "checkpoint-500", "checkpoint-500", "../x", 7):

@@ -20,17 +20,17 @@ from lora_backend.runs.checkpoints.manifest import (
     verified,
     write_manifest,
 )
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    folder = RunFolder(tmp_path / "run")
+def run(tmp_path: Path) -> RunStore:
+    folder = RunStore(tmp_path / "run")
     folder.checkpoints.mkdir(parents=True)
     return folder
 
 
-def written(run: RunFolder, step: int, place: str | None = None) -> Path:
+def written(run: RunStore, step: int, place: str | None = None) -> Path:
     path = run.checkpoints / (place or f"checkpoint-{step}")
     (path / "inner").mkdir(parents=True)
     (path / "weights").write_bytes(b"w" * step)
@@ -39,11 +39,11 @@ def written(run: RunFolder, step: int, place: str | None = None) -> Path:
     return path
 
 
-def names(run: RunFolder) -> list[str]:
+def names(run: RunStore) -> list[str]:
     return [path.name for path in checkpoints_of(run)]
 
 
-def test_a_whole_checkpoint_has_no_problems_and_its_manifest_lists_every_file(run: RunFolder) -> None:
+def test_a_whole_checkpoint_has_no_problems_and_its_manifest_lists_every_file(run: RunStore) -> None:
     path = written(run, 10)
     assert verified(path) == []
     manifest = json.loads((path / "manifest.json").read_text())
@@ -71,7 +71,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_what_is_damaged_is_said_and_the_one_before_is_taken(kind: str, run: RunFolder) -> None:
+def test_what_is_damaged_is_said_and_the_one_before_is_taken(kind: str, run: RunStore) -> None:
     damage, said = DAMAGE[kind]
     before, path = written(run, 9), written(run, 10)
     damage(path)
@@ -81,7 +81,7 @@ def test_what_is_damaged_is_said_and_the_one_before_is_taken(kind: str, run: Run
     assert [(one.path, one.problems) for one in passed_over] == [(path, (said,))]
 
 
-def test_steps_are_numbers_and_other_folders_are_no_checkpoints(run: RunFolder) -> None:
+def test_steps_are_numbers_and_other_folders_are_no_checkpoints(run: RunStore) -> None:
     for step in (100, 9, 20):
         written(run, step)
     for other in ("checkpoint-x", ".checkpoint-300.new", "checkpoint-", "old-checkpoint-7"):
@@ -89,10 +89,10 @@ def test_steps_are_numbers_and_other_folders_are_no_checkpoints(run: RunFolder) 
     assert names(run) == ["checkpoint-9", "checkpoint-20", "checkpoint-100"]
     assert newest_whole(run)[0] == run.checkpoints / "checkpoint-100"
     assert newest_whole(run, before=100)[0] == run.checkpoints / "checkpoint-20"
-    assert newest_whole(RunFolder(run.path / "none")) == (None, [])
+    assert newest_whole(RunStore(run.path / "none")) == (None, [])
 
 
-def test_the_last_ones_and_the_best_are_kept_whatever_the_clock_said(run: RunFolder) -> None:
+def test_the_last_ones_and_the_best_are_kept_whatever_the_clock_said(run: RunStore) -> None:
     for step in range(1, 7):
         os.utime(written(run, step), (2_000_000_000 - step, 2_000_000_000 - step))  # the newest looks the oldest
     removed = rotate(run, 3, {1: 0.9, 2: 0.5, 4: 0.7, 5: 0.6})
@@ -101,7 +101,7 @@ def test_the_last_ones_and_the_best_are_kept_whatever_the_clock_said(run: RunFol
 
 
 @pytest.mark.parametrize(("keep", "left"), [(1, 2), (2, 2), (3, 3), (None, 6)])
-def test_at_least_two_are_kept(keep: int | None, left: int, run: RunFolder) -> None:
+def test_at_least_two_are_kept(keep: int | None, left: int, run: RunStore) -> None:
     for step in range(1, 7):
         written(run, step)
     rotate(run, keep, {})
@@ -109,14 +109,14 @@ def test_at_least_two_are_kept(keep: int | None, left: int, run: RunFolder) -> N
     assert names(run)[-1] == "checkpoint-6"
 
 
-def test_a_new_checkpoint_takes_the_place_of_a_damaged_one(run: RunFolder) -> None:
+def test_a_new_checkpoint_takes_the_place_of_a_damaged_one(run: RunStore) -> None:
     (written(run, 5) / "weights").unlink()
     put_in_place(written(run, 5, ".aside"), run.checkpoints / "checkpoint-5")
     assert verified(run.checkpoints / "checkpoint-5") == []
     assert [path.name for path in run.checkpoints.iterdir()] == ["checkpoint-5"]
 
 
-def test_what_a_kill_left_half_done_is_swept_and_the_rest_stays(run: RunFolder) -> None:
+def test_what_a_kill_left_half_done_is_swept_and_the_rest_stays(run: RunStore) -> None:
     written(run, 5)
     for name in (".checkpoint-6.new", ".checkpoint-1.old"):
         (run.checkpoints / name / "inner").mkdir(parents=True)
@@ -124,7 +124,7 @@ def test_what_a_kill_left_half_done_is_swept_and_the_rest_stays(run: RunFolder) 
     assert [path.name for path in run.checkpoints.iterdir()] == ["checkpoint-5"]
 
 
-def test_what_is_set_aside_is_kept_until_the_next_resume(run: RunFolder) -> None:
+def test_what_is_set_aside_is_kept_until_the_next_resume(run: RunStore) -> None:
     first, second = written(run, 5), written(run, 6)
     set_aside(run, [second])
     assert names(run) == ["checkpoint-5"]

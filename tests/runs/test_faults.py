@@ -20,7 +20,7 @@ from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.supervisor import start_supervisor, supervise
 from lora_backend.runs.record.failures import CAUSES, failure
 from lora_backend.runs.record.process_identity import is_alive
-from lora_backend.runs.record.run_folder import open_run
+from lora_backend.runs.record.run_store import open_run
 from lora_backend.runs.record.states import NO_HEARTBEAT_S, STATES, StateError
 from lora_backend.runs.record.transitions import request_save, request_stop
 from lora_backend.settings import child_environment
@@ -89,8 +89,8 @@ def test_a_clock_that_is_set_changes_no_state(shift_s: int, make: Make, faults: 
     until(lambda: going.state().state == "running", "it runs")
     set_status(dead, state="running", trainer=who(going, "trainer").to_json() | {"start_ticks": 1})
     look = (
-        "import sys; from pathlib import Path; from lora_backend.runs.record.run_folder import RunFolder\n"
-        "print(*(RunFolder(Path(p)).state().state for p in sys.argv[1:]))"
+        "import sys; from pathlib import Path; from lora_backend.runs.record.run_store import RunStore\n"
+        "print(*(RunStore(Path(p)).state().state for p in sys.argv[1:]))"
     )
     command = [sys.executable, "-c", look, *(str(run.path) for run in (going, starting, dead))]
     environment = child_environment(LD_PRELOAD=str(faults), FAULT_CLOCK_S=str(shift_s))
@@ -135,7 +135,7 @@ def test_the_end_is_written_when_there_is_room_again(make: Make, faults: Path) -
     """The supervisor's own disk is full: it waits, and the trainer's outcome is what is shown meanwhile."""
     run = make()
     full = run.path / "full"
-    script = "import sys; from pathlib import Path; from lora_backend.runs.record.run_folder import RunFolder; from lora_backend.runs.processes.supervisor import supervise; supervise(RunFolder(Path(sys.argv[1])))"  # fmt: skip
+    script = "import sys; from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; from lora_backend.runs.processes.supervisor import supervise; supervise(RunStore(Path(sys.argv[1])))"  # fmt: skip
     environment = child_environment(LD_PRELOAD=str(faults), FAULT_PATH=".exit.json", FAULT_WHEN=str(full))
     under(run, {"LD_PRELOAD": ""})
     process = subprocess.Popen([sys.executable, "-c", script, str(run.path)], env=environment, stderr=subprocess.PIPE, text=True)  # fmt: skip
@@ -164,10 +164,11 @@ def test_a_folder_that_cannot_be_written_is_shown_and_a_stop_says_why(make: Make
     set_status(run, state="running", trainer={"pid": 1, "start_ticks": 1, "boot_id": "x"})
     run.path.chmod(0o555)
     look = (
-        "import os, sys; from pathlib import Path; from lora_backend.runs.record.run_folder import RunFolder; from lora_backend.errors import RunError\n"
+        "import os, sys; from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; from lora_backend.errors import RunError\n"
         "from lora_backend.runs.processes.recovery import recover\n"
+        "from lora_backend.runs.record.transitions import request_stop\n"
         "os.getuid() or os.setuid(65534)\n"
-        "run = RunFolder(Path(sys.argv[1])); print(recover(run).state)\n"
+        "run = RunStore(Path(sys.argv[1])); print(recover(run).state)\n"
         "try: request_stop(run)\nexcept RunError as error: print(error)"
     )
     for parent in run.path.parents:
@@ -198,7 +199,7 @@ def test_a_run_of_a_newer_version_is_shown_and_not_written_to(make: Make) -> Non
     before = run.status_json.read_bytes()
     with pytest.raises(RunError, match="newer version"):
         open_run(run.path.parent, run.id)
-    for action in (run.request_stop, run.request_save, lambda: set_status(run, step=1)):
+    for action in (lambda: request_stop(run), lambda: request_save(run), lambda: set_status(run, step=1)):
         with pytest.raises(RunError, match="newer version"):
             action()
     assert recover(run).state in STATES

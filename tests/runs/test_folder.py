@@ -10,7 +10,7 @@ import pytest
 
 from lora_backend.errors import RunError
 from lora_backend.i18n import Message
-from lora_backend.runs.record.run_folder import RUN_ID, RunFolder, list_runs, new_run_id, open_run
+from lora_backend.runs.record.run_store import RUN_ID, RunStore, list_runs, new_run_id, open_run
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.verification.rank_documents import empty_report
 from tests.run_files import (
@@ -28,19 +28,19 @@ from tests.run_files import (
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
+def run(tmp_path: Path) -> RunStore:
     config = {"model_name": "m", "r": 4}
     return make_run(tmp_path, config=config, config_text="model_name: m  # 模型\nr: 4\n", argv=["a"], actor="anna", name="first")  # fmt: skip
 
 
-def test_a_new_run_holds_what_it_was_started_with(run: RunFolder, tmp_path: Path) -> None:
+def test_a_new_run_holds_what_it_was_started_with(run: RunStore, tmp_path: Path) -> None:
     found = record_of(open_run(tmp_path, run.id))
     assert (found["config"], found["argv"], found["actor"], found["name"]) == ({"model_name": "m", "r": 4}, ["a"], "anna", "first")  # fmt: skip
     assert found["versions"]["peft"]
     assert run.config_yaml.read_text("utf-8") == "model_name: m  # 模型\nr: 4\n"
 
 
-def test_every_json_file_carries_its_format(run: RunFolder) -> None:
+def test_every_json_file_carries_its_format(run: RunStore) -> None:
     add_point(run, {"step": 1})
     run.write_rank_report(empty_report("ok", True, 4))
     request_stop(run)
@@ -56,7 +56,7 @@ def test_every_json_file_carries_its_format(run: RunFolder) -> None:
         assert json.loads(path.read_text())["format"] == (2 if path == run.status_json else 1), path.name
 
 
-def test_status_keys_are_changed_one_by_one_and_none_takes_one_out(run: RunFolder) -> None:
+def test_status_keys_are_changed_one_by_one_and_none_takes_one_out(run: RunStore) -> None:
     set_status(run, step=1, stage="training")
     set_status(run, step=2)
     set_status(run, stage=None)
@@ -64,7 +64,7 @@ def test_status_keys_are_changed_one_by_one_and_none_takes_one_out(run: RunFolde
     assert "stage" not in status_of(run)
 
 
-def test_a_sentence_is_stored_as_template_and_values(run: RunFolder) -> None:
+def test_a_sentence_is_stored_as_template_and_values(run: RunStore) -> None:
     end_run(run, "failed", cause="data", message=Message("Line {line} of {file}", {"line": 3, "file": "d.jsonl"}))
     stored = json.loads(run.exit_json.read_text())["message"]
     assert stored == {"template": "Line {line} of {file}", "values": {"line": 3, "file": "d.jsonl"}}
@@ -73,7 +73,7 @@ def test_a_sentence_is_stored_as_template_and_values(run: RunFolder) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b'{"state": "run', b"\xff\xfe", b'"x"'])
 @pytest.mark.parametrize("file", ["status.json", "exit.json", "rank_report.json"])
-def test_a_file_that_is_no_json_object_is_as_good_as_absent(file: str, content: bytes, run: RunFolder) -> None:
+def test_a_file_that_is_no_json_object_is_as_good_as_absent(file: str, content: bytes, run: RunStore) -> None:
     (run.path / file).write_bytes(content)
     assert run.state().state in ("starting", "lost")
     assert status_of(run).get("state") in ("starting", None)
@@ -81,7 +81,7 @@ def test_a_file_that_is_no_json_object_is_as_good_as_absent(file: str, content: 
 
 
 @pytest.mark.parametrize("end", ['{"step": 2, "lo', '{"step": 2', "\0\0\0\0", "{"])
-def test_a_point_written_after_half_a_line_is_not_lost_with_it(end: str, run: RunFolder) -> None:
+def test_a_point_written_after_half_a_line_is_not_lost_with_it(end: str, run: RunStore) -> None:
     """A trainer was killed while it wrote; the one that goes on from its checkpoint appends to the same file."""
     add_point(run, {"step": 1})
     with run.metrics_jsonl.open("a") as file:
@@ -91,12 +91,12 @@ def test_a_point_written_after_half_a_line_is_not_lost_with_it(end: str, run: Ru
     assert [row["step"] for row in points_of(run)] == [1, 3]
 
 
-def test_lines_that_are_no_points_are_left_out(run: RunFolder) -> None:
+def test_lines_that_are_no_points_are_left_out(run: RunStore) -> None:
     run.metrics_jsonl.write_bytes(b'\n[1]\n{"step": 1}\nnull\n\xff\n{"step": 2}\r\n')
     assert [row["step"] for row in points_of(run)] == [1, 2]
 
 
-def test_answers_are_replaced_as_a_whole(run: RunFolder) -> None:
+def test_answers_are_replaced_as_a_whole(run: RunStore) -> None:
     assert answers_of(run) == []
     put_answers(run, [{"a": "é"}, {"a": "2"}])
     put_answers(run, [{"a": "\u2028"}])
@@ -117,7 +117,7 @@ def test_ids_are_ids_and_differ_within_one_second() -> None:
     assert len(set(made)) > 18
 
 
-def test_a_run_that_was_deleted_under_our_hands_is_a_sentence_or_empty(run: RunFolder, tmp_path: Path) -> None:
+def test_a_run_that_was_deleted_under_our_hands_is_a_sentence_or_empty(run: RunStore, tmp_path: Path) -> None:
     import shutil
 
     shutil.rmtree(run.path)
@@ -129,13 +129,13 @@ def test_a_run_that_was_deleted_under_our_hands_is_a_sentence_or_empty(run: RunF
         "",
     )
     assert run.state().state == "lost"
-    for action in (run.read_run, run.request_stop, lambda: open_run(tmp_path, run.id)):
+    for action in (run.read_record, lambda: request_stop(run), lambda: open_run(tmp_path, run.id)):
         with pytest.raises(RunError, match="not there"):
             action()
     assert list_runs(tmp_path) == []
 
 
-def test_a_file_or_folder_that_is_no_run_is_not_listed(run: RunFolder, tmp_path: Path) -> None:
+def test_a_file_or_folder_that_is_no_run_is_not_listed(run: RunStore, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("")
     (tmp_path / "empty").mkdir()
     (tmp_path / "run.json").write_text("{}")
@@ -150,12 +150,12 @@ def test_a_file_or_folder_that_is_no_run_is_not_listed(run: RunFolder, tmp_path:
         ("é\né\n".encode(), 4, "é\n"), (b"\xff\xfe\n", 10, "\ufffd\ufffd\n"),
     ],
 )  # fmt: skip
-def test_the_tail_holds_whole_lines(log: bytes, max_bytes: int, tail: str, run: RunFolder) -> None:
+def test_the_tail_holds_whole_lines(log: bytes, max_bytes: int, tail: str, run: RunStore) -> None:
     run.train_log.write_bytes(log)
     assert log_tail(run, max_bytes) == tail
 
 
-def test_without_a_log_there_is_no_tail(run: RunFolder) -> None:
+def test_without_a_log_there_is_no_tail(run: RunStore) -> None:
     assert log_tail(run) == ""
 
 
@@ -166,7 +166,7 @@ def test_without_a_log_there_is_no_tail(run: RunFolder) -> None:
         {"step": 3, "stage": "training", "fraction": 0.5, "detail": {"template": "x", "values": {}}},
     ],
 )
-def test_what_the_status_says_is_in_the_state(status: dict[str, Any], run: RunFolder) -> None:
+def test_what_the_status_says_is_in_the_state(status: dict[str, Any], run: RunStore) -> None:
     run.status_json.write_text(json.dumps(status))
     state = run.state()
     assert (state.step, state.stage, state.fraction) == (status.get("step", 0), status.get("stage"), status.get("fraction"))  # fmt: skip

@@ -19,7 +19,7 @@ from lora_backend.errors import RunError
 from lora_backend.runs.foreign.foreign_folder import open_folder
 from lora_backend.runs.foreign.trainer_state import INLINE_BYTES, MOST_BYTES
 from lora_backend.runs.record.curves import COLUMNS, points
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from tests.run_files import add_point, make_run, set_status
 from tests.verification.reports import folder_report
 
@@ -286,7 +286,7 @@ def test_a_link_in_a_circle_is_no_folder(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------- a copied run
 
 
-def copied(tmp_path: Path, **changes: Any) -> RunFolder:
+def copied(tmp_path: Path, **changes: Any) -> RunStore:
     """A run that another machine trained, as it is after a copy."""
     run = make_run(
         tmp_path, config={"model_name": "org/m", "r": 4}, config_text="model_name: org/m\n", argv=None, name="shop"

@@ -25,14 +25,14 @@ from lora_backend.runs.record.documents import Labels
 from lora_backend.runs.record.failures import failure_of
 from lora_backend.runs.record.labels import read_labels, write_labels
 from lora_backend.runs.record.process_identity import identify
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.views.state_view import ended_at_latest, stopping_messages
 from tests.run_files import add_point, add_start, end_run, make_run, set_status, start_again
 
 
-def made(workspace: Path, name: str, state: str = "finished", **config: Any) -> RunFolder:
+def made(workspace: Path, name: str, state: str = "finished", **config: Any) -> RunStore:
     run = make_run(
         workspace / "runs",
         config={"r": 8, **config},
@@ -83,8 +83,8 @@ def test_a_look_at_a_queued_run_reads_no_other(tmp_path: Path, monkeypatch: pyte
         start_again(run, "queued", device_uuids=[])
         enter(run, tmp_path)
     read: list[str] = []
-    status = RunFolder.read_status
-    monkeypatch.setattr(RunFolder, "read_status", lambda self: read.append(self.id) or status(self))  # type: ignore[func-returns-value]
+    status = RunStore.read_status
+    monkeypatch.setattr(RunStore, "read_status", lambda self: read.append(self.id) or status(self))  # type: ignore[func-returns-value]
     assert recovery.recover(runs[0]).state == "queued"
     assert set(read) == {"a"}
     assert len(entries(tmp_path)) == 3
@@ -140,7 +140,7 @@ def test_an_ended_run_is_read_again_only_when_a_file_changed(tmp_path: Path, mon
 
     original = module.read_row
 
-    def counted(run: RunFolder) -> Any:
+    def counted(run: RunStore) -> Any:
         reads.append(run.id)
         return original(run)
 
@@ -200,7 +200,7 @@ def test_a_deleted_run_comes_back_whole_and_an_emptied_bin_is_empty(tmp_path: Pa
     assert not run.path.exists()
     assert [(deleted.id, deleted.actor) for deleted in place.list()] == [("a", "me")]
     assert sorted(path.name for path in place.restore("a").path.iterdir()) == before
-    place.delete(RunFolder(tmp_path / "runs/a"))
+    place.delete(RunStore(tmp_path / "runs/a"))
     assert place.empty() == 1
     assert place.list() == []
     with pytest.raises(RunError, match="no run a in the trash"):
@@ -252,7 +252,7 @@ def test_a_run_that_goes_on_is_not_deleted(tmp_path: Path) -> None:
 
 
 def test_a_run_is_deleted_or_resumed_and_never_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, place, state, refused = made(tmp_path, "a", "failed"), Bin(tmp_path), RunFolder.state, []
+    run, place, state, refused = made(tmp_path, "a", "failed"), Bin(tmp_path), RunStore.state, []
 
     def resume() -> None:
         try:
@@ -262,14 +262,14 @@ def test_a_run_is_deleted_or_resumed_and_never_both(tmp_path: Path, monkeypatch:
 
     other = threading.Thread(target=resume)
 
-    def while_another_resumes_it(self: RunFolder) -> RunState:
+    def while_another_resumes_it(self: RunStore) -> RunState:
         found = state(self)
         if not other.ident:
             other.start()
             other.join(timeout=0.3)  # it has its turn only when the run is in the bin
         return found
 
-    monkeypatch.setattr(RunFolder, "state", while_another_resumes_it)
+    monkeypatch.setattr(RunStore, "state", while_another_resumes_it)
     place.delete(run)
     other.join()
     assert "is not there" in refused[0]

@@ -18,12 +18,14 @@ from lora_backend.runs.history.reproduce import reproduction
 from lora_backend.runs.history.run_table import History, first_and_last_loss, read_row
 from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.processes.supervisor import start_supervisor, supervise
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.failures import last_log_lines
 from lora_backend.runs.record.labels import read_labels, write_labels
 from lora_backend.runs.record.logs import read_log, search_log
-from lora_backend.runs.record.run_folder import RunFolder, list_runs, open_run
+from lora_backend.runs.record.run_store import RunStore, list_runs, open_run
+from lora_backend.runs.record.transitions import begin_training, replan, request_save, request_stop
 from lora_backend.runs.record.unlinked import links_of, own_adapter
 from lora_backend.settings import load_settings
 from lora_backend.verification.rank_documents import empty_report
@@ -42,10 +44,10 @@ def outside(tmp_path: Path, workspace: Path) -> Path:
     return folder
 
 
-READERS: dict[str, Callable[[RunFolder], Any]] = {
-    "run": RunFolder.read_run, "state": RunFolder.state, "status": RunFolder.status, "attempt": RunFolder.attempt, "metrics": RunFolder.metrics,
-    "answers": RunFolder.answers, "ranks": RunFolder.read_rank_report, "config": RunFolder.config_text, "log": RunFolder.log_tail,
-    "last lines": RunFolder.last_lines, "changed": config_as_changed, "labels": lambda run: read_labels(run.path), "row": read_row,
+READERS: dict[str, Callable[[RunStore], Any]] = {
+    "run": RunStore.read_record, "state": RunStore.state, "status": RunStore.read_status, "attempt": RunStore.read_attempt, "attempts": RunStore.read_attempts,
+    "answers": RunStore.read_answers, "ranks": RunStore.read_rank_report, "config": RunStore.config_text, "stop": RunStore.read_stop_request,
+    "end": RunStore.read_exit, "changed": config_as_changed, "labels": lambda run: read_labels(run.path), "row": read_row,
     "columns": lambda run: read_columns(run.metrics_jsonl), "losses": first_and_last_loss, "part": lambda run: read_log(run.train_log),
     "search": lambda run: search_log(run.train_log), "tail": lambda run: last_log_lines(run.train_log), "outcome": outcome_of,
     "checkpoints": checkpoints_of, "newest": newest_whole, "again": reproduction, "found": lambda run: open_folder(run.path),
@@ -81,13 +83,13 @@ def test_a_run_that_is_a_link_is_none_and_the_sentence_names_it(link: str, works
         open_run(workspace / "runs", run.id)
 
 
-WRITERS: dict[str, Callable[[RunFolder], Any]] = {
-    "status": lambda run: set_status(run, step=4), "stop": RunFolder.request_stop, "save": RunFolder.request_save,
+WRITERS: dict[str, Callable[[RunStore], Any]] = {
+    "status": lambda run: set_status(run, step=4), "stop": request_stop, "save": request_save,
     "labels": lambda run: write_labels(run.path, note="ours"), "metrics": lambda run: add_point(run, {"step": 4}),
     "ranks": lambda run: run.write_rank_report(empty_report("ok", True, 4)), "answers": lambda run: put_answers(run, [{"ours": 1}]),
     "attempt": lambda run: set_attempt(run, ours=1), "new attempt": lambda run: add_start(run, ours=1), "exit": lambda run: end_run(run, "failed"),
-    "begin": RunFolder.begin_training, "begin attempt": lambda run: start_again(run, "queued"), "supervisor": start_supervisor,
-    "supervise": supervise, "sweep": sweep, "replan": RunFolder.replan,
+    "begin": begin_training, "begin attempt": lambda run: start_again(run, "queued"), "supervisor": start_supervisor,
+    "supervise": supervise, "sweep": sweep, "replan": lambda run: replan(run, Attempt()),
     "create": lambda run: make_run(run.path.parent, config={}, config_text="", argv=None, path=run.path),
     "resume": lambda run: resume_from_here(run, load_settings(), lambda *_: pytest.fail("nothing is planned")),
 }  # fmt: skip

@@ -16,7 +16,7 @@ from lora_backend.runs.history.loss_health import LossHealth, Point, health_of, 
 from lora_backend.runs.history.outcome import outcome_of
 from lora_backend.runs.history.run_table import History, read_row
 from lora_backend.runs.record.curves import Column
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.views.state_view import state_message
 from tests.run_files import add_point, end_run, make_run, set_attempt
 
@@ -155,7 +155,7 @@ def test_nothing_to_learn_is_dead_from_the_first_point_and_all_learned_is_not() 
 # ------------------------------------------------------------------------------------------ from the file
 
 
-def made(workspace: Path, losses: Sequence[float | None], state: str = "finished") -> RunFolder:
+def made(workspace: Path, losses: Sequence[float | None], state: str = "finished") -> RunStore:
     run = make_run(workspace / "runs", config={"model_name": "m"}, config_text="", argv=None)
     for step, loss in enumerate(losses, 1):
         add_point(run, {"step": step, "epoch": 0.1, "loss": loss, "learning_rate": 1e-4, "grad_norm": 0.5, "time": 1.0})  # fmt: skip

@@ -18,7 +18,7 @@ from lora_backend.errors import RunError
 from lora_backend.runs.history.reproduce import ThenNow, reproduction
 from lora_backend.runs.record.documents import CodeVersion
 from lora_backend.runs.record.provenance import code_of, provenance, version_of
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from tests.run_files import add_start, make_run, record_of
 
 
@@ -40,7 +40,7 @@ def program(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
+def run(tmp_path: Path) -> RunStore:
     (tmp_path / "d.jsonl").write_text("{}\n")
     text = "model_name: m  # 模型\ndataset: d.jsonl\nversion: '1.0'\nr: 4\n"
     config = {"model_name": "m", "dataset": str(tmp_path / "d.jsonl"), "version": "1.0", "r": 4}
@@ -91,7 +91,7 @@ def test_no_repository_no_git_and_a_git_that_hangs_are_no_reason_to_fail(
     assert time.monotonic() - begun < 10
 
 
-def test_a_run_records_what_it_was_made_by(run: RunFolder) -> None:
+def test_a_run_records_what_it_was_made_by(run: RunStore) -> None:
     found = record_of(run)
     assert found["python"] == platform.python_version()
     assert found["platform"] == platform.platform()
@@ -100,7 +100,7 @@ def test_a_run_records_what_it_was_made_by(run: RunFolder) -> None:
     assert set(provenance()) == {"versions", "python", "platform", "code"}
 
 
-def test_made_again_by_its_own_file_and_what_was_bound_when_it_started(run: RunFolder, tmp_path: Path) -> None:
+def test_made_again_by_its_own_file_and_what_was_bound_when_it_started(run: RunStore, tmp_path: Path) -> None:
     found = reproduction(run)
     assert found.config_text.startswith("model_name: m  # 模型\n")
     assert found.command is not None
@@ -120,7 +120,7 @@ def test_options_of_the_command_are_read_back_as_the_values_that_ran(value: Any,
     assert setting(shlex.split(command)[-1]) == ("r", value)
 
 
-def test_what_is_not_as_it_was_is_named(run: RunFolder, program: Path, tmp_path: Path) -> None:
+def test_what_is_not_as_it_was_is_named(run: RunStore, program: Path, tmp_path: Path) -> None:
     about = record_of(run)
     about["versions"] = {"peft": "0.1", "gone-package": "2.0", "torch": version_of("torch")}
     about |= {"python": "3.9.1", "code": {"commit": "f" * 40, "is_modified": True}}
@@ -137,7 +137,7 @@ def test_what_is_not_as_it_was_is_named(run: RunFolder, program: Path, tmp_path:
     assert (found.was_modified, found.is_modified, found.is_as_recorded) == (True, False, False)
 
 
-def test_a_run_of_an_older_version_and_data_that_is_gone_leave_open_what_nobody_knows(run: RunFolder, tmp_path: Path) -> None:  # fmt: skip
+def test_a_run_of_an_older_version_and_data_that_is_gone_leave_open_what_nobody_knows(run: RunStore, tmp_path: Path) -> None:  # fmt: skip
     about = {
         key: value for key, value in record_of(run).items() if key not in ("python", "platform", "code", "versions")
     }
@@ -150,7 +150,7 @@ def test_a_run_of_an_older_version_and_data_that_is_gone_leave_open_what_nobody_
     assert (found.command, "r: 4" in found.config_text) == (None, True)
 
 
-def test_settings_changed_while_it_was_resumed_are_named_and_given_from_the_start(run: RunFolder) -> None:
+def test_settings_changed_while_it_was_resumed_are_named_and_given_from_the_start(run: RunStore) -> None:
     add_start(run, changes={"learning_rate": 5e-5})
     found = reproduction(run)
     assert found.later_changes == {"learning_rate": 5e-5}
@@ -165,13 +165,13 @@ def test_a_callers_own_batches_have_no_command(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [None, 1, "x", [1], True])
 @pytest.mark.parametrize("key", ["versions", "code"])
-def test_what_another_hand_has_written_leaves_it_open(key: str, value: Any, run: RunFolder) -> None:
+def test_what_another_hand_has_written_leaves_it_open(key: str, value: Any, run: RunStore) -> None:
     run.run_json.write_text(json.dumps(record_of(run) | {key: value}))
     add_start(run, changes=value)
     assert reproduction(run).config_text
 
 
-def test_a_run_without_its_config_is_a_sentence(run: RunFolder) -> None:
+def test_a_run_without_its_config_is_a_sentence(run: RunStore) -> None:
     run.run_json.write_text(json.dumps(record_of(run) | {"config": None}))
     with pytest.raises(RunError, match="holds no config"):
         reproduction(run)

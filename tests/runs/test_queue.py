@@ -20,7 +20,7 @@ from lora_backend.runs.processes.waiting import enter, entries, leases_folder
 from lora_backend.runs.record import transitions
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.process_identity import is_alive
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import ORPHANED_GRACE_S, StateError
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import child_environment
@@ -32,7 +32,7 @@ from tests.waiting import until
 ONE, TWO, THREE = "GPU-one", "GPU-two", "GPU-three"
 
 
-def states(runs: list[RunFolder]) -> list[str]:
+def states(runs: list[RunStore]) -> list[str]:
     return [run.state().state for run in runs]
 
 
@@ -40,7 +40,7 @@ def test_of_twenty_launches_at_once_one_runs_and_the_next_starts_when_it_is_kill
     runs = [make(TRAIN, ONE, state="queued") for _ in range(20)]
     gate = threading.Barrier(20)
 
-    def launch(run: RunFolder) -> None:
+    def launch(run: RunStore) -> None:
         gate.wait()
         start_or_queue(run, tmp_path)
 
@@ -220,7 +220,7 @@ def test_a_run_that_is_planned_anew_while_it_is_started_keeps_its_place_and_wait
     run, seen = make(TRAIN, ONE, state="queued"), []
     place = enter(run, tmp_path).file
 
-    def planned_anew(self: RunFolder, *states: Any, **more: Any) -> None:
+    def planned_anew(self: RunStore, *states: Any, **more: Any) -> None:
         change_plan(run, tmp_path, Attempt(device_uuids=[TWO]))
         try:
             transitions.move(self, *states, **more)
@@ -270,9 +270,9 @@ def test_a_launcher_that_dies_before_it_has_started_anything_leaves_no_run_that_
 ) -> None:
     run = make(TRAIN, ONE, state="queued")
     dies = (
-        "import os, signal, sys; from pathlib import Path; from lora_backend.runs.processes import queue; from lora_backend.runs.record.run_folder import RunFolder;"
+        "import os, signal, sys; from pathlib import Path; from lora_backend.runs.processes import queue; from lora_backend.runs.record.run_store import RunStore;"
         "queue.start_supervisor = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
-        "queue.start_or_queue(RunFolder(Path(sys.argv[1])), Path(sys.argv[2]))"
+        "queue.start_or_queue(RunStore(Path(sys.argv[1])), Path(sys.argv[2]))"
     )
     done = subprocess.run([sys.executable, "-c", dies, str(run.path), str(tmp_path)], env=child_environment())
     assert done.returncode == -9
@@ -286,7 +286,7 @@ def test_a_launcher_that_dies_before_it_has_started_anything_leaves_no_run_that_
     until(lambda: run.state().state == "finished", "it ends")
 
 
-def copied_while_it_waited(make: Make, tmp_path: Path) -> RunFolder:
+def copied_while_it_waited(make: Make, tmp_path: Path) -> RunStore:
     """As rsync brings it: it says that it is queued, names a command, and was never queued here."""
     run = make(f"from pathlib import Path; Path({str(tmp_path / 'started')!r}).touch()", ONE, state="queued")
     with run.changing_status() as status:

@@ -18,12 +18,12 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import Message
 from lora_backend.runs.processes.supervisor import supervise
 from lora_backend.runs.record.process_identity import ProcessIdentity, boot_clock_s, boot_id, identify, is_alive
-from lora_backend.runs.record.run_folder import RunFolder, list_runs, open_run
+from lora_backend.runs.record.run_store import RunStore, list_runs, open_run
 from lora_backend.runs.record.transitions import request_stop
 from tests.run_files import add_point, end_run, log_tail, make_run, points_of, record_of, set_status
 
 
-def made(root: Path, argv: list[str] | None = None, **more: Any) -> RunFolder:
+def made(root: Path, argv: list[str] | None = None, **more: Any) -> RunStore:
     return make_run(root, config={"model_name": "m"}, config_text="model_name: m\n", argv=argv, **more)
 
 
@@ -100,7 +100,7 @@ def test_the_supervisor_writes_how_it_ended(
 ) -> None:
     run = made(tmp_path)
     shutil.rmtree(run.path)
-    head = f"from pathlib import Path; from lora_backend.runs.record.run_folder import RunFolder; FOLDER = RunFolder(Path({str(run.path)!r})); print('hello'); "
+    head = f"from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; FOLDER = RunStore(Path({str(run.path)!r})); print('hello'); "
     run = made(tmp_path, [sys.executable, "-c", head + script], path=run.path)
     supervise(run)
     ended = run.state()
@@ -177,7 +177,7 @@ def test_of_two_who_make_a_run_in_one_folder_at_once_one_does(tmp_path: Path, mo
     make("a")
     other.join()
     run, refused = found
-    assert isinstance(run, RunFolder)
+    assert isinstance(run, RunStore)
     assert "already a run" in str(refused)
     assert (record_of(run)["config"], run.config_yaml.read_text()) == ({"name": "a"}, "a")
 

@@ -15,7 +15,7 @@ import pytest
 from lora_backend.runs.processes.signals import SIGNALS, StopSignals
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.locked_files import read_json
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import child_environment
 from tests.run_files import make_run, status_of
@@ -46,12 +46,12 @@ NAMES = ["SIGINT", "SIGTERM", "SIGHUP"]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
+def run(tmp_path: Path) -> RunStore:
     return make_run(tmp_path / "runs", config={"model_name": "m"}, config_text="", argv=["a"])
 
 
 @pytest.fixture
-def deaf(run: RunFolder) -> Iterator[subprocess.Popen[str]]:
+def deaf(run: RunStore) -> Iterator[subprocess.Popen[str]]:
     """A trainer in the foreground that never comes to the end of its step."""
     command = [sys.executable, "-c", DEAF, str(run.path)]
     process = subprocess.Popen(command, env=child_environment(), stderr=subprocess.PIPE, text=True)
@@ -63,7 +63,7 @@ def deaf(run: RunFolder) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_second_signal_ends_at_once_and_the_run_says_so(
-    name: str, run: RunFolder, deaf: subprocess.Popen[str]
+    name: str, run: RunStore, deaf: subprocess.Popen[str]
 ) -> None:
     deaf.send_signal(signal.Signals[name])
     assert deaf.stderr is not None
@@ -80,7 +80,7 @@ def test_a_second_signal_ends_at_once_and_the_run_says_so(
     assert name in state.message.text("en")
 
 
-def test_handlers_are_back_afterwards_and_the_signal_is_passed_on(run: RunFolder) -> None:
+def test_handlers_are_back_afterwards_and_the_signal_is_passed_on(run: RunStore) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with StopSignals(run) as signals:
         assert signal.getsignal(signal.SIGTERM) != before[1]
@@ -91,7 +91,7 @@ def test_handlers_are_back_afterwards_and_the_signal_is_passed_on(run: RunFolder
         signals.pass_on()
 
 
-def test_an_ignored_signal_stays_ignored_and_another_thread_sets_no_handlers(run: RunFolder) -> None:
+def test_an_ignored_signal_stays_ignored_and_another_thread_sets_no_handlers(run: RunStore) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopSignals(run):
@@ -112,7 +112,7 @@ def test_an_ignored_signal_stays_ignored_and_another_thread_sets_no_handlers(run
     assert seen == [handlers]
 
 
-def test_the_handler_waits_for_no_lock_that_the_interrupted_code_holds(run: RunFolder) -> None:
+def test_the_handler_waits_for_no_lock_that_the_interrupted_code_holds(run: RunStore) -> None:
     with StopSignals(run) as signals, run.writing():
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals.received == signal.SIGTERM

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from lora_backend.runs.record.states import ENDED, MOVES, STATES, StateError, check_move
+from lora_backend.runs.record.transitions import move
 from tests.run_files import end_run, set_status, status_of
 from tests.runs.stand_in import Make
 
@@ -19,7 +20,7 @@ def test_no_state_is_written_that_the_table_does_not_lead_to(make: Make) -> None
         end_run(run, "finished")
     with pytest.raises(StateError):
         check_move("running", "paused")
-    run.move("queued", "starting")
+    move(run, "queued", "starting")
     set_status(run, state="running")
     with pytest.raises(StateError):
         set_status(run, state="queued")
@@ -59,7 +60,7 @@ def test_of_two_who_take_a_run_from_the_queue_one_does(make: Make) -> None:
     def take() -> None:
         gate.wait()
         try:
-            run.move("queued", "starting")
+            move(run, "queued", "starting")
             taken.append(1)
         except StateError:
             pass

@@ -13,7 +13,8 @@ import pytest
 
 from lora_backend.runs.processes.supervisor import start_supervisor, supervise
 from lora_backend.runs.record.process_identity import ProcessIdentity, identify, is_alive
-from lora_backend.runs.record.run_folder import ENDED, RunFolder
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.states import ENDED
 from lora_backend.runs.record.transitions import request_stop
 from tests.run_files import end_run, log_tail, make_run, status_of
 from tests.waiting import until
@@ -21,9 +22,10 @@ from tests.waiting import until
 HEAD = """
 import os, sys, time
 from pathlib import Path
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.process_identity import identify
-RUN = RunFolder(Path(sys.argv[1]))
+from tests.run_files import set_status
+RUN = RunStore(Path(sys.argv[1]))
 """
 WAIT_FOR_STOP = """
 set_status(RUN, state="running", trainer=identify(os.getpid()).to_json())
@@ -34,15 +36,15 @@ set_status(RUN, outcome="stopped")
 """
 
 
-def who(run: RunFolder, role: str) -> ProcessIdentity:
+def who(run: RunStore, role: str) -> ProcessIdentity:
     return ProcessIdentity.from_json(status_of(run)[role])
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[[str], RunFolder]]:
-    runs: list[RunFolder] = []
+def make(tmp_path: Path) -> Iterator[Callable[[str], RunStore]]:
+    runs: list[RunStore] = []
 
-    def make(script: str) -> RunFolder:
+    def make(script: str) -> RunStore:
         path = tmp_path / f"run{len(runs)}"
         argv = [sys.executable, "-c", HEAD + script, str(path)]
         runs.append(make_run(tmp_path, config={}, config_text="", argv=argv, path=path))
@@ -55,7 +57,7 @@ def make(tmp_path: Path) -> Iterator[Callable[[str], RunFolder]]:
                 os.kill(identity.pid, signal.SIGKILL)
 
 
-def test_a_run_goes_from_starting_over_running_and_stopping_to_stopped(make: Callable[[str], RunFolder]) -> None:
+def test_a_run_goes_from_starting_over_running_and_stopping_to_stopped(make: Callable[[str], RunStore]) -> None:
     run = make(WAIT_FOR_STOP)
     assert run.state().state == "starting"
     start_supervisor(run)
@@ -67,7 +69,7 @@ def test_a_run_goes_from_starting_over_running_and_stopping_to_stopped(make: Cal
     assert log_tail(run) == "started\n"
 
 
-def test_supervisor_and_trainer_have_sessions_of_their_own(make: Callable[[str], RunFolder]) -> None:
+def test_supervisor_and_trainer_have_sessions_of_their_own(make: Callable[[str], RunStore]) -> None:
     run = make(WAIT_FOR_STOP)
     supervisor = start_supervisor(run)
     until(lambda: run.state().state == "running", "the trainer starts")
@@ -78,7 +80,7 @@ def test_supervisor_and_trainer_have_sessions_of_their_own(make: Callable[[str],
     until(lambda: run.exit_json.exists(), "the end")
 
 
-def test_a_trainer_outlives_its_supervisor_and_is_lost_when_it_dies_too(make: Callable[[str], RunFolder]) -> None:
+def test_a_trainer_outlives_its_supervisor_and_is_lost_when_it_dies_too(make: Callable[[str], RunStore]) -> None:
     run = make(WAIT_FOR_STOP)
     start_supervisor(run)
     until(lambda: run.state().state == "running", "the trainer starts")
@@ -94,7 +96,7 @@ def test_a_trainer_outlives_its_supervisor_and_is_lost_when_it_dies_too(make: Ca
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGRTMIN, signal.SIGRTMIN + 6])
 def test_a_signal_that_ended_the_trainer_is_named_whichever_it_was(
-    number: int, make: Callable[[str], RunFolder]
+    number: int, make: Callable[[str], RunStore]
 ) -> None:
     run = make(
         f"import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); os.kill(os.getpid(), {int(number)}); time.sleep(60)"
@@ -109,7 +111,7 @@ def test_a_signal_that_ended_the_trainer_is_named_whichever_it_was(
 
 
 @pytest.mark.parametrize("code", [0, 1, 127])
-def test_an_exit_without_a_word_is_a_failure_with_its_code(code: int, make: Callable[[str], RunFolder]) -> None:
+def test_an_exit_without_a_word_is_a_failure_with_its_code(code: int, make: Callable[[str], RunStore]) -> None:
     run = make(f"os._exit({code})")
     supervise(run)
     ended = run.state()
@@ -119,7 +121,7 @@ def test_an_exit_without_a_word_is_a_failure_with_its_code(code: int, make: Call
     assert ended.ended_at is not None
 
 
-def test_what_the_trainer_said_of_its_failure_stands(make: Callable[[str], RunFolder]) -> None:
+def test_what_the_trainer_said_of_its_failure_stands(make: Callable[[str], RunStore]) -> None:
     run = make(
         "set_status(RUN, failure={'cause': 'data', 'message': {'template': 'Line {line} is bad.', 'values': {'line': 3}}}); sys.exit(1)"
     )
@@ -129,7 +131,7 @@ def test_what_the_trainer_said_of_its_failure_stands(make: Callable[[str], RunFo
 
 
 def test_the_trainer_finds_the_package_from_any_folder_and_knows_that_it_is_supervised(
-    make: Callable[[str], RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[str], RunStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = make("print(os.environ['FLIGHTDECK_SUPERVISED']); set_status(RUN, outcome='finished')")
@@ -137,7 +139,7 @@ def test_the_trainer_finds_the_package_from_any_folder_and_knows_that_it_is_supe
     assert (run.state().state, log_tail(run)) == ("finished", "1\n")
 
 
-def test_the_log_keeps_what_came_before(make: Callable[[str], RunFolder]) -> None:
+def test_the_log_keeps_what_came_before(make: Callable[[str], RunStore]) -> None:
     run = make("print('second'); print('third', file=sys.stderr); set_status(RUN, outcome='finished')")
     run.train_log.write_text("first\n")
     supervise(run)
@@ -163,7 +165,7 @@ def test_a_process_is_known_whatever_it_is_called(tmp_path: Path) -> None:
     assert identify(process.pid) is None
 
 
-def test_all_ends_are_ends_and_nothing_else(make: Callable[[str], RunFolder]) -> None:
+def test_all_ends_are_ends_and_nothing_else(make: Callable[[str], RunStore]) -> None:
     for state in ("finished", "failed", "stopped"):
         run = make("")
         end_run(run, state)

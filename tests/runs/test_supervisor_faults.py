@@ -23,7 +23,7 @@ from lora_backend.runs.processes.supervisor import start_supervisor, supervise
 from lora_backend.runs.record import transitions
 from lora_backend.runs.record.documents import Exit
 from lora_backend.runs.record.process_identity import identify, is_alive
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import child_environment
 from tests.run_files import attempt_of, end_run, log_tail, set_status, start_again, status_of
@@ -151,7 +151,7 @@ def test_the_end_of_one_start_is_not_written_to_the_next(make: Make, monkeypatch
     run, end, sleep = make("sys.exit(3)"), transitions.end, time.sleep
     tries: list[str] = []
 
-    def without_room(run: RunFolder, how: Exit, *, num_ends: int | None = None) -> None:
+    def without_room(run: RunStore, how: Exit, *, num_ends: int | None = None) -> None:
         tries.append(how.state)
         if len(tries) == 1:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -160,7 +160,7 @@ def test_the_end_of_one_start_is_not_written_to_the_next(make: Make, monkeypatch
     def while_another_resumes_it(seconds: float) -> None:
         if seconds == 1 and len(tries) == 1:
             with monkeypatch.context() as patch:
-                patch.setattr(RunFolder, "has_no_room", lambda self: True)
+                patch.setattr(RunStore, "has_no_room", lambda self: True)
                 assert run.state().cause == "disk_full"
                 start_again(run, "starting")
         sleep(min(seconds, 0.05))

@@ -17,7 +17,7 @@ from lora_backend.runs.processes.recovery import workspace_of
 from lora_backend.runs.processes.supervisor import supervise
 from lora_backend.runs.processes.trainer_command import command_of, demo_command, environment_of, trainer_command
 from lora_backend.runs.record import seal
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.seal import KEY_FILE, is_sealed, seal_of
 from lora_backend.settings import load_settings
 from tests.run_files import add_start, attempt_of, log_tail, make_run, set_attempt, set_status
@@ -28,14 +28,14 @@ def _key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "cache"))
 
 
-def made(tmp_path: Path, command: list[str], name: str = "one", /, **attempt: Any) -> RunFolder:
+def made(tmp_path: Path, command: list[str], name: str = "one", /, **attempt: Any) -> RunStore:
     path = tmp_path / "ws/runs" / name
     run = make_run(path.parent, config={"r": 4}, config_text="r: 4\n", argv=command, path=path)
     add_start(run, **attempt)
     return run
 
 
-def say(run: RunFolder, **changes: Any) -> None:
+def say(run: RunStore, **changes: Any) -> None:
     """What a stranger may write into `run.json`."""
     write_json(run.run_json, json.loads(run.run_json.read_text()) | changes)
 
@@ -69,7 +69,7 @@ def test_a_command_that_this_installation_did_not_write_is_made_anew(argv: Any, 
 def test_a_seal_holds_for_one_folder_only(tmp_path: Path) -> None:
     run = made(tmp_path, ["true"])
     shutil.copytree(run.path, run.path.with_name("two"))
-    copy = RunFolder(run.path.with_name("two"))
+    copy = RunStore(run.path.with_name("two"))
     assert (command_of(run), command_of(copy)) == (["true"], trainer_command(copy.path))
 
 

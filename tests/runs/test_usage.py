@@ -14,7 +14,7 @@ from tests.run_files import add_start, make_run, set_status
 GIB = 2**30
 IMPORTS = """
 from pathlib import Path
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.history.usage import usage
 """
 
@@ -28,7 +28,7 @@ def test_a_runs_gpus_are_shown_with_plan_and_load_and_no_others(tmp_path: Path) 
     add_start(run, device_uuids=["GPU-b"], plan=plan)
     gpus = f"gpu uuid=GPU-a, gib=8\ngpu uuid=GPU-b, gib=24, used_gib=6, busy=40\n process pid={os.getpid()}, gib=4"
     environment = stub_environment(tmp_path, gpus)
-    found: Usage = result_of(f"usage(RunFolder(Path({str(run.path)!r})))", environment, IMPORTS)
+    found: Usage = result_of(f"usage(RunStore(Path({str(run.path)!r})))", environment, IMPORTS)
     (gpu,) = found.gpus
     assert (gpu.gpu.uuid, gpu.gpu.used_bytes, gpu.gpu.utilization) == ("GPU-b", 6 * GIB, 0.4)
     assert (gpu.planned_bytes, gpu.trainer_bytes) == (5 * GIB, 4 * GIB)

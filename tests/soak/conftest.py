@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lora_backend.runs.record.process_identity import is_alive
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from tests.runs.stand_in import queue_processes
 from tests.soak.real import supervisors_of, trainers_of
 
@@ -46,7 +46,7 @@ def ended_after(workspace: Path) -> Iterator[None]:
     for process in queue_processes(workspace):
         process.kill()
     for path in (workspace / "runs").glob("*"):
-        run = RunFolder(path)
+        run = RunStore(path)
         for identity in [*supervisors_of(run), *trainers_of(run)]:
             if is_alive(identity):
                 os.kill(identity.pid, signal.SIGKILL)

@@ -16,7 +16,7 @@ from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.supervisor import RUN_MARK, start_supervisor
 from lora_backend.runs.processes.trainer_command import trainer_command
 from lora_backend.runs.record.process_identity import ProcessIdentity, identify, is_alive, marked
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from tests.run_files import status_of
 from tests.runs.stand_in import queue_processes
 from tests.training.helpers import made, made_ready
@@ -29,28 +29,28 @@ IN_MOVED_TO, IN_NONBLOCK, IN_CLOEXEC = 0x80, os.O_NONBLOCK, os.O_CLOEXEC
 _EVENT = struct.Struct("iIII")
 
 
-def real_run(workspace: Path, values: dict[str, Any], name: str) -> RunFolder:
+def real_run(workspace: Path, values: dict[str, Any], name: str) -> RunStore:
     """The folder of a run of the real trainer, not started."""
     return made(workspace, values, name, trainer_command(workspace / "runs" / name))
 
 
-def resume(run: RunFolder) -> int:
+def resume(run: RunStore) -> int:
     """Another attempt, from the newest whole checkpoint; returns its supervisor's pid."""
     assert run.exit_json.exists(), status_of(run)
     made_ready(run)
     return start_supervisor(run)
 
 
-def wait_for_end(run: RunFolder) -> None:
+def wait_for_end(run: RunStore) -> None:
     until(lambda: recover(run).has_ended and run.exit_json.exists(), f"run {run.id} ends", limit_s=END_S)
 
 
-def trainers_of(run: RunFolder) -> list[ProcessIdentity]:
+def trainers_of(run: RunStore) -> list[ProcessIdentity]:
     """Every living process that belongs to the run's training, whatever its files say."""
     return list(marked(RUN_MARK, str(run.path)))
 
 
-def supervisors_of(run: RunFolder) -> list[ProcessIdentity]:
+def supervisors_of(run: RunStore) -> list[ProcessIdentity]:
     """Every living supervisor of the run, whatever its files say."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
@@ -62,7 +62,7 @@ def supervisors_of(run: RunFolder) -> list[ProcessIdentity]:
     return found
 
 
-def contradiction(run: RunFolder, workspace: Path) -> str | None:
+def contradiction(run: RunStore, workspace: Path) -> str | None:
     """What the processes say against the state that is shown; None where they agree."""
     state = recover(run).state
     if state in ("finished", "failed", "stopped", "lost"):
@@ -75,7 +75,7 @@ def contradiction(run: RunFolder, workspace: Path) -> str | None:
     return None if state == "starting" or trainers_of(run) else f"{state}, and nobody trains"
 
 
-def seconds_until_true(run: RunFolder, workspace: Path) -> float:
+def seconds_until_true(run: RunStore, workspace: Path) -> float:
     """How long the state disagreed with the processes. A run may change between two looks, so it is looked at again."""
     began = time.monotonic()
     while found := contradiction(run, workspace):

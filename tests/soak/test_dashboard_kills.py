@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.process_identity import marked
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from tests.browser.conftest import Dashboard, badge, browser, dashboard, page, settled, tiny  # noqa: F401 - fixtures
 from tests.run_files import log_tail, points_of
 from tests.soak.conftest import Figures
@@ -43,7 +43,7 @@ def launch(page: Page, dashboard: Dashboard, file: Path) -> None:  # noqa: F811 
     page.get_by_role("button", name="Launch").click()
 
 
-def going(dashboard: Dashboard) -> list[RunFolder]:  # noqa: F811
+def going(dashboard: Dashboard) -> list[RunStore]:  # noqa: F811
     return [run for run in list_runs(dashboard.workspace / "runs") if not recover(run).has_ended]
 
 
@@ -106,6 +106,6 @@ def test_twenty_kills_of_the_dashboard_leave_every_run_as_it_was(
     )
 
 
-def _is_shown(page: Page, run: RunFolder) -> bool:  # noqa: F811
+def _is_shown(page: Page, run: RunStore) -> bool:  # noqa: F811
     word = {"queued": "Queued", "starting": "Starting", "running": "Running", "finished": "Finished"}
     return bool(badge(page, word[recover(run).state]).count())

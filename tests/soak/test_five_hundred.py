@@ -23,8 +23,8 @@ from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.processes.waiting import entries, leases_folder, queue_folder, queue_lock
 from lora_backend.runs.record.process_identity import marked
-from lora_backend.runs.record.run_folder import RunFolder
-from tests.run_files import add_start, make_run, set_status, status_of
+from lora_backend.runs.record.run_store import RunStore
+from tests.run_files import add_start, make_run, set_status
 from tests.runs.stand_in import HEAD, queue_processes
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, real_run, supervisors_of, trainers_of
@@ -83,7 +83,7 @@ class Watched:
         )  # type: ignore[return-value]
 
 
-def stand_in(workspace: Path, number: int) -> RunFolder:
+def stand_in(workspace: Path, number: int) -> RunStore:
     path = workspace / "runs" / f"stand-in-{number:03d}"
     run = make_run(
         path.parent, config={"r": 4}, config_text="r: 4\n", argv=[sys.executable, "-c", SHORT, str(path)], path=path, state="queued"

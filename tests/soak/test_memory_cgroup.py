@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from lora_backend.runs.processes.recovery import recover
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import child_environment
 from tests.run_files import log_tail
 from tests.soak.conftest import Figures
@@ -89,9 +89,9 @@ def _made() -> Group | str:
     return reason
 
 
-def started_in(group: Group, run: RunFolder) -> None:
+def started_in(group: Group, run: RunStore) -> None:
     """As in a container: supervisor and trainer are both bound."""
-    start = "import sys; from pathlib import Path; from lora_backend.runs.record.run_folder import RunFolder; from lora_backend.runs.processes.supervisor import start_supervisor; start_supervisor(RunFolder(Path(sys.argv[1])))"  # fmt: skip
+    start = "import sys; from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; from lora_backend.runs.processes.supervisor import start_supervisor; start_supervisor(RunStore(Path(sys.argv[1])))"  # fmt: skip
     enter = 'echo $$ > "$0" && exec "$@"'  # before it is Python, so that all that it starts is in the group
     procs = str(group.folder / "cgroup.procs")
     subprocess.run(["sh", "-c", enter, procs, sys.executable, "-c", start, str(run.path)], check=True, env=child_environment())  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.supervisor import start_supervisor
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from tests.run_files import log_tail, points_of
 from tests.soak.conftest import Figures
 from tests.soak.real import (
@@ -96,16 +96,16 @@ def test_a_supervisor_killed_in_training_and_while_saving_changes_nothing(
     figures(f"supervisor killed {IN_TRAINING} times ({', '.join(hit)}): one trainer throughout, adapter and curve bit-identical, exit.json written once; state true within {max(times):.2f} s")  # fmt: skip
 
 
-def is_saving(run: RunFolder) -> bool:
+def is_saving(run: RunStore) -> bool:
     return any(run.checkpoints.glob(".checkpoint-*.new"))
 
 
-def _reached(run: RunFolder, step: int) -> bool:
+def _reached(run: RunStore, step: int) -> bool:
     assert not run.exit_json.exists(), f"it ended before step {step}: {log_tail(run, 3000)}"
     return run.state().stage == "training" and max((row["step"] for row in points_of(run)), default=0) >= step
 
 
-def same(run: RunFolder, whole: RunFolder) -> None:
+def same(run: RunStore, whole: RunStore) -> None:
     assert recover(run).state == "finished", log_tail(run, 3000)
     assert curve(run) == curve(whole)
     assert adapter_bytes(run) == adapter_bytes(whole)

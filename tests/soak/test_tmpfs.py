@@ -21,7 +21,7 @@ import pytest
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.supervisor import start_supervisor
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from tests.run_files import log_tail, points_of
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, real_run, resume, supervisors_of, trainers_of, wait_for_end
@@ -96,7 +96,7 @@ class Disk:
 
 
 @contextmanager
-def held(run: RunFolder) -> Iterator[None]:
+def held(run: RunStore) -> Iterator[None]:
     """The trainer stands still meanwhile."""
     pids = [identity.pid for identity in trainers_of(run)]
     for pid in pids:
@@ -108,7 +108,7 @@ def held(run: RunFolder) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def caught(run: RunFolder, moment: Callable[[], bool]) -> bool:
+def caught(run: RunStore, moment: Callable[[], bool]) -> bool:
     """Wait for a moment that may last a millisecond; False where the run ended without it."""
     (pid,) = (identity.pid for identity in trainers_of(run))
     deadline = time.monotonic() + END_S
@@ -128,18 +128,18 @@ def values_for(config: Make) -> dict[str, Any]:
     return config(lora_dropout=0.1, max_steps=STEPS, save_steps=40, logging_steps=1)
 
 
-def in_the_middle(run: RunFolder) -> bool:
+def in_the_middle(run: RunStore) -> bool:
     """Well behind a checkpoint and well before the next one."""
     step = max((row["step"] for row in points_of(run)), default=0)
     return step > 100 and 10 < step % 40 < 20
 
 
-def started(run: RunFolder) -> None:
+def started(run: RunStore) -> None:
     start_supervisor(run)
     until(lambda: trainers_of(run), "the trainer starts", limit_s=END_S)
 
 
-def goes_on_when_there_is_room(run: RunFolder, disk: Disk, whole: RunFolder) -> None:
+def goes_on_when_there_is_room(run: RunStore, disk: Disk, whole: RunStore) -> None:
     """After the failure: what is said, what is left, and how it goes on."""
     until(lambda: not trainers_of(run), "the trainer ends", limit_s=END_S)
     until(lambda: recover(run).has_ended, "its end is known", limit_s=END_S)

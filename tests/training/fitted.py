@@ -8,7 +8,7 @@ from peft import PeftModel
 from torch.utils.data import DataLoader
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.assembly import Data, assemble, fresh_state
 from lora_backend.training.loop import fit
 from lora_backend.training.reporter import RunReporter
@@ -16,7 +16,7 @@ from lora_backend.training.state import TrainState
 
 
 def fitted(
-    model: PeftModel, config: TrainingConfig, run: RunFolder, loader: DataLoader[Any]
+    model: PeftModel, config: TrainingConfig, run: RunStore, loader: DataLoader[Any]
 ) -> tuple[TrainState, RunReporter]:
     """The state behind the last step, and the reporter with what it measured."""
     training = assemble(model, config, config.precision, Data(loader=loader))

@@ -18,7 +18,8 @@ from lora_backend.cli import main
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.errors import FlightdeckError
 from lora_backend.runs.checkpoints.manifest import newest_whole
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import child_environment
 from lora_backend.training.direct_run import train_in_folder
 from tests.run_files import add_start, make_run, points_of, start_again
@@ -32,14 +33,14 @@ def call(*command: str) -> subprocess.Popen[str]:
     return subprocess.Popen([*CLI, *command], env=child_environment(), stdout=pipe, stderr=pipe, text=True)
 
 
-def made(workspace: Path, values: dict[str, Any], name: str | None = None, argv: list[str] | None = None) -> RunFolder:
+def made(workspace: Path, values: dict[str, Any], name: str | None = None, argv: list[str] | None = None) -> RunStore:
     """The folder of a run that nobody has started."""
     path = workspace / "runs" / name if name else None
     text = dump_yaml(values)
     return make_run(workspace / "runs", config=values, config_text=text, argv=argv, path=path)
 
 
-def run(workspace: Path, values: dict[str, Any]) -> RunFolder:
+def run(workspace: Path, values: dict[str, Any]) -> RunStore:
     """Train in this process."""
     folder = made(workspace, values)
     train_in_folder(folder)
@@ -48,7 +49,7 @@ def run(workspace: Path, values: dict[str, Any]) -> RunFolder:
 
 def failed_run(
     workspace: Path, values: dict[str, Any], error: type[Exception] = FlightdeckError
-) -> tuple[RunFolder, str]:
+) -> tuple[RunStore, str]:
     """A run that must fail with `error`: the sentence of its state, and the traceback in its log alone."""
     folder = made(workspace, values)
     with pytest.raises(error):
@@ -76,12 +77,12 @@ def until(condition: Callable[[], Any], limit_s: float = 90.0) -> Any:
 COMPARED = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
 
 
-def curve(folder: RunFolder) -> list[dict[str, Any]]:
+def curve(folder: RunStore) -> list[dict[str, Any]]:
     """All that training computes of every point; times and memory differ between two runs that are the same."""
     return [{key: row[key] for key in COMPARED if key in row} for row in points_of(folder)]
 
 
-def adapter_bytes(folder: RunFolder) -> bytes:
+def adapter_bytes(folder: RunStore) -> bytes:
     return (folder.adapter / "adapter_model.safetensors").read_bytes()
 
 
@@ -102,7 +103,7 @@ def at_line(start: str, action: Callable[[], Any]) -> Iterator[None]:
         backend.removeHandler(handler)
 
 
-def made_ready(folder: RunFolder, changes: dict[str, Any] | None = None) -> None:
+def made_ready(folder: RunStore, changes: dict[str, Any] | None = None) -> None:
     """Another start of a run that has ended, or was killed: from its newest whole checkpoint."""
     newest, _ = newest_whole(folder)
     start: dict[str, Any] = {"resume_from": newest.name if newest else None, "changes": changes or {}}
@@ -112,17 +113,17 @@ def made_ready(folder: RunFolder, changes: dict[str, Any] | None = None) -> None
         add_start(folder, **start)
 
 
-def resumed(folder: RunFolder, changes: dict[str, Any] | None = None) -> RunFolder:
+def resumed(folder: RunStore, changes: dict[str, Any] | None = None) -> RunStore:
     """Train on in this process."""
     made_ready(folder, changes)
     train_in_folder(folder)
     return folder
 
 
-def stopped_at(workspace: Path, values: dict[str, Any], step: int) -> RunFolder:
+def stopped_at(workspace: Path, values: dict[str, Any], step: int) -> RunStore:
     """A run that was asked to stop while step `step` was logged."""
     folder = made(workspace, values)
-    with at_line(f"step {step} of", folder.request_stop):
+    with at_line(f"step {step} of", lambda: request_stop(folder)):
         train_in_folder(folder)
     assert folder.state().state == "stopped"
     return folder
@@ -132,7 +133,7 @@ def trainer_main(path: str, environment: dict[str, str]) -> None:
     """A whole process: the command line that trains the run in `path`, in a session of its own, its words in the log."""
     os.setsid()
     os.environ.update(environment)
-    folder = RunFolder(Path(path))
+    folder = RunStore(Path(path))
     log = os.open(folder.train_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.documents import Status
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.training import answers as answers_module
 from lora_backend.training.direct_run import train_in_folder
@@ -43,14 +45,16 @@ def test_a_stop_while_questions_are_answered_ends_a_run_that_is_finished(
 ) -> None:
     monkeypatch.setattr(answers_module, "BATCH_SIZE", 1)
     folder = made(workspace, config(questions=asked(tmp_path), max_steps=1))
-    write_status = RunFolder.write_status
+    changing_status = RunStore.changing_status
 
-    def stop_after_two(self: RunFolder, **changes: Any) -> None:
-        write_status(self, **changes)
-        if changes.get("fraction") == 2 / len(QUESTIONS):
+    @contextmanager
+    def stop_after_two(self: RunStore) -> Iterator[Status]:
+        with changing_status(self) as status:
+            yield status
+        if status.attempt.fraction == 2 / len(QUESTIONS):
             request_stop(self)
 
-    monkeypatch.setattr(RunFolder, "write_status", stop_after_two)
+    monkeypatch.setattr(RunStore, "changing_status", stop_after_two)
     train_in_folder(folder)
     state = folder.state()
     assert (state.state, len(answers_of(folder))) == ("finished", 2)
@@ -60,9 +64,8 @@ def test_a_stop_while_questions_are_answered_ends_a_run_that_is_finished(
 
 
 def test_every_answer_carries_the_format(config: Make, workspace: Path, tmp_path: Path) -> None:
-    assert {row.get("format") for row in run(workspace, config(questions=asked(tmp_path), max_steps=1)).answers()} == {
-        1
-    }
+    rows = answers_of(run(workspace, config(questions=asked(tmp_path), max_steps=1)))
+    assert {row.get("format") for row in rows} == {1}
 
 
 @pytest.mark.parametrize("start", ["pissa", "olora"])

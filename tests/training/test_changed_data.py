@@ -16,7 +16,7 @@ from lora_backend.cli import main
 from lora_backend.errors import DataChangedError
 from lora_backend.runs.checkpoints.starts import spans_of
 from lora_backend.runs.history.reproduce import reproduction
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.direct_run import train_in_folder
 from tests.run_files import attempt_of, end_run, points_of, record_of, set_attempt, start_again
 from tests.tiny import chats, write_rows
@@ -40,11 +40,11 @@ def changed(path: Path) -> str:
     return sha256(path)
 
 
-def accept(folder: RunFolder, path: Path) -> None:
+def accept(folder: RunStore, path: Path) -> None:
     set_attempt(folder, accepted_data_sha256=sha256(path))
 
 
-def verified(folder: RunFolder, capfd: pytest.CaptureFixture[str], *more: str) -> tuple[int, dict[str, Any]]:
+def verified(folder: RunStore, capfd: pytest.CaptureFixture[str], *more: str) -> tuple[int, dict[str, Any]]:
     """Exit code of `verify`, and part → verdict."""
     capfd.readouterr()
     code = main(["verify", str(folder.path), "--json", *more])

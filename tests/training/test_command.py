@@ -16,7 +16,7 @@ from lora_backend.cli import main
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.runs.record.process_identity import identify
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from tests.run_files import record_of, set_status, status_of
 from tests.tiny import chats, write_rows
 from tests.training.helpers import made, run
@@ -56,7 +56,7 @@ def test_set_changes_single_keys_and_run_dir_says_where(
     monkeypatch.chdir(tmp_path)
     changes = ["--set", "num_epochs=1", "--set", "target_layers=[1]", "--set", "learning_rate=1e-3"]
     code, document = answered(capfd, written(tmp_path, config()), *changes, "--run-dir", "mine")
-    folder = RunFolder(tmp_path / "mine")
+    folder = RunStore(tmp_path / "mine")
     assert (code, document["path"]) == (0, str(folder.path))
     ran = record_of(folder)["config"]
     assert (ran["num_epochs"], ran["target_layers"], ran["learning_rate"]) == (1, [1], 1e-3)
@@ -72,7 +72,7 @@ def test_a_relative_data_set_counts_from_the_current_folder(
     monkeypatch.chdir(tmp_path / "elsewhere")
     code, document = answered(capfd, written(tmp_path, config(dataset="rows.jsonl", max_steps=1)))
     assert code == 0
-    assert record_of(RunFolder(Path(document["path"])))["config"]["dataset"] == str(tmp_path / "elsewhere/rows.jsonl")
+    assert record_of(RunStore(Path(document["path"])))["config"]["dataset"] == str(tmp_path / "elsewhere/rows.jsonl")
 
 
 @pytest.mark.parametrize("changes", [{"r": "four"}, {"unknown": 1}, {"target_layers": [9]}], ids=str)

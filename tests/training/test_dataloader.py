@@ -19,7 +19,7 @@ from lora_backend.errors import ConfigError, DataError, FlightdeckError
 from lora_backend.modeling.load import load_tokenizer
 from lora_backend.runs.processes.leases import holders, release, take
 from lora_backend.runs.processes.waiting import leases_folder
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.training.tokenize import tokenize_rows
 from tests.run_files import points_of, record_of
@@ -35,7 +35,7 @@ def loader(tiny_model: Path, batch_size: int = 2, **more: Any) -> DataLoader[Any
     return DataLoader(rows, batch_size=batch_size, collate_fn=DataCollatorForSeq2Seq(tokenizer), **more)
 
 
-def the_run(workspace: Path) -> RunFolder:
+def the_run(workspace: Path) -> RunStore:
     (folder,) = list_runs(workspace / "runs")
     return folder
 

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.runs.checkpoints.manifest import verified
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import child_environment
 from tests.training.helpers import failed_run, run, until
 
@@ -35,7 +35,7 @@ def test_the_checkpoints_before_stay_whole_and_the_one_that_failed_is_gone(
 ) -> None:
     values = config(num_epochs=100_000, save_steps=40, save_total_limit=2, logging_steps=1000)
     (tmp_path / "config.yaml").write_text(dump_yaml(values))
-    folder = RunFolder(tmp_path / "full")
+    folder = RunStore(tmp_path / "full")
     command = ["-m", "lora_backend", "train", str(tmp_path / "config.yaml"), "--run-dir", str(folder.path), "--json"]
     trainer = subprocess.Popen(
         [sys.executable, *command], env=child_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL

@@ -16,7 +16,7 @@ from lora_backend.cli import main
 from lora_backend.errors import RunError
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, newest_whole
 from lora_backend.runs.foreign.foreign_folder import open_folder
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from tests.run_files import points_of
 from tests.training.helpers import resumed, stopped_at
 
@@ -25,7 +25,7 @@ EARLIER = Path(__file__).parents[1] / "runs/fixtures/stopped/checkpoints"
 
 
 @pytest.fixture
-def stopped(config: Make, workspace: Path) -> RunFolder:
+def stopped(config: Make, workspace: Path) -> RunStore:
     """A stopped run whose checkpoints an earlier version wrote."""
     folder = stopped_at(workspace, config(num_epochs=8, lora_dropout=0.1), 2)
     shutil.rmtree(folder.checkpoints)
@@ -33,7 +33,7 @@ def stopped(config: Make, workspace: Path) -> RunFolder:
     return folder
 
 
-def test_the_trainer_refuses_one_in_a_sentence_and_touches_nothing(stopped: RunFolder) -> None:
+def test_the_trainer_refuses_one_in_a_sentence_and_touches_nothing(stopped: RunStore) -> None:
     newest, damaged = newest_whole(stopped)
     assert newest is not None
     assert damaged == [], "whole as that version wrote it"
@@ -46,7 +46,7 @@ def test_the_trainer_refuses_one_in_a_sentence_and_touches_nothing(stopped: RunF
 
 
 def test_a_resume_is_refused_before_anything_is_started(
-    stopped: RunFolder, capsys: pytest.CaptureFixture[str], workspace: Path
+    stopped: RunStore, capsys: pytest.CaptureFixture[str], workspace: Path
 ) -> None:
     about = json.loads(stopped.run_json.read_text())
     stopped.run_json.write_text(json.dumps(about | {"argv": ["python", "-m", "lora_backend"]}))
@@ -57,7 +57,7 @@ def test_a_resume_is_refused_before_anything_is_started(
 
 
 def test_its_adapter_loads_and_verifies(
-    stopped: RunFolder, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+    stopped: RunStore, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     newest = checkpoints_of(stopped)[-1]
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), newest)

@@ -12,6 +12,7 @@ import pytest
 
 from lora_backend.errors import FlightdeckError
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, newest_whole, verified
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.training.direct_run import train_in_folder
 from tests.run_files import points_of
 from tests.tiny import chats, make_word_nan, write_rows
@@ -51,7 +52,7 @@ def test_a_run_whose_time_is_over_saves_stops_and_can_be_resumed(config: Make, w
 
 def test_a_stop_has_no_cause(config: Make, workspace: Path) -> None:
     folder = made(workspace, config())
-    with at_line("step 3 of", folder.request_stop):
+    with at_line("step 3 of", lambda: request_stop(folder)):
         train_in_folder(folder)
     assert (folder.state().state, folder.state().cause, folder.state().message) == ("stopped", None, None)
 

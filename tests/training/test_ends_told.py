@@ -21,7 +21,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.history.run_table import read_row
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.recipe import train
 from lora_backend.training.session import training_session
@@ -30,30 +30,30 @@ from tests.tiny import chats, make_word_nan, write_rows
 from tests.training.helpers import made, resumed, run, stopped_at
 
 Make = Callable[..., dict[str, Any]]
-Kind = Callable[[Make, Path, Path, int], RunFolder]
+Kind = Callable[[Make, Path, Path, int], RunStore]
 LOUD = {"target_modules": ["lm_head"], "alpha": 1e5}
 """The one layer behind the last norm, whose part in the logits has no bound, and that part 25,000-fold."""
 TOO_FAST, SLOW = 1.0, 1e-8
 """Rates for it: Adam's first update alone moves logits by thousands, whatever the gradient, or by hardly anything."""
 
 
-def ordinary(config: Make, workspace: Path, model: Path, seed: int) -> RunFolder:
+def ordinary(config: Make, workspace: Path, model: Path, seed: int) -> RunStore:
     return run(workspace, config(seed=seed, num_epochs=4, logging_steps=(1, 10)[seed % 2]))
 
 
-def diverging_at_step_3(config: Make, workspace: Path, model: Path, seed: int) -> RunFolder:
+def diverging_at_step_3(config: Make, workspace: Path, model: Path, seed: int) -> RunStore:
     """The first step's rate is 0, the second's is not, the third shows it."""
     values = {"learning_rate": TOO_FAST, "warmup_ratio": 0.05, "logging_steps": (1, 10)[seed % 2]}
     return run(workspace, config(seed=seed, num_epochs=5, **LOUD, **values))
 
 
-def diverging_at_step_200(config: Make, workspace: Path, model: Path, seed: int) -> RunFolder:
+def diverging_at_step_200(config: Make, workspace: Path, model: Path, seed: int) -> RunStore:
     folder = stopped_at(workspace, config(seed=seed, num_epochs=52, learning_rate=SLOW, **LOUD), 200)
     assert not health_of(folder).is_bad
     return resumed(folder, {"learning_rate": TOO_FAST})
 
 
-def oscillating(config: Make, workspace: Path, model: Path, seed: int) -> RunFolder:
+def oscillating(config: Make, workspace: Path, model: Path, seed: int) -> RunStore:
     """Batches that are learned, and batches of noise, which nobody learns, in turns."""
     draw = torch.Generator().manual_seed(seed)
     learned = torch.randint(7, 30, (4, 12), generator=draw)
@@ -68,7 +68,7 @@ def oscillating(config: Make, workspace: Path, model: Path, seed: int) -> RunFol
     return folder
 
 
-def no_number(config: Make, workspace: Path, model: Path, seed: int) -> RunFolder:
+def no_number(config: Make, workspace: Path, model: Path, seed: int) -> RunStore:
     """One row among twenty-five holds a word whose embedding is NaN."""
     bad = make_word_nan(shutil.copytree(model, workspace.parent / "bad_model"), "green")
     rows = sorted(chats(8), key=lambda row: "green" in json.dumps(row))[:25]
@@ -79,7 +79,7 @@ def no_number(config: Make, workspace: Path, model: Path, seed: int) -> RunFolde
     return folder
 
 
-def dead(config: Make, workspace: Path, model: Path, seed: int) -> RunFolder:
+def dead(config: Make, workspace: Path, model: Path, seed: int) -> RunStore:
     """A head of zeros gives every token the same chance, and no gradient to what lies before it."""
     silent = shutil.copytree(model, workspace.parent / "silent_model")
     tensors = load_file(silent / "model.safetensors")
@@ -88,7 +88,7 @@ def dead(config: Make, workspace: Path, model: Path, seed: int) -> RunFolder:
     return run(workspace, config(seed=seed, model_name=str(silent), logging_steps=(1, 10)[seed % 2]))
 
 
-def plateau(config: Make, workspace: Path, model: Path, seed: int) -> RunFolder:
+def plateau(config: Make, workspace: Path, model: Path, seed: int) -> RunStore:
     """A rate near 0 leaves the loss where it began; one that falls to 0, where it has come."""
     values = {"learning_rate": 1e-9} if seed % 2 else {"num_epochs": 10, "lr_scheduler_type": "cosine"}
     return run(workspace, config(seed=seed, **values))

@@ -16,7 +16,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import UntraceableError
 from lora_backend.modeling import profiling
 from lora_backend.preflight.plan_vs_measured import Comparison, compare
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.settings import load_settings
 from lora_backend.training import expected_memory
 from lora_backend.training.expected_memory import keep_expected
@@ -56,7 +56,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def compared(folder: RunFolder, cache: Path) -> Comparison:
+def compared(folder: RunStore, cache: Path) -> Comparison:
     """Where nothing is known but what the run's own files say."""
     settings = load_settings({"FLIGHTDECK_HOME": str(cache)})
     (found,) = compare(folder.read_attempt(), folder.read_record().config, settings)
@@ -123,5 +123,5 @@ def test_a_run_is_what_it_is_where_its_measured_step_cannot_be_planned(
         raise KeyError("a family's own fault")
 
     monkeypatch.setattr(expected_memory, "expected_by_device", broken)
-    keep_expected(TrainingConfig(model_name="m"), RunFolder(tmp_path))
+    keep_expected(TrainingConfig(model_name="m"), RunStore(tmp_path))
     assert "a family's own fault" in caplog.text

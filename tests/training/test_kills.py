@@ -16,7 +16,7 @@ import pytest
 
 from lora_backend.runs.processes.supervisor import SHARED_CORES, SUPERVISED
 from lora_backend.runs.processes.trainer_command import trainer_command
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import child_environment
 from tests.run_files import log_tail, points_of, status_of
 from tests.training.helpers import adapter_bytes, curve, made, made_ready, run, trainer_main, until
@@ -43,7 +43,7 @@ class Started(Protocol):
 class AsSupervised:
     """The trainer as its supervisor starts it: a new Python, which takes its seconds."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunStore) -> None:
         with folder.train_log.open("ab") as log:
             self._process = subprocess.Popen(
                 trainer_command(folder.path),
@@ -65,7 +65,7 @@ class AsSupervised:
 class Forked:
     """The same command in a process forked from one that has torch imported already."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunStore) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tests.training.helpers"])
         self._process = context.Process(target=trainer_main, args=(str(folder.path), ENVIRONMENT))
@@ -82,7 +82,7 @@ class Forked:
         return self._process.exitcode
 
 
-def is_saving(folder: RunFolder, files: int) -> bool:
+def is_saving(folder: RunStore, files: int) -> bool:
     """Whether a checkpoint is being written and has got as far as this many files."""
     try:
         return any(len(list(aside.rglob("*.*"))) > files for aside in folder.checkpoints.glob(".checkpoint-*.new"))
@@ -90,7 +90,7 @@ def is_saving(folder: RunFolder, files: int) -> bool:
         return False
 
 
-def is_due(folder: RunFolder, process: Started, step: int, files: int | None) -> bool:
+def is_due(folder: RunStore, process: Started, step: int, files: int | None) -> bool:
     """Whether to kill: `step` is reached, and with `files` a checkpoint is being written too. Or it ended by itself."""
     if process.has_ended():
         return True
@@ -99,7 +99,7 @@ def is_due(folder: RunFolder, process: Started, step: int, files: int | None) ->
 
 
 def killed_and_resumed(
-    folder: RunFolder, kills: int, total_steps: int, draw: random.Random, trainer: Callable[[RunFolder], Started]
+    folder: RunStore, kills: int, total_steps: int, draw: random.Random, trainer: Callable[[RunStore], Started]
 ) -> list[str]:
     """Kill the trainer `kills` times, each time a random number of steps after where it was; returns where it was hit."""
     hit: list[str] = []
@@ -117,12 +117,12 @@ def killed_and_resumed(
     return hit
 
 
-def _last_step(folder: RunFolder) -> int:
+def _last_step(folder: RunStore) -> int:
     return max((row["step"] for row in points_of(folder)), default=0)
 
 
 def proved(
-    config: Make, workspace: Path, kills: int, epochs: int, seed: int, trainer: Callable[[RunFolder], Started]
+    config: Make, workspace: Path, kills: int, epochs: int, seed: int, trainer: Callable[[RunStore], Started]
 ) -> list[str]:
     values = config(**VALUES, num_epochs=epochs)
     whole = run(workspace, values)

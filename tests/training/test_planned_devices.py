@@ -10,7 +10,7 @@ import pytest
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.devices import resolve_precision
 from lora_backend.preflight.plan_vs_measured import by_device
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.reporter import RunReporter
 from lora_backend.training.start_facts import planned_precision
 from tests.run_files import add_start, make_run
@@ -22,7 +22,7 @@ PLAN = {
 }
 
 
-def run_of(tmp_path: Path, **attempt: Any) -> RunFolder:
+def run_of(tmp_path: Path, **attempt: Any) -> RunStore:
     run = make_run(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
     add_start(run, **attempt)
     return run

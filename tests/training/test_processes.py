@@ -20,7 +20,7 @@ from lora_backend.demo.demo_run import train_demo
 from lora_backend.errors import RunError
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.process_identity import identify
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import load_settings
 from lora_backend.training.direct_run import train_in_folder
@@ -31,7 +31,7 @@ from tests.training.helpers import CLI, call, made, until
 Make = Callable[..., dict[str, Any]]
 
 
-def supervised(config: Make, workspace: Path, name: str) -> RunFolder:
+def supervised(config: Make, workspace: Path, name: str) -> RunStore:
     path = workspace / "runs" / name
     argv = [*CLI, "train", str(path / "config.yaml"), "--run-dir", str(path)]
     folder = made(workspace, config(num_epochs=100_000), name, argv)
@@ -43,7 +43,7 @@ def test_a_stop_request_saves_a_checkpoint_before_the_trainer_ends(
     config: Make, workspace: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text(dump_yaml(config(num_epochs=100_000)))
-    folder = RunFolder(tmp_path / "mine")
+    folder = RunStore(tmp_path / "mine")
     trainer = call("train", str(tmp_path / "config.yaml"), "--run-dir", str(folder.path), "--json")
     try:
         until(lambda: folder.state().step > 3 or trainer.poll() is not None)

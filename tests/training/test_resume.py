@@ -16,7 +16,8 @@ from lora_backend.errors import ConfigError, RunError
 from lora_backend.launching.resume import prepare_resume
 from lora_backend.launching.run_config import bound_before
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified, write_manifest
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.transitions import request_stop
 from lora_backend.settings import load_settings
 from lora_backend.training import loop
 from lora_backend.training.direct_run import train_in_folder
@@ -45,7 +46,7 @@ def undisturbed(_undisturbed: dict[str, Any], config: Make, workspace: Path) -> 
     return _undisturbed
 
 
-def same(folder: RunFolder, undisturbed: dict[str, Any], least_step: int = 1) -> None:
+def same(folder: RunStore, undisturbed: dict[str, Any], least_step: int = 1) -> None:
     assert folder.state().state == "finished"
     assert attempt_of(folder)["from_step"] >= least_step, "it went on, and did not begin again"
     assert curve(folder) == undisturbed["curve"]
@@ -93,7 +94,7 @@ def test_a_stop_inside_a_step_gives_its_passes_up_and_nothing_is_lost(
 ) -> None:
     """Asked for in the pass before. Passes 2, 6 and 12 are the second of steps 1, 3 and 6; step 3 ends an epoch."""
     folder = made(workspace, config(**HARD))
-    at_call(monkeypatch, "micro_batch_step", number - 1, folder.request_stop)
+    at_call(monkeypatch, "micro_batch_step", number - 1, lambda: request_stop(folder))
     train_in_folder(folder)
     assert (folder.state().state, folder.state().step) == ("stopped", number // 2 - 1)
     same(resumed(folder), undisturbed, least_step=number // 2 - 1)
@@ -103,7 +104,9 @@ def test_a_stop_in_the_first_pass_after_an_epochs_end_goes_on_as_well(
     config: Make, workspace: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = made(workspace, config(**HARD))
-    at_call(monkeypatch, "labels_that_count", 6, folder.request_stop)  # of three steps, two batches held back, and this
+    at_call(
+        monkeypatch, "labels_that_count", 6, lambda: request_stop(folder)
+    )  # of three steps, two batches held back, and this
     train_in_folder(folder)
     assert folder.state().step == 3
     same(resumed(folder), undisturbed)
@@ -123,7 +126,7 @@ def test_a_stop_inside_an_evaluation_makes_it_up_on_resume(
 ) -> None:
     """Before its first batch, between its two batches, and at the last step."""
     folder = made(workspace, config(**HARD))
-    at_call(monkeypatch, name, number, folder.request_stop)
+    at_call(monkeypatch, name, number, lambda: request_stop(folder))
     train_in_folder(folder)
     assert (folder.state().state, folder.state().step) == ("stopped", step)
     assert [path.name for path in checkpoints_of(folder)][-1] == f"checkpoint-{step}"
@@ -234,7 +237,7 @@ def test_threads_are_set_as_before(config: Make, workspace: Path) -> None:
         torch.set_num_threads(before)
 
 
-def rewritten(folder: RunFolder, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+def rewritten(folder: RunStore, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
     """Another adapter in the newest checkpoint, with a manifest that agrees."""
     newest = checkpoints_of(folder)[-1]
     file = newest / "adapter" / "adapter_model.safetensors"
@@ -322,7 +325,7 @@ def test_a_run_takes_its_own_published_place_again_and_nobody_elses(config: Make
 def test_a_change_stays_for_the_starts_that_follow(config: Make, workspace: Path) -> None:
     folder = stopped_at(workspace, config(num_epochs=2), 2)
     made_ready(folder, {"learning_rate": 1e-3})
-    with at_line("step 4 of", folder.request_stop):
+    with at_line("step 4 of", lambda: request_stop(folder)):
         train_in_folder(folder)
     resumed(folder)
     assert points_of(folder)[-1]["learning_rate"] < 1e-3

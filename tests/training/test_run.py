@@ -23,7 +23,7 @@ from lora_backend.errors import (
     ModelError,
     RankMismatchError,
 )
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.training import recipe
 from lora_backend.training.direct_run import train_in_folder
@@ -39,7 +39,7 @@ IDS = torch.tensor([[5, 9, 10]])
 POINT = {"step", "epoch", "loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes", "time", "format"}
 
 
-def losses(folder: RunFolder) -> list[float]:
+def losses(folder: RunStore) -> list[float]:
     return [row["loss"] for row in points_of(folder) if "loss" in row]
 
 

@@ -14,7 +14,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import RankMismatchError
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.run_ranks import check_attached, check_saved
 
 Make = Callable[..., dict[str, Any]]
@@ -22,15 +22,15 @@ Q0 = "model.layers.0.self_attn.q_proj"
 A0 = f"base_model.model.{Q0}.lora_A.weight"
 
 
-def saved(config: Make, folder: Path, **changes: Any) -> tuple[Any, TrainingConfig, RunFolder]:
+def saved(config: Make, folder: Path, **changes: Any) -> tuple[Any, TrainingConfig, RunStore]:
     asked = TrainingConfig(**config(target_modules=["q_proj"], **changes))
     model = attach_adapter(load_model(asked), asked)
-    run = RunFolder(folder)
+    run = RunStore(folder)
     model.save_pretrained(str(run.adapter))
     return model, asked, run
 
 
-def change(run: RunFolder, **tensors: Any) -> None:
+def change(run: RunStore, **tensors: Any) -> None:
     file = run.adapter / "adapter_model.safetensors"
     kept = {name: value for name, value in (load_file(file) | tensors).items() if value is not None}
     save_file(kept, file, {"format": "pt"})

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.runs.checkpoints.manifest import newest_whole
 from lora_backend.runs.processes.signals import StopSignals
-from lora_backend.runs.record.run_folder import RunFolder, list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.settings import child_environment
 from lora_backend.training.direct_run import buildandTrainLoraModel, train_in_folder
 from tests.run_files import status_of
@@ -60,7 +60,7 @@ def test_a_signal_in_the_foreground_saves_a_checkpoint_and_stops(
 
 def test_a_terminal_that_is_closed_saves_a_checkpoint_and_stops(config: Make, workspace: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(dump_yaml(config(num_epochs=100_000)))
-    folder, (master, slave) = RunFolder(tmp_path / "mine"), pty.openpty()
+    folder, (master, slave) = RunStore(tmp_path / "mine"), pty.openpty()
     command = [*CLI, "train", str(tmp_path / "config.yaml"), "--run-dir", str(folder.path)]
     trainer = subprocess.Popen(
         command, env=child_environment(), stdin=slave, stdout=slave, stderr=slave, start_new_session=True

@@ -19,7 +19,7 @@ from lora_backend.modeling.profiling import profile_for
 from lora_backend.planning.cost.memory import Memory, Workload
 from lora_backend.planning.cost.optimizers import EIGHT_BIT
 from lora_backend.planning.cost.scaling import Size
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from tests.training.fitted import fitted
 
 SIZES: dict[str, Any] = {
@@ -86,7 +86,7 @@ def _hold_a_step_against_its_plan(path: Path, chosen: dict[str, Any], tmp_path: 
     model = attach_adapter(load_model(config), config)
     ids = torch.randint(0, SIZES["vocab_size"], (2, TOKENS))
     batches: Any = [{"input_ids": one, "attention_mask": torch.ones_like(one), "labels": one} for one in ids]
-    run = RunFolder(tmp_path)
+    run = RunStore(tmp_path)
     GlobalOptimManager.get_instance().index2config[0, 0] = {"optim_bits": 32}  # left by an earlier model
     _, reporter = fitted(model, config, run, DataLoader(batches, batch_size=1))
     assert reporter.memory.result is not None

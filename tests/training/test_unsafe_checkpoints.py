@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from lora_backend.cli import main
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified, write_manifest
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.checkpoint_read import unusable_files
 from tests.run_files import attempt_of
 from tests.training.helpers import adapter_bytes, resumed, run, stopped_at
@@ -48,11 +48,11 @@ def _trained() -> dict[str, Path]:
 
 
 @pytest.fixture
-def stopped(_trained: dict[str, Path], config: Make, workspace: Path) -> RunFolder:
+def stopped(_trained: dict[str, Path], config: Make, workspace: Path) -> RunStore:
     """Stopped after step 6, with checkpoints 3 and 6; 9 steps in all. Trained once, and copied for each test."""
     if not _trained:
         _trained["run"] = stopped_at(workspace, config(**VALUES), 5).path
-    folder = RunFolder(workspace / "runs/stopped")
+    folder = RunStore(workspace / "runs/stopped")
     shutil.copytree(_trained["run"], folder.path)
     assert [path.name for path in checkpoints_of(folder)] == ["checkpoint-3", "checkpoint-6"]
     return folder
@@ -68,7 +68,7 @@ def remade(checkpoint: Path) -> None:
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("name", USED)
 def test_no_code_in_a_checkpoint_is_run_and_the_one_before_takes_its_place(
-    name: str, zipped: bool, stopped: RunFolder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    name: str, zipped: bool, stopped: RunStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     newest = checkpoints_of(stopped)[-1]
     torch.save(Payload(tmp_path / "ran"), newest / name, _use_new_zipfile_serialization=zipped)
@@ -85,7 +85,7 @@ def test_no_code_in_a_checkpoint_is_run_and_the_one_before_takes_its_place(
     assert sentence in shown
 
 
-def test_files_that_nothing_opens_keep_nobody_from_going_on(stopped: RunFolder, tmp_path: Path) -> None:
+def test_files_that_nothing_opens_keep_nobody_from_going_on(stopped: RunStore, tmp_path: Path) -> None:
     """Files that torch, transformers or PEFT would take for a part of a checkpoint among them."""
     newest = checkpoints_of(stopped)[-1]
     for name in NEVER_OPENED:
@@ -97,7 +97,7 @@ def test_files_that_nothing_opens_keep_nobody_from_going_on(stopped: RunFolder, 
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
-def test_garbage_in_any_file_is_named(kind: str, stopped: RunFolder) -> None:
+def test_garbage_in_any_file_is_named(kind: str, stopped: RunStore) -> None:
     newest = checkpoints_of(stopped)[-1]
     assert unusable_files(newest) == []
     for name in USED:
@@ -125,7 +125,7 @@ LIES: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_json_that_lies_is_named(lie: str, stopped: RunFolder) -> None:
+def test_json_that_lies_is_named(lie: str, stopped: RunStore) -> None:
     path = checkpoints_of(stopped)[-1] / "state.json"
     written = json.loads(path.read_text())
     LIES[lie](written)
@@ -133,13 +133,13 @@ def test_json_that_lies_is_named(lie: str, stopped: RunFolder) -> None:
     assert unusable_files(path.parent) == ["state.json: damaged or unsafe"]
 
 
-def test_a_random_state_of_another_size_is_named(stopped: RunFolder) -> None:
+def test_a_random_state_of_another_size_is_named(stopped: RunStore) -> None:
     path = checkpoints_of(stopped)[-1] / "state.safetensors"
     save_file(load_file(path) | {"state.random.torch": torch.zeros(3, dtype=torch.uint8)}, path)
     assert unusable_files(path.parent) == ["state.json: damaged or unsafe"]
 
 
-def test_what_does_not_fit_this_run_is_a_sentence(stopped: RunFolder) -> None:
+def test_what_does_not_fit_this_run_is_a_sentence(stopped: RunStore) -> None:
     newest = checkpoints_of(stopped)[-1]
     written = json.loads((newest / "state.json").read_text())
     written["state"]["optimizer"] = {"state": {}, "param_groups": [{"params": [0], "lr": 1.0}]}
@@ -152,7 +152,7 @@ def test_what_does_not_fit_this_run_is_a_sentence(stopped: RunFolder) -> None:
 
 
 def test_where_none_before_is_good_the_run_begins_again_and_says_so(
-    config: Make, workspace: Path, stopped: RunFolder, capfd: pytest.CaptureFixture[str]
+    config: Make, workspace: Path, stopped: RunStore, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for path in checkpoints_of(stopped):
         (path / "state.safetensors").write_bytes(b"")

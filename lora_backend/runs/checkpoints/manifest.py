@@ -20,7 +20,7 @@ from lora_backend.atomic import write_json
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.record.attempts import DamagedCheckpoint
-from lora_backend.runs.record.run_paths import RunPaths
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.symlinks import is_unlinked_folder, links_below
 from lora_backend.verification.passport import file_sha256
 
@@ -69,7 +69,7 @@ def refuse_earlier(checkpoint: Path) -> None:
     )
 
 
-def checkpoints_of(run: RunPaths) -> list[Path]:
+def checkpoints_of(run: RunFolder) -> list[Path]:
     """All checkpoints by step, the oldest first, whole or not. Clocks jump, so times of files say nothing."""
     if not is_unlinked_folder(run.checkpoints):
         return []
@@ -77,7 +77,7 @@ def checkpoints_of(run: RunPaths) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def newest_whole(run: RunPaths, before: int | None = None) -> tuple[Path | None, list[Damaged]]:
+def newest_whole(run: RunFolder, before: int | None = None) -> tuple[Path | None, list[Damaged]]:
     """The newest checkpoint (below step `before`) that is whole, and the newer ones that are not."""
     damaged: list[Damaged] = []
     for path in reversed(checkpoints_of(run)):
@@ -157,7 +157,7 @@ def put_in_place(staged: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def rotate(run: RunPaths, keep: int | None, evaluated: dict[int, float]) -> list[Path]:
+def rotate(run: RunFolder, keep: int | None, evaluated: dict[int, float]) -> list[Path]:
     """Remove all but the last `keep` checkpoints (None: all stay) and the best: that of the lowest `eval_loss`.
 
     `evaluated`: step → `eval_loss`. Returns what was removed.
@@ -184,7 +184,7 @@ def remove(path: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def set_aside(run: RunPaths, paths: Iterable[Path]) -> None:
+def set_aside(run: RunFolder, paths: Iterable[Path]) -> None:
     """Move checkpoints that a resume does not go on from out of the way: another end of the run will take their names."""
     aside = run.checkpoints / SET_ASIDE
     shutil.rmtree(aside, ignore_errors=True)
@@ -193,7 +193,7 @@ def set_aside(run: RunPaths, paths: Iterable[Path]) -> None:
         path.rename(aside / path.name)
 
 
-def sweep(run: RunPaths) -> None:
+def sweep(run: RunFolder) -> None:
     """Remove what a killed trainer left half written or half removed."""
     if is_unlinked_folder(run.checkpoints):
         for path in run.checkpoints.glob(".checkpoint-*"):

@@ -25,7 +25,7 @@ from lora_backend.config.key_queries import keys_of_path
 from lora_backend.config.schema import KEYS, Name
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
-from lora_backend.runs.record.run_paths import RunPaths
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.settings import Settings, is_within, path_of
 from lora_backend.verification.passport import FILE as PASSPORT
 from lora_backend.verification.passport import file_sha256
@@ -152,7 +152,7 @@ def is_published_adapter(path: Path) -> bool:
     return isinstance(passport, dict) and isinstance(passport.get("config"), dict) and "tensors_sha256" in passport
 
 
-def is_published_by(run: RunPaths, target: Path) -> bool:
+def is_published_by(run: RunFolder, target: Path) -> bool:
     """Whether the adapter in `target` is that of this start of the run or of one before: same weights, to the byte."""
     try:
         published = file_sha256(target / WEIGHTS)

@@ -30,9 +30,8 @@ from lora_backend.runs.record.locked_files import (
     read_json,
     read_jsonl,
 )
-from lora_backend.runs.record.old_access import OldAccess
 from lora_backend.runs.record.process_identity import boot_clock_s
-from lora_backend.runs.record.run_paths import RunPaths
+from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.runs.record.states import RunState, check_move, judge
 from lora_backend.runs.record.unlinked import refuse_links
 from lora_backend.symlinks import is_unlinked_file
@@ -45,7 +44,7 @@ LEAST_ROOM_BYTES = 64 * 1024
 D = TypeVar("D", bound=Document)
 
 
-class RunStore(OldAccess, RunPaths):
+class RunStore(RunFolder):
     """One run's files. Reading never raises for a file that is absent or half gone; writing does."""
 
     # ----------------------------------------------------------------------------------- reading

@@ -15,7 +15,7 @@ from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.startable import CannotStartError, judge, startable
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.views.plan_view import advice_text, change_text
 from pages.parts.draft import session
 from pages.parts.draft.edit import set_values
@@ -47,7 +47,7 @@ def launch_draft(draft: Draft, text: str, launches: int, *, accepts: Verdict = "
     st.switch_page(RUNS, query_params={addresses.RUN: run_id})
 
 
-def _start(text: str, trace: Trace, accepts: Verdict) -> RunFolder:
+def _start(text: str, trace: Trace, accepts: Verdict) -> RunStore:
     return launch(StartRequest(resolved(parse_config(text)), StartOptions(accepts=accepts)), trace)
 
 

@@ -17,7 +17,7 @@ from lora_backend.preflight.placement import TightError
 from lora_backend.runs.processes.queue import start, waiting_for
 from lora_backend.runs.processes.waiting import was_queued_here
 from lora_backend.runs.record.changes import config_as_changed
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import AFTER_TRAINING, WITH_STEPS, RunState
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.views.queue_view import waiting_messages
@@ -29,7 +29,7 @@ from pages.parts.shell.services import browser_policy, settings
 from pages.parts.widgets.tracing import trace_within
 
 
-def run_actions(run: RunFolder, state: RunState) -> None:
+def run_actions(run: RunStore, state: RunState) -> None:
     """The buttons that make sense now.
 
     Always two places, filled or not: when the run ends the browser takes the old buttons away as the new page comes,
@@ -51,7 +51,7 @@ def run_actions(run: RunFolder, state: RunState) -> None:
                 _button(label, "stop_circle", "stop_run", lambda: request_stop(run))
 
 
-def _what_a_stop_does(run: RunFolder, state: RunState) -> str | None:
+def _what_a_stop_does(run: RunStore, state: RunState) -> str | None:
     """On the button; None where the run ends by itself and nothing is left to stop."""
     if state.stage in WITH_STEPS:
         return N_("Save and stop")
@@ -60,13 +60,13 @@ def _what_a_stop_does(run: RunFolder, state: RunState) -> str | None:
     return N_("Skip the remaining answers") if config_as_changed(run).get("questions") else None
 
 
-def what_it_waits_for(run: RunFolder) -> None:
+def what_it_waits_for(run: RunStore) -> None:
     """Who has the devices of a queued run, and who came before it."""
     waiting = waiting_messages(waiting_for(run, settings().workspace))
     st.info(sentences(map(say, waiting)), icon=":material/schedule:")
 
 
-def other_gpus(run: RunFolder) -> None:
+def other_gpus(run: RunStore) -> None:
     """For a queued run on a machine with several GPUs: choose others, planned before it waits for them."""
     gpus = {gpu.uuid: gpu for gpu in read_gpus().gpus}
     if len(gpus) < 2:
@@ -101,7 +101,7 @@ def other_gpus(run: RunFolder) -> None:
     st.rerun()
 
 
-def _start_anyway(run: RunFolder) -> None:
+def _start_anyway(run: RunStore) -> None:
     start(run, settings().workspace, anyway=True)
 
 

@@ -7,7 +7,8 @@ import streamlit as st
 from lora_backend.i18n import N_
 from lora_backend.runs.history.alerts import alerts, health_message
 from lora_backend.runs.history.loss_health import LossHealth, health_of
-from lora_backend.runs.record.run_folder import RunFolder, RunState
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.states import RunState
 from pages.parts.run import session
 from pages.parts.shell.language import say, t
 from pages.parts.widgets.charts import Columns
@@ -28,7 +29,7 @@ ENDS = {
 }
 
 
-def run_alerts(run: RunFolder, state: RunState, columns: Columns) -> None:
+def run_alerts(run: RunStore, state: RunState, columns: Columns) -> None:
     """A warning for each; nothing where all is well."""
     for alert in alerts(run, state, columns):
         show = st.error if alert.kind in ("nan", "dead") else st.warning
@@ -44,7 +45,7 @@ def how_its_loss_ended(state: RunState, health: LossHealth) -> None:
         )
 
 
-def say_that_it_ended(run: RunFolder, state: RunState) -> None:
+def say_that_it_ended(run: RunStore, state: RunState) -> None:
     """Once, to whoever had the page open when it did."""
     watched = st.session_state.get(session.WATCHED)
     if state.has_ended:

@@ -11,7 +11,8 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.formats import number, size, when
 from lora_backend.i18n import N_
 from lora_backend.runs.history.checkpoint_list import Checkpoint, best_of, list_checkpoints
-from lora_backend.runs.record.run_folder import RunFolder, RunState
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.transitions import request_save
 from pages.parts.run import session
 from pages.parts.shell.failing import safely, tell
@@ -23,14 +24,14 @@ CLOCKS_APART_S = 5.0
 """A file system's clock may be behind the one that the request was made by."""
 
 
-def save_button(run: RunFolder) -> None:
+def save_button(run: RunStore) -> None:
     """Asks for a checkpoint; while one is asked for, by whomever, it says so."""
     is_asked = run.save_request.exists()
     label = N_("Saving after this step …") if is_asked else N_("Save a checkpoint now")
     st.button(t(label), icon=":material/save:", key="save_run", on_click=safely(_ask), args=(run,), disabled=is_asked)
 
 
-def _ask(run: RunFolder) -> None:
+def _ask(run: RunStore) -> None:
     try:
         request_save(run)
     except FlightdeckError as error:
@@ -40,7 +41,7 @@ def _ask(run: RunFolder) -> None:
     tell(t(N_("Checkpoint requested. It is saved after the next step.")), ":material/save:")
 
 
-def say_that_it_saved(run: RunFolder, state: RunState) -> None:
+def say_that_it_saved(run: RunStore, state: RunState) -> None:
     """Once, to whoever asked for a checkpoint here: at which step it was saved, or that there was none any more."""
     asked_run, asked_at = st.session_state.get(session.SAVE_ASKED, (None, 0.0))
     if asked_run != run.id or (run.save_request.exists() and not state.has_ended):
@@ -55,7 +56,7 @@ def say_that_it_saved(run: RunFolder, state: RunState) -> None:
         st.toast(t(N_("Training was over before the checkpoint was saved.")), icon=":material/info:")
 
 
-def run_checkpoints(run: RunFolder, state: RunState, columns: Columns) -> None:
+def run_checkpoints(run: RunStore, state: RunState, columns: Columns) -> None:
     """The list, the newest first."""
     found = list_checkpoints(run, columns)
     if not found:
@@ -88,13 +89,13 @@ def run_checkpoints(run: RunFolder, state: RunState, columns: Columns) -> None:
         st.rerun(scope="fragment" if not state.has_ended else "app")
 
 
-def _checked(run: RunFolder, found: Sequence[Checkpoint]) -> dict[int, tuple[str, ...]]:
+def _checked(run: RunStore, found: Sequence[Checkpoint]) -> dict[int, tuple[str, ...]]:
     """What a comparison of every byte found of these very checkpoints."""
     stamp, problems = st.session_state.get(session.CHECKED_BYTES, (None, {}))
     return problems if stamp == _stamp(run, found) else {}
 
 
-def _stamp(run: RunFolder, found: Sequence[Checkpoint]) -> tuple[object, ...]:
+def _stamp(run: RunStore, found: Sequence[Checkpoint]) -> tuple[object, ...]:
     return (run.id, *((one.step, one.saved_at, one.size_bytes) for one in found))
 
 

@@ -11,7 +11,7 @@ from lora_backend.runs.history.outcome import outcome_of
 from lora_backend.runs.history.run_table import config_differences
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.curves import read_columns
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.views.compare_view import BEST_MARK, answers_beside, results
 from lora_backend.views.run_view import run_title, value_text
 from pages.parts.shell.language import language, say, t
@@ -28,7 +28,7 @@ FIGURES = {
 }
 
 
-def compare_runs(runs: Sequence[RunFolder]) -> None:
+def compare_runs(runs: Sequence[RunStore]) -> None:
     """The comparison of `runs`, in the order in which they were chosen."""
     names = [f"{run_title(run.read_record())} · {run.id}" for run in runs]
     columns = [read_columns(run.metrics_jsonl) for run in runs]
@@ -62,7 +62,7 @@ def compare_runs(runs: Sequence[RunFolder]) -> None:
 ANSWER_PX = 72
 
 
-def _answers(runs: Sequence[RunFolder], names: Sequence[str]) -> None:
+def _answers(runs: Sequence[RunStore], names: Sequence[str]) -> None:
     """What each adapter answered to the same questions."""
     shown = answers_beside([run.read_answers() for run in runs])
     if not shown:

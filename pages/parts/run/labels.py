@@ -10,13 +10,13 @@ from lora_backend.errors import RunError
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.runs.record.labels import LONGEST_NOTE, read_labels, write_labels
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from pages.parts.shell.failing import safely, tell
 from pages.parts.shell.language import explain, t
 from pages.parts.shell.markdown import joined
 
 
-def run_labels(run: RunFolder) -> None:
+def run_labels(run: RunStore) -> None:
     """Kept with every change, in the run's own folder."""
     labels = read_labels(run.path)
     title = joined(": ", (t(N_("Tags and note")), *([", ".join(labels.tags)] if labels.tags else [])))
@@ -35,7 +35,7 @@ def run_labels(run: RunFolder) -> None:
         )  # fmt: skip
 
 
-def _write_tags(run: RunFolder) -> None:
+def _write_tags(run: RunStore) -> None:
     """What this tab adds to the tags that it showed, and what it takes away; another tab may have written some since."""
     shown = [tag.strip() for tag in st.session_state[f"tags-shown-{run.id}"]]  # as they are kept
     chosen = [tag.strip() for tag in st.session_state[f"tags-{run.id}"]]
@@ -44,7 +44,7 @@ def _write_tags(run: RunFolder) -> None:
         st.session_state[f"tags-{run.id}"] = shown  # no tag is shown that is not kept
 
 
-def _write_note(run: RunFolder) -> None:
+def _write_note(run: RunStore) -> None:
     """What another tab wrote since this one showed the note is kept above it."""
     note, theirs = st.session_state[f"note-{run.id}"], read_labels(run.path).note
     if theirs not in (st.session_state[f"note-shown-{run.id}"], note, ""):
@@ -54,7 +54,7 @@ def _write_note(run: RunFolder) -> None:
     _write(run, note=note)
 
 
-def _write(run: RunFolder, **labels: Any) -> bool:
+def _write(run: RunStore, **labels: Any) -> bool:
     """False, and it is said why, where they cannot be kept."""
     try:
         run.read_record()  # says that it is gone, where another tab deleted it

@@ -7,7 +7,7 @@ import streamlit as st
 from lora_backend.errors import RunError
 from lora_backend.formats import when
 from lora_backend.runs.history.loss_health import health_of
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.views.run_view import run_in_short, run_title
 from pages.parts.shell import addresses
 from pages.parts.shell.language import say
@@ -16,7 +16,7 @@ from pages.parts.shell.navigation import RUNS
 from pages.parts.widgets.status_badge import status_badge
 
 
-def run_row(run: RunFolder) -> None:
+def run_row(run: RunStore) -> None:
     """Show a run in a list; one whose folder has just gone is left out."""
     try:
         record = run.read_record()

@@ -9,7 +9,7 @@ from lora_backend.escaping import visible_lines
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Plural
 from lora_backend.runs.record.logs import LEVELS, SEARCHED_BYTES, LogPart, read_log, search_log
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.symlinks import is_unlinked_file
 from pages.parts.run import session
 from pages.parts.shell.failing import safely
@@ -20,7 +20,7 @@ EVERYTHING = LEVELS[0]
 FILTERS = {EVERYTHING: N_("Everything"), "INFO": N_("Records"), "WARNING": N_("Warnings"), "ERROR": N_("Errors")}
 
 
-def run_log(run: RunFolder) -> None:
+def run_log(run: RunStore) -> None:
     """Search, level, parts by byte offset, download."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         words = st.text_input(t(N_("Search")), key=f"log-words-{run.id}", placeholder=t(N_("all words must match")))
@@ -45,7 +45,7 @@ def run_log(run: RunFolder) -> None:
             )  # fmt: skip
 
 
-def _whole(run: RunFolder) -> bytes:
+def _whole(run: RunStore) -> bytes:
     with open_regular(run.train_log, follow=False) as file:
         return file.read()
 
@@ -59,11 +59,11 @@ def _where(part: LogPart, *, searches: bool) -> Markdown:
     return joined(" · ", (found, place, *([looked] if part.start else [])))
 
 
-def _end(run: RunFolder) -> int | None:
+def _end(run: RunStore) -> int | None:
     """Where the part that is looked at ends; None follows the log."""
     looked_at, end = st.session_state.get(session.LOG_END, (None, None))
     return end if looked_at == run.id else None
 
 
-def _go(run: RunFolder, end: int | None) -> None:
+def _go(run: RunStore, end: int | None) -> None:
     st.session_state[session.LOG_END] = (run.id, end)

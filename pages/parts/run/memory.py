@@ -9,7 +9,7 @@ from lora_backend.i18n import N_, Plural
 from lora_backend.preflight.plan_vs_measured import Comparison, compare
 from lora_backend.runs.record.attempts import Measured
 from lora_backend.runs.record.changes import config_as_changed
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import bold
 from pages.parts.shell.services import settings
@@ -24,7 +24,7 @@ WORDS = {
 }
 
 
-def memory_view(run: RunFolder, *, has_ended: bool) -> None:
+def memory_view(run: RunStore, *, has_ended: bool) -> None:
     """Plan, fallback and measurement of the newest attempt."""
     attempt = run.read_attempt()
     for said in (attempt.fallback, attempt.note):

@@ -12,7 +12,7 @@ from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.runs.history.reproduce import Reproduction, ThenNow, reproduction
 from lora_backend.runs.record.changes import config_as_changed
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from pages.parts.run import session
 from pages.parts.shell.language import say, t
 from pages.parts.shell.services import resolved
@@ -21,7 +21,7 @@ from pages.parts.widgets.frames import markdown_frame
 MAX_YAML_LINES, MAX_YAML_PX = 40, 480
 
 
-def run_reproduce(run: RunFolder) -> None:
+def run_reproduce(run: RunStore) -> None:
     """The config as it ran, the command, and on request whether data, versions and code are still the same."""
     text = run.config_text()
     if text is None:

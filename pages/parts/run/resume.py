@@ -20,7 +20,7 @@ from lora_backend.planning.advice import Advice
 from lora_backend.preflight.after_oom import OUT_OF_MEMORY, remedies
 from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.runs.record.changes import config_as_changed
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.views.plan_view import advice_text, change_text
 from lora_backend.views.run_view import EFFECTS
@@ -51,7 +51,7 @@ class Refused:
     is_for_data: bool
 
 
-def run_again(run: RunFolder, state: RunState) -> None:
+def run_again(run: RunStore, state: RunState) -> None:
     """Resume, resume with other settings, open as a draft; after an out-of-memory what the planner proposes."""
     refused = _refused(run, state)
     can_resume = bool(run.read_record().argv)
@@ -83,7 +83,7 @@ def run_again(run: RunFolder, state: RunState) -> None:
         _resume(run)
 
 
-def _refused(run: RunFolder, state: RunState) -> Refused | None:
+def _refused(run: RunStore, state: RunState) -> Refused | None:
     """What was refused a moment ago; of a run that ended for its changed data, what its page says anyhow."""
     known = st.session_state.get(session.RESUME_REFUSED)
     if isinstance(known, Refused) and known.run_id == run.id:
@@ -100,7 +100,7 @@ def _confirm_button(refused: Refused) -> bool:
     return st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="resume_anyway")
 
 
-def _changes(run: RunFolder, state: RunState) -> tuple[dict[str, Any], bool]:
+def _changes(run: RunStore, state: RunState) -> tuple[dict[str, Any], bool]:
     """Settings to resume with, and whether that was asked for; what each of them does is said before."""
     st.caption(
         t(N_("Keys and their new values, as in a config. What cannot change in the middle of a run is refused."))
@@ -142,7 +142,7 @@ def _changes(run: RunFolder, state: RunState) -> tuple[dict[str, Any], bool]:
     return changes, pressed
 
 
-def _remedies(run: RunFolder, *, can_resume: bool) -> None:
+def _remedies(run: RunStore, *, can_resume: bool) -> None:
     """What the planner proposes instead; asked for, because it may have to look at the model first."""
     known = st.session_state.get(session.REMEDIES)
     if known is None or known[0] != run.id:
@@ -164,7 +164,7 @@ def _remedies(run: RunFolder, *, can_resume: bool) -> None:
         _remedy(run, remedy, number, can_resume=can_resume)
 
 
-def _remedy(run: RunFolder, remedy: Advice, number: int, *, can_resume: bool) -> None:
+def _remedy(run: RunStore, remedy: Advice, number: int, *, can_resume: bool) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(width=430):
             st.caption(escape(advice_text(remedy)))
@@ -179,11 +179,11 @@ def _remedy(run: RunFolder, remedy: Advice, number: int, *, can_resume: bool) ->
                 _open_as_draft(run, remedy.change)
 
 
-def _prepared(run: RunFolder, changes: Mapping[str, Any] | None) -> Resumption:
+def _prepared(run: RunStore, changes: Mapping[str, Any] | None) -> Resumption:
     return prepare_resume(run, settings(), browser_policy(), changes)
 
 
-def _may_change(run: RunFolder, changes: Mapping[str, Any]) -> bool:
+def _may_change(run: RunStore, changes: Mapping[str, Any]) -> bool:
     try:
         _prepared(run, changes)
     except FlightdeckError:
@@ -191,7 +191,7 @@ def _may_change(run: RunFolder, changes: Mapping[str, Any]) -> bool:
     return True
 
 
-def _open_as_draft(run: RunFolder, changes: Mapping[str, Any] | None = None) -> None:
+def _open_as_draft(run: RunStore, changes: Mapping[str, Any] | None = None) -> None:
     """The run's config as a draft of its own, with what its later starts changed."""
     now, before = config_as_changed(run), run.read_record().config
     # Somebody may have taken the file out of the folder; its values are in run.json too.
@@ -201,14 +201,14 @@ def _open_as_draft(run: RunFolder, changes: Mapping[str, Any] | None = None) -> 
     st.switch_page(CONFIG, query_params={addresses.DRAFT: draft.id, addresses.BASE: f"run:{run.id}"})
 
 
-def _ask(run: RunFolder, error: FlightdeckError, changes: Mapping[str, Any] | None, confirm: dict[str, Any]) -> None:
+def _ask(run: RunStore, error: FlightdeckError, changes: Mapping[str, Any] | None, confirm: dict[str, Any]) -> None:
     """Have the resume confirmed: with `confirm` it is not refused for this again."""
     refused = Refused(run.id, error.message, dict(changes or {}), confirm, isinstance(error, DataChangedError))
     st.session_state[session.RESUME_REFUSED] = refused
     st.rerun()
 
 
-def _resume(run: RunFolder, changes: Mapping[str, Any] | None = None, **confirmed: Any) -> None:
+def _resume(run: RunStore, changes: Mapping[str, Any] | None = None, **confirmed: Any) -> None:
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
             resume_run(

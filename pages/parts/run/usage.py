@@ -7,12 +7,12 @@ import streamlit as st
 from lora_backend.formats import size
 from lora_backend.i18n import N_
 from lora_backend.runs.history.usage import GpuUsage, usage
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from pages.parts.shell.language import t
 from pages.parts.shell.markdown import joined
 
 
-def usage_now(run: RunFolder) -> None:
+def usage_now(run: RunStore) -> None:
     """Every GPU of the run, and the host."""
     now = usage(run)
     st.markdown(f"**{t(N_('Now'))}**")

@@ -15,7 +15,8 @@ from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.curves import points, read_columns
 from lora_backend.runs.record.documents import Answer
 from lora_backend.runs.record.failures import TOLD_BY_THE_LOG
-from lora_backend.runs.record.run_folder import RunFolder, RunState
+from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.states import RunState
 from lora_backend.views.rank_view import LayerRow, rank_table
 from lora_backend.views.run_view import progress_parts
 from lora_backend.views.state_view import passed_over_messages, stopping_messages
@@ -43,7 +44,7 @@ TICK_S = 2
 GROUPS = {"english": N_("English"), "chinese": N_("Chinese"), "ordinary": N_("Ordinary questions"), "": N_("Questions")}
 
 
-def run_page(run: RunFolder) -> None:
+def run_page(run: RunStore) -> None:
     """One run: made anew every two seconds while it goes on; once it has ended nothing on its page asks again.
 
     Both are the same fragment. So the browser takes what it shows of an ended run for what stood there before, and
@@ -54,7 +55,7 @@ def run_page(run: RunFolder) -> None:
 
 
 @sheltered()
-def _run(run: RunFolder, is_live: bool) -> None:
+def _run(run: RunStore, is_live: bool) -> None:
     state = recover(run)
     if not run.run_json.exists():
         st.rerun()
@@ -70,7 +71,7 @@ def _run(run: RunFolder, is_live: bool) -> None:
         st.rerun()
 
 
-def _columns(run: RunFolder) -> Columns:
+def _columns(run: RunStore) -> Columns:
     try:
         found = run.metrics_jsonl.stat()
     except OSError:
@@ -84,7 +85,7 @@ def _read_columns(path: str, stamp: tuple[int, int]) -> Columns:
     return read_columns(Path(path))
 
 
-def _head(run: RunFolder, state: RunState, columns: Columns) -> None:
+def _head(run: RunStore, state: RunState, columns: Columns) -> None:
     # One box, whatever stands in it: so the tabs below keep their place when the run's state changes, and the
     # browser never shows the old and the new ones at once.
     with st.container():
@@ -96,7 +97,7 @@ def _head(run: RunFolder, state: RunState, columns: Columns) -> None:
             run_again(run, state)
 
 
-def _state(run: RunFolder, state: RunState) -> None:
+def _state(run: RunStore, state: RunState) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             status_badge(state.state, health_of(run))
@@ -127,7 +128,7 @@ def _state(run: RunFolder, state: RunState) -> None:
         st.warning(sentences(map(say, passed_over)), icon=":material/broken_image:")
 
 
-def _progress(run: RunFolder, state: RunState, columns: Columns) -> None:
+def _progress(run: RunStore, state: RunState, columns: Columns) -> None:
     if state.total_steps:
         parts = progress_parts(state, columns, saved_steps(run))
         st.progress(min(state.step / state.total_steps, 1.0), joined(" · ", map(say, parts)))
@@ -135,7 +136,7 @@ def _progress(run: RunFolder, state: RunState, columns: Columns) -> None:
         st.progress(min(state.fraction, 1.0), stage_in_words(state.stage))
 
 
-def _body(run: RunFolder, state: RunState, columns: Columns) -> None:
+def _body(run: RunStore, state: RunState, columns: Columns) -> None:
     _figures(columns)
     names = (N_("Curves"), N_("Log"), N_("Checkpoints"), N_("Memory"), N_("Config used"), N_("Ranks"), N_("Answers"))  # fmt: skip
     curves, log, checkpoints, memory, config, ranks, answers = st.tabs([t(name) for name in names], key=f"parts-{run.id}")  # fmt: skip
@@ -181,7 +182,7 @@ def _nothing_there(state: RunState, before: str, after: str, icon: str) -> None:
     st.info(t(after if state.has_ended else before), icon=f":material/{icon}:")
 
 
-def _curves(run: RunFolder, columns: Columns, state: RunState) -> None:
+def _curves(run: RunStore, columns: Columns, state: RunState) -> None:
     if not columns:
         before, after = N_("Waiting for the first step…"), N_("It ended before its first step was logged.")
         _nothing_there(state, before, after, "show_chart")
@@ -200,7 +201,7 @@ def _curves(run: RunFolder, columns: Columns, state: RunState) -> None:
         place.plotly_chart(figure_chart(columns, key, t(title), color, scale), key=f"{key}_chart", config=plain_chart)
 
 
-def _ranks(run: RunFolder, state: RunState) -> None:
+def _ranks(run: RunStore, state: RunState) -> None:
     report = run.read_rank_report()
     if report is None:
         before = N_("The ranks are checked when the model is loaded.")
@@ -218,7 +219,7 @@ def _ranks(run: RunFolder, state: RunState) -> None:
         )
 
 
-def _answers(run: RunFolder, state: RunState) -> None:
+def _answers(run: RunStore, state: RunState) -> None:
     answers = [answer for answer in run.read_answers() if answer.question]
     if not answers:
         before = N_("Once trained, base model and adapter answer the config's questions here, if it names any.")

@@ -18,7 +18,7 @@ from lora_backend.config.scripts import MAX_SCRIPT_BYTES, script_defaults
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
-from lora_backend.runs.record.run_folder import RUN_ID, RunFolder, list_runs
+from lora_backend.runs.record.run_store import RUN_ID, RunStore, list_runs
 from lora_backend.views.run_view import run_title
 from pages.parts.draft.foreign_import import safe_name, values_of
 from pages.parts.shell import addresses
@@ -125,7 +125,7 @@ def _base(draft: Draft, base_id: str) -> Base:
     if kind == "preset" and name in PRESETS:
         return Base(base_id, t(PRESETS[name].title), preset_base(name))
     if kind == "run" and RUN_ID.fullmatch(name):
-        return _run_base(base_id, RunFolder(settings().runs / name))
+        return _run_base(base_id, RunStore(settings().runs / name))
     if kind == "file" and name == safe_name(name) and (text := draft.base(name)) is not None:
         if Path(name).suffix == ".py":
             script = script_defaults(text)
@@ -136,7 +136,7 @@ def _base(draft: Draft, base_id: str) -> Base:
     raise ConfigError(N_("What the address compares with is not there; these are the defaults instead."))
 
 
-def _run_base(base_id: str, run: RunFolder) -> Base:
+def _run_base(base_id: str, run: RunStore) -> Base:
     record, text = run.read_record(), run.config_text()
     values = record.config if text is None else values_of(text, run.config_yaml.name)
     return Base(base_id, run_title(record), values, config=None if text is None else str(run.config_yaml))
