@@ -35,7 +35,8 @@ SLOW = (
     "preflight/test_shown_gpus.py", "preflight/test_startable.py", "preflight/test_untrainable.py",
     "runs/test_bin_adapters.py", "runs/test_faults.py", "runs/test_found.py", "runs/test_links.py", "runs/test_queue.py",
     "runs/test_supervisor_faults.py", "runs/test_trainer_command.py", "verification/test_whole_or_not.py",
-    "test_cli.py", "test_commands.py", "test_commands_no_room.py", "test_commands_runs.py", "test_original_usage.py",
+    "test_cli.py", "test_commands.py", "test_commands_no_room.py", "test_commands_plan.py", "test_commands_runs.py",
+    "test_commands_tight.py", "test_original_usage.py",
 )  # fmt: skip
 """What `--fast` leaves out: browser, training, traces, and every module that takes more than seven seconds of a core."""
 
