@@ -152,7 +152,7 @@ def test_two_clicks_on_launch_are_one_run_that_can_be_stopped(tiny: Dashboard, p
     expect(page.get_by_role("tab", name="Log")).to_have_attribute("aria-selected", "true")
     (run,) = list_runs(tiny.workspace / "runs")
     (checkpoint,) = run.checkpoints.iterdir()
-    assert (checkpoint / "adapter_model.safetensors").stat().st_size > 0
+    assert (checkpoint / "adapter" / "adapter_model.safetensors").stat().st_size > 0
 
 
 TABLE = "name\tseed\tnum_epochs\nlong\t1\t100000\nshort\t2\t1\nother\t3\t1"

@@ -108,7 +108,7 @@ def killed_and_resumed(
             made_ready(folder)
         process = trainer(folder)
         ahead = _last_step(folder) + draw.randint(1, max(2, total_steps // kills - 3))
-        files = draw.choice([None, draw.randint(0, 12)])
+        files = draw.choice([None, draw.randint(0, 4)])
         until(partial(is_due, folder, process, ahead, files))
         hit.append(f"{'saving' if is_saving(folder, 0) else 'training'} at step {_last_step(folder)}")
         if not process.has_ended():

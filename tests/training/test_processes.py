@@ -58,7 +58,7 @@ def test_a_stop_request_saves_a_checkpoint_before_the_trainer_ends(
     assert (trainer.returncode, state.state) == (0, "stopped")
     (checkpoint,) = folder.checkpoints.iterdir()
     assert checkpoint.name == f"checkpoint-{state.step}"
-    assert load_file(checkpoint / "adapter_model.safetensors")
+    assert load_file(checkpoint / "adapter" / "adapter_model.safetensors")
     assert json.loads((checkpoint / "state.json").read_text())["state"]["progress"]["step"] == state.step
     assert not folder.adapter.exists()
     assert json.loads(folder.stop_request.read_text())["actor"] == "someone"
