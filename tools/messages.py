@@ -1,7 +1,7 @@
-"""The Chinese catalogue and the sentences of the code, by Babel's own commands: `python -m tools.messages --update | --check`.
+"""The catalogues and the sentences of the code, by Babel's own commands: `python -m tools.messages --update | --check`.
 
-`pybabel extract` collects what `N_` and `Plural` mark, `pybabel update` brings the catalogue in line. The program compiles
-the catalogue in memory, with what `pybabel compile` calls, so no binary file can go stale beside it. (The command itself
+`pybabel extract` collects what `N_` and `Plural` mark, `pybabel update` brings each catalogue in line. The program compiles
+a catalogue in memory, with what `pybabel compile` calls, so no binary file can go stale beside it. (The command itself
 would take `{percent} % slower` for a template of the `%` operator.)
 """
 
@@ -19,12 +19,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from babel.messages.catalog import Catalog, Message
-from babel.messages.frontend import CommandLineInterface
+from babel.messages.frontend import BaseError, CommandLineInterface
 from babel.messages.pofile import read_po
 
+from lora_backend.i18n import LANGUAGES, LOCALE_DIR
+
 ROOT = Path(__file__).parents[1]
-PO_FILE = ROOT / "lora_backend/locale/zh_CN/LC_MESSAGES/messages.po"
-LOCALE = "zh_CN"
+CATALOGUES = {
+    locale: LOCALE_DIR / locale / "LC_MESSAGES/messages.po" for locale in LANGUAGES.values() if locale != "en"
+}
+"""Locale → its file; English is the language of the templates."""
 KEYWORDS = ("N_", "Plural:1,2")
 """Marks of a sentence, as xgettext writes them; the second has a form for 1 and one for other counts."""
 
@@ -51,7 +55,10 @@ def marked_sentences(file: BinaryIO, keywords: dict[str, Any], comment_tags: Any
 def pybabel(command: str, *arguments: str | Path) -> int:
     """Run one of Babel's commands in the project's folder. Returns its exit code."""
     with contextlib.chdir(ROOT):  # places are written as paths from here
-        return CommandLineInterface().run(["pybabel", "--quiet", command, *map(str, arguments)]) or 0
+        try:
+            return CommandLineInterface().run(["pybabel", "--quiet", command, *map(str, arguments)]) or 0
+        except BaseError:  # the answer of `update --check`
+            return 1
 
 
 def extract(template: Path) -> None:
@@ -70,25 +77,16 @@ def extract(template: Path) -> None:
     )
 
 
-def update(template: Path, *options: str) -> int:
-    """Bring the catalogue in line with `template`; with `--check`, only say by the exit code whether it is."""
-    return pybabel(
-        "update",
-        f"--input-file={template}",
-        f"--output-file={PO_FILE}",
-        f"--locale={LOCALE}",
-        "--no-wrap",
-        "--no-fuzzy-matching",
-        "--ignore-obsolete",
-        "--ignore-pot-creation-date",
-        *options,
-    )
+def update(locale: str, template: Path, *options: str) -> int:
+    """Bring a catalogue in line with `template`; with `--check`, only say by the exit code whether it is."""
+    return pybabel("update", f"--input-file={template}", f"--output-file={CATALOGUES[locale]}", f"--locale={locale}", "--no-wrap",
+                   "--no-fuzzy-matching", "--ignore-obsolete", "--ignore-pot-creation-date", *options)  # fmt: skip
 
 
-def read_catalogue() -> Catalog:
-    """The catalogue as it stands."""
-    with PO_FILE.open("rb") as file:
-        return read_po(file, locale=LOCALE)
+def read_catalogue(locale: str) -> Catalog:
+    """A catalogue as it stands."""
+    with CATALOGUES[locale].open("rb") as file:
+        return read_po(file, locale=locale)
 
 
 def waiting(catalogue: Catalog) -> list[Message]:
@@ -97,25 +95,33 @@ def waiting(catalogue: Catalog) -> list[Message]:
 
 
 def problems() -> list[str]:
-    """What keeps the catalogue from saying all that the code says."""
-    catalogue = read_catalogue()
-    found = [f"not translated: {_texts(message.id)[0]}" for message in waiting(catalogue)]
-    for message in catalogue:
-        forms = [fields(text) for text in (*_texts(message.id), *_texts(message.string))] if message.id else []
-        if message not in waiting(catalogue) and any(form != forms[0] for form in forms):
-            found.append(f"other values in the translation than {sorted(forms[0])}: {_texts(message.id)[0]}")
-        if message.pluralizable and "count" not in forms[0]:
-            found.append(f"a Plural goes by the value `count`: {_texts(message.id)[0]}")
-        if message.id and re.search(r"\{\w+:[^{}]*\|", _texts(message.id)[0]):
-            found.append(f"two words in one template; make a Plural of it: {_texts(message.id)[0]}")
+    """What keeps the catalogues from saying all that the code says."""
+    found = []
     with tempfile.TemporaryDirectory() as folder:
         template = Path(folder, "messages.pot")
         extract(template)
-        if update(template, "--check"):
-            found.append(
-                "the catalogue has not the sentences of the code: run `make messages`, and translate what is new"
-            )
+        for locale in CATALOGUES:
+            found += [f"{locale}: {problem}" for problem in _problems_of(read_catalogue(locale))]
+            if update(locale, template, "--check"):
+                found.append(f"{locale}: not the sentences of the code; run `make messages`, and translate what is new")
     return found
+
+
+def _problems_of(catalogue: Catalog) -> Iterator[str]:
+    missing = {message.id for message in waiting(catalogue)}
+    for message in catalogue:
+        if not message.id:
+            continue
+        text = _texts(message.id)[0]
+        forms = [fields(form) for form in (*_texts(message.id), *_texts(message.string))]
+        if message.id in missing:
+            yield f"not translated: {text}"
+        elif any(form != forms[0] for form in forms):
+            yield f"other values in the translation than {sorted(forms[0])}: {text}"
+        if message.pluralizable and "count" not in forms[0]:
+            yield f"a Plural goes by the value `count`: {text}"
+        if re.search(r"\{\w+:[^{}]*\|", text):
+            yield f"two words in one template; make a Plural of it: {text}"
 
 
 def fields(template: str) -> set[str]:
@@ -137,11 +143,12 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             template = Path(folder, "messages.pot")
             extract(template)
-            update(template)
-        print(f"{len(waiting(read_catalogue()))} sentences wait for a translation in {PO_FILE.relative_to(ROOT)}")
+            for locale in CATALOGUES:
+                update(locale, template)
+                print(f"{locale}: {len(waiting(read_catalogue(locale)))} sentences wait for a translation")
         return 0
     found = problems()
-    print("\n".join(found) or "the Chinese catalogue says all that the code says")
+    print("\n".join(found) or "the catalogues say all that the code says")
     return 1 if found else 0
 
 

@@ -25,8 +25,8 @@ from lora_backend.config.rules import (
     target_facts,
     training_keys,
 )
-from lora_backend.config.rules.base import ConfigView, Facts, GpuFact
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, Facts, GpuFact
 
 __all__ = ["RULES", "ConfigView", "Facts", "GpuFact", "all_findings"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.fix_offers import drop, every_block, remove, shift_by_one
 from lora_backend.config.patch import Patch
-from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, KeyCheck
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Message
 
@@ -223,7 +223,7 @@ RULES = (
     TRAINED_TWICE,
     STRICT_WITHOUT_CHECK,
 )
-CHECKS: tuple[KeyRule, ...] = (
+CHECKS: tuple[KeyCheck, ...] = (
     _lists,
     _scale,
     _layers,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.fix_offers import drop, remove
-from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, FactCheck, Facts
 from lora_backend.i18n import N_, in_code
 from lora_backend.models.causal import why_not_causal
 from lora_backend.models.quantized import (
@@ -143,4 +143,4 @@ RULES = (
     QUANTIZED_EXPANDED,
     TRAINS_TIED_WEIGHTS,
 )
-CHECKS: tuple[FactRule, ...] = (_not_causal, _quantized, _tied)
+CHECKS: tuple[FactCheck, ...] = (_not_causal, _quantized, _tied)

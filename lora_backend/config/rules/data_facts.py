@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.patch import DELETE
-from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.config.rules.evaluation_keys import evaluations_beside_checkpoints
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, FactCheck, Facts
 from lora_backend.config.rules.training_keys import steps_that_never_come
 from lora_backend.i18n import N_, Plural
 
@@ -103,4 +103,4 @@ RULES = (
     NOTHING_TO_HOLD_BACK,
     BATCH_BEYOND_ROWS,
 )
-CHECKS: tuple[FactRule, ...] = (_chats, _rows)
+CHECKS: tuple[FactCheck, ...] = (_chats, _rows)

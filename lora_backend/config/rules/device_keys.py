@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.fix_offers import remove
 from lora_backend.config.patch import DELETE, Patch
-from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, KeyCheck
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Message
 
@@ -124,4 +124,4 @@ RULES = (
     QUANTIZED_OFFLOAD,
     FLASH_IN_FP32,
 )
-CHECKS: tuple[KeyRule, ...] = (_balancing, _quantization, _flash)
+CHECKS: tuple[KeyCheck, ...] = (_balancing, _quantization, _flash)

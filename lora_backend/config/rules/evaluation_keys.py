@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.fix_offers import remove
-from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, KeyCheck
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_, Plural
 
@@ -146,4 +146,4 @@ RULES = (
     EVALUATION_OFF_CHECKPOINTS,
     SEED_NOT_WRITTEN,
 )
-CHECKS: tuple[KeyRule, ...] = (_evaluation, _evaluated_steps, _seed)
+CHECKS: tuple[KeyCheck, ...] = (_evaluation, _evaluated_steps, _seed)

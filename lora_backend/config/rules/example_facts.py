@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_backend.config.rules.base import Facts, GpuFact
+from lora_backend.config.rules.rule_input import Facts, GpuFact
 from lora_backend.i18n import Message
 
 AMPERE = GpuFact("NVIDIA A100", (8, 0))

@@ -7,8 +7,8 @@ from typing import Any
 
 from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.patch import Patch
-from lora_backend.config.rules.base import ConfigView, Facts, KeyRule
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, Facts, KeyCheck
 from lora_backend.errors import ExpressionError
 from lora_backend.expressions.matching import KEY, SAVED, WHOLE
 from lora_backend.i18n import N_, Message
@@ -148,4 +148,4 @@ def _shadowed(config: ConfigView) -> Iterator[Finding]:
 
 
 RULES = (EXPRESSION_TOO_SLOW, NO_EXPRESSION, SHADOWED_PATTERN)
-CHECKS: tuple[KeyRule, ...] = (_expressions, _shadowed)
+CHECKS: tuple[KeyCheck, ...] = (_expressions, _shadowed)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from lora_backend.config.findings import Finding, Fix
 from lora_backend.config.fix_offers import remove
 from lora_backend.config.patch import DELETE, Patch
-from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.config.rules.example_facts import AMPERE, TURING
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, FactCheck, Facts
 from lora_backend.i18n import N_, Message, Plural
 
 BF16_SINCE = (8, 0)
@@ -215,4 +215,4 @@ RULES = (
     NO_SUCH_DEVICE,
     MORE_GPUS_THAN_BLOCKS,
 )
-CHECKS: tuple[FactRule, ...] = (_formats, _quantized, _libraries, _kernels, _devices)
+CHECKS: tuple[FactCheck, ...] = (_formats, _quantized, _libraries, _kernels, _devices)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding, Severity
 from lora_backend.config.fix_offers import drop, every_block, remove, shift_by_one
-from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.config.rules.example_facts import LLAMA
 from lora_backend.config.rules.expression_keys import PATTERNS, expressions_of, is_asked_of_model, names_for
 from lora_backend.config.rules.file_rules import UNUSABLE
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, FactCheck, Facts
 from lora_backend.expressions.matching import KEY, WHOLE
 from lora_backend.i18n import N_, Plural, in_code
 
@@ -250,6 +250,6 @@ RULES = (
     MAX_LENGTH_BEYOND_POSITIONS,
     NO_TOKENIZER,
 )
-CHECKS: tuple[FactRule, ...] = (
+CHECKS: tuple[FactCheck, ...] = (
     _problems, _layers, _targets, _expression, _patterns, _quantized_whole, _positions, _tokenizer,
 )  # fmt: skip

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding, Fix
 from lora_backend.config.patch import Patch
-from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, FactCheck, Facts
 from lora_backend.i18n import N_, Message
 
 CHECKPOINT_BYTES = 12
@@ -125,4 +125,4 @@ def _disk(config: ConfigView, facts: Facts) -> Iterator[Finding]:
 
 
 RULES = (PUBLICATION_FORBIDDEN, NOT_AN_ADAPTER, ALREADY_PUBLISHED, OUTPUT_IN_USE, DISK_TOO_SMALL)
-CHECKS: tuple[FactRule, ...] = (_output, _disk)
+CHECKS: tuple[FactCheck, ...] = (_output, _disk)

@@ -7,8 +7,8 @@ from typing import Any
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.fix_offers import remove
-from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, KeyCheck
 from lora_backend.config.schema import KEYS
 from lora_backend.i18n import N_
 
@@ -48,4 +48,4 @@ RULES = (
     INCOMPLETE_PUBLICATION,
     NOTHING_PUBLISHED,
 )
-CHECKS: tuple[KeyRule, ...] = (_publication,)
+CHECKS: tuple[KeyCheck, ...] = (_publication,)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_backend.config.findings import Finding, Fix, Severity
-from lora_backend.config.rules.base import ConfigView, Facts
+from lora_backend.config.rules.rule_input import ConfigView, Facts
 from lora_backend.i18n import Message
 
 NOTHING_KNOWN = Facts()

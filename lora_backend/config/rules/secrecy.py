@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.fix_offers import remove
-from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, KeyCheck
 from lora_backend.config.schema import KEYS, REQUIRED
 from lora_backend.config.secrets import holds_secret
 from lora_backend.i18n import N_
@@ -30,4 +30,4 @@ def _secrets(config: ConfigView) -> Iterator[Finding]:
 
 
 RULES = (SECRET_IN_CONFIG,)
-CHECKS: tuple[KeyRule, ...] = (_secrets,)
+CHECKS: tuple[KeyCheck, ...] = (_secrets,)

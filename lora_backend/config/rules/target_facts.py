@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from lora_backend.config.findings import Finding
-from lora_backend.config.rules.base import ConfigView, FactRule, Facts
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, FactCheck, Facts
 from lora_backend.i18n import N_, Message, Plural
 from lora_backend.models.refused_targets import is_refused, left_out
 from lora_backend.models.tree import ModuleTree
@@ -187,4 +187,4 @@ RULES = (
     REFUSED_TARGET,
     ALL_LINEAR_LEAVES_OUT,
 )
-CHECKS: tuple[FactRule, ...] = (_experts, _towers, _refused, _left_out)
+CHECKS: tuple[FactCheck, ...] = (_experts, _towers, _refused, _left_out)

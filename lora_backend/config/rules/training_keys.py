@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding
 from lora_backend.config.fix_offers import remove
-from lora_backend.config.rules.base import ConfigView, KeyRule
 from lora_backend.config.rules.rule import Rule
+from lora_backend.config.rules.rule_input import ConfigView, KeyCheck
 from lora_backend.i18n import N_, Plural
 
 LEARNING_RATES = (5e-6, 5e-3)
@@ -171,4 +171,4 @@ RULES = (
     LONG_WARMUP,
     STEPS_NEVER_COME,
 )
-CHECKS: tuple[KeyRule, ...] = (_batches, _learning_rate, _epochs, _warmup, _saving)
+CHECKS: tuple[KeyCheck, ...] = (_batches, _learning_rate, _epochs, _warmup, _saving)

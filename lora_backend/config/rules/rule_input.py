@@ -112,5 +112,5 @@ class ConfigView:
         return change(self.values, changes)
 
 
-KeyRule = Callable[[ConfigView], Iterator[Finding]]
-FactRule = Callable[[ConfigView, Facts], Iterator[Finding]]
+KeyCheck = Callable[[ConfigView], Iterator[Finding]]
+FactCheck = Callable[[ConfigView, Facts], Iterator[Finding]]
