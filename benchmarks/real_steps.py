@@ -116,7 +116,9 @@ def main() -> None:
             flush=True,
         )
     if errors:
-        print(f"{len(errors)} steps: median error {statistics.median(map(abs, errors)):.4%}, worst {max(errors):+.2%} over and {min(errors):+.2%} under")  # fmt: skip
+        print(
+            f"{len(errors)} steps: median error {statistics.median(map(abs, errors)):.4%}, worst {max(errors):+.2%} over and {min(errors):+.2%} under"
+        )
 
 
 def small_config(family: str) -> Any:
@@ -129,7 +131,11 @@ def small_config(family: str) -> Any:
 
     values = shrunk(AutoConfig.for_model(family).to_dict())
     ids = {key: MEASURES[key] for key in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    own = {key: value for key, value in values.items() if key not in ("model_type", "transformers_version", "architectures")}  # fmt: skip
+    own = {
+        key: value
+        for key, value in values.items()
+        if key not in ("model_type", "transformers_version", "architectures")
+    }
     return AutoConfig.for_model(family, **own | ids | OF_FAMILY.get(family, {}))
 
 

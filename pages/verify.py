@@ -58,10 +58,13 @@ def pick(runs: dict[str, RunStore]) -> Subject | None:
     with from_run:
         asked = st.query_params.get(addresses.RUN)
         chosen = st.selectbox(
-            t(N_("A finished run")), list(runs), format_func=lambda run_id: visible(name_of(runs[run_id])),
-            index=list(runs).index(asked) if asked in runs else None, key="picked_run",
+            t(N_("A finished run")),
+            list(runs),
+            format_func=lambda run_id: visible(name_of(runs[run_id])),
+            index=list(runs).index(asked) if asked in runs else None,
+            key="picked_run",
             placeholder=t(N_("Choose a run")) if runs else t(N_("No run has finished yet")),
-        )  # fmt: skip
+        )
     with from_folder:
         folder = path_field(t(N_("Or an adapter's folder")), addresses.ADAPTER, "picked_folder", "adapters/pkg/1.0.0")
     if folder:
@@ -93,18 +96,23 @@ def keep_in_address(key: str, value: str | None) -> None:
 def path_field(label: Markdown, name: str, key: str, example: str) -> str:
     """A path that can stand in the address under `name`."""
     return st.text_input(
-        label, st.query_params.get(name, ""), key=key, placeholder=example,
+        label,
+        st.query_params.get(name, ""),
+        key=key,
+        placeholder=example,
         help=t(N_("Below the workspace or a model root; a relative path counts from the workspace.")),
-    ).strip()  # fmt: skip
+    ).strip()
 
 
 def asked_config() -> dict[str, Any] | None:
     """The config that the adapter is held against: uploaded, or from a path, which the address keeps."""
     upload, from_path = st.columns(2)
     file = upload.file_uploader(
-        t(N_("Config to check against (default: its own adapter_config.json)")), type=["yaml", "yml", "json", "toml"],
-        max_upload_size=1, key="verify_config",
-    )  # fmt: skip
+        t(N_("Config to check against (default: its own adapter_config.json)")),
+        type=["yaml", "yml", "json", "toml"],
+        max_upload_size=1,
+        key="verify_config",
+    )
     with from_path:
         example = "runs/20260101-120000-ab12/config.yaml"
         path = path_field(t(N_("Or the path of that config")), addresses.ASKED_CONFIG, "verify_config_path", example)
@@ -173,9 +181,13 @@ def beside(subject: Subject, report: RankReport, runs: dict[str, RunStore]) -> N
         label = t(N_("Or another adapter's folder"))
         folder = path_field(label, addresses.OTHER_ADAPTER, "other_folder", "adapters/pkg/2.0.0")
     chosen = from_run.selectbox(
-        t(N_("The other adapter")), others, format_func=lambda run_id: visible(name_of(runs[run_id])), key="other_run",
-        placeholder=t(N_("There is no other finished run to compare with.")), disabled=bool(folder),
-    )  # fmt: skip
+        t(N_("The other adapter")),
+        others,
+        format_func=lambda run_id: visible(name_of(runs[run_id])),
+        key="other_run",
+        placeholder=t(N_("There is no other finished run to compare with.")),
+        disabled=bool(folder),
+    )
     keep_in_address(addresses.OTHER_ADAPTER, folder)
     if folder:
         other = allowed_adapter(folder, settings())

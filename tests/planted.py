@@ -31,7 +31,9 @@ WRITTEN = ("stop.request", "save.request", "status.lock", "labels.lock", "superv
 def whole_run(path: Path, word: str, number: int) -> RunStore:
     """A run that failed, with `word` in every text that can hold one."""
     config = {"model_name": word, "r": 4, "output_dir": word}
-    run = make_run(path.parent, config=config, config_text=f"model_name: {word}\n", argv=["true", word], path=path, name=word)  # fmt: skip
+    run = make_run(
+        path.parent, config=config, config_text=f"model_name: {word}\n", argv=["true", word], path=path, name=word
+    )
     set_status(run, state="running", step=number, total_steps=number)
     add_point(run, {"step": number, "loss": float(number)})
     add_start(run, changes={"output_dir": word}, device_uuids=[word], note={"template": word, "values": {}})
@@ -86,9 +88,12 @@ def planted_run(runs: Path, outside: Path, links: tuple[str, ...], name: str = "
 def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Everything below a folder as it is, to see that nobody wrote there."""
     return {
-        str(path.relative_to(folder)): (path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() and not path.is_symlink() else b"")
+        str(path.relative_to(folder)): (
+            path.lstat().st_mtime_ns,
+            path.read_bytes() if path.is_file() and not path.is_symlink() else b"",
+        )
         for path in sorted(folder.rglob("*"))
-    }  # fmt: skip
+    }
 
 
 def holds_secret(folder: Path) -> list[str]:

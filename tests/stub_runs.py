@@ -28,7 +28,13 @@ def stub_runs(workspace: Path) -> Iterator[MakeRun]:
         path = workspace / "runs" / run_id
         argv = [sys.executable, "-c", script, str(path), "--run-dir", str(path)]
         config = {"model_name": str(model), "dataset": str(data), "r": 4, "batch_size": 4, **more.pop("config", {})}
-        return make_run(path.parent, config=config, config_text=f"model_name: {model}\ndataset: {data}\nr: 4\nbatch_size: 4\n", path=path, **({"argv": argv, "name": run_id.title()} | more))  # fmt: skip
+        return make_run(
+            path.parent,
+            config=config,
+            config_text=f"model_name: {model}\ndataset: {data}\nr: 4\nbatch_size: 4\n",
+            path=path,
+            **({"argv": argv, "name": run_id.title()} | more),
+        )
 
     yield make
     for run in list_runs(workspace / "runs"):

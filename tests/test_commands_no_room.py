@@ -39,15 +39,21 @@ READ_ONLY = r"^{ws}\S* is read-only\. Make it writable, or set FLIGHTDECK_WORKSP
 
 @pytest.mark.parametrize(("number", "beginning"), [(None, FULL), (30, READ_ONLY)], ids=["full", "read-only"])
 def test_every_command_that_writes_says_which_disk_it_is(
-    number: int | None, beginning: str, tmp_path: Path, tiny_model: Path, faults: Path  # noqa: F811
-) -> None:  # fmt: skip
+    number: int | None,
+    beginning: str,
+    tmp_path: Path,
+    tiny_model: Path,
+    faults: Path,  # noqa: F811
+) -> None:
     workspace, out = tmp_path / "ws", tmp_path / "ws/out"
     out.mkdir(parents=True)
     (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     ours, theirs = tmp_path / "c.yaml", tmp_path / "lf.yaml"
     ours.write_text(f"model_name: {tiny_model}\ndataset: {tmp_path / 'a.jsonl'}\nmax_steps: 1\n")
     theirs.write_text("model_name_or_path: m\nfinetuning_type: lora\nlora_rank: 8\nstage: sft\n")
-    run = make_run(workspace / "runs", config={"model_name": "m"}, config_text="", argv=["x"], path=workspace / "runs/one")  # fmt: skip
+    run = make_run(
+        workspace / "runs", config={"model_name": "m"}, config_text="", argv=["x"], path=workspace / "runs/one"
+    )
     me = identify(os.getpid())
     assert me is not None
     set_status(run, state="running", stage="training", trainer=me.to_json(), step=1, total_steps=9)
@@ -58,9 +64,13 @@ def test_every_command_that_writes_says_which_disk_it_is(
     ]  # fmt: skip
     looks = [["runs", "list"], ["runs", "show", "one"], ["check", str(ours)], ["runs", "queue"]]
     environment = child_environment(
-        FLIGHTDECK_WORKSPACE=str(workspace), FLIGHTDECK_HOME=str(tmp_path / "home"), LD_PRELOAD=str(faults), FAULT_PATH=str(workspace),
-        FAULT_WHEN=str(tmp_path / "flag"), **({"FAULT_ERRNO": str(number)} if number else {}),
-    )  # fmt: skip
+        FLIGHTDECK_WORKSPACE=str(workspace),
+        FLIGHTDECK_HOME=str(tmp_path / "home"),
+        LD_PRELOAD=str(faults),
+        FAULT_PATH=str(workspace),
+        FAULT_WHEN=str(tmp_path / "flag"),
+        **({"FAULT_ERRNO": str(number)} if number else {}),
+    )
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "flag"), json.dumps([*asked, *looks])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -77,9 +77,13 @@ def test_training_in_the_foreground_without_a_terminal_says_the_option_and_makes
 
 @pytest.mark.parametrize(("words", "typed"), [(["--yes"], ""), (["--anyway"], ""), ([], "y\n")])
 def test_an_accepted_plan_trains_and_says_so_in_attempt_and_log(
-    words: list[str], typed: str, values: dict[str, Any], workspace: Path, capfd: pytest.CaptureFixture[str],
+    words: list[str],
+    typed: str,
+    values: dict[str, Any],
+    workspace: Path,
+    capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     if typed:
         answer(monkeypatch, typed)
     assert main(["train", "c.yaml", *words, "--json"]) == 0
@@ -93,8 +97,12 @@ def test_an_accepted_plan_trains_and_says_so_in_attempt_and_log(
 
 @pytest.mark.parametrize("typed", ["n\n", "\n", ""])
 def test_whoever_does_not_say_yes_starts_nothing(
-    typed: str, values: dict[str, Any], workspace: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+    typed: str,
+    values: dict[str, Any],
+    workspace: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     answer(monkeypatch, typed)
     assert main(["train", "c.yaml"]) == 1
     err = capfd.readouterr().err
@@ -154,8 +162,12 @@ def test_a_resume_without_a_terminal_says_the_option_and_leaves_the_run_as_it_is
 
 
 def test_a_table_is_asked_about_once_for_all_of_its_rows(
-    make_run: MakeRun, tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    make_run: MakeRun,
+    tmp_path: Path,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     on(monkeypatch, TIGHT)
     monkeypatch.setattr("lora_backend.commands.run_queue.trace_here", lambda _, config: profile_of(config))
     monkeypatch.setattr(launch, "trainer_command", lambda path: [sys.executable, "-c", HEAD + TRAIN, str(path)])
@@ -188,9 +200,16 @@ def test_a_real_terminal_is_asked_and_one_that_is_not_ours_never_waits(config: M
         keyboard, screen = pty.openpty()
         os.write(keyboard, typed.encode())
         done = subprocess.run(
-            [sys.executable, *argv], cwd=ROOT, env=environment, stdin=screen, stderr=screen, stdout=subprocess.PIPE,
-            start_new_session=True, timeout=300, check=False,
-        )  # fmt: skip
+            [sys.executable, *argv],
+            cwd=ROOT,
+            env=environment,
+            stdin=screen,
+            stderr=screen,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            timeout=300,
+            check=False,
+        )
         os.close(screen)
         seen = ""
         try:

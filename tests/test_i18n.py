@@ -134,7 +134,11 @@ def test_a_sentence_goes_by_its_number(count: object, said: str) -> None:
     assert message.text("en") == f"{said} in the trash."
     assert str(sentence(message.template, message.values, "en")) == f"{said} in the trash."
     assert message.text("zh") == f"{count} 个任务已在回收站。"
-    for back in (Message.from_json(json.loads(json.dumps(message.to_json()))), pickle.loads(pickle.dumps(message)), copy.deepcopy(message)):  # fmt: skip
+    for back in (
+        Message.from_json(json.loads(json.dumps(message.to_json()))),
+        pickle.loads(pickle.dumps(message)),
+        copy.deepcopy(message),
+    ):
         assert (back.text("en"), back.text("zh")) == (message.text("en"), message.text("zh"))
 
 

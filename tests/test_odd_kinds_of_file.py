@@ -127,10 +127,22 @@ def test_in_a_runs_folder_it_is_as_if_it_were_not_there(place: Place, tmp_path: 
         add_start(run)
         place(run.path / name)
         for ask in (
-            run.state, run.read_status, run.read_exit, run.read_attempt, run.read_attempts, run.read_answers, run.read_rank_report, run.config_text,
-            History(run.path.parent).rows, lambda run=run: read_columns(run.metrics_jsonl), lambda run=run: read_labels(run.path),
-            lambda run=run: read_log(run.train_log), lambda run=run: open_folder(run.path), run.read_record, run.read_stop_request,
-        ):  # fmt: skip
+            run.state,
+            run.read_status,
+            run.read_exit,
+            run.read_attempt,
+            run.read_attempts,
+            run.read_answers,
+            run.read_rank_report,
+            run.config_text,
+            History(run.path.parent).rows,
+            lambda run=run: read_columns(run.metrics_jsonl),
+            lambda run=run: read_labels(run.path),
+            lambda run=run: read_log(run.train_log),
+            lambda run=run: open_folder(run.path),
+            run.read_record,
+            run.read_stop_request,
+        ):
             found = answer(ask)  # type: ignore[arg-type]
             assert not isinstance(found, Exception) or isinstance(found, FlightdeckError), (name, ask, found)
 

@@ -98,7 +98,9 @@ def make_world(root: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     for name, path in places.items():
         monkeypatch.setenv(f"FLIGHTDECK_{name}", str(path))
     monkeypatch.setenv("HOME", str(root / "home"))
-    run = make_run(root / "ws/runs", config={"model_name": "m"}, config_text="", argv=["true"], path=root / "ws/runs" / RUN)  # fmt: skip
+    run = make_run(
+        root / "ws/runs", config={"model_name": "m"}, config_text="", argv=["true"], path=root / "ws/runs" / RUN
+    )
     make_published(run.adapter, "trained")
     (run.checkpoints / "checkpoint-1").mkdir(parents=True)
     end_run(run, "finished")

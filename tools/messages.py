@@ -79,8 +79,17 @@ def extract(template: Path) -> None:
 
 def update(locale: str, template: Path, *options: str) -> int:
     """Bring a catalogue in line with `template`; with `--check`, only say by the exit code whether it is."""
-    return pybabel("update", f"--input-file={template}", f"--output-file={CATALOGUES[locale]}", f"--locale={locale}", "--no-wrap",
-                   "--no-fuzzy-matching", "--ignore-obsolete", "--ignore-pot-creation-date", *options)  # fmt: skip
+    return pybabel(
+        "update",
+        f"--input-file={template}",
+        f"--output-file={CATALOGUES[locale]}",
+        f"--locale={locale}",
+        "--no-wrap",
+        "--no-fuzzy-matching",
+        "--ignore-obsolete",
+        "--ignore-pot-creation-date",
+        *options,
+    )
 
 
 def read_catalogue(locale: str) -> Catalog:

@@ -19,9 +19,17 @@ APP = Path(__file__).parents[2] / "app.py"
 def serve(arguments: argparse.Namespace) -> NoReturn:
     """Become Streamlit's server: what stops this process stops the dashboard."""
     if not APP.is_file():
-        raise FlightdeckError(N_("The dashboard is served from a clone of the project, and there is no {path}. Install from the clone: pip install -e ."), path=str(APP))  # fmt: skip
+        raise FlightdeckError(
+            N_(
+                "The dashboard is served from a clone of the project, and there is no {path}. Install from the clone: pip install -e ."
+            ),
+            path=str(APP),
+        )
     if not _is_free(arguments.port):
-        raise FlightdeckError(N_("Port {port} is in use or not allowed. Choose another: --port 8600 (make run PORT=8600)"), port=arguments.port)  # fmt: skip
+        raise FlightdeckError(
+            N_("Port {port} is in use or not allowed. Choose another: --port 8600 (make run PORT=8600)"),
+            port=arguments.port,
+        )
     command = [sys.executable, "-m", "streamlit", "run", str(APP), "--server.port", str(arguments.port)]
     os.execv(sys.executable, command)  # noqa: S606
 

@@ -101,7 +101,13 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
         run = RunStore(path.resolve())
         path = own_adapter(run.path)
         if not path.is_dir():
-            raise RunError(N_("The run {id} holds no adapter. Let it finish or resume it, or name one of its checkpoints in {folder}."), id=run.id, folder=str(run.checkpoints))  # fmt: skip
+            raise RunError(
+                N_(
+                    "The run {id} holds no adapter. Let it finish or resume it, or name one of its checkpoints in {folder}."
+                ),
+                id=run.id,
+                folder=str(run.checkpoints),
+            )
         config = config_as_changed(run, upto=start_in_passport(path))
     if arguments.config:
         config = asked_values(readable(arguments.config))

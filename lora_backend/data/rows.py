@@ -145,7 +145,14 @@ def parse_rows(lines: Iterable[bytes], file: str) -> Iterator[tuple[int, dict[st
         if line.isspace() or not line:
             continue
         if len(line) > MAX_ROW_BYTES:
-            raise DataError(N_("Line {line} of {file} has more than {limit}, which is too long for a row. Put each row on a line of its own."), line=number, file=file, limit=size(MAX_ROW_BYTES))  # fmt: skip
+            raise DataError(
+                N_(
+                    "Line {line} of {file} has more than {limit}, which is too long for a row. Put each row on a line of its own."
+                ),
+                line=number,
+                file=file,
+                limit=size(MAX_ROW_BYTES),
+            )
         try:
             row = json.loads(line.decode("utf-8"))
         except UnicodeDecodeError:

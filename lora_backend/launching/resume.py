@@ -121,7 +121,9 @@ def _refuse_what_cannot_go_on(asked: Resumption) -> None:
     if not state.has_ended:
         raise RunError(N_("The run {id} is {state}. Stop it before you resume it."), id=run.id, state=state.state)
     if not made.argv:
-        raise RunError(N_("The run {id} was trained on a caller's own batches, so only the caller can repeat it."), id=run.id)  # fmt: skip
+        raise RunError(
+            N_("The run {id} was trained on a caller's own batches, so only the caller can repeat it."), id=run.id
+        )
     refuse_nothing_to_do(run, state, asked.changes)
 
 

@@ -92,9 +92,14 @@ def preview(base_text: str, rows: Sequence[Row], settings: Settings, policy: Pat
         raise ConfigError(N_("The config cannot be read: {reason}"), reason=base.problems[0].message)
     if len(rows) * len(base_text) > MAX_WRITTEN:
         raise ConfigError(
-            Plural("{count} row of a config of {size} characters are more than {limit} together. Take fewer rows, or comments out of the config.", "{count} rows of a config of {size} characters are more than {limit} together. Take fewer rows, or comments out of the config."),
-            count=len(rows), size=len(base_text), limit=MAX_WRITTEN,
-        )  # fmt: skip
+            Plural(
+                "{count} row of a config of {size} characters are more than {limit} together. Take fewer rows, or comments out of the config.",
+                "{count} rows of a config of {size} characters are more than {limit} together. Take fewer rows, or comments out of the config.",
+            ),
+            count=len(rows),
+            size=len(base_text),
+            limit=MAX_WRITTEN,
+        )
     taken: dict[Path, int] = {}
     found = []
     for done, row in enumerate(rows):
@@ -151,7 +156,9 @@ class TableLaunch:
         options = options or StartOptions()
         bad = [variant.line for variant in variants if not variant.can_start(anyway=options.accepts == "over")]
         if bad:
-            raise ConfigError(N_("Nothing was started. Fix line {lines} of the table first."), lines=", ".join(map(str, bad)))  # fmt: skip
+            raise ConfigError(
+                N_("Nothing was started. Fix line {lines} of the table first."), lines=", ".join(map(str, bad))
+            )
         if options.accepts == "fits":
             self._refuse_tight(variants)
         launched = []
@@ -231,4 +238,9 @@ def _same_place(place: Path | None, line: int, taken: dict[Path, int]) -> Messag
     first = taken.setdefault(place, line)
     if first == line:
         return None
-    return Message(N_("It would publish its adapter in the same place as line {line}. Give it a `version` or `knowledge_type` of its own."), {"line": first})  # fmt: skip
+    return Message(
+        N_(
+            "It would publish its adapter in the same place as line {line}. Give it a `version` or `knowledge_type` of its own."
+        ),
+        {"line": first},
+    )

@@ -32,7 +32,9 @@ class Readers:
 
     gpus: Callable[[], Sequence[Gpu]] = lambda: visible_gpus(read_gpus().gpus, os.environ)[0]
     disk_free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
-    runs: Callable[[Path], Sequence[RunStore]] = lambda root: [RunStore(path.parent) for path in root.glob("*/run.json")]  # fmt: skip
+    runs: Callable[[Path], Sequence[RunStore]] = lambda root: [
+        RunStore(path.parent) for path in root.glob("*/run.json")
+    ]
 
 
 def facts_about(

@@ -125,9 +125,11 @@ def of_checkpoint(facts: Mapping[str, Any]) -> list[Message]:
     is_read = packing is not None and packing.expected_error > 0
     percent = f"{100 * packing.expected_error:.0f}" if packing else ""
     read = Message(
-        N_("Weights packed by {method} are counted to the byte, but its layers were never run here: the rest may be off by {percent} %."),
+        N_(
+            "Weights packed by {method} are counted to the byte, but its layers were never run here: the rest may be off by {percent} %."
+        ),
         {"method": quantized.method, "percent": percent},
-    )  # fmt: skip
+    )
     said = (why_not_loaded(quantized, missing_for(quantized)), how_expanded(quantized), read if is_read else None)
     return [message for message in said if message is not None]
 

@@ -99,7 +99,9 @@ def judge(resolved: ResolvedConfig, *, needs_data: bool = True) -> Judged:
     config = ConfigView(resolved.values, document.lines, wrong)
     is_ours = document.is_readable and not is_foreign(document)
     facts, settings = resolved.facts, resolved.settings
-    return Judged(resolved, config, blockers_of(config, result, facts, settings, needs_data=needs_data) if is_ours else ())  # fmt: skip
+    return Judged(
+        resolved, config, blockers_of(config, result, facts, settings, needs_data=needs_data) if is_ours else ()
+    )
 
 
 def startable(judged: Judged, trace: Trace | None = None, environment: Mapping[str, str] = os.environ) -> Startable:

@@ -10,7 +10,9 @@ from lora_backend.runs.processes.queue import Waiting, waiting_for
 from lora_backend.runs.processes.recovery import recover, workspace_of
 from lora_backend.runs.record.run_store import RunStore
 
-COPIED = N_("This run was queued on another machine and copied here, so it does not start by itself. Remove it from the queue, then resume it.")  # fmt: skip
+COPIED = N_(
+    "This run was queued on another machine and copied here, so it does not start by itself. Remove it from the queue, then resume it."
+)
 
 
 def waiting_messages(waiting: Waiting) -> list[Message]:

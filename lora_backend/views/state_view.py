@@ -41,7 +41,11 @@ def state_message(state: str, health: LossHealth | None = None) -> Message:
         return word
     if health.code == "dead":
         return Message(N_("{state}, dead: it is not learning"), {"state": word})
-    template = N_("{state}, loss {ratio} × its start") if health.code == "diverged" else N_("{state}, loss {ratio} × its lowest")  # fmt: skip
+    template = (
+        N_("{state}, loss {ratio} × its start")
+        if health.code == "diverged"
+        else N_("{state}, loss {ratio} × its lowest")
+    )
     return Message(template, {"state": word, "ratio": health.times})
 
 
@@ -87,11 +91,16 @@ def damaged_messages(damaged: Sequence[DamagedCheckpoint]) -> list[Message]:
         unusable = [problem.partition(":")[0] for problem in item.problems if problem.endswith(f": {UNUSABLE}")]
         others = [problem for problem in item.problems if not problem.endswith(f": {UNUSABLE}")]
         found += [
-            Message(N_("{file} of {checkpoint} is damaged or unsafe and was not loaded."), {"file": file, "checkpoint": name})
+            Message(
+                N_("{file} of {checkpoint} is damaged or unsafe and was not loaded."),
+                {"file": file, "checkpoint": name},
+            )
             for file in unusable
-        ]  # fmt: skip
+        ]
         if others:
-            found.append(Message(N_("{checkpoint} is damaged: {problems}."), {"checkpoint": name, "problems": ", ".join(others)}))  # fmt: skip
+            found.append(
+                Message(N_("{checkpoint} is damaged: {problems}."), {"checkpoint": name, "problems": ", ".join(others)})
+            )
     return found
 
 

@@ -36,19 +36,32 @@ def make_hostile(home: Path, workspace: Path) -> list[str]:
         f"rank_pattern: {{{quoted(PAYLOAD)}: 4}}\n{quoted(PAYLOAD)}: 1\n{quoted('k' + NAME)}: {quoted(PAYLOAD)}\noptim: {quoted(PAYLOAD)}\npkg: {quoted(PAYLOAD)}\n"
     )
     write_rows(home / "rows.jsonl", [{"prompt": PAYLOAD, "completion": PAYLOAD, PAYLOAD: 1}])
-    draft, good = new_draft(workspace / "drafts", text), new_draft(workspace / "drafts", f"model_name: {quoted(NAME)}\ndataset: rows.jsonl\n")  # fmt: skip
+    draft, good = (
+        new_draft(workspace / "drafts", text),
+        new_draft(workspace / "drafts", f"model_name: {quoted(NAME)}\ndataset: rows.jsonl\n"),
+    )
     for folder, name, body in (
-        ("imported", "theirs.yaml", f"base_model: {quoted(PAYLOAD)}\nadapter: lora\nlora_r: 8\noptimizer: {quoted(PAYLOAD)}\n{quoted(PAYLOAD)}: {quoted(PAYLOAD)}\n"),
-        ("bases", "script.py", f"import argparse\np = argparse.ArgumentParser()\np.add_argument({quoted('--' + NAME)}, type=bool, default=True)\np.add_argument('--r', type=int, default=8)\n"),
+        (
+            "imported",
+            "theirs.yaml",
+            f"base_model: {quoted(PAYLOAD)}\nadapter: lora\nlora_r: 8\noptimizer: {quoted(PAYLOAD)}\n{quoted(PAYLOAD)}: {quoted(PAYLOAD)}\n",
+        ),
+        (
+            "bases",
+            "script.py",
+            f"import argparse\np = argparse.ArgumentParser()\np.add_argument({quoted('--' + NAME)}, type=bool, default=True)\np.add_argument('--r', type=int, default=8)\n",
+        ),
         ("bases", "base.yaml", f"model_name: {quoted(PAYLOAD)}\nr: 8\n{quoted(PAYLOAD)}: {quoted(PAYLOAD)}\n"),
-    ):  # fmt: skip
+    ):
         (draft.path / folder).mkdir(exist_ok=True)
         (draft.path / folder / name).write_text(body)
     draft.keep_table(table=f"name\tr\t{PAYLOAD}\n{PAYLOAD}\t{PAYLOAD}\t{PAYLOAD}\n=cmd\t8\t-1", tag=PAYLOAD[:40])
     good.keep_table(table=f"name\tknowledge_type\n{PAYLOAD}\t{NAME}", tag="t")
     adapter = hostile_adapter(workspace / "adapters" / NAME)
     runs = [_run(workspace / "runs", config, text, number) for number in range(2)]
-    queued = make_run(workspace / "runs", config=config, config_text=text, argv=["x"], name=PAYLOAD, actor=PAYLOAD, state="starting")  # fmt: skip
+    queued = make_run(
+        workspace / "runs", config=config, config_text=text, argv=["x"], name=PAYLOAD, actor=PAYLOAD, state="starting"
+    )
     end_run(queued, "lost", cause="code", message=None)
     copied = _run(workspace / "inbox", config, text, 7)
     trained = hostile_adapter(workspace / "outputs" / NAME)
@@ -97,7 +110,14 @@ def hostile_adapter(folder: Path) -> Path:
 
 def _run(root: Path, config: dict[str, object], text: str, number: int) -> RunStore:
     """One that failed, with words of others in all of its files."""
-    run = make_run(root, config={**config, "seed": number, PAYLOAD: f"{number}{PAYLOAD}"}, config_text=text, argv=["x"], actor=PAYLOAD, name=PAYLOAD)  # fmt: skip
+    run = make_run(
+        root,
+        config={**config, "seed": number, PAYLOAD: f"{number}{PAYLOAD}"},
+        config_text=text,
+        argv=["x"],
+        actor=PAYLOAD,
+        name=PAYLOAD,
+    )
     add_point(run, {"step": 1, "loss": 2.0, "learning_rate": 1e-4})
     run.train_log.write_text(f"{PAYLOAD}\n\x1b[31mred\u202e\n" * 3)
     answer = {

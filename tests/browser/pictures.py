@@ -110,9 +110,10 @@ def _take(browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, 
         "empty_verify": (empty, "/verify", None),
     }
     context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme="dark" if theme == "dark" else "light",
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if theme == "dark" else "light",
         locale="zh-CN" if language == "zh" else "en-US",
-    )  # fmt: skip
+    )
     page = context.new_page()
     page.set_default_timeout(120_000)  # the first plan of a model waits for its trace
     for name, (server, path, tab) in views.items():

@@ -64,7 +64,10 @@ def save(run: RunStore, step: int) -> None:
 
 
 def chart_range(page: Page) -> list[float]:
-    return [round(edge, 3) for edge in page.locator(".js-plotly-plot").first.evaluate("plot => plot._fullLayout.xaxis.range")]  # fmt: skip
+    return [
+        round(edge, 3)
+        for edge in page.locator(".js-plotly-plot").first.evaluate("plot => plot._fullLayout.xaxis.range")
+    ]
 
 
 def zoom(page: Page) -> list[float]:

@@ -51,7 +51,11 @@ def test_a_file_of_just_the_limit_is_read_at_once_and_a_larger_one_by_another_pr
 ) -> None:
     large = written(tmp_path / "large.jsonl")
     found = summary_of(large)
-    assert (found.format, found.num_rows, found.columns) == ("prompt_completion", len(LARGE) // len(ROW), ("prompt", "completion"))  # fmt: skip
+    assert (found.format, found.num_rows, found.columns) == (
+        "prompt_completion",
+        len(LARGE) // len(ROW),
+        ("prompt", "completion"),
+    )
     assert calls == [str(large)]
     monkeypatch.undo()
     line = b'{"prompt": "", "completion": "x"}'

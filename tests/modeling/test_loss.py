@@ -291,7 +291,9 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> list[ChunkedLoss]:
 def test_a_run_with_it_trains_the_same_adapter(
     config: Make, workspace: Path, small_tiles: list[ChunkedLoss], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = config(target_batch_size=8, num_epochs=2, eval_strategy="epoch", val_size=0.25, target_modules=["q_proj", "lm_head"])  # fmt: skip
+    values = config(
+        target_batch_size=8, num_epochs=2, eval_strategy="epoch", val_size=0.25, target_modules=["q_proj", "lm_head"]
+    )
     whole = run(workspace, values)
     assert small_tiles == []
     pieces = run(workspace, values | {"loss_type": "chunked_nll"})

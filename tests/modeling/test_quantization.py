@@ -39,9 +39,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     old = LlamaConfig.from_pretrained(folder)
     sizes = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 4}
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3, "max_position_embeddings": 128}
-    LlamaForCausalLM(
-        LlamaConfig(vocab_size=old.vocab_size, num_hidden_layers=2, **sizes, **special)
-    ).save_pretrained(folder)  # fmt: skip
+    LlamaForCausalLM(LlamaConfig(vocab_size=old.vocab_size, num_hidden_layers=2, **sizes, **special)).save_pretrained(
+        folder
+    )
     return folder
 
 
@@ -98,9 +98,17 @@ def test_it_computes_nearly_what_the_whole_model_computes(word: str, error: floa
 @pytest.mark.parametrize(("word", "precision"), [("nf4", "fp32"), ("nf4", "bf16"), ("int8", "bf16")])
 def test_a_run_trains_saves_and_its_adapter_loads_back(word: str, precision: str, wide: Make, workspace: Path) -> None:
     values = wide(
-        quantization=word, precision=precision, max_steps=3, learning_rate=1e-3, strict_r_check=True, val_size=0.25, eval_strategy="steps",
-        eval_steps=1, gradient_checkpointing=True, loss_type="chunked_nll",
-    )  # fmt: skip
+        quantization=word,
+        precision=precision,
+        max_steps=3,
+        learning_rate=1e-3,
+        strict_r_check=True,
+        val_size=0.25,
+        eval_strategy="steps",
+        eval_steps=1,
+        gradient_checkpointing=True,
+        loss_type="chunked_nll",
+    )
     folder = run(workspace, values)
     assert folder.state().state == "finished"
     report = folder.read_rank_report()
@@ -154,9 +162,9 @@ def test_experts_that_stay_whole_are_warned_of(config: Make, tmp_path: Path, cap
     from transformers import MixtralConfig, MixtralForCausalLM
 
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_key_value_heads": 2}
-    MixtralForCausalLM(
-        MixtralConfig(vocab_size=64, num_hidden_layers=1, num_local_experts=4, **sizes)
-    ).save_pretrained(tmp_path / "m")  # fmt: skip
+    MixtralForCausalLM(MixtralConfig(vocab_size=64, num_hidden_layers=1, num_local_experts=4, **sizes)).save_pretrained(
+        tmp_path / "m"
+    )
     load(config, model_name=str(tmp_path / "m"), quantization="nf4")
     assert [record.levelname for record in caplog.records if "quantization nf4" in record.message] == ["WARNING"]
 

@@ -105,7 +105,9 @@ def tries(folder: Path) -> dict[str, Callable[[], Try]]:
         return at.file_uploader(key=f"data-{draft_id}").upload("b.jsonl", b'{"prompt": "a", "completion": "b"}\n').run()
 
     def compare(at: AppTest, draft_id: str) -> AppTest:
-        at.text_area(key=f"base_text-{draft_id}").set_value("import argparse\np = argparse.ArgumentParser()\np.add_argument('--r', default=8)\n").run()  # fmt: skip
+        at.text_area(key=f"base_text-{draft_id}").set_value(
+            "import argparse\np = argparse.ArgumentParser()\np.add_argument('--r', default=8)\n"
+        ).run()
         return at.button(key="use_base").click().run()
 
     def tag_of_table(at: AppTest) -> AppTest:

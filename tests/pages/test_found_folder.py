@@ -161,9 +161,14 @@ def test_every_point_missing_says_so(workspace: Path) -> None:
 def copied_run(folder: Path) -> RunStore:
     """A run that another machine trained."""
     run = make_run(
-        folder.parent, config={"model_name": "org/m", "r": 4, "target_modules": ["q_proj"]}, config_text="model_name: org/m  # theirs\n",
-        argv=None, path=folder, name="<u>theirs</u>", actor="_bob_",
-    )  # fmt: skip
+        folder.parent,
+        config={"model_name": "org/m", "r": 4, "target_modules": ["q_proj"]},
+        config_text="model_name: org/m  # theirs\n",
+        argv=None,
+        path=folder,
+        name="<u>theirs</u>",
+        actor="_bob_",
+    )
     gone = {"pid": 4711, "start_ticks": 1, "boot_id": "of another machine"}
     set_status(run, state="running", step=2, total_steps=9, trainer=gone, supervisor=gone)
     add_point(run, {"step": 2, "loss": 1.0})

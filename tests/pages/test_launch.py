@@ -45,7 +45,9 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
 
 def draft_of(folder: Path, **keys: Any) -> Draft:
     values = {"model_name": str(folder / "small"), "dataset": str(folder / "rows.jsonl"), **keys}
-    return new_draft(load_settings().drafts, "# mine\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items()))  # fmt: skip
+    return new_draft(
+        load_settings().drafts, "# mine\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items())
+    )
 
 
 def launched(draft: Draft) -> AppTest:

@@ -100,7 +100,9 @@ def test_its_page_says_which_files_are_links_and_shows_the_rest(workspace: Path,
 
 @pytest.mark.parametrize("button", ["resume_run", "clone_run", "reproduce"])
 def test_no_button_of_a_planted_run_follows_a_link(button: str, workspace: Path, outside: Path) -> None:
-    run = planted_run(workspace / "runs", outside, ("config.yaml", "train.log", "attempts/1.json", "checkpoints/checkpoint-7"))  # fmt: skip
+    run = planted_run(
+        workspace / "runs", outside, ("config.yaml", "train.log", "attempts/1.json", "checkpoints/checkpoint-7")
+    )
     before = tree(outside)
     at = show("runs", run=run.id)
     at.button(key=button).click().run()
@@ -243,9 +245,12 @@ def test_addresses_with_links_out_of_the_workspace_are_refused(workspace: Path, 
     adapter(workspace / "good", "q_proj", 4)
     before = tree(outside)
     for page, query in [
-        ("verify", {"adapter": "sub/adapter"}), ("verify", {"adapter": "good", "other": "sub/adapter"}),
-        ("verify", {"adapter": "good", "config": "sub/c.yaml"}), ("runs", {"folder": "sub/adapter"}), ("plan", {"model": f"{workspace}/sub/adapter"}),
-    ]:  # fmt: skip
+        ("verify", {"adapter": "sub/adapter"}),
+        ("verify", {"adapter": "good", "other": "sub/adapter"}),
+        ("verify", {"adapter": "good", "config": "sub/c.yaml"}),
+        ("runs", {"folder": "sub/adapter"}),
+        ("plan", {"model": f"{workspace}/sub/adapter"}),
+    ]:
         refuses_secrets(show(page, **query), outside, before)
 
 

@@ -37,7 +37,12 @@ def test_every_page_shows_without_a_workspace_and_says_what_to_do(page: str) -> 
     assert at.title[0].value
     sentence, ways = WAYS_ON[page]
     assert sentence in texts(at)
-    offered = {element.label for kind in ("button", "page_link") for element in at.get(kind) if not getattr(element, "disabled", False)}  # fmt: skip
+    offered = {
+        element.label
+        for kind in ("button", "page_link")
+        for element in at.get(kind)
+        if not getattr(element, "disabled", False)
+    }
     assert set(ways) <= offered
 
 

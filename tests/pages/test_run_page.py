@@ -222,8 +222,11 @@ def test_the_logs_end_stands_open_where_only_it_tells_why(cause: str, is_open: b
 
 @pytest.mark.parametrize(
     ("losses", "grad_norm", "word"),
-    [([2.1, 30.0, 18.9], 1.0, "Finished, loss 9 × its start"), ([2.1, 3.4012, 3.4012], 0.0, "Finished, dead: it is not learning")],
-)  # fmt: skip
+    [
+        ([2.1, 30.0, 18.9], 1.0, "Finished, loss 9 × its start"),
+        ([2.1, 3.4012, 3.4012], 0.0, "Finished, dead: it is not learning"),
+    ],
+)
 def test_a_finished_run_that_did_not_learn_is_nowhere_a_plain_green_finished(
     losses: list[float], grad_norm: float, word: str
 ) -> None:
@@ -395,7 +398,9 @@ STOP, SAVE = "Save and stop", "Save a checkpoint now"
         ("answering", {"questions": "q.jsonl"}, ["Skip the remaining answers"]),
     ],
 )
-def test_what_is_offered_is_what_can_still_happen(stage: str | None, config: dict[str, Any], offered: list[str]) -> None:  # fmt: skip
+def test_what_is_offered_is_what_can_still_happen(
+    stage: str | None, config: dict[str, Any], offered: list[str]
+) -> None:
     buttons = show("runs", run=living(stage, **config).id).button
     assert [button.label for button in buttons if button.key in ("save_run", "stop_run")] == offered
 

@@ -245,4 +245,6 @@ def test_what_stands_there_and_is_no_adapter_of_ours_is_said_whatever_overwrite_
 def test_a_place_where_no_adapter_may_be_is_an_error_of_its_key(
     values: dict[str, str], key: str, model: Path, workspace: Path
 ) -> None:
-    assert found(model, **{"pkg": "a", "version": "v1", "overwrite": True} | values) == [("error", key, "publication_forbidden")]  # fmt: skip
+    assert found(model, **{"pkg": "a", "version": "v1", "overwrite": True} | values) == [
+        ("error", key, "publication_forbidden")
+    ]

@@ -87,8 +87,15 @@ def no_trace(*_: object) -> Profile:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "model_name: [", "model_name: {m}\nr: x\ndataset: d.jsonl\n", "model_name: {m}\n", "model_name: a/b\ndataset: d.jsonl\n", "model_name: {m}\ndataset: none.jsonl\n"],
-)  # fmt: skip
+    [
+        "",
+        "model_name: [",
+        "model_name: {m}\nr: x\ndataset: d.jsonl\n",
+        "model_name: {m}\n",
+        "model_name: a/b\ndataset: d.jsonl\n",
+        "model_name: {m}\ndataset: none.jsonl\n",
+    ],
+)
 def test_a_launch_that_is_refused_makes_no_run(text: str, places: Settings, tmp_path: Path) -> None:
     with pytest.raises(FlightdeckError):
         launch_from_browser(text.replace("{m}", str(tmp_path / "models/m")), places, no_trace)

@@ -55,7 +55,10 @@ def test_a_table_is_read_as_it_is_pasted(separator: str) -> None:
 
 def test_a_sheets_empty_columns_and_lines_are_left_out_and_lines_are_counted_as_an_editor_does() -> None:
     rows = read_table("version\tr\t\t\n\n1\t8\t\t\n\t\t\t\n2\t4\u2028\t\t\n")
-    assert [(row.line, dict(row.cells)) for row in rows] == [(3, {"version": "1", "r": "8"}), (5, {"version": "2", "r": "4"})]  # fmt: skip
+    assert [(row.line, dict(row.cells)) for row in rows] == [
+        (3, {"version": "1", "r": "8"}),
+        (5, {"version": "2", "r": "4"}),
+    ]
 
 
 def test_quoted_cells_hold_separators() -> None:

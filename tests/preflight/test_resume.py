@@ -287,7 +287,14 @@ def test_data_that_is_gone_or_no_file_is_a_sentence_before_anything_is_started(
 
 
 def test_what_is_another_than_at_the_last_start_is_named_before_the_next(run: RunStore) -> None:
-    set_attempt(run, from_step=0, versions={"peft": "0.1"}, python="3.9", code={"commit": "f" * 40}, base={"config_sha256": "0", "weights_sha256": 7})  # fmt: skip
+    set_attempt(
+        run,
+        from_step=0,
+        versions={"peft": "0.1"},
+        python="3.9",
+        code={"commit": "f" * 40},
+        base={"config_sha256": "0", "weights_sha256": 7},
+    )
     said = " ".join(message.text("en") for message in differences_from_now(run, config_as_changed(run)))
     assert "config.json of the base model is not the same" in said
     assert "peft 0.1 → " in said
@@ -300,9 +307,15 @@ def test_steps_belong_to_the_start_that_trained_them_last(run: RunStore) -> None
     add_start(run, from_step=0, data_sha256="a")
     add_start(run, from_step=10, data_sha256="b")
     add_start(run, resume_from="checkpoint-20", plan={})
-    assert [(span.number, span.first_step, span.last_step) for span in spans_of(run, upto=15)] == [(1, 1, 10), (2, 11, 15)]  # fmt: skip
+    assert [(span.number, span.first_step, span.last_step) for span in spans_of(run, upto=15)] == [
+        (1, 1, 10),
+        (2, 11, 15),
+    ]
     add_start(run, from_step=5, data_sha256="c")
-    assert [(span.first_step, span.last_step, span.data_sha256) for span in spans_of(run)] == [(1, 5, "a"), (6, None, "c")]  # fmt: skip
+    assert [(span.first_step, span.last_step, span.data_sha256) for span in spans_of(run)] == [
+        (1, 5, "a"),
+        (6, None, "c"),
+    ]
     add_start(run, from_step=0, data_sha256="d")
     assert [span.data_sha256 for span in spans_of(run)] == ["d"]
     (run.attempts / "6.json").write_text('{"from_step": true, "num_threads": 2, "resume_from": 7, "data_sha256": 1}')

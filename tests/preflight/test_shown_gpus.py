@@ -72,7 +72,11 @@ def test_what_a_trainer_sees_is_what_its_plan_uses_with_the_embeddings_first(
     assert (shown(one), one["device_uuids"]) == ("GPU-a", ["GPU-a"])
     # Only GPU 1 has 2 GiB free: its number is the machine's in the plan, and 0 in the trainer.
     assert (shown(balanced), set(balanced["plan"]["device_map"].values())) == ("GPU-b", {1})
-    assert [(device["index"], device["uuid"]) for device in balanced["plan"]["devices"]] == [(0, "GPU-a"), (1, "GPU-b"), (2, "GPU-c")]  # fmt: skip
+    assert [(device["index"], device["uuid"]) for device in balanced["plan"]["devices"]] == [
+        (0, "GPU-a"),
+        (1, "GPU-b"),
+        (2, "GPU-c"),
+    ]
     assert (shown(halves), halves["device_uuids"]) == ("GPU-b,GPU-a", ["GPU-b", "GPU-a"])
     assert shown(whole) == "GPU-b"
     assert shown(tower) == "GPU-b,GPU-a,GPU-c", "what a map names beside the model's blocks is there too"

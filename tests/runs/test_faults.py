@@ -43,7 +43,9 @@ from tests.waiting import until
     ],
 )  # fmt: skip
 def test_each_failure_is_told_apart_and_says_what_to_do(script: str, cause: str, make: Make) -> None:
-    run = make(f"import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\nprint('last words', flush=True)\n{script}")  # fmt: skip
+    run = make(
+        f"import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\nprint('last words', flush=True)\n{script}"
+    )
     start_supervisor(run)
     until(run.exit_json.exists, "it ends")
     state = run.state()
@@ -123,7 +125,7 @@ def test_a_trainer_that_found_no_room_even_for_its_last_words_ended_for_want_of_
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, spoke = make("os._exit(1)"), make("sys.exit('MemoryError')")
-    monkeypatch.setattr("lora_backend.runs.record.run_store.shutil.disk_usage", lambda _: SimpleNamespace(free=0))  # fmt: skip
+    monkeypatch.setattr("lora_backend.runs.record.run_store.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
     supervise(run)
     supervise(spoke)
     monkeypatch.undo()
@@ -135,10 +137,12 @@ def test_the_end_is_written_when_there_is_room_again(make: Make, faults: Path) -
     """The supervisor's own disk is full: it waits, and the trainer's outcome is what is shown meanwhile."""
     run = make()
     full = run.path / "full"
-    script = "import sys; from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; from lora_backend.runs.processes.supervisor import supervise; supervise(RunStore(Path(sys.argv[1])))"  # fmt: skip
+    script = "import sys; from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; from lora_backend.runs.processes.supervisor import supervise; supervise(RunStore(Path(sys.argv[1])))"
     environment = child_environment(LD_PRELOAD=str(faults), FAULT_PATH=".exit.json", FAULT_WHEN=str(full))
     under(run, {"LD_PRELOAD": ""})
-    process = subprocess.Popen([sys.executable, "-c", script, str(run.path)], env=environment, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(run.path)], env=environment, stderr=subprocess.PIPE, text=True
+    )
     try:
         until(lambda: run.state().state == "running", "it runs")
         full.touch()

@@ -30,7 +30,9 @@ from tests.run_files import (
 @pytest.fixture
 def run(tmp_path: Path) -> RunStore:
     config = {"model_name": "m", "r": 4}
-    return make_run(tmp_path, config=config, config_text="model_name: m  # 模型\nr: 4\n", argv=["a"], actor="anna", name="first")  # fmt: skip
+    return make_run(
+        tmp_path, config=config, config_text="model_name: m  # 模型\nr: 4\n", argv=["a"], actor="anna", name="first"
+    )
 
 
 def test_a_new_run_holds_what_it_was_started_with(run: RunStore, tmp_path: Path) -> None:

@@ -65,9 +65,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     ids = torch.arange(8)
     rows = [{"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}] * 8
     arguments = TrainingArguments(
-        output_dir=str(out), max_steps=6, per_device_train_batch_size=2, logging_steps=1, eval_strategy="steps", eval_steps=2,
-        save_steps=2, load_best_model_at_end=True, report_to=[], use_cpu=True, disable_tqdm=True, learning_rate=1e-2,
-    )  # fmt: skip
+        output_dir=str(out),
+        max_steps=6,
+        per_device_train_batch_size=2,
+        logging_steps=1,
+        eval_strategy="steps",
+        eval_steps=2,
+        save_steps=2,
+        load_best_model_at_end=True,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        learning_rate=1e-2,
+    )
     trainer = Trainer(model=model, args=arguments, train_dataset=rows, eval_dataset=rows)
     trainer.train()
     trainer.save_state()
@@ -201,9 +211,7 @@ def test_a_step_that_no_counter_would_say_is_none(step: object, tmp_path: Path) 
     assert (found.step, found.total_steps) == (None, None)
 
 
-@pytest.mark.parametrize(
-    "path", ["C:\\out\\checkpoint-7", "/data/x/out/checkpoint-7", "checkpoint-7"]
-)  # fmt: skip
+@pytest.mark.parametrize("path", ["C:\\out\\checkpoint-7", "/data/x/out/checkpoint-7", "checkpoint-7"])
 def test_the_best_checkpoint_is_named_without_the_other_machines_path(path: str, tmp_path: Path) -> None:
     write(tmp_path / "trainer_state.json", state(9, best_model_checkpoint=path))
     assert open_folder(tmp_path).best_checkpoint == "checkpoint-7"
@@ -323,11 +331,18 @@ def test_a_run_of_a_newer_version_or_half_a_copy_is_one_sentence(tmp_path: Path)
 # ------------------------------------------------------------------------------------------ anything at all
 
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.sampled_from(["nan", "Infinity", "-1", "\ud800"])
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(["nan", "Infinity", "-1", "\ud800"]),
+)
 ANYTHING = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=5), max_leaves=20
-)  # fmt: skip
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=5),
+    max_leaves=20,
+)
 ROWS = st.lists(
     ANYTHING
     | st.dictionaries(

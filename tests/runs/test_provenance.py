@@ -24,7 +24,9 @@ from tests.run_files import add_start, make_run, record_of
 
 def git(folder: Path, *words: str) -> str:
     identity = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
-    return subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True, text=True).stdout.strip()  # fmt: skip
+    return subprocess.run(
+        ["git", "-C", str(folder), *identity, *words], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @pytest.fixture
@@ -57,7 +59,9 @@ def test_the_commit_is_the_programs_and_a_change_in_its_folder_is_seen(program: 
     assert code_of(program) == CodeVersion(commit=head, is_modified=True)
 
 
-def test_variables_of_a_hook_point_git_at_no_other_repository(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_variables_of_a_hook_point_git_at_no_other_repository(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     head = git(program, "rev-parse", "HEAD")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
@@ -137,7 +141,9 @@ def test_what_is_not_as_it_was_is_named(run: RunStore, program: Path, tmp_path: 
     assert (found.was_modified, found.is_modified, found.is_as_recorded) == (True, False, False)
 
 
-def test_a_run_of_an_older_version_and_data_that_is_gone_leave_open_what_nobody_knows(run: RunStore, tmp_path: Path) -> None:  # fmt: skip
+def test_a_run_of_an_older_version_and_data_that_is_gone_leave_open_what_nobody_knows(
+    run: RunStore, tmp_path: Path
+) -> None:
     about = {
         key: value for key, value in record_of(run).items() if key not in ("python", "platform", "code", "versions")
     }

@@ -248,7 +248,9 @@ def test_a_deleted_folder_leaves_the_queue_to_the_others(make: Make, tmp_path: P
     until(lambda: runs[1].state().state != "queued", "the other starts")
 
 
-def test_places_in_the_queue_are_counted_whatever_the_clock_says(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_places_in_the_queue_are_counted_whatever_the_clock_says(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     leases = take(leases_folder(tmp_path), [ONE], tmp_path / "somebody")
     assert leases
     first, second = make("", ONE, state="queued"), make("", ONE, state="queued")
@@ -317,13 +319,33 @@ def test_a_run_that_waits_here_goes_on_waiting_after_the_machine_was_started_ane
     until((tmp_path / "started").exists, "its turn comes")
 
 
-@pytest.mark.parametrize("path", ["{outside}/runs/theirs", "{home}/runs/../../outside/runs/theirs", "{home}/runs/link", "{home}/linked/theirs", "runs/theirs", "\0", ""])  # fmt: skip
-def test_an_entry_that_names_a_run_elsewhere_starts_nothing(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "{outside}/runs/theirs",
+        "{home}/runs/../../outside/runs/theirs",
+        "{home}/runs/link",
+        "{home}/linked/theirs",
+        "runs/theirs",
+        "\0",
+        "",
+    ],
+)
+def test_an_entry_that_names_a_run_elsewhere_starts_nothing(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An unpacked archive may bring the folder of the queue along."""
     home, outside = tmp_path / "home", tmp_path / "outside"
     for folder in (home / "queue", home / "runs", outside):
         folder.mkdir(parents=True)
-    theirs = make_run(outside / "runs", config={}, config_text="", argv=["touch", str(tmp_path / "started")], path=outside / "runs" / "theirs", state="queued")  # fmt: skip
+    theirs = make_run(
+        outside / "runs",
+        config={},
+        config_text="",
+        argv=["touch", str(tmp_path / "started")],
+        path=outside / "runs" / "theirs",
+        state="queued",
+    )
     add_start(theirs, device_uuids=[])
     (home / "runs" / "link").symlink_to(theirs.path)
     (home / "linked").symlink_to(theirs.path.parent)

@@ -161,7 +161,7 @@ def test_of_two_who_make_a_run_in_one_folder_at_once_one_does(tmp_path: Path, mo
 
     def make(name: str) -> None:
         try:
-            found.append(make_run(tmp_path, config={"name": name}, config_text=name, argv=None, path=tmp_path / "one"))  # fmt: skip
+            found.append(make_run(tmp_path, config={"name": name}, config_text=name, argv=None, path=tmp_path / "one"))
         except RunError as error:
             found.append(str(error))
 

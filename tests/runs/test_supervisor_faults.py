@@ -200,7 +200,12 @@ def test_a_run_of_another_boot_is_lost_and_not_touched(make: Make) -> None:
     run = make()
     mine = identify(os.getpid())
     assert mine
-    set_status(run, state="running", trainer=mine.to_json() | {"boot_id": "another"}, supervisor=mine.to_json() | {"boot_id": "another"})  # fmt: skip
+    set_status(
+        run,
+        state="running",
+        trainer=mine.to_json() | {"boot_id": "another"},
+        supervisor=mine.to_json() | {"boot_id": "another"},
+    )
     before = run.status_json.read_bytes()
     state = recover(run)
     assert (state.state, state.cause) == ("lost", "reboot")

@@ -94,19 +94,25 @@ def test_a_queued_run_that_was_copied_here_starts_no_program_of_its_own(tmp_path
 def test_only_the_variables_of_gpus_are_taken_from_a_run(tmp_path: Path) -> None:
     run = made(tmp_path, ["true"])
     for written, taken in (
-        ({"CUDA_VISIBLE_DEVICES": "GPU-1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PATH": "/x"}, {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "GPU-1"}),
+        (
+            {"CUDA_VISIBLE_DEVICES": "GPU-1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PATH": "/x"},
+            {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "GPU-1"},
+        ),
         ({"CUDA_VISIBLE_DEVICES": "a\0b"}, {}),
         ({"CUDA_VISIBLE_DEVICES": 3}, {"CUDA_VISIBLE_DEVICES": "3"}),
         (["a"], {}),
         (None, {}),
-    ):  # fmt: skip
+    ):
         set_attempt(run, environment=written)
         assert environment_of(run) == taken
 
 
 def test_the_key_is_the_owners_alone_and_the_same_for_all_that_make_it_at_once(tmp_path: Path) -> None:
     script = "import sys; from pathlib import Path; from lora_backend.runs.record.seal import seal_of; print(seal_of(Path(sys.argv[1]), ['a']))"
-    made_by = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) for _ in range(2)]  # fmt: skip
+    made_by = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     seals = {process.communicate()[0].strip() for process in made_by}
     assert seals - {"None"} == {seal_of(tmp_path, ["a"])}
     assert (load_settings().cache / KEY_FILE).stat().st_mode & 0o777 == 0o600

@@ -100,7 +100,9 @@ class Arrivals:
         assert self._libc.inotify_add_watch(self._descriptor, os.fsencode(self._folder), IN_MOVED_TO) >= 0
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._descriptor)
 
     @property

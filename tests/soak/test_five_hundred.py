@@ -86,8 +86,13 @@ class Watched:
 def stand_in(workspace: Path, number: int) -> RunStore:
     path = workspace / "runs" / f"stand-in-{number:03d}"
     run = make_run(
-        path.parent, config={"r": 4}, config_text="r: 4\n", argv=[sys.executable, "-c", SHORT, str(path)], path=path, state="queued"
-    )  # fmt: skip
+        path.parent,
+        config={"r": 4},
+        config_text="r: 4\n",
+        argv=[sys.executable, "-c", SHORT, str(path)],
+        path=path,
+        state="queued",
+    )
     add_start(run, device_uuids=[GPUS[number % len(GPUS)]])
     return run
 
@@ -154,5 +159,7 @@ def test_five_hundred_short_runs_leave_nothing_behind(config: Make, workspace: P
     figures(
         f"500 runs through the queue ({STAND_INS} with a stand-in trainer, this row alone; {REAL} real) in {took_s:.0f} s, launched within {launched_s:.0f} s: "
         "all finished; no process, lock, half file or place in the queue left; "
-        + "; ".join(f"{name} grew by {size / 2**20:.1f} MiB and {count:.0f} open files" for name, (size, count) in grown.items())
-    )  # fmt: skip
+        + "; ".join(
+            f"{name} grew by {size / 2**20:.1f} MiB and {count:.0f} open files" for name, (size, count) in grown.items()
+        )
+    )

@@ -91,7 +91,7 @@ def _made() -> Group | str:
 
 def started_in(group: Group, run: RunStore) -> None:
     """As in a container: supervisor and trainer are both bound."""
-    start = "import sys; from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; from lora_backend.runs.processes.supervisor import start_supervisor; start_supervisor(RunStore(Path(sys.argv[1])))"  # fmt: skip
+    start = "import sys; from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; from lora_backend.runs.processes.supervisor import start_supervisor; start_supervisor(RunStore(Path(sys.argv[1])))"
     enter = 'echo $$ > "$0" && exec "$@"'  # before it is Python, so that all that it starts is in the group
     procs = str(group.folder / "cgroup.procs")
     subprocess.run(["sh", "-c", enter, procs, sys.executable, "-c", start, str(run.path)], check=True, env=child_environment())  # fmt: skip

@@ -60,7 +60,9 @@ def test_a_supervisor_killed_at_its_start_leaves_a_run_that_goes_on_or_can_be_re
             wait_for_end(run)
         same(run, whole)
     assert max(times) <= TRUE_WITHIN_S, times
-    figures(f"supervisor killed at its start {AT_THE_START} times: then {', '.join(ends)}; state true within {max(times):.2f} s")  # fmt: skip
+    figures(
+        f"supervisor killed at its start {AT_THE_START} times: then {', '.join(ends)}; state true within {max(times):.2f} s"
+    )
 
 
 def test_a_supervisor_killed_in_training_and_while_saving_changes_nothing(
@@ -93,7 +95,9 @@ def test_a_supervisor_killed_in_training_and_while_saving_changes_nothing(
     same(run, whole)
     assert not trainers_of(run)
     assert max(times) <= TRUE_WITHIN_S, times
-    figures(f"supervisor killed {IN_TRAINING} times ({', '.join(hit)}): one trainer throughout, adapter and curve bit-identical, exit.json written once; state true within {max(times):.2f} s")  # fmt: skip
+    figures(
+        f"supervisor killed {IN_TRAINING} times ({', '.join(hit)}): one trainer throughout, adapter and curve bit-identical, exit.json written once; state true within {max(times):.2f} s"
+    )
 
 
 def is_saving(run: RunStore) -> bool:

@@ -62,7 +62,9 @@ def mount_tmpfs(folder: Path, size_bytes: int) -> None:
     _mount(ctypes.CDLL(None, use_errno=True), "tmpfs", str(folder), "tmpfs", 0, f"size={size_bytes}")
 
 
-def _mount(libc: ctypes.CDLL, source: str | None, target: str, kind: str | None, flags: int, options: str | None) -> None:  # fmt: skip
+def _mount(
+    libc: ctypes.CDLL, source: str | None, target: str, kind: str | None, flags: int, options: str | None
+) -> None:
     words = [word.encode() if word is not None else None for word in (source, target, kind)]
     if libc.mount(*words, ctypes.c_ulong(flags), options.encode() if options else None) != 0:
         pytest.skip(f"the right to mount a tmpfs is missing: {os.strerror(ctypes.get_errno())}")
@@ -233,7 +235,9 @@ def test_a_disk_that_is_full_for_all_of_the_run_is_said_and_the_run_goes_on_late
         goes_on_when_there_is_room(run, disk, whole)
 
     in_private_mounts(work)
-    figures("disk full for all at once in training: failed with disk_full though nothing can be written, resumed bit-identical")  # fmt: skip
+    figures(
+        "disk full for all at once in training: failed with disk_full though nothing can be written, resumed bit-identical"
+    )
 
 
 @pytest.mark.parametrize(
@@ -264,4 +268,6 @@ def test_a_disk_that_fills_up_while_a_folder_is_written_leaves_none_of_it(
         raise AssertionError("the moment was never caught")
 
     in_private_mounts(work)
-    figures(f"disk full while the {what} is written: failed with disk_full, nothing half written left, resumed bit-identical (caught at try {tries[0]})")  # fmt: skip
+    figures(
+        f"disk full while the {what} is written: failed with disk_full, nothing half written left, resumed bit-identical (caught at try {tries[0]})"
+    )

@@ -86,7 +86,7 @@ def test_targets_and_layers_give_exactly_these_modules(targets: Any, layers: lis
 @pytest.mark.parametrize(
     ("ratio", "steps", "warmup"), [(0.0, 10, 0), (0.03, 1, 0), (0.03, 100, 3), (0.9, 2, 1), (0.99, 10, 9), (0.5, 10, 5)]
 )
-def test_the_rate_is_where_it_was_set_before_training_ends(ratio: float, steps: int, warmup: int, config: Make) -> None:  # fmt: skip
+def test_the_rate_is_where_it_was_set_before_training_ends(ratio: float, steps: int, warmup: int, config: Make) -> None:
     assert warmup_steps(TrainingConfig(**config(warmup_ratio=ratio)), steps) == warmup
 
 

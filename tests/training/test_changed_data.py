@@ -162,7 +162,9 @@ def test_a_run_that_recorded_less_is_resumed_and_verified(
     folder = stopped_at(workspace, config(max_steps=6), 3)
     attempt = folder.attempts / "1.json"
     known = ("number", "num_threads", "plan", "device_uuids")
-    attempt.write_text(json.dumps({key: value for key, value in json.loads(attempt.read_text()).items() if key in known}))  # fmt: skip
+    attempt.write_text(
+        json.dumps({key: value for key, value in json.loads(attempt.read_text()).items() if key in known})
+    )
     resumed(folder)
     code, parts = verified(folder, capfd)
     assert (code, parts["data"], parts["base_model"]) == (0, "unknown", "same")
@@ -193,7 +195,11 @@ def test_another_base_model_at_a_resume_is_named(
     model = shutil.copytree(tiny_model, tmp_path / "base")
     folder = stopped_at(workspace, config(max_steps=4, model_name=str(model)), 2)
     weights = load_file(model / "model.safetensors")
-    save_file({name: value + torch.randn_like(value) for name, value in weights.items()}, model / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
+    save_file(
+        {name: value + torch.randn_like(value) for name, value in weights.items()},
+        model / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     resumed(folder)
     said = "The weights of the base model are not the same as before"
     assert said in folder.train_log.read_text()

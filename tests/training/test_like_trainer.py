@@ -151,9 +151,13 @@ def by_trainer(config: TrainingConfig, data: Data, folder: Path, training: Train
         seed=config.seed,
     )
     trainer = Plain(
-        model=model, args=arguments, data_collator=DataCollatorForSeq2Seq(data.tokenizer),
-        train_dataset=data.train_rows, eval_dataset=data.eval_rows, processing_class=data.tokenizer,
-    )  # fmt: skip
+        model=model,
+        args=arguments,
+        data_collator=DataCollatorForSeq2Seq(data.tokenizer),
+        train_dataset=data.train_rows,
+        eval_dataset=data.eval_rows,
+        processing_class=data.tokenizer,
+    )
     trainer.batches = SameBatches(training, first)
     trainer.train()
     points = [{key: row[key] for key in FIGURES if key in row} for row in trainer.state.log_history]
@@ -163,7 +167,11 @@ def by_trainer(config: TrainingConfig, data: Data, folder: Path, training: Train
 def held_states(optimizer: torch.optim.Optimizer) -> list[tuple[str, Any]]:
     """Every value of the optimizer's states, tensor by tensor, in the order of its parameters."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return [(f"{number}.{key}", value) for number, parameter in enumerate(parameters) for key, value in sorted(optimizer.state[parameter].items())]  # fmt: skip
+    return [
+        (f"{number}.{key}", value)
+        for number, parameter in enumerate(parameters)
+        for key, value in sorted(optimizer.state[parameter].items())
+    ]
 
 
 def assert_same(ours: Made, theirs: Made) -> None:
@@ -171,7 +179,11 @@ def assert_same(ours: Made, theirs: Made) -> None:
     mine, plain = held_states(ours[1]), held_states(theirs[1])
     assert [name for name, _ in mine] == [name for name, _ in plain]
     for (name, value), (_, wanted) in zip(mine, plain, strict=True):
-        assert torch.equal(value, wanted) and value.dtype == wanted.dtype if isinstance(value, torch.Tensor) else value == wanted, name  # fmt: skip
+        assert (
+            torch.equal(value, wanted) and value.dtype == wanted.dtype
+            if isinstance(value, torch.Tensor)
+            else value == wanted
+        ), name
     adapter, wanted_adapter = get_peft_model_state_dict(ours[2]), get_peft_model_state_dict(theirs[2])
     assert adapter.keys() == wanted_adapter.keys()
     assert all(torch.equal(adapter[name], wanted_adapter[name]) for name in adapter)

@@ -166,7 +166,11 @@ def rotate(run: RunFolder, keep: int | None, evaluated: dict[int, float]) -> lis
         return []
     found = checkpoints_of(run)
     last = max(keep, LEAST_KEPT)
-    best = min((path for path in found if step_of(path) in evaluated), key=lambda path: evaluated[step_of(path) or 0], default=None)  # fmt: skip
+    best = min(
+        (path for path in found if step_of(path) in evaluated),
+        key=lambda path: evaluated[step_of(path) or 0],
+        default=None,
+    )
     removed = [path for path in found[:-last] if path != best]
     for path in removed:
         remove(path)

@@ -61,7 +61,9 @@ class RunStore(RunFolder):
         try:
             return RunRecord.read(found)
         except ValueError as error:
-            raise RunError(N_("The run.json of run {id} holds no config, so it cannot be shown. Copy the run again."), id=self.id) from error  # fmt: skip
+            raise RunError(
+                N_("The run.json of run {id} holds no config, so it cannot be shown. Copy the run again."), id=self.id
+            ) from error
 
     def glance_at_record(self) -> RunRecord | None:
         """The same for a list, which shows what it can of every run; None for what is none."""
@@ -199,7 +201,9 @@ class RunStore(RunFolder):
             raise self._newer()
 
     def _newer(self) -> RunError:
-        return RunError(N_("The run {id} was written by a newer version of this program. Update, then open it again."), id=self.id)  # fmt: skip
+        return RunError(
+            N_("The run {id} was written by a newer version of this program. Update, then open it again."), id=self.id
+        )
 
 
 def _as(kind: type[D], data: dict[str, object]) -> D | None:

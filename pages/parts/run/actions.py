@@ -74,9 +74,16 @@ def other_gpus(run: RunStore) -> None:
     with st.expander(t(N_("Move to other GPUs")), icon=":material/swap_horiz:"):
         now = [uuid for uuid in run.read_attempt().gpus if uuid in gpus]
         chosen = st.multiselect(
-            t(N_("GPUs, in the order in which the run numbers them")), list(gpus), now, key=f"gpus-{run.id}", placeholder=t(N_("one or several")),
-            format_func=lambda uuid: visible(t_plain(N_("{name}, {free} free"), name=gpus[uuid].name, free=size(gpus[uuid].free_bytes)) + f" · {uuid[:12]}"),
-        )  # fmt: skip
+            t(N_("GPUs, in the order in which the run numbers them")),
+            list(gpus),
+            now,
+            key=f"gpus-{run.id}",
+            placeholder=t(N_("one or several")),
+            format_func=lambda uuid: visible(
+                t_plain(N_("{name}, {free} free"), name=gpus[uuid].name, free=size(gpus[uuid].free_bytes))
+                + f" · {uuid[:12]}"
+            ),
+        )
         anyway = st.checkbox(t(N_("Even if its plan does not fit")), key=f"gpus-anyway-{run.id}")
         known = st.session_state.get(session.MOVE_IN_DOUBT)
         asked = known is not None and known[:2] == (run.id, chosen)
@@ -96,7 +103,7 @@ def other_gpus(run: RunStore) -> None:
                 st.rerun()
             except (FlightdeckError, OSError) as error:
                 status.update(label=t(N_("It waits for the same GPUs as before.")), state="error", expanded=True)
-                st.error(explain(error), icon=":material/error:")  # fmt: skip
+                st.error(explain(error), icon=":material/error:")
                 return
     st.rerun()
 

@@ -85,7 +85,10 @@ def run_checkpoints(run: RunStore, state: RunState, columns: Columns) -> None:
     parts = [t(N_("★ marks the lowest evaluation loss; the run's adapter is that of the last step."))] if best else []
     st.caption(sentences([*parts, t(N_("Resume goes on from the newest one that is whole."))]))
     if st.button(t(N_("Check every byte")), icon=":material/fact_check:", key="check_checkpoints"):
-        st.session_state[session.CHECKED_BYTES] = (_stamp(run, found), {one.step: one.problems for one in list_checkpoints(run, {}, hashes=True)})  # fmt: skip
+        st.session_state[session.CHECKED_BYTES] = (
+            _stamp(run, found),
+            {one.step: one.problems for one in list_checkpoints(run, {}, hashes=True)},
+        )
         st.rerun(scope="fragment" if not state.has_ended else "app")
 
 

@@ -34,11 +34,21 @@ def compare_runs(runs: Sequence[RunStore]) -> None:
     columns = [read_columns(run.metrics_jsonl) for run in runs]
     left, right = st.columns(2)
     figure = left.segmented_control(
-        t(N_("Figure")), list(FIGURES), format_func=lambda key: t(FIGURES[key]), default="loss", required=True, key="compare_figure"
-    )  # fmt: skip
+        t(N_("Figure")),
+        list(FIGURES),
+        format_func=lambda key: t(FIGURES[key]),
+        default="loss",
+        required=True,
+        key="compare_figure",
+    )
     over = right.segmented_control(
-        t(N_("Over")), list(OVER), format_func=lambda key: t(OVER[key]), default="step", required=True, key="compare_over"
-    )  # fmt: skip
+        t(N_("Over")),
+        list(OVER),
+        format_func=lambda key: t(OVER[key]),
+        default="step",
+        required=True,
+        key="compare_over",
+    )
     chart = compared_chart(list(zip(names, columns, strict=True)), figure, over, (t(OVER[over]), t(FIGURES[figure])))
     st.plotly_chart(chart, key="compare_chart", config={"displayModeBar": False})
 

@@ -22,17 +22,29 @@ def run_labels(run: RunStore) -> None:
     title = joined(": ", (t(N_("Tags and note")), *([", ".join(labels.tags)] if labels.tags else [])))
     with st.popover(title, icon=":material/sell:"):
         st.session_state[f"tags-shown-{run.id}"] = st.multiselect(
-            t(N_("Tags")), list(labels.tags), list(labels.tags), accept_new_options=True, format_func=visible, key=f"tags-{run.id}",
-            placeholder=t(N_("type a tag and press Enter")), on_change=safely(lambda: _write_tags(run)),
-        )  # fmt: skip
+            t(N_("Tags")),
+            list(labels.tags),
+            list(labels.tags),
+            accept_new_options=True,
+            format_func=visible,
+            key=f"tags-{run.id}",
+            placeholder=t(N_("type a tag and press Enter")),
+            on_change=safely(lambda: _write_tags(run)),
+        )
         st.session_state[f"note-shown-{run.id}"] = st.text_area(
-            t(N_("Note")), labels.note, max_chars=LONGEST_NOTE, key=f"note-{run.id}", height=160,
+            t(N_("Note")),
+            labels.note,
+            max_chars=LONGEST_NOTE,
+            key=f"note-{run.id}",
+            height=160,
             on_change=safely(lambda: _write_note(run)),
-        )  # fmt: skip
+        )
         st.toggle(
-            t(N_("Pinned to the top of the table")), labels.pinned, key=f"pinned-{run.id}",
+            t(N_("Pinned to the top of the table")),
+            labels.pinned,
+            key=f"pinned-{run.id}",
             on_change=safely(lambda: _write(run, pinned=st.session_state[f"pinned-{run.id}"])),
-        )  # fmt: skip
+        )
 
 
 def _write_tags(run: RunStore) -> None:

@@ -25,9 +25,13 @@ def run_log(run: RunStore) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         words = st.text_input(t(N_("Search")), key=f"log-words-{run.id}", placeholder=t(N_("all words must match")))
         level = st.segmented_control(
-            t(N_("Level")), list(FILTERS), format_func=lambda name: t(FILTERS[name]), default=EVERYTHING, required=True,
+            t(N_("Level")),
+            list(FILTERS),
+            format_func=lambda name: t(FILTERS[name]),
+            default=EVERYTHING,
+            required=True,
             key=f"log-level-{run.id}",
-        )  # fmt: skip
+        )
     searches = bool(words.strip()) or level != EVERYTHING
     end = _end(run)
     part = search_log(run.train_log, words, level, end) if searches else read_log(run.train_log, end)
@@ -35,14 +39,32 @@ def run_log(run: RunStore) -> None:
         empty = N_("Nothing in the log matches.") if searches else N_("Nothing is logged yet.")
         st.code(visible_lines(part.text) or t(empty), language=None, wrap_lines=True)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(t(N_("Older")), icon=":material/arrow_upward:", key="log_older", on_click=safely(_go), args=(run, part.start), disabled=part.start == 0)  # fmt: skip
-        st.button(t(N_("Newest")), icon=":material/vertical_align_bottom:", key="log_newest", on_click=safely(_go), args=(run, None), disabled=end is None)  # fmt: skip
+        st.button(
+            t(N_("Older")),
+            icon=":material/arrow_upward:",
+            key="log_older",
+            on_click=safely(_go),
+            args=(run, part.start),
+            disabled=part.start == 0,
+        )
+        st.button(
+            t(N_("Newest")),
+            icon=":material/vertical_align_bottom:",
+            key="log_newest",
+            on_click=safely(_go),
+            args=(run, None),
+            disabled=end is None,
+        )
         st.caption(_where(part, searches=searches))
         if is_unlinked_file(run.train_log):
             st.download_button(
-                t(N_("Download the whole log")), lambda: _whole(run), file_name=f"{run.id}.log", on_click="ignore", key="log_file",
+                t(N_("Download the whole log")),
+                lambda: _whole(run),
+                file_name=f"{run.id}.log",
+                on_click="ignore",
+                key="log_file",
                 icon=":material/download:",
-            )  # fmt: skip
+            )
 
 
 def _whole(run: RunStore) -> bytes:

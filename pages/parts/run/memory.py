@@ -63,7 +63,9 @@ def _device(found: Comparison, measured: Measured | None) -> None:
     with st.container(border=True):
         name = t(N_("CPU, host memory")) if found.device == "cpu" else f"GPU {found.device}"
         st.markdown(bold(name))
-        at_most = t(N_("Planned at most, for the longest rows and with overhead: {size}"), size=size(found.planned_at_most))  # fmt: skip
+        at_most = t(
+            N_("Planned at most, for the longest rows and with overhead: {size}"), size=size(found.planned_at_most)
+        )
         if found.measured is None or measured is None:
             st.markdown(at_most)
             return
@@ -75,12 +77,15 @@ def _device(found: Comparison, measured: Measured | None) -> None:
         columns[2].metric(t(N_("Difference")), difference)
         st.caption(
             t(
-                Plural("The step had {count} row of {tokens} tokens. Both sides count tensors alone; the whole process held {process}.", "The step had {count} rows of {tokens} tokens. Both sides count tensors alone; the whole process held {process}."),
+                Plural(
+                    "The step had {count} row of {tokens} tokens. Both sides count tensors alone; the whole process held {process}.",
+                    "The step had {count} rows of {tokens} tokens. Both sides count tensors alone; the whole process held {process}.",
+                ),
                 count=measured.rows,
                 tokens=measured.tokens,
                 process=size(found.process_bytes),
             )
-        )  # fmt: skip
+        )
         rows = [
             (
                 t(word),

@@ -36,9 +36,11 @@ def run_reproduce(run: RunStore) -> None:
     st.subheader(t(N_("Reproduce")), anchor=False)
     known = st.session_state.get(session.REPRODUCTION)
     pressed = st.button(
-        t(N_("Check what has changed")), icon=":material/replay:", key="reproduce",
+        t(N_("Check what has changed")),
+        icon=":material/replay:",
+        key="reproduce",
         help=t(N_("Reads the whole data set to see whether it is still the same.")),
-    )  # fmt: skip
+    )
     if pressed:
         # A run that was copied here may name any file; what lies outside of the roots is not read for the browser.
         config = resolved(run.read_record().config)

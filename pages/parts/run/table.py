@@ -81,14 +81,19 @@ def table_key(ids: Iterable[str]) -> str:
 def _filter(rows: Sequence[RunRow]) -> list[RunRow]:
     left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom")
     text = left.text_input(
-        t(N_("Filter")), st.query_params.get(addresses.RUN_FILTER, ""), key=addresses.RUN_FILTER,
+        t(N_("Filter")),
+        st.query_params.get(addresses.RUN_FILTER, ""),
+        key=addresses.RUN_FILTER,
         placeholder=t(N_("words of id, name, kind, tags, note or config")),
-    )  # fmt: skip
+    )
     states = middle.multiselect(
-        t(N_("States")), list(BADGES), _listed(addresses.RUN_STATES, list(BADGES)),
-        format_func=state_in_words, key=addresses.RUN_STATES,
+        t(N_("States")),
+        list(BADGES),
+        _listed(addresses.RUN_STATES, list(BADGES)),
+        format_func=state_in_words,
+        key=addresses.RUN_STATES,
         placeholder=t(N_("all states")),
-    )  # fmt: skip
+    )
     with_archived = right.toggle(t(N_("Show archived")), key=addresses.RUN_ARCHIVED)
     return [row for row in filtered(rows, text, states) if with_archived or not row.labels.archived]
 
@@ -134,21 +139,31 @@ def _actions(chosen: Sequence[RunRow]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if can_compare(ids):
             st.page_link(
-                RUNS, label=t(N_("Compare {count} runs"), count=len(ids)), icon=":material/compare_arrows:",
+                RUNS,
+                label=t(N_("Compare {count} runs"), count=len(ids)),
+                icon=":material/compare_arrows:",
                 query_params={addresses.COMPARE: ",".join(ids)},
-            )  # fmt: skip
+            )
         else:
             st.caption(t(HOW_MANY))
         pinned = all(row.labels.pinned for row in chosen)
         st.button(
-            t(N_("Unpin")) if pinned else t(N_("Pin")), icon=":material/push_pin:", on_click=safely(_label), args=(ids,),
-            kwargs={"pinned": not pinned}, key="pin_runs",
-        )  # fmt: skip
+            t(N_("Unpin")) if pinned else t(N_("Pin")),
+            icon=":material/push_pin:",
+            on_click=safely(_label),
+            args=(ids,),
+            kwargs={"pinned": not pinned},
+            key="pin_runs",
+        )
         archived = all(row.labels.archived for row in chosen)
         st.button(
-            t(N_("Unarchive")) if archived else t(N_("Archive")), icon=":material/archive:",
-            on_click=safely(_label), args=(ids,), kwargs={"archived": not archived}, key="archive_runs",
-        )  # fmt: skip
+            t(N_("Unarchive")) if archived else t(N_("Archive")),
+            icon=":material/archive:",
+            on_click=safely(_label),
+            args=(ids,),
+            kwargs={"archived": not archived},
+            key="archive_runs",
+        )
         st.button(t(N_("Delete")), icon=":material/delete:", on_click=safely(_delete), args=(ids,), key="delete_runs")
         with st.popover(t(N_("Tags")), icon=":material/sell:"), st.form("tags", border=False):
             key = f"tags_text-{','.join(ids)}"

@@ -23,9 +23,11 @@ def usage_now(run: RunStore) -> None:
         min(now.host_used_bytes / now.host_total_bytes, 1.0),
         t(
             N_("Host memory: {used} of {total} in use, {trainer} by the trainer"),
-            used=size(now.host_used_bytes), total=size(now.host_total_bytes), trainer=trainer,
+            used=size(now.host_used_bytes),
+            total=size(now.host_total_bytes),
+            trainer=trainer,
         ),
-    )  # fmt: skip
+    )
 
 
 def _gpu(found: GpuUsage) -> None:

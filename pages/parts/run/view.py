@@ -139,7 +139,9 @@ def _progress(run: RunStore, state: RunState, columns: Columns) -> None:
 def _body(run: RunStore, state: RunState, columns: Columns) -> None:
     _figures(columns)
     names = (N_("Curves"), N_("Log"), N_("Checkpoints"), N_("Memory"), N_("Config used"), N_("Ranks"), N_("Answers"))  # fmt: skip
-    curves, log, checkpoints, memory, config, ranks, answers = st.tabs([t(name) for name in names], key=f"parts-{run.id}")  # fmt: skip
+    curves, log, checkpoints, memory, config, ranks, answers = st.tabs(
+        [t(name) for name in names], key=f"parts-{run.id}"
+    )
     with curves:
         _curves(run, columns, state)
     with log:
@@ -233,9 +235,13 @@ def _answers(run: RunStore, state: RunState) -> None:
         base = sum(bool(answer.base_correct) for answer in rows)
         title = t(GROUPS[group]) if group in GROUPS else escape(group)
         column.metric(
-            t(N_("{group}: right with the adapter"), group=title), escape(f"{right} / {len(rows)}"),
-            t(N_("base model {base} / {count}"), base=base, count=len(rows)), delta_color="off", delta_arrow="off", border=True,
-        )  # fmt: skip
+            t(N_("{group}: right with the adapter"), group=title),
+            escape(f"{right} / {len(rows)}"),
+            t(N_("base model {base} / {count}"), base=base, count=len(rows)),
+            delta_color="off",
+            delta_arrow="off",
+            border=True,
+        )
     for answer in answers:
         _answer(answer)
 

@@ -66,8 +66,13 @@ def choose_base(draft: Draft) -> Base:
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.selectbox(
-            t(N_("Compared with")), ids, ids.index(base.id), format_func=lambda item: visible(_name(draft, item)), key=key, on_change=safely(chosen)
-        )  # fmt: skip
+            t(N_("Compared with")),
+            ids,
+            ids.index(base.id),
+            format_func=lambda item: visible(_name(draft, item)),
+            key=key,
+            on_change=safely(chosen),
+        )
         with st.popover(t(N_("A file or a script")), icon=":material/upload_file:"):
             _upload(draft)
     return base
@@ -106,7 +111,12 @@ def keep_base(draft: Draft, name: str, data: bytes) -> str:
     is_script = Path(name).suffix.lower() == ".py"
     if is_script:
         if len(data) > MAX_SCRIPT_BYTES:
-            raise ConfigError(N_("{file} has {size} bytes; at most {limit} are read."), file=name, size=len(data), limit=MAX_SCRIPT_BYTES)  # fmt: skip
+            raise ConfigError(
+                N_("{file} has {size} bytes; at most {limit} are read."),
+                file=name,
+                size=len(data),
+                limit=MAX_SCRIPT_BYTES,
+            )
         text = data.decode("utf-8-sig", "replace")
         script_defaults(text)
     else:
