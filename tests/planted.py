@@ -39,13 +39,28 @@ def whole_run(path: Path, word: str, number: int) -> RunStore:
     add_start(run, changes={"output_dir": word}, device_uuids=[word], note={"template": word, "values": {}})
     run.train_log.write_text(f"2026-01-01 00:00:00,000 INFO here: {word}\n")
     put_answers(run, [{"question": word, "adapter_answer": word, "base_answer": word}])
-    write_json(run.rank_report_json, {"is_consistent": False, "status": "mismatch", "expected_r": number, "mismatched_layers": [word], "warnings": [], "layers": [], "actual_r_values": {word: number}})  # fmt: skip
+    write_json(
+        run.rank_report_json,
+        {
+            "is_consistent": False,
+            "status": "mismatch",
+            "expected_r": number,
+            "mismatched_layers": [word],
+            "warnings": [],
+            "layers": [],
+            "actual_r_values": {word: number},
+        },
+    )
     (path / "labels.json").write_text(json.dumps({"tags": [word], "note": word}))
     (path / "supervisor.log").write_text(word)
     adapter(run.adapter, word, number)
     (run.adapter / "flightdeck.json").write_text(json.dumps({"config": {"r": number}, "ranks": {word: number}}))
     checkpoint = adapter(run.checkpoints / "checkpoint-7", word, number)
-    (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": number, "log_history": [{"step": number, "loss": number}], "best_model_checkpoint": word}))  # fmt: skip
+    (checkpoint / "trainer_state.json").write_text(
+        json.dumps(
+            {"global_step": number, "log_history": [{"step": number, "loss": number}], "best_model_checkpoint": word}
+        )
+    )
     write_manifest(checkpoint, 7)
     end_run(run, "failed", cause=word, log=[word])
     return run

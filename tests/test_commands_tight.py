@@ -70,7 +70,11 @@ def test_training_in_the_foreground_without_a_terminal_says_the_option_and_makes
     assert "Tight: " in err
     assert "Start it anyway with `--yes`." in err
     document = strict(out)
-    assert (document["startable"], document["blockers"], [one["code"] for one in document["start_warnings"]]) == (True, [], ["tight"])  # fmt: skip
+    assert (document["startable"], document["blockers"], [one["code"] for one in document["start_warnings"]]) == (
+        True,
+        [],
+        ["tight"],
+    )
     assert document["error"].startswith("Tight: ")
     assert list_runs(workspace / "runs") == []
 

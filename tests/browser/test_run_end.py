@@ -49,7 +49,9 @@ def living(workspace: Path, trainer: ProcessIdentity) -> RunStore:
     """A run in its training."""
     run = make_run(workspace / "runs", config={"model_name": "m"}, config_text="", argv=["true"])
     for step in range(1, 41):
-        add_point(run, {"step": step, "loss": 2 / step + 0.5, "learning_rate": 1e-4, "grad_norm": 1.0, "time": float(step)})  # fmt: skip
+        add_point(
+            run, {"step": step, "loss": 2 / step + 0.5, "learning_rate": 1e-4, "grad_norm": 1.0, "time": float(step)}
+        )
     run.train_log.write_text("a line of the log\n")
     processes = {"trainer": trainer.to_json(), "supervisor": trainer.to_json()}
     set_status(run, state="running", stage="training", step=40, total_steps=80, **processes)

@@ -43,7 +43,12 @@ def found(model: Path, **values: Any) -> list[tuple[str, str | None, str]]:
 def test_the_facts_of_a_whole_model_and_its_data(model: Path, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "d.jsonl", chats())
     facts = from_here({"model_name": str(model), "dataset": str(data)}).facts
-    assert (facts.num_blocks, facts.has_tokenizer, facts.has_chat_template, facts.row_format) == (2, True, True, "messages")  # fmt: skip
+    assert (facts.num_blocks, facts.has_tokenizer, facts.has_chat_template, facts.row_format) == (
+        2,
+        True,
+        True,
+        "messages",
+    )
     assert set(facts.linear_modules or ()) >= {"q_proj", "v_proj"}
     assert facts.problems == ()
     assert found(model, dataset=str(data)) == []

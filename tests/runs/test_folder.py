@@ -37,7 +37,12 @@ def run(tmp_path: Path) -> RunStore:
 
 def test_a_new_run_holds_what_it_was_started_with(run: RunStore, tmp_path: Path) -> None:
     found = record_of(open_run(tmp_path, run.id))
-    assert (found["config"], found["argv"], found["actor"], found["name"]) == ({"model_name": "m", "r": 4}, ["a"], "anna", "first")  # fmt: skip
+    assert (found["config"], found["argv"], found["actor"], found["name"]) == (
+        {"model_name": "m", "r": 4},
+        ["a"],
+        "anna",
+        "first",
+    )
     assert found["versions"]["peft"]
     assert run.config_yaml.read_text("utf-8") == "model_name: m  # 模型\nr: 4\n"
 
@@ -171,4 +176,8 @@ def test_without_a_log_there_is_no_tail(run: RunStore) -> None:
 def test_what_the_status_says_is_in_the_state(status: dict[str, Any], run: RunStore) -> None:
     run.status_json.write_text(json.dumps(status))
     state = run.state()
-    assert (state.step, state.stage, state.fraction) == (status.get("step", 0), status.get("stage"), status.get("fraction"))  # fmt: skip
+    assert (state.step, state.stage, state.fraction) == (
+        status.get("step", 0),
+        status.get("stage"),
+        status.get("fraction"),
+    )

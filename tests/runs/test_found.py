@@ -430,10 +430,19 @@ def test_a_large_state_is_read_once_by_another_process(tmp_path: Path, monkeypat
     rows = [{"step": step, "loss": 1 / step, "epoch": step / 100, "learning_rate": 1e-4} for step in range(1, 15_001)]
     data = {"global_step": 15_000, "max_steps": 20_000, "log_history": [*rows, {"step": 15_000, "train_runtime": 9.5}]}
     (tmp_path / "trainer_state.json").write_text(json.dumps(data))
-    (tmp_path / "trainer_log.jsonl").write_text("".join(json.dumps({"current_steps": row["step"], "loss": 2.0, "epoch": 0.5, "lr": 1e-4}) + "\n" for row in rows))  # fmt: skip
+    (tmp_path / "trainer_log.jsonl").write_text(
+        "".join(
+            json.dumps({"current_steps": row["step"], "loss": 2.0, "epoch": 0.5, "lr": 1e-4}) + "\n" for row in rows
+        )
+    )
     for _ in range(2):
         found = open_folder(tmp_path)
-        assert (found.step, found.total_steps, found.runtime_s, found.source) == (15_000, 20_000, 9.5, tmp_path / "trainer_state.json")  # fmt: skip
+        assert (found.step, found.total_steps, found.runtime_s, found.source) == (
+            15_000,
+            20_000,
+            9.5,
+            tmp_path / "trainer_state.json",
+        )
         assert found.columns["loss"][:3].tolist() == [1.0, 1 / 2, 1 / 3]
         assert np.isnan(found.columns["grad_norm"]).all()
     log = tmp_path / "trainer_log.jsonl"

@@ -158,7 +158,7 @@ def test_nothing_to_learn_is_dead_from_the_first_point_and_all_learned_is_not() 
 def made(workspace: Path, losses: Sequence[float | None], state: str = "finished") -> RunStore:
     run = make_run(workspace / "runs", config={"model_name": "m"}, config_text="", argv=None)
     for step, loss in enumerate(losses, 1):
-        add_point(run, {"step": step, "epoch": 0.1, "loss": loss, "learning_rate": 1e-4, "grad_norm": 0.5, "time": 1.0})  # fmt: skip
+        add_point(run, {"step": step, "epoch": 0.1, "loss": loss, "learning_rate": 1e-4, "grad_norm": 0.5, "time": 1.0})
         add_point(run, {"step": step, "epoch": 0.1, "eval_loss": 9.0, "time": 1.0})
     end_run(run, state)
     return run

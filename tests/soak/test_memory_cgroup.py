@@ -94,7 +94,9 @@ def started_in(group: Group, run: RunStore) -> None:
     start = "import sys; from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; from lora_backend.runs.processes.supervisor import start_supervisor; start_supervisor(RunStore(Path(sys.argv[1])))"
     enter = 'echo $$ > "$0" && exec "$@"'  # before it is Python, so that all that it starts is in the group
     procs = str(group.folder / "cgroup.procs")
-    subprocess.run(["sh", "-c", enter, procs, sys.executable, "-c", start, str(run.path)], check=True, env=child_environment())  # fmt: skip
+    subprocess.run(
+        ["sh", "-c", enter, procs, sys.executable, "-c", start, str(run.path)], check=True, env=child_environment()
+    )
     until(lambda: trainers_of(run), "the trainer starts", limit_s=END_S)
     assert {identity.pid for identity in trainers_of(run)} <= set(group.pids())
 

@@ -103,7 +103,10 @@ def test_a_resume_in_changed_data_is_refused_and_touches_nothing_until_it_is_con
     train_in_folder(folder)
     spans = [(span.first_step, span.last_step, span.data_sha256) for span in spans_of(folder, upto=6)]
     assert spans == [(1, 4, first), (5, 6, second)]
-    assert verified(folder, capfd) == (0, {"config": "same", "tensors": "same", "adapter_config": "same", "base_model": "same", "data": "partly"})  # fmt: skip
+    assert verified(folder, capfd) == (
+        0,
+        {"config": "same", "tensors": "same", "adapter_config": "same", "base_model": "same", "data": "partly"},
+    )
     write_rows(data, chats())
     assert verified(folder, capfd)[1]["data"] == "partly", "the data of the first steps is not that of all"
     write_rows(data, chats(2))

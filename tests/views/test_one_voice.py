@@ -81,7 +81,10 @@ def test_heads_of_tables_are_in_the_readers_language() -> None:
 def test_a_row_says_in_a_sign_and_a_word_what_its_colour_says() -> None:
     record = LayerRecord(name="q", block=0, module="q", expected_r=4, config_r=4, a_r=4, b_r=2, state="a_against_b")
     table = rank_table([LayerRow(record), LayerRow(record.but(state="ok", b_r=4))])
-    assert [(str(row[0]), fill) for row, fill in zip(table.rows, table.fills, strict=True)] == [("✗ A and B differ", "wrong"), ("✓ OK", "ok")]  # fmt: skip
+    assert [(str(row[0]), fill) for row, fill in zip(table.rows, table.fills, strict=True)] == [
+        ("✗ A and B differ", "wrong"),
+        ("✓ OK", "ok"),
+    ]
 
 
 def test_figures_of_a_table_stand_at_the_right_under_wide_chinese_heads() -> None:

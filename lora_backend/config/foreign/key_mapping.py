@@ -80,7 +80,9 @@ def coerced(target: str, value: Any) -> Any:
     """The value as our key takes it, where only its spelling differs (`"2e-4"`, `3.0`, `yes`), else `UNSET`."""
     candidates = [value]
     if isinstance(value, str):
-        candidates += [{"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}.get(value.lower(), UNSET)]  # fmt: skip
+        candidates += [
+            {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}.get(value.lower(), UNSET)
+        ]
         candidates += [number(value)]
     candidates += [int(item) for item in candidates if isinstance(item, float) and item.is_integer()]
     for candidate in candidates:

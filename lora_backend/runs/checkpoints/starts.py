@@ -27,7 +27,12 @@ class Span:
     """Of the bytes that its rows were read from; None where that was not recorded."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"start": self.number, "first_step": self.first_step, "last_step": self.last_step, "data_sha256": self.data_sha256}  # fmt: skip
+        return {
+            "start": self.number,
+            "first_step": self.first_step,
+            "last_step": self.last_step,
+            "data_sha256": self.data_sha256,
+        }
 
 
 def spans_of(run: RunStore, upto: int | None = None) -> list[Span]:

@@ -37,7 +37,10 @@ def component_bars(plan: Plan) -> Any:
     devices = plan.devices
     rows = list(range(len(devices)))
     series = [(t(N_("held by others")), COLORS["held"], [device.target.held_bytes for device in devices])]
-    series += [(t(word), COMPONENT_COLORS[name], [getattr(device.breakdown, name) for device in devices]) for name, word in COMPONENTS.items()]  # fmt: skip
+    series += [
+        (t(word), COMPONENT_COLORS[name], [getattr(device.breakdown, name) for device in devices])
+        for name, word in COMPONENTS.items()
+    ]
     for name, color, sizes in series:
         if any(sizes):
             figure.add_bar(
