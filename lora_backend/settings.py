@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,27 @@ class Settings:
     @property
     def drafts(self) -> Path:
         return self.workspace / "drafts"
+
+    def around(self, run: Path) -> Settings:
+        """The same places, with the workspace that a run lies in: where its trainer leases and publishes follows from
+        the run's folder, not from the environment or the folder in which the trainer was started."""
+        workspace = run.absolute().parent.parent
+        if run.parent.name != "runs" or workspace == self.workspace:
+            return self
+
+        def moved(roots: tuple[Path, ...]) -> tuple[Path, ...]:
+            return tuple(
+                workspace / root.relative_to(self.workspace) if root.is_relative_to(self.workspace) else root
+                for root in roots
+            )
+
+        return replace(
+            self,
+            workspace=workspace,
+            model_roots=moved(self.model_roots),
+            data_roots=moved(self.data_roots),
+            output_roots=moved(self.output_roots),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """For a process of ours, which is told where things live and does not look for it itself."""

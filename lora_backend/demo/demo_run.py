@@ -73,7 +73,9 @@ def train_demo(settings: Settings, run_dir: Path | None) -> RunStore:
     with training_session(folder):
         if run_stage(folder, "preparing", lambda: prepare_demo_model(settings.cache, report)):
             values, policy = folder.read_record().config, bound_before(folder, is_bound_in_publishing=False)
-            train(resolve(values, settings, policy).validated(), folder)
+            resolved = resolve(values, settings.around(folder.path), policy)
+            resolved.validated()
+            train(resolved, folder)
     return folder
 
 

@@ -148,7 +148,7 @@ def _plan(
                 fallback = error.message
         if isinstance(config.device_map, dict):
             return StartPlan(planner.plan(config), planner)
-        plan = planner.score(config, (0,) * _num_units(planner, config))
+        plan = planner.score(config, (0,) * planner.profile_of(planner.resolved(config)).num_units)
     except UntrainableError:
         raise
     except ModelError as error:
@@ -187,11 +187,6 @@ def refuse_host_memory(places: set[str]) -> None:
             ),
             places=", ".join(sorted(places)),
         )
-
-
-def _num_units(planner: Planner, config: TrainingConfig) -> int:
-    profile = planner.profile_of(planner.resolved(config))
-    return len(profile.kind_of_block) + (1 if profile.is_tied else 2)
 
 
 def _document(plan: Plan) -> PlanDocument:

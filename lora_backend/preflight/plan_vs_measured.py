@@ -21,8 +21,8 @@ from lora_backend.runs.record.attempts import Attempt, HeldTensors
 from lora_backend.settings import Settings
 
 COMPONENTS = ("weights", "adapter", "gradients", "optimizer", "moving")
-ProfileOfBatch = Callable[[Mapping[str, Any], TrainingConfig, Batch], Profile | None]
-"""The profile of a model (its `config.json`) for a config and one real batch; None where it is not known."""
+ProfileOfBatch = Callable[[TrainingConfig, Batch], Profile | None]
+"""The profile of the config's model for one real batch; None where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def expected_by_device(
     rows, tokens, assignment = measured.rows or 0, measured.tokens or 0, plan.assignment or []
     labelled = rows * tokens if measured.labelled is None else measured.labelled
     batch = Batch(rows, tokens, bool(measured.padded), labelled / max(rows * tokens, 1))
-    profile = profile_of(model_facts(config.model_name), config.model_copy(update={"precision": plan.precision}), batch)
+    profile = profile_of(config.model_copy(update={"precision": plan.precision}), batch)
     if profile is None:
         return None
     accumulates = any(device.gradients for device in measured.devices)
@@ -126,7 +126,11 @@ def expected_by_device(
 
 def _known(attempt: Attempt, config: Mapping[str, Any], settings: Settings) -> dict[int | str, HeldTensors]:
     """What was expected, where the profile for it is in the cache."""
-    find = ProfileStore(settings.cache / "profiles").find
+    store = ProfileStore(settings.cache / "profiles")
+
+    def find(step: TrainingConfig, batch: Batch) -> Profile | None:
+        return store.find(model_facts(step.model_name), step, batch)
+
     try:
         found = expected_by_device(attempt, TrainingConfig.model_validate(dict(config)), find)
     except (ValidationError, ModelError):

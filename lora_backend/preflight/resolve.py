@@ -27,6 +27,8 @@ from lora_backend.preflight.path_policy import PathPolicy
 from lora_backend.runs.checkpoints.publication import publication_of
 from lora_backend.settings import Settings
 
+_NO_MODEL = N_("There is no model folder {path}. Check `model_name`.")
+
 
 @dataclass(frozen=True)
 class ResolvedConfig:
@@ -73,8 +75,15 @@ class ResolvedConfig:
     def config_json(self) -> Mapping[str, Any]:
         """Of its model. Raises `ModelError` where nobody has it."""
         if self.model is None:
-            raise ModelError(N_("There is no model folder {path}. Check `model_name`."), path="")
+            raise ModelError(_NO_MODEL, path="")
         return self.model.config_json
+
+    @property
+    def model_path(self) -> Path:
+        """Of its model's folder, or bare `config.json`. Raises `ModelError` where it is not on this machine."""
+        if self.model is None or self.model.path is None:
+            raise (self.model and self.model.refusal) or ModelError(_NO_MODEL, path="")
+        return self.model.path
 
     @property
     def description(self) -> ModelDescription | None:

@@ -52,15 +52,16 @@ def buildandTrainLoraModel(
     if not (whole.get("pkg") and whole.get("version")):
         raise ConfigError(N_("Training needs `pkg` and `version`: the adapter is published under these names."))
     new = NewRun(config=dict(whole), config_text=dump_yaml(whole), argv=None)
-    folder = create(load_settings().runs / new_run_id(), new)
+    settings = load_settings()
+    folder = create(settings.runs / new_run_id(), new)
     model = None
     with StopSignals(folder) as signals, training_session(folder):
         if precision and config.get("precision") not in (None, precision):
             logger.warning("precision %s is used; the config says %s", precision, config["precision"])
-        resolved = resolve(whole, load_settings(), AnyPath(Path.cwd()))
-        typed = resolved.validated()
+        resolved = resolve(whole, settings, AnyPath(Path.cwd()))
+        resolved.validated()
         judge(resolved, needs_data=False).refuse()
-        model = train(typed, folder, dataloader, bound=False)
+        model = train(resolved, folder, dataloader)
     signals.pass_on()  # the checkpoint is saved; now it does to the caller's process what it was sent for
     if model is None:
         raise RunError(N_("The run {id} was stopped before it trained."), id=folder.id)
@@ -71,13 +72,15 @@ train_lora_model = buildandTrainLoraModel
 
 
 def train_in_folder(folder: RunStore, *, bound: bool = True) -> None:
-    """Be the trainer of a run that is made: check its config, then train on its data set. `bound` as in `train`."""
+    """Be the trainer of a run that is made: check its config, then train on its data set. `bound`: its adapter must be
+    published below an output root."""
     with training_session(folder):
         values = config_as_changed(folder)
-        settings, policy = load_settings(), bound_before(folder, is_bound_in_publishing=bound)
+        settings = load_settings().around(folder.path)
+        policy = bound_before(folder, is_bound_in_publishing=bound)
         resolved = resolve(over_its_own(folder, values, settings), settings, policy)
         data_to_accept(folder, resolved, accept_changed_data=False)  # before the check complains of what is in it
-        typed = resolved.validated()
+        resolved.validated()
         judge(resolved).refuse()
-        train(typed, folder, bound=bound)
+        train(resolved, folder)
     logger.info("run %s ended: %s", folder.id, folder.path)

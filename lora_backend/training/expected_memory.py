@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.devices import gib
@@ -13,23 +11,24 @@ from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.trace_settings import Batch
 from lora_backend.planning.profile_store import ProfileStore
 from lora_backend.preflight.plan_vs_measured import COMPONENTS, expected_by_device
+from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.runs.record.attempts import Expected
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import load_settings
 
 logger = logging.getLogger(__name__)
 
 
-def keep_expected(config: TrainingConfig, folder: RunStore) -> None:
+def keep_expected(resolved: ResolvedConfig, folder: RunStore) -> None:
     """Write it into the newest attempt, where something was measured; traced here if need be, when training is over.
 
     The plan knows the longest rows that may come. A real pass may have no padding, or fewer labels, which are other
     operations and so another profile.
     """
     attempt = folder.read_attempt()
-    store = ProfileStore(load_settings().cache / "profiles")
+    store = ProfileStore(resolved.settings.cache / "profiles")
 
-    def profile_of(facts: Mapping[str, Any], step: TrainingConfig, batch: Batch) -> Profile:
+    def profile_of(step: TrainingConfig, batch: Batch) -> Profile:
+        facts = resolved.config_json
         known = store.find(facts, step, batch)
         if known is None:
             known = profile_for(facts, step, batch=batch)
@@ -37,7 +36,7 @@ def keep_expected(config: TrainingConfig, folder: RunStore) -> None:
         return known
 
     try:
-        found = expected_by_device(attempt, config, profile_of)
+        found = expected_by_device(attempt, resolved.config, profile_of)
         if found is None:
             return
         with folder.changing_attempt() as known:

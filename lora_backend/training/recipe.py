@@ -22,6 +22,7 @@ from lora_backend.modeling.device_map import loaded_map
 from lora_backend.modeling.devices import memory_table, refuse_untrainable
 from lora_backend.modeling.load import load_model, load_tokenizer, vocabulary_size
 from lora_backend.preflight.placement import refuse_host_memory
+from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.runs.checkpoints.manifest import ADAPTER
 from lora_backend.runs.checkpoints.starts import spans_of
 from lora_backend.runs.record.numbering import as_planned
@@ -55,7 +56,8 @@ logger = logging.getLogger(__name__)
 class RunContext:
     """What the stages of one start work on; each finds what those before it have left here."""
 
-    config: TrainingConfig
+    resolved: ResolvedConfig
+    """The config with what it names, found once for the whole start."""
     folder: RunStore
     dataloader: DataLoader[Any] | None
     """The caller's own, in the place of a data set."""
@@ -80,41 +82,43 @@ class RunContext:
     """Something of what was asked for is still to be done: no stage follows."""
 
     @property
+    def config(self) -> TrainingConfig:
+        return self.resolved.config
+
+    @property
     def model(self) -> PeftModel:
         """Once the adapter is attached."""
         assert self.adapted is not None
         return self.adapted
 
 
-def train(
-    config: TrainingConfig, folder: RunStore, dataloader: DataLoader[Any] | None = None, *, bound: bool = True
-) -> PeftModel | None:
+def train(resolved: ResolvedConfig, folder: RunStore, dataloader: DataLoader[Any] | None = None) -> PeftModel | None:
     """Load → attach → check ranks → train → save → answer. Writes all of it into `folder`; None where a stop came first.
 
-    Trains on `dataloader` where one is given, else on `config.dataset`. Raises one of our errors with a sentence
+    Trains on `dataloader` where one is given, else on the config's data set. Raises one of our errors with a sentence
     for whatever the config, the data or the machine does not allow. Goes on from the checkpoint that the newest
-    attempt names. `bound`: the adapter is published below the output roots only; whoever lets a person name any
-    folder, in this very process, passes False. No file of the run says so: a run's folder may come from anywhere.
+    attempt names. The adapter is published below the output roots only, unless the config's policy lets a person name any
+    folder, in this very process. No file of the run says so: a run's folder may come from anywhere.
     """
     try:
-        with deterministic_algorithms(config.deterministic), ExitStack() as held:
-            model = _train(config, folder, dataloader, held, bound=bound)
+        with deterministic_algorithms(resolved.config.deterministic), ExitStack() as held:
+            model = _train(resolved, folder, dataloader, held)
     except Exception:
-        keep_expected(config, folder)
+        keep_expected(resolved, folder)
         raise
-    keep_expected(config, folder)
+    keep_expected(resolved, folder)
     return model
 
 
 def _train(
-    config: TrainingConfig, folder: RunStore, dataloader: DataLoader[Any] | None, held: ExitStack, *, bound: bool
+    resolved: ResolvedConfig, folder: RunStore, dataloader: DataLoader[Any] | None, held: ExitStack
 ) -> PeftModel | None:
-    began = time.monotonic()
+    config, began = resolved.config, time.monotonic()
     precision = planned_precision(config, folder)
     refuse_untrainable(precision)
-    publisher = Publisher(folder, config.model_dump(), bound)
+    publisher = Publisher(folder, resolved.settings, config.model_dump(), resolved.policy.is_bound_in_publishing)
     publisher.judged()  # what refuses now would refuse at the end
-    run = RunContext(config, folder, dataloader, publisher, precision, held, began)
+    run = RunContext(resolved, folder, dataloader, publisher, precision, held, began)
     for stage in STAGES:
         if not stage.is_wanted(run):
             continue
@@ -147,7 +151,7 @@ def read(run: RunContext) -> None:
     config, folder = run.config, run.folder
     data = read_data(config, folder, has_batches=run.dataloader is not None)
     run.resume = prepare_start(folder, config)
-    write_start(config, folder, data, run.precision)
+    write_start(run.resolved, folder, data, run.precision)
     log_reproducibility()
     set_seed(config.seed)
     if run.dataloader is None or config.questions:
@@ -160,8 +164,8 @@ def read(run: RunContext) -> None:
 def load(run: RunContext) -> None:
     """The base model on its devices, then the adapter on it, then the proof that every layer has its rank."""
     config, folder = run.config, run.folder
-    plan_here(config, folder)
-    run.held.enter_context(leased(folder))
+    plan_here(run.resolved, folder)
+    run.held.enter_context(leased(folder, run.resolved.settings))
     base = load_model(config.model_copy(update={"precision": run.precision}), device_map_of(config, folder))
     if run.train_rows is not None:
         refuse_rows_beyond_positions(base, run.train_rows)

@@ -8,31 +8,28 @@ from operator import itemgetter
 import torch
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.launching.run_config import bound_before
 from lora_backend.modeling.device_map import in_torch_order, placement
 from lora_backend.modeling.devices import DTYPES, resolve_precision
 from lora_backend.modeling.profiling import profile_for
-from lora_backend.models.find import find_model
 from lora_backend.models.identity import base_identity
 from lora_backend.planning.report import verdict
 from lora_backend.preflight.doubts_now import doubts_now
 from lora_backend.preflight.placement import plan_start
-from lora_backend.preflight.resolve import resolve
+from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.runs.record.attempts import BaseIdentity
 from lora_backend.runs.record.numbering import in_trainer, trainer_numbers
 from lora_backend.runs.record.provenance import provenance
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.surroundings import differences_of_starts
-from lora_backend.settings import load_settings
 from lora_backend.training.data import StartData
 from lora_backend.views.plan_view import plan_table
 
 logger = logging.getLogger(__name__)
 
 
-def write_start(config: TrainingConfig, folder: RunStore, data: StartData, precision: str) -> None:
+def write_start(resolved: ResolvedConfig, folder: RunStore, data: StartData, precision: str) -> None:
     """What this start trains on and by, in its attempt: each may be another at the next start."""
-    made_by, base = provenance(), BaseIdentity(**base_identity(find_model(config.model_name)))
+    made_by, base = provenance(), BaseIdentity(**base_identity(resolved.model_path))
     with folder.changing_attempt() as attempt:
         attempt.data_sha256, attempt.questions_sha256 = data.data_sha256, data.questions_sha256
         attempt.versions, attempt.python, attempt.platform = made_by["versions"], made_by["python"], made_by["platform"]
@@ -49,7 +46,7 @@ def planned_precision(config: TrainingConfig, folder: RunStore) -> str:
     return plan.precision if plan and is_planned and plan.precision in DTYPES else resolve_precision(config.precision)
 
 
-def plan_here(config: TrainingConfig, folder: RunStore) -> None:
+def plan_here(resolved: ResolvedConfig, folder: RunStore) -> None:
     """Plan this start where its launcher has not, for the GPUs as this process sees them, and log what every device is
     expected to hold."""
     attempt = folder.read_attempt()
@@ -57,7 +54,6 @@ def plan_here(config: TrainingConfig, folder: RunStore) -> None:
         for said in doubts_now(attempt):
             logger.warning("plan: %s", said)
         return
-    resolved = resolve(config.model_dump(), load_settings(), bound_before(folder))
     start = plan_start(resolved, profile_for, seen=in_torch_order)
     with folder.changing_attempt() as attempt:
         attempt.learn(start.attempt)

@@ -114,7 +114,7 @@ def test_a_map_covers_every_parameter_once_and_is_accepted_by_accelerate(family:
     facts = shallow(SMALLEST[family], 3)
     profile = profile_of(facts, TraceSettings())
     model = build_base(facts, TraceSettings())
-    units = len(profile.kind_of_block) + (1 if profile.is_tied else 2)
+    units = profile.num_units
     placed = device_map(profile, [0, 1, 1, 2, 2][:units])
     check_device_map(model, placed)
     homes: dict[int, set[int | str]] = defaultdict(set)

@@ -334,7 +334,7 @@ def test_a_formula_takes_the_models_own_names_so_that_its_map_can_be_loaded(
     model = next(known for known in catalogue() if known.model_type == family)
     profile = profile_for(model.config, TrainingConfig(model_name="m", precision="bf16"))
     assert profile.method == "formula"
-    units = len(profile.kind_of_block) + (1 if profile.is_tied else 2)
+    units = profile.num_units
     check_device_map(
         build_base(model.config, profile.settings), device_map(profile, [index % 2 for index in range(units)])
     )

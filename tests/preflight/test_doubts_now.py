@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from lora_backend.config.schema import TrainingConfig
 from lora_backend.hardware.inventory import Gpu, GpuInventory
 from lora_backend.preflight.doubts_now import doubts_now
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.training import start_facts
+from tests.resolving import from_here
 from tests.run_files import add_start, make_run
 
 GIB = 2**30
@@ -63,5 +63,5 @@ def test_the_trainer_of_a_run_that_was_planned_before_logs_it_and_asks_nobody(
     run = make_run(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
     add_start(run, plan={"devices": [device(20, 2)], "verdict": "fits"}, device_uuids=["GPU-a"])
     with caplog.at_level(logging.WARNING):
-        start_facts.plan_here(TrainingConfig(model_name="m"), run)
+        start_facts.plan_here(from_here({"model_name": "m"}), run)
     assert [record.message for record in caplog.records] == ["plan: A has 21.00 GiB free now. The run is planned to take 20.00 GiB there, and may take up to 2.00 GiB more."]  # fmt: skip

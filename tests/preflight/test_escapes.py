@@ -110,7 +110,7 @@ def test_no_value_of_a_key_that_says_where_publishes_or_deletes_elsewhere(way: W
     before, published = world.snapshot(), 0
     for value in HOSTILE:
         for values in way(world, key, world.of(value)):
-            Publisher(run, values, bound=True).publish_or_say_why()
+            Publisher(run, world.settings, values, bound=True).publish_or_say_why()
             published += 1
     # What stood in the one place that was ours to replace is in the bin, whole.
     lost = lost_files(world, before)
@@ -167,5 +167,5 @@ def test_a_copied_run_goes_by_the_changes_of_its_attempts_too(world: World) -> N
     before = world.snapshot()
     for value in HOSTILE:
         add_start(run, changes={"output_dir": world.of(value), "overwrite": True})
-        Publisher(run, config_as_changed(run), bound=True).publish_or_say_why()
+        Publisher(run, world.settings, config_as_changed(run), bound=True).publish_or_say_why()
     assert [path for path in world.escaped(before) if not path.startswith(f"ws/runs/{run.id}/")] == []

@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
-from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.history.run_table import read_row
@@ -26,6 +25,7 @@ from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.recipe import train
 from lora_backend.training.session import training_session
 from lora_backend.views.state_view import state_message
+from tests.resolving import from_here
 from tests.tiny import chats, make_word_nan, write_rows
 from tests.training.helpers import made, resumed, run, stopped_at
 
@@ -64,7 +64,7 @@ def oscillating(config: Make, workspace: Path, model: Path, seed: int) -> RunSto
     values = config(seed=seed, num_epochs=1, dataset=...)
     folder = made(workspace, values)
     with training_session(folder):
-        train(TrainingConfig.model_validate(values), folder, loader)
+        train(from_here(values), folder, loader)
     return folder
 
 

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lora_backend import buildandTrainLoraModel
-from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import UntraceableError
 from lora_backend.modeling import profiling
 from lora_backend.preflight.plan_vs_measured import Comparison, compare
@@ -20,6 +19,7 @@ from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.settings import load_settings
 from lora_backend.training import expected_memory
 from lora_backend.training.expected_memory import keep_expected
+from tests.resolving import from_here
 from tests.run_files import attempt_of
 from tests.tiny import chats, save_tokenizer, write_rows
 from tests.training.helpers import run
@@ -123,5 +123,5 @@ def test_a_run_is_what_it_is_where_its_measured_step_cannot_be_planned(
         raise KeyError("a family's own fault")
 
     monkeypatch.setattr(expected_memory, "expected_by_device", broken)
-    keep_expected(TrainingConfig(model_name="m"), RunStore(tmp_path))
+    keep_expected(from_here({"model_name": "m"}), RunStore(tmp_path))
     assert "a family's own fault" in caplog.text

@@ -36,7 +36,7 @@ def publisher(workspace: Path, text: str, **more: Any) -> Publisher:
     """Of a run whose adapter is there, with `text` for weights."""
     folder = made(workspace, {"model_name": "m", **NAMES, **more})
     make_published(folder.adapter, text)
-    return Publisher(folder, record_of(folder)["config"], bound=True)
+    return Publisher(folder, load_settings(), record_of(folder)["config"], bound=True)
 
 
 @pytest.mark.parametrize("replaces", [True, False])

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
 from lora_backend.config.config_text import parse_config
-from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import (
     ConfigError,
     DataError,
@@ -30,6 +29,7 @@ from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.publish import save_adapter
 from lora_backend.training.recipe import train
 from lora_backend.training.session import training_session
+from tests.resolving import from_here
 from tests.run_files import points_of, record_of
 from tests.tiny import chats, make_model, prompts, write_rows
 from tests.training.helpers import adapter_bytes, failed_run, made, run
@@ -165,7 +165,7 @@ def test_the_adapter_loads_with_plain_peft_and_says_what_the_trained_model_says(
     values = config(num_epochs=2, **KINDS[kind])
     folder = made(workspace, values)
     with training_session(folder):
-        model = train(TrainingConfig(**values), folder)
+        model = train(from_here(values), folder)
     assert model is not None
     trained = model.eval()
     dtype = torch.bfloat16 if kind == "half" else torch.float32
@@ -244,7 +244,7 @@ def test_checkpointing_activations_is_on_and_changes_no_loss(config: Make, works
     values = config(gradient_checkpointing=True)
     folder = made(workspace, values)
     with training_session(folder):
-        model = train(TrainingConfig(**values), folder)
+        model = train(from_here(values), folder)
     assert model is not None
     assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
     assert losses(folder) == pytest.approx(losses(plain), rel=1e-5)

@@ -105,7 +105,7 @@ class Memory:
 
     @property
     def num_units(self) -> int:
-        return len(self._blocks) + (1 if self.profile.is_tied else 2)
+        return self.profile.num_units
 
     @property
     def is_block(self) -> tuple[bool, ...]:

@@ -144,6 +144,11 @@ class Profile:
     """Whether the tokens behind a row's last whole chunk go one by one instead."""
 
     @property
+    def num_units(self) -> int:
+        """What is placed as a whole: embedding, blocks, and the head, which is one with the embedding where they are tied."""
+        return len(self.kind_of_block) + (1 if self.is_tied else 2)
+
+    @property
     def parameters(self) -> int:
         """Of the whole base model, tied ones once."""
         return self.embed.parameters + self.head.parameters + sum(self.kinds[k].parameters for k in self.kind_of_block)

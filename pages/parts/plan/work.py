@@ -94,13 +94,12 @@ def _placement(
     profile = planner.profile_of(planner.resolved(config))
     if text is None and isinstance(given, dict):
         return assignment_of(profile, given, planner.targets), None
-    num_units = len(profile.kind_of_block) + (1 if profile.is_tied else 2)
-    placed = placement_of(str(text), num_units, len(planner.targets))
+    placed = placement_of(str(text), profile.num_units, len(planner.targets))
     if placed is not None:
         return placed, None
     return None, Message(
         Plural("The placement in this address is not for a model of {units} parts on {count} device, so the best one is shown.", "The placement in this address is not for a model of {units} parts on {count} devices, so the best one is shown."),
-        {"units": num_units, "count": len(planner.targets)},
+        {"units": profile.num_units, "count": len(planner.targets)},
     )  # fmt: skip
 
 
