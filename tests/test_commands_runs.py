@@ -160,7 +160,7 @@ def test_a_failure_comes_with_cause_remedy_and_the_logs_last_lines(make: MakeRun
     assert main(["runs", "show", "a1"]) == 1
     text = capsys.readouterr().out
     assert "The disk is full." in text
-    assert "Make room and resume" in text
+    assert "Free some disk space and resume" in text
     assert "| No space left" in text
 
 
@@ -202,9 +202,10 @@ def test_runs_side_by_side_differ_in_what_they_differ(
         run = make(name, config={"r": r} | ({"seed": 1} if r == 8 else {}))
         add_point(run, {"step": 1, "loss": loss, "eval_loss": loss + 1, "time": 1.0})
         add_point(run, {"step": 2, "loss": loss - 1, "eval_loss": loss + 2, "time": 2.0})
-        add_start(run, measured={"devices": [{"tensors": 2048}, {"tensors": 1024}]})
+        add_start(run, measured={"devices": [{"device": 0, "tensors": 2048}, {"device": 1, "tensors": 1024}]})
         put_answers(run, [{"adapter_correct": True}, {"adapter_correct": r == 8}, {"adapter_correct": None}])
-        end_run(run, "finished", started_at=100.0)
+        set_status(run, started_at=100.0)
+        end_run(run, "finished")
     code, document = ask("compare", "a1", "b2")
     assert code == 0
     assert document["differences"] == {"r": [4, 8], "seed": [None, 1]}
@@ -221,7 +222,7 @@ def test_figures_that_another_hand_has_written_are_left_out(value: Any, make: Ma
     run = make("a1", config={"r": value})
     add_start(run, measured=value, device_uuids=[])
     write_json(run.rank_report_json, {"is_consistent": value, "layers": value})
-    end_run(run, "finished", started_at=value, log=value)
+    write_json(run.exit_json, {"state": "finished", "started_at": value, "log": value})
     run.run_json.write_text(json.dumps(record_of(run) | {"versions": value, "code": value}))
     for words in (["compare", "a1", "b2"], ["show", "a1"], ["list"]):
         assert ask(*words)[0] == 0

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lora_backend.errors import RunError
 from lora_backend.os_errors import in_words
 from lora_backend.runs.processes.leases import Lease, lock_once
 from lora_backend.runs.processes.run_end import write_end, write_failure
@@ -174,8 +175,9 @@ def _start_and_watch(
                     **environment_of(folder),
                 ),
             )
-    except OSError as error:
-        write_failure(folder, failure("start", reason=in_words(error).message), None, num_ends)
+    except (OSError, RunError) as error:
+        reason = error.message if isinstance(error, RunError) else in_words(error).message
+        write_failure(folder, failure("start", reason=reason), None, num_ends)
         return
     trainer = identify(child.pid)
     assert trainer is not None  # a child stays at least as a zombie until it is waited for

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from lora_backend.errors import RunError
 from lora_backend.hardware.visible import ORDER, VISIBLE
+from lora_backend.i18n import N_
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.seal import is_sealed
 
@@ -23,12 +25,17 @@ def demo_command(path: Path) -> list[str]:
 
 
 def command_of(folder: RunStore) -> list[str]:
-    """The command that starts the trainer of a run: the launcher's own, else one that is made anew."""
+    """The command that does what a run does: the launcher's own; for a training else one that is made anew.
+
+    Raises `RunError` for another kind of run whose command this installation has not written.
+    """
     run = folder.read_record()
     argv = run.argv or []
     is_resumed = folder.read_attempt().argv is not None
     if is_sealed(folder.path, run.argv, run.argv_seal) and not (is_resumed and not _trains_in(argv, folder.path)):
         return argv
+    if run.kind != "train":
+        raise RunError(N_("The run {id} was not started on this machine, so its command is not run. Start it again here."), id=folder.id)  # fmt: skip
     is_demo = argv[1:4] == [*MODULE, "demo"]
     return demo_command(folder.path) if is_demo else trainer_command(folder.path)
 
