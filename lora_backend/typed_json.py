@@ -6,6 +6,7 @@ Reading is lenient, here and nowhere else; writing is strict: a value of a wrong
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
@@ -45,9 +46,8 @@ class Document(Part):
         """What a file says. Raises `ValueError` where what it cannot do without is absent or wrong."""
         values: dict[str, Any] = dict(data)
         values.pop("format", None)
-        for name, field in cls.model_fields.items():
-            kind = field.annotation
-            if name in values and isinstance(kind, type) and issubclass(kind, Document):
+        for name, kind in _documents_in(cls).items():
+            if name in values:
                 values[name] = kind.read(values[name]) if isinstance(values[name], Mapping) else kind()
         try:
             return cls.model_validate(values)
@@ -63,6 +63,13 @@ class Document(Part):
 
     def to_json(self) -> dict[str, Any]:
         return {"format": self.FORMAT, **super().to_json()}
+
+
+@cache
+def _documents_in(kind: type[Document]) -> dict[str, type[Document]]:
+    """Field → its type, for those that are read as leniently as the whole."""
+    found = ((name, field.annotation) for name, field in kind.model_fields.items())
+    return {name: of for name, of in found if isinstance(of, type) and issubclass(of, Document)}
 
 
 def _sentence(value: Any) -> Message:

@@ -5,30 +5,41 @@ from __future__ import annotations
 from pathlib import Path
 
 
+class Inside:
+    """The path of something in the folder; made when it is asked for, for a list opens a thousand folders."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: RunFolder, owner: type) -> Path:
+        return run.path / self.name
+
+
 class RunFolder:
     """The paths of one run's folder, whether anything is there or not."""
 
+    run_json = Inside("run.json")
+    status_json = Inside("status.json")
+    exit_json = Inside("exit.json")
+    metrics_jsonl = Inside("metrics.jsonl")
+    answers_jsonl = Inside("answers.jsonl")
+    rank_report_json = Inside("rank_report.json")
+    labels_json = Inside("labels.json")
+    config_yaml = Inside("config.yaml")
+    train_log = Inside("train.log")
+    supervisor_log = Inside("supervisor.log")
+    stop_request = Inside("stop.request")
+    save_request = Inside("save.request")
+    checkpoints = Inside("checkpoints")
+    adapter = Inside("adapter")
+    attempts = Inside("attempts")
+    status_lock = Inside("status.lock")
+    """Held by whoever changes a file that others change too."""
+    supervisor_lock = Inside("supervisor.lock")
+    """Held by the one supervisor."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.run_json = path / "run.json"
-        self.status_json = path / "status.json"
-        self.exit_json = path / "exit.json"
-        self.metrics_jsonl = path / "metrics.jsonl"
-        self.answers_jsonl = path / "answers.jsonl"
-        self.rank_report_json = path / "rank_report.json"
-        self.labels_json = path / "labels.json"
-        self.config_yaml = path / "config.yaml"
-        self.train_log = path / "train.log"
-        self.supervisor_log = path / "supervisor.log"
-        self.stop_request = path / "stop.request"
-        self.save_request = path / "save.request"
-        self.checkpoints = path / "checkpoints"
-        self.adapter = path / "adapter"
-        self.attempts = path / "attempts"
-        self.status_lock = path / "status.lock"
-        """Held by whoever changes a file that others change too."""
-        self.supervisor_lock = path / "supervisor.lock"
-        """Held by the one supervisor."""
 
     @property
     def id(self) -> str:
