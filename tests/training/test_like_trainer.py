@@ -20,7 +20,7 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model, load_tokenizer
-from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.assembly import Data, assemble, fresh_state
 from lora_backend.training.batches import accumulation_steps
 from lora_backend.training.loop import Training, fit
@@ -28,6 +28,7 @@ from lora_backend.training.randomness import RandomState, nothing_drawn
 from lora_backend.training.reporter import RunReporter
 from lora_backend.training.state import TrainState
 from lora_backend.training.tokenize import tokenize_rows
+from tests.run_files import points_of
 from tests.tiny import chats
 
 Make = Callable[..., dict[str, Any]]
@@ -72,9 +73,9 @@ def by_ours(config: TrainingConfig, data: Data, folder: Path) -> tuple[Made, Ran
     training, state = assembled(config, data)
     first = RandomState.now()
     folder.mkdir()
-    run = RunFolder(folder)
+    run = RunStore(folder)
     fit(training, state, RunReporter(run))
-    points = [{key: row[key] for key in FIGURES if key in row} for row in run.metrics()]
+    points = [{key: row[key] for key in FIGURES if key in row} for row in points_of(run)]
     return (points, state.optimizer, state.model), first, training
 
 
