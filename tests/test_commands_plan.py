@@ -329,7 +329,7 @@ def test_a_time_that_nobody_can_know_is_not_said(ask: Ask, say: Say) -> None:
 
 
 def test_a_price_without_a_cost_says_why(say: Say) -> None:
-    assert "give the rows of data with `--rows`" in say("--gpus", "RTX-4090", "--price", "2")[1]
+    assert "give the number of data rows with `--rows`" in say("--gpus", "RTX-4090", "--price", "2")[1]
     assert "`--rows`" not in say("--gpus", "RTX-4090", "--price", "2", "--rows", "10")[1]
     text = say("--price", "2", "--rows", "10")[1]
     assert "This run uses no GPU, so it has no cost." in text

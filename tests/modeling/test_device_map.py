@@ -256,7 +256,7 @@ def test_a_model_that_is_not_where_it_was_planned_is_warned_of_and_the_real_map_
 
 @pytest.mark.parametrize(("key", "value"), [("forcebalance", True), ("batch_size", 4)])
 def test_apply_names_what_it_does_not_take(key: str, value: Any, tiny_model: Path) -> None:
-    with pytest.raises(ConfigError, match=f"precision, and knows no {key}"):
+    with pytest.raises(ConfigError, match=f"precision, not {key}"):
         apply_balanced_device_map(str(tiny_model), {key: value})
 
 
