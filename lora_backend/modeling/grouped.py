@@ -47,9 +47,10 @@ SHAPES: dict[Any, Callable[..., Any]] = {torch.ops.aten._grouped_mm: _grouped}
 FLOPS: dict[Any, Callable[..., int]] = {
     torch.ops.aten._grouped_mm: _grouped_flops,
     torch.ops.transformers.grouped_mm_fallback: _fallback_flops,
-    # The gradient of the input and that of the weights.
-    torch.ops.transformers.grouped_mm_fallback_backward: lambda *args, **_: 2 * _fallback_flops(*args),
 }
+if hasattr(torch.ops.transformers, "grouped_mm_fallback_backward"):  # before 5.23 its products are seen one by one
+    # The gradient of the input and that of the weights.
+    FLOPS[torch.ops.transformers.grouped_mm_fallback_backward] = lambda *args, **_: 2 * _fallback_flops(*args)
 
 
 @contextlib.contextmanager

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from peft import PeftModel
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase, set_seed
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.i18n import N_, Message, Plural
+from lora_backend.i18n import Message, Plural
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import loaded_map
 from lora_backend.modeling.devices import memory_table, refuse_untrainable
@@ -72,7 +72,6 @@ class RunContext:
     questions: list[dict[str, Any]] = field(default_factory=list)
     train_rows: Any = None
     eval_rows: Any = None
-    base: PreTrainedModel | None = None
     base_answers: Sequence[str] | None = None
     adapted: PeftModel | None = None
     report: RankReport | None = None
@@ -204,7 +203,7 @@ def train_adapter(run: RunContext) -> None:
     is_whole = run.last_step >= training.batches.total_steps and not state.progress.evaluation_pending
     run.ended_early = reporter.ended_by is not None and not is_whole
     if run.ended_early:
-        _write_stopped(run, reporter.ended_by)
+        reporter.write_stopped(run.last_step, config.max_time)
 
 
 def save(run: RunContext) -> None:
@@ -267,27 +266,6 @@ STAGES = (
 )
 BEFORE_TRAINING = ("preparing", "data", "loading", "training")
 """Stages before which a stop ends the run; `preparing` is the demo's own."""
-
-
-def _write_stopped(run: RunContext, ended_by: str | None) -> None:
-    """The outcome of a run that was told to end before its last step, with the reason where nobody asked for it."""
-    asked, cause, said = run.folder.read_stop_request(), None, None
-    if ended_by == "max_time":
-        cause = "max_time"
-        said = Message(
-            N_("`max_time` of {hours} h was over. Resume the run: it goes on after step {step}."),
-            {"hours": run.config.max_time, "step": run.last_step},
-        )
-    elif asked is not None and asked.signal is not None:
-        cause = "signal"
-        said = Message(
-            N_("The run was stopped by {signal}, with a checkpoint at step {step}. It can be resumed."),
-            {"signal": asked.signal, "step": run.last_step},
-        )
-    with run.folder.changing_status() as status:
-        status.step = run.last_step
-        left = status.attempt
-        left.outcome, left.outcome_cause, left.outcome_message = "stopped", cause, said
 
 
 def _write_passport(run: RunContext, ranks: Mapping[str, Any]) -> None:

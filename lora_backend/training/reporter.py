@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from lora_backend.errors import FlightdeckError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Message
 from lora_backend.modeling.devices import memory_in_use_bytes, memory_table
 from lora_backend.runs.history.alerts import health_message
 from lora_backend.runs.history.loss_health import health_of
@@ -160,6 +160,26 @@ class RunReporter:
             )
         if (health := health_of(self.folder)).is_bad:
             logger.warning("%s", health_message(health))
+
+    def write_stopped(self, step: int, max_time_h: float | None) -> None:
+        """The outcome of a run that was told to end before its last step, with the reason where nobody asked for it."""
+        asked, cause, said = self.folder.read_stop_request(), None, None
+        if self.ended_by == "max_time":
+            cause = "max_time"
+            said = Message(
+                N_("`max_time` of {hours} h was over. Resume the run: it goes on after step {step}."),
+                {"hours": max_time_h, "step": step},
+            )
+        elif asked is not None and asked.signal is not None:
+            cause = "signal"
+            said = Message(
+                N_("The run was stopped by {signal}, with a checkpoint at step {step}. It can be resumed."),
+                {"signal": asked.signal, "step": step},
+            )
+        with self.folder.changing_status() as status:
+            status.step = step
+            left = status.attempt
+            left.outcome, left.outcome_cause, left.outcome_message = "stopped", cause, said
 
 
 def _finite(value: float) -> float | None:

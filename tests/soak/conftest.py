@@ -28,7 +28,7 @@ def figures(record_property: Callable[[str, object], None]) -> Figures:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     lines = [
         str(value)
-        for outcome in ("passed", "failed")
+        for outcome in ("passed", "failed", "skipped")
         for report in terminalreporter.stats.get(outcome, ())
         for name, value in report.user_properties
         if name == FIGURES

@@ -28,8 +28,8 @@ from lora_backend.training.randomness import RandomState, nothing_drawn
 from lora_backend.training.reporter import RunReporter
 from lora_backend.training.state import TrainState
 from lora_backend.training.tokenize import tokenize_rows
-from tests.run_files import points_of
 from tests.tiny import chats
+from tests.training.helpers import COMPARED, curve
 
 Make = Callable[..., dict[str, Any]]
 HARD: dict[str, Any] = {
@@ -46,7 +46,6 @@ CASES: dict[str, dict[str, Any]] = {
     "checkpointing, a head that trains": {"gradient_checkpointing": True, "modules_to_save": ["lm_head"], "lr_scheduler_type": "polynomial"},
     "norms that train": {"modules_to_save": ["norm"], "optim": "sgd", "max_steps": 4},
 }  # fmt: skip
-FIGURES = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
 Made = tuple[list[dict[str, Any]], torch.optim.Optimizer, PeftModel]
 
 
@@ -75,8 +74,7 @@ def by_ours(config: TrainingConfig, data: Data, folder: Path) -> tuple[Made, Ran
     folder.mkdir()
     run = RunStore(folder)
     fit(training, state, RunReporter(run))
-    points = [{key: row[key] for key in FIGURES if key in row} for row in points_of(run)]
-    return (points, state.optimizer, state.model), first, training
+    return (curve(run), state.optimizer, state.model), first, training
 
 
 def assembled(config: TrainingConfig, data: Data) -> tuple[Training, TrainState]:
@@ -161,7 +159,7 @@ def by_trainer(config: TrainingConfig, data: Data, folder: Path, training: Train
     )
     trainer.batches = SameBatches(training, first)
     trainer.train()
-    points = [{key: row[key] for key in FIGURES if key in row} for row in trainer.state.log_history]
+    points = [{key: row[key] for key in COMPARED if key in row} for row in trainer.state.log_history]
     return [point for point in points if point.keys() & {"loss", "eval_loss"}], trainer.optimizer, model
 
 
