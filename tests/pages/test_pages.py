@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("places")
 WAYS_ON = {
     "home": ("", ["Start the demo"]),
     "config": ("Set up a run", ["Open as a draft", "New config", "Start from this"]),
-    "plan": ("Choose a model and GPUs", ["Llama-3.1-70B on 80,48,24"]),
-    "runs": ("No run yet.", ["To the demo", "Open a config"]),
+    "plan": ("Choose a model and the GPUs", ["Llama-3.1-70B on 80,48,24"]),
+    "runs": ("No runs yet.", ["To the demo", "Open a config"]),
     "verify": ("Choose a finished run, or enter the folder of an adapter.", ["To the demo", "Open a config"]),
 }
 """What each page says where nothing is there yet, and the buttons and links that lead on."""
