@@ -31,6 +31,19 @@ PRIVATE = {
     "_get_dtype_plan": ("transformers/modeling_utils.py", "lora_backend/modeling/quantization.py", "the same, as the load itself decides it"),
 }  # fmt: skip
 """The private parts of transformers, accelerate and PEFT that the product uses, each in one file."""
+READ_PLACES = {
+    "lora_backend/config_checker.py": "a public function",
+    "lora_backend/modeling/build.py": "a public function",
+    "lora_backend/modeling/device_map.py": "a public function",
+    "lora_backend/training/direct_run.py": "a public function, and the trainer, whose workspace is that of its run",
+    "lora_backend/example_usage.py": "a program of its own",
+    "lora_backend/worker/methods.py": "the torch process",
+    "lora_backend/modeling/profiling.py": "a trace keeps what it has built, in whichever process it is made",
+    "lora_backend/runs/record/seal.py": "the key of this installation; what a run's folder says of it is not believed",
+    "lora_backend/os_errors.py": "names the workspace where the system names no file",
+    "pages/parts/shell/services.py": "the dashboard",
+}
+"""Who may read from the environment where things live, beside the commands; all others are handed it."""
 OTHERS_PRIVATE = {
     "_parameters", "_buffers", "_subclasses", "_pytree", "_python_dispatch", "_IncompatibleKeys", "_grouped_mm",
     "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention_for_cpu_backward", "_cdata",
@@ -63,6 +76,12 @@ def test_a_module_is_found_by_its_name_alone() -> None:
 def test_a_module_has_one_purpose_and_so_many_lines() -> None:
     long = {named(path) for path in sources() if len(path.read_text().splitlines()) > LONGEST_MODULE}
     assert long == set()
+
+
+def test_only_entries_read_from_the_environment_where_things_live() -> None:
+    reading = {named(path) for path in sources() if "load_settings" in path.read_text()}
+    commands = {name for name in reading if name.startswith("lora_backend/commands/")}
+    assert reading - commands - {"lora_backend/settings.py"} == READ_PLACES.keys()
 
 
 def test_a_function_is_read_on_one_screen() -> None:

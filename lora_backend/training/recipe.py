@@ -225,14 +225,7 @@ def answer(run: RunContext) -> None:
         with folder.changing_status() as status:
             status.attempt.fraction = part
 
-    rows = answer_questions(
-        run.model,
-        run.tokenizer,
-        questions,
-        answered,
-        run.base_answers,
-        folder.stop_request.exists,
-    )
+    rows = answer_questions(run.model, run.tokenizer, questions, answered, run.base_answers, folder.stop_request.exists)
     folder.write_answers(rows)
     if len(rows) < len(questions) and folder.read_status().attempt.outcome_message is None:
         left = Message(

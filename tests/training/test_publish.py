@@ -72,7 +72,7 @@ def test_what_is_replaced_can_be_put_back(workspace: Path) -> None:
     assert weights(target) == "new"
     (binned,) = place.list()
     assert (weights(binned.path), binned.title, binned.replaced_by) == ("old", "adapters/shop/1", new.folder.id)
-    with pytest.raises(RunError, match=r"There is something in .*/adapters/shop/1 again"):
+    with pytest.raises(RunError, match=r"/adapters/shop/1 exists again"):
         place.restore(binned.id)
     shutil.rmtree(target)
     assert place.restore(binned.id) == target
