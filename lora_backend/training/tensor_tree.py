@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-TENSOR, TUPLE, PAIRS = "$tensor", "$tuple", "$pairs"
-"""Keys of the objects that stand for what JSON has no word for: a tensor's name, a tuple, a dict whose keys are numbers."""
+TENSOR, TUPLE, PAIRS, PARTS = "$tensor", "$tuple", "$pairs", "$parts"
+"""Keys of the objects that stand for what JSON has no word for: a tensor's name, a tuple, a dict whose keys are numbers, a
+tensor that is made of others."""
+MADE_OF_OTHERS = ("torchao.",)
+"""Where the classes of such tensors may come from: torchao's optimizers keep their states in few bits so."""
 PLAIN = (bool, int, float, str, type(None))
 
 
@@ -23,7 +27,7 @@ def pack(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
 def _pack(value: Any, name: str, tensors: dict[str, torch.Tensor], known: dict[int, str]) -> Any:
     if isinstance(value, torch.Tensor):
         if type(value) not in (torch.Tensor, torch.nn.Parameter):
-            raise TypeError(f"{name} is a {type(value).__name__}, which safetensors cannot hold")
+            return _pack_parts(value, name, tensors, known)
         known_as = known.setdefault(id(value), name)
         if known_as == name:
             tensors[name] = value.detach().cpu().contiguous()
@@ -39,6 +43,23 @@ def _pack(value: Any, name: str, tensors: dict[str, torch.Tensor], known: dict[i
     raise TypeError(f"{name} is a {type(value).__name__}, which JSON cannot hold")
 
 
+def _pack_parts(value: Any, name: str, tensors: dict[str, torch.Tensor], known: dict[int, str]) -> Any:
+    """By torch's own protocol for such tensors."""
+    parts, context = value.__tensor_flatten__()
+    kind = type(value)
+    held = {part: _pack(getattr(value, part), f"{name}.{part}", tensors, known) for part in parts}
+    shape = [list(value.shape), list(value.stride())]
+    return {PARTS: [kind.__module__, kind.__name__, held, _pack(context, f"{name}.context", tensors, known), shape]}
+
+
+def _unpack_parts(packed: list[Any], tensors: Mapping[str, torch.Tensor]) -> Any:
+    module, kind, held, context, (shape, stride) = packed
+    if not str(module).startswith(MADE_OF_OTHERS):
+        raise ValueError(f"no tensor of {module} is made")
+    cls = getattr(importlib.import_module(module), kind)
+    return cls.__tensor_unflatten__(unpack(held, tensors), unpack(context, tensors), torch.Size(shape), tuple(stride))
+
+
 def unpack(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     """What `pack` was given. Raises `KeyError` for a tensor that is not there."""
     if isinstance(value, list):
@@ -51,4 +72,6 @@ def unpack(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
         return tuple(unpack(one, tensors) for one in value[TUPLE])
     if value.keys() == {PAIRS}:
         return {key: unpack(one, tensors) for key, one in value[PAIRS]}
+    if value.keys() == {PARTS}:
+        return _unpack_parts(value[PARTS], tensors)
     return {key: unpack(one, tensors) for key, one in value.items()}
