@@ -6,8 +6,9 @@ Reading is lenient, here and nowhere else; writing is strict: a value of a wrong
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
 
@@ -47,8 +48,9 @@ class Document(Part):
         values: dict[str, Any] = dict(data)
         values.pop("format", None)
         for name, kind in _documents_in(cls).items():
-            if name in values:
-                values[name] = kind.read(values[name]) if isinstance(values[name], Mapping) else kind()
+            if isinstance(values.get(name), Mapping):
+                with suppress(ValueError):  # and then it is wrong as a whole
+                    values[name] = kind.read(values[name])
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -68,8 +70,9 @@ class Document(Part):
 @cache
 def _documents_in(kind: type[Document]) -> dict[str, type[Document]]:
     """Field → its type, for those that are read as leniently as the whole."""
-    found = ((name, field.annotation) for name, field in kind.model_fields.items())
-    return {name: of for name, of in found if isinstance(of, type) and issubclass(of, Document)}
+    fields = kind.model_fields.items()
+    kinds = ((name, of) for name, field in fields for of in (field.annotation, *get_args(field.annotation)))
+    return {name: of for name, of in kinds if isinstance(of, type) and issubclass(of, Document)}
 
 
 def _sentence(value: Any) -> Message:

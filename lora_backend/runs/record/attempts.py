@@ -17,7 +17,7 @@ ASKED = ("resume_from", "changes", "restarts_schedule", "argv", "actor", "damage
 """What whoever resumes a run says of the new attempt, whatever is planned for it."""
 
 
-class BaseIdentity(Part):
+class BaseIdentity(Document):
     """Hashes by which a base model is known again; None for what is not there."""
 
     config_sha256: str | None = None

@@ -10,13 +10,14 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.record.documents import Labels
 from lora_backend.runs.record.locked_files import lock_file, read_json
+from lora_backend.runs.record.run_folder import RunFolder
 
 LONGEST_TAG, MOST_TAGS, LONGEST_NOTE = 40, 20, 10_000
 
 
 def read_labels(run: Path) -> Labels:
     """The labels of the run in folder `run`; none where the file is absent or unreadable."""
-    return Labels.read(read_json(run / "labels.json") or {})
+    return Labels.read(read_json(RunFolder(run).labels_json) or {})
 
 
 def write_labels(
@@ -47,7 +48,7 @@ def write_labels(
             labels.pinned = pinned
         if archived is not None:
             labels.archived = archived
-        write_json(run / "labels.json", labels.to_json())
+        write_json(RunFolder(run).labels_json, labels.to_json())
     return labels
 
 
