@@ -40,13 +40,15 @@ from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.waiting import entries, leases_folder
 from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.settings import load_settings
+from lora_backend.runs.record.transitions import add_attempt, request_stop
 from tests.resolving import from_here
+from tests.run_files import attempt_of, make_run
 
 def moved(values, choices):
     settings = load_settings()
     taken = take(leases_folder(settings.workspace), ["GPU-a", "GPU-b"], Path("another"))
     run = make_run(settings.runs, config=values, config_text="", argv=["true"], state="queued")
-    add_start(run, **plan_attempt(from_here(values), profile_for))
+    add_attempt(run, plan_attempt(from_here(values), profile_for))
     start_or_queue(run, settings.workspace)
     found = [(None, attempt_of(run), "")]
     for uuids in choices:
@@ -98,10 +100,10 @@ def test_a_plan_is_not_used_for_settings_that_came_while_it_was_made(
 ) -> None:
     run = waiting(places)
 
-    def while_another_changes_it(*_: Any, **__: Any) -> dict[str, Any]:
+    def while_another_changes_it(*_: Any, **__: Any) -> Attempt:
         request_stop(run, "bob")
         start_again(run, "queued", after=1, device_uuids=["GPU-a"], changes={"gradient_checkpointing": False})
-        return {"device_uuids": ["GPU-b"]}
+        return Attempt(device_uuids=["GPU-b"])
 
     monkeypatch.setattr("lora_backend.launching.requeue.plan_attempt", while_another_changes_it)
     with pytest.raises(StateError, match="planned again"):

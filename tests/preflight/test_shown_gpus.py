@@ -29,6 +29,7 @@ from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.launching.launch import _first_device
 from lora_backend.preflight.placement import plan_start
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.numbering import in_trainer
 from tests.resolving import from_here
 
@@ -36,7 +37,8 @@ def profile_for(facts, config):  # without torch
     return formula_profile(facts, config, TraceSettings.of(config, config.precision))
 
 def attempts(each, **more):
-    return [plan_attempt(from_here(values), profile_for, accepts="over", **more) for values in each]
+    planned = (plan_attempt(from_here(values), profile_for, accepts="over", **more) for values in each)
+    return [attempt.to_json() for attempt in planned]
 """
 HALVES = {"model.embed_tokens": 1, "model.rotary_emb": 1, "model.layers": 1, "model.norm": 0, "lm_head": 0}
 
@@ -86,7 +88,7 @@ def test_what_a_trainer_sees_is_what_its_plan_uses_with_the_embeddings_first(
 
 def test_a_map_reaches_the_trainer_in_its_own_numbers(tmp_path: Path, machine: dict[str, str]) -> None:
     asked = [values(tmp_path, device_map=HALVES), values(tmp_path, device_map={"": 1})]
-    maps = f"[in_trainer(values['device_map'], attempt) for values, attempt in zip({asked!r}, attempts({asked!r}))]"
+    maps = f"[in_trainer(values['device_map'], Attempt.read(attempt)) for values, attempt in zip({asked!r}, attempts({asked!r}))]"
     halves, whole = result_of(maps, machine, IMPORTS)
     assert (halves["model.embed_tokens"], halves["lm_head"]) == (0, 1)
     assert whole == {"": 0}
@@ -115,13 +117,15 @@ def test_a_process_that_hides_nothing_from_itself_is_planned_as_it_is(tmp_path: 
         "lambda targets: tuple(__import__('dataclasses').replace(t, device=i) for i, t in enumerate(targets[::-1]))"
     )
     asked = values(tmp_path, device_map=HALVES | {"model.norm": 2, "lm_head": 2})
-    found = result_of(f"plan_start(from_here({asked!r}), profile_for, seen={reverse}).to_json()", machine, IMPORTS)
+    found = result_of(
+        f"plan_start(from_here({asked!r}), profile_for, seen={reverse}).attempt.to_json()", machine, IMPORTS
+    )
     assert shown(found) == "GPU-c,GPU-b,GPU-a"
     assert found["device_uuids"] == ["GPU-b", "GPU-a"]
 
 
 def test_a_run_that_is_planned_when_it_has_started_sees_the_first_gpu_alone(machine: dict[str, str]) -> None:
-    found = result_of("_first_device()", machine, IMPORTS)
+    found = result_of("_first_device().to_json()", machine, IMPORTS)
     assert (shown(found), found["device_uuids"]) == ("GPU-a", ["GPU-a"])
 
 
