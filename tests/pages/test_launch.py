@@ -14,6 +14,7 @@ from lora_backend.config.drafts import Draft, new_draft
 from lora_backend.launching import launch
 from lora_backend.models.tree import ModuleTree
 from lora_backend.preflight.trees import tree_of
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.settings import load_settings
 from pages.parts.draft import session
@@ -34,8 +35,8 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
     write_rows(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}] * 4)
     started: Attempts = []
 
-    def start_run(request: object, path: object, argv: object, attempt: dict[str, Any]) -> RunStore:
-        started.append(attempt)
+    def start_run(request: object, path: object, argv: object, attempt: Attempt) -> RunStore:
+        started.append(attempt.to_json())
         return finished_run()
 
     monkeypatch.setattr(launch, "start_run", start_run)

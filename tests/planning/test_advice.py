@@ -169,7 +169,7 @@ def test_some_together_only_where_none_is_enough_alone_and_first_those_that_leav
 
 def test_remedies_of_a_placement_by_hand_are_counted_from_it_and_the_best_placement_comes_first() -> None:
     planner = Planner(exact, of_words("12,12"))
-    placed = (0,) * 13 + (1,)
+    placed = (1,) + (0,) * 13
     by_hand = planner.score(BIG, placed)
     assert not by_hand.fits
     assert planner.plan(BIG).fits
