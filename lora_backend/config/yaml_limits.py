@@ -64,7 +64,7 @@ class LimitedComposer(Composer):  # type: ignore[misc, no-any-unimported, unused
         self.size += self.sizes.get(event.anchor, 0) if is_alias else 1
         if math.isinf(self.size):
             raise RefusedError(
-                line, N_("The alias `*{name}` on line {line} stands inside of what it means."), name=event.anchor
+                line, N_("The alias `*{name}` on line {line} is inside of its own meaning."), name=event.anchor
             )
         if self.size > MAX_VALUES:
             raise RefusedError(line, TOO_MANY_VALUES, FEWER, limit=MAX_VALUES)

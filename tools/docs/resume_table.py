@@ -11,7 +11,7 @@ HEAD = (words("what a change does", "改动的影响"), words("keys", "配置项
 ROWS: tuple[tuple[Words, tuple[ResumeWord, ...]], ...] = (
     (words("safe: what is learned stays", "安全：学到的内容不变"), ("saving",)),
     (words("safe: counts from here on", "安全：从这里开始生效"), ("from_here",)),
-    (words("safe, but rounds otherwise, so the curve goes on close to before, not exactly", "安全，但舍入不同，曲线与原来接近而不完全一致"), ("place", "same_sum")),
+    (words("safe, but rounds differently, so the curve continues close to, but not exactly as, before", "安全，但舍入不同，曲线与原来接近而不完全一致"), ("place", "same_sum")),
     (words("the same with as many rows per step as before; refused with others", "每步行数不变时同上；改变每步行数则拒绝"), ("same_rows",)),
     (words("computes the schedule anew, and enters it at the step reached", "重新计算学习率计划，并从已到达的步数接入"), ("schedule",)),
     (words("refused: another model", "拒绝：会是另一个模型"), ("model",)),

@@ -168,7 +168,7 @@ def _bias(config: ConfigView) -> Iterator[Finding]:
 TRAINED_TWICE = Rule(
     "trained_twice",
     "warning",
-    N_("{names} stands in `target_modules` and in `modules_to_save`; what is trained whole needs no adapter."),
+    N_("{names} is in both `target_modules` and `modules_to_save`; a module that is trained whole needs no adapter."),
     N_("Keep it in one of the two."),
     broken="target_modules: [q_proj, lm_head]\nmodules_to_save: [lm_head]",
     fixed="target_modules: [q_proj]\nmodules_to_save: [lm_head]",
