@@ -124,7 +124,7 @@ def test_silence_is_told_from_a_long_step(run: RunStore, monkeypatch: pytest.Mon
     assert alerts(run, RUNNING, columns(50, time=slow)) == []
     assert alerts(run, RunState("running", "loading"), columns(50)) == []
     (alert,) = alerts(run, RunState("running", "loading", silent_s=700.0), {})
-    assert alert.message.values["minutes"] == 12
+    assert alert.message.values["count"] == 12
 
 
 def test_a_disk_without_room_for_two_checkpoints_is_told(run: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:

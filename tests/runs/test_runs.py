@@ -100,7 +100,7 @@ def test_the_supervisor_writes_how_it_ended(
 ) -> None:
     run = made(tmp_path)
     shutil.rmtree(run.path)
-    head = f"from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; FOLDER = RunStore(Path({str(run.path)!r})); print('hello'); "
+    head = f"from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; from tests.run_files import set_status; FOLDER = RunStore(Path({str(run.path)!r})); print('hello'); "
     run = made(tmp_path, [sys.executable, "-c", head + script], path=run.path)
     supervise(run)
     ended = run.state()
