@@ -86,7 +86,7 @@ def test_every_gpu_is_listed_in_the_order_of_the_bus(count: int, read: Read) -> 
         (NOT_LOADED, "The NVIDIA driver does not answer (Driver Not Loaded)."),
         (UNKNOWN, "The NVIDIA driver does not answer (Unknown Error)."),
         (NEWER_THAN_PYNVML, "The NVIDIA driver does not answer ("),
-        (NO_PERMISSION, "This user may not talk to the NVIDIA driver: no permission for its device files"),
+        (NO_PERMISSION, "This user has no permission for the NVIDIA device files"),
         (OTHER_VERSION, "its library and its kernel module differ. Restart the machine."),
     ],
 )

@@ -115,7 +115,7 @@ def test_one_gpu_that_is_enough_is_named() -> None:
     assert split.strategy == "layer_split"
     said = single_is_enough(split)
     assert said is not None
-    assert said.text("en").startswith("GPU 0 (24 GiB) alone would hold it")
+    assert said.text("en").startswith("GPU 0 (24 GiB) alone would fit it")
     assert single_is_enough(planned("24")) is None
     assert single_is_enough(planned("2.5,2.5")) is None
 
@@ -123,11 +123,11 @@ def test_one_gpu_that_is_enough_is_named() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("2xRTX-4090", "GPU 0 (RTX-4090) alone would hold it, and be faster: "),
-        ("RTX-6000-Turing,RTX-4090", "GPU 1 (RTX-4090) alone would hold it, and be faster: "),
-        ("V100-32G,RTX-3060-12G", "GPU 0 (V100-32G) alone would hold it, and be faster: "),
-        ("T4,L4", "GPU 1 (L4) alone would hold it, and be faster: "),
-        ("24,12", "GPU 0 (24 GiB) alone would hold it: "),
+        ("2xRTX-4090", "GPU 0 (RTX-4090) alone would fit it and be faster: "),
+        ("RTX-6000-Turing,RTX-4090", "GPU 1 (RTX-4090) alone would fit it and be faster: "),
+        ("V100-32G,RTX-3060-12G", "GPU 0 (V100-32G) alone would fit it and be faster: "),
+        ("T4,L4", "GPU 1 (L4) alone would fit it and be faster: "),
+        ("24,12", "GPU 0 (24 GiB) alone would fit it: "),
     ],
 )
 def test_one_gpu_is_called_faster_only_where_its_own_estimate_is(words: str, said: str) -> None:
