@@ -181,7 +181,7 @@ def test_nesting_that_is_too_deep_names_the_first_line_that_is(name: str, text: 
     [
         ("a: &a [" + "x, " * 999 + "]\nb: &b [" + "*a, " * 5 + "]\nc: [1,\n *b]\n", 4, "goes over 10000 values"),
         ("l:\n" + "- x\n" * 11_000, 9_999, "goes over 10000 values"),
-        ("m: x\na: &a\n- 1\n- *a\n", 4, "`*a` on line 4 stands inside"), ("a: &a {b: &b [*b]}", 1, "`*b` on line 1 stands inside"),
+        ("m: x\na: &a\n- 1\n- *a\n", 4, "`*a` on line 4 is inside"), ("a: &a {b: &b [*b]}", 1, "`*b` on line 1 is inside"),
     ],
 )  # fmt: skip
 def test_a_document_that_is_too_large_names_the_line_that_makes_it_so(text: str, line: int, says: str) -> None:

@@ -36,7 +36,7 @@ def test_the_model_carries_the_adapter_and_only_that_trains(config: Make) -> Non
         ({"learning_rate": float("nan")}, "`learning_rate`"),
         ({"target_layers": [0, 2]}, "numbered 0 to 1"),
         ({"target_modules": ["q_porj"]}, "q_porj"),
-        ({"batch_size": 4, "target_batch_size": 6}, "no multiple"),
+        ({"batch_size": 4, "target_batch_size": 6}, "not a multiple"),
     ],
     ids=str,
 )

@@ -210,7 +210,7 @@ def test_a_run_of_another_boot_is_lost_and_not_touched(make: Make) -> None:
     state = recover(run)
     assert (state.state, state.cause) == ("lost", "reboot")
     assert state.message is not None
-    assert "started anew" in state.message.text("en")
+    assert "was restarted" in state.message.text("en")
     assert run.status_json.read_bytes() == before, "it may be another machine's, and going on"
     assert not run.exit_json.exists()
 

@@ -99,7 +99,7 @@ def test_only_the_variables_of_gpus_are_taken_from_a_run(tmp_path: Path) -> None
             {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "GPU-1"},
         ),
         ({"CUDA_VISIBLE_DEVICES": "a\0b"}, {}),
-        ({"CUDA_VISIBLE_DEVICES": 3}, {"CUDA_VISIBLE_DEVICES": "3"}),
+        ({"CUDA_VISIBLE_DEVICES": 3}, {}),
         (["a"], {}),
         (None, {}),
     ):
