@@ -118,3 +118,19 @@ def test_a_sentence_is_stored_as_template_and_values(run: RunStore) -> None:
     ended = run.read_exit()
     assert ended is not None
     assert ended.message == Message("Line {line} is bad.", {"line": 3})
+
+
+@pytest.mark.parametrize(("kind", "needed"), [(RunRecord, {"config": {}}), (Status, {}), (Attempt, {}), (Labels, {})])
+def test_a_document_is_written_in_this_versions_format_whatever_it_was_read_in(
+    kind: Any, needed: dict[str, Any]
+) -> None:
+    assert kind.read({"format": 1, **needed}).to_json()["format"] == kind.FORMAT
+    assert kind.read(needed).to_json()["format"] == kind.FORMAT
+
+
+def test_a_status_of_format_1_is_written_back_in_format_2(run: RunStore) -> None:
+    run.status_json.write_text(json.dumps({"format": 1, "state": "finished", "stage": "training"}))
+    with run.changing_status() as status:
+        status.step = 3
+    written = json.loads(run.status_json.read_text())
+    assert (written["format"], written["step"], written["attempt"]["stage"]) == (2, 3, "training")
