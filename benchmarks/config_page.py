@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 from benchmarks.noise import median_and_spread
 from lora_backend.config.config_writing import template
 from lora_backend.config.drafts import new_draft
-from lora_backend.settings import load_settings
+from lora_backend.installation import this_installation
 from tests.tiny import chats, write_rows
 
 EDITS = 15
@@ -37,7 +37,9 @@ def main() -> None:
         (folder / "model").mkdir()
         (folder / "model" / "config.json").write_text(json.dumps(MODEL))
         data = write_rows(folder / "chats.jsonl", chats())
-        draft = new_draft(load_settings().drafts, template({"model_name": str(folder / "model"), "dataset": str(data)}))
+        draft = new_draft(
+            this_installation().drafts, template({"model_name": str(folder / "model"), "dataset": str(data)})
+        )
         page = AppTest.from_file(str(Path(__file__).parents[1] / "app.py"), default_timeout=60)
         page.run()
         page.switch_page("pages/config.py")

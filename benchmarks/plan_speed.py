@@ -22,9 +22,9 @@ from pathlib import Path
 import psutil
 
 from benchmarks.noise import median_and_spread
+from lora_backend.installation import this_installation
 from lora_backend.models.catalogue import catalogue
 from lora_backend.preflight.plan_question import config_to_plan, planner_for
-from lora_backend.settings import load_settings
 
 COLD_MODEL = "meta-llama/Llama-3.1-8B"
 FITS, TOO_SMALL, LARGE = "1xH100-80G", "1xRTX-4090", "8xH100-80G"
@@ -60,10 +60,10 @@ def fill(home: Path) -> None:
 
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    settings = load_settings(_environment(home))
+    installation = this_installation(_environment(home))
     for model in catalogue():
         began = time.process_time()
-        planner, _ = planner_for(model.config, profile_for, settings, LARGE)
+        planner, _ = planner_for(model.config, profile_for, installation, LARGE)
         planner.plan(config_to_plan({"model_name": model.name}))
         print(f"  traced {model.name} in {time.process_time() - began:.1f} s of the processor", flush=True)
     logging.disable(logging.NOTSET)

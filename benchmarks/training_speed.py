@@ -18,7 +18,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.rows import read_dataset
 from lora_backend.demo.config import demo_config
 from lora_backend.demo.model import prepare_demo_model
-from lora_backend.settings import load_settings
+from lora_backend.installation import this_installation
 from tests.run_files import make_run
 
 ROWS = 48
@@ -30,9 +30,9 @@ def main() -> None:
 
     transformers_logging.disable_progress_bar()
     logging.getLogger("lora_backend").setLevel(logging.WARNING)
-    settings = load_settings()
-    prepare_demo_model(settings.cache, lambda *_: None)
-    values = demo_config(settings.cache) | {"num_epochs": 1, "questions": None, "logging_steps": 1000}
+    installation = this_installation()
+    prepare_demo_model(installation.cache, lambda *_: None)
+    values = demo_config(installation.cache) | {"num_epochs": 1, "questions": None, "logging_steps": 1000}
     config = TrainingConfig.model_validate(values)
     rows = read_dataset(Path(str(values["dataset"]))).rows[:: 132 // ROWS][:ROWS]
     tokens = _num_tokens(rows, config)

@@ -22,9 +22,9 @@ from lora_backend.config.config_writing import template
 from lora_backend.config.schema import default_config
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import LANGUAGES, N_, translate, use_language
+from lora_backend.installation import this_installation
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.resolve import resolve
-from lora_backend.settings import load_settings
 from lora_backend.terminal import show, write_file
 
 __all__ = ["check_config_consistency", "main"]
@@ -42,7 +42,7 @@ def check_config_consistency(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(config: ConfigDocument | Mapping[str, Any]) -> CheckResult:
-    return resolve(config, load_settings(), AnyPath(Path.cwd())).result
+    return resolve(config, this_installation(), AnyPath(Path.cwd())).result
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -54,10 +54,10 @@ def say(text: str) -> None:
 def demo_model() -> Path:
     """The demo's model, prepared where it is not yet."""
     from lora_backend.demo.model import prepare_demo_model
-    from lora_backend.settings import load_settings
+    from lora_backend.installation import this_installation
 
     say("Preparing the demo model (once)")
-    return prepare_demo_model(load_settings().cache, lambda message, fraction: print(f"{fraction:4.0%} {message}"))
+    return prepare_demo_model(this_installation().cache, lambda message, fraction: print(f"{fraction:4.0%} {message}"))
 
 
 def tiny_model(folder: Path) -> Path:
@@ -126,9 +126,9 @@ def show_training(config: dict[str, Any]) -> None:
     from transformers import DataCollatorForSeq2Seq
 
     from lora_backend import buildandTrainLoraModel, check_lora_r_consistency
+    from lora_backend.installation import this_installation
     from lora_backend.modeling.load import load_tokenizer
     from lora_backend.runs.record.run_store import list_runs
-    from lora_backend.settings import load_settings
     from lora_backend.training.tokenize import tokenize_rows
 
     say("Training on a DataLoader of one's own")
@@ -144,7 +144,7 @@ def show_training(config: dict[str, Any]) -> None:
         version="1.0.0",
         knowledge_type="sums",
     )
-    run = list_runs(load_settings().runs)[0]
+    run = list_runs(this_installation().runs)[0]
     print(
         "run:",
         run.id,
@@ -153,7 +153,7 @@ def show_training(config: dict[str, Any]) -> None:
         "files:",
         ", ".join(sorted(path.name for path in run.path.iterdir())),
     )
-    published = load_settings().workspace / "adapters" / "tour" / "1.0.0" / "sums"
+    published = this_installation().workspace / "adapters" / "tour" / "1.0.0" / "sums"
     say("The published adapter, read back from its files")
     print("is_consistent:", check_lora_r_consistency(published, config)["is_consistent"], "in", published)
 

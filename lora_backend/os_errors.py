@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lora_backend.errors import DiskFullError, FlightdeckError
 from lora_backend.i18n import N_
-from lora_backend.settings import load_settings
+from lora_backend.installation import this_installation
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DENIED = (errno.EACCES, errno.EPERM)
@@ -69,7 +69,7 @@ def in_words(error: OSError) -> FlightdeckError:
 
 def _refused_for_good(template: dict[bool, str], path: Path, folder: Path) -> FlightdeckError:
     """Another workspace helps where it is the workspace that refuses, or what is to hold it."""
-    workspace = load_settings().workspace
+    workspace = this_installation().workspace
     is_workspace = folder.is_relative_to(workspace) or workspace.is_relative_to(folder)
     return FlightdeckError(template[is_workspace], path=_shortened(path), folder=_shortened(folder))
 
@@ -77,7 +77,7 @@ def _refused_for_good(template: dict[bool, str], path: Path, folder: Path) -> Fl
 def _path_of(error: OSError) -> Path:
     """What the error names; of a write to an open file the system names nothing, and ours lie in the workspace."""
     name = error.filename
-    return Path(name) if isinstance(name, str) and name else load_settings().workspace
+    return Path(name) if isinstance(name, str) and name else this_installation().workspace
 
 
 def _folder_of(path: Path) -> Path:

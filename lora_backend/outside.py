@@ -21,7 +21,7 @@ from typing import Any
 from lora_backend.errors import FlightdeckError
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
-from lora_backend.settings import child_environment
+from lora_backend.installation import child_environment
 
 MEMORY_BYTES = 2 * 2**30
 """Of address space; a process that only reads needs a tenth of it to begin with."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lora_backend.errors import FileRefusedError
 from lora_backend.i18n import N_
-from lora_backend.settings import is_within
+from lora_backend.installation import is_within
 
 
 class LinkRefusedError(FileRefusedError):

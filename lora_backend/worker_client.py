@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from lora_backend.errors import UntrainableError, WorkerError
 from lora_backend.i18n import N_, Message
-from lora_backend.settings import child_environment
+from lora_backend.installation import child_environment
 
 Kind = Literal["tracer", "model"]
 LOADING = frozenset({"check_loaded_ranks"})

@@ -33,7 +33,7 @@ from pages.parts.draft.upload import data_upload
 from pages.parts.shell import addresses
 from pages.parts.shell.header import page_header
 from pages.parts.shell.language import say, t
-from pages.parts.shell.services import resolved, settings
+from pages.parts.shell.services import installation, resolved
 from pages.parts.widgets.findings import show_findings
 from pages.parts.widgets.rows_reading import wait_for_rows
 
@@ -94,7 +94,7 @@ if draft_id is None:
     choose_start()
 else:
     try:
-        editor(open_draft(settings().drafts, draft_id))
+        editor(open_draft(installation().drafts, draft_id))
     except FlightdeckError as error:
         st.warning(say(error.message), icon=":material/search_off:")
         choose_start()

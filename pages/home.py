@@ -22,13 +22,13 @@ from pages.parts.shell.header import page_header
 from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.markdown import Markdown, escape, joined
 from pages.parts.shell.navigation import CONFIG, PLAN, RUNS, VERIFY
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import installation
 
 RECENT = 6
 
 
 def machine() -> None:
-    host, inventory = read_host(settings().workspace), read_gpus()
+    host, inventory = read_host(installation().workspace), read_gpus()
     columns = st.columns(4)
     gpu_bytes = sum(gpu.total_bytes for gpu in inventory.gpus)
     figures: list[tuple[str, Markdown, Markdown | None]] = [
@@ -82,7 +82,7 @@ def demo(runs: list[RunStore]) -> None:
             return
         if st.button(t(N_("Start the demo")), type="primary", icon=":material/play_arrow:", key="start_demo"):
             try:
-                run = launch_demo(settings())
+                run = launch_demo(installation())
             except (FlightdeckError, OSError) as error:
                 st.error(explain(error))
             else:
@@ -108,7 +108,7 @@ def own_work() -> None:
 @st.fragment(run_every=5)
 @sheltered()
 def runs_overview() -> None:
-    runs = list_runs(settings().runs)
+    runs = list_runs(installation().runs)
     st.subheader(t(N_("Runs")), anchor=False)
     if not runs:
         st.info(
@@ -125,7 +125,7 @@ page_header(t(N_("LoRA Flightdeck")), t(N_("Fine-tune language models with LoRA:
 machine()
 left, right = st.columns(2)
 with left:
-    demo(list_runs(settings().runs))
+    demo(list_runs(installation().runs))
 with right:
     own_work()
 runs_overview()

@@ -30,13 +30,13 @@ from pages.parts.shell.header import page_header
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import escape
 from pages.parts.shell.navigation import CONFIG, HOME, RUNS
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import installation
 
 
 def all_runs() -> None:
     page_header(t(N_("Runs")), t(N_("Every training run of this workspace, the newest first.")))
-    recover_all(settings().runs)
-    rows = history(str(settings().runs)).rows()
+    recover_all(installation().runs)
+    rows = history(str(installation().runs)).rows()
     undo_of_delete()
     if not rows:
         st.info(t(N_("No runs yet. Start the demo on the home page, or launch a config.")), icon=":material/info:")
@@ -60,7 +60,7 @@ def live_runs(rows: Sequence[RunRow]) -> None:
 @st.fragment(run_every=TICK_S)
 @sheltered()
 def _live_rows(shown: dict[str, str]) -> None:
-    runs = [RunStore(settings().runs / run_id) for run_id in shown]
+    runs = [RunStore(installation().runs / run_id) for run_id in shown]
     if {run.id: recover(run).state for run in runs} != shown:
         st.rerun()
     for run in runs:
@@ -75,7 +75,7 @@ def _live_rows(shown: dict[str, str]) -> None:
 
 def compared(ids: list[str]) -> None:
     fits = can_compare(ids)
-    runs = [open_run(settings().runs, run_id) for run_id in ids] if fits else []
+    runs = [open_run(installation().runs, run_id) for run_id in ids] if fits else []
     page_header(t(N_("Compare runs")), t(N_("{count} runs side by side."), count=len(runs)) if fits else None)
     if not fits:
         st.warning(t(HOW_MANY), icon=":material/compare_arrows:")
@@ -97,7 +97,7 @@ def one_run(run: RunStore) -> None:
 run_id, compare_ids = st.query_params.get(addresses.RUN), st.query_params.get(addresses.COMPARE)
 try:
     if run_id:
-        one_run(open_run(settings().runs, run_id))
+        one_run(open_run(installation().runs, run_id))
     elif compare_ids:
         compared(list(dict.fromkeys(part for part in compare_ids.split(",") if part)))
     elif folder := st.query_params.get(addresses.FOLDER):

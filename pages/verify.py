@@ -16,11 +16,11 @@ from lora_backend.config.config_text import decode_config, read_config
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
+from lora_backend.installation import is_within
 from lora_backend.preflight.roots import allowed_adapter, allowed_config
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.runs.record.unlinked import own_adapter
-from lora_backend.settings import is_within
 from lora_backend.symlinks import is_unlinked_folder
 from lora_backend.verification.adapter_folder import is_pickled, read_adapter_config
 from lora_backend.verification.asked_config import asked_values
@@ -39,7 +39,7 @@ from pages.parts.shell.header import page_header
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import Markdown
 from pages.parts.shell.navigation import CONFIG, HOME
-from pages.parts.shell.services import settings, worker
+from pages.parts.shell.services import installation, worker
 from pages.parts.widgets.findings import show_finding
 from pages.parts.widgets.tables import scrolling_table
 
@@ -70,7 +70,7 @@ def pick(runs: dict[str, RunStore]) -> Subject | None:
     if folder:
         keep_in_address(addresses.RUN, None)
         keep_in_address(addresses.ADAPTER, folder)
-        return Subject(allowed_adapter(folder, settings()), asked_config())
+        return Subject(allowed_adapter(folder, installation()), asked_config())
     if chosen:
         keep_in_address(addresses.RUN, chosen)
         keep_in_address(addresses.ADAPTER, None)
@@ -120,7 +120,7 @@ def asked_config() -> dict[str, Any] | None:
     if file is not None:
         document = decode_config(file.getvalue(), file.name)
     elif path:
-        document = read_config(allowed_config(path, settings()))
+        document = read_config(allowed_config(path, installation()))
     else:
         return None
     if not document.is_readable:
@@ -171,7 +171,7 @@ def base_config(subject: Subject, own: dict[str, Any]) -> Path | None:
 
 def data_sha256(subject: Subject) -> str | None:
     name = (subject.config or {}).get("dataset")
-    return file_sha256(Path(str(name))) if name and is_within(Path(str(name)), settings().data_roots) else None
+    return file_sha256(Path(str(name))) if name and is_within(Path(str(name)), installation().data_roots) else None
 
 
 def beside(subject: Subject, report: RankReport, runs: dict[str, RunStore]) -> None:
@@ -190,7 +190,7 @@ def beside(subject: Subject, report: RankReport, runs: dict[str, RunStore]) -> N
     )
     keep_in_address(addresses.OTHER_ADAPTER, folder)
     if folder:
-        other = allowed_adapter(folder, settings())
+        other = allowed_adapter(folder, installation())
     elif chosen:
         other = own_adapter(runs[chosen].path)
     else:
@@ -207,7 +207,7 @@ page_header(
     ),
 )
 try:
-    finished = {run.id: run for run in list_runs(settings().runs) if is_unlinked_folder(run.adapter)}
+    finished = {run.id: run for run in list_runs(installation().runs) if is_unlinked_folder(run.adapter)}
     picked = pick(finished)
     if picked is None:
         st.info(

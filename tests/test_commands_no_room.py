@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from lora_backend.installation import child_environment
 from lora_backend.runs.record.process_identity import identify
-from lora_backend.settings import child_environment
 from tests.run_files import make_run, set_status
 from tests.runs.conftest import faults  # noqa: F401 - the fixture
 

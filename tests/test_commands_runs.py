@@ -15,6 +15,7 @@ from lora_backend.atomic import write_json
 from lora_backend.cli import main
 from lora_backend.errors import ModelError
 from lora_backend.i18n import Message
+from lora_backend.installation import child_environment, this_installation
 from lora_backend.launching import launch
 from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.processes.queue import start_or_queue
@@ -22,7 +23,6 @@ from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.labels import write_labels
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.settings import child_environment, load_settings
 from lora_backend.verification.rank_documents import empty_report
 from lora_backend.verification.ranks import RankRule
 from lora_backend.verification.records import layer_record
@@ -187,7 +187,7 @@ def test_a_run_whose_processes_are_gone_is_lost_and_shows_its_own_log(started: M
 @pytest.mark.parametrize("part", [{"passed_over": -1}, {"code": {"commit": True}}, {"code": {"commit": 5, "is_modified": "x"}}, {"data_sha256": 5}])  # fmt: skip
 @pytest.mark.parametrize("file", ["run.json", "attempts/1.json"])
 def test_a_run_with_parts_of_another_kind_is_shown(file: str, part: dict[str, Any], workspace: Path) -> None:
-    run = make_run(load_settings().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=["a"])
+    run = make_run(this_installation().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=["a"])
     add_start(run, versions={"torch": "1"})
     path = run.path / file
     path.write_text(json.dumps(json.loads(path.read_text()) | part))

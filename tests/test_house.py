@@ -79,9 +79,9 @@ def test_a_module_has_one_purpose_and_so_many_lines() -> None:
 
 
 def test_only_entries_read_from_the_environment_where_things_live() -> None:
-    reading = {named(path) for path in sources() if "load_settings" in path.read_text()}
+    reading = {named(path) for path in sources() if "this_installation" in path.read_text()}
     commands = {name for name in reading if name.startswith("lora_backend/commands/")}
-    assert reading - commands - {"lora_backend/settings.py"} == READ_PLACES.keys()
+    assert reading - commands - {"lora_backend/installation.py"} == READ_PLACES.keys()
 
 
 def test_a_function_is_read_on_one_screen() -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.settings import DEMO_DATA, child_environment, is_within, load_settings, path_of
+from lora_backend.installation import DEMO_DATA, child_environment, is_within, path_of, this_installation
 
 
 def test_without_an_environment_the_workspace_is_below_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    places = load_settings({})
+    places = this_installation({})
     assert places.workspace == tmp_path / "workspace"
     assert (places.runs, places.uploads, places.drafts) == tuple(
         tmp_path / "workspace" / name for name in ("runs", "data", "drafts")
@@ -30,14 +30,14 @@ def test_without_an_environment_the_workspace_is_below_the_current_folder(
 def test_every_place_is_absolute(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = ("FLIGHTDECK_WORKSPACE", "FLIGHTDECK_HOME", "FLIGHTDECK_MODEL_ROOTS", "FLIGHTDECK_DATA_ROOTS")
-    places = load_settings(dict.fromkeys(names, value))
+    places = this_installation(dict.fromkeys(names, value))
     assert places.workspace == places.cache == tmp_path / "ws"
     assert all(path.is_absolute() for path in (*places.model_roots, *places.data_roots))
 
 
 def test_several_roots_are_told_apart_and_empty_ones_are_none(tmp_path: Path) -> None:
     value = os.pathsep.join(["", str(tmp_path / "a"), "", str(tmp_path / "b"), ""])
-    places = load_settings(
+    places = this_installation(
         {"FLIGHTDECK_MODEL_ROOTS": value, "FLIGHTDECK_DATA_ROOTS": value, "FLIGHTDECK_WORKSPACE": ""}
     )
     assert places.model_roots[:2] == places.data_roots[:2] == (tmp_path / "a", tmp_path / "b")
@@ -46,7 +46,7 @@ def test_several_roots_are_told_apart_and_empty_ones_are_none(tmp_path: Path) ->
 
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert load_settings({"FLIGHTDECK_WORKSPACE": "~/ws"}).workspace == tmp_path / "ws"
+    assert this_installation({"FLIGHTDECK_WORKSPACE": "~/ws"}).workspace == tmp_path / "ws"
 
 
 @pytest.mark.parametrize(

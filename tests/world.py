@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.settings import Settings, load_settings
+from lora_backend.installation import Installation, this_installation
 from tests.run_files import end_run, make_run
 from tests.tiny import make_published, stub_model
 
@@ -39,7 +39,7 @@ class World:
     """Everything below `root`: `home`, `ws`, `models`, `data`, `cache`."""
 
     root: Path
-    settings: Settings
+    installation: Installation
 
     def of(self, value: str) -> str:
         """A hostile value with this world's own paths in it."""
@@ -104,4 +104,4 @@ def make_world(root: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     make_published(run.adapter, "trained")
     (run.checkpoints / "checkpoint-1").mkdir(parents=True)
     end_run(run, "finished")
-    return World(root, load_settings())
+    return World(root, this_installation())

@@ -17,10 +17,10 @@ from lora_backend.config.schema import KEYS, default_config
 from lora_backend.config.scripts import ScriptDefaults, read_script
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import this_installation
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.resolve import resolve
 from lora_backend.preflight.startable import judge, startable
-from lora_backend.settings import load_settings
 from lora_backend.terminal import show
 
 OWN_SCRIPT = Path(__file__).parents[1] / "train_lora.py"
@@ -29,8 +29,8 @@ OWN_SCRIPT = Path(__file__).parents[1] / "train_lora.py"
 
 def check(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    document, settings = read_config(arguments.config), load_settings()
-    judged = judge(resolve(document, settings, AnyPath(Path.cwd())))
+    document, installation = read_config(arguments.config), this_installation()
+    judged = judge(resolve(document, installation, AnyPath(Path.cwd())))
     result, start = judged.result, startable(judged)
     base = None if arguments.against is None else _base(arguments.against)
     rows = [] if base is None else diff_configs(values_to_compare(document), base.values, KEYS)

@@ -6,8 +6,8 @@ import argparse
 
 from lora_backend.commands.words import GOOD, NO, print_json
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import this_installation
 from lora_backend.runs.processes.signals import StoppedNowError, StopSignals
-from lora_backend.settings import load_settings
 from lora_backend.terminal import show
 
 
@@ -17,7 +17,7 @@ def demo(arguments: argparse.Namespace) -> int:
     from lora_backend.demo.demo_run import demo_folder, prepare, score_table, train_demo
 
     if not arguments.train:
-        config_path = prepare(load_settings())
+        config_path = prepare(this_installation())
         if arguments.json:
             print_json({"config": str(config_path)})
         else:
@@ -28,11 +28,11 @@ def demo(arguments: argparse.Namespace) -> int:
                 )
             )
         return GOOD
-    folder = demo_folder(load_settings(), arguments.run_dir)
+    folder = demo_folder(this_installation(), arguments.run_dir)
     signals = StopSignals(folder)
     try:
         with signals:
-            train_demo(load_settings(), folder.path)
+            train_demo(this_installation(), folder.path)
     except StoppedNowError:
         pass
     if signals.exit_code is not None and folder.state().state != "finished":

@@ -11,6 +11,7 @@ from typing import Any
 from lora_backend.commands.words import GOOD, NO, count_of, price_of, print_json, readable, setting
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.i18n import N_, translate
+from lora_backend.installation import this_installation
 from lora_backend.planning.advice import Advice, advise, best_first
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.figures import figures
@@ -20,7 +21,6 @@ from lora_backend.preflight.conditions import conditions_for
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.plan_question import config_to_plan, known_only, planner_for, profiles
 from lora_backend.preflight.resolve import resolve
-from lora_backend.settings import load_settings
 from lora_backend.terminal import show, show_coloured
 from lora_backend.views.plan_view import advice_text, plan_document, plan_text
 
@@ -32,13 +32,13 @@ def plan_command(arguments: argparse.Namespace) -> int:
     config = config_to_plan(values)
     price = price_of(arguments.price) if arguments.price else None
     rows = count_of(arguments.rows) if arguments.rows else None
-    resolved = resolve(values, load_settings(), AnyPath(Path.cwd()))
-    facts, settings = resolved.config_json, resolved.settings
-    planner, message = planner_for(facts, trace_here, settings, arguments.gpus, config)
+    resolved = resolve(values, this_installation(), AnyPath(Path.cwd()))
+    facts, installation = resolved.config_json, resolved.installation
+    planner, message = planner_for(facts, trace_here, installation, arguments.gpus, config)
     options = replace(options_of(config), goal=arguments.goal)
     plan = planner.plan(config, options)
     found = iter(()) if plan.verdict == "fits" else advise(planner, config, plan, options)
-    known = replace(planner, profile_of=profiles(facts, known_only, settings))
+    known = replace(planner, profile_of=profiles(facts, known_only, installation))
     conditions = conditions_for(resolved, planner.targets, planner.link_speed, rows)
     said = figures(known, config, plan, conditions, goal=arguments.goal, price=price)
     if arguments.json:

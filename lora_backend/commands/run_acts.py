@@ -15,6 +15,7 @@ from lora_backend.commands.words import GOOD, NO, print_json, say, setting
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import DataChangedError, RunError
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import this_installation
 from lora_backend.launching.requests import StartOptions
 from lora_backend.launching.resume import prepare_resume, resume_run
 from lora_backend.preflight.path_policy import AnyPath
@@ -30,7 +31,6 @@ from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.surroundings import differences_from_now
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
 from lora_backend.views.queue_view import started_message
 from lora_backend.views.run_view import EFFECTS, value_text
@@ -44,7 +44,7 @@ def stop_command(arguments: argparse.Namespace) -> int:
     deadline_s = STOP_DEADLINE_S if arguments.deadline is None else arguments.deadline
     if not (math.isfinite(deadline_s) and deadline_s >= 0):
         raise RunError(N_("The deadline must be a number of seconds, 0 or more."))
-    run = open_recovered(load_settings().runs, arguments.id)
+    run = open_recovered(this_installation().runs, arguments.id)
     before = run.state()
     if before.has_ended:
         message = Message(
@@ -74,11 +74,11 @@ def stop_command(arguments: argparse.Namespace) -> int:
 
 def resume_command(arguments: argparse.Namespace) -> int:
     """Let a run go on, with changed settings where they can be; 1 where it cannot."""
-    settings = load_settings()
-    run = open_recovered(settings.runs, arguments.id)
+    installation = this_installation()
+    run = open_recovered(installation.runs, arguments.id)
     changes = dict(map(setting, arguments.set))
     before = config_as_changed(run)
-    asked = prepare_resume(run, settings, AnyPath(Path.cwd(), is_bound_in_publishing=True), changes)
+    asked = prepare_resume(run, installation, AnyPath(Path.cwd(), is_bound_in_publishing=True), changes)
     found = asked.classified
     differs = differences_from_now(run, before)
     try:

@@ -17,6 +17,7 @@ from lora_backend.config.config_writing import dump_yaml, with_values
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
+from lora_backend.installation import path_of, this_installation
 from lora_backend.launching.requests import StartOptions
 from lora_backend.launching.table import Launched, TableLaunch, Variant, preview
 from lora_backend.launching.table_rows import NAME, Row, read_table
@@ -26,7 +27,6 @@ from lora_backend.preflight.resolve import resolve
 from lora_backend.runs.processes.queue import waiting_for
 from lora_backend.runs.processes.recovery import recover_all
 from lora_backend.runs.processes.waiting import entries
-from lora_backend.settings import load_settings, path_of
 from lora_backend.terminal import in_lines, show
 from lora_backend.views.queue_view import started_message, waiting_document, waiting_messages
 from lora_backend.views.run_view import value_text
@@ -43,15 +43,17 @@ def queue_command(arguments: argparse.Namespace) -> int:
     if arguments.table and arguments.name:
         raise ConfigError(N_("In a table, a column `name` names the runs. Leave out `--name`."))
     rows = _table(arguments.table) if arguments.table else [Row(1, {NAME: arguments.name} if arguments.name else {})]
-    settings = load_settings()
-    policy = AnyPath(Path.cwd(), settings.data_roots, is_bound_in_publishing=True)
+    installation = this_installation()
+    policy = AnyPath(Path.cwd(), installation.data_roots, is_bound_in_publishing=True)
     document = read_config(arguments.config)
     if not document.is_readable or any(problem.severity == "error" for problem in document.problems):
-        result = resolve(document, settings, AnyPath(Path.cwd())).result
+        result = resolve(document, installation, AnyPath(Path.cwd())).result
         print_json(result.to_dict()) if arguments.json else show(report_text(result))
         return NO
     text = document.text if document.format == "yaml" else dump_yaml(document.values)
-    variants = preview(_model_from_here(text, document.values), [_row_from_here(row) for row in rows], settings, policy)
+    variants = preview(
+        _model_from_here(text, document.values), [_row_from_here(row) for row in rows], installation, policy
+    )
     problems = {
         variant.line: [problem.text() for problem in variant.problems(anyway=arguments.anyway)] for variant in variants
     }
@@ -75,7 +77,7 @@ def queue_command(arguments: argparse.Namespace) -> int:
             if not arguments.dry_run:
                 show(say(N_("Nothing was started.")))
         return GOOD if can_start else NO
-    table = TableLaunch(settings, policy, trace_here)
+    table = TableLaunch(installation, policy, trace_here)
     try:
         launched = asked_once(
             arguments,
@@ -101,9 +103,11 @@ def _not_started(arguments: argparse.Namespace, error: TightError) -> int:
 
 
 def _list_queue(arguments: argparse.Namespace) -> int:
-    settings = load_settings()
-    recover_all(settings.runs)  # one that was queued when its workspace was copied or restored takes its place again
-    waiting = [(entry.run, waiting_for(entry.run, settings.workspace)) for entry in entries(settings.workspace)]
+    installation = this_installation()
+    recover_all(
+        installation.runs
+    )  # one that was queued when its workspace was copied or restored takes its place again
+    waiting = [(entry.run, waiting_for(entry.run, installation.workspace)) for entry in entries(installation.workspace)]
     if arguments.json:
         print_json({"queue": [{"run": run.id, **waiting_document(found)} for run, found in waiting]})
     elif waiting:

@@ -13,6 +13,7 @@ from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
 from lora_backend.formats import duration, number, size, when
 from lora_backend.i18n import N_, Plural
+from lora_backend.installation import this_installation
 from lora_backend.runs.checkpoints.manifest import Damaged, checkpoints_of, newest_whole
 from lora_backend.runs.history.alerts import Alert, alerts, health_message
 from lora_backend.runs.history.checkpoint_list import list_checkpoints, saved_steps
@@ -27,7 +28,6 @@ from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.failures import last_log_lines
 from lora_backend.runs.record.run_store import RunStore, open_run
 from lora_backend.runs.record.unlinked import links_of
-from lora_backend.settings import load_settings
 from lora_backend.terminal import aligned, in_lines, show
 from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.verdicts import deciding, tone, verdict
@@ -46,7 +46,7 @@ MOST_OF_NAME = 42
 def list_command(arguments: argparse.Namespace) -> int:
     """The table of all runs, as the page shows it: pinned ones first, then the newest."""
     columns = _columns(arguments.columns)
-    root = load_settings().runs
+    root = this_installation().runs
     recover_all(root)
     known = History(root).rows()
     found = filtered(known, arguments.filter, arguments.state, arguments.tag)
@@ -65,7 +65,7 @@ def list_command(arguments: argparse.Namespace) -> int:
 
 def show_command(arguments: argparse.Namespace) -> int:
     """One run as it is now; 1 where it failed or is lost."""
-    run = open_recovered(load_settings().runs, arguments.id)
+    run = open_recovered(this_installation().runs, arguments.id)
     row = read_row(run)
     if row is None:
         raise RunError(N_("The run {id} is not there; its folder may have been deleted."), id=run.id)
@@ -83,7 +83,7 @@ def compare_command(arguments: argparse.Namespace) -> int:
     """Two to eight runs side by side."""
     if not can_compare(arguments.ids):
         raise RunError(HOW_MANY)
-    runs = [open_run(load_settings().runs, run_id) for run_id in arguments.ids]
+    runs = [open_run(this_installation().runs, run_id) for run_id in arguments.ids]
     configs = [config_as_changed(run) for run in runs]
     differences, outcomes = config_differences(configs), [outcome_of(run) for run in runs]
     if arguments.json:

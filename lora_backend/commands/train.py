@@ -21,6 +21,7 @@ from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import visible_gpus
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import this_installation
 from lora_backend.launching.launch import make_run
 from lora_backend.launching.requests import StartRequest
 from lora_backend.launching.resume import data_to_accept
@@ -40,7 +41,6 @@ from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore, new_run_id
 from lora_backend.runs.record.transitions import refuse_another_trainer
-from lora_backend.settings import load_settings
 from lora_backend.terminal import in_lines, show
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def train(arguments: argparse.Namespace) -> int:
     document = read_config(arguments.config)
     set_here = dict(map(setting, arguments.set))
     document = replace(document, values=document.values | set_here)
-    resolved = resolve(document, load_settings(), AnyPath(Path.cwd()))
+    resolved = resolve(document, this_installation(), AnyPath(Path.cwd()))
     resolved.refuse_impossible_paths()
     judged = judge(resolved)
     with traced_apart() as apart:
@@ -76,7 +76,7 @@ def train(arguments: argparse.Namespace) -> int:
             return NO
     if attempt and not hides:  # it is planned when it has started, and only what was accepted is known
         attempt = Attempt(accepted=attempt.accepted) if attempt.accepted else None
-    path = arguments.run_dir or resolved.settings.runs / new_run_id()
+    path = arguments.run_dir or resolved.installation.runs / new_run_id()
     text = None if not set_here and document.format == "yaml" else dump_yaml(dict(resolved.values))
     folder = make_run(StartRequest(resolved, text=text), path.resolve(), sys.orig_argv, attempt)
     return _train_in(folder, arguments.json, bound=False)
@@ -100,7 +100,7 @@ def _made_run(folder: RunStore, arguments: argparse.Namespace) -> RunStore:
         raise ConfigError(N_("The run in {path} has ended. Name another folder."), path=str(folder.path))
     refuse_another_trainer(folder)  # before torch is loaded; once more when it trains
     if arguments.accept_changed_data:
-        resolved = resolve(config_as_changed(folder), load_settings(), bound_before(folder))
+        resolved = resolve(config_as_changed(folder), this_installation(), bound_before(folder))
         accepted = data_to_accept(folder, resolved, accept_changed_data=True)
         with folder.changing_attempt() as attempt:
             attempt.accepted_data_sha256 = accepted or attempt.accepted_data_sha256
@@ -123,7 +123,7 @@ def _train_in(folder: RunStore, as_json: bool, *, bound: bool = True) -> int:
     state = folder.state()
     if signals.exit_code is not None and state.state != "finished":
         code = signals.exit_code
-        if folder.path.parent == load_settings().runs and state.state == "stopped":
+        if folder.path.parent == this_installation().runs and state.state == "stopped":
             show(
                 Message(N_("Resume it with: python -m lora_backend runs resume {id}"), {"id": folder.id}),
                 to_stderr=True,

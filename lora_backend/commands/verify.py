@@ -10,12 +10,12 @@ from lora_backend.commands.words import GOOD, NO, WRONG_QUESTION, print_json, re
 from lora_backend.config.short_values import in_short
 from lora_backend.errors import ModelError, RunError
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import path_of, this_installation
 from lora_backend.models.find import find_model
 from lora_backend.preflight.fits import asked_fit
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RUN_ID, RunStore, open_run
 from lora_backend.runs.record.unlinked import own_adapter, refuse_links_in_its_run
-from lora_backend.settings import load_settings, path_of
 from lora_backend.terminal import show
 from lora_backend.verification.adapter_folder import adapter_within, read_adapter_config
 from lora_backend.verification.asked_config import asked_values
@@ -72,7 +72,9 @@ def _checked(adapter: Path, config: dict[str, Any] | None) -> RankReport:
             show(message, to_stderr=True)
 
     try:
-        return check_adapter_folder(adapter, config, ask_tree=asked_fit(lambda: client, load_settings(), say_progress))
+        return check_adapter_folder(
+            adapter, config, ask_tree=asked_fit(lambda: client, this_installation(), say_progress)
+        )
     finally:
         client.close()
 
@@ -94,7 +96,7 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
     if path is None:
         raise ModelError(N_("There is no adapter folder {path}. Check the path."), path=arguments.subject[:200])
     if not path.exists() and RUN_ID.fullmatch(arguments.subject):
-        path = open_run(load_settings().runs, arguments.subject).path
+        path = open_run(this_installation().runs, arguments.subject).path
     refuse_links_in_its_run(path.absolute())
     config: dict[str, Any] | None = None
     if (path / "run.json").is_file():

@@ -12,6 +12,7 @@ from lora_backend.config.config_writing import dump_yaml
 from lora_backend.demo.config import demo_config
 from lora_backend.demo.model import prepare_demo_model
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import Installation
 from lora_backend.launching.launch import make_run, start_run
 from lora_backend.launching.requests import StartOptions, StartRequest
 from lora_backend.launching.run_config import bound_before
@@ -19,7 +20,6 @@ from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.resolve import resolve
 from lora_backend.runs.processes.trainer_command import demo_command
 from lora_backend.runs.record.run_store import RunStore, new_run_id
-from lora_backend.settings import Settings
 from lora_backend.terminal import show
 
 DEMO_NAME = "SmolLM2-135M · demo"
@@ -30,40 +30,40 @@ HEAD = """\
 """
 
 
-def demo_text(settings: Settings) -> str:
+def demo_text(installation: Installation) -> str:
     """The demo's config as a person would write it."""
-    return HEAD + dump_yaml(demo_config(settings.cache))
+    return HEAD + dump_yaml(demo_config(installation.cache))
 
 
-def prepare(settings: Settings) -> Path:
+def prepare(installation: Installation) -> Path:
     """Make the demo's model ready and write its config into the workspace. Returns the config's path."""
-    prepare_demo_model(settings.cache, lambda message, _: show(message, to_stderr=True))
-    settings.workspace.mkdir(parents=True, exist_ok=True)
-    path = settings.workspace / "demo.yaml"
-    write_atomic(path.parent.resolve() / path.name, demo_text(settings))
+    prepare_demo_model(installation.cache, lambda message, _: show(message, to_stderr=True))
+    installation.workspace.mkdir(parents=True, exist_ok=True)
+    path = installation.workspace / "demo.yaml"
+    write_atomic(path.parent.resolve() / path.name, demo_text(installation))
     return path
 
 
-def launch_demo(settings: Settings, actor: str | None = None) -> RunStore:
+def launch_demo(installation: Installation, actor: str | None = None) -> RunStore:
     """Start the demo in processes of its own; preparing the model is the first stage of its run."""
-    path = settings.runs / new_run_id()
-    return _make(path, settings, demo_command(path), actor, start=True)
+    path = installation.runs / new_run_id()
+    return _make(path, installation, demo_command(path), actor, start=True)
 
 
-def demo_folder(settings: Settings, run_dir: Path | None) -> RunStore:
+def demo_folder(installation: Installation, run_dir: Path | None) -> RunStore:
     """The run in `run_dir`, by default a new one; made where there is none."""
-    folder = RunStore((run_dir or settings.runs / new_run_id()).resolve())
+    folder = RunStore((run_dir or installation.runs / new_run_id()).resolve())
     if not folder.run_json.exists():
-        _make(folder.path, settings, sys.orig_argv, None, start=False)
+        _make(folder.path, installation, sys.orig_argv, None, start=False)
     return folder
 
 
-def train_demo(settings: Settings, run_dir: Path | None) -> RunStore:
+def train_demo(installation: Installation, run_dir: Path | None) -> RunStore:
     """Be the demo's trainer, in the foreground or for a run that is made. Returns the run, which has ended."""
     from lora_backend.training.recipe import run_stage, train
     from lora_backend.training.session import training_session
 
-    folder = demo_folder(settings, run_dir)
+    folder = demo_folder(installation, run_dir)
 
     def report(message: Message, fraction: float) -> None:
         with folder.changing_status() as status:
@@ -71,9 +71,9 @@ def train_demo(settings: Settings, run_dir: Path | None) -> RunStore:
         show(message, to_stderr=True)
 
     with training_session(folder):
-        if run_stage(folder, "preparing", lambda: prepare_demo_model(settings.cache, report)):
+        if run_stage(folder, "preparing", lambda: prepare_demo_model(installation.cache, report)):
             values, policy = folder.read_record().config, bound_before(folder, is_bound_in_publishing=False)
-            resolved = resolve(values, settings.around(folder.path), policy)
+            resolved = resolve(values, installation.around(folder.path), policy)
             resolved.validated()
             train(resolved, folder)
     return folder
@@ -98,8 +98,8 @@ def score_table(folder: RunStore) -> str:
     return "\n".join(lines)
 
 
-def _make(path: Path, settings: Settings, argv: list[str], actor: str | None, *, start: bool) -> RunStore:
-    document = replace(ConfigDocument.of(demo_config(settings.cache)), text=demo_text(settings))
-    resolved = resolve(document, settings, AnyPath(settings.workspace))  # every path in it is absolute
+def _make(path: Path, installation: Installation, argv: list[str], actor: str | None, *, start: bool) -> RunStore:
+    document = replace(ConfigDocument.of(demo_config(installation.cache)), text=demo_text(installation))
+    resolved = resolve(document, installation, AnyPath(installation.workspace))  # every path in it is absolute
     request = StartRequest(resolved, StartOptions(actor=actor), DEMO_NAME)
     return start_run(request, path, argv) if start else make_run(request, path, argv)

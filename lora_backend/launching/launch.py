@@ -35,7 +35,7 @@ def launch(request: StartRequest, trace: Trace) -> RunStore:
         attempt = plan_attempt(request.config, trace, accepts=options.accepts, shares=options.shares)
     finally:
         refuse_by_new_tree(judged)
-    path = request.config.settings.runs / new_run_id()
+    path = request.config.installation.runs / new_run_id()
     return start_run(request, path, trainer_command(path), attempt)
 
 
@@ -43,7 +43,7 @@ def start_run(request: StartRequest, path: Path, argv: Sequence[str], attempt: A
     """Make the run's folder and start the supervisor that will start `argv`, or queue it while others have its devices."""
     folder = make_run(request, path, argv, attempt if attempt is not None else _first_device(), state="queued")
     try:
-        start_or_queue(folder, request.config.settings.workspace)
+        start_or_queue(folder, request.config.installation.workspace)
     except OSError:  # no room for its place in the queue: it must not start later, when nobody expects it
         if folder.read_status().state == "queued":
             shutil.rmtree(folder.path, ignore_errors=True)

@@ -8,6 +8,7 @@ from lora_backend.errors import DeviceError
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import unusable_together
 from lora_backend.i18n import N_
+from lora_backend.installation import Installation
 from lora_backend.launching.run_config import resolve_run
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.path_policy import PathPolicy
@@ -16,12 +17,11 @@ from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.runs.processes.queue import change_plan, start_or_queue
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import Settings
 
 
 def move_run(
     run: RunStore,
-    settings: Settings,
+    installation: Installation,
     policy: PathPolicy,
     trace: Trace,
     uuids: Sequence[str],
@@ -42,7 +42,7 @@ def move_run(
     if reason := unusable_together(chosen):
         raise DeviceError("{reason}", reason=reason)
     before = run.read_attempt()
-    resolved = resolve_run(run, config_as_changed(run), settings, policy)
+    resolved = resolve_run(run, config_as_changed(run), installation, policy)
     planned = plan_attempt(resolved, trace, accepts=accepts, shares=before.shares, only=uuids)
-    change_plan(run, settings.workspace, planned, before)
-    start_or_queue(run, settings.workspace)
+    change_plan(run, installation.workspace, planned, before)
+    start_or_queue(run, installation.workspace)

@@ -11,6 +11,7 @@ from lora_backend.config.schema import KEYS
 from lora_backend.config.validation import refuse_errors
 from lora_backend.errors import ConfigError, DataChangedError, RunError
 from lora_backend.i18n import N_, in_code
+from lora_backend.installation import Installation
 from lora_backend.launching.requests import StartOptions
 from lora_backend.launching.run_config import over_its_own, resolve_run
 from lora_backend.preflight.path_policy import PathPolicy
@@ -31,7 +32,6 @@ from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.transitions import begin_attempt
 from lora_backend.runs.record.unlinked import refuse_links
-from lora_backend.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Resumption:
 
 
 def prepare_resume(
-    run: RunStore, settings: Settings, policy: PathPolicy, changes: Mapping[str, Any] | None = None
+    run: RunStore, installation: Installation, policy: PathPolicy, changes: Mapping[str, Any] | None = None
 ) -> Resumption:
     """What changed settings would do to a run that is resumed, and what its config names here.
 
@@ -69,10 +69,10 @@ def prepare_resume(
             keys=in_code(sorted(classified["refused"])),
             reasons=reasons,
         )
-    resolved = resolve_run(run, over_its_own(run, after, settings), settings, policy)
+    resolved = resolve_run(run, over_its_own(run, after, installation), installation, policy)
     if changes:
         refuse_errors(resolved.result)
-        publication = publication_of(resolved.values, settings, bound=True)
+        publication = publication_of(resolved.values, installation, bound=True)
         if publication is not None:
             refuse_what_stands(publication, may_replace=bool(resolved.values.get("overwrite")))
     return Resumption(run, number, changes, classified, resolved)
@@ -94,7 +94,7 @@ def resume_run(
     checkpoint, damaged = newest_whole(run)
     if checkpoint is not None:
         refuse_earlier(checkpoint)
-    publication_of(resolved.values, resolved.settings, bound=True)  # which raises now, and not when it is trained
+    publication_of(resolved.values, resolved.installation, bound=True)  # which raises now, and not when it is trained
     accepted = data_to_accept(run, resolved, accept_changed_data=accept_changed_data)
     judge(resolved).refuse()
     planned = plan_attempt(resolved, trace, accepts=options.accepts, shares=shares)
@@ -109,7 +109,7 @@ def resume_run(
     if accepted:
         asks.accepted_data_sha256 = accepted
     begin_attempt(run, "queued", planned.asked_like(asks), after=asked.number)
-    start_or_queue(run, resolved.settings.workspace)
+    start_or_queue(run, resolved.installation.workspace)
     return run
 
 

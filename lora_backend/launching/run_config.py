@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lora_backend.installation import Installation
 from lora_backend.preflight.path_policy import AnyPath, PathPolicy
 from lora_backend.preflight.resolve import ResolvedConfig, resolve
 from lora_backend.runs.checkpoints.publication import is_published_by, place_of
 from lora_backend.runs.processes.trainer_command import launched_here
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import Settings
 
 
-def resolve_run(run: RunStore, values: Mapping[str, Any], settings: Settings, policy: PathPolicy) -> ResolvedConfig:
+def resolve_run(
+    run: RunStore, values: Mapping[str, Any], installation: Installation, policy: PathPolicy
+) -> ResolvedConfig:
     """What a run's config names here. What it was launched with on this machine was bound then; a run that was copied
     here may name any file, so it is held to the `policy` of whoever starts it again.
 
     Raises `ModelError`, `DataError` or `ConfigError` for a path that a copied run may not name.
     """
     if launched_here(run):
-        return resolve(values, settings, bound_before(run))
-    resolved = resolve(values, settings, policy)
+        return resolve(values, installation, bound_before(run))
+    resolved = resolve(values, installation, policy)
     resolved.refuse_escapes()
     return resolved
 
@@ -31,8 +33,8 @@ def bound_before(run: RunStore, *, is_bound_in_publishing: bool = True) -> PathP
     return AnyPath(run.path, is_bound_in_publishing=is_bound_in_publishing)
 
 
-def over_its_own(run: RunStore, values: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def over_its_own(run: RunStore, values: Mapping[str, Any], installation: Installation) -> dict[str, Any]:
     """`values` with `overwrite` where the adapter that stands in the place is the run's own, of an earlier start."""
-    place = place_of(values, settings)
+    place = place_of(values, installation)
     is_own = place is not None and is_published_by(run, place)
     return {**values, "overwrite": True} if is_own else dict(values)

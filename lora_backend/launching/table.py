@@ -18,6 +18,7 @@ from lora_backend.config.diff import DiffRow, diff_configs
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.i18n import N_, Message, Plural
+from lora_backend.installation import Installation
 from lora_backend.launching.launch import launch
 from lora_backend.launching.requests import StartOptions, StartRequest
 from lora_backend.launching.table_rows import NAME, Row, cell_value
@@ -33,7 +34,6 @@ from lora_backend.preflight.startable import Startable, judge, startable
 from lora_backend.runs.checkpoints.publication import place_of
 from lora_backend.runs.record.labels import write_labels
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import Settings
 
 NAMED = 3
 """Rows that a question about all of them names."""
@@ -85,7 +85,7 @@ Once = Callable[[Variant, Callable[[], str]], str]
 """Calls the launch of a variant, unless that was done before; the id of its run."""
 
 
-def preview(base_text: str, rows: Sequence[Row], settings: Settings, policy: PathPolicy) -> list[Variant]:
+def preview(base_text: str, rows: Sequence[Row], installation: Installation, policy: PathPolicy) -> list[Variant]:
     """What each row will be: the base config with the row's cells, how it differs, and what the check says of it."""
     base = parse_config(base_text)
     if not base.is_readable:
@@ -104,36 +104,36 @@ def preview(base_text: str, rows: Sequence[Row], settings: Settings, policy: Pat
     found = []
     for done, row in enumerate(rows):
         outside.progress(done / len(rows))
-        found.append(_variant(base_text, base.values, row, taken, settings, policy))
+        found.append(_variant(base_text, base.values, row, taken, installation, policy))
     return found
 
 
 def preview_apart(
-    base_text: str, rows: Sequence[Row], settings: Settings, on_progress: Callable[[float], None] | None = None
+    base_text: str, rows: Sequence[Row], installation: Installation, on_progress: Callable[[float], None] | None = None
 ) -> list[Variant]:
     """The same for a page, bound to the browser's roots: what takes longer than a moment is done in a process of its
     own, so that other sessions go on."""
     num_cells = sum(len(row.cells) for row in rows)
     if len(rows) * (len(base_text) + ROW_COSTS) + num_cells * CELL_COSTS <= AT_ONCE:
-        return preview(base_text, rows, settings, BrowserRoots(settings))
+        return preview(base_text, rows, installation, BrowserRoots(installation))
     cells = [(row.line, dict(row.cells)) for row in rows]
-    found = outside.call(f"{__name__}:previewed", base_text, cells, settings.to_json(), on_progress=on_progress)
+    found = outside.call(f"{__name__}:previewed", base_text, cells, installation.to_json(), on_progress=on_progress)
     variants: list[Variant] = pickle.loads(base64.b64decode(found))  # noqa: S301 - a process of ours wrote it
     return variants
 
 
 def previewed(base_text: str, rows: Sequence[tuple[int, Mapping[str, str]]], places: Mapping[str, Any]) -> str:
     """`preview` as the other process answers it."""
-    settings = Settings.from_json(places)
-    variants = preview(base_text, [Row(line, cells) for line, cells in rows], settings, BrowserRoots(settings))
+    installation = Installation.from_json(places)
+    variants = preview(base_text, [Row(line, cells) for line, cells in rows], installation, BrowserRoots(installation))
     return base64.b64encode(pickle.dumps(variants)).decode()
 
 
 class TableLaunch:
     """The launch of a table's rows: each is resolved once, whether it is asked about or started."""
 
-    def __init__(self, settings: Settings, policy: PathPolicy, trace: Trace) -> None:
-        self.settings = settings
+    def __init__(self, installation: Installation, policy: PathPolicy, trace: Trace) -> None:
+        self.installation = installation
         self.policy = policy
         self.trace = trace
         self._resolved: dict[int, ResolvedConfig] = {}
@@ -166,7 +166,7 @@ class TableLaunch:
             progress(done)
             try:
                 run_id = once(variant, partial(self._launch, variant, options, tags))
-                launched.append(Launched(variant, RunStore(self.settings.runs / run_id)))
+                launched.append(Launched(variant, RunStore(self.installation.runs / run_id)))
             except FlightdeckError as error:
                 launched.append(Launched(variant, None, error.message))
             except OSError as error:  # a full disk; the runs before go on
@@ -181,7 +181,7 @@ class TableLaunch:
 
     def _resolve(self, variant: Variant) -> ResolvedConfig:
         if variant.line not in self._resolved:
-            self._resolved[variant.line] = resolve(parse_config(variant.text), self.settings, self.policy)
+            self._resolved[variant.line] = resolve(parse_config(variant.text), self.installation, self.policy)
         return self._resolved[variant.line]
 
     def _refuse_tight(self, variants: Sequence[Variant]) -> None:
@@ -191,7 +191,7 @@ class TableLaunch:
             try:
                 resolved = self._resolve(variant)
                 resolved.refuse_escapes()
-                doubted = in_doubt(plan_start(resolved, self.trace), self.settings)
+                doubted = in_doubt(plan_start(resolved, self.trace), self.installation)
             except (FlightdeckError, OSError):
                 continue  # its launch says why, and leaves the others as they are
             if doubted is not None and doubted.verdict == "tight":
@@ -211,14 +211,14 @@ def _variant(
     base: Mapping[str, Any],
     row: Row,
     taken: dict[Path, int],
-    settings: Settings,
+    installation: Installation,
     policy: PathPolicy,
 ) -> Variant:
     changes = {key: cell_value(key, cell) for key, cell in row.cells.items() if key != NAME}
     text = with_values(base_text, changes)
     document = parse_config(text)
     differences = [diff for diff in diff_configs(document.values, base, KEYS) if diff.status != "equal"]
-    judged = judge(resolve(document, settings, policy))
+    judged = judge(resolve(document, installation, policy))
     return Variant(
         row.line,
         row.cells.get(NAME),
@@ -227,7 +227,7 @@ def _variant(
         tuple(diff for diff in differences if diff.key in changes),
         judged.remarks,
         startable(judged),
-        _same_place(place_of(document.values, settings), row.line, taken),
+        _same_place(place_of(document.values, installation), row.line, taken),
     )
 
 

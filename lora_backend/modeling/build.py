@@ -9,13 +9,13 @@ from typing import Any
 from peft import PeftModel
 
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.installation import this_installation
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import placement
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.rank_check import log_report, raise_on_mismatch, rank_report
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.resolve import resolve
-from lora_backend.settings import load_settings
 from lora_backend.verification.rank_documents import RankReport
 
 
@@ -29,7 +29,7 @@ def getEquipAdaptorModel(config: Mapping[str, Any]) -> PeftModel:
     `strict_r_check` the ranks of the loaded model are checked; under `strict_r_check` a mismatch raises
     `RankMismatchError`. Raises `ModelError` where the model cannot be found or does not have what is named.
     """
-    return build(resolve(config, load_settings(), AnyPath(Path.cwd())).validated())[0]
+    return build(resolve(config, this_installation(), AnyPath(Path.cwd())).validated())[0]
 
 
 def build(config: TrainingConfig) -> tuple[PeftModel, RankReport | None]:

@@ -16,6 +16,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, DeviceError, ModelError, TooLittleMemoryError
 from lora_backend.hardware.inventory import read_host
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import this_installation
 from lora_backend.modeling.load import load_model, load_tokenizer
 from lora_backend.modeling.meta import build_base
 from lora_backend.modeling.profiling import profile_for
@@ -27,7 +28,6 @@ from lora_backend.planning.report import verdict
 from lora_backend.planning.split.offload import with_host_memory
 from lora_backend.planning.targets import Target, of_host, of_words
 from lora_backend.preflight.plan_question import config_to_plan, machine_targets, model_facts, profiles
-from lora_backend.settings import load_settings
 from lora_backend.views.plan_view import plan_table
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def create_balanced_device_map(
         logger.info("no GPU: everything on the CPU")
         return {"": "cpu"}
     try:
-        planner = Planner(profiles(facts, profile_for, load_settings()), targets)
+        planner = Planner(profiles(facts, profile_for, this_installation()), targets)
         plan = planner.plan(typed)
     except TooLittleMemoryError:
         if exclude_cpu:
@@ -165,7 +165,7 @@ def _checked(plan: Plan, config: TrainingConfig, planner: Planner) -> DeviceMap:
         resolved = planner.resolved(config)
         memory = Memory(plan.profile, workload_of(resolved, planner.targets))
         usable = [plan.devices[index].target for index in usable_targets(planner.targets, options_of(config))]
-        host = None if config.exclude_cpu else of_host(read_host(load_settings().workspace))
+        host = None if config.exclude_cpu else of_host(read_host(this_installation().workspace))
         units, short_bytes = with_host_memory(memory, usable, host, every_device=config.force_balance)
         if short_bytes:
             if host is not None:
@@ -203,7 +203,7 @@ def _auto_map(
     usable = usable_targets(targets, options_of(config))
     memory: dict[int | str, int] = {targets[index].device: targets[index].capacity_bytes for index in usable}
     if not config.exclude_cpu:
-        memory["cpu"] = of_host(read_host(load_settings().workspace)).capacity_bytes
+        memory["cpu"] = of_host(read_host(this_installation().workspace)).capacity_bytes
     no_split = list(getattr(model, "_no_split_modules", None) or [])
     balanced = get_balanced_memory(model, memory, no_split_module_classes=no_split)
     return {str(name): _plain(device) for name, device in infer_auto_device_map(model, balanced, no_split).items()}

@@ -9,6 +9,7 @@ from typing import Any
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import UntraceableError, UntrainableError, first_line
 from lora_backend.i18n import N_
+from lora_backend.installation import this_installation
 from lora_backend.modeling.by_formula import profile_by_formula
 from lora_backend.modeling.failing_steps import fails_in_training
 from lora_backend.modeling.meta import model_config, module_tree, untrainable
@@ -18,7 +19,6 @@ from lora_backend.modeling.tracker import Deadline
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.trace_settings import Batch, TraceSettings
 from lora_backend.preflight.trees import tree_of
-from lora_backend.settings import load_settings
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,6 @@ def profile_for(
 def _keep_tree(facts: Mapping[str, Any]) -> None:
     """A config that is planned can be held against the model's modules from then on, and without torch."""
     try:
-        tree_of(facts, module_tree, load_settings())
+        tree_of(facts, module_tree, this_installation())
     except OSError as error:  # it cannot be kept; the plan does without it
         logger.warning("The model's modules cannot be kept: %s", error)

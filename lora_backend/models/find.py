@@ -9,7 +9,7 @@ from huggingface_hub import constants as hub
 
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
-from lora_backend.settings import path_of
+from lora_backend.installation import path_of
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 

@@ -8,15 +8,15 @@ from lora_backend.config.findings import Finding
 from lora_backend.config.key_queries import keys_of_group
 from lora_backend.config.rules import ConfigView, Facts
 from lora_backend.errors import ExpressionError
+from lora_backend.installation import Installation
 from lora_backend.models.tree import ModuleTree
-from lora_backend.settings import Settings
 from lora_backend.verification.asked_layers import asked_of
 from lora_backend.verification.refusals import refusals
 
 KEYS_OF_THE_ADAPTER = keys_of_group("adapter")
 
 
-def unattachable(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Finding]:
+def unattachable(config: ConfigView, facts: Facts, installation: Installation) -> Iterator[Finding]:
     """As a rule of `blockers.py`: says nothing until the model's tree is known."""
     if facts.tree is not None:
         yield from held_against_tree(config, facts.tree)

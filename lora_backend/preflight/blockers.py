@@ -15,11 +15,11 @@ from lora_backend.config.rules.output_facts import checkpoint_bytes
 from lora_backend.errors import ExpressionError, FlightdeckError, PlanError, TooLittleMemoryError, UntrainableError
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import Installation
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.report import verdict
 from lora_backend.preflight.attachable import unattachable
 from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError
-from lora_backend.settings import Settings
 
 OF_THE_CHECK = frozenset(
     {
@@ -35,17 +35,17 @@ DOES_NOT_FIT = "does_not_fit"
 """The one blocker that a person may pass over (*Start anyway*)."""
 MIN_FREE_BYTES = 16 << 20
 """Of a disk for a run's log, metrics and status."""
-Rule = Callable[[ConfigView, Facts, Settings], Iterator[Finding]]
+Rule = Callable[[ConfigView, Facts, Installation], Iterator[Finding]]
 
 
 def blockers_of(
-    config: ConfigView, result: CheckResult, facts: Facts, settings: Settings, *, needs_data: bool = True
+    config: ConfigView, result: CheckResult, facts: Facts, installation: Installation, *, needs_data: bool = True
 ) -> tuple[Finding, ...]:
     """All of them but the plan's. `needs_data`: rows come from `dataset`, not from a caller."""
     found = [_no_data(config)] if needs_data and config.has_good("dataset") and not config.get("dataset") else []
     found += [replace(finding, severity="error") for finding in result.findings if _is_blocker(finding)]
     for rule in RULES:
-        found += rule(config, facts, settings)
+        found += rule(config, facts, installation)
     order = {"model_name": 0, "dataset": 1}
     return tuple(sorted(found, key=lambda finding: order.get(finding.key or "", 2)))
 
@@ -94,7 +94,7 @@ def _no_data(config: ConfigView) -> Finding:
     )
 
 
-def _weights(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Finding]:
+def _weights(config: ConfigView, facts: Facts, installation: Installation) -> Iterator[Finding]:
     if facts.has_weights is False:
         yield config.finding(
             "error",
@@ -107,9 +107,9 @@ def _weights(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[F
         )
 
 
-def _place(config: ConfigView, facts: Facts, settings: Settings) -> Iterator[Finding]:
+def _place(config: ConfigView, facts: Facts, installation: Installation) -> Iterator[Finding]:
     """The disk of the runs: writable, with room for the adapter and a checkpoint."""
-    folder = next(path for path in (settings.runs, *settings.runs.parents) if path.exists())
+    folder = next(path for path in (installation.runs, *installation.runs.parents) if path.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         yield _finding(
             "workspace_unwritable",

@@ -16,6 +16,7 @@ from lora_backend.errors import RunError
 from lora_backend.hardware.inventory import Gpu, read_gpus
 from lora_backend.hardware.visible import visible_gpus
 from lora_backend.i18n import Message
+from lora_backend.installation import Installation
 from lora_backend.models.causal import why_not_causal
 from lora_backend.models.quantized import quantized_as
 from lora_backend.preflight.libraries import missing_for, missing_packages
@@ -23,7 +24,6 @@ from lora_backend.preflight.named_files import NamedModel, NamedRows
 from lora_backend.preflight.trees import known_tree
 from lora_backend.runs.checkpoints.publication import Publication, PublicationError, place_of, publication_of
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def facts_about(
     values: Mapping[str, Any],
     model: NamedModel | None,
     rows: Mapping[Kind, NamedRows],
-    settings: Settings,
+    installation: Installation,
     readers: Readers,
     *,
     is_bound: bool,
@@ -55,14 +55,14 @@ def facts_about(
     """
     dataset = rows["dataset"].summary if "dataset" in rows else None
     problems = [named.problem for named in ((model,) if model else ()) + tuple(rows.values())]
-    publication, forbidden, used_by = _publication(values, readers, settings, bound=is_bound)
+    publication, forbidden, used_by = _publication(values, readers, installation, bound=is_bound)
     return Facts(
-        **_of_model(model, settings),
+        **_of_model(model, installation),
         row_format=dataset.format if dataset else None,
         num_rows=dataset.num_rows if dataset else None,
         gpus=tuple(GpuFact(g.name, g.compute_capability) for g in readers.gpus()) if _needs_gpus(values) else None,
         missing_packages=missing_packages(values),
-        disk_free_bytes=_disk_free_bytes(readers, settings.runs),
+        disk_free_bytes=_disk_free_bytes(readers, installation.runs),
         is_published=None if publication is None else publication.standing == "adapter",
         publication_forbidden=forbidden,
         publication_blocked_by=str(publication.path) if publication and publication.standing == "other" else None,
@@ -71,7 +71,7 @@ def facts_about(
     )
 
 
-def _of_model(model: NamedModel | None, settings: Settings) -> dict[str, Any]:
+def _of_model(model: NamedModel | None, installation: Installation) -> dict[str, Any]:
     """What is known of a model whose files are here and can be read."""
     said = None if model is None else model.description
     if model is None or said is None:
@@ -93,7 +93,7 @@ def _of_model(model: NamedModel | None, settings: Settings) -> dict[str, Any]:
         "has_tokenizer": said.has_tokenizer,
         "has_chat_template": said.has_chat_template,
         "model_type": said.model_type,
-        "tree": known_tree(model.config_json, settings) if model.config_json else None,
+        "tree": known_tree(model.config_json, installation) if model.config_json else None,
     }
 
 
@@ -116,24 +116,24 @@ def _disk_free_bytes(readers: Readers, runs: Path) -> int | None:
 
 
 def _publication(
-    values: Mapping[str, Any], readers: Readers, settings: Settings, *, bound: bool
+    values: Mapping[str, Any], readers: Readers, installation: Installation, *, bound: bool
 ) -> tuple[Publication | None, tuple[str, Message] | None, str | None]:
     """Where the adapter would go, or the key and the sentence why it may not; and which other run will publish there."""
     try:
-        publication = publication_of(values, settings, bound=bound)
+        publication = publication_of(values, installation, bound=bound)
     except PublicationError as error:
         return None, (error.key, error.message), None
     if publication is None:
         return None, None, None
     try:
-        runs = readers.runs(settings.runs)
+        runs = readers.runs(installation.runs)
     except OSError:
         runs = []
     for run in runs:
         if run.exit_json.exists():  # told without reading it: a workspace has hundreds
             continue
         try:
-            same = place_of(run.read_record().config, settings) == publication.path
+            same = place_of(run.read_record().config, installation) == publication.path
         except RunError:
             continue
         if same and not run.state().has_ended:

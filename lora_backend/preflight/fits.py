@@ -13,9 +13,9 @@ from lora_backend.atomic import write_json
 from lora_backend.bounded import read_json
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import Installation
 from lora_backend.models.headers import TensorInfo
 from lora_backend.planning.profile_store import model_key
-from lora_backend.settings import Settings
 from lora_backend.verification.adapter_folder import read_adapter_config
 from lora_backend.verification.against_base import AskTree, TreeAnswer
 from lora_backend.worker_client import WorkerClient
@@ -27,17 +27,17 @@ Answer = Mapping[str, Any]
 """What the torch process says: a `TreeAnswer` as JSON, or `error`, a sentence."""
 
 
-def known_fit(settings: Settings) -> AskTree:
+def known_fit(installation: Installation) -> AskTree:
     """Only what was asked before; never asks anybody. Raises `ModelError` where it was not."""
 
     def never(*_: Any) -> Answer:
         raise ModelError(N_("The base model's headers do not decide it. Open the adapter on the Verify page."))
 
-    return kept_fit(never, settings)
+    return kept_fit(never, installation)
 
 
 def asked_fit(
-    client: Callable[[], WorkerClient], settings: Settings, on_progress: Callable[[Message, float], None]
+    client: Callable[[], WorkerClient], installation: Installation, on_progress: Callable[[Message, float], None]
 ) -> AskTree:
     """Asks the torch process what is not known yet. Raises `WorkerError` where it does not answer."""
 
@@ -45,14 +45,16 @@ def asked_fit(
         question = {"facts": dict(facts), "adapter": str(folder)}
         return dict(client().ask("adapter_fit", question, DEADLINE_S, on_progress))
 
-    return kept_fit(ask, settings)
+    return kept_fit(ask, installation)
 
 
-def kept_fit(ask: Callable[[Mapping[str, Any], Path, Mapping[str, TensorInfo]], Answer], settings: Settings) -> AskTree:
+def kept_fit(
+    ask: Callable[[Mapping[str, Any], Path, Mapping[str, TensorInfo]], Answer], installation: Installation
+) -> AskTree:
     """Answers of `ask`, kept on disk; a refusal too, for it comes of the same content."""
 
     def fit(facts: Mapping[str, Any], folder: Path, tensors: Mapping[str, TensorInfo]) -> TreeAnswer:
-        place = settings.cache / "fits" / f"{_key(facts, folder, tensors)}.json"
+        place = installation.cache / "fits" / f"{_key(facts, folder, tensors)}.json"
         answer = _read(place)
         if answer is None:
             answer = {**ask(facts, folder, tensors), "version": VERSION}

@@ -13,10 +13,10 @@ from lora_backend.data.rows import sha256_of_file
 from lora_backend.data.summary import Kind, Summary, summary_of
 from lora_backend.errors import DataError, FlightdeckError, ModelError
 from lora_backend.i18n import Message
+from lora_backend.installation import Installation
 from lora_backend.models.catalogue import find_in_catalogue
 from lora_backend.models.describe import ModelDescription, describe_model, read_model_config
 from lora_backend.preflight.path_policy import DataOutsideError, ModelOutsideError, PathPolicy
-from lora_backend.settings import Settings
 
 Problem = tuple[Severity, str, Message]
 """How bad it is, of which key, and the sentence."""
@@ -135,17 +135,17 @@ def named_model(name: str, policy: PathPolicy) -> NamedModel:
         return NamedModel(name, None, error)
 
 
-def named_rows(name: str, key: Kind, policy: PathPolicy, settings: Settings) -> NamedRows:
+def named_rows(name: str, key: Kind, policy: PathPolicy, installation: Installation) -> NamedRows:
     """Bind the path of a file of rows as `policy` allows."""
     try:
-        return NamedRows(key, policy.data(name), kept_summaries(settings))
+        return NamedRows(key, policy.data(name), kept_summaries(installation))
     except DataError as error:
-        return NamedRows(key, None, kept_summaries(settings), error)
+        return NamedRows(key, None, kept_summaries(installation), error)
 
 
-def kept_summaries(settings: Settings) -> Path:
+def kept_summaries(installation: Installation) -> Path:
     """Where it is kept what large files of rows say."""
-    return settings.cache / "rows"
+    return installation.cache / "rows"
 
 
 def _problem(key: str, error: FlightdeckError) -> Problem:

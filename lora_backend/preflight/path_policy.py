@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lora_backend.errors import DataError, ModelError
 from lora_backend.i18n import N_
+from lora_backend.installation import path_of
 from lora_backend.models.find import find_model
-from lora_backend.settings import path_of
 
 
 class ModelOutsideError(ModelError):

@@ -131,12 +131,12 @@ def _plan(
     if isinstance(config.device_map, dict):
         refuse_host_memory({str(place) for place in config.device_map.values()})
     if trains_on_host(config):
-        targets, links = (of_host(read_host(resolved.settings.workspace)),), None
+        targets, links = (of_host(read_host(resolved.installation.workspace)),), None
     elif isinstance(config.device_map, str) and not targets[0].is_cpu:
         word = Message(N_("`device_map: {word}` leaves the placement to accelerate, so there is no plan."), {"word": config.device_map})  # fmt: skip
         return StartPlan(None, note=word)
     try:
-        source = profiles(resolved.config_json, trace, resolved.settings)
+        source = profiles(resolved.config_json, trace, resolved.installation)
         planner = Planner(source, targets, links)
         fallback = None
         if config.use_balanced_device_map and config.device_map is None:

@@ -14,6 +14,7 @@ from lora_backend.hardware.gpu_links import GpuLink
 from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.hardware.visible import unusable_together, visible_gpus
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import Installation
 from lora_backend.models.causal import refuse_other_kinds
 from lora_backend.models.packing import packing_of
 from lora_backend.models.quantized import how_expanded, quantized_as, refuse_quantized, why_not_loaded
@@ -25,7 +26,6 @@ from lora_backend.planning.targets import Target, of_host, of_machine, of_words
 from lora_backend.preflight.libraries import missing_for
 from lora_backend.preflight.named_files import named_model
 from lora_backend.preflight.path_policy import AnyPath
-from lora_backend.settings import Settings
 
 Trace = Callable[[Mapping[str, Any], TrainingConfig], Profile]
 """Makes a profile: in the torch process that the dashboard asks, or in this one."""
@@ -44,12 +44,12 @@ def config_to_plan(values: Mapping[str, Any]) -> TrainingConfig:
     return TrainingConfig.model_validate(dict(values))
 
 
-def profiles(facts: Mapping[str, Any], trace: Trace, settings: Settings) -> ProfileSource:
+def profiles(facts: Mapping[str, Any], trace: Trace, installation: Installation) -> ProfileSource:
     """Profiles of one model: those that are known, and a trace for each that is not.
 
     They raise `ModelError` where the model cannot be trained so.
     """
-    store = ProfileStore(settings.cache / "profiles")
+    store = ProfileStore(installation.cache / "profiles")
     refuse_other_kinds(facts)
 
     def profile_of(config: TrainingConfig) -> Profile:
@@ -101,7 +101,7 @@ def trains_on_host(config: TrainingConfig) -> bool:
 def planner_for(
     facts: Mapping[str, Any],
     trace: Trace,
-    settings: Settings,
+    installation: Installation,
     gpus: str | None = None,
     config: TrainingConfig | None = None,
 ) -> tuple[Planner, Message | None]:
@@ -109,11 +109,11 @@ def planner_for(
     has everything there. Raises `DeviceError` for words that name none."""
     targets, speed, message = machine_targets() if gpus is None else (of_words(gpus), None, None)
     if config is not None and trains_on_host(config) and not targets[0].is_cpu:
-        targets, speed = (of_host(read_host(settings.workspace)),), None
+        targets, speed = (of_host(read_host(installation.workspace)),), None
         message = Message(N_("`device_map` puts the whole model on the CPU, so no GPU is used."))
     said = [*([message] if message else []), *of_checkpoint(facts)]
     together = Message("{said}", {"said": said}) if len(said) > 1 else said[0] if said else None
-    return Planner(profiles(facts, trace, settings), targets, speed), together
+    return Planner(profiles(facts, trace, installation), targets, speed), together
 
 
 def of_checkpoint(facts: Mapping[str, Any]) -> list[Message]:

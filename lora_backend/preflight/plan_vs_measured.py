@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
+from lora_backend.installation import Installation
 from lora_backend.planning.cost.memory import Breakdown, Memory
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.scaling import Size
@@ -18,7 +19,6 @@ from lora_backend.planning.planner import workload_of
 from lora_backend.planning.profile_store import ProfileStore
 from lora_backend.preflight.plan_question import model_facts
 from lora_backend.runs.record.attempts import Attempt, HeldTensors
-from lora_backend.settings import Settings
 
 COMPONENTS = ("weights", "adapter", "gradients", "optimizer", "moving")
 ProfileOfBatch = Callable[[TrainingConfig, Batch], Profile | None]
@@ -55,7 +55,7 @@ class Comparison:
         return (expected - measured) / measured if expected is not None and measured else None
 
 
-def compare(attempt: Attempt, config: Mapping[str, Any], settings: Settings) -> list[Comparison]:
+def compare(attempt: Attempt, config: Mapping[str, Any], installation: Installation) -> list[Comparison]:
     """Every device of an attempt's plan; empty where the attempt has no plan, or but a part of one.
 
     What was expected stands in the attempt when its run has ended; before that it is there where its profile is known.
@@ -64,7 +64,7 @@ def compare(attempt: Attempt, config: Mapping[str, Any], settings: Settings) -> 
     if plan is None or not all(device.model_fields_set >= {"index", "total_bytes"} for device in plan.devices):
         return []
     seen = by_device(attempt.measured.devices if attempt.measured else (), {"process"})
-    expected = by_device(attempt.expected.devices if attempt.expected else ()) or _known(attempt, config, settings)
+    expected = by_device(attempt.expected.devices if attempt.expected else ()) or _known(attempt, config, installation)
     return [
         Comparison(
             device.index,
@@ -124,9 +124,9 @@ def expected_by_device(
     return found
 
 
-def _known(attempt: Attempt, config: Mapping[str, Any], settings: Settings) -> dict[int | str, HeldTensors]:
+def _known(attempt: Attempt, config: Mapping[str, Any], installation: Installation) -> dict[int | str, HeldTensors]:
     """What was expected, where the profile for it is in the cache."""
-    store = ProfileStore(settings.cache / "profiles")
+    store = ProfileStore(installation.cache / "profiles")
 
     def find(step: TrainingConfig, batch: Batch) -> Profile | None:
         return store.find(model_facts(step.model_name), step, batch)

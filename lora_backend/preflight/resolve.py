@@ -20,12 +20,12 @@ from lora_backend.config.validation import log_config, refuse_errors
 from lora_backend.data.summary import Kind, Summary
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.i18n import N_
+from lora_backend.installation import Installation
 from lora_backend.models.describe import ModelDescription
 from lora_backend.preflight.facts import Readers, facts_about
 from lora_backend.preflight.named_files import NamedModel, NamedRows, named_model, named_rows
 from lora_backend.preflight.path_policy import PathPolicy
 from lora_backend.runs.checkpoints.publication import publication_of
-from lora_backend.settings import Settings
 
 _NO_MODEL = N_("There is no model folder {path}. Check `model_name`.")
 
@@ -46,14 +46,14 @@ class ResolvedConfig:
     rows: Mapping[Kind, NamedRows]
     """Of those of `DATA_KEYS` that it has."""
     policy: PathPolicy
-    settings: Settings
+    installation: Installation
     readers: Readers
 
     @cached_property
     def facts(self) -> Facts:
         """What the rules of the check may know."""
         inside = {key: value for key, value in self.values.items() if key not in self.escapes}
-        return facts_about(inside, self.model, self.rows, self.settings, self.readers, is_bound=self.policy.is_bound_in_publishing)  # fmt: skip
+        return facts_about(inside, self.model, self.rows, self.installation, self.readers, is_bound=self.policy.is_bound_in_publishing)  # fmt: skip
 
     @cached_property
     def result(self) -> CheckResult:
@@ -114,7 +114,7 @@ class ResolvedConfig:
         """Raise for the first path that may not be named, or where no adapter may be published."""
         for _, error in self._escapes():
             raise error
-        publication_of(self.values, self.settings, bound=self.policy.is_bound_in_publishing)
+        publication_of(self.values, self.installation, bound=self.policy.is_bound_in_publishing)
 
     def refuse_impossible_paths(self) -> None:
         """Raise `DataError` for a text that can be no path of data."""
@@ -132,7 +132,7 @@ class ResolvedConfig:
 
 def resolve(
     document: ConfigDocument | Mapping[str, Any],
-    settings: Settings,
+    installation: Installation,
     policy: PathPolicy,
     readers: Readers | None = None,
 ) -> ResolvedConfig:
@@ -143,9 +143,9 @@ def resolve(
     name = values.get("model_name")
     model = named_model(name, policy) if isinstance(name, str) and name else None
     rows = {
-        key: named_rows(values[key], key, policy, settings)
+        key: named_rows(values[key], key, policy, installation)
         for key in DATA_KEYS
         if isinstance(values.get(key), str) and values[key]
     }
     bound: dict[str, Any] = {key: str(found.path) for key, found in rows.items() if found.path is not None}
-    return ResolvedConfig(document, {**values, **bound}, model, rows, policy, settings, readers or Readers())
+    return ResolvedConfig(document, {**values, **bound}, model, rows, policy, installation, readers or Readers())

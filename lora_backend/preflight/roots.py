@@ -7,9 +7,9 @@ from pathlib import Path
 
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_
+from lora_backend.installation import Installation, is_within, path_of
 from lora_backend.models.find import HUB_ID, find_model
 from lora_backend.preflight.path_policy import DataOutsideError, ModelOutsideError, PathPolicy, first_usable
-from lora_backend.settings import Settings, is_within, path_of
 from lora_backend.symlinks import LinkRefusedError, refuse_ways_out
 from lora_backend.verification.adapter_folder import adapter_within
 
@@ -19,12 +19,12 @@ class BrowserRoots(PathPolicy):
     """The browser may name models below a model root or in the hub's cache, data below a data root, and an output
     folder below an output root, where `publication_of` lets an adapter be."""
 
-    settings: Settings
+    installation: Installation
     is_bound_in_publishing: bool = True
 
     def model(self, name: str) -> Path:
         """Raises `ModelOutsideError` outside the roots, and for a folder in which a link leads there."""
-        roots = self.settings.model_roots
+        roots = self.installation.model_roots
         # `../model` looks like a hub id, so what is on the disk is a path whatever it looks like. Behind what no file
         # system takes nothing lies.
         path = path_of(name)
@@ -46,7 +46,7 @@ class BrowserRoots(PathPolicy):
 
     def data(self, name: str) -> Path:
         """Relative paths count from each data root. Raises `DataOutsideError` outside of them."""
-        roots, written = self.settings.data_roots, path_of(name)
+        roots, written = self.installation.data_roots, path_of(name)
         usable = [] if written is None else first_usable(written, roots)
         if not usable or not is_within(usable[0], roots):
             raise DataOutsideError(
@@ -59,42 +59,44 @@ class BrowserRoots(PathPolicy):
         return usable[0]
 
 
-def allowed_model(name: str, settings: Settings) -> Path:
+def allowed_model(name: str, installation: Installation) -> Path:
     """`find_model` for a name that came through the browser. Raises `ModelError` as `BrowserRoots.model` does."""
-    return BrowserRoots(settings).model(name)
+    return BrowserRoots(installation).model(name)
 
 
-def allowed_folder(name: str, settings: Settings) -> Path:
+def allowed_folder(name: str, installation: Installation) -> Path:
     """The folder `name` that came through the browser; a relative path counts from the workspace.
 
     Raises `ModelError` outside the workspace and the model roots.
     """
     return _allowed(
-        name, settings, N_("The folder {path} lies outside the folders that the browser may use ({roots}).")
+        name, installation, N_("The folder {path} lies outside the folders that the browser may use ({roots}).")
     )
 
 
-def allowed_adapter(name: str, settings: Settings) -> Path:
+def allowed_adapter(name: str, installation: Installation) -> Path:
     """The same for an adapter's folder, or the one in a checkpoint's. Raises `LinkRefusedError` where a file in it is a link that leads outside."""
-    folder = allowed_folder(name, settings)
-    refuse_ways_out(folder, browser_roots(settings))
+    folder = allowed_folder(name, installation)
+    refuse_ways_out(folder, browser_roots(installation))
     return adapter_within(folder)
 
 
-def browser_roots(settings: Settings) -> tuple[Path, ...]:
+def browser_roots(installation: Installation) -> tuple[Path, ...]:
     """What the browser may name folders and configs in."""
-    return tuple(dict.fromkeys((settings.workspace, *settings.model_roots)))
+    return tuple(dict.fromkeys((installation.workspace, *installation.model_roots)))
 
 
-def allowed_config(name: str, settings: Settings) -> Path:
+def allowed_config(name: str, installation: Installation) -> Path:
     """The same for a config's file."""
-    return _allowed(name, settings, N_("The file {path} lies outside the folders that the browser may use ({roots})."))
+    return _allowed(
+        name, installation, N_("The file {path} lies outside the folders that the browser may use ({roots}).")
+    )
 
 
-def _allowed(name: str, settings: Settings, refusal: str) -> Path:
+def _allowed(name: str, installation: Installation, refusal: str) -> Path:
     written = path_of(name)
-    roots = browser_roots(settings)
-    path = None if written is None else settings.workspace / written
+    roots = browser_roots(installation)
+    path = None if written is None else installation.workspace / written
     if path is None or not is_within(path, roots):
         raise ModelError(refusal, path=name[:200], roots=_listed(roots))
     return path

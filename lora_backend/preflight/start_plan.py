@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lora_backend.installation import Installation
 from lora_backend.planning.plan import DevicePlan, Plan
 from lora_backend.planning.report import verdict
 from lora_backend.planning.verdict import ORDER, Verdict
@@ -14,7 +15,6 @@ from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.runs.processes.leases import holders, lease_keys
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.attempts import Attempt
-from lora_backend.settings import Settings
 
 
 def plan_attempt(
@@ -37,7 +37,7 @@ def plan_attempt(
         attempt.anyway = True
     if shares:
         attempt.shares = True
-    doubted = in_doubt(planned, resolved.settings)
+    doubted = in_doubt(planned, resolved.installation)
     if doubted is None:
         return attempt
     if ORDER.index(doubted.verdict) > ORDER.index(accepts):
@@ -47,7 +47,7 @@ def plan_attempt(
     return attempt
 
 
-def in_doubt(planned: StartPlan, settings: Settings) -> Plan | None:
+def in_doubt(planned: StartPlan, installation: Installation) -> Plan | None:
     """The plan of a start that is tight or over; None where it fits beyond doubt, or there is no plan.
 
     It is held against what is free now; where it waits for runs of ours that hold its devices, against all that these have.
@@ -55,7 +55,7 @@ def in_doubt(planned: StartPlan, settings: Settings) -> Plan | None:
     plan = planned.plan
     if plan is None or plan.verdict == "fits":
         return None
-    if holders(leases_folder(settings.workspace), lease_keys(planned.attempt)):
+    if holders(leases_folder(installation.workspace), lease_keys(planned.attempt)):
         plan = replace(plan, devices=tuple(_emptied(device) for device in plan.devices))
     return None if plan.verdict == "fits" else plan
 

@@ -98,9 +98,9 @@ def judge(resolved: ResolvedConfig, *, needs_data: bool = True) -> Judged:
     wrong = frozenset(finding.key for finding in result.errors if finding.key)
     config = ConfigView(resolved.values, document.lines, wrong)
     is_ours = document.is_readable and not is_foreign(document)
-    facts, settings = resolved.facts, resolved.settings
+    facts, installation = resolved.facts, resolved.installation
     return Judged(
-        resolved, config, blockers_of(config, result, facts, settings, needs_data=needs_data) if is_ours else ()
+        resolved, config, blockers_of(config, result, facts, installation, needs_data=needs_data) if is_ours else ()
     )
 
 
@@ -119,7 +119,7 @@ def startable(judged: Judged, trace: Trace | None = None, environment: Mapping[s
         return Startable(False, _of_new_tree(judged) or (blocker_of(error, judged.config),))
     if found := _of_new_tree(judged):
         return Startable(False, found)
-    doubted = in_doubt(planned, judged.resolved.settings)
+    doubted = in_doubt(planned, judged.resolved.installation)
     if doubted is None:
         return Startable(True)
     if doubted.verdict == "over":
@@ -137,5 +137,5 @@ def refuse_by_new_tree(judged: Judged) -> None:
 def _of_new_tree(judged: Judged) -> tuple[Finding, ...]:
     """What stands in the way by the modules of a model that were not known before it was traced."""
     resolved = judged.resolved
-    tree = None if resolved.facts.tree is not None else known_tree(resolved.config_json, resolved.settings)
+    tree = None if resolved.facts.tree is not None else known_tree(resolved.config_json, resolved.installation)
     return () if tree is None else tuple(held_against_tree(judged.config, tree))

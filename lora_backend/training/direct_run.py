@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
+from lora_backend.installation import this_installation
 from lora_backend.launching.resume import data_to_accept
 from lora_backend.launching.run_config import bound_before, over_its_own
 from lora_backend.preflight.path_policy import AnyPath
@@ -22,7 +23,6 @@ from lora_backend.runs.processes.signals import StopSignals
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore, new_run_id
 from lora_backend.runs.record.transitions import NewRun, create
-from lora_backend.settings import load_settings
 from lora_backend.training.recipe import train
 from lora_backend.training.session import training_session
 
@@ -52,13 +52,13 @@ def buildandTrainLoraModel(
     if not (whole.get("pkg") and whole.get("version")):
         raise ConfigError(N_("Training needs `pkg` and `version`: the adapter is published under these names."))
     new = NewRun(config=dict(whole), config_text=dump_yaml(whole), argv=None)
-    settings = load_settings()
-    folder = create(settings.runs / new_run_id(), new)
+    installation = this_installation()
+    folder = create(installation.runs / new_run_id(), new)
     model = None
     with StopSignals(folder) as signals, training_session(folder):
         if precision and config.get("precision") not in (None, precision):
             logger.warning("precision %s is used; the config says %s", precision, config["precision"])
-        resolved = resolve(whole, settings, AnyPath(Path.cwd()))
+        resolved = resolve(whole, installation, AnyPath(Path.cwd()))
         resolved.validated()
         judge(resolved, needs_data=False).refuse()
         model = train(resolved, folder, dataloader)
@@ -76,9 +76,9 @@ def train_in_folder(folder: RunStore, *, bound: bool = True) -> None:
     published below an output root."""
     with training_session(folder):
         values = config_as_changed(folder)
-        settings = load_settings().around(folder.path)
+        installation = this_installation().around(folder.path)
         policy = bound_before(folder, is_bound_in_publishing=bound)
-        resolved = resolve(over_its_own(folder, values, settings), settings, policy)
+        resolved = resolve(over_its_own(folder, values, installation), installation, policy)
         data_to_accept(folder, resolved, accept_changed_data=False)  # before the check complains of what is in it
         resolved.validated()
         judge(resolved).refuse()

@@ -25,7 +25,7 @@ def keep_expected(resolved: ResolvedConfig, folder: RunStore) -> None:
     operations and so another profile.
     """
     attempt = folder.read_attempt()
-    store = ProfileStore(resolved.settings.cache / "profiles")
+    store = ProfileStore(resolved.installation.cache / "profiles")
 
     def profile_of(step: TrainingConfig, batch: Batch) -> Profile:
         facts = resolved.config_json

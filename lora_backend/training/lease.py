@@ -7,30 +7,30 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lora_backend.installation import Installation
 from lora_backend.runs.processes.leases import Lease, holders, lease_keys, release, take
 from lora_backend.runs.processes.supervisor import SUPERVISED
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def leased(folder: RunStore, settings: Settings) -> Iterator[None]:
+def leased(folder: RunStore, installation: Installation) -> Iterator[None]:
     """Hold what the run's newest attempt leases while the block trains; under a supervisor that holds it, do nothing.
 
     A person at a terminal is not kept waiting: where another run has a device this one goes beside it, and says so.
     """
-    leases = [] if os.environ.get(SUPERVISED) else _take(folder, settings)
+    leases = [] if os.environ.get(SUPERVISED) else _take(folder, installation)
     try:
         yield
     finally:
         release(leases)
 
 
-def _take(folder: RunStore, settings: Settings) -> list[Lease]:
-    place, keys = leases_folder(settings.workspace), lease_keys(folder.read_attempt())
+def _take(folder: RunStore, installation: Installation) -> list[Lease]:
+    place, keys = leases_folder(installation.workspace), lease_keys(folder.read_attempt())
     try:
         leases = take(place, keys, folder.path)
         if leases is None:

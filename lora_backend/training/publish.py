@@ -13,6 +13,7 @@ from typing import Any
 from peft import PeftModel
 
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import Installation
 from lora_backend.runs.checkpoints.publication import (
     Publication,
     PublicationError,
@@ -23,7 +24,6 @@ from lora_backend.runs.checkpoints.publication import (
 from lora_backend.runs.history.replaced_adapters import AdapterBin, publishing
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import Settings
 from lora_backend.training.checkpoint_write import is_disk_full
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Publisher:
     """Publishes the adapter of one run."""
 
     folder: RunStore
-    settings: Settings
+    installation: Installation
     values: Mapping[str, Any]
     """Of its config."""
     bound: bool
@@ -55,7 +55,7 @@ class Publisher:
 
     def judged(self) -> Publication | None:
         """Where the adapter would go now. Raises `PublicationError` where it may not, or something stands there."""
-        publication = publication_of(self.values, self.settings, bound=self.bound)
+        publication = publication_of(self.values, self.installation, bound=self.bound)
         if publication is not None:
             refuse_what_stands(publication, may_replace=self._may_replace(publication))
         return publication
@@ -93,7 +93,7 @@ class Publisher:
         staged = _beside(target)  # a name of its own: two runs may publish to one place at once
         try:
             shutil.copytree(self.folder.adapter, staged, dirs_exist_ok=True)
-            with publishing(self.settings.workspace):
+            with publishing(self.installation.workspace):
                 self._put(staged, self._refuse_another_place(target))
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
@@ -112,7 +112,7 @@ class Publisher:
         if publication.standing == "nothing":
             staged.rename(publication.path)
             return
-        place = AdapterBin(self.settings)
+        place = AdapterBin(self.installation)
         binned = place.put(publication.path, self.values, self.folder.id)
         try:
             staged.rename(publication.path)

@@ -115,7 +115,7 @@ def _train(
     config, began = resolved.config, time.monotonic()
     precision = planned_precision(config, folder)
     refuse_untrainable(precision)
-    publisher = Publisher(folder, resolved.settings, config.model_dump(), resolved.policy.is_bound_in_publishing)
+    publisher = Publisher(folder, resolved.installation, config.model_dump(), resolved.policy.is_bound_in_publishing)
     publisher.judged()  # what refuses now would refuse at the end
     run = RunContext(resolved, folder, dataloader, publisher, precision, held, began)
     for stage in STAGES:
@@ -164,7 +164,7 @@ def load(run: RunContext) -> None:
     """The base model on its devices, then the adapter on it, then the proof that every layer has its rank."""
     config, folder = run.config, run.folder
     plan_here(run.resolved, folder)
-    run.held.enter_context(leased(folder, run.resolved.settings))
+    run.held.enter_context(leased(folder, run.resolved.installation))
     base = load_model(config.model_copy(update={"precision": run.precision}), device_map_of(config, folder))
     if run.train_rows is not None:
         refuse_rows_beyond_positions(base, run.train_rows)

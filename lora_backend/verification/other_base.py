@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.errors import FlightdeckError
+from lora_backend.installation import path_of
 from lora_backend.models.find import HUB_ID
 from lora_backend.models.identity import base_identity
-from lora_backend.settings import path_of
 from lora_backend.verification.passport import base_in_passport
 
 FindBase = Callable[[str], Path]

@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_, Message
-from lora_backend.settings import load_settings
+from lora_backend.installation import this_installation
 
 Report = Callable[[Message, float], None]
 """Progress: a sentence, and how far it is from 0 to 1."""
@@ -34,13 +34,13 @@ def check_loaded_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]
     report(Message(N_("Loading the base model")), 0.3)
     base = load_model(TrainingConfig(model_name=params["model_name"], device_map="cpu", precision="bf16"))
     report(Message(N_("Loading the adapter")), 0.7)
-    folder, name, settings = Path(params["adapter"]), params["model_name"], load_settings()
+    folder, name, installation = Path(params["adapter"]), params["model_name"], this_installation()
     own = read_adapter_config(folder) or {}
     refuse_slow_expressions(own, (name for name, _ in base.named_modules()))
     loaded = load_adapter(base, folder)
     report(Message(N_("Reading the ranks")), 0.9)
     made_on = own.get("base_model_name_or_path")
-    other = other_base(folder, find_model(name), name, made_on, lambda known: allowed_model(known, settings))
+    other = other_base(folder, find_model(name), name, made_on, lambda known: allowed_model(known, installation))
     return with_other_base(loaded_report(loaded, params["config"]), name, other).to_dict()
 
 
@@ -53,9 +53,9 @@ def check_folder_ranks(params: dict[str, Any], report: Report) -> dict[str, Any]
     from lora_backend.modeling.rank_check import rank_report
     from lora_backend.preflight.roots import allowed_model
 
-    settings = load_settings()
+    installation = this_installation()
     report_of_folder = rank_report(
-        params["adapter"], params["config"], find_base=lambda name: allowed_model(name, settings)
+        params["adapter"], params["config"], find_base=lambda name: allowed_model(name, installation)
     )
     return report_of_folder.to_dict()
 

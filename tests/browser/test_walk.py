@@ -12,10 +12,10 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from lora_backend.formats import size
+from lora_backend.installation import this_installation
 from lora_backend.preflight.plan_vs_measured import compare
 from lora_backend.runs.checkpoints.manifest import checkpoints_of
 from lora_backend.runs.record.run_store import list_runs
-from lora_backend.settings import load_settings
 from tests.browser.conftest import Dashboard, badge, idle, settled
 from tests.run_files import points_of, record_of
 from tests.waiting import until
@@ -81,7 +81,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     expect(page.get_by_text("Planned at most, for the longest rows")).to_be_visible()
     expect(page.get_by_text("Measured in step 2")).to_be_visible()
     (run,) = list_runs(tiny.workspace / "runs")
-    (compared,) = compare(run.read_attempt(), run.read_record().config, load_settings(tiny.environment()))
+    (compared,) = compare(run.read_attempt(), run.read_record().config, this_installation(tiny.environment()))
     assert compared.difference is not None
     assert abs(compared.difference) <= 0.03, "planned beside measured, for the rows that the step really had"
     expect(page.get_by_text(f"{100 * compared.difference:+.1f} %")).to_be_visible()

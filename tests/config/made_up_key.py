@@ -45,7 +45,7 @@ def module(name: str) -> Any:
 def form() -> list[str]:
     """Labels of the fields of the config page."""
     draft = module("lora_backend.config.drafts").new_draft(
-        module("lora_backend.settings").load_settings().drafts, "model_name: m\n"
+        module("lora_backend.installation").this_installation().drafts, "model_name: m\n"
     )
     at = module("tests.pages.screens").show("config", draft=draft.id)
     return [item.label for item in at.number_input]

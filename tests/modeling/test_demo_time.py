@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.demo.config import demo_config
+from lora_backend.installation import this_installation
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.models.catalogue import find_in_catalogue
 from lora_backend.planning.cost.row_lengths import RowLengths
@@ -11,7 +12,6 @@ from lora_backend.planning.cost.step_time import Cpu
 from lora_backend.planning.estimate import Conditions, estimate
 from lora_backend.planning.planner import Planner
 from lora_backend.planning.targets import GIB, Target
-from lora_backend.settings import load_settings
 
 CORES, FLOPS_PER_CORE = 2, 1.0e11
 """Of the machine of these measurements, two cores of an AMD EPYC (Zen 4): the product of fp32 matrices, each core."""
@@ -26,7 +26,7 @@ RUN_S = (120.0, 216.0)
 def test_the_range_of_the_demo_holds_what_it_took_and_is_no_wider_than_three() -> None:
     known = find_in_catalogue("HuggingFaceTB/SmolLM2-135M")
     assert known is not None
-    config = TrainingConfig.model_validate(demo_config(load_settings().cache))
+    config = TrainingConfig.model_validate(demo_config(this_installation().cache))
     planner = Planner(lambda asked: profile_for(known.config, asked), (Target("cpu", "CPU", 16 * GIB),))
     conditions = Conditions(cpu=Cpu(CORES, FLOPS_PER_CORE), lengths=RowLengths(TOKENS, 132))
     found = estimate(planner.plan(config), config, conditions)

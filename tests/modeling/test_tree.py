@@ -6,12 +6,12 @@ import pytest
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
+from lora_backend.installation import this_installation
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.live_tree import tree_of_model
 from lora_backend.modeling.meta import module_tree
 from lora_backend.models.tree import ModuleTree
 from lora_backend.preflight.trees import known_tree, tree_of
-from lora_backend.settings import load_settings
 from tests.modeling.families import CONFIGS, HYBRIDS, LLAMA, MIXTURES, SMALL, gemma3, on_meta, vision_language
 
 FACTS = json.loads(LLAMA.to_json_string(use_diff=False))
@@ -46,10 +46,10 @@ def test_a_tree_is_built_once_and_kept_by_content(tmp_path, monkeypatch):
         asked.append(facts)
         return module_tree(facts)
 
-    settings = load_settings()
-    assert known_tree(FACTS, settings) is None
-    first = tree_of(FACTS, build, settings)
-    assert tree_of(dict(FACTS), build, settings) == known_tree(FACTS, settings) == first
+    installation = this_installation()
+    assert known_tree(FACTS, installation) is None
+    first = tree_of(FACTS, build, installation)
+    assert tree_of(dict(FACTS), build, installation) == known_tree(FACTS, installation) == first
     assert len(asked) == 1
 
 

@@ -17,13 +17,13 @@ from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import Draft, delete_draft, new_draft
 from lora_backend.errors import ModelError
+from lora_backend.installation import this_installation
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.runs.history.trash import Bin
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_store import RunStore, list_runs
-from lora_backend.settings import load_settings
 from pages.parts.draft import launch, session
 from pages.parts.draft import table as table_runs
 from pages.parts.run import resume as run_resume
@@ -53,14 +53,14 @@ def said(at: AppTest) -> list[str]:
 
 def draft(folder: Path, *texts: str) -> Draft:
     good = f"model_name: {folder / 'm'}\ndataset: a.jsonl\nr: 4\n"
-    made = new_draft(load_settings().drafts, good)
+    made = new_draft(this_installation().drafts, good)
     for text in texts:
         made.save(good + text)
     return made
 
 
 def run(*, state: str = "failed", **more: Any) -> RunStore:
-    made = make_run(load_settings().runs, config={"model_name": str(load_settings().data_roots[0] / "m"), "r": 4, "dataset": str(load_settings().data_roots[0] / "a.jsonl")}, config_text="model_name: m\nr: 4\n", argv=["true"], **more)  # fmt: skip
+    made = make_run(this_installation().runs, config={"model_name": str(this_installation().data_roots[0] / "m"), "r": 4, "dataset": str(this_installation().data_roots[0] / "a.jsonl")}, config_text="model_name: m\nr: 4\n", argv=["true"], **more)  # fmt: skip
     add_start(made, device_uuids=[])
     if state == "running":
         me = identify(os.getpid())
@@ -122,7 +122,7 @@ def tries(folder: Path) -> dict[str, Callable[[], Try]]:
 
     def binned(key: str) -> Try:
         made = run()
-        Bin(load_settings().workspace).delete(made)
+        Bin(this_installation().workspace).delete(made)
         at = visit("runs")
         if key == "empty_bin":
             at.checkbox(key="empty_sure").check().run()
@@ -131,7 +131,7 @@ def tries(folder: Path) -> dict[str, Callable[[], Try]]:
     def deleted_draft() -> Try:
         made = draft(folder)
         at = visit("config")
-        delete_draft(load_settings().drafts, made.id)
+        delete_draft(this_installation().drafts, made.id)
         at.session_state[session.DELETED_DRAFTS] = [made.id]
         at.run()
         return lambda: at.button(key="restore_draft").click().run()
@@ -214,13 +214,19 @@ def no_trace(*_: object) -> Profile:
 def main(folder: Path) -> None:
     for module in (launch, table_runs, run_resume):
         module.trace_within = lambda status: no_trace  # type: ignore[attr-defined]
-    leases = take(leases_folder(load_settings().workspace), ["cpu"], folder / "other")  # so that what is launched waits
+    leases = take(
+        leases_folder(this_installation().workspace), ["cpu"], folder / "other"
+    )  # so that what is launched waits
     assert leases
     found: dict[str, Any] = {}
     for name, ready in tries(folder).items():
         try:
             attempt = ready()
-            before = {path.name for path in load_settings().runs.iterdir()} if load_settings().runs.is_dir() else set()
+            before = (
+                {path.name for path in this_installation().runs.iterdir()}
+                if this_installation().runs.is_dir()
+                else set()
+            )
             FLAG.touch()
             at = attempt()
             found[name] = {"exception": [str(one.value) for one in at.exception], "said": said(at)}
@@ -228,9 +234,11 @@ def main(folder: Path) -> None:
             found[name] = {"exception": [f"{type(error).__name__}: {error}"], "said": []}
         finally:
             FLAG.unlink(missing_ok=True)
-        after = {path.name for path in load_settings().runs.iterdir()} if load_settings().runs.is_dir() else set()
+        after = (
+            {path.name for path in this_installation().runs.iterdir()} if this_installation().runs.is_dir() else set()
+        )
         found[name]["new runs"] = sorted(after - before)
-        for one in list_runs(load_settings().runs):
+        for one in list_runs(this_installation().runs):
             if not one.exit_json.exists():
                 end_run(one, "stopped")
     release(leases)

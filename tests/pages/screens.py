@@ -6,8 +6,8 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+from lora_backend.installation import this_installation
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import load_settings
 from tests.run_files import end_run, make_run
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,9 @@ def texts(at: AppTest) -> str:
 
 
 def finished_run(**files: str) -> RunStore:
-    run = make_run(load_settings().runs, config={"model_name": "m", "r": 4}, config_text="model_name: m\n", argv=None)
+    run = make_run(
+        this_installation().runs, config={"model_name": "m", "r": 4}, config_text="model_name: m\n", argv=None
+    )
     for name, text in files.items():
         (run.path / name.replace("__", ".")).write_text(text, "utf-8")
     end_run(run, "finished")

@@ -15,7 +15,7 @@ from lora_backend.config.drafts import BIN, Draft, list_drafts, new_draft
 from lora_backend.config.foreign.import_file import import_text
 from lora_backend.config.presets import PRESETS
 from lora_backend.config.schema import KEYS
-from lora_backend.settings import load_settings
+from lora_backend.installation import this_installation
 from tests.pages.screens import finished_run, show, texts
 from tests.tiny import chats, stub_model, write_rows
 
@@ -37,7 +37,7 @@ lora_dropot: 0.1
 
 
 def draft_of(text: str) -> Draft:
-    return new_draft(load_settings().drafts, text)
+    return new_draft(this_installation().drafts, text)
 
 
 def labelled(elements: Any, label: str) -> Any:
@@ -250,20 +250,20 @@ def test_each_preset_starts_a_draft_with_its_values() -> None:
         at = show("config")
         at.button(key=f"preset-{preset.id}").click().run()
         assert not at.exception
-        text = list_drafts(load_settings().drafts)[0].text()
+        text = list_drafts(this_installation().drafts)[0].text()
         assert all(f"{key}:" in text for key in preset.values), preset.id
 
 
 def test_another_tools_config_shows_every_key_before_and_after_it_is_opened() -> None:
     at = show("config")
     at.file_uploader[0].upload("lf.yaml", LLAMA_FACTORY.encode()).run()
-    assert list_drafts(load_settings().drafts) == [], "nothing is made before it is asked for"
+    assert list_drafts(this_installation().drafts) == [], "nothing is made before it is asked for"
     shown = table_of(at)
     assert "lora_rank: 4" in shown
     assert "unknown" in shown
     at.button(key="open_import").click().run()
     assert not at.exception
-    (draft,) = list_drafts(load_settings().drafts)
+    (draft,) = list_drafts(this_installation().drafts)
     assert "r: 4" in draft.text()
     assert any("lora_dropot" in table.value.to_string().replace("\\", "") for table in at.table)
 
@@ -272,7 +272,7 @@ def test_another_tools_config_can_always_be_opened_as_it_is() -> None:
     at = show("config")
     at.file_uploader[0].upload("lf.yaml", LLAMA_FACTORY.encode()).run()
     at.button(key="open_as_is").click().run()
-    (draft,) = list_drafts(load_settings().drafts)
+    (draft,) = list_drafts(this_installation().drafts)
     assert draft.text() == LLAMA_FACTORY
 
 
@@ -294,7 +294,7 @@ def test_a_config_of_ours_with_one_old_key_opens_as_it_is_and_each_key_has_its_f
     text = "model_name: m\ndataset: d.jsonl\nr: 16\nlora_alpha: 64\ndropout: 0.05\nlearnin_rate: 5e-4\nnum_epochs: 1\n"
     at = show("config")
     at.file_uploader[0].upload("mine.yaml", text.encode()).run()
-    (draft,) = list_drafts(load_settings().drafts)
+    (draft,) = list_drafts(this_installation().drafts)
     assert draft.text() == text
     while fixes := [item for item in at.button if item.key.startswith("fix-error") and item.key.endswith("-0")]:
         fixes[0].click().run()
@@ -307,7 +307,7 @@ def test_json_that_says_a_key_twice_keeps_both_places() -> None:
     at = show("config")
     text = '{"model_name": "m", "r": 8,\n "r": 16}'
     at.file_uploader[0].upload("twice.json", text.encode()).run()
-    (draft,) = list_drafts(load_settings().drafts)
+    (draft,) = list_drafts(this_installation().drafts)
     assert draft.text() == text
     assert "stands twice" in texts(at) or "more than once" in texts(at)
 
@@ -332,7 +332,7 @@ def test_pasted_text_of_another_tool_is_recognised_too() -> None:
     at.text_area(key="pasted").set_value(LLAMA_FACTORY)
     labelled(at.button, "Open as a draft").click().run()
     at.button(key="open_import").click().run()
-    assert "r: 4" in list_drafts(load_settings().drafts)[0].text()
+    assert "r: 4" in list_drafts(this_installation().drafts)[0].text()
 
 
 def test_a_file_that_mixes_two_tools_is_refused_with_a_sentence_and_can_be_opened_as_it_is() -> None:
@@ -341,7 +341,7 @@ def test_a_file_that_mixes_two_tools_is_refused_with_a_sentence_and_can_be_opene
     at.file_uploader[0].upload("mixed.yaml", mixed.encode()).run()
     assert any("mixes" in error.value for error in at.error)
     at.button(key="open_as_is").click().run()
-    assert list_drafts(load_settings().drafts)[0].text() == mixed
+    assert list_drafts(this_installation().drafts)[0].text() == mixed
 
 
 def test_a_config_of_ours_with_a_key_of_another_tool_is_opened_with_its_finding() -> None:
@@ -355,13 +355,13 @@ def test_a_draft_is_deleted_from_the_list_and_brought_back() -> None:
     at = show("config")
     assert [link.label.replace("\\", "") for link in at.get("page_link")] == ["**model-7b**"]
     at.button(key=f"delete-{draft.id}").click().run()
-    assert list_drafts(load_settings().drafts) == []
+    assert list_drafts(this_installation().drafts) == []
     at.button(key="restore_draft").click().run()
-    assert [item.id for item in list_drafts(load_settings().drafts)] == [draft.id]
+    assert [item.id for item in list_drafts(this_installation().drafts)] == [draft.id]
 
 
 def test_a_draft_that_cannot_be_deleted_or_brought_back_is_a_sentence() -> None:
-    draft, root = draft_of("model_name: m\n"), load_settings().drafts
+    draft, root = draft_of("model_name: m\n"), this_installation().drafts
     at = show("config")
     with FileLock(draft.path / "launch.lock"):
         at.button(key=f"delete-{draft.id}").click().run()
@@ -376,7 +376,9 @@ def test_a_draft_that_cannot_be_deleted_or_brought_back_is_a_sentence() -> None:
 
 
 def test_a_draft_is_written_for_another_tool_with_what_is_lost() -> None:
-    draft = new_draft(load_settings().drafts, "model_name: org/m\ndataset: d.jsonl\nr: 4\npkg: shop\nversion: '1'\n")
+    draft = new_draft(
+        this_installation().drafts, "model_name: org/m\ndataset: d.jsonl\nr: 4\npkg: shop\nversion: '1'\n"
+    )
     at = show("config", draft=draft.id)
     at.segmented_control(key="export_tool").set_value("llamafactory").run()
     assert not at.exception
@@ -386,7 +388,7 @@ def test_a_draft_is_written_for_another_tool_with_what_is_lost() -> None:
     assert len(at.get("download_button")) == 2, "the draft, and the other tool's file"
     at.segmented_control(key="export_tool").set_value("axolotl").run()
     assert "Check before you use it with axolotl:" in texts(at), "there is no d.jsonl to look into"
-    rows = load_settings().workspace / "d.jsonl"
+    rows = this_installation().workspace / "d.jsonl"
     write_rows(rows, [{"prompt": "hi", "completion": "ho"}])
     draft.save(f"model_name: org/m\ndataset: {rows}\n")
     at = show("config", draft=draft.id)
@@ -404,7 +406,7 @@ def test_a_new_config_asks_for_a_model_and_data_and_a_model_of_this_machine_is_t
     monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", str(model.parent))
     at = show("config")
     at.button(key="blank").click().run()
-    (draft,) = list_drafts(load_settings().drafts)
+    (draft,) = list_drafts(this_installation().drafts)
     assert at.button(key="launch").disabled
     assert "Choose a base model" in texts(at)
     assert "Add a data set" in texts(at)

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from lora_backend import outside
 from lora_backend.config.drafts import Draft, new_draft
 from lora_backend.data import rows, uploads
-from lora_backend.settings import load_settings
+from lora_backend.installation import this_installation
 from pages.parts.draft import upload as data_upload
 from tests.data.large import LARGE, ROW
 from tests.pages.screens import show, texts
@@ -46,7 +46,7 @@ def page(draft: Draft) -> AppTest:
 
 
 def draft_of(text: str) -> Draft:
-    return new_draft(load_settings().drafts, text)
+    return new_draft(this_installation().drafts, text)
 
 
 def test_a_large_upload_is_read_once_by_another_process(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_what_is_wrong_in_a_large_upload_stays_said_and_is_looked_for_once(calls
 
 
 def test_a_large_data_set_named_by_its_path_is_read_once_too(calls: list[str]) -> None:
-    folder = load_settings().uploads
+    folder = this_installation().uploads
     folder.mkdir(parents=True)
     Path(folder, "chats.jsonl").write_bytes(LARGE)
     at = page(draft_of("model_name: m\ndataset: chats.jsonl\n"))

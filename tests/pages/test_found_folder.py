@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from lora_backend.installation import this_installation
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import load_settings
 from pages.parts.run import session
 from pages.parts.shell import addresses
 from tests.pages.english import ENGLISH, texts_of, without_code
@@ -203,7 +203,7 @@ def test_a_copied_log_of_one_long_line_shows_its_end_alone(workspace: Path) -> N
 
 def test_a_run_of_this_workspace_leads_to_its_own_page() -> None:
     run = finished_run()
-    at = show("runs", folder=str(load_settings().runs / run.id))
+    at = show("runs", folder=str(this_installation().runs / run.id))
     assert any("run of this workspace" in info.value for info in at.info)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from lora_backend.installation import this_installation
 from lora_backend.runs.record.labels import write_labels
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import load_settings
 from pages.parts.shell import addresses
 from tests.pages.screens import finished_run, show, texts
 from tests.run_files import add_point, end_run, make_run, set_status
@@ -42,7 +42,7 @@ def test_a_run_of_a_newer_version_is_one_sentence_and_leaves_the_list_whole() ->
 
 
 def test_a_run_copied_from_another_machine_is_lost_and_still_shows_its_curves() -> None:
-    run = make_run(load_settings().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
+    run = make_run(this_installation().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
     set_status(run, state="running", step=2, total_steps=9, trainer=ELSEWHERE, supervisor=ELSEWHERE)
     add_point(run, {"step": 2, "loss": 1.5})
     at = show("runs", run=run.id)
@@ -108,7 +108,7 @@ def test_bytes_that_are_no_text_in_a_log_are_shown_as_such() -> None:
 
 def test_a_tag_a_note_and_a_name_with_markup_are_text_in_the_table() -> None:
     run = make_run(
-        load_settings().runs, config={"model_name": "m"}, config_text="", argv=None, name=MARKUP, actor=MARKUP
+        this_installation().runs, config={"model_name": "m"}, config_text="", argv=None, name=MARKUP, actor=MARKUP
     )
     end_run(run, "finished")
     write_labels(run.path, tags=["<img src=x onerror=alert(1)>"], note=MARKUP)
@@ -119,7 +119,7 @@ def test_a_tag_a_note_and_a_name_with_markup_are_text_in_the_table() -> None:
 
 def test_a_name_with_markup_is_text_on_its_page() -> None:
     run = make_run(
-        load_settings().runs, config={"model_name": "m"}, config_text="", argv=None, name=MARKUP, actor=MARKUP
+        this_installation().runs, config={"model_name": "m"}, config_text="", argv=None, name=MARKUP, actor=MARKUP
     )
     end_run(run, "finished")
     at = show("runs", run=run.id)
@@ -128,7 +128,7 @@ def test_a_name_with_markup_is_text_on_its_page() -> None:
 
 
 def test_a_live_run_with_markup_in_its_name_is_text_in_the_list() -> None:
-    make_run(load_settings().runs, config={"model_name": "m"}, config_text="", argv=None, name=MARKUP)
+    make_run(this_installation().runs, config={"model_name": "m"}, config_text="", argv=None, name=MARKUP)
     at = show("runs")
     assert [link for link in at.get("page_link") if "![x](" in link.proto.label] == []
 
@@ -178,7 +178,7 @@ HALF: list[tuple[str, Any]] = [
 @pytest.mark.parametrize("case", HALF, ids=lambda case: f"{case[0]} {json.dumps(case[1])[:60]}")
 def test_files_of_other_forms_break_neither_the_page_nor_the_list(case: tuple[str, Any]) -> None:
     good = finished_run(metrics__jsonl='{"step": 1, "loss": 1.0}\n')
-    run = make_run(load_settings().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
+    run = make_run(this_installation().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
     name, data = case
     (run.path / name).parent.mkdir(exist_ok=True)
     Path(run.path / name).write_text(json.dumps(data) + "\n")

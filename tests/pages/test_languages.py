@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import new_draft
-from lora_backend.settings import load_settings
+from lora_backend.installation import this_installation
 from tests.pages.english import ENGLISH, texts_of, without_code
 from tests.pages.screens import PAGES, ROOT, finished_run
 from tools.messages import problems
@@ -27,7 +27,7 @@ def test_a_chinese_page_holds_no_english_sentence(
     monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "cache"))
     query = {"lang": "zh"}
     if content == "full":
-        draft = new_draft(load_settings().drafts, "model_name: m\nr: 'x'\nlearnin_rate: 1\ntarget_batch_size: 7\n")
+        draft = new_draft(this_installation().drafts, "model_name: m\nr: 'x'\nlearnin_rate: 1\ntarget_batch_size: 7\n")
         run = finished_run(metrics__jsonl='{"step": 1, "loss": 3.0}\n')
         query |= {"config": {"draft": draft.id}, "runs": {"run": run.id}, "verify": {"adapter": "runs"}}.get(page, {})
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)

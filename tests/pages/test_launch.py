@@ -11,12 +11,12 @@ from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft, new_draft
+from lora_backend.installation import this_installation
 from lora_backend.launching import launch
 from lora_backend.models.tree import ModuleTree
 from lora_backend.preflight.trees import tree_of
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import load_settings
 from pages.parts.draft import session
 from tests.pages.plan_page import SMALL, TIGHT, profile_of
 from tests.pages.screens import finished_run, show, texts
@@ -47,7 +47,8 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
 def draft_of(folder: Path, **keys: Any) -> Draft:
     values = {"model_name": str(folder / "small"), "dataset": str(folder / "rows.jsonl"), **keys}
     return new_draft(
-        load_settings().drafts, "# mine\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items())
+        this_installation().drafts,
+        "# mine\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items()),
     )
 
 
@@ -186,7 +187,7 @@ def test_what_planning_finds_wrong_with_the_modules_stands_where_the_check_says_
     built = ModuleTree("llama", {proj: "Linear"}, {f"{proj}.weight": (8, 8)}, linear=(proj,), targetable=(proj,))
 
     def trace(facts: dict[str, Any], config: Any) -> Any:
-        tree_of(facts, lambda _: built, load_settings())
+        tree_of(facts, lambda _: built, this_installation())
         return profile_of(config)
 
     monkeypatch.setattr("pages.parts.draft.launch.trace_within", lambda _: trace)

@@ -12,8 +12,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import delete_draft, new_draft, restore_draft
+from lora_backend.installation import this_installation
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import load_settings
 from lora_backend.symlinks import LinkRefusedError
 from tests.pages.screens import show, texts
 from tests.planted import FILES, NUMBER, SECRET, adapter, holds_secret, planted_run, tree
@@ -45,7 +45,7 @@ def refuses_secrets(at: AppTest, outside: Path, before: dict[str, tuple[int, byt
     assert SECRET not in shown
     assert str(NUMBER) not in shown
     assert tree(outside) == before, "and nobody wrote there"
-    assert holds_secret(load_settings().workspace) == []
+    assert holds_secret(this_installation().workspace) == []
 
 
 PAGES = {
@@ -60,7 +60,7 @@ PAGES = {
     "verify by its config": lambda run: ("verify", {"adapter": "adapters/good", "config": f"runs/{run.id}/config.yaml"}),
     "home": lambda run: ("home", {}),
     "its checkpoint as a folder": lambda run: ("runs", {"folder": f"runs/{run.id}/checkpoints/checkpoint-7"}),
-    "base of a draft": lambda run: ("config", {"draft": new_draft(load_settings().drafts, "r: 4\n").id, "base": f"run:{run.id}"}),
+    "base of a draft": lambda run: ("config", {"draft": new_draft(this_installation().drafts, "r: 4\n").id, "base": f"run:{run.id}"}),
     "model": lambda run: ("plan", {"model": f"{run.path}/adapter"}),
 }  # fmt: skip
 WHOLE = {
@@ -154,7 +154,7 @@ DRAFT_LINKS = ["config.yaml", "history", "history/1.yaml", "history/position", "
 
 @pytest.mark.parametrize("link", DRAFT_LINKS)
 def test_a_planted_draft_shows_and_writes_nothing_behind_its_links(link: str, workspace: Path, outside: Path) -> None:
-    drafts = load_settings().drafts
+    drafts = this_installation().drafts
     theirs, ours = (
         new_draft(root, f"model_name: {word}\nr: 4\n") for root, word in ((outside, SECRET), (drafts, "ours"))
     )
@@ -185,7 +185,7 @@ def test_a_planted_draft_shows_and_writes_nothing_behind_its_links(link: str, wo
 
 @pytest.mark.parametrize("act", [delete_draft, restore_draft])
 def test_a_bin_of_drafts_that_is_a_link_is_refused(act: Callable[..., object], workspace: Path, outside: Path) -> None:
-    drafts = load_settings().drafts
+    drafts = this_installation().drafts
     draft = new_draft(drafts, "r: 4\n")
     if act is restore_draft:
         draft.path.rename(outside / draft.id)
@@ -229,7 +229,7 @@ def test_a_model_whose_config_is_a_link_out_of_the_roots_is_refused(
     (tmp_path / "models/m").mkdir()
     (tmp_path / "models/m/config.json").symlink_to(outside / "config.json")
     before = tree(outside)
-    draft = new_draft(load_settings().drafts, f"model_name: {tmp_path / 'models/m'}\ntarget_layers: [1]\n")
+    draft = new_draft(this_installation().drafts, f"model_name: {tmp_path / 'models/m'}\ntarget_layers: [1]\n")
     for page, query in (("config", {"draft": draft.id}), ("plan", {"model": str(tmp_path / "models/m")})):
         at = show(page, **query)
         refuses_secrets(at, outside, before)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lora_backend.settings import child_environment
+from lora_backend.installation import child_environment
 from tests.runs.conftest import faults  # noqa: F401 - the fixture
 
 ROOT = Path(__file__).parents[2]

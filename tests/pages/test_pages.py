@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from lora_backend.config.drafts import new_draft
+from lora_backend.installation import this_installation
 from lora_backend.runs.record.run_store import list_runs
-from lora_backend.settings import load_settings
 from lora_backend.views.rank_view import ranks_beside
 from tests.pages.screens import PAGES, ROOT, finished_run, show, texts
 from tests.run_files import make_run
@@ -48,7 +48,7 @@ def test_every_page_shows_without_a_workspace_and_says_what_to_do(page: str) -> 
 
 def test_no_page_imports_torch_or_what_brings_it(tmp_path: Path) -> None:
     run = finished_run(metrics__jsonl='{"step": 1, "loss": 2.0}\n')
-    draft = new_draft(load_settings().drafts, "model_name: m\nr: 4\n")
+    draft = new_draft(this_installation().drafts, "model_name: m\nr: 4\n")
     script = f"""
 import sys
 from streamlit.testing.v1 import AppTest
@@ -68,7 +68,7 @@ print([name for name in ("torch", "transformers", "peft", "trl", "accelerate", "
 
 
 def test_a_draft_shows_its_findings_with_line_and_its_coloured_differences() -> None:
-    draft = new_draft(load_settings().drafts, "model_name: m\nr: 4\nlearnin_rate: 1e-4\n")
+    draft = new_draft(this_installation().drafts, "model_name: m\nr: 4\nlearnin_rate: 1e-4\n")
     at = show("config", draft=draft.id)
     assert any("line 3" in error.value and "learning_rate" in error.value for error in at.error)
     assert at.button(key="launch").disabled
@@ -78,7 +78,7 @@ def test_a_draft_shows_its_findings_with_line_and_its_coloured_differences() -> 
 
 
 def test_a_field_of_the_form_changes_its_key_and_keeps_the_comments() -> None:
-    draft = new_draft(load_settings().drafts, "# mine\nmodel_name: m\nr: 4   # rank\n")
+    draft = new_draft(this_installation().drafts, "# mine\nmodel_name: m\nr: 4   # rank\n")
     at = show("config", draft=draft.id)
     field = next(item for item in at.number_input if item.label == "r")
     field.set_value(8).run()
@@ -89,14 +89,14 @@ def test_a_field_of_the_form_changes_its_key_and_keeps_the_comments() -> None:
 
 
 def test_a_field_set_back_to_its_default_takes_the_line_out() -> None:
-    draft = new_draft(load_settings().drafts, "model_name: m\nr: 4\n")
+    draft = new_draft(this_installation().drafts, "model_name: m\nr: 4\n")
     at = show("config", draft=draft.id)
     next(item for item in at.number_input if item.label == "r").set_value(16).run()
     assert draft.text() == "model_name: m\n"
 
 
 def test_text_that_does_not_parse_names_the_line_and_keeps_the_draft() -> None:
-    draft = new_draft(load_settings().drafts, "model_name: m\n")
+    draft = new_draft(this_installation().drafts, "model_name: m\n")
     at = show("config", draft=draft.id)
     area = next(area for area in at.text_area if "YAML" in area.label)
     area.set_value("model_name: m\nr: [1\n").run()
@@ -109,7 +109,7 @@ def test_an_uploaded_file_becomes_a_draft_with_an_address(tmp_path: Path) -> Non
     at = show("config")
     at.file_uploader[0].upload("mine.json", b'{"model_name": "m", "r": 4}').run()
     assert not at.exception
-    drafts = list(load_settings().drafts.iterdir())
+    drafts = list(this_installation().drafts.iterdir())
     assert (drafts[0] / "config.yaml").read_text() == "model_name: m\nr: 4\n"
 
 
@@ -117,7 +117,7 @@ def test_an_upload_that_is_no_text_is_one_sentence() -> None:
     at = show("config")
     at.file_uploader[0].upload("picture.yaml", b"\x89PNG\r\n\x1a\n\x00\xff").run()
     assert "UTF-8" in at.error[0].value
-    assert not load_settings().drafts.exists()
+    assert not this_installation().drafts.exists()
 
 
 def test_a_config_of_a_megabyte_is_refused_with_a_sentence() -> None:
@@ -156,7 +156,7 @@ def test_a_finished_run_shows_figures_curves_config_ranks_and_answers() -> None:
 
 
 def test_a_stop_is_asked_for_with_one_click() -> None:
-    run = make_run(load_settings().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
+    run = make_run(this_installation().runs, config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
     at = show("runs", run=run.id)
     at.button(key="stop_run").click().run()
     assert run.stop_request.exists()
@@ -185,12 +185,12 @@ def test_verify_says_what_a_folder_without_adapter_is(tmp_path: Path) -> None:
 
 
 def test_a_launch_that_cannot_start_is_one_sentence_and_leaves_no_run(tmp_path: Path) -> None:
-    draft = new_draft(load_settings().drafts, f"model_name: {tmp_path}/none\n")
+    draft = new_draft(this_installation().drafts, f"model_name: {tmp_path}/none\n")
     at = show("config", draft=draft.id)
     assert at.button(key="launch").disabled
     assert "Cannot start on this machine yet" in texts(at)
     assert "There is no model folder" in texts(at)
-    assert list_runs(load_settings().runs) == []
+    assert list_runs(this_installation().runs) == []
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

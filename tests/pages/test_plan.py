@@ -18,6 +18,7 @@ from lora_backend.config.drafts import new_draft
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
 from lora_backend.i18n import use_language
+from lora_backend.installation import this_installation
 from lora_backend.planning.advice import advise
 from lora_backend.planning.cost.formula import EXPECTED_ERROR
 from lora_backend.planning.cost.memory import Memory
@@ -26,7 +27,6 @@ from lora_backend.planning.limits import largest_batch, longest_row
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.targets import GIB, of_words
-from lora_backend.settings import load_settings
 from lora_backend.views.plan_view import fits_message
 from pages.parts.plan.export import map_texts
 from pages.parts.plan.question import Question, placement_of, placement_text
@@ -349,11 +349,11 @@ def test_a_placement_for_another_model_is_refused_in_words(model: Path) -> None:
 
 
 def test_a_draft_is_planned_and_comes_back_with_the_map(model: Path) -> None:
-    draft = new_draft(load_settings().drafts, f"# mine\nmodel_name: {model}\nr: 4\nuse_balanced_device_map: true\n")
+    draft = new_draft(this_installation().drafts, f"# mine\nmodel_name: {model}\nr: 4\nuse_balanced_device_map: true\n")
     at = show(draft=draft.id, gpus="6,5")
     assert at.select_slider(key="plan-r").value == 4
     at.button(key="use_in_config").click().run()
-    (made,) = [path for path in load_settings().drafts.iterdir() if path.name != draft.id]
+    (made,) = [path for path in this_installation().drafts.iterdir() if path.name != draft.id]
     text = (made / "config.yaml").read_text("utf-8")
     assert text.startswith("# mine")
     values = parse_config(text).values
@@ -479,7 +479,7 @@ def test_a_draft_counts_its_own_rows_where_the_browser_may_read_them(
     monkeypatch.setenv("FLIGHTDECK_DATA_ROOTS", str(inside.parent))
     shown = []
     for path in (inside, outside):
-        draft = new_draft(load_settings().drafts, f"model_name: {model}\ndataset: {path}\n")
+        draft = new_draft(this_installation().drafts, f"model_name: {model}\ndataset: {path}\n")
         shown.append(texts(show(draft=draft.id, gpus="RTX-4090", lang="en")))
     assert "The time counts the data set's own rows" in shown[0]
     assert "Whole run" in shown[0], "and their number"

@@ -11,11 +11,11 @@ import pytest
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
+from lora_backend.installation import this_installation
 from lora_backend.runs.history.replaced_adapters import AdapterBin
 from lora_backend.runs.history.trash import Bin
 from lora_backend.runs.record.labels import read_labels, write_labels
 from lora_backend.runs.record.run_store import RunStore, list_runs
-from lora_backend.settings import load_settings
 from pages.parts.run.table import table_key
 from pages.parts.shell import addresses
 from tests.pages.screens import show
@@ -32,7 +32,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(name: str, state: str = "finished", **config: Any) -> RunStore:
-    runs = load_settings().runs
+    runs = this_installation().runs
     run = make_run(
         runs, config={"model_name": "m", "r": 8, **config}, config_text="", argv=None, path=runs / name, name=name
     )
@@ -146,16 +146,16 @@ def test_a_deleted_run_is_gone_and_undo_brings_it_back() -> None:
     made("two")
     at = chosen(show("runs"), 0)
     at.button(key="delete_runs").click().run()
-    assert [run.id for run in list_runs(load_settings().runs)] == ["one"]
-    assert [run.id for run in Bin(load_settings().workspace).list()] == ["two"]
+    assert [run.id for run in list_runs(this_installation().runs)] == ["one"]
+    assert [run.id for run in Bin(this_installation().workspace).list()] == ["two"]
     at.button(key="undo_delete").click().run()
-    assert [run.id for run in list_runs(load_settings().runs)] == ["two", "one"]
+    assert [run.id for run in list_runs(this_installation().runs)] == ["two", "one"]
 
 
 def test_a_replaced_adapter_is_in_the_bin_and_is_put_back() -> None:
-    settings = load_settings()
-    target = make_published(settings.workspace / "adapters/shop/1")
-    AdapterBin(settings).put(target, {"pkg": "shop", "version": "1"}, "a_run")
+    installation = this_installation()
+    target = make_published(installation.workspace / "adapters/shop/1")
+    AdapterBin(installation).put(target, {"pkg": "shop", "version": "1"}, "a_run")
     at = show("runs")
     assert any("adapters/shop/1" in caption.value and "a_run" in caption.value for caption in at.caption)
     (button,) = [button for button in at.button if str(button.key).startswith("restore-adapter-")]
@@ -166,19 +166,19 @@ def test_a_replaced_adapter_is_in_the_bin_and_is_put_back() -> None:
 
 
 def test_the_bin_is_emptied_of_runs_and_adapters_when_that_is_confirmed() -> None:
-    settings = load_settings()
-    AdapterBin(settings).put(make_published(settings.workspace / "a/b"), {"output_dir": "a"}, "r")
-    Bin(settings.workspace).delete(made("one"))
+    installation = this_installation()
+    AdapterBin(installation).put(make_published(installation.workspace / "a/b"), {"output_dir": "a"}, "r")
+    Bin(installation.workspace).delete(made("one"))
     at = show("runs")
     at.checkbox(key="empty_sure").check().run()
     at.button(key="empty_bin").click().run()
     assert not at.exception
-    assert (AdapterBin(settings).list(), Bin(settings.workspace).list()) == ([], [])
+    assert (AdapterBin(installation).list(), Bin(installation.workspace).list()) == ([], [])
 
 
 def test_a_bin_that_is_a_link_is_a_sentence_on_the_page(tmp_path: Path) -> None:
     made("one")
-    (load_settings().workspace / "bin").symlink_to(tmp_path)
+    (this_installation().workspace / "bin").symlink_to(tmp_path)
     at = show("runs")
     assert not at.exception
     assert any("is a link" in warning.value for warning in at.warning)
@@ -217,7 +217,7 @@ def test_tags_of_several_runs_keep_what_each_of_them_has_alone() -> None:
     field.set_value("new")
     next(button for button in at.button if button.label == "Apply to the selected runs").click().run()
     assert not at.exception
-    found = {run.id: set(read_labels(run.path).tags) for run in list_runs(load_settings().runs)}
+    found = {run.id: set(read_labels(run.path).tags) for run in list_runs(this_installation().runs)}
     assert found == {"one": {"mine", "new"}, "two": {"new"}}
 
 

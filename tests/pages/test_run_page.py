@@ -14,6 +14,7 @@ from lora_backend.config.drafts import list_drafts
 from lora_backend.errors import ModelError
 from lora_backend.hardware.inventory import Gpu, GpuInventory
 from lora_backend.i18n import Message
+from lora_backend.installation import this_installation
 from lora_backend.launching.requests import StartOptions
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.placement import DoesNotFitError, PlanDoubtError, TightError
@@ -27,7 +28,6 @@ from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.labels import read_labels, write_labels
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import load_settings
 from pages.parts.run import actions as run_actions
 from pages.parts.run import memory as memory_view
 from pages.parts.run import resume as run_resume
@@ -52,7 +52,7 @@ def _places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made(state: str | None, cause: str | None = None, argv: list[str] | None = None, **config: Any) -> RunStore:
     values = {"model_name": "m", "num_epochs": 1, **config}
     text = "# mine\n" + "".join(f"{key}: {value}\n" for key, value in values.items())
-    run = make_run(load_settings().runs, config=values, config_text=text, argv=argv or ["true"])
+    run = make_run(this_installation().runs, config=values, config_text=text, argv=argv or ["true"])
     if state:
         found = failure(cause) if cause else None
         more: dict[str, Any] = {"remedy": found.remedy, "log": ["the last line"]} if found else {}
@@ -145,7 +145,7 @@ def test_a_run_becomes_a_draft_with_its_comments_and_what_later_starts_changed()
     run = made("stopped", seed=7)
     add_start(run, changes={"max_time": 2.0})
     at = press(show("runs", run=run.id), "clone_run")
-    (draft,) = list_drafts(load_settings().drafts)
+    (draft,) = list_drafts(this_installation().drafts)
     assert "# mine" in draft.text()
     assert "seed: 7" in draft.text()
     assert "max_time: 2" in draft.text()
@@ -253,11 +253,11 @@ def test_a_run_that_ends_well_is_said_to_have_finished() -> None:
 
 
 def test_a_queued_run_says_who_is_before_it_and_can_be_taken_out() -> None:
-    workspace = load_settings().workspace
-    leases = take(leases_folder(workspace), ["cpu"], load_settings().runs / "somebody")
+    workspace = this_installation().workspace
+    leases = take(leases_folder(workspace), ["cpu"], this_installation().runs / "somebody")
     assert leases
     values = {"model_name": "m"}
-    run = make_run(load_settings().runs, config=values, config_text="", argv=["true"], state="queued")
+    run = make_run(this_installation().runs, config=values, config_text="", argv=["true"], state="queued")
     add_start(run, device_uuids=[])
     start_or_queue(run, workspace)
     at = show("runs", run=run.id)
@@ -279,7 +279,7 @@ def test_a_move_to_gpus_where_the_plan_is_tight_asks_once(monkeypatch: pytest.Mo
             raise TightError(Message("Tight: 1 GiB would be left."))
 
     monkeypatch.setattr(run_actions, "move_run", move)
-    run = make_run(load_settings().runs, config={"model_name": "m"}, config_text="", argv=["true"], state="queued")
+    run = make_run(this_installation().runs, config={"model_name": "m"}, config_text="", argv=["true"], state="queued")
     add_start(run, device_uuids=["GPU-0"])
     at = show("runs", run=run.id)
     at.multiselect(key=f"gpus-{run.id}").set_value(["GPU-1"]).run()

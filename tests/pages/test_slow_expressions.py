@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lora_backend.config.drafts import new_draft
-from lora_backend.settings import load_settings
+from lora_backend.installation import this_installation
 from tests.pages.screens import show, texts
 from tests.verification.slow import PEFTS, SLOW, adapter
 
@@ -27,7 +27,7 @@ def test_a_draft_with_it_can_be_opened_and_mended(
 ) -> None:
     monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", str(tiny_model))
     text = json.dumps({"model_name": str(tiny_model), "rank_pattern": {SLOW: 8}})
-    at = show("config", draft=new_draft(load_settings().drafts, text).id)
+    at = show("config", draft=new_draft(this_installation().drafts, text).id)
     shown = texts(at)
     assert "in `rank_pattern` takes too long" in shown
     assert "avoid nested repeats" in shown

@@ -11,13 +11,13 @@ from streamlit.testing.v1 import AppTest
 from lora_backend.config.drafts import Draft, delete_draft, new_draft
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
+from lora_backend.installation import this_installation
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.labels import read_labels
 from lora_backend.runs.record.run_store import list_runs
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.settings import load_settings
 from pages.parts.draft import table as table_runs
 from tests.pages.plan_page import SMALL, TIGHT, profile_of
 from tests.pages.screens import show
@@ -38,10 +38,10 @@ def draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Draft]:
     monkeypatch.setattr(table_runs, "trace_within", lambda status: no_trace)
     stub_model(tmp_path / "m")
     (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
-    leases = take(leases_folder(load_settings().workspace), ["cpu"], tmp_path / "other")
+    leases = take(leases_folder(this_installation().workspace), ["cpu"], tmp_path / "other")
     assert leases
-    yield new_draft(load_settings().drafts, f"model_name: {tmp_path / 'm'}\ndataset: a.jsonl\nr: 4\npkg: shop\n")
-    for run in list_runs(load_settings().runs):
+    yield new_draft(this_installation().drafts, f"model_name: {tmp_path / 'm'}\ndataset: a.jsonl\nr: 4\npkg: shop\n")
+    for run in list_runs(this_installation().runs):
         request_stop(run)
     release(leases)
 
@@ -65,7 +65,7 @@ def test_every_row_is_shown_as_what_it_will_be_and_started_once(draft: Draft) ->
     assert (rows["Line"], rows["Name"], rows["version"]) == ([2, 3], ["one", "two"], ["1", "2"])
     assert rows["Verdict"] == ["✓ can start"] * 2
     at.button(key="start_table").click().run()
-    runs = list_runs(load_settings().runs)
+    runs = list_runs(this_installation().runs)
     assert sorted(str(record_of(run)["name"]) for run in runs) == ["one", "two"]
     assert [read_labels(run.path).tags for run in runs] == [[f"table-{draft.id}"]] * len(runs)
     assert at.query_params["filter"] == f"table-{draft.id}", "the table of runs shows these"
@@ -75,23 +75,23 @@ def test_every_row_is_shown_as_what_it_will_be_and_started_once(draft: Draft) ->
     assert all(str(verdict).startswith("started as ") for verdict in preview_of(again)["Verdict"])
     again.text_input(key=f"table-tag-{draft.id}").set_value("once more").run()
     assert not again.button(key="start_table").disabled
-    assert len(list_runs(load_settings().runs)) == 2
+    assert len(list_runs(this_installation().runs)) == 2
 
 
 def test_a_mended_row_starts_alone(draft: Draft) -> None:
     table = "name\tversion\tdataset\none\t1\t\ntwo\t2\tb.jsonl\n"
-    data = load_settings().data_roots[0] / "b.jsonl"
+    data = this_installation().data_roots[0] / "b.jsonl"
     data.write_text('{"prompt": "a", "completion": "b"}\n')
     at = with_table(draft, table)
     data.unlink()
     at.button(key="start_table").click().run()
     assert any("Line 3" in error.value for error in at.error)
     assert at.status[0].proto.expanded, "why it was refused is not hidden in a closed box"
-    assert len(list_runs(load_settings().runs)) == 1
+    assert len(list_runs(this_installation().runs)) == 1
     at = with_table(draft, table.replace("b.jsonl", "a.jsonl"))
     assert [str(verdict)[:1] for verdict in preview_of(at)["Verdict"]] == ["s", "✓"]
     at.button(key="start_table").click().run()
-    assert len(list_runs(load_settings().runs)) == 2
+    assert len(list_runs(this_installation().runs)) == 2
 
 
 def test_a_row_with_an_error_is_named_and_nothing_can_be_started(draft: Draft) -> None:
@@ -120,13 +120,14 @@ def test_rows_that_are_tight_are_asked_about_once_for_all_of_them(
     monkeypatch.setattr(table_runs, "trace_within", lambda status: lambda facts, config: profile_of(config))
     at = with_table(draft, "version,batch_size\n1,4\n2,1\n3,4\n")
     at.button(key="start_table").click().run()
-    assert list_runs(load_settings().runs) == [], "nothing is started before the answer"
+    assert list_runs(this_installation().runs) == [], "nothing is started before the answer"
     (said,) = asked(at)
     assert said.startswith("2 of 3 rows are tight. Line 2: Tight: ")
     assert "Line 4: Tight: " in said
     at.button(key="start_table_anyway").click().run()
     accepted = {
-        record_of(run)["config"]["version"]: attempt_of(run).get("accepted") for run in list_runs(load_settings().runs)
+        record_of(run)["config"]["version"]: attempt_of(run).get("accepted")
+        for run in list_runs(this_installation().runs)
     }
     assert accepted == {"1": "tight", "2": None, "3": "tight"}
     again = with_table(draft, "version,batch_size\n1,4\n2,1\n3,4\n4,4\n")
@@ -170,7 +171,7 @@ def test_an_uploaded_table_can_be_mended_in_the_field(draft: Draft) -> None:
 
 def test_a_table_of_a_draft_that_is_gone_is_a_sentence(draft: Draft) -> None:
     at = show("config", draft=draft.id)
-    delete_draft(load_settings().drafts, draft.id)
+    delete_draft(this_installation().drafts, draft.id)
     at.text_area(key=f"table-{draft.id}").set_value("version\n1\n").run()
     assert not at.exception
     assert any("There is no draft" in warning.value for warning in at.warning)

@@ -13,6 +13,7 @@ import pytest
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import UntraceableError
+from lora_backend.installation import this_installation
 from lora_backend.modeling import profiling
 from lora_backend.modeling.meta import model_config
 from lora_backend.modeling.profiling import profile_for
@@ -25,7 +26,6 @@ from lora_backend.planning.cost.scaling import Size
 from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.profile_store import ProfileStore, model_key
 from lora_backend.preflight.plan_question import profiles
-from lora_backend.settings import load_settings
 from tests.planning.formula_profiles import formula_profile
 from tests.planning.profiles import CONFIG, LLAMA, WINDOWS, llama, profile_of, shallow
 
@@ -139,9 +139,9 @@ def test_a_second_plan_of_the_same_traces_nothing(
         made += 1
         return profile_for(facts, config)
 
-    settings = load_settings({"FLIGHTDECK_HOME": str(tmp_path)})
+    installation = this_installation({"FLIGHTDECK_HOME": str(tmp_path)})
     asked = CONFIG.model_copy(update={"max_length": 5000})
-    first, second = (profiles(json.loads(json.dumps(facts)), trace, settings)(asked) for _ in range(2))
+    first, second = (profiles(json.loads(json.dumps(facts)), trace, installation)(asked) for _ in range(2))
     assert first.to_json() == second.to_json()
     assert (made, first.method) == (1, "traced" if is_traceable else "formula")
 

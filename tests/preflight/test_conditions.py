@@ -8,15 +8,15 @@ import pytest
 
 from lora_backend import outside
 from lora_backend.hardware import cpu_speed
+from lora_backend.installation import this_installation
 from lora_backend.planning.targets import GIB, Target, of_words
 from lora_backend.preflight.conditions import conditions_for
 from lora_backend.preflight.resolve import ResolvedConfig
-from lora_backend.settings import load_settings
 from tests.resolving import from_here
 
 
 def config(home: Path) -> ResolvedConfig:
-    return from_here({"model_name": "Qwen/Qwen3-8B"}, load_settings({"FLIGHTDECK_HOME": str(home)}))
+    return from_here({"model_name": "Qwen/Qwen3-8B"}, this_installation({"FLIGHTDECK_HOME": str(home)}))
 
 
 def test_cores_are_measured_where_they_train(tmp_path: Path) -> None:

@@ -60,17 +60,17 @@ Way = Callable[[World, str, str], Iterator[Mapping[str, Any]]]
 
 def page(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
     text = json.dumps(config(world, **{key: value}))
-    if from_browser(parse_config(text, "json"), world.settings).result.is_valid:
-        yield bound(json.loads(text), world.settings)
+    if from_browser(parse_config(text, "json"), world.installation).result.is_valid:
+        yield bound(json.loads(text), world.installation)
     else:
         with pytest.raises(FlightdeckError):
-            launch_from_browser(text, world.settings, no_trace)
+            launch_from_browser(text, world.installation, no_trace)
 
 
 def table(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
     try:
         variants = preview(
-            dump_yaml(config(world)), [Row(2, {key: value})], world.settings, BrowserRoots(world.settings)
+            dump_yaml(config(world)), [Row(2, {key: value})], world.installation, BrowserRoots(world.installation)
         )
     except ConfigError:
         return
@@ -82,15 +82,15 @@ def foreign(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
     source = {"base_model": "m", "adapter": "lora", "output_dir": value if key == "output_dir" else "adapters", "datasets": []}  # fmt: skip
     values = config(world) | import_text(json.dumps(source), "axolotl.json").values
     values |= {"model_name": config(world)["model_name"]} | ({key: value} if key != "output_dir" else {})
-    if from_browser(parse_config(json.dumps(values), "json"), world.settings).result.is_valid:
-        yield bound(values, world.settings)
+    if from_browser(parse_config(json.dumps(values), "json"), world.installation).result.is_valid:
+        yield bound(values, world.installation)
 
 
 def resume(world: World, key: str, value: str) -> Iterator[Mapping[str, Any]]:
     run = RunStore(world.root / "ws/runs" / RUN)
     try:
-        changes = bound({key: value}, world.settings)
-        prepare_resume(run, world.settings, BrowserRoots(world.settings), changes)
+        changes = bound({key: value}, world.installation)
+        prepare_resume(run, world.installation, BrowserRoots(world.installation), changes)
     except FlightdeckError:
         return
     yield config(world) | changes
@@ -110,7 +110,7 @@ def test_no_value_of_a_key_that_says_where_publishes_or_deletes_elsewhere(way: W
     before, published = world.snapshot(), 0
     for value in HOSTILE:
         for values in way(world, key, world.of(value)):
-            Publisher(run, world.settings, values, bound=True).publish_or_say_why()
+            Publisher(run, world.installation, values, bound=True).publish_or_say_why()
             published += 1
     # What stood in the one place that was ours to replace is in the bin, whole.
     lost = lost_files(world, before)
@@ -145,14 +145,14 @@ def lost_files(world: World, before: dict[str, str | bytes]) -> list[str]:
 
 
 def test_no_id_from_an_address_opens_moves_or_deletes_anything(world: World) -> None:
-    before, drafts, settings = world.snapshot(), world.settings.drafts, world.settings
+    before, drafts, installation = world.snapshot(), world.installation.drafts, world.installation
     acts: list[Callable[[str], object]] = [
-        lambda text: open_run(settings.runs, text),
+        lambda text: open_run(installation.runs, text),
         lambda text: open_draft(drafts, text),
         lambda text: delete_draft(drafts, text),
         lambda text: restore_draft(drafts, text),
-        lambda text: Bin(settings.workspace).restore(text),
-        lambda text: AdapterBin(settings).restore(text),
+        lambda text: Bin(installation.workspace).restore(text),
+        lambda text: AdapterBin(installation).restore(text),
     ]
     for value in HOSTILE:
         for act in acts:
@@ -167,5 +167,5 @@ def test_a_copied_run_goes_by_the_changes_of_its_attempts_too(world: World) -> N
     before = world.snapshot()
     for value in HOSTILE:
         add_start(run, changes={"output_dir": world.of(value), "overwrite": True})
-        Publisher(run, world.settings, config_as_changed(run), bound=True).publish_or_say_why()
+        Publisher(run, world.installation, config_as_changed(run), bound=True).publish_or_say_why()
     assert [path for path in world.escaped(before) if not path.startswith(f"ws/runs/{run.id}/")] == []

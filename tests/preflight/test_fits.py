@@ -11,9 +11,9 @@ import pytest
 
 from lora_backend.errors import ModelError
 from lora_backend.i18n import Message
+from lora_backend.installation import Installation, this_installation
 from lora_backend.models.headers import TensorInfo
 from lora_backend.preflight.fits import Answer, kept_fit, known_fit
-from lora_backend.settings import Settings, load_settings
 from lora_backend.verification.against_base import TreeAnswer
 from lora_backend.verification.differences import Difference
 
@@ -36,18 +36,18 @@ class Asked:
 
 
 @pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+def installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Installation:
     monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "home"))
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2}))
-    return load_settings()
+    return this_installation()
 
 
-def test_an_answer_is_kept_until_adapter_or_model_is_another(tmp_path: Path, settings: Settings) -> None:
+def test_an_answer_is_kept_until_adapter_or_model_is_another(tmp_path: Path, installation: Installation) -> None:
     asked = Asked(FOUND.to_json())
-    fit = kept_fit(asked, settings)
+    fit = kept_fit(asked, installation)
     for _ in range(2):
         assert fit({"model_type": "llama"}, tmp_path, TENSORS) == FOUND
-    assert known_fit(settings)({"model_type": "llama"}, tmp_path, TENSORS) == FOUND
+    assert known_fit(installation)({"model_type": "llama"}, tmp_path, TENSORS) == FOUND
     assert asked.count == 1
     fit({"model_type": "llama", "hidden_size": 8}, tmp_path, TENSORS)
     fit({"model_type": "llama"}, tmp_path, {})
@@ -56,21 +56,21 @@ def test_an_answer_is_kept_until_adapter_or_model_is_another(tmp_path: Path, set
     assert asked.count == 4
 
 
-def test_a_refusal_is_kept_and_a_worker_that_fails_is_not(tmp_path: Path, settings: Settings) -> None:
+def test_a_refusal_is_kept_and_a_worker_that_fails_is_not(tmp_path: Path, installation: Installation) -> None:
     asked = Asked({"error": Message("No such {what}.", {"what": "model"}).to_json()})
-    fit = kept_fit(asked, settings)
+    fit = kept_fit(asked, installation)
     for _ in range(2):
         with pytest.raises(ModelError, match=r"No such model\."):
             fit({}, tmp_path, TENSORS)
     assert asked.count == 1
     with pytest.raises(ModelError, match="Verify page"):
-        known_fit(settings)({"model_type": "other"}, tmp_path, TENSORS)
-    assert kept_fit(Asked(FOUND.to_json()), settings)({"model_type": "other"}, tmp_path, TENSORS) == FOUND
+        known_fit(installation)({"model_type": "other"}, tmp_path, TENSORS)
+    assert kept_fit(Asked(FOUND.to_json()), installation)({"model_type": "other"}, tmp_path, TENSORS) == FOUND
 
 
-def test_what_is_no_answer_any_more_is_asked_anew(tmp_path: Path, settings: Settings) -> None:
-    kept_fit(Asked(FOUND.to_json()), settings)({}, tmp_path, TENSORS)
-    (place,) = (settings.cache / "fits").iterdir()
+def test_what_is_no_answer_any_more_is_asked_anew(tmp_path: Path, installation: Installation) -> None:
+    kept_fit(Asked(FOUND.to_json()), installation)({}, tmp_path, TENSORS)
+    (place,) = (installation.cache / "fits").iterdir()
     for text in (
         "{",
         "[]",
@@ -81,5 +81,5 @@ def test_what_is_no_answer_any_more_is_asked_anew(tmp_path: Path, settings: Sett
     ):
         place.write_text(text)
         asked = Asked(FOUND.to_json())
-        assert kept_fit(asked, settings)({}, tmp_path, TENSORS) == FOUND
+        assert kept_fit(asked, installation)({}, tmp_path, TENSORS) == FOUND
         assert asked.count == 1, text

@@ -10,6 +10,7 @@ import pytest
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import new_draft, open_draft
 from lora_backend.errors import ConfigError, DataError, FlightdeckError, ModelError
+from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.launch import start_run
 from lora_backend.launching.requests import StartRequest
 from lora_backend.planning.cost.profile import Profile
@@ -19,12 +20,11 @@ from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.processes.waiting import entries
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import Settings, load_settings
 from tests.resolving import bound, from_browser, from_here, launch_from_browser
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Settings:
+def places(tmp_path: Path) -> Installation:
     environ = {
         "FLIGHTDECK_WORKSPACE": str(tmp_path / "ws"),
         "FLIGHTDECK_MODEL_ROOTS": str(tmp_path / "models"),
@@ -34,10 +34,10 @@ def places(tmp_path: Path) -> Settings:
     (tmp_path / "models/m/config.json").write_text("{}")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/d.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
-    return load_settings(environ)
+    return this_installation(environ)
 
 
-def test_paths_inside_the_roots_are_bound(places: Settings, tmp_path: Path) -> None:
+def test_paths_inside_the_roots_are_bound(places: Installation, tmp_path: Path) -> None:
     values = {"model_name": str(tmp_path / "models/m"), "dataset": "d.jsonl", "output_dir": "adapters"}
     assert bound(values, places)["dataset"] == str(tmp_path / "data/d.jsonl")
 
@@ -57,14 +57,14 @@ def test_paths_inside_the_roots_are_bound(places: Settings, tmp_path: Path) -> N
     ],
 )
 def test_paths_outside_the_roots_are_refused(
-    key: str, value: str, error: type[Exception], places: Settings, tmp_path: Path
+    key: str, value: str, error: type[Exception], places: Installation, tmp_path: Path
 ) -> None:
     (tmp_path / "models/link").symlink_to("/etc")
     with pytest.raises(error):
         bound({key: value.replace("MODELS", str(tmp_path / "models"))}, places)
 
 
-def test_the_check_says_what_lies_outside_and_reads_nothing_of_it(places: Settings, tmp_path: Path) -> None:
+def test_the_check_says_what_lies_outside_and_reads_nothing_of_it(places: Installation, tmp_path: Path) -> None:
     (tmp_path / "secret.jsonl").write_text("this is the secret")
     document = parse_config(f"model_name: /etc\ndataset: {tmp_path / 'secret.jsonl'}\nr: x\n")
     findings = judge(from_browser(document, places)).result.findings
@@ -74,7 +74,7 @@ def test_the_check_says_what_lies_outside_and_reads_nothing_of_it(places: Settin
     assert {finding.line for finding in findings} == {1, 2, 3}
 
 
-def test_a_model_outside_the_roots_is_not_even_looked_at(places: Settings, tmp_path: Path) -> None:
+def test_a_model_outside_the_roots_is_not_even_looked_at(places: Installation, tmp_path: Path) -> None:
     for name in ("/etc", "../models", str(tmp_path)):
         with pytest.raises(ModelError, match="outside"):
             allowed_model(name, places)
@@ -96,14 +96,14 @@ def no_trace(*_: object) -> Profile:
         "model_name: {m}\ndataset: none.jsonl\n",
     ],
 )
-def test_a_launch_that_is_refused_makes_no_run(text: str, places: Settings, tmp_path: Path) -> None:
+def test_a_launch_that_is_refused_makes_no_run(text: str, places: Installation, tmp_path: Path) -> None:
     with pytest.raises(FlightdeckError):
         launch_from_browser(text.replace("{m}", str(tmp_path / "models/m")), places, no_trace)
     assert not places.runs.exists()
 
 
 def test_what_is_not_on_this_machine_and_what_is_broken_is_a_warning_of_the_text(
-    places: Settings, tmp_path: Path
+    places: Installation, tmp_path: Path
 ) -> None:
     def severities(**values: str) -> set[str]:
         return {
@@ -160,7 +160,7 @@ def test_a_draft_that_is_none_is_a_sentence(draft_id: str, tmp_path: Path) -> No
 
 
 def test_a_run_is_not_seen_before_it_says_which_gpus_it_waits_for(
-    places: Settings, monkeypatch: pytest.MonkeyPatch
+    places: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, seen = RunStore.write_attempt_file, []
 
@@ -180,7 +180,7 @@ def test_a_run_is_not_seen_before_it_says_which_gpus_it_waits_for(
     assert [entry.keys for entry in entries(places.workspace)] == [("GPU-a",)]
 
 
-def test_a_run_for_which_the_queue_has_no_place_is_not_left_to_start_later(places: Settings) -> None:
+def test_a_run_for_which_the_queue_has_no_place_is_not_left_to_start_later(places: Installation) -> None:
     places.workspace.mkdir(parents=True, exist_ok=True)
     (places.workspace / "queue").write_text("a file in the place of the folder")
     path = places.runs / "one"

@@ -13,6 +13,7 @@ from lora_backend import outside
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, ModelError
+from lora_backend.installation import Installation, this_installation
 from lora_backend.launching import table as many
 from lora_backend.launching.requests import StartOptions
 from lora_backend.launching.table import TableLaunch, preview, preview_apart
@@ -23,7 +24,6 @@ from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import entries, leases_folder
 from lora_backend.runs.record.run_store import list_runs
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.settings import Settings, load_settings
 from tests.run_files import record_of
 from tests.tiny import stub_model
 
@@ -33,11 +33,11 @@ def no_trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
 
 
 @pytest.fixture
-def places(workspace: Path, tmp_path: Path) -> Settings:
+def places(workspace: Path, tmp_path: Path) -> Installation:
     stub_model(tmp_path / "m")
     for name in ("a", "b"):
         (tmp_path / f"{name}.jsonl").write_text('{"prompt": "%s", "completion": "b"}\n' % name)  # noqa: UP031
-    return load_settings(os.environ)
+    return this_installation(os.environ)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_cell_is_what_its_key_takes(key: str, cell: str, value: Any) -> None:
     assert (found, type(found)) == (value, type(value))
 
 
-def test_the_preview_says_what_each_row_will_be(places: Settings, base: str) -> None:
+def test_the_preview_says_what_each_row_will_be(places: Installation, base: str) -> None:
     rows = read_table(
         "name\tversion\tr\tdataset\nfirst\t1.0\t8\t\n\t2.0\tx\tb.jsonl\n\t1.0\t4\t\n\t3.0\t4\t../out.jsonl\n"
     )
@@ -107,19 +107,19 @@ def test_the_preview_says_what_each_row_will_be(places: Settings, base: str) -> 
     assert "dataset" in {blocker.key for blocker in fourth.start.blockers}, "a path is bound whichever way it comes"
 
 
-def test_one_bad_row_starts_nothing(places: Settings, base: str) -> None:
+def test_one_bad_row_starts_nothing(places: Installation, base: str) -> None:
     variants = preview(base, read_table("version,r\n1,4\n2,x\n"), places, BrowserRoots(places))
     with pytest.raises(ConfigError, match="line 3"):
         TableLaunch(places, BrowserRoots(places), no_trace).start_all(variants)
     assert list_runs(places.runs) == []
 
 
-def test_a_base_that_cannot_be_read_is_a_sentence(places: Settings) -> None:
+def test_a_base_that_cannot_be_read_is_a_sentence(places: Installation) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         preview("r: [", read_table("version\n1\n"), places, BrowserRoots(places))
 
 
-def test_every_row_becomes_a_run_in_the_tables_order(places: Settings, base: str) -> None:
+def test_every_row_becomes_a_run_in_the_tables_order(places: Installation, base: str) -> None:
     leases = take(leases_folder(places.workspace), ["cpu"], places.runs / "other")
     assert leases
     variants = preview(
@@ -165,14 +165,14 @@ def test_empty_columns_and_lines_without_end_are_left_out_at_once() -> None:
         read_table(",".join(map(str, range(100_000))) + "\n8\n")
 
 
-def test_rows_times_config_are_counted_before_any_is_written(places: Settings) -> None:
+def test_rows_times_config_are_counted_before_any_is_written(places: Installation) -> None:
     rows = read_table("r\n" + "8\n" * 50)
     with pytest.raises(ConfigError, match=r"50 rows of a config of 200009 characters are more than"):
         preview("#" * 200_000 + "\nseed: 1\n", rows, places, BrowserRoots(places))
 
 
 def test_a_large_table_is_previewed_in_another_process_and_says_the_same(
-    places: Settings, base: str, monkeypatch: pytest.MonkeyPatch
+    places: Installation, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = read_table("name\tversion\tr\tlearning_rat\n" + "".join(f"n{i}\t{i}\t{i - 1}\t3\n" for i in range(4)))
     here = preview(base, rows, places, BrowserRoots(places))
@@ -184,6 +184,8 @@ def test_a_large_table_is_previewed_in_another_process_and_says_the_same(
     assert any(row.base is ABSENT for row in here[0].differences)
 
 
-def test_a_table_of_a_moment_is_previewed_at_once(places: Settings, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_of_a_moment_is_previewed_at_once(
+    places: Installation, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outside, "call", None)
     assert len(preview_apart(base, read_table("r\n8\n9\n"), places)) == 2

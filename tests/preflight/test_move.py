@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lora_backend.hardware.inventory import Gpu, GpuInventory
+from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.requeue import move_run
 from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.runs.processes.leases import lease_keys
@@ -17,7 +18,6 @@ from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import StateError
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.settings import Settings, load_settings
 from tests.hardware.nvml import result_of, stub_environment
 from tests.preflight.small_model import FACTS
 from tests.run_files import add_start, attempt_of, make_run, start_again
@@ -39,25 +39,25 @@ from lora_backend.runs.processes.leases import take
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.waiting import entries, leases_folder
 from lora_backend.preflight.roots import BrowserRoots
-from lora_backend.settings import load_settings
+from lora_backend.installation import this_installation
 from lora_backend.runs.record.transitions import add_attempt, request_stop
 from tests.resolving import from_here
 from tests.run_files import attempt_of, make_run
 
 def moved(values, choices):
-    settings = load_settings()
-    taken = take(leases_folder(settings.workspace), ["GPU-a", "GPU-b"], Path("another"))
-    run = make_run(settings.runs, config=values, config_text="", argv=["true"], state="queued")
+    installation = this_installation()
+    taken = take(leases_folder(installation.workspace), ["GPU-a", "GPU-b"], Path("another"))
+    run = make_run(installation.runs, config=values, config_text="", argv=["true"], state="queued")
     add_attempt(run, plan_attempt(from_here(values), profile_for))
-    start_or_queue(run, settings.workspace)
+    start_or_queue(run, installation.workspace)
     found = [(None, attempt_of(run), "")]
     for uuids in choices:
         try:
-            move_run(run, settings, BrowserRoots(settings), profile_for, uuids)
+            move_run(run, installation, BrowserRoots(installation), profile_for, uuids)
             error = ""
         except FlightdeckError as caught:
             error = str(caught)
-        (entry,) = entries(settings.workspace)
+        (entry,) = entries(installation.workspace)
         found.append((entry.keys, attempt_of(run), error))
     request_stop(run)
     return found
@@ -81,22 +81,22 @@ def test_it_waits_for_the_gpus_that_it_is_moved_to_and_for_those_before_where_it
 
 
 @pytest.fixture
-def places(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def places(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
     """A machine with one GPU, where a run that is moved there is not started."""
     inventory = GpuInventory((Gpu(0, "GPU-b", "B", 100, 0, (8, 0)),))
     monkeypatch.setattr("lora_backend.launching.requeue.read_gpus", lambda: inventory)
     monkeypatch.setattr("lora_backend.launching.requeue.start_or_queue", lambda *_: False)
-    return load_settings(os.environ)
+    return this_installation(os.environ)
 
 
-def waiting(places: Settings, **attempt: Any) -> RunStore:
+def waiting(places: Installation, **attempt: Any) -> RunStore:
     run = make_run(places.runs, config={"model_name": "m"}, config_text="", argv=["true"], state="queued")
     add_start(run, device_uuids=["GPU-a"], **attempt)
     return run
 
 
 def test_a_plan_is_not_used_for_settings_that_came_while_it_was_made(
-    places: Settings, monkeypatch: pytest.MonkeyPatch
+    places: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = waiting(places)
 
@@ -112,7 +112,7 @@ def test_a_plan_is_not_used_for_settings_that_came_while_it_was_made(
 
 
 def test_a_run_beside_others_stays_beside_others_where_it_is_moved(
-    places: Settings, monkeypatch: pytest.MonkeyPatch
+    places: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = waiting(places, shares=True)
 

@@ -13,6 +13,7 @@ import pytest
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError
 from lora_backend.i18n import use_language
+from lora_backend.installation import this_installation
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.step_time import LinkSpeed
 from lora_backend.planning.targets import GIB, Target, of_words
@@ -23,7 +24,6 @@ from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import leases_folder
-from lora_backend.settings import load_settings
 from lora_backend.views.plan_view import advice_text
 from tests.hardware.nvml import describe, description_file, result_of, stub_environment
 from tests.preflight.small_model import FACTS
@@ -239,7 +239,7 @@ def test_a_plan_that_waits_for_a_run_of_ours_is_held_against_what_that_run_leave
     start: Start, trace: Trace, tmp_path: Path
 ) -> None:
     """It is asked about only where it would be tight then too."""
-    settings = load_settings()
+    installation = this_installation()
     question = (
         asked(
             tmp_path,
@@ -248,7 +248,7 @@ def test_a_plan_that_waits_for_a_run_of_ours_is_held_against_what_that_run_leave
     )
     tight = tight_on(start)
     needed = round(0.97 * tight.total_bytes)
-    lease = take(leases_folder(settings.workspace), ["GPU-a"], tmp_path / "other")
+    lease = take(leases_folder(installation.workspace), ["GPU-a"], tmp_path / "other")
     assert lease
     try:
         for size, held in (

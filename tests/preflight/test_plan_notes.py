@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lora_backend.errors import ModelError
+from lora_backend.installation import this_installation
 from lora_backend.models.quantized import Quantized
 from lora_backend.planning.advice import advise
 from lora_backend.planning.estimate import Conditions
@@ -18,7 +19,6 @@ from lora_backend.planning.split.chosen_split import Goal
 from lora_backend.planning.targets import of_words
 from lora_backend.preflight import plan_question as planning
 from lora_backend.preflight.plan_question import of_checkpoint, planner_for
-from lora_backend.settings import load_settings
 from lora_backend.views.plan_view import plan_text
 from tests.planning.formula_plans import CONFIG, FACTS, source
 from tests.planning.profiles import LLAMA
@@ -52,7 +52,7 @@ def test_a_checkpoint_that_is_unpacked_says_why_it_is_so_large() -> None:
 
 def test_the_notes_of_a_checkpoint_stand_beside_its_plan() -> None:
     facts = {**LLAMA, "quantization_config": {"quant_method": "fp8"}}
-    planner, message = planner_for(facts, lambda facts, config: source(LLAMA)(config), load_settings(), "24")
+    planner, message = planner_for(facts, lambda facts, config: source(LLAMA)(config), this_installation(), "24")
     known = Planner(source(LLAMA), planner.targets)
     plan = known.plan(CONFIG)
     text = plan_text(plan, CONFIG, message, figures(known, CONFIG, plan, Conditions()))
@@ -64,7 +64,7 @@ def test_figures_that_cannot_be_are_refused_before_anything_is_traced() -> None:
         planner_for(
             {**LLAMA, "quantization_config": {"quant_method": "gptq", "bits": 77}},
             lambda *_: source(LLAMA)(CONFIG),
-            load_settings(),
+            this_installation(),
             "24",
         )
 
@@ -80,12 +80,14 @@ def test_an_optimizer_without_figures_of_its_own_is_named(optim: str, is_said: b
 def test_everything_on_the_cpu_is_planned_there_whatever_gpus_are_named() -> None:
     for device_map in ("cpu", {"": "cpu"}):
         config = CONFIG.model_copy(update={"device_map": device_map, "precision": "fp32"})
-        planner, message = planner_for(FACTS, lambda _, config: source(FACTS)(config), load_settings(), "24,12", config)
+        planner, message = planner_for(
+            FACTS, lambda _, config: source(FACTS)(config), this_installation(), "24,12", config
+        )
         plan = planner.plan(config)
         assert plan.strategy == "cpu"
         assert message is not None
         assert message.text("en") == "`device_map` puts the whole model on the CPU, so no GPU is used."
-    planner, message = planner_for(FACTS, lambda _, config: source(FACTS)(config), load_settings(), "24,12", CONFIG)
+    planner, message = planner_for(FACTS, lambda _, config: source(FACTS)(config), this_installation(), "24,12", CONFIG)
     assert (len(planner.targets), message) == (2, None)
 
 
@@ -118,7 +120,7 @@ def test_a_placement_that_a_run_would_not_get_says_how_to_get_it(
 def test_a_model_that_comes_quantized_is_not_told_to_be_quantized() -> None:
     """The trainer would refuse it. Without `quantization_config` the same is a remedy."""
     for facts, is_offered in ((FACTS, True), ({**FACTS, "quantization_config": BNB}, False)):
-        planner, _ = planner_for(facts, lambda _, config: source(FACTS)(config), load_settings(), "4")
+        planner, _ = planner_for(facts, lambda _, config: source(FACTS)(config), this_installation(), "4")
         config = CONFIG.model_copy(update={"precision": "bf16", "batch_size": 1, "max_length": 2048})
         found = list(advise(planner, config, planner.plan(config)))
         assert ("quantization" in {remedy.code for remedy in found}) is is_offered

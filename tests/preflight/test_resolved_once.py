@@ -16,6 +16,7 @@ from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.rows import read_bytes, sha256_of_file
 from lora_backend.data.summary import summary_of
+from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.requests import StartOptions
 from lora_backend.launching.table import TableLaunch, preview
 from lora_backend.launching.table_rows import Row
@@ -24,7 +25,6 @@ from lora_backend.models.find import find_model
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.roots import BrowserRoots
-from lora_backend.settings import Settings, load_settings
 from lora_backend.training.direct_run import train_in_folder
 from tests.pages.plan_page import SMALL, profile_of
 from tests.resolving import launch_from_browser, resume_from_here
@@ -80,7 +80,7 @@ def text(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 def test_a_launch_resolves_once(text: str, counts: Counts) -> None:
-    run = launch_from_browser(text, load_settings(), trace)
+    run = launch_from_browser(text, this_installation(), trace)
     assert counts == ONCE
     assert run.read_record().data_sha256 == sha256_of_file(Path("rows.jsonl"))
 
@@ -101,31 +101,31 @@ def test_a_plan_finds_its_model_once_and_reads_no_rows_for_a_check(
 
 
 def test_a_row_of_a_table_is_resolved_once_to_be_shown_and_once_to_be_launched(text: str, counts: Counts) -> None:
-    settings = load_settings()
-    policy = BrowserRoots(settings)
-    variants = preview(text, [Row(1, {})], settings, policy)
+    installation = this_installation()
+    policy = BrowserRoots(installation)
+    variants = preview(text, [Row(1, {})], installation, policy)
     assert counts == ONCE
     counts.clear()
-    (launched,) = TableLaunch(settings, policy, trace).start_all(variants)
+    (launched,) = TableLaunch(installation, policy, trace).start_all(variants)
     assert launched.run is not None
     assert counts == ONCE, "asked whether it is tight, and launched"
 
 
 @pytest.mark.parametrize("changes", [{}, {"save_steps": 7}])
 def test_a_resume_resolves_once(changes: dict[str, Any], text: str, counts: Counts) -> None:
-    settings = load_settings()
-    run = launch_from_browser(text, settings, trace)
+    installation = this_installation()
+    run = launch_from_browser(text, installation, trace)
     end_run(run, "failed", cause="killed")
     counts.clear()
-    resume_from_here(run, settings, trace, changes)
+    resume_from_here(run, installation, trace, changes)
     assert counts == ONCE
 
 
 def test_a_question_about_a_tight_table_is_no_second_resolving(text: str, counts: Counts) -> None:
-    settings = load_settings()
-    policy = BrowserRoots(settings)
-    table = TableLaunch(settings, policy, trace)
-    variants = preview(text, [Row(1, {})], settings, policy)
+    installation = this_installation()
+    policy = BrowserRoots(installation)
+    table = TableLaunch(installation, policy, trace)
+    variants = preview(text, [Row(1, {})], installation, policy)
     counts.clear()
     table.start_all(variants, StartOptions(accepts="fits"))
     table.start_all(variants, StartOptions(accepts="tight"))
@@ -145,10 +145,10 @@ def test_the_trainer_checks_and_plans_from_what_it_resolved_once(
 
 
 def test_where_a_trainer_leases_and_publishes_follows_from_its_run(tmp_path: Path) -> None:
-    elsewhere = load_settings({"FLIGHTDECK_WORKSPACE": str(tmp_path / "here"), "FLIGHTDECK_OUTPUT_ROOTS": "/out"})
+    elsewhere = this_installation({"FLIGHTDECK_WORKSPACE": str(tmp_path / "here"), "FLIGHTDECK_OUTPUT_ROOTS": "/out"})
     found = elsewhere.around(tmp_path / "there/runs/one")
     assert found.workspace == tmp_path / "there"
     assert found.output_roots == (tmp_path / "there", Path("/out"))
     assert tmp_path / "there/data" in found.data_roots
     assert elsewhere.around(tmp_path / "some/folder") == elsewhere, "a run beside a workspace is of this installation"
-    assert Settings.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert Installation.from_json(json.loads(json.dumps(found.to_json()))) == found

@@ -16,6 +16,7 @@ import pytest
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.rows import sha256_of_file
 from lora_backend.errors import ConfigError, DataChangedError, DataError, ModelError, RunError
+from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.resume import data_to_accept, prepare_resume
 from lora_backend.launching.run_config import bound_before
 from lora_backend.planning.cost.profile import Profile
@@ -31,7 +32,6 @@ from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.surroundings import differences_from_now
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.settings import Settings, load_settings
 from tests.resolving import from_here, resume_from_here
 from tests.run_files import add_start, attempt_of, end_run, make_run, record_of, set_attempt, set_status, start_again
 from tests.runs.stand_in import HEAD, TRAIN, kill, let_end
@@ -44,12 +44,12 @@ def no_trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
 
 
 @pytest.fixture
-def places(workspace: Path) -> Settings:
-    return load_settings(os.environ)
+def places(workspace: Path) -> Installation:
+    return this_installation(os.environ)
 
 
 @pytest.fixture
-def run(places: Settings, tmp_path: Path) -> RunStore:
+def run(places: Installation, tmp_path: Path) -> RunStore:
     """Made and not started; its model has no tensors."""
     stub_model(tmp_path / "m")
     (tmp_path / "d.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
@@ -70,7 +70,7 @@ def checkpoint(run: RunStore, step: int) -> Path:
     return path
 
 
-def test_a_stopped_run_goes_on_from_its_newest_whole_checkpoint(run: RunStore, places: Settings) -> None:
+def test_a_stopped_run_goes_on_from_its_newest_whole_checkpoint(run: RunStore, places: Installation) -> None:
     start_supervisor(run)
     until(lambda: run.state().state == "running", "it runs")
     request_stop(run)
@@ -90,7 +90,7 @@ def test_a_stopped_run_goes_on_from_its_newest_whole_checkpoint(run: RunStore, p
     assert run.state().state == "finished"
 
 
-def test_a_killed_run_without_a_checkpoint_starts_from_the_beginning(run: RunStore, places: Settings) -> None:
+def test_a_killed_run_without_a_checkpoint_starts_from_the_beginning(run: RunStore, places: Installation) -> None:
     start_supervisor(run)
     until(lambda: run.state().state == "running", "it runs")
     kill(run, "trainer")
@@ -102,7 +102,7 @@ def test_a_killed_run_without_a_checkpoint_starts_from_the_beginning(run: RunSto
     until(run.exit_json.exists, "the end")
 
 
-def test_a_run_that_the_machines_restart_ended_goes_on(run: RunStore, places: Settings) -> None:
+def test_a_run_that_the_machines_restart_ended_goes_on(run: RunStore, places: Installation) -> None:
     mine = identify(os.getpid())
     assert mine
     set_status(run, state="running", trainer=mine.to_json() | {"boot_id": "another"})
@@ -114,7 +114,7 @@ def test_a_run_that_the_machines_restart_ended_goes_on(run: RunStore, places: Se
     until(run.exit_json.exists, "the end")
 
 
-def test_of_two_who_resume_it_at_once_one_does(run: RunStore, places: Settings) -> None:
+def test_of_two_who_resume_it_at_once_one_does(run: RunStore, places: Installation) -> None:
     end_run(run, "failed", cause="killed")
     gate, done, refused = threading.Barrier(4), [], []
 
@@ -137,7 +137,7 @@ def test_of_two_who_resume_it_at_once_one_does(run: RunStore, places: Settings) 
     until(run.exit_json.exists, "the end")
 
 
-def test_one_who_comes_second_ends_nothing_of_the_one_who_came_first(run: RunStore, places: Settings) -> None:
+def test_one_who_comes_second_ends_nothing_of_the_one_who_came_first(run: RunStore, places: Installation) -> None:
     end_run(run, "failed", cause="killed")
 
     def while_another_resumes_it(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
@@ -155,7 +155,7 @@ def test_one_who_comes_second_ends_nothing_of_the_one_who_came_first(run: RunSto
 
 @pytest.mark.parametrize("num_before", [0, 1])
 def test_what_was_made_ready_before_another_start_is_not_used_after_it(
-    num_before: int, run: RunStore, places: Settings
+    num_before: int, run: RunStore, places: Installation
 ) -> None:
     if not num_before:  # it ended before its first start was written down
         shutil.rmtree(run.attempts)
@@ -171,7 +171,7 @@ def test_what_was_made_ready_before_another_start_is_not_used_after_it(
     assert (attempt_of(run)["number"], run.state().state) == (num_before + 1, "failed")
 
 
-def test_a_resumed_run_waits_where_its_device_is_taken(run: RunStore, places: Settings) -> None:
+def test_a_resumed_run_waits_where_its_device_is_taken(run: RunStore, places: Installation) -> None:
     end_run(run, "failed", cause="killed")
     leases = take(leases_folder(places.workspace), ["cpu"], places.runs / "other")
     assert leases
@@ -183,7 +183,9 @@ def test_a_resumed_run_waits_where_its_device_is_taken(run: RunStore, places: Se
     until(run.exit_json.exists, "the end")
 
 
-def test_changes_are_kept_with_the_attempt_and_the_config_of_the_launch_stays(run: RunStore, places: Settings) -> None:
+def test_changes_are_kept_with_the_attempt_and_the_config_of_the_launch_stays(
+    run: RunStore, places: Installation
+) -> None:
     end_run(run, "failed", cause="killed")
     resume_from_here(run, places, no_trace, {"num_epochs": 9, "save_steps": 7})
     assert attempt_of(run)["changes"] == {"num_epochs": 9, "save_steps": 7}
@@ -196,7 +198,7 @@ def test_changes_are_kept_with_the_attempt_and_the_config_of_the_launch_stays(ru
 
 @pytest.mark.parametrize("changes", [{"r": 99}, {"seed": 1}, {"num_epochs": -1}, {"no_such_key": 1}])
 def test_a_change_that_cannot_be_made_leaves_the_run_as_it_was(
-    changes: dict[str, Any], run: RunStore, places: Settings
+    changes: dict[str, Any], run: RunStore, places: Installation
 ) -> None:
     end_run(run, "failed", cause="killed")
     before = sorted(str(path) for path in run.path.rglob("*"))
@@ -207,11 +209,11 @@ def test_a_change_that_cannot_be_made_leaves_the_run_as_it_was(
 
 
 def test_what_a_change_would_do_is_said_before(run: RunStore) -> None:
-    found = prepare_resume(run, load_settings(), bound_before(run), {"num_epochs": 3, "save_steps": 7}).classified
+    found = prepare_resume(run, this_installation(), bound_before(run), {"num_epochs": 3, "save_steps": 7}).classified
     assert (set(found["safe"]), set(found["restarts_schedule"])) == ({"save_steps"}, {"num_epochs"})
 
 
-def test_a_finished_run_has_nothing_to_go_on_with_unless_it_trains_longer(run: RunStore, places: Settings) -> None:
+def test_a_finished_run_has_nothing_to_go_on_with_unless_it_trains_longer(run: RunStore, places: Installation) -> None:
     set_status(run, state="running")
     end_run(run, "finished")
     with pytest.raises(RunError, match="raise `num_epochs`"):
@@ -222,7 +224,7 @@ def test_a_finished_run_has_nothing_to_go_on_with_unless_it_trains_longer(run: R
     until(run.exit_json.exists, "the end")
 
 
-def test_a_run_on_a_callers_batches_is_the_callers_to_repeat(places: Settings) -> None:
+def test_a_run_on_a_callers_batches_is_the_callers_to_repeat(places: Installation) -> None:
     run = make_run(places.runs, config={"model_name": "m"}, config_text="", argv=None)
     end_run(run, "failed", cause="killed")
     with pytest.raises(RunError, match="caller"):
@@ -237,7 +239,7 @@ def launched_with(run: RunStore, sha256: str | None) -> None:
 
 
 def test_changed_data_is_refused_until_it_is_accepted_and_the_new_hash_goes_with_the_attempt(
-    run: RunStore, places: Settings, tmp_path: Path
+    run: RunStore, places: Installation, tmp_path: Path
 ) -> None:
     launched_with(run, sha256_of_file(tmp_path / "d.jsonl"))
     end_run(run, "failed", cause="killed")
@@ -259,7 +261,7 @@ def test_changed_data_is_refused_until_it_is_accepted_and_the_new_hash_goes_with
     until(run.exit_json.exists, "the end")
 
 
-def test_a_run_that_waits_for_other_gpus_keeps_what_was_accepted(run: RunStore, places: Settings) -> None:
+def test_a_run_that_waits_for_other_gpus_keeps_what_was_accepted(run: RunStore, places: Installation) -> None:
     end_run(run, "failed", cause="killed")
     start_again(run, "queued", accepted_data_sha256="f" * 64)
     change_plan(run, places.workspace, Attempt(device_uuids=[]))
@@ -274,7 +276,7 @@ def test_a_run_that_recorded_no_data_is_asked_for_nothing(sha256: Any, run: RunS
 
 
 def test_data_that_is_gone_or_no_file_is_a_sentence_before_anything_is_started(
-    run: RunStore, places: Settings, tmp_path: Path
+    run: RunStore, places: Installation, tmp_path: Path
 ) -> None:
     end_run(run, "failed", cause="killed")
     (tmp_path / "d.jsonl").unlink()

@@ -9,10 +9,10 @@ import pytest
 
 from lora_backend.config.config_text import parse_config
 from lora_backend.errors import FlightdeckError, ModelError
+from lora_backend.installation import Installation, this_installation
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.preflight.roots import allowed_model
 from lora_backend.preflight.startable import judge
-from lora_backend.settings import Settings, load_settings
 from tests.resolving import bound, from_browser, launch_from_browser
 
 ROW = '{"prompt": "a", "completion": "b"}\n'
@@ -20,7 +20,7 @@ SECRET = '{"prompt": "secret", "completion": "secret"}\n'
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
     """Roots with a model and data; outside of them the same, and links and relative ways that lead there."""
     environ = {
         "FLIGHTDECK_WORKSPACE": str(tmp_path / "ws"),
@@ -41,7 +41,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     (tmp_path / "cwd/m").symlink_to(tmp_path / "outside/m")
     monkeypatch.chdir(tmp_path / "cwd")
     monkeypatch.setenv("HOME", str(tmp_path / "outside"))
-    return load_settings(environ)
+    return this_installation(environ)
 
 
 WAYS_OUT = [
@@ -60,7 +60,7 @@ def no_trace(*_: object) -> Profile:
 
 @pytest.mark.parametrize(("key", "value"), WAYS_OUT)
 def test_a_way_out_of_the_roots_is_refused_and_nothing_there_is_read(
-    key: str, value: str, places: Settings, tmp_path: Path
+    key: str, value: str, places: Installation, tmp_path: Path
 ) -> None:
     value = value.replace("{}", str(tmp_path))
     with pytest.raises(FlightdeckError) as raised:
@@ -79,13 +79,13 @@ def test_a_way_out_of_the_roots_is_refused_and_nothing_there_is_read(
             allowed_model(value, places)
 
 
-def test_what_lies_inside_is_bound_and_read(places: Settings, tmp_path: Path) -> None:
+def test_what_lies_inside_is_bound_and_read(places: Installation, tmp_path: Path) -> None:
     values = {"model_name": str(tmp_path / "models/m"), "dataset": "d.jsonl", "questions": str(tmp_path / "data/d.jsonl"), "output_dir": "a/b", "r": 4}  # fmt: skip
     assert bound(values, places) == {**values, "dataset": str(tmp_path / "data/d.jsonl")}
     assert allowed_model(values["model_name"], places) == tmp_path / "models/m"  # type: ignore[arg-type]
 
 
-def test_a_hub_id_that_is_no_folder_here_is_no_way_out(places: Settings) -> None:
+def test_a_hub_id_that_is_no_folder_here_is_no_way_out(places: Installation) -> None:
     assert bound({"model_name": "some-org/some-model"}, places)["model_name"] == "some-org/some-model"
 
 
@@ -105,7 +105,7 @@ def test_a_hub_id_that_is_no_folder_here_is_no_way_out(places: Settings) -> None
     ],
 )
 @pytest.mark.parametrize("key", ["model_name", "dataset", "questions", "output_dir"])
-def test_no_path_makes_the_page_fall_over(key: str, value: str, places: Settings) -> None:
+def test_no_path_makes_the_page_fall_over(key: str, value: str, places: Installation) -> None:
     document = parse_config(json.dumps({"model_name": "some/model", key: value}), "json")
     result = judge(from_browser(document, places)).result
     assert all(finding.message.text("en") for finding in result.findings)
@@ -113,7 +113,7 @@ def test_no_path_makes_the_page_fall_over(key: str, value: str, places: Settings
 
 @pytest.mark.parametrize("value", [1, None, ["a"], {"a": 1}, True, ""])
 @pytest.mark.parametrize("key", ["model_name", "dataset", "questions", "output_dir"])
-def test_what_is_no_path_is_left_to_the_check(key: str, value: object, places: Settings) -> None:
+def test_what_is_no_path_is_left_to_the_check(key: str, value: object, places: Installation) -> None:
     assert bound({key: value}, places) == {key: value}
     result = judge(from_browser(parse_config(json.dumps({"model_name": "some/model", key: value})), places)).result
     assert result.is_valid or {finding.key for finding in result.errors} == {key}
@@ -122,7 +122,7 @@ def test_what_is_no_path_is_left_to_the_check(key: str, value: object, places: S
 @pytest.mark.parametrize(
     "text", ["", "r: [", "- a", "\0", "model_name: 3", "model_name: some/model\nr: x\n", "model_name: some/model\n"]
 )
-def test_a_launch_that_is_refused_leaves_no_run_folder(text: str, places: Settings) -> None:
+def test_a_launch_that_is_refused_leaves_no_run_folder(text: str, places: Installation) -> None:
     with pytest.raises(FlightdeckError):
         launch_from_browser(text, places, no_trace)
     assert not places.runs.exists()

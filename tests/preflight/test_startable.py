@@ -21,6 +21,7 @@ from lora_backend.config.drafts import new_draft
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.config_checker import check_config_consistency
 from lora_backend.errors import FlightdeckError
+from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.table import preview
 from lora_backend.launching.table_rows import Row
 from lora_backend.modeling.meta import module_tree
@@ -33,7 +34,6 @@ from lora_backend.preflight.trees import tree_of
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.run_store import list_runs
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.settings import Settings, load_settings
 from tests.pages.plan_page import SMALL, profile_of
 from tests.pages.screens import show, texts
 from tests.preflight.machines import Patch, on
@@ -106,7 +106,7 @@ def stored_as(method: str) -> Arrange:
 
 def modules_known(place: Path, patch: Patch) -> None:
     """Somebody planned with this model before."""
-    tree_of(json.loads((place / "m/config.json").read_text()), module_tree, load_settings())
+    tree_of(json.loads((place / "m/config.json").read_text()), module_tree, this_installation())
 
 
 SITUATIONS = [
@@ -172,10 +172,10 @@ def config_of(place: Path, situation: Situation, patch: Patch) -> str:
     return dump_yaml({key: value for key, value in values.items() if value is not ...})
 
 
-def know_the_cost(text: str, settings: Settings) -> None:
+def know_the_cost(text: str, installation: Installation) -> None:
     """Trace the config's model, as a plan would have done before."""
     with suppress(FlightdeckError, ValueError):  # what it says of the devices is asked for later
-        placement.plan_start(from_here(text, settings), trace)
+        placement.plan_start(from_here(text, installation), trace)
 
 
 def refusal(act: Callable[[], object]) -> tuple[str, ...]:
@@ -198,9 +198,9 @@ def checked(text: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[st
 def test_check_launch_table_trainer_and_page_name_the_same_blockers(
     situation: Situation, place: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = load_settings()
+    installation = this_installation()
     text = config_of(place, situation, monkeypatch)
-    know_the_cost(text, settings)
+    know_the_cost(text, installation)
 
     code, document = checked(text, capsys)
     assert document["startable"] is False
@@ -219,22 +219,22 @@ def test_check_launch_table_trainer_and_page_name_the_same_blockers(
     for blocker in document["blockers"]:
         assert said.count(blocker["message"]) == 1, "said once"
 
-    (row,) = preview(text, [Row(1, {})], settings, BrowserRoots(settings))
+    (row,) = preview(text, [Row(1, {})], installation, BrowserRoots(installation))
     assert tuple(blocker.code for blocker in row.start.blockers) == situation.codes
     assert not row.can_start()
-    assert startable(judge(from_browser(text, settings)), trace).blockers == row.start.blockers
+    assert startable(judge(from_browser(text, installation)), trace).blockers == row.start.blockers
 
     if situation.is_text_valid:
-        assert refusal(lambda: launch_from_browser(text, settings, trace)) == situation.codes
+        assert refusal(lambda: launch_from_browser(text, installation, trace)) == situation.codes
     assert main(["train", "c.yaml", "--json"]) == 1
     assert [blocker["code"] for blocker in json.loads(capsys.readouterr().out)["blockers"]] == list(situation.codes)
-    assert not settings.runs.exists(), "nothing was made"
+    assert not installation.runs.exists(), "nothing was made"
 
     assert_the_page_says(text, [blocker["message"] for blocker in document["blockers"]])
 
 
 def assert_the_page_says(text: str, messages: list[str]) -> None:
-    at = show("config", draft=new_draft(load_settings().drafts, text).id)
+    at = show("config", draft=new_draft(this_installation().drafts, text).id)
     assert not at.exception
     assert at.button(key="launch").disabled
     shown = texts(at).replace("\\", "")
@@ -249,31 +249,31 @@ def assert_the_page_says(text: str, messages: list[str]) -> None:
 def test_what_lies_outside_the_roots_blocks_table_launch_and_page(
     situation: Situation, place: Path, monkeypatch: Patch
 ) -> None:
-    settings = load_settings()
+    installation = this_installation()
     text = config_of(place, situation, monkeypatch)
-    (row,) = preview(text, [Row(1, {})], settings, BrowserRoots(settings))
+    (row,) = preview(text, [Row(1, {})], installation, BrowserRoots(installation))
     assert tuple(blocker.code for blocker in row.start.blockers) == situation.codes
     with pytest.raises(FlightdeckError):
-        launch_from_browser(text, settings, trace)
+        launch_from_browser(text, installation, trace)
     assert_the_page_says(text, [blocker.message.text("en") for blocker in row.start.blockers])
 
 
 def test_a_good_config_is_startable_everywhere_and_starts(
     place: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = load_settings()
+    installation = this_installation()
     text = config_of(place, Situation("good", ()), monkeypatch)
     assert checked(text, capsys)[1]["startable"] is None, "nobody has computed yet what the model costs"
-    know_the_cost(text, settings)
+    know_the_cost(text, installation)
     code, document = checked(text, capsys)
     assert (code, document["startable"], document["blockers"]) == (0, True, [])
-    (row,) = preview(text, [Row(1, {})], settings, BrowserRoots(settings))
+    (row,) = preview(text, [Row(1, {})], installation, BrowserRoots(installation))
     assert row.start.answer is True
     assert row.can_start()
-    at = show("config", draft=new_draft(settings.drafts, text).id)
+    at = show("config", draft=new_draft(installation.drafts, text).id)
     assert not at.button(key="launch").disabled
     assert "Cannot start" not in texts(at)
-    run = launch_from_browser(text, settings, trace)
+    run = launch_from_browser(text, installation, trace)
     until(lambda: recover(run).state != "queued", "the start")
     assert attempt_of(run)["plan"]["fits"]
 
@@ -284,9 +284,9 @@ def test_what_is_startable_trains(
     monkeypatch.chdir(tmp_path)
     values = config(num_epochs=1)
     monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", values["model_name"])
-    settings, text = load_settings(), dump_yaml(values)
-    assert startable(judge(from_browser(text, settings)), trace_here).answer is True
-    (row,) = preview(text, [Row(1, {})], settings, BrowserRoots(settings))
+    installation, text = this_installation(), dump_yaml(values)
+    assert startable(judge(from_browser(text, installation)), trace_here).answer is True
+    (row,) = preview(text, [Row(1, {})], installation, BrowserRoots(installation))
     assert (checked(text, capsys)[1]["startable"], row.start.answer) == (True, True)
     assert main(["train", "c.yaml", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "finished"
@@ -302,20 +302,20 @@ def test_an_invalid_text_is_not_looked_at_further_and_is_never_startable(
 
 
 def test_what_does_not_fit_can_be_started_anyway(place: Path, monkeypatch: Patch) -> None:
-    settings = load_settings()
+    installation = this_installation()
     text = config_of(place, Situation("big", (), BIG, lambda _, patch: on(patch, "12")), monkeypatch)
-    know_the_cost(text, settings)
-    (row,) = preview(text, [Row(1, {})], settings, BrowserRoots(settings))
+    know_the_cost(text, installation)
+    (row,) = preview(text, [Row(1, {})], installation, BrowserRoots(installation))
     assert not row.can_start()
     assert row.can_start(anyway=True)
 
 
 def test_a_run_is_resumed_only_where_it_can_start(place: Path, monkeypatch: Patch) -> None:
-    settings = load_settings()
+    installation = this_installation()
     values = parse_config(config_of(place, Situation("good", ()), monkeypatch)).values
     values["dataset"] = str(place / "rows.jsonl")
-    run = make_run(settings.runs, config=values, config_text=dump_yaml(values), argv=["x"], data_sha256=None)
+    run = make_run(installation.runs, config=values, config_text=dump_yaml(values), argv=["x"], data_sha256=None)
     end_run(run, "failed", cause="killed")
     (place / "m/tokenizer.json").unlink()
-    assert refusal(lambda: resume_from_here(run, settings, trace)) == ("no_tokenizer",)
+    assert refusal(lambda: resume_from_here(run, installation, trace)) == ("no_tokenizer",)
     assert run.state().state == "failed"

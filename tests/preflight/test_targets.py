@@ -18,6 +18,7 @@ from lora_backend.config.rules import ConfigView, Facts
 from lora_backend.config.rules.model_facts import CHECKS as OF_MODEL
 from lora_backend.config.rules.target_facts import CHECKS
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.installation import this_installation
 from lora_backend.modeling.live_tree import tree_of_model
 from lora_backend.modeling.meta import module_tree
 from lora_backend.modeling.profiling import profile_for
@@ -26,7 +27,6 @@ from lora_backend.models.refused_targets import is_refused
 from lora_backend.preflight.attachable import held_against_tree
 from lora_backend.preflight.startable import CannotStartError, judge, refuse_by_new_tree, startable
 from lora_backend.preflight.trees import known_tree
-from lora_backend.settings import load_settings
 from lora_backend.verification.rank_report import expected_ranks
 from tests.modeling.families import HYBRIDS, LLAMA, MIXTURES, gemma3, on_meta
 from tests.resolving import from_here
@@ -115,9 +115,9 @@ def test_ranks_are_expected_where_the_adapter_will_be() -> None:
 def test_whoever_traces_a_model_keeps_its_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path))
     facts = json.loads(LLAMA.to_json_string(use_diff=False))
-    assert known_tree(facts, load_settings()) is None
+    assert known_tree(facts, this_installation()) is None
     profile_for(facts, TrainingConfig(model_name="m", precision="fp32"))
-    assert known_tree(facts, load_settings()) == module_tree(facts)
+    assert known_tree(facts, this_installation()) == module_tree(facts)
 
 
 @pytest.mark.parametrize("name", ["Qwen/Qwen1.5-MoE-A2.7B", "openai/gpt-oss-20b", "deepseek-ai/DeepSeek-V2-Lite"])

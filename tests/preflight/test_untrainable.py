@@ -11,6 +11,7 @@ from lora_backend.cli import main
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ExpressionError, ModelError, UntrainableError
+from lora_backend.installation import this_installation
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.lora_layers import lora_layers_of_model
@@ -18,7 +19,6 @@ from lora_backend.modeling.profiling import profile_for
 from lora_backend.preflight.blockers import blocker_of
 from lora_backend.preflight.plan_question import model_facts
 from lora_backend.preflight.startable import CannotStartError, judge, startable
-from lora_backend.settings import load_settings
 from lora_backend.worker_client import WorkerClient
 from tests.drawn.outcomes import outcome_of
 from tests.drawn.world import World
@@ -48,19 +48,19 @@ def test_what_the_trainer_would_refuse_blocks_the_start(
     family: str, keys: dict[str, Any], code: str, key: str, said: str, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     values = {"model_name": str(world.model(family)), "dataset": str(world.dataset), "precision": "fp32", **keys}
-    settings, text = load_settings(), dump_yaml(values)
-    (blocker,) = startable(judge(from_here(text, settings)), profile_for).blockers
+    installation, text = this_installation(), dump_yaml(values)
+    (blocker,) = startable(judge(from_here(text, installation)), profile_for).blockers
     assert (blocker.code, blocker.key) == (code, key)
     assert said in blocker.message.text("en")
     with pytest.raises((UntrainableError, CannotStartError), match=said):
-        launch_from_browser(text, settings, profile_for)
-    assert not settings.runs.exists(), "nothing was made"
+        launch_from_browser(text, installation, profile_for)
+    assert not installation.runs.exists(), "nothing was made"
     path = world.root / "c.yaml"
     path.write_text(text)
     assert main(["train", str(path), "--json"]) == 1
     told = capsys.readouterr()
     assert said in told.err
-    for log in settings.runs.glob("*/train.log"):  # made only where the model's modules were not known before
+    for log in installation.runs.glob("*/train.log"):  # made only where the model's modules were not known before
         assert f"loading {values['model_name']} in" not in log.read_text(), "no weights were read"
 
 

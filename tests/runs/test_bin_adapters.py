@@ -34,11 +34,11 @@ def binned(world: World, place: Any = PLACE, **facts: Any) -> str:
 
 
 def test_an_adapter_is_listed_put_back_and_gone_from_the_bin(world: World) -> None:
-    place, before = AdapterBin(world.settings), world.snapshot()
+    place, before = AdapterBin(world.installation), world.snapshot()
     entry = binned(world)
     (found,) = place.list()
     assert (found.id, found.title, found.actor, found.replaced_by) == (entry, "adapters/shop/2", "a", "r")
-    assert Bin(world.settings.workspace).list()[0].id == "20260101-110000-cd34", "beside the runs, not among them"
+    assert Bin(world.installation.workspace).list()[0].id == "20260101-110000-cd34", "beside the runs, not among them"
     target = place.restore(entry)
     assert target == world.root / "ws/adapters/shop/2"
     assert (target / "adapter_model.safetensors").read_text() == "old"
@@ -48,7 +48,7 @@ def test_an_adapter_is_listed_put_back_and_gone_from_the_bin(world: World) -> No
 
 
 def test_what_stands_in_its_place_stays_and_so_does_the_entry(world: World) -> None:
-    place, entry, before = AdapterBin(world.settings), binned(world, NAMES), world.snapshot()
+    place, entry, before = AdapterBin(world.installation), binned(world, NAMES), world.snapshot()
     with pytest.raises(RunError, match=r"adapters/shop/1 exists again"):
         place.restore(entry)
     assert world.snapshot() == before
@@ -56,7 +56,7 @@ def test_what_stands_in_its_place_stays_and_so_does_the_entry(world: World) -> N
 
 @pytest.mark.parametrize("key", ["output_dir", "pkg", "version", "knowledge_type"])
 def test_an_entry_that_was_tampered_with_leads_nowhere_else(key: str, world: World) -> None:
-    place, before = AdapterBin(world.settings), world.snapshot()
+    place, before = AdapterBin(world.installation), world.snapshot()
     for value in HOSTILE:
         entry = binned(world, PLACE | {key: world.of(value)})
         try:
@@ -73,15 +73,15 @@ def test_an_entry_that_was_tampered_with_leads_nowhere_else(key: str, world: Wor
 def test_an_entry_that_says_no_place_is_kept_and_says_where_it_is(place: Any, world: World) -> None:
     entry = binned(world, place)
     with pytest.raises(RunError, match="does not say where"):
-        AdapterBin(world.settings).restore(entry)
-    assert AdapterBin(world.settings).list()
+        AdapterBin(world.installation).restore(entry)
+    assert AdapterBin(world.installation).list()
 
 
 @pytest.mark.parametrize("deleted_at", [None, "x", -1, float("nan"), float("inf"), 10**400, True, []])
 def test_a_moment_that_is_none_does_not_hide_what_is_in_the_bin(deleted_at: Any, world: World) -> None:
     binned(world, deleted_at=deleted_at)
     (world.root / "ws/bin/20260101-110000-cd34.json").write_text(json.dumps({"deleted_at": deleted_at}))
-    assert len(AdapterBin(world.settings).list()) == len(Bin(world.settings.workspace).list()) == 1
+    assert len(AdapterBin(world.installation).list()) == len(Bin(world.installation.workspace).list()) == 1
 
 
 def test_emptying_deletes_what_is_in_the_bin_and_nothing_behind_a_link(world: World) -> None:
@@ -95,8 +95,8 @@ def test_emptying_deletes_what_is_in_the_bin_and_nothing_behind_a_link(world: Wo
     (ws / "bin/.adapters/.emptied-x").symlink_to(thesis)
     (ws / "bin/.emptied-y").symlink_to(thesis)
     (ws / "bin/run-z").symlink_to(ws / "runs" / RUN)
-    assert AdapterBin(world.settings).empty() == 1
-    assert Bin(world.settings.workspace).empty() == 2
+    assert AdapterBin(world.installation).empty() == 1
+    assert Bin(world.installation.workspace).empty() == 2
     assert [path for path in world.lost(before) if not path.startswith("ws/bin/")] == []
     assert (thesis / "adapter_config.json").exists()
     assert sorted(path.name for path in (ws / "bin").iterdir()) == [".adapters", "shop"]
@@ -106,7 +106,7 @@ def test_a_bin_that_is_a_link_is_said_and_not_emptied(world: World) -> None:
     bin_folder = world.root / "ws/bin"
     bin_folder.rename(world.root / "home/bin")
     bin_folder.symlink_to(world.root / "home/bin")
-    for make in (lambda: AdapterBin(world.settings), lambda: Bin(world.settings.workspace)):
+    for make in (lambda: AdapterBin(world.installation), lambda: Bin(world.installation.workspace)):
         with pytest.raises(RunError, match=r"The trash folder .* is a link"):
             make()
 
@@ -114,5 +114,5 @@ def test_a_bin_that_is_a_link_is_said_and_not_emptied(world: World) -> None:
 def test_of_what_was_published_outside_the_output_roots_only_a_person_may_put_it_back(world: World) -> None:
     entry = binned(world, PLACE | {"output_dir": str(world.root / "elsewhere")})
     with pytest.raises(PublicationError, match="`output_dir` must lie below"):
-        AdapterBin(world.settings).restore(entry)
-    assert AdapterBin(world.settings).list()[0].path.is_dir()
+        AdapterBin(world.installation).restore(entry)
+    assert AdapterBin(world.installation).list()[0].path.is_dir()

@@ -15,6 +15,7 @@ import pytest
 
 from lora_backend.atomic import write_json
 from lora_backend.errors import RunError
+from lora_backend.installation import child_environment
 from lora_backend.runs.processes.leases import lock_once
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.supervisor import start_supervisor, supervise
@@ -23,7 +24,6 @@ from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_store import open_run
 from lora_backend.runs.record.states import NO_HEARTBEAT_S, STATES, StateError
 from lora_backend.runs.record.transitions import request_save, request_stop
-from lora_backend.settings import child_environment
 from tests.run_files import attempt_of, end_run, points_of, set_status, start_again, status_of
 from tests.runs.stand_in import TRAIN, Make, let_end, running, under, who
 from tests.waiting import until

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from lora_backend.installation import child_environment
 from lora_backend.runs.processes import leases
 from lora_backend.runs.processes.leases import clear_stale, holders, release, take
 from lora_backend.runs.processes.recovery import recover_all
-from lora_backend.settings import child_environment
 
 KEYS = ["cpu", "GPU-aa"]
 

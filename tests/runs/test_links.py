@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lora_backend.errors import FlightdeckError, RunError
+from lora_backend.installation import this_installation
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, newest_whole, sweep, verified
 from lora_backend.runs.foreign.foreign_folder import open_folder
 from lora_backend.runs.history.outcome import outcome_of
@@ -27,7 +28,6 @@ from lora_backend.runs.record.logs import read_log, search_log
 from lora_backend.runs.record.run_store import RunStore, list_runs, open_run
 from lora_backend.runs.record.transitions import begin_training, replan, request_save, request_stop
 from lora_backend.runs.record.unlinked import links_of, own_adapter
-from lora_backend.settings import load_settings
 from lora_backend.verification.rank_documents import empty_report
 from tests.planted import FILES, FOLDERS, NUMBER, SECRET, WRITTEN, holds_secret, planted_run, tree
 from tests.resolving import resume_from_here
@@ -91,7 +91,7 @@ WRITERS: dict[str, Callable[[RunStore], Any]] = {
     "begin": begin_training, "begin attempt": lambda run: start_again(run, "queued"), "supervisor": start_supervisor,
     "supervise": supervise, "sweep": sweep, "replan": lambda run: replan(run, Attempt()),
     "create": lambda run: make_run(run.path.parent, config={}, config_text="", argv=None, path=run.path),
-    "resume": lambda run: resume_from_here(run, load_settings(), lambda *_: pytest.fail("nothing is planned")),
+    "resume": lambda run: resume_from_here(run, this_installation(), lambda *_: pytest.fail("nothing is planned")),
 }  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def test_a_checkpoint_with_a_link_in_it_is_passed_over_and_one_before_is_taken(w
 def test_a_resume_of_a_planted_run_is_one_sentence(workspace: Path, outside: Path) -> None:
     run = planted_run(workspace / "runs", outside, ("checkpoints/checkpoint-7/adapter_config.json", "train.log"))
     with pytest.raises(RunError) as raised:
-        resume_from_here(run, load_settings(), lambda *_: pytest.fail("nothing is planned"))
+        resume_from_here(run, this_installation(), lambda *_: pytest.fail("nothing is planned"))
     assert "not followed: checkpoints/checkpoint-7/adapter_config.json, train.log. Replace them" in str(raised.value)
 
 

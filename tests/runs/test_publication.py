@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lora_backend.installation import this_installation
 from lora_backend.runs.checkpoints.publication import (
     PublicationError,
     _Way,
@@ -17,7 +18,6 @@ from lora_backend.runs.checkpoints.publication import (
     publication_of,
     refuse_what_stands,
 )
-from lora_backend.settings import load_settings
 from tests.tiny import make_published
 from tests.world import HOSTILE, NAMES, RUN, World, make_world
 
@@ -35,7 +35,7 @@ def key_of(values: dict[str, Any], world: World, *, bound: bool = True) -> str |
 
 def place_or_key(values: dict[str, Any], world: World, *, bound: bool) -> Path | str | None:
     try:
-        found = publication_of({key: world.of(value) for key, value in values.items()}, world.settings, bound=bound)
+        found = publication_of({key: world.of(value) for key, value in values.items()}, world.installation, bound=bound)
     except PublicationError as error:
         return error.key
     return found.path if found else None
@@ -121,7 +121,7 @@ def test_a_folder_that_a_file_system_shows_in_two_places_is_known_by_what_it_is(
 
 def test_a_model_is_no_adapter_of_ours(world: World) -> None:
     values = {"output_dir": str(world.root), "pkg": "models", "version": "m"}
-    publication = publication_of(values, world.settings, bound=False)
+    publication = publication_of(values, world.installation, bound=False)
     assert publication is not None
     with pytest.raises(PublicationError, match="not an adapter that Flightdeck published"):
         refuse_what_stands(publication, may_replace=True)
@@ -136,7 +136,7 @@ def test_a_tilde_means_the_home_and_one_in_the_middle_is_a_letter(world: World) 
 def test_another_output_root_is_free_for_runs_of_the_browser_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert key_of(NAMES | {"output_dir": "{tmp}/more/x"}, world) == "output_dir"
     monkeypatch.setenv("FLIGHTDECK_OUTPUT_ROOTS", str(world.root / "more"))
-    again = World(world.root, load_settings())
+    again = World(world.root, this_installation())
     assert key_of(NAMES | {"output_dir": "{tmp}/more/x"}, again) is None
     assert key_of(NAMES | {"output_dir": "{tmp}/more/../home"}, again) == "output_dir"
 
@@ -150,14 +150,14 @@ def test_a_workspace_may_lie_in_the_cache_or_in_a_models_folder(
         monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path))
     else:
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    assert key_of({"pkg": "a", "version": "1"}, World(world.root, load_settings())) is None
+    assert key_of({"pkg": "a", "version": "1"}, World(world.root, this_installation())) is None
 
 
 def test_names_that_are_no_single_names_publish_nowhere(world: World) -> None:
     for key in ("pkg", "version", "knowledge_type"):
         for name in ("..", ".", "a/b", "/etc", "a\\b", "", ".hidden", "a\0b", "x" * 101, 7, None, ["a"]):
             values = NAMES | {key: name}
-            found = publication_of(values, world.settings, bound=True)
+            found = publication_of(values, world.installation, bound=True)
             assert found is None or (key == "knowledge_type" and not name), (key, name)
 
 
@@ -192,7 +192,7 @@ def test_what_is_not_recognisably_ours_is_never_replaced(kind: str, world: World
     path = world.root / "ws/adapters/a/1"
     other(path, kind)
     assert not is_published_adapter(path)
-    publication = publication_of({"pkg": "a", "version": "1"}, world.settings, bound=True)
+    publication = publication_of({"pkg": "a", "version": "1"}, world.installation, bound=True)
     assert publication is not None
     assert publication.standing == "other"
     for may_replace in (True, False):
@@ -203,26 +203,26 @@ def test_what_is_not_recognisably_ours_is_never_replaced(kind: str, world: World
 
 
 def test_an_adapter_of_ours_is_replaced_only_where_it_may_be_and_an_empty_folder_is_free(world: World) -> None:
-    publication = publication_of(NAMES, world.settings, bound=True)
+    publication = publication_of(NAMES, world.installation, bound=True)
     assert publication is not None
     assert publication.standing == "adapter"
     refuse_what_stands(publication, may_replace=True)
     with pytest.raises(PublicationError, match="already an adapter"):
         refuse_what_stands(publication, may_replace=False)
     (world.root / "ws/adapters/empty/1").mkdir(parents=True)
-    empty = publication_of({"pkg": "empty", "version": "1"}, world.settings, bound=True)
+    empty = publication_of({"pkg": "empty", "version": "1"}, world.installation, bound=True)
     assert empty is not None
     assert empty.standing == "nothing"
 
 
 def test_two_configs_publish_to_one_place_however_they_write_it(world: World) -> None:
     places = {
-        place_of(NAMES | {"output_dir": written}, world.settings)
+        place_of(NAMES | {"output_dir": written}, world.installation)
         for written in ("adapters", "./adapters", "adapters/", "a/../adapters", str(world.root / "ws/adapters"), "adapters/up/adapters")
     }  # fmt: skip
     assert places == {world.root / "ws/adapters/shop/1"}
-    assert place_of({"pkg": "a"}, world.settings) is None
-    assert place_of(NAMES | {"output_dir": "a\0b"}, world.settings) is None
+    assert place_of({"pkg": "a"}, world.installation) is None
+    assert place_of(NAMES | {"output_dir": "a\0b"}, world.installation) is None
 
 
 def test_judging_any_hostile_value_changes_nothing_and_fails_by_its_own_sentence_alone(world: World) -> None:
@@ -231,5 +231,5 @@ def test_judging_any_hostile_value_changes_nothing_and_fails_by_its_own_sentence
         for value in HOSTILE:
             for bound in (True, False):
                 place_or_key(NAMES | {key: value}, world, bound=bound)
-            place_of(NAMES | {key: world.of(value)}, world.settings)
+            place_of(NAMES | {key: world.of(value)}, world.installation)
     assert world.snapshot() == before

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lora_backend.hardware.inventory import Gpu, GpuInventory
+from lora_backend.installation import child_environment
 from lora_backend.runs.processes import queue
 from lora_backend.runs.processes.leases import holders, lease_keys, release, take
 from lora_backend.runs.processes.queue import change_plan, run_queue, start, start_or_queue, waiting_for
@@ -23,7 +24,6 @@ from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import ORPHANED_GRACE_S, StateError
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.settings import child_environment
 from lora_backend.views.queue_view import waiting_messages
 from tests.run_files import add_start, make_run, start_again, status_of
 from tests.runs.stand_in import TRAIN, Make, kill, let_end, queue_processes, who

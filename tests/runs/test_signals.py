@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from lora_backend.installation import child_environment
 from lora_backend.runs.processes.signals import SIGNALS, StopSignals
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.locked_files import read_json
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.settings import child_environment
 from tests.run_files import make_run, status_of
 from tests.runs.stand_in import HEAD, Make, who
 from tests.waiting import until

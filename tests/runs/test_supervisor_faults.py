@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from lora_backend.installation import child_environment
 from lora_backend.runs.processes import run_end
 from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.processes.supervisor import start_supervisor, supervise
@@ -25,7 +26,6 @@ from lora_backend.runs.record.documents import Exit
 from lora_backend.runs.record.process_identity import identify, is_alive
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.settings import child_environment
 from tests.run_files import attempt_of, end_run, log_tail, set_status, start_again, status_of
 from tests.runs.stand_in import DEAF, NEVER, TRAIN, Make, kill, let_end, running, who
 from tests.waiting import until

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from lora_backend.atomic import write_json
+from lora_backend.installation import this_installation
 from lora_backend.runs.processes.recovery import workspace_of
 from lora_backend.runs.processes.supervisor import supervise
 from lora_backend.runs.processes.trainer_command import command_of, demo_command, environment_of, trainer_command
 from lora_backend.runs.record import seal
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.seal import KEY_FILE, is_sealed, seal_of
-from lora_backend.settings import load_settings
 from tests.run_files import add_start, attempt_of, log_tail, make_run, set_attempt, set_status
 
 
@@ -115,7 +115,7 @@ def test_the_key_is_the_owners_alone_and_the_same_for_all_that_make_it_at_once(t
     ]
     seals = {process.communicate()[0].strip() for process in made_by}
     assert seals - {"None"} == {seal_of(tmp_path, ["a"])}
-    assert (load_settings().cache / KEY_FILE).stat().st_mode & 0o777 == 0o600
+    assert (this_installation().cache / KEY_FILE).stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("kind", ["half", "link", "folder"])

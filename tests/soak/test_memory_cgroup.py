@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from lora_backend.installation import child_environment
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import child_environment
 from tests.run_files import log_tail
 from tests.soak.conftest import Figures
 from tests.soak.real import END_S, real_run, trainers_of, wait_for_end

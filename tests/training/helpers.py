@@ -17,10 +17,10 @@ import pytest
 from lora_backend.cli import main
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.errors import FlightdeckError
+from lora_backend.installation import child_environment
 from lora_backend.runs.checkpoints.manifest import newest_whole
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.settings import child_environment
 from lora_backend.training.direct_run import train_in_folder
 from tests.run_files import add_start, make_run, points_of, start_again
 

@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from lora_backend.config.config_writing import dump_yaml
+from lora_backend.installation import child_environment
 from lora_backend.runs.checkpoints.manifest import verified
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import child_environment
 from tests.training.helpers import failed_run, run, until
 
 Make = Callable[..., dict[str, Any]]

@@ -13,10 +13,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lora_backend import buildandTrainLoraModel
 from lora_backend.errors import UntraceableError
+from lora_backend.installation import this_installation
 from lora_backend.modeling import profiling
 from lora_backend.preflight.plan_vs_measured import Comparison, compare
 from lora_backend.runs.record.run_store import RunStore, list_runs
-from lora_backend.settings import load_settings
 from lora_backend.training import expected_memory
 from lora_backend.training.expected_memory import keep_expected
 from tests.resolving import from_here
@@ -58,8 +58,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def compared(folder: RunStore, cache: Path) -> Comparison:
     """Where nothing is known but what the run's own files say."""
-    settings = load_settings({"FLIGHTDECK_HOME": str(cache)})
-    (found,) = compare(folder.read_attempt(), folder.read_record().config, settings)
+    installation = this_installation({"FLIGHTDECK_HOME": str(cache)})
+    (found,) = compare(folder.read_attempt(), folder.read_record().config, installation)
     return found
 
 

@@ -206,9 +206,9 @@ def test_so_it_does_with_the_demo_model(tmp_path: Path) -> None:
     from lora_backend.data.rows import read_dataset
     from lora_backend.demo.config import demo_config
     from lora_backend.demo.model import prepare_demo_model
-    from lora_backend.settings import load_settings
+    from lora_backend.installation import this_installation
 
-    cache = load_settings({}).cache  # the one of this machine: the model is prepared once
+    cache = this_installation({}).cache  # the one of this machine: the model is prepared once
     prepare_demo_model(cache, lambda *_: None)
     values = {
         **demo_config(cache),

@@ -18,11 +18,11 @@ from lora_backend.cli import main
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.demo.demo_run import train_demo
 from lora_backend.errors import RunError
+from lora_backend.installation import this_installation
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.settings import load_settings
 from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.session import training_session
 from tests.run_files import process_of, set_status, status_of
@@ -88,7 +88,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(
         found = identify(other.pid)
         assert found
         set_status(folder, state="running", **{role: found.to_json()})
-        for train in (lambda: train_in_folder(folder), lambda: train_demo(load_settings(), folder.path)):
+        for train in (lambda: train_in_folder(folder), lambda: train_demo(this_installation(), folder.path)):
             with pytest.raises(RunError, match=f"being trained by process {other.pid}"):
                 train()
         assert main(["train", "no.yaml", "--run-dir", str(folder.path)]) != 0

@@ -14,9 +14,9 @@ from peft import PeftModel
 
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import Message
+from lora_backend.installation import this_installation
 from lora_backend.runs.checkpoints.publication import PublicationError
 from lora_backend.runs.history.replaced_adapters import AdapterBin
-from lora_backend.settings import load_settings
 from lora_backend.training import recipe
 from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.publish import Publisher, save_adapter
@@ -36,7 +36,7 @@ def publisher(workspace: Path, text: str, **more: Any) -> Publisher:
     """Of a run whose adapter is there, with `text` for weights."""
     folder = made(workspace, {"model_name": "m", **NAMES, **more})
     make_published(folder.adapter, text)
-    return Publisher(folder, load_settings(), record_of(folder)["config"], bound=True)
+    return Publisher(folder, this_installation(), record_of(folder)["config"], bound=True)
 
 
 @pytest.mark.parametrize("replaces", [True, False])
@@ -61,11 +61,13 @@ def test_of_two_that_publish_to_one_place_at_once_one_is_there_whole(
     assert published == [target]
     assert weights(target) == ("one" if replaces else "other")
     assert [path.name for path in target.parent.iterdir()] == ["1"], "nothing half is left beside it"
-    assert [weights(binned.path) for binned in AdapterBin(load_settings()).list()] == (["other"] if replaces else [])
+    assert [weights(binned.path) for binned in AdapterBin(this_installation()).list()] == (
+        ["other"] if replaces else []
+    )
 
 
 def test_what_is_replaced_can_be_put_back(workspace: Path) -> None:
-    target, place = workspace / "adapters/shop/1", AdapterBin(load_settings())
+    target, place = workspace / "adapters/shop/1", AdapterBin(this_installation())
     publisher(workspace, "old").publish()
     new = publisher(workspace, "new", overwrite=True)
     new.publish()
@@ -94,7 +96,7 @@ def test_one_that_cannot_take_the_place_leaves_the_old_one_there(
     monkeypatch.setattr(Path, "rename", refused)
     new = publisher(workspace, "new", overwrite=True)
     new.publish_or_say_why()
-    assert (weights(target), AdapterBin(load_settings()).list()) == ("old", [])
+    assert (weights(target), AdapterBin(this_installation()).list()) == ("old", [])
     assert weights(new.folder.adapter) == "new"
     assert [path.name for path in target.parent.iterdir()] == ["1"]
     said = status_of(new.folder)["outcome_message"]
@@ -114,7 +116,7 @@ def test_an_adapter_on_another_disk_is_in_the_bin_before_its_place_is_taken(
 
     monkeypatch.setattr(Path, "rename", across_disks)
     publisher(workspace, "new", overwrite=True).publish()
-    target, place = workspace / "adapters/shop/1", AdapterBin(load_settings())
+    target, place = workspace / "adapters/shop/1", AdapterBin(this_installation())
     assert (weights(target), [weights(binned.path) for binned in place.list()]) == ("new", ["old"])
     assert [path.name for path in target.parent.iterdir()] == ["1"]
     shutil.rmtree(target)

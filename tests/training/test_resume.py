@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lora_backend.errors import ConfigError, RunError
+from lora_backend.installation import this_installation
 from lora_backend.launching.resume import prepare_resume
 from lora_backend.launching.run_config import bound_before
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified, write_manifest
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.settings import load_settings
 from lora_backend.training import loop
 from lora_backend.training.direct_run import train_in_folder
 from tests.run_files import attempt_of, points_of
@@ -312,12 +312,12 @@ def test_a_run_takes_its_own_published_place_again_and_nobody_elses(config: Make
     published = workspace / "adapters/shop/1/adapter_model.safetensors"
     before = adapter_bytes(folder)
     assert published.read_bytes() == before
-    prepare_resume(folder, load_settings(), bound_before(folder), {"num_epochs": 2})
+    prepare_resume(folder, this_installation(), bound_before(folder), {"num_epochs": 2})
     resumed(folder, {"num_epochs": 2})
     assert published.read_bytes() == adapter_bytes(folder) != before
     published.write_bytes(before + b"of another")
     with pytest.raises(ConfigError, match="already"):
-        prepare_resume(folder, load_settings(), bound_before(folder), {"num_epochs": 3})
+        prepare_resume(folder, this_installation(), bound_before(folder), {"num_epochs": 3})
     with pytest.raises(ConfigError, match="already"):
         resumed(folder, {"num_epochs": 3})
 

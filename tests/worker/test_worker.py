@@ -17,8 +17,8 @@ import pytest
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
+from lora_backend.installation import child_environment
 from lora_backend.runs.record.process_identity import identify, is_alive
-from lora_backend.settings import child_environment
 from lora_backend.worker_client import WorkerClient
 from tests.waiting import until
 

@@ -25,8 +25,8 @@ from lora_backend.config.key_queries import keys_of_path
 from lora_backend.config.schema import KEYS, Name
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
+from lora_backend.installation import Installation, is_within, path_of
 from lora_backend.runs.record.run_folder import RunFolder
-from lora_backend.settings import Settings, is_within, path_of
 from lora_backend.verification.passport import FILE as PASSPORT
 from lora_backend.verification.passport import file_sha256
 
@@ -87,7 +87,7 @@ class _Way(NamedTuple):
         return self.path.is_relative_to(resolved) or _identity(resolved) in self.identities
 
 
-def publication_of(values: Mapping[str, Any], settings: Settings, *, bound: bool) -> Publication | None:
+def publication_of(values: Mapping[str, Any], installation: Installation, *, bound: bool) -> Publication | None:
     """Where a config's adapter goes at the end of its run; None where it stays in the run's folder.
 
     `bound`: `output_dir` must lie in the workspace or another output root, as for all that does not train in the very
@@ -99,12 +99,12 @@ def publication_of(values: Mapping[str, Any], settings: Settings, *, bound: bool
         return None
     if not isinstance(output_dir, str) or not output_dir:
         return None
-    folder = _output_folder(output_dir, settings)
-    if bound and not is_within(folder, settings.output_roots):
+    folder = _output_folder(output_dir, installation)
+    if bound and not is_within(folder, installation.output_roots):
         raise PublicationError(
             "output_dir",
             N_("`output_dir` must lie below {roots}. Choose a folder there, or add yours to FLIGHTDECK_OUTPUT_ROOTS and restart."),
-            roots=", ".join(map(str, settings.output_roots)),
+            roots=", ".join(map(str, installation.output_roots)),
         )  # fmt: skip
     if names is None:
         return None
@@ -112,8 +112,8 @@ def publication_of(values: Mapping[str, Any], settings: Settings, *, bound: bool
     for key, name in names.items():
         steps.append(_Step(key, steps[-1].path / name))
     _refuse_unusable(steps)
-    _refuse_kept(steps, settings)
-    _refuse_models(steps, settings)
+    _refuse_kept(steps, installation)
+    _refuse_models(steps, installation)
     return Publication(steps[-1].path, _standing(steps[-1]))
 
 
@@ -125,13 +125,13 @@ def refuse_what_stands(publication: Publication, *, may_replace: bool) -> None:
         raise PublicationError("version", N_("There is already an adapter in {path}. Set `overwrite: true`, or another `version`."), path=str(publication.path))  # fmt: skip
 
 
-def place_of(values: Mapping[str, Any], settings: Settings) -> Path | None:
+def place_of(values: Mapping[str, Any], installation: Installation) -> Path | None:
     """The same place, not judged: to tell whether two configs publish to one. None where there is none to tell."""
     names, output_dir = _names(values), values.get("output_dir", KEYS["output_dir"].default)
     if names is None or not isinstance(output_dir, str) or not output_dir:
         return None
     try:
-        return _output_folder(output_dir, settings).joinpath(*names.values())
+        return _output_folder(output_dir, installation).joinpath(*names.values())
     except PublicationError:
         return None
 
@@ -173,10 +173,10 @@ def _names(values: Mapping[str, Any]) -> dict[str, str] | None:
         return None
 
 
-def _output_folder(output_dir: str, settings: Settings) -> Path:
+def _output_folder(output_dir: str, installation: Installation) -> Path:
     written = path_of(output_dir)
     try:
-        whole = None if written is None else settings.workspace / written
+        whole = None if written is None else installation.workspace / written
         if whole is not None and len(whole.parts) <= MOST_PARTS and path_of(str(whole)) is not None:
             return whole.resolve()
     except (OSError, ValueError, RuntimeError):  # links in a circle
@@ -207,12 +207,12 @@ def _kind(path: Path, key: str) -> int | None:
         raise PublicationError(key, _UNREACHABLE, path=str(path)[:300], reason=reason, key=key) from error
 
 
-def _refuse_kept(steps: list[_Step], settings: Settings) -> None:
+def _refuse_kept(steps: list[_Step], installation: Installation) -> None:
     """Flightdeck's own folders and the caches of models, whether at, below or above them."""
-    target, workspace = steps[-1].path, settings.workspace.resolve()
+    target, workspace = steps[-1].path, installation.workspace.resolve()
     kept = [workspace / name for name in OF_THE_WORKSPACE]
     # A cache may be the folder that the workspace lies in.
-    kept += [cache for cache in (settings.cache, Path(hub.HF_HUB_CACHE)) if not is_within(workspace, (cache,))]
+    kept += [cache for cache in (installation.cache, Path(hub.HF_HUB_CACHE)) if not is_within(workspace, (cache,))]
     ways = {_Way.to(path): key for key, path in steps}
     *_, whole = ways
     for folder in kept:
@@ -225,7 +225,14 @@ def _refuse_kept(steps: list[_Step], settings: Settings) -> None:
                 folder=str(folder),
                 key=key,
             )  # fmt: skip
-    for folder in (workspace, *kept, *_homes(), *settings.model_roots, *settings.data_roots, *settings.output_roots):
+    for folder in (
+        workspace,
+        *kept,
+        *_homes(),
+        *installation.model_roots,
+        *installation.data_roots,
+        *installation.output_roots,
+    ):
         if folder.resolve().is_relative_to(target) or (whole.exists and _Way.to(folder.resolve()).leads_into(target)):
             raise PublicationError(
                 steps[-1].key,
@@ -236,9 +243,9 @@ def _refuse_kept(steps: list[_Step], settings: Settings) -> None:
             )
 
 
-def _refuse_models(steps: list[_Step], settings: Settings) -> None:
+def _refuse_models(steps: list[_Step], installation: Installation) -> None:
     """A folder that lies in a model, or in another adapter, would go with it, or be taken for a part of it."""
-    target, workspace = steps[-1].path, settings.workspace.resolve()
+    target, workspace = steps[-1].path, installation.workspace.resolve()
     for parent in target.parents:
         if parent == workspace:  # whatever it was made in
             return

@@ -17,12 +17,12 @@ from lora_backend.atomic import write_json
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
+from lora_backend.installation import Installation
 from lora_backend.runs.checkpoints.publication import PLACE, is_published_adapter, publication_of
 from lora_backend.runs.history.trash import bin_folder, discard, moment
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.locked_files import lock_file, read_json
 from lora_backend.runs.record.provenance import system_user
-from lora_backend.settings import Settings
 
 FOLDER = ".adapters"
 """Below the bin; no run's id begins so."""
@@ -62,9 +62,9 @@ def publishing(workspace: Path) -> Iterator[None]:
 class AdapterBin:
     """`<workspace>/bin/.adapters`: a folder for each adapter, with where it was and who replaced it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.folder = bin_folder(settings.workspace) / FOLDER
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self.folder = bin_folder(installation.workspace) / FOLDER
 
     def put(self, adapter: Path, place: Mapping[str, Any], replaced_by: str) -> BinnedAdapter:
         """Move a published adapter into the bin. Raises `OSError`; it then is where it was. To be called in `publishing`."""
@@ -98,9 +98,9 @@ class AdapterBin:
         binned = next((one for one in self.list() if one.id == entry_id), None)
         if binned is None:
             raise RunError(N_("There is no adapter {id} in the trash."), id=entry_id[:80])
-        with publishing(self.settings.workspace):
+        with publishing(self.installation.workspace):
             # The entry is a file that anybody may have written, so its place is judged as a config's is.
-            publication = publication_of(binned.place, self.settings, bound=True)
+            publication = publication_of(binned.place, self.installation, bound=True)
             if publication is None:
                 raise RunError(
                     N_("The trash does not say where adapter {id} was published. It is in {path}."),

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lora_backend.errors import RunError
+from lora_backend.installation import child_environment
 from lora_backend.os_errors import in_words
 from lora_backend.runs.processes.leases import Lease, lock_once
 from lora_backend.runs.processes.run_end import write_end, write_failure
@@ -34,7 +35,6 @@ from lora_backend.runs.record.process_identity import (
 )
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import name_supervisor
-from lora_backend.settings import child_environment
 from lora_backend.terminal import LogFormatter, log_to_stderr
 
 logger = logging.getLogger(__name__)

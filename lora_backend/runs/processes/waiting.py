@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_backend.atomic import write_json
+from lora_backend.installation import path_of
 from lora_backend.runs.processes.leases import is_locked, lease_keys
 from lora_backend.runs.processes.supervisor import detached_environment
 from lora_backend.runs.record.documents import QueuePlace
 from lora_backend.runs.record.locked_files import lock_file, open_to_append, read_json
 from lora_backend.runs.record.process_identity import boot_id, let_go
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.settings import path_of
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from lora_backend.settings import load_settings
+from lora_backend.installation import this_installation
 
 KEY_FILE = "run.key"
 KEY_BYTES = 32
@@ -37,7 +37,7 @@ def is_sealed(run: Path, argv: object, seal: Any) -> bool:
 
 def _key() -> bytes | None:
     """The installation's key, made at the first use. Losing it costs nothing: commands are then made anew."""
-    path = load_settings().cache / KEY_FILE
+    path = this_installation().cache / KEY_FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

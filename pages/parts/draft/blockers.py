@@ -21,7 +21,7 @@ from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, sentences, t
 from pages.parts.shell.markdown import joined
 from pages.parts.shell.navigation import PLAN
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import installation
 
 Wish = Literal["plan", "anyway"]
 MODELS_LAST_S = 30
@@ -84,7 +84,7 @@ def _buttons(draft: Draft, blocker: Finding, number: int, *, first: bool) -> Wis
 
 
 def _choose_model(draft: Draft) -> None:
-    names = _models(settings().model_roots)
+    names = _models(installation().model_roots)
     if not names:
         st.caption(t(N_("There is no model on this machine yet. Download one with `hf download ORGANISATION/MODEL`.")))
     else:

@@ -17,7 +17,7 @@ from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, t
 from pages.parts.shell.markdown import bold, joined
 from pages.parts.shell.navigation import CONFIG
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import installation
 
 RECENT = 8
 
@@ -25,7 +25,7 @@ RECENT = 8
 def recent_drafts() -> None:
     """The last few, and a way to see all."""
     deleted = st.session_state.get(session.DELETED_DRAFTS, [])
-    drafts = list_drafts(settings().drafts)
+    drafts = list_drafts(installation().drafts)
     if not drafts and not deleted:
         return
     st.subheader(t(N_("Drafts")), anchor=False)
@@ -71,7 +71,7 @@ def _row(draft: Draft) -> None:
 
 def _delete(draft_id: str) -> None:
     try:
-        delete_draft(settings().drafts, draft_id)
+        delete_draft(installation().drafts, draft_id)
     except (ConfigError, OSError) as error:
         st.toast(explain(error))
         return
@@ -80,6 +80,6 @@ def _delete(draft_id: str) -> None:
 
 def _restore() -> None:
     try:
-        restore_draft(settings().drafts, st.session_state[session.DELETED_DRAFTS].pop())
+        restore_draft(installation().drafts, st.session_state[session.DELETED_DRAFTS].pop())
     except (ConfigError, OSError) as error:
         st.toast(explain(error))

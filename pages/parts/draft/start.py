@@ -20,7 +20,7 @@ from pages.parts.draft.foreign_import import keep_source, show_import
 from pages.parts.shell import addresses
 from pages.parts.shell.language import say, t
 from pages.parts.shell.navigation import CONFIG
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import installation
 from pages.parts.widgets.findings import show_finding
 
 BLANK = """\
@@ -57,7 +57,7 @@ def choose_start() -> None:
         if st.button(t(N_("New config")), icon=":material/add:", key="blank"):
             _begin(BLANK.format(model=t(N_("a model folder or hub id")), dataset=t(N_("a JSONL file"))))
         if st.button(t(N_("The demo's config")), icon=":material/school:", key="demo_config"):
-            _begin(demo_text(settings()))
+            _begin(demo_text(installation()))
     if pasted and text.strip():
         st.session_state[session.IMPORT_SOURCE] = (
             "pasted.yaml",
@@ -86,7 +86,7 @@ def _presets() -> None:
 
 def _preset_text(preset: Preset) -> str:
     if preset.id == "demo":
-        return demo_text(settings())
+        return demo_text(installation())
     model, dataset = t(N_("a model folder or hub id")), t(N_("a JSONL file"))
     head = (
         f"# {t(preset.title)}: {t(preset.purpose)}\nmodel_name:          # {model}\ndataset:             # {dataset}\n"
@@ -146,7 +146,7 @@ def _preview(document: ConfigDocument, name: str) -> None:
 
 
 def _begin(text: str, source: tuple[str, str] | None = None) -> None:
-    draft = new_draft(settings().drafts, text)
+    draft = new_draft(installation().drafts, text)
     if source is not None:
         keep_source(draft, *source)
     st.session_state.pop(session.IMPORT_SOURCE, None)

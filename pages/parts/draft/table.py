@@ -23,7 +23,7 @@ from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, language, say, t, t_plain
 from pages.parts.shell.navigation import RUNS
-from pages.parts.shell.services import browser_policy, settings
+from pages.parts.shell.services import browser_policy, installation
 from pages.parts.widgets.frames import frame
 from pages.parts.widgets.tracing import trace_within
 
@@ -179,7 +179,7 @@ def _variants(text: str, table: str) -> list[Variant]:
     place = st.empty()
     with place, st.spinner(t(N_("Checking every row …"))):
         found = preview_apart(
-            text, read_table(table), settings(), lambda done: place.progress(done, t(N_("Checking every row …")))
+            text, read_table(table), installation(), lambda done: place.progress(done, t(N_("Checking every row …")))
         )
     place.empty()
     st.session_state[session.TABLE_PREVIEW] = (text, table, found)
@@ -242,7 +242,7 @@ def _start(
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         bar = st.progress(0.0)
         try:
-            found = TableLaunch(settings(), browser_policy(), trace_within(status)).start_all(
+            found = TableLaunch(installation(), browser_policy(), trace_within(status)).start_all(
                 variants,
                 StartOptions(accepts=accepts),
                 tags=[tag],

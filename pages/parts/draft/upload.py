@@ -16,7 +16,7 @@ from lora_backend.i18n import N_, Plural
 from pages.parts.draft import session
 from pages.parts.draft.edit import set_values
 from pages.parts.shell.language import explain, t
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import installation
 from pages.parts.widgets.rows_reading import reading_bar
 
 
@@ -61,7 +61,7 @@ def _stored(file: UploadedFile) -> tuple[Path, int] | FlightdeckError | OSError:
     found: tuple[Path, int] | FlightdeckError | OSError
     with reading_bar(file.name, file.size) as tell:
         try:
-            found = store_upload(file.getvalue(), file.name, settings().uploads, tell)
+            found = store_upload(file.getvalue(), file.name, installation().uploads, tell)
         except (FlightdeckError, OSError) as error:
             found = error.with_traceback(None)
     st.session_state[session.UPLOADED_DATA] = (file.file_id, found)

@@ -24,7 +24,7 @@ from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, say_plain, t, t_plain
 from pages.parts.shell.markdown import bold, joined
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import installation
 from pages.parts.widgets.tables import wrapping_table
 
 FILLS = {"good": "ok", "doubt": "changed", "bad": "wrong"}
@@ -66,7 +66,7 @@ def show_launchable(work: Work) -> None:
 
 def _ways(work: Work) -> Iterator[Way]:
     gpus = tuple(target for target in work.planner.targets if not target.is_cpu)
-    host = of_host(read_host(settings().workspace))
+    host = of_host(read_host(installation().workspace))
 
     def way(targets: tuple[Target, ...], **changes: Any) -> Callable[[], tuple[Plan, dict[str, Any]]]:
         return lambda: (with_targets(work, targets, **changes), changes)

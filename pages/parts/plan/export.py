@@ -19,7 +19,7 @@ from pages.parts.shell import addresses
 from pages.parts.shell.language import t
 from pages.parts.shell.markdown import escape
 from pages.parts.shell.navigation import CONFIG
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import installation
 
 
 def map_texts(plan: Plan) -> dict[str, str]:
@@ -69,14 +69,14 @@ def show_export(work: Work) -> None:
 def use_in_config(work: Work) -> None:
     """A button that opens a new draft with the model, these settings and, for a split, this map."""
     if st.button(t(N_("Use in config")), icon=":material/tune:", key="use_in_config"):
-        draft = new_draft(settings().drafts, draft_text(work))
+        draft = new_draft(installation().drafts, draft_text(work))
         st.switch_page(CONFIG, query_params={addresses.DRAFT: draft.id})
 
 
 def draft_text(work: Work) -> str:
     """The draft's text: the planned draft's own where there is one, with what the address changes."""
     asked = work.question.params.get(addresses.DRAFT)
-    text = open_draft(settings().drafts, asked).text() if asked else ""
+    text = open_draft(installation().drafts, asked).text() if asked else ""
     changes: dict[str, Any] = {"model_name": work.question.model}
     changes |= {name: work.question.value(name) for name in CONFIG_KEYS if name in work.question.params}
     is_placed = work.plan.strategy == "layer_split" or (work.is_by_hand and work.plan.strategy == "single")

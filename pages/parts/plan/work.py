@@ -20,7 +20,7 @@ from lora_backend.preflight.resolve import ResolvedConfig
 from pages.parts.plan.question import Question, placement_of
 from pages.parts.plan.trace import trace
 from pages.parts.shell import addresses
-from pages.parts.shell.services import resolved, settings
+from pages.parts.shell.services import installation, resolved
 
 BEST = "best"
 """In the address in the place of a placement: the optimum, although the draft has a map of its own."""
@@ -54,7 +54,7 @@ def read_question() -> Question:
     params = dict(st.query_params)
     if addresses.DRAFT not in params:
         return Question(params)
-    document = parse_config(open_draft(settings().drafts, params[addresses.DRAFT]).text())
+    document = parse_config(open_draft(installation().drafts, params[addresses.DRAFT]).text())
     if not document.is_readable:
         raise ConfigError(N_("The draft cannot be read: {reason}"), reason=document.problems[0].message)
     return Question(params, document.values)
@@ -64,7 +64,7 @@ def prepare(question: Question) -> Work:
     """Plan it. Raises `FlightdeckError` with one sentence; may wait for a trace."""
     config = question.config()
     named = resolved({"model_name": question.model, "dataset": config.dataset})
-    planner, message = planner_for(named.config_json, trace, named.settings, question.gpus, config)
+    planner, message = planner_for(named.config_json, trace, named.installation, question.gpus, config)
     placed, refused = _placement(question, planner, config)
     if placed is not None:
         return Work(question, named, config, planner, planner.score(config, placed), True, message)

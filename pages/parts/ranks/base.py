@@ -19,7 +19,7 @@ from lora_backend.verification.rank_documents import RankReport
 from pages.parts.ranks import session
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, t
-from pages.parts.shell.services import settings, worker
+from pages.parts.shell.services import installation, worker
 from pages.parts.widgets.frames import frame
 
 SHORT = 12
@@ -28,7 +28,7 @@ SHORT = 12
 
 def base_in_roots(name: str) -> Path:
     """The base model of an adapter, where the browser may see it."""
-    return allowed_model(name, settings())
+    return allowed_model(name, installation())
 
 
 def fit_on_page() -> AskTree:
@@ -48,7 +48,7 @@ def fit_on_page() -> AskTree:
                 st.status(say(message))
 
         try:
-            return asked_fit(worker, settings(), progress)(facts, folder, tensors)
+            return asked_fit(worker, installation(), progress)(facts, folder, tensors)
         except WorkerError as error:
             st.session_state[session.FITS_UNANSWERED] = (str(folder), error)
             raise

@@ -20,7 +20,7 @@ from pages.parts.ranks import session
 from pages.parts.shell import addresses
 from pages.parts.shell.language import say, t
 from pages.parts.shell.navigation import CONFIG
-from pages.parts.shell.services import settings, worker
+from pages.parts.shell.services import installation, worker
 
 DEADLINE_S = 300.0
 
@@ -91,5 +91,5 @@ def show_health(
     )
     if st.button(t(N_("Open a draft with these ranks")), icon=":material/tune:", key="propose"):
         own = {key: value for key, value in config.items() if value is not None}
-        draft = new_draft(settings().drafts, with_values(text or dump_yaml(own), {"r": r, "rank_pattern": pattern}))
+        draft = new_draft(installation().drafts, with_values(text or dump_yaml(own), {"r": r, "rank_pattern": pattern}))
         st.switch_page(CONFIG, query_params={addresses.DRAFT: draft.id})

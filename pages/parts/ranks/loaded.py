@@ -16,7 +16,7 @@ from lora_backend.verification.rank_documents import RankReport
 from pages.parts.ranks import session
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import code
-from pages.parts.shell.services import settings, worker
+from pages.parts.shell.services import installation, worker
 
 DEADLINE_S = 600.0
 
@@ -37,7 +37,7 @@ def loaded_check(adapter: Path, config: dict[str, Any], show: Callable[[RankRepo
     if st.button(t(N_("Load and check")), icon=":material/memory:", key="load_and_check", disabled=not model_name):
         with st.status(t(N_("Starting torch and PEFT")), expanded=False) as status:
             try:
-                allowed_model(model_name, settings())
+                allowed_model(model_name, installation())
                 answer = worker().ask(
                     "check_loaded_ranks",
                     {"adapter": str(adapter), "model_name": model_name, "config": config},

@@ -25,7 +25,7 @@ from pages.parts.run import session
 from pages.parts.run.checkpoints import save_button
 from pages.parts.shell.failing import safely, tell
 from pages.parts.shell.language import explain, say, sentences, t, t_plain
-from pages.parts.shell.services import browser_policy, settings
+from pages.parts.shell.services import browser_policy, installation
 from pages.parts.widgets.tracing import trace_within
 
 
@@ -38,7 +38,7 @@ def run_actions(run: RunStore, state: RunState) -> None:
     first, second = st.empty(), st.empty()
     if state.state == "queued":
         with first:
-            if was_queued_here(run, settings().workspace):
+            if was_queued_here(run, installation().workspace):
                 _button(N_("Start anyway"), "rocket_launch", "start_queued", lambda: _start_anyway(run))
         with second:
             _button(N_("Remove from queue"), "cancel", "cancel_run", lambda: request_stop(run))
@@ -62,7 +62,7 @@ def _what_a_stop_does(run: RunStore, state: RunState) -> str | None:
 
 def what_it_waits_for(run: RunStore) -> None:
     """Who has the devices of a queued run, and who came before it."""
-    waiting = waiting_messages(waiting_for(run, settings().workspace))
+    waiting = waiting_messages(waiting_for(run, installation().workspace))
     st.info(sentences(map(say, waiting)), icon=":material/schedule:")
 
 
@@ -97,7 +97,7 @@ def other_gpus(run: RunStore) -> None:
         with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
             try:
                 accepts: Verdict = "over" if anyway else "tight" if confirmed else "fits"
-                move_run(run, settings(), browser_policy(), trace_within(status), chosen, accepts=accepts)
+                move_run(run, installation(), browser_policy(), trace_within(status), chosen, accepts=accepts)
             except TightError as error:
                 st.session_state[session.MOVE_IN_DOUBT] = (run.id, chosen, error.message)
                 st.rerun()
@@ -109,7 +109,7 @@ def other_gpus(run: RunStore) -> None:
 
 
 def _start_anyway(run: RunStore) -> None:
-    start(run, settings().workspace, anyway=True)
+    start(run, installation().workspace, anyway=True)
 
 
 def _button(label: str, icon: str, key: str, act: Callable[[], object]) -> None:

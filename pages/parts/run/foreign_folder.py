@@ -27,7 +27,7 @@ from pages.parts.shell.header import page_header
 from pages.parts.shell.language import say, sentences, t
 from pages.parts.shell.markdown import Markdown, escape, joined
 from pages.parts.shell.navigation import RUNS, VERIFY
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import installation
 from pages.parts.widgets.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
 from pages.parts.widgets.formats import FIGURE_WIDTH, duration
 from pages.parts.widgets.frames import frame
@@ -69,7 +69,7 @@ def folder_box(name: str = "") -> None:
 def found_folder(name: str) -> None:
     """The page of the folder that the address names."""
     try:
-        found = open_folder(allowed_folder(name, settings()), browser_roots(settings()))
+        found = open_folder(allowed_folder(name, installation()), browser_roots(installation()))
     except FlightdeckError as error:
         page_header(t(N_("Runs")))
         st.warning(say(error.message), icon=":material/search_off:")
@@ -83,7 +83,7 @@ def found_folder(name: str) -> None:
 
 
 def _what_it_is(found: FoundFolder) -> None:
-    is_ours = bool(found.run) and found.path.parent.resolve() == settings().runs.resolve()
+    is_ours = bool(found.run) and found.path.parent.resolve() == installation().runs.resolve()
     health = judge_loss(points_of(found.columns))
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(t(N_("Read-only")), color="gray", icon=":material/lock:")
@@ -207,7 +207,7 @@ def _ranks(found: FoundFolder) -> None:
             found.adapter,
             found.record.config if found.record else None,
             find_base=base_in_roots,
-            ask_tree=known_fit(settings()),
+            ask_tree=known_fit(installation()),
         )
     except FlightdeckError as error:
         st.error(say(error.message), icon=":material/error:")

@@ -12,7 +12,7 @@ from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import bold
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import installation
 from pages.parts.widgets.frames import markdown_frame
 
 WORDS = {
@@ -30,7 +30,7 @@ def memory_view(run: RunStore, *, has_ended: bool) -> None:
     for said in (attempt.fallback, attempt.note):
         if said:
             st.warning(say(said), icon=":material/warning:")
-    comparisons = [found for found in compare(attempt, config_as_changed(run), settings()) if found.planned_at_most]
+    comparisons = [found for found in compare(attempt, config_as_changed(run), installation()) if found.planned_at_most]
     if not comparisons:
         if attempt.note is None:
             text = (

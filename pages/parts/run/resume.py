@@ -29,7 +29,7 @@ from pages.parts.shell import addresses
 from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.markdown import code, escape
 from pages.parts.shell.navigation import CONFIG, RUNS
-from pages.parts.shell.services import browser_policy, resolved, settings
+from pages.parts.shell.services import browser_policy, installation, resolved
 from pages.parts.widgets.tracing import trace_within
 
 MARKS = {
@@ -150,7 +150,7 @@ def _remedies(run: RunStore, *, can_resume: bool) -> None:
             return
         with st.status(t(N_("Planning what each device will hold …"))) as status:
             try:
-                config = resolve_run(run, config_as_changed(run), settings(), browser_policy())
+                config = resolve_run(run, config_as_changed(run), installation(), browser_policy())
                 found = remedies(config, trace_within(status))
             except (FlightdeckError, OSError) as error:
                 status.update(label=t(N_("There is no plan.")), state="error", expanded=True)
@@ -180,7 +180,7 @@ def _remedy(run: RunStore, remedy: Advice, number: int, *, can_resume: bool) -> 
 
 
 def _prepared(run: RunStore, changes: Mapping[str, Any] | None) -> Resumption:
-    return prepare_resume(run, settings(), browser_policy(), changes)
+    return prepare_resume(run, installation(), browser_policy(), changes)
 
 
 def _may_change(run: RunStore, changes: Mapping[str, Any]) -> bool:
@@ -197,7 +197,7 @@ def _open_as_draft(run: RunStore, changes: Mapping[str, Any] | None = None) -> N
     # Somebody may have taken the file out of the folder; its values are in run.json too.
     text = run.config_text() or dump_yaml(before)
     changed = {key: value for key, value in now.items() if before.get(key) != value}
-    draft = new_draft(settings().drafts, with_values(text, {**changed, **(changes or {})}))
+    draft = new_draft(installation().drafts, with_values(text, {**changed, **(changes or {})}))
     st.switch_page(CONFIG, query_params={addresses.DRAFT: draft.id, addresses.BASE: f"run:{run.id}"})
 
 

@@ -24,7 +24,7 @@ from pages.parts.shell.addresses import page_address
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, language, say_plain, t
 from pages.parts.shell.navigation import RUNS
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import installation
 from pages.parts.widgets.frames import frame
 from pages.parts.widgets.status_badge import BADGES, state_in_words
 
@@ -191,7 +191,7 @@ def _label(ids: Sequence[str], **labels: Any) -> bool:
     done = True
     for run_id in ids:
         try:
-            write_labels(open_run(settings().runs, run_id).path, **labels)
+            write_labels(open_run(installation().runs, run_id).path, **labels)
         except (RunError, OSError) as error:
             done = False
             st.toast(explain(error))
@@ -202,7 +202,7 @@ def _delete(ids: Sequence[str]) -> None:
     deleted = []
     for run_id in ids:
         try:
-            Bin(settings().workspace).delete(open_run(settings().runs, run_id))
+            Bin(installation().workspace).delete(open_run(installation().runs, run_id))
             deleted.append(run_id)
         except (RunError, OSError) as error:
             st.toast(explain(error))

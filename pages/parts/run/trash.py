@@ -16,7 +16,7 @@ from pages.parts.run import session
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, t
 from pages.parts.shell.markdown import joined
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import installation
 
 
 def undo_of_delete() -> None:
@@ -35,7 +35,7 @@ def bin_and_disk() -> None:
     """What lies in the bin and what all runs take; asked for, because it looks at every file."""
     with st.expander(t(N_("Trash and disk usage")), icon=":material/delete:"):
         try:
-            runs, adapters = Bin(settings().workspace), AdapterBin(settings())
+            runs, adapters = Bin(installation().workspace), AdapterBin(installation())
             _contents(runs, adapters)
         except (FlightdeckError, OSError) as error:
             st.warning(explain(error), icon=":material/error:")
@@ -89,11 +89,11 @@ def _restore_runs(ids: Sequence[str]) -> None:
 
 
 def _restore_adapter(entry_id: str) -> None:
-    _trying(lambda: AdapterBin(settings()).restore(entry_id))
+    _trying(lambda: AdapterBin(installation()).restore(entry_id))
 
 
 def _restore_run(run_id: str) -> None:
-    Bin(settings().workspace).restore(run_id)
+    Bin(installation().workspace).restore(run_id)
 
 
 def _trying(act: Callable[[], object]) -> None:

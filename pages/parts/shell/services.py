@@ -8,26 +8,26 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.config.config_text import ConfigDocument
+from lora_backend.installation import Installation, this_installation
 from lora_backend.preflight.path_policy import PathPolicy
 from lora_backend.preflight.resolve import ResolvedConfig, resolve
 from lora_backend.preflight.roots import BrowserRoots
-from lora_backend.settings import Settings, load_settings
 from lora_backend.worker_client import WorkerClient
 
 
-def settings() -> Settings:
+def installation() -> Installation:
     """The places of this installation."""
-    return load_settings()
+    return this_installation()
 
 
 def resolved(config: ConfigDocument | Mapping[str, Any]) -> ResolvedConfig:
     """What a config that came through the browser names: its paths are bound to the roots."""
-    return resolve(config, settings(), browser_policy())
+    return resolve(config, installation(), browser_policy())
 
 
 def browser_policy() -> PathPolicy:
     """What the browser may name."""
-    return BrowserRoots(settings())
+    return BrowserRoots(installation())
 
 
 @st.cache_resource(show_spinner=False)

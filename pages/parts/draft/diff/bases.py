@@ -24,7 +24,7 @@ from pages.parts.draft.foreign_import import safe_name, values_of
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, t
-from pages.parts.shell.services import settings
+from pages.parts.shell.services import installation
 
 DEFAULTS = "defaults"
 MAX_RUNS = 30
@@ -135,7 +135,7 @@ def _base(draft: Draft, base_id: str) -> Base:
     if kind == "preset" and name in PRESETS:
         return Base(base_id, t(PRESETS[name].title), preset_base(name))
     if kind == "run" and RUN_ID.fullmatch(name):
-        return _run_base(base_id, RunStore(settings().runs / name))
+        return _run_base(base_id, RunStore(installation().runs / name))
     if kind == "file" and name == safe_name(name) and (text := draft.base(name)) is not None:
         if Path(name).suffix == ".py":
             script = script_defaults(text)
@@ -157,7 +157,7 @@ def _files(draft: Draft) -> list[str]:
 
 
 def _runs() -> list[str]:
-    return [f"run:{run.id}" for run in list_runs(settings().runs)[:MAX_RUNS]]
+    return [f"run:{run.id}" for run in list_runs(installation().runs)[:MAX_RUNS]]
 
 
 def _name(draft: Draft, base_id: str) -> str:

@@ -88,7 +88,7 @@ def _work_out(
     known = known_facts(config)
     planner, reason = None, None
     try:
-        planner, _ = planner_for(config.config_json, trace, config.settings)
+        planner, _ = planner_for(config.config_json, trace, config.installation)
     except FlightdeckError as error:
         reason = error.message
     with st.spinner(t(N_("Planning with and without each key …"))):

@@ -15,7 +15,7 @@ DEMO_DATA = Path(__file__).with_name("demo") / "data"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Installation:
     """The places of one installation, all absolute."""
 
     workspace: Path
@@ -43,7 +43,7 @@ class Settings:
     def drafts(self) -> Path:
         return self.workspace / "drafts"
 
-    def around(self, run: Path) -> Settings:
+    def around(self, run: Path) -> Installation:
         """The same places, with the workspace that a run lies in: where its trainer leases and publishes follows from
         the run's folder, not from the environment or the folder in which the trainer was started."""
         workspace = run.absolute().parent.parent
@@ -72,7 +72,7 @@ class Settings:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Settings:
+    def from_json(cls, data: Mapping[str, Any]) -> Installation:
         """What `to_json` gave."""
         places: dict[str, Any] = {
             name: tuple(map(Path, value)) if isinstance(value, list) else Path(value) for name, value in data.items()
@@ -80,13 +80,13 @@ class Settings:
         return cls(**places)
 
 
-def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+def this_installation(environ: Mapping[str, str] = os.environ) -> Installation:
     """Read the places from the environment; relative paths count from the current folder."""
     workspace = Path(environ.get("FLIGHTDECK_WORKSPACE") or "workspace").expanduser().absolute()
     cache = (
         Path(environ.get("FLIGHTDECK_HOME") or platformdirs.user_cache_dir("lora-flightdeck")).expanduser().absolute()
     )
-    return Settings(
+    return Installation(
         workspace=workspace,
         cache=cache,
         model_roots=(
