@@ -198,9 +198,9 @@ def test_verify_against_a_config_that_is_wrong_says_so(
     ("settings", "code"), [(["r=0"], 1), (["r=x"], 1), (["nonsense=1"], 1), (["r"], 2), (["r=4", "alpha=nan"], 1), (["learning_rate=1e-4", "r=["], 1)]
 )  # fmt: skip
 def test_a_changed_key_is_checked_like_any_other_before_a_run_is_made(
-    installation: list[str], code: int, write: Any, workspace: Path, capsys: pytest.CaptureFixture[str]
+    settings: list[str], code: int, write: Any, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = [argument for setting in installation for argument in ("--set", setting)]
+    changes = [argument for setting in settings for argument in ("--set", setting)]
     assert main(["train", write("model_name: no/where\n"), *changes, "--json"]) == code
     strict(capsys.readouterr().out)
     assert not (workspace / "runs").exists()

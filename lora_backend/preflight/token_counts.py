@@ -122,9 +122,9 @@ def _writer(folder: Path) -> Callable[[Iterable[Mapping[str, Any]]], str]:
     """Writes a chat as the model's template does. Raises `ModelError` where it has none, or it fails."""
     from jinja2.exceptions import TemplateError
 
-    installation = _tokenizer_settings(folder)
-    source = _template_source(folder, installation)
-    tokens = {name: _token(installation.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    chosen = _tokenizer_settings(folder)
+    source = _template_source(folder, chosen)
+    tokens = {name: _token(chosen.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
 
     def write(messages: Iterable[Mapping[str, Any]]) -> str:
         try:
@@ -145,11 +145,11 @@ def _tokenizer_settings(folder: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _template_source(folder: Path, installation: Mapping[str, Any]) -> str:
+def _template_source(folder: Path, chosen: Mapping[str, Any]) -> str:
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text("utf-8")
-    given = installation.get("chat_template")
+    given = chosen.get("chat_template")
     if isinstance(given, list):  # several with names; the one that chats
         given = next(
             (one.get("template") for one in given if isinstance(one, dict) and one.get("name") == "default"), None

@@ -200,8 +200,8 @@ def another_model(tiny_model: Path, folder: Path, family: str) -> Path:
     shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("*.safetensors", "*config.json"))
     shutil.copy(tiny_model / "tokenizer_config.json", folder)
     torch.manual_seed(0)
-    kind, installation = FAMILIES[family]
-    kind(installation).save_pretrained(folder)
+    kind, settings = FAMILIES[family]
+    kind(settings).save_pretrained(folder)
     return folder
 
 
@@ -220,8 +220,8 @@ def test_rows_longer_than_the_model_has_positions_are_refused_with_a_sentence(
 ) -> None:
     """A model with learned positions would break at its table's end, with an error that tells nobody why."""
     path = another_model(tiny_model, tmp_path / "gpt2", "gpt2")
-    installation = json.loads((path / "config.json").read_text())
-    GPT2LMHeadModel(GPT2Config(**(installation | {"n_positions": 8}))).save_pretrained(path)
+    settings = json.loads((path / "config.json").read_text())
+    GPT2LMHeadModel(GPT2Config(**(settings | {"n_positions": 8}))).save_pretrained(path)
     _, sentence = failed_run(workspace, config(model_name=str(path)), Exception)
     assert "max_length" in sentence
 
