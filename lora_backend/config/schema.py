@@ -6,16 +6,17 @@ are made from it; no key is written down a second time (`key_queries`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic import BaseModel, ConfigDict
 
-from lora_backend.config.key_traits import KeyTraits, key
+from lora_backend.config.key_description import REQUIRED, Key, described
+from lora_backend.config.key_traits import key
+from lora_backend.config.key_values import Index, Name, Positive, Rank, Text
 from lora_backend.config.options import Attention, HubKernel, Optimizer, Scheduler
 from lora_backend.i18n import N_
+
+__all__ = ["GROUPS", "KEYS", "REQUIRED", "Key", "TrainingConfig", "default_config", "described"]
 
 GROUPS = {
     "model": N_("Model and data"),
@@ -27,13 +28,6 @@ GROUPS = {
     "checks": N_("Checks"),
 }
 """Group id → title, in the order in which form and template show them."""
-
-Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=False)]
-Name = Annotated[str, StringConstraints(pattern=r"^[^/\\.\x00][^/\\\x00]*$", max_length=100)]
-"""One component of a path (so no slash and no leading dot): it names a folder below `output_dir`."""
-Index = Annotated[int, Field(ge=0)]
-Rank = Annotated[int, Field(ge=1, le=65536)]
-Positive = Annotated[int | float, Field(gt=0)]
 
 
 class TrainingConfig(BaseModel):
@@ -260,35 +254,6 @@ class TrainingConfig(BaseModel):
         group="checks", common=True, on_resume="saving",
     )
     # fmt: on
-
-
-@dataclass(frozen=True, kw_only=True)
-class Key(KeyTraits):
-    """All that is to be known of one key."""
-
-    name: str
-    default: Any
-    """`REQUIRED` where there is none."""
-    help: str
-    """English template; translate it for people."""
-    annotation: Any
-    info: FieldInfo
-
-
-REQUIRED = PydanticUndefined
-
-
-def described(config: type[BaseModel]) -> dict[str, Key]:
-    """Every key of a config's class by name, in its order."""
-    return {name: _describe(name, info) for name, info in config.model_fields.items()}
-
-
-def _describe(name: str, info: FieldInfo) -> Key:
-    traits = info.json_schema_extra
-    assert isinstance(traits, KeyTraits), f"{name} is not made by `key`"
-    default = REQUIRED if info.is_required() else info.default
-    about: dict[str, Any] = {"name": name, "default": default, "help": info.description or "", "info": info}
-    return Key(**about, **vars(traits), annotation=info.annotation)
 
 
 KEYS: dict[str, Key] = described(TrainingConfig)
