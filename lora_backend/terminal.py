@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 from lora_backend.escaping import visible, visible_lines
@@ -15,6 +15,10 @@ from lora_backend.escaping import visible, visible_lines
 Tone = Literal["good", "doubt", "bad"]
 """Of an answer: green, amber, red. Green is only what is beyond doubt."""
 COLOURS: dict[Tone, str] = {"good": "\033[1m\033[32m", "doubt": "\033[1m\033[33m", "bad": "\033[1m\033[31m"}
+Style = Literal["trained", "special", "cut"]
+"""Of a piece of a row of data."""
+STYLES: dict[Style, str] = {"trained": "\033[1m\033[32m", "special": "\033[36m", "cut": "\033[9m"}
+"""Of one that is several at once, each is added."""
 PLAIN = "\033[0m"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -31,6 +35,19 @@ def show_coloured(text: str, tone: Tone) -> None:
     first, newline, rest = visible_lines(text).partition("\n")
     print(f"{COLOURS[tone]}{first}{PLAIN}{newline}{rest}", flush=True)
     return None
+
+
+def is_coloured() -> bool:
+    """Whether whoever reads the output sees colours."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def show_styled(pieces: Iterable[tuple[str, Collection[Style]]]) -> None:
+    """Print pieces one after another, each in its styles. Only for a terminal (`is_coloured`)."""
+    for text, styles in pieces:
+        before = "".join(STYLES[style] for style in STYLES if style in styles)
+        print(f"{before}{visible_lines(text)}{PLAIN if before else ''}", end="")
+    print(flush=True)
 
 
 def can_ask() -> bool:

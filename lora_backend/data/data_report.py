@@ -9,6 +9,12 @@ from pydantic import Field
 from lora_backend.typed_json import Count, Document, Number, Part, Sentence
 
 
+NoteCode = Literal[
+    "cut", "without_end", "behind_cut", "lost_answer", "duplicate", "in_both_splits", "empty_answer", "all_prompt",
+    "unused_key", "refused", "no_end_of_turn", "end_is_not_eos",
+]  # fmt: skip
+
+
 class BadRow(Part):
     """A row that cannot be trained on."""
 
@@ -23,15 +29,15 @@ class BadRow(Part):
 class RowNote(Part):
     """Rows of which the same is to be said, and the first of them by number."""
 
-    code: Literal[
-        "cut", "without_end", "behind_cut", "lost_answer", "duplicate", "in_both_splits", "empty_answer", "all_prompt",
-        "unused_key", "refused_by_template",
-    ]  # fmt: skip
+    code: NoteCode
     count: Count
+    """Rows that were looked at; of a sample it is not scaled up."""
     rows: list[Count]
     """The first hundred, from 1."""
     detail: str | None = None
-    """The key that is not used; the template's own words."""
+    """The key that is not used, the mark that ends a turn, or what the model's end of text is."""
+    message: Sentence | None = None
+    """Why the first of them is refused."""
 
 
 class TokenCounts(Part):
@@ -53,9 +59,14 @@ class TokenCounts(Part):
     """Rows that lose the mark that ends their last answer."""
     behind_cut: Count
     """Rows of which no trained token is left."""
+    max_length: Count
+    """That the rows were cut at."""
+    truncation: str
+    """What became of longer rows, by its word in the config."""
     lengths: list[Count]
-    """Rows by length before the cut: how many have at most as many tokens as each of `edges`."""
+    """Rows by length before the cut: how many have more tokens than the edge before and at most as many as their own."""
     edges: list[Count]
+    """Tokens, each more than the one before; as many as `lengths`."""
     padded_share: Number
     """Of the tokens of an epoch in batches as they are trained, those that only fill up; 0 to 1."""
 
@@ -80,9 +91,13 @@ class DataReport(Document):
     counts: TokenCounts | None = None
     """None without a model."""
 
-    def first_rows(self, code: str) -> list[int]:
+    def first_rows(self, code: NoteCode) -> list[int]:
         """Numbers of the first rows of which `code` is said."""
-        return [row for note in self.notes if note.code == code for row in note.rows]
+        return [row for note in self.notes_of(code) for row in note.rows]
+
+    def notes_of(self, code: NoteCode) -> list[RowNote]:
+        """What is said under `code`: one note, or one for each of its details."""
+        return [note for note in self.notes if note.code == code]
 
 
 def report_of(data: dict[str, Any]) -> DataReport:

@@ -9,6 +9,7 @@ from typing import Any
 from lora_backend.config.findings import Finding, Fix, Severity
 from lora_backend.config.fix_offers import change
 from lora_backend.config.schema import KEYS
+from lora_backend.data.data_report import DataReport
 from lora_backend.expressions.question import Question
 from lora_backend.i18n import Message
 from lora_backend.models.quantized import Quantized
@@ -58,6 +59,8 @@ class Facts:
     row_format: str | None = None
     """`messages` or `prompt_completion`."""
     num_rows: int | None = None
+    data_report: DataReport | None = None
+    """What was counted of the rows, with the model's tokenizer and the config's settings."""
     gpus: tuple[GpuFact, ...] | None = None
     """Empty: this machine has none. None: nobody asked."""
     missing_packages: Mapping[str, str] = field(default_factory=dict)
