@@ -105,7 +105,7 @@ def bad_row_table(report: DataReport) -> Table:
     """The first bad rows: where each stands, and what is wrong with it."""
     heads = (Message(N_("File")), Message(N_("Row")), Message(N_("Line")), Message(N_("What is wrong")))
     rows = tuple((bad.file, bad.row, bad.line, bad.message) for bad in report.bad_rows)
-    return Table(heads, rows, ("wrong",) * len(rows))
+    return Table(heads, rows, tuple("wrong" for _ in rows))
 
 
 def more_bad_rows(report: DataReport) -> Message | None:

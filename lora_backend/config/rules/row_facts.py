@@ -20,7 +20,7 @@ MOST_NAMED = 5
 
 def counted(code: NoteCode | None = None, **counts: Any) -> Facts:
     """What is known of a set of sixteen rows in an example: `code` is said of two of them, or of all where `rows` is 0."""
-    known = {
+    known: dict[str, Any] = {
         "rows": 16, "is_estimate": False, "tokens": 4000, "trained_tokens": 2000, "longest": 100, "cut": 0, "without_end": 0,
         "behind_cut": 0, "max_length": 1024, "truncation": "cut_answer", "lengths": [16], "edges": [100], "padded_share": 0.1,
     }  # fmt: skip
