@@ -8,6 +8,8 @@ from pydantic import Field
 
 from lora_backend.typed_json import Count, Document, Number, Part, Sentence
 
+MOST_NAMED = 100
+"""Rows that a note has the numbers of."""
 NoteCode = Literal[
     "cut", "without_end", "behind_cut", "lost_answer", "duplicate", "in_both_splits", "empty_answer", "all_prompt",
     "unused_key", "refused", "no_end_of_turn", "end_is_not_eos",
