@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.text_flow import FIGURES, PAGES, ROOT, Place, tree_of
+from tests.text_flow import FIGURES, PAGES, ROOT, Place, giving, tree_of
 from tests.text_places import TABLES, calls, markdown_places, text_places
+
+HTML = ROOT / "pages/parts/shell/html.py"
+OURS_IN_TAGS = {"name", "height", "style"}
+"""Put together of constants where they stand."""
 
 
 def test_every_text_that_streamlit_reads_as_markdown_is_escaped() -> None:
@@ -38,16 +42,35 @@ def test_every_table_is_made_by_what_escapes_its_cells() -> None:
 
 
 def test_html_is_ours_alone() -> None:
+    """A constant, a code of `LANGUAGES`, or what a function gives whose texts `tag` has escaped."""
+    made = giving("Html")
     for path in PAGES:
         for method, call in calls(path):
-            if method in ("html", "iframe"):
-                named = {node.id for node in ast.walk(call.args[0]) if isinstance(node, ast.Name)}
-                assert named <= {"cookie_script", "chosen"}, (
-                    f"{path.name}:{call.lineno}"
-                )  # a constant, and a code of `LANGUAGES`
+            if method in ("html", "iframe") and path != HTML:
+                given = call.args[0]
+                is_made = isinstance(given, ast.Call) and isinstance(given.func, ast.Name) and given.func.id in made
+                named = {node.id for node in ast.walk(given) if isinstance(node, ast.Name)}
+                assert is_made or named <= {"cookie_script", "chosen"}, f"{path.name}:{call.lineno}"
             assert not any(keyword.arg == "unsafe_allow_html" for keyword in call.keywords), (
                 f"{path.name}:{call.lineno}"
             )
+
+
+def test_only_one_module_makes_html() -> None:
+    """Names of tags and styles are ours too: `tag` escapes what stands between them."""
+    assert "tag" in giving("Html")
+    for path in PAGES:
+        for node in ast.walk(tree_of(path)):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            assert called != "Html" or path == HTML, f"{path.name}:{node.lineno}"
+            if called == "tag":
+                named = [node.args[0], *(keyword.value for keyword in node.keywords if keyword.arg == "style")]
+                names = {one.id for part in named for one in ast.walk(part) if isinstance(one, ast.Name)}
+                assert names <= OURS_IN_TAGS or all(name.isupper() for name in names - OURS_IN_TAGS), (
+                    f"{path.name}:{node.lineno}: {names}"
+                )
 
 
 def test_texts_in_charts_are_no_tags() -> None:

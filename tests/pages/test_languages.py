@@ -29,7 +29,12 @@ def test_a_chinese_page_holds_no_english_sentence(
     if content == "full":
         draft = new_draft(this_installation().drafts, "model_name: m\nr: 'x'\nlearnin_rate: 1\ntarget_batch_size: 7\n")
         run = finished_run(metrics__jsonl='{"step": 1, "loss": 3.0}\n')
-        query |= {"config": {"draft": draft.id}, "runs": {"run": run.id}, "verify": {"adapter": "runs"}}.get(page, {})
+        query |= {
+            "config": {"draft": draft.id},
+            "runs": {"run": run.id},
+            "verify": {"adapter": "runs"},
+            "data": {"dataset": "train.jsonl"},
+        }.get(page, {})
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
     at.query_params["lang"] = "zh"
     at.run()

@@ -17,6 +17,7 @@ from lora_backend.runs.record.run_store import list_runs
 from lora_backend.views.rank_view import ranks_beside
 from tests.pages.screens import PAGES, ROOT, finished_run, show, texts
 from tests.run_files import make_run
+from tests.tiny import chats, write_rows
 
 pytestmark = pytest.mark.usefixtures("places")
 
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("places")
 WAYS_ON = {
     "home": ("", ["Start the demo"]),
     "config": ("Set up a run", ["Open as a draft", "New config", "Start from this"]),
+    "data": ("Choose or upload a data set", ["Look at the demo's data", "Open a config"]),
     "plan": ("Choose a model and the GPUs", ["Llama-3.1-70B on 80,48,24"]),
     "runs": ("No runs yet.", ["To the demo", "Open a config"]),
     "verify": ("Choose a finished run, or enter the folder of an adapter.", ["To the demo", "Open a config"]),
@@ -49,10 +51,11 @@ def test_every_page_shows_without_a_workspace_and_says_what_to_do(page: str) -> 
 def test_no_page_imports_torch_or_what_brings_it(tmp_path: Path) -> None:
     run = finished_run(metrics__jsonl='{"step": 1, "loss": 2.0}\n')
     draft = new_draft(this_installation().drafts, "model_name: m\nr: 4\n")
+    write_rows(tmp_path / "chats.jsonl", chats())
     script = f"""
 import sys
 from streamlit.testing.v1 import AppTest
-visits = [("home", {{}}), ("config", {{"draft": "{draft.id}"}}), ("plan", {{}}), ("runs", {{"run": "{run.id}"}}), ("verify", {{}})]
+visits = [("home", {{}}), ("config", {{"draft": "{draft.id}"}}), ("data", {{"dataset": "chats.jsonl"}}), ("plan", {{}}), ("runs", {{"run": "{run.id}"}}), ("verify", {{}})]
 for page, query in visits:
     at = AppTest.from_file("app.py", default_timeout=30).run()
     if page != "home":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import streamlit as st
@@ -11,7 +10,6 @@ from lora_backend.config.drafts import Draft
 from lora_backend.config.findings import Finding
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
-from lora_backend.models.local import local_models
 from lora_backend.preflight.blockers import DOES_NOT_FIT
 from lora_backend.preflight.startable import Startable
 from pages.parts.draft.edit import set_values
@@ -21,10 +19,9 @@ from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, sentences, t
 from pages.parts.shell.markdown import joined
 from pages.parts.shell.navigation import PLAN
-from pages.parts.shell.services import installation
+from pages.parts.widgets.models_here import models_here
 
 Wish = Literal["plan", "anyway"]
-MODELS_LAST_S = 30
 
 
 def needs_data(start: Startable) -> bool:
@@ -84,7 +81,7 @@ def _buttons(draft: Draft, blocker: Finding, number: int, *, first: bool) -> Wis
 
 
 def _choose_model(draft: Draft) -> None:
-    names = _models(installation().model_roots)
+    names = models_here()
     if not names:
         st.caption(t(N_("There is no model on this machine yet. Download one with `hf download ORGANISATION/MODEL`.")))
     else:
@@ -105,8 +102,3 @@ def _choose_model(draft: Draft) -> None:
 def _take(draft: Draft, key: str) -> None:
     if name := st.session_state.get(key):
         set_values(draft, {"model_name": name})
-
-
-@st.cache_data(show_spinner=False, ttl=MODELS_LAST_S, max_entries=8)
-def _models(roots: tuple[Path, ...]) -> list[str]:
-    return local_models(roots)

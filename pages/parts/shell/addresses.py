@@ -30,6 +30,15 @@ PLACEMENT = "placement"
 MACHINES = "machines"
 """GPU words of the machines that are compared, with `;` between them."""
 
+DATASET = "dataset"
+"""The data set that is looked at, as a config names it; beside it stand keys of the config by their own names."""
+ROW = "row"
+"""The row that stands alone, from 1."""
+PAGE = "page"
+SEARCH = "search"
+ONLY = "only"
+"""The code of a note: only the rows of which that is said."""
+
 
 def page_address(page: str, **query: str) -> str:
     """`/runs?run=…` for `pages/runs.py`: below `server.baseUrlPath`, in the language that this page's address names."""

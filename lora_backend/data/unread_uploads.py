@@ -1,0 +1,58 @@
+"""Keep a file of rows that comes through the browser before anybody has looked into it: to show what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from lora_backend.atomic import write_atomic
+from lora_backend.bounded import open_regular
+from lora_backend.data.local_files import ENDINGS, PACKED, is_rows_file
+from lora_backend.data.uploads import MAX_UPLOAD_BYTES
+from lora_backend.errors import DataError
+from lora_backend.formats import size
+from lora_backend.i18n import N_
+
+_ENDING = re.compile(rf"({'|'.join(map(re.escape, ENDINGS))})({'|'.join(map(re.escape, PACKED))})?$", re.IGNORECASE)
+
+
+def keep_upload(data: bytes, name: str, root: Path) -> Path:
+    """Keep `data` in `root` under its name and its content's hash; the same content twice is one file. Raises `DataError`."""
+    ending = _ENDING.search(name)
+    if ending is None or not is_rows_file(name):
+        raise DataError(
+            N_("{file} is of no kind that is read here. Upload one of {endings}."),
+            file=name,
+            endings=", ".join(ENDINGS),
+        )
+    if not data:
+        raise DataError(N_("{file} is empty."), file=name)
+    if len(data) > MAX_UPLOAD_BYTES:
+        raise DataError(
+            N_("{file} has {size}; an upload has at most {limit}. Put the file into {root} and choose it there."),
+            file=name,
+            size=size(len(data)),
+            limit=size(MAX_UPLOAD_BYTES),
+            root=str(root),
+        )
+    sha256 = hashlib.sha256(data).hexdigest()
+    stem = re.sub(r"[^\w.-]+", "_", Path(name).name[: ending.start() - len(name)]).encode("utf-8", "ignore")[:60]
+    stem_text = stem.decode("utf-8", "ignore").strip("._") or "data"
+    root.mkdir(parents=True, exist_ok=True)
+    short = root.resolve() / f"{stem_text}-{sha256[:8]}{ending[0].lower()}"
+    target = short if _is_free_or_same(short, sha256) else short.with_name(f"{stem_text}-{sha256}{ending[0].lower()}")
+    write_atomic(target, data)
+    return target
+
+
+def _is_free_or_same(path: Path, sha256: str) -> bool:
+    """Eight digits of a hash can be made to agree."""
+    if not os.path.lexists(path):
+        return True
+    try:
+        with open_regular(path, follow=False) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False

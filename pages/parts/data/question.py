@@ -1,0 +1,114 @@
+"""What the data page is asked: its address in typed words, over the values of the draft that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from lora_backend.config.config_text import parse_config
+from lora_backend.config.drafts import open_draft
+from lora_backend.config.schema import KEYS
+from lora_backend.errors import ConfigError
+from lora_backend.i18n import N_
+from pages.parts.shell import addresses
+from pages.parts.shell.services import installation
+
+WORDS = ("data_format", "truncation", "train_on")
+"""Keys of the config that are one word in the address."""
+NUMBERS = ("max_length", "batch_size")
+MOST = 2**40
+
+
+@dataclass(frozen=True)
+class Question:
+    """The address of the page; all that it shows follows from it."""
+
+    params: Mapping[str, str]
+    base: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the draft whose data is looked at; the address wins over them."""
+
+    @property
+    def dataset(self) -> str:
+        given = self.params.get(addresses.DATASET)
+        return (given if given is not None else _text(self.base.get("dataset"))).strip()
+
+    @property
+    def model(self) -> str:
+        given = self.params.get(addresses.MODEL)
+        return (given if given is not None else _text(self.base.get("model_name"))).strip()
+
+    @property
+    def row(self) -> int | None:
+        """The row that stands alone."""
+        return _number(self.params.get(addresses.ROW))
+
+    @property
+    def page(self) -> int:
+        return _number(self.params.get(addresses.PAGE)) or 1
+
+    @property
+    def search(self) -> str:
+        return self.params.get(addresses.SEARCH, "").strip()[:200]
+
+    @property
+    def only(self) -> str:
+        """The code of a note whose rows are shown."""
+        return self.params.get(addresses.ONLY, "")
+
+    def value(self, name: str) -> Any:
+        """A key of the config: of the address, of the draft, or its default."""
+        text = self.params.get(name)
+        if text and name in NUMBERS and (found := _number(text)) is not None:
+            return found
+        if text and name == "data_columns":
+            return columns_of(text)
+        if text and name in WORDS:
+            return text
+        return self.base.get(name, KEYS[name].default)
+
+    def values(self) -> dict[str, Any]:
+        """The config that rows are read and written by."""
+        asked = {
+            name: self.value(name)
+            for name in (*WORDS, *NUMBERS, "data_columns")
+            if name in self.params and name in KEYS
+        }
+        named = {"model_name": self.model, "dataset": self.dataset}
+        return {**self.base, **{key: value for key, value in {**named, **asked}.items() if value not in ("", None)}}
+
+
+def read_question() -> Question:
+    """The address, and the draft that it names. Raises `ConfigError` where there is no such draft or it cannot be read."""
+    params = dict(st.query_params)
+    if addresses.DRAFT not in params:
+        return Question(params)
+    document = parse_config(open_draft(installation().drafts, params[addresses.DRAFT]).text())
+    if not document.is_readable:
+        raise ConfigError(N_("The draft cannot be read: {reason}"), reason=document.problems[0].message)
+    return Question(params, document.values)
+
+
+def columns_of(text: str) -> dict[str, str]:
+    """`question:prompt,answer:completion` as a mapping."""
+    pairs = (part.partition(":") for part in text[:2000].split(","))
+    return {name.strip(): column.strip() for name, _, column in pairs if name.strip() and column.strip()}
+
+
+def as_words(columns: Mapping[str, str]) -> str:
+    """The other way round."""
+    return ",".join(f"{name}:{column}" for name, column in columns.items())
+
+
+def _number(text: str | None) -> int | None:
+    """A whole number from 1 on; None for what is none."""
+    if text is None or not text.isascii() or not text.isdigit():
+        return None
+    number = int(text[:15])
+    return number if 1 <= number <= MOST else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,12 @@
+"""Session-state keys of the data screen."""
+
+UPLOADED = "data_uploaded"
+"""The upload's id and what came of it, so that it is not read again at each rerun."""
+EDITS = "data_edits"
+"""(path of the file, row number → its new text, None where it is left out): what is not written yet."""
+EDITED_ROW = "data_edited_row"
+"""(path of the file, the row that is open for editing)."""
+ROW_PROBLEM = "data_row_problem"
+"""Why what was typed is no row."""
+DROPPED = "data_dropped"
+"""Questions to the torch process that the reader cancelled, by their keys."""

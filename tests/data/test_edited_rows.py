@@ -1,0 +1,83 @@
+"""Rows changed or left out, written into a new file beside the old one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lora_backend.data.edited_rows import checked_row, edited_name, write_edited
+from lora_backend.data.row_text import rows_by_number
+from lora_backend.errors import DataError
+from tests.data.large import LARGE, ROW
+
+GOOD = '{"prompt": "a",  "completion": "é"}'
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text("utf-8").splitlines()
+
+
+def test_what_is_not_touched_stays_byte_for_byte_and_the_old_file_too(tmp_path: Path) -> None:
+    source = tmp_path / "chats.jsonl"
+    source.write_text(f"{GOOD}\r\n\n{{broken\n{GOOD}\n{GOOD}", "utf-8")
+    before = source.read_bytes()
+    made = write_edited(source, {2: '{"prompt": "b",\n"completion": "c"}', 3: None}, tmp_path / "data")
+    assert lines(made) == [GOOD, '{"prompt": "b", "completion": "c"}', GOOD]
+    assert source.read_bytes() == before
+    assert made.name.startswith("chats-edited-")
+    assert [path.name for path in made.parent.iterdir()] == [made.name], "nothing half-written is left"
+    again = write_edited(source, {2: '{"prompt": "b", "completion": "c"}', 3: None}, tmp_path / "data")
+    assert again == made, "the same edits give the same file"
+
+
+def test_a_name_stays_short_however_often_a_file_is_edited() -> None:
+    first = edited_name("chats-1a2b3c4d.csv", "0" * 64)
+    assert first == "chats-edited-00000000.jsonl"
+    assert edited_name(first, "1" * 64) == "chats-edited-11111111.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [('{"a": 1', "Row 3 is not JSON"), ("[1]", "must be a JSON object"), ('{\n"a" 1}', "in line 2"), ("", "Row 3 is not JSON")],
+)  # fmt: skip
+def test_what_is_no_row_is_said_with_its_number_and_line(typed: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        checked_row(typed, 3)
+
+
+def test_half_of_a_surrogate_pair_is_written_as_json_writes_it() -> None:
+    assert checked_row('{"a": "\\ud83d"}', 1) == '{"a": "\\ud83d"}'
+
+
+def test_a_file_of_which_nothing_stays_or_that_has_no_such_row_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "one.jsonl"
+    source.write_text(GOOD + "\n")
+    with pytest.raises(DataError, match="Keep at least one"):
+        write_edited(source, {1: None}, tmp_path / "data")
+    with pytest.raises(DataError, match="there is no row 7"):
+        write_edited(source, {7: GOOD}, tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_a_large_file_is_copied_by_another_process_which_says_how_far_it_is(tmp_path: Path) -> None:
+    source = tmp_path / "large.jsonl"
+    source.write_bytes(LARGE * 3)
+    told: list[float] = []
+    made = write_edited(source, {2: None, 5: GOOD}, tmp_path / "data", told.append)
+    assert made.stat().st_size == len(LARGE) * 3 - 2 * len(ROW) + len(json.dumps(json.loads(GOOD), ensure_ascii=False).encode()) + 1  # fmt: skip
+    assert told
+    assert all(0 < fraction <= 1 for fraction in told)
+
+
+def test_rows_are_found_by_their_numbers_and_a_bad_one_says_why(tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text(f"{GOOD}\n\n{{broken\n{GOOD}\n")
+    first, second = rows_by_number(source, [1, 2, 9])
+    assert (first.number, second.number) == (1, 2)
+    assert first.values == {"prompt": "a", "completion": "é"}
+    assert '"prompt": "a"' in first.as_typed()
+    assert second.values is None
+    assert second.problem is not None
+    assert second.as_typed() == "{broken"
