@@ -18,8 +18,8 @@ _HOMES = {
     "check_lora_r_consistency": "lora_backend.modeling.rank_check",
     "getEquipAdaptorModel": "lora_backend.modeling.build",
     "build_lora_model": "lora_backend.modeling.build",
-    "buildandTrainLoraModel": "lora_backend.training.direct_run",
-    "train_lora_model": "lora_backend.training.direct_run",
+    "buildandTrainLoraModel": "lora_backend.trainer.direct_run",
+    "train_lora_model": "lora_backend.trainer.direct_run",
 }
 
 __all__ = [

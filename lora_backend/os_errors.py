@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from lora_backend.errors import DiskFullError, FlightdeckError
@@ -65,6 +66,16 @@ def in_words(error: OSError) -> FlightdeckError:
         path=_shortened(path),
         reason=error.strerror or type(error).__name__,
     )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error` came of a write for which there was no room.
+
+    torch and safetensors report it as errors of their own kind, with the system's words inside.
+    """
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return True
+    return any(os.strerror(code).lower() in str(error).lower() or f"os error {code}" in str(error) for code in NO_ROOM)
 
 
 def _refused_for_good(template: dict[bool, str], path: Path, folder: Path) -> FlightdeckError:

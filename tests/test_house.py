@@ -35,7 +35,7 @@ READ_PLACES = {
     "lora_backend/config_checker.py": "a public function",
     "lora_backend/modeling/build.py": "a public function",
     "lora_backend/modeling/device_map.py": "a public function",
-    "lora_backend/training/direct_run.py": "a public function, and the trainer, whose workspace is that of its run",
+    "lora_backend/trainer/direct_run.py": "a public function, and the trainer, whose workspace is that of its run",
     "lora_backend/example_usage.py": "a program of its own",
     "lora_backend/worker/methods.py": "the torch process",
     "lora_backend/modeling/profiling.py": "a trace keeps what it has built, in whichever process it is made",

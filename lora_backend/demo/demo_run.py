@@ -60,8 +60,8 @@ def demo_folder(installation: Installation, run_dir: Path | None) -> RunStore:
 
 def train_demo(installation: Installation, run_dir: Path | None) -> RunStore:
     """Be the demo's trainer, in the foreground or for a run that is made. Returns the run, which has ended."""
+    from lora_backend.trainer.session import training_session
     from lora_backend.training.recipe import run_stage, train
-    from lora_backend.training.session import training_session
 
     folder = demo_folder(installation, run_dir)
 

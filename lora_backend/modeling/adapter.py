@@ -1,10 +1,12 @@
-"""Attach a LoRA adapter to a model as the config asks."""
+"""Attach a LoRA adapter to a model as the config asks, and save it."""
 
 from __future__ import annotations
 
 import logging
 import re
+import shutil
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -70,6 +72,19 @@ def attach_adapter(model: PreTrainedModel, config: TrainingConfig) -> PeftModel:
         return wrapped
     logger.info("adapter attached: %s of %s parameters train (%.2f %%)", trainable, total, 100 * trainable / total)
     return wrapped
+
+
+def save_adapter(model: PeftModel, path: Path) -> None:
+    """Write the adapter beside `path`, then put it there in one step."""
+    staged = path.with_name(f".{path.name}.new")
+    shutil.rmtree(staged, ignore_errors=True)
+    try:
+        model.save_pretrained(str(staged), safe_serialization=True)
+        staged.rename(path)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)  # its room may be what the run's own files need
+        raise
+    logger.info("adapter saved in %s", path)
 
 
 def refuse_slow_expressions(config: Mapping[str, Any], names: Iterable[str]) -> Question:

@@ -22,8 +22,8 @@ from lora_backend.modeling.step import LossPath, inputs_device
 from lora_backend.training.batches import TrainBatches, eval_batches
 from lora_backend.training.loop import Training
 from lora_backend.training.optimizer import arguments_of, make_optimizer, make_schedule
-from lora_backend.training.state import TrainState
 from lora_backend.training.worst_case import longest_batch, try_batch
+from lora_backend.training_state.state import TrainState
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from transformers import TrainingArguments
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.label_count import labels_that_count
 from lora_backend.modeling.step import LossPath, micro_batch_loss, micro_batch_step
+from lora_backend.modeling.step_memory import MEASURED_STEP
 from lora_backend.training.batches import Batch, TrainBatches
-from lora_backend.training.checkpoint_write import save_checkpoint
-from lora_backend.training.measure import MEASURED_STEP
-from lora_backend.training.randomness import nothing_drawn
 from lora_backend.training.reporter import RunReporter, nan_loss
-from lora_backend.training.state import TrainState
+from lora_backend.training_state.checkpoint_write import save_checkpoint
+from lora_backend.training_state.randomness import nothing_drawn
+from lora_backend.training_state.state import TrainState
 
 logger = logging.getLogger(__name__)
 

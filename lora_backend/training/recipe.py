@@ -17,27 +17,26 @@ from transformers import PreTrainedTokenizerBase, set_seed
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.i18n import Message, Plural
-from lora_backend.modeling.adapter import attach_adapter
+from lora_backend.modeling.adapter import attach_adapter, save_adapter
 from lora_backend.modeling.device_map import loaded_map
 from lora_backend.modeling.devices import memory_table, refuse_untrainable
 from lora_backend.modeling.load import load_model, load_tokenizer, vocabulary_size
+from lora_backend.modeling.profiling import profile_for
+from lora_backend.preflight.expected_memory import keep_expected
 from lora_backend.preflight.placement import refuse_host_memory
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.runs.checkpoints.manifest import ADAPTER
 from lora_backend.runs.checkpoints.starts import spans_of
+from lora_backend.runs.history.publisher import Publisher
+from lora_backend.runs.processes.own_lease import leased
 from lora_backend.runs.record.numbering import as_planned
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.surroundings import surroundings_of
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.assembly import Data, assemble, fresh_state, try_longest_batch
 from lora_backend.training.data import read_data, refuse_rows_beyond_positions, tokenized
-from lora_backend.training.expected_memory import keep_expected
-from lora_backend.training.lease import leased
 from lora_backend.training.loop import fit
-from lora_backend.training.publish import Publisher, save_adapter
-from lora_backend.training.randomness import deterministic_algorithms
 from lora_backend.training.reporter import RunReporter
-from lora_backend.training.resume_point import Resume, load_adapter, load_state, prepare_start
 from lora_backend.training.run_ranks import check_attached, check_saved
 from lora_backend.training.start_facts import (
     device_map_of,
@@ -46,6 +45,8 @@ from lora_backend.training.start_facts import (
     planned_precision,
     write_start,
 )
+from lora_backend.training_state.randomness import deterministic_algorithms
+from lora_backend.training_state.resume_point import Resume, load_adapter, load_state, prepare_start
 from lora_backend.verification.passport import write_passport
 from lora_backend.verification.rank_documents import RankReport
 
@@ -103,9 +104,9 @@ def train(resolved: ResolvedConfig, folder: RunStore, dataloader: DataLoader[Any
         with deterministic_algorithms(resolved.config.deterministic), ExitStack() as held:
             model = _train(resolved, folder, dataloader, held)
     except Exception:
-        keep_expected(resolved, folder)
+        keep_expected(resolved, folder, profile_for)
         raise
-    keep_expected(resolved, folder)
+    keep_expected(resolved, folder, profile_for)
     return model
 
 

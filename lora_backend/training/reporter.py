@@ -10,14 +10,14 @@ from typing import Any
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_, Message
 from lora_backend.modeling.devices import memory_in_use_bytes, memory_table
+from lora_backend.modeling.step_memory import StepMemory
 from lora_backend.runs.history.alerts import health_message
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.record.attempts import Measured
 from lora_backend.runs.record.documents import MetricPoint
 from lora_backend.runs.record.numbering import as_planned
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.training.measure import StepMemory
-from lora_backend.training.state import Progress
+from lora_backend.training_state.state import Progress
 
 logger = logging.getLogger(__name__)
 STATUS_INTERVAL_S = 0.5

@@ -13,12 +13,12 @@ from transformers import DataCollatorForSeq2Seq
 from lora_backend.i18n import Plural
 from lora_backend.modeling.devices import memory_table
 from lora_backend.modeling.label_count import labels_that_count
+from lora_backend.modeling.out_of_memory import OutOfMemoryError, is_out_of_memory
 from lora_backend.modeling.step import LossPath, micro_batch_step
 from lora_backend.modeling.trained_dtype import embedding_weights
 from lora_backend.planning.cost.optimizers import sides_of, state_bytes
-from lora_backend.training.out_of_memory import OutOfMemoryError, is_out_of_memory
-from lora_backend.training.randomness import nothing_drawn
-from lora_backend.training.state import TrainState
+from lora_backend.training_state.randomness import nothing_drawn
+from lora_backend.training_state.state import TrainState
 
 logger = logging.getLogger(__name__)
 

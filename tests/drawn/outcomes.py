@@ -15,7 +15,7 @@ from lora_backend.errors import DataError, FlightdeckError
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.startable import judge, startable
-from lora_backend.training.direct_run import train_in_folder
+from lora_backend.trainer.direct_run import train_in_folder
 from tests.drawn.configs import shown
 from tests.resolving import from_here
 from tests.run_files import make_run

@@ -25,11 +25,11 @@ from lora_backend.launching.table import preview
 from lora_backend.launching.table_rows import Row
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.preflight.roots import BrowserRoots
+from lora_backend.runs.history.publisher import Publisher
 from lora_backend.runs.history.replaced_adapters import AdapterBin
 from lora_backend.runs.history.trash import Bin
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore, open_run
-from lora_backend.training.publish import Publisher
 from tests.resolving import bound, from_browser, launch_from_browser
 from tests.run_files import add_start, make_run
 from tests.tiny import make_published

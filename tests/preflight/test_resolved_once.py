@@ -25,7 +25,7 @@ from lora_backend.models.find import find_model
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.roots import BrowserRoots
-from lora_backend.training.direct_run import train_in_folder
+from lora_backend.trainer.direct_run import train_in_folder
 from tests.pages.plan_page import SMALL, profile_of
 from tests.resolving import launch_from_browser, resume_from_here
 from tests.run_files import end_run

@@ -15,7 +15,7 @@ LINES = """\
 Loading weights of a library
 2026-01-01 10:00:00,000 INFO lora_backend.training: step 1 of 9
 2026-01-01 10:00:01,000 WARNING lora_backend.training: slow <b>disk</b>
-2026-01-01 10:00:02,000 ERROR lora_backend.training.session: the run failed
+2026-01-01 10:00:02,000 ERROR lora_backend.trainer.session: the run failed
 Traceback (most recent call last):
   File "x.py", line 1
 ValueError: no

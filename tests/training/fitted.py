@@ -12,7 +12,7 @@ from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.assembly import Data, assemble, fresh_state
 from lora_backend.training.loop import fit
 from lora_backend.training.reporter import RunReporter
-from lora_backend.training.state import TrainState
+from lora_backend.training_state.state import TrainState
 
 
 def fitted(

@@ -21,7 +21,7 @@ from lora_backend.installation import child_environment
 from lora_backend.runs.checkpoints.manifest import newest_whole
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.training.direct_run import train_in_folder
+from lora_backend.trainer.direct_run import train_in_folder
 from tests.run_files import add_start, make_run, points_of, start_again
 
 CLI = [sys.executable, "-m", "lora_backend"]

@@ -12,8 +12,8 @@ import pytest
 from lora_backend.runs.record.documents import Status
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
+from lora_backend.trainer.direct_run import train_in_folder
 from lora_backend.training import answers as answers_module
-from lora_backend.training.direct_run import train_in_folder
 from tests.run_files import answers_of
 from tests.tiny import ANSWERS, QUESTIONS, write_rows
 from tests.training.helpers import made, run

@@ -17,7 +17,7 @@ from lora_backend.errors import DataChangedError
 from lora_backend.runs.checkpoints.starts import spans_of
 from lora_backend.runs.history.reproduce import reproduction
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.training.direct_run import train_in_folder
+from lora_backend.trainer.direct_run import train_in_folder
 from tests.run_files import attempt_of, end_run, points_of, record_of, set_attempt, start_again
 from tests.tiny import chats, write_rows
 from tests.training.helpers import at_line, made, made_ready, resumed, stopped_at

@@ -120,13 +120,13 @@ def test_an_adapter_that_finds_no_room_where_it_is_published_leaves_the_old_one(
             if record.getMessage().startswith("adapter saved"):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, resource.RLIM_INFINITY))
 
-    publishing, handler = logging.getLogger("lora_backend.training.publish"), AfterSaving("")
+    saving, handler = logging.getLogger("lora_backend.modeling.adapter"), AfterSaving("")
     full_from("never")
-    publishing.addHandler(handler)
+    saving.addHandler(handler)
     try:
         folder, _ = failed_run(workspace, config(**names, seed=7), Exception)
     finally:
-        publishing.removeHandler(handler)
+        saving.removeHandler(handler)
     assert folder.state().cause == "disk_full"
     assert (folder.adapter / "adapter_model.safetensors").is_file(), "what was trained is kept in the run"
     assert (published / "adapter_model.safetensors").read_bytes() == before

@@ -13,7 +13,7 @@ import pytest
 from lora_backend.errors import FlightdeckError
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, newest_whole, verified
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.training.direct_run import train_in_folder
+from lora_backend.trainer.direct_run import train_in_folder
 from tests.run_files import points_of
 from tests.tiny import chats, make_word_nan, write_rows
 from tests.training.helpers import adapter_bytes, at_line, curve, failed_run, made, resumed, run

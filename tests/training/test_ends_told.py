@@ -21,9 +21,9 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.history.run_table import read_row
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.training.direct_run import train_in_folder
+from lora_backend.trainer.direct_run import train_in_folder
+from lora_backend.trainer.session import training_session
 from lora_backend.training.recipe import train
-from lora_backend.training.session import training_session
 from lora_backend.views.state_view import state_message
 from tests.resolving import from_here
 from tests.tiny import chats, make_word_nan, write_rows

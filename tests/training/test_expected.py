@@ -15,10 +15,11 @@ from lora_backend import buildandTrainLoraModel
 from lora_backend.errors import UntraceableError
 from lora_backend.installation import this_installation
 from lora_backend.modeling import profiling
+from lora_backend.modeling.profiling import profile_for
+from lora_backend.preflight import expected_memory
+from lora_backend.preflight.expected_memory import keep_expected
 from lora_backend.preflight.plan_vs_measured import Comparison, compare
 from lora_backend.runs.record.run_store import RunStore, list_runs
-from lora_backend.training import expected_memory
-from lora_backend.training.expected_memory import keep_expected
 from tests.resolving import from_here
 from tests.run_files import attempt_of
 from tests.tiny import chats, save_tokenizer, write_rows
@@ -123,5 +124,5 @@ def test_a_run_is_what_it_is_where_its_measured_step_cannot_be_planned(
         raise KeyError("a family's own fault")
 
     monkeypatch.setattr(expected_memory, "expected_by_device", broken)
-    keep_expected(from_here({"model_name": "m"}), RunStore(tmp_path))
+    keep_expected(from_here({"model_name": "m"}), RunStore(tmp_path), profile_for)
     assert "a family's own fault" in caplog.text

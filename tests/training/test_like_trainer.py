@@ -24,10 +24,10 @@ from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.assembly import Data, assemble, fresh_state
 from lora_backend.training.batches import accumulation_steps
 from lora_backend.training.loop import Training, fit
-from lora_backend.training.randomness import RandomState, nothing_drawn
 from lora_backend.training.reporter import RunReporter
-from lora_backend.training.state import TrainState
 from lora_backend.training.tokenize import tokenize_rows
+from lora_backend.training_state.randomness import RandomState, nothing_drawn
+from lora_backend.training_state.state import TrainState
 from tests.tiny import chats
 from tests.training.helpers import COMPARED, curve
 

@@ -23,8 +23,8 @@ from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.training.direct_run import train_in_folder
-from lora_backend.training.session import training_session
+from lora_backend.trainer.direct_run import train_in_folder
+from lora_backend.trainer.session import training_session
 from tests.run_files import process_of, set_status, status_of
 from tests.training.helpers import CLI, call, made, until
 

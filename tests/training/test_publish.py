@@ -15,11 +15,12 @@ from peft import PeftModel
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import Message
 from lora_backend.installation import this_installation
+from lora_backend.modeling.adapter import save_adapter
 from lora_backend.runs.checkpoints.publication import PublicationError
+from lora_backend.runs.history.publisher import Publisher
 from lora_backend.runs.history.replaced_adapters import AdapterBin
+from lora_backend.trainer.direct_run import train_in_folder
 from lora_backend.training import recipe
-from lora_backend.training.direct_run import train_in_folder
-from lora_backend.training.publish import Publisher, save_adapter
 from tests.run_files import points_of, record_of, status_of
 from tests.tiny import make_published
 from tests.training.helpers import adapter_bytes, failed_run, made, resumed, run

@@ -19,8 +19,8 @@ from lora_backend.launching.run_config import bound_before
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified, write_manifest
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
+from lora_backend.trainer.direct_run import train_in_folder
 from lora_backend.training import loop
-from lora_backend.training.direct_run import train_in_folder
 from tests.run_files import attempt_of, points_of
 from tests.training.helpers import adapter_bytes, at_line, curve, made, made_ready, resumed, run, stopped_at
 

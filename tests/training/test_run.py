@@ -22,13 +22,13 @@ from lora_backend.errors import (
     ModelError,
     RankMismatchError,
 )
+from lora_backend.modeling.adapter import save_adapter
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
+from lora_backend.trainer.direct_run import train_in_folder
+from lora_backend.trainer.session import training_session
 from lora_backend.training import recipe
-from lora_backend.training.direct_run import train_in_folder
-from lora_backend.training.publish import save_adapter
 from lora_backend.training.recipe import train
-from lora_backend.training.session import training_session
 from tests.resolving import from_here
 from tests.run_files import points_of, record_of
 from tests.tiny import chats, make_model, prompts, write_rows

@@ -19,7 +19,7 @@ from lora_backend.installation import child_environment
 from lora_backend.runs.checkpoints.manifest import newest_whole
 from lora_backend.runs.processes.signals import StopSignals
 from lora_backend.runs.record.run_store import RunStore, list_runs
-from lora_backend.training.direct_run import buildandTrainLoraModel, train_in_folder
+from lora_backend.trainer.direct_run import buildandTrainLoraModel, train_in_folder
 from tests.run_files import status_of
 from tests.tiny import write_rows
 from tests.training.helpers import CLI, at_line, call, made, until

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.testing._internal.two_tensor import TwoTensor
 
-from lora_backend.training import tensor_tree
-from lora_backend.training.tensor_tree import pack, unpack
+from lora_backend.training_state import tensor_tree
+from lora_backend.training_state.tensor_tree import pack, unpack
 
 
 def there_and_back(value: Any) -> Any:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from lora_backend.cli import main
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified, write_manifest
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.training.checkpoint_read import unusable_files
+from lora_backend.training_state.checkpoint_read import unusable_files
 from tests.run_files import attempt_of
 from tests.training.helpers import adapter_bytes, resumed, run, stopped_at
 

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from lora_backend.modeling.step import micro_batch_step
+from lora_backend.trainer.direct_run import train_in_folder
 from lora_backend.training import worst_case
-from lora_backend.training.direct_run import train_in_folder
 from lora_backend.training.worst_case import longest_rows
 from tests.run_files import attempt_of, points_of, status_of
 from tests.tiny import prompts, write_rows

@@ -225,14 +225,8 @@ def _refuse_kept(steps: list[_Step], installation: Installation) -> None:
                 folder=str(folder),
                 key=key,
             )  # fmt: skip
-    for folder in (
-        workspace,
-        *kept,
-        *_homes(),
-        *installation.model_roots,
-        *installation.data_roots,
-        *installation.output_roots,
-    ):
+    roots = (*installation.model_roots, *installation.data_roots, *installation.output_roots)
+    for folder in (workspace, *kept, *_homes(), *roots):
         if folder.resolve().is_relative_to(target) or (whole.exists and _Way.to(folder.resolve()).leads_into(target)):
             raise PublicationError(
                 steps[-1].key,

@@ -23,8 +23,8 @@ from lora_backend.runs.processes.signals import StopSignals
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore, new_run_id
 from lora_backend.runs.record.transitions import NewRun, create
+from lora_backend.trainer.session import training_session
 from lora_backend.training.recipe import train
-from lora_backend.training.session import training_session
 
 logger = logging.getLogger(__name__)
 

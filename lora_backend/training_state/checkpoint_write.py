@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
@@ -16,10 +15,11 @@ from lora_backend.atomic import write_json
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import DiskFullError
 from lora_backend.i18n import N_
+from lora_backend.os_errors import is_disk_full
 from lora_backend.runs.checkpoints.manifest import ADAPTER, STATE, TENSORS, put_in_place, rotate, write_manifest
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.training.state import TrainState
-from lora_backend.training.tensor_tree import pack
+from lora_backend.training_state.state import TrainState
+from lora_backend.training_state.tensor_tree import pack
 
 logger = logging.getLogger(__name__)
 
@@ -89,14 +89,3 @@ def _flush_curves(folder: RunStore) -> None:
     if folder.metrics_jsonl.exists():
         with folder.metrics_jsonl.open("rb") as file:
             os.fsync(file.fileno())
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether `error` came of a write for which there was no room.
-
-    torch and safetensors report it as errors of their own kind, with the system's words inside.
-    """
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if isinstance(error, OSError) and error.errno in codes:
-        return True
-    return any(os.strerror(code).lower() in str(error).lower() or f"os error {code}" in str(error) for code in codes)

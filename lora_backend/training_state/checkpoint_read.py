@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from lora_backend.bounded import read_json
 from lora_backend.runs.checkpoints.manifest import ADAPTER_FILE, STATE, TENSORS, UNUSABLE, step_of
-from lora_backend.training.state import progress_of, refuse_no_state
-from lora_backend.training.tensor_tree import unpack
+from lora_backend.training_state.state import progress_of, refuse_no_state
+from lora_backend.training_state.tensor_tree import unpack
 
 logger = logging.getLogger(__name__)
 NEEDED = (ADAPTER_FILE, TENSORS, STATE)

@@ -19,6 +19,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Plural
 from lora_backend.modeling.loaded_identity import differences_from_file, tensor_differences
+from lora_backend.modeling.out_of_memory import is_out_of_memory
 from lora_backend.runs.checkpoints.manifest import (
     ADAPTER,
     ADAPTER_FILE,
@@ -36,9 +37,8 @@ from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import classify
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import add_attempt
-from lora_backend.training.checkpoint_read import NEEDED, Saved, unusable_files
-from lora_backend.training.out_of_memory import is_out_of_memory
-from lora_backend.training.state import TrainState, progress_of
+from lora_backend.training_state.checkpoint_read import NEEDED, Saved, unusable_files
+from lora_backend.training_state.state import TrainState, progress_of
 from lora_backend.views.state_view import damaged_messages
 
 logger = logging.getLogger(__name__)

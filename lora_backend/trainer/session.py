@@ -13,7 +13,8 @@ from transformers.utils import logging as transformers_logging
 
 from lora_backend.errors import DiskFullError, FlightdeckError, first_line
 from lora_backend.i18n import N_, Message
-from lora_backend.os_errors import in_words
+from lora_backend.modeling.out_of_memory import is_out_of_memory
+from lora_backend.os_errors import in_words, is_disk_full
 from lora_backend.runs.processes.signals import StoppedNowError
 from lora_backend.runs.processes.supervisor import SUPERVISED
 from lora_backend.runs.record.documents import Exit, SaidFailure
@@ -21,8 +22,6 @@ from lora_backend.runs.record.failures import failure, failure_of
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import begin_training, end
 from lora_backend.terminal import LogFormatter
-from lora_backend.training.checkpoint_write import is_disk_full
-from lora_backend.training.out_of_memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.lr_scheduler import LambdaLR
 
-from lora_backend.training.randomness import RandomState
+from lora_backend.training_state.randomness import RandomState
 
 
 @checked_dataclass(config=ConfigDict(strict=True))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.modeling.devices import gib
-from lora_backend.modeling.profiling import profile_for
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.trace_settings import Batch
 from lora_backend.planning.profile_store import ProfileStore
@@ -18,8 +18,14 @@ from lora_backend.runs.record.run_store import RunStore
 logger = logging.getLogger(__name__)
 
 
-def keep_expected(resolved: ResolvedConfig, folder: RunStore) -> None:
-    """Write it into the newest attempt, where something was measured; traced here if need be, when training is over.
+class BatchTrace(Protocol):
+    """Traces the step of a model on one real batch."""
+
+    def __call__(self, facts: Mapping[str, Any], config: TrainingConfig, *, batch: Batch) -> Profile: ...
+
+
+def keep_expected(resolved: ResolvedConfig, folder: RunStore, trace: BatchTrace) -> None:
+    """Write it into the newest attempt, where something was measured; asked of `trace` if need be, when training is over.
 
     The plan knows the longest rows that may come. A real pass may have no padding, or fewer labels, which are other
     operations and so another profile.
@@ -31,7 +37,7 @@ def keep_expected(resolved: ResolvedConfig, folder: RunStore) -> None:
         facts = resolved.config_json
         known = store.find(facts, step, batch)
         if known is None:
-            known = profile_for(facts, step, batch=batch)
+            known = trace(facts, step, batch=batch)
             store.save(facts, known)
         return known
 
@@ -46,4 +52,4 @@ def keep_expected(resolved: ResolvedConfig, folder: RunStore) -> None:
         return
     for device in found:
         total = sum(int(getattr(device, name) or 0) for name in COMPONENTS)
-        logger.info("planned for the measured step, device %s: tensors %s", device.device, gib(total))
+        logger.info("planned for the measured step, device %s: tensors %.2f GiB", device.device, total / 2**30)

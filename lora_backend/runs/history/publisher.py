@@ -1,4 +1,4 @@
-"""Write the finished adapter into its run and publish it under its names, each whole or not at all."""
+"""Publish the finished adapter of a run under its names, whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
-
 from lora_backend.i18n import N_, Message
 from lora_backend.installation import Installation
+from lora_backend.os_errors import is_disk_full
 from lora_backend.runs.checkpoints.publication import (
     Publication,
     PublicationError,
@@ -24,22 +23,8 @@ from lora_backend.runs.checkpoints.publication import (
 from lora_backend.runs.history.replaced_adapters import AdapterBin, publishing
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.training.checkpoint_write import is_disk_full
 
 logger = logging.getLogger(__name__)
-
-
-def save_adapter(model: PeftModel, path: Path) -> None:
-    """Write the adapter beside `path`, then put it there in one step."""
-    staged = path.with_name(f".{path.name}.new")
-    shutil.rmtree(staged, ignore_errors=True)
-    try:
-        model.save_pretrained(str(staged), safe_serialization=True)
-        staged.rename(path)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)  # its room may be what the run's own files need
-        raise
-    logger.info("adapter saved in %s", path)
 
 
 @dataclass(frozen=True)
