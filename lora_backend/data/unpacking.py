@@ -1,0 +1,105 @@
+"""Open a file of rows for reading from its beginning, unpacked where it is gz or zst."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, BinaryIO, Literal, cast
+
+from lora_backend.bounded import open_regular
+from lora_backend.errors import DataError, FileRefusedError
+from lora_backend.formats import size
+from lora_backend.i18n import N_
+
+Packing = Literal["gzip", "zstd"]
+MAGIC: dict[bytes, Packing] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+ENDINGS = (".gz", ".zst", ".zstd")
+BUFFER_BYTES = 2**20
+MOST_UNPACKED_BYTES = 256 * 2**30
+"""A file that unpacks to more was made to fill a disk."""
+
+
+@contextmanager
+def open_rows(path: Path) -> Iterator[io.BufferedReader]:
+    """A file of rows as its bytes are. Raises `DataError` where it is not there or cannot be read."""
+    try:
+        with open_regular(path) as file:
+            yield file
+    except DataError:
+        raise
+    except FileRefusedError as error:
+        raise DataError(error.message.template, **error.message.values) from error
+    except FileNotFoundError:
+        raise DataError(N_("There is no data set {path}. Check the path."), path=str(path)) from None
+    except (OSError, ValueError) as error:  # a null byte in the name is a ValueError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(N_("The data set {path} cannot be read: {reason}."), path=str(path), reason=reason) from error
+
+
+def packing_of(head: bytes) -> Packing | None:
+    """How a file that begins so is packed."""
+    return next((packing for magic, packing in MAGIC.items() if head.startswith(magic)), None)
+
+
+@contextmanager
+def open_unpacked(path: Path, most_bytes: int = MOST_UNPACKED_BYTES) -> Iterator[BinaryIO]:
+    """What is in a file, from its beginning. Raises `DataError`, also for one that is cut off or unpacks to too much."""
+    with open_rows(path) as file:
+        packing = packing_of(file.peek(4)[:4])
+        if packing is None:
+            yield file
+            return
+        import pyarrow as pa
+
+        try:
+            stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), packing)
+            yield io.BufferedReader(_Limited(stream, path.name, most_bytes), BUFFER_BYTES)
+        except DataError:
+            raise
+        except OSError as error:  # of pyarrow: no number of the system's
+            if error.errno is not None:
+                raise
+            raise DataError(
+                N_("{file} cannot be unpacked: it was cut off or is damaged. Copy or download it again."),
+                file=path.name,
+            ) from error
+
+
+@contextmanager
+def open_seekable(path: Path, most_bytes: int = MOST_UNPACKED_BYTES) -> Iterator[IO[bytes]]:
+    """The same for a reader that jumps: what is packed is unpacked to the disk first, for as long as it is read."""
+    with open_unpacked(path, most_bytes) as file:
+        if file.seekable():
+            yield file
+            return
+        with tempfile.TemporaryFile() as unpacked:
+            while block := file.read(BUFFER_BYTES):
+                unpacked.write(block)
+            unpacked.seek(0)
+            yield unpacked
+
+
+class _Limited(io.RawIOBase):
+    """A stream of pyarrow as Python's, of which no more than so much is read."""
+
+    def __init__(self, stream: BinaryIO, file: str, most_bytes: int) -> None:
+        self._stream, self._file, self._left, self._most = stream, file, most_bytes, most_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(cast("bytearray", buffer)).cast("B")
+        data = self._stream.read(len(view))
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(
+                N_("{file} unpacks to more than {limit}. Unpack it yourself, and name the file that comes of it."),
+                file=self._file,
+                limit=size(self._most),
+            )
+        view[: len(data)] = data
+        return len(data)
