@@ -91,7 +91,8 @@ def chat_of(
     """
     if not turns:
         raise BadRowError(N_("`{key}` is empty"), key=key)
-    messages, untrained = [], set()
+    messages: list[dict[str, Any]] = []
+    untrained: set[int] = set()
     for number, turn in enumerate(turns, start=1):
         message, is_trained = _message(turn, number, said, key, keys)
         if message["role"] == "assistant" and not (is_trained and learns):
@@ -149,7 +150,7 @@ def _part(part: Any, key: str) -> str:
     if isinstance(part, dict):
         kind = part.get("type", "text")
         if kind in IMAGES or (kind != "text" and kind != "input_text"):
-            raise BadRowError(N_("`{key}` holds {kind}, but only text is trained on"), key=key, kind=str(kind)[:60])
+            raise BadRowError(N_("`{key}` holds {what}, but only text is trained on"), key=key, what=str(kind)[:60])
         part = part.get("text")
     if not isinstance(part, str):
         raise BadRowError(N_("`{key}` must be a text"), key=key)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lora_backend.data.data_report import BadRow, RowNote
-from lora_backend.data.example_scan import FIRST, Scan, scan_rows
+from lora_backend.data.data_report import MOST_NAMED, BadRow, RowNote
+from lora_backend.data.example_scan import Scan, scan_rows
 from lora_backend.data.examples import Example
-from lora_backend.data.forms import LOOKED_AT, FormName, FoundForm, find_form
+from lora_backend.data.forms import LOOKED_AT, DataFormat, FoundForm, find_form
 from lora_backend.data.raw_rows import RawRow, too_many_bad
 from lora_backend.data.row_file import RowFile, open_row_file, preview_rows
 from lora_backend.data.row_index import Report
@@ -96,7 +96,7 @@ class ExampleFile:
         group_of = dict(zip(rows.tolist(), first.tolist(), strict=True))
         trained = {group_of.get(row, row) for row in known[~is_held].tolist()}
         both = [row + 1 for row in known[is_held].tolist() if group_of.get(row, row) in trained]
-        return RowNote(code="in_both_splits", count=len(both), rows=both[:FIRST]) if both else None
+        return RowNote(code="in_both_splits", count=len(both), rows=both[:MOST_NAMED]) if both else None
 
     def close(self) -> None:
         """Close its files."""
@@ -113,7 +113,7 @@ class ExampleFile:
 def open_examples(
     path: Path,
     kept: Path,
-    data_format: FormName | None = None,
+    data_format: DataFormat | None = None,
     data_columns: Mapping[str, str] | None = None,
     max_bad_rows: int | None = 0,
     report: Report = lambda _: None,
@@ -140,12 +140,12 @@ def open_examples(
 
 
 def _form_of(
-    rows: RowFile, data_format: FormName | None, data_columns: Mapping[str, str] | None, file: str
+    rows: RowFile, data_format: DataFormat | None, data_columns: Mapping[str, str] | None, file: str
 ) -> FoundForm:
     readable = (row for row in islice(rows, SEARCHED) if row.values is not None)
     looked_at = list(islice(readable, LOOKED_AT))
     if not looked_at:  # which says what is wrong with them
-        bad = [row.bad(row.problem) for row in islice(rows, FIRST) if row.problem is not None]
+        bad = [row.bad(row.problem) for row in islice(rows, MOST_NAMED) if row.problem is not None]
         raise too_many_bad(bad, sum(row.problem is not None for row in rows), 0)
     return find_form(looked_at, data_format, data_columns, file)
 
@@ -153,7 +153,7 @@ def _form_of(
 def preview_examples(
     path: Path,
     count: int,
-    data_format: FormName | None = None,
+    data_format: DataFormat | None = None,
     data_columns: Mapping[str, str] | None = None,
     *,
     split: str | None = None,

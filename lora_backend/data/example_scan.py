@@ -19,17 +19,16 @@ import numpy.typing as npt
 from lora_backend.atomic import write_json
 from lora_backend.bounded import read_json
 from lora_backend.data.chat_rows import RowLeftOutError
-from lora_backend.data.data_report import RowNote
-from lora_backend.data.examples import Chat, Example, Pair
+from lora_backend.data.data_report import MOST_NAMED, NoteCode, RowNote
 from lora_backend.data.forms import FoundForm
 from lora_backend.data.raw_rows import BadRowError
 from lora_backend.data.row_file import RowFile
+from lora_backend.data.row_index import SMALL_BYTES
+from lora_backend.data.row_scan import digest_of
 from lora_backend.i18n import Message
 
 RULES = 1
 """Raised when another row is good or bad than before: what was kept by older rules is not believed."""
-FIRST = 100
-"""Rows that are named."""
 MOST_KEYS = 100
 """Unused keys that are counted, each by itself."""
 TELL_EVERY_S = 0.2
@@ -62,21 +61,9 @@ def scan_rows(rows: RowFile, form: FoundForm, kept: Path, report: Callable[[floa
     if found is None:
         kept.mkdir(parents=True, exist_ok=True)
         found = _Scanner(rows, form, kept).scan(report)
-        _keep(found, card)
+        if rows.size_bytes > SMALL_BYTES:
+            _keep(found, card)
     return found
-
-
-def digest_of(example: Example) -> int:
-    """The same for equal examples: 64 bits, never 0."""
-    said: Any
-    if isinstance(example, Chat):
-        said = ["chat", example.messages, example.tools, sorted(example.untrained)]
-    elif isinstance(example, Pair):
-        said = ["pair", example.prompt, example.completion]
-    else:
-        said = ["text", example.text]
-    text = json.dumps(said, sort_keys=True, default=str)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") or 1
 
 
 class _Scanner:
@@ -114,7 +101,7 @@ class _Scanner:
             read = self._form.read(row)
         except BadRowError as error:
             self._found.num_bad += 1
-            if len(self._found.bad) < FIRST:
+            if len(self._found.bad) < MOST_NAMED:
                 self._found.bad.append((index, error.message))
             if error.kind is not None:
                 self._note(error.kind, index)
@@ -125,18 +112,18 @@ class _Scanner:
                 self._note("unused_key", index, key)
             if read.has_empty_answer:
                 self._note("empty_answer", index)
-            return digest_of(read.example)
+            return digest_of(read.example) or 1
         self._left_out.append(index)
         return 0
 
-    def _note(self, code: Any, index: int, detail: str | None = None) -> None:
+    def _note(self, code: NoteCode, index: int, detail: str | None = None) -> None:
         note = self._notes.get((code, detail))
         if note is None:
             if len(self._notes) >= MOST_KEYS:
                 code, detail = "unused_key", "…"
             note = self._notes.setdefault((code, detail), RowNote(code=code, count=0, rows=[], detail=detail))
         note.count += 1
-        if len(note.rows) < FIRST:
+        if len(note.rows) < MOST_NAMED:
             note.rows.append(index + 1)
 
     def _finished(self) -> Scan:
@@ -145,7 +132,7 @@ class _Scanner:
         found.left_out = np.array(self._left_out, np.uint64)
         found.notes = list(self._notes.values())
         if len(found.equal):
-            first = [int(row) + 1 for row in found.equal[:FIRST, 0]]
+            first = [int(row) + 1 for row in found.equal[:MOST_NAMED, 0]]
             found.notes.append(RowNote(code="duplicate", count=len(found.equal), rows=first))
         return found
 
@@ -203,7 +190,9 @@ def _keep(found: Scan, card: Path) -> None:
     for what, numbers in (("left_out", found.left_out), ("equal", found.equal)):
         if len(numbers):
             made = card.with_name(f".{secrets.token_hex(8)}")
-            numbers.tofile(made)
+            with made.open("xb") as file:
+                numbers.tofile(file)
+                os.fsync(file.fileno())
             made.replace(card.with_suffix(f".{what}"))
     said = {
         "bad": [[index, message.to_json()] for index, message in found.bad],

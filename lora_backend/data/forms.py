@@ -15,6 +15,8 @@ from lora_backend.i18n import N_, Message, in_code
 
 FormName = Literal["messages", "sharegpt", "prompt_completion", "alpaca", "question_answer", "text"]
 FORM_NAMES: tuple[FormName, ...] = get_args(FormName)
+DataFormat = Literal["auto", "messages", "sharegpt", "prompt_completion", "alpaca", "question_answer", "text"]
+"""What the config may say; `auto`: it is found by looking."""
 LOOKED_AT = 20
 """Rows by which a form is found."""
 MOST_SHOWN = 12
@@ -148,7 +150,7 @@ class FoundForm:
 
 def find_form(
     rows: Iterable[RawRow | Mapping[str, Any]],
-    data_format: FormName | None = None,
+    data_format: DataFormat | None = None,
     data_columns: Mapping[str, str] | None = None,
     file: str = "",
 ) -> FoundForm:
@@ -158,22 +160,24 @@ def find_form(
     """
     values = [row.values if isinstance(row, RawRow) else row for row in rows]
     looked_at = [row for row in values if row is not None]
-    is_said = bool(data_format or data_columns)
+    said = None if data_format == "auto" else data_format
+    is_said = bool(said or data_columns)
+    _refuse_lacking_columns(looked_at, data_columns or {}, file)
     for row in looked_at:
-        name = data_format or _matching(row, data_columns or {})
+        name = said or _matching(row, data_columns or {})
         if name is not None:
             return FoundForm(name, _columns(FORMS[name], row, data_columns or {}), is_said)
-    if data_format is not None:  # no good row to look at; its own names then
-        return FoundForm(data_format, _columns(FORMS[data_format], {}, data_columns or {}), is_said)
-    raise _unknown_form(looked_at, data_columns, file)
+    if said is not None:  # no row to look at; its own names then
+        return FoundForm(said, _columns(FORMS[said], {}, data_columns or {}), is_said)
+    raise _unknown_form(looked_at, file)
 
 
-def refuse_columns(data_format: FormName | None, data_columns: Mapping[str, str]) -> Message | None:
+def why_no_columns(data_format: DataFormat, data_columns: Mapping[str, str]) -> Message | None:
     """Why `data_columns` cannot be meant; None where it can."""
-    forms = [FORMS[data_format]] if data_format else FORMS.values()
+    forms = FORMS.values() if data_format == "auto" else [FORMS[data_format]]
     if any(set(data_columns) <= set(form.parts) for form in forms):
         return None
-    if data_format:
+    if data_format != "auto":
         return Message(
             N_("`data_columns` may name {parts} for `data_format: {form}`."),
             {"parts": in_code(FORMS[data_format].parts), "form": data_format},
@@ -231,24 +235,31 @@ def _turn_keys(form: Form, row: Mapping[str, Any], columns: Mapping[str, str], m
     return [mapped.get("role", role), mapped.get("content", content)]
 
 
-def _unknown_form(rows: list[Mapping[str, Any]], data_columns: Mapping[str, str] | None, file: str) -> DataError:
+def _refuse_lacking_columns(rows: list[Mapping[str, Any]], data_columns: Mapping[str, str], file: str) -> None:
+    """Raise where no row has a column that the config names; keys of turns are another matter."""
+    named = [column for part, column in data_columns.items() if part not in ("role", "content")]
+    lacking = [column for column in named if not any(column in row for row in rows)]
+    if rows and lacking:
+        raise DataError(
+            N_("{file} has no column {lacking}, which `data_columns` names. It has {columns}."),
+            file=file,
+            lacking=in_code(lacking),
+            columns=_columns_seen(rows),
+        )
+
+
+def _columns_seen(rows: list[Mapping[str, Any]]) -> Message:
+    return in_code(list(dict.fromkeys(str(key) for row in rows for key in row))[:MOST_SHOWN] or ["–"])
+
+
+def _unknown_form(rows: list[Mapping[str, Any]], file: str) -> DataError:
     if not rows:
         return DataError(N_("The data set {file} has no row that can be read."), file=file)
-    seen = in_code(list(dict.fromkeys(str(key) for row in rows for key in row))[:MOST_SHOWN] or ["–"])
-    if data_columns:
-        lacking = [column for column in data_columns.values() if not any(column in row for row in rows)]
-        if lacking:
-            return DataError(
-                N_("{file} has no column {lacking}, which `data_columns` names. It has {columns}."),
-                file=file,
-                lacking=in_code(lacking),
-                columns=seen,
-            )
     return DataError(
         N_(
             "The rows of {file} have the columns {columns}, which make no form that is known. Say by `data_columns` what they are, as in `data_columns: {example}`."
         ),
         file=file,
-        columns=seen,
+        columns=_columns_seen(rows),
         example="{prompt: …, completion: …}",
     )

@@ -33,6 +33,8 @@ class RowFile:
         self.source = source
         self.sha256 = _together([file.sha256 for file in files])
         """Of the bytes of its file; of several files, of their hashes in their order."""
+        self.size_bytes = sum(file.size_bytes for file in files)
+        """Of all that rows are read from."""
         self._parts = [_Part(file) for file in files]
         self._ends = list(accumulate(file.num_rows for file in files))
 

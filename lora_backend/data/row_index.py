@@ -43,6 +43,8 @@ RULES = 1
 """Raised when the same file would be indexed or written down otherwise."""
 SAME_TICK_NS = 50_000_000
 """A file that was written so shortly before it was read may have been written again without a new time."""
+SMALL_BYTES = 2**20
+"""Less is read anew each time: that takes no longer than to be sure that what is kept survives a crash."""
 UNUSED_S = 30 * 86400.0
 """What nobody has looked at for so long is removed; it can be made again."""
 TELL_EVERY_S = 0.2
@@ -68,6 +70,11 @@ class IndexedFile:
     def is_own(self) -> bool:
         """Whether rows are read from the source itself."""
         return self.jsonl == self.source.path
+
+    @property
+    def size_bytes(self) -> int:
+        """Of what rows are read from."""
+        return self.stamp[2] if self.is_own else self.jsonl.stat().st_size
 
 
 def read_source(source: SourceFile, most_bytes: int = MOST_UNPACKED_BYTES) -> Iterator[RawRow]:
@@ -99,14 +106,17 @@ def indexed(source: SourceFile, kept: Path, report: Report, most_bytes: int = MO
         if is_plain:
             with _made(kept) as made:
                 sha256, num_rows = _index_lines(file, made, _told(report, found.st_size))
+                _to_disk(made, found.st_size)
                 Path(made.name).replace(_place(kept, sha256, source, "index"))
         else:
             sha256 = _sha256(file, _told(lambda share: report(share / 10), found.st_size))
             num_rows = _write_down(source, sha256, kept, report, most_bytes)
         if stamp_of(os.fstat(file.fileno())) != stamp_of(found):
             raise changed(source)
+    made_of = _file(source, sha256, num_rows, kept, stamp_of(found), is_plain=is_plain)
+    if made_of.size_bytes > SMALL_BYTES:
         write_json(card, {"sha256": sha256, "num_rows": num_rows, "read_at_ns": read_at_ns})
-    return _file(source, sha256, num_rows, kept, stamp_of(found), is_plain=is_plain)
+    return made_of
 
 
 def stamp_of(found: os.stat_result) -> tuple[int, ...]:
@@ -217,7 +227,6 @@ def _index_lines(file: BufferedReader, index: IO[bytes], tell: Callable[[int], N
         position += len(block)
     last = [] if is_blank else [(begin, line)]
     index.write(np.array([*last, (position, 0)], np.uint64).tobytes())
-    index.flush()
     return digest.hexdigest(), num_rows + len(last)
 
 
@@ -225,7 +234,7 @@ def _write_down(source: SourceFile, sha256: str, kept: Path, report: Report, mos
     """Write the rows of a file as JSONL, with its index, where that was not done; how many there are."""
     index_path, jsonl_path = _place(kept, sha256, source, "index"), _place(kept, sha256, source, "jsonl")
     with suppress(OSError):
-        if jsonl_path.stat().st_size:
+        if jsonl_path.stat().st_size > SMALL_BYTES:
             return index_path.stat().st_size // 16 - 1
     position, num_rows, tell = 0, 0, _told(report, 1)
     with _made(kept) as jsonl, _made(kept) as index:
@@ -238,11 +247,18 @@ def _write_down(source: SourceFile, sha256: str, kept: Path, report: Report, mos
             tell(0)
         index.write(np.array((position, 0), np.uint64).tobytes())
         jsonl.write(b"\n")  # so that it is not empty
-        index.flush()
-        jsonl.flush()
+        for file in (index, jsonl):
+            _to_disk(file, position)
         Path(index.name).replace(index_path)
         Path(jsonl.name).replace(jsonl_path)
     return num_rows
+
+
+def _to_disk(file: IO[bytes], size_bytes: int) -> None:
+    """Whole before a name is given to it, as far as it is kept."""
+    file.flush()
+    if size_bytes > SMALL_BYTES:
+        os.fsync(file.fileno())
 
 
 def _as_line(row: RawRow) -> bytes:

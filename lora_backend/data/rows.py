@@ -7,20 +7,17 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from lora_backend.bounded import open_regular
-from lora_backend.errors import DataError, FileRefusedError, FlightdeckError
+from lora_backend.data.raw_rows import MAX_ROW_BYTES
+from lora_backend.data.unpacking import open_rows
+from lora_backend.errors import DataError, FlightdeckError
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
 
 RowFormat = Literal["messages", "prompt_completion"]
-MAX_ROW_BYTES = 16 * 2**20
-"""Of one line: some four million tokens."""
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -119,23 +116,6 @@ def sha256_of_file(path: Path) -> str:
     """The hash that `read_dataset` gives, of a file that is not looked into. Raises `DataError` as `read_bytes` does."""
     with open_rows(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def open_rows(path: Path) -> Iterator[BufferedReader]:
-    """A file of rows. Raises `DataError` where it is not there or cannot be read."""
-    try:
-        with open_regular(path) as file:
-            yield file
-    except DataError:
-        raise
-    except FileRefusedError as error:
-        raise DataError(error.message.template, **error.message.values) from error
-    except FileNotFoundError:
-        raise DataError(N_("There is no data set {path}. Check the path."), path=str(path)) from None
-    except (OSError, ValueError) as error:  # a null byte in the name is a ValueError
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(N_("The data set {path} cannot be read: {reason}."), path=str(path), reason=reason) from error
 
 
 def parse_rows(lines: Iterable[bytes], file: str) -> Iterator[tuple[int, dict[str, Any]]]:

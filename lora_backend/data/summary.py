@@ -19,7 +19,8 @@ from typing import Any, Literal
 from lora_backend import outside
 from lora_backend.atomic import write_json
 from lora_backend.bounded import read_json
-from lora_backend.data.rows import dataset_rows, digested, open_rows, question_rows
+from lora_backend.data.rows import dataset_rows, digested, question_rows
+from lora_backend.data.unpacking import open_rows
 from lora_backend.errors import DataError
 from lora_backend.i18n import N_
 

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from lora_backend import outside
 from lora_backend.atomic import write_json
 from lora_backend.bounded import read_json
-from lora_backend.data.rows import MAX_ROW_BYTES, dataset_rows, open_rows
+from lora_backend.data.raw_rows import MAX_ROW_BYTES
+from lora_backend.data.rows import dataset_rows
+from lora_backend.data.unpacking import open_rows
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.planning.cost.row_lengths import RowLengths
