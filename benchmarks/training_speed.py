@@ -50,9 +50,10 @@ def main() -> None:
 
 def _num_tokens(rows: list[dict[str, Any]], config: TrainingConfig) -> int:
     from lora_backend.modeling.load import load_tokenizer
-    from lora_backend.training.tokenize import tokenize_rows
+    from lora_backend.training.label_rows import label_rows
+    from lora_backend.training.labels import LabelRules
 
-    tokenized = tokenize_rows(rows, load_tokenizer(config.model_name), config.max_length)
+    tokenized = label_rows(rows, load_tokenizer(config.model_name), LabelRules(config.max_length))
     return sum(len(ids) for ids in tokenized["input_ids"])
 
 
@@ -66,14 +67,15 @@ def _model(config: TrainingConfig) -> Any:
 def _train_ours(rows: list[dict[str, Any]], config: TrainingConfig) -> float:
     from lora_backend.modeling.load import load_tokenizer
     from lora_backend.training.assembly import Data, assemble, fresh_state, try_longest_batch
+    from lora_backend.training.label_rows import label_rows
+    from lora_backend.training.labels import LabelRules
     from lora_backend.training.loop import fit
     from lora_backend.training.reporter import RunReporter
-    from lora_backend.training.tokenize import tokenize_rows
 
     tokenizer = load_tokenizer(config.model_name)
     with tempfile.TemporaryDirectory() as folder:
         run = make_run(Path(folder), config={}, config_text="", argv=None)
-        data, model = Data(tokenize_rows(rows, tokenizer, config.max_length), None, tokenizer), _model(config)
+        data, model = Data(label_rows(rows, tokenizer, LabelRules(config.max_length)), None, tokenizer), _model(config)
 
         def train() -> None:
             training = assemble(model, config, "fp32", data)

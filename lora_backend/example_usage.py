@@ -129,12 +129,13 @@ def show_training(config: dict[str, Any]) -> None:
     from lora_backend.installation import this_installation
     from lora_backend.modeling.load import load_tokenizer
     from lora_backend.runs.record.run_store import list_runs
-    from lora_backend.training.tokenize import tokenize_rows
+    from lora_backend.training.label_rows import label_rows
+    from lora_backend.training.labels import LabelRules
 
     say("Training on a DataLoader of one's own")
     tokenizer = load_tokenizer(config["model_name"])
     rows = [{"prompt": f"{n} plus one is ", "completion": f"{n + 1}"} for n in range(16)]
-    dataset = tokenize_rows(rows, tokenizer, max_length=64)
+    dataset = label_rows(rows, tokenizer, LabelRules(max_length=64))
     dataloader = DataLoader(dataset, batch_size=2, shuffle=True, collate_fn=DataCollatorForSeq2Seq(tokenizer))
     buildandTrainLoraModel(
         config=config,

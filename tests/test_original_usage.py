@@ -12,7 +12,8 @@ from lora_backend.config_checker import check_config_consistency
 from lora_backend.loraTrainUtils import buildandTrainLoraModel, check_lora_r_consistency, getEquipAdaptorModel
 from lora_backend.modeling.load import load_tokenizer
 from lora_backend.runs.record.run_store import list_runs
-from lora_backend.training.tokenize import tokenize_rows
+from lora_backend.training.label_rows import label_rows
+from lora_backend.training.labels import LabelRules
 from tests.tiny import chats
 
 
@@ -42,7 +43,7 @@ def test_build_check_train_and_check_the_config(tiny_model: Path, workspace: Pat
     assert len(result["actual_r_values"]) == 4
 
     tokenizer = load_tokenizer(str(tiny_model))
-    rows: Any = tokenize_rows(chats(), tokenizer, 64)
+    rows: Any = label_rows(chats(), tokenizer, LabelRules(64))
     dataloader: DataLoader[Any] = DataLoader(rows, batch_size=4, collate_fn=DataCollatorForSeq2Seq(tokenizer))
     trained_model = buildandTrainLoraModel(
         config=config,

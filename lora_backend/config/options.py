@@ -16,6 +16,8 @@ Optimizer = Literal[
 ]  # fmt: skip
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"]
 Attention = Literal["sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4"]
+Truncation = Literal["drop", "cut_answer", "cut_prompt"]
+TrainOn = Literal["all_answers", "last_answer", "everything"]
 HubKernel = Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+(@[\w.-]+)?(:[\w.-]+)?$", max_length=200)]
 """A kernel of the hub, as in `kernels-community/flash-attn2`; the package `kernels` fetches it."""
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from lora_backend.config.key_description import REQUIRED, Key, described
 from lora_backend.config.key_traits import key
 from lora_backend.config.key_values import Index, Name, Positive, Rank, Text
-from lora_backend.config.options import Attention, HubKernel, Optimizer, Scheduler
+from lora_backend.config.options import Attention, HubKernel, Optimizer, Scheduler, TrainOn, Truncation
 from lora_backend.i18n import N_
 
 __all__ = ["GROUPS", "KEYS", "REQUIRED", "Key", "TrainingConfig", "default_config", "described"]
@@ -49,6 +49,14 @@ class TrainingConfig(BaseModel):
         group="model", common=True, unit=N_("tokens"), ge=2, on_resume="data", plans=True, affects={"memory"},
         foreign={"llamafactory": "cutoff_len", "llamafactory_v1": "cutoff_len", "unsloth": "training.max_seq_length",
             "axolotl": "sequence_len"},
+    )
+    truncation: Truncation = key(
+        "cut_answer", N_("What becomes of a row that is longer than max_length: drop leaves it out, cut_answer cuts its end, cut_prompt cuts the beginning of its prompt."),
+        group="model", on_resume="data",
+    )
+    train_on: TrainOn = key(
+        "all_answers", N_("What is learned of a row: all_answers, last_answer, or everything (prompts and questions as well)."),
+        group="model", on_resume="data",
     )
     attn_implementation: Attention | HubKernel | None = key(
         None, N_("Attention kernel, by its name in transformers (sdpa, eager, flash_attention_2)."),

@@ -18,7 +18,7 @@ from lora_backend.errors import ConfigError, DataError
 from lora_backend.i18n import N_
 from lora_backend.runs.checkpoints.starts import refuse_changed_data
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.training.tokenize import tokenize_rows
+from lora_backend.training.label_rows import label_rows, rules_of
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def read_data(config: TrainingConfig, folder: RunStore, *, has_batches: bool) ->
 
 def tokenized(dataset: Dataset, config: TrainingConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[Any, Any]:
     """Training rows, and the ones held back for evaluation (None without `val_size`)."""
-    rows = tokenize_rows(dataset.rows, tokenizer, config.max_length)
+    rows = label_rows(dataset.rows, tokenizer, rules_of(config))
     logger.info(
         "data: %s rows of %s, %s tokens, sha256 %s",
         len(rows),

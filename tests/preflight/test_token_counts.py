@@ -15,7 +15,8 @@ from lora_backend.installation import Installation, this_installation
 from lora_backend.preflight import token_counts
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.token_counts import SAMPLE, row_lengths
-from lora_backend.training.tokenize import tokenize_rows
+from lora_backend.training.label_rows import label_rows
+from lora_backend.training.labels import LabelRules
 from tests.resolving import from_here
 from tests.tiny import chats, make_model, prompts, write_rows
 
@@ -44,7 +45,7 @@ def test_rows_have_the_tokens_that_training_gives_them(
     rows: Callable[[int], list[dict[str, object]]], model: Path, installation: Installation, tmp_path: Path
 ) -> None:
     data = write_rows(tmp_path / "data.jsonl", rows(5))
-    trained = tokenize_rows(read_dataset(data).rows, AutoTokenizer.from_pretrained(model), 10_000)
+    trained = label_rows(read_dataset(data).rows, AutoTokenizer.from_pretrained(model), LabelRules(10_000))
     found = row_lengths(config_of(model, data, installation))
     assert found is not None
     assert found.tokens == tuple(map(len, trained["input_ids"]))

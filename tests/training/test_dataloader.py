@@ -21,7 +21,8 @@ from lora_backend.runs.processes.leases import holders, release, take
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.training.tokenize import tokenize_rows
+from lora_backend.training.label_rows import label_rows
+from lora_backend.training.labels import LabelRules
 from tests.run_files import points_of, record_of
 from tests.tiny import chats
 
@@ -31,7 +32,7 @@ NAMES = {"pkg": "pkg", "version": "1.0.0"}
 
 def loader(tiny_model: Path, batch_size: int = 2, **more: Any) -> DataLoader[Any]:
     tokenizer = load_tokenizer(str(tiny_model))
-    rows: Any = tokenize_rows(chats(), tokenizer, 64)
+    rows: Any = label_rows(chats(), tokenizer, LabelRules(64))
     return DataLoader(rows, batch_size=batch_size, collate_fn=DataCollatorForSeq2Seq(tokenizer), **more)
 
 

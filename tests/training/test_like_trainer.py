@@ -23,9 +23,10 @@ from lora_backend.modeling.load import load_model, load_tokenizer
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.assembly import Data, assemble, fresh_state
 from lora_backend.training.batches import accumulation_steps
+from lora_backend.training.label_rows import label_rows
+from lora_backend.training.labels import LabelRules
 from lora_backend.training.loop import Training, fit
 from lora_backend.training.reporter import RunReporter
-from lora_backend.training.tokenize import tokenize_rows
 from lora_backend.training_state.randomness import RandomState, nothing_drawn
 from lora_backend.training_state.state import TrainState
 from tests.tiny import chats
@@ -62,7 +63,7 @@ def _one_thread() -> Iterator[None]:
 def rows_of(values: dict[str, Any], rows: list[dict[str, object]]) -> Data:
     """Ten to train on and three held back."""
     tokenizer = load_tokenizer(values["model_name"])
-    tokens = tokenize_rows(rows, tokenizer, 64)
+    tokens = label_rows(rows, tokenizer, LabelRules(64))
     held_back = len(tokens) // 4
     return Data(tokens.select(range(held_back, len(tokens))), tokens.select(range(held_back)), tokenizer)
 

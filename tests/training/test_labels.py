@@ -10,7 +10,8 @@ import pytest
 from lora_backend.errors import DataError, ModelError
 from lora_backend.modeling.load import load_tokenizer
 from lora_backend.modeling.loss import IGNORED
-from lora_backend.training.tokenize import tokenize_rows
+from lora_backend.training.label_rows import label_rows
+from lora_backend.training.labels import LabelRules
 from tests.tiny import make_model
 
 
@@ -21,7 +22,7 @@ def chat(*turns: str) -> dict[str, Any]:
 
 
 def tokens_of(row: dict[str, Any], tokenizer: Any, max_length: int = 64) -> dict[str, Any]:
-    (tokens,) = tokenize_rows([row], tokenizer, max_length)
+    (tokens,) = label_rows([row], tokenizer, LabelRules(max_length))
     assert len(tokens["input_ids"]) == len(tokens["labels"]) == len(tokens["attention_mask"]) <= max_length
     assert set(tokens["attention_mask"]) == {1}
     assert all(label in (IGNORED, token) for token, label in zip(tokens["input_ids"], tokens["labels"], strict=True))
@@ -77,33 +78,45 @@ def test_the_end_is_learned_where_pad_and_end_are_one_token(tiny_model: Path) ->
     tokenizer = load_tokenizer(str(tiny_model))
     tokenizer.pad_token = tokenizer.eos_token
     rows = [{"prompt": "who built", "completion": "anna"}, {"prompt": "who", "completion": "anna built the bridge"}]
-    batch = DataCollatorForSeq2Seq(tokenizer)(list(tokenize_rows(rows, tokenizer, 64)))
+    batch = DataCollatorForSeq2Seq(tokenizer)(list(label_rows(rows, tokenizer, LabelRules(64))))
     assert batch["labels"][0].tolist().count(tokenizer.eos_token_id) == 1
     assert batch["labels"][0].tolist()[-2:] == [IGNORED, IGNORED]
     assert batch["attention_mask"][0].tolist()[-2:] == [0, 0]
 
 
-def test_a_long_answer_is_cut_and_a_row_without_a_learned_token_is_refused(tiny_model: Path) -> None:
+def test_a_long_answer_is_cut_and_a_row_without_a_learned_token_is_left_out_and_said(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tokenizer = load_tokenizer(str(tiny_model))
     row = {"prompt": "who built", "completion": "anna built the bridge"}
     assert learned(row, tokenizer, max_length=4) == ["anna", "built"]
     short = {"prompt": "who", "completion": "anna"}
-    with pytest.raises(DataError, match="Row 2 is longer than `max_length` 2"):
-        tokenize_rows([short, row], tokenizer, 2)
+    assert len(label_rows([short, row], tokenizer, LabelRules(2))) == 1
+    assert "1 row is left out: nothing of it is left to learn within `max_length` 2 (row 2)." in caplog.text
+    with pytest.raises(DataError, match="No row has anything left to learn within `max_length` 2"):
+        label_rows([row], tokenizer, LabelRules(2))
 
 
 def test_messages_need_a_chat_template_and_prompts_do_not(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(make_model(tmp_path / "m", chat_template=False)))
     assert learned({"prompt": "who", "completion": "anna"}, tokenizer) == ["anna", "</s>"]
     with pytest.raises(ModelError, match="chat template"):
-        tokenize_rows([chat("user: who", "assistant: anna")], tokenizer, 9)
+        label_rows([chat("user: who", "assistant: anna")], tokenizer, LabelRules(9))
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(tiny_model: Path) -> None:
-    """Labels would stand on the wrong words."""
+def test_of_a_template_that_rewrites_earlier_turns_the_whole_text_is_learned(tiny_model: Path) -> None:
     tokenizer = load_tokenizer(str(tiny_model))
     tokenizer.chat_template = (
         "{{ 'noon' if messages | length > 2 else 'the' }} {% for m in messages %}{{ m['content'] }} {% endfor %}"
     )
-    with pytest.raises(ModelError, match="rewrites earlier turns"):
-        tokenize_rows([chat("user: who", "assistant: anna", "user: when", "assistant: at noon")], tokenizer, 64)
+    row = chat("user: who", "assistant: anna", "user: when", "assistant: at noon")
+    assert learned(row, tokenizer) == ["anna", "at", "noon"]
+
+
+def test_a_template_s_own_refusal_names_the_row(tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    tokenizer.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('No system turn, please.') }}{% endif %}{% for m in messages %}{{ m.content }} {% endfor %}"
+    rows = [chat("user: who", "assistant: anna"), chat("system: the door", "user: who", "assistant: anna")]
+    with pytest.raises(DataError) as refused:
+        label_rows(rows, tokenizer, LabelRules(64))
+    assert str(refused.value) == "Row 2: The model's chat template cannot write this row: No system turn, please."
