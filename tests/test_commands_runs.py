@@ -20,7 +20,7 @@ from lora_backend.launching import launch
 from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.record.failures import failure
-from lora_backend.runs.record.labels import write_labels
+from lora_backend.runs.record.run_labels import write_labels
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.verification.rank_documents import empty_report

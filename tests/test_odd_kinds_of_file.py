@@ -28,8 +28,8 @@ from lora_backend.runs.foreign.foreign_folder import open_folder
 from lora_backend.runs.foreign.trainer_state import read_object
 from lora_backend.runs.history.run_table import History
 from lora_backend.runs.record.curves import read_columns
-from lora_backend.runs.record.labels import read_labels
 from lora_backend.runs.record.logs import read_log
+from lora_backend.runs.record.run_labels import read_labels
 from lora_backend.verification.passport import check_passport, file_sha256
 from tests.questions import read_questions
 from tests.resolving import from_here

@@ -32,7 +32,7 @@ from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.preflight.start_plan import in_doubt
 from lora_backend.preflight.startable import Startable, judge, startable
 from lora_backend.runs.checkpoints.publication import place_of
-from lora_backend.runs.record.labels import write_labels
+from lora_backend.runs.record.run_labels import write_labels
 from lora_backend.runs.record.run_store import RunStore
 
 NAMED = 3

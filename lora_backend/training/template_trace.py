@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from jinja2 import Template, nodes
 from jinja2.exceptions import TemplateError
@@ -188,7 +188,7 @@ def _call(name: str, *arguments: str) -> nodes.Node:
 class _Generation(Extension):
     """`{% generation %}`: around what the assistant writes."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - as jinja declares it
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno

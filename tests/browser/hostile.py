@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from lora_backend.atomic import write_json
 from lora_backend.config.drafts import new_draft
-from lora_backend.runs.record.labels import write_labels
+from lora_backend.runs.record.run_labels import write_labels
 from lora_backend.runs.record.run_store import RunStore
 from tests.run_files import add_point, end_run, make_run, set_status
 from tests.tiny import write_rows

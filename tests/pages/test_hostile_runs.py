@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.installation import this_installation
-from lora_backend.runs.record.labels import write_labels
+from lora_backend.runs.record.run_labels import write_labels
 from lora_backend.runs.record.run_store import RunStore
 from pages.parts.shell import addresses
 from tests.pages.screens import finished_run, show, texts

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from lora_backend.installation import this_installation
 from lora_backend.runs.history.replaced_adapters import AdapterBin
 from lora_backend.runs.history.trash import Bin
-from lora_backend.runs.record.labels import read_labels, write_labels
+from lora_backend.runs.record.run_labels import read_labels, write_labels
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from pages.parts.run.table import table_key
 from pages.parts.shell import addresses

@@ -25,8 +25,8 @@ from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.documents import Labels
 from lora_backend.runs.record.failures import failure
-from lora_backend.runs.record.labels import read_labels, write_labels
 from lora_backend.runs.record.process_identity import identify
+from lora_backend.runs.record.run_labels import read_labels, write_labels
 from lora_backend.runs.record.run_store import RunStore
 from pages.parts.run import actions as run_actions
 from pages.parts.run import memory as memory_view

@@ -15,7 +15,7 @@ from lora_backend.installation import this_installation
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import leases_folder
-from lora_backend.runs.record.labels import read_labels
+from lora_backend.runs.record.run_labels import read_labels
 from lora_backend.runs.record.run_store import list_runs
 from lora_backend.runs.record.transitions import request_stop
 from pages.parts.draft import table as table_runs

@@ -23,8 +23,8 @@ from lora_backend.runs.processes.waiting import enter, entries
 from lora_backend.runs.record.curves import COLUMNS, downsample, points, read_columns, smooth
 from lora_backend.runs.record.documents import Labels
 from lora_backend.runs.record.failures import failure_of
-from lora_backend.runs.record.labels import read_labels, write_labels
 from lora_backend.runs.record.process_identity import identify
+from lora_backend.runs.record.run_labels import read_labels, write_labels
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.transitions import request_stop

@@ -23,8 +23,8 @@ from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.failures import last_log_lines
-from lora_backend.runs.record.labels import read_labels, write_labels
 from lora_backend.runs.record.logs import read_log, search_log
+from lora_backend.runs.record.run_labels import read_labels, write_labels
 from lora_backend.runs.record.run_store import RunStore, list_runs, open_run
 from lora_backend.runs.record.transitions import begin_training, replan, request_save, request_stop
 from lora_backend.runs.record.unlinked import links_of, own_adapter

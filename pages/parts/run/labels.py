@@ -9,7 +9,7 @@ import streamlit as st
 from lora_backend.errors import RunError
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
-from lora_backend.runs.record.labels import LONGEST_NOTE, read_labels, write_labels
+from lora_backend.runs.record.run_labels import LONGEST_NOTE, read_labels, write_labels
 from lora_backend.runs.record.run_store import RunStore
 from pages.parts.shell.failing import safely, tell
 from pages.parts.shell.language import explain, t

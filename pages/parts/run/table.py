@@ -14,7 +14,7 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.history.run_table import FIGURES, KIND, History, RunRow, filtered
 from lora_backend.runs.history.trash import Bin
-from lora_backend.runs.record.labels import write_labels
+from lora_backend.runs.record.run_labels import write_labels
 from lora_backend.runs.record.run_store import open_run
 from lora_backend.views.compare_view import HOW_MANY, can_compare
 from lora_backend.views.run_view import DEFAULT_COLUMNS, HEADS, listed, value_text
