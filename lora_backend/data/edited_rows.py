@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -14,12 +15,15 @@ from typing import Any
 
 from lora_backend import outside
 from lora_backend.bounded import load_json
-from lora_backend.data.rows import MAX_ROW_BYTES, open_rows
+from lora_backend.data.local_files import ending_of
+from lora_backend.data.raw_rows import MAX_ROW_BYTES, too_long
+from lora_backend.data.row_index import read_source
+from lora_backend.data.source_files import Source, SourceFile, find_source
 from lora_backend.data.summary import INLINE_BYTES, LEAST_DEADLINE_S, SLOWEST_BYTES_PER_S
+from lora_backend.data.unpacking import open_unpacked
 from lora_backend.data.uploads import STAGED
 from lora_backend.errors import DataError
-from lora_backend.formats import size
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Message
 from lora_backend.symlinks import open_unlinked_folder
 
 Edits = Mapping[int, str | None]
@@ -48,11 +52,11 @@ def checked_row(text: str, row: int) -> str:
 
 def in_one_line(row: Mapping[str, Any]) -> str:
     """A row as a line of JSONL."""
-    text = json.dumps(row, ensure_ascii=False)
+    text = json.dumps(row, ensure_ascii=False, default=str)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:  # half a surrogate pair is `\\ud800` in JSON
-        return json.dumps(row)
+        return json.dumps(row, default=str)
     return text
 
 
@@ -66,12 +70,11 @@ def write_edited(
     """
     folder.mkdir(parents=True, exist_ok=True)
     checked = {row: None if text is None else checked_row(text, row) for row, text in edits.items()}
-    with open_rows(source) as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-    if size_bytes <= INLINE_BYTES:
-        return Path(copy_with(str(source), _keyed(checked), str(folder)))
-    deadline_s = LEAST_DEADLINE_S + size_bytes / SLOWEST_BYTES_PER_S
+    size_bytes = sum(file.path.stat().st_size for file in find_source(source).files)
     arguments = (str(source), _keyed(checked), str(folder))
+    if size_bytes <= INLINE_BYTES:
+        return Path(copy_with(*arguments))
+    deadline_s = LEAST_DEADLINE_S + size_bytes / SLOWEST_BYTES_PER_S
     return Path(outside.call(f"{__name__}:copy_with", *arguments, deadline_s=deadline_s, on_progress=on_progress))
 
 
@@ -84,7 +87,7 @@ def copy_with(source: str, edits: dict[str, str | None], folder: str) -> str:
     changes = {int(row): text for row, text in edits.items()}
     staged = Path(folder).resolve() / f"{STAGED}{secrets.token_hex(16)}"
     try:
-        sha256, num_rows, last = _copy(lines_of(Path(source)), changes, staged)
+        sha256, num_rows, last = _copy(_told(source), changes, staged)
         if beyond := [row for row in changes if row > last]:
             raise DataError(
                 N_("{file} has {last} rows, so there is no row {row} to change. Reload the page."),
@@ -101,44 +104,79 @@ def copy_with(source: str, edits: dict[str, str | None], folder: str) -> str:
     return str(target)
 
 
+def _told(source: str) -> Iterator[tuple[int, bytes | DataError]]:
+    """The lines, and to whoever waits how much of the file is read."""
+    found = find_source(Path(source))
+    size_bytes, done = max(sum(file.path.stat().st_size for file in found.files), 1), 0
+    for number, line in lines_of(found):
+        done += len(line) if isinstance(line, bytes) else 0
+        if number % TELL_EVERY == 0:
+            outside.progress(min(done / size_bytes, 1.0))
+        yield number, line
+
+
 def edited_name(source: str, sha256: str) -> str:
     """`chats-edited-1a2b3c4d.jsonl` for an edit of `chats.csv`, and for the next edit of that one."""
-    stem = source.split(".")[0] or "data"
+    stem = source[: len(source) - len(ending_of(source))] or "data"
     stem = _OWN_ENDING.sub("", stem) or stem
     short = stem.encode("utf-8", "ignore")[:80].decode("utf-8", "ignore")
     return f"{short}-edited-{sha256[:8]}.jsonl"
 
 
-def lines_of(source: Path) -> Iterator[tuple[int, bytes, float]]:
-    """Number of each row that is not blank, its line, and how much of the file is read."""
+def lines_of(source: Source) -> Iterator[tuple[int, bytes | DataError]]:
+    """Number of each row and its line of JSONL, as its file has it or made of what a table has; of one that cannot be
+    carried over, why."""
     number = 0
-    with open_rows(source) as file:
-        size_bytes = max(os.fstat(file.fileno()).st_size, 1)
-        while line := file.readline(MAX_ROW_BYTES + 1):
-            if line.isspace():
-                continue
+    for file in source.files:
+        lines = _own_lines(file) if file.kind == "jsonl" else _made_lines(file)
+        for line in lines:
             number += 1
-            if len(line) > MAX_ROW_BYTES:
-                raise DataError(
-                    N_("Row {row} of {file} has more than {limit}, which is too long for a row. Leave it out first."),
-                    row=number, file=source.name, limit=size(MAX_ROW_BYTES),
-                )  # fmt: skip
-            yield number, line, file.tell() / size_bytes
+            if isinstance(line, bytes):
+                yield number, line
+            else:
+                yield number, _stays_behind(file.name, number, line)
 
 
-def _copy(lines: Iterable[tuple[int, bytes, float]], edits: Edits, target: Path) -> tuple[str, int, int]:
+def _own_lines(file: SourceFile) -> Iterator[bytes | Message]:
+    with open_unpacked(file.path) as stream:
+        is_first = True
+        while line := stream.readline(MAX_ROW_BYTES + 1):
+            text = line.removeprefix(codecs.BOM_UTF8) if is_first else line
+            is_first = False
+            is_whole = len(line) <= MAX_ROW_BYTES
+            while len(line) > MAX_ROW_BYTES and not line.endswith(b"\n"):
+                line = stream.readline(MAX_ROW_BYTES + 1)
+            if text.strip():
+                yield text if is_whole else too_long()
+
+
+def _made_lines(file: SourceFile) -> Iterator[bytes | Message]:
+    for row in read_source(file):
+        if row.values is None:
+            yield row.problem or too_long()
+        else:
+            yield in_one_line(row.values).encode()
+
+
+def _stays_behind(file: str, row: int, reason: Message) -> DataError:
+    return DataError(
+        N_("Row {row} of {file} cannot be copied: {reason}. Fix it or leave it out."), row=row, file=file, reason=reason
+    )
+
+
+def _copy(lines: Iterable[tuple[int, bytes | DataError]], edits: Edits, target: Path) -> tuple[str, int, int]:
     """The hash of what is written, how many rows that are, and the last row of the source."""
     digest, num_rows, last = hashlib.sha256(), 0, 0
     folder = open_unlinked_folder(target.parent)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with os.fdopen(os.open(target.name, flags, 0o666, dir_fd=folder), "wb") as file:
-            for last, line, fraction in lines:
-                if last % TELL_EVERY == 0:
-                    outside.progress(fraction)
+            for last, line in lines:
                 text = edits.get(last, line)
                 if text is None:
                     continue
+                if isinstance(text, DataError):
+                    raise text
                 data = (text.encode("utf-8") if isinstance(text, str) else text).rstrip(b"\r\n") + b"\n"
                 digest.update(data)
                 file.write(data)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
-PACKED = (".gz", ".zst")
-"""May come after any of `ENDINGS`."""
+from lora_backend.data.source_files import KIND_OF_ENDING, NO_ROWS
+from lora_backend.data.unpacking import ENDINGS as PACKED
+
+ENDINGS = tuple(KIND_OF_ENDING)
 MOST_FOLDERS = 1000
 """Folders that are looked into; a root may be a whole disk."""
 MOST_FILES = 500
@@ -43,8 +44,15 @@ def local_files(roots: Iterable[Path]) -> list[LocalFile]:
 
 def is_rows_file(name: str) -> bool:
     """Whether a file of that name may hold rows."""
-    lowered = Path(name.lower())
-    return Path(lowered.stem if lowered.suffix in PACKED else lowered).suffix in ENDINGS
+    return NO_ROWS.fullmatch(name) is None and bool(ending_of(name))
+
+
+def ending_of(name: str) -> str:
+    """`.jsonl`, `.csv.gz`; empty for a file of another kind."""
+    lowered = name.lower()
+    packed = next((ending for ending in PACKED if lowered.endswith(ending)), "")
+    kind = next((ending for ending in ENDINGS if lowered.removesuffix(packed).endswith(ending)), "")
+    return kind and kind + packed
 
 
 def name_of(path: Path, roots: Iterable[Path]) -> str:

@@ -1,51 +1,44 @@
-"""Rows as their file has them, by number: to show and to edit them one by one."""
+"""Rows as a person reads and edits them: JSON with line breaks, or the text of a line that is none."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lora_backend.data.edited_rows import lines_of
-from lora_backend.data.rows import parse_rows
+from lora_backend.data.raw_rows import RawRow
+from lora_backend.data.source_files import find_source
+from lora_backend.data.unpacking import open_unpacked
 from lora_backend.errors import DataError
-from lora_backend.i18n import Message
+from lora_backend.i18n import N_
+
+MOST_TYPED = 200_000
+"""Letters of a row that can be edited in a field of a page."""
 
 
-@dataclass(frozen=True)
-class RowText:
-    """One row: its text, and what it holds or why that cannot be told."""
-
-    number: int
-    """From 1."""
-    text: str
-    values: Mapping[str, Any] | None
-    problem: Message | None = None
-
-    def as_typed(self) -> str:
-        """With line breaks for a person; as it is where it is no JSON."""
-        if self.values is None:
-            return self.text
-        return json.dumps(self.values, ensure_ascii=False, indent=2)
+def typed_row(path: Path, row: RawRow) -> str:
+    """The row to be edited. Raises `DataError` for one that is too long for a field, or is no text."""
+    if row.values is not None:
+        text = json.dumps(row.values, ensure_ascii=False, indent=2, default=str)
+    else:
+        text = line_of(path, row) or "{}"
+    if len(text) > MOST_TYPED:
+        raise DataError(
+            N_("Row {row} has {count} characters, too many to edit on a page. Leave it out, or edit the file."),
+            row=row.number,
+            count=f"{len(text):,}",
+        )
+    return text
 
 
-def rows_by_number(source: Path, numbers: Collection[int]) -> Iterator[RowText]:
-    """These rows of a file, in order; what is beyond its end is left out. Raises `DataError` where it cannot be read."""
-    last = max(numbers, default=0)
-    wanted = set(numbers)
-    for number, line, _ in lines_of(source):
-        if number in wanted:
-            yield _row(number, line, source.name)
-        if number >= last:
-            return
-
-
-def _row(number: int, line: bytes, file: str) -> RowText:
-    text = line.decode("utf-8", "replace").strip("\r\n")
-    try:
-        ((_, values),) = parse_rows([line], file)
-    except DataError as error:
-        return RowText(number, text, None, error.message)
-    return RowText(number, text, values)
+def line_of(path: Path, row: RawRow) -> str | None:
+    """The text of a row that could not be read; None where its file is no JSONL, so that no line is a row."""
+    if row.line is None:
+        return None
+    file = next((file for file in find_source(path).files if file.name == row.file), None)
+    if file is None or file.kind != "jsonl":
+        return None
+    with open_unpacked(file.path) as stream:
+        for _ in range(row.line - 1):
+            stream.readline()
+        line = stream.readline(MOST_TYPED * 4)
+    return line.decode("utf-8", "replace").strip("\r\n")

@@ -9,19 +9,17 @@ from pathlib import Path
 
 from lora_backend.atomic import write_atomic
 from lora_backend.bounded import open_regular
-from lora_backend.data.local_files import ENDINGS, PACKED, is_rows_file
+from lora_backend.data.local_files import ENDINGS, ending_of
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES
 from lora_backend.errors import DataError
 from lora_backend.formats import size
 from lora_backend.i18n import N_
 
-_ENDING = re.compile(rf"({'|'.join(map(re.escape, ENDINGS))})({'|'.join(map(re.escape, PACKED))})?$", re.IGNORECASE)
-
 
 def keep_upload(data: bytes, name: str, root: Path) -> Path:
     """Keep `data` in `root` under its name and its content's hash; the same content twice is one file. Raises `DataError`."""
-    ending = _ENDING.search(name)
-    if ending is None or not is_rows_file(name):
+    ending = ending_of(name)
+    if not ending:
         raise DataError(
             N_("{file} is of no kind that is read here. Upload one of {endings}."),
             file=name,
@@ -38,11 +36,11 @@ def keep_upload(data: bytes, name: str, root: Path) -> Path:
             root=str(root),
         )
     sha256 = hashlib.sha256(data).hexdigest()
-    stem = re.sub(r"[^\w.-]+", "_", Path(name).name[: ending.start() - len(name)]).encode("utf-8", "ignore")[:60]
+    stem = re.sub(r"[^\w.-]+", "_", Path(name).name[: -len(ending)]).encode("utf-8", "ignore")[:60]
     stem_text = stem.decode("utf-8", "ignore").strip("._") or "data"
     root.mkdir(parents=True, exist_ok=True)
-    short = root.resolve() / f"{stem_text}-{sha256[:8]}{ending[0].lower()}"
-    target = short if _is_free_or_same(short, sha256) else short.with_name(f"{stem_text}-{sha256}{ending[0].lower()}")
+    short = root.resolve() / f"{stem_text}-{sha256[:8]}{ending}"
+    target = short if _is_free_or_same(short, sha256) else short.with_name(f"{stem_text}-{sha256}{ending}")
     write_atomic(target, data)
     return target
 

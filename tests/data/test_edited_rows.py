@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lora_backend.data.edited_rows import checked_row, edited_name, write_edited
-from lora_backend.data.row_text import rows_by_number
+from lora_backend.data.row_file import preview_rows
+from lora_backend.data.row_text import MOST_TYPED, line_of, typed_row
 from lora_backend.errors import DataError
 from tests.data.large import LARGE, ROW
 
@@ -71,13 +72,26 @@ def test_a_large_file_is_copied_by_another_process_which_says_how_far_it_is(tmp_
     assert all(0 < fraction <= 1 for fraction in told)
 
 
-def test_rows_are_found_by_their_numbers_and_a_bad_one_says_why(tmp_path: Path) -> None:
+def test_a_row_is_typed_as_json_with_line_breaks_and_a_broken_line_as_it_is(tmp_path: Path) -> None:
     source = tmp_path / "a.jsonl"
     source.write_text(f"{GOOD}\n\n{{broken\n{GOOD}\n")
-    first, second = rows_by_number(source, [1, 2, 9])
-    assert (first.number, second.number) == (1, 2)
-    assert first.values == {"prompt": "a", "completion": "é"}
-    assert '"prompt": "a"' in first.as_typed()
-    assert second.values is None
-    assert second.problem is not None
-    assert second.as_typed() == "{broken"
+    first, second, _ = preview_rows(source, 3)
+    assert typed_row(source, first) == '{\n  "prompt": "a",\n  "completion": "é"\n}'
+    assert typed_row(source, second) == line_of(source, second) == "{broken"
+
+
+def test_a_row_that_is_too_long_for_a_field_is_not_put_into_one(tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text(json.dumps({"text": "x" * MOST_TYPED}) + "\n")
+    with pytest.raises(DataError, match="too many to edit"):
+        typed_row(source, preview_rows(source, 1)[0])
+
+
+def test_the_rows_of_a_table_become_lines_and_a_broken_one_has_to_be_left_out(tmp_path: Path) -> None:
+    source = tmp_path / "t.csv"
+    source.write_text('question,answer\n1,"é\nf"\n2,b,c\n')
+    with pytest.raises(DataError, match=r"Row 2 of t.csv cannot be copied"):
+        write_edited(source, {1: GOOD}, tmp_path / "data")
+    made = write_edited(source, {2: None}, tmp_path / "data")
+    assert lines(made) == ['{"question": "1", "answer": "é\\nf"}']
+    assert made.name.startswith("t-edited-")

@@ -4,18 +4,72 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import new_draft, open_draft
+from lora_backend.errors import DataError
+from lora_backend.i18n import Message
 from lora_backend.installation import this_installation
+from pages.parts.data import asking, counted
 from tests.pages.screens import show, texts
-from tests.tiny import chats, write_rows
+from tests.pages.stub_worker import StubWorker
+from tests.tiny import chats, stub_model, write_rows
 
 pytestmark = pytest.mark.usefixtures("places")
 
 GOOD = json.dumps(chats()[0])
+
+
+def report(params: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What is counted of the rows of a file as far as lines tell: those that are no JSON are bad."""
+    lines = Path(params["path"]).read_text("utf-8").splitlines()
+    bad = [
+        {"row": row, "line": row, "file": Path(params["path"]).name, "message": Message("no JSON").to_json()}
+        for row, line in enumerate(lines, start=1)
+        if not line.startswith('{"')
+    ]
+    found = {
+        "form": "messages", "rows": len(lines) - len(bad), "bad_rows": bad, "num_bad_rows": len(bad), "duplicates": 0,
+        "notes": [], "sha256": "0",
+    }  # fmt: skip
+    return found | more
+
+
+COUNTS = {
+    "rows": 8, "is_estimate": False, "tokens": 4000, "trained_tokens": 1000, "longest": 900, "cut": 2, "without_end": 2,
+    "behind_cut": 0, "max_length": 512, "truncation": "cut_answer", "lengths": [5, 1, 2], "edges": [256, 512, 900],
+    "padded_share": 0.25,
+}  # fmt: skip
+
+
+def drawn_rows(params: dict[str, Any]) -> dict[str, Any]:
+    """Three pieces for each row that is asked for."""
+    pieces = [
+        {"text": "<|user|>", "is_trained": False, "is_special": True},
+        {"text": "<b>hi</b>\n", "is_trained": True},
+        {"text": "behind", "is_trained": False, "is_cut": True},
+    ]
+    rows = [{"row": row, "pieces": pieces, "tokens": 12, "trained_tokens": 4} for row in params.get("rows", [3])]
+    return {"rows": rows, "count": len(rows), "is_whole": True}
+
+
+@pytest.fixture(autouse=True)
+def stub(monkeypatch: pytest.MonkeyPatch) -> StubWorker:
+    """In the place of the torch process; each test has its own answers."""
+    made = StubWorker({"count_data": report, "show_rows": drawn_rows})
+    monkeypatch.setattr(asking, "worker", lambda: made)
+    monkeypatch.setattr(counted, "can_be_asked", lambda _: True)
+    kept = asking.Asked()
+    monkeypatch.setattr(asking, "asked", lambda: kept)
+    return made
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(stub_model(tmp_path / "model"))
 
 
 def drawn(at: AppTest) -> str:
@@ -34,13 +88,13 @@ def test_rows_are_shown_as_plain_turns_without_a_model_a_page_at_a_time(tmp_path
     at = show("data", dataset="chats.jsonl")
     assert numbers(at) == list(range(1, 11))
     assert "how tall is the tower" in drawn(at)
-    at.button(key="page_after").click().run()
+    at.button(key="page_right").click().run()
     assert numbers(at) == list(range(11, 21))
     assert at.query_params["page"] == "2"
     at.number_input(key="data-go-to").set_value(24).run()
     assert numbers(at) == [24]
     assert at.query_params["row"] == "24"
-    at.button(key="row_before").click().run()
+    at.button(key="row_left").click().run()
     assert numbers(at) == [23]
 
 
@@ -74,7 +128,7 @@ def test_a_bad_row_is_fixed_another_left_out_and_both_are_in_a_new_file(tmp_path
     source = tmp_path / "chats.jsonl"
     source.write_text(f"{GOOD}\n{{broken\n{GOOD}\n")
     at = show("data", dataset="chats.jsonl")
-    assert "not JSON" in at.error[0].value
+    assert any("the line is not JSON" in error.value for error in at.error)
     at.button(key="edit-2").click().run()
     (field,) = at.text_area
     assert field.value == "{broken"
@@ -82,7 +136,8 @@ def test_a_bad_row_is_fixed_another_left_out_and_both_are_in_a_new_file(tmp_path
     at.button(key="keep-2").click().run()
     assert any("must be a JSON object" in error.value for error in at.error)
     assert at.text_area[0].value == "[1, 2]", "what was typed stays"
-    at.text_area[0].set_value('{"prompt": "a", "completion": "b"}').run()
+    fixed = json.dumps(chats()[1])
+    at.text_area[0].set_value(json.dumps(chats()[1], indent=2)).run()
     at.button(key="keep-2").click().run()
     assert "1 row changed" in texts(at)
     at.button(key="leave-3").click().run()
@@ -91,7 +146,7 @@ def test_a_bad_row_is_fixed_another_left_out_and_both_are_in_a_new_file(tmp_path
     assert not at.error
     (made,) = this_installation().uploads.iterdir()
     assert at.query_params["dataset"] == made.name
-    assert made.read_text() == f'{GOOD}\n{{"prompt": "a", "completion": "b"}}\n'
+    assert made.read_text() == f"{GOOD}\n{fixed}\n"
     assert source.read_text() == f"{GOOD}\n{{broken\n{GOOD}\n"
     assert numbers(at) == [1, 2]
 
@@ -155,3 +210,161 @@ def test_a_drafts_data_is_shown_by_the_drafts_address(tmp_path: Path) -> None:
     assert any("The model m lies outside" in warning.value for warning in at.warning)
     at.button(key="use_in_draft").click().run()
     assert at.query_params["draft"] == draft.id
+
+
+def with_counts(params: dict[str, Any]) -> dict[str, Any]:
+    notes = [
+        {"code": "cut", "count": 2, "rows": [2, 4]},
+        {"code": "without_end", "count": 2, "rows": [2, 4]},
+        {"code": "duplicate", "count": 1, "rows": [3]},
+    ]
+    counts = COUNTS | {"max_length": params["max_length"]} if params["model"] else None
+    return report(params, notes=notes, duplicates=1, counts=counts)
+
+
+def test_a_models_rows_have_trained_special_and_cut_tokens_told_apart(
+    tmp_path: Path, model: str, stub: StubWorker
+) -> None:
+    stub.answers["count_data"] = with_counts
+    write_rows(tmp_path / "chats.jsonl", chats(2))
+    at = show("data", dataset="chats.jsonl", model=model, max_length="512")
+    (params,) = stub.asked_of("show_rows")
+    assert params["rows"] == list(range(1, 9))
+    assert (params["model"], params["max_length"]) == (model, 512)
+    html = drawn(at)
+    assert "<mark " in html
+    assert "&lt;b&gt;hi&lt;/b&gt;↵\n</mark>" in html, "escaped, and its line end is seen"
+    assert "line-through" in html
+    assert "behind</del>" in html
+    shown = texts(at)
+    assert "Row 1: 12 tokens, 4 of them trained on" in shown
+    for figure in ("**4,000**", "**1,000 (25%)**", "**900**", "**25%**"):
+        assert figure in shown
+    at.run()
+    assert len(stub.asked) == 2, "what was answered is not asked again"
+
+
+def test_the_histogram_tells_what_is_cut_and_what_padding_costs(tmp_path: Path, model: str, stub: StubWorker) -> None:
+    stub.answers["count_data"] = with_counts
+    write_rows(tmp_path / "chats.jsonl", chats(2))
+    at = show("data", dataset="chats.jsonl", model=model, max_length="512", view="lengths")
+    (chart,) = at.get("plotly_chart")
+    kept, cut = json.loads(chart.proto.spec)["data"]
+    assert (kept["x"], kept["y"]) == (["1–256", "257–512"], [5, 1])
+    assert (cut["x"], cut["y"], cut["name"]) == (["513–900"], [2], "cut")
+    said = texts(at)
+    assert "2 rows are longer than `max_length` `512`" in said or "2 rows are longer than `max_length` 512" in said
+    assert "1.33 times as long" in said
+    at.number_input(key="data-max_length").set_value(900).run()
+    assert at.query_params["max_length"] == "900"
+    assert stub.asked_of("count_data")[-1]["max_length"] == 900
+
+
+def test_problems_lead_to_their_rows_which_can_be_left_out(tmp_path: Path, model: str, stub: StubWorker) -> None:
+    stub.answers["count_data"] = with_counts
+    source = write_rows(tmp_path / "chats.jsonl", chats(2))
+    source.write_text(source.read_text() + "{broken\n")
+    at = show("data", dataset="chats.jsonl", model=model, max_length="512", view="problems")
+    assert any("1 row cannot be trained on" in error.value for error in at.error)
+    assert any("repeats an earlier one" in info.value for info in at.info)
+    links = {link.label for link in at.get("page_link")}
+    assert {"Show 1 row", "Show 2 rows"} <= links
+    at.button(key="leave-all-duplicate").click().run()
+    at.button(key="leave-all-bad").click().run()
+    assert "2 rows left out" in texts(at)
+    at = show("data", dataset="chats.jsonl", model=model, only="cut")
+    assert numbers(at) == [2, 4]
+    assert "Only rows that are cut." in texts(at)
+
+
+def test_a_count_under_way_leaves_the_rows_to_be_read_and_can_be_cancelled(
+    tmp_path: Path, model: str, stub: StubWorker
+) -> None:
+    stub.waits = True
+    write_rows(tmp_path / "chats.jsonl", chats(2))
+    at = show("data", dataset="chats.jsonl", model=model)
+    assert numbers(at) == list(range(1, 9))
+    assert "how tall is the tower" in drawn(at), "plain, until they are written"
+    for button in [button for button in at.button if str(button.key).startswith("cancel-")]:
+        button.click()
+        break
+    at.run()
+    assert len(stub.cancelled) == 1
+    assert "Counting was cancelled." in texts(at)
+    asked_before = len(stub.asked)
+    at.run()
+    assert len(stub.asked) == asked_before, "what was cancelled is not asked again by itself"
+    next(button for button in at.button if str(button.key).startswith("again-")).click().run()
+    assert len(stub.asked) == asked_before + 1
+
+
+def test_what_the_torch_process_refuses_is_one_sentence_and_not_asked_again(
+    tmp_path: Path, model: str, stub: StubWorker
+) -> None:
+    def refuse(_: dict[str, Any]) -> Any:
+        raise DataError("The chat template refuses every row: <b>no</b>")
+
+    stub.answers["count_data"] = refuse
+    write_rows(tmp_path / "chats.jsonl", chats(1))
+    at = show("data", dataset="chats.jsonl", model=model)
+    assert any("refuses every row" in warning.value for warning in at.warning)
+    at.run()
+    assert len(stub.asked_of("count_data")) == 1
+
+
+def test_a_model_without_a_tokenizer_is_said_and_the_rows_stay_plain(tmp_path: Path, stub: StubWorker) -> None:
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare/config.json").write_text("{}")
+    write_rows(tmp_path / "chats.jsonl", chats(1))
+    at = show("data", dataset="chats.jsonl", model=str(tmp_path / "bare"))
+    assert any("has no tokenizer" in warning.value for warning in at.warning)
+    assert stub.asked_of("show_rows") == []
+    assert "how tall is the tower" in drawn(at)
+
+
+def test_a_form_can_be_overruled_and_columns_mapped(tmp_path: Path, stub: StubWorker) -> None:
+    write_rows(tmp_path / "own.jsonl", [{"frage": "how tall", "antwort": "nine metres"}])
+    at = show("data", dataset="own.jsonl")
+    assert any("make no form that is known" in error.value for error in at.error)
+    at.selectbox(key="data-format").set_value("prompt_completion").run()
+    assert at.query_params["data_format"] == "prompt_completion"
+    at.selectbox(key="data-column-prompt").set_value("frage").run()
+    at.selectbox(key="data-column-completion").set_value("antwort").run()
+    assert json.loads(at.query_params["data_columns"]) == {"prompt": "frage", "completion": "antwort"}
+    assert "as you said" in texts(at)
+    assert "prompt" in drawn(at)
+    assert "nine metres" in drawn(at)
+    assert not at.error
+
+
+def test_a_search_asks_for_rows_that_hold_the_text(tmp_path: Path, model: str, stub: StubWorker) -> None:
+    write_rows(tmp_path / "chats.jsonl", chats(2))
+    at = show("data", dataset="chats.jsonl", model=model)
+    at.text_input(key="data-search").set_value("green").run()
+    assert stub.asked_of("show_rows")[-2]["search"] == "green"
+    assert at.query_params["search"] == "green"
+    assert numbers(at) == [3]
+    assert "Matches: 1" in texts(at)
+
+
+def test_a_table_is_shown_and_its_edit_is_a_new_file_of_lines(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("question,answer\nhow tall,nine metres\nwho,anna\n")
+    at = show("data", dataset="t.csv")
+    assert "nine metres" in drawn(at)
+    at.button(key="leave-2").click().run()
+    at.button(key="write_edits").click().run()
+    (made,) = this_installation().uploads.iterdir()
+    assert made.read_text() == '{"question": "how tall", "answer": "nine metres"}\n'
+    assert at.query_params["dataset"] == made.name
+
+
+def test_a_large_file_is_shown_from_its_beginning_and_not_read_on_the_pages_way(
+    tmp_path: Path, stub: StubWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.waits = True
+    monkeypatch.setattr("pages.parts.data.subject.MOST_AT_ONCE", 1000)
+    monkeypatch.setattr("pages.parts.data.subject.open_row_file", lambda *_: pytest.fail("read whole"))
+    write_rows(tmp_path / "chats.jsonl", chats(400))
+    at = show("data", dataset="chats.jsonl")
+    assert numbers(at) == list(range(1, 11))
+    assert "Page 1" in texts(at)

@@ -16,17 +16,26 @@ from lora_backend.escaping import visible
 from lora_backend.formats import size
 from lora_backend.i18n import N_
 from pages.parts.data import session
-from pages.parts.data.question import Question
+from pages.parts.data.question import VIEWS, Question
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, t, t_plain
+from pages.parts.shell.markdown import Markdown
 from pages.parts.shell.services import installation
 from pages.parts.widgets.models_here import models_here
 
 PREFIX = "data-"
 FILES_LAST_S = 10
 RECENT_DRAFTS = 20
-OF_A_DATA_SET = (addresses.ROW, addresses.PAGE, addresses.SEARCH, addresses.ONLY, "data_format", "data_columns")
+OF_A_DATA_SET = (
+    addresses.ROW,
+    addresses.PAGE,
+    addresses.SEARCH,
+    addresses.ONLY,
+    addresses.VIEW,
+    "data_format",
+    "data_columns",
+)
 """Words of the address that mean nothing for another data set."""
 
 
@@ -39,6 +48,30 @@ def choose_data_and_model(question: Question) -> None:
         _model_field(question)
     with st.expander(t(N_("Upload a data set")), icon=":material/upload_file:", expanded=not question.dataset):
         _upload_field()
+
+
+def choose_view(question: Question, problems: int) -> str:
+    """Which part of the page is shown; the address keeps it."""
+    words = {
+        "rows": t(N_("Rows")),
+        "lengths": t(N_("Lengths")),
+        "problems": t(N_("Problems ({count})"), count=problems) if problems else t(N_("Problems")),
+    }
+
+    def worded(view: str) -> Markdown:
+        return words[view]
+
+    _show(addresses.VIEW, question.view)
+    st.segmented_control(
+        t(N_("View")),
+        VIEWS,
+        format_func=worded,
+        required=True,
+        key=PREFIX + addresses.VIEW,
+        label_visibility="collapsed",
+        on_change=safely(_chose_view),
+    )
+    return question.view
 
 
 def open_data_set(name: str) -> None:
@@ -160,3 +193,11 @@ def _chose_model() -> None:
         st.query_params[addresses.MODEL] = name
     else:
         st.query_params.pop(addresses.MODEL, None)
+
+
+def _chose_view() -> None:
+    chosen = st.session_state[PREFIX + addresses.VIEW]
+    if chosen in (None, VIEWS[0]):
+        st.query_params.pop(addresses.VIEW, None)
+    else:
+        st.query_params[addresses.VIEW] = chosen

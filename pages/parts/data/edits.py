@@ -9,8 +9,10 @@ import streamlit as st
 
 from lora_backend.data.edited_rows import checked_row, write_edited
 from lora_backend.data.local_files import name_of
-from lora_backend.data.row_text import RowText
+from lora_backend.data.raw_rows import RawRow
+from lora_backend.data.row_text import line_of, typed_row
 from lora_backend.errors import DataError
+from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_, Message, Plural
 from pages.parts.data import session
 from pages.parts.data.choose import open_data_set
@@ -21,6 +23,7 @@ from pages.parts.shell.services import installation
 from pages.parts.widgets.rows_reading import reading_bar
 
 FIELD = "data-row-text-"
+LONGEST_LINE = 4000
 
 
 def edits_of(path: Path) -> dict[int, str | None]:
@@ -66,18 +69,26 @@ def row_buttons(path: Path, row: int) -> None:
         st.button(t(N_("Leave out")), icon=":material/remove_circle:", type="tertiary", key=f"leave-{row}", on_click=safely(leave_out), args=(path, row))  # fmt: skip
 
 
-def show_editor(path: Path, raw: RowText) -> None:
+def show_line(path: Path, row: RawRow) -> None:
+    """The text of a line that is no row."""
+    text = line_of(path, row)
+    if text is not None:
+        st.code(visible_lines(text[:LONGEST_LINE]), language=None, wrap_lines=True)
+
+
+def show_editor(path: Path, raw: RawRow) -> None:
     """A field with the row as JSON. What is typed is kept when it is an object; else it stays, with the reason."""
     row = raw.number
     key = f"{FIELD}{row}"
+    before = typed_row(path, raw)
     if key not in st.session_state:
-        st.session_state[key] = edits_of(path).get(row) or raw.as_typed()
+        st.session_state[key] = edits_of(path).get(row) or before
     st.text_area(t(N_("Row {row} as JSON"), row=row), key=key, height=260)
     problem: Message | None = st.session_state.get(session.ROW_PROBLEM)
     if problem is not None:
         st.error(say(problem), icon=":material/error:")
     with st.container(horizontal=True):
-        st.button(t(N_("Keep the change")), type="primary", icon=":material/check:", key=f"keep-{row}", on_click=safely(_keep), args=(path, row, raw.as_typed()))  # fmt: skip
+        st.button(t(N_("Keep the change")), type="primary", icon=":material/check:", key=f"keep-{row}", on_click=safely(_keep), args=(path, row, before))  # fmt: skip
         st.button(t(N_("Cancel")), type="tertiary", key=f"cancel-edit-{row}", on_click=safely(_close), args=(row,))
 
 

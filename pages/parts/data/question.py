@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
 
+from lora_backend.bounded import load_json
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import open_draft
 from lora_backend.config.schema import KEYS
-from lora_backend.errors import ConfigError
+from lora_backend.config.spelling import words_of
+from lora_backend.data.forms import FORM_NAMES
+from lora_backend.errors import ConfigError, FileRefusedError
 from lora_backend.i18n import N_
 from pages.parts.shell import addresses
 from pages.parts.shell.services import installation
 
 WORDS = ("data_format", "truncation", "train_on")
 """Keys of the config that are one word in the address."""
+VIEWS = ("rows", "lengths", "problems")
 NUMBERS = ("max_length", "batch_size")
 MOST = 2**40
 
@@ -54,6 +59,12 @@ class Question:
         return self.params.get(addresses.SEARCH, "").strip()[:200]
 
     @property
+    def view(self) -> str:
+        """The part of the page that is shown; of a word that is none of ours, the rows."""
+        view = self.params.get(addresses.VIEW, "")
+        return view if view in VIEWS else VIEWS[0]
+
+    @property
     def only(self) -> str:
         """The code of a note whose rows are shown."""
         return self.params.get(addresses.ONLY, "")
@@ -65,9 +76,9 @@ class Question:
             return found
         if text and name == "data_columns":
             return columns_of(text)
-        if text and name in WORDS:
+        if text and name in WORDS and text in (words_of(KEYS[name]) if name in KEYS else FORM_NAMES):
             return text
-        return self.base.get(name, KEYS[name].default)
+        return self.base.get(name, KEYS[name].default if name in KEYS else None)
 
     def values(self) -> dict[str, Any]:
         """The config that rows are read and written by."""
@@ -92,14 +103,19 @@ def read_question() -> Question:
 
 
 def columns_of(text: str) -> dict[str, str]:
-    """`question:prompt,answer:completion` as a mapping."""
-    pairs = (part.partition(":") for part in text[:2000].split(","))
-    return {name.strip(): column.strip() for name, _, column in pairs if name.strip() and column.strip()}
+    """Part → column, from JSON; nothing from what is none."""
+    try:
+        found = load_json(text[:4000].encode("utf-8", "replace"), "data_columns")
+    except (ValueError, FileRefusedError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {str(part): column for part, column in found.items() if isinstance(column, str)}
 
 
 def as_words(columns: Mapping[str, str]) -> str:
     """The other way round."""
-    return ",".join(f"{name}:{column}" for name, column in columns.items())
+    return json.dumps(dict(columns), ensure_ascii=False, separators=(",", ":"))
 
 
 def _number(text: str | None) -> int | None:

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from lora_backend.data.data_question import DataQuestion
+from lora_backend.data.row_file import RowFile, open_row_file
+from lora_backend.data.source_files import Source, find_source
 from lora_backend.errors import DataError
 from lora_backend.i18n import N_, Message
 from lora_backend.installation import path_of
+from lora_backend.preflight.named_files import kept_summaries
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.token_counts import TOKENIZER
 from pages.parts.data.question import Question
 from pages.parts.shell.services import resolved
 
+ASKED = (
+    "data_format",
+    "data_columns",
+    "max_bad_rows",
+    "max_length",
+    "truncation",
+    "train_on",
+    "batch_size",
+    "val_size",
+    "seed",
+)
+MOST_AT_ONCE = 32 * 2**20
+"""Of lines that are looked through in a tenth of a second."""
+LOOKED_AT = 100
+"""First rows of a data set that nobody has read whole yet."""
 TEMPLATES = ("chat_template.jinja", "tokenizer_config.json")
 
 
@@ -33,6 +53,30 @@ class Subject:
         """What an answer about it is read from."""
         models = () if self.model is None else tuple(self.model / name for name in (TOKENIZER, *TEMPLATES))
         return (self.path, *models)
+
+    @cached_property
+    def data_question(self) -> DataQuestion:
+        """What the torch process is asked."""
+        asked = {name: self.question.value(name) for name in ASKED}
+        model = None if self.model is None else str(self.model)
+        told = {name: value for name, value in asked.items() if value is not None}
+        return DataQuestion(path=str(self.path), model=model, **told)
+
+    @cached_property
+    def source(self) -> Source:
+        """The files that it consists of. Raises `DataError` where it is not clear which."""
+        return find_source(self.path)
+
+    @cached_property
+    def size_bytes(self) -> int:
+        return sum(file.path.stat().st_size for file in self.source.files)
+
+    def opened(self, *, is_counted: bool) -> RowFile | None:
+        """Its rows by number; None while it is too large to be read on the page's way and nobody has yet."""
+        most = MOST_AT_ONCE if all(file.kind == "jsonl" for file in self.source.files) else MOST_AT_ONCE // 8
+        if self.size_bytes > most and not is_counted:
+            return None
+        return open_row_file(self.path, kept_summaries(self.named.installation))
 
 
 def subject_of(question: Question) -> Subject:

@@ -18,9 +18,11 @@ from lora_backend.i18n import N_, Message
 from pages.parts.draft import session
 from pages.parts.draft.edit import refresh_views, set_values
 from pages.parts.draft.facts import KnownFacts
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, sentences, t, t_plain
 from pages.parts.shell.markdown import Markdown, code, escape
+from pages.parts.shell.navigation import DATA
 
 MAX_LISTED_BLOCKS = 256
 
@@ -43,6 +45,9 @@ def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool
         problem = st.session_state.get(session.FIELD_PROBLEMS, {}).get(widget_key)
         if problem is not None:
             st.error(say(problem))
+        if key.name == "dataset" and value:
+            query = {addresses.DRAFT: draft.id}
+            st.page_link(DATA, label=t(N_("Look at the data")), icon=":material/dataset:", query_params=query)
         if differs:
             default = _as_text(key.default)
             st.button(

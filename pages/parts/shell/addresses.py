@@ -36,6 +36,8 @@ ROW = "row"
 """The row that stands alone, from 1."""
 PAGE = "page"
 SEARCH = "search"
+VIEW = "view"
+"""Which part of a page with several is shown."""
 ONLY = "only"
 """The code of a note: only the rows of which that is said."""
 

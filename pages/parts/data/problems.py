@@ -1,0 +1,145 @@
+"""What is wrong with the data set: bad rows with their numbers, and all that a check finds, each with its rows in one click."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from lora_backend.config.findings import Finding
+from lora_backend.config.rules import ConfigView, Facts
+from lora_backend.config.rules.row_facts import OF_NOTES
+from lora_backend.data.data_report import DataReport, NoteCode
+from lora_backend.i18n import N_, Plural
+from lora_backend.views.data_view import bad_row_table, data_findings, more_bad_rows
+from pages.parts.data.edits import edits_of, leave_out
+from pages.parts.data.subject import Subject
+from pages.parts.shell import addresses
+from pages.parts.shell.failing import safely
+from pages.parts.shell.language import say, t
+from pages.parts.shell.markdown import joined
+from pages.parts.shell.navigation import DATA
+from pages.parts.widgets.findings import show_finding
+from pages.parts.widgets.tables import scrolling_table
+
+BAD = "bad"
+"""In the address: the rows that cannot be trained on."""
+CUTS: dict[str, NoteCode] = {"rows_cut": "cut", "rows_without_end": "without_end", "rows_behind_cut": "behind_cut"}
+NOTE_OF: dict[str, NoteCode] = {
+    **CUTS,
+    "nothing_to_train_on": "behind_cut",
+    **{rule.code: code for code, rule in OF_NOTES.items()},
+}
+"""Code of a finding → of the note that has its rows."""
+MOST_LEFT_OUT = 100
+
+
+def findings_of(subject: Subject, report: DataReport) -> tuple[Finding, ...]:
+    """All that is to be said of the rows."""
+    config = ConfigView({key: value for key, value in subject.named.values.items() if value is not None})
+    description = subject.named.description
+    facts = Facts(
+        num_rows=report.rows,
+        data_report=report,
+        max_positions=None if description is None else description.max_positions,
+    )
+    return data_findings(config, facts)
+
+
+def num_problems(report: DataReport, findings: tuple[Finding, ...]) -> int:
+    """For the tab's title."""
+    return bool(report.num_bad_rows) + sum(finding.severity != "hint" for finding in findings)
+
+
+def show_problems(subject: Subject, report: DataReport, findings: tuple[Finding, ...]) -> None:
+    """Bad rows first, then findings by their weight."""
+    if not report.num_bad_rows and not findings:
+        st.success(t(N_("No problems found.")), icon=":material/check_circle:")
+    if report.num_bad_rows:
+        _bad_rows(subject, report)
+    for number, finding in enumerate(findings):
+        show_finding(finding)
+        code = NOTE_OF.get(finding.code)
+        rows = report.first_rows(code) if code is not None else []
+        if code is None or not rows:
+            continue
+        with st.container(horizontal=True, key=f"finding-rows-{number}"):
+            _link(subject, code, len(rows))
+            if code in ("duplicate", "refused", "empty_answer", "all_prompt", "behind_cut"):
+                _leave_out(subject, code, rows)
+
+
+def _bad_rows(subject: Subject, report: DataReport) -> None:
+    count = report.num_bad_rows
+    st.error(
+        t(
+            Plural(
+                "{count} row cannot be trained on. Fix it here, or leave it out.",
+                "{count} rows cannot be trained on. Fix them here, or leave them out.",
+            ),
+            count=f"{count:,}",
+        ),
+        icon=":material/error:",
+    )
+    rows = sorted({bad.row for bad in report.bad_rows})
+    with st.container(horizontal=True):
+        _link(subject, BAD, len(rows))
+        _leave_out(subject, BAD, rows)
+    scrolling_table(bad_row_table(report))
+    more = more_bad_rows(report)
+    if more is not None:
+        st.caption(say(more))
+
+
+def _link(subject: Subject, code: str, count: int) -> None:
+    kept = {
+        key: value
+        for key, value in subject.question.params.items()
+        if key not in (addresses.ROW, addresses.PAGE, addresses.SEARCH, addresses.VIEW)
+    }
+    st.page_link(
+        DATA,
+        label=t(Plural("Show {count} row", "Show {count} rows"), count=count),
+        icon=":material/view_list:",
+        query_params={**kept, addresses.ONLY: code},
+    )
+
+
+def _leave_out(subject: Subject, code: str, rows: list[int]) -> None:
+    edits = edits_of(subject.path)
+    left = [row for row in rows if row not in edits]
+    st.button(
+        t(Plural("Leave out {count} row", "Leave out {count} rows"), count=len(left)),
+        icon=":material/remove_circle:",
+        type="tertiary",
+        key=f"leave-all-{code}",
+        disabled=not left,
+        on_click=safely(leave_out),
+        args=(subject.path, *left),
+    )
+
+
+def show_filter(subject: Subject, report: DataReport | None) -> None:
+    """Which rows are shown while the address asks for some, and the way back to all."""
+    code = subject.question.only
+    if not code:
+        return
+    words = {
+        BAD: N_("Only rows that cannot be trained on."),
+        "cut": N_("Only rows that are cut."),
+        "without_end": N_("Only rows that lose the end of their last answer."),
+        "behind_cut": N_("Only rows of which nothing is trained on."),
+        "duplicate": N_("Only rows that repeat an earlier one."),
+        "refused": N_("Only rows that the chat template refuses."),
+    }
+    with st.container(horizontal=True, vertical_alignment="center"):
+        parts = [t(words.get(code, N_("Only rows with this finding.")))]
+        if report is not None and any(note.code == code and note.count > len(note.rows) for note in report.notes):
+            parts.append(t(N_("The first hundred are listed.")))
+        st.caption(joined(" ", parts), width="content")
+        st.button(
+            t(N_("Show all rows")), icon=":material/close:", type="tertiary", key="all_of_them", on_click=safely(_all)
+        )
+
+
+def _all() -> None:
+    for name in (addresses.ONLY, addresses.PAGE):
+        st.query_params.pop(name, None)
