@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from lora_backend.config.key_traits import Effect, PathKind
 from lora_backend.config.schema import KEYS
-from lora_backend.data.summary import Kind
 
 WITHIN_TRAINER = frozenset({"training_arguments", "llamafactory", "trl"})
 """Tools whose configs hold the fields of transformers' TrainingArguments."""
@@ -18,8 +17,8 @@ def keys_of_path(kind: PathKind) -> tuple[str, ...]:
     return tuple(name for name, key in KEYS.items() if key.path == kind)
 
 
-DATA_KEYS = cast("tuple[Kind, ...]", keys_of_path("rows"))
-"""Keys that name a file of rows."""
+DATA_KEYS = keys_of_path("rows")
+"""Keys that name rows: one path, or a list of sets that have one each."""
 
 
 def keys_of_group(group: str) -> tuple[str, ...]:

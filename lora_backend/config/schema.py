@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lora_backend.config.key_description import REQUIRED, Key, described
 from lora_backend.config.key_traits import key
-from lora_backend.config.key_values import Index, Name, Positive, Rank, Text
+from lora_backend.config.key_values import DatasetShares, Index, Name, Positive, Rank, Text
 from lora_backend.config.options import Attention, HubKernel, Optimizer, Scheduler, TrainOn, Truncation
 from lora_backend.i18n import N_
 
@@ -44,6 +44,10 @@ class TrainingConfig(BaseModel):
     )
     dataset: Text | None = key(None, N_("Training data: a JSONL file whose rows hold `messages`, or `prompt` and `completion`."),
         group="model", common=True, on_resume="data", path="rows", portable=False,
+    )
+    datasets: DatasetShares | None = key(
+        None, N_("Several data sets in the place of `dataset`: each a `path`, a `share` (1, the default: each row once an epoch; 0.5: one half of its rows in one epoch and the other half in the next; 2: each row twice) and, if it has several, a `split`."),
+        group="model", on_resume="data", path="rows", portable=False, affects={"steps"},
     )
     max_length: int = key(1024, N_("Longer rows are cut off at this many tokens."),
         group="model", common=True, unit=N_("tokens"), ge=2, on_resume="data", plans=True, affects={"memory"},
@@ -213,7 +217,10 @@ class TrainingConfig(BaseModel):
         group="evaluation", common=True, ge=0, lt=1, on_resume="data", affects={"steps"},
         foreign={"llamafactory": "val_size", "axolotl": "val_set_size"},
     )
-    eval_strategy: Literal["no", "steps", "epoch"] = key("no", N_("When the held-back rows are evaluated."),
+    eval_dataset: Text | None = key(None, N_("Rows to evaluate on in a file of their own, in the place of `val_size`."),
+        group="evaluation", on_resume="saving", path="rows", portable=False,
+    )
+    eval_strategy: Literal["no", "steps", "epoch"] = key("no", N_("When the held-back rows, or those of `eval_dataset`, are evaluated."),
         group="evaluation", on_resume="saving", trainer="eval_strategy", foreign={"axolotl": "eval_strategy"},
     )
     eval_steps: int | None = key(None, N_("Steps between evaluations, for `eval_strategy: steps`."),

@@ -132,15 +132,14 @@ def data_to_accept(run: RunStore, resolved: ResolvedConfig, *, accept_changed_da
 
     Raises `DataError` for a file that cannot be read, `DataChangedError` for a changed one that is not accepted.
     """
-    if resolved.dataset is None:
+    if any(rows.path is None for rows in resolved.training_sets):
         return None
-    sha256 = resolved.rows["dataset"].sha256()
     try:
-        refuse_changed_data(run, str(resolved.document.values["dataset"]), sha256)
+        refuse_changed_data(run, resolved.read_sets())
     except DataChangedError:
         if not accept_changed_data:
             raise
-        return sha256
+        return resolved.data_sha256
     return None
 
 

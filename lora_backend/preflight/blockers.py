@@ -10,6 +10,7 @@ from pathlib import Path
 from lora_backend.config.check import CheckResult
 from lora_backend.config.findings import Finding, Fix
 from lora_backend.config.fix_offers import remove
+from lora_backend.config.named_data import TRAINED_ON
 from lora_backend.config.rules import ConfigView, Facts
 from lora_backend.config.rules.output_facts import checkpoint_bytes
 from lora_backend.errors import ExpressionError, FlightdeckError, PlanError, TooLittleMemoryError, UntrainableError
@@ -23,7 +24,7 @@ from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError
 
 OF_THE_CHECK = frozenset(
     {
-        "model_name_unusable", "dataset_unusable", "questions_unusable", "output_dir_unusable", "no_tokenizer",
+        "model_name_unusable", "dataset_unusable", "datasets_unusable", "eval_dataset_unusable", "questions_unusable", "output_dir_unusable", "no_tokenizer",
         "already_published", "not_an_adapter", "publication_forbidden", "no_such_device", "fp16_without_gpu",
         "library_missing", "model_library_missing", "kernel_without_gpu", "kernel_on_old_gpu", "not_causal",
         "quantized_untrainable", "quantized_already", "refused_target",
@@ -41,12 +42,13 @@ Rule = Callable[[ConfigView, Facts, Installation], Iterator[Finding]]
 def blockers_of(
     config: ConfigView, result: CheckResult, facts: Facts, installation: Installation, *, needs_data: bool = True
 ) -> tuple[Finding, ...]:
-    """All of them but the plan's. `needs_data`: rows come from `dataset`, not from a caller."""
-    found = [_no_data(config)] if needs_data and config.has_good("dataset") and not config.get("dataset") else []
+    """All of them but the plan's. `needs_data`: rows come from the config's data sets, not from a caller."""
+    is_without = config.has_good(*TRAINED_ON) and not any(map(config.get, TRAINED_ON))
+    found = [_no_data(config)] if needs_data and is_without else []
     found += [replace(finding, severity="error") for finding in result.findings if _is_blocker(finding)]
     for rule in RULES:
         found += rule(config, facts, installation)
-    order = {"model_name": 0, "dataset": 1}
+    order = {"model_name": 0, **dict.fromkeys(TRAINED_ON, 1)}
     return tuple(sorted(found, key=lambda finding: order.get(finding.key or "", 2)))
 
 

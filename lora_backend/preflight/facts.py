@@ -11,7 +11,7 @@ from typing import Any
 
 from lora_backend.config.rules import Facts, GpuFact
 from lora_backend.config.rules.machine_facts import KERNEL_SINCE
-from lora_backend.data.summary import Kind
+from lora_backend.data.summary import Summary
 from lora_backend.errors import RunError
 from lora_backend.hardware.inventory import Gpu, read_gpus
 from lora_backend.hardware.visible import visible_gpus
@@ -40,7 +40,8 @@ class Readers:
 def facts_about(
     values: Mapping[str, Any],
     model: NamedModel | None,
-    rows: Mapping[Kind, NamedRows],
+    rows: Sequence[NamedRows],
+    data: Summary | None,
     installation: Installation,
     readers: Readers,
     *,
@@ -53,13 +54,12 @@ def facts_about(
     A model or data set that is not on this machine, or cannot be used here, is a warning: the config may be meant for
     another one. It keeps a run from starting (`blockers.py`). GPUs and runs are asked only where a key depends on them.
     """
-    dataset = rows["dataset"].summary if "dataset" in rows else None
-    problems = [named.problem for named in ((model,) if model else ()) + tuple(rows.values())]
+    problems = [named.problem for named in (*((model,) if model else ()), *rows)]
     publication, forbidden, used_by = _publication(values, readers, installation, bound=is_bound)
     return Facts(
         **_of_model(model, installation),
-        row_format=dataset.format if dataset else None,
-        num_rows=dataset.num_rows if dataset else None,
+        row_format=data.format if data else None,
+        num_rows=data.num_rows if data else None,
         gpus=tuple(GpuFact(g.name, g.compute_capability) for g in readers.gpus()) if _needs_gpus(values) else None,
         missing_packages=missing_packages(values),
         disk_free_bytes=_disk_free_bytes(readers, installation.runs),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from lora_backend.config.findings import Severity
-from lora_backend.data.rows import sha256_of_file
+from lora_backend.config.named_data import NamedPath, rows_of_epoch
+from lora_backend.data.content_hash import sha256_of_set, sha256_together
 from lora_backend.data.summary import Kind, Summary, summary_of
 from lora_backend.errors import DataError, FlightdeckError, ModelError
 from lora_backend.i18n import Message
@@ -83,14 +84,32 @@ class NamedModel:
 
 @dataclass(frozen=True)
 class NamedRows:
-    """A file of rows that a config names."""
+    """A file or folder of rows that a config names."""
 
-    key: Kind
+    named: NamedPath
+    """As it is written, with its share and split."""
     path: Path | None
     """Absolute; None where the text can be no path, or may not be named."""
     kept: Path
     """Where it is kept what large files say."""
     refusal: DataError | None = None
+
+    @property
+    def key(self) -> str:
+        return self.named.key
+
+    @property
+    def bound(self) -> Path:
+        """Where it is. Raises `DataError` for one that may not be named."""
+        if self.path is None:
+            assert self.refusal is not None
+            raise self.refusal
+        return self.path
+
+    @property
+    def kind(self) -> Kind:
+        """What its rows are."""
+        return "questions" if self.key == "questions" else "dataset"
 
     @cached_property
     def _read(self) -> Summary | DataError:
@@ -98,7 +117,7 @@ class NamedRows:
             assert self.refusal is not None
             return self.refusal
         try:
-            return summary_of(self.path, self.key, kept=self.kept)
+            return summary_of(self.path, self.kind, kept=self.kept)
         except DataError as error:
             return error
 
@@ -116,10 +135,7 @@ class NamedRows:
         """Of its bytes, those of a file with bad rows too. Raises `DataError` where it cannot be read."""
         if self.summary is not None:
             return self.summary.sha256
-        if self.path is None:
-            assert self.refusal is not None
-            raise self.refusal
-        return sha256_of_file(self.path)
+        return sha256_of_set(self.bound)
 
     @property
     def escape(self) -> DataError | None:
@@ -135,12 +151,29 @@ def named_model(name: str, policy: PathPolicy) -> NamedModel:
         return NamedModel(name, None, error)
 
 
-def named_rows(name: str, key: Kind, policy: PathPolicy, installation: Installation) -> NamedRows:
-    """Bind the path of a file of rows as `policy` allows."""
+def named_rows(named: NamedPath, policy: PathPolicy, installation: Installation) -> NamedRows:
+    """Bind a path of rows as `policy` allows."""
     try:
-        return NamedRows(key, policy.data(name), kept_summaries(installation))
+        return NamedRows(named, policy.data(named.path), kept_summaries(installation))
     except DataError as error:
-        return NamedRows(key, None, kept_summaries(installation), error)
+        return NamedRows(named, None, kept_summaries(installation), error)
+
+
+def in_an_epoch(sets: Sequence[tuple[Summary | None, float]]) -> Summary | None:
+    """Several sets, each with its share, as one with the rows of an epoch; None where one of them is not known."""
+    known = [(summary, share) for summary, share in sets if summary is not None]
+    if not known or len(known) < len(sets):
+        return None
+    if len(known) == 1 and known[0][1] == 1:
+        return known[0][0]
+    formats = {summary.format for summary, _ in known}
+    columns = dict.fromkeys(column for summary, _ in known for column in summary.columns)
+    return Summary(
+        format="messages" if "messages" in formats else known[0][0].format,  # who needs a template of the model
+        num_rows=sum(rows_of_epoch(summary.num_rows, share) for summary, share in known),
+        sha256=sha256_together([summary.sha256 for summary, _ in known]) or "",
+        columns=tuple(columns),
+    )
 
 
 def kept_summaries(installation: Installation) -> Path:

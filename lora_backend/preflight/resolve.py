@@ -13,19 +13,21 @@ from typing import Any
 
 from lora_backend.config.check import CheckResult, check_config
 from lora_backend.config.config_text import ConfigDocument
-from lora_backend.config.key_queries import DATA_KEYS
+from lora_backend.config.named_data import TRAINED_ON, paths_in, with_paths
 from lora_backend.config.rules import Facts
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.config.validation import log_config, refuse_errors
-from lora_backend.data.summary import Kind, Summary
+from lora_backend.data.content_hash import sha256_together
+from lora_backend.data.summary import Summary
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.installation import Installation
 from lora_backend.models.describe import ModelDescription
 from lora_backend.preflight.facts import Readers, facts_about
-from lora_backend.preflight.named_files import NamedModel, NamedRows, named_model, named_rows
+from lora_backend.preflight.named_files import NamedModel, NamedRows, in_an_epoch, named_model, named_rows
 from lora_backend.preflight.path_policy import PathPolicy
 from lora_backend.runs.checkpoints.publication import publication_of
+from lora_backend.runs.record.attempts import ReadSet
 
 _NO_MODEL = N_("There is no model folder {path}. Check `model_name`.")
 
@@ -43,8 +45,8 @@ class ResolvedConfig:
     """With the paths of its data as they were bound."""
     model: NamedModel | None
     """None where the config names none."""
-    rows: Mapping[Kind, NamedRows]
-    """Of those of `DATA_KEYS` that it has."""
+    rows: tuple[NamedRows, ...]
+    """All that it names of rows, in the schema's order."""
     policy: PathPolicy
     installation: Installation
     readers: Readers
@@ -53,7 +55,7 @@ class ResolvedConfig:
     def facts(self) -> Facts:
         """What the rules of the check may know."""
         inside = {key: value for key, value in self.values.items() if key not in self.escapes}
-        return facts_about(inside, self.model, self.rows, self.installation, self.readers, is_bound=self.policy.is_bound_in_publishing)  # fmt: skip
+        return facts_about(inside, self.model, self.rows, self.data, self.installation, self.readers, is_bound=self.policy.is_bound_in_publishing)  # fmt: skip
 
     @cached_property
     def result(self) -> CheckResult:
@@ -91,19 +93,31 @@ class ResolvedConfig:
         return None if self.model is None else self.model.description
 
     @property
+    def training_sets(self) -> tuple[NamedRows, ...]:
+        """What it trains on, in its order."""
+        return tuple(rows for rows in self.rows if rows.key in TRAINED_ON)
+
+    @property
     def data(self) -> Summary | None:
-        """Of its data set, if the file is here and every row is good."""
-        return self.rows["dataset"].summary if "dataset" in self.rows else None
+        """Of all its data sets as one, with the rows that an epoch takes of them, if they are here and every row is good."""
+        return in_an_epoch([(rows.summary, rows.named.share) for rows in self.training_sets])
 
     @property
     def dataset(self) -> Path | None:
-        """Where its rows are, if it names a file that may be read."""
-        return self.rows["dataset"].path if "dataset" in self.rows else None
+        """Where its rows are, if it names one set, and one that may be read."""
+        sets = self.training_sets
+        return sets[0].path if len(sets) == 1 else None
 
     @property
     def data_sha256(self) -> str | None:
-        """Of the bytes of its data set. Raises `DataError` where they cannot be read."""
-        return self.rows["dataset"].sha256() if "dataset" in self.rows else None
+        """Of the bytes of its data sets. Raises `DataError` where they cannot be read."""
+        return sha256_together([one.sha256 for one in self.read_sets()])
+
+    def read_sets(self) -> list[ReadSet]:
+        """Its data sets with the hashes of what is there now. Raises `DataError` where one cannot be read."""
+        return [
+            ReadSet(path=rows.named.path, split=rows.named.split, sha256=rows.sha256()) for rows in self.training_sets
+        ]
 
     @property
     def escapes(self) -> dict[str, FlightdeckError]:
@@ -118,16 +132,16 @@ class ResolvedConfig:
 
     def refuse_impossible_paths(self) -> None:
         """Raise `DataError` for a text that can be no path of data."""
-        for rows in self.rows.values():
+        for rows in self.rows:
             if rows.refusal is not None:
                 raise rows.refusal
 
     def _escapes(self) -> Iterator[tuple[str, FlightdeckError]]:
         if self.model is not None and self.model.escape is not None:
             yield "model_name", self.model.escape
-        for key, rows in self.rows.items():
+        for rows in self.rows:
             if rows.escape is not None:
-                yield key, rows.escape
+                yield rows.key, rows.escape
 
 
 def resolve(
@@ -142,10 +156,7 @@ def resolve(
     values = document.values
     name = values.get("model_name")
     model = named_model(name, policy) if isinstance(name, str) and name else None
-    rows = {
-        key: named_rows(values[key], key, policy, installation)
-        for key in DATA_KEYS
-        if isinstance(values.get(key), str) and values[key]
-    }
-    bound: dict[str, Any] = {key: str(found.path) for key, found in rows.items() if found.path is not None}
-    return ResolvedConfig(document, {**values, **bound}, model, rows, policy, installation, readers or Readers())
+    rows = tuple(named_rows(named, policy, installation) for named in paths_in(values))
+    bound = {found.named: str(found.path) for found in rows if found.path is not None}
+    readers = readers or Readers()
+    return ResolvedConfig(document, with_paths(values, bound), model, rows, policy, installation, readers)

@@ -20,6 +20,7 @@ from lora_backend.i18n import N_
 from lora_backend.modeling.checkpointing import checkpoint_activations
 from lora_backend.modeling.step import LossPath, inputs_device
 from lora_backend.training.batches import TrainBatches, eval_batches
+from lora_backend.training.epoch_order import EpochOrder
 from lora_backend.training.loop import Training
 from lora_backend.training.optimizer import arguments_of, make_optimizer, make_schedule
 from lora_backend.training.worst_case import longest_batch, try_batch
@@ -36,6 +37,8 @@ class Data:
     eval_rows: Any = None
     tokenizer: PreTrainedTokenizerBase | None = None
     loader: DataLoader[Any] | None = None
+    order: EpochOrder | None = None
+    """Which of the rows an epoch takes; None: all of them."""
 
     @property
     def collator(self) -> DataCollatorForSeq2Seq:
@@ -49,7 +52,7 @@ def assemble(model: PeftModel, config: TrainingConfig, precision: str, data: Dat
     if config.eval_strategy != "no" and data.eval_rows is None:
         raise ConfigError(
             N_(
-                "There are no rows to evaluate: `val_size` holds none back of a DataLoader. Set `eval_strategy` to `no`."
+                "There are no rows to evaluate: `val_size` holds none back of a DataLoader. Name an `eval_dataset`, or set `eval_strategy` to `no`."
             )
         )
     _refuse_quantized(model)
@@ -58,7 +61,8 @@ def assemble(model: PeftModel, config: TrainingConfig, precision: str, data: Dat
     if data.loader is not None:
         batches = TrainBatches.of_caller(data.loader, config, accelerator)
     else:
-        batches = TrainBatches.of_rows(data.train_rows, data.collator, config)
+        order = data.order or EpochOrder.of_all(len(data.train_rows), config.seed)
+        batches = TrainBatches.of_rows(data.train_rows, order, data.collator, config)
     if data.tokenizer is not None:
         align_special_tokens(model, data.tokenizer)
     model.config.use_cache = False

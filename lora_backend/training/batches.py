@@ -16,6 +16,7 @@ from transformers.trainer_utils import has_length
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, DataError
 from lora_backend.i18n import N_
+from lora_backend.training.epoch_order import EpochOrder
 
 BATCH_KEYS = ("input_ids", "attention_mask", "labels")
 Batch = Mapping[str, torch.Tensor]
@@ -24,17 +25,17 @@ Batch = Mapping[str, torch.Tensor]
 class EpochSampler(Sampler[list[int]]):
     """Indices of an epoch's rows, a list for each batch; can begin at any batch of any epoch."""
 
-    def __init__(self, num_rows: int, batch_size: int, seed: int) -> None:
-        self.num_rows, self.batch_size, self.seed = num_rows, batch_size, seed
+    def __init__(self, order: EpochOrder, batch_size: int) -> None:
+        self.order, self.batch_size = order, batch_size
         self.epoch = self.first_batch = 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(self.num_rows, generator=torch.Generator().manual_seed(self.seed + self.epoch)).tolist()
-        for begin in range(self.first_batch * self.batch_size, self.num_rows, self.batch_size):
-            yield order[begin : begin + self.batch_size]
+        rows = self.order.of(self.epoch)
+        for begin in range(self.first_batch * self.batch_size, len(rows), self.batch_size):
+            yield rows[begin : begin + self.batch_size].tolist()
 
     def __len__(self) -> int:
-        return math.ceil(self.num_rows / self.batch_size)
+        return math.ceil(len(self.order) / self.batch_size)
 
 
 class TrainBatches:
@@ -57,8 +58,10 @@ class TrainBatches:
         """Batches; of a loader without a length, those of the whole run."""
 
     @classmethod
-    def of_rows(cls, rows: Any, collator: DataCollatorForSeq2Seq, config: TrainingConfig) -> TrainBatches:
-        sampler = EpochSampler(len(rows), config.batch_size, config.seed)
+    def of_rows(
+        cls, rows: Any, order: EpochOrder, collator: DataCollatorForSeq2Seq, config: TrainingConfig
+    ) -> TrainBatches:
+        sampler = EpochSampler(order, config.batch_size)
         # A generator of its own: a loader draws a seed for its workers at each epoch, also where it has none.
         return cls(
             _loader(rows, collator, batch_sampler=sampler, generator=torch.Generator()),

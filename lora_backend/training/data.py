@@ -6,80 +6,133 @@ import hashlib
 import logging
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from datasets import concatenate_datasets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lora_backend.config.named_data import rows_of_epoch
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.data.content_hash import sha256_together
 from lora_backend.data.rows import Dataset, parse_dataset, parse_questions, read_bytes
 from lora_backend.errors import ConfigError, DataError
 from lora_backend.i18n import N_
+from lora_backend.preflight.named_files import NamedRows
+from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.runs.checkpoints.starts import refuse_changed_data
+from lora_backend.runs.record.attempts import ReadSet
 from lora_backend.runs.record.run_store import RunStore
+from lora_backend.training.epoch_order import EpochOrder, SharedRows, held_back
 from lora_backend.training.label_rows import label_rows, rules_of
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class SetRead:
+    """One data set of the config: its rows, which bytes they were, and their share of an epoch."""
+
+    rows: Dataset
+    read: ReadSet
+    share: float
+
+
+@dataclass(frozen=True)
 class StartData:
     """What a start has read of its files; nothing is read a second time."""
 
-    dataset: Dataset | None
+    sets: tuple[SetRead, ...]
     """None where a caller's DataLoader gives the batches."""
+    evaluated: Dataset | None
+    """The rows of `eval_dataset`."""
     questions: list[dict[str, Any]]
-    data_sha256: str | None
-    """Of the file's bytes; None where the rows are a caller's."""
     questions_sha256: str | None
 
+    @property
+    def data_sha256(self) -> str | None:
+        return sha256_together([one.read.sha256 for one in self.sets])
 
-def read_data(config: TrainingConfig, folder: RunStore, *, has_batches: bool) -> StartData:
-    """The config's data set and questions. `has_batches`: a caller's DataLoader takes the data set's place.
+    @property
+    def eval_sha256(self) -> str | None:
+        return self.evaluated and self.evaluated.sha256
 
-    Raises `DataChangedError` where the data set is not the one that the run was launched with, or last read, and nobody
+
+@dataclass(frozen=True)
+class Tokenized:
+    """What is trained on and what is evaluated, in tokens; None where there is none."""
+
+    train_rows: Any = None
+    order: EpochOrder | None = None
+    eval_rows: Any = None
+
+
+def read_data(resolved: ResolvedConfig, folder: RunStore, *, has_batches: bool) -> StartData:
+    """The rows of the config's data sets, and its questions. `has_batches`: a caller's DataLoader takes the data sets' place.
+
+    Raises `DataChangedError` where the data is not what the run was launched with, or last read, and nobody
     has confirmed it; then nothing of the run has been touched.
     """
-    dataset: Dataset | None = None
-    questions: list[dict[str, Any]] = []
-    data_sha256 = questions_sha256 = None
-    if not has_batches:
-        if config.dataset is None:
-            raise ConfigError(N_("`dataset` is missing. Name a JSONL file to train on."))
-        path = Path(config.dataset)
-        content = read_bytes(path)
-        data_sha256 = hashlib.sha256(content).hexdigest()
-        refuse_changed_data(folder, config.dataset, data_sha256)
-        dataset = parse_dataset(content, path.name)
-    if config.questions:
-        path = Path(config.questions)
-        content = read_bytes(path)
-        questions = parse_questions(content, path.name)
-        questions_sha256 = hashlib.sha256(content).hexdigest()
-    return StartData(dataset, questions, data_sha256, questions_sha256)
-
-
-def tokenized(dataset: Dataset, config: TrainingConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[Any, Any]:
-    """Training rows, and the ones held back for evaluation (None without `val_size`)."""
-    rows = label_rows(dataset.rows, tokenizer, rules_of(config))
-    logger.info(
-        "data: %s rows of %s, %s tokens, sha256 %s",
-        len(rows),
-        dataset.format,
-        sum(map(len, rows["input_ids"])),
-        dataset.sha256,
+    content: dict[NamedRows, bytes] = {}
+    for rows in resolved.rows:
+        if not (has_batches and rows in resolved.training_sets):
+            content[rows] = read_bytes(rows.bound)
+    trained = [rows for rows in content if rows in resolved.training_sets]
+    if not (trained or has_batches):
+        raise ConfigError(N_("`dataset` is missing. Name a file of rows to train on."))
+    read = [ReadSet(path=rows.named.path, split=rows.named.split, sha256=_sha256(content[rows])) for rows in trained]
+    refuse_changed_data(folder, read)
+    sets = tuple(
+        SetRead(parse_dataset(content[rows], rows.bound.name), one, rows.named.share)
+        for rows, one in zip(trained, read, strict=True)
     )
-    if not config.val_size:
-        return rows, None
-    if len(rows) < 2:
-        raise ConfigError(N_("`val_size` holds rows back, but the data set has only one. Set `val_size` to 0."))
-    held_back = max(1, round(len(rows) * config.val_size))
-    parts = rows.train_test_split(test_size=min(held_back, len(rows) - 1), seed=config.seed)
-    return parts["train"], parts["test"]
+    by_key = {rows.key: (content[rows], rows.bound.name) for rows in content if rows not in trained}
+    asked = by_key.get("questions")
+    return StartData(
+        sets,
+        parse_dataset(*by_key["eval_dataset"]) if "eval_dataset" in by_key else None,
+        parse_questions(*asked) if asked else [],
+        _sha256(asked[0]) if asked else None,
+    )
 
 
-def refuse_rows_beyond_positions(model: PreTrainedModel, rows: Any) -> None:
+def tokenized(data: StartData, config: TrainingConfig, tokenizer: PreTrainedTokenizerBase) -> Tokenized:
+    """Training rows with their order, and the rows that are evaluated: those of a file, or held back of each set."""
+    eval_rows = None if data.evaluated is None else label_rows(data.evaluated.rows, tokenizer, rules_of(config))
+    if not data.sets:
+        return Tokenized(eval_rows=eval_rows)
+    parts, shared, kept, first = [], [], [], 0
+    for one in data.sets:
+        rows = label_rows(one.rows.rows, tokenizer, rules_of(config))
+        logger.info(
+            "data: %s rows of %s, %s tokens, sha256 %s%s",
+            len(rows),
+            one.rows.format,
+            sum(map(len, rows["input_ids"])),
+            one.read.sha256,
+            "" if len(data.sets) == 1 else f", {rows_of_epoch(len(rows), one.share)} of them an epoch: {one.read.path}",
+        )
+        numbers, apart = np.arange(len(rows), dtype=np.int32), np.arange(0, dtype=np.int32)
+        if config.val_size and len(rows) > 1:
+            numbers, apart = held_back(len(rows), config.val_size, config.seed)
+        shared.append(SharedRows(numbers + first, one.share))
+        kept.append(apart + first)
+        parts.append(rows)
+        first += len(rows)
+    rows, aside = concatenate_datasets(parts), np.concatenate(kept)
+    if config.val_size:
+        if not len(aside):
+            raise ConfigError(N_("`val_size` holds rows back, but the data set has only one. Set `val_size` to 0."))
+        eval_rows = rows.select(aside)
+    return Tokenized(rows, EpochOrder(shared, config.seed), eval_rows)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def refuse_rows_beyond_positions(model: PreTrainedModel, tokens: Tokenized) -> None:
     """A model that learned its positions has a table of them, and breaks at its end."""
     table = next(
         (
@@ -90,7 +143,9 @@ def refuse_rows_beyond_positions(model: PreTrainedModel, rows: Any) -> None:
         None,
     )
     limit = getattr(model.config, "max_position_embeddings", None) if table is not None else None
-    longest = max(map(len, rows["input_ids"]))
+    longest = max(
+        (len(ids) for rows in (tokens.train_rows, tokens.eval_rows) if rows for ids in rows["input_ids"]), default=0
+    )
     if limit and longest > limit:
         raise DataError(
             N_(

@@ -34,7 +34,7 @@ from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.surroundings import surroundings_of
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.assembly import Data, assemble, fresh_state, try_longest_batch
-from lora_backend.training.data import read_data, refuse_rows_beyond_positions, tokenized
+from lora_backend.training.data import Tokenized, read_data, refuse_rows_beyond_positions, tokenized
 from lora_backend.training.loop import fit
 from lora_backend.training.reporter import RunReporter
 from lora_backend.training.run_ranks import check_attached, check_saved
@@ -71,8 +71,7 @@ class RunContext:
     resume: Resume | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
     questions: list[dict[str, Any]] = field(default_factory=list)
-    train_rows: Any = None
-    eval_rows: Any = None
+    tokens: Tokenized = field(default_factory=Tokenized)
     base_answers: Sequence[str] | None = None
     adapted: PeftModel | None = None
     report: RankReport | None = None
@@ -149,15 +148,15 @@ def run_stage(folder: RunStore, name: str, act: Callable[[], object]) -> bool:
 def read(run: RunContext) -> None:
     """The rows, and the checkpoint to go on from."""
     config, folder = run.config, run.folder
-    data = read_data(config, folder, has_batches=run.dataloader is not None)
+    data = read_data(run.resolved, folder, has_batches=run.dataloader is not None)
     run.resume = prepare_start(folder, config)
     write_start(run.resolved, folder, data, run.precision)
     log_reproducibility()
     set_seed(config.seed)
-    if run.dataloader is None or config.questions:
+    if run.dataloader is None or config.questions or config.eval_dataset:
         run.tokenizer = load_tokenizer(config.model_name)
-    if data.dataset is not None and run.tokenizer is not None:
-        run.train_rows, run.eval_rows = tokenized(data.dataset, config, run.tokenizer)
+    if run.tokenizer is not None:
+        run.tokens = tokenized(data, config, run.tokenizer)
     run.questions = data.questions
 
 
@@ -167,8 +166,7 @@ def load(run: RunContext) -> None:
     plan_here(run.resolved, folder)
     run.held.enter_context(leased(folder, run.resolved.installation))
     base = load_model(config.model_copy(update={"precision": run.precision}), device_map_of(config, folder))
-    if run.train_rows is not None:
-        refuse_rows_beyond_positions(base, run.train_rows)
+    refuse_rows_beyond_positions(base, run.tokens)
     # These starts take their share out of the base weights, and an adapter switched off does not put it back.
     if run.questions and run.tokenizer and config.init_lora_weights in ("pissa", "olora"):
         run.base_answers = answer_all(base, run.tokenizer, run.questions)
@@ -189,7 +187,8 @@ def train_adapter(run: RunContext) -> None:
     if run.resume is not None:
         load_adapter(run.model, run.resume.path)
         run.report = check_attached(run.model, config, folder, run.resume.path / ADAPTER)
-    data = Data(run.train_rows, run.eval_rows, run.tokenizer, run.dataloader)
+    tokens = run.tokens
+    data = Data(tokens.train_rows, tokens.eval_rows, run.tokenizer, run.dataloader, tokens.order)
     training = assemble(run.model, config, run.precision, data)
     state = fresh_state(run.model, training)
     if run.resume is not None:

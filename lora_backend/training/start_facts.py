@@ -31,7 +31,8 @@ def write_start(resolved: ResolvedConfig, folder: RunStore, data: StartData, pre
     """What this start trains on and by, in its attempt: each may be another at the next start."""
     made_by, base = provenance(), BaseIdentity(**base_identity(resolved.model_path))
     with folder.changing_attempt() as attempt:
-        attempt.data_sha256, attempt.questions_sha256 = data.data_sha256, data.questions_sha256
+        attempt.data_sha256, attempt.data_sets = data.data_sha256, [one.read for one in data.sets]
+        attempt.eval_sha256, attempt.questions_sha256 = data.eval_sha256, data.questions_sha256
         attempt.versions, attempt.python, attempt.platform = made_by["versions"], made_by["python"], made_by["platform"]
         attempt.code, attempt.base, attempt.precision = made_by["code"], base, precision
     for number, differences in differences_of_starts(folder):

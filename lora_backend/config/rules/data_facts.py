@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding
+from lora_backend.config.named_data import data_key
 from lora_backend.config.patch import DELETE
 from lora_backend.config.rules.evaluation_keys import evaluations_beside_checkpoints
 from lora_backend.config.rules.rule import Rule
@@ -36,7 +37,7 @@ NO_CHAT_TEMPLATE = Rule(
 
 def _chats(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if facts.row_format == "messages" and facts.has_tokenizer and facts.has_chat_template is False:
-        yield NO_CHAT_TEMPLATE.found(config, "dataset")
+        yield NO_CHAT_TEMPLATE.found(config, data_key(config.values))
 
 
 NOTHING_TO_HOLD_BACK = Rule(
@@ -86,13 +87,14 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if not config.get("max_steps"):
         yield from steps_that_never_come(config, total)
     by_epoch = (
-        config.has_good("eval_strategy", "save_steps", "save_total_limit") and config.get("eval_strategy") == "epoch"
+        config.has_good("eval_strategy", "eval_dataset", "save_steps", "save_total_limit")
+        and config.get("eval_strategy") == "epoch"
     )
     # Who writes nothing of checkpoints did not ask for the best one.
     if (
         by_epoch
         and {"save_steps", "save_total_limit"} & config.values.keys()
-        and config.get("val_size")
+        and (config.get("val_size") or config.get("eval_dataset"))
         and total > max(per_epoch, config.get("save_steps"))
     ):
         yield from evaluations_beside_checkpoints(config, per_epoch, "eval_strategy")

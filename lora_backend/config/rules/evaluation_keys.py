@@ -15,8 +15,10 @@ from lora_backend.i18n import N_, Plural
 EVALUATION_WITHOUT_DATA = Rule(
     "evaluation_without_data",
     "error",
-    N_("`eval_strategy` asks for evaluation, but `val_size` is 0, so there are no rows to evaluate."),
-    N_('Set `val_size`, for example to 0.1, or `eval_strategy` to "no".'),
+    N_(
+        "`eval_strategy` asks for evaluation, but `val_size` is 0 and there is no `eval_dataset`, so there are no rows to evaluate."
+    ),
+    N_('Set `val_size`, for example to 0.1, or name an `eval_dataset`, or set `eval_strategy` to "no".'),
     broken="eval_strategy: epoch",
     fixed="eval_strategy: epoch\nval_size: 0.1\nseed: 42",
 )
@@ -41,10 +43,11 @@ ROWS_HELD_BACK_FOR_NOTHING = Rule(
 
 
 def _evaluation(config: ConfigView) -> Iterator[Finding]:
-    if not config.has_good("eval_strategy", "val_size"):
+    if not config.has_good("eval_strategy", "val_size", "eval_dataset"):
         return
     strategy, share = config.get("eval_strategy"), config.get("val_size")
-    if strategy != "no" and not share:
+    has_rows = bool(share or config.get("eval_dataset"))
+    if strategy != "no" and not has_rows:
         yield EVALUATION_WITHOUT_DATA.found(
             config, "eval_strategy", None, config.change({"val_size": 0.1}), config.change({"eval_strategy": "no"})
         )
@@ -57,7 +60,7 @@ def _evaluation(config: ConfigView) -> Iterator[Finding]:
             config,
             "eval_steps",
             {"strategy": strategy},
-            config.change({"eval_strategy": "steps"}) if share else None,
+            config.change({"eval_strategy": "steps"}) if has_rows else None,
             remove("eval_steps"),
         )
 
@@ -78,10 +81,11 @@ EVAL_STEPS_NOT_WRITTEN = Rule(
 def _evaluated_steps(config: ConfigView) -> Iterator[Finding]:
     """What `eval_strategy: steps` means beside the other keys that count steps."""
     if not config.has_good(
-        "eval_strategy", "eval_steps", "val_size", "logging_steps", "save_steps", "save_total_limit"
+        "eval_strategy", "eval_steps", "val_size", "eval_dataset", "logging_steps", "save_steps", "save_total_limit"
     ):
         return
-    if config.get("eval_strategy") != "steps" or not config.get("val_size"):
+    has_rows = config.get("val_size") or config.get("eval_dataset")
+    if config.get("eval_strategy") != "steps" or not has_rows:
         return
     every = config.get("eval_steps") or config.get("logging_steps")
     if config.get("eval_steps") is None:

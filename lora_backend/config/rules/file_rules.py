@@ -139,6 +139,28 @@ DATASET_UNUSABLE = Rule(
     fixed_facts=NOTHING_KNOWN,
 )
 
+DATASETS_UNUSABLE = Rule(
+    "datasets_unusable",
+    "warning",
+    None,
+    _CHANGE_OR_PUT,
+    broken="datasets:\n- path: d.jsonl",
+    fixed="datasets:\n- path: d.jsonl",
+    facts=missing_file("datasets", N_("There is no data set {path}. Check the path."), "d.jsonl"),
+    fixed_facts=NOTHING_KNOWN,
+)
+
+EVAL_DATASET_UNUSABLE = Rule(
+    "eval_dataset_unusable",
+    "warning",
+    None,
+    _CHANGE_OR_PUT,
+    broken="eval_dataset: e.jsonl\neval_strategy: epoch",
+    fixed="eval_dataset: e.jsonl\neval_strategy: epoch",
+    facts=missing_file("eval_dataset", N_("There is no data set {path}. Check the path."), "e.jsonl"),
+    fixed_facts=NOTHING_KNOWN,
+)
+
 QUESTIONS_UNUSABLE = Rule(
     "questions_unusable",
     "warning",
@@ -150,7 +172,13 @@ QUESTIONS_UNUSABLE = Rule(
     fixed_facts=NOTHING_KNOWN,
 )
 
-UNUSABLE = {"model_name": MODEL_NAME_UNUSABLE, "dataset": DATASET_UNUSABLE, "questions": QUESTIONS_UNUSABLE}
+UNUSABLE = {
+    "model_name": MODEL_NAME_UNUSABLE,
+    "dataset": DATASET_UNUSABLE,
+    "datasets": DATASETS_UNUSABLE,
+    "eval_dataset": EVAL_DATASET_UNUSABLE,
+    "questions": QUESTIONS_UNUSABLE,
+}
 """Key → the rule about its file."""
 
 RULES = (

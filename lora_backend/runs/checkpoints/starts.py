@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_backend.data.content_hash import sha256_together
 from lora_backend.errors import DataChangedError
 from lora_backend.i18n import N_
 from lora_backend.runs.checkpoints.manifest import checkpoints_of, step_of
-from lora_backend.runs.record.attempts import Attempt
+from lora_backend.runs.record.attempts import Attempt, ReadSet
 from lora_backend.runs.record.run_store import RunStore
 
 
@@ -78,19 +80,28 @@ def known_data(run: RunStore) -> list[str]:
     return [value for value in dict.fromkeys(either) if value]
 
 
-def refuse_changed_data(run: RunStore, path: str, sha256: str) -> None:
-    """Raise `DataChangedError` where the bytes of `path`, whose hash is `sha256`, are none that the run may go on in."""
-    known = known_data(run)
-    if known and sha256 not in known:
-        has_read = any(attempt.data_sha256 for attempt in run.read_attempts())
+def refuse_changed_data(run: RunStore, read: Sequence[ReadSet]) -> None:
+    """Raise `DataChangedError` where the bytes of the sets as they were `read` are none that the run may go on in."""
+    known, sha256 = known_data(run), sha256_together([one.sha256 for one in read])
+    if known and sha256 is not None and sha256 not in known:
+        attempts = run.read_attempts()
+        has_read = any(attempt.data_sha256 for attempt in attempts)
+        before = next((attempt.data_sets for attempt in reversed(attempts) if attempt.data_sets), [])
+        named, then, now = _changed_of(before, read) or (", ".join(one.path for one in read), known[0], sha256)
         raise DataChangedError(
             N_("The data set {path} has changed since the run last read it (sha256 {then}, now {now}).")
             if has_read
             else N_("The data set {path} has changed since the run was launched (sha256 {then}, now {now})."),
-            path=path,
-            then=known[0][:12],
-            now=sha256[:12],
+            path=named,
+            then=then[:12],
+            now=now[:12],
         )
+
+
+def _changed_of(before: Sequence[ReadSet], now: Sequence[ReadSet]) -> tuple[str, str, str] | None:
+    """Path, hash then and hash now of the first set that is another than before; None where nobody can say."""
+    sides = zip(before, now, strict=False)
+    return next(((then.path, then.sha256, one.sha256) for then, one in sides if then.sha256 != one.sha256), None)
 
 
 def _step_ahead(run: RunStore, attempts: list[Attempt]) -> int:

@@ -84,6 +84,15 @@ class DamagedCheckpoint(Part):
     """A few words for each file."""
 
 
+class ReadSet(Part):
+    """A data set as a start has read it."""
+
+    path: str
+    split: str | None = None
+    sha256: str
+    """Of its bytes."""
+
+
 class Attempt(Document):
     """One start of a run. What is absent was not known, or the start never came so far."""
 
@@ -131,7 +140,11 @@ class Attempt(Document):
     num_threads: Count | None = None
     """Of torch, on the CPU."""
     data_sha256: str | None = None
-    """Of the bytes that its rows were read from."""
+    """Of the bytes that its rows were read from; of several sets one hash for all."""
+    data_sets: list[ReadSet] = []
+    """Each set by itself."""
+    eval_sha256: str | None = None
+    """Of the rows that are evaluated, where they are a file of their own."""
     questions_sha256: str | None = None
     """Of the file of questions."""
     precision: str | None = None

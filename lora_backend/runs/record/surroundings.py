@@ -26,6 +26,7 @@ class Surroundings(Part):
     """What a start was made by. Not set: it was not recorded."""
 
     data_sha256: str | None = None
+    eval_sha256: str | None = None
     questions_sha256: str | None = None
     precision: str | None = None
     python: str | None = None
@@ -70,7 +71,7 @@ def differences_of_starts(run: RunStore) -> list[tuple[int, list[Message]]]:
 
 def differences_from_now(run: RunStore, config: Mapping[str, Any]) -> list[Message]:
     """What is another here and now than the run's last start was made by; its data aside, which is asked for by itself."""
-    before = last_start(run).model_copy(update={"data_sha256": None, "questions_sha256": None})
+    before = last_start(run).model_copy(update={"data_sha256": None, "eval_sha256": None, "questions_sha256": None})
     return [*base_differences(before, config), *differences(before, Surroundings(**provenance()))]
 
 
@@ -96,6 +97,8 @@ def differences(before: Surroundings, after: Surroundings) -> list[Message]:
     if before.data_sha256 and after.data_sha256 and before.data_sha256 != after.data_sha256:
         values = {"then": before.data_sha256[:12], "now": after.data_sha256[:12]}
         said.append(Message(N_("It reads changed data, as was confirmed (sha256 {then} → {now})."), values))
+    if _differ(before.eval_sha256, after.eval_sha256):
+        said.append(Message(N_("The rows of `eval_dataset` are not the same as before.")))
     if _differ(before.questions_sha256, after.questions_sha256):
         said.append(Message(N_("The file of questions is not the same as before.")))
     changes = [f"{name} {then or '–'} → {now or '–'}" for name, then, now in _changed(before, after)]
