@@ -13,6 +13,7 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.config.config_text import decode_config, read_config
+from lora_backend.config.data_now import sha256_now
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
@@ -24,7 +25,7 @@ from lora_backend.runs.record.unlinked import own_adapter
 from lora_backend.symlinks import is_unlinked_folder
 from lora_backend.verification.adapter_folder import is_pickled, read_adapter_config
 from lora_backend.verification.asked_config import asked_values
-from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
+from lora_backend.verification.passport import check_passport, start_in_passport
 from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.rank_report import check_adapter_folder
 from lora_backend.views.rank_view import ranks_beside
@@ -170,8 +171,8 @@ def base_config(subject: Subject, own: dict[str, Any]) -> Path | None:
 
 
 def data_sha256(subject: Subject) -> str | None:
-    name = (subject.config or {}).get("dataset")
-    return file_sha256(Path(str(name))) if name and is_within(Path(str(name)), installation().data_roots) else None
+    roots = installation().data_roots
+    return sha256_now(subject.config or {}, lambda path: is_within(path, roots))
 
 
 def beside(subject: Subject, report: RankReport, runs: dict[str, RunStore]) -> None:

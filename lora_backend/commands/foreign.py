@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lora_backend.commands.words import GOOD, NO, print_json, readable
 from lora_backend.config.foreign.exporting import export_config
 from lora_backend.config.foreign.import_file import import_file
 from lora_backend.config.foreign.import_report import export_report, import_report
+from lora_backend.config.named_data import trained_on
 from lora_backend.config.rules import Facts
 from lora_backend.data.rows import RowFormat, format_of
 from lora_backend.errors import FlightdeckError
@@ -35,7 +37,7 @@ def import_command(arguments: argparse.Namespace) -> int:
 def export_command(arguments: argparse.Namespace) -> int:
     """Write a config for another tool; what could not be carried goes to stderr."""
     values = readable(arguments.config).values
-    result = export_config(values, arguments.to, _row_format(values.get("dataset")))
+    result = export_config(values, arguments.to, _row_format(values))
     if arguments.output:
         _write(arguments.output, result.text)
     if arguments.json:
@@ -47,10 +49,11 @@ def export_command(arguments: argparse.Namespace) -> int:
     return GOOD
 
 
-def _row_format(dataset: Any) -> RowFormat | None:
-    """The kind of rows in the file; None where it is not on this machine, or no such file."""
+def _row_format(values: Mapping[str, Any]) -> RowFormat | None:
+    """The kind of rows in the data set; None where it is not on this machine, or there are several."""
+    sets = trained_on(values)
     try:
-        return format_of(Path(dataset)) if isinstance(dataset, str) else None
+        return format_of(Path(sets[0].path)) if len(sets) == 1 else None
     except FlightdeckError:
         return None
 

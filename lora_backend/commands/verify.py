@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.commands.words import GOOD, NO, WRONG_QUESTION, print_json, readable
+from lora_backend.config.data_now import sha256_now
 from lora_backend.config.short_values import in_short
 from lora_backend.errors import ModelError, RunError
 from lora_backend.i18n import N_, Message
@@ -21,7 +22,7 @@ from lora_backend.verification.adapter_folder import adapter_within, read_adapte
 from lora_backend.verification.asked_config import asked_values
 from lora_backend.verification.base_words import comparison_words, difference_line
 from lora_backend.verification.codes import explained
-from lora_backend.verification.passport import check_passport, file_sha256, start_in_passport
+from lora_backend.verification.passport import check_passport, start_in_passport
 from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.rank_report import check_adapter_folder
 from lora_backend.verification.verdicts import verdict
@@ -36,8 +37,7 @@ def verify(arguments: argparse.Namespace) -> int:
     """Run the command."""
     adapter, config, base = _verify_subject(arguments)
     report = _checked(adapter, config)
-    dataset = (config or {}).get("dataset")
-    parts = check_passport(adapter, config, base, _sha256(dataset))
+    parts = check_passport(adapter, config, base, sha256_now(config or {}))
     differs = any(part.verdict == "different" for part in parts)
     document = {**report.to_dict(), "passport": [part.to_dict() for part in parts]}
     if report.is_consistent is None:
@@ -121,12 +121,3 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
     except ModelError:  # the passport says that it cannot be told
         base = None
     return path, config, base if base is None or base.is_file() else base / "config.json"
-
-
-def _sha256(dataset: Any) -> str | None:
-    """None for a data set that is not there or cannot be read."""
-    path = path_of(dataset) if isinstance(dataset, str) else None
-    try:
-        return file_sha256(path)
-    except OSError:
-        return None

@@ -16,7 +16,7 @@ from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, translate
 
 
-def dump_yaml(values: Mapping[str, Any]) -> str:
+def dump_yaml(values: Mapping[str, Any] | list[Any]) -> str:
     """`values` as YAML, in their order."""
     out = io.StringIO()
     yaml_reader().dump(plain(values), out)

@@ -7,16 +7,21 @@ from functools import reduce
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import StringConstraints
+from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 
 from lora_backend.config.schema import Key
-from lora_backend.i18n import N_, Message
+from lora_backend.i18n import N_, Message, in_code
 
 
 def expected(key: Key) -> Message:
     """For example “a whole number of at least 1”, or “one of: none, all, lora_only”."""
-    return _in_words(key.annotation, key.info.metadata)
+    return expected_of(key.annotation, key.info.metadata)
+
+
+def expected_of(annotation: Any, metadata: list[Any]) -> Message:
+    """The same of any type with pydantic's bounds."""
+    return _in_words(annotation, metadata)
 
 
 def _in_words(annotation: Any, metadata: list[Any]) -> Message:
@@ -33,6 +38,8 @@ def _in_words(annotation: Any, metadata: list[Any]) -> Message:
         return reduce(_either, (_in_words(item, metadata) for item in kinds))
     if origin is Literal:
         return Message(N_("one of: {options}"), {"options": ", ".join(map(str, arguments))})
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return Message(N_("a mapping with {keys}"), {"keys": in_code(annotation.model_fields)})
     if origin is list:
         return Message(N_("a list, each entry {entry}"), {"entry": _in_words(arguments[0], [])})
     if origin is dict:

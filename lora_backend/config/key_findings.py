@@ -12,6 +12,7 @@ from lora_backend.config.config_text import parse_config
 from lora_backend.config.expected import expected
 from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.fix_offers import remove
+from lora_backend.config.inside_findings import Inside, is_of_a_part
 from lora_backend.config.options import NEW_NAMES, why_not_here
 from lora_backend.config.rules import ConfigView
 from lora_backend.config.rules.file_rules import MISSING_KEY, OUT_OF_RANGE, UNUSABLE_WORD, WRONG_TYPE
@@ -31,18 +32,25 @@ def schema_findings_of(config: ConfigView, written: Mapping[str, str], told: Col
     Of unknown keys in `told` something was said already.
     """
     kinds: dict[str, str] = {}
+    inside: dict[str, Inside] = {}
     num_unknown = 0
     unread = {key: kind for key, value in config.values.items() if (kind := unreadable(key, value))}
     try:
         TrainingConfig.model_validate({key: value for key, value in config.values.items() if key not in unread})
     except ValidationError as error:
         for detail in error.errors(include_url=False, include_context=False):
-            kinds.setdefault(str(detail["loc"][0]), detail["type"])
+            key = str(detail["loc"][0])
+            if key not in kinds and is_of_a_part(detail["loc"]):
+                inside[key] = Inside(config.values[key], detail["loc"][1:], detail["type"])
+            kinds.setdefault(key, detail["type"])
     for key in unread:
         if kinds.get(key) == "missing":
             del kinds[key]
     kinds |= unread
     for key, kind in kinds.items():
+        if key in inside:
+            yield inside[key].found(config, key)
+            continue
         if kind == "extra_forbidden" and key in told:
             continue
         if kind == "extra_forbidden":

@@ -37,6 +37,11 @@ def paths_in(values: Mapping[str, Any]) -> Iterator[NamedPath]:
                 yield NamedPath(key, entry["path"], place, _share(entry), _split(entry))
 
 
+def trained_on(values: Mapping[str, Any]) -> list[NamedPath]:
+    """Those of the sets that are trained on."""
+    return [named for named in paths_in(values) if named.key in TRAINED_ON]
+
+
 def with_paths(values: Mapping[str, Any], bound: Mapping[NamedPath, str]) -> dict[str, Any]:
     """`values` with other paths in the places of some."""
     found = dict(values)

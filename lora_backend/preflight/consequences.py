@@ -134,6 +134,7 @@ SWITCHED_OFF: dict[str, tuple[tuple[Switch, str], ...]] = {
     ),
     "eval_steps": ((lambda c: c.eval_strategy != "steps", N_("`eval_strategy` is not `steps`.")),),
     "val_size": ((lambda c: c.eval_strategy == "no" and c.val_size == 0, N_("Nothing is held back.")),),
+    "eval_dataset": ((lambda c: c.eval_strategy == "no", N_("`eval_strategy` is no, so nothing is evaluated.")),),
     "use_balanced_device_map": _BALANCING_OFF[:1],
     "force_balance": _BALANCING_OFF,
     "exclude_cpu": _BALANCING_OFF,

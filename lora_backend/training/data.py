@@ -44,7 +44,7 @@ class StartData:
     """What a start has read of its files; nothing is read a second time."""
 
     sets: tuple[SetRead, ...]
-    """None where a caller's DataLoader gives the batches."""
+    """None of them where a caller's DataLoader gives the batches."""
     evaluated: Dataset | None
     """The rows of `eval_dataset`."""
     questions: list[dict[str, Any]]
@@ -56,7 +56,7 @@ class StartData:
 
     @property
     def eval_sha256(self) -> str | None:
-        return self.evaluated and self.evaluated.sha256
+        return None if self.evaluated is None else self.evaluated.sha256
 
 
 @dataclass(frozen=True)

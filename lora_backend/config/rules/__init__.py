@@ -32,7 +32,16 @@ from lora_backend.config.rules.rule_input import ConfigView, Facts, GpuFact
 
 __all__ = ["RULES", "ConfigView", "Facts", "GpuFact", "all_findings"]
 
-_KEY_ROOMS = (expression_keys, adapter_keys, device_keys, training_keys, data_keys, evaluation_keys, publication_keys, secrecy)
+_KEY_ROOMS = (
+    expression_keys,
+    adapter_keys,
+    device_keys,
+    training_keys,
+    data_keys,
+    evaluation_keys,
+    publication_keys,
+    secrecy,
+)
 _FACT_ROOMS = (base_model, model_facts, target_facts, data_facts, row_facts, machine_facts, output_facts)
 
 FILE_RULES: tuple[Rule, ...] = file_rules.RULES

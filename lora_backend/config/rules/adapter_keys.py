@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lora_backend.config.findings import Finding, Fix, shorten
 from lora_backend.config.fix_offers import drop, every_block, remove, shift_by_one
@@ -50,6 +50,8 @@ def _lists(config: ConfigView) -> Iterator[Finding]:
                 every_block() if key == "target_layers" else remove(key),
                 severity=None if key in ("target_modules", "target_layers") else "warning",
             )
+        if any(isinstance(entry, Mapping) for entry in value):  # `datasets`, which has rules of its own
+            continue
         once = list(dict.fromkeys(value))
         repeated = sorted(shorten(text) for text, count in Counter(map(str, value)).items() if count > 1)
         if repeated:

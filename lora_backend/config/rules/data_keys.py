@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from lora_backend.config.findings import Finding, shorten
 from lora_backend.config.fix_offers import remove
@@ -47,12 +48,22 @@ def _sets(config: ConfigView) -> Iterator[Finding]:
         yield DATASET_AND_DATASETS.found(config, "dataset", None, remove("dataset"), remove("datasets"))
     sets = [named for named in paths_in(config.values) if named.key == "datasets"]
     if not sum(named.share for named in sets):
-        yield NO_SHARE.found(config, "datasets")
+        whole = [{name: part for name, part in entry.items() if name != "share"} for entry in config.get("datasets")]
+        yield NO_SHARE.found(config, "datasets", None, config.change({"datasets": whole}))
     counted = Counter((named.path, named.split) for named in sets)
     for (path, split), count in counted.items():
         if count > 1:
             share = sum(named.share for named in sets if (named.path, named.split) == (path, split))
-            yield SET_NAMED_TWICE.found(config, "datasets", {"path": shorten(path), "share": f"{share:g}"})
+            fix = config.change({"datasets": _once(config.get("datasets"), path, split, share)})
+            yield SET_NAMED_TWICE.found(config, "datasets", {"path": shorten(path), "share": f"{share:g}"}, fix)
+
+
+def _once(entries: Sequence[Mapping[str, Any]], path: str, split: str | None, share: float) -> list[Mapping[str, Any]]:
+    """The entries with the first of a set's having the share of all."""
+    places = [place for place, one in enumerate(entries) if (one["path"], one.get("split")) == (path, split)]
+    found = [one for place, one in enumerate(entries) if place not in places[1:]]
+    found[places[0]] = {**found[places[0]], "share": share}
+    return found
 
 
 EVAL_DATASET_AND_VAL_SIZE = Rule(

@@ -79,6 +79,24 @@ OUT_OF_RANGE = Rule(
     fixed="lora_dropout: 0.9",
 )
 
+MISSING_PART = Rule(
+    "missing_part",
+    "error",
+    N_("`{key}` is missing."),
+    N_("Add it to `{entry}`."),
+    broken="datasets:\n- share: 2",
+    fixed="datasets:\n- path: a.jsonl\n  share: 2",
+)
+
+UNKNOWN_PART = Rule(
+    "unknown_part",
+    "error",
+    N_("`{key}` is not known; it would be ignored."),
+    N_("Remove it; an entry has {keys}."),
+    broken="datasets:\n- path: a.jsonl\n  weight: 2",
+    fixed="datasets:\n- path: a.jsonl\n  share: 2",
+)
+
 UNUSABLE_WORD = Rule(
     "unusable_word",
     "error",
@@ -188,6 +206,8 @@ RULES = (
     UNKNOWN_KEY,
     FOREIGN_CONFIG,
     WRONG_TYPE,
+    MISSING_PART,
+    UNKNOWN_PART,
     UNUSABLE_WORD,
     OUT_OF_RANGE,
     CACHE_WITH_CHECKPOINTING,

@@ -22,7 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from lora_backend.bounded import read_json
 from lora_backend.config.key_queries import keys_of_path
-from lora_backend.config.schema import KEYS, Name
+from lora_backend.config.key_values import Name
+from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from lora_backend.installation import Installation, is_within, path_of

@@ -12,7 +12,9 @@ from typing import Any
 
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import dump_yaml
+from lora_backend.config.data_now import sha256_now
 from lora_backend.config.diff import ABSENT, same_value
+from lora_backend.config.named_data import trained_on
 from lora_backend.i18n import Message
 from lora_backend.runs.checkpoints.starts import spans_of
 from lora_backend.runs.record.changes import config_as_changed
@@ -25,7 +27,6 @@ from lora_backend.runs.record.surroundings import (
     last_start,
     surroundings_of,
 )
-from lora_backend.verification.passport import file_sha256
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,13 @@ def reproduction(run: RunStore, program: Path = PROGRAM, files: Mapping[str, Any
     config, begun = record.config, surroundings_of(record).with_later(last_start(run))
     spans = [span.to_json() for span in spans_of(run)]
     changed = config_as_changed(run)
-    dataset, files = config.get("dataset"), config if files is None else files
+    files = config if files is None else files
     code_then, code_now = begun.code, code_of(program)
     return Reproduction(
         config_text=run.config_text() or dump_yaml(config),
         command=_command(run, changed) if record.argv and run.config_text() is not None else None,
-        dataset=dataset if isinstance(dataset, str) else None,
-        data_sha256=ThenNow(begun.data_sha256, _sha256(files.get("dataset"))),
+        dataset=", ".join(named.path for named in trained_on(config)) or None,
+        data_sha256=ThenNow(begun.data_sha256, sha256_now(files)),
         data_of_steps=spans if len({span["data_sha256"] for span in spans}) > 1 else [],
         versions=_versions(begun),
         base_model=base_differences(begun, files) if files.get("model_name") else [],
@@ -131,10 +132,3 @@ def _versions(begun: Surroundings) -> dict[str, ThenNow]:
     now = ((begun.python, "python", platform.python_version()), (begun.platform, "platform", platform.platform()))
     sides |= {name: ThenNow(then, found) for then, name, found in now if then}
     return {name: side for name, side in sides.items() if side.then != side.now}
-
-
-def _sha256(dataset: Any) -> str | None:
-    try:
-        return file_sha256(Path(dataset)) if isinstance(dataset, str) and dataset else None
-    except (OSError, ValueError):
-        return None

@@ -11,6 +11,7 @@ from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.diff import same_value
 from lora_backend.config.drafts import Draft
+from lora_backend.config.inside_findings import PARTS_OF
 from lora_backend.config.patch import DELETE
 from lora_backend.config.schema import REQUIRED, Key
 from lora_backend.escaping import visible
@@ -65,6 +66,8 @@ def _widget(label: Markdown, key: Key, value: Any, known: KnownFacts, shared: di
     kind, options = _kind(key.annotation), _options(key, known)
     if _takes_mapping(key):
         st.text_area(label, value=_as_yaml(value), height=96, placeholder=t(N_("name: value")), **shared)
+    elif _takes_entries(key):
+        st.text_area(label, value=_as_yaml(value), height=96, placeholder="- path: …\n  share: 0.5", **shared)
     elif options is not None and (value is None or isinstance(value, list | str)):
         chosen = value if isinstance(value, list) else [value] if value else []
         every = [*options, *(item for item in chosen if item not in options)]
@@ -123,6 +126,11 @@ def _takes_mapping(key: Key) -> bool:
     return any(get_origin(part) is dict for part in parts)
 
 
+def _takes_entries(key: Key) -> bool:
+    """Whether it is a list of entries that have parts of their own."""
+    return key.name in PARTS_OF
+
+
 def _kind(annotation: Any) -> Any:
     """The type that the field is for: optional and annotated ones without their wrapping."""
     if get_origin(annotation) in (Union, types.UnionType):
@@ -148,7 +156,7 @@ def _as_option(value: Any) -> str:
 
 
 def _as_yaml(value: Any) -> str:
-    return dump_yaml(value) if isinstance(value, dict) and value else _as_text(value or None)
+    return dump_yaml(value) if isinstance(value, dict | list) and value else _as_text(value or None)
 
 
 def _write(draft: Draft, key: Key, widget_key: str) -> None:
@@ -156,8 +164,8 @@ def _write(draft: Draft, key: Key, widget_key: str) -> None:
     problems = st.session_state.setdefault(session.FIELD_PROBLEMS, {})
     problems.pop(widget_key, None)
     value = st.session_state[widget_key]
-    if _takes_mapping(key):
-        value, problem = _from_yaml(value)
+    if _takes_mapping(key) or _takes_entries(key):
+        value, problem = _entries(value) if _takes_entries(key) else _from_yaml(value)
         if problem is not None:
             problems[widget_key] = problem
             return
@@ -192,6 +200,14 @@ def _from_yaml(text: str) -> tuple[Any, Message | None]:
     if word.is_readable and "\n" not in text.strip() and not isinstance(value, dict | list):
         return value, None
     return None, document.problems[0].message
+
+
+def _entries(text: str) -> tuple[Any, Message | None]:
+    """The list in a field of YAML."""
+    if not text.strip():
+        return None, None
+    document = parse_config("value:\n" + text)
+    return document.values.get("value"), None if document.is_readable else document.problems[0].message
 
 
 def _whole(text: str) -> int | str:

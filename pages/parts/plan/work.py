@@ -9,6 +9,7 @@ import streamlit as st
 
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import open_draft
+from lora_backend.config.named_data import TRAINED_ON
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_, Message, Plural
@@ -63,7 +64,7 @@ def read_question() -> Question:
 def prepare(question: Question) -> Work:
     """Plan it. Raises `FlightdeckError` with one sentence; may wait for a trace."""
     config = question.config()
-    named = resolved({"model_name": question.model, "dataset": config.dataset})
+    named = resolved({"model_name": question.model, **config.model_dump(include={*TRAINED_ON})})
     planner, message = planner_for(named.config_json, trace, named.installation, question.gpus, config)
     placed, refused = _placement(question, planner, config)
     if placed is not None:
