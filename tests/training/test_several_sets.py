@@ -11,7 +11,7 @@ import pytest
 
 from lora_backend.errors import DataChangedError
 from lora_backend.runs.history.reproduce import reproduction
-from lora_backend.training.direct_run import train_in_folder
+from lora_backend.trainer.direct_run import train_in_folder
 from tests.run_files import attempt_of, points_of, set_attempt
 from tests.tiny import chats, write_rows
 from tests.training.helpers import adapter_bytes, curve, failed_run, made_ready, resumed, run, stopped_at

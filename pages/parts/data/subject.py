@@ -82,7 +82,7 @@ class Subject:
 def subject_of(question: Question) -> Subject:
     """Raises `DataError` where the data set is not there, or may not be named."""
     named = resolved(question.values())
-    rows = named.rows.get("dataset")
+    rows = next(iter(named.training_sets), None)
     if rows is None or rows.path is None:
         raise (rows and rows.refusal) or DataError(
             N_("There is no data set {path}. Check the path."), path=question.dataset
