@@ -14,6 +14,7 @@ from lora_backend.config.key_description import REQUIRED, Key, described
 from lora_backend.config.key_traits import key
 from lora_backend.config.key_values import DatasetShares, Index, Name, Positive, Rank, Text
 from lora_backend.config.options import Attention, HubKernel, Optimizer, Scheduler, TrainOn, Truncation
+from lora_backend.data.forms import DataFormat
 from lora_backend.i18n import N_
 
 __all__ = ["GROUPS", "KEYS", "REQUIRED", "Key", "TrainingConfig", "default_config", "described"]
@@ -42,12 +43,22 @@ class TrainingConfig(BaseModel):
         foreign={"peft": "base_model_name_or_path", "trl": "model_name_or_path", "llamafactory": "model_name_or_path",
             "llamafactory_v1": "model", "unsloth": "model", "axolotl": "base_model"},
     )
-    dataset: Text | None = key(None, N_("Training data: a JSONL file whose rows hold `messages`, or `prompt` and `completion`."),
+    dataset: Text | None = key(None, N_("Training data: a file of rows (JSONL, JSON, CSV, TSV, Parquet, Arrow), a folder of them, or the id of a data set in the hub's cache."),
         group="model", common=True, on_resume="data", path="rows", portable=False,
     )
     datasets: DatasetShares | None = key(
         None, N_("Several data sets in the place of `dataset`: each a `path`, a `share` (1, the default: each row once an epoch; 0.5: one half of its rows in one epoch and the other half in the next; 2: each row twice) and, if it has several, a `split`."),
         group="model", on_resume="data", path="rows", portable=False, affects={"steps"},
+    )
+    data_format: DataFormat = key("auto", N_("Form of the rows. auto: found by looking at the first of them."),
+        group="model", on_resume="data",
+    )
+    data_columns: dict[str, Text] | None = key(
+        None, N_("For columns of any name: each part of the form, and the column that holds it (prompt: question_en)."),
+        group="model", on_resume="data",
+    )
+    max_bad_rows: int = key(0, N_("Rows that cannot be trained on are left out, up to so many; with more of them, training does not start."),
+        group="model", unit=N_("rows"), ge=0, on_resume="data", affects={"steps"},
     )
     max_length: int = key(1024, N_("Longer rows are cut off at this many tokens."),
         group="model", common=True, unit=N_("tokens"), ge=2, on_resume="data", plans=True, affects={"memory"},

@@ -16,7 +16,7 @@ from lora_backend.config.schema import KEYS, REQUIRED
 
 LOWEST_AND_BELOW: dict[str, tuple[Any, Any]] = {
     "max_length": (2, 1), "r": (1, 0), "alpha": (1e-9, 0), "lora_dropout": (0, -1e-9), "num_epochs": (1e-9, 0), "max_steps": (1, 0),
-    "max_time": (1e-9, 0),
+    "max_time": (1e-9, 0), "max_bad_rows": (0, -1),
     "learning_rate": (1e-12, 0), "warmup_ratio": (0, -1e-9), "batch_size": (1, 0), "target_batch_size": (4, 0), "weight_decay": (0, -1e-9),
     "max_grad_norm": (0, -1e-9), "seed": (0, -1), "val_size": (0, -1e-9), "eval_steps": (1, 0), "save_steps": (1, 0),
     "save_total_limit": (1, 0), "logging_steps": (1, 0), "min_memory_gb": (0, -1e-9),

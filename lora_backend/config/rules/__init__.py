@@ -12,6 +12,7 @@ from lora_backend.config.findings import Finding
 from lora_backend.config.rules import (
     adapter_keys,
     base_model,
+    column_keys,
     data_facts,
     data_keys,
     device_keys,
@@ -39,6 +40,7 @@ _KEY_ROOMS = (
     training_keys,
     data_keys,
     evaluation_keys,
+    column_keys,
     publication_keys,
     secrecy,
 )

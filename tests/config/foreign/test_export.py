@@ -29,6 +29,9 @@ share = st.floats(0, 0.99)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "model_name": names | st.sampled_from(["no", "1e-5", "~", "y", "a: b", "null", "org/model", "1_000", ".5", "0x1f"]),
     "dataset": st.none() | plain.map(lambda name: f"{name}.jsonl") | names,
+    "data_format": st.sampled_from(["auto", "messages", "prompt_completion"]),
+    "data_columns": st.none() | st.dictionaries(st.sampled_from(["prompt", "completion"]), plain, min_size=1, max_size=2),
+    "max_bad_rows": st.integers(0, 99),
     "max_length": st.integers(2, 10**6),
     "attn_implementation": st.none() | st.sampled_from(["sdpa", "eager", "flash_attention_2", "flex_attention"]),
     "quantization": st.sampled_from([None, "nf4", "int8"]),
