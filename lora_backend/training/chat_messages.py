@@ -84,7 +84,10 @@ def called_names(message: Mapping[str, Any]) -> list[str]:
 
 
 def shape_of(messages: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
-    """What a template's own words mostly hang on: chats of one shape are tried with the same words between their texts."""
+    """What a template's own words mostly hang on: chats of one shape are tried with the same words between their texts.
+
+    A `/no_think` somewhere changes what a prompt ends with, and with it where an answer begins.
+    """
     shape: list[Any] = []
     for message in messages:
         content = message.get("content")
@@ -92,7 +95,7 @@ def shape_of(messages: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
             told: Any = tuple(_THOUGHT.findall(content)) if "<" in content or "[" in content else bool(content.strip())
         else:
             told = None if content is None else len(content)
-        shape.append((message.get("role"), len(message), told))
+        shape.append((message.get("role"), len(message), told, isinstance(content, str) and "think" in content))
     return tuple(shape)
 
 

@@ -1,9 +1,9 @@
 """Where in the text that a model's chat template writes each answer of a chat stands.
 
-The text is written once. What stands between the texts of a chat is remembered by the chat's shape; a text that consists
-of just these words and this chat's texts has its answers where they were put together. Any other text is written once
-more with marks in it (`template_trace`), and is believed where the two are the same without them; where they are not,
-each answer lies between the text of the chat before it and the text with it, if the whole begins with both. What none of
+What stands between the texts of a chat is remembered by the chat's shape; a text that consists of just these words and
+this chat's texts has its answers where they were put together. Any other chat is written by transformers, and once more
+with marks in it (`template_trace`), and that is believed where the two are the same without them; where they are not, each
+answer lies between the text of the chat before it and the text with it, if the whole begins with both. What none of
 them can tell is refused, never guessed.
 """
 
@@ -46,12 +46,14 @@ class ChatWriter:
     def write(self, chat: Chat) -> WrittenChat:
         """Raises `RowError` for a chat that the template refuses, or whose answers cannot be told apart."""
         tools = [dict(tool) for tool in chat.tools] if chat.tools is not None else None
+        quick = self._template.quick(chat.messages, tools)
+        if quick is not None:
+            messages, text = quick
+            found = self._skeletons.find((shape_of(messages), chat.tools is not None), text, parts_of(messages))
+            if found is not None:
+                return WrittenChat(text, *found)
         messages, text = self._template.write(chat.messages, tools)
-        shape = (shape_of(messages), chat.tools is not None)
-        parts = parts_of(messages)
-        found = self._skeletons.find(shape, text, parts)
-        if found is not None:
-            return WrittenChat(text, *found)
+        shape, parts = (shape_of(messages), chat.tools is not None), parts_of(messages)
         skeleton = self._told_by_marks(messages, tools, text, parts)
         if skeleton is not None:
             self._skeletons.keep(shape, skeleton)

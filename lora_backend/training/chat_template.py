@@ -64,6 +64,16 @@ class ChatTemplate:
         own_words = str(first_line(first)).removesuffix(".")
         raise RowError(N_("The model's chat template cannot write this row: {detail}."), detail=own_words) from first
 
+    def quick(self, given: Sequence[Mapping[str, Any]], tools: Tools) -> tuple[list[dict[str, Any]], str] | None:
+        """What `write` would most likely give, sooner; None where the template refuses."""
+        messages = as_template_takes(given, self._arguments, in_parts=self._in_parts)
+        try:
+            return messages, self._tracer(tools).text(
+                messages, tools=tools, documents=None, add_generation_prompt=False, **self._variables
+            )
+        except TEMPLATE_FAILURES:
+            return None
+
     def text(self, messages: Sequence[Mapping[str, Any]], tools: Tools, *, prompt: bool = False) -> str:
         """As transformers writes it. Raises one of `TEMPLATE_FAILURES` where the template does."""
         return self._tokenizer.apply_chat_template(
