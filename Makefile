@@ -6,6 +6,8 @@ PYTHON ?= python3
 PORT ?= 8501
 PIP_ARGS ?=
 BIN := .venv/bin
+# A module's tests stay together, in the order in which they stand: those of the browser take longest and come first.
+WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 
 .PHONY: run demo test test-fast check soak bench pictures messages docs docs-check clean
@@ -18,11 +20,11 @@ demo: .venv/.installed
 	@$(BIN)/python -m lora_backend demo --train
 
 test: .venv/.installed-dev .venv/.browser
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest $(WORKERS)
 
 # The minute before a commit: no browser, no training, nothing that takes seconds (`SLOW` in tests/conftest.py).
 test-fast: .venv/.installed-dev
-	$(BIN)/python -m pytest -n 2 --fast
+	$(BIN)/python -m pytest $(WORKERS) --fast
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .

@@ -19,7 +19,6 @@ from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from lora_backend.installation import is_within
 from lora_backend.preflight.roots import allowed_adapter, allowed_config
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.runs.record.unlinked import own_adapter
 from lora_backend.symlinks import is_unlinked_folder
@@ -78,7 +77,7 @@ def pick(runs: dict[str, RunStore]) -> Subject | None:
         keep_in_address(addresses.ASKED_CONFIG, None)  # a run has its own
         run = runs[chosen]
         adapter = own_adapter(run.path)
-        config = config_as_changed(run, upto=start_in_passport(adapter))
+        config = run.config_as_changed(upto=start_in_passport(adapter))
         return Subject(adapter, config, run.config_text())
     return None
 

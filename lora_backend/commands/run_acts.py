@@ -24,7 +24,7 @@ from lora_backend.preflight.startable import CannotStartError
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.processes.recovery import open_recovered, recover
 from lora_backend.runs.record.attempts import Attempt
-from lora_backend.runs.record.changes import Classified, config_as_changed
+from lora_backend.runs.record.changes import Classified
 from lora_backend.runs.record.documents import STOP_DEADLINE_S
 from lora_backend.runs.record.failures import REMEDIES
 from lora_backend.runs.record.run_store import RunStore
@@ -77,7 +77,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
     installation = this_installation()
     run = open_recovered(installation.runs, arguments.id)
     changes = dict(map(setting, arguments.set))
-    before = config_as_changed(run)
+    before = run.config_as_changed()
     asked = prepare_resume(run, installation, AnyPath(Path.cwd(), is_bound_in_publishing=True), changes)
     found = asked.classified
     differs = differences_from_now(run, before)

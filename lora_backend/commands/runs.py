@@ -23,7 +23,6 @@ from lora_backend.runs.history.run_table import FIGURES, KIND, History, RunRow, 
 from lora_backend.runs.processes.queue import Waiting, waiting_for
 from lora_backend.runs.processes.recovery import open_recovered, recover_all, workspace_of
 from lora_backend.runs.record.attempts import DamagedCheckpoint
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.failures import last_log_lines
 from lora_backend.runs.record.run_store import RunStore, open_run
@@ -84,7 +83,7 @@ def compare_command(arguments: argparse.Namespace) -> int:
     if not can_compare(arguments.ids):
         raise RunError(HOW_MANY)
     runs = [open_run(this_installation().runs, run_id) for run_id in arguments.ids]
-    configs = [config_as_changed(run) for run in runs]
+    configs = [run.config_as_changed() for run in runs]
     differences, outcomes = config_differences(configs), [outcome_of(run) for run in runs]
     if arguments.json:
         sides = {key: [None if value is ABSENT else value for value in values] for key, values in differences.items()}

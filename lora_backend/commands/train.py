@@ -38,7 +38,6 @@ from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.processes.signals import StoppedNowError, StopSignals
 from lora_backend.runs.processes.trainer_command import environment_of
 from lora_backend.runs.record.attempts import Attempt
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore, new_run_id
 from lora_backend.runs.record.transitions import refuse_another_trainer
 from lora_backend.terminal import in_lines, show
@@ -100,7 +99,7 @@ def _made_run(folder: RunStore, arguments: argparse.Namespace) -> RunStore:
         raise ConfigError(N_("The run in {path} has ended. Name another folder."), path=str(folder.path))
     refuse_another_trainer(folder)  # before torch is loaded; once more when it trains
     if arguments.accept_changed_data:
-        resolved = resolve(config_as_changed(folder), this_installation(), bound_before(folder))
+        resolved = resolve(folder.config_as_changed(), this_installation(), bound_before(folder))
         accepted = data_to_accept(folder, resolved, accept_changed_data=True)
         with folder.changing_attempt() as attempt:
             attempt.accepted_data_sha256 = accepted or attempt.accepted_data_sha256

@@ -14,7 +14,6 @@ from lora_backend.i18n import N_, Message
 from lora_backend.installation import path_of, this_installation
 from lora_backend.models.find import find_model
 from lora_backend.preflight.fits import asked_fit
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RUN_ID, RunStore, open_run
 from lora_backend.runs.record.unlinked import own_adapter, refuse_links_in_its_run
 from lora_backend.terminal import show
@@ -110,7 +109,7 @@ def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]
                 id=run.id,
                 folder=str(run.checkpoints),
             )
-        config = config_as_changed(run, upto=start_in_passport(path))
+        config = run.config_as_changed(upto=start_in_passport(path))
     if arguments.config:
         config = asked_values(readable(arguments.config))
     path = adapter_within(path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from lora_backend.config.key_traits import Effect, PathKind
-from lora_backend.config.schema import KEYS
+from lora_backend.config.schema import KEYS, Key
 
 WITHIN_TRAINER = frozenset({"training_arguments", "llamafactory", "trl"})
 """Tools whose configs hold the fields of transformers' TrainingArguments."""
@@ -40,6 +41,34 @@ def value_type(annotation: Any) -> type:
     """`bool`, `int`, `float` or `list` where a key takes such, else `str`; a number that may be whole is a `float`."""
     kinds = _kinds(annotation)
     return next((kind for kind in (list, bool, float, int) if kind in kinds), str)
+
+
+def kind_of_values(annotation: Any) -> Any:
+    """The type that a field of a key is for: optional and annotated ones without their wrapping."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        kinds = [item for item in get_args(annotation) if item is not type(None)]
+        return float if set(kinds) == {int, float} else kind_of_values(kinds[0])
+    return kind_of_values(get_args(annotation)[0]) if hasattr(annotation, "__metadata__") else annotation
+
+
+def takes_mapping(key: Key) -> bool:
+    """Whether values may be mappings of names to values."""
+    return any(get_origin(part) is dict for part in _alternatives(key))
+
+
+def words_of(key: Key) -> list[Any] | None:
+    """The words that a key takes, with true, false and nothing where it takes those; None where it takes more."""
+    parts = _alternatives(key)
+    if not any(get_origin(part) is Literal for part in parts):
+        return None
+    words: list[Any] = [None] if type(None) in parts else []
+    words += [True, False] if bool in parts else []
+    return words + [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
+
+
+def _alternatives(key: Key) -> tuple[Any, ...]:
+    is_either = get_origin(key.annotation) in (Union, types.UnionType)
+    return get_args(key.annotation) if is_either else (key.annotation,)
 
 
 def _kinds(annotation: Any) -> set[Any]:

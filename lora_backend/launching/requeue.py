@@ -15,7 +15,6 @@ from lora_backend.preflight.path_policy import PathPolicy
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.runs.processes.queue import change_plan, start_or_queue
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore
 
 
@@ -42,7 +41,7 @@ def move_run(
     if reason := unusable_together(chosen):
         raise DeviceError("{reason}", reason=reason)
     before = run.read_attempt()
-    resolved = resolve_run(run, config_as_changed(run), installation, policy)
+    resolved = resolve_run(run, run.config_as_changed(), installation, policy)
     planned = plan_attempt(resolved, trace, accepts=accepts, shares=before.shares, only=uuids)
     change_plan(run, installation.workspace, planned, before)
     start_or_queue(run, installation.workspace)

@@ -13,7 +13,7 @@ from lora_backend.errors import ConfigError, DataChangedError, RunError
 from lora_backend.i18n import N_, in_code
 from lora_backend.installation import Installation
 from lora_backend.launching.requests import StartOptions
-from lora_backend.launching.run_config import over_its_own, resolve_run
+from lora_backend.launching.run_config import resolve_run, stands_in_its_place
 from lora_backend.preflight.path_policy import PathPolicy
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.resolve import ResolvedConfig
@@ -26,7 +26,7 @@ from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.trainer_command import command_of
 from lora_backend.runs.record.attempts import Attempt
-from lora_backend.runs.record.changes import Classified, classify, config_as_changed
+from lora_backend.runs.record.changes import Classified, classify
 from lora_backend.runs.record.provenance import system_user
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
@@ -57,7 +57,7 @@ def prepare_resume(
     `ModelError`, `DataError` or `ConfigError` for a run that was copied here and names a path that `policy` forbids.
     """
     refuse_links(run.path)
-    number, changes, before = run.read_attempt().number, dict(changes or {}), config_as_changed(run)
+    number, changes, before = run.read_attempt().number, dict(changes or {}), run.config_as_changed()
     after = {**before, **changes}
     if changes:
         refuse_errors(check_config(after))  # before rows are counted with values that are no numbers
@@ -69,7 +69,8 @@ def prepare_resume(
             keys=in_code(sorted(classified["refused"])),
             reasons=reasons,
         )
-    resolved = resolve_run(run, over_its_own(run, after, installation), installation, policy)
+    overwrites = {"overwrite": True} if stands_in_its_place(run, after, installation) else {}
+    resolved = resolve_run(run, {**after, **overwrites}, installation, policy)
     if changes:
         refuse_errors(resolved.result)
         publication = publication_of(resolved.values, installation, bound=True)
@@ -145,7 +146,7 @@ def data_to_accept(run: RunStore, resolved: ResolvedConfig, *, accept_changed_da
 
 def refuse_nothing_to_do(folder: RunStore, state: RunState, changes: Mapping[str, Any]) -> None:
     """Raise `RunError` for a finished run that would have no further step."""
-    before = config_as_changed(folder)
+    before = folder.config_as_changed()
     if state.state == "finished" and not _goes_further(before, {**before, **changes}, state.step):
         raise RunError(N_("The run {id} has finished. To train on, raise `num_epochs` or `max_steps`."), id=folder.id)
 

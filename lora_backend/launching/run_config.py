@@ -33,8 +33,7 @@ def bound_before(run: RunStore, *, is_bound_in_publishing: bool = True) -> PathP
     return AnyPath(run.path, is_bound_in_publishing=is_bound_in_publishing)
 
 
-def over_its_own(run: RunStore, values: Mapping[str, Any], installation: Installation) -> dict[str, Any]:
-    """`values` with `overwrite` where the adapter that stands in the place is the run's own, of an earlier start."""
+def stands_in_its_place(run: RunStore, values: Mapping[str, Any], installation: Installation) -> bool:
+    """Whether the adapter where `values` would have one published is the run's own, of an earlier start."""
     place = place_of(values, installation)
-    is_own = place is not None and is_published_by(run, place)
-    return {**values, "overwrite": True} if is_own else dict(values)
+    return place is not None and is_published_by(run, place)

@@ -15,12 +15,11 @@ from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
 from lora_backend.installation import this_installation
 from lora_backend.launching.resume import data_to_accept
-from lora_backend.launching.run_config import bound_before, over_its_own
+from lora_backend.launching.run_config import bound_before, stands_in_its_place
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.resolve import resolve
 from lora_backend.preflight.startable import judge
 from lora_backend.runs.processes.signals import StopSignals
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore, new_run_id
 from lora_backend.runs.record.transitions import NewRun, create
 from lora_backend.trainer.session import training_session
@@ -75,10 +74,11 @@ def train_in_folder(folder: RunStore, *, bound: bool = True) -> None:
     """Be the trainer of a run that is made: check its config, then train on its data set. `bound`: its adapter must be
     published below an output root."""
     with training_session(folder):
-        values = config_as_changed(folder)
+        values = folder.config_as_changed()
         installation = this_installation().around(folder.path)
         policy = bound_before(folder, is_bound_in_publishing=bound)
-        resolved = resolve(over_its_own(folder, values, installation), installation, policy)
+        overwrites = {"overwrite": True} if stands_in_its_place(folder, values, installation) else {}
+        resolved = resolve({**values, **overwrites}, installation, policy)
         data_to_accept(folder, resolved, accept_changed_data=False)  # before the check complains of what is in it
         resolved.validated()
         judge(resolved).refuse()

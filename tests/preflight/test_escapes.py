@@ -28,7 +28,6 @@ from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.runs.history.publisher import Publisher
 from lora_backend.runs.history.replaced_adapters import AdapterBin
 from lora_backend.runs.history.trash import Bin
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore, open_run
 from tests.resolving import bound, from_browser, launch_from_browser
 from tests.run_files import add_start, make_run
@@ -167,5 +166,5 @@ def test_a_copied_run_goes_by_the_changes_of_its_attempts_too(world: World) -> N
     before = world.snapshot()
     for value in HOSTILE:
         add_start(run, changes={"output_dir": world.of(value), "overwrite": True})
-        Publisher(run, world.installation, config_as_changed(run), bound=True).publish_or_say_why()
+        Publisher(run, world.installation, run.config_as_changed(), bound=True).publish_or_say_why()
     assert [path for path in world.escaped(before) if not path.startswith(f"ws/runs/{run.id}/")] == []

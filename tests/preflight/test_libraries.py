@@ -14,7 +14,7 @@ from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.options import Optimizer
 from lora_backend.preflight import libraries
 from lora_backend.preflight.libraries import BITSANDBYTES, FLASH, KERNELS, OPTIMIZERS, TORCHAO, missing_packages
-from lora_backend.training.optimizer import arguments_of
+from lora_backend.training.assembly import arguments_of
 
 Make = Callable[..., dict[str, Any]]
 

@@ -27,7 +27,6 @@ from lora_backend.runs.processes.queue import change_plan
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.attempts import Attempt
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.surroundings import differences_from_now
@@ -272,7 +271,7 @@ def test_a_run_that_waits_for_other_gpus_keeps_what_was_accepted(run: RunStore, 
 @pytest.mark.parametrize("sha256", [None, 5])
 def test_a_run_that_recorded_no_data_is_asked_for_nothing(sha256: Any, run: RunStore) -> None:
     launched_with(run, sha256)
-    assert data_to_accept(run, from_here(config_as_changed(run)), accept_changed_data=False) is None
+    assert data_to_accept(run, from_here(run.config_as_changed()), accept_changed_data=False) is None
 
 
 def test_data_that_is_gone_or_no_file_is_a_sentence_before_anything_is_started(
@@ -297,7 +296,7 @@ def test_what_is_another_than_at_the_last_start_is_named_before_the_next(run: Ru
         code={"commit": "f" * 40},
         base={"config_sha256": "0", "weights_sha256": 7},
     )
-    said = " ".join(message.text("en") for message in differences_from_now(run, config_as_changed(run)))
+    said = " ".join(message.text("en") for message in differences_from_now(run, run.config_as_changed()))
     assert "config.json of the base model is not the same" in said
     assert "peft 0.1 → " in said
     assert "python 3.9 → " in said

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lora_backend.config.schema import KEYS
-from lora_backend.runs.record.changes import classify, config_as_changed
+from lora_backend.runs.record.changes import classify
 from tests.run_files import add_start, make_run, record_of
 
 BATCH = ("batch_size", "target_batch_size")
@@ -61,10 +61,10 @@ def test_a_smaller_batch_is_safe_while_a_step_has_as_many_rows() -> None:
 
 def test_changes_of_all_starts_add_up(tmp_path: Path) -> None:
     folder = make_run(tmp_path, config=OLD, config_text="", argv=None)
-    assert config_as_changed(folder) == OLD
+    assert folder.config_as_changed() == OLD
     add_start(folder)
     add_start(folder, changes={"learning_rate": 1e-5, "save_steps": 7})
     add_start(folder, changes={"learning_rate": 1e-6})
     add_start(folder, changes=None)
-    assert config_as_changed(folder) == OLD | {"learning_rate": 1e-6, "save_steps": 7}
+    assert folder.config_as_changed() == OLD | {"learning_rate": 1e-6, "save_steps": 7}
     assert record_of(folder)["config"] == OLD

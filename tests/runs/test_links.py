@@ -20,7 +20,6 @@ from lora_backend.runs.history.run_table import History, first_and_last_loss, re
 from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.processes.supervisor import start_supervisor, supervise
 from lora_backend.runs.record.attempts import Attempt
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.failures import last_log_lines
 from lora_backend.runs.record.logs import read_log, search_log
@@ -47,7 +46,7 @@ def outside(tmp_path: Path, workspace: Path) -> Path:
 READERS: dict[str, Callable[[RunStore], Any]] = {
     "run": RunStore.read_record, "state": RunStore.state, "status": RunStore.read_status, "attempt": RunStore.read_attempt, "attempts": RunStore.read_attempts,
     "answers": RunStore.read_answers, "ranks": RunStore.read_rank_report, "config": RunStore.config_text, "stop": RunStore.read_stop_request,
-    "end": RunStore.read_exit, "changed": config_as_changed, "labels": lambda run: read_labels(run.path), "row": read_row,
+    "end": RunStore.read_exit, "changed": RunStore.config_as_changed, "labels": lambda run: read_labels(run.path), "row": read_row,
     "columns": lambda run: read_columns(run.metrics_jsonl), "losses": first_and_last_loss, "part": lambda run: read_log(run.train_log),
     "search": lambda run: search_log(run.train_log), "tail": lambda run: last_log_lines(run.train_log), "outcome": outcome_of,
     "checkpoints": checkpoints_of, "newest": newest_whole, "again": reproduction, "found": lambda run: open_folder(run.path),

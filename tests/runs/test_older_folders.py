@@ -11,7 +11,6 @@ import pytest
 from lora_backend.cli import main
 from lora_backend.runs.history.outcome import outcome_of
 from lora_backend.runs.history.run_table import History, config_differences
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.locked_files import read_json
 from lora_backend.runs.record.run_store import RunStore, open_run
 from tests.pages.screens import show
@@ -76,7 +75,7 @@ def test_older_folders_are_listed_with_their_figures(runs: Path) -> None:
 
 
 def test_older_runs_are_compared(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    configs = [config_as_changed(RunStore(runs / name)) for name in ("stopped", "resumed")]
+    configs = [RunStore(runs / name).config_as_changed() for name in ("stopped", "resumed")]
     assert config_differences(configs)["learning_rate"] == [0.02, 0.01], "the second was resumed with another"
     found = outcome_of(RunStore(runs / "finished"))
     assert (found.is_consistent, found.ranks, found.num_answers) == (True, "good", 4)

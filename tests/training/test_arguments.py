@@ -12,8 +12,8 @@ from lora_backend.config.options import Scheduler
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
+from lora_backend.training.assembly import warmup_steps
 from lora_backend.training.batches import accumulation_steps
-from lora_backend.training.optimizer import warmup_steps
 from tests.run_files import points_of
 from tests.training.helpers import adapter_bytes, run
 

@@ -21,7 +21,6 @@ from lora_backend.runs.checkpoints.publication import (
     refuse_what_stands,
 )
 from lora_backend.runs.history.replaced_adapters import AdapterBin, publishing
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore
 
 logger = logging.getLogger(__name__)
@@ -108,7 +107,7 @@ class Publisher:
 
     def _may_replace(self, publication: Publication) -> bool:
         """It was told to, or what stands there is its own, of an earlier start."""
-        return bool(config_as_changed(self.folder).get("overwrite")) or is_published_by(self.folder, publication.path)
+        return bool(self.folder.config_as_changed().get("overwrite")) or is_published_by(self.folder, publication.path)
 
 
 def _beside(target: Path) -> Path:

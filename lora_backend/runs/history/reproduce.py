@@ -17,7 +17,6 @@ from lora_backend.config.diff import ABSENT, same_value
 from lora_backend.config.named_data import trained_on
 from lora_backend.i18n import Message
 from lora_backend.runs.checkpoints.starts import spans_of
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.provenance import PROGRAM, code_of, version_of
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.surroundings import (
@@ -89,7 +88,7 @@ def reproduction(run: RunStore, program: Path = PROGRAM, files: Mapping[str, Any
     record = run.read_record()
     config, begun = record.config, surroundings_of(record).with_later(last_start(run))
     spans = [span.to_json() for span in spans_of(run)]
-    changed = config_as_changed(run)
+    changed = run.config_as_changed()
     files = config if files is None else files
     code_then, code_now = begun.code, code_of(program)
     return Reproduction(

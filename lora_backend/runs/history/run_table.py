@@ -14,12 +14,11 @@ from typing import Any
 from lora_backend.bounded import open_regular
 from lora_backend.config.diff import ABSENT, same_value
 from lora_backend.runs.history.loss_health import UNKNOWN, LossHealth, health_of
-from lora_backend.runs.record.changes import config_after
 from lora_backend.runs.record.curves import last_value
 from lora_backend.runs.record.documents import Kind, Labels
 from lora_backend.runs.record.locked_files import MAX_REPORT_BYTES, read_json
 from lora_backend.runs.record.run_labels import read_labels
-from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.run_store import RunStore, config_after
 from lora_backend.runs.record.states import RunState
 from lora_backend.verification.rank_documents import HEAD_BYTES, consistency_in
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import reduce
+from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.diff import same_value
 from lora_backend.config.key_traits import ON_RESUME
 from lora_backend.config.schema import KEYS, REQUIRED
 from lora_backend.i18n import N_, Message
-from lora_backend.runs.record.attempts import Attempt
-from lora_backend.runs.record.run_store import RunStore
 
 Classified = dict[str, dict[str, Message]]
 """`safe`, `restarts_schedule` and `refused`, each key → why."""
@@ -47,20 +44,6 @@ def rows_per_step(config: Mapping[str, Any]) -> int:
     """Rows of one optimizer step: `batch_size`, accumulated until `target_batch_size` is reached."""
     batch = int(_value(config, "batch_size"))
     return max(int(_value(config, "target_batch_size") or batch) // batch, 1) * batch
-
-
-def config_as_changed(run: RunStore, upto: int | None = None) -> dict[str, Any]:
-    """The run's config with the changes of all its starts, in their order: what the next start trains by.
-
-    `upto`: the number of a start, for the config that it trained by.
-    """
-    attempts = run.read_attempts()
-    return config_after(run.read_record().config, [one for one in attempts if upto is None or one.number <= upto])
-
-
-def config_after(config: Mapping[str, Any], attempts: Sequence[Attempt]) -> dict[str, Any]:
-    """A config with what those starts changed of it."""
-    return reduce(lambda values, attempt: values | attempt.changes, attempts, dict(config))
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:

@@ -11,10 +11,11 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lora_backend.atomic import write_atomic, write_json
 from lora_backend.bounded import read_text
@@ -117,6 +118,14 @@ class RunStore(RunFolder):
         """Of the starts, counted from 1; 0 without any."""
         return max(self.attempt_numbers(), default=0)
 
+    def config_as_changed(self, upto: int | None = None) -> dict[str, Any]:
+        """Its config with the changes of all its starts, in their order: what the next start trains by.
+
+        `upto`: the number of a start, for the config that it trained by.
+        """
+        attempts = self.read_attempts()
+        return config_after(self.read_record().config, [one for one in attempts if upto is None or one.number <= upto])
+
     def read_rank_report(self) -> RankReport | None:
         """The rank check; None before it, or where the file is not whole."""
         found = read_json(self.rank_report_json, MAX_REPORT_BYTES) or {}
@@ -204,6 +213,11 @@ class RunStore(RunFolder):
         return RunError(
             N_("The run {id} was written by a newer version of this program. Update, then open it again."), id=self.id
         )
+
+
+def config_after(config: Mapping[str, Any], attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """A config with what those starts changed of it."""
+    return reduce(lambda values, attempt: values | attempt.changes, attempts, dict(config))
 
 
 def _as(kind: type[D], data: dict[str, object]) -> D | None:

@@ -79,7 +79,7 @@ def show_actions(draft: Draft, config: ResolvedConfig, result: CheckResult, star
         st.caption(t(N_("Draft {id}, kept on disk with every change"), id=draft.id))
     wish = show_blockers(draft, text, start)
     if launch or wish:
-        launch_draft(draft, text, len(launched), accepts="over" if wish == "anyway" else "fits")
+        launch_draft(draft, len(launched), accepts="over" if wish == "anyway" else "fits")
     ask_where_it_is_in_doubt(draft, text, len(launched))
 
 

@@ -1,14 +1,20 @@
-"""Edits of a draft in this tab: saved if nobody else changed it meanwhile, shown again in every view, undone and redone."""
+"""Edits of a draft in this tab, from a field or a text: saved if nobody else changed it meanwhile, shown again in every view, undone and redone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_origin
 
 import streamlit as st
 
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import with_values
 from lora_backend.config.drafts import Draft, DraftConflictError, revision_of
+from lora_backend.config.inside_findings import PARTS_OF
+from lora_backend.config.key_queries import kind_of_values, takes_mapping
+from lora_backend.config.patch import DELETE
+from lora_backend.config.schema import REQUIRED, Key
+from lora_backend.i18n import Message
 from pages.parts.draft import session
 
 
@@ -32,7 +38,7 @@ def refresh_views(*, form: bool = True, text: bool = True) -> None:
 def save_text(draft: Draft, text: str, *, from_form: bool = False, from_text: bool = False) -> None:
     """Save what one view wrote; the other ones follow. What someone else saved meanwhile is kept and asked about."""
     try:
-        draft.save(text, revision_of(_seen(draft)))
+        draft.save(text, revision_of(shown_text(draft)))
     except DraftConflictError as conflict:
         st.session_state[session.CONFLICT] = (draft.id, conflict.mine, conflict.theirs)
         refresh_views()
@@ -43,7 +49,37 @@ def save_text(draft: Draft, text: str, *, from_form: bool = False, from_text: bo
 
 def set_values(draft: Draft, changes: Mapping[str, Any], *, from_form: bool = False) -> None:
     """Set keys in the text that this tab shows (`DELETE` takes one out)."""
-    save_text(draft, with_values(_seen(draft), changes), from_form=from_form)
+    save_text(draft, with_values(shown_text(draft), changes), from_form=from_form)
+
+
+def write_field(draft: Draft, key: Key, widget_key: str) -> None:
+    """Put what the field says into the draft; where it says no value, the draft stays and the field says why."""
+    problems = st.session_state.setdefault(session.FIELD_PROBLEMS, {})
+    problems.pop(widget_key, None)
+    value = st.session_state[widget_key]
+    if takes_mapping(key) or key.name in PARTS_OF:
+        value, problem = _entries(value) if key.name in PARTS_OF else _from_yaml(value)
+        if problem is not None:
+            problems[widget_key] = problem
+            return
+    elif key.name == "target_modules" and isinstance(value, list):
+        value = "all-linear" if value == ["all-linear"] else value or None
+    elif isinstance(value, list):
+        value = value or None
+    elif isinstance(value, str) and get_origin(kind_of_values(key.annotation)) is list:
+        value = [_whole(part.strip()) for part in value.split(",") if part.strip()] or None
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
+    elif value == "":
+        value = None
+    is_default = key.default is not REQUIRED and type(value) is type(key.default) and value == key.default
+    set_values(draft, {key.name: DELETE if value is None or is_default else value}, from_form=True)
+
+
+def reset_field(draft: Draft, key: Key) -> None:
+    """Back to the default."""
+    set_values(draft, {key.name: DELETE})
+    refresh_views(text=False)
 
 
 def step(draft: Draft, *, forward: bool) -> None:
@@ -53,6 +89,33 @@ def step(draft: Draft, *, forward: bool) -> None:
         refresh_views()
 
 
-def _seen(draft: Draft) -> str:
+def shown_text(draft: Draft) -> str:
+    """What this tab shows of the draft, whatever others have saved since."""
     draft_id, text = st.session_state.get(session.SEEN_TEXT, (None, ""))
     return text if draft_id == draft.id else draft.text()
+
+
+def _from_yaml(text: str) -> tuple[Any, Message | None]:
+    """The value in a field of YAML: a mapping, or a bare word."""
+    if not text.strip():
+        return None, None
+    document = parse_config(text)
+    if document.is_readable:
+        return document.values or None, None
+    word = parse_config(f"value: {text.strip()}")
+    value = word.values.get("value")
+    if word.is_readable and "\n" not in text.strip() and not isinstance(value, dict | list):
+        return value, None
+    return None, document.problems[0].message
+
+
+def _entries(text: str) -> tuple[Any, Message | None]:
+    """The list in a field of YAML."""
+    if not text.strip():
+        return None, None
+    document = parse_config("value:\n" + text)
+    return document.values.get("value"), None if document.is_readable else document.problems[0].message
+
+
+def _whole(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdecimal() else text

@@ -14,22 +14,24 @@ from lora_backend.planning.advice import Advice
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.plan_question import Trace
+from lora_backend.preflight.resolve import ResolvedConfig, resolve
 from lora_backend.preflight.startable import CannotStartError, judge, startable
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.views.plan_view import advice_text, change_text
 from pages.parts.draft import session
-from pages.parts.draft.edit import set_values
+from pages.parts.draft.edit import set_values, shown_text
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.markdown import escape
 from pages.parts.shell.navigation import RUNS
-from pages.parts.shell.services import resolved
+from pages.parts.shell.services import browser_policy, installation
 from pages.parts.widgets.tracing import trace_within
 
 
-def launch_draft(draft: Draft, text: str, launches: int, *, accepts: Verdict = "fits") -> None:
-    """Start a run from `text` and show it; what stands in the way is said on the page."""
+def launch_draft(draft: Draft, launches: int, *, accepts: Verdict = "fits") -> None:
+    """Start a run from the text that is shown, and show the run; what stands in the way is said on the page."""
+    text = shown_text(draft)
     st.session_state.pop(session.IN_DOUBT, None)  # it may be different now
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
@@ -48,12 +50,16 @@ def launch_draft(draft: Draft, text: str, launches: int, *, accepts: Verdict = "
 
 
 def _start(text: str, trace: Trace, accepts: Verdict) -> RunStore:
-    return launch(StartRequest(resolved(parse_config(text)), StartOptions(accepts=accepts)), trace)
+    return launch(StartRequest(_resolved(text), StartOptions(accepts=accepts)), trace)
+
+
+def _resolved(text: str) -> ResolvedConfig:
+    return resolve(parse_config(text), installation(), browser_policy())
 
 
 def _is_seen_by_now(text: str) -> bool:
     """Whether the check sees what the launch was refused for: planning may have built the model's modules meanwhile."""
-    return startable(judge(resolved(parse_config(text)))).answer is False
+    return startable(judge(_resolved(text))).answer is False
 
 
 def has_been_refused(draft: Draft, text: str) -> bool:
@@ -84,7 +90,7 @@ def ask_where_it_is_in_doubt(draft: Draft, text: str, launches: int) -> None:
                 )
             anyway = st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="start_anyway")
     if anyway:
-        launch_draft(draft, text, launches, accepts=error.verdict)
+        launch_draft(draft, launches, accepts=error.verdict)
 
 
 def _apply(draft: Draft, remedy: Advice) -> None:

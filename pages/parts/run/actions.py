@@ -16,7 +16,6 @@ from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.placement import TightError
 from lora_backend.runs.processes.queue import start, waiting_for
 from lora_backend.runs.processes.waiting import was_queued_here
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import AFTER_TRAINING, WITH_STEPS, RunState
 from lora_backend.runs.record.transitions import request_stop
@@ -57,7 +56,7 @@ def _what_a_stop_does(run: RunStore, state: RunState) -> str | None:
         return N_("Save and stop")
     if state.stage not in AFTER_TRAINING:
         return N_("Stop")
-    return N_("Skip the remaining answers") if config_as_changed(run).get("questions") else None
+    return N_("Skip the remaining answers") if run.config_as_changed().get("questions") else None
 
 
 def what_it_waits_for(run: RunStore) -> None:

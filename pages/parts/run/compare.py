@@ -9,7 +9,6 @@ import streamlit as st
 from lora_backend.i18n import N_
 from lora_backend.runs.history.outcome import outcome_of
 from lora_backend.runs.history.run_table import config_differences
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.views.compare_view import BEST_MARK, answers_beside, results
@@ -53,7 +52,7 @@ def compare_runs(runs: Sequence[RunStore]) -> None:
     st.plotly_chart(chart, key="compare_chart", config={"displayModeBar": False})
 
     st.subheader(t(N_("Config differences")), anchor=False)
-    differences = config_differences([config_as_changed(run) for run in runs])
+    differences = config_differences([run.config_as_changed() for run in runs])
     if differences:
         _table(
             {key: [value_text(key, value, 200, language()) for value in values] for key, values in differences.items()},

@@ -8,7 +8,6 @@ from lora_backend.formats import size
 from lora_backend.i18n import N_, Plural
 from lora_backend.preflight.plan_vs_measured import Comparison, compare
 from lora_backend.runs.record.attempts import Measured
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import bold
@@ -30,7 +29,9 @@ def memory_view(run: RunStore, *, has_ended: bool) -> None:
     for said in (attempt.fallback, attempt.note):
         if said:
             st.warning(say(said), icon=":material/warning:")
-    comparisons = [found for found in compare(attempt, config_as_changed(run), installation()) if found.planned_at_most]
+    comparisons = [
+        found for found in compare(attempt, run.config_as_changed(), installation()) if found.planned_at_most
+    ]
     if not comparisons:
         if attempt.note is None:
             text = (

@@ -11,7 +11,6 @@ from lora_backend.config.config_writing import dump_yaml
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.runs.history.reproduce import Reproduction, ThenNow, reproduction
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore
 from pages.parts.run import session
 from pages.parts.shell.language import say, t
@@ -28,7 +27,7 @@ def run_reproduce(run: RunStore) -> None:
         st.info(t(N_("The run's config file is gone.")))
     else:
         _yaml(text)
-    before, now = run.read_record().config, config_as_changed(run)
+    before, now = run.read_record().config, run.config_as_changed()
     changed = {key: value for key, value in now.items() if before.get(key) != value}
     if changed:
         st.caption(t(N_("Changed on resume:")))

@@ -19,7 +19,6 @@ from lora_backend.launching.run_config import resolve_run
 from lora_backend.planning.advice import Advice
 from lora_backend.preflight.after_oom import OUT_OF_MEMORY, remedies
 from lora_backend.preflight.placement import PlanDoubtError
-from lora_backend.runs.record.changes import config_as_changed
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.views.plan_view import advice_text, change_text
@@ -150,7 +149,7 @@ def _remedies(run: RunStore, *, can_resume: bool) -> None:
             return
         with st.status(t(N_("Planning what each device will hold …"))) as status:
             try:
-                config = resolve_run(run, config_as_changed(run), installation(), browser_policy())
+                config = resolve_run(run, run.config_as_changed(), installation(), browser_policy())
                 found = remedies(config, trace_within(status))
             except (FlightdeckError, OSError) as error:
                 status.update(label=t(N_("There is no plan.")), state="error", expanded=True)
@@ -193,7 +192,7 @@ def _may_change(run: RunStore, changes: Mapping[str, Any]) -> bool:
 
 def _open_as_draft(run: RunStore, changes: Mapping[str, Any] | None = None) -> None:
     """The run's config as a draft of its own, with what its later starts changed."""
-    now, before = config_as_changed(run), run.read_record().config
+    now, before = run.config_as_changed(), run.read_record().config
     # Somebody may have taken the file out of the folder; its values are in run.json too.
     text = run.config_text() or dump_yaml(before)
     changed = {key: value for key, value in now.items() if before.get(key) != value}
