@@ -7,14 +7,15 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from lora_backend.data.examples import Chat
 from lora_backend.errors import DataError, ModelError, first_line
 from lora_backend.i18n import N_
 from lora_backend.training.chat_messages import Arguments, as_template_takes, has_calls_with_arguments, with_marks
 from lora_backend.training.template_trace import TEMPLATE_FAILURES, Trace, TracedTemplate
 
 Tools = list[dict[str, Any]] | None
-_ASKED = ({"role": "user", "content": "Who is there?"},)
-_ANSWERED = (*_ASKED, {"role": "assistant", "content": "Nobody else."})
+PROBE = Chat(({"role": "user", "content": "Who is there?"}, {"role": "assistant", "content": "Nobody else."}))
+"""A chat that every template can write."""
 
 
 class RowError(DataError):
@@ -97,7 +98,7 @@ class ChatTemplate:
     def opening(self) -> tuple[Trace, str] | None:
         """The same for any question: no template writes an empty chat."""
         if self._opening is None:
-            self._opening = (self.prompts(as_template_takes(_ASKED, in_parts=self._in_parts), None),)
+            self._opening = (self.prompts(as_template_takes(PROBE.messages[:1], in_parts=self._in_parts), None),)
         return self._opening[0]
 
     def has_generation_marks(self, tools: Tools) -> bool:
@@ -114,9 +115,9 @@ class ChatTemplate:
         """Whether the template leaves out a content that is a text, and writes it as a list of texts."""
         for in_parts in (False, True):
             try:
-                text = self.text(as_template_takes(_ANSWERED, in_parts=in_parts), None)
+                text = self.text(as_template_takes(PROBE.messages, in_parts=in_parts), None)
             except TEMPLATE_FAILURES:
                 continue
-            if _ANSWERED[-1]["content"] in text:
+            if PROBE.messages[-1]["content"] in text:
                 return in_parts
         return False

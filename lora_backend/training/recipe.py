@@ -35,6 +35,7 @@ from lora_backend.runs.record.surroundings import surroundings_of
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.assembly import Data, assemble, fresh_state, try_longest_batch
 from lora_backend.training.data import Tokenized, read_data, refuse_rows_beyond_positions, tokenized
+from lora_backend.training.end_of_turn import EndOfTurn, save_stops, settle_stops
 from lora_backend.training.loop import fit
 from lora_backend.training.reporter import RunReporter
 from lora_backend.training.run_ranks import check_attached, check_saved
@@ -70,6 +71,8 @@ class RunContext:
     """By `time.monotonic`: where the clock of `max_time` begins."""
     resume: Resume | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
+    end: EndOfTurn | None = None
+    """The mark at which what is generated stops."""
     questions: list[dict[str, Any]] = field(default_factory=list)
     tokens: Tokenized = field(default_factory=Tokenized)
     base_answers: Sequence[str] | None = None
@@ -167,6 +170,8 @@ def load(run: RunContext) -> None:
     run.held.enter_context(leased(folder, run.resolved.installation))
     base = load_model(config.model_copy(update={"precision": run.precision}), device_map_of(config, folder))
     refuse_rows_beyond_positions(base, run.tokens)
+    if run.tokenizer is not None and run.dataloader is None:
+        run.end = settle_stops(base, run.tokenizer)
     # These starts take their share out of the base weights, and an adapter switched off does not put it back.
     if run.questions and run.tokenizer and config.init_lora_weights in ("pissa", "olora"):
         run.base_answers = answer_all(base, run.tokenizer, run.questions)
@@ -209,6 +214,8 @@ def train_adapter(run: RunContext) -> None:
 def save(run: RunContext) -> None:
     """The adapter into the run's folder, proved once more, and to the place where it is published."""
     save_adapter(run.model, run.folder.adapter)
+    if run.end is not None and run.tokenizer is not None:
+        save_stops(run.end, run.tokenizer, run.folder.adapter)
     assert run.report is not None
     saved = check_saved(run.model, run.config, run.folder, run.report.actual_r_values)
     run.folder.write_rank_report(run.report.but(saved=saved))
