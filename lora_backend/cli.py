@@ -1,4 +1,4 @@
-"""The command line: `flightdeck check|plan|train|verify|runs|import|export|demo|serve`. One JSON document with `--json`."""
+"""The command line: `flightdeck check|plan|data|train|verify|runs|import|export|demo|serve`. One JSON document with `--json`."""
 
 from __future__ import annotations
 
@@ -97,6 +97,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     plan.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
     plan.set_defaults(run=_command("plan", "plan_command"))
 
+    _add_data(commands.add_parser, shared)
+
     train = commands.add_parser("train", parents=[shared], help="train in the foreground")
     train.add_argument("config", type=Path)
     train.add_argument("--run-dir", type=Path, metavar="DIR", help="the run's folder; default: a new one")
@@ -122,6 +124,18 @@ def _parser(program: str) -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8501, help="default: 8501")
     serve.set_defaults(run=_command("serve", "serve"))
     return parser
+
+
+def _add_data(add: Callable[..., argparse.ArgumentParser], shared: _Parser) -> None:
+    data = add(
+        "data", parents=[shared], help="what a model learns of a data set: form, bad rows, tokens, what is cut",
+        description="Exit 1 where it cannot be trained on: too many bad rows, rows that the chat template refuses, nothing to learn.",
+    )  # fmt: skip
+    data.add_argument("file", type=Path, metavar="FILE", help="rows in any form: a file or a folder; or a config (.yaml), whose data set and model are taken")  # fmt: skip
+    data.add_argument("--model", help="whose tokenizer and chat template write the rows; without one, rows alone are counted")  # fmt: skip
+    data.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the config, as in max_length=2048; repeatable")  # fmt: skip
+    data.add_argument("--show", type=int, metavar="ROW", help="print that row with its trained tokens coloured and what is cut struck through")  # fmt: skip
+    data.set_defaults(run=_command("data", "data_command"))
 
 
 def _add_foreign(add: Callable[..., argparse.ArgumentParser], shared: _Parser) -> None:

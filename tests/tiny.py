@@ -79,6 +79,22 @@ def make_word_nan(folder: Path, word: str) -> Path:
     return folder
 
 
+def stub_tokenizer(folder: Path) -> None:
+    """What `save_tokenizer` writes without a template, without importing transformers."""
+    words = _vocabulary()
+    special = {token: number for token, number in words.items() if token.startswith("<")}
+    shared = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = [{"id": number, "content": token, **shared} for token, number in special.items()]
+    core = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
+        "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": None, "decoder": None,
+        "model": {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"},
+    }  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(core))
+    config = {"backend": "tokenizers", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "TokenizersBackend"}))
+
+
 STUB = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 32, "hidden_size": 16, "intermediate_size": 24,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -86,10 +102,10 @@ STUB = {
 
 
 def stub_model(folder: Path, config: Mapping[str, Any] | None = None) -> Path:
-    """A folder that passes for a whole model as long as nobody loads it: no tensors, a tokenizer without words."""
+    """A folder that passes for a whole model as long as nobody loads it: no tensors, a tokenizer of the tiny words."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(STUB if config is None else config))
-    (folder / "tokenizer.json").write_text("{}")
+    stub_tokenizer(folder)
     (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.commands.asking import asked_once, refusal_lines
+from lora_backend.commands.data import count_here
 from lora_backend.commands.plan import trace_here
 from lora_backend.commands.words import GOOD, NO, print_json, say, setting
 from lora_backend.config.diff import ABSENT
@@ -89,6 +90,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
                 trace_here,
                 StartOptions(accepts=accepts),
                 accept_changed_data=arguments.accept_changed_data,
+                count=count_here,
             ),
         )
     except PlanDoubtError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lora_backend.bounded import open_regular
 from lora_backend.commands.asking import asked_once, refusal_lines
+from lora_backend.commands.data import count_here
 from lora_backend.commands.plan import trace_here
 from lora_backend.commands.words import GOOD, NO, print_json, say
 from lora_backend.config.check_report import report_text
@@ -77,7 +78,7 @@ def queue_command(arguments: argparse.Namespace) -> int:
             if not arguments.dry_run:
                 show(say(N_("Nothing was started.")))
         return GOOD if can_start else NO
-    table = TableLaunch(installation, policy, trace_here)
+    table = TableLaunch(installation, policy, trace_here, count_here)
     try:
         launched = asked_once(
             arguments,

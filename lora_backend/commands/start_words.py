@@ -20,4 +20,10 @@ def start_text(start: Startable, said: Collection[Finding] = ()) -> str:
         return "\n".join([translate(N_("It cannot start on this machine now:")), *finding_lines(blockers)])
     if start.blockers:
         return translate(N_("It cannot start on this machine now: fix the errors first."))
+    if not start.is_counted:
+        return translate(
+            N_(
+                "Whether it can start on this machine is not known yet: nobody has looked at its rows with the model's tokenizer. `data CONFIG` does."
+            )
+        )
     return translate(N_("Whether it can start on this machine is not known yet: `plan` says how much memory it needs."))

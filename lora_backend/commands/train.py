@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lora_backend.commands.asking import asked_once, refusal_lines
+from lora_backend.commands.data import count_here
 from lora_backend.commands.plan import trace_here
 from lora_backend.commands.start_words import start_text
 from lora_backend.commands.traced_apart import traced_apart
@@ -59,8 +60,8 @@ def train(arguments: argparse.Namespace) -> int:
     with traced_apart() as apart:
         # Which GPUs torch may see must be known before it has looked at them.
         hides = bool(visible_gpus(read_gpus().gpus, os.environ)[0])
-        trace = apart if hides else trace_here
-        start = startable(judged, trace)
+        trace, count = (apart.trace, apart.count) if hides else (trace_here, count_here)
+        start = startable(judged, trace, count=count)
         if not judged.result.is_valid or start.blocking(anyway=arguments.anyway):
             if arguments.json:
                 print_json(judged.result.to_dict() | start.to_dict())

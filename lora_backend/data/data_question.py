@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.bounded import open_regular
+from lora_backend.data.forms import DataFormat
 
 RULES = 1
 """Raised when the same row would be counted otherwise; what was kept by older rules is not believed."""
@@ -30,7 +31,7 @@ class DataQuestion:
     split: str | None = None
     model: str | None = None
     """Folder of the model whose tokenizer writes the rows; None: without one only rows are counted."""
-    data_format: str = "auto"
+    data_format: DataFormat = "auto"
     data_columns: Mapping[str, str] = field(default_factory=dict)
     max_bad_rows: int = 0
     max_length: int = 1024

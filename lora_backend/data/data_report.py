@@ -41,6 +41,11 @@ class RowNote(Part):
     """Why the first of them is refused."""
 
 
+def note_of(code: NoteCode, rows: list[int]) -> RowNote:
+    """The note on rows by their numbers, of which there is at least one."""
+    return RowNote(code=code, count=len(rows), rows=rows[:MOST_NAMED])
+
+
 class TokenCounts(Part):
     """Of rows written with a model's template, before and after `max_length` cuts them."""
 

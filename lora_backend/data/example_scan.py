@@ -20,11 +20,11 @@ from lora_backend.atomic import write_json
 from lora_backend.bounded import read_json
 from lora_backend.data.chat_rows import RowLeftOutError
 from lora_backend.data.data_report import MOST_NAMED, NoteCode, RowNote
+from lora_backend.data.example_digest import digest_of
 from lora_backend.data.forms import FoundForm
 from lora_backend.data.raw_rows import BadRowError
 from lora_backend.data.row_file import RowFile
 from lora_backend.data.row_index import SMALL_BYTES
-from lora_backend.data.row_scan import digest_of
 from lora_backend.i18n import Message
 
 RULES = 1

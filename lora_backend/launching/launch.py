@@ -10,9 +10,10 @@ from pathlib import Path
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import environment_for, visible_gpus
 from lora_backend.launching.requests import StartRequest
+from lora_backend.preflight.data_asked import Count
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.start_plan import plan_attempt
-from lora_backend.preflight.startable import judge, refuse_by_new_tree
+from lora_backend.preflight.startable import judge, refuse_by_new_tree, refuse_rows
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.trainer_command import trainer_command
 from lora_backend.runs.record.attempts import Attempt
@@ -21,8 +22,8 @@ from lora_backend.runs.record.run_store import RunStore, new_run_id
 from lora_backend.runs.record.transitions import NewRun, create
 
 
-def launch(request: StartRequest, trace: Trace) -> RunStore:
-    """Start a run as planned from what is free now.
+def launch(request: StartRequest, trace: Trace, count: Count | None = None) -> RunStore:
+    """Start a run as planned from what is free now. `count`: its rows are counted first, unless they were before.
 
     Where a run holds one of the plan's GPUs it is queued. Raises `ConfigError` for errors in the text, `CannotStartError`
     (`startable.py`) for what stands in the way here, `DeviceError` or `ModelError` for a map that cannot be used, and
@@ -31,6 +32,7 @@ def launch(request: StartRequest, trace: Trace) -> RunStore:
     """
     judged, options = judge(request.config), request.options
     judged.refuse()
+    refuse_rows(judged, count)
     try:
         attempt = plan_attempt(request.config, trace, accepts=options.accepts, shares=options.shares)
     finally:

@@ -14,11 +14,12 @@ from lora_backend.i18n import N_, in_code
 from lora_backend.installation import Installation
 from lora_backend.launching.requests import StartOptions
 from lora_backend.launching.run_config import resolve_run, stands_in_its_place
+from lora_backend.preflight.data_asked import Count
 from lora_backend.preflight.path_policy import PathPolicy
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.start_plan import plan_attempt
-from lora_backend.preflight.startable import judge
+from lora_backend.preflight.startable import judge, refuse_rows
 from lora_backend.runs.checkpoints.manifest import newest_whole, refuse_earlier
 from lora_backend.runs.checkpoints.publication import publication_of, refuse_what_stands
 from lora_backend.runs.checkpoints.starts import refuse_changed_data
@@ -80,10 +81,16 @@ def prepare_resume(
 
 
 def resume_run(
-    asked: Resumption, trace: Trace, options: StartOptions | None = None, *, accept_changed_data: bool = False
+    asked: Resumption,
+    trace: Trace,
+    options: StartOptions | None = None,
+    *,
+    accept_changed_data: bool = False,
+    count: Count | None = None,
 ) -> RunStore:
     """Let a run that has ended go on; queued where its GPUs are taken. `accept_changed_data`: also in data that is not
-    what it was launched with, or last read; the trainer refuses any other than what is there now.
+    what it was launched with, or last read; the trainer refuses any other than what is there now. `count`: its rows are
+    counted first, unless they were before.
 
     Raises `RunError` for one that has not ended, that was finished and would have nothing to do, whose batches came
     from a caller, or whose newest checkpoint an earlier version wrote; `DataChangedError` for data that was changed; `CannotStartError`, `TightError` and `DoesNotFitError`
@@ -97,7 +104,9 @@ def resume_run(
         refuse_earlier(checkpoint)
     publication_of(resolved.values, resolved.installation, bound=True)  # which raises now, and not when it is trained
     accepted = data_to_accept(run, resolved, accept_changed_data=accept_changed_data)
-    judge(resolved).refuse()
+    judged = judge(resolved)
+    judged.refuse()
+    refuse_rows(judged, count)
     planned = plan_attempt(resolved, trace, accepts=options.accepts, shares=shares)
     asks = Attempt(
         argv=command_of(run),

@@ -24,6 +24,7 @@ from lora_backend.launching.requests import StartOptions, StartRequest
 from lora_backend.launching.table_rows import NAME, Row, cell_value
 from lora_backend.os_errors import in_words
 from lora_backend.planning.report import verdict
+from lora_backend.preflight.data_asked import Count
 from lora_backend.preflight.path_policy import PathPolicy
 from lora_backend.preflight.placement import TightError, plan_start
 from lora_backend.preflight.plan_question import Trace
@@ -132,10 +133,13 @@ def previewed(base_text: str, rows: Sequence[tuple[int, Mapping[str, str]]], pla
 class TableLaunch:
     """The launch of a table's rows: each is resolved once, whether it is asked about or started."""
 
-    def __init__(self, installation: Installation, policy: PathPolicy, trace: Trace) -> None:
+    def __init__(
+        self, installation: Installation, policy: PathPolicy, trace: Trace, count: Count | None = None
+    ) -> None:
         self.installation = installation
         self.policy = policy
         self.trace = trace
+        self.count = count
         self._resolved: dict[int, ResolvedConfig] = {}
 
     def start_all(
@@ -175,7 +179,7 @@ class TableLaunch:
         return launched
 
     def _launch(self, variant: Variant, options: StartOptions, tags: Sequence[str]) -> str:
-        run = launch(StartRequest(self._resolve(variant), options, variant.name), self.trace)
+        run = launch(StartRequest(self._resolve(variant), options, variant.name), self.trace, self.count)
         write_labels(run.path, tags=tags)
         return run.id
 

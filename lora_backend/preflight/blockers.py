@@ -11,9 +11,16 @@ from lora_backend.config.check import CheckResult
 from lora_backend.config.findings import Finding, Fix
 from lora_backend.config.fix_offers import remove
 from lora_backend.config.named_data import TRAINED_ON
-from lora_backend.config.rules import ConfigView, Facts
+from lora_backend.config.rules import ConfigView, Facts, row_facts, rows_cut
 from lora_backend.config.rules.output_facts import checkpoint_bytes
-from lora_backend.errors import ExpressionError, FlightdeckError, PlanError, TooLittleMemoryError, UntrainableError
+from lora_backend.errors import (
+    ExpressionError,
+    FlightdeckError,
+    ModelError,
+    PlanError,
+    TooLittleMemoryError,
+    UntrainableError,
+)
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
 from lora_backend.installation import Installation
@@ -31,6 +38,8 @@ OF_THE_CHECK = frozenset(
     }
 )  # fmt: skip
 """What a check of the text says of this machine in passing, and what no run can start with."""
+OF_ROWS = frozenset({"no_chat_template", "too_many_bad_rows", "template_refuses_rows", "nothing_to_train_on"})
+"""What rows and tokenizer say to each other, and what no run can train on."""
 TIGHT = "tight"
 DOES_NOT_FIT = "does_not_fit"
 """The one blocker that a person may pass over (*Start anyway*)."""
@@ -72,6 +81,20 @@ def blocker_of(error: FlightdeckError, config: ConfigView) -> Finding:
     return config.finding("error", code, "device_map", error.message, Message(N_("Change `device_map`.")), map_anew())
 
 
+def blockers_by_rows(config: ConfigView, facts: Facts) -> tuple[Finding, ...]:
+    """What stands in the way by what was counted of the rows."""
+    found = (finding for room in (row_facts, rows_cut) for check in room.CHECKS for finding in check(config, facts))
+    return tuple(replace(finding, severity="error") for finding in found if finding.code in OF_ROWS)
+
+
+def blocker_of_rows(error: FlightdeckError, config: ConfigView) -> Finding:
+    """Why the rows could not be counted: the model's tokenizer, or the rows themselves."""
+    key = "model_name" if isinstance(error, ModelError) else "dataset"
+    remedy = N_("Fix the tokenizer's files, or use another model.") if key == "model_name" else N_("Fix the data set.")
+    code = "tokenizer_unusable" if key == "model_name" else "dataset_unusable"
+    return config.finding("error", code, key, error.message, Message(remedy))
+
+
 def warning_of(plan: Plan) -> Finding:
     """A plan that is tight: nothing stands in the way, and a launch asks once."""
     return Finding("warning", TIGHT, verdict(plan), Message(N_("A launch asks once.")))
@@ -83,7 +106,7 @@ def map_anew() -> Fix:
 
 
 def _is_blocker(finding: Finding) -> bool:
-    return finding.code in OF_THE_CHECK or (finding.code == "missing_key" and finding.key == "model_name")
+    return finding.code in OF_THE_CHECK | OF_ROWS or (finding.code == "missing_key" and finding.key == "model_name")
 
 
 def _no_data(config: ConfigView) -> Finding:

@@ -11,6 +11,7 @@ from typing import Any
 
 from lora_backend.config.rules import Facts, GpuFact
 from lora_backend.config.rules.machine_facts import KERNEL_SINCE
+from lora_backend.data.data_report import DataReport
 from lora_backend.data.summary import Summary
 from lora_backend.errors import RunError
 from lora_backend.hardware.inventory import Gpu, read_gpus
@@ -44,6 +45,7 @@ def facts_about(
     data: Summary | None,
     installation: Installation,
     readers: Readers,
+    reports: Mapping[str, DataReport] | None = None,
     *,
     is_bound: bool,
 ) -> Facts:
@@ -60,6 +62,7 @@ def facts_about(
         **_of_model(model, installation),
         row_format=data.format if data else None,
         num_rows=data.num_rows if data else None,
+        data_reports=reports or {},
         gpus=tuple(GpuFact(g.name, g.compute_capability) for g in readers.gpus()) if _needs_gpus(values) else None,
         missing_packages=missing_packages(values),
         disk_free_bytes=_disk_free_bytes(readers, installation.runs),

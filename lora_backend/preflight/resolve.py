@@ -18,11 +18,14 @@ from lora_backend.config.rules import Facts
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.config.validation import log_config, refuse_errors
 from lora_backend.data.content_hash import sha256_together
+from lora_backend.data.data_question import DataQuestion
+from lora_backend.data.data_report import DataReport
 from lora_backend.data.summary import Summary
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.installation import Installation
 from lora_backend.models.describe import ModelDescription
+from lora_backend.preflight.data_asked import by_name, known_reports, questions_of
 from lora_backend.preflight.facts import Readers, facts_about
 from lora_backend.preflight.named_files import NamedModel, NamedRows, in_an_epoch, named_model, named_rows
 from lora_backend.preflight.path_policy import PathPolicy
@@ -55,7 +58,17 @@ class ResolvedConfig:
     def facts(self) -> Facts:
         """What the rules of the check may know."""
         inside = {key: value for key, value in self.values.items() if key not in self.escapes}
-        return facts_about(inside, self.model, self.rows, self.data, self.installation, self.readers, is_bound=self.policy.is_bound_in_publishing)  # fmt: skip
+        return facts_about(inside, self.model, self.rows, self.data, self.installation, self.readers, by_name(self.known_reports), is_bound=self.policy.is_bound_in_publishing)  # fmt: skip
+
+    @cached_property
+    def data_questions(self) -> Mapping[NamedRows, DataQuestion]:
+        """What is asked of each data set that it trains on and that may be read here."""
+        return questions_of(self.values, self.model, self.training_sets)
+
+    @property
+    def known_reports(self) -> Mapping[NamedRows, DataReport]:
+        """What was counted of its data sets as they are now, under its settings; by whoever has counted."""
+        return known_reports(self.data_questions, self.installation)
 
     @cached_property
     def result(self) -> CheckResult:

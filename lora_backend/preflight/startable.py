@@ -19,7 +19,15 @@ from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
 from lora_backend.planning.planner import NotTracedError
 from lora_backend.planning.report import verdict
 from lora_backend.preflight.attachable import held_against_tree
-from lora_backend.preflight.blockers import DOES_NOT_FIT, blocker_of, blockers_of, warning_of
+from lora_backend.preflight.blockers import (
+    DOES_NOT_FIT,
+    blocker_of,
+    blocker_of_rows,
+    blockers_by_rows,
+    blockers_of,
+    warning_of,
+)
+from lora_backend.preflight.data_asked import Count, by_name
 from lora_backend.preflight.placement import DoesNotFitError, plan_start
 from lora_backend.preflight.plan_question import Trace, known_only
 from lora_backend.preflight.resolve import ResolvedConfig
@@ -45,6 +53,8 @@ class Judged:
     """Its paths as they were bound."""
     blockers: tuple[Finding, ...]
     """All but the plan's, which asks the model's cost."""
+    needs_data: bool = True
+    """Whether its rows come from its data sets, not from a caller."""
 
     @property
     def result(self) -> CheckResult:
@@ -77,6 +87,8 @@ class Startable:
     blockers: tuple[Finding, ...] = field(default_factory=tuple)
     warnings: tuple[Finding, ...] = field(default_factory=tuple)
     """What a launch asks about: a plan that is tight."""
+    is_counted: bool = True
+    """Whether the rows of its data sets were looked at with the model's tokenizer; if not, the answer is not known."""
 
     def blocking(self, *, anyway: bool = False) -> tuple[Finding, ...]:
         """What stands in the way; `anyway` passes over a plan that does not fit."""
@@ -99,18 +111,34 @@ def judge(resolved: ResolvedConfig, *, needs_data: bool = True) -> Judged:
     config = ConfigView(resolved.values, document.lines, wrong)
     is_ours = document.is_readable and not is_foreign(document)
     facts, installation = resolved.facts, resolved.installation
-    return Judged(
-        resolved, config, blockers_of(config, result, facts, installation, needs_data=needs_data) if is_ours else ()
-    )
+    blockers = blockers_of(config, result, facts, installation, needs_data=needs_data) if is_ours else ()
+    return Judged(resolved, config, blockers, needs_data)
 
 
-def startable(judged: Judged, trace: Trace | None = None, environment: Mapping[str, str] = os.environ) -> Startable:
-    """The plan is asked last. Without `trace` it is made only where the model's cost is known already; a trace builds
-    the model's modules as well, so the config is held against them then."""
+def startable(
+    judged: Judged,
+    trace: Trace | None = None,
+    environment: Mapping[str, str] = os.environ,
+    count: Count | None = None,
+) -> Startable:
+    """The rows are asked, and last the plan. Without `count` rows are known only where they were counted before, as the
+    data page and `data` do it; without `trace` the plan is made only where the model's cost is known already. A trace
+    builds the model's modules as well, so the config is held against them then."""
     if judged.blockers:
         return Startable(False, judged.blockers)
     if not judged.result.is_valid:
         return Startable(None)
+    try:
+        refused, is_counted = of_rows(judged, count)
+    except WorkerError:
+        refused, is_counted = (), False
+    if refused:
+        return Startable(False, refused)
+    planned = _by_plan(judged, trace, environment)
+    return planned if is_counted or planned.answer is False else replace(planned, answer=None, is_counted=False)
+
+
+def _by_plan(judged: Judged, trace: Trace | None, environment: Mapping[str, str]) -> Startable:
     try:
         planned = plan_start(judged.resolved, trace or known_only, environment)
     except (NotTracedError, WorkerError):
@@ -125,6 +153,33 @@ def startable(judged: Judged, trace: Trace | None = None, environment: Mapping[s
     if doubted.verdict == "over":
         return Startable(False, (blocker_of(DoesNotFitError(verdict(doubted)), judged.config),))
     return Startable(True, warnings=(warning_of(doubted),))
+
+
+def of_rows(judged: Judged, count: Count | None) -> tuple[tuple[Finding, ...], bool]:
+    """What stands in the way by the rows as the model's tokenizer writes them, and whether every data set was counted.
+
+    Raises `WorkerError` where the process that counts does not answer.
+    """
+    resolved = judged.resolved
+    reports, asked = dict(resolved.known_reports), resolved.data_questions if judged.needs_data else {}
+    for rows, question in asked.items():
+        if rows in reports or count is None:
+            continue
+        try:
+            reports[rows] = count(question)
+        except WorkerError:
+            raise
+        except FlightdeckError as error:
+            return (blocker_of_rows(error, judged.config),), False
+    found = blockers_by_rows(judged.config, replace(resolved.facts, data_reports=by_name(reports)))
+    return found, asked.keys() <= reports.keys()
+
+
+def refuse_rows(judged: Judged, count: Count | None) -> None:
+    """Raise `CannotStartError` for rows that cannot be trained on. Raises `WorkerError` where nobody can count them."""
+    refused, _ = of_rows(judged, count)
+    if refused:
+        raise CannotStartError(refused)
 
 
 def refuse_by_new_tree(judged: Judged) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_backend.config.findings import SEVERITIES, Finding
-from lora_backend.config.rules import ConfigView, Facts, data_facts, row_facts
+from lora_backend.config.rules import ConfigView, Facts, data_facts, row_facts, rows_cut
 from lora_backend.data.data_report import DataReport, TokenCounts
 from lora_backend.i18n import N_, Message, Plural
 from lora_backend.views.table import Table
@@ -46,7 +46,12 @@ class LengthBar:
 
 def data_findings(config: ConfigView, facts: Facts) -> tuple[Finding, ...]:
     """All that a data set has to be told, what weighs most first."""
-    found = [finding for room in (row_facts, data_facts) for check in room.CHECKS for finding in check(config, facts)]
+    found = [
+        finding
+        for room in (row_facts, rows_cut, data_facts)
+        for check in room.CHECKS
+        for finding in check(config, facts)
+    ]
     return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 

@@ -102,11 +102,34 @@ def profile(params: dict[str, Any], report: Report) -> dict[str, Any]:
     return lean_profile(params["facts"], TrainingConfig(**params["config"]), report).to_json()
 
 
+def count_data(params: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Count what a model learns of a data set. `params`: those of a `DataQuestion`. What was counted before is known."""
+    report(Message(N_("Starting the process that reads tokenizers")), 0.0)
+    from lora_backend.data.data_question import DataQuestion
+    from lora_backend.training.data_counting import count_rows
+
+    return count_rows(DataQuestion.from_json(params), this_installation(), report).to_json()
+
+
+def show_rows(params: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Rows as the model's template writes them. `params`: those of a `DataQuestion` that names a model, and `rows` (their
+    numbers, from 1) or `search` (a text that they hold)."""
+    report(Message(N_("Starting the process that reads tokenizers")), 0.0)
+    from lora_backend.data.data_question import DataQuestion
+    from lora_backend.training.row_rendering import show_asked
+
+    question = DataQuestion.from_json(params)
+    found = show_asked(question, this_installation(), report, rows=params.get("rows", ()), search=params.get("search"))
+    return found.to_json()
+
+
 METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {
     "check_loaded_ranks": check_loaded_ranks,
     "check_folder_ranks": check_folder_ranks,
     "read_health": read_health,
     "profile": profile,
     "adapter_fit": adapter_fit,
+    "count_data": count_data,
+    "show_rows": show_rows,
     "start": start,
 }

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,9 +41,7 @@ def test_what_was_counted_is_found_wherever_rows_and_model_lie(
 
 
 @pytest.mark.parametrize("change", [{"max_length": 8}, {"train_on": "last_answer"}, {"seed": 1}, {"data_columns": {"text": "t"}}, {"model": None}])  # fmt: skip
-def test_other_settings_are_counted_anew(
-    change: dict[str, object], question: DataQuestion, places: Installation
-) -> None:
+def test_other_settings_are_counted_anew(change: dict[str, Any], question: DataQuestion, places: Installation) -> None:
     keep_report(question, REPORT, places)
     assert find_report(replace(question, **change), "ab", places) is None
     assert find_report(question, "cd", places) is None, "other rows"

@@ -14,14 +14,20 @@ from typing import Any
 import pytest
 
 from lora_backend.cli import main
+from lora_backend.commands.data import count_here
 from lora_backend.commands.plan import trace_here
+from lora_backend.commands.start_words import start_text
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.drafts import new_draft
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.config_checker import check_config_consistency
-from lora_backend.errors import FlightdeckError
+from lora_backend.data.data_question import DataQuestion
+from lora_backend.data.data_report import DataReport
+from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.installation import Installation, this_installation
+from lora_backend.launching.launch import launch
+from lora_backend.launching.requests import StartRequest
 from lora_backend.launching.table import preview
 from lora_backend.launching.table_rows import Row
 from lora_backend.modeling.meta import module_tree
@@ -109,6 +115,23 @@ def modules_known(place: Path, patch: Patch) -> None:
     tree_of(json.loads((place / "m/config.json").read_text()), module_tree, this_installation())
 
 
+def strict_template(place: Path, patch: Patch) -> None:
+    """A chat template that takes no turn of the system, and a row that has one."""
+    template = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('No system, please') }}{% endif %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    (place / "m/chat_template.jinja").write_text(template)
+    answered = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    write_rows(place / "chats.jsonl", [{"messages": answered}, {"messages": [{"role": "system", "content": "c"}, *answered]}])  # fmt: skip
+
+
+def chats_alone(place: Path, patch: Patch) -> None:
+    strict_template(place, patch)
+    (place / "m/chat_template.jinja").unlink()
+
+
+def long_prompts(place: Path, patch: Patch) -> None:
+    write_rows(place / "long.jsonl", [{"prompt": "the tower " * 20, "completion": "is tall"}] * 4)
+
+
 SITUATIONS = [
     Situation("no data set", ("no_data",), {"dataset": ...}),
     Situation("a data set that is not there", ("dataset_unusable",), {"dataset": "gone.jsonl"}),
@@ -141,6 +164,9 @@ SITUATIONS = [
     Situation("a module to save that is not there", ("unmatched_module_to_save",), {"modules_to_save": ["nonsense"]}, modules_known),
     Situation("a dotted name that no module has", ("unmatched_target",), {"target_modules": ["mlp.q_proj"]}, modules_known),
     Situation("a block as a target", ("unfit_target",), {"target_modules": ["q_proj", "mlp"]}, modules_known),
+    Situation("a row that the chat template refuses", ("template_refuses_rows",), {"dataset": "chats.jsonl"}, strict_template),
+    Situation("chats for a model without a template", ("no_chat_template",), {"dataset": "chats.jsonl"}, chats_alone, is_text_valid=False),
+    Situation("rows that are all cut before their answers", ("nothing_to_train_on",), {"dataset": "long.jsonl", "max_length": 16}, long_prompts),
     Situation("several at once", ("model_name_unusable", "no_data"), {"dataset": ..., "model_name": "some/model"}),
 ]  # fmt: skip
 OUTSIDE = [
@@ -178,6 +204,13 @@ def know_the_cost(text: str, installation: Installation) -> None:
         placement.plan_start(from_here(text, installation), trace)
 
 
+def know_the_rows(text: str, installation: Installation) -> None:
+    """Count the config's rows, as the data page or `data` would have done before."""
+    for question in from_here(text, installation).data_questions.values():
+        with suppress(FlightdeckError):
+            count_here(question)
+
+
 def refusal(act: Callable[[], object]) -> tuple[str, ...]:
     """The codes with which an act is refused."""
     with pytest.raises(FlightdeckError) as raised:
@@ -201,6 +234,7 @@ def test_check_launch_table_trainer_and_page_name_the_same_blockers(
     installation = this_installation()
     text = config_of(place, situation, monkeypatch)
     know_the_cost(text, installation)
+    know_the_rows(text, installation)
 
     code, document = checked(text, capsys)
     assert document["startable"] is False
@@ -265,6 +299,8 @@ def test_a_good_config_is_startable_everywhere_and_starts(
     text = config_of(place, Situation("good", ()), monkeypatch)
     assert checked(text, capsys)[1]["startable"] is None, "nobody has computed yet what the model costs"
     know_the_cost(text, installation)
+    assert checked(text, capsys)[1]["startable"] is None, "nobody has counted its rows yet"
+    know_the_rows(text, installation)
     code, document = checked(text, capsys)
     assert (code, document["startable"], document["blockers"]) == (0, True, [])
     (row,) = preview(text, [Row(1, {})], installation, BrowserRoots(installation))
@@ -285,11 +321,42 @@ def test_what_is_startable_trains(
     values = config(num_epochs=1)
     monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", values["model_name"])
     installation, text = this_installation(), dump_yaml(values)
-    assert startable(judge(from_browser(text, installation)), trace_here).answer is True
+    judged = judge(from_browser(text, installation))
+    assert startable(judged, trace_here).answer is None, "nobody has counted its rows yet"
+    assert startable(judged, trace_here, count=count_here).answer is True
     (row,) = preview(text, [Row(1, {})], installation, BrowserRoots(installation))
     assert (checked(text, capsys)[1]["startable"], row.start.answer) == (True, True)
     assert main(["train", "c.yaml", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "finished"
+
+
+def test_rows_that_nobody_has_counted_are_counted_by_a_launch_and_refused(place: Path, monkeypatch: Patch) -> None:
+    installation = this_installation()
+    text = config_of(place, Situation("", (), {"dataset": "chats.jsonl"}, strict_template), monkeypatch)
+    judged = judge(from_browser(text, installation))
+    assert judged.blockers == ()
+    (blocker,) = startable(judged, trace, count=count_here).blockers
+    assert "No system, please" in blocker.message.text("en")
+    assert "(row 2)" in blocker.message.text("en")
+    request = StartRequest(from_browser(text, installation))
+    assert refusal(lambda: launch(request, trace, count_here)) == ("template_refuses_rows",)
+    assert not installation.runs.exists(), "nothing was made"
+
+
+def test_a_tokenizer_that_cannot_be_loaded_is_a_blocker_and_a_process_that_died_is_not_known(
+    place: Path, monkeypatch: Patch
+) -> None:
+    text = config_of(place, Situation("", (), arrange=written("m/tokenizer.json", "{")), monkeypatch)
+    judged = judge(from_browser(text))
+    (blocker,) = startable(judged, trace, count=count_here).blockers
+    assert (blocker.code, blocker.key) == ("tokenizer_unusable", "model_name")
+
+    def died(_: DataQuestion) -> DataReport:
+        raise WorkerError("gone")
+
+    answer = startable(judged, trace, count=died)
+    assert (answer.answer, answer.is_counted) == (None, False)
+    assert "`data CONFIG`" in start_text(answer)
 
 
 def test_an_invalid_text_is_not_looked_at_further_and_is_never_startable(

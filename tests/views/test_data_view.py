@@ -47,7 +47,7 @@ REPORT = DataReport(
 
 
 def config(**values: Any) -> ConfigView:
-    return ConfigView({"model_name": "m", "dataset": "d.jsonl", "max_length": 128, **values})
+    return ConfigView({"model_name": "m", "dataset": "d.jsonl", "max_length": 128, "max_bad_rows": 9, **values})
 
 
 def test_form_columns_and_rows_are_said_in_both_languages() -> None:
@@ -84,33 +84,56 @@ def test_bad_rows_are_a_table_and_the_rest_is_counted() -> None:
 
 
 def test_findings_name_rows_and_weigh_most_first() -> None:
-    found = data_findings(config(), Facts(data_report=REPORT))
-    assert [finding.code for finding in found] == ["rows_behind_cut", "rows_without_end", "duplicate_rows"]
+    found = data_findings(config(), Facts(data_reports={"d.jsonl": REPORT}))
+    assert [finding.code for finding in found] == [
+        "bad_rows_left_out",
+        "rows_behind_cut",
+        "rows_without_end",
+        "duplicate_rows",
+    ]
+    bad, found = found[0], found[1:]
+    assert bad.message.text("en") == "3 bad rows are left out (rows 4 and 2 more)."
     said = [finding.message.text("en") for finding in found]
     assert "(row 9)" in said[0]
     assert "(rows 1, 2, 3, 5, 6 and 2 more)" in said[1]
     assert "(rows 6, 7)" in said[2]
     assert found[0].fix == {"max_length": 300}
     sampled = REPORT.but(counts=COUNTS.but(is_estimate=True))
-    first, *_, last = data_findings(config(), Facts(data_report=sampled))
+    _, first, *_, last = data_findings(config(), Facts(data_reports={"d.jsonl": sampled}))
     assert "(of the 10 rows looked at; row 9)" in first.message.text("en")
     assert "looked at" not in last.message.text("en"), "duplicates are counted over all rows"
 
 
 def test_nothing_is_said_of_another_cut_and_no_longer_row_is_offered_than_the_model_takes() -> None:
-    facts = Facts(data_report=REPORT)
-    assert [finding.code for finding in data_findings(config(max_length=256), facts)] == ["duplicate_rows"]
-    first, *_ = data_findings(config(), Facts(data_report=REPORT, max_positions=256))
+    facts = Facts(data_reports={"d.jsonl": REPORT})
+    assert [finding.code for finding in data_findings(config(max_length=256), facts)] == [
+        "bad_rows_left_out",
+        "duplicate_rows",
+    ]
+    _, first, *_ = data_findings(config(), Facts(data_reports={"d.jsonl": REPORT}, max_positions=256))
     assert first.fix is None
 
 
+def test_bad_rows_beyond_what_is_allowed_are_told_with_the_number_to_set() -> None:
+    first, *_ = data_findings(config(max_bad_rows=2), Facts(data_reports={"d.jsonl": REPORT}))
+    assert first.code == "too_many_bad_rows"
+    assert first.fix == {"max_bad_rows": 3}
+
+
+def test_of_several_data_sets_each_row_is_named_with_its_file() -> None:
+    found = data_findings(config(), Facts(data_reports={"a.jsonl": REPORT, "b.jsonl": REPORT}))
+    assert ["a.jsonl: rows 6, 7" in one.message.text("en") for one in found if one.code == "duplicate_rows"] == [True, False]  # fmt: skip
+
+
 def test_where_no_row_is_trained_on_that_alone_is_said() -> None:
-    nothing = REPORT.but(counts=COUNTS.but(behind_cut=10, trained_tokens=0), notes=REPORT.notes[:2])
-    assert [finding.code for finding in data_findings(config(), Facts(data_report=nothing))] == ["nothing_to_train_on"]
+    nothing = REPORT.but(counts=COUNTS.but(behind_cut=10, trained_tokens=0), notes=REPORT.notes[:2], num_bad_rows=0)
+    assert [finding.code for finding in data_findings(config(), Facts(data_reports={"d.jsonl": nothing}))] == [
+        "nothing_to_train_on"
+    ]
 
 
 def test_the_document_has_the_promised_keys_and_is_kept_and_read_again() -> None:
-    document = data_document(REPORT, data_findings(config(), Facts(data_report=REPORT)), "en")
+    document = data_document(REPORT, data_findings(config(), Facts(data_reports={"d.jsonl": REPORT})), "en")
     promised = {
         "form", "columns", "rows", "bad_rows", "tokens", "trained_tokens", "longest", "cut", "without_end", "behind_cut",
         "duplicates", "is_estimate", "findings",

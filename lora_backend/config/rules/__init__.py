@@ -24,6 +24,7 @@ from lora_backend.config.rules import (
     output_facts,
     publication_keys,
     row_facts,
+    rows_cut,
     secrecy,
     target_facts,
     training_keys,
@@ -44,7 +45,7 @@ _KEY_ROOMS = (
     publication_keys,
     secrecy,
 )
-_FACT_ROOMS = (base_model, model_facts, target_facts, data_facts, row_facts, machine_facts, output_facts)
+_FACT_ROOMS = (base_model, model_facts, target_facts, data_facts, row_facts, rows_cut, machine_facts, output_facts)
 
 FILE_RULES: tuple[Rule, ...] = file_rules.RULES
 """What is wrong with the file, or with a key by itself."""

@@ -1,109 +1,39 @@
-"""Rules over what was counted of a data set: rows that are cut, refused, empty or there twice.
-
-They say nothing where nobody has counted, or where the config has another `max_length` by now.
-"""
+"""Rules over what was counted of a data set: rows that are bad, refused, empty or there twice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from lora_backend.config.findings import Finding
+from lora_backend.config.rules.row_words import counted, values_of, where
 from lora_backend.config.rules.rule import Rule
 from lora_backend.config.rules.rule_input import ConfigView, FactCheck, Facts
-from lora_backend.data.data_report import DataReport, NoteCode, RowNote, TokenCounts
-from lora_backend.i18n import N_, Message, Plural
+from lora_backend.data.data_report import NoteCode
+from lora_backend.i18n import N_, Plural
 
-MOST_NAMED = 5
-"""Rows whose numbers stand in a sentence."""
-
-
-def counted(code: NoteCode | None = None, **counts: Any) -> Facts:
-    """What is known of a set of sixteen rows in an example: `code` is said of two of them, or of all where `rows` is 0."""
-    known: dict[str, Any] = {
-        "rows": 16, "is_estimate": False, "tokens": 4000, "trained_tokens": 2000, "longest": 100, "cut": 0, "without_end": 0,
-        "behind_cut": 0, "max_length": 1024, "truncation": "cut_answer", "lengths": [16], "edges": [100], "padded_share": 0.1,
-    }  # fmt: skip
-    note = RowNote(
-        code=code or "cut", count=2, rows=[3, 8], detail="<|im_end|>", message=Message("Roles must alternate.")
-    )
-    report = DataReport(
-        form="messages", rows=16, bad_rows=[], num_bad_rows=0, duplicates=0, sha256="0", notes=[note] if code else [],
-        counts=TokenCounts(**(known | counts)),
-    )  # fmt: skip
-    return Facts(data_report=report)
-
-
-NOTHING_TO_TRAIN_ON = Rule(
-    "nothing_to_train_on",
-    "warning",
-    N_("No token of any row is trained on: `max_length` {limit} cuts every row before its answer begins."),
-    N_("Raise `max_length`: the longest row has {longest} tokens."),
-    broken="max_length: 8",
-    fixed="max_length: 100",
-    facts=counted("behind_cut", max_length=8, cut=16, behind_cut=16, trained_tokens=0),
-)
-ROWS_BEHIND_CUT = Rule(
-    "rows_behind_cut",
+TOO_MANY_BAD_ROWS = Rule(
+    "too_many_bad_rows",
     "warning",
     Plural(
-        "{count} row is cut at `max_length` {limit} before its answer begins, so nothing of it is trained on ({where}).",
-        "{count} rows are cut at `max_length` {limit} before their answers begin, so nothing of them is trained on ({where}).",
+        "{count} row is bad ({where}), and `max_bad_rows` is {limit}.",
+        "{count} rows are bad ({where}), and `max_bad_rows` is {limit}.",
     ),
-    N_("Raise `max_length`, or shorten these rows. The longest row has {longest} tokens."),
-    broken="max_length: 64",
-    fixed="max_length: 100",
-    facts=counted("behind_cut", max_length=64, cut=2, behind_cut=2),
+    N_("Fix or remove them, or raise `max_bad_rows` to leave them out."),
+    broken="max_bad_rows: 1",
+    fixed="max_bad_rows: 1",
+    facts=counted(num_bad_rows=2),
+    fixed_facts=counted(),
 )
-ROWS_WITHOUT_END = Rule(
-    "rows_without_end",
+BAD_ROWS_LEFT_OUT = Rule(
+    "bad_rows_left_out",
     "warning",
-    Plural(
-        "{count} row loses the end of its last answer at `max_length` {limit}, so the model does not learn to stop there ({where}).",
-        "{count} rows lose the end of their last answers at `max_length` {limit}, so the model does not learn to stop there ({where}).",
-    ),
-    N_("Raise `max_length`, or shorten these rows. The longest row has {longest} tokens."),
-    broken="max_length: 64",
-    fixed="max_length: 100",
-    facts=counted("without_end", max_length=64, cut=2, without_end=2),
+    Plural("{count} bad row is left out ({where}).", "{count} bad rows are left out ({where})."),
+    N_("Fix them to train on them."),
+    broken="max_bad_rows: 2",
+    fixed="max_bad_rows: 2",
+    facts=counted(num_bad_rows=2),
+    fixed_facts=counted(),
 )
-ROWS_CUT = Rule(
-    "rows_cut",
-    "hint",
-    Plural(
-        "{count} row is longer than `max_length` {limit} and is cut ({where}).",
-        "{count} rows are longer than `max_length` {limit} and are cut ({where}).",
-    ),
-    N_("Raise `max_length` to keep them whole. The longest row has {longest} tokens."),
-    broken="max_length: 64",
-    fixed="max_length: 100",
-    facts=counted("cut", max_length=64, cut=2),
-)
-_CUTS: tuple[tuple[Rule, NoteCode], ...] = (
-    (ROWS_BEHIND_CUT, "behind_cut"),
-    (ROWS_WITHOUT_END, "without_end"),
-    (ROWS_CUT, "cut"),
-)
-
-
-def _cut(config: ConfigView, facts: Facts) -> Iterator[Finding]:
-    report, counts = facts.data_report, _counts(config, facts)
-    if report is None or counts is None or not config.has_good("max_length"):
-        return
-    values = {"limit": counts.max_length, "longest": counts.longest}
-    whole = config.change({"max_length": counts.longest}) if _holds(facts, counts.longest) else None
-    if counts.rows and not counts.trained_tokens and counts.behind_cut:
-        yield NOTHING_TO_TRAIN_ON.found(config, "max_length", values, whole)
-        return
-    for rule, code in _CUTS:
-        for note in report.notes_of(code):
-            yield rule.found(config, "max_length", values | _of(note, counts), whole)
-
-
-def _holds(facts: Facts, tokens: int) -> bool:
-    return facts.max_positions is None or tokens <= facts.max_positions
-
-
 TEMPLATE_REFUSES_ROWS = Rule(
     "template_refuses_rows",
     "warning",
@@ -227,43 +157,38 @@ OF_NOTES: Mapping[NoteCode, Rule] = {
 
 
 def _notes(config: ConfigView, facts: Facts) -> Iterator[Finding]:
-    report = facts.data_report
-    if report is None:
-        return
     for code, rule in OF_NOTES.items():
-        for note in report.notes_of(code):
-            yield rule.found(config, "dataset", _of(note, report.counts))
+        for name, report in facts.data_reports.items():
+            for note in report.notes_of(code):
+                said = values_of(note, report.counts, name if len(facts.data_reports) > 1 else None)
+                yield rule.found(config, _key(config), said)
 
 
-def _counts(config: ConfigView, facts: Facts) -> TokenCounts | None:
-    """Of the very cut that the config asks for."""
-    counts = None if facts.data_report is None else facts.data_report.counts
-    return counts if counts is not None and counts.max_length == config.get("max_length") else None
+def _bad(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    if any(key in ("dataset", "datasets") for _, key, _ in facts.problems) or not config.has_good("max_bad_rows"):
+        return  # who reads the rows has said it
+    for name, report in facts.data_reports.items():
+        if not report.num_bad_rows:
+            continue
+        limit = config.get("max_bad_rows")
+        numbers = [row.row for row in report.bad_rows]
+        named = where(numbers, report.num_bad_rows, file=name if len(facts.data_reports) > 1 else None)
+        said = {"count": report.num_bad_rows, "where": named, "limit": limit}
+        if report.num_bad_rows > limit:
+            yield TOO_MANY_BAD_ROWS.found(
+                config, _key(config), said, config.change({"max_bad_rows": report.num_bad_rows})
+            )
+        else:
+            yield BAD_ROWS_LEFT_OUT.found(config, _key(config), said)
 
 
-def _of(note: RowNote, counts: TokenCounts | None) -> dict[str, Any]:
-    """Values for the sentence of a note."""
-    is_sample = counts is not None and counts.is_estimate and note.code not in ("duplicate", "unused_key")
-    reason = note.message or Message("–")
-    return {"count": note.count, "where": where(note, counts.rows if counts and is_sample else None), "mark": note.detail or "–", "reason": reason}  # fmt: skip
-
-
-def where(note: RowNote, looked_at: int | None = None) -> Message:
-    """`row 3`, `rows 3, 17 and 20`, `rows 3, 17, 20, 24, 31 and 95 more`; of a sample it says that it is one."""
-    named = note.rows[:MOST_NAMED]
-    values: dict[str, Any] = {"count": note.count, "rows": ", ".join(map(str, named)), "more": note.count - len(named)}
-    template = Plural("row {rows}", "rows {rows}")
-    said = Message(template if note.count <= len(named) else N_("rows {rows} and {more} more"), values)
-    if looked_at is None:
-        return said
-    return Message(N_("of the {looked_at} rows looked at; {where}"), {"looked_at": f"{looked_at:,}", "where": said})
+def _key(config: ConfigView) -> str:
+    return "datasets" if config.values.get("datasets") and not config.values.get("dataset") else "dataset"
 
 
 RULES = (
-    NOTHING_TO_TRAIN_ON,
-    ROWS_BEHIND_CUT,
-    ROWS_WITHOUT_END,
-    ROWS_CUT,
+    TOO_MANY_BAD_ROWS,
+    BAD_ROWS_LEFT_OUT,
     *OF_NOTES.values(),
 )
-CHECKS: tuple[FactCheck, ...] = (_cut, _notes)
+CHECKS: tuple[FactCheck, ...] = (_bad, _notes)

@@ -59,8 +59,8 @@ class Facts:
     row_format: str | None = None
     """`messages` or `prompt_completion`."""
     num_rows: int | None = None
-    data_report: DataReport | None = None
-    """What was counted of the rows, with the model's tokenizer and the config's settings."""
+    data_reports: Mapping[str, DataReport] = field(default_factory=dict)
+    """What was counted of the rows of each data set, by its name, with the model's tokenizer and the config's settings."""
     gpus: tuple[GpuFact, ...] | None = None
     """Empty: this machine has none. None: nobody asked."""
     missing_packages: Mapping[str, str] = field(default_factory=dict)

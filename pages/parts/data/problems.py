@@ -22,7 +22,12 @@ from pages.parts.widgets.tables import scrolling_table
 
 BAD = "bad"
 """In the address: the rows that cannot be trained on."""
-CUTS: dict[str, NoteCode] = {"rows_cut": "cut", "rows_without_end": "without_end", "rows_behind_cut": "behind_cut"}
+CUTS: dict[str, NoteCode] = {
+    "rows_cut": "cut",
+    "rows_without_end": "without_end",
+    "rows_behind_cut": "behind_cut",
+    "rows_too_long": "cut",
+}
 NOTE_OF: dict[str, NoteCode] = {
     **CUTS,
     "nothing_to_train_on": "behind_cut",
@@ -38,7 +43,7 @@ def findings_of(subject: Subject, report: DataReport) -> tuple[Finding, ...]:
     description = subject.named.description
     facts = Facts(
         num_rows=report.rows,
-        data_report=report,
+        data_reports={subject.path.name: report},
         max_positions=None if description is None else description.max_positions,
     )
     return data_findings(config, facts)

@@ -12,6 +12,7 @@ from lora_backend.launching.launch import launch
 from lora_backend.launching.requests import StartOptions, StartRequest
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.verdict import Verdict
+from lora_backend.preflight.data_asked import Count
 from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.resolve import ResolvedConfig, resolve
@@ -26,7 +27,7 @@ from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.markdown import escape
 from pages.parts.shell.navigation import RUNS
 from pages.parts.shell.services import browser_policy, installation
-from pages.parts.widgets.tracing import trace_within
+from pages.parts.widgets.tracing import count_within, trace_within
 
 
 def launch_draft(draft: Draft, launches: int, *, accepts: Verdict = "fits") -> None:
@@ -35,7 +36,9 @@ def launch_draft(draft: Draft, launches: int, *, accepts: Verdict = "fits") -> N
     st.session_state.pop(session.IN_DOUBT, None)  # it may be different now
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
-            run_id = draft.launch_once(launches, lambda: _start(text, trace_within(status), accepts).id)
+            run_id = draft.launch_once(
+                launches, lambda: _start(text, trace_within(status), count_within(status), accepts).id
+            )
         except PlanDoubtError as error:
             _ = error.advice  # traced now, while there is something to see of it
             st.session_state[session.IN_DOUBT] = (draft.id, text, error)
@@ -49,8 +52,8 @@ def launch_draft(draft: Draft, launches: int, *, accepts: Verdict = "fits") -> N
     st.switch_page(RUNS, query_params={addresses.RUN: run_id})
 
 
-def _start(text: str, trace: Trace, accepts: Verdict) -> RunStore:
-    return launch(StartRequest(_resolved(text), StartOptions(accepts=accepts)), trace)
+def _start(text: str, trace: Trace, count: Count, accepts: Verdict) -> RunStore:
+    return launch(StartRequest(_resolved(text), StartOptions(accepts=accepts)), trace, count)
 
 
 def _resolved(text: str) -> ResolvedConfig:

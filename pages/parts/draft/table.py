@@ -25,7 +25,7 @@ from pages.parts.shell.language import explain, language, say, t, t_plain
 from pages.parts.shell.navigation import RUNS
 from pages.parts.shell.services import browser_policy, installation
 from pages.parts.widgets.frames import frame
-from pages.parts.widgets.tracing import trace_within
+from pages.parts.widgets.tracing import count_within, trace_within
 
 EXAMPLE = "name\tversion\tlearning_rate\nslow\t1\t5e-5\nfast\t2\t2e-4"
 MAX_TABLE_MB = 1
@@ -242,7 +242,7 @@ def _start(
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         bar = st.progress(0.0)
         try:
-            found = TableLaunch(installation(), browser_policy(), trace_within(status)).start_all(
+            found = TableLaunch(installation(), browser_policy(), trace_within(status), count_within(status)).start_all(
                 variants,
                 StartOptions(accepts=accepts),
                 tags=[tag],

@@ -29,7 +29,7 @@ from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.markdown import code, escape
 from pages.parts.shell.navigation import CONFIG, RUNS
 from pages.parts.shell.services import browser_policy, installation, resolved
-from pages.parts.widgets.tracing import trace_within
+from pages.parts.widgets.tracing import count_within, trace_within
 
 MARKS = {
     "safe": ":green[✓ {effect}]",
@@ -215,6 +215,7 @@ def _resume(run: RunStore, changes: Mapping[str, Any] | None = None, **confirmed
                 trace_within(status),
                 StartOptions(accepts=confirmed.get("accepts", "fits")),
                 accept_changed_data=confirmed.get("accept_changed_data", False),
+                count=count_within(status),
             )
         except PlanDoubtError as error:
             _ask(run, error, changes, {**confirmed, "accepts": error.verdict})
