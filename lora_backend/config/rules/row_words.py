@@ -7,7 +7,7 @@ from typing import Any
 
 from lora_backend.config.rules.rule_input import Facts
 from lora_backend.data.data_report import BadRow, DataReport, NoteCode, RowNote, TokenCounts
-from lora_backend.i18n import N_, Message, Plural
+from lora_backend.i18n import N_, Message
 
 MOST_NAMED = 5
 """Rows whose numbers stand in a sentence."""
@@ -46,7 +46,7 @@ def where(rows: Sequence[int], count: int, *, looked_at: int | None = None, file
     """`row 3`, `rows 3, 17, 20`, `rows 3, 17, 20, 24, 31 and 95 more`; of which file, and of a sample that it is one."""
     named = rows[:MOST_NAMED]
     values: dict[str, Any] = {"count": count, "rows": ", ".join(map(str, named)), "more": count - len(named)}
-    template = Plural("row {rows}", "rows {rows}")
+    template = N_("row {rows}") if count == 1 else N_("rows {rows}")
     said = Message(template if count <= len(named) else N_("rows {rows} and {more} more"), values)
     if file is not None:
         said = Message(N_("{file}: {where}"), {"file": file, "where": said})
