@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lora_backend.data.raw_rows import MAX_ROW_BYTES, RawRow, too_long
 from lora_backend.data.row_index import IndexedFile, Report, changed, indexed, read_source, stamp_of
@@ -24,6 +25,7 @@ from lora_backend.i18n import Message
 
 READ_ROWS, READ_BYTES = 256, 8 * 2**20
 """What is read at once of rows in their order."""
+SIZES_AT_ONCE = 2**16
 
 
 class RowFile:
@@ -54,6 +56,18 @@ class RowFile:
         """Name of the file of row `index`, and its line there where it has lines."""
         part, within = self._find(index)
         return part.file.source.name, part.line(within)
+
+    def largest(self, count: int) -> list[int]:
+        """The rows with the most bytes, from 0, the largest first."""
+        found: list[tuple[int, int]] = []
+        before = 0
+        for part in self._parts:
+            for begin, sizes in part.sizes():
+                top = np.argpartition(sizes, -count)[-count:] if len(sizes) > count else np.arange(len(sizes))
+                found += [(-int(sizes[at]), before + begin + int(at)) for at in top]
+                found = sorted(found)[:count]
+            before += part.file.num_rows
+        return [row for _, row in found]
 
     def __iter__(self) -> Iterator[RawRow]:
         """Every row in order, faster than one by one."""
@@ -92,6 +106,11 @@ class _Part:
         data = os.pread(self._opened(), min(end - begin, MAX_ROW_BYTES + 1), begin)
         self._refuse_changed()
         return row_of(self._parsed(data, begin), number, self.line(within), self.file.source.name)
+
+    def sizes(self) -> Iterator[tuple[int, npt.NDArray[np.uint64]]]:
+        """Bytes of its rows, some at a time, with the number of the first of them."""
+        for begin in range(0, self.file.num_rows, SIZES_AT_ONCE):
+            yield begin, np.diff(self._index[begin : begin + SIZES_AT_ONCE + 1, 0])
 
     def rows(self, before: int) -> Iterator[RawRow]:
         """All of its rows, of a set that has so many before it; what lies together is read together."""

@@ -112,6 +112,11 @@ def read_bytes(path: Path) -> bytes:
         return file.read()
 
 
+def sha256_of_bytes(content: bytes) -> str:
+    """The hash of a file that was read."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def sha256_of_file(path: Path) -> str:
     """The hash that `read_dataset` gives, of a file that is not looked into. Raises `DataError` as `read_bytes` does."""
     with open_rows(path) as file:

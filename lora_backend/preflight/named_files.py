@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from lora_backend.config.findings import Severity
 from lora_backend.config.named_data import NamedPath, rows_of_epoch
-from lora_backend.data.content_hash import sha256_of_set, sha256_together
+from lora_backend.data.content_hash import sha256_together
+from lora_backend.data.row_file import sha256_of_rows
 from lora_backend.data.summary import Kind, Summary, summary_of
 from lora_backend.errors import DataError, FlightdeckError, ModelError
 from lora_backend.i18n import Message
@@ -135,7 +136,7 @@ class NamedRows:
         """Of its bytes, those of a file with bad rows too. Raises `DataError` where it cannot be read."""
         if self.summary is not None:
             return self.summary.sha256
-        return sha256_of_set(self.bound)
+        return sha256_of_rows(self.bound, self.named.split)
 
     @property
     def escape(self) -> DataError | None:

@@ -1,22 +1,27 @@
-"""The rows that a start trains on: read once, hashed from the same bytes, written down, then tokenized."""
+"""The rows that a start trains on: hashed as they are read, written down, then labelled."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import concatenate_datasets
+from torch.utils.data import Subset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lora_backend.config.named_data import rows_of_epoch
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.content_hash import sha256_together
-from lora_backend.data.rows import Dataset, parse_dataset, parse_questions, read_bytes
+from lora_backend.data.example_file import ExampleFile, open_examples
+from lora_backend.data.held_back import held_back, left_over
+from lora_backend.data.row_file import open_row_file
+from lora_backend.data.rows import parse_questions, read_bytes, sha256_of_bytes
 from lora_backend.errors import ConfigError, DataError
 from lora_backend.i18n import N_
 from lora_backend.preflight.named_files import NamedRows
@@ -24,31 +29,39 @@ from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.runs.checkpoints.starts import refuse_changed_data
 from lora_backend.runs.record.attempts import ReadSet
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.training.epoch_order import EpochOrder, SharedRows, held_back
-from lora_backend.training.label_rows import label_rows, rules_of
+from lora_backend.training.epoch_order import EpochOrder, SharedRows
+from lora_backend.training.label_rows import rules_of
+from lora_backend.training.labels import Labeller
+from lora_backend.training.token_rows import TokenRows, is_large
 
 logger = logging.getLogger(__name__)
+TELL_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
 class SetRead:
-    """One data set of the config: its rows, which bytes they were, and their share of an epoch."""
+    """One data set of the config: its rows, which bytes they are, and their share of an epoch."""
 
-    rows: Dataset
+    examples: ExampleFile
     read: ReadSet
     share: float
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.read.path + (f" ({self.read.split})" if self.read.split else "")
 
 
 @dataclass(frozen=True)
 class StartData:
-    """What a start has read of its files; nothing is read a second time."""
+    """What a start has found in its files."""
 
-    sets: tuple[SetRead, ...]
+    sets: tuple[SetRead, ...] = ()
     """None of them where a caller's DataLoader gives the batches."""
-    evaluated: Dataset | None
+    evaluated: ExampleFile | None = None
     """The rows of `eval_dataset`."""
-    questions: list[dict[str, Any]]
-    questions_sha256: str | None
+    questions: list[dict[str, Any]] = field(default_factory=list)
+    questions_sha256: str | None = None
 
     @property
     def data_sha256(self) -> str | None:
@@ -60,12 +73,20 @@ class StartData:
 
 
 @dataclass(frozen=True)
-class Tokenized:
+class StartRows:
     """What is trained on and what is evaluated, in tokens; None where there is none."""
 
-    train_rows: Any = None
+    train_rows: TokenRows | None = None
     order: EpochOrder | None = None
-    eval_rows: Any = None
+    eval_rows: Subset[dict[str, list[int]]] | None = None
+    own_eval_rows: TokenRows | None = None
+    """Those of `eval_dataset`."""
+
+    def log_counts(self) -> None:
+        """What was counted of rows that were labelled as training went."""
+        for rows in (self.train_rows, self.own_eval_rows):
+            if rows is not None and rows.is_lazy:
+                rows.log_counts()
 
 
 def read_data(resolved: ResolvedConfig, folder: RunStore, *, has_batches: bool) -> StartData:
@@ -74,65 +95,97 @@ def read_data(resolved: ResolvedConfig, folder: RunStore, *, has_batches: bool) 
     Raises `DataChangedError` where the data is not what the run was launched with, or last read, and nobody
     has confirmed it; then nothing of the run has been touched.
     """
-    content: dict[NamedRows, bytes] = {}
-    for rows in resolved.rows:
-        if not (has_batches and rows in resolved.training_sets):
-            content[rows] = read_bytes(rows.bound)
-    trained = [rows for rows in content if rows in resolved.training_sets]
+    trained = () if has_batches else resolved.training_sets
     if not (trained or has_batches):
         raise ConfigError(N_("`dataset` is missing. Name a file of rows to train on."))
-    read = [ReadSet(path=rows.named.path, split=rows.named.split, sha256=_sha256(content[rows])) for rows in trained]
-    refuse_changed_data(folder, read)
+    read = [
+        ReadSet(path=rows.named.path, split=rows.named.split, sha256=open_row_file(rows.bound, rows.kept, split=rows.named.split).sha256)
+        for rows in trained
+    ]  # fmt: skip
+    refuse_changed_data(folder, read)  # before anybody complains of what is in it
     sets = tuple(
-        SetRead(parse_dataset(content[rows], rows.bound.name), one, rows.named.share)
+        SetRead(_opened(rows, resolved.config, folder), one, rows.named.share)
         for rows, one in zip(trained, read, strict=True)
     )
-    by_key = {rows.key: (content[rows], rows.bound.name) for rows in content if rows not in trained}
-    asked = by_key.get("questions")
-    return StartData(
-        sets,
-        parse_dataset(*by_key["eval_dataset"]) if "eval_dataset" in by_key else None,
-        parse_questions(*asked) if asked else [],
-        _sha256(asked[0]) if asked else None,
-    )
+    refuse_changed_data(folder, [one.read.model_copy(update={"sha256": one.examples.sha256}) for one in sets])
+    evaluated, questions, sha256 = None, [], None
+    for rows in resolved.rows:
+        if rows.key == "eval_dataset":
+            evaluated = _opened(rows, resolved.config, folder)
+        elif rows.key == "questions":
+            content = read_bytes(rows.bound)
+            questions, sha256 = parse_questions(content, rows.bound.name), sha256_of_bytes(content)
+    return StartData(sets, evaluated, questions, sha256)
 
 
-def tokenized(data: StartData, config: TrainingConfig, tokenizer: PreTrainedTokenizerBase) -> Tokenized:
+def _opened(rows: NamedRows, config: TrainingConfig, folder: RunStore) -> ExampleFile:
+    told = time.monotonic()
+
+    def tell(part: float) -> None:
+        nonlocal told
+        if time.monotonic() - told > TELL_EVERY_S:
+            told = time.monotonic()
+            with folder.changing_status() as status:
+                status.attempt.fraction = part
+
+    return open_examples(
+        Path(rows.bound), rows.kept, config.data_format, config.data_columns, config.max_bad_rows, tell, split=rows.named.split
+    )  # fmt: skip
+
+
+def label_sets(data: StartData, config: TrainingConfig, tokenizer: PreTrainedTokenizerBase) -> StartRows:
     """Training rows with their order, and the rows that are evaluated: those of a file, or held back of each set."""
-    eval_rows = None if data.evaluated is None else label_rows(data.evaluated.rows, tokenizer, rules_of(config))
+    labeller = Labeller(tokenizer, rules_of(config))
+    own = None if data.evaluated is None else _token_rows({"eval_dataset": data.evaluated}, labeller, config)
+    eval_rows = None if own is None else Subset(own, own.trainable(np.arange(len(own), dtype=np.int32)))  # type: ignore[arg-type]
     if not data.sets:
-        return Tokenized(eval_rows=eval_rows)
-    parts, shared, kept, first = [], [], [], 0
-    for one in data.sets:
-        rows = label_rows(one.rows.rows, tokenizer, rules_of(config))
-        logger.info(
-            "data: %s rows of %s, %s tokens, sha256 %s%s",
-            len(rows),
-            one.rows.format,
-            sum(map(len, rows["input_ids"])),
-            one.read.sha256,
-            "" if len(data.sets) == 1 else f", {rows_of_epoch(len(rows), one.share)} of them an epoch: {one.read.path}",
+        return StartRows(eval_rows=eval_rows, own_eval_rows=own)
+    rows = _token_rows({one.name: one.examples for one in data.sets}, labeller, config)
+    shared, kept = [], []
+    for place, one in enumerate(data.sets):
+        numbers, val_size = rows.numbers_of(place), config.val_size if len(one.examples) > 1 else 0.0
+        trained = left_over(len(numbers), val_size, config.seed).astype(np.int32) + numbers.start
+        shared.append(SharedRows(rows.trainable(trained), one.share))
+        aside = held_back(len(numbers), val_size, config.seed).astype(np.int32) + numbers.start
+        kept.append(rows.trainable(aside))
+        _log_set(one, len(shared[-1].rows))
+    _log_counts(rows)
+    order, aside = EpochOrder(shared, config.seed), np.concatenate(kept)
+    if not len(order):
+        raise DataError(
+            N_(
+                "No row has anything left to learn within `max_length` {limit}. Raise `max_length`, or shorten the rows."
+            ),
+            limit=config.max_length,
         )
-        numbers, apart = np.arange(len(rows), dtype=np.int32), np.arange(0, dtype=np.int32)
-        if config.val_size and len(rows) > 1:
-            numbers, apart = held_back(len(rows), config.val_size, config.seed)
-        shared.append(SharedRows(numbers + first, one.share))
-        kept.append(apart + first)
-        parts.append(rows)
-        first += len(rows)
-    rows, aside = concatenate_datasets(parts), np.concatenate(kept)
     if config.val_size:
         if not len(aside):
             raise ConfigError(N_("`val_size` holds rows back, but the data set has only one. Set `val_size` to 0."))
-        eval_rows = rows.select(aside)
-    return Tokenized(rows, EpochOrder(shared, config.seed), eval_rows)
+        eval_rows = Subset(rows, aside)  # type: ignore[arg-type]
+    return StartRows(rows, order, eval_rows, own)
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _token_rows(sets: Mapping[str, ExampleFile], labeller: Labeller, config: TrainingConfig) -> TokenRows:
+    return TokenRows(sets, labeller, most_bad=config.max_bad_rows, is_lazy=is_large(sets.values()))
 
 
-def refuse_rows_beyond_positions(model: PreTrainedModel, tokens: Tokenized) -> None:
+def _log_set(one: SetRead, num_trained: int) -> None:
+    examples = one.examples
+    logger.info(
+        "data: %s: %s rows of %s, %s bad ones left out, %s duplicates; %s of them an epoch (share %g); sha256 %s",
+        one.name, len(examples), examples.found_form.form, examples.num_bad_rows, examples.num_duplicates,
+        rows_of_epoch(num_trained, one.share), one.share, one.read.sha256,
+    )  # fmt: skip
+
+
+def _log_counts(rows: TokenRows) -> None:
+    if rows.is_lazy:
+        logger.info("data: so many rows are labelled batch by batch; what is cut of them is counted as training goes")
+    else:
+        rows.log_counts()
+
+
+def refuse_rows_beyond_positions(model: PreTrainedModel, rows: StartRows) -> None:
     """A model that learned its positions has a table of them, and breaks at its end."""
     table = next(
         (
@@ -143,9 +196,8 @@ def refuse_rows_beyond_positions(model: PreTrainedModel, tokens: Tokenized) -> N
         None,
     )
     limit = getattr(model.config, "max_position_embeddings", None) if table is not None else None
-    longest = max(
-        (len(ids) for rows in (tokens.train_rows, tokens.eval_rows) if rows for ids in rows["input_ids"]), default=0
-    )
+    parts = (rows.train_rows, rows.own_eval_rows) if limit else ()
+    longest = max((part.most_tokens() for part in parts if part is not None), default=0)
     if limit and longest > limit:
         raise DataError(
             N_(

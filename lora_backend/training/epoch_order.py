@@ -61,10 +61,3 @@ class EpochOrder:
         chance = torch.Generator().manual_seed(self._seed + epoch)
         found: Rows = rows[torch.randperm(len(rows), generator=chance, dtype=torch.int32).numpy()]
         return found
-
-
-def held_back(num_rows: int, val_size: float, seed: int) -> tuple[Rows, Rows]:
-    """The rows of a set that are trained on, and those that are kept for evaluation: at least one of several."""
-    mixed = np.random.default_rng(seed).permutation(num_rows).astype(np.int32)
-    kept = min(max(1, round(num_rows * val_size)), num_rows - 1)
-    return mixed[kept:], mixed[:kept]

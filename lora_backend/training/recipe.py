@@ -34,7 +34,7 @@ from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.surroundings import surroundings_of
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.assembly import Data, assemble, fresh_state, try_longest_batch
-from lora_backend.training.data import Tokenized, read_data, refuse_rows_beyond_positions, tokenized
+from lora_backend.training.data import StartRows, label_sets, read_data, refuse_rows_beyond_positions
 from lora_backend.training.end_of_turn import EndOfTurn, save_stops, settle_stops
 from lora_backend.training.loop import fit
 from lora_backend.training.reporter import RunReporter
@@ -74,7 +74,7 @@ class RunContext:
     end: EndOfTurn | None = None
     """The mark at which what is generated stops."""
     questions: list[dict[str, Any]] = field(default_factory=list)
-    tokens: Tokenized = field(default_factory=Tokenized)
+    rows: StartRows = field(default_factory=StartRows)
     base_answers: Sequence[str] | None = None
     adapted: PeftModel | None = None
     report: RankReport | None = None
@@ -159,7 +159,7 @@ def read(run: RunContext) -> None:
     if run.dataloader is None or config.questions or config.eval_dataset:
         run.tokenizer = load_tokenizer(config.model_name)
     if run.tokenizer is not None:
-        run.tokens = tokenized(data, config, run.tokenizer)
+        run.rows = label_sets(data, config, run.tokenizer)
     run.questions = data.questions
 
 
@@ -169,7 +169,7 @@ def load(run: RunContext) -> None:
     plan_here(run.resolved, folder)
     run.held.enter_context(leased(folder, run.resolved.installation))
     base = load_model(config.model_copy(update={"precision": run.precision}), device_map_of(config, folder))
-    refuse_rows_beyond_positions(base, run.tokens)
+    refuse_rows_beyond_positions(base, run.rows)
     if run.tokenizer is not None and run.dataloader is None:
         run.end = settle_stops(base, run.tokenizer)
     # These starts take their share out of the base weights, and an adapter switched off does not put it back.
@@ -192,8 +192,7 @@ def train_adapter(run: RunContext) -> None:
     if run.resume is not None:
         load_adapter(run.model, run.resume.path)
         run.report = check_attached(run.model, config, folder, run.resume.path / ADAPTER)
-    tokens = run.tokens
-    data = Data(tokens.train_rows, tokens.eval_rows, run.tokenizer, run.dataloader, tokens.order)
+    data = Data(run.rows.train_rows, run.rows.eval_rows, run.tokenizer, run.dataloader, run.rows.order)
     training = assemble(run.model, config, run.precision, data)
     state = fresh_state(run.model, training)
     if run.resume is not None:
@@ -202,6 +201,7 @@ def train_adapter(run: RunContext) -> None:
         status.attempt.stage = "first_step"
     try_longest_batch(training, state, data)
     fit(training, state, reporter)
+    run.rows.log_counts()
     reporter.ends(state.progress)
     folder.save_request.unlink(missing_ok=True)
     run.last_step = state.progress.step

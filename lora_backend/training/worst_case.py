@@ -17,21 +17,29 @@ from lora_backend.modeling.out_of_memory import OutOfMemoryError, is_out_of_memo
 from lora_backend.modeling.step import LossPath, micro_batch_step
 from lora_backend.modeling.trained_dtype import embedding_weights
 from lora_backend.planning.cost.optimizers import sides_of, state_bytes
+from lora_backend.training.token_rows import TokenRows
 from lora_backend.training_state.randomness import nothing_drawn
 from lora_backend.training_state.state import TrainState
 
 logger = logging.getLogger(__name__)
 
 
-def longest_rows(lengths: Sequence[int], batch_size: int) -> list[int]:
-    """Indices of the rows of the batch that needs most: the longest ones, padded to the length of the first."""
-    return sorted(range(len(lengths)), key=lambda index: -lengths[index])[:batch_size]
-
-
 def longest_batch(rows: Any, collator: DataCollatorForSeq2Seq, batch_size: int) -> dict[str, torch.Tensor]:
-    """Of all batches that may come, the one that needs most."""
-    chosen = longest_rows([len(ids) for ids in rows["input_ids"]], batch_size)
+    """Of all batches that may come, the one that needs most: the longest rows, padded to the length of the first."""
+    if isinstance(rows, TokenRows):
+        chosen = rows.longest(batch_size)
+        if rows.is_lazy:
+            logger.info(
+                "the longest batch is of the rows with the most bytes: a set of this size is labelled as training goes"
+            )
+    else:
+        chosen = longest_rows([len(ids) for ids in rows["input_ids"]], batch_size)
     return dict(collator([rows[index] for index in chosen]))
+
+
+def longest_rows(lengths: Sequence[int], batch_size: int) -> list[int]:
+    """Numbers of the longest rows."""
+    return sorted(range(len(lengths)), key=lambda index: -lengths[index])[:batch_size]
 
 
 def try_batch(

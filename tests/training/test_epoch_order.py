@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import torch
 
-from lora_backend.training.epoch_order import EpochOrder, SharedRows, held_back
+from lora_backend.data.held_back import held_back, left_over
+from lora_backend.training.epoch_order import EpochOrder, SharedRows
 
 
 def order(*sets: tuple[int, float], seed: int = 7) -> EpochOrder:
@@ -73,5 +74,5 @@ def test_rows_are_held_back_as_ever() -> None:
     from datasets import Dataset
 
     parts = Dataset.from_list([{"row": row} for row in range(40)]).train_test_split(test_size=10, seed=3)
-    trained, kept = held_back(40, 0.25, 3)
+    trained, kept = left_over(40, 0.25, 3), held_back(40, 0.25, 3)
     assert (trained.tolist(), kept.tolist()) == (parts["train"]["row"][:], parts["test"]["row"][:])
