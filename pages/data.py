@@ -11,11 +11,13 @@ import streamlit as st
 from lora_backend.data.forms import FORM_NAMES, DataFormat, FoundForm, find_form
 from lora_backend.data.raw_rows import RawRow
 from lora_backend.data.row_file import RowFile, preview_rows
+from lora_backend.data.row_search import rows_with
 from lora_backend.errors import DataError, FlightdeckError
 from lora_backend.i18n import N_
 from pages.parts.data.choose import choose_data_and_model, choose_view
 from pages.parts.data.counted import Counted, by_number, counted, found, rendered, show_state
-from pages.parts.data.edits import show_pending
+from pages.parts.data.download import download_tokens
+from pages.parts.data.edits import edits_of, show_pending
 from pages.parts.data.empty import show_empty
 from pages.parts.data.figures import show_figures
 from pages.parts.data.form import show_form
@@ -35,14 +37,13 @@ def show(question: Question) -> None:
     subject = subject_of(question)
     if subject.no_model is not None:
         st.warning(say(subject.no_model), icon=":material/deployed_code_alert:")
-    actions(question)
     show_pending(subject)
     state = counted(subject)
     rows = subject.opened(is_counted=state.report is not None)
     first = (
         [rows.row(place) for place in range(min(len(rows), LOOKED_AT))]
-        if rows
-        else preview_rows(subject.path, LOOKED_AT)
+        if rows is not None
+        else preview_rows(subject.path, LOOKED_AT, split=question.split)
     )
     form = found_form(subject, first)
     show_state(state)
@@ -64,9 +65,11 @@ def show(question: Question) -> None:
         show_problems(subject, state.report, findings)
 
 
-def actions(question: Question) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        use_in_config(question)
+def actions(subject: Subject) -> None:
+    question = subject.question
+    with st.container(horizontal=True, vertical_alignment="center", width="content"):
+        download_tokens(subject)
+        use_in_config(question, has_changes=bool(edits_of(subject.path)))
         if addresses.DRAFT in question.params:
             query = {addresses.DRAFT: question.params[addresses.DRAFT]}
             st.page_link(CONFIG, label=t(N_("Back to the draft")), icon=":material/arrow_back:", query_params=query)
@@ -81,7 +84,9 @@ def found_form(subject: Subject, first: list[RawRow]) -> FoundForm | None:
     except DataError as error:
         st.error(say(error.message), icon=":material/error:")
         form = None
-    show_form(subject, form, columns)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        show_form(subject, form, columns)
+        actions(subject)
     return form
 
 
@@ -98,12 +103,12 @@ def list_of_rows(
     show_filter(subject, state.report)
     named = None
     if question.search and question.row is None:
-        hits = found(subject, question.search)
+        hits = search(subject, rows)
         if isinstance(hits, Counted):
             show_state(hits)
             return
-        named = [row.row for row in hits.rows]
-        say_hits(hits.count, len(named), is_whole=hits.is_whole)
+        named, is_whole = hits
+        say_hits(len(named), is_whole=is_whole)
     elif question.only and state.report is not None:
         named = rows_of_note(state.report, question.only)
     numbers = row_numbers(question, named)
@@ -123,11 +128,16 @@ def list_of_rows(
         st.caption(t(N_("More rows are shown once the file was read to its end.")))
 
 
-def say_hits(count: int, num_shown: int, *, is_whole: bool) -> None:
-    if count > num_shown or not is_whole:
-        st.caption(t(N_("The first {count} matches."), count=f"{num_shown:,}"))
-    else:
-        st.caption(t(N_("Matches: {count}"), count=f"{count:,}"))
+def search(subject: Subject, rows: RowFile | None) -> tuple[list[int], bool] | Counted:
+    """Rows that hold the text, and whether these are all: by the torch process, or without a model by this one."""
+    if subject.model is None and rows is not None:
+        return rows_with(subject.question.search, rows)
+    hits = found(subject, subject.question.search)
+    return hits if isinstance(hits, Counted) else ([row.row for row in hits.rows], hits.is_whole)
+
+
+def say_hits(count: int, *, is_whole: bool) -> None:
+    st.caption(t(N_("Matches: {count}") if is_whole else N_("The first {count} matches."), count=count))
 
 
 page_header(t(N_("Data")), t(N_("What a model learns from your data: every row, token by token.")))

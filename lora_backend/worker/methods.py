@@ -123,6 +123,17 @@ def show_rows(params: dict[str, Any], report: Report) -> dict[str, Any]:
     return found.to_json()
 
 
+def write_tokens(params: dict[str, Any], report: Report) -> dict[str, Any]:
+    """The first rows as they are trained, as lines of JSON. `params`: those of a `DataQuestion` that names a model."""
+    report(Message(N_("Starting the process that reads tokenizers")), 0.0)
+    from dataclasses import asdict
+
+    from lora_backend.data.data_question import DataQuestion
+    from lora_backend.training.token_file import token_file
+
+    return asdict(token_file(DataQuestion.from_json(params), this_installation(), report))
+
+
 METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {
     "check_loaded_ranks": check_loaded_ranks,
     "check_folder_ranks": check_folder_ranks,
@@ -131,5 +142,6 @@ METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {
     "adapter_fit": adapter_fit,
     "count_data": count_data,
     "show_rows": show_rows,
+    "write_tokens": write_tokens,
     "start": start,
 }

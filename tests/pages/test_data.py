@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.drafts import new_draft, open_draft
+from lora_backend.data.data_question import DataQuestion
+from lora_backend.data.data_report import DataReport
+from lora_backend.data.kept_reports import keep_report
 from lora_backend.errors import DataError
 from lora_backend.i18n import Message
 from lora_backend.installation import this_installation
-from pages.parts.data import asking, counted
+from pages.parts.data import asking
 from tests.pages.screens import show, texts
 from tests.pages.stub_worker import StubWorker
 from tests.tiny import chats, stub_model, write_rows
@@ -61,7 +65,6 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> StubWorker:
     """In the place of the torch process; each test has its own answers."""
     made = StubWorker({"count_data": report, "show_rows": drawn_rows})
     monkeypatch.setattr(asking, "worker", lambda: made)
-    monkeypatch.setattr(counted, "can_be_asked", lambda _: True)
     kept = asking.Asked()
     monkeypatch.setattr(asking, "asked", lambda: kept)
     return made
@@ -267,8 +270,7 @@ def test_problems_lead_to_their_rows_which_can_be_left_out(tmp_path: Path, model
     at = show("data", dataset="chats.jsonl", model=model, max_length="512", view="problems")
     assert any("1 row cannot be trained on" in error.value for error in at.error)
     assert any("repeats an earlier one" in info.value for info in at.info)
-    links = {link.label for link in at.get("page_link")}
-    assert {"Show 1 row", "Show 2 rows"} <= links
+    assert {"Show 1 row", "Show 2 rows"} <= {button.label for button in at.button}
     at.button(key="leave-all-duplicate").click().run()
     at.button(key="leave-all-bad").click().run()
     assert "2 rows left out" in texts(at)
@@ -368,3 +370,37 @@ def test_a_large_file_is_shown_from_its_beginning_and_not_read_on_the_pages_way(
     at = show("data", dataset="chats.jsonl")
     assert numbers(at) == list(range(1, 11))
     assert "Page 1" in texts(at)
+
+
+def test_what_was_counted_before_is_there_at_once(tmp_path: Path, stub: StubWorker) -> None:
+    path = write_rows(tmp_path / "chats.jsonl", chats(1))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    asked = DataQuestion(str(path))
+    keep_report(
+        asked, DataReport.read(report({"path": path}, sha256=sha256, rows=4, duplicates=3)), this_installation()
+    )
+    at = show("data", dataset="chats.jsonl")
+    assert stub.asked == []
+    assert any("3 duplicates" in str(caption.help) for caption in at.caption)
+
+
+def test_a_table_of_bad_rows_has_every_column_in_every_language(tmp_path: Path) -> None:
+    (tmp_path / "chats.jsonl").write_text(f"{GOOD}\n{{broken\n")
+    for lang in ("en", "zh"):
+        at = show("data", dataset="chats.jsonl", view="problems", lang=lang)
+        (table,) = at.table
+        assert len(set(table.value.columns)) == 4
+        assert list(table.value.iloc[0])[:3] == ["chats.jsonl", "2", "2"]
+
+
+def test_the_tokens_are_a_file_once_somebody_asks_for_it(tmp_path: Path, model: str, stub: StubWorker) -> None:
+    line = '{"row": 1, "input_ids": [1], "labels": [-100], "tokens": ["<s>"]}\n'
+    stub.answers["write_tokens"] = lambda _: {"text": line, "rows": 1, "is_whole": False}
+    write_rows(tmp_path / "chats.jsonl", chats(1))
+    at = show("data", dataset="chats.jsonl", model=model)
+    assert stub.asked_of("write_tokens") == []
+    at.button(key="prepare_tokens").click().run()
+    assert len(stub.asked_of("write_tokens")) == 1
+    (download,) = at.get("download_button")
+    assert download.proto.label == "Download"
+    assert "1 row. Not all rows are in the file." in texts(at)

@@ -99,11 +99,17 @@ def is_dropped(key: str) -> bool:
 
 @st.fragment(run_every=TICK_S)
 @sheltered()
-def show_progress(key: str) -> None:
-    """How far a question is, and a button that cancels it; the page is shown again when the answer is there."""
+def show_progress(key: str, waiting: str | None = None) -> None:
+    """How far a question is, and a button that cancels it; the page is shown again when the answer is there.
+
+    `waiting`: only this sentence, of a question that nobody would cancel.
+    """
     request = asked().request(key)
     if request is None or request.done.is_set():
         st.rerun()
+    if waiting is not None:
+        st.caption(t(waiting))
+        return
     said = say(request.progress) or t(N_("Starting the process that reads tokenizers"))
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container(width="stretch"):

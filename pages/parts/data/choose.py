@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import list_drafts
+from lora_backend.config.named_data import paths_in
 from lora_backend.data.local_files import ENDINGS, LocalFile, local_files, name_of
 from lora_backend.data.unread_uploads import keep_upload
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES
@@ -50,10 +53,19 @@ def choose_data_and_model(question: Question) -> None:
         _upload_field()
 
 
+def show_part(**words: object) -> None:
+    """Another part of the same data set, by words of the address; what is None leaves it."""
+    for name in (addresses.ROW, addresses.PAGE, addresses.SEARCH, addresses.ONLY, addresses.VIEW):
+        st.query_params.pop(name, None)
+    for name, value in words.items():
+        if value is not None:
+            st.query_params[name] = str(value)
+
+
 def choose_view(question: Question, problems: int) -> str:
     """Which part of the page is shown; the address keeps it."""
     words = {
-        "rows": t(N_("Rows")),
+        "rows": t(N_("Row by row")),
         "lengths": t(N_("Lengths")),
         "problems": t(N_("Problems ({count})"), count=problems) if problems else t(N_("Problems")),
     }
@@ -166,14 +178,11 @@ def _files(workspace: str) -> list[LocalFile]:
 
 def _names_in_drafts() -> list[str]:
     """Data sets that the newest drafts name."""
-    names = []
+    names: list[str] = []
     for draft in list_drafts(installation().drafts)[:RECENT_DRAFTS]:
-        try:
-            name = parse_config(draft.text()).values.get("dataset")
-        except ConfigError:  # deleted since the list was made
-            continue
-        if isinstance(name, str) and name:
-            names.append(name)
+        with suppress(ConfigError):  # deleted since the list was made
+            values = parse_config(draft.text()).values
+            names += [named.path for named in paths_in(values) if named.key != "questions"]
     return names
 
 

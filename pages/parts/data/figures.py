@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import streamlit as st
 
 from lora_backend.data.data_report import DataReport, TokenCounts
@@ -13,9 +16,12 @@ from lora_backend.preflight.epoch_time import epoch_seconds
 from lora_backend.views.data_view import DataFigure, estimate_message, rows_message, token_figures
 from pages.parts.data.subject import Subject
 from pages.parts.shell import addresses
-from pages.parts.shell.language import say, sentences, t
+from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import Markdown, bold, escape
 from pages.parts.shell.navigation import PLAN
+
+TIME_LASTS_S = 60
+"""How long an estimate is believed: the machine's GPUs may be taken or freed."""
 
 
 def show_figures(subject: Subject, report: DataReport) -> None:
@@ -27,12 +33,14 @@ def show_figures(subject: Subject, report: DataReport) -> None:
             for figure in token_figures(report.counts):
                 _counted(figure)
             reason = _time(subject, report.counts, report.rows)
-    notes = [say(estimate_message(report.counts)) if report.counts is not None else Markdown(), say(reason)]
-    if any(notes):
-        st.caption(sentences(note for note in notes if note))
-    if reason is not None and subject.question.model:
-        query = {addresses.MODEL: subject.question.model}
-        st.page_link(PLAN, label=t(N_("Open the plan of this model")), icon=":material/memory:", query_params=query)
+    estimated = say(estimate_message(report.counts)) if report.counts is not None else Markdown()
+    if estimated:
+        st.caption(estimated)
+    if reason is not None:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(say(reason), width="content")
+            query = {addresses.MODEL: subject.question.model}
+            st.page_link(PLAN, label=t(N_("Open the plan")), icon=":material/memory:", query_params=query)
 
 
 def _counted(figure: DataFigure) -> None:
@@ -43,7 +51,7 @@ def _counted(figure: DataFigure) -> None:
 def _time(subject: Subject, counts: TokenCounts, num_rows: int) -> Message | None:
     """The time of an epoch, where the model's step is known; else why it is not told."""
     try:
-        found = epoch_seconds(subject.named, counts, num_rows)
+        found = _epoch_seconds(_key(subject, counts, num_rows), subject, counts, num_rows)
     except NotTracedError:
         return Message(N_("How long an epoch takes is known once the model was planned with these settings."))
     except FlightdeckError as error:
@@ -52,6 +60,16 @@ def _time(subject: Subject, counts: TokenCounts, num_rows: int) -> Message | Non
         return Message(N_("How long an epoch takes is not known for this machine's devices."))
     _figure(t(N_("Time per epoch")), say(seconds_range(*found)), t(N_("Estimated by the plan for this machine.")))
     return None
+
+
+@st.cache_data(show_spinner=False, ttl=TIME_LASTS_S, max_entries=64)
+def _epoch_seconds(key: str, _subject: Subject, _counts: TokenCounts, _num_rows: int) -> tuple[float, float] | None:
+    return epoch_seconds(_subject.named, _counts, _num_rows)
+
+
+def _key(subject: Subject, counts: TokenCounts, num_rows: int) -> str:
+    said = [subject.question.values(), str(subject.model), counts.to_json(), num_rows]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _figure(label: Markdown, value: Markdown, help_text: Markdown | None = None) -> None:

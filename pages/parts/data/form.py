@@ -23,7 +23,7 @@ FORMAT, COLUMN = "data-format", "data-column-"
 
 def show_form(subject: Subject, found: FoundForm | None, columns: Sequence[str]) -> None:
     """What was found, and a way to overrule it. `columns`: those that the first rows have."""
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center", width="content"):
         if found is not None:
             st.markdown(_in_words(found), width="content")
         with st.popover(t(N_("Change")), icon=":material/swap_horiz:", type="tertiary"):

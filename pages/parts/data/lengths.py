@@ -54,7 +54,7 @@ def show_lengths(counts: TokenCounts) -> None:
     if counts.cut:
         st.markdown(
             t(
-                Plural("{count} row is longer than `max_length` {limit}: red. The longest has {longest} tokens.", "{count} rows are longer than `max_length` {limit}: red. The longest has {longest} tokens."),
+                Plural("{count} row is longer than `max_length` {limit} (striped). The longest has {longest} tokens.", "{count} rows are longer than `max_length` {limit} (striped). The longest has {longest} tokens."),
                 count=f"{counts.cut:,}",
                 limit=counts.max_length,
                 longest=f"{counts.longest:,}",
@@ -108,7 +108,8 @@ def histogram(bars: Sequence[LengthBar], max_length: int) -> Any:
 
 
 def _range(bar: LengthBar) -> str:
-    return f"{bar.above + 1:,}–{bar.upto:,}"
+    first = bar.above + 1
+    return f"{first:,}" if first == bar.upto else f"{first:,}–{bar.upto:,}"
 
 
 def _write(name: str, default: Any) -> None:

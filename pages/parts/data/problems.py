@@ -8,17 +8,18 @@ from lora_backend.config.findings import Finding
 from lora_backend.config.rules import ConfigView, Facts
 from lora_backend.config.rules.row_facts import OF_NOTES
 from lora_backend.data.data_report import DataReport, NoteCode
-from lora_backend.i18n import N_, Plural
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.views.data_view import bad_row_table, data_findings, more_bad_rows
+from lora_backend.views.table import Table, cell_text
+from pages.parts.data.choose import show_part
 from pages.parts.data.edits import edits_of, leave_out
 from pages.parts.data.subject import Subject
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
-from pages.parts.shell.language import say, t
+from pages.parts.shell.language import say, say_plain, t
 from pages.parts.shell.markdown import joined
-from pages.parts.shell.navigation import DATA
 from pages.parts.widgets.findings import show_finding
-from pages.parts.widgets.tables import scrolling_table
+from pages.parts.widgets.tables import scrolling_table, wrapping_table
 
 BAD = "bad"
 """In the address: the rows that cannot be trained on."""
@@ -34,7 +35,8 @@ NOTE_OF: dict[str, NoteCode] = {
     **{rule.code: code for code, rule in OF_NOTES.items()},
 }
 """Code of a finding → of the note that has its rows."""
-MOST_LEFT_OUT = 100
+WRAPPED = 20
+"""Rows up to which a table shows whole sentences."""
 
 
 def findings_of(subject: Subject, report: DataReport) -> tuple[Finding, ...]:
@@ -60,14 +62,18 @@ def show_problems(subject: Subject, report: DataReport, findings: tuple[Finding,
         st.success(t(N_("No problems found.")), icon=":material/check_circle:")
     if report.num_bad_rows:
         _bad_rows(subject, report)
+    offered: set[str] = set()
     for number, finding in enumerate(findings):
         show_finding(finding)
         code = NOTE_OF.get(finding.code)
         rows = report.first_rows(code) if code is not None else []
         if code is None or not rows:
             continue
+        if code in offered:
+            continue
+        offered.add(code)
         with st.container(horizontal=True, key=f"finding-rows-{number}"):
-            _link(subject, code, len(rows))
+            _link(code, len(rows))
             if code in ("duplicate", "refused", "empty_answer", "all_prompt", "behind_cut"):
                 _leave_out(subject, code, rows)
 
@@ -86,25 +92,32 @@ def _bad_rows(subject: Subject, report: DataReport) -> None:
     )
     rows = sorted({bad.row for bad in report.bad_rows})
     with st.container(horizontal=True):
-        _link(subject, BAD, len(rows))
+        _link(BAD, len(rows))
         _leave_out(subject, BAD, rows)
-    scrolling_table(bad_row_table(report))
+    _table(bad_row_table(report))
     more = more_bad_rows(report)
     if more is not None:
         st.caption(say(more))
 
 
-def _link(subject: Subject, code: str, count: int) -> None:
-    kept = {
-        key: value
-        for key, value in subject.question.params.items()
-        if key not in (addresses.ROW, addresses.PAGE, addresses.SEARCH, addresses.VIEW)
-    }
-    st.page_link(
-        DATA,
-        label=t(Plural("Show {count} row", "Show {count} rows"), count=count),
+def _table(table: Table) -> None:
+    """Whole sentences, or of many rows a table that scrolls."""
+    if len(table.rows) > WRAPPED:
+        scrolling_table(table)
+        return
+    cells = [[say_plain(cell) if isinstance(cell, Message) else cell for cell in row] for row in table.rows]
+    wrapping_table(
+        [say(head) for head in table.heads], [[str(cell_text(cell)) for cell in row] for row in cells], table.fills
+    )
+
+
+def _link(code: str, count: int) -> None:
+    st.button(
+        t(Plural("Show {count} row", "Show {count} rows"), count=count),
         icon=":material/view_list:",
-        query_params={**kept, addresses.ONLY: code},
+        key=f"show-{code}",
+        on_click=safely(show_part),
+        kwargs={addresses.ONLY: code},
     )
 
 
@@ -141,10 +154,9 @@ def show_filter(subject: Subject, report: DataReport | None) -> None:
             parts.append(t(N_("The first hundred are listed.")))
         st.caption(joined(" ", parts), width="content")
         st.button(
-            t(N_("Show all rows")), icon=":material/close:", type="tertiary", key="all_of_them", on_click=safely(_all)
+            t(N_("Show all rows")),
+            icon=":material/close:",
+            type="tertiary",
+            key="all_of_them",
+            on_click=safely(show_part),
         )
-
-
-def _all() -> None:
-    for name in (addresses.ONLY, addresses.PAGE):
-        st.query_params.pop(name, None)

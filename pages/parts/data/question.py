@@ -12,6 +12,8 @@ import streamlit as st
 from lora_backend.bounded import load_json
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import open_draft
+from lora_backend.config.key_queries import DATA_KEYS
+from lora_backend.config.named_data import paths_in, trained_on
 from lora_backend.config.schema import KEYS
 from lora_backend.config.spelling import words_of
 from lora_backend.data.forms import FORM_NAMES
@@ -38,7 +40,14 @@ class Question:
     @property
     def dataset(self) -> str:
         given = self.params.get(addresses.DATASET)
-        return (given if given is not None else _text(self.base.get("dataset"))).strip()
+        if given is not None:
+            return given.strip()
+        return next((named.path for named in trained_on(self.base)), "").strip()
+
+    @property
+    def split(self) -> str | None:
+        """Of a folder with several, the one that the draft names."""
+        return next((named.split for named in paths_in(self.base) if named.path == self.dataset), None)
 
     @property
     def model(self) -> str:
@@ -88,7 +97,8 @@ class Question:
             if name in self.params and name in KEYS
         }
         named = {"model_name": self.model, "dataset": self.dataset}
-        return {**self.base, **{key: value for key, value in {**named, **asked}.items() if value not in ("", None)}}
+        others = {key: value for key, value in self.base.items() if key not in DATA_KEYS}
+        return {**others, **{key: value for key, value in {**named, **asked}.items() if value not in ("", None)}}
 
 
 def read_question() -> Question:

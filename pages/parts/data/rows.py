@@ -10,7 +10,7 @@ import streamlit as st
 from lora_backend.data.chat_rows import RowLeftOutError
 from lora_backend.data.data_report import DataReport
 from lora_backend.data.forms import FoundForm
-from lora_backend.data.raw_rows import BadRowError, RawRow
+from lora_backend.data.raw_rows import BadRowError, RawRow, place_of
 from lora_backend.data.rendered_row import RenderedRow
 from lora_backend.errors import DataError
 from lora_backend.escaping import visible_lines
@@ -25,7 +25,6 @@ from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import Markdown, bold
-from pages.parts.shell.navigation import DATA
 
 PER_PAGE = 10
 SEARCH, GO_TO = "data-search", "data-go-to"
@@ -114,8 +113,7 @@ def _head(subject: Subject, row: RawRow, rendered: RenderedRow | None) -> None:
             else:
                 st.badge(t(N_("changed")), color="blue", icon=":material/edit:")
         if subject.question.row is None:
-            query = {**subject.question.params, addresses.ROW: str(row.number)}
-            st.page_link(DATA, label=t(N_("Open")), icon=":material/open_in_full:", query_params=query)
+            st.button(t(N_("Open")), icon=":material/open_in_full:", type="tertiary", key=f"open-{row.number}", on_click=safely(_set), args=(addresses.ROW, row.number))  # fmt: skip
         row_buttons(subject.path, row.number)
 
 
@@ -132,7 +130,7 @@ def _body(subject: Subject, row: RawRow, rendered: RenderedRow | None, form: Fou
         return
     problem = problem_of(row, form)
     if problem is not None:
-        st.error(t(N_("{reason}."), reason=problem), icon=":material/error:")
+        st.error(say(place_of(row.bad(problem))), icon=":material/error:")
     elif rendered is not None and rendered.note is not None:
         st.warning(say(rendered.note), icon=":material/warning:")
     alone = subject.question.row is not None

@@ -60,23 +60,31 @@ class Subject:
         asked = {name: self.question.value(name) for name in ASKED}
         model = None if self.model is None else str(self.model)
         told = {name: value for name, value in asked.items() if value is not None}
-        return DataQuestion(path=str(self.path), model=model, **told)
+        return DataQuestion(path=str(self.path), split=self.question.split, model=model, **told)
 
     @cached_property
     def source(self) -> Source:
         """The files that it consists of. Raises `DataError` where it is not clear which."""
-        return find_source(self.path)
+        return find_source(self.path, self.question.split)
 
     @cached_property
     def size_bytes(self) -> int:
         return sum(file.path.stat().st_size for file in self.source.files)
 
-    def opened(self, *, is_counted: bool) -> RowFile | None:
-        """Its rows by number; None while it is too large to be read on the page's way and nobody has yet."""
+    @cached_property
+    def rows_at_once(self) -> RowFile | None:
+        """Its rows by number; None where it is too large to be read on the page's way."""
         most = MOST_AT_ONCE if all(file.kind == "jsonl" for file in self.source.files) else MOST_AT_ONCE // 8
-        if self.size_bytes > most and not is_counted:
-            return None
-        return open_row_file(self.path, kept_summaries(self.named.installation))
+        return self._open() if self.size_bytes <= most else None
+
+    def opened(self, *, is_counted: bool) -> RowFile | None:
+        """The same; of a large one too, once it was read whole by who counts."""
+        if self.rows_at_once is not None:
+            return self.rows_at_once
+        return self._open() if is_counted else None
+
+    def _open(self) -> RowFile:
+        return open_row_file(self.path, kept_summaries(self.named.installation), split=self.question.split)
 
 
 def subject_of(question: Question) -> Subject:

@@ -7,7 +7,7 @@ import streamlit as st
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import with_values
 from lora_backend.config.drafts import Draft, list_drafts, new_draft, open_draft
-from lora_backend.config.patch import Patch
+from lora_backend.config.patch import DELETE, Patch
 from lora_backend.errors import ConfigError
 from lora_backend.escaping import visible
 from lora_backend.formats import when
@@ -21,8 +21,12 @@ from pages.parts.shell.services import installation
 MOST_DRAFTS = 20
 
 
-def use_in_config(question: Question) -> None:
-    """The buttons; each opens the draft."""
+def use_in_config(question: Question, *, has_changes: bool) -> None:
+    """The buttons; each opens the draft. `has_changes`: of rows that are not written yet, which nobody would train on."""
+    if has_changes:
+        help_text = t(N_("Save the changed rows as a new file first."))
+        st.button(t(N_("Use in config")), icon=":material/tune:", key="use_later", disabled=True, help=help_text)
+        return
     asked = question.params.get(addresses.DRAFT)
     if asked:
         if st.button(t(N_("Use in draft {id}"), id=asked), type="primary", icon=":material/tune:", key="use_in_draft"):
@@ -51,10 +55,11 @@ def changes_of(question: Question) -> Patch:
 def _set_in(draft_id: str, question: Question) -> None:
     draft = open_draft(installation().drafts, draft_id)
     text = draft.text()
-    changes = changes_of(question)
-    keeps_model = bool(parse_config(text).values.get("model_name")) and addresses.MODEL not in question.params
-    if keeps_model:
+    values, changes = parse_config(text).values, changes_of(question)
+    if values.get("model_name") and addresses.MODEL not in question.params:
         changes = Patch({key: value for key, value in changes.items() if key != "model_name"})
+    if values.get("datasets"):  # one or the other
+        changes |= {"datasets": DELETE}
     draft.save(with_values(text, changes))
     st.switch_page(CONFIG, query_params={addresses.DRAFT: draft.id})
 
