@@ -128,22 +128,26 @@ def open_examples(
     *,
     split: str | None = None,
     most_bytes: int = MOST_UNPACKED_BYTES,
+    name: str | None = None,
 ) -> ExampleFile:
     """The examples of the data set at `path`; `kept` is a folder in which is kept what a first look finds.
 
     Raises `DataError` for what is no data set, for one without a good row, and where more rows are bad than
-    `max_bad_rows` (None: however many). `report` hears how much is done, from 0 to 1.
+    `max_bad_rows` (None: however many). `report` hears how much is done, from 0 to 1. `name`: what a file is called.
     """
-    rows = open_row_file(path, kept, lambda share: report(share * SHARE_OF_INDEX), split=split, most_bytes=most_bytes)
+    rows = open_row_file(
+        path, kept, lambda share: report(share * SHARE_OF_INDEX), split=split, most_bytes=most_bytes, name=name
+    )
+    name = name or path.name
     if not len(rows):
-        raise DataError(N_("The data set {file} is empty: it has no rows."), file=path.name)
-    form = _form_of(rows, data_format, data_columns, path.name)
+        raise DataError(N_("The data set {file} is empty: it has no rows."), file=name)
+    form = _form_of(rows, data_format, data_columns, name)
     scan = scan_rows(rows, form, kept, lambda share: report(SHARE_OF_INDEX + share * (1 - SHARE_OF_INDEX)))
     found = ExampleFile(rows, form, scan)
     if max_bad_rows is not None and scan.num_bad > max_bad_rows:
         raise too_many_bad(found.bad_rows, scan.num_bad, max_bad_rows)
     if max_bad_rows is not None and not len(found):
-        raise DataError(N_("No row of {file} is left to train on."), file=path.name)
+        raise DataError(N_("No row of {file} is left to train on."), file=name)
     return found
 
 

@@ -21,6 +21,7 @@ from lora_backend.bounded import read_json
 from lora_backend.data.chat_rows import RowLeftOutError
 from lora_backend.data.data_report import MOST_NAMED, NoteCode, RowNote
 from lora_backend.data.example_digest import digest_of
+from lora_backend.data.examples import Chat
 from lora_backend.data.forms import FoundForm
 from lora_backend.data.raw_rows import BadRowError
 from lora_backend.data.row_file import RowFile
@@ -46,6 +47,8 @@ class Scan:
     notes: list[RowNote] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     """Keys of the rows in the order in which they come; of very many the first."""
+    has_chats: bool = False
+    """Whether the first good row is a chat."""
     left_out: Places = field(default_factory=lambda: np.zeros(0, np.uint64))
     """Rows that are bad, or ask not to be learned; in order."""
     equal: Places = field(default_factory=lambda: np.zeros((0, 2), np.uint64))
@@ -112,6 +115,8 @@ class _Scanner:
                 self._note("unused_key", index, key)
             if read.has_empty_answer:
                 self._note("empty_answer", index)
+            if index == len(self._left_out):
+                self._found.has_chats = isinstance(read.example, Chat)
             return digest_of(read.example) or 1
         self._left_out.append(index)
         return 0
@@ -165,6 +170,7 @@ def _known(card: Path) -> Scan | None:
             bad=[(int(index), Message.from_json(message)) for index, message in said["bad"]],
             num_bad=int(said["num_bad"]),
             notes=[RowNote(**note) for note in said["notes"]],
+            has_chats=bool(said["has_chats"]),
             columns=[str(column) for column in said["columns"]],
             left_out=_mapped(card, "left_out", int(said["num_left_out"])),
             equal=_mapped(card, "equal", 2 * int(said["num_equal"])).reshape(-1, 2),
@@ -198,6 +204,7 @@ def _keep(found: Scan, card: Path) -> None:
         "bad": [[index, message.to_json()] for index, message in found.bad],
         "num_bad": found.num_bad,
         "notes": [note.to_json() for note in found.notes],
+        "has_chats": found.has_chats,
         "columns": found.columns,
         "num_left_out": len(found.left_out),
         "num_equal": len(found.equal),

@@ -166,13 +166,14 @@ def open_row_file(
     *,
     split: str | None = None,
     most_bytes: int = MOST_UNPACKED_BYTES,
+    name: str | None = None,
 ) -> RowFile:
     """The rows of the data set at `path`, a file or a folder; what is made of them on the way lies in the folder `kept`.
 
     `report` hears how much is read, from 0 to 1; nothing is where the same content was read before. `split`: which one
-    of a folder, by itself `train`. Raises `DataError` for what is no data set, and for a file that breaks off.
+    of a folder, by itself `train`; `name`: what one file is called. Raises `DataError` for what is no data set, and for a file that breaks off.
     """
-    source = find_source(path, split)
+    source = find_source(path, split, name)
     files = []
     for place, file in enumerate(source.files):
 

@@ -35,6 +35,7 @@ from lora_backend.data.unpacking import (
     open_seekable,
     open_unpacked,
     packing_of,
+    unpacks_to_more,
 )
 from lora_backend.errors import DataError
 from lora_backend.i18n import N_
@@ -244,6 +245,8 @@ def _write_down(source: SourceFile, sha256: str, kept: Path, report: Report, mos
             jsonl.write(line)
             position += len(line)
             num_rows += 1
+            if position > most_bytes:
+                raise unpacks_to_more(source.name, most_bytes)
             tell(0)
         index.write(np.array((position, 0), np.uint64).tobytes())
         jsonl.write(b"\n")  # so that it is not empty

@@ -6,14 +6,14 @@ hub's cache. Where a folder holds several splits, the one asked for is taken, by
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lora_backend.bounded import read_json
-from lora_backend.data.unpacking import ENDINGS, open_unpacked
+from lora_backend.data.unpacking import ENDINGS, open_rows, open_unpacked, packing_of
 from lora_backend.errors import DataError
 from lora_backend.i18n import N_
 
@@ -31,7 +31,8 @@ SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "tes
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation"}  # fmt: skip
 """Word in the name of a file or folder → split, as `datasets` reads it."""
 SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])", re.IGNORECASE)
-MOST_FILES = 100_000
+MOST_ENTRIES, DEEPEST = 10_000, 4
+"""Of a folder; the root of a disk is no data set."""
 HEAD_BYTES = 4096
 
 
@@ -55,12 +56,15 @@ class Source:
     splits: tuple[str, ...] = ()
 
 
-def find_source(path: Path, split: str | None = None) -> Source:
-    """The files of the data set at `path`. Raises `DataError` where there are none, or it is not clear which."""
+def find_source(path: Path, split: str | None = None, name: str | None = None) -> Source:
+    """The files of the data set at `path`; one file may be called by another `name`.
+
+    Raises `DataError` where there are none, or it is not clear which.
+    """
     if not path.is_dir():
         if split is not None and split != "train":
             raise DataError(N_("{path} is one file, which has no split {split}."), path=str(path), split=split)
-        return Source((SourceFile(path, kind_of(path), path.name),))
+        return Source((SourceFile(path, kind_of(path), name or path.name),))
     saved = _saved_to_disk(path, split)
     if saved is not None:
         return saved
@@ -94,6 +98,13 @@ def kind_of(path: Path) -> FileKind:
     return "json" if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[" else "jsonl"
 
 
+def is_plain_text(path: Path) -> bool:
+    """Whether a file is text as it is. Raises `DataError` where it cannot be read."""
+    with open_rows(path) as file:
+        head = file.peek(6)[:6]
+    return packing_of(head) is None and not head.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"))
+
+
 def _kind_by_name(name: str) -> FileKind | None:
     lowered = name.lower()
     for ending in ENDINGS:
@@ -101,19 +112,26 @@ def _kind_by_name(name: str) -> FileKind | None:
     return KIND_OF_ENDING.get(Path(lowered).suffix)
 
 
-def _files_below(folder: Path) -> Iterable[tuple[Path, FileKind]]:
-    """Files with the name of a file of rows, in order of their names."""
-    below = [
-        path
-        for path in folder.rglob("*")
-        if _kind_by_name(path.name)
-        and not NO_ROWS.fullmatch(path.name)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    ]
-    if len(below) > MOST_FILES:
-        raise DataError(N_("The folder {path} holds more than {count} files."), path=str(folder), count=MOST_FILES)
-    return ((path, kind_of(path)) for path in sorted(below))
+def _files_below(folder: Path) -> list[tuple[Path, FileKind]]:
+    """Files with the name of a file of rows, in order of their names; none behind a linked folder."""
+    below: list[Path] = []
+    seen = 0
+    for at, folders, names in os.walk(folder):
+        depth = len(Path(at).relative_to(folder).parts)
+        folders[:] = [] if depth >= DEEPEST else [name for name in folders if not name.startswith(".")]
+        seen += len(folders) + len(names)
+        if seen > MOST_ENTRIES:
+            raise DataError(
+                N_("The folder {path} holds more than {most} files and folders. Name the folder of one data set."),
+                path=str(folder),
+                most=f"{MOST_ENTRIES:,}",
+            )
+        below += [Path(at, name) for name in names if _is_named_as_rows(name)]
+    return [(path, kind_of(path)) for path in sorted(below) if path.is_file()]
+
+
+def _is_named_as_rows(name: str) -> bool:
+    return _kind_by_name(name) is not None and not name.startswith(".") and NO_ROWS.fullmatch(name) is None
 
 
 def _split_of(name: str) -> str | None:

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as StillReadingError
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from lora_backend import outside
-from lora_backend.atomic import write_json
-from lora_backend.bounded import read_json
-from lora_backend.data.rows import dataset_rows, digested, question_rows
+from lora_backend.data.example_file import open_examples
+from lora_backend.data.read_as import AS_FOUND, ReadAs
+from lora_backend.data.rows import digested, question_rows
+from lora_backend.data.source_files import find_source, is_plain_text
 from lora_backend.data.unpacking import open_rows
 from lora_backend.errors import DataError
 from lora_backend.i18n import N_
@@ -32,67 +37,94 @@ SLOWEST_BYTES_PER_S, LEAST_DEADLINE_S = 2 * 2**20, 60.0
 TELL_EVERY_S = 0.2
 MOST_COLUMNS = 100
 MOST_KEPT = 64
-RULES = 1
-"""Raised when another row is good or bad than before: what was kept of a file by older rules is not believed."""
 TRY_AGAIN_AFTER_S = 30.0
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Of a file in which every row is good."""
+    """Of a data set with no more bad rows than it may have."""
 
     format: str
-    """`messages` or `prompt_completion`; `questions`, for a file of these."""
+    """Its form, by its word in `data_format`; `questions`, for a file of these."""
     num_rows: int
+    """Good ones."""
     sha256: str
-    """Of the file's bytes."""
+    """Of the bytes of its files."""
     columns: tuple[str, ...]
     """Keys of the rows, in the order in which they come; of very many the first."""
+    read_from: tuple[tuple[str, str], ...] = ()
+    """Pairs of a part of the form and the column that it is read from, where that is not the part's own name."""
+    has_chats: bool = True
+    """Whether a chat template writes its rows."""
+    num_bad_rows: int = 0
+    """Left out."""
+    num_duplicates: int = 0
+    """Rows that an earlier one is equal to."""
+    split: str | None = None
+    """Which one of `splits` it is."""
+    splits: tuple[str, ...] = ()
 
 
-def summarize(path: Path, kind: Kind = "dataset", name: str | None = None) -> Summary:
-    """Read a file row by row. `DataError` says which row is wrong first, of a file that is called `name`."""
-    size_bytes, digest, told_at = max(path.stat().st_size, 1) if path.exists() else 1, hashlib.sha256(), 0.0
-    num_rows, row_format = 0, "questions"
+def summarize(
+    path: Path, kind: Kind = "dataset", name: str | None = None, kept: Path | None = None, read_as: ReadAs = AS_FOUND
+) -> Summary:
+    """Look at every row. `DataError` says which row is wrong first, of a file that is called `name`."""
+    if kind == "questions":
+        return _questions(path, name or path.name)
+    with _some_folder(kept) as folder:
+        found = open_examples(
+            path, folder, read_as.data_format, dict(read_as.data_columns), read_as.max_bad_rows, outside.progress,
+            split=read_as.split, most_bytes=read_as.most_bytes, name=name,
+        )  # fmt: skip
+        source = found.rows.source
+        return Summary(
+            format=found.found_form.form,
+            num_rows=len(found),
+            sha256=found.sha256,
+            columns=tuple(found.scan.columns),
+            read_from=tuple(found.found_form.renamed.items()),
+            has_chats=found.scan.has_chats,
+            num_bad_rows=found.num_bad_rows,
+            num_duplicates=found.num_duplicates,
+            split=source.split,
+            splits=source.splits,
+        )
+
+
+@contextmanager
+def _some_folder(kept: Path | None) -> Iterator[Path]:
+    """`kept`, or a folder that is gone afterwards."""
+    if kept is not None:
+        yield kept
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _questions(path: Path, name: str) -> Summary:
+    size_bytes, digest, told_at, num_rows = 1, hashlib.sha256(), 0.0, 0
     columns: dict[str, None] = {}
     with open_rows(path) as file:
-        lines = digested(file, digest)
-        rows = (
-            dataset_rows(lines, name or path.name)
-            if kind == "dataset"
-            else (("questions", row) for row in question_rows(lines, name or path.name))
-        )
-        for row_format, row in rows:  # noqa: B007 - it is the same for all
+        size_bytes = max(os.fstat(file.fileno()).st_size, 1)
+        for row in question_rows(digested(file, digest), name):
             num_rows += 1
             if len(columns) < MOST_COLUMNS:
                 columns |= dict.fromkeys(row)
             if (now := time.monotonic()) - told_at > TELL_EVERY_S:
                 told_at = now
                 outside.progress(min(file.tell() / size_bytes, 1.0))
-    return Summary(row_format, num_rows, digest.hexdigest(), tuple(columns)[:MOST_COLUMNS])
+    return Summary("questions", num_rows, digest.hexdigest(), tuple(columns)[:MOST_COLUMNS])
 
 
-def summarize_once(path: str, kind: Kind, name: str, kept: str | None) -> dict[str, Any]:
-    """What the process of its own does: `summarize`, unless `kept` has a file of the same content; as JSON."""
-    if kept is None:
-        return asdict(summarize(Path(path), kind, name))
-    with open_rows(Path(path)) as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    card = Path(kept) / f"{sha256}-{kind}-{RULES}.json"
-    try:
-        found: dict[str, Any] = read_json(card)
-    except (OSError, ValueError):
-        found = asdict(summarize(Path(path), kind, name))
-        if found["sha256"] == sha256:  # nobody wrote to it in between
-            card.parent.mkdir(parents=True, exist_ok=True)
-            write_json(card, found)
-    return found
+def summarize_apart(path: str, kind: Kind, name: str, kept: str | None, read_as: dict[str, Any]) -> dict[str, Any]:
+    """What the process of its own does: `summarize`, as JSON. What it finds of rows is kept by their content."""
+    return asdict(summarize(Path(path), kind, name, Path(kept) if kept else None, ReadAs.from_json(read_as)))
 
 
 class Reading:
     """One reading of a large file, under way or done."""
 
-    def __init__(self, path: Path, kind: Kind, name: str, size_bytes: int, kept: Path | None) -> None:
+    def __init__(self, path: Path, kind: Kind, name: str, size_bytes: int, kept: Path | None, read_as: ReadAs) -> None:
         self.size_bytes = size_bytes
         self.fraction = 0.0
         """How much is read, from 0 to 1."""
@@ -100,7 +132,7 @@ class Reading:
         """When it was given up for a reason that may pass: a machine that was too busy, no room for a process."""
         self._future: Future[Summary] = Future()
         # A daemon, so that the program ends without waiting for it; the process that it started ends with it.
-        threading.Thread(target=self._run, args=(path, kind, name, kept), daemon=True).start()
+        threading.Thread(target=self._run, args=(path, kind, name, kept, read_as), daemon=True).start()
 
     @property
     def is_done(self) -> bool:
@@ -117,19 +149,19 @@ class Reading:
         """Wait for the end, but no longer than that, whatever comes of it."""
         wait([self._future], timeout=seconds)
 
-    def _run(self, path: Path, kind: Kind, name: str, kept: Path | None) -> None:
+    def _run(self, path: Path, kind: Kind, name: str, kept: Path | None, read_as: ReadAs) -> None:
         try:
             with _slots:
-                self._future.set_result(self._read(path, kind, name, kept))
+                self._future.set_result(self._read(path, kind, name, kept, read_as))
         except BaseException as error:
             self._future.set_exception(error)
 
-    def _read(self, path: Path, kind: Kind, name: str, kept: Path | None) -> Summary:
+    def _read(self, path: Path, kind: Kind, name: str, kept: Path | None, read_as: ReadAs) -> Summary:
         deadline_s = LEAST_DEADLINE_S + self.size_bytes / SLOWEST_BYTES_PER_S
         try:
-            arguments = (str(path), kind, name, str(kept) if kept else None)
+            arguments = (str(path), kind, name, str(kept) if kept else None, asdict(read_as))
             found = outside.call(
-                "lora_backend.data.summary:summarize_once", *arguments, deadline_s=deadline_s, on_progress=self._tell
+                "lora_backend.data.summary:summarize_apart", *arguments, deadline_s=deadline_s, on_progress=self._tell
             )
         except outside.OutsideError as error:
             self.failed_at = time.monotonic()
@@ -145,7 +177,7 @@ class Reading:
             raise DataError(
                 N_("The data set {path} cannot be read: {reason}."), path=str(path), reason=error.strerror or str(error)
             ) from error
-        return Summary(found["format"], found["num_rows"], found["sha256"], tuple(found["columns"]))
+        return _from_json(found)
 
     def _tell(self, fraction: float) -> None:
         self.fraction = fraction
@@ -156,19 +188,31 @@ _lock = threading.Lock()
 _readings: dict[tuple[object, ...], Reading] = {}
 
 
-def reading_of(path: Path, kind: Kind = "dataset", name: str | None = None, kept: Path | None = None) -> Reading | None:
-    """The reading of a large file, begun where nobody has; None for a small one, and for what is no file.
+def _from_json(found: dict[str, Any]) -> Summary:
+    pairs = tuple((part, column) for part, column in found["read_from"])
+    lists = {"columns": tuple(found["columns"]), "splits": tuple(found["splits"]), "read_from": pairs}
+    return Summary(**{**found, **lists})
 
-    The same file, by its times and size, is read once while this process lives; the same content once, with a folder
-    in which it is `kept`.
+
+def reading_of(
+    path: Path,
+    kind: Kind = "dataset",
+    name: str | None = None,
+    kept: Path | None = None,
+    read_as: ReadAs = AS_FOUND,
+) -> Reading | None:
+    """The reading of a large set, begun where nobody has; None for a small one, and for what is none.
+
+    The same files, by their times and sizes, are read once while this process lives; the same content once, with a
+    folder in which it is `kept`. What has to be unpacked is large whatever its size: who knows what is in it.
     """
-    try:
-        found = path.stat()
-    except (OSError, ValueError):
+    files = _files(path, kind, read_as)
+    if files is None:
         return None
-    if found.st_size <= INLINE_BYTES:
+    size_bytes = sum(found.st_size for _, found in files)
+    if size_bytes <= INLINE_BYTES and all(is_plain for is_plain, _ in files):
         return None
-    stamp = (*_stamp(found), kind)
+    stamp = (_stamp(files), kind, replace(read_as, most_bytes=0))
     with _lock:
         reading = _readings.get(stamp)
         has_passed = (
@@ -178,32 +222,53 @@ def reading_of(path: Path, kind: Kind = "dataset", name: str | None = None, kept
         )
         if reading is None or has_passed:
             _readings.pop(stamp, None)
-            reading = _readings[stamp] = Reading(path, kind, name or path.name, found.st_size, kept)
+            reading = _readings[stamp] = Reading(path, kind, name or path.name, size_bytes, kept, read_as)
             for old in [key for key, other in _readings.items() if other.is_done][: max(len(_readings) - MOST_KEPT, 0)]:
                 del _readings[old]
         return reading
 
 
-def summary_of(path: Path, kind: Kind = "dataset", name: str | None = None, kept: Path | None = None) -> Summary:
-    """What a file of rows says, however large it is. Raises `DataError`."""
-    reading = reading_of(path, kind, name, kept)
+def summary_of(
+    path: Path,
+    kind: Kind = "dataset",
+    name: str | None = None,
+    kept: Path | None = None,
+    read_as: ReadAs = AS_FOUND,
+) -> Summary:
+    """What a data set says, however large it is. Raises `DataError`."""
+    reading = reading_of(path, kind, name, kept, read_as)
     if reading is None:
-        try:
-            return _small(path, kind, name, _stamp(path.stat()))
-        except (OSError, ValueError) as error:
-            if isinstance(error, DataError):
-                raise
-            return summarize(path, kind, name)  # which says what is wrong
+        files = _files(path, kind, read_as)
+        if files is None:
+            return summarize(path, kind, name, kept, read_as)  # which says what is wrong
+        return _small(path, kind, name, kept, read_as, _stamp(files))
     found = reading.wait()
     assert found
     return found
 
 
 @lru_cache(maxsize=64)
-def _small(path: Path, kind: Kind, name: str | None, stamp: tuple[int, ...]) -> Summary:
-    return summarize(path, kind, name)
+def _small(
+    path: Path, kind: Kind, name: str | None, kept: Path | None, read_as: ReadAs, stamp: tuple[int, ...]
+) -> Summary:
+    return summarize(path, kind, name, kept, read_as)
 
 
-def _stamp(found: os.stat_result) -> tuple[int, ...]:
-    """The same while a file is."""
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+def _files(path: Path, kind: Kind, read_as: ReadAs) -> list[tuple[bool, os.stat_result]] | None:
+    """Whether each file is text that needs no unpacking, and what the system says of it; None where there is none."""
+    try:
+        if kind == "questions" or not path.is_dir():
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                return None
+            return [(kind == "questions" or is_plain_text(path), found)]
+        return [(is_plain_text(file.path), file.path.stat()) for file in find_source(path, read_as.split).files]
+    except (OSError, ValueError):  # among these `DataError`
+        return None
+
+
+def _stamp(files: list[tuple[bool, os.stat_result]]) -> tuple[int, ...]:
+    """The same while the files are."""
+    return tuple(
+        number for _, found in files for number in (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    )

@@ -96,10 +96,15 @@ class _Limited(io.RawIOBase):
         data = self._stream.read(len(view))
         self._left -= len(data)
         if self._left < 0:
-            raise DataError(
-                N_("{file} unpacks to more than {limit}. Unpack it yourself, and name the file that comes of it."),
-                file=self._file,
-                limit=size(self._most),
-            )
+            raise unpacks_to_more(self._file, self._most)
         view[: len(data)] = data
         return len(data)
+
+
+def unpacks_to_more(file: str, most_bytes: int) -> DataError:
+    """The error for a file that holds more than it seems."""
+    return DataError(
+        N_("{file} unpacks to more than {limit}. Unpack it yourself, and name the file that comes of it."),
+        file=file,
+        limit=size(most_bytes),
+    )

@@ -61,6 +61,7 @@ def facts_about(
     return Facts(
         **_of_model(model, installation),
         row_format=data.format if data else None,
+        has_chats=data.has_chats if data else None,
         num_rows=data.num_rows if data else None,
         data_reports=reports or {},
         gpus=tuple(GpuFact(g.name, g.compute_capability) for g in readers.gpus()) if _needs_gpus(values) else None,

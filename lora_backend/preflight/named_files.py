@@ -11,6 +11,7 @@ from typing import Any, Literal
 from lora_backend.config.findings import Severity
 from lora_backend.config.named_data import NamedPath, rows_of_epoch
 from lora_backend.data.content_hash import sha256_together
+from lora_backend.data.read_as import AS_FOUND, ReadAs
 from lora_backend.data.row_file import sha256_of_rows
 from lora_backend.data.summary import Kind, Summary, summary_of
 from lora_backend.errors import DataError, FlightdeckError, ModelError
@@ -94,6 +95,8 @@ class NamedRows:
     kept: Path
     """Where it is kept what large files say."""
     refusal: DataError | None = None
+    read_as: ReadAs = AS_FOUND
+    """How the config says that its rows are to be read."""
 
     @property
     def key(self) -> str:
@@ -118,7 +121,7 @@ class NamedRows:
             assert self.refusal is not None
             return self.refusal
         try:
-            return summary_of(self.path, self.kind, kept=self.kept)
+            return summary_of(self.path, self.kind, kept=self.kept, read_as=self.read_as)
         except DataError as error:
             return error
 
@@ -152,12 +155,15 @@ def named_model(name: str, policy: PathPolicy) -> NamedModel:
         return NamedModel(name, None, error)
 
 
-def named_rows(named: NamedPath, policy: PathPolicy, installation: Installation) -> NamedRows:
-    """Bind a path of rows as `policy` allows."""
+def named_rows(
+    named: NamedPath, values: Mapping[str, Any], policy: PathPolicy, installation: Installation
+) -> NamedRows:
+    """Bind a path of rows as `policy` allows; `values` of the config say how they are to be read."""
+    kept, read_as = kept_summaries(installation), ReadAs.of(values, named.split)
     try:
-        return NamedRows(named, policy.data(named.path), kept_summaries(installation))
+        return NamedRows(named, policy.data(named.path), kept, None, read_as)
     except DataError as error:
-        return NamedRows(named, None, kept_summaries(installation), error)
+        return NamedRows(named, None, kept, error, read_as)
 
 
 def in_an_epoch(sets: Sequence[tuple[Summary | None, float]]) -> Summary | None:
@@ -167,13 +173,15 @@ def in_an_epoch(sets: Sequence[tuple[Summary | None, float]]) -> Summary | None:
         return None
     if len(known) == 1 and known[0][1] == 1:
         return known[0][0]
-    formats = {summary.format for summary, _ in known}
     columns = dict.fromkeys(column for summary, _ in known for column in summary.columns)
     return Summary(
-        format="messages" if "messages" in formats else known[0][0].format,  # who needs a template of the model
+        format=known[0][0].format,
         num_rows=sum(rows_of_epoch(summary.num_rows, share) for summary, share in known),
         sha256=sha256_together([summary.sha256 for summary, _ in known]) or "",
         columns=tuple(columns),
+        has_chats=any(summary.has_chats for summary, _ in known),
+        num_bad_rows=sum(summary.num_bad_rows for summary, _ in known),
+        num_duplicates=sum(summary.num_duplicates for summary, _ in known),
     )
 
 

@@ -169,7 +169,7 @@ def resolve(
     values = document.values
     name = values.get("model_name")
     model = named_model(name, policy) if isinstance(name, str) and name else None
-    rows = tuple(named_rows(named, policy, installation) for named in paths_in(values))
+    rows = tuple(named_rows(named, values, policy, installation) for named in paths_in(values))
     bound = {found.named: str(found.path) for found in rows if found.path is not None}
     readers = readers or Readers()
     return ResolvedConfig(document, with_paths(values, bound), model, rows, policy, installation, readers)

@@ -9,8 +9,9 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 from lora_backend import outside
 from lora_backend.atomic import write_json
 from lora_backend.bounded import read_json
-from lora_backend.data.raw_rows import MAX_ROW_BYTES
-from lora_backend.data.rows import dataset_rows
-from lora_backend.data.unpacking import open_rows
+from lora_backend.data.example_file import ExampleFile, open_examples
+from lora_backend.data.examples import Chat, Example, Pair, Text
+from lora_backend.data.read_as import ReadAs
+from lora_backend.data.source_files import find_source
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.planning.cost.row_lengths import RowLengths
+from lora_backend.preflight.named_files import NamedRows
 from lora_backend.preflight.resolve import ResolvedConfig
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 SAMPLE = 400
 """Rows that are looked at, drawn from the whole file."""
 DEADLINE_S = 15.0
-RULES = 1
+RULES = 2
 """Raised when the same row would be counted otherwise; what was kept by older rules is not believed."""
 TRY_AGAIN_AFTER_S = 300.0
 TOKENIZER = "tokenizer.json"
@@ -41,19 +44,20 @@ TOKENIZER = "tokenizer.json"
 def row_lengths(resolved: ResolvedConfig) -> RowLengths | None:
     """Of the rows of a config's data set as its model's tokenizer cuts them; None where there is no data set or tokenizer
     on this machine, or they cannot be read so."""
-    folder, dataset = None if resolved.model is None else resolved.model.path, resolved.dataset
-    if folder is None or dataset is None:
+    folder = None if resolved.model is None else resolved.model.path
+    if folder is None or resolved.dataset is None:
         return None
+    (rows,) = resolved.training_sets
     try:
         if not (folder / TOKENIZER).is_file():
             return None
-        kept = resolved.installation.cache / "row_lengths" / f"{_key(dataset, folder)}.json"
+        kept = resolved.installation.cache / "row_lengths" / f"{_key(rows, folder)}.json"
     except (OSError, ValueError):
         return None
     try:
         answer = read_json(kept)
     except (OSError, ValueError):
-        answer = _count_now(str(dataset), folder, kept)
+        answer = _count_now(rows, folder, kept)
     try:
         found = RowLengths(tuple(int(tokens) for tokens in answer["tokens"]), int(answer["num_rows"]))
     except (KeyError, TypeError, ValueError):
@@ -64,13 +68,20 @@ def row_lengths(resolved: ResolvedConfig) -> RowLengths | None:
 _gave_up: dict[Path, float] = {}
 
 
-def _count_now(dataset: str, folder: Path, kept: Path) -> dict[str, Any]:
+def _count_now(rows: NamedRows, folder: Path, kept: Path) -> dict[str, Any]:
     """Counted in a process of its own, and kept; rows that cannot be counted are kept as none."""
     nothing = {"tokens": [], "num_rows": 0}
     if time.monotonic() - _gave_up.get(kept, -TRY_AGAIN_AFTER_S) < TRY_AGAIN_AFTER_S:
         return nothing
     try:
-        answer: dict[str, Any] = outside.call(f"{__name__}:counted", dataset, str(folder), deadline_s=DEADLINE_S)
+        answer: dict[str, Any] = outside.call(
+            f"{__name__}:counted",
+            str(rows.path),
+            str(folder),
+            str(rows.kept),
+            asdict(rows.read_as),
+            deadline_s=DEADLINE_S,
+        )
     except (outside.OutsideError, OSError):  # a busy machine, or a template without an end
         _gave_up[kept] = time.monotonic()
         return nothing
@@ -82,11 +93,14 @@ def _count_now(dataset: str, folder: Path, kept: Path) -> dict[str, Any]:
     return answer
 
 
-def counted(dataset: str, folder: str) -> dict[str, Any]:
+def counted(dataset: str, folder: str, kept: str, read_as: dict[str, Any]) -> dict[str, Any]:
     """What the process does. Raises `DataError` or `ModelError`."""
     from tokenizers import Tokenizer
 
-    lines, num_rows = _sample(Path(dataset))
+    how = ReadAs.from_json(read_as)
+    examples = open_examples(
+        Path(dataset), Path(kept), how.data_format, dict(how.data_columns), how.max_bad_rows, split=how.split
+    )
     tokenizer = Tokenizer.from_file(str(Path(folder) / TOKENIZER))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -96,31 +110,26 @@ def counted(dataset: str, folder: str) -> dict[str, Any]:
 
     written = _writer(Path(folder))
     lengths = []
-    for kind, row in dataset_rows(lines, Path(dataset).name):
-        if kind == "messages":
-            lengths.append(count(written(row["messages"]), special=False))
-        else:  # the end of the text is one more
-            lengths.append(count(row["prompt"], special=True) + count(row["completion"], special=False) + 1)
-    return {"tokens": lengths, "num_rows": num_rows}
+    for example in _sample(examples):
+        match example:
+            case Chat():
+                lengths.append(count(written(example), special=False))
+            case Pair():  # the end of the text is one more
+                lengths.append(count(example.prompt, special=True) + count(example.completion, special=False) + 1)
+            case Text():
+                lengths.append(count(example.text, special=True) + 1)
+    return {"tokens": lengths, "num_rows": len(examples)}
 
 
-def _sample(path: Path) -> tuple[list[bytes], int]:
-    """Some rows, each as likely as any other and always the same ones, and how many there are."""
-    drawn: list[bytes] = []
-    num_rows, chance = 0, random.Random(0)  # noqa: S311 - not a secret
-    with open_rows(path) as file:
-        while line := file.readline(MAX_ROW_BYTES + 1):
-            if line.isspace():
-                continue
-            num_rows += 1
-            if len(drawn) < SAMPLE:
-                drawn.append(line)
-            elif (place := chance.randrange(num_rows)) < SAMPLE:
-                drawn[place] = line
-    return drawn, num_rows
+def _sample(examples: ExampleFile) -> Iterator[Example]:
+    """Some rows, each as likely as any other and always the same ones."""
+    places = range(len(examples))
+    if len(places) > SAMPLE:
+        places = sorted(random.Random(0).sample(places, SAMPLE))  # type: ignore[assignment]  # noqa: S311 - not a secret
+    return (examples[place] for place in places)
 
 
-def _writer(folder: Path) -> Callable[[Iterable[Mapping[str, Any]]], str]:
+def _writer(folder: Path) -> Callable[[Chat], str]:
     """Writes a chat as the model's template does. Raises `ModelError` where it has none, or it fails."""
     from jinja2.exceptions import TemplateError
 
@@ -128,9 +137,14 @@ def _writer(folder: Path) -> Callable[[Iterable[Mapping[str, Any]]], str]:
     source = _template_source(folder, chosen)
     tokens = {name: _token(chosen.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
 
-    def write(messages: Iterable[Mapping[str, Any]]) -> str:
+    def write(chat: Chat) -> str:
         try:
-            return _template(source).render(messages=list(messages), add_generation_prompt=False, **tokens)
+            return _template(source).render(
+                messages=list(chat.messages),
+                tools=chat.tools and list(chat.tools),
+                add_generation_prompt=False,
+                **tokens,
+            )
         except (TemplateError, ArithmeticError, TypeError, ValueError, AttributeError, LookupError) as error:
             raise ModelError(
                 N_("The model's chat template cannot write the rows: {reason}."), reason=str(error)
@@ -181,10 +195,11 @@ def _template(source: str) -> Template:
     return environment.from_string(source)
 
 
-def _key(dataset: Path, folder: Path) -> str:
-    """The same while the files are."""
-    said = [RULES, SAMPLE]
-    for path in (dataset, folder / TOKENIZER, folder / "chat_template.jinja", folder / "tokenizer_config.json"):
+def _key(rows: NamedRows, folder: Path) -> str:
+    """The same while the files are, and are read alike. Raises `DataError`, a `ValueError`."""
+    said: list[Any] = [RULES, SAMPLE, asdict(rows.read_as)]
+    files = [file.path for file in find_source(rows.bound, rows.named.split).files]
+    for path in (*files, folder / TOKENIZER, folder / "chat_template.jinja", folder / "tokenizer_config.json"):
         found = path.stat() if path.exists() else None
         said += [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns] if found else [0]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:24]

@@ -13,6 +13,9 @@ import pytest
 
 from lora_backend import outside
 from lora_backend.data import rows, summary, uploads
+from lora_backend.data.forms import FoundForm
+from lora_backend.data.read_as import ReadAs
+from lora_backend.data.row_file import RowFile
 from lora_backend.data.summary import INLINE_BYTES, Reading, reading_of, summary_of
 from lora_backend.data.uploads import store_upload
 from lora_backend.errors import DataError
@@ -38,6 +41,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(outside, "call", counted)
     monkeypatch.setattr(rows, "parse_rows", parsed)
+    monkeypatch.setattr(RowFile, "__iter__", parsed)
     return asked
 
 
@@ -91,25 +95,25 @@ def test_those_who_ask_while_a_file_is_read_wait_for_the_same_reading(tmp_path: 
 def test_what_is_wrong_in_a_large_file_is_said_again_without_reading_it_again(tmp_path: Path, calls: list[str]) -> None:
     path = written(tmp_path / "d.jsonl", LARGE + b"{oops\n")
     for _ in range(2):
-        with pytest.raises(DataError, match=rf"Line {len(LARGE) // len(ROW) + 1} of d\.jsonl is not JSON"):
+        with pytest.raises(DataError, match=rf"Line {len(LARGE) // len(ROW) + 1} of d\.jsonl: the line is not JSON"):
             summary_of(path)
     assert len(calls) == 1
 
 
-def test_the_same_content_under_another_name_is_not_parsed_again(
+def test_the_same_content_under_another_name_is_not_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tmp_path / "kept"
     first, second = written(tmp_path / "a.jsonl"), written(tmp_path / "b.jsonl")
-    found = summary.summarize_once(str(first), "dataset", "a", str(kept))
+    found = summary.summarize(first, "dataset", "a", kept)
 
-    def parsed(*_: object) -> object:
-        raise AssertionError("parsed again")
+    def read(*_: object) -> object:
+        raise AssertionError("read again")
 
-    monkeypatch.setattr(summary, "summarize", parsed)
-    assert summary.summarize_once(str(second), "dataset", "b", str(kept)) | {"columns": ()} == found | {"columns": ()}
+    monkeypatch.setattr(FoundForm, "read", read)
+    assert summary.summarize(second, "dataset", "b", kept) == found
     with pytest.raises(AssertionError, match="again"):
-        summary.summarize_once(str(second), "questions", "b", str(kept))
+        summary.summarize(second, "dataset", "b", kept, ReadAs("prompt_completion"))
 
 
 def test_a_large_file_of_questions_is_read_there_too(tmp_path: Path, calls: list[str]) -> None:
@@ -181,7 +185,7 @@ def test_whoever_comes_back_to_an_upload_finds_the_same_reading(tmp_path: Path, 
 
 
 def test_a_large_bad_upload_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"of d\.jsonl is not JSON"):
+    with pytest.raises(DataError, match=r"of d\.jsonl: the line is not JSON"):
         store_upload(LARGE + b"{", "d.jsonl", tmp_path)
     assert list(tmp_path.iterdir()) == []
 

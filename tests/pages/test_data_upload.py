@@ -53,9 +53,9 @@ def test_a_large_upload_is_read_once_by_another_process(calls: list[str], monkey
     stored: list[str] = []
     store = uploads.store_upload
 
-    def counted(data: bytes, name: str, *arguments: Any) -> Any:
+    def counted(data: bytes, name: str, *arguments: Any, **options: Any) -> Any:
         stored.append(name)
-        return store(data, name, *arguments)
+        return store(data, name, *arguments, **options)
 
     monkeypatch.setattr(data_upload, "store_upload", counted)
     draft = draft_of("model_name: m\n")

@@ -282,7 +282,7 @@ def test_data_that_is_gone_or_no_file_is_a_sentence_before_anything_is_started(
     with pytest.raises(DataError, match="There is no data set"):
         resume_from_here(run, places, no_trace)
     (tmp_path / "d.jsonl").mkdir()
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="holds no file of rows"):
         resume_from_here(run, places, no_trace)
     assert run.state().state == "failed"
 

@@ -113,7 +113,7 @@ def test_a_template_without_an_end_is_given_up_once(
 
 def test_what_is_not_here_is_not_known(model: Path, installation: Installation, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jsonl"
-    bad.write_text(json.dumps({"text": "neither"}) + "\n")
+    bad.write_text(json.dumps({"left": "neither"}) + "\n")
     for data in (bad, tmp_path / "none.jsonl", tmp_path):
         assert row_lengths(config_of(model, data, installation)) is None
     without = make_model(tmp_path / "model", tokenizer=False)

@@ -26,17 +26,17 @@ def training_rows(config: ConfigView, num_rows: int) -> int:
 NO_CHAT_TEMPLATE = Rule(
     "no_chat_template",
     "error",
-    N_("The data set holds `messages`, but the model's tokenizer has no chat template to write them with."),
+    N_("The data set holds chats, but the model's tokenizer has no chat template to write them with."),
     N_("Take the instruct variant of the model, or data of `prompt` and `completion`."),
     broken="dataset: d.jsonl",
     fixed="dataset: d.jsonl",
-    facts=Facts(row_format="messages", has_tokenizer=True, has_chat_template=False),
-    fixed_facts=Facts(row_format="prompt_completion", has_tokenizer=True, has_chat_template=False),
+    facts=Facts(has_chats=True, has_tokenizer=True, has_chat_template=False),
+    fixed_facts=Facts(has_chats=False, has_tokenizer=True, has_chat_template=False),
 )
 
 
 def _chats(config: ConfigView, facts: Facts) -> Iterator[Finding]:
-    if facts.row_format == "messages" and facts.has_tokenizer and facts.has_chat_template is False:
+    if facts.has_chats and facts.has_tokenizer and facts.has_chat_template is False:
         yield NO_CHAT_TEMPLATE.found(config, data_key(config.values))
 
 

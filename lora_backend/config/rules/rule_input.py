@@ -57,7 +57,9 @@ class Facts:
     has_tokenizer: bool | None = None
     has_chat_template: bool | None = None
     row_format: str | None = None
-    """`messages` or `prompt_completion`."""
+    """The form of the rows, by its word in `data_format`."""
+    has_chats: bool | None = None
+    """Whether a chat template has to write the rows."""
     num_rows: int | None = None
     data_reports: Mapping[str, DataReport] = field(default_factory=dict)
     """What was counted of the rows of each data set, by its name, with the model's tokenizer and the config's settings."""

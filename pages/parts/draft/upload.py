@@ -10,9 +10,12 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft
+from lora_backend.data.local_files import ENDINGS
+from lora_backend.data.unpacking import ENDINGS as PACKED
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES, store_upload
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_, Plural
+from lora_backend.preflight.named_files import kept_summaries
 from pages.parts.draft import session
 from pages.parts.draft.edit import set_values
 from pages.parts.shell.language import explain, t
@@ -27,10 +30,10 @@ def data_upload(draft: Draft) -> None:
 
 
 def upload_field(draft: Draft) -> None:
-    """A field for a JSONL file; a good one is kept and becomes the draft's `dataset`."""
+    """A field for a file of rows; a good one is kept and becomes the draft's `dataset`."""
     file = st.file_uploader(
-        t(N_("JSONL: rows of `messages`, or of `prompt` and `completion`")),
-        type=["jsonl", "json"],
+        t(N_("JSONL, JSON, CSV, TSV, Parquet or Arrow, also packed as gz or zst")),
+        type=sorted({ending.rpartition(".")[2] for ending in (*ENDINGS, *PACKED)}),
         max_upload_size=MAX_UPLOAD_BYTES // 2**20,
         key=f"data-{draft.id}",
     )
@@ -61,7 +64,9 @@ def _stored(file: UploadedFile) -> tuple[Path, int] | FlightdeckError | OSError:
     found: tuple[Path, int] | FlightdeckError | OSError
     with reading_bar(file.name, file.size) as tell:
         try:
-            found = store_upload(file.getvalue(), file.name, installation().uploads, tell)
+            found = store_upload(
+                file.getvalue(), file.name, installation().uploads, tell, kept=kept_summaries(installation())
+            )
         except (FlightdeckError, OSError) as error:
             found = error.with_traceback(None)
     st.session_state[session.UPLOADED_DATA] = (file.file_id, found)

@@ -33,7 +33,7 @@ def reading_bar(name: str, size_bytes: int) -> Iterator[Callable[[float], None]]
 def wait_for_rows(config: ResolvedConfig) -> None:
     """Let the large files that a config names be read before it is checked; what is wrong with them the check says."""
     for rows in config.rows:
-        reading = None if rows.path is None else reading_of(rows.path, rows.kind, kept=rows.kept)
+        reading = None if rows.path is None else reading_of(rows.path, rows.kind, kept=rows.kept, read_as=rows.read_as)
         if rows.path is None or reading is None or reading.is_done:
             continue
         with reading_bar(rows.path.name, reading.size_bytes) as tell:
