@@ -17,8 +17,7 @@ from lora_backend.config.data_now import sha256_now
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
-from lora_backend.installation import is_within
-from lora_backend.preflight.roots import allowed_adapter, allowed_config
+from lora_backend.preflight.roots import allowed_adapter, allowed_config, may_read_data
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.runs.record.unlinked import own_adapter
 from lora_backend.symlinks import is_unlinked_folder
@@ -170,8 +169,7 @@ def base_config(subject: Subject, own: dict[str, Any]) -> Path | None:
 
 
 def data_sha256(subject: Subject) -> str | None:
-    roots = installation().data_roots
-    return sha256_now(subject.config or {}, lambda path: is_within(path, roots))
+    return sha256_now(subject.config or {}, lambda path: may_read_data(path, installation()))
 
 
 def beside(subject: Subject, report: RankReport, runs: dict[str, RunStore]) -> None:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_backend.data.hub_sets import cached_data_set
 from lora_backend.errors import DataError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.installation import path_of
@@ -33,8 +34,8 @@ class PathPolicy(ABC):
 
     @abstractmethod
     def data(self, name: str) -> Path:
-        """A file of rows, absolute, whether it is there or not. Raises `DataOutsideError` for one that may not be named,
-        `DataError` for a text that can be no path."""
+        """A file or folder of rows, absolute, whether it is there or not; for the id of a data set in the hub's cache, its
+        folder there. Raises `DataOutsideError` for one that may not be named, `DataError` for a text that can be no path."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class AnyPath(PathPolicy):
         usable = [] if written is None else first_usable(written, (self.base, *self.otherwise))
         if not usable:
             raise DataError(N_("There is no data set {path}. Check the path."), path=name[:200])
-        return usable[0]
+        return usable[0] if usable[0].exists() else cached_data_set(name) or usable[0]
 
 
 def first_usable(written: Path, folders: tuple[Path, ...]) -> list[Path]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_backend.errors import ModelError
+from lora_backend.data.hub_sets import cached_data_set, hub_cache
+from lora_backend.errors import DataError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.installation import Installation, is_within, path_of
 from lora_backend.models.find import HUB_ID, find_model
 from lora_backend.preflight.path_policy import DataOutsideError, ModelOutsideError, PathPolicy, first_usable
-from lora_backend.symlinks import LinkRefusedError, refuse_ways_out
+from lora_backend.symlinks import LinkRefusedError, links_below, refuse_ways_out
 from lora_backend.verification.adapter_folder import adapter_within
 
 
@@ -45,9 +46,13 @@ class BrowserRoots(PathPolicy):
         return model
 
     def data(self, name: str) -> Path:
-        """Relative paths count from each data root. Raises `DataOutsideError` outside of them."""
+        """Relative paths count from each data root. Raises `DataOutsideError` outside of them, and for a folder in which
+        a link leads there."""
         roots, written = self.installation.data_roots, path_of(name)
         usable = [] if written is None else first_usable(written, roots)
+        cached = None if usable and usable[0].exists() else cached_data_set(name)
+        if cached is not None:
+            return _without_ways_out(cached, (hub_cache(),))
         if not usable or not is_within(usable[0], roots):
             raise DataOutsideError(
                 N_(
@@ -56,12 +61,37 @@ class BrowserRoots(PathPolicy):
                 path=name[:200],
                 roots=_listed(roots),
             )
-        return usable[0]
+        return _without_ways_out(usable[0], roots)
+
+
+def _without_ways_out(data: Path, roots: tuple[Path, ...]) -> Path:
+    """Raise `DataOutsideError` where a link below a folder of rows leads out of `roots`."""
+    folder = data.resolve() if data.is_dir() else data
+    for link in links_below(folder):
+        if not is_within(folder / link, roots):
+            raise DataOutsideError(
+                N_(
+                    "{name} in {folder} is a symbolic link to a place outside the allowed folders ({roots}), so {folder} is not read. Replace the link with the file itself."
+                ),
+                name=link,
+                folder=str(data),
+                roots=_listed(roots),
+            )
+    return data
 
 
 def allowed_model(name: str, installation: Installation) -> Path:
     """`find_model` for a name that came through the browser. Raises `ModelError` as `BrowserRoots.model` does."""
     return BrowserRoots(installation).model(name)
+
+
+def may_read_data(path: Path, installation: Installation) -> bool:
+    """Whether the browser may name a file or folder of rows."""
+    try:
+        BrowserRoots(installation).data(str(path))
+    except DataError:
+        return False
+    return True
 
 
 def allowed_folder(name: str, installation: Installation) -> Path:

@@ -13,7 +13,7 @@ from lora_backend.installation import Installation, this_installation
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.preflight.roots import allowed_model
 from lora_backend.preflight.startable import judge
-from tests.resolving import bound, from_browser, launch_from_browser
+from tests.resolving import bound, from_browser, from_here, launch_from_browser
 
 ROW = '{"prompt": "a", "completion": "b"}\n'
 SECRET = '{"prompt": "secret", "completion": "secret"}\n'
@@ -130,3 +130,39 @@ def test_a_launch_that_is_refused_leaves_no_run_folder(text: str, places: Instal
     with pytest.raises(FlightdeckError):
         launch_from_browser(text, places, no_trace)
     assert not places.runs.exists()
+
+
+@pytest.fixture
+def hub_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The snapshot of `org/chats` in the hub's cache: links to the files beside it, as the hub's library makes them."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = tmp_path / "hub/datasets--org--chats"
+    snapshot = folder / "snapshots" / ("a" * 40)
+    for name in ("blobs", "refs"):
+        (folder / name).mkdir(parents=True)
+    (snapshot / "data").mkdir(parents=True)
+    (folder / "refs/main").write_text("a" * 40)
+    (folder / "blobs/1").write_text(ROW)
+    (snapshot / "data/train.jsonl").symlink_to(folder / "blobs/1")
+    return snapshot
+
+
+def test_a_data_set_in_the_hubs_cache_is_named_by_its_id(places: Installation, hub_set: Path) -> None:
+    named = {"model_name": "m", "datasets": [{"path": "org/chats", "split": "train"}]}
+    for resolved in (from_browser(named, places), from_here(named, places)):
+        assert [rows.path for rows in resolved.training_sets] == [hub_set]
+        assert resolved.values["datasets"] == [{"path": str(hub_set), "split": "train"}]
+    outside = from_browser({"dataset": "org/other"}, places).training_sets[0]
+    assert not outside.bound.exists()
+
+
+def test_a_folder_of_rows_in_which_a_link_leads_out_is_refused(
+    places: Installation, hub_set: Path, tmp_path: Path
+) -> None:
+    (hub_set / "data/more.jsonl").symlink_to(tmp_path / "outside/d.jsonl")
+    (tmp_path / "data/folder/deep").mkdir(parents=True)
+    (tmp_path / "data/folder/deep/d.jsonl").symlink_to(tmp_path / "outside/d.jsonl")
+    (tmp_path / "data/same").symlink_to(tmp_path / "data/folder")
+    for name in ("org/chats", "folder", "same", str(tmp_path / "data/folder")):
+        with pytest.raises(FlightdeckError, match="symbolic link to a place outside"):
+            bound({"dataset": name}, places)
