@@ -9,11 +9,15 @@ holds the last characters of a stretch counts as the stretch's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from lora_backend.training.truncation import Range
+
+ANCHORS = ("\n", "|")
+"""Texts that hardly any tokenizer joins with what begins behind them, the second where the first is joined with a line break."""
 
 
 class TokenizedText(Protocol):
@@ -68,12 +72,24 @@ class _Splitter:
 
         A token that stands for what the tokenizer does not know says nothing of either.
         """
-        ids = [self._tokenizer(text, add_special_tokens=False)["input_ids"] for text in (left, right)]
         context = [] if before is None else [before]
-        reads_alike = self._text([*context, *ids[0], *ids[1]]) == self._text([*context, token])
-        if not all(ids) or not (reads_alike or token == self._tokenizer.unk_token_id):
-            return None
-        return ids[0], ids[1]
+        read = self._text([*context, token])
+        for one, two in product(self._ways(left), self._ways(right)):
+            if one and two and (self._text([*context, *one, *two]) == read or token == self._tokenizer.unk_token_id):
+                return one, two
+        return None
+
+    def _ways(self, text: str) -> list[list[int]]:
+        """Tokens of a text that begins a row, and of one that does not: some tokenizers put a space before the first."""
+        ways = [self._ids(text)]
+        for anchor in ANCHORS:
+            before, both = self._ids(anchor), self._ids(anchor + text)
+            if both[: len(before)] == before:
+                ways.append(both[len(before) :])
+        return ways
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _text(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
