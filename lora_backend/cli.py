@@ -18,9 +18,9 @@ from lora_backend.config.foreign.exporting import EXPORT_TOOLS
 from lora_backend.errors import FlightdeckError
 from lora_backend.escaping import visible
 from lora_backend.i18n import LANGUAGES, use_language
+from lora_backend.installation import this_installation
 from lora_backend.os_errors import in_words
 from lora_backend.planning.split.chosen_split import Goal
-from lora_backend.runs.processes.supervisor import SUPERVISED
 from lora_backend.runs.record.states import STATES
 from lora_backend.terminal import log_to_stderr, show
 
@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m lora_backe
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no Chinese shows escapes, not a traceback
             stream.reconfigure(errors="backslashreplace")
-    log_to_stderr(with_tracebacks=bool(os.environ.get(SUPERVISED)))  # under a supervisor stderr is `train.log`
+    installation = this_installation()
+    log_to_stderr(with_tracebacks=installation.is_supervised)  # under a supervisor stderr is `train.log`
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with use_language(arguments.lang):
         try:
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m lora_backe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return NO
         except (FlightdeckError, OSError) as error:
-            sentence = str(in_words(error) if isinstance(error, OSError) else error)
+            sentence = str(in_words(error, installation.workspace) if isinstance(error, OSError) else error)
             if arguments.json:
                 print_json({"error": sentence})
             else:

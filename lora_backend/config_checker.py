@@ -42,7 +42,8 @@ def check_config_consistency(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(config: ConfigDocument | Mapping[str, Any]) -> CheckResult:
-    return resolve(config, this_installation(), AnyPath(Path.cwd())).result
+    installation = this_installation()
+    return resolve(config, installation, AnyPath(installation.folder)).result
 
 
 def main(argv: list[str] | None = None) -> int:

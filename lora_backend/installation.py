@@ -1,22 +1,36 @@
-"""Where things live: workspace, model roots, data roots and cache, each from an environment variable."""
+"""One installation: where things live, and what else its processes take from outside: environment, current folder, clock.
+
+Made at the entries (commands, pages, the torch process, public functions, supervisor, trainer) and handed down.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 from huggingface_hub import constants as hub
 
+from lora_backend.clock import Clock, machine_clock
+
+RUNS, DRAFTS, UPLOADS, QUEUE, LEASES, TRASH = "runs", "drafts", "data", "queue", "leases", "bin"
+OF_THE_WORKSPACE = (RUNS, DRAFTS, UPLOADS, QUEUE, LEASES, TRASH)
+"""Folders of a workspace."""
 DEMO_DATA = Path(__file__).with_name("demo") / "data"
+SUPERVISED = "FLIGHTDECK_SUPERVISED"
+"""Set for a trainer whose end a supervisor writes down."""
+WAIT_POLICY = "OMP_WAIT_POLICY"
+DECIDING = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", SUPERVISED, WAIT_POLICY)
+"""Variables that decide something below the entries; of all others nothing is kept."""
+ROOTS = ("model_roots", "data_roots", "output_roots")
 
 
 @dataclass(frozen=True)
 class Installation:
-    """The places of one installation, all absolute."""
+    """The places of one installation, all absolute, and what its process was given."""
 
     workspace: Path
     """Runs, drafts and uploaded data (`FLIGHTDECK_WORKSPACE`, default `./workspace`)."""
@@ -29,25 +43,67 @@ class Installation:
     output_roots: tuple[Path, ...]
     """Folders below which adapters are published: the workspace, and those of `FLIGHTDECK_OUTPUT_ROOTS`. A person who
     trains at the command line or from Python may name any other."""
+    folder: Path = Path(os.curdir)
+    """What relative paths count from that a person names: the folder in which the process was started."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Those of `DECIDING` that were set."""
+    clock: Clock = field(default=machine_clock, repr=False, compare=False)
+    """What time it is, wherever a time is written down or an age is told."""
 
     @property
     def runs(self) -> Path:
-        return self.workspace / "runs"
+        return self.workspace / RUNS
+
+    @property
+    def queue(self) -> Path:
+        """A small file for each run that waits."""
+        return self.workspace / QUEUE
+
+    @property
+    def leases(self) -> Path:
+        """A lock file for each GPU and the CPU."""
+        return self.workspace / LEASES
+
+    @property
+    def trash(self) -> Path:
+        """Deleted runs and replaced adapters, until it is emptied."""
+        return self.workspace / TRASH
 
     @property
     def uploads(self) -> Path:
         """Where data sets go that come through the browser; a data root."""
-        return self.workspace / "data"
+        return self.workspace / UPLOADS
 
     @property
     def drafts(self) -> Path:
-        return self.workspace / "drafts"
+        return self.workspace / DRAFTS
+
+    @property
+    def profiles(self) -> Path:
+        """What models cost, traced once."""
+        return self.cache / "profiles"
+
+    @property
+    def trees(self) -> Path:
+        """The modules of models, built once."""
+        return self.cache / "trees"
+
+    @property
+    def seal_key(self) -> Path:
+        """The key that tells this installation's commands from others'; outside of the workspace, which may be a copy."""
+        return self.cache / "run.key"
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether a supervisor has started this process, and writes down its end."""
+        return bool(self.environment.get(SUPERVISED))
 
     def around(self, run: Path) -> Installation:
-        """The same places, with the workspace that a run lies in: where its trainer leases and publishes follows from
-        the run's folder, not from the environment or the folder in which the trainer was started."""
-        workspace = run.absolute().parent.parent
-        if run.parent.name != "runs" or workspace == self.workspace:
+        """The same, with the workspace that a run lies in: where its supervisor and its trainer lease, queue and publish
+        follows from the run's folder, not from the environment or the folder in which they were started."""
+        run = self.folder / run
+        workspace = run.parent.parent
+        if run.parent.name != RUNS or workspace == self.workspace:
             return self
 
         def moved(roots: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -67,41 +123,50 @@ class Installation:
     def to_json(self) -> dict[str, Any]:
         """For a process of ours, which is told where things live and does not look for it itself."""
         return {
-            name: [str(path) for path in value] if isinstance(value, tuple) else str(value)
-            for name, value in asdict(self).items()
+            **{name: str(getattr(self, name)) for name in ("workspace", "cache", "folder")},
+            **{name: [str(root) for root in getattr(self, name)] for name in ROOTS},
+            "environment": dict(self.environment),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Installation:
         """What `to_json` gave."""
-        places: dict[str, Any] = {
-            name: tuple(map(Path, value)) if isinstance(value, list) else Path(value) for name, value in data.items()
-        }
-        return cls(**places)
+        roots: dict[str, Any] = {name: tuple(map(Path, data[name])) for name in ROOTS}
+        workspace, cache, folder = (Path(data[name]) for name in ("workspace", "cache", "folder"))
+        return cls(workspace, cache, **roots, folder=folder, environment=data["environment"])
 
 
 def this_installation(environ: Mapping[str, str] = os.environ) -> Installation:
-    """Read the places from the environment; relative paths count from the current folder."""
-    workspace = Path(environ.get("FLIGHTDECK_WORKSPACE") or "workspace").expanduser().absolute()
-    cache = (
-        Path(environ.get("FLIGHTDECK_HOME") or platformdirs.user_cache_dir("lora-flightdeck")).expanduser().absolute()
-    )
+    """This process's, from its environment; relative paths count from its current folder."""
+    folder = _current_folder()
+    workspace = folder / Path(environ.get("FLIGHTDECK_WORKSPACE") or "workspace").expanduser()
+    cache = folder / Path(environ.get("FLIGHTDECK_HOME") or platformdirs.user_cache_dir("lora-flightdeck")).expanduser()
     return Installation(
         workspace=workspace,
         cache=cache,
         model_roots=(
-            *_paths(environ.get("FLIGHTDECK_MODEL_ROOTS")),
-            Path(hub.HF_HUB_CACHE).absolute(),
+            *_paths(environ.get("FLIGHTDECK_MODEL_ROOTS"), folder),
+            folder / hub.HF_HUB_CACHE,
             workspace,
             cache / "models",
         ),
-        data_roots=(*_paths(environ.get("FLIGHTDECK_DATA_ROOTS")), workspace / "data", DEMO_DATA),
-        output_roots=(workspace, *_paths(environ.get("FLIGHTDECK_OUTPUT_ROOTS"))),
+        data_roots=(*_paths(environ.get("FLIGHTDECK_DATA_ROOTS"), folder), workspace / UPLOADS, DEMO_DATA),
+        output_roots=(workspace, *_paths(environ.get("FLIGHTDECK_OUTPUT_ROOTS"), folder)),
+        folder=folder,
+        environment={name: environ[name] for name in DECIDING if name in environ},
     )
 
 
-def _paths(value: str | None) -> tuple[Path, ...]:
-    return tuple(Path(part).expanduser().absolute() for part in (value or "").split(os.pathsep) if part)
+def _current_folder() -> Path:
+    """Where it was deleted, what it is called: then only who names a relative path fails."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path(os.curdir)
+
+
+def _paths(value: str | None, folder: Path) -> tuple[Path, ...]:
+    return tuple(folder / Path(part).expanduser() for part in (value or "").split(os.pathsep) if part)
 
 
 def path_of(text: str) -> Path | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from lora_backend.errors import DiskFullError, FlightdeckError
 from lora_backend.i18n import N_
-from lora_backend.installation import this_installation
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DENIED = (errno.EACCES, errno.EPERM)
@@ -40,20 +39,23 @@ MEANINGS = {
 }  # fmt: skip
 
 
-def in_words(error: OSError) -> FlightdeckError:
-    """`error` as a sentence with its folder and a remedy; one of ours has its own already."""
+def in_words(error: OSError, workspace: Path) -> FlightdeckError:
+    """`error` as a sentence with its folder and a remedy; one of ours has its own already.
+
+    `workspace`: what is named where the system names no file, and another of which may be the remedy.
+    """
     if isinstance(error, FlightdeckError):
         return error
-    path = _path_of(error)
+    path = _path_of(error, workspace)
     folder = _folder_of(path)
     if error.errno in NO_ROOM:
         return DiskFullError(
             N_("There is no space left in {folder}. Free some space, then try again."), folder=str(folder)
         )
     if error.errno == errno.EROFS:
-        return _refused_for_good(READ_ONLY, path, folder)
+        return _refused_for_good(READ_ONLY, path, folder, workspace)
     if error.errno in DENIED:
-        return _refused_for_good(NOT_ALLOWED, path, folder)
+        return _refused_for_good(NOT_ALLOWED, path, folder, workspace)
     if error.errno in AWAY:
         return FlightdeckError(
             N_("The drive with {folder} does not answer. Check that it is connected, then try again."),
@@ -78,17 +80,16 @@ def is_disk_full(error: BaseException) -> bool:
     return any(os.strerror(code).lower() in str(error).lower() or f"os error {code}" in str(error) for code in NO_ROOM)
 
 
-def _refused_for_good(template: dict[bool, str], path: Path, folder: Path) -> FlightdeckError:
+def _refused_for_good(template: dict[bool, str], path: Path, folder: Path, workspace: Path) -> FlightdeckError:
     """Another workspace helps where it is the workspace that refuses, or what is to hold it."""
-    workspace = this_installation().workspace
     is_workspace = folder.is_relative_to(workspace) or workspace.is_relative_to(folder)
     return FlightdeckError(template[is_workspace], path=_shortened(path), folder=_shortened(folder))
 
 
-def _path_of(error: OSError) -> Path:
+def _path_of(error: OSError, workspace: Path) -> Path:
     """What the error names; of a write to an open file the system names nothing, and ours lie in the workspace."""
     name = error.filename
-    return Path(name) if isinstance(name, str) and name else this_installation().workspace
+    return Path(name) if isinstance(name, str) and name else workspace
 
 
 def _folder_of(path: Path) -> Path:

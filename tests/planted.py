@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.atomic import write_json
+from lora_backend.installation import this_installation
 from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.seal import seal_of
@@ -91,7 +92,7 @@ def planted_run(runs: Path, outside: Path, links: tuple[str, ...], name: str = "
         whole_run(pattern, "ours", 3)
     run = RunStore(Path(shutil.copytree(pattern, runs / name)))
     about = record_of(run)  # its command is to be started here, where a copied folder's is not
-    write_json(run.run_json, about | {"argv_seal": seal_of(run.path, about["argv"])})
+    write_json(run.run_json, about | {"argv_seal": seal_of(run.path, about["argv"], this_installation().seal_key)})
     for link in links:
         place, target = run.path / link, theirs.path / link
         if place.exists():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.atomic import write_atomic, write_json
+from lora_backend.installation import this_installation
 from lora_backend.runs.record import transitions
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.documents import AttemptStatus, Exit
@@ -21,7 +22,7 @@ from lora_backend.runs.record.transitions import NewRun
 def make_run(root: Path, *, path: Path | None = None, attempt: Mapping[str, Any] | None = None, **new: Any) -> RunStore:
     """The folder of a new run below `root`, or at `path`."""
     first = None if attempt is None else Attempt.read(attempt)
-    return transitions.create(path or root / new_run_id(), NewRun(attempt=first, **new))
+    return transitions.create(path or root / new_run_id(), NewRun(attempt=first, **new), this_installation())
 
 
 def process_of(run: RunStore, role: str) -> ProcessIdentity | None:

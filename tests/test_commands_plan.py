@@ -16,6 +16,7 @@ from lora_backend.cli import main
 from lora_backend.commands import plan as module
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.i18n import use_language
+from lora_backend.installation import this_installation
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.targets import GIB
 from lora_backend.preflight.plan_question import machine_targets
@@ -283,7 +284,7 @@ def test_without_gpus_named_it_is_planned_for_this_machine(ask: Ask, say: Say, m
     assert [device["index"] for device in document["devices"]] == ["cpu"]
     assert document["strategy"] == "cpu"
     with use_language("en"):
-        why = str(machine_targets()[2])
+        why = str(machine_targets(this_installation())[2])
     assert why in say()[1]
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 LONGEST_FUNCTION, LONGEST_MODULE = 60, 300
 SAME_NAME_ROOMS = {"commands", "views"}
@@ -31,19 +33,44 @@ PRIVATE = {
     "_get_dtype_plan": ("transformers/modeling_utils.py", "lora_backend/modeling/quantization.py", "the same, as the load itself decides it"),
 }  # fmt: skip
 """The private parts of transformers, accelerate and PEFT that the product uses, each in one file."""
-READ_PLACES = {
-    "lora_backend/config_checker.py": "a public function",
+ENTRIES = {
+    "lora_backend/cli.py": "the command line",
+    "lora_backend/config_checker.py": "a public function, and a program of its own",
     "lora_backend/modeling/build.py": "a public function",
     "lora_backend/modeling/device_map.py": "a public function",
     "lora_backend/trainer/direct_run.py": "a public function, and the trainer, whose workspace is that of its run",
     "lora_backend/example_usage.py": "a program of its own",
+    "lora_backend/runs/processes/supervisor.py": "a process of its own, whose workspace is that of its run",
     "lora_backend/worker/methods.py": "the torch process",
-    "lora_backend/modeling/profiling.py": "a trace keeps what it has built, in whichever process it is made",
-    "lora_backend/runs/record/seal.py": "the key of this installation; what a run's folder says of it is not believed",
-    "lora_backend/os_errors.py": "names the workspace where the system names no file",
     "pages/parts/shell/services.py": "the dashboard",
 }
-"""Who may read from the environment where things live, beside the commands; all others are handed it."""
+"""Who makes the `Installation`, beside the commands; all others are handed it."""
+OUTSIDE = {
+    ("environment", "lora_backend/installation.py"): "the one place that reads it, and gives it to processes of ours",
+    ("environment", "lora_backend/i18n.py"): "the locale of a terminal",
+    ("environment", "lora_backend/terminal.py"): "whether a person wants colours",
+    ("environment", "lora_backend/commands/train.py"): "shows this process its GPUs, before torch looks at them",
+    (
+        "environment",
+        "lora_backend/training_state/randomness.py",
+    ): "tells torch's kernels to be deterministic, and they hear nothing else",
+    ("environment", "lora_backend/demo/model.py"): "pip's, with a folder of ours for what it leaves behind",
+    ("environment", "lora_backend/example_usage.py"): "a program of its own, which sets its workspace",
+    (
+        "environment",
+        "lora_backend/runs/record/provenance.py",
+    ): "git's, without what would point it elsewhere; and who the user is",
+    ("current folder", "lora_backend/installation.py"): "the one place that reads it",
+    ("current folder", "lora_backend/commands/run_queue.py"): "a person's own words at a terminal",
+    ("current folder", "lora_backend/commands/verify.py"): "a person's own words at a terminal",
+    ("current folder", "lora_backend/data/hub_sets.py"): "the hub's cache, which its library counts from there",
+    ("clock", "lora_backend/clock.py"): "the one place that reads it",
+    ("clock", "lora_backend/data/uploads.py"): "holds the times of files against the clock that they come from",
+    ("clock", "lora_backend/data/row_index.py"): "holds the times of files against the clock that they come from",
+    ("clock", "lora_backend/preflight/token_counts.py"): "a chat template asks for the date",
+    ("clock", "lora_backend/training/template_trace.py"): "a chat template asks for the date",
+}
+"""What a file reads of the world around its process by itself, and why it must."""
 OTHERS_PRIVATE = {
     "_parameters", "_buffers", "_subclasses", "_pytree", "_python_dispatch", "_IncompatibleKeys", "_grouped_mm",
     "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention_for_cpu_backward", "_cdata",
@@ -78,10 +105,31 @@ def test_a_module_has_one_purpose_and_so_many_lines() -> None:
     assert long == set()
 
 
-def test_only_entries_read_from_the_environment_where_things_live() -> None:
-    reading = {named(path) for path in sources() if "this_installation" in path.read_text()}
-    commands = {name for name in reading if name.startswith("lora_backend/commands/")}
-    assert reading - commands - {"lora_backend/installation.py"} == READ_PLACES.keys()
+def test_only_entries_make_the_installation() -> None:
+    making = {named(path) for path in sources() if "this_installation" in path.read_text()}
+    commands = {name for name in making if name.startswith("lora_backend/commands/")}
+    assert making - commands - {"lora_backend/installation.py"} == ENTRIES.keys()
+
+
+def test_nothing_below_the_entries_reads_environment_folder_or_clock_by_itself() -> None:
+    reading = {(kind, named(path)) for path in sources() for kind in _read_by(tree(path))}
+    assert reading == OUTSIDE.keys()
+
+
+@pytest.mark.parametrize(
+    ("source", "kinds"),
+    [
+        ("os.environ['A']", {"environment"}), ("os.getenv('A')", {"environment"}), ("from os import environ", {"environment"}),
+        ("getpass.getuser()", {"environment"}), ("Path.cwd()", {"current folder"}), ("os.getcwd()", {"current folder"}),
+        ("os.curdir", {"current folder"}), ("Path()", {"current folder"}), ("Path('.')", {"current folder"}), ("path.absolute()", {"current folder"}),
+        ("os.path.abspath(a)", {"current folder"}), ("time.time()", {"clock"}), ("f(time.time)", {"clock"}), ("time.time_ns()", {"clock"}),
+        ("from time import time", {"clock"}), ("time.strftime('%Y')", {"clock"}), ("time.localtime()", {"clock"}), ("datetime.now()", {"clock"}),
+        ("datetime.datetime.now(UTC)", {"clock"}), ("date.today()", {"clock"}),
+        ("time.monotonic(), time.localtime(a), time.strftime('%Y', a), Path(a), run.clock(), now()", set()),
+    ],
+)  # fmt: skip
+def test_what_reads_from_outside_is_seen(source: str, kinds: set[str]) -> None:
+    assert set(_read_by(ast.parse(source))) == kinds
 
 
 def test_a_function_is_read_on_one_screen() -> None:
@@ -166,6 +214,36 @@ def ours() -> frozenset[str]:
 
 def private(names: Iterator[str]) -> set[str]:
     return {name for name in names if name.startswith("_") and not name.startswith("__") and name != "_"}
+
+
+FROM_OUTSIDE = {
+    "environment": {"os.environ", "os.environb", "os.getenv", "getpass.getuser"},
+    "current folder": {"Path.cwd", "os.getcwd", "os.curdir", "os.path.abspath", "Path()", "Path('.')"},
+    "clock": {
+        "time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today",
+        "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.date.today",
+    },
+}  # fmt: skip
+OF_NOW = {"time.localtime": 0, "time.gmtime": 0, "time.ctime": 0, "time.asctime": 0, "time.strftime": 1}
+"""What reads the clock where it is given no more than so many arguments."""
+
+
+def _read_by(module: ast.Module) -> Iterator[str]:
+    """What of the world around the process a source names. A path that is resolved counts from the current folder as well
+    where it is relative, which no source shows; where none is made relative, none is."""
+    for node in ast.walk(module):
+        names: set[str] = set()
+        if isinstance(node, ast.Attribute):
+            names = {ast.unparse(node)}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call):
+            names, function = {ast.unparse(node)}, ast.unparse(node.func)
+            if function.endswith(".absolute"):
+                yield "current folder"
+            if function in OF_NOW and len(node.args) <= OF_NOW[function]:
+                yield "clock"
+        yield from (kind for kind, those in FROM_OUTSIDE.items() if names & those)
 
 
 def _reached(module: ast.Module) -> Iterator[str]:

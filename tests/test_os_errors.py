@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lora_backend.errors import DiskFullError, FileRefusedError
+from lora_backend.installation import this_installation
 from lora_backend.os_errors import in_words
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +20,7 @@ def refused(code: int, path: Path | None) -> str:
     error = OSError(code, os.strerror(code))
     if path is not None:
         error.filename = str(path)
-    return str(in_words(error))
+    return str(in_words(error, this_installation().workspace))
 
 
 @pytest.mark.parametrize(
@@ -47,12 +48,12 @@ def test_every_code_of_the_system_is_a_sentence(workspace: Path) -> None:
             sentence = refused(code, path)
             assert sentence.endswith(".")
             assert "Errno" not in sentence
-    assert str(in_words(OSError("no code at all"))).endswith(": OSError.")
+    assert str(in_words(OSError("no code at all"), workspace)).endswith(": OSError.")
 
 
 def test_a_write_to_an_open_file_of_which_the_system_names_none_is_one_to_the_workspace(workspace: Path) -> None:
     workspace.mkdir()
-    error = in_words(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    error = in_words(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), workspace)
     assert isinstance(error, DiskFullError)
     assert f"no space left in {workspace}." in str(error)
 
@@ -75,7 +76,7 @@ def test_a_name_of_thousands_of_letters_is_cut(workspace: Path) -> None:
 
 def test_a_sentence_of_ours_stays_as_it_is() -> None:
     error = FileRefusedError("{path} is refused.", path="x")
-    assert in_words(error) is error
+    assert in_words(error, Path()) is error
 
 
 def sources(folder: str) -> list[Path]:

@@ -30,7 +30,7 @@ OWN_SCRIPT = Path(__file__).parents[1] / "train_lora.py"
 def check(arguments: argparse.Namespace) -> int:
     """Run the command."""
     document, installation = read_config(arguments.config), this_installation()
-    judged = judge(resolve(document, installation, AnyPath(Path.cwd())))
+    judged = judge(resolve(document, installation, AnyPath(installation.folder)))
     result, start = judged.result, startable(judged)
     base = None if arguments.against is None else _base(arguments.against)
     rows = [] if base is None else diff_configs(values_to_compare(document), base.values, KEYS)

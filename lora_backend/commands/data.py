@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from lora_backend.commands.words import GOOD, NO, print_json, readable, setting
@@ -75,7 +74,8 @@ def _resolved(arguments: argparse.Namespace) -> ResolvedConfig:
     values: dict[str, Any] = dict(readable(arguments.file).values) if is_config else {"dataset": str(arguments.file)}
     values |= {"model_name": arguments.model} if arguments.model else {}
     values |= dict(map(setting, arguments.set))
-    resolved = resolve(values, this_installation(), AnyPath(Path.cwd()))
+    installation = this_installation()
+    resolved = resolve(values, installation, AnyPath(installation.folder))
     errors = [
         finding for finding in resolved.result.errors if finding.code != "missing_key" and finding.code not in _SAID
     ]

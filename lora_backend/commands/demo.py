@@ -28,11 +28,12 @@ def demo(arguments: argparse.Namespace) -> int:
                 )
             )
         return GOOD
-    folder = demo_folder(this_installation(), arguments.run_dir)
-    signals = StopSignals(folder)
+    installation = this_installation()
+    folder = demo_folder(installation, arguments.run_dir)
+    signals = StopSignals(folder, installation)
     try:
         with signals:
-            train_demo(this_installation(), folder.path)
+            train_demo(installation, folder.path)
     except StoppedNowError:
         pass
     if signals.exit_code is not None and folder.state().state != "finished":

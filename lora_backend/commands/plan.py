@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from lora_backend.commands.words import GOOD, NO, count_of, price_of, print_json, readable, setting
@@ -32,8 +31,9 @@ def plan_command(arguments: argparse.Namespace) -> int:
     config = config_to_plan(values)
     price = price_of(arguments.price) if arguments.price else None
     rows = count_of(arguments.rows) if arguments.rows else None
-    resolved = resolve(values, this_installation(), AnyPath(Path.cwd()))
-    facts, installation = resolved.config_json, resolved.installation
+    installation = this_installation()
+    resolved = resolve(values, installation, AnyPath(installation.folder))
+    facts = resolved.config_json
     planner, message = planner_for(facts, trace_here, installation, arguments.gpus, config)
     options = replace(options_of(config), goal=arguments.goal)
     plan = planner.plan(config, options)
@@ -61,4 +61,4 @@ def trace_here(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
     """A profile made in this process."""
     from lora_backend.modeling.lean import lean_profile
 
-    return lean_profile(facts, config)
+    return lean_profile(facts, config, this_installation())

@@ -6,7 +6,6 @@ import argparse
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from lora_backend.commands.asking import asked_once, refusal_lines
@@ -79,7 +78,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
     run = open_recovered(installation.runs, arguments.id)
     changes = dict(map(setting, arguments.set))
     before = run.config_as_changed()
-    asked = prepare_resume(run, installation, AnyPath(Path.cwd(), is_bound_in_publishing=True), changes)
+    asked = prepare_resume(run, installation, AnyPath(installation.folder, is_bound_in_publishing=True), changes)
     found = asked.classified
     differs = differences_from_now(run, before)
     try:

@@ -45,10 +45,10 @@ def queue_command(arguments: argparse.Namespace) -> int:
         raise ConfigError(N_("In a table, a column `name` names the runs. Leave out `--name`."))
     rows = _table(arguments.table) if arguments.table else [Row(1, {NAME: arguments.name} if arguments.name else {})]
     installation = this_installation()
-    policy = AnyPath(Path.cwd(), installation.data_roots, is_bound_in_publishing=True)
+    policy = AnyPath(installation.folder, installation.data_roots, is_bound_in_publishing=True)
     document = read_config(arguments.config)
     if not document.is_readable or any(problem.severity == "error" for problem in document.problems):
-        result = resolve(document, installation, AnyPath(Path.cwd())).result
+        result = resolve(document, installation, AnyPath(installation.folder)).result
         print_json(result.to_dict()) if arguments.json else show(report_text(result))
         return NO
     text = document.text if document.format == "yaml" else dump_yaml(document.values)

@@ -21,7 +21,7 @@ from lora_backend.runs.history.outcome import outcome_of
 from lora_backend.runs.history.reproduce import Reproduction, reproduction
 from lora_backend.runs.history.run_table import FIGURES, KIND, History, RunRow, config_differences, filtered, read_row
 from lora_backend.runs.processes.queue import Waiting, waiting_for
-from lora_backend.runs.processes.recovery import open_recovered, recover_all, workspace_of
+from lora_backend.runs.processes.recovery import open_recovered, recover_all
 from lora_backend.runs.record.attempts import DamagedCheckpoint
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.failures import last_log_lines
@@ -69,7 +69,7 @@ def show_command(arguments: argparse.Namespace) -> int:
     if row is None:
         raise RunError(N_("The run {id} is not there; its folder may have been deleted."), id=run.id)
     again = reproduction(run)
-    waiting = waiting_for(run, workspace_of(run)) if row.state.state == "queued" else None
+    waiting = waiting_for(run, run.workspace) if row.state.state == "queued" else None
     document = _document(run, row, waiting, again)
     if arguments.json:
         print_json(document)

@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from lora_backend.commands.asking import asked_once, refusal_lines
 from lora_backend.commands.data import count_here
@@ -22,7 +21,7 @@ from lora_backend.errors import ConfigError, FlightdeckError, WorkerError
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import visible_gpus
 from lora_backend.i18n import N_, Message
-from lora_backend.installation import this_installation
+from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.launch import make_run
 from lora_backend.launching.requests import StartRequest
 from lora_backend.launching.resume import data_to_accept
@@ -48,18 +47,19 @@ logger = logging.getLogger(__name__)
 
 def train(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    existing = RunStore(arguments.run_dir.resolve()) if arguments.run_dir else None
+    installation = this_installation()
+    existing = RunStore(arguments.run_dir.resolve(), installation.clock) if arguments.run_dir else None
     if existing and existing.run_json.exists():
-        return _train_in(_made_run(existing, arguments), arguments.json)
+        return _train_in(_made_run(existing, installation, arguments), installation, arguments.json)
     document = read_config(arguments.config)
     set_here = dict(map(setting, arguments.set))
     document = replace(document, values=document.values | set_here)
-    resolved = resolve(document, this_installation(), AnyPath(Path.cwd()))
+    resolved = resolve(document, installation, AnyPath(installation.folder))
     resolved.refuse_impossible_paths()
     judged = judge(resolved)
     with traced_apart() as apart:
         # Which GPUs torch may see must be known before it has looked at them.
-        hides = bool(visible_gpus(read_gpus().gpus, os.environ)[0])
+        hides = bool(visible_gpus(read_gpus().gpus, installation.environment)[0])
         trace, count = (apart.trace, apart.count) if hides else (trace_here, count_here)
         start = startable(judged, trace, count=count)
         if not judged.result.is_valid or start.blocking(anyway=arguments.anyway):
@@ -76,10 +76,10 @@ def train(arguments: argparse.Namespace) -> int:
             return NO
     if attempt and not hides:  # it is planned when it has started, and only what was accepted is known
         attempt = Attempt(accepted=attempt.accepted) if attempt.accepted else None
-    path = arguments.run_dir or resolved.installation.runs / new_run_id()
+    path = arguments.run_dir or installation.runs / new_run_id(installation.clock)
     text = None if not set_here and document.format == "yaml" else dump_yaml(dict(resolved.values))
     folder = make_run(StartRequest(resolved, text=text), path.resolve(), sys.orig_argv, attempt)
-    return _train_in(folder, arguments.json, bound=False)
+    return _train_in(folder, installation, arguments.json, bound=False)
 
 
 def _planned(resolved: ResolvedConfig, trace: Trace, accepts: Verdict) -> Attempt | None:
@@ -92,7 +92,7 @@ def _planned(resolved: ResolvedConfig, trace: Trace, accepts: Verdict) -> Attemp
         return None
 
 
-def _made_run(folder: RunStore, arguments: argparse.Namespace) -> RunStore:
+def _made_run(folder: RunStore, installation: Installation, arguments: argparse.Namespace) -> RunStore:
     """The run that a launcher made at `--run-dir`, for this process to train."""
     if arguments.set:
         raise ConfigError(N_("`--set` cannot change a run that is made already. Name another folder."))
@@ -100,15 +100,15 @@ def _made_run(folder: RunStore, arguments: argparse.Namespace) -> RunStore:
         raise ConfigError(N_("The run in {path} has ended. Name another folder."), path=str(folder.path))
     refuse_another_trainer(folder)  # before torch is loaded; once more when it trains
     if arguments.accept_changed_data:
-        resolved = resolve(folder.config_as_changed(), this_installation(), bound_before(folder))
+        resolved = resolve(folder.config_as_changed(), installation.around(folder.path), bound_before(folder))
         accepted = data_to_accept(folder, resolved, accept_changed_data=True)
         with folder.changing_attempt() as attempt:
             attempt.accepted_data_sha256 = accepted or attempt.accepted_data_sha256
     return folder
 
 
-def _train_in(folder: RunStore, as_json: bool, *, bound: bool = True) -> int:
-    code, signals = GOOD, StopSignals(folder)
+def _train_in(folder: RunStore, installation: Installation, as_json: bool, *, bound: bool = True) -> int:
+    code, signals = GOOD, StopSignals(folder, installation)
     try:
         with signals:
             os.environ.update(environment_of(folder))
@@ -117,13 +117,17 @@ def _train_in(folder: RunStore, as_json: bool, *, bound: bool = True) -> int:
             train_in_folder(folder, bound=bound)
     except (Exception, StoppedNowError) as error:  # the log has the traceback, the run's state the sentence
         code = NO
-        show(folder.state().message or (in_words(error) if isinstance(error, OSError) else error), to_stderr=True)
+        show(
+            folder.state().message
+            or (in_words(error, installation.workspace) if isinstance(error, OSError) else error),
+            to_stderr=True,
+        )
         if not isinstance(error, FlightdeckError | StoppedNowError):
             show(Message(N_("The details are in {path}."), {"path": folder.train_log}), to_stderr=True)
     state = folder.state()
     if signals.exit_code is not None and state.state != "finished":
         code = signals.exit_code
-        if folder.path.parent == this_installation().runs and state.state == "stopped":
+        if folder.path.parent == installation.runs and state.state == "stopped":
             show(
                 Message(N_("Resume it with: python -m lora_backend runs resume {id}"), {"id": folder.id}),
                 to_stderr=True,

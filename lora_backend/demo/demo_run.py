@@ -46,13 +46,13 @@ def prepare(installation: Installation) -> Path:
 
 def launch_demo(installation: Installation, actor: str | None = None) -> RunStore:
     """Start the demo in processes of its own; preparing the model is the first stage of its run."""
-    path = installation.runs / new_run_id()
+    path = installation.runs / new_run_id(installation.clock)
     return _make(path, installation, demo_command(path), actor, start=True)
 
 
 def demo_folder(installation: Installation, run_dir: Path | None) -> RunStore:
     """The run in `run_dir`, by default a new one; made where there is none."""
-    folder = RunStore((run_dir or installation.runs / new_run_id()).resolve())
+    folder = RunStore((run_dir or installation.runs / new_run_id(installation.clock)).resolve(), installation.clock)
     if not folder.run_json.exists():
         _make(folder.path, installation, sys.orig_argv, None, start=False)
     return folder
@@ -64,16 +64,17 @@ def train_demo(installation: Installation, run_dir: Path | None) -> RunStore:
     from lora_backend.training.recipe import run_stage, train
 
     folder = demo_folder(installation, run_dir)
+    installation = installation.around(folder.path)
 
     def report(message: Message, fraction: float) -> None:
         with folder.changing_status() as status:
             status.attempt.detail, status.attempt.fraction = message, fraction
         show(message, to_stderr=True)
 
-    with training_session(folder):
+    with training_session(folder, installation):
         if run_stage(folder, "preparing", lambda: prepare_demo_model(installation.cache, report)):
             values, policy = folder.read_record().config, bound_before(folder, is_bound_in_publishing=False)
-            resolved = resolve(values, installation.around(folder.path), policy)
+            resolved = resolve(values, installation, policy)
             resolved.validated()
             train(resolved, folder)
     return folder

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import environment_for, visible_gpus
+from lora_backend.installation import Installation
 from lora_backend.launching.requests import StartRequest
 from lora_backend.preflight.data_asked import Count
 from lora_backend.preflight.plan_question import Trace
@@ -37,13 +37,19 @@ def launch(request: StartRequest, trace: Trace, count: Count | None = None) -> R
         attempt = plan_attempt(request.config, trace, accepts=options.accepts, shares=options.shares)
     finally:
         refuse_by_new_tree(judged)
-    path = request.config.installation.runs / new_run_id()
+    path = request.config.installation.runs / new_run_id(request.config.installation.clock)
     return start_run(request, path, trainer_command(path), attempt)
 
 
 def start_run(request: StartRequest, path: Path, argv: Sequence[str], attempt: Attempt | None = None) -> RunStore:
     """Make the run's folder and start the supervisor that will start `argv`, or queue it while others have its devices."""
-    folder = make_run(request, path, argv, attempt if attempt is not None else _first_device(), state="queued")
+    folder = make_run(
+        request,
+        path,
+        argv,
+        attempt if attempt is not None else _first_device(request.config.installation),
+        state="queued",
+    )
     try:
         start_or_queue(folder, request.config.installation.workspace)
     except OSError:  # no room for its place in the queue: it must not start later, when nobody expects it
@@ -71,10 +77,10 @@ def make_run(
         state=state,
         attempt=attempt,
     )
-    return create(path, new)
+    return create(path, new, request.config.installation)
 
 
-def _first_device() -> Attempt:
+def _first_device(installation: Installation) -> Attempt:
     """For a run that is planned only when it has started: its model goes to the first GPU here, the one that it sees."""
-    gpus = visible_gpus(read_gpus().gpus, os.environ)[0][:1]
+    gpus = visible_gpus(read_gpus().gpus, installation.environment)[0][:1]
     return Attempt(device_uuids=[gpu.uuid for gpu in gpus], environment=environment_for(gpus) if gpus else {})

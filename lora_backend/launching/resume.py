@@ -109,7 +109,7 @@ def resume_run(
     refuse_rows(judged, count)
     planned = plan_attempt(resolved, trace, accepts=options.accepts, shares=shares)
     asks = Attempt(
-        argv=command_of(run),
+        argv=command_of(run, resolved.installation),
         actor=options.actor or system_user(),
         resume_from=checkpoint.name if checkpoint else None,
         damaged=[item.record() for item in damaged],

@@ -21,7 +21,7 @@ def resolve_run(
 
     Raises `ModelError`, `DataError` or `ConfigError` for a path that a copied run may not name.
     """
-    if launched_here(run):
+    if launched_here(run, installation):
         return resolve(values, installation, bound_before(run))
     resolved = resolve(values, installation, policy)
     resolved.refuse_escapes()

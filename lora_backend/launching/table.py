@@ -170,11 +170,11 @@ class TableLaunch:
             progress(done)
             try:
                 run_id = once(variant, partial(self._launch, variant, options, tags))
-                launched.append(Launched(variant, RunStore(self.installation.runs / run_id)))
+                launched.append(Launched(variant, RunStore(self.installation.runs / run_id, self.installation.clock)))
             except FlightdeckError as error:
                 launched.append(Launched(variant, None, error.message))
             except OSError as error:  # a full disk; the runs before go on
-                launched.append(Launched(variant, None, in_words(error).message))
+                launched.append(Launched(variant, None, in_words(error, self.installation.workspace).message))
         progress(len(variants))
         return launched
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.installation import this_installation
+from lora_backend.installation import Installation, this_installation
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.device_map import placement
 from lora_backend.modeling.load import load_model
@@ -29,12 +28,13 @@ def getEquipAdaptorModel(config: Mapping[str, Any]) -> PeftModel:
     `strict_r_check` the ranks of the loaded model are checked; under `strict_r_check` a mismatch raises
     `RankMismatchError`. Raises `ModelError` where the model cannot be found or does not have what is named.
     """
-    return build(resolve(config, this_installation(), AnyPath(Path.cwd())).validated())[0]
+    installation = this_installation()
+    return build(resolve(config, installation, AnyPath(installation.folder)).validated(), installation)[0]
 
 
-def build(config: TrainingConfig) -> tuple[PeftModel, RankReport | None]:
+def build(config: TrainingConfig, installation: Installation) -> tuple[PeftModel, RankReport | None]:
     """The model with its adapter, and the rank report where one was asked for."""
-    model = attach_adapter(load_model(config, placement(config)[0]), config)
+    model = attach_adapter(load_model(config, placement(config, installation)[0]), config)
     report = None
     if config.check_r_consistency or config.strict_r_check:
         report = rank_report(model, config)

@@ -16,10 +16,10 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, DeviceError, ModelError, TooLittleMemoryError
 from lora_backend.hardware.inventory import read_host
 from lora_backend.i18n import N_, Message
-from lora_backend.installation import this_installation
+from lora_backend.installation import Installation, this_installation
 from lora_backend.modeling.load import load_model, load_tokenizer
 from lora_backend.modeling.meta import build_base
-from lora_backend.modeling.profiling import profile_for
+from lora_backend.modeling.profiling import tracer
 from lora_backend.planning.cost.memory import Memory
 from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.plan import Plan, device_map, no_gpu_has_enough, usable_targets
@@ -58,24 +58,29 @@ def create_balanced_device_map(
     """
     asked = {"force_balance": force_balance, "exclude_cpu": exclude_cpu, "min_memory_gb": float(min_memory_gb)}
     typed = config_to_plan({**(config or {}), "model_name": model_name_or_path, "device_map": None, **asked})
-    targets = _targets(gpus)
-    facts = model_facts(model_name_or_path)
+    return _balanced(typed, gpus, this_installation())
+
+
+def _balanced(typed: TrainingConfig, gpus: str | Sequence[Target] | None, installation: Installation) -> DeviceMap:
+    exclude_cpu = typed.exclude_cpu
+    targets = _targets(gpus, installation)
+    facts = model_facts(typed.model_name, installation)
     if all(target.is_cpu for target in targets):
         if exclude_cpu:
-            raise no_gpu_has_enough(min_memory_gb)
+            raise no_gpu_has_enough(typed.min_memory_gb)
         logger.info("no GPU: everything on the CPU")
         return {"": "cpu"}
     try:
-        planner = Planner(profiles(facts, profile_for, this_installation()), targets)
+        planner = Planner(profiles(facts, tracer(installation), installation), targets)
         plan = planner.plan(typed)
     except TooLittleMemoryError:
         if exclude_cpu:
             raise
-        logger.info("no GPU has %g GiB free: everything on the CPU", min_memory_gb)
+        logger.info("no GPU has %g GiB free: everything on the CPU", typed.min_memory_gb)
         return {"": "cpu"}
     except ModelError as error:
-        return _auto_map(facts, typed, targets, error)
-    return _checked(plan, typed, planner)
+        return _auto_map(facts, typed, targets, installation, error)
+    return _checked(plan, typed, planner, installation)
 
 
 def apply_balanced_device_map(
@@ -94,7 +99,7 @@ def apply_balanced_device_map(
             unknown=", ".join(map(str, unknown)),
         )
     config = config_to_plan({**device_map_config, "model_name": model_name_or_path, "use_balanced_device_map": True})
-    planned, _ = placement(config)
+    planned, _ = placement(config, this_installation())
     model = load_model(config, planned)
     actual = loaded_map(model)
     if planned is not None and _where(model, planned) != _where(model, actual):
@@ -102,22 +107,15 @@ def apply_balanced_device_map(
     return model, load_tokenizer(model_name_or_path), actual
 
 
-def placement(config: TrainingConfig) -> tuple[DeviceMap | str | None, Message | None]:
+def placement(config: TrainingConfig, installation: Installation) -> tuple[DeviceMap | str | None, Message | None]:
     """The device map that `config` asks for, and why it is not the balanced one where that was asked for.
 
     A map in the config is taken as it is. None: one device.
     """
     if config.device_map is not None or not config.use_balanced_device_map:
         return config.device_map, None
-    asked = config.model_dump(exclude={"model_name", "device_map", "force_balance", "exclude_cpu", "min_memory_gb"})
     try:
-        made = create_balanced_device_map(
-            config.model_name,
-            config.force_balance,
-            config.exclude_cpu,
-            min_memory_gb=config.min_memory_gb,
-            config=asked,
-        )
+        made = _balanced(config, None, installation)
     except TooLittleMemoryError as error:
         if config.force_balance:
             raise
@@ -135,12 +133,12 @@ def loaded_map(model: PreTrainedModel) -> DeviceMap:
     return {"": _plain(next(model.parameters()).device)}
 
 
-def _targets(gpus: str | Sequence[Target] | None) -> tuple[Target, ...]:
+def _targets(gpus: str | Sequence[Target] | None, installation: Installation) -> tuple[Target, ...]:
     if isinstance(gpus, str):
         return of_words(gpus)
     if gpus is not None:
         return tuple(gpus)
-    targets, _, message = machine_targets()
+    targets, _, message = machine_targets(installation)
     if message is not None:
         logger.info("%s", message)
     return in_torch_order(targets)
@@ -157,7 +155,7 @@ def in_torch_order(targets: tuple[Target, ...]) -> tuple[Target, ...]:
     return tuple(replace(by_uuid[uuid], device=index) for index, uuid in enumerate(uuids))
 
 
-def _checked(plan: Plan, config: TrainingConfig, planner: Planner) -> DeviceMap:
+def _checked(plan: Plan, config: TrainingConfig, planner: Planner, installation: Installation) -> DeviceMap:
     """The plan's map, where at least the weights fit; logs the plan."""
     logger.info("balanced device map:\n%s", plan_table(plan))
     over_bytes = sum(max(device.breakdown.weights - device.target.capacity_bytes, 0) for device in plan.devices)
@@ -165,7 +163,7 @@ def _checked(plan: Plan, config: TrainingConfig, planner: Planner) -> DeviceMap:
         resolved = planner.resolved(config)
         memory = Memory(plan.profile, workload_of(resolved, planner.targets))
         usable = [plan.devices[index].target for index in usable_targets(planner.targets, options_of(config))]
-        host = None if config.exclude_cpu else of_host(read_host(this_installation().workspace))
+        host = None if config.exclude_cpu else of_host(read_host(installation.workspace))
         units, short_bytes = with_host_memory(memory, usable, host, every_device=config.force_balance)
         if short_bytes:
             if host is not None:
@@ -190,7 +188,11 @@ def _checked(plan: Plan, config: TrainingConfig, planner: Planner) -> DeviceMap:
 
 
 def _auto_map(
-    facts: Mapping[str, Any], config: TrainingConfig, targets: Sequence[Target], reason: ModelError
+    facts: Mapping[str, Any],
+    config: TrainingConfig,
+    targets: Sequence[Target],
+    installation: Installation,
+    reason: ModelError,
 ) -> DeviceMap:
     """What accelerate's `auto` would do, where the blocks cannot be found; said, never silent."""
     settings = TraceSettings(precision=precision_on(config.precision, targets))  # type: ignore[arg-type]  # its words
@@ -203,7 +205,7 @@ def _auto_map(
     usable = usable_targets(targets, options_of(config))
     memory: dict[int | str, int] = {targets[index].device: targets[index].capacity_bytes for index in usable}
     if not config.exclude_cpu:
-        memory["cpu"] = of_host(read_host(this_installation().workspace)).capacity_bytes
+        memory["cpu"] = of_host(read_host(installation.workspace)).capacity_bytes
     no_split = list(getattr(model, "_no_split_modules", None) or [])
     balanced = get_balanced_memory(model, memory, no_split_module_classes=no_split)
     return {str(name): _plain(device) for name, device in infer_auto_device_map(model, balanced, no_split).items()}

@@ -11,6 +11,7 @@ from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.i18n import Message
+from lora_backend.installation import Installation
 from lora_backend.planning.cost.profile import Profile
 
 KERNELS = "bitsandbytes"
@@ -25,16 +26,19 @@ REMEMBERED = {
 
 
 def lean_profile(
-    facts: Mapping[str, Any], config: TrainingConfig, report: Callable[[Message, float], None] = lambda *_: None
+    facts: Mapping[str, Any],
+    config: TrainingConfig,
+    installation: Installation,
+    report: Callable[[Message, float], None] = lambda *_: None,
 ) -> Profile:
-    """`profile_for`, in a process that has not imported torch yet."""
+    """A trace, in a process that has not imported torch yet."""
     with as_if_not_installed(KERNELS):
         with without_collections():
-            from lora_backend.modeling.profiling import profile_for  # torch
+            from lora_backend.modeling.profiling import tracer  # torch
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # PEFT's and transformers' of one another
-            return profile_for(facts, config, report)
+            return tracer(installation, report)(facts, config)
 
 
 @contextmanager

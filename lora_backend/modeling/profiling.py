@@ -9,7 +9,7 @@ from typing import Any
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import UntraceableError, UntrainableError, first_line
 from lora_backend.i18n import N_
-from lora_backend.installation import this_installation
+from lora_backend.installation import Installation
 from lora_backend.modeling.by_formula import profile_by_formula
 from lora_backend.modeling.failing_steps import fails_in_training
 from lora_backend.modeling.meta import model_config, module_tree, untrainable
@@ -18,6 +18,7 @@ from lora_backend.modeling.trace_sizes import attention_windows, tile_tokens
 from lora_backend.modeling.tracker import Deadline
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.trace_settings import Batch, TraceSettings
+from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.trees import tree_of
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,6 @@ def profile_for(
     """
     with untrainable("model_name"):
         architecture = model_config(facts)
-        _keep_tree(facts)
     windows, tile = attention_windows(architecture), tile_tokens(architecture)
     settings = TraceSettings.of(config, config.precision, windows, tile, batch)
     deadline = Deadline(TRACE_SECONDS)
@@ -60,9 +60,20 @@ def profile_for(
     return profile_by_formula(facts, config, settings)
 
 
-def _keep_tree(facts: Mapping[str, Any]) -> None:
+def tracer(installation: Installation, report: Report = lambda *_: None) -> Trace:
+    """`profile_for`, with what it builds kept for all that comes after."""
+
+    def trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
+        with untrainable("model_name"):
+            _keep_tree(facts, installation)
+        return profile_for(facts, config, report)
+
+    return trace
+
+
+def _keep_tree(facts: Mapping[str, Any], installation: Installation) -> None:
     """A config that is planned can be held against the model's modules from then on, and without torch."""
     try:
-        tree_of(facts, module_tree, this_installation())
+        tree_of(facts, module_tree, installation)
     except OSError as error:  # it cannot be kept; the plan does without it
         logger.warning("The model's modules cannot be kept: %s", error)

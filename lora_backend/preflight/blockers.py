@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from lora_backend.config.check import CheckResult
 from lora_backend.config.findings import Finding, Fix
@@ -138,14 +137,14 @@ def _place(config: ConfigView, facts: Facts, installation: Installation) -> Iter
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         yield _finding(
             "workspace_unwritable",
-            Message(N_("No run can be written into {folder}."), {"folder": _shown(folder)}),
+            Message(N_("No run can be written into {folder}."), {"folder": str(folder)}),
             Message(N_("Grant yourself write permission there, or set FLIGHTDECK_WORKSPACE to another folder.")),
         )
     if facts.disk_free_bytes is None:
         return
     needed_bytes = max(MIN_FREE_BYTES, round(checkpoint_bytes(config, facts) * 4 / 3))  # the adapter is a third of one
     if facts.disk_free_bytes < needed_bytes:
-        said = {"folder": _shown(folder), "needed": size(needed_bytes), "free": size(facts.disk_free_bytes)}
+        said = {"folder": str(folder), "needed": size(needed_bytes), "free": size(facts.disk_free_bytes)}
         yield _finding(
             "disk_full",
             Message(
@@ -157,10 +156,6 @@ def _place(config: ConfigView, facts: Facts, installation: Installation) -> Iter
 
 def _finding(code: str, message: Message, remedy: Message) -> Finding:
     return Finding("error", code, message, remedy)
-
-
-def _shown(folder: Path) -> str:
-    return str(folder.absolute())
 
 
 RULES: tuple[Rule, ...] = (_weights, unattachable, _place)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from lora_backend.formats import size
 from lora_backend.hardware.inventory import read_gpus, read_host
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import Installation
 from lora_backend.planning.verdict import verdict_of
 from lora_backend.runs.processes.queue import ReadGpus
 from lora_backend.runs.record.attempts import Attempt
 
 
-def doubts_now(attempt: Attempt, read: ReadGpus = read_gpus) -> Iterator[Message]:
+def doubts_now(attempt: Attempt, installation: Installation, read: ReadGpus = read_gpus) -> Iterator[Message]:
     """Of an attempt's plan, one sentence for each device on which it is tight or over by what is free there now."""
-    free = {gpu.uuid: gpu.free_bytes for gpu in read().gpus} | {None: read_host(Path(os.curdir)).memory_available_bytes}
+    free = {gpu.uuid: gpu.free_bytes for gpu in read().gpus} | {
+        None: read_host(installation.workspace).memory_available_bytes
+    }
     plan = attempt.plan
     for device in plan.devices if plan else ():
         total, more, uuid = int(device.total_bytes), int(device.uncertainty_bytes), device.uuid

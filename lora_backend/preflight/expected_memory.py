@@ -31,7 +31,7 @@ def keep_expected(resolved: ResolvedConfig, folder: RunStore, trace: BatchTrace)
     operations and so another profile.
     """
     attempt = folder.read_attempt()
-    store = ProfileStore(resolved.installation.cache / "profiles")
+    store = ProfileStore(resolved.installation.profiles)
 
     def profile_of(step: TrainingConfig, batch: Batch) -> Profile:
         facts = resolved.config_json

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,10 @@ from lora_backend.runs.record.run_store import RunStore
 class Readers:
     """How facts of this machine are read; a test passes others."""
 
-    gpus: Callable[[], Sequence[Gpu]] = lambda: visible_gpus(read_gpus().gpus, os.environ)[0]
+    gpus: Callable[[Mapping[str, str]], Sequence[Gpu]] = lambda environment: visible_gpus(
+        read_gpus().gpus, environment
+    )[0]
+    """Those that an environment shows."""
     disk_free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free
     runs: Callable[[Path], Sequence[RunStore]] = lambda root: [
         RunStore(path.parent) for path in root.glob("*/run.json")
@@ -64,7 +66,9 @@ def facts_about(
         has_chats=data.has_chats if data else None,
         num_rows=data.num_rows if data else None,
         data_reports=reports or {},
-        gpus=tuple(GpuFact(g.name, g.compute_capability) for g in readers.gpus()) if _needs_gpus(values) else None,
+        gpus=tuple(GpuFact(g.name, g.compute_capability) for g in readers.gpus(installation.environment))
+        if _needs_gpus(values)
+        else None,
         missing_packages=missing_packages(values),
         disk_free_bytes=_disk_free_bytes(readers, installation.runs),
         is_published=None if publication is None else publication.standing == "adapter",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -85,15 +84,14 @@ class TightError(PlanDoubtError):
 def plan_start(
     resolved: ResolvedConfig,
     trace: Trace,
-    environment: Mapping[str, str] = os.environ,
     *,
     only: Sequence[str] | None = None,
     seen: Callable[[tuple[Target, ...]], tuple[Target, ...]] | None = None,
 ) -> StartPlan:
-    """The plan for a config as it would run now, on the GPUs that `environment` shows.
+    """The plan for a config as it would run now, on the GPUs that its installation's environment shows.
 
     `only`: on the GPUs with these UUIDs; a `device_map` of the config then names them by their places in it. `seen`: in
-    this very process, which can hide no GPU from itself any more; it gives those of `environment` their numbers here.
+    this very process, which can hide no GPU from itself any more; it gives those that are shown their numbers here.
 
     A `device_map` of the config is scored as it is; `use_balanced_device_map` places the layers; without either the
     model goes to one device. Raises `PlanError` for a map that names devices which are not there (any more), and
@@ -101,7 +99,7 @@ def plan_start(
     `UntrainableError` where the model cannot be trained as the config says.
     """
     config = resolved.config
-    targets, links, _ = machine_targets(environment, only)
+    targets, links, _ = machine_targets(resolved.installation, only)
     if only is not None and isinstance(config.device_map, dict):
         targets = tuple(replace(target, device=place) for place, target in enumerate(targets))
     if seen is not None:

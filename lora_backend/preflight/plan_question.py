@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from lora_backend.config.check import check_config
@@ -31,9 +29,9 @@ Trace = Callable[[Mapping[str, Any], TrainingConfig], Profile]
 """Makes a profile: in the torch process that the dashboard asks, or in this one."""
 
 
-def model_facts(name: str) -> Mapping[str, Any]:
+def model_facts(name: str, installation: Installation) -> Mapping[str, Any]:
     """The `config.json` of a model that is asked about by its name alone. Raises what `NamedModel.config_json` does."""
-    return named_model(name, AnyPath(Path())).config_json
+    return named_model(name, AnyPath(installation.folder)).config_json
 
 
 def config_to_plan(values: Mapping[str, Any]) -> TrainingConfig:
@@ -49,7 +47,7 @@ def profiles(facts: Mapping[str, Any], trace: Trace, installation: Installation)
 
     They raise `ModelError` where the model cannot be trained so.
     """
-    store = ProfileStore(installation.cache / "profiles")
+    store = ProfileStore(installation.profiles)
     refuse_other_kinds(facts)
 
     def profile_of(config: TrainingConfig) -> Profile:
@@ -70,19 +68,19 @@ def known_only(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
 
 
 def machine_targets(
-    environment: Mapping[str, str] = os.environ, only: Sequence[str] | None = None
+    installation: Installation, only: Sequence[str] | None = None
 ) -> tuple[tuple[Target, ...], LinkSpeed | None, Message | None]:
-    """This machine's GPUs as torch numbers them under `environment`, their links, and what there is to say of them.
+    """This machine's GPUs as torch numbers them in this installation's environment, their links, and what there is to say of them.
 
     `only`: of all GPUs that the driver shows those with these UUIDs, in this order, under the numbers that they have
     among all. The host's memory is the one target where there is no GPU.
     """
     inventory = read_gpus()
-    gpus, message = visible_gpus(inventory.gpus, environment)
+    gpus, message = visible_gpus(inventory.gpus, installation.environment)
     if only is not None:
         gpus, message = inventory.gpus, None
     if not gpus:
-        return (of_host(read_host(Path.cwd())),), None, message or inventory.reason
+        return (of_host(read_host(installation.workspace)),), None, message or inventory.reason
     targets = of_machine(gpus)
     if only is not None:
         by_uuid = {target.uuid: target for target in targets}
@@ -107,7 +105,7 @@ def planner_for(
 ) -> tuple[Planner, Message | None]:
     """A planner for the GPUs that `gpus` names, or for this machine's; for the host's memory where the map of `config`
     has everything there. Raises `DeviceError` for words that name none."""
-    targets, speed, message = machine_targets() if gpus is None else (of_words(gpus), None, None)
+    targets, speed, message = machine_targets(installation) if gpus is None else (of_words(gpus), None, None)
     if config is not None and trains_on_host(config) and not targets[0].is_cpu:
         targets, speed = (of_host(read_host(installation.workspace)),), None
         message = Message(N_("`device_map` puts the whole model on the CPU, so no GPU is used."))

@@ -126,10 +126,10 @@ def expected_by_device(
 
 def _known(attempt: Attempt, config: Mapping[str, Any], installation: Installation) -> dict[int | str, HeldTensors]:
     """What was expected, where the profile for it is in the cache."""
-    store = ProfileStore(installation.cache / "profiles")
+    store = ProfileStore(installation.profiles)
 
     def find(step: TrainingConfig, batch: Batch) -> Profile | None:
-        return store.find(model_facts(step.model_name), step, batch)
+        return store.find(model_facts(step.model_name, installation), step, batch)
 
     try:
         found = expected_by_device(attempt, TrainingConfig.model_validate(dict(config)), find)

@@ -13,7 +13,6 @@ from lora_backend.preflight.placement import DoesNotFitError, StartPlan, TightEr
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.runs.processes.leases import holders, lease_keys
-from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.attempts import Attempt
 
 
@@ -55,7 +54,7 @@ def in_doubt(planned: StartPlan, installation: Installation) -> Plan | None:
     plan = planned.plan
     if plan is None or plan.verdict == "fits":
         return None
-    if holders(leases_folder(installation.workspace), lease_keys(planned.attempt)):
+    if holders(installation.leases, lease_keys(planned.attempt)):
         plan = replace(plan, devices=tuple(_emptied(device) for device in plan.devices))
     return None if plan.verdict == "fits" else plan
 

@@ -5,8 +5,6 @@ The text is judged apart (`config.check`): a config may be good and meant for an
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -118,7 +116,6 @@ def judge(resolved: ResolvedConfig, *, needs_data: bool = True) -> Judged:
 def startable(
     judged: Judged,
     trace: Trace | None = None,
-    environment: Mapping[str, str] = os.environ,
     count: Count | None = None,
 ) -> Startable:
     """The rows are asked, and last the plan. Without `count` rows are known only where they were counted before, as the
@@ -134,13 +131,13 @@ def startable(
         refused, is_counted = (), False
     if refused:
         return Startable(False, refused)
-    planned = _by_plan(judged, trace, environment)
+    planned = _by_plan(judged, trace)
     return planned if is_counted or planned.answer is False else replace(planned, answer=None, is_counted=False)
 
 
-def _by_plan(judged: Judged, trace: Trace | None, environment: Mapping[str, str]) -> Startable:
+def _by_plan(judged: Judged, trace: Trace | None) -> Startable:
     try:
-        planned = plan_start(judged.resolved, trace or known_only, environment)
+        planned = plan_start(judged.resolved, trace or known_only)
     except (NotTracedError, WorkerError):
         return Startable(None)
     except FlightdeckError as error:

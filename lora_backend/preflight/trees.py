@@ -40,4 +40,4 @@ def tree_of(facts: Mapping[str, Any], build: BuildTree, installation: Installati
 
 
 def _place(facts: Mapping[str, Any], installation: Installation) -> Path:
-    return installation.cache / "trees" / f"{model_key(facts)}.json"
+    return installation.trees / f"{model_key(facts)}.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
@@ -52,12 +51,12 @@ def buildandTrainLoraModel(
         raise ConfigError(N_("Training needs `pkg` and `version`: the adapter is published under these names."))
     new = NewRun(config=dict(whole), config_text=dump_yaml(whole), argv=None)
     installation = this_installation()
-    folder = create(installation.runs / new_run_id(), new)
+    folder = create(installation.runs / new_run_id(installation.clock), new, installation)
     model = None
-    with StopSignals(folder) as signals, training_session(folder):
+    with StopSignals(folder, installation) as signals, training_session(folder, installation):
         if precision and config.get("precision") not in (None, precision):
             logger.warning("precision %s is used; the config says %s", precision, config["precision"])
-        resolved = resolve(whole, installation, AnyPath(Path.cwd()))
+        resolved = resolve(whole, installation, AnyPath(installation.folder))
         resolved.validated()
         judge(resolved, needs_data=False).refuse()
         model = train(resolved, folder, dataloader)
@@ -73,9 +72,9 @@ train_lora_model = buildandTrainLoraModel
 def train_in_folder(folder: RunStore, *, bound: bool = True) -> None:
     """Be the trainer of a run that is made: check its config, then train on its data set. `bound`: its adapter must be
     published below an output root."""
-    with training_session(folder):
+    installation = this_installation().around(folder.path)
+    with training_session(folder, installation):
         values = folder.config_as_changed()
-        installation = this_installation().around(folder.path)
         policy = bound_before(folder, is_bound_in_publishing=bound)
         overwrites = {"overwrite": True} if stands_in_its_place(folder, values, installation) else {}
         resolved = resolve({**values, **overwrites}, installation, policy)

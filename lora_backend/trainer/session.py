@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +12,10 @@ from transformers.utils import logging as transformers_logging
 
 from lora_backend.errors import DiskFullError, FlightdeckError, first_line
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import Installation
 from lora_backend.modeling.out_of_memory import is_out_of_memory
 from lora_backend.os_errors import in_words, is_disk_full
 from lora_backend.runs.processes.signals import StoppedNowError
-from lora_backend.runs.processes.supervisor import SUPERVISED
 from lora_backend.runs.record.documents import Exit, SaidFailure
 from lora_backend.runs.record.failures import failure, failure_of
 from lora_backend.runs.record.run_store import RunStore
@@ -27,13 +26,13 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def training_session(folder: RunStore) -> Iterator[None]:
+def training_session(folder: RunStore, installation: Installation) -> Iterator[None]:
     """Let the block be the run's trainer: its log goes to `train.log`, its failure into the run.
 
     Raises `RunError` where another process trains it. How long ago that was asked does not count: torch takes seconds.
     Under a supervisor the supervisor writes `exit.json`; without one this does.
     """
-    supervised = bool(os.environ.get(SUPERVISED))
+    supervised = installation.is_supervised
     begin_training(folder)
     with _logging_to(folder, supervised):
         try:
@@ -43,7 +42,7 @@ def training_session(folder: RunStore) -> Iterator[None]:
             raise
         except BaseException as error:
             logger.exception("the run failed")
-            cause, message = _failure(error, folder)
+            cause, message = _failure(error, folder, installation)
             said = SaidFailure(cause=cause, message=message)
             with folder.changing_status() as status:
                 status.attempt.failure = said
@@ -82,7 +81,7 @@ def _logging_to(folder: RunStore, supervised: bool) -> Iterator[None]:
             handler.close()
 
 
-def _failure(error: BaseException, folder: RunStore) -> tuple[str, Message]:
+def _failure(error: BaseException, folder: RunStore, installation: Installation) -> tuple[str, Message]:
     """A cause, as a code, and one sentence for the screen; the log has the traceback."""
     if isinstance(error, FlightdeckError):
         return error.code, error.message
@@ -98,6 +97,6 @@ def _failure(error: BaseException, folder: RunStore) -> tuple[str, Message]:
             {"folder": str(folder.path)},
         )
     if isinstance(error, OSError) and error.errno is not None:
-        return "code", in_words(error).message
+        return "code", in_words(error, installation.workspace).message
     reason = first_line(error)
     return "code", Message(N_("The run failed with {kind}: {reason}"), {"kind": type(error).__name__, "reason": reason})

@@ -168,7 +168,9 @@ def load(run: RunContext) -> None:
     config, folder = run.config, run.folder
     plan_here(run.resolved, folder)
     run.held.enter_context(leased(folder, run.resolved.installation))
-    base = load_model(config.model_copy(update={"precision": run.precision}), device_map_of(config, folder))
+    base = load_model(
+        config.model_copy(update={"precision": run.precision}), device_map_of(config, run.resolved.installation, folder)
+    )
     refuse_rows_beyond_positions(base, run.rows)
     if run.tokenizer is not None and run.dataloader is None:
         run.end = settle_stops(base, run.tokenizer)

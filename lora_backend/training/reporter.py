@@ -136,7 +136,7 @@ class RunReporter:
         self._step_began = time.monotonic()
 
     def _append(self, step: int, epoch: float, figures: dict[str, float | None]) -> None:
-        now = {"memory_bytes": memory_in_use_bytes(), "time": time.time()}
+        now = {"memory_bytes": memory_in_use_bytes(), "time": self.folder.clock()}
         self.folder.append_point(MetricPoint.model_validate({"step": step, "epoch": epoch, **figures, **now}))
         logger.info("step %s of %s: %s", step, self._total_steps, {"epoch": epoch, **figures})
 

@@ -8,9 +8,10 @@ from operator import itemgetter
 import torch
 
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.installation import Installation
 from lora_backend.modeling.device_map import in_torch_order, placement
 from lora_backend.modeling.devices import DTYPES, resolve_precision
-from lora_backend.modeling.profiling import profile_for
+from lora_backend.modeling.profiling import tracer
 from lora_backend.models.identity import base_identity
 from lora_backend.planning.report import verdict
 from lora_backend.preflight.doubts_now import doubts_now
@@ -52,10 +53,10 @@ def plan_here(resolved: ResolvedConfig, folder: RunStore) -> None:
     expected to hold."""
     attempt = folder.read_attempt()
     if attempt.is_planned:
-        for said in doubts_now(attempt):
+        for said in doubts_now(attempt, resolved.installation):
             logger.warning("plan: %s", said)
         return
-    start = plan_start(resolved, profile_for, seen=in_torch_order)
+    start = plan_start(resolved, tracer(resolved.installation), seen=in_torch_order)
     with folder.changing_attempt() as attempt:
         attempt.learn(start.attempt)
     if start.plan is None:
@@ -64,7 +65,9 @@ def plan_here(resolved: ResolvedConfig, folder: RunStore) -> None:
     logger.log(logging.INFO if start.plan.verdict == "fits" else logging.WARNING, "plan: %s\n%s", verdict(start.plan), plan_table(start.plan))  # fmt: skip
 
 
-def device_map_of(config: TrainingConfig, folder: RunStore) -> dict[str, int | str] | str | None:
+def device_map_of(
+    config: TrainingConfig, installation: Installation, folder: RunStore
+) -> dict[str, int | str] | str | None:
     """The map that was planned for this start, else the one that the config asks for, in the numbers of this process; a
     fallback is written down."""
     attempt = folder.read_attempt()
@@ -76,7 +79,7 @@ def device_map_of(config: TrainingConfig, folder: RunStore) -> dict[str, int | s
         return in_trainer(config.device_map, attempt)
     if planned and config.use_balanced_device_map and config.device_map is None:
         return in_trainer(planned, attempt)
-    made, fallback = placement(config)
+    made, fallback = placement(config, installation)
     if fallback is not None:
         with folder.changing_attempt() as attempt:
             attempt.fallback = fallback

@@ -7,7 +7,7 @@ from typing import Any
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message, Plural
 from lora_backend.runs.processes.queue import Waiting, waiting_for
-from lora_backend.runs.processes.recovery import recover, workspace_of
+from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.run_store import RunStore
 
 COPIED = N_(
@@ -49,5 +49,5 @@ def started_message(run: RunStore) -> Message:
     """That a run has started, or what it waits for."""
     if recover(run).state != "queued":
         return Message(N_("{id}: started. {path}"), {"id": run.id, "path": str(run.path)})
-    waiting = waiting_messages(waiting_for(run, workspace_of(run)))
+    waiting = waiting_messages(waiting_for(run, run.workspace))
     return Message(N_("{id}: queued. {waiting}"), {"id": run.id, "waiting": waiting})

@@ -99,7 +99,7 @@ def profile(params: dict[str, Any], report: Report) -> dict[str, Any]:
     from lora_backend.config.schema import TrainingConfig
     from lora_backend.modeling.lean import lean_profile
 
-    return lean_profile(params["facts"], TrainingConfig(**params["config"]), report).to_json()
+    return lean_profile(params["facts"], TrainingConfig(**params["config"]), this_installation(), report).to_json()
 
 
 def count_data(params: dict[str, Any], report: Report) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, DeviceError, ModelError, TooLittleMemoryError
 from lora_backend.hardware.inventory import read_host
 from lora_backend.i18n import use_language
+from lora_backend.installation import this_installation
 from lora_backend.modeling import device_map as module
 from lora_backend.modeling.device_map import placement
 from lora_backend.modeling.load import load_model
@@ -136,7 +137,7 @@ def test_where_blocks_cannot_be_found_it_is_the_auto_map_and_says_why(
     def nothing_found(*_: Any) -> None:
         raise ModelError("The model's blocks cannot be found, so it cannot be planned layer by layer.")
 
-    monkeypatch.setattr(module, "profile_for", nothing_found)
+    monkeypatch.setattr(module, "tracer", lambda _: nothing_found)
     monkeypatch.setenv("FLIGHTDECK_HOME", str(Path(small).parent / "empty"))
     with use_language("zh"):
         placed = create_balanced_device_map(small, gpus="24,12")
@@ -186,7 +187,7 @@ def test_apply_loads_as_if_balancing_were_off_where_no_gpu_has_enough(
 
 
 def see(monkeypatch: pytest.MonkeyPatch, gpus: str) -> None:
-    monkeypatch.setattr(module, "machine_targets", lambda: (of_words(gpus), None, None))
+    monkeypatch.setattr(module, "machine_targets", lambda _: (of_words(gpus), None, None))
 
 
 @pytest.mark.parametrize(
@@ -263,4 +264,4 @@ def test_apply_names_what_it_does_not_take(key: str, value: Any, tiny_model: Pat
 def test_a_device_map_of_the_config_wins_and_is_never_planned_anew(tiny_model: Path) -> None:
     given = {"model.embed_tokens": "cpu", "model": "cpu", "lm_head": "cpu"}
     config = config_to_plan({"model_name": str(tiny_model), "device_map": given, "use_balanced_device_map": True})
-    assert placement(config) == (given, None)
+    assert placement(config, this_installation()) == (given, None)

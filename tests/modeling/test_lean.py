@@ -10,11 +10,12 @@ from tests.python import call
 TRACED = """
 import json, sys
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.installation import this_installation
 from lora_backend.modeling.lean import lean_profile
 
 facts = json.loads({facts!r})
 configs = [TrainingConfig(model_name="m", precision="bf16", quantization=quantization) for quantization in (None, "nf4")]
-profiles = [lean_profile(facts, config) for config in configs]
+profiles = [lean_profile(facts, config, this_installation()) for config in configs]
 left_out = "bitsandbytes" not in sys.modules
 from peft.import_utils import is_bnb_4bit_available
 from transformers.utils import is_bitsandbytes_available

@@ -10,6 +10,7 @@ import pytest
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
+from lora_backend.installation import this_installation
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.meta import model_config
 from lora_backend.models.catalogue import catalogue
@@ -33,7 +34,7 @@ def test_it_is_refused_wherever_a_model_is_looked_at(folder: Path) -> None:
     facts = json.loads((folder / "config.json").read_text())
     ways: list[Any] = [
         lambda: describe_model(folder),
-        lambda: model_facts(str(folder)),
+        lambda: model_facts(str(folder), this_installation()),
         lambda: model_config(facts),
         lambda: load_model(TrainingConfig(model_name=str(folder), precision="fp32")),
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lora_backend.hardware.inventory import Gpu, GpuInventory
+from lora_backend.installation import this_installation
 from lora_backend.preflight.doubts_now import doubts_now
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.training import start_facts
@@ -44,7 +45,8 @@ def test_each_device_that_is_tight_or_over_now_is_one_sentence(
     used: float, planned: list[dict[str, Any]], said: int
 ) -> None:
     found = [
-        message.text("en") for message in doubts_now(Attempt.read({"plan": {"devices": planned}}), lambda: on(used))
+        message.text("en")
+        for message in doubts_now(Attempt.read({"plan": {"devices": planned}}), this_installation(), lambda: on(used))
     ]
     assert len(found) == said
     if used == 3 and said:
@@ -53,13 +55,13 @@ def test_each_device_that_is_tight_or_over_now_is_one_sentence(
 
 @pytest.mark.parametrize("attempt", [{}, {"plan": None}, {"plan": {}}])
 def test_a_start_without_a_plan_has_nothing_to_doubt(attempt: dict[str, Any]) -> None:
-    assert list(doubts_now(Attempt.read(attempt))) == []
+    assert list(doubts_now(Attempt.read(attempt), this_installation())) == []
 
 
 def test_the_trainer_of_a_run_that_was_planned_before_logs_it_and_asks_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(start_facts, "doubts_now", lambda attempt: doubts_now(attempt, lambda: on(3)))
+    monkeypatch.setattr(start_facts, "doubts_now", lambda attempt, here: doubts_now(attempt, here, lambda: on(3)))
     run = make_run(tmp_path, config={"model_name": "m"}, config_text="", argv=None)
     add_start(run, plan={"devices": [device(20, 2)], "verdict": "fits"}, device_uuids=["GPU-a"])
     with caplog.at_level(logging.WARNING):

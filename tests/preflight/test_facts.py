@@ -183,11 +183,11 @@ def test_a_data_set_that_may_not_be_read_is_a_sentence(model: Path, tmp_path: Pa
 
 
 def reading(gpus: tuple[Gpu, ...] = (), disk_free_bytes: int = 2**40) -> Readers:
-    return Readers(gpus=lambda: gpus, disk_free_bytes=lambda folder: disk_free_bytes)
+    return Readers(gpus=lambda _: gpus, disk_free_bytes=lambda folder: disk_free_bytes)
 
 
 def test_gpus_are_asked_only_where_a_key_depends_on_them(model: Path) -> None:
-    def ask() -> tuple[Gpu, ...]:
+    def ask(_: object) -> tuple[Gpu, ...]:
         asked.append(True)
         return (Gpu(0, "GPU-0", "NVIDIA T4", 2**34, 0, (7, 5)),)
 

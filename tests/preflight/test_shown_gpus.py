@@ -27,6 +27,7 @@ import os
 from tests.planning.formula_profiles import formula_profile
 from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.preflight.start_plan import plan_attempt
+from lora_backend.installation import this_installation
 from lora_backend.launching.launch import _first_device
 from lora_backend.preflight.placement import plan_start
 from lora_backend.runs.record.attempts import Attempt
@@ -125,7 +126,7 @@ def test_a_process_that_hides_nothing_from_itself_is_planned_as_it_is(tmp_path: 
 
 
 def test_a_run_that_is_planned_when_it_has_started_sees_the_first_gpu_alone(machine: dict[str, str]) -> None:
-    found = result_of("_first_device().to_json()", machine, IMPORTS)
+    found = result_of("_first_device(this_installation()).to_json()", machine, IMPORTS)
     assert (shown(found), found["device_uuids"]) == ("GPU-a", ["GPU-a"])
 
 

@@ -21,7 +21,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.installation import this_installation
 from lora_backend.modeling.live_tree import tree_of_model
 from lora_backend.modeling.meta import module_tree
-from lora_backend.modeling.profiling import profile_for
+from lora_backend.modeling.profiling import tracer
 from lora_backend.models.catalogue import find_in_catalogue
 from lora_backend.models.refused_targets import is_refused
 from lora_backend.preflight.attachable import held_against_tree
@@ -116,7 +116,7 @@ def test_whoever_traces_a_model_keeps_its_modules(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path))
     facts = json.loads(LLAMA.to_json_string(use_diff=False))
     assert known_tree(facts, this_installation()) is None
-    profile_for(facts, TrainingConfig(model_name="m", precision="fp32"))
+    tracer(this_installation())(facts, TrainingConfig(model_name="m", precision="fp32"))
     assert known_tree(facts, this_installation()) == module_tree(facts)
 
 
@@ -160,7 +160,7 @@ def test_a_launch_that_builds_the_modules_refuses_by_them(tmp_path: Path, monkey
     values = {"model_name": "m", "dataset": "rows.jsonl", "modules_to_save": ["embed"], "precision": "fp32"}
     judged = judge(from_here(values))
     assert not judged.blockers, "nobody has built the model's modules yet"
-    answer = startable(judged, profile_for)
+    answer = startable(judged, tracer(this_installation()))
     assert [blocker.code for blocker in answer.blockers] == ["unmatched_module_to_save"]
     with pytest.raises(CannotStartError, match="embed_tokens"):
         refuse_by_new_tree(judged)

@@ -15,7 +15,7 @@ from lora_backend.installation import this_installation
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.lora_layers import lora_layers_of_model
-from lora_backend.modeling.profiling import profile_for
+from lora_backend.modeling.profiling import tracer
 from lora_backend.preflight.blockers import blocker_of
 from lora_backend.preflight.plan_question import model_facts
 from lora_backend.preflight.startable import CannotStartError, judge, startable
@@ -49,11 +49,11 @@ def test_what_the_trainer_would_refuse_blocks_the_start(
 ) -> None:
     values = {"model_name": str(world.model(family)), "dataset": str(world.dataset), "precision": "fp32", **keys}
     installation, text = this_installation(), dump_yaml(values)
-    (blocker,) = startable(judge(from_here(text, installation)), profile_for).blockers
+    (blocker,) = startable(judge(from_here(text, installation)), tracer(installation)).blockers
     assert (blocker.code, blocker.key) == (code, key)
     assert said in blocker.message.text("en")
     with pytest.raises((UntrainableError, CannotStartError), match=said):
-        launch_from_browser(text, installation, profile_for)
+        launch_from_browser(text, installation, tracer(installation))
     assert not installation.runs.exists(), "nothing was made"
     path = world.root / "c.yaml"
     path.write_text(text)
@@ -100,7 +100,7 @@ def test_the_torch_process_answers_so_and_is_not_taken_for_broken(world: World) 
     client = WorkerClient()
     try:
         with pytest.raises(UntrainableError, match=said) as raised:
-            client.ask("profile", {"facts": model_facts(config["model_name"]), "config": config})
+            client.ask("profile", {"facts": model_facts(config["model_name"], this_installation()), "config": config})
     finally:
         client.close()
     assert raised.value.key == key

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from lora_backend.atomic import write_json
+from lora_backend.installation import this_installation
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.process_identity import ProcessIdentity, is_alive
 from lora_backend.runs.record.run_store import RunStore
@@ -76,7 +77,7 @@ def under(run: RunStore, variables: dict[str, str]) -> None:
     """Let the run's trainer be started with more variables, by its own command."""
     about = record_of(run)
     argv = with_variables(about["argv"], variables)
-    write_json(run.run_json, about | {"argv": argv, "argv_seal": seal_of(run.path, argv)})
+    write_json(run.run_json, about | {"argv": argv, "argv_seal": seal_of(run.path, argv, this_installation().seal_key)})
 
 
 def with_variables(argv: list[str], variables: dict[str, str]) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from lora_backend.atomic import write_json
 from lora_backend.errors import RunError
-from lora_backend.installation import child_environment
+from lora_backend.installation import child_environment, this_installation
 from lora_backend.runs.processes.leases import lock_once
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.supervisor import start_supervisor, supervise
@@ -59,7 +59,7 @@ def test_the_kernels_kill_for_memory_is_told_from_any_other(make: Make) -> None:
     ends = {}
     for name, counts in (("kernel", iter([3] + [4] * 1000)), ("somebody", iter([3] * 1000))):
         run = make("time.sleep(0.3); os.kill(os.getpid(), 9)")
-        supervise(run, count_oom_kills=lambda c=counts: next(c))  # type: ignore[misc]
+        supervise(run, this_installation(), count_oom_kills=lambda c=counts: next(c))  # type: ignore[misc]
         ends[name] = run.state().cause
     assert ends == {"kernel": "oom_killer", "somebody": "killed"}
 
@@ -126,8 +126,8 @@ def test_a_trainer_that_found_no_room_even_for_its_last_words_ended_for_want_of_
 ) -> None:
     run, spoke = make("os._exit(1)"), make("sys.exit('MemoryError')")
     monkeypatch.setattr("lora_backend.runs.record.run_store.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
-    supervise(run)
-    supervise(spoke)
+    supervise(run, this_installation())
+    supervise(spoke, this_installation())
     monkeypatch.undo()
     assert (run.state().state, run.state().cause) == ("failed", "disk_full")
     assert (spoke.state().state, spoke.state().cause) == ("failed", "host_out_of_memory"), "what was said stands"
@@ -137,7 +137,7 @@ def test_the_end_is_written_when_there_is_room_again(make: Make, faults: Path) -
     """The supervisor's own disk is full: it waits, and the trainer's outcome is what is shown meanwhile."""
     run = make()
     full = run.path / "full"
-    script = "import sys; from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; from lora_backend.runs.processes.supervisor import supervise; supervise(RunStore(Path(sys.argv[1])))"
+    script = "import sys; from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; from lora_backend.installation import this_installation; from lora_backend.runs.processes.supervisor import supervise; supervise(RunStore(Path(sys.argv[1])), this_installation())"
     environment = child_environment(LD_PRELOAD=str(faults), FAULT_PATH=".exit.json", FAULT_WHEN=str(full))
     under(run, {"LD_PRELOAD": ""})
     process = subprocess.Popen(

@@ -15,6 +15,7 @@ import pytest
 from lora_backend.atomic import write_json
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import RunError
+from lora_backend.installation import this_installation
 from lora_backend.runs.history.run_table import History, config_differences, filtered, first_and_last_loss, read_row
 from lora_backend.runs.history.trash import Bin, Deleted, disk_bytes
 from lora_backend.runs.processes import recovery
@@ -273,7 +274,7 @@ def test_a_run_is_deleted_or_resumed_and_never_both(tmp_path: Path, monkeypatch:
     place.delete(run)
     other.join()
     assert "is not there" in refused[0]
-    supervise(run)
+    supervise(run, this_installation())
     assert not run.path.exists(), "a supervisor that comes too late makes nothing anew"
     assert place.restore("a").state().state == "failed"
 

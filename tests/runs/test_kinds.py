@@ -11,6 +11,7 @@ import pytest
 from lora_backend.atomic import write_json
 from lora_backend.cli import main
 from lora_backend.errors import RunError
+from lora_backend.installation import this_installation
 from lora_backend.runs.history.run_table import History, filtered
 from lora_backend.runs.processes.leases import holders, release, take
 from lora_backend.runs.processes.queue import start_or_queue
@@ -59,8 +60,8 @@ def test_the_command_of_another_kind_that_was_not_written_here_is_not_run(worksp
     run = made(workspace, kind, "(RUN.path / 'ran').touch()", state="starting")
     write_json(run.run_json, run.read_record().to_json() | {"argv_seal": "another installation's"})
     with pytest.raises(RunError, match="was not started on this machine"):
-        command_of(run)
-    supervise(run)
+        command_of(run, this_installation())
+    supervise(run, this_installation())
     state = run.state()
     assert (state.state, state.cause) == ("failed", "start")
     assert state.message is not None

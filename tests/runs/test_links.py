@@ -88,7 +88,7 @@ WRITERS: dict[str, Callable[[RunStore], Any]] = {
     "ranks": lambda run: run.write_rank_report(empty_report("ok", True, 4)), "answers": lambda run: put_answers(run, [{"ours": 1}]),
     "attempt": lambda run: set_attempt(run, ours=1), "new attempt": lambda run: add_start(run, ours=1), "exit": lambda run: end_run(run, "failed"),
     "begin": begin_training, "begin attempt": lambda run: start_again(run, "queued"), "supervisor": start_supervisor,
-    "supervise": supervise, "sweep": sweep, "replan": lambda run: replan(run, Attempt()),
+    "supervise": lambda run: supervise(run, this_installation()), "sweep": sweep, "replan": lambda run: replan(run, Attempt()),
     "create": lambda run: make_run(run.path.parent, config={}, config_text="", argv=None, path=run.path),
     "resume": lambda run: resume_from_here(run, this_installation(), lambda *_: pytest.fail("nothing is planned")),
 }  # fmt: skip
@@ -179,6 +179,6 @@ def test_a_supervisor_starts_no_trainer_into_a_linked_log(workspace: Path, outsi
     (run.attempts / "1.json").write_text(json.dumps({"argv": [sys.executable, "-c", "print('written')"]}))
     run.train_log.unlink()
     run.train_log.symlink_to(outside / "new.log")
-    supervise(run)
+    supervise(run, this_installation())
     assert not (outside / "new.log").exists()
     assert run.state().state == "failed"

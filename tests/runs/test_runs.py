@@ -16,6 +16,7 @@ import pytest
 from lora_backend.atomic import write_atomic
 from lora_backend.errors import RunError
 from lora_backend.i18n import Message
+from lora_backend.installation import this_installation
 from lora_backend.runs.processes.supervisor import supervise
 from lora_backend.runs.record.process_identity import ProcessIdentity, boot_clock_s, boot_id, identify, is_alive
 from lora_backend.runs.record.run_store import RunStore, list_runs, open_run
@@ -102,7 +103,7 @@ def test_the_supervisor_writes_how_it_ended(
     shutil.rmtree(run.path)
     head = f"from pathlib import Path; from lora_backend.runs.record.run_store import RunStore; from tests.run_files import set_status; FOLDER = RunStore(Path({str(run.path)!r})); print('hello'); "
     run = made(tmp_path, [sys.executable, "-c", head + script], path=run.path)
-    supervise(run)
+    supervise(run, this_installation())
     ended = run.state()
     assert (ended.state, ended.cause) == (state, cause)
     assert said is None or (ended.message is not None and said in ended.message.text("en"))
@@ -111,7 +112,7 @@ def test_the_supervisor_writes_how_it_ended(
 
 def test_a_trainer_that_cannot_start_is_a_sentence(tmp_path: Path) -> None:
     run = made(tmp_path, ["/no/such/program"])
-    supervise(run)
+    supervise(run, this_installation())
     assert (run.state().state, run.state().cause) == ("failed", "start")
 
 

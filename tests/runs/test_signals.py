@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.installation import child_environment
+from lora_backend.installation import child_environment, this_installation
 from lora_backend.runs.processes.signals import SIGNALS, StopSignals
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.locked_files import read_json
@@ -26,10 +26,11 @@ HEARS = (
     HEAD
     + """
 import signal
+from lora_backend.installation import this_installation
 from lora_backend.runs.processes.signals import SIGNALS, StopSignals
 for number in SIGNALS:
     signal.signal(number, signal.SIG_DFL)  # what runs the tests in the background may have had them ignored
-with StopSignals(RUN):
+with StopSignals(RUN, this_installation()):
     set_status(RUN, state="running", stage="training", trainer=identify(os.getpid()).to_json())
 """
 )
@@ -82,7 +83,7 @@ def test_a_second_signal_ends_at_once_and_the_run_says_so(
 
 def test_handlers_are_back_afterwards_and_the_signal_is_passed_on(run: RunStore) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    with StopSignals(run) as signals:
+    with StopSignals(run, this_installation()) as signals:
         assert signal.getsignal(signal.SIGTERM) != before[1]
         os.kill(os.getpid(), signal.SIGINT)
         assert (signals.received, signals.exit_code, run.stop_request.exists()) == (signal.SIGINT, 130, True)
@@ -94,7 +95,7 @@ def test_handlers_are_back_afterwards_and_the_signal_is_passed_on(run: RunStore)
 def test_an_ignored_signal_stays_ignored_and_another_thread_sets_no_handlers(run: RunStore) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with StopSignals(run):
+        with StopSignals(run, this_installation()):
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -102,7 +103,7 @@ def test_an_ignored_signal_stays_ignored_and_another_thread_sets_no_handlers(run
     seen: list[object] = []
 
     def elsewhere() -> None:
-        with StopSignals(run) as signals:
+        with StopSignals(run, this_installation()) as signals:
             seen.append([signal.getsignal(number) for number in SIGNALS])
         signals.pass_on()
 
@@ -113,7 +114,7 @@ def test_an_ignored_signal_stays_ignored_and_another_thread_sets_no_handlers(run
 
 
 def test_the_handler_waits_for_no_lock_that_the_interrupted_code_holds(run: RunStore) -> None:
-    with StopSignals(run) as signals, run.writing():
+    with StopSignals(run, this_installation()) as signals, run.writing():
         os.kill(os.getpid(), signal.SIGTERM)
         assert signals.received == signal.SIGTERM
         assert run.stop_request.exists()

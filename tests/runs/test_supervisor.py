@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lora_backend.installation import this_installation
 from lora_backend.runs.processes.supervisor import start_supervisor, supervise
 from lora_backend.runs.record.process_identity import ProcessIdentity, identify, is_alive
 from lora_backend.runs.record.run_store import RunStore
@@ -101,7 +102,7 @@ def test_a_signal_that_ended_the_trainer_is_named_whichever_it_was(
     run = make(
         f"import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); os.kill(os.getpid(), {int(number)}); time.sleep(60)"
     )
-    supervise(run)
+    supervise(run, this_installation())
     ended = run.state()
     crash = number == signal.SIGSEGV
     assert (ended.state, ended.cause) == ("failed", "fault" if crash else "killed"), "nobody else sends SIGSEGV"
@@ -113,7 +114,7 @@ def test_a_signal_that_ended_the_trainer_is_named_whichever_it_was(
 @pytest.mark.parametrize("code", [0, 1, 127])
 def test_an_exit_without_a_word_is_a_failure_with_its_code(code: int, make: Callable[[str], RunStore]) -> None:
     run = make(f"os._exit({code})")
-    supervise(run)
+    supervise(run, this_installation())
     ended = run.state()
     assert (ended.state, ended.cause) == ("failed", "crashed")
     assert ended.message is not None
@@ -125,7 +126,7 @@ def test_what_the_trainer_said_of_its_failure_stands(make: Callable[[str], RunSt
     run = make(
         "set_status(RUN, failure={'cause': 'data', 'message': {'template': 'Line {line} is bad.', 'values': {'line': 3}}}); sys.exit(1)"
     )
-    supervise(run)
+    supervise(run, this_installation())
     assert (run.state().state, run.state().cause) == ("failed", "data")
     assert str(run.state().message) == "Line 3 is bad."
 
@@ -135,14 +136,14 @@ def test_the_trainer_finds_the_package_from_any_folder_and_knows_that_it_is_supe
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = make("print(os.environ['FLIGHTDECK_SUPERVISED']); set_status(RUN, outcome='finished')")
-    supervise(run)
+    supervise(run, this_installation())
     assert (run.state().state, log_tail(run)) == ("finished", "1\n")
 
 
 def test_the_log_keeps_what_came_before(make: Callable[[str], RunStore]) -> None:
     run = make("print('second'); print('third', file=sys.stderr); set_status(RUN, outcome='finished')")
     run.train_log.write_text("first\n")
-    supervise(run)
+    supervise(run, this_installation())
     assert sorted(log_tail(run).split()) == ["first", "second", "third"]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from lora_backend.installation import child_environment
+from lora_backend.installation import child_environment, this_installation
 from lora_backend.runs.processes import run_end
 from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.processes.supervisor import start_supervisor, supervise
@@ -114,7 +114,7 @@ def test_a_successor_that_comes_too_late_ends_no_attempt_but_its_own(make: Make)
     assert run.state().state == "lost"
     end_run(run, "lost")
     start_again(run, "starting")
-    supervise(run, adopt=True, num_ends=0)
+    supervise(run, this_installation(), adopt=True, num_ends=0)
     assert not run.exit_json.exists(), "the attempt before was its own"
     start_supervisor(run)
     until(lambda: run.state().state == "running", "the resumed one runs")
@@ -167,7 +167,7 @@ def test_the_end_of_one_start_is_not_written_to_the_next(make: Make, monkeypatch
 
     monkeypatch.setattr(run_end, "end", without_room)
     monkeypatch.setattr(time, "sleep", while_another_resumes_it)
-    supervise(run)
+    supervise(run, this_installation())
     assert (len(tries), attempt_of(run)["number"]) == (2, 2)
     assert not run.exit_json.exists()
 

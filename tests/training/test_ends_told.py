@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
 from lora_backend.errors import FlightdeckError
+from lora_backend.installation import this_installation
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.history.run_table import read_row
 from lora_backend.runs.record.run_store import RunStore
@@ -63,7 +64,7 @@ def oscillating(config: Make, workspace: Path, model: Path, seed: int) -> RunSto
     loader: DataLoader[Any] = DataLoader([row for batch in batches for row in batch], batch_size=4, collate_fn=_batch)  # type: ignore[arg-type]
     values = config(seed=seed, num_epochs=1, dataset=...)
     folder = made(workspace, values)
-    with training_session(folder):
+    with training_session(folder, this_installation()):
         train(from_here(values), folder, loader)
     return folder
 

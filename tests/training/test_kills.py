@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from lora_backend.installation import child_environment
-from lora_backend.runs.processes.supervisor import SHARED_CORES, SUPERVISED
+from lora_backend.installation import SUPERVISED, child_environment
+from lora_backend.runs.processes.supervisor import SHARED_CORES
 from lora_backend.runs.processes.trainer_command import trainer_command
 from lora_backend.runs.record.run_store import RunStore
 from tests.run_files import log_tail, points_of, status_of

@@ -103,6 +103,6 @@ def test_what_a_launcher_starts_for_its_supervisor_trains(config: Make, workspac
     folder, launcher = made(workspace, config()), identify(os.getppid())
     assert launcher
     set_status(folder, child=launcher.to_json())
-    with training_session(folder):
+    with training_session(folder, this_installation()):
         assert status_of(folder)["trainer"]["pid"] == os.getpid()
     assert folder.state().state == "finished"

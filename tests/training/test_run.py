@@ -22,6 +22,7 @@ from lora_backend.errors import (
     ModelError,
     RankMismatchError,
 )
+from lora_backend.installation import this_installation
 from lora_backend.modeling.adapter import save_adapter
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
@@ -164,7 +165,7 @@ def test_the_adapter_loads_with_plain_peft_and_says_what_the_trained_model_says(
 ) -> None:
     values = config(num_epochs=2, **KINDS[kind])
     folder = made(workspace, values)
-    with training_session(folder):
+    with training_session(folder, this_installation()):
         model = train(from_here(values), folder)
     assert model is not None
     trained = model.eval()
@@ -243,7 +244,7 @@ def test_checkpointing_activations_is_on_and_changes_no_loss(config: Make, works
     plain = run(workspace, config())
     values = config(gradient_checkpointing=True)
     folder = made(workspace, values)
-    with training_session(folder):
+    with training_session(folder, this_installation()):
         model = train(from_here(values), folder)
     assert model is not None
     assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules())

@@ -15,7 +15,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from lora_backend.config.config_writing import dump_yaml
-from lora_backend.installation import child_environment
+from lora_backend.installation import child_environment, this_installation
 from lora_backend.runs.checkpoints.manifest import newest_whole
 from lora_backend.runs.processes.signals import StopSignals
 from lora_backend.runs.record.run_store import RunStore, list_runs
@@ -104,7 +104,7 @@ def test_a_signal_after_the_last_step_keeps_the_adapter(
     questions = write_rows(tmp_path / "q.jsonl", [{"messages": [{"role": "user", "content": "how tall"}]}] * 20)
     folder = made(workspace, config(max_steps=2, questions=str(questions)))
     asked = iter([interrupt])  # the stage has a line at its end too
-    with StopSignals(folder) as signals, at_line(line, lambda: next(asked, lambda: None)()):
+    with StopSignals(folder, this_installation()) as signals, at_line(line, lambda: next(asked, lambda: None)()):
         train_in_folder(folder)
     assert signals.received == signal.SIGINT
     state = folder.state()

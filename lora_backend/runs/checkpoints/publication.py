@@ -26,7 +26,7 @@ from lora_backend.config.key_values import Name
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
-from lora_backend.installation import Installation, is_within, path_of
+from lora_backend.installation import OF_THE_WORKSPACE, Installation, is_within, path_of
 from lora_backend.runs.record.run_folder import RunFolder
 from lora_backend.verification.passport import FILE as PASSPORT
 from lora_backend.verification.passport import file_sha256
@@ -36,8 +36,6 @@ PLACE = keys_of_path("published")
 NAMES = PLACE[1:]
 """Those below `output_dir`."""
 ADAPTER_CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-OF_THE_WORKSPACE = ("runs", "drafts", "bin", "queue", "leases", "data")
-"""Folders of the workspace that hold what is nobody's adapter."""
 MOST_PARTS = 100
 """Folders on the way to `output_dir`; thousands fit into a path, and Python gives up on making them."""
 _UNREACHABLE = N_("No adapter can be published in {path}: {reason}. Choose another `{key}`.")

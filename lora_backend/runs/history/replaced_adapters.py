@@ -6,7 +6,6 @@ import errno
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.atomic import write_json
+from lora_backend.clock import stamp
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
@@ -68,10 +68,11 @@ class AdapterBin:
 
     def put(self, adapter: Path, place: Mapping[str, Any], replaced_by: str) -> BinnedAdapter:
         """Move a published adapter into the bin. Raises `OSError`; it then is where it was. To be called in `publishing`."""
-        entry = self.folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+        now = self.installation.clock()
+        entry = self.folder / f"{stamp(now)}-{secrets.token_hex(4)}"
         entry.mkdir(parents=True)
         kept = {key: value for key in PLACE if (value := place.get(key, KEYS[key].default))}
-        binned = BinnedAdapter(entry.name, time.time(), system_user(), replaced_by, kept, entry / ADAPTER)
+        binned = BinnedAdapter(entry.name, now, system_user(), replaced_by, kept, entry / ADAPTER)
         facts = {name: getattr(binned, name) for name in ("deleted_at", "actor", "replaced_by", "place")}
         try:
             write_json(entry / ENTRY, {"kind": "adapter", **facts})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from lora_backend.atomic import write_json
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
+from lora_backend.installation import RUNS, TRASH
 from lora_backend.runs.record.locked_files import read_json
 from lora_backend.runs.record.provenance import system_user
 from lora_backend.runs.record.run_store import RUN_ID, RunStore
@@ -36,7 +36,7 @@ class Deleted:
 
 def bin_folder(workspace: Path) -> Path:
     """Where the bin of a workspace is. Raises `RunError` for a link, behind which others' folders would be emptied."""
-    folder = workspace / "bin"
+    folder = workspace / TRASH
     if folder.is_symlink():
         raise RunError(N_("The trash folder {path} is a link. Put a folder there instead."), path=str(folder))
     return folder
@@ -61,7 +61,7 @@ class Bin:
     """`<workspace>/bin`: a folder for each deleted run, with who deleted it and when beside it."""
 
     def __init__(self, workspace: Path) -> None:
-        self.runs = workspace / "runs"
+        self.runs = workspace / RUNS
         self.folder = bin_folder(workspace)
 
     def delete(self, run: RunStore, actor: str | None = None) -> None:
@@ -77,7 +77,7 @@ class Bin:
                 )
             run.path.rename(self.folder / run.id)
         with suppress(OSError):  # on a full disk a run can be deleted all the same
-            write_json(self.folder / f"{run.id}.json", {"deleted_at": time.time(), "actor": actor or system_user()})
+            write_json(self.folder / f"{run.id}.json", {"deleted_at": run.clock(), "actor": actor or system_user()})
 
     def restore(self, run_id: str) -> RunStore:
         """Undo: put a run back. Raises `RunError` where it is not in the bin, or another one has its place."""

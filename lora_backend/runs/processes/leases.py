@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_backend.atomic import write_json
+from lora_backend.clock import Clock, machine_clock
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.locked_files import read_json
 from lora_backend.runs.record.numbering import shown_uuids
@@ -72,7 +73,9 @@ def lease_keys(attempt: Attempt) -> tuple[str, ...]:
     return tuple(dict.fromkeys(uuids)) or (CPU,)
 
 
-def take(folder: Path, keys: Iterable[str], run: Path, *, anyway: bool = False) -> list[Lease] | None:
+def take(
+    folder: Path, keys: Iterable[str], run: Path, *, anyway: bool = False, clock: Clock = machine_clock
+) -> list[Lease] | None:
     """All leases of `keys` for a run, or None and none of them where another run holds one.
 
     `anyway` takes a place beside whoever holds it. Sorted, so that two runs which want the same GPUs cannot each
@@ -80,7 +83,7 @@ def take(folder: Path, keys: Iterable[str], run: Path, *, anyway: bool = False) 
     """
     leases: list[Lease] = []
     for key in sorted(set(keys)):
-        lease = _take_one(folder, key, run, anyway=anyway)
+        lease = _take_one(folder, key, run, clock(), anyway=anyway)
         if lease is None:
             release(leases)
             return None
@@ -162,7 +165,7 @@ def is_locked(path: Path) -> bool:
         os.close(descriptor)
 
 
-def _take_one(folder: Path, key: str, run: Path, *, anyway: bool) -> Lease | None:
+def _take_one(folder: Path, key: str, run: Path, now: float, *, anyway: bool) -> Lease | None:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = open_unlinked(_path(folder, key), os.O_RDWR | os.O_CREAT)
     slot = _lock_slot(descriptor, anyway=anyway)
@@ -171,9 +174,7 @@ def _take_one(folder: Path, key: str, run: Path, *, anyway: bool) -> Lease | Non
         return None
     has_book = _has_book(descriptor)
     with suppress(OSError):  # the lock is what counts; on a full disk nobody can read who has it
-        write_json(
-            _info(folder, key, slot), {"run": run.name, "path": str(run), "pid": os.getpid(), "time": time.time()}
-        )
+        write_json(_info(folder, key, slot), {"run": run.name, "path": str(run), "pid": os.getpid(), "time": now})
     if has_book:
         _unlock(descriptor, BOOK, 1)
     return Lease(key, descriptor)

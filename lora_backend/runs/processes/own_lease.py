@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lora_backend.installation import Installation
 from lora_backend.runs.processes.leases import Lease, holders, lease_keys, release, take
-from lora_backend.runs.processes.supervisor import SUPERVISED
-from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.run_store import RunStore
 
 logger = logging.getLogger(__name__)
@@ -22,7 +19,7 @@ def leased(folder: RunStore, installation: Installation) -> Iterator[None]:
 
     A person at a terminal is not kept waiting: where another run has a device this one goes beside it, and says so.
     """
-    leases = [] if os.environ.get(SUPERVISED) else _take(folder, installation)
+    leases = [] if installation.is_supervised else _take(folder, installation)
     try:
         yield
     finally:
@@ -30,13 +27,13 @@ def leased(folder: RunStore, installation: Installation) -> Iterator[None]:
 
 
 def _take(folder: RunStore, installation: Installation) -> list[Lease]:
-    place, keys = leases_folder(installation.workspace), lease_keys(folder.read_attempt())
+    place, keys = installation.leases, lease_keys(folder.read_attempt())
     try:
-        leases = take(place, keys, folder.path)
+        leases = take(place, keys, folder.path, clock=folder.clock)
         if leases is None:
             others = ", ".join(sorted({holder.run for holder in holders(place, keys)}))
             logger.warning("%s in use by run %s; this one trains beside it", ", ".join(keys), others)
-            leases = take(place, keys, folder.path, anyway=True)
+            leases = take(place, keys, folder.path, anyway=True, clock=folder.clock)
     except OSError as error:
         logger.warning(
             "no lease can be taken in %s (%s); queued runs will not wait for this one", place, error.strerror

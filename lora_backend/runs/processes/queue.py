@@ -76,7 +76,7 @@ def start_or_queue(run: RunStore, workspace: Path, read: ReadGpus = read_gpus, *
 def start(run: RunStore, workspace: Path, read: ReadGpus = read_gpus, *, anyway: bool = False) -> bool:
     """Start a queued run if its leases are free and its plan's bytes too; `anyway` starts it beside whoever is there."""
     attempt = run.read_attempt()
-    leases = take(leases_folder(workspace), lease_keys(attempt), run.path, anyway=anyway)
+    leases = take(leases_folder(workspace), lease_keys(attempt), run.path, anyway=anyway, clock=run.clock)
     if leases is None:
         return False
     try:
@@ -92,7 +92,7 @@ def start(run: RunStore, workspace: Path, read: ReadGpus = read_gpus, *, anyway:
         try:
             start_supervisor(run, leases)
         except OSError as error:
-            found = failure("start", reason=in_words(error).message)
+            found = failure("start", reason=in_words(error, workspace).message)
             end(run, Exit.of("failed", cause=found.cause, message=found.message))
         return True
     finally:

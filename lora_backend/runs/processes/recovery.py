@@ -48,11 +48,6 @@ def open_recovered(root: Path, run_id: str) -> RunStore:
     return run
 
 
-def workspace_of(run: RunStore) -> Path:
-    """The workspace whose queue a run stands in: the one that it lies in, whatever a copied run's files say."""
-    return run.path.parent.parent
-
-
 def _recover(run: RunStore) -> None:
     run.read_record()
     num_ends, status = (
@@ -60,7 +55,7 @@ def _recover(run: RunStore) -> None:
         run.read_status(),
     )  # in this order: a start that comes meanwhile is not taken for this
     if status.state == "queued":
-        workspace = workspace_of(run)
+        workspace = run.workspace
         if not was_queued_here(run, workspace):
             return
         if not has_entry(run, workspace):

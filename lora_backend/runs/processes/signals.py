@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from types import FrameType, TracebackType
 from typing import Any
 
 from lora_backend.atomic import write_json
 from lora_backend.i18n import N_, Message
-from lora_backend.runs.processes.supervisor import SUPERVISED
+from lora_backend.installation import Installation
 from lora_backend.runs.record.documents import Exit, StopRequest
 from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.provenance import system_user
@@ -39,11 +38,11 @@ class StopSignals:
     (`nohup`, a job in the background of a script) stays ignored.
     """
 
-    def __init__(self, folder: RunStore) -> None:
+    def __init__(self, folder: RunStore, installation: Installation) -> None:
         self.received: int | None = None
         """The first signal, once one came."""
         self._folder = folder
-        self._is_supervised = bool(os.environ.get(SUPERVISED))
+        self._is_supervised = installation.is_supervised
         self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
         self._before: dict[int, Any] = {}
         # A handler may run in the middle of anything: what it says and writes is made ready before.
@@ -90,7 +89,7 @@ class StopSignals:
         self.received = number
         try:
             if not is_asked:
-                request = StopRequest(actor=self._actor, time=time.time(), signal=signal.Signals(number).name)
+                request = StopRequest(actor=self._actor, time=self._folder.clock(), signal=signal.Signals(number).name)
                 write_json(self._folder.stop_request, request.to_json())
         except OSError:
             self._say("unwritten")

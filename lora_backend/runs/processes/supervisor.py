@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lora_backend.errors import RunError
-from lora_backend.installation import child_environment
+from lora_backend.installation import SUPERVISED, WAIT_POLICY, Installation, child_environment, this_installation
 from lora_backend.os_errors import in_words
 from lora_backend.runs.processes.leases import Lease, lock_once
 from lora_backend.runs.processes.run_end import write_end, write_failure
@@ -38,12 +38,10 @@ from lora_backend.runs.record.transitions import name_supervisor
 from lora_backend.terminal import LogFormatter, log_to_stderr
 
 logger = logging.getLogger(__name__)
-SHARED_CORES = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
-"""A trainer shares its cores with the dashboard, a browser and more. Beside a second training on two cores, threads that
+SHARED_CORES = {WAIT_POLICY: "PASSIVE"}
+"""Where nobody says otherwise. A trainer shares its cores with the dashboard, a browser and more. Beside a second training on two cores, threads that
 spin while they wait left it 15 tokens/s, sleeping ones 85. On an idle machine sleeping costs 2 % of large products and
 a quarter of the speed of answering; who has the machine alone sets OMP_WAIT_POLICY=ACTIVE."""
-SUPERVISED = "FLIGHTDECK_SUPERVISED"
-"""Set for a trainer whose end a supervisor writes down."""
 RUN_MARK = "FLIGHTDECK_RUN"
 """Set to the run's folder for its trainer and all that it starts, so that none of them is left behind."""
 TICK_S = 0.25
@@ -93,6 +91,7 @@ def detached_environment() -> dict[str, str]:
 
 def supervise(
     folder: RunStore,
+    installation: Installation,
     descriptors: Sequence[int] = (),
     count_oom_kills: Callable[[], int] = oom_kills,
     *,
@@ -129,7 +128,7 @@ def supervise(
                 write_end(folder, None, num_ends)
         elif trainer is None:
             _end_leftovers(folder)
-            _start_and_watch(folder, descriptors, count_oom_kills, num_ends)
+            _start_and_watch(folder, installation, descriptors, count_oom_kills, num_ends)
         else:
             logger.info("adopting trainer %s", trainer.pid)
             forced, oom_killed = _watch(folder, trainer, count_oom_kills)
@@ -158,12 +157,16 @@ def _trainer_of(folder: RunStore, attempt: AttemptStatus, *, adopt: bool) -> Pro
 
 
 def _start_and_watch(
-    folder: RunStore, descriptors: Sequence[int], count_oom_kills: Callable[[], int], num_ends: int
+    folder: RunStore,
+    installation: Installation,
+    descriptors: Sequence[int],
+    count_oom_kills: Callable[[], int],
+    num_ends: int,
 ) -> None:
     try:
         with open_to_append(folder.train_log) as log:
             child = subprocess.Popen(
-                command_of(folder),
+                command_of(folder, installation),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -171,12 +174,12 @@ def _start_and_watch(
                 pass_fds=tuple(descriptors),
                 env=child_environment(
                     **{SUPERVISED: "1", RUN_MARK: str(folder.path), "PYTHONUNBUFFERED": "1"},
-                    **SHARED_CORES,
+                    **{name: installation.environment.get(name, value) for name, value in SHARED_CORES.items()},
                     **environment_of(folder),
                 ),
             )
     except (OSError, RunError) as error:
-        reason = error.message if isinstance(error, RunError) else in_words(error).message
+        reason = error.message if isinstance(error, RunError) else in_words(error, installation.workspace).message
         write_failure(folder, failure("start", reason=reason), None, num_ends)
         return
     trainer = identify(child.pid)
@@ -262,7 +265,9 @@ def main() -> None:
     path, *words = sys.argv[1:]
     adopt = words[:1] == ["--adopt"]
     num_ends = int(words[1]) if adopt else None
-    supervise(RunStore(Path(path)), [int(word) for word in words[2 * adopt :]], adopt=adopt, num_ends=num_ends)
+    installation = this_installation().around(Path(path))
+    folder, descriptors = RunStore(Path(path), installation.clock), [int(word) for word in words[2 * adopt :]]
+    supervise(folder, installation, descriptors, adopt=adopt, num_ends=num_ends)
 
 
 if __name__ == "__main__":

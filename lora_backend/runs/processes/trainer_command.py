@@ -8,6 +8,7 @@ from pathlib import Path
 from lora_backend.errors import RunError
 from lora_backend.hardware.visible import ORDER, VISIBLE
 from lora_backend.i18n import N_
+from lora_backend.installation import Installation
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.seal import is_sealed
 
@@ -24,7 +25,7 @@ def demo_command(path: Path) -> list[str]:
     return [sys.executable, *MODULE, "demo", "--train", "--run-dir", str(path)]
 
 
-def command_of(folder: RunStore) -> list[str]:
+def command_of(folder: RunStore, installation: Installation) -> list[str]:
     """The command that does what a run does: the launcher's own; for a training else one that is made anew.
 
     Raises `RunError` for another kind of run whose command this installation has not written.
@@ -32,7 +33,9 @@ def command_of(folder: RunStore) -> list[str]:
     run = folder.read_record()
     argv = run.argv or []
     is_resumed = folder.read_attempt().argv is not None
-    if is_sealed(folder.path, run.argv, run.argv_seal) and not (is_resumed and not _trains_in(argv, folder.path)):
+    if is_sealed(folder.path, run.argv, run.argv_seal, installation.seal_key) and not (
+        is_resumed and not _trains_in(argv, folder.path)
+    ):
         return argv
     if run.kind != "train":
         raise RunError(N_("The run {id} was not started on this machine, so its command is not run. Start it again here."), id=folder.id)  # fmt: skip
@@ -40,10 +43,10 @@ def command_of(folder: RunStore) -> list[str]:
     return demo_command(folder.path) if is_demo else trainer_command(folder.path)
 
 
-def launched_here(folder: RunStore) -> bool:
+def launched_here(folder: RunStore, installation: Installation) -> bool:
     """Whether this installation launched the run; False for a folder that was copied here."""
     run = folder.read_record()
-    return is_sealed(folder.path, run.argv, run.argv_seal)
+    return is_sealed(folder.path, run.argv, run.argv_seal, installation.seal_key)
 
 
 def environment_of(folder: RunStore) -> dict[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_backend.atomic import write_json
-from lora_backend.installation import path_of
+from lora_backend.installation import LEASES, QUEUE, path_of
 from lora_backend.runs.processes.leases import is_locked, lease_keys
 from lora_backend.runs.processes.supervisor import detached_environment
 from lora_backend.runs.record.documents import QueuePlace
@@ -35,12 +35,12 @@ class Entry:
 
 def queue_folder(workspace: Path) -> Path:
     """Where the waiting runs of a workspace stand."""
-    return workspace / "queue"
+    return workspace / QUEUE
 
 
 def leases_folder(workspace: Path) -> Path:
     """Where the locks of a workspace stand."""
-    return workspace / "leases"
+    return workspace / LEASES
 
 
 def queue_lock(workspace: Path) -> Path:

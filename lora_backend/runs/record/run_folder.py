@@ -45,6 +45,11 @@ class RunFolder:
     def id(self) -> str:
         return self.path.name
 
+    @property
+    def workspace(self) -> Path:
+        """That whose queue and leases are the run's: the one that it lies in, whatever a copied run's files say."""
+        return self.path.parent.parent
+
     def attempt_json(self, number: int) -> Path:
         """What is known of a start."""
         return self.attempts / f"{number}.json"

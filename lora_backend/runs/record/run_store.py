@@ -10,7 +10,6 @@ import json
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 from lora_backend.atomic import write_atomic, write_json
 from lora_backend.bounded import read_text
+from lora_backend.clock import Clock, machine_clock, stamp
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
 from lora_backend.runs.record.attempts import Attempt
@@ -46,7 +46,14 @@ D = TypeVar("D", bound=Document)
 
 
 class RunStore(RunFolder):
-    """One run's files. Reading never raises for a file that is absent or half gone; writing does."""
+    """One run's files. Reading never raises for a file that is absent or half gone; writing does.
+
+    `clock`: by which it is written down when something happened.
+    """
+
+    def __init__(self, path: Path, clock: Clock = machine_clock) -> None:
+        super().__init__(path)
+        self.clock = clock
 
     # ----------------------------------------------------------------------------------- reading
 
@@ -172,7 +179,7 @@ class RunStore(RunFolder):
         if is_moved and status.state is not None and before is not None:  # without one it was lost with half a file
             ended = self.read_exit()
             check_move(ended.state if ended else before, status.state)
-        status.updated_at, status.updated_boot_clock_s = time.time(), boot_clock_s()
+        status.updated_at, status.updated_boot_clock_s = self.clock(), boot_clock_s()
         write_json(self.status_json, status.to_json())
 
     @contextmanager
@@ -183,7 +190,7 @@ class RunStore(RunFolder):
         """
         attempt = self.read_attempt()
         if not attempt.number:
-            attempt.number, attempt.time = self.newest_number() or 1, time.time()
+            attempt.number, attempt.time = self.newest_number() or 1, self.clock()
         yield attempt
         self.write_attempt_file(attempt)
 
@@ -228,9 +235,9 @@ def _as(kind: type[D], data: dict[str, object]) -> D | None:
         return None
 
 
-def new_run_id() -> str:
+def new_run_id(clock: Clock = machine_clock) -> str:
     """Sorts by time, and two in one second differ."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return f"{stamp(clock())}-{secrets.token_hex(2)}"
 
 
 def open_run(root: Path, run_id: str) -> RunStore:

@@ -14,30 +14,29 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from lora_backend.installation import this_installation
-
-KEY_FILE = "run.key"
 KEY_BYTES = 32
 
 
-def seal_of(run: Path, argv: object) -> str | None:
-    """The seal of a run's command, which holds for this folder alone; None where no key can be kept."""
-    key = _key()
+def seal_of(run: Path, argv: object, key_file: Path) -> str | None:
+    """The seal of a run's command, which holds for this folder alone; None where no key can be kept.
+
+    `key_file`: `Installation.seal_key`; what a run's folder says of it is not believed.
+    """
+    key = _key(key_file)
     said = json.dumps([str(run.resolve()), argv]).encode()
     return None if key is None else hmac.new(key, said, hashlib.sha256).hexdigest()
 
 
-def is_sealed(run: Path, argv: object, seal: Any) -> bool:
+def is_sealed(run: Path, argv: object, seal: Any, key_file: Path) -> bool:
     """Whether this installation wrote that command for that folder."""
-    own = seal_of(run, argv)
+    own = seal_of(run, argv, key_file)
     return (
         own is not None and isinstance(seal, str) and hmac.compare_digest(own.encode(), seal.encode("utf-8", "replace"))
     )
 
 
-def _key() -> bytes | None:
+def _key(path: Path) -> bytes | None:
     """The installation's key, made at the first use. Losing it costs nothing: commands are then made anew."""
-    path = this_installation().cache / KEY_FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

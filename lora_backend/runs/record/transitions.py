@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import psutil
 from lora_backend.atomic import filling, write_atomic, write_json
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
+from lora_backend.installation import Installation
 from lora_backend.os_errors import in_words
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.documents import (
@@ -57,9 +57,9 @@ class NewRun:
     """What is known of its first start."""
 
 
-def create(path: Path, new: NewRun) -> RunStore:
+def create(path: Path, new: NewRun, installation: Installation) -> RunStore:
     """Make the folder of a run at `path`. `RunError` where one already stands there."""
-    run = RunStore(path)
+    run = RunStore(path, installation.clock)
     refuse_links(path)
     made_by = provenance()  # before the lock: git may take its time
     with filling(path), run.writing():
@@ -67,7 +67,7 @@ def create(path: Path, new: NewRun) -> RunStore:
             raise RunError(N_("There is already a run in {path}. Name another folder."), path=str(path))
         write_atomic(run.config_yaml, new.config_text)
         with run.changing_status_locked() as status:
-            status.state, status.created_at = new.state, time.time()
+            status.state, status.created_at = new.state, run.clock()
             status.attempt.launched = launch_moment()
         if new.attempt is not None:
             add_attempt(run, new.attempt)
@@ -76,11 +76,11 @@ def create(path: Path, new: NewRun) -> RunStore:
             id=run.id,
             kind=new.kind,
             name=new.name,
-            created_at=time.time(),
+            created_at=run.clock(),
             actor=new.actor or system_user(),
             config=new.config,
             argv=argv,
-            argv_seal=seal_of(path, argv),
+            argv_seal=seal_of(path, argv, installation.seal_key),
             data_sha256=new.data_sha256,
             **made_by,
         )
@@ -125,7 +125,7 @@ def begin_attempt(run: RunStore, state: WrittenState, attempt: Attempt, *, after
 def add_attempt(run: RunStore, attempt: Attempt) -> int:
     """Write down another start of the run; returns its number, counted from 1."""
     number = run.newest_number() + 1
-    run.write_attempt_file(attempt.model_copy(update={"number": number, "time": time.time()}))
+    run.write_attempt_file(attempt.model_copy(update={"number": number, "time": run.clock()}))
     return number
 
 
@@ -186,7 +186,7 @@ def begin_training(run: RunStore) -> None:
     with run.writing():
         refuse_another_trainer(run)
         with run.changing_status_locked() as status:
-            status.state, status.started_at = "running", time.time()
+            status.state, status.started_at = "running", run.clock()
             attempt = status.attempt
             attempt.trainer = identify(os.getpid())
             # One that began this start before may have left how it ended.
@@ -225,7 +225,7 @@ def _write_exit(run: RunStore, how: Exit) -> None:
         return
     if written := run.read_status().state:
         check_move(written, how.state)
-    how.ended_at = time.time()
+    how.ended_at = run.clock()
     write_json(run.exit_json, how.to_json())
 
 
@@ -233,29 +233,29 @@ def request_stop(run: RunStore, actor: str | None = None, deadline_s: float = ST
     """Ask the trainer to save a checkpoint and end at its next step, within `deadline_s`; a queued run just ends."""
     run.read_record()
     actor = actor or system_user()
-    with _saying_why(), run.writing():
+    with _saying_why(run), run.writing():
         # Judged and written under one lock, so that no request is left to a start that comes after.
         if run.read_exit() is not None:
             return
         if run.read_status().state == "queued":
             _write_exit(run, Exit.of("stopped", cause="cancelled", message=failure("cancelled").message, actor=actor))
         else:
-            write_json(run.stop_request, StopRequest(actor=actor, time=time.time(), deadline_s=deadline_s).to_json())
+            write_json(run.stop_request, StopRequest(actor=actor, time=run.clock(), deadline_s=deadline_s).to_json())
 
 
 def request_save(run: RunStore, actor: str | None = None) -> None:
     """Ask the trainer for a checkpoint after its next step, and to go on."""
     run.read_record()
-    with _saying_why(), run.writing():
+    with _saying_why(run), run.writing():
         if run.state().has_ended or run.read_status().state == "queued":
             raise StateError(N_("The run {id} is not being trained, so there is nothing to save."), id=run.id)
-        write_json(run.save_request, SaveRequest(actor=actor or system_user(), time=time.time()).to_json())
+        write_json(run.save_request, SaveRequest(actor=actor or system_user(), time=run.clock()).to_json())
 
 
 @contextmanager
-def _saying_why() -> Iterator[None]:
+def _saying_why(run: RunStore) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        said = in_words(error).message
+        said = in_words(error, run.workspace).message
         raise RunError(said.template, **said.values) from error

@@ -95,7 +95,7 @@ def _keep(draft: Draft, *, table: bool = False, tag: bool = False) -> None:
     except FlightdeckError as error:
         st.session_state[session.TABLE_PROBLEM] = error.message
     except OSError as error:
-        st.session_state[session.TABLE_PROBLEM] = in_words(error).message
+        st.session_state[session.TABLE_PROBLEM] = in_words(error, installation().workspace).message
 
 
 def _take_file(draft: Draft) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import streamlit as st
@@ -17,6 +16,7 @@ from lora_backend.runs.record.transitions import request_save
 from pages.parts.run import session
 from pages.parts.shell.failing import safely, tell
 from pages.parts.shell.language import explain, sentences, t, t_plain
+from pages.parts.shell.services import installation
 from pages.parts.widgets.charts import Columns
 from pages.parts.widgets.frames import frame
 
@@ -37,7 +37,7 @@ def _ask(run: RunStore) -> None:
     except FlightdeckError as error:
         tell(explain(error), ":material/error:")
         return
-    st.session_state[session.SAVE_ASKED] = (run.id, time.time())
+    st.session_state[session.SAVE_ASKED] = (run.id, installation().clock())
     tell(t(N_("Checkpoint requested. It is saved after the next step.")), ":material/save:")
 
 

@@ -12,6 +12,7 @@ from lora_backend.i18n import LANGUAGES, N_, Message, language_of
 from lora_backend.os_errors import in_words
 from pages.parts.shell import addresses
 from pages.parts.shell.markdown import Markdown, escape, joined, sentence
+from pages.parts.shell.services import installation
 
 COOKIE = "flightdeck_lang"
 
@@ -45,7 +46,7 @@ def sentences(parts: Iterable[object]) -> Markdown:
 def explain(error: Exception) -> Markdown:
     """Why something failed, in one sentence; what the system refuses comes with its folder and a remedy."""
     if isinstance(error, OSError):
-        error = in_words(error)
+        error = in_words(error, installation().workspace)
     return say(error.message) if isinstance(error, FlightdeckError) else escape(error)
 
 
