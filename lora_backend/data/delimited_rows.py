@@ -23,6 +23,8 @@ def delimited_rows(stream: BinaryIO, file: str, delimiter: str | None = None) ->
     text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
     try:
         lines = _Lines(text, file)
+        if not lines.first:
+            return
         delimiter = delimiter or max(DELIMITERS, key=lines.first.count)
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         names = _names(_next(reader, lines, file), file)

@@ -31,6 +31,7 @@ from lora_backend.data.text_rows import json_rows, jsonl_rows
 from lora_backend.data.unpacking import (
     BUFFER_BYTES,
     MOST_UNPACKED_BYTES,
+    Position,
     open_rows,
     open_seekable,
     open_unpacked,
@@ -49,6 +50,8 @@ SMALL_BYTES = 2**20
 UNUSED_S = 30 * 86400.0
 """What nobody has looked at for so long is removed; it can be made again."""
 TELL_EVERY_S = 0.2
+SHARE_OF_HASH = 0.1
+"""Of the time that a file takes which has to be written down."""
 Report = Callable[[float], None]
 """Is told how much of the bytes is read, from 0 to 1."""
 
@@ -78,14 +81,16 @@ class IndexedFile:
         return self.stamp[2] if self.is_own else self.jsonl.stat().st_size
 
 
-def read_source(source: SourceFile, most_bytes: int = MOST_UNPACKED_BYTES) -> Iterator[RawRow]:
-    """Each row from the beginning on, without an index. Raises `DataError` where the file breaks off."""
+def read_source(
+    source: SourceFile, most_bytes: int = MOST_UNPACKED_BYTES, position: Position | None = None
+) -> Iterator[RawRow]:
+    """Each row from the beginning on, without an index; `position` says how far the file is read. Raises `DataError` where the file breaks off."""
     name = source.name
     if source.kind in ("parquet", "arrow"):
-        with open_seekable(source.path, most_bytes) as file:
+        with open_seekable(source.path, most_bytes, position) as file:
             yield from (parquet_rows if source.kind == "parquet" else arrow_rows)(file, name)
         return
-    with open_unpacked(source.path, most_bytes) as stream:
+    with open_unpacked(source.path, most_bytes, position) as stream:
         if source.kind in ("csv", "tsv"):
             yield from delimited_rows(stream, name, "\t" if source.kind == "tsv" else None)
         else:
@@ -110,8 +115,9 @@ def indexed(source: SourceFile, kept: Path, report: Report, most_bytes: int = MO
                 _to_disk(made, found.st_size)
                 Path(made.name).replace(_place(kept, sha256, source, "index"))
         else:
-            sha256 = _sha256(file, _told(lambda share: report(share / 10), found.st_size))
-            num_rows = _write_down(source, sha256, kept, report, most_bytes)
+            sha256 = _sha256(file, _told(lambda share: report(share * SHARE_OF_HASH), found.st_size))
+            tell = _told(lambda share: report(SHARE_OF_HASH + share * (1 - SHARE_OF_HASH)), found.st_size)
+            num_rows = _write_down(source, sha256, kept, tell, most_bytes)
         if stamp_of(os.fstat(file.fileno())) != stamp_of(found):
             raise changed(source)
     made_of = _file(source, sha256, num_rows, kept, stamp_of(found), is_plain=is_plain)
@@ -179,14 +185,15 @@ def _made(kept: Path) -> Iterator[IO[bytes]]:
 
 
 def _told(report: Report, size_bytes: int) -> Callable[[int], None]:
-    """Tells `report` now and then how much is done, from bytes."""
-    last = 0.0
+    """Tells `report` now and then how much is done, from bytes; never less than before, for a table is read by jumps."""
+    last, furthest = 0.0, 0
 
     def tell(position: int) -> None:
-        nonlocal last
+        nonlocal last, furthest
+        furthest = max(position, furthest)
         if (now := time.monotonic()) - last > TELL_EVERY_S:
             last = now
-            report(min(position / max(size_bytes, 1), 1.0))
+            report(min(furthest / max(size_bytes, 1), 1.0))
 
     return tell
 
@@ -231,15 +238,15 @@ def _index_lines(file: BufferedReader, index: IO[bytes], tell: Callable[[int], N
     return digest.hexdigest(), num_rows + len(last)
 
 
-def _write_down(source: SourceFile, sha256: str, kept: Path, report: Report, most_bytes: int) -> int:
+def _write_down(source: SourceFile, sha256: str, kept: Path, tell: Callable[[int], None], most_bytes: int) -> int:
     """Write the rows of a file as JSONL, with its index, where that was not done; how many there are."""
     index_path, jsonl_path = _place(kept, sha256, source, "index"), _place(kept, sha256, source, "jsonl")
     with suppress(OSError):
         if jsonl_path.stat().st_size > SMALL_BYTES:
             return index_path.stat().st_size // 16 - 1
-    position, num_rows, tell = 0, 0, _told(report, 1)
+    position, num_rows, place = 0, 0, Position()
     with _made(kept) as jsonl, _made(kept) as index:
-        for row in read_source(source, most_bytes):
+        for row in read_source(source, most_bytes, place):
             line = _as_line(row)
             index.write(np.array((position, row.line or 0), np.uint64).tobytes())
             jsonl.write(line)
@@ -247,7 +254,7 @@ def _write_down(source: SourceFile, sha256: str, kept: Path, report: Report, mos
             num_rows += 1
             if position > most_bytes:
                 raise unpacks_to_more(source.name, most_bytes)
-            tell(0)
+            tell(place.bytes)
         index.write(np.array((position, 0), np.uint64).tobytes())
         jsonl.write(b"\n")  # so that it is not empty
         for file in (index, jsonl):

@@ -44,10 +44,28 @@ def packing_of(head: bytes) -> Packing | None:
     return next((packing for magic, packing in MAGIC.items() if head.startswith(magic)), None)
 
 
+class Position:
+    """How far a file is read, in bytes as they are on the disk."""
+
+    def __init__(self) -> None:
+        self.read_from: io.BufferedReader | None = None
+
+    @property
+    def bytes(self) -> int:
+        return 0 if self.read_from is None or self.read_from.closed else self.read_from.tell()
+
+
 @contextmanager
-def open_unpacked(path: Path, most_bytes: int = MOST_UNPACKED_BYTES) -> Iterator[BinaryIO]:
-    """What is in a file, from its beginning. Raises `DataError`, also for one that is cut off or unpacks to too much."""
+def open_unpacked(
+    path: Path, most_bytes: int = MOST_UNPACKED_BYTES, position: Position | None = None
+) -> Iterator[BinaryIO]:
+    """What is in a file, from its beginning; `position` says from then on how far it is read.
+
+    Raises `DataError`, also for one that is cut off or unpacks to too much.
+    """
     with open_rows(path) as file:
+        if position is not None:
+            position.read_from = file
         packing = packing_of(file.peek(4)[:4])
         if packing is None:
             yield file
@@ -69,9 +87,11 @@ def open_unpacked(path: Path, most_bytes: int = MOST_UNPACKED_BYTES) -> Iterator
 
 
 @contextmanager
-def open_seekable(path: Path, most_bytes: int = MOST_UNPACKED_BYTES) -> Iterator[IO[bytes]]:
+def open_seekable(
+    path: Path, most_bytes: int = MOST_UNPACKED_BYTES, position: Position | None = None
+) -> Iterator[IO[bytes]]:
     """The same for a reader that jumps: what is packed is unpacked to the disk first, for as long as it is read."""
-    with open_unpacked(path, most_bytes) as file:
+    with open_unpacked(path, most_bytes, position) as file:
         if file.seekable():
             yield file
             return
