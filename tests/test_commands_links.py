@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from lora_backend.cli import main
+from tests.often import often
 from tests.planted import FILES, NUMBER, SECRET, adapter, holds_secret, planted_run, tree
 
 COMMANDS = [
@@ -24,9 +26,11 @@ def outside(tmp_path: Path, workspace: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("links", WHOLE)
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-@pytest.mark.parametrize("as_json", [False, True], ids=["words", "json"])
+@pytest.mark.parametrize(
+    ("as_json", "links"),
+    often(product((False, True), WHOLE), {*product((False,), WHOLE), (True, "every file"), (True, "the run")}),
+)
 def test_a_command_prints_and_changes_nothing_behind_a_link(
     as_json: bool, words: list[str], links: str, workspace: Path, outside: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -143,12 +143,20 @@ def test_what_is_odd_but_can_be_counted_gets_a_plan(
     assert json.loads(capsys.readouterr().out)["fits"] is True
 
 
-@pytest.mark.parametrize("family", ["blt", "gemma3n_text"])
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [
+        ("blt", {}),
+        ("gemma3n_text", {"num_hidden_layers": 5, "num_kv_shared_layers": 0}),
+        pytest.param("gemma3n_text", {}, marks=pytest.mark.soak, id="gemma3n_text as large as it comes"),
+    ],
+    ids=str,
+)
 def test_a_family_of_another_make_is_planned_or_refused_in_a_sentence(
-    family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    family: str, change: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({"model_type": family}))
+    path.write_text(json.dumps({"model_type": family, **change}))
     code = main(["plan", "--model", str(path), "--gpus", "24", "--set", "batch_size=1", "--json"])
     document = json.loads(capsys.readouterr().out)
     assert ("error" in document) is (code == 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lora_backend.modeling.profiling import profile_for
 from lora_backend.modeling.quantization import quantized_layers, scale_bytes
 from lora_backend.planning.cost.profile import Profile
 from tests.modeling.packed_files import make_fp8, make_mxfp4
+from tests.often import often
 
 SIZES: dict[str, Any] = {
     "vocab_size": 96, "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -45,6 +47,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "fp4, stored as bf16": {"load_in_4bit": True, "bnb_4bit_quant_storage": torch.bfloat16},
     "int8": {"load_in_8bit": True},
 }
+DIAGONAL = set(zip(MODELS, cycle(WAYS), strict=False))
+"""Each model in one way or more."""
 SKIPPED = ["lm_head", "model.layers.1.mlp", "o_proj", r"model\.layers\.[23]\.self_attn\.q.*"]
 
 
@@ -75,16 +79,17 @@ def make(folder: Path, model: str, **way: Any) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "way"), often(product(MODELS, WAYS), {*product(["llama"], WAYS), *DIAGONAL}))
 def test_a_packed_checkpoint_is_planned_by_its_own_bits(model: str, way: str, tmp_path: Path) -> None:
     config, profile = planned(make(tmp_path, model, **WAYS[way]))
     assert planned_bytes(profile) == held_bytes(load_model(config))
     assert (profile.method, profile.expected_error) == ("traced", 0.01)
 
 
-@pytest.mark.parametrize("word", ["nf4", "int8"])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("model", "word"),
+    often(product(MODELS, ("nf4", "int8")), {("llama", "nf4"), *zip(MODELS, cycle(("int8", "nf4")), strict=False)}),
+)
 def test_a_model_that_is_packed_at_loading_is_planned_so(model: str, word: str, tmp_path: Path) -> None:
     config, profile = planned(make(tmp_path, model), quantization=word)
     assert planned_bytes(profile) == held_bytes(load_model(config))

@@ -20,6 +20,7 @@ from lora_backend.modeling import quantization
 from lora_backend.modeling.build import getEquipAdaptorModel
 from lora_backend.modeling.load import load_model
 from lora_backend.modeling.quantization import quantized_layers, scale_bytes
+from tests.often import often
 from tests.run_files import points_of
 from tests.tiny import make_model
 from tests.training.helpers import run
@@ -95,7 +96,10 @@ def test_it_computes_nearly_what_the_whole_model_computes(word: str, error: floa
     assert 0 < (load(wide, quantization=word)(ids).logits - whole).norm() < error * whole.norm()
 
 
-@pytest.mark.parametrize(("word", "precision"), [("nf4", "fp32"), ("nf4", "bf16"), ("int8", "bf16")])
+@pytest.mark.parametrize(
+    ("word", "precision"),
+    often([("nf4", "fp32"), ("nf4", "bf16"), ("int8", "bf16")], {("nf4", "bf16"), ("int8", "bf16")}),
+)
 def test_a_run_trains_saves_and_its_adapter_loads_back(word: str, precision: str, wide: Make, workspace: Path) -> None:
     values = wide(
         quantization=word,
