@@ -1,7 +1,8 @@
-"""Where things live, and whether a path lies inside."""
+"""Where things live, what an entry hands down of its surroundings, and whether a path lies inside."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.installation import DEMO_DATA, child_environment, is_within, path_of, this_installation
+from lora_backend.hardware.visible import ORDER, VISIBLE
+from lora_backend.installation import (
+    DEMO_DATA,
+    OF_THE_WORKSPACE,
+    SUPERVISED,
+    Installation,
+    child_environment,
+    is_within,
+    path_of,
+    this_installation,
+)
 
 
 def test_without_an_environment_the_workspace_is_below_the_current_folder(
@@ -42,6 +53,59 @@ def test_several_roots_are_told_apart_and_empty_ones_are_none(tmp_path: Path) ->
     )
     assert places.model_roots[:2] == places.data_roots[:2] == (tmp_path / "a", tmp_path / "b")
     assert Path.cwd() not in (*places.model_roots, *places.data_roots), "an empty part would open the current folder"
+
+
+def test_all_that_a_workspace_holds_lies_below_it(tmp_path: Path) -> None:
+    places = this_installation({"FLIGHTDECK_WORKSPACE": str(tmp_path)})
+    held = (places.runs, places.drafts, places.uploads, places.queue, places.leases, places.trash)
+    assert tuple(path.name for path in held) == OF_THE_WORKSPACE
+    assert {path.parent for path in held} == {tmp_path}
+    assert not places.seal_key.is_relative_to(tmp_path), "who copies a workspace here would bring the key along"
+
+
+def test_of_the_environment_only_what_decides_something_is_kept(tmp_path: Path) -> None:
+    environment = {VISIBLE: "1", ORDER: "PCI_BUS_ID", SUPERVISED: "1", "OMP_WAIT_POLICY": "ACTIVE"}
+    places = this_installation({**environment, "HF_TOKEN": "secret", "PATH": "/bin"})
+    assert places.environment == environment
+    assert places.is_supervised
+    assert not this_installation({}).is_supervised
+    assert "PCI_BUS_ID" not in repr(places)
+
+
+def test_another_process_is_told_all_but_the_clock(tmp_path: Path) -> None:
+    places = this_installation({"FLIGHTDECK_WORKSPACE": str(tmp_path), "FLIGHTDECK_OUTPUT_ROOTS": "/out", VISIBLE: "1"})
+    told = Installation.from_json(json.loads(json.dumps(places.to_json())))
+    assert (told, told.environment) == (places, places.environment)
+
+
+def test_around_a_run_the_workspace_and_the_roots_in_it_are_those_that_the_run_lies_in(tmp_path: Path) -> None:
+    environment = {"FLIGHTDECK_WORKSPACE": str(tmp_path / "wrong"), "FLIGHTDECK_OUTPUT_ROOTS": "/out"}
+    places = this_installation(environment)
+    found = places.around(tmp_path / "ws/runs/one")
+    assert (found.workspace, found.leases) == (tmp_path / "ws", tmp_path / "ws/leases")
+    assert found.output_roots == (tmp_path / "ws", Path("/out"))
+    assert not any(root.is_relative_to(tmp_path / "wrong") for root in (*found.model_roots, *found.data_roots))
+    assert found.cache == places.cache
+    assert places.around(tmp_path / "anywhere/one") == places, "a folder that lies in no workspace says nothing of one"
+
+
+def test_where_the_current_folder_is_gone_only_relative_paths_fail(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; os.rmdir(os.getcwd())\n"
+        "from lora_backend.installation import this_installation\n"
+        "print(this_installation().workspace)"
+    )
+    (tmp_path / "gone").mkdir()
+    environment = child_environment(FLIGHTDECK_WORKSPACE=str(tmp_path / "ws"))
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path / "gone",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == str(tmp_path / "ws"), done.stderr
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
