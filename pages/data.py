@@ -52,7 +52,7 @@ def show(question: Question) -> None:
         return
     show_figures(subject, state.report)
     findings = findings_of(subject, state.report)
-    view = choose_view(question, num_problems(state.report, findings))
+    view = choose_view(question, num_problems(findings))
     if view == "rows":
         list_of_rows(subject, state, rows, first, form)
     elif view == "lengths":

@@ -70,7 +70,7 @@ def test_a_sharegpt_file_with_two_bad_rows_is_fixed_on_the_page_and_trained_on(
     page.reload()  # the address keeps both
     expect(first.locator("mark").first).to_have_text(ANSWERS[0], timeout=60_000)
     page.get_by_text("Problems (1)").click()
-    expect(page.get_by_text("2 rows cannot be trained on.")).to_be_visible()
+    expect(page.get_by_text("2 rows are bad (rows 5, 10)")).to_be_visible()
     page.get_by_role("button", name="Show 2 rows").click()
     expect(page.get_by_text("Only rows that cannot be trained on.")).to_be_visible()
     fix(page, 5, talk(QUESTIONS[0], ANSWERS[0]))

@@ -268,7 +268,7 @@ def test_problems_lead_to_their_rows_which_can_be_left_out(tmp_path: Path, model
     source = write_rows(tmp_path / "chats.jsonl", chats(2))
     source.write_text(source.read_text() + "{broken\n")
     at = show("data", dataset="chats.jsonl", model=model, max_length="512", view="problems")
-    assert any("1 row cannot be trained on" in error.value for error in at.error)
+    assert any("1 row is bad (row 9)" in warning.value for warning in at.warning)
     assert any("repeats an earlier one" in info.value for info in at.info)
     assert {"Show 1 row", "Show 2 rows"} <= {button.label for button in at.button}
     at.button(key="leave-all-duplicate").click().run()

@@ -13,6 +13,7 @@ from lora_backend.views.data_view import bad_row_table, data_findings, more_bad_
 from lora_backend.views.table import Table, cell_text
 from pages.parts.data.choose import show_part
 from pages.parts.data.edits import edits_of, leave_out
+from pages.parts.data.rows import BAD, rows_of_note
 from pages.parts.data.subject import Subject
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
@@ -21,8 +22,6 @@ from pages.parts.shell.markdown import joined
 from pages.parts.widgets.findings import show_finding
 from pages.parts.widgets.tables import scrolling_table, wrapping_table
 
-BAD = "bad"
-"""In the address: the rows that cannot be trained on."""
 CUTS: dict[str, NoteCode] = {
     "rows_cut": "cut",
     "rows_without_end": "without_end",
@@ -35,6 +34,9 @@ NOTE_OF: dict[str, NoteCode] = {
     **{rule.code: code for code, rule in OF_NOTES.items()},
 }
 """Code of a finding → of the note that has its rows."""
+OF_BAD_ROWS = ("too_many_bad_rows", "bad_rows_left_out")
+LEFT_OUT = (BAD, "duplicate", "refused", "empty_answer", "all_prompt", "behind_cut")
+"""Of these a person may want to be rid."""
 WRAPPED = 20
 """Rows up to which a table shows whole sentences."""
 
@@ -51,53 +53,30 @@ def findings_of(subject: Subject, report: DataReport) -> tuple[Finding, ...]:
     return data_findings(config, facts)
 
 
-def num_problems(report: DataReport, findings: tuple[Finding, ...]) -> int:
-    """For the tab's title."""
-    return bool(report.num_bad_rows) + sum(finding.severity != "hint" for finding in findings)
+def num_problems(findings: tuple[Finding, ...]) -> int:
+    """For the title of the view."""
+    return sum(finding.severity != "hint" for finding in findings)
 
 
 def show_problems(subject: Subject, report: DataReport, findings: tuple[Finding, ...]) -> None:
-    """Bad rows first, then findings by their weight."""
-    if not report.num_bad_rows and not findings:
+    """All findings, what weighs most first; with their rows in one click, and of bad ones the reasons."""
+    if not findings:
         st.success(t(N_("No problems found.")), icon=":material/check_circle:")
-    if report.num_bad_rows:
-        _bad_rows(subject, report)
     offered: set[str] = set()
-    for number, finding in enumerate(findings):
+    for number, finding in enumerate(sorted(findings, key=lambda finding: finding.code not in OF_BAD_ROWS)):
         show_finding(finding)
-        code = NOTE_OF.get(finding.code)
-        rows = report.first_rows(code) if code is not None else []
-        if code is None or not rows:
-            continue
-        if code in offered:
+        code = BAD if finding.code in OF_BAD_ROWS else NOTE_OF.get(finding.code)
+        rows = [] if code is None else rows_of_note(report, code)
+        if code is None or not rows or code in offered:
             continue
         offered.add(code)
         with st.container(horizontal=True, key=f"finding-rows-{number}"):
             _link(code, len(rows))
-            if code in ("duplicate", "refused", "empty_answer", "all_prompt", "behind_cut"):
+            if code in LEFT_OUT:
                 _leave_out(subject, code, rows)
-
-
-def _bad_rows(subject: Subject, report: DataReport) -> None:
-    count = report.num_bad_rows
-    st.error(
-        t(
-            Plural(
-                "{count} row cannot be trained on. Fix it here, or leave it out.",
-                "{count} rows cannot be trained on. Fix them here, or leave them out.",
-            ),
-            count=f"{count:,}",
-        ),
-        icon=":material/error:",
-    )
-    rows = sorted({bad.row for bad in report.bad_rows})
-    with st.container(horizontal=True):
-        _link(BAD, len(rows))
-        _leave_out(subject, BAD, rows)
-    _table(bad_row_table(report))
-    more = more_bad_rows(report)
-    if more is not None:
-        st.caption(say(more))
+        if code == BAD:
+            _table(bad_row_table(report))
+            st.caption(say(more_bad_rows(report)))
 
 
 def _table(table: Table) -> None:

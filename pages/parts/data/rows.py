@@ -26,6 +26,8 @@ from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import Markdown, bold
 
+BAD = "bad"
+"""In the address, in the place of a note: the rows that cannot be trained on."""
 PER_PAGE = 10
 SEARCH, GO_TO = "data-search", "data-go-to"
 
@@ -55,7 +57,7 @@ def row_numbers(question: Question, named: Sequence[int] | None) -> list[int]:
 
 def rows_of_note(report: DataReport, code: str) -> list[int]:
     """The first rows of which that is said; of a code that is none of ours, none."""
-    if code == "bad":
+    if code == BAD:
         return sorted({bad.row for bad in report.bad_rows})
     return sorted({row for note in report.notes if note.code == code for row in note.rows})
 
