@@ -31,7 +31,7 @@ from tests.command_line import strict
 from tests.run_files import add_point, add_start, attempt_of, end_run, make_run, put_answers, record_of, set_status
 from tests.runs.stand_in import HEAD, TRAIN, kill, let_end
 from tests.stub_runs import MakeRun, stub_runs
-from tests.tiny import chats, make_published, prompts, stub_model, write_rows
+from tests.tiny import CHAT_TEMPLATE, chats, make_published, prompts, stub_model, write_rows
 from tests.waiting import until
 
 DEAF = HEAD + "set_status(RUN, state='running', trainer=identify(os.getpid()).to_json())\ntime.sleep(60)\n"
@@ -342,9 +342,15 @@ def test_a_run_that_has_nothing_to_go_on_with_says_so(
 @pytest.fixture
 def base(make: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A config in the current folder, with relative paths. Its trainer will be the stand-in, and nothing is traced."""
-    model = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 8, "architectures": ["LlamaForCausalLM"]}
+    model = {
+        "model_type": "llama",
+        "num_hidden_layers": 2,
+        "hidden_size": 8,
+        "num_attention_heads": 2,
+        "architectures": ["LlamaForCausalLM"],
+    }
     stub_model(tmp_path / "here" / "models" / "m", model)
-    (tmp_path / "here" / "models" / "m" / "chat_template.jinja").write_text("{{ messages }}")
+    (tmp_path / "here" / "models" / "m" / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     write_rows(tmp_path / "here" / "d.jsonl", chats())
     (tmp_path / "here" / "c.yaml").write_text("model_name: models/m  # ours\ndataset: d.jsonl\nr: 4\nprecision: fp32\n")
 

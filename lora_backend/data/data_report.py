@@ -38,7 +38,9 @@ class RowNote(Part):
     detail: str | None = None
     """The key that is not used, the mark that ends a turn, or what the model's end of text is."""
     message: Sentence | None = None
-    """Why the first of them is refused."""
+    """Why the first of them is refused; what is wrong with the end of a turn."""
+    remedy: Sentence | None = None
+    """What to do about the end of a turn."""
 
 
 def note_of(code: NoteCode, rows: list[int]) -> RowNote:
@@ -69,6 +71,12 @@ class TokenCounts(Part):
     """That the rows were cut at."""
     truncation: str
     """What became of longer rows, by its word in the config."""
+    longest_kept: Count = 0
+    """Of a single row that is trained on or evaluated, after the cut."""
+    trained_rows: Count = 0
+    """That an epoch trains on: those with a trained token that are not held back."""
+    held_back_rows: Count = 0
+    """With a trained token, that are held back for evaluation."""
     lengths: list[Count]
     """Rows by length before the cut: how many have more tokens than the edge before and at most as many as their own."""
     edges: list[Count]

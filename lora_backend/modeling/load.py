@@ -118,7 +118,9 @@ def load_tokenizer(model_name: str) -> PreTrainedTokenizerBase:
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (
+        Exception
+    ) as error:  # tokenizers raises just that, and a config.json that is wrong is told in classes of its own
         raise ModelError(
             N_("The tokenizer in {path} cannot be loaded: {reason}"), path=str(path), reason=first_line(error)
         ) from error

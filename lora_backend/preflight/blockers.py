@@ -37,7 +37,12 @@ OF_THE_CHECK = frozenset(
     }
 )  # fmt: skip
 """What a check of the text says of this machine in passing, and what no run can start with."""
-OF_ROWS = frozenset({"no_chat_template", "too_many_bad_rows", "template_refuses_rows", "nothing_to_train_on"})
+OF_ROWS = frozenset(
+    {
+        "no_chat_template", "too_many_bad_rows", "template_refuses_rows", "nothing_to_train_on", "nothing_to_evaluate",
+        "rows_beyond_positions", "no_rows_left",
+    }
+)  # fmt: skip
 """What rows and tokenizer say to each other, and what no run can train on."""
 TIGHT = "tight"
 DOES_NOT_FIT = "does_not_fit"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from lora_backend.data.data_question import DataQuestion
-from lora_backend.data.data_report import DataReport
+from lora_backend.data.data_report import DataReport, NoteCode, RowNote
 from lora_backend.data.example_file import ExampleFile
 from lora_backend.data.examples import Chat, Example
 from lora_backend.data.held_back import left_over
@@ -20,6 +21,7 @@ from lora_backend.data.row_report import open_asked, row_report
 from lora_backend.i18n import N_, Message
 from lora_backend.installation import Installation
 from lora_backend.modeling.load import load_tokenizer
+from lora_backend.training.end_of_turn import EndOfTurn, end_of_turn, stops_of
 from lora_backend.training.labels import Labeller, LabelRules
 from lora_backend.training.token_census import TokenCensus
 
@@ -82,7 +84,15 @@ def _with_counts(
             told_at = now
             report(Message(N_("Counting tokens")), READ_SHARE + (1 - READ_SHARE) * done / len(places))
     counts = census.counts(len(examples), epoch_order(question, len(examples), places), question.batch_size)
-    return found.but(notes=[*found.notes, *census.notes()], counts=counts)
+    end = end_of_turn(tokenizer, stops_of(Path(str(question.model))), in_chats=isinstance(examples[0], Chat))
+    return found.but(notes=[*found.notes, *census.notes(), *_of_end(end, len(examples))], counts=counts)
+
+
+def _of_end(end: EndOfTurn, num_rows: int) -> Iterator[RowNote]:
+    """What is wrong with the mark behind an answer, of all rows alike."""
+    if end.trouble is not None:
+        code: NoteCode = "end_is_not_eos" if end.trouble == "end_is_not_eos" else "no_end_of_turn"
+        yield RowNote(code=code, count=num_rows, rows=[], detail=end.mark, message=end.message, remedy=end.remedy)
 
 
 def sample_of(num_rows: int, most: int, seed: int) -> Places:

@@ -65,6 +65,8 @@ class TokenCensus:
         taken = np.arange(len(self)) if order is None else order
         scale = num_rows / len(self) if len(self) else 0.0
         after, trained = _array(self._after)[taken], _array(self._trained)[taken]
+        teaches, is_taken = _array(self._after) > 0, np.zeros(len(self), bool)
+        is_taken[taken] = True
         edges = bar_edges(_array(self._before), self._rules.max_length)
         return TokenCounts(
             rows=len(self),
@@ -74,6 +76,9 @@ class TokenCensus:
             longest=max(self._before, default=0),
             max_length=self._rules.max_length,
             truncation=self._rules.truncation,
+            longest_kept=max(self._after, default=0),
+            trained_rows=round(int((teaches & is_taken).sum()) * scale),
+            held_back_rows=round(int((teaches & ~is_taken).sum()) * scale),
             lengths=_scaled(_in_bars(_array(self._before), edges), scale),
             edges=edges,
             padded_share=padded_share(after[after > 0], batch_size),

@@ -97,7 +97,7 @@ def test_most_rules_have_a_fix_for_one_click() -> None:
         "missing_key", "syntax", "duplicate_key", "out_of_range", "yaml_1_1", "no_expression", "expression_too_slow", "quantized_offload", "model_name_unusable",
         "dataset_unusable", "datasets_unusable", "eval_dataset_unusable", "missing_part", "questions_unusable", "publication_forbidden", "not_an_adapter", "experts_all_linear", "towers_left_alone", "no_tokenizer", "no_chat_template",
         "output_in_use", "not_causal", "quantized_untrainable", "quantized_expanded", "model_library_missing", "all_linear_leaves_out",
-        "bad_rows_left_out", *(rule.code for rule in row_facts.OF_NOTES.values()),
+        "bad_rows_left_out", "no_rows_left", "refused_rows_left_out", *(rule.code for rule in row_facts.OF_NOTES.values()),
     }  # fmt: skip
 
 

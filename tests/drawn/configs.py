@@ -15,11 +15,19 @@ from tests.drawn.families import BLOCKS, FAMILIES
 NUMBER_DRAWN = 245
 """Five for each family."""
 SLOW_OPTIMIZERS = ("adamw_torch_4bit", "adamw_torch_8bit")  # torch compiles them for half a minute
+ODD_DATA = 0.5
+"""Share of the configs whose data has odd rows."""
+ODD_KINDS = (
+    "chats", "system", "twice_asked", "long_prompts", "one_long_prompt", "long_answers", "one_row", "twice", "a_bad_row",
+    "empty_answers", "all_bad", "texts", "sharegpt", "untrained",
+)  # fmt: skip
 Draw = Callable[[random.Random, ModelDescription], dict[str, Any]]
 
 
-def drawn(number: int, model_of: Callable[[str], Path], dataset: Path) -> dict[str, Any]:
-    """The config of this number, always the same."""
+def drawn(
+    number: int, model_of: Callable[[str], Path], dataset: Path, odd_of: Callable[[str], Path] | None = None
+) -> dict[str, Any]:
+    """The config of this number, always the same. `odd_of`: data sets with odd rows, of which some take one."""
     lot = random.Random(number)
     family = FAMILIES[number % len(FAMILIES)]
     folder = model_of(family)
@@ -32,6 +40,8 @@ def drawn(number: int, model_of: Callable[[str], Path], dataset: Path) -> dict[s
     for chance, draw in OTHERS:
         if lot.random() < chance:
             values |= draw(lot, model)
+    if odd_of is not None and lot.random() < ODD_DATA:
+        values |= {"dataset": str(odd_of(lot.choice(ODD_KINDS))), **_rows(lot)}
     return {key: value for key, value in values.items() if value is not None}
 
 
@@ -155,6 +165,16 @@ def _batches(lot: random.Random, _: ModelDescription) -> dict[str, Any]:
     )
 
 
+def _rows(lot: random.Random) -> dict[str, Any]:
+    """What becomes of rows that are odd."""
+    kinds: list[dict[str, Any]] = [
+        {}, {"truncation": "drop"}, {"truncation": "cut_prompt"}, {"train_on": "everything"}, {"train_on": "last_answer"},
+        {"max_bad_rows": 2}, {"val_size": 0.5, "eval_strategy": "epoch"}, {"max_length": lot.choice([8, 64, 128])},
+        {"max_length": lot.choice([8, 64, 1024]), "truncation": "drop"}, {"max_length": 32, "truncation": "cut_prompt"},
+    ]  # fmt: skip
+    return lot.choice(kinds) | lot.choice(kinds)
+
+
 def _devices(lot: random.Random, _: ModelDescription) -> dict[str, Any]:
     return lot.choice(
         [
@@ -181,5 +201,5 @@ OTHERS: tuple[tuple[float, Draw], ...] = (
 
 def shown(values: dict[str, Any]) -> str:
     """In one line, without what all configs have."""
-    left = {key: value for key, value in values.items() if key not in ("dataset", "max_steps", "logging_steps")}
-    return json.dumps(left | {"model_name": Path(values["model_name"]).name})
+    left = {key: value for key, value in values.items() if key not in ("max_steps", "logging_steps")}
+    return json.dumps(left | {key: Path(values[key]).name for key in ("model_name", "dataset")})

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.models.catalogue import catalogue
-from tests.tiny import save_tokenizer
+from tests.tiny import CHAT_TEMPLATE, save_tokenizer
 
 BLOCKS = 3
 _PAIRS = [[["global", "local"], 1], [["global"], 1]]
@@ -51,6 +51,10 @@ TOWER = "gemma3"
 """A language model with a vision tower beside it, of which the catalogue has none."""
 FAMILIES: tuple[str, ...] = (*dict.fromkeys(model.model_type for model in catalogue()), TOWER)
 
+STRICT = FAMILIES[::4]
+STRICT_TEMPLATE = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system turn, please') }}{% endif %}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}{% endfor %}"
+"""As some published templates have it: no turn of the system, and question and answer in turn."""
+
 
 def tiny_config(family: str, vocabulary: int) -> dict[str, Any]:
     """What the first model of the family says in its config.json, in small."""
@@ -79,6 +83,8 @@ def make_family(folder: Path, family: str) -> Path:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     vocabulary = _save_bytes(folder) if family == "qwen2" else save_tokenizer(folder)
+    if family in STRICT:
+        (folder / "chat_template.jinja").write_text(STRICT_TEMPLATE + CHAT_TEMPLATE, "utf-8")
     values = tiny_config(family, vocabulary)
     torch.manual_seed(0)
     config = AutoConfig.for_model(values.pop("model_type"), **values)

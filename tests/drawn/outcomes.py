@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lora_backend.commands.data import count_here
 from lora_backend.config.config_writing import dump_yaml
-from lora_backend.errors import DataError, FlightdeckError
+from lora_backend.errors import FlightdeckError
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.startable import judge, startable
@@ -20,7 +21,7 @@ from tests.drawn.configs import shown
 from tests.resolving import from_here
 from tests.run_files import make_run
 
-Kind = Literal["trained", "refused", "refused_for_data", "blocked", "invalid", "unknown"]
+Kind = Literal["trained", "refused", "blocked", "invalid", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def outcome_of(values: dict[str, Any], workspace: Path, trace: Trace = profile_f
     judged = judge(from_here(dump_yaml(values)))
     if not judged.result.is_valid:
         return Outcome("invalid", ", ".join(finding.code for finding in judged.result.errors))
-    start = startable(judged, trace)
+    start = startable(judged, trace, count=count_here)
     if start.answer is not True:
         codes = ", ".join(blocker.code for blocker in start.blockers)
         return Outcome("blocked" if start.answer is False else "unknown", codes)
@@ -59,8 +60,6 @@ def _trained(values: dict[str, Any], workspace: Path) -> Outcome:
     folder = make_run(workspace / "runs", config=values, config_text=dump_yaml(values), argv=None)
     try:
         train_in_folder(folder)
-    except DataError as error:
-        return Outcome("refused_for_data", str(error))
     except FlightdeckError as error:
         return Outcome("refused", f"{type(error).__name__}: {error}")
     except Exception as error:
@@ -79,9 +78,8 @@ def tally(configs: Iterable[tuple[str, dict[str, Any]]], workspace: Path, say: C
         found.counts[outcome.kind] += 1
         if outcome.kind in ("blocked", "invalid"):
             found.blocked[outcome.said] += 1
-        if outcome.kind in ("refused", "refused_for_data", "unknown"):
+        if outcome.kind in ("refused", "unknown"):
             line = f"{name}: {outcome.kind}: {outcome.said}\n    {shown(values)}"
             say(line)
-            if outcome.kind != "refused_for_data":
-                found.refused.append(line)
+            found.refused.append(line)
     return found

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from lora_backend.config.presets import PRESETS
-from tests.drawn.configs import NUMBER_DRAWN, drawn
-from tests.drawn.families import FAMILIES
+from tests.drawn.configs import NUMBER_DRAWN, ODD_KINDS, drawn
+from tests.drawn.families import FAMILIES, STRICT
 from tests.drawn.outcomes import outcome_of, tally
 from tests.drawn.presets import preset_on
-from tests.drawn.world import World
+from tests.drawn.world import ODD_ROWS, World
 from tests.pages.plan_page import profile_of
 
 STRIDE = 11
@@ -37,7 +37,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.mark.parametrize("part", range(2))
 def test_a_drawn_config_that_can_start_is_trained(part: int, world: World) -> None:
-    found = tally(((str(n), drawn(n, world.model, world.dataset)) for n in FEW[part::2]), world.workspace)
+    found = tally(
+        ((str(n), drawn(n, world.model, world.dataset, world.odd_dataset)) for n in FEW[part::2]), world.workspace
+    )
     assert found.refused == []
     assert found.counts["trained"] >= 1, found.line()
 
@@ -48,6 +50,16 @@ def test_a_preset_trains_or_says_before_what_to_change(family: str, preset: str,
     assert outcome.kind in ("trained", "blocked", "invalid"), outcome.said
 
 
+@pytest.mark.parametrize("place", range(len(ODD_KINDS)), ids=ODD_KINDS)
+def test_odd_rows_are_trained_on_or_stand_in_the_way_before(place: int, world: World) -> None:
+    assert set(ODD_KINDS) == ODD_ROWS.keys()
+    family = ("gpt2", STRICT[1])[place % 2]
+    values = {"model_name": str(world.model(family)), "dataset": str(world.odd_dataset(ODD_KINDS[place])), "max_steps": 1, "batch_size": 2, "precision": "fp32"}  # fmt: skip
+    for more in ({}, {"val_size": 0.5, "max_bad_rows": 9, "max_length": 32, "truncation": "drop"}):
+        outcome = outcome_of(values | more, world.workspace)
+        assert outcome.kind in ("trained", "blocked", "invalid"), outcome.said
+
+
 def test_a_refusal_after_the_start_is_noticed(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path))  # another's profile is kept there
     values = preset_on(PRESETS["four_bit_24gb"], "falcon", world)
@@ -56,8 +68,8 @@ def test_a_refusal_after_the_start_is_noticed(world: World, tmp_path: Path, monk
 
 
 def test_every_number_draws_the_same_again_and_others_draw_others(world: World) -> None:
-    first = [drawn(n, world.model, world.dataset) for n in FEW]
-    assert first == [drawn(n, world.model, world.dataset) for n in FEW]
+    first = [drawn(n, world.model, world.dataset, world.odd_dataset) for n in FEW]
+    assert first == [drawn(n, world.model, world.dataset, world.odd_dataset) for n in FEW]
     assert len({str(values) for values in first}) == len(FEW)
     assert NUMBER_DRAWN >= 200
     assert NUMBER_DRAWN % len(FAMILIES) == 0

@@ -26,7 +26,7 @@ def held(title: str, configs: Iterable[tuple[str, dict[str, Any]]], world: World
 
 def test_what_is_drawn_and_startable_trains(workspace: Path, tmp_path: Path, figures: Figures) -> None:
     world = World(tmp_path)
-    configs = ((str(n), drawn(n, world.model, world.dataset)) for n in range(NUMBER_DRAWN))
+    configs = ((str(n), drawn(n, world.model, world.dataset, world.odd_dataset)) for n in range(NUMBER_DRAWN))
     held(f"{NUMBER_DRAWN} drawn configs", configs, world, figures)
 
 

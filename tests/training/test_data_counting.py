@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from lora_backend.training import data_counting
 from lora_backend.training.data_counting import count_rows
 from lora_backend.training.labels import Labelled
 from lora_backend.training.token_census import bar_edges, padded_share
-from tests.tiny import ANSWERS, QUESTIONS, save_tokenizer, stub_model, write_rows
+from tests.tiny import ANSWERS, QUESTIONS, STUB, save_tokenizer, stub_model, write_rows
 
 WORDS = sorted({word for text in QUESTIONS + ANSWERS for word in text.split()})
 
@@ -169,8 +170,10 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(model: Path, places: Insta
     with pytest.raises(DataError, match="There is no data set"):
         count_rows(DataQuestion(str(tmp_path / "none.jsonl"), model=str(model)), places)
     data = write_rows(tmp_path / "d.jsonl", [chat("how", "tall")])
-    with pytest.raises(ModelError, match="cannot be loaded"):
-        count_rows(DataQuestion(str(data), model=str(stub_model(tmp_path / "broken"))), places)
+    for file, content in (("tokenizer.json", "{"), ("tokenizer.json", "{}"), ("config.json", json.dumps({**STUB, "hidden_size": 7}))):  # fmt: skip
+        (broken := stub_model(tmp_path / "broken")).joinpath(file).write_text(content)
+        with pytest.raises(ModelError, match="cannot be loaded"):
+            count_rows(DataQuestion(str(data), model=str(broken)), places)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +199,33 @@ def test_bars_end_with_the_longest_row_and_one_edge_is_the_cut(lengths: list[int
     assert edges[-1:] == ([max(lengths)] if lengths else [])
     if lengths and max(lengths) > max_length:
         assert max_length in edges
+
+
+def test_rows_on_each_side_of_the_split_and_the_longest_that_is_kept(
+    model: Path, places: Installation, tmp_path: Path
+) -> None:
+    rows = [chat(words(3), words(n)) for n in range(1, 9)] + [chat(words(40), "tall")] * 2
+    question = DataQuestion(str(write_rows(tmp_path / "d.jsonl", rows)), model=str(model), max_length=12, val_size=0.3)
+    counts = counted(count_rows(question, places))
+    assert counts.trained_rows + counts.held_back_rows == 8, "two teach nothing"
+    assert counts.longest_kept == 12
+    assert counts.longest == 45
+
+
+def test_the_end_of_a_turn_is_looked_at(model: Path, places: Installation, tmp_path: Path) -> None:
+    folder = stub_model(tmp_path / "endless")
+    save_tokenizer(folder)
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}"
+    )
+    data = write_rows(tmp_path / "d.jsonl", [chat("how", "tall")])
+    (note,) = count_rows(DataQuestion(str(data), model=str(folder)), places).notes_of("no_end_of_turn")
+    assert note.message is not None
+    assert note.remedy is not None
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|user|>{% endfor %}")  # fmt: skip
+    (note,) = count_rows(DataQuestion(str(data), model=str(folder)), places).notes_of("end_is_not_eos")
+    assert note.detail == "<|user|>"
+    assert noted(count_rows(DataQuestion(str(data), model=str(model)), places)) == {}
 
 
 def test_a_row_that_is_labelled_whole_has_no_note() -> None:

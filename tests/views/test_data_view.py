@@ -120,6 +120,23 @@ def test_bad_rows_beyond_what_is_allowed_are_told_with_the_number_to_set() -> No
     assert first.fix == {"max_bad_rows": 3}
 
 
+def test_what_several_sets_teach_is_asked_of_all_together() -> None:
+    nothing = REPORT.but(counts=COUNTS.but(behind_cut=10, trained_tokens=0), num_bad_rows=0)
+    found = data_findings(config(), Facts(data_reports={"a.jsonl": REPORT, "b.jsonl": nothing}))
+    assert "nothing_to_train_on" not in {finding.code for finding in found}
+    both = data_findings(config(), Facts(data_reports={"a.jsonl": nothing, "b.jsonl": nothing}))
+    assert "nothing_to_train_on" in {finding.code for finding in both}
+
+
+def test_refused_rows_count_as_bad_ones() -> None:
+    refused = REPORT.but(notes=[RowNote(code="refused", count=2, rows=[1, 2], message=Message("No."))])
+    facts = Facts(data_reports={"d.jsonl": refused})
+    assert [finding.code for finding in data_findings(config(max_bad_rows=5), facts)] == ["bad_rows_left_out", "refused_rows_left_out"]  # fmt: skip
+    first, second = data_findings(config(max_bad_rows=4), facts)
+    assert (first.code, second.code) == ("bad_rows_left_out", "template_refuses_rows")
+    assert second.fix == {"max_bad_rows": 5}
+
+
 def test_of_several_data_sets_each_row_is_named_with_its_file() -> None:
     found = data_findings(config(), Facts(data_reports={"a.jsonl": REPORT, "b.jsonl": REPORT}))
     assert ["a.jsonl: rows 6, 7" in one.message.text("en") for one in found if one.code == "duplicate_rows"] == [True, False]  # fmt: skip

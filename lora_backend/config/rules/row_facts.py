@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lora_backend.config.findings import Finding
+from lora_backend.config.named_data import data_key
 from lora_backend.config.rules.row_words import counted, values_of, where
 from lora_backend.config.rules.rule import Rule
 from lora_backend.config.rules.rule_input import ConfigView, FactCheck, Facts
 from lora_backend.data.data_report import NoteCode
-from lora_backend.i18n import N_, Plural
+from lora_backend.i18n import N_, Message, Plural
 
 TOO_MANY_BAD_ROWS = Rule(
     "too_many_bad_rows",
@@ -22,6 +23,16 @@ TOO_MANY_BAD_ROWS = Rule(
     broken="max_bad_rows: 1",
     fixed="max_bad_rows: 1",
     facts=counted(num_bad_rows=2),
+    fixed_facts=counted(),
+)
+NO_ROWS_LEFT = Rule(
+    "no_rows_left",
+    "warning",
+    N_("No row of {file} is left to train on: all are bad, or say that they are not to be learned."),
+    N_("Fix the rows, or name another data set."),
+    broken="dataset: d.jsonl",
+    fixed="dataset: d.jsonl",
+    facts=counted(rows_left=0),
     fixed_facts=counted(),
 )
 BAD_ROWS_LEFT_OUT = Rule(
@@ -41,9 +52,22 @@ TEMPLATE_REFUSES_ROWS = Rule(
         "{count} row cannot be written with the model's chat template ({where}): {reason}",
         "{count} rows cannot be written with the model's chat template ({where}): {reason}",
     ),
-    N_("Fix or remove these rows."),
-    broken="dataset: d.jsonl",
-    fixed="dataset: d.jsonl",
+    N_("Fix or remove these rows, or raise `max_bad_rows` to leave them out."),
+    broken="max_bad_rows: 1",
+    fixed="max_bad_rows: 1",
+    facts=counted("refused"),
+    fixed_facts=counted(),
+)
+REFUSED_ROWS_LEFT_OUT = Rule(
+    "refused_rows_left_out",
+    "warning",
+    Plural(
+        "{count} row is left out, because the model's chat template refuses it ({where}): {reason}",
+        "{count} rows are left out, because the model's chat template refuses them ({where}): {reason}",
+    ),
+    N_("Fix them to train on them."),
+    broken="max_bad_rows: 2",
+    fixed="max_bad_rows: 2",
     facts=counted("refused"),
     fixed_facts=counted(),
 )
@@ -63,8 +87,8 @@ ANSWERS_REWRITTEN = Rule(
 NO_END_OF_TURN = Rule(
     "no_end_of_turn",
     "warning",
-    N_("The chat template writes no token at the end of an answer, so the model does not learn to stop."),
-    N_("Use a chat template that ends an answer with the model's end-of-text token."),
+    None,
+    N_("End each answer with the model's end-of-text token in its chat template."),
     broken="dataset: d.jsonl",
     fixed="dataset: d.jsonl",
     facts=counted("no_end_of_turn"),
@@ -72,14 +96,14 @@ NO_END_OF_TURN = Rule(
 )
 END_IS_NOT_EOS = Rule(
     "end_is_not_eos",
-    "warning",
-    N_("The chat template ends an answer with `{mark}`, which is not among the model's end-of-text tokens."),
-    N_("Answers stop at `{mark}` here, and the adapter's generation config says so. Where you serve the adapter without that file, set `{mark}` as a stop token."),
+    "hint",
+    None,
+    N_("Answers stop at it here. Elsewhere pass the adapter's generation_config.json to `generate`."),
     broken="dataset: d.jsonl",
     fixed="dataset: d.jsonl",
     facts=counted("end_is_not_eos"),
     fixed_facts=counted(),
-)  # fmt: skip
+)
 DUPLICATE_ROWS = Rule(
     "duplicate_rows",
     "hint",
@@ -143,7 +167,6 @@ UNUSED_ROW_KEY = Rule(
     fixed_facts=counted(),
 )
 OF_NOTES: Mapping[NoteCode, Rule] = {
-    "refused": TEMPLATE_REFUSES_ROWS,
     "all_prompt": ROWS_WITHOUT_ANSWER,
     "empty_answer": EMPTY_ANSWERS,
     "no_end_of_turn": NO_END_OF_TURN,
@@ -161,13 +184,43 @@ def _notes(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         for name, report in facts.data_reports.items():
             for note in report.notes_of(code):
                 said = values_of(note, report.counts, name if len(facts.data_reports) > 1 else None)
-                yield rule.found(config, _key(config), said)
+                yield rule.found(
+                    config,
+                    data_key(config.values),
+                    said,
+                    sentence=_own(rule, note.message),
+                    remedy=_own(rule, note.remedy),
+                )
+
+
+def _own(rule: Rule, said: Message | None) -> Message | None:
+    """The words of whoever found it, for a rule that has none."""
+    return said if rule.sentence is None else None
+
+
+def _refused(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    if not config.has_good("max_bad_rows"):
+        return
+    limit = config.get("max_bad_rows")
+    none_left = not any(one.counts is None or one.counts.trained_tokens for one in facts.data_reports.values())
+    for name, report in facts.data_reports.items():
+        for note in report.notes_of("refused"):
+            bad = report.num_bad_rows + note.count
+            said = values_of(note, report.counts, name if len(facts.data_reports) > 1 else None)
+            if bad > limit or none_left:
+                more = None if none_left else config.change({"max_bad_rows": bad})
+                yield TEMPLATE_REFUSES_ROWS.found(config, data_key(config.values), said, more)
+            else:
+                yield REFUSED_ROWS_LEFT_OUT.found(config, data_key(config.values), said)
 
 
 def _bad(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if any(key in ("dataset", "datasets") for _, key, _ in facts.problems) or not config.has_good("max_bad_rows"):
         return  # who reads the rows has said it
     for name, report in facts.data_reports.items():
+        if not report.rows:
+            yield NO_ROWS_LEFT.found(config, data_key(config.values), {"file": name})
+            continue
         if not report.num_bad_rows:
             continue
         limit = config.get("max_bad_rows")
@@ -176,19 +229,18 @@ def _bad(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         said = {"count": report.num_bad_rows, "where": named, "limit": limit}
         if report.num_bad_rows > limit:
             yield TOO_MANY_BAD_ROWS.found(
-                config, _key(config), said, config.change({"max_bad_rows": report.num_bad_rows})
+                config, data_key(config.values), said, config.change({"max_bad_rows": report.num_bad_rows})
             )
         else:
-            yield BAD_ROWS_LEFT_OUT.found(config, _key(config), said)
-
-
-def _key(config: ConfigView) -> str:
-    return "datasets" if config.values.get("datasets") and not config.values.get("dataset") else "dataset"
+            yield BAD_ROWS_LEFT_OUT.found(config, data_key(config.values), said)
 
 
 RULES = (
     TOO_MANY_BAD_ROWS,
+    NO_ROWS_LEFT,
     BAD_ROWS_LEFT_OUT,
+    TEMPLATE_REFUSES_ROWS,
+    REFUSED_ROWS_LEFT_OUT,
     *OF_NOTES.values(),
 )
-CHECKS: tuple[FactCheck, ...] = (_bad, _notes)
+CHECKS: tuple[FactCheck, ...] = (_bad, _refused, _notes)

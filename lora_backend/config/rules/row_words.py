@@ -13,18 +13,24 @@ MOST_NAMED = 5
 """Rows whose numbers stand in a sentence."""
 
 
-def counted(code: NoteCode | None = None, num_bad_rows: int = 0, **counts: Any) -> Facts:
+def counted(code: NoteCode | None = None, num_bad_rows: int = 0, rows_left: int = 16, **counts: Any) -> Facts:
     """What is known of a set of sixteen rows in an example: `code` is said of two of them, and some more are bad."""
     known: dict[str, Any] = {
         "rows": 16, "is_estimate": False, "tokens": 4000, "trained_tokens": 2000, "longest": 100, "cut": 0, "without_end": 0,
-        "behind_cut": 0, "max_length": 1024, "truncation": "cut_answer", "lengths": [16], "edges": [100], "padded_share": 0.1,
+        "behind_cut": 0, "max_length": 1024, "truncation": "cut_answer", "lengths": [16], "edges": [100], "padded_share": 0.1, "trained_rows": 16,
+
     }  # fmt: skip
     note = RowNote(
-        code=code or "cut", count=2, rows=[3, 8], detail="<|im_end|>", message=Message("Roles must alternate.")
+        code=code or "cut",
+        count=2,
+        rows=[3, 8],
+        detail="<|im_end|>",
+        message=Message("Roles must alternate."),
+        remedy=Message("Fix the template."),
     )
     bad = [BadRow(row=row, line=row, file="d.jsonl", message=Message("–")) for row in range(1, num_bad_rows + 1)]
     report = DataReport(
-        form="messages", rows=16, bad_rows=bad, num_bad_rows=num_bad_rows, duplicates=0, sha256="0", notes=[note] if code else [],
+        form="messages", rows=rows_left, bad_rows=bad, num_bad_rows=num_bad_rows, duplicates=0, sha256="0", notes=[note] if code else [],
         counts=TokenCounts(**(known | counts)),
     )  # fmt: skip
     return Facts(data_reports={"d.jsonl": report})

@@ -31,6 +31,8 @@ CUTS: dict[str, NoteCode] = {
 NOTE_OF: dict[str, NoteCode] = {
     **CUTS,
     "nothing_to_train_on": "behind_cut",
+    "template_refuses_rows": "refused",
+    "refused_rows_left_out": "refused",
     **{rule.code: code for code, rule in OF_NOTES.items()},
 }
 """Code of a finding → of the note that has its rows."""
