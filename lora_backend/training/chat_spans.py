@@ -46,7 +46,8 @@ class ChatWriter:
     def write(self, chat: Chat) -> WrittenChat:
         """Raises `RowError` for a chat that the template refuses, or whose answers cannot be told apart."""
         tools = [dict(tool) for tool in chat.tools] if chat.tools is not None else None
-        quick = self._template.quick(chat.messages, tools)
+        has_calls = any(message.get("tool_calls") for message in chat.messages)  # hardly ever the words of another chat
+        quick = None if has_calls else self._template.quick(chat.messages, tools)
         if quick is not None:
             messages, text = quick
             found = self._skeletons.find((shape_of(messages), chat.tools is not None), text, parts_of(messages))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -43,6 +43,10 @@ class ChatTemplate:
         self._variables = dict(tokenizer.special_tokens_map)
         self._traced: dict[str, TracedTemplate] = {}
         self._arguments: Arguments = "object"
+        self.given: dict[Hashable, int] = {}
+        """What was found of the words before an answer: how many of them the prompt has."""
+        self.last_words: dict[str, int] = {}
+        """What was found of the words behind a call: how many of them are the model's."""
         self._opening: tuple[tuple[Trace, str] | None] | None = None
         self._in_parts = self._wants_parts()
 

@@ -9,6 +9,9 @@ from lora_backend.training.chat_messages import Part, called_names
 from lora_backend.training.chat_template import ChatTemplate, Tools
 from lora_backend.training.template_trace import TEMPLATE_FAILURES, Stretch, Trace
 
+LAST_WORD = 32
+"""Characters behind a call among which the mark stands that asks for its results."""
+
 
 def is_plausible(trace: Trace, messages: Sequence[Mapping[str, Any]], parts: Sequence[Part]) -> bool:
     """Whether no answer stands in another message's turn, and no other message in an answer's."""
@@ -97,14 +100,22 @@ class TracedAnswers:
         text = self._trace.text
         own = [one.begin for one in self._trace.parts if self._parts[one.of].of == place and one.begin >= turn.begin]
         first = min([*own, turn.end])
-        if not own:  # no marks in the texts: the first of them limits what can be the template's
-            at = [text.find(part.text, turn.begin, turn.end) for part in self._parts if part.of == place]
+        if not own:  # a call, or no marks in the texts: what is found of them limits what can be the template's
+            texts = [part.text for part in self._parts if part.of == place] + called_names(self._messages[place])
+            at = [text.find(one, turn.begin, turn.end) for one in texts]
             first = min([spot for spot in at if spot >= 0], default=first)
-        head = text[turn.begin : first]
-        own_prompt = self._template.prompts(self._messages[:place], self._tools) if place else None
-        return turn.begin + max(
-            (_given(head, *one) for one in (own_prompt, self._template.opening()) if one), default=0
-        )
+        return turn.begin + self._given_of(text[turn.begin : first], place)
+
+    def _given_of(self, head: str, place: int) -> int:
+        """How many characters of what stands before an answer's first text the prompt for it already has."""
+        before = self._messages[place - 1] if place else {}
+        switches = any("think" in str(message.get("content")) for message in self._messages[:place])
+        asked = (head, before.get("role"), bool(before.get("tool_calls")), switches)
+        known = self._template.given
+        if asked not in known:
+            own = self._template.prompts(self._messages[:place], self._tools) if place else None
+            known[asked] = max((_given(head, *one) for one in (own, self._template.opening()) if one), default=0)
+        return known[asked]
 
     def _end(self, place: int, turn: Stretch) -> int:
         """Behind the last mark that the template writes; white space behind it belongs to what follows."""
@@ -118,13 +129,16 @@ class TracedAnswers:
 
     def _last_word(self, place: int, end: int) -> int:
         """Characters behind a call that the model writes to have its results: what a chat that ends there ends with."""
-        try:
-            alone = self._template.trace(self._messages[: place + 1], self._tools).text
-        except TEMPLATE_FAILURES:
-            return 0
-        text = self._trace.text
-        rest = alone[end:].rstrip() if alone.startswith(text[:end]) else ""
-        return len(rest) if rest and text.startswith(rest, end) else 0
+        text, known = self._trace.text, self._template.last_words
+        behind = text[end : end + LAST_WORD]
+        if behind not in known:
+            try:
+                alone = self._template.trace(self._messages[: place + 1], self._tools).text
+            except TEMPLATE_FAILURES:
+                return 0
+            rest = alone[end:].rstrip() if alone.startswith(text[:end]) else ""
+            known[behind] = len(rest) if rest and behind.startswith(rest) else 0
+        return known[behind]
 
 
 def _given(head: str, prompt: Trace, without: str) -> int:
