@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lora_backend import outside
 from lora_backend.atomic import write_json
 from lora_backend.bounded import read_json
+from lora_backend.config.named_data import rows_of_epoch
 from lora_backend.data.example_file import ExampleFile, open_examples
 from lora_backend.data.examples import Chat, Example, Pair, Text
 from lora_backend.data.read_as import ReadAs
@@ -42,16 +44,37 @@ TOKENIZER = "tokenizer.json"
 
 
 def row_lengths(resolved: ResolvedConfig) -> RowLengths | None:
-    """Of the rows of a config's data set as its model's tokenizer cuts them; None where there is no data set or tokenizer
+    """Of the rows of an epoch as its model's tokenizer cuts them; None where there is no data set or tokenizer
     on this machine, or they cannot be read so."""
     folder = None if resolved.model is None else resolved.model.path
-    if folder is None or resolved.dataset is None:
+    if folder is None or not resolved.training_sets:
         return None
-    (rows,) = resolved.training_sets
+    parts = []
+    for rows in resolved.training_sets:
+        found = None if rows.path is None else _lengths_of(rows, folder, resolved.installation.cache / "row_lengths")
+        if found is None:
+            return None
+        parts.append((found, rows_of_epoch(found.num_rows, rows.named.share)))
+    return mixed(parts)
+
+
+def mixed(parts: Sequence[tuple[RowLengths, int]]) -> RowLengths | None:
+    """Rows of several sets together, each with as many of an epoch as it has there."""
+    total = sum(rows for _, rows in parts)
+    if len(parts) == 1 or not total:
+        return RowLengths(parts[0][0].tokens, total) if total else None
+    tokens: list[int] = []
+    for lengths, rows in parts:
+        drawn = math.ceil(SAMPLE * rows / total)
+        tokens += [lengths.tokens[number * len(lengths.tokens) // drawn] for number in range(drawn)]
+    return RowLengths(tuple(tokens), total)
+
+
+def _lengths_of(rows: NamedRows, folder: Path, kept_in: Path) -> RowLengths | None:
     try:
         if not (folder / TOKENIZER).is_file():
             return None
-        kept = resolved.installation.cache / "row_lengths" / f"{_key(rows, folder)}.json"
+        kept = kept_in / f"{_key(rows, folder)}.json"
     except (OSError, ValueError):
         return None
     try:

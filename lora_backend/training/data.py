@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,22 +102,19 @@ def read_data(resolved: ResolvedConfig, folder: RunStore, *, has_batches: bool) 
         for rows in trained
     ]  # fmt: skip
     refuse_changed_data(folder, read)  # before anybody complains of what is in it
-    sets = tuple(
-        SetRead(_opened(rows, resolved.config, folder), one, rows.named.share)
-        for rows, one in zip(trained, read, strict=True)
-    )
+    sets = tuple(SetRead(_opened(rows, folder), one, rows.named.share) for rows, one in zip(trained, read, strict=True))
     refuse_changed_data(folder, [one.read.model_copy(update={"sha256": one.examples.sha256}) for one in sets])
     evaluated, questions, sha256 = None, [], None
     for rows in resolved.rows:
         if rows.key == "eval_dataset":
-            evaluated = _opened(rows, resolved.config, folder)
+            evaluated = _opened(rows, folder)
         elif rows.key == "questions":
             content = read_bytes(rows.bound)
             questions, sha256 = parse_questions(content, rows.bound.name), sha256_of_bytes(content)
     return StartData(sets, evaluated, questions, sha256)
 
 
-def _opened(rows: NamedRows, config: TrainingConfig, folder: RunStore) -> ExampleFile:
+def _opened(rows: NamedRows, folder: RunStore) -> ExampleFile:
     told = time.monotonic()
 
     def tell(part: float) -> None:
@@ -128,8 +124,9 @@ def _opened(rows: NamedRows, config: TrainingConfig, folder: RunStore) -> Exampl
             with folder.changing_status() as status:
                 status.attempt.fraction = part
 
+    how = rows.read_as
     return open_examples(
-        Path(rows.bound), rows.kept, config.data_format, config.data_columns, config.max_bad_rows, tell, split=rows.named.split
+        rows.bound, rows.kept, how.data_format, dict(how.data_columns), how.max_bad_rows, tell, split=how.split, most_bytes=how.most_bytes
     )  # fmt: skip
 
 

@@ -85,6 +85,19 @@ def test_a_nested_value_is_edited_as_yaml_and_a_broken_one_leaves_the_draft() ->
     assert "device_map: auto" in draft.text()
 
 
+def test_several_data_sets_are_entered_as_a_list_of_yaml() -> None:
+    draft = draft_of("model_name: m\n")
+    at = show("config", draft=draft.id)
+    labelled(at.text_area, "datasets").set_value("- path: a.jsonl\n- path: b.jsonl\n  share: 0.5").run()
+    assert draft.text() == "model_name: m\ndatasets:\n- path: a.jsonl\n- path: b.jsonl\n  share: 0.5\n"
+    assert "datasets" in table_of(at)
+    labelled(at.text_area, "datasets").set_value("- path: [a").run()
+    assert "b.jsonl" in draft.text(), "what is no list changes nothing"
+    assert at.error
+    labelled(at.text_area, "datasets").set_value("").run()
+    assert draft.text() == "model_name: m\n"
+
+
 def test_a_key_that_takes_words_and_true_is_picked_from_all_of_them() -> None:
     draft = draft_of("model_name: m\ninit_lora_weights: gaussian\n")
     at = show("config", draft=draft.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from transformers import AutoTokenizer
@@ -50,6 +51,22 @@ def test_rows_have_the_tokens_that_training_gives_them(
     assert found is not None
     assert found.tokens == tuple(map(len, trained["input_ids"]))
     assert found.num_rows == len(trained)
+
+
+def test_several_sets_count_by_their_shares_of_an_epoch(
+    model: Path, installation: Installation, tmp_path: Path
+) -> None:
+    paths = [write_rows(tmp_path / name, rows) for name, rows in (("a.jsonl", chats(4)), ("b.jsonl", prompts(2)))]
+    alone = [row_lengths(config_of(model, path, installation)) for path in paths]
+    assert alone[0] is not None
+    assert alone[1] is not None
+    sets = [{"path": str(paths[0]), "share": 0.5}, {"path": str(paths[1]), "share": 3}]
+    found = row_lengths(from_here({"model_name": str(model), "datasets": sets}, installation))
+    assert found is not None
+    epoch = alone[0].num_rows // 2, alone[1].num_rows * 3
+    assert found.num_rows == sum(epoch)
+    mean = sum(rows * fmean(one.tokens) for rows, one in zip(epoch, alone, strict=True) if one) / sum(epoch)
+    assert fmean(found.tokens) == pytest.approx(mean, rel=0.02)
 
 
 def test_they_are_counted_once_until_a_file_changes(

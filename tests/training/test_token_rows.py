@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,10 +153,11 @@ def test_rows_that_are_all_behind_the_cut_are_refused_before_a_model_is_loaded(
 
 def test_the_log_says_what_was_read_and_what_became_of_it(config: Make, workspace: Path, tmp_path: Path) -> None:
     rows = [*chats(2), *chats(1), long_chat()]
-    data = write_rows(tmp_path / "some.jsonl", rows)
-    folder = run(workspace, config(dataset=str(data), max_length=24, num_epochs=1))
+    data = tmp_path / "some.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"messages": []}\n')
+    folder = run(workspace, config(dataset=str(data), max_length=24, max_bad_rows=1, num_epochs=1))
     log = folder.train_log.read_text()
-    assert "13 rows of messages, 0 bad ones left out, 8 duplicates; 12 of them an epoch (share 1)" in log
+    assert "13 rows of messages, 1 bad ones left out, 8 duplicates; 12 of them an epoch (share 1)" in log
     assert "13 of 13 rows" in log
     assert "0 cut, 0 without end, 1 behind the cut" in log
     assert "1 row is left out" in log
