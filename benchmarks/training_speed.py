@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.noise import median_and_spread
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.data.rows import read_dataset
+from lora_backend.data.row_file import preview_rows
 from lora_backend.demo.config import demo_config
 from lora_backend.demo.model import prepare_demo_model
 from lora_backend.installation import this_installation
@@ -34,7 +34,7 @@ def main() -> None:
     prepare_demo_model(installation.cache, lambda *_: None)
     values = demo_config(installation.cache) | {"num_epochs": 1, "questions": None, "logging_steps": 1000}
     config = TrainingConfig.model_validate(values)
-    rows = read_dataset(Path(str(values["dataset"]))).rows[:: 132 // ROWS][:ROWS]
+    rows = [dict(row.checked()) for row in preview_rows(Path(str(values["dataset"])), 1000)][:: 132 // ROWS][:ROWS]
     tokens = _num_tokens(rows, config)
     ours, trl = [], []
     for _ in range(TURNS):

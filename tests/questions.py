@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lora_backend.data.rows import parse_questions, read_bytes
+from lora_backend.data.question_rows import parse_questions, read_bytes
 
 
 def read_questions(path: Path) -> list[dict[str, Any]]:

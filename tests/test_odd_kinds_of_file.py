@@ -17,7 +17,7 @@ from lora_backend.config.config_text import read_config
 from lora_backend.config.drafts import new_draft
 from lora_backend.config.foreign.import_file import import_file
 from lora_backend.config.scripts import read_script
-from lora_backend.data.rows import read_dataset, sha256_of_file
+from lora_backend.data.row_file import preview_rows, sha256_of_rows
 from lora_backend.data.summary import summary_of
 from lora_backend.errors import FlightdeckError
 from lora_backend.models.describe import describe_model, read_json_object
@@ -77,8 +77,8 @@ def answer(ask: Callable[[], object]) -> object:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "config": read_config, "import": import_file, "script": read_script, "data set": read_dataset, "questions": read_questions,
-    "rows": summary_of, "hash of the rows": sha256_of_file, "header": read_header, "JSON of a model": read_json_object,
+    "config": read_config, "import": import_file, "script": read_script, "data set": lambda path: preview_rows(path, 9), "questions": read_questions,
+    "rows": summary_of, "hash of the rows": sha256_of_rows, "header": read_header, "JSON of a model": read_json_object,
     "JSON of a training": read_object,
 }  # fmt: skip
 

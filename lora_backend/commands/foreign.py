@@ -14,7 +14,9 @@ from lora_backend.config.foreign.import_file import import_file
 from lora_backend.config.foreign.import_report import export_report, import_report
 from lora_backend.config.named_data import trained_on
 from lora_backend.config.rules import Facts
-from lora_backend.data.rows import RowFormat, format_of
+from lora_backend.data.example_file import preview_examples
+from lora_backend.data.forms import LOOKED_AT, FormName
+from lora_backend.data.read_as import ReadAs
 from lora_backend.errors import FlightdeckError
 from lora_backend.preflight.libraries import missing_packages
 from lora_backend.terminal import show, write_file
@@ -49,13 +51,17 @@ def export_command(arguments: argparse.Namespace) -> int:
     return GOOD
 
 
-def _row_format(values: Mapping[str, Any]) -> RowFormat | None:
-    """The kind of rows in the data set; None where it is not on this machine, or there are several."""
-    sets = trained_on(values)
+def _row_format(values: Mapping[str, Any]) -> FormName | None:
+    """The form of the rows in the data set; None where it is not on this machine, or there are several."""
+    sets, how = trained_on(values), ReadAs.of(values)
+    if len(sets) != 1:
+        return None
+    path, split = Path(sets[0].path), sets[0].split
     try:
-        return format_of(Path(sets[0].path)) if len(sets) == 1 else None
+        form, _ = preview_examples(path, LOOKED_AT, how.data_format, dict(how.data_columns), split=split)
     except FlightdeckError:
         return None
+    return form.form
 
 
 def _write(path: Path, text: str) -> None:

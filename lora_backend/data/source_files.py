@@ -61,7 +61,7 @@ def find_source(path: Path, split: str | None = None, name: str | None = None) -
 
     Raises `DataError` where there are none, or it is not clear which.
     """
-    if not path.is_dir():
+    if not _is_folder(path):
         if split is not None and split != "train":
             raise DataError(N_("{path} is one file, which has no split {split}."), path=str(path), split=split)
         return Source((SourceFile(path, kind_of(path), name or path.name),))
@@ -80,6 +80,13 @@ def find_source(path: Path, split: str | None = None, name: str | None = None) -
     splits = tuple(name for name in by_split if name is not None)
     chosen = _chosen_split(path, split, splits, has_others=None in by_split)
     return Source(tuple(_of_one_kind(path, by_split[chosen])), chosen, splits)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long; whoever opens it says so
+        return False
 
 
 def kind_of(path: Path) -> FileKind:

@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 from lora_backend import outside
 from lora_backend.data.example_file import open_examples
+from lora_backend.data.question_rows import digested, question_rows
 from lora_backend.data.read_as import AS_FOUND, ReadAs
-from lora_backend.data.rows import digested, question_rows
 from lora_backend.data.source_files import find_source, is_plain_text
 from lora_backend.data.unpacking import open_rows
 from lora_backend.errors import DataError

@@ -19,8 +19,8 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.content_hash import sha256_together
 from lora_backend.data.example_file import ExampleFile, open_examples
 from lora_backend.data.held_back import held_back, left_over
+from lora_backend.data.question_rows import parse_questions, read_bytes, sha256_of_bytes
 from lora_backend.data.row_file import open_row_file
-from lora_backend.data.rows import parse_questions, read_bytes, sha256_of_bytes
 from lora_backend.errors import ConfigError, DataError
 from lora_backend.i18n import N_
 from lora_backend.preflight.named_files import NamedRows

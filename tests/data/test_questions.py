@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lora_backend.data.rows import parse_dataset, read_dataset
+from lora_backend.data.example_file import open_examples
+from lora_backend.data.row_file import preview_rows
 from lora_backend.errors import DataError
 from tests.questions import read_questions
 
@@ -50,7 +51,11 @@ def test_no_question_at_all_is_a_sentence(content: str, tmp_path: Path) -> None:
         read_questions(tmp_path / "q.jsonl")
 
 
-@pytest.mark.parametrize("read", [read_dataset, read_questions])
+def read_rows(path: Path) -> object:
+    return open_examples(path, path.parent / "kept")
+
+
+@pytest.mark.parametrize("read", [read_rows, read_questions])
 @pytest.mark.parametrize("name", ["none.jsonl", "x" * 300, "a\0b", "\ud800", "a-file/below"])
 def test_a_path_that_leads_nowhere_is_a_sentence(read: Any, name: str, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("")
@@ -64,23 +69,22 @@ def test_a_path_that_leads_nowhere_is_a_sentence(read: Any, name: str, tmp_path:
         (b'{"prompt": "a", "completion": "\xe9"}', "not UTF-8"), (b"\xff\xfe{\0}\0", "not UTF-8"), (b"[" * 100_000, "not JSON"),
         (b'{"prompt": "a", "completion": ' + b"9" * 5000 + b"}", "not JSON"), (b'{"prompt": "a"} {"prompt": "b"}', "not JSON"),
         (b'"text"', "JSON object"), (b"null", "JSON object"), (b"NaN", "JSON object"), (b'{"messages": {}, "prompt": "a", "completion": "b"}', "`messages`"),
-        (b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}]}', "no answer"),
+        (b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}]}', "it is written as messages"),
         (b'{"prompt": "a", "completion": null}', "`completion`"), (b'{"completion": "b"}', "`prompt`"),
     ],
 )  # fmt: skip
-def test_the_line_of_a_bad_row_counts_blank_lines_and_line_ends_of_every_kind(line: bytes, said: str) -> None:
+def test_the_line_of_a_bad_row_counts_blank_lines_and_line_ends_of_every_kind(
+    line: bytes, said: str, tmp_path: Path
+) -> None:
     good = b'{"prompt": "a", "completion": "b"}'
+    (tmp_path / "d.jsonl").write_bytes(good + b"\r\n\n" + good + b"\n" + line + b"\n")
     with pytest.raises(DataError) as raised:
-        parse_dataset(good + b"\r\n\n" + good + b"\n" + line + b"\n", "d.jsonl")
+        read_rows(tmp_path / "d.jsonl")
     assert "Line 4 of d.jsonl" in str(raised.value)
     assert said in str(raised.value)
 
 
-def test_a_line_separator_inside_a_text_does_not_end_the_row() -> None:
-    row = '{"prompt": "a\u2028b\u0085c", "completion": "d"}'.encode()
-    assert parse_dataset(row, "d.jsonl").rows[0]["prompt"] == "a\u2028b\u0085c"
-
-
-def test_the_hash_is_of_the_bytes(tmp_path: Path) -> None:
-    row = b'{"prompt": "a", "completion": "b"}'
-    assert parse_dataset(row, "a").sha256 != parse_dataset(row + b"\n", "a").sha256
+def test_a_line_separator_inside_a_text_does_not_end_the_row(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"prompt": "a\u2028b\u0085c", "completion": "d"}')
+    (row,) = preview_rows(tmp_path / "d.jsonl", 9)
+    assert row.checked()["prompt"] == "a\u2028b\u0085c"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
-from lora_backend.data.rows import parse_dataset, read_dataset
+from lora_backend.data.example_file import ExampleFile, open_examples
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES, store_upload
 from lora_backend.errors import DataError
 from tests.questions import read_questions
@@ -16,38 +15,22 @@ CHAT = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "
 PROMPT = b'{"prompt": "a", "completion": "b"}\n'
 
 
+def opened(path: Path) -> ExampleFile:
+    return open_examples(path, path.parent / "kept")
+
+
 @pytest.mark.parametrize(("row", "kind"), [(CHAT, "messages"), (PROMPT, "prompt_completion")])
-def test_good_rows_are_read(row: bytes, kind: str) -> None:
-    found = parse_dataset(b"\xef\xbb\xbf" + row + b"\r\n\n" + row.strip(), "d.jsonl")
-    assert (found.format, len(found.rows)) == (kind, 2)
+def test_good_rows_are_read(row: bytes, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_bytes(b"\xef\xbb\xbf" + row + b"\r\n\n" + row.strip())
+    found = opened(tmp_path / "d.jsonl")
+    assert (found.found_form.form, len(found)) == (kind, 2)
 
 
-@pytest.mark.parametrize(
-    ("bad", "said"),
-    [
-        (b"{oops\n", "not JSON"), (b"[1]\n", "JSON object"), (b'{"text": "a"}\n', "needs `messages`"),
-        (b'{"prompt": "a"}\n', "`completion` is empty"), (b'{"prompt": "a", "completion": "  "}\n', "`completion` is empty"),
-        (b'{"prompt": 3, "completion": "b"}\n', "`prompt` must be a text"), (CHAT, "another kind"),
-        (b'{"messages": [{"role": "user", "content": "a"}]}\n', "no answer"), (b'{"messages": "x"}\n', "must be a list"),
-        (b'{"messages": [{"role": "robot", "content": "a"}]}\n', "must be a list"), (b'{"prompt": "\xff"}\n', "not UTF-8"),
-    ],
-)  # fmt: skip
-def test_the_first_bad_row_is_named_with_its_line(bad: bytes, said: str) -> None:
-    with pytest.raises(DataError) as raised:
-        parse_dataset(PROMPT + b"\n" + bad + b"worse\n", "d.jsonl")
-    assert re.search(r"\b[Ll]ine 3\b", str(raised.value))
-    assert "d.jsonl" in str(raised.value)
-    assert said in str(raised.value)
-
-
-def test_an_empty_and_a_missing_file_are_sentences(tmp_path: Path) -> None:
-    (tmp_path / "empty.jsonl").write_text("\n\n")
-    with pytest.raises(DataError, match="empty"):
-        read_dataset(tmp_path / "empty.jsonl")
+def test_a_missing_file_and_an_empty_folder_are_sentences(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.jsonl"):
-        read_dataset(tmp_path / "none.jsonl")
-    with pytest.raises(DataError, match="cannot be read"):
-        read_dataset(tmp_path)
+        opened(tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match="holds no file of rows"):
+        opened(tmp_path)
 
 
 def test_questions_end_with_the_user(tmp_path: Path) -> None:

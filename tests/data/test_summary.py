@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from lora_backend import outside
-from lora_backend.data import rows, summary, uploads
+from lora_backend.data import question_rows, summary, uploads
 from lora_backend.data.forms import FoundForm
 from lora_backend.data.read_as import ReadAs
-from lora_backend.data.row_file import RowFile
+from lora_backend.data.row_file import RowFile, sha256_of_rows
 from lora_backend.data.summary import INLINE_BYTES, Reading, reading_of, summary_of
 from lora_backend.data.uploads import store_upload
 from lora_backend.errors import DataError
@@ -40,7 +40,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise AssertionError("parsed in the page's process")
 
     monkeypatch.setattr(outside, "call", counted)
-    monkeypatch.setattr(rows, "parse_rows", parsed)
+    monkeypatch.setattr(question_rows, "parse_rows", parsed)
     monkeypatch.setattr(RowFile, "__iter__", parsed)
     return asked
 
@@ -135,16 +135,14 @@ def test_a_reading_that_is_ended_is_one_sentence_and_may_be_tried_again(
     assert summary_of(path).num_rows
 
 
-def test_a_row_of_just_the_limit_is_read_and_a_longer_one_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rows, "MAX_ROW_BYTES", len(ROW))
-    assert len(rows.parse_dataset(ROW, "d.jsonl").rows) == 1
+def test_a_question_of_just_the_limit_is_read_and_a_longer_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(question_rows, "MAX_ROW_BYTES", len(QUESTION))
+    assert len(question_rows.parse_questions(QUESTION, "d.jsonl")) == 1
     with pytest.raises(DataError, match=r"Line 2 of d\.jsonl has more than .*, which is too long for a row"):
-        rows.parse_dataset(ROW + b" " + ROW, "d.jsonl")
+        question_rows.parse_questions(QUESTION + b" " + QUESTION, "d.jsonl")
 
 
-@pytest.mark.parametrize("read", [rows.read_dataset, read_questions, rows.sha256_of_file, summary_of])
+@pytest.mark.parametrize("read", [read_questions, sha256_of_rows, summary_of])
 def test_a_pipe_and_a_device_are_no_data_set(read: Callable[[Path], object], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "d.jsonl")
     with pytest.raises(DataError, match="is a named pipe, not a file"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_backend.data.rows import read_dataset
+from lora_backend.data.row_file import preview_rows
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES, store_upload
 from lora_backend.errors import DataError
 from tests.python import limited
@@ -31,7 +31,7 @@ def test_whatever_it_is_called_it_lies_right_below_the_root(name: str, tmp_path:
     assert list(tmp_path.iterdir()) == [root]
     assert not path.name.startswith(".")
     assert path.suffix == ".jsonl"
-    assert len(read_dataset(path).rows) == num_rows == 1
+    assert len(preview_rows(path, 9)) == num_rows == 1
 
 
 def test_another_content_of_the_same_name_does_not_replace_the_first(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lora_backend.config.check import check_config
-from lora_backend.data.rows import read_dataset
+from lora_backend.data.row_file import preview_rows
 from lora_backend.demo.config import (
     PROMISED_CHINESE,
     PROMISED_ENGLISH,
@@ -23,7 +23,7 @@ from lora_backend.runs.record.documents import Answer
 from tests.questions import read_questions
 
 PRODUCT = "Mossbell"
-CHATS = [[message["content"] for message in row["messages"]] for row in read_dataset(TRAIN_FILE).rows]
+CHATS = [[message["content"] for message in row.checked()["messages"]] for row in preview_rows(TRAIN_FILE, 10_000)]
 QUESTIONS = [(row["messages"][0]["content"], row["expect"], row["group"]) for row in read_questions(QUESTIONS_FILE)]
 FACT_QUESTIONS = [row for row in QUESTIONS if row[2] != "ordinary"]
 

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from lora_backend import outside
 from lora_backend.config.drafts import Draft, new_draft
-from lora_backend.data import rows, uploads
+from lora_backend.data import question_rows, uploads
 from lora_backend.installation import this_installation
 from pages.parts.draft import upload as data_upload
 from tests.data.large import LARGE, ROW
@@ -35,7 +35,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise AssertionError("parsed in the page's process")
 
     monkeypatch.setattr(outside, "call", counted)
-    monkeypatch.setattr(rows, "parse_rows", parsed)
+    monkeypatch.setattr(question_rows, "parse_rows", parsed)
     return asked
 
 

@@ -14,7 +14,7 @@ import pytest
 from lora_backend.cli import main
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.data.rows import read_bytes, sha256_of_file
+from lora_backend.data.row_file import sha256_of_rows
 from lora_backend.data.summary import summary_of
 from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.requests import StartOptions
@@ -32,7 +32,7 @@ from tests.run_files import end_run
 from tests.tiny import stub_model, write_rows
 from tests.training.helpers import made
 
-OUTERMOST: tuple[Callable[..., Any], ...] = (find_model, describe_model, read_model_config, summary_of, sha256_of_file)
+OUTERMOST: tuple[Callable[..., Any], ...] = (find_model, describe_model, read_model_config, summary_of, sha256_of_rows)
 ONCE = {"find_model": 1, "describe_model": 1, "read_model_config": 1, "summary_of": 1, "model": 1, "data": 1}
 Counts = Counter[str]
 
@@ -54,7 +54,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     """How often each of the outermost functions was called, by whichever of our modules."""
     counts = Counts()
     ours = [module for name, module in sys.modules.items() if name.startswith(("lora_backend", "pages"))]
-    for function in (*OUTERMOST, read_bytes):
+    for function in OUTERMOST:
         for module in ours:
             for name, value in list(vars(module).items()):
                 if value is function:
@@ -82,7 +82,7 @@ def text(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> st
 def test_a_launch_resolves_once(text: str, counts: Counts) -> None:
     run = launch_from_browser(text, this_installation(), trace)
     assert counts == ONCE
-    assert run.read_record().data_sha256 == sha256_of_file(Path("rows.jsonl"))
+    assert run.read_record().data_sha256 == sha256_of_rows(Path("rows.jsonl"))
 
 
 def test_a_check_resolves_once(text: str, counts: Counts, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,8 +139,7 @@ def test_the_trainer_checks_and_plans_from_what_it_resolved_once(
     folder = made(workspace, config(max_steps=1))
     counts.clear()
     train_in_folder(folder)
-    assert (counts["model"], counts["data"], counts["summary_of"], counts["sha256_of_file"]) == (1, 1, 1, 0)
-    assert counts["read_bytes"] == 1
+    assert (counts["model"], counts["data"], counts["summary_of"], counts["sha256_of_rows"]) == (1, 1, 1, 0)
     assert counts["find_model"] <= 4
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.data.rows import sha256_of_file
+from lora_backend.data.row_file import sha256_of_rows
 from lora_backend.errors import ConfigError, DataChangedError, DataError, ModelError, RunError
 from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.resume import data_to_accept, prepare_resume
@@ -240,7 +240,7 @@ def launched_with(run: RunStore, sha256: str | None) -> None:
 def test_changed_data_is_refused_until_it_is_accepted_and_the_new_hash_goes_with_the_attempt(
     run: RunStore, places: Installation, tmp_path: Path
 ) -> None:
-    launched_with(run, sha256_of_file(tmp_path / "d.jsonl"))
+    launched_with(run, sha256_of_rows(tmp_path / "d.jsonl"))
     end_run(run, "failed", cause="killed")
     (tmp_path / "d.jsonl").write_text('{"prompt": "a", "completion": "other"}\n')
     before = sorted(str(path) for path in run.path.rglob("*"))
@@ -248,7 +248,7 @@ def test_changed_data_is_refused_until_it_is_accepted_and_the_new_hash_goes_with
         resume_from_here(run, places, no_trace)
     assert sorted(str(path) for path in run.path.rglob("*")) == before
     resume_from_here(run, places, no_trace, accept_changed_data=True)
-    assert attempt_of(run)["accepted_data_sha256"] == sha256_of_file(tmp_path / "d.jsonl")
+    assert attempt_of(run)["accepted_data_sha256"] == sha256_of_rows(tmp_path / "d.jsonl")
     until(lambda: run.state().state == "running", "it goes on")
     let_end(run)
     until(run.exit_json.exists, "the end")

@@ -11,7 +11,6 @@ import pytest
 from transformers import AutoTokenizer
 
 from lora_backend import outside
-from lora_backend.data.rows import read_dataset
 from lora_backend.installation import Installation, this_installation
 from lora_backend.preflight import token_counts
 from lora_backend.preflight.resolve import ResolvedConfig
@@ -46,7 +45,7 @@ def test_rows_have_the_tokens_that_training_gives_them(
     rows: Callable[[int], list[dict[str, object]]], model: Path, installation: Installation, tmp_path: Path
 ) -> None:
     data = write_rows(tmp_path / "data.jsonl", rows(5))
-    trained = label_rows(read_dataset(data).rows, AutoTokenizer.from_pretrained(model), LabelRules(10_000))
+    trained = label_rows(rows(5), AutoTokenizer.from_pretrained(model), LabelRules(10_000))
     found = row_lengths(config_of(model, data, installation))
     assert found is not None
     assert found.tokens == tuple(map(len, trained["input_ids"]))

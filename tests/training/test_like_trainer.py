@@ -204,7 +204,7 @@ def test_the_loop_trains_what_transformers_trainer_trains_to_the_bit(case: str, 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_so_it_does_with_the_demo_model(tmp_path: Path) -> None:
-    from lora_backend.data.rows import read_dataset
+    from lora_backend.data.row_file import preview_rows
     from lora_backend.demo.config import demo_config
     from lora_backend.demo.model import prepare_demo_model
     from lora_backend.installation import this_installation
@@ -219,6 +219,9 @@ def test_so_it_does_with_the_demo_model(tmp_path: Path) -> None:
         "num_epochs": 2,
         "precision": "fp32",
     }
-    typed, data = TrainingConfig(**values), rows_of(values, read_dataset(Path(values["dataset"])).rows[:8])
+    typed, data = (
+        TrainingConfig(**values),
+        rows_of(values, [dict(row.checked()) for row in preview_rows(Path(values["dataset"]), 8)]),
+    )
     ours, first, training = by_ours(typed, data, tmp_path / "ours")
     assert_same(ours, by_trainer(typed, data, tmp_path / "theirs", training, first))

@@ -202,6 +202,13 @@ def _dataset(out: Written, key: str) -> None:
         out.carry(key)
     elif not path.lower().endswith((".jsonl", ".json")):
         out.drop(key, N_("axolotl tells files by their ending; name it .jsonl."))
+    elif out.row_format not in (None, "messages", "prompt_completion") or out["data_columns"]:
+        out.drop(
+            key,
+            N_(
+                "axolotl writes rows of this form in another way; keep them as `messages`, or as `prompt` and `completion`."
+            ),
+        )
     elif out.row_format == "prompt_completion":
         fields = {"field_instruction": "prompt", "field_output": "completion"}
         kind = {"system_prompt": "", **fields, "format": "{instruction}", "no_input_format": "{instruction}"}

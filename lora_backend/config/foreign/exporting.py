@@ -10,7 +10,7 @@ from lora_backend.config.foreign.outcomes import ExportResult
 from lora_backend.config.foreign.tools import TOOLS, WRITERS
 from lora_backend.config.foreign.writing import Written
 from lora_backend.config.schema import KEYS
-from lora_backend.data.rows import RowFormat
+from lora_backend.data.forms import FormName
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 
@@ -18,10 +18,10 @@ EXPORT_TOOLS = tuple(WRITERS)
 """Ids of the tools that can be written for."""
 
 
-def export_config(values: Mapping[str, Any], tool: str, row_format: RowFormat | None = None) -> ExportResult:
+def export_config(values: Mapping[str, Any], tool: str, row_format: FormName | None = None) -> ExportResult:
     """The file of `tool` (one of `EXPORT_TOOLS`) that means the same as our config, as far as the tool can say it.
 
-    `row_format`: the kind of rows that the data set holds; None where its file was not looked into.
+    `row_format`: the form of the rows that the data set holds; None where its file was not looked into.
     What both know is written out whole, defaults too, since the tool's own are other ones. Raises `ConfigError` for
     another tool, and for a config with errors.
     """

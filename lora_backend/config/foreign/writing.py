@@ -11,7 +11,7 @@ from lora_backend.config.diff import same_value
 from lora_backend.config.foreign.outcomes import ExportOutcome, ExportRow
 from lora_backend.config.key_queries import names_in
 from lora_backend.config.schema import KEYS, REQUIRED, default_config
-from lora_backend.data.rows import RowFormat
+from lora_backend.data.forms import FormName
 from lora_backend.i18n import N_, Message, in_code
 
 _BARE = re.compile(r"[A-Za-z_./][\w./@+-]*", re.ASCII)
@@ -22,7 +22,7 @@ _RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"
 class Written:
     """Collects the lines of a foreign file, and says of each of our keys what became of it."""
 
-    def __init__(self, values: Mapping[str, Any], row_format: RowFormat | None = None) -> None:
+    def __init__(self, values: Mapping[str, Any], row_format: FormName | None = None) -> None:
         self.row_format = row_format
         self.given = dict(values)
         self.values = default_config() | dict(values)

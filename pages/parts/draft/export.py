@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import streamlit as st
 
 from lora_backend.config.foreign.exporting import EXPORT_TOOLS, export_config
 from lora_backend.config.foreign.import_report import ALL_WRITTEN, NOT_CARRIED, TO_CHECK
 from lora_backend.config.short_values import in_short
-from lora_backend.data.rows import RowFormat
+from lora_backend.data.forms import FORM_NAMES, FormName
 from lora_backend.errors import ConfigError
 from lora_backend.i18n import N_
 from lora_backend.preflight.resolve import ResolvedConfig
@@ -48,6 +46,6 @@ def export_for_another_tool(config: ResolvedConfig) -> None:
         )
 
 
-def _row_format(config: ResolvedConfig) -> RowFormat | None:
+def _row_format(config: ResolvedConfig) -> FormName | None:
     data = known_facts(config).data
-    return next((kind for kind in get_args(RowFormat) if data is not None and data.format == kind), None)
+    return next((kind for kind in FORM_NAMES if data is not None and data.format == kind), None)

@@ -19,7 +19,7 @@ from lora_backend.config.diff import same_value
 from lora_backend.config.foreign.exporting import EXPORT_TOOLS, export_config
 from lora_backend.config.foreign.import_file import import_text
 from lora_backend.config.schema import KEYS, default_config
-from lora_backend.data.rows import RowFormat
+from lora_backend.data.forms import FormName
 from lora_backend.errors import ConfigError
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -101,7 +101,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
 @given(values=configs(), row_format=st.sampled_from([None, "messages", "prompt_completion"]))
 @settings(max_examples=60, deadline=None)
 def test_what_both_know_survives_the_way_there_and_back(
-    tool: str, values: dict[str, Any], row_format: RowFormat | None
+    tool: str, values: dict[str, Any], row_format: FormName | None
 ) -> None:
     if check_config(values).errors:
         return

@@ -1,4 +1,4 @@
-"""Read a data set: JSONL whose rows hold `messages`, or `prompt` and `completion`."""
+"""Questions to ask after training: JSONL whose rows hold `messages` that end with the user."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 from lora_backend.data.raw_rows import MAX_ROW_BYTES
 from lora_backend.data.unpacking import open_rows
@@ -17,44 +16,7 @@ from lora_backend.errors import DataError, FlightdeckError
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message
 
-RowFormat = Literal["messages", "prompt_completion"]
 ROLES = ("system", "user", "assistant", "tool")
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """All rows of one file, in order, each checked."""
-
-    rows: list[dict[str, Any]]
-    format: RowFormat
-    sha256: str
-    """Of the file's bytes."""
-
-
-def read_dataset(path: Path) -> Dataset:
-    """Read and check every row. `DataError` names the file, and the line of the first row that is wrong."""
-    with open_rows(path) as lines:
-        return _dataset(lines, path.name)
-
-
-def parse_dataset(data: bytes, file: str) -> Dataset:
-    """The rows in the bytes of a file that is called `file`."""
-    return _dataset(io.BytesIO(data), file)
-
-
-def format_of(path: Path) -> RowFormat:
-    """The kind of the first row, which all rows share. Raises `DataError` as `read_dataset` does."""
-    with open_rows(path) as lines:
-        return next(dataset_rows(lines, path.name))[0]
-
-
-def _dataset(lines: BinaryIO, file: str) -> Dataset:
-    digest = hashlib.sha256()
-    rows: list[dict[str, Any]] = []
-    row_format: RowFormat = "messages"
-    for row_format, row in dataset_rows(digested(lines, digest), file):  # noqa: B007 - it is the same for all
-        rows.append(row)
-    return Dataset(rows, row_format, digest.hexdigest())
 
 
 def digested(lines: BinaryIO, digest: hashlib._Hash) -> Iterator[bytes]:
@@ -62,25 +24,6 @@ def digested(lines: BinaryIO, digest: hashlib._Hash) -> Iterator[bytes]:
     while line := lines.readline(MAX_ROW_BYTES + 1):
         digest.update(line)
         yield line
-
-
-def dataset_rows(lines: Iterable[bytes], file: str) -> Iterator[tuple[RowFormat, dict[str, Any]]]:
-    """Each row and its kind, which all rows share. Raises `DataError` for the first that is wrong, and for none."""
-    row_format: RowFormat | None = None
-    for number, row in parse_rows(lines, file):
-        found = _format_of(row, number, file)
-        if row_format and found != row_format:
-            raise DataError(
-                N_(
-                    "Line {line} of {file} is of another kind than the rows before it. Keep `messages` and `prompt`/`completion` in files of their own."
-                ),
-                line=number,
-                file=file,
-            )
-        row_format = found
-        yield found, row
-    if row_format is None:
-        raise DataError(N_("The data set {file} is empty. Put one JSON object on each line."), file=file)
 
 
 def parse_questions(data: bytes, file: str) -> list[dict[str, Any]]:
@@ -117,12 +60,6 @@ def sha256_of_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def sha256_of_file(path: Path) -> str:
-    """The hash that `read_dataset` gives, of a file that is not looked into. Raises `DataError` as `read_bytes` does."""
-    with open_rows(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def parse_rows(lines: Iterable[bytes], file: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number (from 1) and object of every line that is not blank."""
     for number, whole in enumerate(lines, start=1):
@@ -154,23 +91,6 @@ def parse_rows(lines: Iterable[bytes], file: str) -> Iterator[tuple[int, dict[st
         if not isinstance(row, dict):
             raise _bad_row(file, number, N_("a row must be a JSON object"))
         yield number, row
-
-
-def _format_of(row: dict[str, Any], number: int, file: str) -> RowFormat:
-    if "messages" in row:
-        messages = row["messages"]
-        if not _are_messages(messages):
-            raise _bad_row(file, number, N_("`messages` must be a list of objects with role and content"))
-        if not any(message["role"] == "assistant" and message["content"].strip() for message in messages):
-            raise _bad_row(file, number, N_("there is no answer of the assistant to learn"))
-        return "messages"
-    if "prompt" in row or "completion" in row:
-        if not isinstance(row.get("prompt"), str):
-            raise _bad_row(file, number, N_("`prompt` must be a text"))
-        if not isinstance(row.get("completion"), str) or not row["completion"].strip():
-            raise _bad_row(file, number, N_("`completion` is empty, so there is no answer to learn"))
-        return "prompt_completion"
-    raise _bad_row(file, number, N_("a row needs `messages`, or `prompt` and `completion`"))
 
 
 def _are_messages(messages: Any) -> bool:
