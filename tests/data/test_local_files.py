@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
+from lora_backend.data import unread_uploads
 from lora_backend.data.local_files import is_rows_file, local_files, name_of
 from lora_backend.data.unread_uploads import keep_upload
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES
@@ -76,3 +78,17 @@ def test_another_file_under_the_same_eight_digits_is_left_alone(tmp_path: Path) 
     second = keep_upload(b"{}\n", "a.jsonl", folder)
     assert second != first
     assert first.read_text() == "another"
+
+
+def test_a_packed_upload_is_unpacked_once_apart_and_refused_where_it_would_fill_a_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = gzip.compress(b'{"text": "a"}\n' * 1000)
+    assert keep_upload(packed, "a.jsonl.gz", tmp_path / "data").read_bytes() == packed
+    with pytest.raises(DataError, match="cut off or is damaged"):
+        keep_upload(packed[:-20], "b.jsonl.gz", tmp_path / "data")
+    monkeypatch.setattr(unread_uploads, "MOST_UNPACKED_BYTES", 5000)
+    (tmp_path / "c.gz").write_bytes(packed)
+    with pytest.raises(DataError, match="unpacks to more than"):
+        unread_uploads.refuse_too_much(str(tmp_path / "c.gz"), "c.gz")
+    assert len(list((tmp_path / "data").iterdir())) == 1

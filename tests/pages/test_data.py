@@ -404,3 +404,19 @@ def test_the_tokens_are_a_file_once_somebody_asks_for_it(tmp_path: Path, model: 
     (download,) = at.get("download_button")
     assert download.proto.label == "Download"
     assert "1 row. Not all rows are in the file." in texts(at)
+
+
+def test_an_upload_that_a_draft_cannot_train_on_is_fixed_on_the_data_page(tmp_path: Path) -> None:
+    draft = new_draft(this_installation().drafts, "model_name: m\n")
+    at = show("config", draft=draft.id)
+    at.file_uploader(key=f"data-{draft.id}").set_value(("chats.jsonl", f"{GOOD}\n{{broken".encode(), "application/json")).run()  # fmt: skip
+    assert any("max_bad_rows" in error.value for error in at.error)
+    at.button(key=f"fix-{draft.id}").click().run()
+    assert not at.exception
+    (kept,) = this_installation().uploads.iterdir()
+    assert (at.query_params["draft"], at.query_params["dataset"]) == (draft.id, kept.name)
+    at = show("data", draft=draft.id, dataset=kept.name)
+    at.button(key="leave-2").click().run()
+    at.button(key="write_edits").click().run()
+    at.button(key="use_in_draft").click().run()
+    assert "dataset: chats-edited-" in draft.text()

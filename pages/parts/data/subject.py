@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lora_backend.data.data_question import DataQuestion
 from lora_backend.data.row_file import RowFile, open_row_file
-from lora_backend.data.source_files import Source, find_source
+from lora_backend.data.source_files import Source, SourceFile, find_source
+from lora_backend.data.unpacking import open_rows, packing_of
 from lora_backend.errors import DataError
 from lora_backend.i18n import N_, Message
 from lora_backend.installation import path_of
@@ -30,7 +31,12 @@ ASKED = (
     "seed",
 )
 MOST_AT_ONCE = 32 * 2**20
-"""Of lines that are looked through in a tenth of a second."""
+"""Bytes of lines, which are looked through in a tenth of a second."""
+MOST_WRITTEN_DOWN = 4 * 2**20
+"""Of a table that is written down as lines first."""
+MOST_UNPACKED = 64 * 2**10
+"""Of what may hold a thousand times as much."""
+MOST_FILES = 20
 LOOKED_AT = 100
 """First rows of a data set that nobody has read whole yet."""
 TEMPLATES = ("chat_template.jinja", "tokenizer_config.json")
@@ -52,7 +58,7 @@ class Subject:
     def files(self) -> tuple[Path, ...]:
         """What an answer about it is read from."""
         models = () if self.model is None else tuple(self.model / name for name in (TOKENIZER, *TEMPLATES))
-        return (self.path, *models)
+        return (self.path, *(file.path for file in self.source.files[:MOST_FILES]), *models)
 
     @cached_property
     def data_question(self) -> DataQuestion:
@@ -73,9 +79,10 @@ class Subject:
 
     @cached_property
     def rows_at_once(self) -> RowFile | None:
-        """Its rows by number; None where it is too large to be read on the page's way."""
-        most = MOST_AT_ONCE if all(file.kind == "jsonl" for file in self.source.files) else MOST_AT_ONCE // 8
-        return self._open() if self.size_bytes <= most else None
+        """Its rows by number; None where they may be too many to be read on the page's way."""
+        if len(self.source.files) > MOST_FILES:
+            return None
+        return self._open() if self.size_bytes <= min(map(_most_at_once, self.source.files)) else None
 
     def opened(self, *, is_counted: bool) -> RowFile | None:
         """The same; of a large one too, once it was read whole by who counts."""
@@ -99,6 +106,14 @@ def subject_of(question: Question) -> Subject:
         raise DataError(N_("There is no data set {path}. Check the path."), path=question.dataset)
     model, reason = _model_of(named)
     return Subject(question, named, rows.path, model, reason)
+
+
+def _most_at_once(file: SourceFile) -> int:
+    with open_rows(file.path) as opened:
+        is_packed = packing_of(opened.peek(4)[:4]) is not None
+    if is_packed or file.kind in ("parquet", "arrow"):
+        return MOST_UNPACKED
+    return MOST_AT_ONCE if file.kind == "jsonl" else MOST_WRITTEN_DOWN
 
 
 def _model_of(named: ResolvedConfig) -> tuple[Path | None, Message | None]:

@@ -12,13 +12,16 @@ from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft
 from lora_backend.data.local_files import ENDINGS
 from lora_backend.data.unpacking import ENDINGS as PACKED
+from lora_backend.data.unread_uploads import keep_upload
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES, store_upload
-from lora_backend.errors import FlightdeckError
+from lora_backend.errors import DataError, FlightdeckError
 from lora_backend.i18n import N_, Plural
 from lora_backend.preflight.named_files import kept_summaries
 from pages.parts.draft import session
 from pages.parts.draft.edit import set_values
+from pages.parts.shell import addresses
 from pages.parts.shell.language import explain, t
+from pages.parts.shell.navigation import DATA
 from pages.parts.shell.services import installation
 from pages.parts.widgets.rows_reading import reading_bar
 
@@ -42,6 +45,8 @@ def upload_field(draft: Draft) -> None:
     stored = _stored(file)
     if isinstance(stored, Exception):
         st.error(explain(stored), icon=":material/error:")
+        if isinstance(stored, DataError):
+            _fix_on_data_page(draft, file)
         return
     path, num_rows = stored
     st.success(
@@ -54,6 +59,18 @@ def upload_field(draft: Draft) -> None:
     if is_new and st.button(t(N_("Train on it: set `dataset`")), key=f"use-{path.name}"):
         set_values(draft, {"dataset": path.name})
         st.rerun()
+
+
+def _fix_on_data_page(draft: Draft, file: UploadedFile) -> None:
+    """Keep the file as it is, and show its rows where they can be fixed."""
+    if not st.button(t(N_("Fix the rows on the Data page")), icon=":material/dataset:", key=f"fix-{draft.id}"):
+        return
+    try:
+        path = keep_upload(file.getvalue(), file.name, installation().uploads)
+    except (FlightdeckError, OSError) as error:
+        st.error(explain(error), icon=":material/error:")
+    else:
+        st.switch_page(DATA, query_params={addresses.DRAFT: draft.id, addresses.DATASET: path.name})
 
 
 def _stored(file: UploadedFile) -> tuple[Path, int] | FlightdeckError | OSError:
