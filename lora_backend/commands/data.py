@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import dropwhile
 from typing import Any
 
 from lora_backend.commands.words import GOOD, NO, print_json, readable, setting
@@ -135,7 +136,7 @@ def _lines(report: DataReport, name: str | None) -> list[str]:
     figures = token_figures(report.counts)
     lines += ["", *(f"{figure.name}: {'≈ ' if figure.is_estimate else ''}{figure.value}" for figure in figures)]
     lines += [str(said)] if (said := estimate_message(report.counts)) else []
-    bars = length_bars(report.counts)
+    bars = list(dropwhile(lambda bar: not bar.rows, length_bars(report.counts)))
     most = max((bar.rows for bar in bars), default=0)
     heads = Message(N_("Rows by length in tokens:"))
     wide = len(str(bars[-1].upto)) if bars else 0

@@ -73,7 +73,9 @@ def rows_message(report: DataReport) -> Message:
         (report.num_bad_rows, Plural("{count} bad row", "{count} bad rows")),
         (report.duplicates, Plural("{count} duplicate", "{count} duplicates")),
     )
-    said = [Message(words, {"count": f"{number:,}"}) for number, words in parts if number or number == report.rows]
+    said = [
+        Message(words, {"count": f"{number:,}"}) for place, (number, words) in enumerate(parts) if number or not place
+    ]
     return Message(", ".join(f"{{part_{n}}}" for n in range(len(said))), {f"part_{n}": one for n, one in enumerate(said)})  # fmt: skip
 
 
