@@ -112,7 +112,10 @@ def _train_in(folder: RunStore, installation: Installation, as_json: bool, *, bo
     try:
         with signals:
             os.environ.update(environment_of(folder))
-            from lora_backend.trainer.direct_run import train_in_folder  # torch: only now, with its GPUs chosen
+            from lora_backend.modeling.lean import without_collections
+
+            with without_collections():
+                from lora_backend.trainer.direct_run import train_in_folder  # torch: only now, with its GPUs chosen
 
             train_in_folder(folder, bound=bound)
     except (Exception, StoppedNowError) as error:  # the log has the traceback, the run's state the sentence
