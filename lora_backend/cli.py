@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from lora_backend.commands.words import NO, WRONG_QUESTION, print_json
+from lora_backend.commands.words import WRONG_QUESTION, print_json
 from lora_backend.config.foreign.exporting import EXPORT_TOOLS
 from lora_backend.errors import FlightdeckError
 from lora_backend.escaping import visible
@@ -22,11 +21,15 @@ from lora_backend.installation import this_installation
 from lora_backend.os_errors import in_words
 from lora_backend.planning.split.chosen_split import Goal
 from lora_backend.runs.record.states import STATES
-from lora_backend.terminal import log_to_stderr, show
+from lora_backend.terminal import log_to_stderr, show, while_read
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m lora_backend") -> int:
     """Run one command. Exit 0 good, 1 the answer is no, 2 the question was wrong. `program`: what the help calls it."""
+    return while_read(lambda: _answer(argv, program))
+
+
+def _answer(argv: Sequence[str] | None, program: str) -> int:
     arguments = _parser(program).parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no Chinese shows escapes, not a traceback
@@ -36,13 +39,11 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m lora_backe
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with use_language(arguments.lang):
         try:
-            code = arguments.run(arguments)
-            sys.stdout.flush()
+            return int(arguments.run(arguments))
+        except BrokenPipeError:
+            raise
         except KeyboardInterrupt:  # outside of a run, which hears the signal itself
             return 128 + signal.SIGINT
-        except BrokenPipeError:  # whoever read our output has had enough, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return NO
         except (FlightdeckError, OSError) as error:
             sentence = str(in_words(error, installation.workspace) if isinstance(error, OSError) else error)
             if arguments.json:
@@ -50,7 +51,6 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m lora_backe
             else:
                 show(sentence, to_stderr=True)
             return WRONG_QUESTION
-    return code
 
 
 def _command(module: str, name: str) -> Callable[[argparse.Namespace], int]:

@@ -25,7 +25,7 @@ from lora_backend.i18n import LANGUAGES, N_, translate, use_language
 from lora_backend.installation import this_installation
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.resolve import resolve
-from lora_backend.terminal import show, write_file
+from lora_backend.terminal import show, while_read, write_file
 
 __all__ = ["check_config_consistency", "main"]
 
@@ -48,6 +48,10 @@ def _checked(config: ConfigDocument | Mapping[str, Any]) -> CheckResult:
 
 def main(argv: list[str] | None = None) -> int:
     """Report and template on stdout. Exit 0 valid, 1 not valid, 2 no such file."""
+    return while_read(lambda: _report(argv))
+
+
+def _report(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="config_checker", description="Check a training config.")
     parser.add_argument("config", nargs="?", type=Path, help="YAML, JSON or TOML; without it, the defaults")
     parser.add_argument("--lang", choices=sorted(LANGUAGES))

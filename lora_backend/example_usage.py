@@ -19,6 +19,12 @@ if not __package__:  # run as a file: its own folder must not hide the package
 
 def main(argv: list[str] | None = None) -> int:
     """Run the parts one after the other, and say what each does."""
+    from lora_backend.terminal import while_read
+
+    return while_read(lambda: _tour(argv))
+
+
+def _tour(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="example_usage", description="A tour of the backend on a real model.")
     parser.add_argument("--quick", action="store_true", help="a tiny model in place of the demo's")
     quick = parser.parse_args(argv).quick

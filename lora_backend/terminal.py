@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import Literal
 
 from lora_backend.escaping import visible, visible_lines
@@ -67,6 +68,22 @@ def ask(question: str) -> str:
 def write_file(text: str) -> None:
     """Write the text of a file to stdout: as it is into a file or pipe, escaped on a terminal."""
     print(visible_lines(text) if sys.stdout.isatty() else text, end="")
+
+
+def while_read(command: Callable[[], int]) -> int:
+    """What a command returns once all that it printed is out; 1 where whoever reads has had enough, as `head` has."""
+    try:
+        try:
+            return command()
+        finally:  # of `--help` too, which leaves by an exception
+            sys.stdout.flush()
+    except BrokenPipeError:
+        for stream in (sys.stdout, sys.stderr):  # else Python complains once more at its end
+            with suppress(OSError, ValueError):
+                stream.flush()
+                continue
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return 1
 
 
 def in_lines(lines: Iterable[object]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from lora_backend.atomic import write_json
 from lora_backend.cli import main
 from lora_backend.errors import ModelError
 from lora_backend.i18n import Message
-from lora_backend.installation import child_environment, this_installation
+from lora_backend.installation import this_installation
 from lora_backend.launching import launch
 from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.processes.queue import start_or_queue
@@ -452,12 +451,3 @@ def test_what_cannot_be_asked_is_the_wrong_question(words: list[str], make: Make
     end_run(make("a1"), "finished")
     code, document = ask(*words)
     assert (code, set(document)) == (2, {"error"})
-
-
-def test_a_reader_that_has_had_enough_gets_no_traceback(make: MakeRun) -> None:
-    for number in range(200):
-        end_run(make(f"run{number:03d}"), "finished")
-    command = f"{sys.executable} -m lora_backend runs list --lang en | head -1"
-    shown = subprocess.run(["bash", "-c", command], env=child_environment(), capture_output=True, text=True, check=True)
-    assert len(shown.stdout.splitlines()) == 1
-    assert "Traceback" not in shown.stderr
