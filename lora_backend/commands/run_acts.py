@@ -80,7 +80,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
     before = run.config_as_changed()
     asked = prepare_resume(run, installation, AnyPath(installation.folder, is_bound_in_publishing=True), changes)
     found = asked.classified
-    differs = differences_from_now(run, before)
+    differs = differences_from_now(run, asked.config.model.path if asked.config.model else None)
     try:
         asked_once(
             arguments,

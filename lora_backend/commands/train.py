@@ -24,8 +24,6 @@ from lora_backend.i18n import N_, Message
 from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.launch import make_run
 from lora_backend.launching.requests import StartRequest
-from lora_backend.launching.resume import data_to_accept
-from lora_backend.launching.run_config import bound_before
 from lora_backend.os_errors import in_words
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.path_policy import AnyPath
@@ -50,7 +48,7 @@ def train(arguments: argparse.Namespace) -> int:
     installation = this_installation()
     existing = RunStore(arguments.run_dir.resolve(), installation.clock) if arguments.run_dir else None
     if existing and existing.run_json.exists():
-        return _train_in(_made_run(existing, installation, arguments), installation, arguments.json)
+        return _train_in(_made_run(existing, arguments), installation, arguments)
     document = read_config(arguments.config)
     set_here = dict(map(setting, arguments.set))
     document = replace(document, values=document.values | set_here)
@@ -79,7 +77,7 @@ def train(arguments: argparse.Namespace) -> int:
     path = arguments.run_dir or installation.runs / new_run_id(installation.clock)
     text = None if not set_here and document.format == "yaml" else dump_yaml(dict(resolved.values))
     folder = make_run(StartRequest(resolved, text=text), path.resolve(), sys.orig_argv, attempt)
-    return _train_in(folder, installation, arguments.json, bound=False)
+    return _train_in(folder, installation, arguments, bound=False)
 
 
 def _planned(resolved: ResolvedConfig, trace: Trace, accepts: Verdict) -> Attempt | None:
@@ -92,22 +90,19 @@ def _planned(resolved: ResolvedConfig, trace: Trace, accepts: Verdict) -> Attemp
         return None
 
 
-def _made_run(folder: RunStore, installation: Installation, arguments: argparse.Namespace) -> RunStore:
+def _made_run(folder: RunStore, arguments: argparse.Namespace) -> RunStore:
     """The run that a launcher made at `--run-dir`, for this process to train."""
     if arguments.set:
         raise ConfigError(N_("`--set` cannot change a run that is made already. Name another folder."))
     if folder.exit_json.exists():
         raise ConfigError(N_("The run in {path} has ended. Name another folder."), path=str(folder.path))
     refuse_another_trainer(folder)  # before torch is loaded; once more when it trains
-    if arguments.accept_changed_data:
-        resolved = resolve(folder.config_as_changed(), installation.around(folder.path), bound_before(folder))
-        accepted = data_to_accept(folder, resolved, accept_changed_data=True)
-        with folder.changing_attempt() as attempt:
-            attempt.accepted_data_sha256 = accepted or attempt.accepted_data_sha256
     return folder
 
 
-def _train_in(folder: RunStore, installation: Installation, as_json: bool, *, bound: bool = True) -> int:
+def _train_in(
+    folder: RunStore, installation: Installation, arguments: argparse.Namespace, *, bound: bool = True
+) -> int:
     code, signals = GOOD, StopSignals(folder, installation)
     try:
         with signals:
@@ -117,7 +112,7 @@ def _train_in(folder: RunStore, installation: Installation, as_json: bool, *, bo
             with without_collections():
                 from lora_backend.trainer.direct_run import train_in_folder  # torch: only now, with its GPUs chosen
 
-            train_in_folder(folder, bound=bound)
+            train_in_folder(folder, bound=bound, accept_changed_data=arguments.accept_changed_data)
     except (Exception, StoppedNowError) as error:  # the log has the traceback, the run's state the sentence
         code = NO
         show(
@@ -135,7 +130,7 @@ def _train_in(folder: RunStore, installation: Installation, as_json: bool, *, bo
                 Message(N_("Resume it with: python -m lora_backend runs resume {id}"), {"id": folder.id}),
                 to_stderr=True,
             )
-    if as_json:
+    if arguments.json:
         print_json(
             {
                 "run": folder.id,

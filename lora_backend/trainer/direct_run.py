@@ -69,16 +69,20 @@ def buildandTrainLoraModel(
 train_lora_model = buildandTrainLoraModel
 
 
-def train_in_folder(folder: RunStore, *, bound: bool = True) -> None:
+def train_in_folder(folder: RunStore, *, bound: bool = True, accept_changed_data: bool = False) -> None:
     """Be the trainer of a run that is made: check its config, then train on its data set. `bound`: its adapter must be
-    published below an output root."""
+    published below an output root. `accept_changed_data`: also on rows that are not those that it was launched with, or
+    last read."""
     installation = this_installation().around(folder.path)
     with training_session(folder, installation):
         values = folder.config_as_changed()
         policy = bound_before(folder, is_bound_in_publishing=bound)
         overwrites = {"overwrite": True} if stands_in_its_place(folder, values, installation) else {}
         resolved = resolve({**values, **overwrites}, installation, policy)
-        data_to_accept(folder, resolved, accept_changed_data=False)  # before the check complains of what is in it
+        # Before the check complains of what is in it.
+        if accepted := data_to_accept(folder, resolved, accept_changed_data=accept_changed_data):
+            with folder.changing_attempt() as attempt:
+                attempt.accepted_data_sha256 = accepted
         resolved.validated()
         judge(resolved).refuse()
         train(resolved, folder)

@@ -28,7 +28,7 @@ from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.trainer.direct_run import train_in_folder
 from tests.pages.plan_page import SMALL, profile_of
 from tests.resolving import launch_from_browser, resume_from_here
-from tests.run_files import end_run
+from tests.run_files import end_run, set_attempt
 from tests.tiny import stub_model, write_rows
 from tests.training.helpers import made
 
@@ -121,6 +121,20 @@ def test_a_resume_resolves_once(changes: dict[str, Any], text: str, counts: Coun
     assert counts == ONCE
 
 
+def test_a_resume_at_the_command_line_looks_at_its_model_no_second_time(
+    text: str, counts: Counts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = launch_from_browser(text, this_installation(), trace)
+    end_run(run, "failed", cause="killed")
+    set_attempt(run, versions={}, base={"config_sha256": "another"})
+    monkeypatch.setattr("lora_backend.commands.run_acts.trace_here", trace)
+    monkeypatch.setattr("lora_backend.commands.run_acts.count_here", None)  # which loads its tokenizer
+    counts.clear()
+    assert main(["runs", "resume", run.id, "--lang", "en"]) == 0, capsys.readouterr().out
+    assert counts == ONCE
+    assert "base model" in capsys.readouterr().out, "it was held against the one of before"
+
+
 def test_a_question_about_a_tight_table_is_no_second_resolving(text: str, counts: Counts) -> None:
     installation = this_installation()
     policy = BrowserRoots(installation)
@@ -141,6 +155,19 @@ def test_the_trainer_checks_and_plans_from_what_it_resolved_once(
     train_in_folder(folder)
     assert (counts["model"], counts["data"], counts["summary_of"], counts["sha256_of_rows"]) == (1, 1, 1, 0)
     assert counts["find_model"] <= 4
+
+
+def test_a_run_whose_changed_data_is_accepted_is_resolved_once(
+    config: Callable[..., dict[str, Any]], workspace: Path, counts: Counts
+) -> None:
+    values = config(max_steps=1)
+    folder = made(workspace, values)
+    record = json.loads(folder.run_json.read_text())
+    folder.run_json.write_text(json.dumps(record | {"data_sha256": "0" * 64}))
+    counts.clear()
+    assert main(["train", str(folder.config_yaml), "--run-dir", str(folder.path), "--accept-changed-data"]) == 0
+    assert (counts["model"], counts["data"]) == (1, 1)
+    assert folder.read_attempt().accepted_data_sha256 == sha256_of_rows(Path(values["dataset"]))
 
 
 def test_where_a_trainer_leases_and_publishes_follows_from_its_run(tmp_path: Path) -> None:

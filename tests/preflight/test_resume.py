@@ -296,7 +296,9 @@ def test_what_is_another_than_at_the_last_start_is_named_before_the_next(run: Ru
         code={"commit": "f" * 40},
         base={"config_sha256": "0", "weights_sha256": 7},
     )
-    said = " ".join(message.text("en") for message in differences_from_now(run, run.config_as_changed()))
+    said = " ".join(
+        message.text("en") for message in differences_from_now(run, from_here(run.config_as_changed()).model_path)
+    )
     assert "config.json of the base model is not the same" in said
     assert "peft 0.1 → " in said
     assert "python 3.9 → " in said

@@ -15,7 +15,9 @@ from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.data_now import sha256_now
 from lora_backend.config.diff import ABSENT, same_value
 from lora_backend.config.named_data import trained_on
+from lora_backend.errors import ModelError
 from lora_backend.i18n import Message
+from lora_backend.models.find import find_model
 from lora_backend.runs.checkpoints.starts import spans_of
 from lora_backend.runs.record.provenance import PROGRAM, code_of, version_of
 from lora_backend.runs.record.run_store import RunStore
@@ -98,13 +100,20 @@ def reproduction(run: RunStore, program: Path = PROGRAM, files: Mapping[str, Any
         data_sha256=ThenNow(begun.data_sha256, sha256_now(files)),
         data_of_steps=spans if len({span["data_sha256"] for span in spans}) > 1 else [],
         versions=_versions(begun),
-        base_model=base_differences(begun, files) if files.get("model_name") else [],
+        base_model=base_differences(begun, _base(files)),
         starts=differences_of_starts(run),
         commit=ThenNow(code_then.commit if code_then else None, code_now.commit if code_now else None),
         was_modified=code_then.is_modified if code_then else None,
         is_modified=code_now.is_modified if code_now else None,
         later_changes={key: value for key, value in changed.items() if not same_value(value, config.get(key, ABSENT))},
     )
+
+
+def _base(files: Mapping[str, Any]) -> Path | None:
+    try:
+        return find_model(str(files["model_name"])) if files.get("model_name") else None
+    except ModelError:
+        return None
 
 
 def _command(run: RunStore, config: Mapping[str, Any]) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
-from lora_backend.errors import ModelError
 from lora_backend.i18n import N_, Message
-from lora_backend.models.find import find_model
 from lora_backend.models.identity import base_identity
 from lora_backend.runs.record.attempts import Attempt, BaseIdentity
 from lora_backend.runs.record.documents import CodeVersion, RunRecord
@@ -69,21 +67,18 @@ def differences_of_starts(run: RunStore) -> list[tuple[int, list[Message]]]:
     return found
 
 
-def differences_from_now(run: RunStore, config: Mapping[str, Any]) -> list[Message]:
-    """What is another here and now than the run's last start was made by; its data aside, which is asked for by itself."""
+def differences_from_now(run: RunStore, base: Path | None) -> list[Message]:
+    """What is another here and now than the run's last start was made by; its data aside, which is asked for by itself.
+    `base`: its base model as it was found; None where it was not."""
     before = last_start(run).model_copy(update={"data_sha256": None, "eval_sha256": None, "questions_sha256": None})
-    return [*base_differences(before, config), *differences(before, Surroundings(**provenance()))]
+    return [*base_differences(before, base), *differences(before, Surroundings(**provenance()))]
 
 
-def base_differences(before: Surroundings, config: Mapping[str, Any]) -> list[Message]:
-    """What of the config's base model is not, here and now, as `before` recorded it."""
-    if before.base is None:
+def base_differences(before: Surroundings, base: Path | None) -> list[Message]:
+    """What of a base model is not, here and now, as `before` recorded it; its absence is said by whoever needs it."""
+    if before.base is None or base is None:
         return []
-    try:
-        now = base_identity(find_model(str(config.get("model_name"))))
-    except ModelError:  # its absence is said by whoever needs it
-        return []
-    return differences(Surroundings(base=before.base), Surroundings(base=BaseIdentity(**now)))
+    return differences(Surroundings(base=before.base), Surroundings(base=BaseIdentity(**base_identity(base))))
 
 
 def differences(before: Surroundings, after: Surroundings) -> list[Message]:
