@@ -68,22 +68,25 @@ def _row(tool: Tool, source: Source, key: str, values: dict[str, Any], origin: d
     if rule is None and _is_ours(tool, key):
         rule = keep(key)
     carried = rule.apply(source, key) if rule else _unknown(tool, source, key)
-    target = carried.target_key
-    if target in values and target is not None:
-        if not same_value(values[target], carried.target_value):
-            carried = Carried(
-                "not_supported",
-                Message(
-                    N_("`{target}` is {ours} already, by `{other}`."),
-                    {"target": target, "ours": shorten(values[target]), "other": origin[target]},
-                ),
-            )
-    elif target is not None:
-        values[target], origin[target] = carried.target_value, key
+    ours = {} if carried.target_key is None else {carried.target_key: carried.target_value, **carried.also}
+    taken = next((name for name, value in ours.items() if name in values and not same_value(values[name], value)), None)
+    if taken is not None:
+        carried = Carried(
+            "not_supported",
+            Message(
+                N_("`{target}` is {ours} already, by `{other}`."),
+                {"target": taken, "ours": shorten(values[taken]), "other": origin[taken]},
+            ),
+        )
+    else:
+        new = {name: value for name, value in ours.items() if name not in values}
+        values |= new
+        origin |= dict.fromkeys(new, key)
     value = HIDDEN if is_secret(key) and source.values[key] is not None else source.values[key]
     return ImportRow(
-        key, value, source.lines.get(key), carried.outcome, carried.target_key, carried.target_value, carried.message
-    )
+        key, value, source.lines.get(key), carried.outcome, carried.target_key, carried.target_value, carried.message,
+        carried.also,
+    )  # fmt: skip
 
 
 def _assumed(tool: Tool, source: Source, key: str, values: dict[str, Any], origin: dict[str, str]) -> ImportRow | None:

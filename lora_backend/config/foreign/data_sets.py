@@ -11,24 +11,27 @@ from lora_backend.config.fix_offers import lines_of
 from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import Carried, Rule, is_off, lost, nothing, translated
 from lora_backend.config.foreign.reasons import DATA
+from lora_backend.config.foreign.row_types import read_as
+from lora_backend.data.local_files import ending_of
 from lora_backend.i18n import N_, Message
 
-DATA_FILE = N_("The file is taken as `{target}`; its rows must hold `messages`, or `prompt` and `completion`.")
-DATA_NOTE = N_("A single JSONL file is taken as `dataset`; names of data sets are not.")
+DATA_FILE = N_("The file is taken as `{target}`. How its rows are written is found by looking at them.")
+DATA_FILE_READ_AS = N_("The file is taken as `{target}`, and its rows are read by {lines}.")
+DATA_NOTE = N_("A single file of rows is taken as `dataset`; names of data sets are not.")
 NOT_CARRIED = N_("{first} Not carried over: {rest}.")
 PART_OF_PATH = N_("Part of the path in `dataset`.")
-BUILDERS = ("json", "jsonl")
+BUILDERS = ("json", "jsonl", "csv", "parquet", "arrow")
 """What stands for a path where files on this machine follow."""
 
 
 def data_file(path: Any, folder: str = "") -> Carried:
-    """A path of a JSONL file → `dataset`; a name, an address, a pattern, or several cannot be carried."""
+    """A path of a file of rows → `dataset`; a name, an address, a pattern, or several cannot be carried."""
     found = path[0] if isinstance(path, list) and len(path) == 1 else path
     if isinstance(found, Mapping) and len(found) == 1:  # of a split to its file
         (found,) = found.values()
     if is_off(found):
         return nothing(N_("Not set."))
-    is_file = isinstance(found, str) and found.lower().endswith((".jsonl", ".json")) and not set(",*?[") & set(found)
+    is_file = isinstance(found, str) and bool(ending_of(found)) and not set(",*?[") & set(found)
     if is_file and "://" not in found:
         return translated("dataset", str(PurePosixPath(folder, found)) if folder else found, DATA_FILE)
     return lost(DATA)
@@ -76,10 +79,18 @@ def first_of_datasets() -> Rule:
         if not isinstance(only, Mapping) or entries is not value:
             return _with_rest(lost(DATA), value)
         carried, taken = _file_of(only)
+        also, read = read_as(only)
+        if carried.target_key and also:
+            message = Message(DATA_FILE_READ_AS, {"target": carried.target_key, "lines": lines_of(also)})
+            carried, taken = replace(carried, message=message, also=also), (*taken, *read)
+        if carried.target_key and only.get("split") == "train":
+            taken = (*taken, "split")  # of a file that is all of it
+        if carried.target_key and str(only.get("ds_type")) in BUILDERS:
+            taken = (*taken, "ds_type")  # which its ending says
         rest = {name: item for name, item in only.items() if not (carried.target_key and name in taken)}
         return _with_rest(carried, rest)
 
-    return Rule(apply, ("dataset",), DATA_NOTE)
+    return Rule(apply, ("dataset", "data_format", "data_columns"), DATA_NOTE)
 
 
 def other_data_sets(reason: str = DATA) -> Rule:

@@ -33,6 +33,8 @@ class Carried:
     message: Message
     target_key: str | None = None
     target_value: Any = None
+    also: Mapping[str, Any] = field(default_factory=dict)
+    """Other keys of ours that say a part of it."""
 
 
 Apply = Callable[[Source, str], Carried]

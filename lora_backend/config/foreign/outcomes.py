@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lora_backend.config.findings import Finding
@@ -39,6 +40,8 @@ class ImportRow:
     target_key: str | None
     target_value: Any
     message: Message
+    also: Mapping[str, Any] = field(default_factory=dict)
+    """Other keys of ours that say a part of it, with their values."""
 
     def to_dict(self, language: str | None = None) -> dict[str, Any]:
         """Plain data with the sentence in `language`."""

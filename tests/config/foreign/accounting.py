@@ -27,5 +27,7 @@ def assert_nothing_is_lost(text: str, result: ImportResult) -> None:
         if item.outcome == "unknown" and item.value != HIDDEN:
             assert item.target_key == item.key
             assert same_value(item.target_value, wanted[item.key])
-    written = {item.target_key for item in (*result.rows, *result.assumed)}
+    written = {item.target_key for item in (*result.rows, *result.assumed)} | {
+        key for item in result.rows for key in item.also
+    }
     assert set(result.values) <= written, "nothing comes from nowhere"

@@ -23,7 +23,7 @@ HUB = {
 @pytest.mark.parametrize(
     ("entry", "file"),
     [
-        ({"path": "data/train.jsonl", "type": "chat_template"}, "data/train.jsonl"),
+        ({"path": "data/train.jsonl", "type": "alpaca"}, "data/train.jsonl"),
         ({"path": "json", "data_files": ["data/train.jsonl"]}, "data/train.jsonl"),
         ({"path": "json", "data_files": "train.jsonl"}, "train.jsonl"),
         ({"path": "json", "data_files": {"train": "train.jsonl"}}, "train.jsonl"),
@@ -46,6 +46,32 @@ def test_a_local_file_is_taken_and_all_else_is_named(entry: dict[str, object], f
     said = found.message.text("en")
     for key in entry.keys() - ({"path", "data_files"} if file else set()):
         assert f"`{key}: " in said
+
+
+@pytest.mark.parametrize(
+    ("entry", "ours"),
+    [
+        ({"path": "a.csv", "type": "chat_template", "ds_type": "csv", "split": "train"}, {"dataset": "a.csv", "data_format": "messages"}),
+        ({"path": "a.parquet", "type": "sharegpt"}, {"dataset": "a.parquet", "data_format": "sharegpt"}),
+        ({"path": "a.jsonl", "type": "chat_template", "field_messages": "conversations", "message_property_mappings": {"role": "from", "content": "value"}},
+            {"dataset": "a.jsonl", "data_format": "sharegpt"}),
+        ({"path": "a.jsonl", "type": "chat_template", "field_messages": "dialog", "message_field_role": "who"},
+            {"dataset": "a.jsonl", "data_format": "messages", "data_columns": {"messages": "dialog", "role": "who"}}),
+        ({"path": "a.jsonl", "type": {"field_instruction": "q", "field_output": "completion", "format": "{instruction}", "no_input_format": "{instruction}"}},
+            {"dataset": "a.jsonl", "data_format": "prompt_completion", "data_columns": {"prompt": "q"}}),
+    ],
+)  # fmt: skip
+def test_how_rows_are_written_is_carried_where_it_means_the_same(entry: dict[str, Any], ours: dict[str, Any]) -> None:
+    result = import_text(dump_yaml({**AXOLOTL, "datasets": [entry]}))
+    assert {key: result.values.get(key) for key in ("dataset", "data_format", "data_columns") if key in result.values} == ours  # fmt: skip
+    assert "Not carried over" not in row(result, "datasets").message.text("en")
+
+
+@pytest.mark.parametrize("kind", ["alpaca", "completion", {"format": "Q: {instruction}", "no_input_format": "Q: {instruction}"}])  # fmt: skip
+def test_a_prompt_that_only_axolotl_writes_is_named(kind: object) -> None:
+    result = import_text(dump_yaml({**AXOLOTL, "datasets": [{"path": "a.jsonl", "type": kind}]}))
+    assert "data_format" not in result.values
+    assert "type: " in row(result, "datasets").message.text("en")
 
 
 def test_every_key_of_every_entry_is_named() -> None:

@@ -29,6 +29,10 @@ share = st.floats(0, 0.99)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "model_name": names | st.sampled_from(["no", "1e-5", "~", "y", "a: b", "null", "org/model", "1_000", ".5", "0x1f"]),
     "dataset": st.none() | plain.map(lambda name: f"{name}.jsonl") | names,
+    "datasets": st.none(),
+    "eval_dataset": st.none() | plain,
+    "truncation": st.sampled_from(["drop", "cut_answer", "cut_prompt"]),
+    "train_on": st.sampled_from(["all_answers", "last_answer", "everything"]),
     "data_format": st.sampled_from(["auto", "messages", "prompt_completion"]),
     "data_columns": st.none() | st.dictionaries(st.sampled_from(["prompt", "completion"]), plain, min_size=1, max_size=2),
     "max_bad_rows": st.integers(0, 99),
