@@ -13,7 +13,7 @@ from typing import Any
 from lora_backend.bounded import open_regular
 from lora_backend.data.forms import DataFormat
 
-RULES = 2
+RULES = 3
 """Raised when the same row would be counted otherwise; what was kept by older rules is not believed."""
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",

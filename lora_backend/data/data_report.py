@@ -81,6 +81,8 @@ class TokenCounts(Part):
     """Rows by length before the cut: how many have more tokens than the edge before and at most as many as their own."""
     edges: list[Count]
     """Tokens, each more than the one before; as many as `lengths`."""
+    quantiles: list[Count] = Field(default_factory=list)
+    """Lengths before the cut, from the shortest to the longest: of all rows, or of many at even distances."""
     padded_share: Number
     """Of the tokens of an epoch in batches as they are trained, those that only fill up; 0 to 1."""
 

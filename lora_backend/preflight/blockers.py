@@ -58,7 +58,7 @@ def blockers_of(
     """All of them but the plan's. `needs_data`: rows come from the config's data sets, not from a caller."""
     is_without = config.has_good(*TRAINED_ON) and not any(map(config.get, TRAINED_ON))
     found = [_no_data(config)] if needs_data and is_without else []
-    found += [replace(finding, severity="error") for finding in result.findings if _is_blocker(finding)]
+    found += [replace(finding, severity="error") for finding in result.findings if _is_blocker(finding, needs_data)]
     for rule in RULES:
         found += rule(config, facts, installation)
     order = {"model_name": 0, **dict.fromkeys(TRAINED_ON, 1)}
@@ -109,8 +109,10 @@ def map_anew() -> Fix:
     return Fix(MAP_ANEW, Message(N_("Replace the map with one that is made for this machine's GPUs at the start")))
 
 
-def _is_blocker(finding: Finding) -> bool:
-    return finding.code in OF_THE_CHECK | OF_ROWS or (finding.code == "missing_key" and finding.key == "model_name")
+def _is_blocker(finding: Finding, needs_data: bool) -> bool:
+    if finding.code in OF_ROWS:
+        return needs_data
+    return finding.code in OF_THE_CHECK or (finding.code == "missing_key" and finding.key == "model_name")
 
 
 def _no_data(config: ConfigView) -> Finding:

@@ -27,7 +27,7 @@ def epoch_seconds(resolved: ResolvedConfig, counts: TokenCounts, num_rows: int) 
     plan = planner.plan(config, options_of(config))
     on_cpu = any(device.target.is_cpu for device in plan.devices)
     cpu = Cpu(training_cores(), flops_per_core()) if on_cpu else Cpu()
-    lengths = RowLengths(tuple(lengths_of(counts)), num_rows)
+    lengths = RowLengths(tuple(counts.quantiles or lengths_of(counts)), num_rows)
     found = estimate(plan, config, Conditions(planner.link_speed, cpu, lengths if lengths.tokens else None, num_rows))
     return None if found is None else found.total_s
 

@@ -48,6 +48,7 @@ def facts_about(
     installation: Installation,
     readers: Readers,
     reports: Mapping[str, DataReport] | None = None,
+    eval_reports: Mapping[str, DataReport] | None = None,
     *,
     is_bound: bool,
 ) -> Facts:
@@ -66,6 +67,7 @@ def facts_about(
         has_chats=data.has_chats if data else None,
         num_rows=data.num_rows if data else None,
         data_reports=reports or {},
+        eval_reports=eval_reports or {},
         gpus=tuple(GpuFact(g.name, g.compute_capability) for g in readers.gpus(installation.environment))
         if _needs_gpus(values)
         else None,

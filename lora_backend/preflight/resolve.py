@@ -58,12 +58,24 @@ class ResolvedConfig:
     def facts(self) -> Facts:
         """What the rules of the check may know."""
         inside = {key: value for key, value in self.values.items() if key not in self.escapes}
-        return facts_about(inside, self.model, self.rows, self.data, self.installation, self.readers, by_name(self.known_reports), is_bound=self.policy.is_bound_in_publishing)  # fmt: skip
+        return facts_about(inside, self.model, self.rows, self.data, self.installation, self.readers, by_name(self.known_reports), by_name(self.known_eval_reports), is_bound=self.policy.is_bound_in_publishing)  # fmt: skip
 
     @cached_property
     def data_questions(self) -> Mapping[NamedRows, DataQuestion]:
         """What is asked of each data set that it trains on and that may be read here."""
         return questions_of(self.values, self.model, self.training_sets)
+
+    @cached_property
+    def eval_questions(self) -> Mapping[NamedRows, DataQuestion]:
+        """The same of its `eval_dataset`, of which nothing is held back."""
+        return questions_of(
+            {**self.values, "val_size": 0.0}, self.model, [rows for rows in self.rows if rows.key == "eval_dataset"]
+        )
+
+    @property
+    def known_eval_reports(self) -> Mapping[NamedRows, DataReport]:
+        """What was counted of it."""
+        return known_reports(self.eval_questions, self.installation)
 
     @property
     def known_reports(self) -> Mapping[NamedRows, DataReport]:

@@ -158,7 +158,10 @@ def of_rows(judged: Judged, count: Count | None) -> tuple[tuple[Finding, ...], b
     Raises `WorkerError` where the process that counts does not answer.
     """
     resolved = judged.resolved
-    reports, asked = dict(resolved.known_reports), resolved.data_questions if judged.needs_data else {}
+    if not judged.needs_data:
+        return (), True
+    reports = {**resolved.known_reports, **resolved.known_eval_reports}
+    asked = {**resolved.data_questions, **resolved.eval_questions}
     for rows, question in asked.items():
         if rows in reports or count is None:
             continue
@@ -168,7 +171,12 @@ def of_rows(judged: Judged, count: Count | None) -> tuple[tuple[Finding, ...], b
             raise
         except FlightdeckError as error:
             return (blocker_of_rows(error, judged.config),), False
-    found = blockers_by_rows(judged.config, replace(resolved.facts, data_reports=by_name(reports)))
+    trained, evaluated = (
+        by_name({rows: reports[rows] for rows in questions if rows in reports})
+        for questions in (resolved.data_questions, resolved.eval_questions)
+    )
+    facts = replace(resolved.facts, data_reports=trained, eval_reports=evaluated)
+    found = blockers_by_rows(judged.config, facts)
     return found, asked.keys() <= reports.keys()
 
 

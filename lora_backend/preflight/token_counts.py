@@ -21,6 +21,7 @@ from lora_backend import outside
 from lora_backend.atomic import write_json
 from lora_backend.bounded import read_json
 from lora_backend.config.named_data import rows_of_epoch
+from lora_backend.data.data_report import DataReport
 from lora_backend.data.example_file import ExampleFile, open_examples
 from lora_backend.data.examples import Chat, Example, Pair, Text
 from lora_backend.data.read_as import ReadAs
@@ -49,13 +50,22 @@ def row_lengths(resolved: ResolvedConfig) -> RowLengths | None:
     folder = None if resolved.model is None else resolved.model.path
     if folder is None or not resolved.training_sets:
         return None
-    parts = []
+    parts, known = [], resolved.known_reports
     for rows in resolved.training_sets:
-        found = None if rows.path is None else _lengths_of(rows, folder, resolved.installation.cache / "row_lengths")
+        found = _counted_before(known.get(rows)) or (
+            None if rows.path is None else _lengths_of(rows, folder, resolved.installation.cache / "row_lengths")
+        )
         if found is None:
             return None
         parts.append((found, rows_of_epoch(found.num_rows, rows.named.share)))
     return mixed(parts)
+
+
+def _counted_before(report: DataReport | None) -> RowLengths | None:
+    """What a count of all rows, or of a hundred thousand, says: nobody counts a sample beside it."""
+    if report is None or report.counts is None or not report.counts.quantiles:
+        return None
+    return RowLengths(tuple(report.counts.quantiles), report.rows)
 
 
 def mixed(parts: Sequence[tuple[RowLengths, int]]) -> RowLengths | None:

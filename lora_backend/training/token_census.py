@@ -15,6 +15,7 @@ from lora_backend.training.labels import Labelled, LabelRules, RowRefused
 
 MOST_BARS = 24
 """Of the histogram; the last holds the few rows that are much longer than all others."""
+MOST_QUANTILES = 400
 LONG_TAIL = 0.995
 STEPS = (1, 2, 2.5, 4, 5, 10)
 
@@ -76,6 +77,7 @@ class TokenCensus:
             longest=max(self._before, default=0),
             max_length=self._rules.max_length,
             truncation=self._rules.truncation,
+            quantiles=quantiles_of(_array(self._before)),
             longest_kept=max(self._after, default=0),
             trained_rows=round(int((teaches & is_taken).sum()) * scale),
             held_back_rows=round(int((teaches & ~is_taken).sum()) * scale),
@@ -107,6 +109,14 @@ def padded_share(lengths: Numbers, batch_size: int) -> float:
     longest = np.maximum.reduceat(lengths, begins)
     rows = np.minimum(begins + batch_size, len(lengths)) - begins
     return 1.0 - int(lengths.sum()) / int((longest * rows).sum())
+
+
+def quantiles_of(lengths: Numbers) -> list[int]:
+    """In their order, at most so many as a plan looks at."""
+    counted = np.sort(lengths[lengths > 0])
+    if len(counted) > MOST_QUANTILES:
+        counted = counted[np.linspace(0, len(counted) - 1, MOST_QUANTILES).round().astype(np.int64)]
+    return counted.tolist()
 
 
 def bar_edges(lengths: Numbers, max_length: int) -> list[int]:

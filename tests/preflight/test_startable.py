@@ -167,6 +167,8 @@ SITUATIONS = [
     Situation("a row that the chat template refuses", ("template_refuses_rows",), {"dataset": "chats.jsonl"}, strict_template),
     Situation("chats for a model without a template", ("no_chat_template",), {"dataset": "chats.jsonl"}, chats_alone, is_text_valid=False),
     Situation("rows that are all cut before their answers", ("nothing_to_train_on",), {"dataset": "long.jsonl", "max_length": 16}, long_prompts),
+    Situation("no row to evaluate has a trained token", ("nothing_to_evaluate",), {"eval_dataset": "long.jsonl", "max_length": 16}, long_prompts),
+    Situation("a row to evaluate that the chat template refuses", ("template_refuses_rows",), {"eval_dataset": "chats.jsonl"}, strict_template),
     Situation("several at once", ("model_name_unusable", "no_data"), {"dataset": ..., "model_name": "some/model"}),
 ]  # fmt: skip
 OUTSIDE = [
@@ -206,7 +208,8 @@ def know_the_cost(text: str, installation: Installation) -> None:
 
 def know_the_rows(text: str, installation: Installation) -> None:
     """Count the config's rows, as the data page or `data` would have done before."""
-    for question in from_here(text, installation).data_questions.values():
+    resolved = from_here(text, installation)
+    for question in (*resolved.data_questions.values(), *resolved.eval_questions.values()):
         with suppress(FlightdeckError):
             count_here(question)
 

@@ -15,6 +15,7 @@ from lora_backend.installation import Installation, this_installation
 from lora_backend.preflight import token_counts
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.token_counts import SAMPLE, row_lengths
+from lora_backend.training.data_counting import count_rows
 from lora_backend.training.label_rows import label_rows
 from lora_backend.training.labels import LabelRules
 from tests.resolving import from_here
@@ -50,6 +51,21 @@ def test_rows_have_the_tokens_that_training_gives_them(
     assert found is not None
     assert found.tokens == tuple(map(len, trained["input_ids"]))
     assert found.num_rows == len(trained)
+
+
+def test_what_was_counted_before_is_not_counted_again(
+    model: Path, installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(model, write_rows(tmp_path / "data.jsonl", chats(200)), installation)
+    (question,) = config.data_questions.values()
+    report = count_rows(question, installation)
+    monkeypatch.setattr(outside, "call", lambda *_, **__: pytest.fail("counted again"))
+    found = row_lengths(config)
+    assert found is not None
+    assert found.num_rows == 800
+    assert report.counts is not None
+    assert fmean(found.tokens) == pytest.approx(report.counts.tokens / 800, rel=0.01)
+    assert max(found.tokens) == report.counts.longest
 
 
 def test_several_sets_count_by_their_shares_of_an_epoch(

@@ -9,7 +9,7 @@ from lora_backend.config.named_data import data_key
 from lora_backend.config.rules.row_words import counted, values_of, where
 from lora_backend.config.rules.rule import Rule
 from lora_backend.config.rules.rule_input import ConfigView, FactCheck, Facts
-from lora_backend.data.data_report import NoteCode
+from lora_backend.data.data_report import DataReport, NoteCode
 from lora_backend.i18n import N_, Message, Plural
 
 TOO_MANY_BAD_ROWS = Rule(
@@ -198,41 +198,48 @@ def _own(rule: Rule, said: Message | None) -> Message | None:
     return said if rule.sentence is None else None
 
 
+def _sets(config: ConfigView, facts: Facts) -> Iterator[tuple[str, str, str | None, DataReport]]:
+    """Of each data set its key, its name, the name where a sentence needs one, and what was counted."""
+    for name, report in facts.data_reports.items():
+        yield data_key(config.values), name, name if len(facts.data_reports) > 1 else None, report
+    for name, report in facts.eval_reports.items():
+        yield "eval_dataset", name, name, report
+
+
+def _bad(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    told = {key for _, key, _ in facts.problems}  # who reads the rows has said it
+    if not config.has_good("max_bad_rows"):
+        return
+    limit = config.get("max_bad_rows")
+    for key, name, file, report in _sets(config, facts):
+        if key in told:
+            continue
+        if not report.rows:
+            yield NO_ROWS_LEFT.found(config, key, {"file": name})
+        elif report.num_bad_rows:
+            named = where([row.row for row in report.bad_rows], report.num_bad_rows, file=file)
+            said = {"count": report.num_bad_rows, "where": named, "limit": limit}
+            more = config.change({"max_bad_rows": report.num_bad_rows})
+            if report.num_bad_rows > limit:
+                yield TOO_MANY_BAD_ROWS.found(config, key, said, more)
+            else:
+                yield BAD_ROWS_LEFT_OUT.found(config, key, said)
+
+
 def _refused(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     if not config.has_good("max_bad_rows"):
         return
     limit = config.get("max_bad_rows")
     none_left = not any(one.counts is None or one.counts.trained_tokens for one in facts.data_reports.values())
-    for name, report in facts.data_reports.items():
+    for key, _, file, report in _sets(config, facts):
         for note in report.notes_of("refused"):
             bad = report.num_bad_rows + note.count
-            said = values_of(note, report.counts, name if len(facts.data_reports) > 1 else None)
-            if bad > limit or none_left:
+            said = values_of(note, report.counts, file)
+            if bad > limit or (none_left and key != "eval_dataset"):
                 more = None if none_left else config.change({"max_bad_rows": bad})
-                yield TEMPLATE_REFUSES_ROWS.found(config, data_key(config.values), said, more)
+                yield TEMPLATE_REFUSES_ROWS.found(config, key, said, more)
             else:
-                yield REFUSED_ROWS_LEFT_OUT.found(config, data_key(config.values), said)
-
-
-def _bad(config: ConfigView, facts: Facts) -> Iterator[Finding]:
-    if any(key in ("dataset", "datasets") for _, key, _ in facts.problems) or not config.has_good("max_bad_rows"):
-        return  # who reads the rows has said it
-    for name, report in facts.data_reports.items():
-        if not report.rows:
-            yield NO_ROWS_LEFT.found(config, data_key(config.values), {"file": name})
-            continue
-        if not report.num_bad_rows:
-            continue
-        limit = config.get("max_bad_rows")
-        numbers = [row.row for row in report.bad_rows]
-        named = where(numbers, report.num_bad_rows, file=name if len(facts.data_reports) > 1 else None)
-        said = {"count": report.num_bad_rows, "where": named, "limit": limit}
-        if report.num_bad_rows > limit:
-            yield TOO_MANY_BAD_ROWS.found(
-                config, data_key(config.values), said, config.change({"max_bad_rows": report.num_bad_rows})
-            )
-        else:
-            yield BAD_ROWS_LEFT_OUT.found(config, data_key(config.values), said)
+                yield REFUSED_ROWS_LEFT_OUT.found(config, key, said)
 
 
 RULES = (

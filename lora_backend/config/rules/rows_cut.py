@@ -17,7 +17,7 @@ from lora_backend.config.rules.row_words import counted, values_of
 from lora_backend.config.rules.rule import Rule
 from lora_backend.config.rules.rule_input import ConfigView, FactCheck, Facts
 from lora_backend.data.data_report import NoteCode, TokenCounts
-from lora_backend.i18n import N_, Plural
+from lora_backend.i18n import N_, Message, Plural
 
 NOTHING_TO_TRAIN_ON = Rule(
     "nothing_to_train_on",
@@ -95,6 +95,8 @@ ROWS_BEYOND_POSITIONS = Rule(
     facts=replace(counted(longest_kept=100), max_positions=64, outer_modules=("wte", "wpe")),
 )
 _POSITIONS = re.compile(r"wpe|\w*position\w*")
+_NO_EVAL = N_("No row of {file} has a trained token within `max_length` {limit}, so there is nothing to evaluate.")
+_LOOK_AT_EVAL = N_("Raise `max_length`, or name another `eval_dataset`.")
 _NO_ANSWER = N_("No token of any row is trained on: the text that the chat template writes has none of the answers.")
 _ADD_ANSWERS = N_("Look at a row with `data FILE --show 1`, and fix the rows or the template.")
 _CUTS_BY_DROPPING: tuple[tuple[Rule, NoteCode], ...] = ((ROWS_TOO_LONG, "cut"),)
@@ -150,6 +152,25 @@ def _of_all(config: ConfigView, facts: Facts, known: Mapping[str, TokenCounts]) 
     return None
 
 
+def _evaluated(config: ConfigView, facts: Facts) -> Iterator[Finding]:
+    """Of the rows of `eval_dataset`, what no run can evaluate."""
+    for name, report in facts.eval_reports.items():
+        counts = report.counts
+        if counts is None or counts.max_length != config.get("max_length") or not report.rows:
+            continue
+        values, whole = _limits(config, facts, counts)
+        if not counts.trained_tokens:
+            said = Message(_NO_EVAL, {"file": name, **values})
+            yield NOTHING_TO_EVALUATE.found(
+                config, "eval_dataset", values, whole if counts.cut else None, sentence=said, remedy=_LOOK_AT_EVAL
+            )
+        elif facts.max_positions and has_position_table(facts) and counts.longest_kept > facts.max_positions:
+            values |= {"longest": counts.longest_kept, "positions": facts.max_positions}
+            yield ROWS_BEYOND_POSITIONS.found(
+                config, "max_length", values, config.change({"max_length": facts.max_positions})
+            )
+
+
 def has_position_table(facts: Facts) -> bool:
     """Whether the model has learned its positions, by the names of its weights: it breaks behind the last of them."""
     return any(_POSITIONS.fullmatch(name) for name in facts.outer_modules)
@@ -171,4 +192,4 @@ RULES = (
     NOTHING_TO_EVALUATE,
     ROWS_BEYOND_POSITIONS,
 )
-CHECKS: tuple[FactCheck, ...] = (_cut,)
+CHECKS: tuple[FactCheck, ...] = (_cut, _evaluated)

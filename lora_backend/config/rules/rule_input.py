@@ -63,6 +63,8 @@ class Facts:
     num_rows: int | None = None
     data_reports: Mapping[str, DataReport] = field(default_factory=dict)
     """What was counted of the rows of each data set, by its name, with the model's tokenizer and the config's settings."""
+    eval_reports: Mapping[str, DataReport] = field(default_factory=dict)
+    """The same of the rows of `eval_dataset`."""
     gpus: tuple[GpuFact, ...] | None = None
     """Empty: this machine has none. None: nobody asked."""
     missing_packages: Mapping[str, str] = field(default_factory=dict)
