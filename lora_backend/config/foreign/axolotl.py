@@ -25,6 +25,7 @@ from lora_backend.config.foreign.data_sets import first_of_datasets, other_data_
 from lora_backend.config.foreign.evaluation import share_of_rows, steps_or_share
 from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import (
+    UNSET,
     Carried,
     Rule,
     Tool,
@@ -121,7 +122,7 @@ RULES: dict[str, Rule] = {
     "pretraining_dataset": other_data_sets(why.METHOD),
     "gradient_accumulation_steps": accumulation("micro_batch_size"),
     "batch_size": total_batch("micro_batch_size"),
-    "train_on_inputs": expects(why.ONLY_ANSWERS, False),
+    "train_on_inputs": mapped("train_on", {False: UNSET, True: "everything"}, LINEAR),
     "max_steps": steps_or_none("max_steps"),
     "warmup_steps": warmup_steps(),
     "warmup_ratio": warmup_ratio(),
@@ -242,8 +243,16 @@ def _kernel(out: Written, key: str) -> None:
         out.carry_as(key, "attn_implementation")
 
 
+def _train_on(out: Written, key: str) -> None:
+    if out[key] == "last_answer":
+        out.drop(key, NOT_KNOWN)
+    else:
+        out.carry(key, **({"train_on_inputs": True} if out[key] == "everything" else {}))
+
+
 WRITES: dict[str, Write] = {
     "model_name": _model,
+    "train_on": _train_on,
     "quantization": worded({"nf4": {"load_in_4bit": True}, "int8": {"load_in_8bit": True}}),
     "dataset": _dataset,
     "alpha": whole("lora_alpha", N_("axolotl takes whole numbers only.")),

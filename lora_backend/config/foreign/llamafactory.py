@@ -97,6 +97,8 @@ RULES: dict[str, Rule] = {
     "dataset": dataset("dataset_dir"),
     "dataset_dir": folder_of("dataset"),
     "val_size": share_of_rows(),
+    "train_on_prompt": mapped("train_on", {False: UNSET, True: "everything"}, PISSA),
+    "mask_history": mapped("train_on", {False: UNSET, True: "last_answer"}, PISSA),
     "flash_attn": mapped("attn_implementation", ATTENTION, PISSA),
     "quantization_bit": Rule(_quantization_bit, ("quantization",), QUANT_NOTE),
     "quantization_method": expects(why.QUANTIZED, "bnb", "bitsandbytes"),
@@ -191,6 +193,7 @@ def _kernel(out: Written, key: str) -> None:
 
 
 WRITES: dict[str, Write] = {
+    "train_on": worded({"last_answer": {"mask_history": True}, "everything": {"train_on_prompt": True}}),
     "model_name": _model,
     "dataset": dropped(N_("LLaMA-Factory takes a name from its dataset_info.json; enter the file there and name it as `dataset`.")),
     "quantization": worded({"nf4": {"quantization_bit": 4, "quantization_type": "nf4"}, "int8": {"quantization_bit": 8}}),

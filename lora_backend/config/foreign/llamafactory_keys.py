@@ -14,7 +14,7 @@ ABSENT: dict[str, str | Mapping[str, Any]] = {
     why.LEARNS: "asft_alpha eaft_alpha calculate_per_token_loss "
     "loraplus_lr_ratio use_adam_mini use_muon use_dft_loss use_asft_loss use_eaft_loss disable_shuffling "
     "early_stopping_steps "
-    "shift_attn rope_scaling moe_aux_loss_coef mask_history train_on_prompt pure_bf16 upcast_layernorm "
+    "shift_attn rope_scaling moe_aux_loss_coef pure_bf16 upcast_layernorm "
     "upcast_lmhead_output add_tokens add_special_tokens resize_vocab new_special_tokens_config",
     why.ADAPTER: "kt_use_lora_experts kt_lora_expert_num kt_lora_expert_intermediate_size pissa_convert",
     why.FRESH: "adapter_name_or_path adapter_folder create_new_adapter",

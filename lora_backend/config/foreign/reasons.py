@@ -40,5 +40,7 @@ GENERATION = N_(
 )
 PICTURES = N_("Only text is trained here.")
 RECORD = N_("It records how the file came about; training does not read it.")
-ONLY_ANSWERS = N_("Only answers are trained on here, not prompts or whole chats: expect a different result.")
+ONLY_ANSWERS = N_(
+    "Only answers are trained on here by default. Set `train_on: everything` to train on prompts as well."
+)
 NO_CUT = N_("Rows are always truncated here, at `max_length` tokens; set it to the longest row to learn.")

@@ -15,6 +15,7 @@ from lora_backend.config.foreign.data_sets import dataset, first_of_datasets, ot
 from lora_backend.config.foreign.evaluation import share_of_rows
 from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import (
+    UNSET,
     Carried,
     Rule,
     Tool,
@@ -23,6 +24,7 @@ from lora_backend.config.foreign.key_mapping import (
     is_off,
     keys,
     lost,
+    mapped,
     nothing,
     one_to_one,
     table,
@@ -54,6 +56,9 @@ WITH_DEFAULTS: dict[str, dict[str, Any]] = {
     why.DISTRIBUTED: {"ignore_bias_buffers": False},
     why.EVALUATION: {"gradient_accumulation_steps_eval": None},
 }  # fmt: skip
+
+
+TAKEN_AS = N_("`{target}` is {ours}.")
 
 
 def _max_length(source: Source, key: str) -> Carried:
@@ -102,7 +107,7 @@ RULES: dict[str, Rule] = {
     "test_split_size": share_of_rows(),
     "max_length": Rule(_max_length, ("max_length",)),
     "max_seq_length": Rule(_max_length, ("max_length",)),
-    "completion_only_loss": expects(why.ONLY_ANSWERS, True),
+    "completion_only_loss": mapped("train_on", {True: UNSET, False: "everything"}, TAKEN_AS),
     "assistant_only_loss": expects(why.ONLY_ANSWERS, True),
     "bf16": precision_flag("bf16", "fp16", neither="fp32"),
 }
