@@ -161,6 +161,9 @@ def test_changes_can_be_taken_back_one_by_one_or_all(tmp_path: Path) -> None:
     at.button(key="leave-2").click().run()
     at.button(key="restore-1").click().run()
     assert "1 row left out" in texts(at)
+    at.button(key="edit-3").click().run()
+    at.button(key="leave-4").click().run()
+    assert len(at.text_area) == 1, "the row that is open stays open"
     at.button(key="discard_edits").click().run()
     assert "left out" not in texts(at)
     assert not this_installation().uploads.exists()
@@ -328,10 +331,10 @@ def test_a_form_can_be_overruled_and_columns_mapped(tmp_path: Path, stub: StubWo
     write_rows(tmp_path / "own.jsonl", [{"frage": "how tall", "antwort": "nine metres"}])
     at = show("data", dataset="own.jsonl")
     assert any("make no form that is known" in error.value for error in at.error)
-    at.selectbox(key="data-format").set_value("prompt_completion").run()
+    at.selectbox(key="data-format-auto").set_value("prompt_completion").run()
     assert at.query_params["data_format"] == "prompt_completion"
-    at.selectbox(key="data-column-prompt").set_value("frage").run()
-    at.selectbox(key="data-column-completion").set_value("antwort").run()
+    at.selectbox(key="data-column-prompt-–").set_value("frage").run()
+    at.selectbox(key="data-column-completion-–").set_value("antwort").run()
     assert json.loads(at.query_params["data_columns"]) == {"prompt": "frage", "completion": "antwort"}
     assert "as you said" in texts(at)
     assert "prompt" in drawn(at)

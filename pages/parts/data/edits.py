@@ -51,7 +51,8 @@ def open_row(path: Path, row: int) -> None:
 def leave_out(path: Path, *rows: int) -> None:
     """Leave rows out of the new file."""
     set_edits(path, {**edits_of(path), **dict.fromkeys(rows)})
-    st.session_state.pop(session.EDITED_ROW, None)
+    if any(is_open(path, row) for row in rows):
+        st.session_state.pop(session.EDITED_ROW, None)
 
 
 def keep_as_it_was(path: Path, row: int) -> None:

@@ -46,16 +46,18 @@ def _in_words(found: FoundForm) -> Markdown:
 def _format_field(subject: Subject) -> None:
     value = str(subject.question.value("data_format") or AUTO)
     options: list[str] = [AUTO, *FORM_NAMES]
-    if st.session_state.get(FORMAT) != value:
-        st.session_state[FORMAT] = value if value in options else AUTO
+    # A popover makes its fields when it is opened, and then asks for what they began with: so each value has its own.
+    key = f"{FORMAT}-{value}"
     st.selectbox(
         t(N_("Form of the rows")),
         options,
+        index=options.index(value) if value in options else 0,
         format_func=lambda name: (
             t_plain(N_("found by looking")) if name == AUTO else say_plain(Message(FORM_WORDS[name]))
         ),
-        key=FORMAT,
+        key=key,
         on_change=safely(_write_format),
+        args=(key,),
     )
 
 
@@ -68,24 +70,24 @@ def _column_fields(subject: Subject, found: FoundForm | None, columns: Sequence[
     mapped: Mapping[str, str] = subject.question.value("data_columns") or {}
     form = FORMS[name]
     for part in (*form.needed, *form.optional):
-        own = NOT_GIVEN if found is None else found.columns.get(part, NOT_GIVEN)
+        by_itself = NOT_GIVEN if found is None else found.columns.get(part, NOT_GIVEN)
+        own = by_itself if by_itself in columns else NOT_GIVEN
         value = mapped.get(part, own)
         options = list(dict.fromkeys([NOT_GIVEN, *columns, value]))
-        key = f"{COLUMN}{part}"
-        if st.session_state.get(key) != value:
-            st.session_state[key] = value
+        key = f"{COLUMN}{part}-{value}"
         st.selectbox(
             t(N_("`{part}` is read from"), part=part),
             options,
+            index=options.index(value),
             format_func=visible,
             key=key,
             on_change=safely(_write_column),
-            args=(part, dict(mapped), own),
+            args=(key, part, dict(mapped), own),
         )
 
 
-def _write_format() -> None:
-    chosen = st.session_state[FORMAT]
+def _write_format(key: str) -> None:
+    chosen = st.session_state[key]
     st.query_params.pop("data_columns", None)
     if chosen == AUTO:
         st.query_params.pop("data_format", None)
@@ -93,8 +95,8 @@ def _write_format() -> None:
         st.query_params["data_format"] = chosen
 
 
-def _write_column(part: str, mapped: dict[str, str], own: str) -> None:
-    chosen = st.session_state[f"{COLUMN}{part}"]
+def _write_column(key: str, part: str, mapped: dict[str, str], own: str) -> None:
+    chosen = st.session_state[key]
     others = {name: column for name, column in mapped.items() if name != part}
     if chosen not in (NOT_GIVEN, own):
         others[part] = chosen
