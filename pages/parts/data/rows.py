@@ -84,6 +84,7 @@ def show_rows(subject: Subject, shown: Shown) -> None:
             rendered = shown.rendered.get(row.number)
             _head(subject, row, rendered)
             if is_open(subject.path, row.number):
+                _reason(row, shown.form)
                 show_editor(subject.path, row)
             else:
                 _body(subject, row, rendered, shown.form)
@@ -130,10 +131,7 @@ def _body(subject: Subject, row: RawRow, rendered: RenderedRow | None, form: Fou
     if changed is not None:
         st.code(visible_lines(changed), language="json", wrap_lines=True)
         return
-    problem = problem_of(row, form)
-    if problem is not None:
-        st.error(say(place_of(row.bad(problem))), icon=":material/error:")
-    elif rendered is not None and rendered.note is not None:
+    if not _reason(row, form) and rendered is not None and rendered.note is not None:
         st.warning(say(rendered.note), icon=":material/warning:")
     alone = subject.question.row is not None
     if rendered is not None and rendered.pieces:
@@ -142,6 +140,14 @@ def _body(subject: Subject, row: RawRow, rendered: RenderedRow | None, form: Fou
         show_plain(row, form, alone=alone)
     else:
         show_line(subject.path, row)
+
+
+def _reason(row: RawRow, form: FoundForm | None) -> bool:
+    """Say why a row cannot be trained on; whether there was something to say."""
+    problem = problem_of(row, form)
+    if problem is not None:
+        st.error(say(place_of(row.bad(problem))), icon=":material/error:")
+    return problem is not None
 
 
 def _pager(question: Question, num_shown: int, total: int | None) -> None:
