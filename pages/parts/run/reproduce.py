@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import streamlit as st
 
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.escaping import visible_lines
-from lora_backend.i18n import N_
-from lora_backend.runs.history.reproduce import Reproduction, ThenNow, reproduction
+from lora_backend.i18n import N_, Message
+from lora_backend.runs.history.reproduce import reproduction
 from lora_backend.runs.record.run_store import RunStore
+from lora_backend.views.again_view import HEADS, NO_COMMAND, SAME, Again, again
 from pages.parts.run import session
 from pages.parts.shell.language import say, t
 from pages.parts.shell.services import resolved
@@ -48,50 +48,27 @@ def run_reproduce(run: RunStore) -> None:
         st.session_state[session.REPRODUCTION] = known
     if known is None or known[0] != run.id:
         return
-    found: Reproduction = known[1]
-    for message in known[2]:
+    _draw(again(known[1]), known[2])
+
+
+def _draw(found: Again, escapes: Sequence[Message]) -> None:
+    for message in escapes:
         st.warning(say(message), icon=":material/folder_off:")
-    if found.command:
+    if found.command is None:
+        st.info(t(NO_COMMAND))
+    else:
         st.code(visible_lines(found.command), language="bash", wrap_lines=True)
     if found.is_as_recorded:
-        st.success(t(N_("No differences found.")), icon=":material/check_circle:")
-    for message in found.base_model:
+        st.success(t(SAME), icon=":material/check_circle:")
+    for message in found.warnings:
         st.warning(say(message), icon=":material/difference:")
-    for number, said in found.starts:
-        for message in said:
-            st.caption(t(N_("Start {number}: {difference}"), number=number, difference=message))
-    heads = [t(N_("What")), t(N_("Then")), t(N_("Now"))]
-    st.table(markdown_frame(heads, _rows(found)).set_index(heads[0]))
+    for message in found.notes:
+        st.caption(say(message))
+    heads = [t(head) for head in HEADS]
+    st.table(markdown_frame(heads, [list(map(say, row)) for row in found.rows]).set_index(heads[0]))
 
 
 def _yaml(text: str) -> None:
     """As it is; one that names each of 80 blocks scrolls, so that it does not push the rest off the screen."""
     shown = visible_lines(text)
     st.code(shown, language="yaml", height=MAX_YAML_PX if shown.count("\n") > MAX_YAML_LINES else "content")
-
-
-def _rows(found: Reproduction) -> list[tuple[str, str, str]]:
-    sides = {
-        t(N_("Hash of the data")): found.data_sha256,
-        t(N_("Commit of the code")): found.commit,
-        **found.versions,
-    }
-    same = t(N_("as before"))
-    if found.data_of_steps:
-        del sides[t(N_("Hash of the data"))]
-        sides |= {_steps(one): ThenNow(one["data_sha256"], found.data_sha256.now) for one in found.data_of_steps}
-    rows = [
-        (name, _text(side.then), same if side.differs is False else _text(side.now)) for name, side in sides.items()
-    ]
-    if found.was_modified:
-        rows.append((t(N_("Uncommitted changes")), t(N_("yes")), "–"))
-    return rows
-
-
-def _steps(one: Mapping[str, Any]) -> str:
-    last = "" if one["last_step"] is None else one["last_step"]
-    return t(N_("Hash of the data of steps {first} to {last}"), first=one["first_step"], last=last)
-
-
-def _text(value: Any) -> str:
-    return "–" if value is None else str(value)[:16] if len(str(value)) == 64 else str(value)
