@@ -101,7 +101,9 @@ def chat_of(
     _refuse_order(messages)
     if system not in (None, ""):
         if any(message["role"] == "system" for message in messages):
-            raise BadRowError(N_("`system` stands beside `{key}`, which has a system turn too; keep one of them"), key=key)  # fmt: skip
+            raise BadRowError(
+                N_("`system` stands beside `{key}`, which has a system turn too; keep one of them"), key=key
+            )
         messages.insert(0, {"role": "system", "content": text_of(system, "system")})
         untrained = {place + 1 for place in untrained}
     return Chat(tuple(messages), tools_of(tools), frozenset(untrained))
@@ -171,7 +173,10 @@ def _message(turn: Any, number: int, said: Said, key: str, keys: TurnKeys) -> tu
     except BadRowError as error:
         raise BadRowError(N_("turn {turn}: {reason}"), turn=number, reason=error.message) from None
     if mark and role != "assistant":
-        raise BadRowError(N_("turn {turn} is marked to be learned, but only answers of the assistant are; remove the mark"), turn=number)  # fmt: skip
+        raise BadRowError(
+            N_("turn {turn} is marked to be learned, but only answers of the assistant are; remove the mark"),
+            turn=number,
+        )
     passed = {name: turn[name] for name in PASSED_ON if turn.get(name) is not None}
     said.unused.update(f"{key}[].{name}" for name in _unknown(turn, keys))
     return {"role": role, "content": content, **passed, **calls}, mark is not False

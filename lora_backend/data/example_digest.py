@@ -12,7 +12,11 @@ def digest_of(example: Example) -> int:
     """The same for rows that teach the same."""
     match example:
         case Chat():
-            said = [list(map(dict, example.messages)), example.tools and list(map(dict, example.tools)), sorted(example.untrained)]  # fmt: skip
+            said = [
+                list(map(dict, example.messages)),
+                example.tools and list(map(dict, example.tools)),
+                sorted(example.untrained),
+            ]
             text = json.dumps(said, sort_keys=True, ensure_ascii=False, default=str)
         case Pair():
             text = json.dumps([example.prompt, example.completion], ensure_ascii=False)

@@ -144,7 +144,9 @@ class FoundForm:
             "answer",
             "output",
         ):
-            return BadRowError(N_("`{key}` is empty, so there is no answer to learn"), key=self.columns[part], kind="empty_answer")  # fmt: skip
+            return BadRowError(
+                N_("`{key}` is empty, so there is no answer to learn"), key=self.columns[part], kind="empty_answer"
+            )
         return BadRowError(N_("`{key}` is missing or null"), key=self.columns[part])
 
 

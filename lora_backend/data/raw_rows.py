@@ -69,7 +69,9 @@ def too_long() -> Message:
 def place_of(bad: BadRow) -> Message:
     """Where a bad row stands: its line, or its number where its file has no lines."""
     if bad.line is not None:
-        return Message(N_("Line {line} of {file}: {reason}."), {"line": bad.line, "file": bad.file, "reason": bad.message})  # fmt: skip
+        return Message(
+            N_("Line {line} of {file}: {reason}."), {"line": bad.line, "file": bad.file, "reason": bad.message}
+        )
     return Message(N_("Row {row} of {file}: {reason}."), {"row": bad.row, "file": bad.file, "reason": bad.message})
 
 

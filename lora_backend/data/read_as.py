@@ -28,7 +28,9 @@ class ReadAs:
         """What the values of a config say; what a check refuses in them is passed over."""
         form, columns, bad = (values.get(key) for key in ("data_format", "data_columns", "max_bad_rows"))
         said: DataFormat = next((word for word in get_args(DataFormat) if word == form), "auto")
-        named = tuple((str(part), str(column)) for part, column in columns.items()) if isinstance(columns, Mapping) else ()  # fmt: skip
+        named = (
+            tuple((str(part), str(column)) for part, column in columns.items()) if isinstance(columns, Mapping) else ()
+        )
         return cls(
             said,
             () if why_no_columns(said, dict(named)) else named,

@@ -196,7 +196,9 @@ def _saved_to_disk(path: Path, split: str | None) -> Source | None:
         return None
     names = tuple(str(one.get("filename")) for one in listed if isinstance(one, dict))
     if any(Path(name).name != name for name in names):  # a path that leads elsewhere
-        raise DataError(N_("{path} names files outside its folder. Save the data set again."), path=str(path / "state.json"))  # fmt: skip
+        raise DataError(
+            N_("{path} names files outside its folder. Save the data set again."), path=str(path / "state.json")
+        )
     return Source(tuple(SourceFile(path / name, "arrow", name) for name in names))
 
 

@@ -183,7 +183,11 @@ def signature(block: nn.Module) -> str:
             for key, value in vars(module).items()
             if isinstance(value, str | int | float | bool | None) and not key.startswith("_") and "idx" not in key
         }
-        own = [(key, tuple(p.shape), str(p.dtype), p.requires_grad) for key, p in module._parameters.items() if p is not None]  # fmt: skip
+        own = [
+            (key, tuple(p.shape), str(p.dtype), p.requires_grad)
+            for key, p in module._parameters.items()
+            if p is not None
+        ]
         parts.append([name, type(module).__name__, plain, own])
     return json.dumps(parts, default=str)
 

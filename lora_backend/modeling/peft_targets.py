@@ -113,7 +113,11 @@ def _modules(
             continue
         if not is_text and any(name.rpartition(".")[2] in tree.rewritten for name in candidate):
             continue
-        said = {"target_modules": candidate, "target_layers": config.target_layers, "modules_to_save": config.modules_to_save}  # fmt: skip
+        said = {
+            "target_modules": candidate,
+            "target_layers": config.target_layers,
+            "modules_to_save": config.modules_to_save,
+        }
         targets = targets_of(said, question=question)
         targets.prepare(tree.modules)
         if {name for name in tree.modules if targets.matches(name)} == wanted:

@@ -20,7 +20,17 @@ Count = Callable[[DataQuestion], DataReport]
 """Counts what a model learns of a data set: in the torch process that the dashboard asks, or in this one."""
 COUNT_DEADLINE_S = 3600.0
 """Of a set that nobody can read faster: a hundred thousand long chats take minutes."""
-SETTINGS = ("data_format", "data_columns", "max_bad_rows", "max_length", "truncation", "train_on", "batch_size", "val_size", "seed")  # fmt: skip
+SETTINGS = (
+    "data_format",
+    "data_columns",
+    "max_bad_rows",
+    "max_length",
+    "truncation",
+    "train_on",
+    "batch_size",
+    "val_size",
+    "seed",
+)
 """Keys of a config that change what is counted."""
 
 

@@ -131,7 +131,10 @@ def _plan(
     if trains_on_host(config):
         targets, links = (of_host(read_host(resolved.installation.workspace)),), None
     elif isinstance(config.device_map, str) and not targets[0].is_cpu:
-        word = Message(N_("`device_map: {word}` leaves the placement to accelerate, so there is no plan."), {"word": config.device_map})  # fmt: skip
+        word = Message(
+            N_("`device_map: {word}` leaves the placement to accelerate, so there is no plan."),
+            {"word": config.device_map},
+        )
         return StartPlan(None, note=word)
     try:
         source = profiles(resolved.config_json, trace, resolved.installation)

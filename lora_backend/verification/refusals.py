@@ -68,7 +68,11 @@ def _nothing_matched(config: Mapping[str, Any], asked: Asked, tree: ModuleTree) 
     if asked.chosen.places or not asked.chosen.unmatched:
         return
     near = [found for entry in asked.chosen.unmatched if (found := nearest(entry, tree.targetable))]
-    values = {"names": ", ".join(asked.chosen.unmatched), "known": ", ".join(_endings(tree.all_linear)), "near": ", ".join(dict.fromkeys(near))}  # fmt: skip
+    values = {
+        "names": ", ".join(asked.chosen.unmatched),
+        "known": ", ".join(_endings(tree.all_linear)),
+        "near": ", ".join(dict.fromkeys(near)),
+    }
     yield Refusal(
         "unmatched_target",
         "target_modules",

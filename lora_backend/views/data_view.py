@@ -76,7 +76,9 @@ def rows_message(report: DataReport) -> Message:
     said = [
         Message(words, {"count": f"{number:,}"}) for place, (number, words) in enumerate(parts) if number or not place
     ]
-    return Message(", ".join(f"{{part_{n}}}" for n in range(len(said))), {f"part_{n}": one for n, one in enumerate(said)})  # fmt: skip
+    return Message(
+        ", ".join(f"{{part_{n}}}" for n in range(len(said))), {f"part_{n}": one for n, one in enumerate(said)}
+    )
 
 
 def token_figures(counts: TokenCounts) -> tuple[DataFigure, ...]:
@@ -95,7 +97,10 @@ def estimate_message(counts: TokenCounts) -> Message | None:
     """That not every row was looked at, where it is so."""
     if not counts.is_estimate:
         return None
-    return Message(N_("Estimated from {looked_at} rows drawn at random; the log of a run has the exact numbers."), {"looked_at": f"{counts.rows:,}"})  # fmt: skip
+    return Message(
+        N_("Estimated from {looked_at} rows drawn at random; the log of a run has the exact numbers."),
+        {"looked_at": f"{counts.rows:,}"},
+    )
 
 
 def length_bars(counts: TokenCounts) -> tuple[LengthBar, ...]:

@@ -26,7 +26,9 @@ EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_expe
 VISITED = ("num_experts_per_tok", "moe_k", "moe_topk", "top_k_experts")
 """What families call the number of experts in a block, and of those that a token visits."""
 ITEMSIZE = {"fp32": 4, "bf16": 2, "fp16": 2}
-CONSTANT, RANK, ROWS_TOKENS, MASK, ROWS_TOKENS_RANK = (EXPONENTS.index((*e, 0, 0, 0)) for e in ((0, 0, 0), (0, 0, 1), (1, 1, 0), (1, 2, 0), (1, 1, 1)))  # fmt: skip
+CONSTANT, RANK, ROWS_TOKENS, MASK, ROWS_TOKENS_RANK = (
+    EXPONENTS.index((*e, 0, 0, 0)) for e in ((0, 0, 0), (0, 0, 1), (1, 1, 0), (1, 2, 0), (1, 1, 1))
+)
 
 
 @dataclass(frozen=True)

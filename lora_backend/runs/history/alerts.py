@@ -36,7 +36,12 @@ class Alert:
 
 def health_message(health: LossHealth) -> Message:
     """What is wrong with a loss, and what to do about it."""
-    values: dict[str, object] = {"now": number(health.loss), "before": number(health.reference), "step": health.step, "ratio": health.times}  # fmt: skip
+    values: dict[str, object] = {
+        "now": number(health.loss),
+        "before": number(health.reference),
+        "step": health.step,
+        "ratio": health.times,
+    }
     if health.code == "diverged":
         return Message(
             N_(

@@ -89,7 +89,9 @@ class Publisher:
         publication = self.judged()
         assert publication is not None
         if publication.path != target:
-            raise PublicationError("output_dir", N_("{path} has become a link while the adapter was being published."), path=str(target))  # fmt: skip
+            raise PublicationError(
+                "output_dir", N_("{path} has become a link while the adapter was being published."), path=str(target)
+            )
         return publication
 
     def _put(self, staged: Path, publication: Publication) -> None:

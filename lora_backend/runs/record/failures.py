@@ -14,7 +14,9 @@ from lora_backend.runs.record.documents import SaidFailure
 
 NUM_LOG_LINES = 20
 """Kept with the end of a run, so that it explains itself when its log is gone."""
-CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS})  # fmt: skip
+CRASHES = frozenset(
+    {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
+)
 """Signals that a process brings on itself; any other came from outside."""
 CAUSES: dict[str, tuple[str, str | None]] = {
     "gpu_out_of_memory": (

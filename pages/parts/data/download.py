@@ -28,7 +28,13 @@ def download_tokens(subject: Subject) -> None:
         )
         asked = (str(subject.path), str(subject.model))
         if st.session_state.get(session.TOKENS_ASKED) != asked:
-            st.button(t(N_("Prepare the file")), icon=":material/token:", key="prepare_tokens", on_click=safely(_ask), args=(asked,))  # fmt: skip
+            st.button(
+                t(N_("Prepare the file")),
+                icon=":material/token:",
+                key="prepare_tokens",
+                on_click=safely(_ask),
+                args=(asked,),
+            )
             return
         answer = tokens(subject)
         if isinstance(answer, Counted):

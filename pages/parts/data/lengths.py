@@ -93,8 +93,23 @@ def histogram(bars: Sequence[LengthBar], max_length: int) -> Any:
         )
     edge = sum(not bar.is_cut for bar in shown)
     if any(bar.is_cut for bar in shown):
-        figure.add_shape(type="line", x0=edge - 0.5, x1=edge - 0.5, y0=0, y1=1, yref="paper", line={"color": MARK, "width": 2, "dash": "dash"})  # fmt: skip
-        figure.add_annotation(x=edge - 0.5, y=1, yref="paper", yanchor="bottom", text=in_chart(f"max_length {max_length:,}"), showarrow=False)  # fmt: skip
+        figure.add_shape(
+            type="line",
+            x0=edge - 0.5,
+            x1=edge - 0.5,
+            y0=0,
+            y1=1,
+            yref="paper",
+            line={"color": MARK, "width": 2, "dash": "dash"},
+        )
+        figure.add_annotation(
+            x=edge - 0.5,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            text=in_chart(f"max_length {max_length:,}"),
+            showarrow=False,
+        )
     figure.update_layout(
         height=320,
         bargap=0.06,

@@ -67,10 +67,14 @@ def search_bar(question: Question) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if st.session_state.get(SEARCH, None) != question.search:
             st.session_state[SEARCH] = question.search
-        st.text_input(t(N_("Search the rows")), key=SEARCH, icon=":material/search:", on_change=safely(_search), max_chars=200)  # fmt: skip
+        st.text_input(
+            t(N_("Search the rows")), key=SEARCH, icon=":material/search:", on_change=safely(_search), max_chars=200
+        )
         if st.session_state.get(GO_TO, 0) != question.row:
             st.session_state[GO_TO] = question.row
-        st.number_input(t(N_("Go to row")), min_value=1, step=1, value=None, key=GO_TO, width=160, on_change=safely(_go_to))  # fmt: skip
+        st.number_input(
+            t(N_("Go to row")), min_value=1, step=1, value=None, key=GO_TO, width=160, on_change=safely(_go_to)
+        )
 
 
 def show_rows(subject: Subject, shown: Shown) -> None:
@@ -116,7 +120,14 @@ def _head(subject: Subject, row: RawRow, rendered: RenderedRow | None) -> None:
             else:
                 st.badge(t(N_("changed")), color="blue", icon=":material/edit:")
         if subject.question.row is None:
-            st.button(t(N_("Open")), icon=":material/open_in_full:", type="tertiary", key=f"open-{row.number}", on_click=safely(_set), args=(addresses.ROW, row.number))  # fmt: skip
+            st.button(
+                t(N_("Open")),
+                icon=":material/open_in_full:",
+                type="tertiary",
+                key=f"open-{row.number}",
+                on_click=safely(_set),
+                args=(addresses.ROW, row.number),
+            )
         row_buttons(subject.path, row.number)
 
 
@@ -155,7 +166,13 @@ def _pager(question: Question, num_shown: int, total: int | None) -> None:
     if question.row is not None:
         with st.container(horizontal=True, horizontal_alignment="distribute"):
             _step(N_("Previous"), "left", addresses.ROW, question.row - 1, is_last=question.row <= 1)
-            st.button(t(N_("All rows")), icon=":material/view_list:", key="all_rows", on_click=safely(_set), args=(addresses.ROW, None))  # fmt: skip
+            st.button(
+                t(N_("All rows")),
+                icon=":material/view_list:",
+                key="all_rows",
+                on_click=safely(_set),
+                args=(addresses.ROW, None),
+            )
             _step(N_("Next"), "right", addresses.ROW, question.row + 1, is_last=num_shown == 0)
         return
     last = None if total is None else max((total + PER_PAGE - 1) // PER_PAGE, 1)
@@ -172,7 +189,14 @@ def _pager(question: Question, num_shown: int, total: int | None) -> None:
 
 
 def _step(label: str, side: str, name: str, value: int, *, is_last: bool) -> None:
-    st.button(t(label), icon=f":material/chevron_{side}:", key=f"{name}_{side}", disabled=is_last, on_click=safely(_set), args=(name, value))  # fmt: skip
+    st.button(
+        t(label),
+        icon=f":material/chevron_{side}:",
+        key=f"{name}_{side}",
+        disabled=is_last,
+        on_click=safely(_set),
+        args=(name, value),
+    )
 
 
 def _search() -> None:

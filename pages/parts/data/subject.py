@@ -122,7 +122,10 @@ def _model_of(named: ResolvedConfig) -> tuple[Path | None, Message | None]:
     if named.model.path is None:
         return None, None if named.model.refusal is None else named.model.refusal.message
     if not named.model.path.is_dir() or not _has_tokenizer(named.model.path):
-        return None, Message(N_("{model} has no tokenizer on this machine, so its rows are shown as plain text."), {"model": named.model.name})  # fmt: skip
+        return None, Message(
+            N_("{model} has no tokenizer on this machine, so its rows are shown as plain text."),
+            {"model": named.model.name},
+        )
     return named.model.path, None
 
 

@@ -40,7 +40,13 @@ def use_in_config(question: Question, *, has_changes: bool) -> None:
         if not drafts:
             return
         names = {draft.id: _named(draft) for draft in drafts}
-        chosen = st.selectbox(t(N_("Or set `dataset` in a draft")), list(names), index=None, format_func=lambda key: visible(names[key]), key="use_draft")  # fmt: skip
+        chosen = st.selectbox(
+            t(N_("Or set `dataset` in a draft")),
+            list(names),
+            index=None,
+            format_func=lambda key: visible(names[key]),
+            key="use_draft",
+        )
         if st.button(t(N_("Set it")), icon=":material/check:", key="use_in_chosen", disabled=chosen is None):
             _set_in(str(chosen), question)
 

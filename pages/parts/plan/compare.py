@@ -119,5 +119,8 @@ def _cells(work: Work, plan: Plan, changes: dict[str, Any]) -> list[str]:
 def _fullest(plan: Plan) -> str:
     device = plan.bottleneck
     held, room = device.breakdown.total / GIB, device.target.capacity_bytes / GIB
-    said = Message(N_("{held} of {room}\u00a0GiB ({percent}\u00a0%)"), {"held": f"{held:.1f}", "room": f"{room:.1f}", "percent": f"{100 * device.utilisation:.0f}"})  # fmt: skip
+    said = Message(
+        N_("{held} of {room}\u00a0GiB ({percent}\u00a0%)"),
+        {"held": f"{held:.1f}", "room": f"{room:.1f}", "percent": f"{100 * device.utilisation:.0f}"},
+    )
     return f"{device_name(device)}: {t_plain('{said}', said=said)}"

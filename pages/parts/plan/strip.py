@@ -18,7 +18,14 @@ from pages.parts.widgets.charts import in_chart
 
 BLOCKS = ("#0b5c8f", "#1f78b4")
 """Neighbours take turns, so that each can be told from the next; white text reads on both."""
-COLORS = {"held": "#7d8791", "embedding": "#23734f", "block": BLOCKS[0], "head": "#83408c", "loss": "#a4491a", "overhead": "#59646f"}  # fmt: skip
+COLORS = {
+    "held": "#7d8791",
+    "embedding": "#23734f",
+    "block": BLOCKS[0],
+    "head": "#83408c",
+    "loss": "#a4491a",
+    "overhead": "#59646f",
+}
 NAMES = {
     "held": N_("held by others"),
     "embedding": N_("embedding"),

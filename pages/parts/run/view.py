@@ -138,7 +138,7 @@ def _progress(run: RunStore, state: RunState, columns: Columns) -> None:
 
 def _body(run: RunStore, state: RunState, columns: Columns) -> None:
     _figures(columns)
-    names = (N_("Curves"), N_("Log"), N_("Checkpoints"), N_("Memory"), N_("Config used"), N_("Ranks"), N_("Answers"))  # fmt: skip
+    names = (N_("Curves"), N_("Log"), N_("Checkpoints"), N_("Memory"), N_("Config used"), N_("Ranks"), N_("Answers"))
     curves, log, checkpoints, memory, config, ranks, answers = st.tabs(
         [t(name) for name in names], key=f"parts-{run.id}"
     )
