@@ -82,6 +82,10 @@ def _kinds(annotation: Any) -> set[Any]:
     return set().union(*map(_kinds, arguments)) if arguments else {annotation}
 
 
+PATTERN_KEYS = tuple(name for name in keys_of_group(KEYS["r"].group) if takes_mapping(KEYS[name]))
+"""Keys of the adapter that give a value of its own to each module whose name matches."""
+
+
 def names_in(tool: str) -> Mapping[str, str]:
     """Our key → the tool's key with the same meaning; one whose values differ is translated by the tool's own module."""
     names = {name: key.trainer for name, key in KEYS.items() if key.trainer} if tool in WITHIN_TRAINER else {}

@@ -12,6 +12,7 @@ from typing import Any
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
+from lora_backend.config.key_queries import PATTERN_KEYS
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.expressions.matching import KEY
@@ -94,7 +95,7 @@ def refuse_slow_expressions(config: Mapping[str, Any], names: Iterable[str]) -> 
     """
     question, names = Question(), tuple(names)
     targets_of(config, question=question).prepare(names)
-    patterns = [config.get(key) for key in ("rank_pattern", "alpha_pattern")]
+    patterns = [config.get(key) for key in PATTERN_KEYS]
     question.prepare((KEY, [key for keys in patterns if isinstance(keys, Mapping) for key in keys], names))
     return question
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lora_backend.config.key_queries import keys_affecting
+from lora_backend.config.key_queries import PATTERN_KEYS, keys_affecting
 from lora_backend.config.schema import KEYS, TrainingConfig
 from lora_backend.errors import ExpressionError, FlightdeckError
 from lora_backend.i18n import N_, Message
@@ -94,11 +94,7 @@ def _consequence(
     if switched_off is not None:
         return Consequence(without_effect=switched_off)
     layers = _changed_layers(whole, without, linear_names) if key in RANKED | {"alpha_pattern"} else ()
-    if (
-        key in ("rank_pattern", "alpha_pattern")
-        and linear_names
-        and not _pattern_matches(key, whole, without, linear_names)
-    ):
+    if key in PATTERN_KEYS and linear_names and not _pattern_matches(key, whole, without, linear_names):
         return Consequence(without_effect=Message(N_("Its patterns match no layer that gets an adapter.")))
     size = speed = trainable = None
     if planner is not None and key in PLANNED:

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
+from lora_backend.config.key_queries import PATTERN_KEYS
 from lora_backend.expressions.matching import KEY, LAYERS, SAVED, WHOLE
 from lora_backend.expressions.question import Question
 from lora_backend.verification.rank_documents import CoverageEntry
@@ -199,7 +200,7 @@ def coverage(
         inside = {f"{name}.".partition(f"{entry}.")[0] for name in saved_whole if f"{entry}." in f"{name}."}
         records.append(coverage_entry("modules_to_save", entry, len(inside), "unmatched_module_to_save"))
     names = [name for layer in layers for name in pattern_names(layer, targets)]
-    patterns = (_pattern_coverage(config, key, names, targets.question) for key in ("rank_pattern", "alpha_pattern"))
+    patterns = (_pattern_coverage(config, key, names, targets.question) for key in PATTERN_KEYS)
     return [*records, *chain.from_iterable(patterns)]
 
 

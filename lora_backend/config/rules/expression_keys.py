@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lora_backend.config.findings import Finding, Fix, shorten
+from lora_backend.config.key_queries import PATTERN_KEYS
 from lora_backend.config.patch import Patch
 from lora_backend.config.rules.rule import Rule
 from lora_backend.config.rules.rule_input import ConfigView, Facts, KeyCheck
@@ -13,9 +14,8 @@ from lora_backend.errors import ExpressionError
 from lora_backend.expressions.matching import KEY, SAVED, WHOLE
 from lora_backend.i18n import N_, Message
 
-FORMS = {"target_modules": WHOLE, "rank_pattern": KEY, "alpha_pattern": KEY, "modules_to_save": SAVED}
+FORMS = {"target_modules": WHOLE, **dict.fromkeys(PATTERN_KEYS, KEY), "modules_to_save": SAVED}
 """Keys that PEFT reads expressions from; `target_modules` only where it is a text."""
-PATTERNS = ("rank_pattern", "alpha_pattern")
 MANY_CHECKS = 200_000
 """Patterns times names; more would take seconds, and a config with that many was not written by hand."""
 MANY_PATTERNS = 200
@@ -38,7 +38,7 @@ def is_asked_of_model(config: ConfigView, key: str, facts: Facts) -> bool:
 def names_for(key: str, facts: Facts) -> tuple[str, ...]:
     """The model's names that the expressions of `key` are held against."""
     of_tree = () if facts.tree is None else facts.tree.names
-    return (*facts.linear_names, *(facts.outer_modules if key in PATTERNS else ()), *of_tree)
+    return (*facts.linear_names, *(facts.outer_modules if key in PATTERN_KEYS else ()), *of_tree)
 
 
 def too_slow(config: ConfigView, facts: Facts) -> Iterator[Finding]:
@@ -49,7 +49,7 @@ def too_slow(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     for key, form in FORMS.items():
         patterns = expressions_of(config, key)
         asks += [(WHOLE, patterns, ()), (form, patterns, ())]  # whether it compiles, alone and as PEFT puts it
-        if key in PATTERNS:
+        if key in PATTERN_KEYS:
             asks.append((form, patterns[:MANY_PATTERNS], patterns[:MANY_PATTERNS]))
         if is_asked_of_model(config, key, facts):
             asks.append((form, patterns, names_for(key, facts)))
@@ -99,7 +99,7 @@ def _expressions(config: ConfigView) -> Iterator[Finding]:
     """PEFT reads a single target, and the keys of both patterns, as regular expressions."""
     if config.expressions is None:
         return
-    for key in ("target_modules", *PATTERNS):
+    for key in ("target_modules", *PATTERN_KEYS):
         for pattern in expressions_of(config, key):
             alone, as_used = (config.expressions.fault(form, pattern) for form in (WHOLE, FORMS[key]))
             if alone or as_used:
@@ -122,7 +122,7 @@ def _shadowed(config: ConfigView) -> Iterator[Finding]:
     ask = config.expressions
     if ask is None:
         return
-    for key in PATTERNS:
+    for key in PATTERN_KEYS:
         patterns: dict[str, Any] = {} if key in config.invalid else config.get(key) or {}
         names = list(patterns)[:MANY_PATTERNS]
         for place, name in enumerate(names):

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from lora_backend.config.findings import Finding, Severity
 from lora_backend.config.fix_offers import drop, every_block, remove, shift_by_one
+from lora_backend.config.key_queries import PATTERN_KEYS
 from lora_backend.config.rules.example_facts import LLAMA
-from lora_backend.config.rules.expression_keys import PATTERNS, expressions_of, is_asked_of_model, names_for
+from lora_backend.config.rules.expression_keys import expressions_of, is_asked_of_model, names_for
 from lora_backend.config.rules.file_rules import UNUSABLE
 from lora_backend.config.rules.rule import Rule
 from lora_backend.config.rules.rule_input import ConfigView, FactCheck, Facts
@@ -162,7 +163,7 @@ UNMATCHED_PATTERN = Rule(
 def _patterns(config: ConfigView, facts: Facts) -> Iterator[Finding]:
     """A pattern that matches nothing changes nothing, and PEFT says so nowhere."""
     ask = config.expressions
-    for key in PATTERNS:
+    for key in PATTERN_KEYS:
         if ask is None or _may_have_other_names(facts) or not is_asked_of_model(config, key, facts):
             continue
         patterns = {} if key in config.invalid else config.get(key) or {}
