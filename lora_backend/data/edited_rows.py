@@ -61,17 +61,23 @@ def in_one_line(row: Mapping[str, Any]) -> str:
 
 
 def write_edited(
-    source: Path, edits: Edits, folder: Path, on_progress: Callable[[float], None] = lambda _: None
+    source: Path,
+    edits: Edits,
+    folder: Path,
+    on_progress: Callable[[float], None] = lambda _: None,
+    *,
+    split: str | None = None,
+    name: str | None = None,
 ) -> Path:
     """Write the rows of `source` with `edits` into a new file in `folder`, which is named after both. Raises `DataError`,
-    `OSError`.
+    `OSError`. `name`: what the source is called, where its path does not say so.
 
     The same edits of the same file give the same file. A large one is copied in a process of its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checked = {row: None if text is None else checked_row(text, row) for row, text in edits.items()}
-    size_bytes = sum(file.path.stat().st_size for file in find_source(source).files)
-    arguments = (str(source), _keyed(checked), str(folder))
+    size_bytes = sum(file.path.stat().st_size for file in find_source(source, split).files)
+    arguments = (str(source), _keyed(checked), str(folder), split, name or source.name)
     if size_bytes <= INLINE_BYTES:
         return Path(copy_with(*arguments))
     deadline_s = LEAST_DEADLINE_S + size_bytes / SLOWEST_BYTES_PER_S
@@ -82,20 +88,20 @@ def _keyed(edits: Edits) -> dict[str, str | None]:
     return {str(row): text for row, text in edits.items()}
 
 
-def copy_with(source: str, edits: dict[str, str | None], folder: str) -> str:
+def copy_with(source: str, edits: dict[str, str | None], folder: str, split: str | None, name: str) -> str:
     """What the process does: the path of the new file."""
     changes = {int(row): text for row, text in edits.items()}
     staged = Path(folder).resolve() / f"{STAGED}{secrets.token_hex(16)}"
     try:
-        sha256, num_rows, last = _copy(_told(source), changes, staged)
+        sha256, num_rows, last = _copy(_told(source, split), changes, staged)
         if beyond := [row for row in changes if row > last]:
             raise DataError(
                 N_("{file} has {last} rows, so there is no row {row} to change. Reload the page."),
-                file=Path(source).name, last=last, row=min(beyond),
+                file=name, last=last, row=min(beyond),
             )  # fmt: skip
         if num_rows == 0:
-            raise DataError(N_("Every row of {file} is left out. Keep at least one."), file=Path(source).name)
-        target = staged.with_name(edited_name(Path(source).name, sha256))
+            raise DataError(N_("Every row of {file} is left out. Keep at least one."), file=name)
+        target = staged.with_name(edited_name(name, sha256))
         staged.replace(target)
     except BaseException:
         with suppress(OSError):
@@ -104,9 +110,9 @@ def copy_with(source: str, edits: dict[str, str | None], folder: str) -> str:
     return str(target)
 
 
-def _told(source: str) -> Iterator[tuple[int, bytes | DataError]]:
+def _told(source: str, split: str | None) -> Iterator[tuple[int, bytes | DataError]]:
     """The lines, and to whoever waits how much of the file is read."""
-    found = find_source(Path(source))
+    found = find_source(Path(source), split)
     size_bytes, done = max(sum(file.path.stat().st_size for file in found.files), 1), 0
     for number, line in lines_of(found):
         done += len(line) if isinstance(line, bytes) else 0

@@ -27,6 +27,16 @@ def cached_data_set(name: str) -> Path | None:
         return _newest(folder / "snapshots")
 
 
+def cached_data_sets() -> list[str]:
+    """The ids of those that were downloaded, in order."""
+    try:
+        folders = [path.name for path in hub_cache().iterdir() if path.name.startswith("datasets--")]
+    except OSError:
+        return []
+    ids = (name.removeprefix("datasets--").replace("--", "/") for name in sorted(folders))
+    return [name for name in ids if cached_data_set(name) is not None]
+
+
 def _snapshot(folder: Path, revision: str) -> Path | None:
     found = folder / "snapshots" / revision
     return found if re.fullmatch(r"[0-9a-f]{40}", revision) and found.is_dir() else None

@@ -423,3 +423,37 @@ def test_an_upload_that_a_draft_cannot_train_on_is_fixed_on_the_data_page(tmp_pa
     at.button(key="write_edits").click().run()
     at.button(key="use_in_draft").click().run()
     assert "dataset: chats-edited-" in draft.text()
+
+
+def test_a_data_set_of_the_hubs_cache_is_offered_and_its_edit_is_named_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    snapshot = tmp_path / "hub/datasets--org--talks/snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    for name in ("train", "test"):
+        write_rows(snapshot / f"{name}.jsonl", chats(1))
+    at = show("data")
+    assert "org/talks" in at.selectbox(key="data-dataset").options
+    draft = new_draft(this_installation().drafts, "model_name: m\ndatasets:\n- path: org/talks\n  split: test\n")
+    (snapshot / "test.jsonl").write_text(f"{GOOD}\n{{broken\n")
+    at = show("data", draft=draft.id)
+    assert numbers(at) == [1, 2]
+    at.button(key="edit-2").click().run()
+    assert at.text_area[0].value == "{broken"
+    at.button(key="leave-2").click().run()
+    at.button(key="write_edits").click().run()
+    (made,) = this_installation().uploads.iterdir()
+    assert made.name.startswith("talks-edited-")
+    assert made.read_text() == GOOD + "\n"
+
+
+def test_what_a_link_leads_to_outside_of_the_roots_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "link.jsonl").symlink_to("/etc/passwd")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/link.jsonl").symlink_to("/etc/passwd")
+    for name in ("link.jsonl", "folder"):
+        at = show("data", dataset=name)
+        (error,) = at.error
+        assert "outside" in error.value
+        assert "root:" not in drawn(at)

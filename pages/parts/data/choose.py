@@ -10,6 +10,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import list_drafts
 from lora_backend.config.named_data import paths_in
+from lora_backend.data.hub_sets import cached_data_sets
 from lora_backend.data.local_files import ENDINGS, LocalFile, local_files, name_of
 from lora_backend.data.unread_uploads import keep_upload
 from lora_backend.data.uploads import MAX_UPLOAD_BYTES
@@ -103,7 +104,11 @@ def demo_name() -> str:
 
 def _data_field(question: Question) -> None:
     sizes = {file.name: file.size_bytes for file in _files(str(installation().workspace))}
-    names = list(dict.fromkeys([*([question.dataset] if question.dataset else []), *sizes, *_names_in_drafts()]))
+    names = list(
+        dict.fromkeys(
+            [*([question.dataset] if question.dataset else []), *sizes, *cached_data_sets(), *_names_in_drafts()]
+        )
+    )
     _show(addresses.DATASET, question.dataset or None)
     st.selectbox(
         t(N_("Data set")),
@@ -114,7 +119,7 @@ def _data_field(question: Question) -> None:
         accept_new_options=True,
         placeholder=t(N_("Choose one, or type its path")),
         on_change=safely(_chose_data),
-        help=t(N_("Files below the data roots, uploads, and what your drafts name.")),
+        help=t(N_("Files below the data roots, uploads, data sets in the hub's cache, and what your drafts name.")),
     )
 
 

@@ -70,18 +70,18 @@ def row_buttons(path: Path, row: int) -> None:
         st.button(t(N_("Leave out")), icon=":material/remove_circle:", type="tertiary", key=f"leave-{row}", on_click=safely(leave_out), args=(path, row))  # fmt: skip
 
 
-def show_line(path: Path, row: RawRow) -> None:
+def show_line(subject: Subject, row: RawRow) -> None:
     """The text of a line that is no row."""
-    text = line_of(path, row)
+    text = line_of(subject.path, row, subject.question.split)
     if text is not None:
         st.code(visible_lines(text[:LONGEST_LINE]), language=None, wrap_lines=True)
 
 
-def show_editor(path: Path, raw: RawRow) -> None:
+def show_editor(subject: Subject, raw: RawRow) -> None:
     """A field with the row as JSON. What is typed is kept when it is an object; else it stays, with the reason."""
-    row = raw.number
+    path, row = subject.path, raw.number
     key = f"{FIELD}{row}"
-    before = typed_row(path, raw)
+    before = typed_row(path, raw, subject.question.split)
     if key not in st.session_state:
         st.session_state[key] = edits_of(path).get(row) or before
     st.text_area(t(N_("Row {row} as JSON"), row=row), key=key, height=260)
@@ -121,8 +121,15 @@ def _listed(parts: list[Message]) -> Message:
 
 def _write(subject: Subject, edits: dict[int, str | None]) -> None:
     """Write the new file and show it."""
-    with reading_bar(subject.path.name, subject.path.stat().st_size) as told:
-        path = write_edited(subject.path, edits, installation().uploads, told)
+    with reading_bar(subject.path.name, subject.size_bytes) as told:
+        path = write_edited(
+            subject.path,
+            edits,
+            installation().uploads,
+            told,
+            split=subject.question.split,
+            name=Path(subject.question.dataset).name or None,
+        )
     set_edits(subject.path, {})
     st.session_state.pop(session.EDITED_ROW, None)
     tell(t(N_("Saved as {file}."), file=path.name), ":material/check_circle:")

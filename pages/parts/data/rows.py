@@ -89,7 +89,7 @@ def show_rows(subject: Subject, shown: Shown) -> None:
             _head(subject, row, rendered)
             if is_open(subject.path, row.number):
                 _reason(row, shown.form)
-                show_editor(subject.path, row)
+                show_editor(subject, row)
             else:
                 _body(subject, row, rendered, shown.form)
     _pager(subject.question, len(shown.raw), shown.total)
@@ -150,7 +150,7 @@ def _body(subject: Subject, row: RawRow, rendered: RenderedRow | None, form: Fou
     elif row.values is not None:
         show_plain(row, form, alone=alone)
     else:
-        show_line(subject.path, row)
+        show_line(subject, row)
 
 
 def _reason(row: RawRow, form: FoundForm | None) -> bool:
