@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -76,7 +77,8 @@ class _Scanner:
         self._rows, self._form, self._kept = rows, form, kept
         self._found = Scan()
         self._columns: dict[str, None] = {}
-        self._notes: dict[tuple[str, str | None], RowNote] = {}
+        self._notes: dict[tuple[NoteCode, str | None], list[int]] = {}
+        self._counts: Counter[tuple[NoteCode, str | None]] = Counter()
         self._left_out: list[int] = []
 
     def scan(self, report: Callable[[float], None]) -> Scan:
@@ -99,7 +101,7 @@ class _Scanner:
         """The digest of a row's example; 0 for one that is left out."""
         try:
             row = values()
-            if len(self._columns) < MOST_KEYS:
+            if len(self._columns) < MOST_KEYS and not self._columns.keys() >= row.keys():
                 self._columns.update(dict.fromkeys(str(key) for key in row))
             read = self._form.read(row)
         except BadRowError as error:
@@ -122,20 +124,22 @@ class _Scanner:
         return 0
 
     def _note(self, code: NoteCode, index: int, detail: str | None = None) -> None:
-        note = self._notes.get((code, detail))
-        if note is None:
-            if len(self._notes) >= MOST_KEYS:
-                code, detail = "unused_key", "…"
-            note = self._notes.setdefault((code, detail), RowNote(code=code, count=0, rows=[], detail=detail))
-        note.count += 1
-        if len(note.rows) < MOST_NAMED:
-            note.rows.append(index + 1)
+        key = (code, detail)
+        if key not in self._notes and len(self._notes) >= MOST_KEYS:
+            key = ("unused_key", "…")
+        rows = self._notes.setdefault(key, [])
+        self._counts[key] += 1
+        if len(rows) < MOST_NAMED:
+            rows.append(index + 1)
 
     def _finished(self) -> Scan:
         found = self._found
         found.columns = list(self._columns)[:MOST_KEYS]
         found.left_out = np.array(self._left_out, np.uint64)
-        found.notes = list(self._notes.values())
+        found.notes = [
+            RowNote(code=code, count=self._counts[code, detail], rows=rows, detail=detail)
+            for (code, detail), rows in self._notes.items()
+        ]
         if len(found.equal):
             first = [int(row) + 1 for row in found.equal[:MOST_NAMED, 0]]
             found.notes.append(RowNote(code="duplicate", count=len(found.equal), rows=first))
