@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lora_backend.data.data_report import NoteCode
 from lora_backend.i18n import Message, Plural
 from lora_backend.modeling.loss import IGNORED
 from lora_backend.training.labels import Labelled, RowRefused
+from lora_backend.training.token_census import codes_of
 
 logger = logging.getLogger(__name__)
 MOST_NAMED = 10
@@ -63,6 +65,10 @@ class RowCounts:
         self.seen = self.tokens = self.trained_tokens = self.longest = 0
         self.cut, self.without_end, self.behind_cut = Counted(), Counted(), Counted()
         self.lost, self.refused = Counted(), Counted()
+        self._found: dict[NoteCode, Counted] = {
+            "cut": self.cut, "without_end": self.without_end, "behind_cut": self.behind_cut, "all_prompt": self.behind_cut,
+            "lost_answer": self.lost, "refused": self.refused,
+        }  # fmt: skip
 
     def add(self, index: int, number: int, row: Labelled | RowRefused) -> None:
         """The row at `index`, which people know by its `number`."""
@@ -70,22 +76,14 @@ class RowCounts:
             return
         self._is_seen[index] = True
         self.seen += 1
+        for code in codes_of(row):
+            self._found[code].add(number)
         if isinstance(row, RowRefused):
-            self.refused.add(number)
             return
         self.longest = max(self.longest, row.num_tokens)
-        if row.is_behind_cut:
-            self.behind_cut.add(number)
-            return
-        self.tokens += len(row.input_ids)
-        self.trained_tokens += len(row.labels) - row.labels.count(IGNORED)
-        for counted, is_so in (
-            (self.cut, row.is_cut),
-            (self.without_end, row.has_lost_end),
-            (self.lost, row.lost_answers),
-        ):
-            if is_so:
-                counted.add(number)
+        if not row.is_behind_cut:
+            self.tokens += len(row.input_ids)
+            self.trained_tokens += len(row.labels) - row.labels.count(IGNORED)
 
     @property
     def num_trained(self) -> int:

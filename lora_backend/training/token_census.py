@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -23,6 +23,21 @@ STEPS = (1, 2, 2.5, 4, 5, 10)
 Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
+def codes_of(row: Labelled | RowRefused) -> Iterator[NoteCode]:
+    """What is to be said of a row as it is labelled."""
+    if isinstance(row, RowRefused):
+        yield "refused"
+        return
+    if row.is_cut:
+        yield "cut"
+    if row.is_behind_cut:
+        yield "behind_cut" if row.is_cut else "all_prompt"
+    elif row.has_lost_end:
+        yield "without_end"
+    if row.lost_answers:
+        yield "lost_answer"
+
+
 class TokenCensus:
     """Takes labelled rows one after another; keeps some bytes of each."""
 
@@ -34,23 +49,14 @@ class TokenCensus:
 
     def add(self, number: int, row: Labelled | RowRefused) -> None:
         """Take the row with this number, from 1."""
+        for code in codes_of(row):
+            self._found.setdefault(code, []).append(number)
         if isinstance(row, RowRefused):
-            self._say("refused", number)
             self._refusal = self._refusal or row.message
             self._append(0, 0, 0)
             return
         trained = len(row.labels) - row.labels.count(IGNORED)
         self._append(row.num_tokens, len(row.input_ids) if trained else 0, trained)
-        if row.is_cut:
-            self._say("cut", number)
-        if row.is_cut and not trained:
-            self._say("behind_cut", number)
-        elif not trained:
-            self._say("all_prompt", number)
-        elif row.has_lost_end:
-            self._say("without_end", number)
-        if row.lost_answers:
-            self._say("lost_answer", number)
 
     def __len__(self) -> int:
         return len(self._before)
@@ -93,9 +99,6 @@ class TokenCensus:
         self._before.append(before)
         self._after.append(after)
         self._trained.append(trained)
-
-    def _say(self, code: NoteCode, number: int) -> None:
-        self._found.setdefault(code, []).append(number)
 
     def _scaled_count(self, code: NoteCode, scale: float) -> int:
         return round(len(self._found.get(code, ())) * scale)

@@ -12,12 +12,14 @@ import pytest
 
 from lora_backend.data.data_question import DataQuestion
 from lora_backend.data.data_report import DataReport, TokenCounts
+from lora_backend.data.row_report import open_asked
 from lora_backend.errors import DataError, ModelError
 from lora_backend.installation import Installation, this_installation
 from lora_backend.modeling.loss import IGNORED
 from lora_backend.training import data_counting
-from lora_backend.training.data_counting import count_rows
+from lora_backend.training.data_counting import count_rows, labeller_for
 from lora_backend.training.labels import Labelled
+from lora_backend.training.row_counts import RowCounts
 from lora_backend.training.token_census import bar_edges, padded_share
 from tests.tiny import ANSWERS, QUESTIONS, STUB, save_tokenizer, stub_model, write_rows
 
@@ -226,6 +228,21 @@ def test_the_end_of_a_turn_is_looked_at(model: Path, places: Installation, tmp_p
     (note,) = count_rows(DataQuestion(str(data), model=str(folder)), places).notes_of("end_is_not_eos")
     assert note.detail == "<|user|>"
     assert noted(count_rows(DataQuestion(str(data), model=str(model)), places)) == {}
+
+
+def test_the_log_of_a_run_counts_as_the_data_page_does(model: Path, places: Installation, tmp_path: Path) -> None:
+    lot = random.Random(1)
+    rows = [chat(words(lot.randint(1, 20), lot), words(lot.randint(1, 20), lot)) for _ in range(50)]
+    question = DataQuestion(str(write_rows(tmp_path / "d.jsonl", rows)), model=str(model), max_length=20)
+    counts = counted(count_rows(question, places))
+    examples = open_asked(question, places)
+    logged = RowCounts("d", len(examples), 20)
+    for index, row in enumerate(labeller_for(question).label(list(examples))):
+        logged.add(index, examples.row_number(index), row)
+        logged.add(index, examples.row_number(index), row)  # in the next epoch it is no other
+    assert counts.cut > counts.behind_cut > 0
+    assert (logged.cut.count, logged.without_end.count, logged.behind_cut.count) == (counts.cut, counts.without_end, counts.behind_cut)  # fmt: skip
+    assert (logged.tokens, logged.trained_tokens, logged.longest) == (counts.tokens, counts.trained_tokens, counts.longest)  # fmt: skip
 
 
 def test_a_row_that_is_labelled_whole_has_no_note() -> None:

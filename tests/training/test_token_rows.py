@@ -76,7 +76,7 @@ def test_each_row_is_counted_once_however_often_it_is_read(rows_of: Callable[...
         rows.__getitems__([2, 0, 3, 1])
     (counts,) = rows.counts
     assert (counts.seen, counts.tokens, counts.trained_tokens, counts.longest) == (4, 18, 15, 32)
-    assert (counts.cut.rows, counts.without_end.rows, counts.behind_cut.rows) == ([3], [3], [4])
+    assert (counts.cut.rows, counts.without_end.rows, counts.behind_cut.rows) == ([3, 4], [3], [4])
 
 
 def test_a_set_is_large_by_its_rows_or_by_its_bytes(
@@ -159,6 +159,6 @@ def test_the_log_says_what_was_read_and_what_became_of_it(config: Make, workspac
     log = folder.train_log.read_text()
     assert "13 rows of messages, 1 bad ones left out, 8 duplicates; 12 of them an epoch (share 1)" in log
     assert "13 of 13 rows" in log
-    assert "0 cut, 0 without end, 1 behind the cut" in log
+    assert "1 cut, 0 without end, 1 behind the cut" in log
     assert "1 row is left out" in log
     assert points_of(folder)[-1]["step"] == 3
