@@ -18,6 +18,7 @@ from lora_backend.config.named_data import rows_of_epoch
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.content_hash import sha256_together
 from lora_backend.data.example_file import ExampleFile, open_examples
+from lora_backend.data.examples import Chat
 from lora_backend.data.held_back import held_back, left_over
 from lora_backend.data.question_rows import parse_questions, read_bytes, sha256_of_bytes
 from lora_backend.data.row_file import open_row_file
@@ -80,6 +81,8 @@ class StartRows:
     eval_rows: Subset[dict[str, list[int]]] | None = None
     own_eval_rows: TokenRows | None = None
     """Those of `eval_dataset`."""
+    are_chats: bool = False
+    """Whether any of the sets that are trained on holds chats."""
 
     def log_counts(self) -> None:
         """What was counted of rows that were labelled as training went."""
@@ -159,7 +162,8 @@ def label_sets(data: StartData, config: TrainingConfig, tokenizer: PreTrainedTok
         if not len(aside):
             raise ConfigError(N_("`val_size` holds rows back, but the data set has only one. Set `val_size` to 0."))
         eval_rows = Subset(rows, aside)  # type: ignore[arg-type]
-    return StartRows(rows, order, eval_rows, own)
+    are_chats = any(isinstance(one.examples[0], Chat) for one in data.sets)
+    return StartRows(rows, order, eval_rows, own, are_chats)
 
 
 def _token_rows(sets: Mapping[str, ExampleFile], labeller: Labeller, config: TrainingConfig) -> TokenRows:

@@ -117,24 +117,27 @@ def stops_of(folder: Path) -> tuple[int, ...]:
     return ()
 
 
-def settle_stops(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> EndOfTurn:
-    """Let what `model` generates stop at the mark that ends a turn, whatever its own generation config says."""
+def settle_stops(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, in_chats: bool) -> EndOfTurn | None:
+    """Let what `model` generates stop at the mark that is learned; None where it does so by itself, or there is none.
+
+    `in_chats`: whether the rows are chats, or texts.
+    """
     given = model.generation_config.eos_token_id
     known = [token for token in (given if isinstance(given, list) else [given]) if token is not None]
-    end = end_of_turn(tokenizer, known)
-    if end.trouble == "end_is_not_eos":
-        model.generation_config.eos_token_id = list(end.stops)
+    end = end_of_turn(tokenizer, known, in_chats=in_chats)
     if end.message is not None and end.remedy is not None:
         logger.warning("%s %s", end.message, end.remedy)
+    if end.token is None or end.token in known:
+        return None
+    model.generation_config.eos_token_id = list(end.stops)
     return end
 
 
 def save_stops(end: EndOfTurn, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write generation_config.json beside an adapter whose base model would not stop at the end of a turn by itself.
+    """Write generation_config.json beside an adapter whose base model would not stop at the mark by itself.
 
     `GenerationConfig.from_pretrained(folder)` reads it, for `generate(generation_config=…)`.
     """
-    if end.trouble == "end_is_not_eos":
-        GenerationConfig(
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=list(end.stops), pad_token_id=tokenizer.pad_token_id
-        ).save_pretrained(folder)
+    GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=list(end.stops), pad_token_id=tokenizer.pad_token_id
+    ).save_pretrained(folder)

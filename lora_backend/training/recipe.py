@@ -173,7 +173,7 @@ def load(run: RunContext) -> None:
     )
     refuse_rows_beyond_positions(base, run.rows)
     if run.tokenizer is not None and run.dataloader is None:
-        run.end = settle_stops(base, run.tokenizer)
+        run.end = settle_stops(base, run.tokenizer, in_chats=run.rows.are_chats)
     # These starts take their share out of the base weights, and an adapter switched off does not put it back.
     if run.questions and run.tokenizer and config.init_lora_weights in ("pissa", "olora"):
         run.base_answers = answer_all(base, run.tokenizer, run.questions)

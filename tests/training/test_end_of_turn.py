@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 from lora_backend.modeling.load import load_tokenizer
 from lora_backend.training.end_of_turn import end_of_turn, stops_of
 from tests.run_files import answers_of
-from tests.tiny import ANSWERS, CHAT_TEMPLATE, QUESTIONS, write_rows
+from tests.tiny import ANSWERS, CHAT_TEMPLATE, QUESTIONS, prompts, write_rows
 from tests.training.helpers import run
 
 Make = Callable[..., dict[str, Any]]
@@ -101,6 +101,16 @@ def test_answers_stop_at_the_end_that_was_learned_and_the_adapter_says_where(
     assert set(right) <= set(ANSWERS), "nothing is written behind the end"
     assert GenerationConfig.from_pretrained(folder.adapter).eos_token_id == [2, 4]
     assert "but the model stops at `</s>`" in folder.train_log.read_text()
+
+
+def test_of_texts_nothing_is_said_of_the_chat_template(
+    tiny_model: Path, tmp_path: Path, config: Make, workspace: Path
+) -> None:
+    model = with_template(tiny_model, tmp_path / "other_end", OTHER_END)
+    rows = write_rows(tmp_path / "pairs.jsonl", prompts())
+    folder = run(workspace, config(model_name=str(model), dataset=str(rows), max_steps=1))
+    assert "chat template" not in folder.train_log.read_text()
+    assert not (folder.adapter / "generation_config.json").exists()
 
 
 @pytest.mark.parametrize(
