@@ -14,6 +14,7 @@ import pytest
 from lora_backend.cli import main
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.data.example_file import open_examples
 from lora_backend.data.row_file import sha256_of_rows
 from lora_backend.data.summary import summary_of
 from lora_backend.installation import Installation, this_installation
@@ -147,13 +148,15 @@ def test_a_question_about_a_tight_table_is_no_second_resolving(text: str, counts
 
 
 def test_the_trainer_checks_and_plans_from_what_it_resolved_once(
-    config: Callable[..., dict[str, Any]], workspace: Path, counts: Counts
+    config: Callable[..., dict[str, Any]], workspace: Path, counts: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond that it finds the folder for the weights and for the tokenizer, and reads the rows that it trains on."""
     folder = made(workspace, config(max_steps=1))
     counts.clear()
+    monkeypatch.setattr("lora_backend.training.data.open_examples", counting(counts, "trained_on", open_examples))
     train_in_folder(folder)
     assert (counts["model"], counts["data"], counts["summary_of"], counts["sha256_of_rows"]) == (1, 1, 1, 0)
+    assert counts["trained_on"] == 1
     assert counts["find_model"] <= 4
 
 
