@@ -89,3 +89,20 @@ def test_a_bad_row_names_the_file_of_its_set(config: Make, workspace: Path, sets
     Path(sets[1]["path"]).write_text("no JSON\n")
     _, sentence = failed_run(workspace, several(config, sets))
     assert "b.jsonl" in sentence
+
+
+def test_a_folder_with_splits_is_trained_on_by_the_split_that_is_named(
+    config: Make, workspace: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    for name, number in (("train-0.jsonl", 2), ("train-1.jsonl", 1), ("test.jsonl", 1)):
+        write_rows(tmp_path / "folder" / name, chats(number))
+    sets = [{"path": str(tmp_path / "folder")}, {"path": str(tmp_path / "folder"), "split": "test"}]
+    folder = stopped_at(workspace, config(dataset=..., datasets=sets, num_epochs=1), 2)
+    assert [one["split"] for one in attempt_of(folder)["data_sets"] if one.get("split")] == ["test"]
+    assert reproduction(folder).data_sha256.differs is False, "the hash of a folder is that of its split's files"
+    write_rows(tmp_path / "folder" / "test.jsonl", chats(2))
+    with pytest.raises(DataChangedError):
+        resumed(folder)
+    write_rows(tmp_path / "folder" / "test.jsonl", chats(1))
+    assert points_of(resumed(folder))[-1]["step"] == 4, "12 rows of one split and 4 of the other"

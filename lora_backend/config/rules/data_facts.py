@@ -46,7 +46,7 @@ NOTHING_TO_HOLD_BACK = Rule(
     N_("`val_size` holds rows back, but the data set has only one."),
     N_("Set `val_size` to 0."),
     broken="dataset: d.jsonl\nval_size: 0.1\neval_strategy: epoch\nseed: 42",
-    fixed="dataset: d.jsonl",
+    fixed="dataset: d.jsonl\nbatch_size: 1",
     facts=Facts(num_rows=1),
 )
 
@@ -74,13 +74,16 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         return
     rows = training_rows(config, facts.num_rows)
     step_rows = config.get("target_batch_size") or config.get("batch_size")
-    if step_rows > rows and {"batch_size", "target_batch_size"} & config.values.keys():
+    if step_rows > rows:
         key = "target_batch_size" if config.get("target_batch_size") else "batch_size"
         values = {"key": key, "step": step_rows, "count": rows}
         changes = {"batch_size": min(config.get("batch_size"), rows)}
         if "target_batch_size" in config.values:
             changes = {"target_batch_size": DELETE, **changes}
-        yield BATCH_BEYOND_ROWS.found(config, key, values, config.change(changes))
+        is_written = bool({"batch_size", "target_batch_size"} & config.values.keys())
+        yield BATCH_BEYOND_ROWS.found(
+            config, key, values, config.change(changes), severity=None if is_written else "hint"
+        )
     batches = math.ceil(rows / config.get("batch_size"))
     per_epoch = max(math.ceil(batches * config.get("batch_size") / step_rows), 1)
     total = config.get("max_steps") or max(math.ceil(per_epoch * config.get("num_epochs")), 1)

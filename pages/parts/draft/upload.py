@@ -10,6 +10,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft
+from lora_backend.config.named_data import trained_on
 from lora_backend.data.local_files import ENDINGS
 from lora_backend.data.unpacking import ENDINGS as PACKED
 from lora_backend.data.unread_uploads import keep_upload
@@ -55,9 +56,12 @@ def upload_field(draft: Draft) -> None:
     )
     text = draft.text()
     document = parse_config(text)
-    is_new = document.is_readable and document.values.get("dataset") != path.name
-    if is_new and st.button(t(N_("Train on it: set `dataset`")), key=f"use-{path.name}"):
-        set_values(draft, {"dataset": path.name})
+    is_new = document.is_readable and path.name not in [named.path for named in trained_on(document.values)]
+    several = document.values.get("datasets")
+    label = t(N_("Train on it too: add it to `datasets`")) if several else t(N_("Train on it: set `dataset`"))
+    if is_new and st.button(label, key=f"use-{path.name}"):
+        added = {"datasets": [*several, {"path": path.name}]} if isinstance(several, list) else {"dataset": path.name}
+        set_values(draft, added)
         st.rerun()
 
 
