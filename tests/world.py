@@ -55,13 +55,10 @@ class World:
         return [path for path, content in before.items() if now.get(path) != content]
 
     def escaped(self, before: dict[str, str | bytes]) -> list[str]:
-        """What came since, and not where adapters may be published."""
+        """What came since, and not where adapters may be published; what is kept of rows that were read lies in the cache."""
         free = ("runs", "drafts", "queue", "data", "model")
-        return [
-            path
-            for path in self.snapshot().keys() - before.keys()
-            if not path.startswith("ws/") or path.split("/")[1] in free
-        ]
+        since = [path for path in self.snapshot().keys() - before.keys() if not f"{path}/".startswith("cache/rows/")]
+        return [path for path in since if not path.startswith("ws/") or path.split("/")[1] in free]
 
 
 def _content(path: Path) -> str | bytes:
