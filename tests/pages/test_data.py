@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from lora_backend.data.data_question import DataQuestion
 from lora_backend.data.data_report import DataReport
 from lora_backend.data.kept_reports import keep_report
 from lora_backend.errors import DataError
-from lora_backend.i18n import Message
+from lora_backend.i18n import N_, Message
 from lora_backend.installation import this_installation
 from pages.parts.data import asking
+from tests.pages.english import ENGLISH, without_code
 from tests.pages.screens import show, texts
 from tests.pages.stub_worker import StubWorker
 from tests.tiny import chats, stub_model, write_rows
@@ -457,3 +459,36 @@ def test_what_a_link_leads_to_outside_of_the_roots_is_not_shown(tmp_path: Path) 
         (error,) = at.error
         assert "outside" in error.value
         assert "root:" not in drawn(at)
+
+
+def refusing(params: dict[str, Any]) -> dict[str, Any]:
+    note = Message(N_("There is no data set {path}. Check the path."), {"path": "<b>x</b>"}).to_json()  # one of ours
+    return {"rows": [{"row": row, "pieces": [], "note": note} for row in params["rows"]], "count": 1, "is_whole": True}
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("name", ["cut.parquet", "latin.jsonl", "empty.jsonl", "quote.csv", "plain.json"])
+def test_a_file_that_cannot_be_read_is_said_in_the_readers_language(name: str, lang: str, tmp_path: Path) -> None:
+    content = {
+        "cut.parquet": b"PAR1 and no more", "latin.jsonl": "{\"text\": \"\xe9\"}\n".encode("latin-1"), "empty.jsonl": b"\n",
+        "quote.csv": b'a,b\n"x,y\n', "plain.json": b"[1, 2",
+    }  # fmt: skip
+    (tmp_path / name).write_bytes(content[name])
+    at = show("data", dataset=name, lang=lang)
+    said = [error.value for error in at.error] + [warning.value for warning in at.warning]
+    assert said
+    ours = [re.sub("（.*?）。?", "", without_code(text)) for text in said]  # in brackets: the words of a library
+    assert lang == "en" or not any(map(ENGLISH.search, ours)), said
+
+
+@pytest.mark.parametrize(("lang", "said"), [("en", "There is no data set"), ("zh", "没有数据集")])
+def test_why_the_template_refuses_a_row_stands_at_that_row(
+    lang: str, said: str, tmp_path: Path, model: str, stub: StubWorker
+) -> None:
+    stub.answers["show_rows"] = refusing
+    write_rows(tmp_path / "chats.jsonl", chats(1))
+    at = show("data", dataset="chats.jsonl", model=model, row="2", lang=lang)
+    (warning,) = at.warning
+    assert said in warning.value
+    assert "<b>x" not in warning.value.replace("\\<", "")
+    assert "who built the bridge" in drawn(at)
