@@ -121,7 +121,7 @@ def _no_data(config: ConfigView) -> Finding:
         "no_data",
         "dataset",
         Message(N_("Add a data set: `dataset` is missing.")),
-        Message(N_("Upload one on the Config page, or name a JSONL file as `dataset`.")),
+        Message(N_("Upload one on the Config page, or name a file of rows as `dataset`.")),
     )
 
 

@@ -17,7 +17,7 @@ PACKING = N_(
     "Rows are not packed here: each is padded to the longest of its batch. Packed batches hold more rows, so there will be more steps."
 )
 DATA = N_(
-    "The data set here is one JSONL file of `messages`, or of `prompt` and `completion`; name its path as `dataset`."
+    "A data set here is a file or folder on this machine, or one in the hub's cache; name it as `dataset`."
 )
 ROWS = N_("All rows of the file are trained on here; shorten the file if only some should be.")
 TEMPLATE = N_("Chats are rendered with the tokenizer's own template here.")

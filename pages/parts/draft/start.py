@@ -55,7 +55,7 @@ def choose_start() -> None:
         st.subheader(t(N_("Start new")), anchor=False)
         st.write(t(N_("From the common keys, or from the demo's config, which trains on this machine.")))
         if st.button(t(N_("New config")), icon=":material/add:", key="blank"):
-            _begin(BLANK.format(model=t(N_("a model folder or hub id")), dataset=t(N_("a JSONL file"))))
+            _begin(BLANK.format(model=t(N_("a model folder or hub id")), dataset=t(N_("a file of rows"))))
         if st.button(t(N_("The demo's config")), icon=":material/school:", key="demo_config"):
             _begin(demo_text(installation()))
     if pasted and text.strip():
@@ -87,7 +87,7 @@ def _presets() -> None:
 def _preset_text(preset: Preset) -> str:
     if preset.id == "demo":
         return demo_text(installation())
-    model, dataset = t(N_("a model folder or hub id")), t(N_("a JSONL file"))
+    model, dataset = t(N_("a model folder or hub id")), t(N_("a file of rows"))
     head = (
         f"# {t(preset.title)}: {t(preset.purpose)}\nmodel_name:          # {model}\ndataset:             # {dataset}\n"
     )
