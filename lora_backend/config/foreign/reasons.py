@@ -16,9 +16,7 @@ DISTRIBUTED = N_("One process trains here, over the devices of its map; there is
 PACKING = N_(
     "Rows are not packed here: each is padded to the longest of its batch. Packed batches hold more rows, so there will be more steps."
 )
-DATA = N_(
-    "A data set here is a file or folder on this machine, or one in the hub's cache; name it as `dataset`."
-)
+DATA = N_("A data set here is a file or folder on this machine, or one in the hub's cache; name it as `dataset`.")
 ROWS = N_("All rows of the file are trained on here; shorten the file if only some should be.")
 TEMPLATE = N_("Chats are rendered with the tokenizer's own template here.")
 TOKENIZER = N_("The tokenizer is used here as it comes with the model.")
