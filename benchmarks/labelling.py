@@ -20,7 +20,7 @@ from benchmarks.noise import median_and_spread
 from lora_backend.data.examples import Chat
 
 CHATS = int(os.environ.get("CHATS", "20000"))
-TURNS = 3
+TURNS = 5
 BATCH = 1000
 TEMPLATE = "qwen3_training.jinja"
 MAX_LENGTH = 1024
