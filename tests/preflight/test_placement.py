@@ -25,7 +25,7 @@ from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.views.plan_view import advice_text
-from tests.hardware.nvml import describe, description_file, result_of, stub_environment
+from tests.hardware.nvml import result_of, stub_environment
 from tests.preflight.small_model import FACTS
 from tests.resolving import from_here
 
@@ -146,9 +146,10 @@ def test_a_gpu_that_vanishes_between_plan_and_launch_is_refused_through_the_real
     imports += (
         "def refused():\n    try:\n        " + start + "\n    except ValueError as error:\n        return str(error)\n"
     )
-    assert result_of(start, environment, imports) == "single"
-    describe(description_file(environment), one)
-    sentence, placed = result_of(f"(refused(), {anew})", environment, imports)
+    imports += "import os\nfrom tests.hardware.nvml import describe, description_file\n"
+    vanishes = f"describe(description_file(dict(os.environ)), {one!r})"
+    before, _, sentence, placed = result_of(f"({start}, {vanishes}, refused(), {anew})", environment, imports)
+    assert before == "single"
     assert "on 1, which is not among the devices: 0" in sentence
     assert set(placed.values()) == {0}
 
