@@ -362,6 +362,13 @@ def test_a_tokenizer_that_cannot_be_loaded_is_a_blocker_and_a_process_that_died_
     assert "`data CONFIG`" in start_text(answer)
 
 
+def test_rows_stand_in_nobodys_way_who_brings_batches(place: Path, monkeypatch: Patch) -> None:
+    text = config_of(place, Situation("", (), {"dataset": "chats.jsonl"}, strict_template), monkeypatch)
+    know_the_rows(text, this_installation())
+    assert [blocker.code for blocker in judge(from_here(text)).blockers] == ["template_refuses_rows"]
+    assert judge(from_here(text), needs_data=False).blockers == ()
+
+
 def test_an_invalid_text_is_not_looked_at_further_and_is_never_startable(
     place: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
 ) -> None:
