@@ -101,7 +101,7 @@ def _ours(rows: list[list[dict[str, str]]], tokenizer: Any) -> tuple[Taken, int]
     import pyarrow as pa
 
     from lora_backend.modeling.loss import IGNORED
-    from lora_backend.training.labels import Labelled, Labeller, LabelRules
+    from lora_backend.tokens.labels import Labelled, Labeller, LabelRules
 
     began = Taken.now()
     labeller = Labeller(tokenizer, LabelRules(MAX_LENGTH))

@@ -50,8 +50,8 @@ def main() -> None:
 
 def _num_tokens(rows: list[dict[str, Any]], config: TrainingConfig) -> int:
     from lora_backend.modeling.load import load_tokenizer
-    from lora_backend.training.label_rows import label_rows
-    from lora_backend.training.labels import LabelRules
+    from lora_backend.tokens.label_rows import label_rows
+    from lora_backend.tokens.labels import LabelRules
 
     tokenized = label_rows(rows, load_tokenizer(config.model_name), LabelRules(config.max_length))
     return sum(len(ids) for ids in tokenized["input_ids"])
@@ -66,9 +66,9 @@ def _model(config: TrainingConfig) -> Any:
 
 def _train_ours(rows: list[dict[str, Any]], config: TrainingConfig) -> float:
     from lora_backend.modeling.load import load_tokenizer
+    from lora_backend.tokens.label_rows import label_rows
+    from lora_backend.tokens.labels import LabelRules
     from lora_backend.training.assembly import Data, assemble, fresh_state, try_longest_batch
-    from lora_backend.training.label_rows import label_rows
-    from lora_backend.training.labels import LabelRules
     from lora_backend.training.loop import fit
     from lora_backend.training.reporter import RunReporter
 

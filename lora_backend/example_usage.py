@@ -135,8 +135,8 @@ def show_training(config: dict[str, Any]) -> None:
     from lora_backend.installation import this_installation
     from lora_backend.modeling.load import load_tokenizer
     from lora_backend.runs.record.run_store import list_runs
-    from lora_backend.training.label_rows import label_rows
-    from lora_backend.training.labels import LabelRules
+    from lora_backend.tokens.label_rows import label_rows
+    from lora_backend.tokens.labels import LabelRules
 
     say("Training on a DataLoader of one's own")
     tokenizer = load_tokenizer(config["model_name"])

@@ -68,7 +68,7 @@ OUTSIDE = {
     ("clock", "lora_backend/data/uploads.py"): "holds the times of files against the clock that they come from",
     ("clock", "lora_backend/data/row_index.py"): "holds the times of files against the clock that they come from",
     ("clock", "lora_backend/preflight/token_counts.py"): "a chat template asks for the date",
-    ("clock", "lora_backend/training/template_trace.py"): "a chat template asks for the date",
+    ("clock", "lora_backend/tokens/template_trace.py"): "a chat template asks for the date",
 }
 """What a file reads of the world around its process by itself, and why it must."""
 OTHERS_PRIVATE = {

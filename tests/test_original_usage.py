@@ -12,8 +12,8 @@ from lora_backend.config_checker import check_config_consistency
 from lora_backend.loraTrainUtils import buildandTrainLoraModel, check_lora_r_consistency, getEquipAdaptorModel
 from lora_backend.modeling.load import load_tokenizer
 from lora_backend.runs.record.run_store import list_runs
-from lora_backend.training.label_rows import label_rows
-from lora_backend.training.labels import LabelRules
+from lora_backend.tokens.label_rows import label_rows
+from lora_backend.tokens.labels import LabelRules
 from tests.tiny import chats
 
 

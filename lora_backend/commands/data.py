@@ -99,7 +99,7 @@ def count_here(question: DataQuestion) -> DataReport:
             said.append(message.template)
             show(message, to_stderr=True)
 
-    from lora_backend.training.data_counting import count_rows
+    from lora_backend.tokens.data_counting import count_rows
 
     return count_rows(question, this_installation(), say)
 
@@ -156,7 +156,7 @@ def _show_row(arguments: argparse.Namespace, resolved: ResolvedConfig, questions
         raise ConfigError(N_("A row is shown as a model's template writes it. Name one with `--model`."))
     if arguments.show < 1:
         raise DataError(N_("Rows are counted from 1."))
-    from lora_backend.training.row_rendering import show_asked
+    from lora_backend.tokens.row_rendering import show_asked
 
     found = show_asked(question, resolved.installation, rows=[arguments.show])
     (row,) = found.rows

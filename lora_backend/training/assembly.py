@@ -31,8 +31,8 @@ from lora_backend.i18n import N_
 from lora_backend.modeling.checkpointing import checkpoint_activations
 from lora_backend.modeling.step import LossPath, inputs_device
 from lora_backend.planning.cost.optimizers import EIGHT_BIT
+from lora_backend.tokens.epoch_order import EpochOrder
 from lora_backend.training.batches import TrainBatches, eval_batches
-from lora_backend.training.epoch_order import EpochOrder
 from lora_backend.training.loop import Training
 from lora_backend.training.worst_case import longest_batch, try_batch
 from lora_backend.training_state.state import TrainState

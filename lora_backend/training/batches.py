@@ -16,7 +16,7 @@ from transformers.trainer_utils import has_length
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, DataError
 from lora_backend.i18n import N_
-from lora_backend.training.epoch_order import EpochOrder
+from lora_backend.tokens.epoch_order import EpochOrder
 
 BATCH_KEYS = ("input_ids", "attention_mask", "labels")
 Batch = Mapping[str, torch.Tensor]

@@ -29,10 +29,10 @@ from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.runs.checkpoints.starts import refuse_changed_data
 from lora_backend.runs.record.attempts import ReadSet
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.training.epoch_order import EpochOrder, SharedRows
-from lora_backend.training.label_rows import rules_of
-from lora_backend.training.labels import Labeller
-from lora_backend.training.token_rows import TokenRows, is_large
+from lora_backend.tokens.epoch_order import EpochOrder, SharedRows
+from lora_backend.tokens.label_rows import rules_of
+from lora_backend.tokens.labels import Labeller
+from lora_backend.tokens.token_rows import TokenRows, is_large
 
 logger = logging.getLogger(__name__)
 TELL_EVERY_S = 1.0

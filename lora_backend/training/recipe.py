@@ -32,10 +32,10 @@ from lora_backend.runs.processes.own_lease import leased
 from lora_backend.runs.record.numbering import as_planned
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.surroundings import surroundings_of
+from lora_backend.tokens.end_of_turn import EndOfTurn, save_stops, settle_stops
 from lora_backend.training.answers import answer_all, answer_questions
 from lora_backend.training.assembly import Data, assemble, fresh_state, try_longest_batch
 from lora_backend.training.data import StartRows, label_sets, read_data, refuse_rows_beyond_positions
-from lora_backend.training.end_of_turn import EndOfTurn, save_stops, settle_stops
 from lora_backend.training.loop import fit
 from lora_backend.training.reporter import RunReporter
 from lora_backend.training.run_ranks import check_attached, check_saved

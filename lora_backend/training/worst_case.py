@@ -17,7 +17,7 @@ from lora_backend.modeling.out_of_memory import OutOfMemoryError, is_out_of_memo
 from lora_backend.modeling.step import LossPath, micro_batch_step
 from lora_backend.modeling.trained_dtype import embedding_weights
 from lora_backend.planning.cost.optimizers import sides_of, state_bytes
-from lora_backend.training.token_rows import TokenRows
+from lora_backend.tokens.token_rows import TokenRows
 from lora_backend.training_state.randomness import nothing_drawn
 from lora_backend.training_state.state import TrainState
 

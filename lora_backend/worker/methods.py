@@ -106,7 +106,7 @@ def count_data(params: dict[str, Any], report: Report) -> dict[str, Any]:
     """Count what a model learns of a data set. `params`: those of a `DataQuestion`. What was counted before is known."""
     report(Message(N_("Starting the process that reads tokenizers")), 0.0)
     from lora_backend.data.data_question import DataQuestion
-    from lora_backend.training.data_counting import count_rows
+    from lora_backend.tokens.data_counting import count_rows
 
     return count_rows(DataQuestion.from_json(params), this_installation(), report).to_json()
 
@@ -116,7 +116,7 @@ def show_rows(params: dict[str, Any], report: Report) -> dict[str, Any]:
     numbers, from 1) or `search` (a text that they hold)."""
     report(Message(N_("Starting the process that reads tokenizers")), 0.0)
     from lora_backend.data.data_question import DataQuestion
-    from lora_backend.training.row_rendering import show_asked
+    from lora_backend.tokens.row_rendering import show_asked
 
     question = DataQuestion.from_json(params)
     found = show_asked(question, this_installation(), report, rows=params.get("rows", ()), search=params.get("search"))
@@ -129,7 +129,7 @@ def write_tokens(params: dict[str, Any], report: Report) -> dict[str, Any]:
     from dataclasses import asdict
 
     from lora_backend.data.data_question import DataQuestion
-    from lora_backend.training.token_file import token_file
+    from lora_backend.tokens.token_file import token_file
 
     return asdict(token_file(DataQuestion.from_json(params), this_installation(), report))
 

@@ -15,9 +15,9 @@ from lora_backend.installation import Installation, this_installation
 from lora_backend.preflight import token_counts
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.token_counts import SAMPLE, row_lengths
-from lora_backend.training.data_counting import count_rows
-from lora_backend.training.label_rows import label_rows
-from lora_backend.training.labels import LabelRules
+from lora_backend.tokens.data_counting import count_rows
+from lora_backend.tokens.label_rows import label_rows
+from lora_backend.tokens.labels import LabelRules
 from tests.resolving import from_here
 from tests.tiny import chats, make_model, prompts, write_rows
 

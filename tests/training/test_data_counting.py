@@ -16,11 +16,11 @@ from lora_backend.data.row_report import open_asked
 from lora_backend.errors import DataError, ModelError
 from lora_backend.installation import Installation, this_installation
 from lora_backend.modeling.loss import IGNORED
-from lora_backend.training import data_counting
-from lora_backend.training.data_counting import count_rows, labeller_for
-from lora_backend.training.labels import Labelled
-from lora_backend.training.row_counts import RowCounts
-from lora_backend.training.token_census import bar_edges, padded_share
+from lora_backend.tokens import data_counting
+from lora_backend.tokens.data_counting import count_rows, labeller_for
+from lora_backend.tokens.labels import Labelled
+from lora_backend.tokens.row_counts import RowCounts
+from lora_backend.tokens.token_census import bar_edges, padded_share
 from tests.tiny import ANSWERS, QUESTIONS, STUB, save_tokenizer, stub_model, write_rows
 
 WORDS = sorted({word for text in QUESTIONS + ANSWERS for word in text.split()})
@@ -246,8 +246,8 @@ def test_the_log_of_a_run_counts_as_the_data_page_does(model: Path, places: Inst
 
 
 def test_a_row_that_is_labelled_whole_has_no_note() -> None:
-    from lora_backend.training.labels import LabelRules
-    from lora_backend.training.token_census import TokenCensus
+    from lora_backend.tokens.labels import LabelRules
+    from lora_backend.tokens.token_census import TokenCensus
 
     census = TokenCensus(LabelRules(8))
     census.add(1, Labelled([1, 2], [IGNORED, 2], 2, False, False, 0))

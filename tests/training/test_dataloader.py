@@ -21,8 +21,8 @@ from lora_backend.runs.processes.leases import holders, release, take
 from lora_backend.runs.processes.waiting import leases_folder
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from lora_backend.runs.record.transitions import request_stop
-from lora_backend.training.label_rows import label_rows
-from lora_backend.training.labels import LabelRules
+from lora_backend.tokens.label_rows import label_rows
+from lora_backend.tokens.labels import LabelRules
 from tests.run_files import points_of, record_of
 from tests.tiny import chats
 

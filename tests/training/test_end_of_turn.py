@@ -11,7 +11,7 @@ import pytest
 from transformers import GenerationConfig
 
 from lora_backend.modeling.load import load_tokenizer
-from lora_backend.training.end_of_turn import end_of_turn, stops_of
+from lora_backend.tokens.end_of_turn import end_of_turn, stops_of
 from tests.run_files import answers_of
 from tests.tiny import ANSWERS, CHAT_TEMPLATE, QUESTIONS, prompts, write_rows
 from tests.training.helpers import run

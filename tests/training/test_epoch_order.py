@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lora_backend.data.held_back import held_back, left_over
-from lora_backend.training.epoch_order import EpochOrder, SharedRows
+from lora_backend.tokens.epoch_order import EpochOrder, SharedRows
 
 
 def order(*sets: tuple[int, float], seed: int = 7) -> EpochOrder:

@@ -10,8 +10,8 @@ import pytest
 from lora_backend.errors import DataError, ModelError
 from lora_backend.modeling.load import load_tokenizer
 from lora_backend.modeling.loss import IGNORED
-from lora_backend.training.label_rows import label_rows
-from lora_backend.training.labels import LabelRules
+from lora_backend.tokens.label_rows import label_rows
+from lora_backend.tokens.labels import LabelRules
 from tests.tiny import make_model
 
 

@@ -10,7 +10,7 @@ import pytest
 from lora_backend.data.examples import Chat, Example, Pair
 from lora_backend.modeling.load import load_tokenizer
 from lora_backend.modeling.loss import IGNORED
-from lora_backend.training.labels import Labelled, Labeller, LabelRules, RowRefused, WholeRow
+from lora_backend.tokens.labels import Labelled, Labeller, LabelRules, RowRefused, WholeRow
 
 TURNS = ["system: the door", "user: who built the bridge", "assistant: anna built the bridge", "user: when", "assistant: at noon"]  # fmt: skip
 

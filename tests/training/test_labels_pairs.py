@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from lora_backend.data.examples import Chat, Pair, Text
 from lora_backend.modeling.loss import IGNORED
-from lora_backend.training.labels import Labelled, Labeller, LabelRules
+from lora_backend.tokens.labels import Labelled, Labeller, LabelRules
 
 KINDS = ["bytes", "llama2", "first", "always", "never"]
 """Byte level; Llama 2's normalizer; Metaspace that puts a space before the first word, every piece, none."""

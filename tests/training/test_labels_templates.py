@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lora_backend.data.examples import Chat
 from lora_backend.modeling.loss import IGNORED
-from lora_backend.training.labels import Labelled, Labeller, LabelRules, RowRefused
+from lora_backend.tokens.labels import Labelled, Labeller, LabelRules, RowRefused
 from tests.training.template_frames import CALL, OWN, REFUSED, SHAPES, STOCK, TOOL, Frame, expected
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"

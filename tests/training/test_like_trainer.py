@@ -21,10 +21,10 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model, load_tokenizer
 from lora_backend.runs.record.run_store import RunStore
+from lora_backend.tokens.label_rows import label_rows
+from lora_backend.tokens.labels import LabelRules
 from lora_backend.training.assembly import Data, assemble, fresh_state
 from lora_backend.training.batches import accumulation_steps
-from lora_backend.training.label_rows import label_rows
-from lora_backend.training.labels import LabelRules
 from lora_backend.training.loop import Training, fit
 from lora_backend.training.reporter import RunReporter
 from lora_backend.training_state.randomness import RandomState, nothing_drawn

@@ -12,9 +12,9 @@ from lora_backend.data.data_question import DataQuestion
 from lora_backend.data.rendered_row import RenderedRow
 from lora_backend.errors import DataError
 from lora_backend.installation import Installation, this_installation
-from lora_backend.training import row_rendering
-from lora_backend.training.labels import WholeRow
-from lora_backend.training.row_rendering import pieces_of, show_asked
+from lora_backend.tokens import row_rendering
+from lora_backend.tokens.labels import WholeRow
+from lora_backend.tokens.row_rendering import pieces_of, show_asked
 from tests.tiny import chats, save_tokenizer, stub_model, write_rows
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from lora_backend.data.data_question import DataQuestion
 from lora_backend.installation import this_installation
-from lora_backend.training import token_file as module
-from lora_backend.training.token_file import token_file
+from lora_backend.tokens import token_file as module
+from lora_backend.tokens.token_file import token_file
 from tests.tiny import ANSWERS, QUESTIONS, chats, save_tokenizer, stub_model, write_rows
 
 

@@ -13,9 +13,9 @@ from transformers import AutoTokenizer
 
 from lora_backend.data.example_file import open_examples
 from lora_backend.errors import DataError
-from lora_backend.training import token_rows
-from lora_backend.training.labels import Labeller, LabelRules
-from lora_backend.training.token_rows import TokenRows, is_large
+from lora_backend.tokens import token_rows
+from lora_backend.tokens.labels import Labeller, LabelRules
+from lora_backend.tokens.token_rows import TokenRows, is_large
 from tests.run_files import points_of
 from tests.tiny import chats, write_rows
 from tests.training.helpers import adapter_bytes, curve, failed_run, resumed, run, stopped_at

@@ -21,9 +21,9 @@ from lora_backend.data.row_report import open_asked, row_report
 from lora_backend.i18n import N_, Message
 from lora_backend.installation import Installation
 from lora_backend.modeling.load import load_tokenizer
-from lora_backend.training.end_of_turn import EndOfTurn, end_of_turn, stops_of
-from lora_backend.training.labels import Labeller, LabelRules
-from lora_backend.training.token_census import TokenCensus
+from lora_backend.tokens.end_of_turn import EndOfTurn, end_of_turn, stops_of
+from lora_backend.tokens.labels import Labeller, LabelRules
+from lora_backend.tokens.token_census import TokenCensus
 
 COUNTED_WHOLE = 100_000
 """Rows up to which all are counted; of a larger set so many are drawn."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Literal, NamedTuple
 
-from lora_backend.training.template_trace import CLOSE, MOST, OPEN, mark
+from lora_backend.tokens.template_trace import CLOSE, MOST, OPEN, mark
 
 Arguments = Literal["object", "text"]
 """How a template wants the arguments of a tool call."""

@@ -13,7 +13,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.data.examples import Chat, Example, Pair
 from lora_backend.errors import DataError
 from lora_backend.i18n import N_, Message, Plural
-from lora_backend.training.labels import Labeller, LabelRules, RowRefused
+from lora_backend.tokens.labels import Labeller, LabelRules, RowRefused
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from lora_backend.data.examples import Example
 from lora_backend.errors import DataError
 from lora_backend.i18n import N_, Plural
 from lora_backend.modeling.loss import IGNORED
-from lora_backend.training.epoch_order import Rows
-from lora_backend.training.labels import Labelled, Labeller, RowRefused
-from lora_backend.training.row_counts import RowCounts
+from lora_backend.tokens.epoch_order import Rows
+from lora_backend.tokens.labels import Labelled, Labeller, RowRefused
+from lora_backend.tokens.row_counts import RowCounts
 
 logger = logging.getLogger(__name__)
 

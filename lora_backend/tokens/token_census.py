@@ -11,7 +11,7 @@ import numpy as np
 from lora_backend.data.data_report import NoteCode, RowNote, TokenCounts, note_of
 from lora_backend.i18n import Message
 from lora_backend.modeling.loss import IGNORED
-from lora_backend.training.labels import Labelled, LabelRules, RowRefused
+from lora_backend.tokens.labels import Labelled, LabelRules, RowRefused
 
 MOST_BARS = 24
 """Of the histogram; the last holds the few rows that are much longer than all others."""

@@ -11,10 +11,10 @@ from lora_backend.config.options import TrainOn, Truncation
 from lora_backend.data.examples import Chat, Example, Pair, Text
 from lora_backend.i18n import Message
 from lora_backend.modeling.loss import IGNORED
-from lora_backend.training.chat_spans import ChatWriter, WrittenChat
-from lora_backend.training.chat_template import RowError
-from lora_backend.training.token_places import TokenizedText, tokenize
-from lora_backend.training.truncation import Range, RowTokens, kept, whole_answers
+from lora_backend.tokens.chat_spans import ChatWriter, WrittenChat
+from lora_backend.tokens.chat_template import RowError
+from lora_backend.tokens.token_places import TokenizedText, tokenize
+from lora_backend.tokens.truncation import Range, RowTokens, kept, whole_answers
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from lora_backend.data.row_report import open_asked
 from lora_backend.errors import DataError
 from lora_backend.i18n import N_, Message, Plural
 from lora_backend.installation import Installation
-from lora_backend.training.data_counting import Report, labeller_for
-from lora_backend.training.labels import Labeller, RowRefused, WholeRow, plain_text
+from lora_backend.tokens.data_counting import Report, labeller_for
+from lora_backend.tokens.labels import Labeller, RowRefused, WholeRow, plain_text
 
 MOST_FOUND = 50
 """Rows that a search gives."""

@@ -13,8 +13,8 @@ from lora_backend.data.row_report import open_asked
 from lora_backend.i18n import N_, Message
 from lora_backend.installation import Installation
 from lora_backend.modeling.load import load_tokenizer
-from lora_backend.training.data_counting import Report, labeller_for
-from lora_backend.training.labels import RowRefused
+from lora_backend.tokens.data_counting import Report, labeller_for
+from lora_backend.tokens.labels import RowRefused
 
 MOST_ROWS = 2000
 MOST_CHARS = 24 * 2**20

@@ -13,8 +13,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from lora_backend.errors import ModelError
 from lora_backend.i18n import N_, Message
 from lora_backend.models.describe import read_json_object
-from lora_backend.training.chat_spans import ChatWriter
-from lora_backend.training.chat_template import PROBE, RowError
+from lora_backend.tokens.chat_spans import ChatWriter
+from lora_backend.tokens.chat_template import PROBE, RowError
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import numpy as np
 from lora_backend.data.data_report import NoteCode
 from lora_backend.i18n import Message, Plural
 from lora_backend.modeling.loss import IGNORED
-from lora_backend.training.labels import Labelled, RowRefused
-from lora_backend.training.token_census import codes_of
+from lora_backend.tokens.labels import Labelled, RowRefused
+from lora_backend.tokens.token_census import codes_of
 
 logger = logging.getLogger(__name__)
 MOST_NAMED = 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from lora_backend.training.chat_messages import Part
-from lora_backend.training.template_trace import Stretch, Trace
+from lora_backend.tokens.chat_messages import Part
+from lora_backend.tokens.template_trace import Stretch, Trace
 
 KEPT_SHAPES, KEPT_OF_ONE = 512, 4
 Places = tuple[list[Stretch], list[Stretch], frozenset[int]]

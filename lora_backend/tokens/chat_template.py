@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from lora_backend.data.examples import Chat
 from lora_backend.errors import DataError, ModelError, first_line
 from lora_backend.i18n import N_
-from lora_backend.training.chat_messages import Arguments, as_template_takes, has_calls_with_arguments, with_marks
-from lora_backend.training.template_trace import TEMPLATE_FAILURES, Trace, TracedTemplate
+from lora_backend.tokens.chat_messages import Arguments, as_template_takes, has_calls_with_arguments, with_marks
+from lora_backend.tokens.template_trace import TEMPLATE_FAILURES, Trace, TracedTemplate
 
 Tools = list[dict[str, Any]] | None
 PROBE = Chat(({"role": "user", "content": "Who is there?"}, {"role": "assistant", "content": "Nobody else."}))

@@ -16,11 +16,11 @@ from transformers import PreTrainedTokenizerBase
 
 from lora_backend.data.examples import Chat
 from lora_backend.i18n import N_
-from lora_backend.training.chat_messages import Part, called_names, parts_of, shape_of, with_marks
-from lora_backend.training.chat_template import ChatTemplate, RowError, Tools
-from lora_backend.training.template_trace import MARK_CHARACTERS, TEMPLATE_FAILURES, Stretch
-from lora_backend.training.text_skeleton import Skeleton, Skeletons
-from lora_backend.training.traced_answers import TracedAnswers, is_plausible
+from lora_backend.tokens.chat_messages import Part, called_names, parts_of, shape_of, with_marks
+from lora_backend.tokens.chat_template import ChatTemplate, RowError, Tools
+from lora_backend.tokens.template_trace import MARK_CHARACTERS, TEMPLATE_FAILURES, Stretch
+from lora_backend.tokens.text_skeleton import Skeleton, Skeletons
+from lora_backend.tokens.traced_answers import TracedAnswers, is_plausible
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_backend.training.chat_messages import Part, called_names
-from lora_backend.training.chat_template import ChatTemplate, Tools
-from lora_backend.training.template_trace import TEMPLATE_FAILURES, Stretch, Trace
+from lora_backend.tokens.chat_messages import Part, called_names
+from lora_backend.tokens.chat_template import ChatTemplate, Tools
+from lora_backend.tokens.template_trace import TEMPLATE_FAILURES, Stretch, Trace
 
 LAST_WORD = 32
 """Characters behind a call among which the mark stands that asks for its results."""
