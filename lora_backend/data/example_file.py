@@ -14,10 +14,10 @@ from lora_backend.data.example_scan import Scan, scan_rows
 from lora_backend.data.examples import Example
 from lora_backend.data.forms import LOOKED_AT, DataFormat, FoundForm, find_form
 from lora_backend.data.raw_rows import RawRow, too_many_bad
-from lora_backend.data.row_file import RowFile, open_row_file, preview_rows
+from lora_backend.data.row_file import RowFile, no_room, open_row_file, preview_rows
 from lora_backend.data.row_index import Report
 from lora_backend.data.unpacking import MOST_UNPACKED_BYTES
-from lora_backend.errors import DataError
+from lora_backend.errors import DataError, FlightdeckError
 from lora_backend.i18n import N_
 
 SHARE_OF_INDEX = 0.3
@@ -142,7 +142,12 @@ def open_examples(
     if not len(rows):
         raise DataError(N_("The data set {file} is empty: it has no rows."), file=name)
     form = _form_of(rows, data_format, data_columns, name)
-    scan = scan_rows(rows, form, kept, lambda share: report(SHARE_OF_INDEX + share * (1 - SHARE_OF_INDEX)))
+    try:
+        scan = scan_rows(rows, form, rows.kept, lambda share: report(SHARE_OF_INDEX + share * (1 - SHARE_OF_INDEX)))
+    except OSError as error:
+        if isinstance(error, FlightdeckError):
+            raise
+        raise no_room(rows.source, rows.kept, error) from error
     found = ExampleFile(rows, form, scan)
     if max_bad_rows is not None and scan.num_bad > max_bad_rows:
         raise too_many_bad(found.bad_rows, scan.num_bad, max_bad_rows)

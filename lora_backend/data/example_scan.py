@@ -27,7 +27,7 @@ from lora_backend.data.forms import FoundForm
 from lora_backend.data.raw_rows import BadRowError
 from lora_backend.data.row_file import RowFile
 from lora_backend.data.row_index import SMALL_BYTES
-from lora_backend.i18n import Message
+from lora_backend.i18n import N_, Message
 
 RULES = 1
 """Raised when another row is good or bad than before: what was kept by older rules is not believed."""
@@ -104,12 +104,13 @@ class _Scanner:
             if len(self._columns) < MOST_KEYS and not self._columns.keys() >= row.keys():
                 self._columns.update(dict.fromkeys(str(key) for key in row))
             read = self._form.read(row)
+            digest = digest_of(read.example) or 1
         except BadRowError as error:
-            self._found.num_bad += 1
-            if len(self._found.bad) < MOST_NAMED:
-                self._found.bad.append((index, error.message))
+            self._is_bad(index, error.message)
             if error.kind is not None:
                 self._note(error.kind, index)
+        except RecursionError:
+            self._is_bad(index, Message(N_("it is nested too deeply")))
         except RowLeftOutError:
             self._note("all_prompt", index)
         else:
@@ -119,9 +120,14 @@ class _Scanner:
                 self._note("empty_answer", index)
             if index == len(self._left_out):
                 self._found.has_chats = isinstance(read.example, Chat)
-            return digest_of(read.example) or 1
+            return digest
         self._left_out.append(index)
         return 0
+
+    def _is_bad(self, index: int, reason: Message) -> None:
+        self._found.num_bad += 1
+        if len(self._found.bad) < MOST_NAMED:
+            self._found.bad.append((index, reason))
 
     def _note(self, code: NoteCode, index: int, detail: str | None = None) -> None:
         key = (code, detail)

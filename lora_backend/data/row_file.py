@@ -6,6 +6,7 @@ import codecs
 import hashlib
 import json
 import os
+import tempfile
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,8 @@ from lora_backend.data.row_index import IndexedFile, Report, changed, indexed, r
 from lora_backend.data.source_files import Source, SourceFile, find_source
 from lora_backend.data.text_rows import parsed, row_of
 from lora_backend.data.unpacking import MOST_UNPACKED_BYTES, open_rows
-from lora_backend.i18n import Message
+from lora_backend.errors import DataError, FlightdeckError
+from lora_backend.i18n import N_, Message
 
 READ_ROWS, READ_BYTES = 256, 8 * 2**20
 """What is read at once of rows in their order."""
@@ -31,8 +33,17 @@ SIZES_AT_ONCE = 2**16
 class RowFile:
     """All rows of a data set, each read when it is asked for. Threads and forked processes may share one."""
 
-    def __init__(self, files: list[IndexedFile], source: Source) -> None:
+    def __init__(
+        self,
+        files: list[IndexedFile],
+        source: Source,
+        kept: Path,
+        spare: tempfile.TemporaryDirectory[str] | None = None,
+    ) -> None:
         self.source = source
+        self.kept = kept
+        """Where it is kept what is found of its rows."""
+        self._spare = spare  # gone with the last who uses it
         self.sha256 = _together([file.sha256 for file in files])
         """Of the bytes of its file; of several files, of their hashes in their order."""
         self.size_bytes = sum(file.size_bytes for file in files)
@@ -174,6 +185,32 @@ def open_row_file(
     of a folder, by itself `train`; `name`: what one file is called. Raises `DataError` for what is no data set, and for a file that breaks off.
     """
     source = find_source(path, split, name)
+    try:
+        return RowFile(_indexed(source, kept, report, most_bytes), source, kept)
+    except OSError as error:
+        if isinstance(error, FlightdeckError):
+            raise
+    # The cache takes nothing: it is full, or read-only. Then the index is there for as long as it is used.
+    try:
+        spare = tempfile.TemporaryDirectory(prefix="flightdeck-rows-")
+        return RowFile(_indexed(source, Path(spare.name), report, most_bytes), source, Path(spare.name), spare)
+    except OSError as error:
+        if isinstance(error, FlightdeckError):
+            raise
+        raise no_room(source, kept, error) from error
+
+
+def no_room(source: Source, kept: Path, error: OSError) -> DataError:
+    """The error where nothing can be written of what is read."""
+    return DataError(
+        N_("{file} cannot be read: its index cannot be written to {folder} ({reason}). Free some space there."),
+        file=source.files[0].name,
+        folder=str(kept),
+        reason=error.strerror or type(error).__name__,
+    )
+
+
+def _indexed(source: Source, kept: Path, report: Report, most_bytes: int) -> list[IndexedFile]:
     files = []
     for place, file in enumerate(source.files):
 
@@ -181,7 +218,7 @@ def open_row_file(
             report((place + share) / len(source.files))
 
         files.append(indexed(file, kept, told, most_bytes))
-    return RowFile(files, source)
+    return files
 
 
 def preview_rows(path: Path, count: int, *, split: str | None = None) -> list[RawRow]:

@@ -1,7 +1,6 @@
 """Where each row of a file begins: made in one pass, kept by the file's content, and looked up without reading the file.
 
-What is no JSONL is written down as JSONL once, row by row, and indexed on the way. Memory stays the same however large
-a file is: an index is a file of numbers that is mapped, not read.
+What is no JSONL is written down as JSONL once, row by row. Memory stays the same however large a file is: an index is mapped.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from lora_backend.data.unpacking import (
     unpacks_to_more,
 )
 from lora_backend.errors import DataError
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Message
 
 RULES = 1
 """Raised when the same file would be indexed or written down otherwise."""
@@ -274,7 +273,10 @@ def _to_disk(file: IO[bytes], size_bytes: int) -> None:
 def _as_line(row: RawRow) -> bytes:
     """A good row as an object, a bad one as a list with its sentence."""
     value: Any = [row.problem.to_json()] if row.problem is not None else row.values
-    text = json.dumps(value, ensure_ascii=False, default=_as_json, separators=(",", ":"))
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=_as_json, separators=(",", ":"))
+    except RecursionError:
+        text = json.dumps([Message(N_("it is nested too deeply")).to_json()])
     try:
         line = text.encode() + b"\n"
     except UnicodeEncodeError:  # half a surrogate pair

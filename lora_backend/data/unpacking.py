@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, Literal, cast
 
 from lora_backend.bounded import open_regular
-from lora_backend.errors import DataError, FileRefusedError
+from lora_backend.errors import DataError, FileRefusedError, FlightdeckError
 from lora_backend.formats import size
 from lora_backend.i18n import N_
 
@@ -18,25 +19,41 @@ Packing = Literal["gzip", "zstd"]
 MAGIC: dict[bytes, Packing] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 ENDINGS = (".gz", ".zst", ".zstd")
 BUFFER_BYTES = 2**20
+UNREADABLE = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EREMOTEIO, errno.EISDIR)
+"""What the system says of a disk that fails while it is read."""
 MOST_UNPACKED_BYTES = 256 * 2**30
 """A file that unpacks to more was made to fill a disk."""
 
 
 @contextmanager
 def open_rows(path: Path) -> Iterator[io.BufferedReader]:
-    """A file of rows as its bytes are. Raises `DataError` where it is not there or cannot be read."""
-    try:
-        with open_regular(path) as file:
+    """A file of rows as its bytes are. Raises `DataError` where it is not there or cannot be read.
+
+    What else fails while it is open is not its fault, and passes through.
+    """
+    with _opened(path) as file:
+        try:
             yield file
-    except DataError:
-        raise
+        except OSError as error:
+            if isinstance(error, FlightdeckError) or error.errno not in UNREADABLE:
+                raise
+            raise _unreadable(path, error) from error
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    try:
+        return open_regular(path)
     except FileRefusedError as error:
         raise DataError(error.message.template, **error.message.values) from error
     except FileNotFoundError:
         raise DataError(N_("There is no data set {path}. Check the path."), path=str(path)) from None
     except (OSError, ValueError) as error:  # a null byte in the name is a ValueError
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(N_("The data set {path} cannot be read: {reason}."), path=str(path), reason=reason) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return DataError(N_("The data set {path} cannot be read: {reason}."), path=str(path), reason=reason)
 
 
 def packing_of(head: bytes) -> Packing | None:

@@ -196,3 +196,30 @@ def test_what_a_row_says_beyond_its_texts_is_honoured_or_said(tmp_path: Path) ->
         ("empty_answer", None): (1, [4]),
     }  # fmt: skip
     assert found.num_bad_rows == 0
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_rows_are_read_where_the_cache_takes_nothing(kind: str, tmp_path: Path) -> None:
+    path, blocked = written(tmp_path, ROWS[:9], kind), tmp_path / "file"
+    blocked.write_text("")
+    found = open_examples(path, blocked / "kept")
+    spare = found.rows.kept
+    assert (len(found), spare.is_dir()) == (9, True)
+    del found
+    assert not spare.exists()
+
+
+def test_where_nothing_can_be_written_at_all_it_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    path, blocked = written(tmp_path, ROWS[:9], "csv"), tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setattr("tempfile.tempdir", str(blocked))
+    with pytest.raises(DataError, match=r"rows\.csv cannot be read: its index cannot be written to .* Free some space"):
+        open_examples(path, blocked / "kept")
+
+
+def test_a_row_nested_as_deep_as_json_goes_is_read_or_a_bad_row(tmp_path: Path) -> None:
+    for depth in range(100, 1000, 25):
+        path = tmp_path / "d.jsonl"
+        path.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "tools": [{"x": ' + "[" * depth + "]" * depth + "}]}\n" + '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}')  # fmt: skip
+        found = open_examples(path, tmp_path / "kept", max_bad_rows=None)
+        assert len(found) + found.num_bad_rows == 2
