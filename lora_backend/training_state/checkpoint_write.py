@@ -16,7 +16,8 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import DiskFullError
 from lora_backend.i18n import N_
 from lora_backend.os_errors import is_disk_full
-from lora_backend.runs.checkpoints.manifest import ADAPTER, STATE, TENSORS, put_in_place, rotate, write_manifest
+from lora_backend.runs.checkpoints.manifest import ADAPTER, CURVES, STATE, TENSORS, put_in_place, rotate, write_manifest
+from lora_backend.runs.record.locked_files import read_lines
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training_state.state import TrainState
 from lora_backend.training_state.tensor_tree import pack
@@ -54,6 +55,7 @@ def _save_whole(folder: RunStore, state: TrainState, config: TrainingConfig) -> 
         staged.mkdir(parents=True)
         write_state(staged, state, config)
         _flush_curves(folder)
+        _copy_curves(folder, staged)
         write_manifest(staged, state.progress.step)
         put_in_place(staged, folder.checkpoints / name)
     finally:
@@ -82,6 +84,11 @@ def write_state(checkpoint: Path, state: TrainState, config: TrainingConfig) -> 
             "state": packed,
         },
     )
+
+
+def _copy_curves(folder: RunStore, checkpoint: Path) -> None:
+    if folder.metrics_jsonl.exists():
+        (checkpoint / CURVES).write_bytes(read_lines(folder.metrics_jsonl))
 
 
 def _flush_curves(folder: RunStore) -> None:

@@ -26,6 +26,8 @@ from lora_backend.verification.passport import file_sha256
 
 MANIFEST, ADAPTER, STATE, TENSORS = "manifest.json", "adapter", "state.json", "state.safetensors"
 ADAPTER_FILE = f"{ADAPTER}/adapter_model.safetensors"
+CURVES = "metrics.jsonl"
+"""A copy of the run's curves up to the step, for whoever opens a checkpoint by itself."""
 EARLIER = "progress.json"
 """In a checkpoint of an earlier version, beside transformers' own files."""
 FORMAT = 1

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message
-from lora_backend.runs.checkpoints.manifest import step_of
+from lora_backend.runs.checkpoints.manifest import CURVES, step_of
 from lora_backend.runs.foreign.trainer_state import (
     Training,
     read_log,
@@ -155,8 +157,8 @@ def _open_training(path: Path, roots: tuple[Path, ...]) -> FoundFolder:
         checkpoints=checkpoints,
         problems=tuple(problems),
     )
-    if training is None:  # a checkpoint of a run of ours has no curves of its own
-        return replace(found, step=step_of(path))
+    if training is None:
+        return _of_our_checkpoint(found)
     return replace(
         found,
         step=training.step,
@@ -168,6 +170,16 @@ def _open_training(path: Path, roots: tuple[Path, ...]) -> FoundFolder:
         columns=dict(training.columns),
         source=training.source,
     )
+
+
+def _of_our_checkpoint(found: FoundFolder) -> FoundFolder:
+    """With the curves that a checkpoint of a run of ours keeps; those of earlier versions have none."""
+    step, source = step_of(found.path), found.path / CURVES
+    if step is None or not is_unlinked_file(source):
+        return replace(found, step=step)
+    columns = read_columns(source)
+    epochs = [float(epoch) for epoch in columns.get("epoch", ()) if not np.isnan(epoch)]
+    return replace(found, step=step, epoch=epochs[-1] if epochs else None, columns=columns, source=source)
 
 
 def _stays_within(checkpoint: Path, roots: tuple[Path, ...], problems: list[Message]) -> bool:
