@@ -11,6 +11,7 @@ from typing import Any, Literal
 from lora_backend.config.findings import Severity
 from lora_backend.config.named_data import NamedPath, rows_of_epoch
 from lora_backend.data.content_hash import sha256_together
+from lora_backend.data.hub_sets import hub_cache
 from lora_backend.data.read_as import AS_FOUND, ReadAs
 from lora_backend.data.row_file import sha256_of_rows
 from lora_backend.data.summary import Kind, Summary, summary_of
@@ -36,6 +37,13 @@ class NamedModel:
     be named."""
     refusal: ModelError | None = None
     """Why there is no path."""
+
+    @property
+    def bound(self) -> str:
+        """Its name as it holds whatever the current folder is: a path is absolute, the id of a model in the hub's cache stays."""
+        if self.path is None or Path(self.name).is_absolute() or self.path.is_relative_to(hub_cache()):
+            return self.name
+        return str(self.path)
 
     @property
     def source(self) -> Source | None:

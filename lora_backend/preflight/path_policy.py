@@ -43,13 +43,13 @@ class AnyPath(PathPolicy):
     """For a person at a command line, for Python, and for what was bound before: any path may be named."""
 
     base: Path
-    """The folder that relative paths of data count from."""
+    """The folder that relative paths count from."""
     otherwise: tuple[Path, ...] = ()
     """Folders in which a relative path of data is looked for where `base` does not have it."""
     is_bound_in_publishing: bool = False
 
     def model(self, name: str) -> Path:
-        return find_model(name)
+        return find_model(from_folder(name, self.base))
 
     def data(self, name: str) -> Path:
         written = path_of(name)
@@ -57,6 +57,15 @@ class AnyPath(PathPolicy):
         if not usable:
             raise DataError(N_("There is no data set {path}. Check the path."), path=name[:200])
         return usable[0] if usable[0].exists() else cached_data_set(name) or usable[0]
+
+
+def from_folder(name: str, folder: Path) -> str:
+    """The name of a model as it holds wherever it is asked for: a relative path of what is there is made absolute."""
+    written = path_of(name)
+    if written is None or written.is_absolute():
+        return name
+    place = path_of(str(folder / written))
+    return str(place) if place is not None and place.exists() else name
 
 
 def first_usable(written: Path, folders: tuple[Path, ...]) -> list[Path]:

@@ -45,7 +45,7 @@ class ResolvedConfig:
     document: ConfigDocument
     """As it was written."""
     values: Mapping[str, Any]
-    """With the paths of its data as they were bound."""
+    """With the paths of its model and data as they were bound."""
     model: NamedModel | None
     """None where the config names none."""
     rows: tuple[NamedRows, ...]
@@ -183,5 +183,7 @@ def resolve(
     model = named_model(name, policy) if isinstance(name, str) and name else None
     rows = tuple(named_rows(named, values, policy, installation) for named in paths_in(values))
     bound = {found.named: str(found.path) for found in rows if found.path is not None}
-    readers = readers or Readers()
-    return ResolvedConfig(document, with_paths(values, bound), model, rows, policy, installation, readers)
+    values, readers = with_paths(values, bound), readers or Readers()
+    if model is not None:
+        values = {**values, "model_name": model.bound}
+    return ResolvedConfig(document, values, model, rows, policy, installation, readers)

@@ -10,7 +10,13 @@ from lora_backend.errors import DataError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.installation import Installation, is_within, path_of
 from lora_backend.models.find import HUB_ID, find_model
-from lora_backend.preflight.path_policy import DataOutsideError, ModelOutsideError, PathPolicy, first_usable
+from lora_backend.preflight.path_policy import (
+    DataOutsideError,
+    ModelOutsideError,
+    PathPolicy,
+    first_usable,
+    from_folder,
+)
 from lora_backend.symlinks import LinkRefusedError, links_below, refuse_ways_out
 from lora_backend.verification.adapter_folder import adapter_within
 
@@ -28,7 +34,7 @@ class BrowserRoots(PathPolicy):
         roots = self.installation.model_roots
         # `../model` looks like a hub id, so what is on the disk is a path whatever it looks like. Behind what no file
         # system takes nothing lies.
-        path = path_of(name)
+        path = path_of(from_folder(name, self.installation.folder))
         is_hub_id = path is not None and HUB_ID.fullmatch(name) is not None and not path.exists()
         if path is not None and not is_hub_id and not is_within(path, roots):
             raise ModelOutsideError(
@@ -38,7 +44,7 @@ class BrowserRoots(PathPolicy):
                 path=name,
                 roots=_listed(roots),
             )
-        model = find_model(name)
+        model = find_model(from_folder(name, self.installation.folder))
         try:
             refuse_ways_out(model if model.is_dir() else model.parent, roots)
         except LinkRefusedError as error:

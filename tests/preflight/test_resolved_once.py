@@ -25,6 +25,7 @@ from lora_backend.models.describe import describe_model, read_model_config
 from lora_backend.models.find import find_model
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.preflight.path_policy import AnyPath
+from lora_backend.preflight.resolve import resolve
 from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.trainer.direct_run import train_in_folder
 from tests.pages.plan_page import SMALL, profile_of
@@ -181,3 +182,25 @@ def test_where_a_trainer_leases_and_publishes_follows_from_its_run(tmp_path: Pat
     assert tmp_path / "there/data" in found.data_roots
     assert elsewhere.around(tmp_path / "some/folder") == elsewhere, "a run beside a workspace is of this installation"
     assert Installation.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+@pytest.mark.parametrize("name", ["m", "./m", "m/config.json"])
+def test_a_relative_model_counts_from_the_folder_that_the_entry_was_started_in_and_is_bound(
+    name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation = this_installation()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for policy in (AnyPath(installation.folder), BrowserRoots(installation)):
+        resolved = resolve({"model_name": name, "r": 4}, installation, policy)
+        assert resolved.model_path == tmp_path / name
+        assert resolved.values["model_name"] == str(tmp_path / name)
+        assert resolved.document.values["model_name"] == name
+
+
+def test_the_id_of_a_model_stays_what_it_is(text: str) -> None:
+    installation = this_installation()
+    assert (
+        resolve({"model_name": "some/model"}, installation, AnyPath(installation.folder)).values["model_name"]
+        == "some/model"
+    )
