@@ -140,6 +140,7 @@ def label_sets(data: StartData, config: TrainingConfig, tokenizer: PreTrainedTok
     eval_rows = None if own is None else Subset(own, own.trainable(np.arange(len(own), dtype=np.int32)))  # type: ignore[arg-type]
     if not data.sets:
         return StartRows(eval_rows=eval_rows, own_eval_rows=own)
+    are_chats = any(isinstance(one.examples[0], Chat) for one in data.sets)
     rows = _token_rows({one.name: one.examples for one in data.sets}, labeller, config)
     shared, kept = [], []
     for place, one in enumerate(data.sets):
@@ -162,7 +163,6 @@ def label_sets(data: StartData, config: TrainingConfig, tokenizer: PreTrainedTok
         if not len(aside):
             raise ConfigError(N_("`val_size` holds rows back, but the data set has only one. Set `val_size` to 0."))
         eval_rows = Subset(rows, aside)  # type: ignore[arg-type]
-    are_chats = any(isinstance(one.examples[0], Chat) for one in data.sets)
     return StartRows(rows, order, eval_rows, own, are_chats)
 
 
