@@ -122,7 +122,7 @@ def test_a_bad_row_is_named_and_may_be_allowed(ask: Ask) -> None:
     (row,) = document["bad_rows"]
     assert (code, row["row"], row["line"], row["file"]) == (0, 2, 3, "odd.jsonl")
     assert row["message"]
-    assert codes(document) == ["bad_rows_left_out"]
+    assert "bad_rows_left_out" in codes(document)
 
 
 def test_a_row_that_the_template_refuses_is_a_no_with_the_templates_words(ask: Ask) -> None:

@@ -78,6 +78,11 @@ class ResolvedConfig:
         return known_reports(self.eval_questions, self.installation)
 
     @property
+    def has_read_rows(self) -> bool:
+        """Whether its data sets were read already, for its facts."""
+        return "facts" in self.__dict__
+
+    @property
     def known_reports(self) -> Mapping[NamedRows, DataReport]:
         """What was counted of its data sets as they are now, under its settings; by whoever has counted."""
         return known_reports(self.data_questions, self.installation)

@@ -50,7 +50,8 @@ def row_lengths(resolved: ResolvedConfig) -> RowLengths | None:
     folder = None if resolved.model is None else resolved.model.path
     if folder is None or not resolved.training_sets:
         return None
-    parts, known = [], resolved.known_reports
+    # To find a count, the rows are hashed: only where somebody has read them already.
+    parts, known = [], resolved.known_reports if resolved.has_read_rows else {}
     for rows in resolved.training_sets:
         found = _counted_before(known.get(rows)) or (
             None if rows.path is None else _lengths_of(rows, folder, resolved.installation.cache / "row_lengths")

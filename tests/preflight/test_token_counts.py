@@ -60,6 +60,7 @@ def test_what_was_counted_before_is_not_counted_again(
     (question,) = config.data_questions.values()
     report = count_rows(question, installation)
     monkeypatch.setattr(outside, "call", lambda *_, **__: pytest.fail("counted again"))
+    assert config.facts.data_reports
     found = row_lengths(config)
     assert found is not None
     assert found.num_rows == 800
