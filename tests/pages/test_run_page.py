@@ -104,7 +104,7 @@ def test_changed_data_is_asked_for_before_a_run_goes_on(tmp_path: Path, monkeypa
     assert run.state().state == "stopped"
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        run_resume, "resume_run", lambda _, __, options, **how: asked.append({"accepts": options.accepts, **how})
+        run_resume, "resume_run", lambda _, __, options, count, **how: asked.append({"accepts": options.accepts, **how})
     )
     press(at, "resume_changed_data")
     assert asked == [{"accepts": "fits", "accept_changed_data": True}]

@@ -247,7 +247,7 @@ def test_a_trainer_that_does_not_hear_the_stop_is_ended_after_its_deadline(make:
 def test_one_that_ignores_sigterm_too_is_killed_and_both_are_said(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + DEAF + NEVER)
     monkeypatch.setattr("lora_backend.runs.processes.supervisor.KILL_AFTER_S", 0.5)
-    watcher = threading.Thread(target=supervise, args=(run,))
+    watcher = threading.Thread(target=supervise, args=(run, this_installation()))
     watcher.start()
     until(lambda: run.state().state == "running", "it runs")
     request_stop(run, deadline_s=0)
