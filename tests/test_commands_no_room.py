@@ -33,8 +33,8 @@ for words in asked:
     found.append([code, out.getvalue(), err.getvalue()])
 print(json.dumps(found))
 """
-FULL = r"^There is no space left in {ws}\S*\. Free some space, then try again\."
-READ_ONLY = r"^{ws}\S* is read-only\. Make it writable, or set FLIGHTDECK_WORKSPACE to another folder and start again\."
+FULL = r"(?m)^There is no space left in {ws}\S*\. Free some space, then try again\."
+READ_ONLY = r"(?m)^{ws}\S* is read-only\. Make it writable, or set FLIGHTDECK_WORKSPACE to another folder and start again\."
 
 
 @pytest.mark.parametrize(("number", "beginning"), [(None, FULL), (30, READ_ONLY)], ids=["full", "read-only"])

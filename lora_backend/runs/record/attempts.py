@@ -88,7 +88,9 @@ class ReadSet(Part):
     """A data set as a start has read it."""
 
     path: str
+    """Where it was: a file, or a folder of them."""
     split: str | None = None
+    """Which of its splits was read, where the config names one."""
     sha256: str
     """Of its bytes."""
 
