@@ -34,7 +34,9 @@ for words in asked:
 print(json.dumps(found))
 """
 FULL = r"(?m)^There is no space left in {ws}\S*\. Free some space, then try again\."
-READ_ONLY = r"(?m)^{ws}\S* is read-only\. Make it writable, or set FLIGHTDECK_WORKSPACE to another folder and start again\."
+READ_ONLY = (
+    r"(?m)^{ws}\S* is read-only\. Make it writable, or set FLIGHTDECK_WORKSPACE to another folder and start again\."
+)
 
 
 @pytest.mark.parametrize(("number", "beginning"), [(None, FULL), (30, READ_ONLY)], ids=["full", "read-only"])
