@@ -133,7 +133,7 @@ FULL_WIDTH = Rule(
     fixed="output_dir: adapters",
 )
 
-_CHANGE_OR_PUT = N_("Change `{key}`, or put the file where it points.")
+_CHANGE_OR_PUT = N_("Change `{key}`, or put the right file where it points.")
 
 MODEL_NAME_UNUSABLE = Rule(
     "model_name_unusable",
