@@ -32,6 +32,8 @@ from pages.parts.shell.header import page_header
 from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.navigation import CONFIG
 
+LOADING = N_("The rows show as the model reads them once its tokenizer is loaded.")
+
 
 def show(question: Question) -> None:
     subject = subject_of(question)
@@ -118,10 +120,8 @@ def list_of_rows(
         raw = [row for row in first if row.number in numbers]
     total = len(named) if named is not None else len(rows) if rows is not None else None
     answer = rendered(subject, [row.number for row in raw]) if subject.model is not None and raw and form else None
-    if (isinstance(answer, Counted) and answer.failed is not None) or (
-        isinstance(answer, Counted) and answer.waits_for is not None
-    ):
-        show_state(answer)
+    if isinstance(answer, Counted) and answer.dropped is None:
+        show_state(answer, LOADING if state.waits_for is not None else None)  # one bar on the page says enough
     written = {} if answer is None or isinstance(answer, Counted) else by_number(answer)
     show_rows(subject, Shown(raw, form, written, total))
     if rows is None and len(raw) < PER_PAGE and question.row is None and len(first) == LOOKED_AT:
