@@ -13,6 +13,7 @@ from lora_backend.runs.record.run_store import list_runs
 from tests.browser.conftest import Dashboard, badge, idle, settled
 from tests.run_files import record_of
 from tests.tiny import ANSWERS, QUESTIONS
+from tests.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
 
@@ -92,6 +93,8 @@ def test_a_sharegpt_file_with_two_bad_rows_is_fixed_on_the_page_and_trained_on(
     text = page.get_by_role("textbox", name="YAML; comments and order are kept")
     text.fill(text.input_value() + KEYS)
     text.press("Control+Enter")
+    (draft,) = (tiny.workspace / "drafts").glob("*/config.yaml")
+    until(lambda: KEYS in draft.read_text(), "the text is in the draft")
     idle(page)
     page.get_by_role("button", name="Launch").click()
     page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=120_000)

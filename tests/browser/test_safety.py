@@ -14,6 +14,7 @@ from tests.browser.conftest import Dashboard, badge, idle, settled
 from tests.browser.hostile import HOST, make_hostile
 from tests.often import often
 from tests.run_files import end_run, make_run
+from tests.waiting import until
 
 pytestmark = [pytest.mark.browser]
 
@@ -198,6 +199,6 @@ def test_the_language_is_kept_in_the_address_and_for_the_next_visit(dashboard: D
     page.get_by_role("radio", name="zh").click()
     expect(page.get_by_role("link", name="核验", exact=True)).to_be_visible()
     expect(page).to_have_url(re.compile("lang=zh"))
-    page.wait_for_function("document.cookie.includes('flightdeck_lang=zh')")
+    until(lambda: "flightdeck_lang=zh" in page.evaluate("document.cookie"), "the cookie is set")
     settled(page, dashboard.url + "/runs")
     expect(page.get_by_role("link", name="核验", exact=True)).to_be_visible()

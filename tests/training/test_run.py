@@ -335,7 +335,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], type[FlightdeckError], st
     "unmatched targets": (lambda _: {"target_modules": ["q_porj"]}, ConfigError, "q_porj"),
     "an expression that matches nothing": (lambda _: {"target_modules": ".*zzz"}, ConfigError, "q_proj, k_proj"),
     "a layer beyond": (lambda _: {"target_layers": [0, 2]}, ConfigError, "0 to 1"),
-    "a row too long": (lambda _: {"max_length": 3}, DataError, "max_length"),
+    "a row too long": (lambda _: {"max_length": 3}, FlightdeckError, "max_length"),
 }  # fmt: skip
 
 
