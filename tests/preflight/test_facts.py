@@ -158,7 +158,9 @@ def test_relative_data_counts_from_the_folder_that_is_given(model: Path, tmp_pat
 )
 @pytest.mark.parametrize("key", ["model_name", "dataset", "questions"])
 def test_no_path_makes_a_check_raise(key: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "here"  # so that the folder above is the test's own as well, and holds no rows
+    here.mkdir()
+    monkeypatch.chdir(here)
     document = check_config_consistency({"model_name": "no/where", key: value})
     assert any(finding["key"] == key for finding in document["findings"])
 
