@@ -8,6 +8,7 @@ there is none (about five minutes). What README shows goes to `docs/pictures/`, 
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,13 @@ OUT = ROOT / "pictures"
 HOME = Path(tempfile.gettempdir()) / "lora-flightdeck"
 MODEL, DATA = "SmolLM2-135M-Instruct", "chats.jsonl"
 README_OUT = ROOT / "docs/pictures"
-IN_README = {"home_light_en_1280", "config_light_en_1280", "run_dark_en_1280", "verify_light_en_1280"}
+IN_README = {
+    "home_light_en_1280",
+    "config_light_en_1280",
+    "data_light_en_1280",
+    "run_dark_en_1280",
+    "verify_light_en_1280",
+}
 IN_README |= {name.replace("_en_", "_zh_") for name in IN_README}
 PLAN = "model=meta-llama/Llama-3.1-70B&gpus=80,48,24&gradient_checkpointing=true&batch_size=1"
 PLAN_MANY = "model=meta-llama/Llama-3.1-405B&gpus=8xH100-80G,4xL40S,4xA100-40G&gradient_checkpointing=true&batch_size=1"
@@ -132,6 +139,8 @@ def _take(browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, 
 
 
 def _drawn(page: Page) -> None:
+    waits = page.get_by_role("button", name=re.compile("Cancel|取消"))
+    expect(waits).to_have_count(0, timeout=120_000)  # a question is under way that can be cancelled
     expect(page.get_by_test_id("stSkeleton")).to_have_count(
         0, timeout=60_000
     )  # what stands for a widget that is not loaded yet
