@@ -107,10 +107,6 @@ class DataReport(Document):
     counts: TokenCounts | None = None
     """None without a model."""
 
-    def first_rows(self, code: NoteCode) -> list[int]:
-        """Numbers of the first rows of which `code` is said."""
-        return [row for note in self.notes_of(code) for row in note.rows]
-
     def notes_of(self, code: NoteCode) -> list[RowNote]:
         """What is said under `code`: one note, or one for each of its details."""
         return [note for note in self.notes if note.code == code]

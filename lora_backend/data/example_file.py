@@ -57,10 +57,6 @@ class ExampleFile:
         """Which row of the data set example `index` is, from 1."""
         return self._place(index) + 1
 
-    def raw_row(self, index: int) -> RawRow:
-        """The row that example `index` is made of."""
-        return self.rows.row(self._place(index))
-
     def largest(self, count: int) -> list[int]:
         """The examples whose rows have the most bytes, the largest first; fewer where bad rows are among these."""
         left_out = self.scan.left_out

@@ -10,17 +10,14 @@ from typing import Any
 import streamlit as st
 
 from lora_backend.bounded import load_json
-from lora_backend.config.config_text import parse_config
-from lora_backend.config.drafts import open_draft
 from lora_backend.config.key_queries import DATA_KEYS
 from lora_backend.config.named_data import paths_in, trained_on
 from lora_backend.config.schema import KEYS
 from lora_backend.config.spelling import words_of
 from lora_backend.data.forms import FORM_NAMES
-from lora_backend.errors import ConfigError, FileRefusedError
-from lora_backend.i18n import N_
+from lora_backend.errors import FileRefusedError
 from pages.parts.shell import addresses
-from pages.parts.shell.services import installation
+from pages.parts.shell.addressed_draft import values_of_draft
 
 WORDS = ("data_format", "truncation", "train_on")
 """Keys of the config that are one word in the address."""
@@ -104,12 +101,8 @@ class Question:
 def read_question() -> Question:
     """The address, and the draft that it names. Raises `ConfigError` where there is no such draft or it cannot be read."""
     params = dict(st.query_params)
-    if addresses.DRAFT not in params:
-        return Question(params)
-    document = parse_config(open_draft(installation().drafts, params[addresses.DRAFT]).text())
-    if not document.is_readable:
-        raise ConfigError(N_("The draft cannot be read: {reason}"), reason=document.problems[0].message)
-    return Question(params, document.values)
+    values = values_of_draft(params)
+    return Question(params) if values is None else Question(params, values)
 
 
 def columns_of(text: str) -> dict[str, str]:

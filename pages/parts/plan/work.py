@@ -7,12 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.config_text import parse_config
-from lora_backend.config.drafts import open_draft
 from lora_backend.config.named_data import TRAINED_ON
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import ConfigError
-from lora_backend.i18n import N_, Message, Plural
+from lora_backend.i18n import Message, Plural
 from lora_backend.planning.plan import Plan, assignment_of
 from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.targets import Target
@@ -21,7 +18,8 @@ from lora_backend.preflight.resolve import ResolvedConfig
 from pages.parts.plan.question import Question, placement_of
 from pages.parts.plan.trace import trace
 from pages.parts.shell import addresses
-from pages.parts.shell.services import installation, resolved
+from pages.parts.shell.addressed_draft import values_of_draft
+from pages.parts.shell.services import resolved
 
 BEST = "best"
 """In the address in the place of a placement: the optimum, although the draft has a map of its own."""
@@ -53,12 +51,8 @@ class Work:
 def read_question() -> Question:
     """The address, and the draft that it names. Raises `ConfigError` where there is no such draft or it cannot be read."""
     params = dict(st.query_params)
-    if addresses.DRAFT not in params:
-        return Question(params)
-    document = parse_config(open_draft(installation().drafts, params[addresses.DRAFT]).text())
-    if not document.is_readable:
-        raise ConfigError(N_("The draft cannot be read: {reason}"), reason=document.problems[0].message)
-    return Question(params, document.values)
+    values = values_of_draft(params)
+    return Question(params) if values is None else Question(params, values)
 
 
 def prepare(question: Question) -> Work:
