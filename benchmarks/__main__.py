@@ -5,14 +5,18 @@ from __future__ import annotations
 import sys
 
 from benchmarks import (
+    attention,
+    chat_speed,
     config_check,
     config_page,
+    demo_time,
     first_text,
     forty_pairs,
     hostile_wait,
     labelling,
     large_data,
     memory_prediction,
+    merge_memory,
     partition_speed,
     placement,
     plan_speed,
@@ -22,14 +26,18 @@ from benchmarks import (
 )
 
 BENCHMARKS = {
+    "attention": attention.main,
+    "chat_speed": chat_speed.main,
     "config_check": config_check.main,
     "config_page": config_page.main,
+    "demo_time": demo_time.main,
     "first_text": first_text.main,
     "hostile_wait": hostile_wait.main,
     "forty_pairs": forty_pairs.main,
     "labelling": labelling.main,
     "large_data": large_data.main,
     "memory_prediction": memory_prediction.main,
+    "merge_memory": merge_memory.main,
     "partition_speed": partition_speed.main,
     "placement": placement.main,
     "plan_speed": plan_speed.main,

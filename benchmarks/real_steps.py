@@ -214,7 +214,7 @@ def measure_one(name: str) -> dict[str, Any]:
         held += [tensor for parameter in model.parameters() for tensor in _beside(parameter)]
         there = sum(tensor.numel() * tensor.element_size() for tensor in held)
         labelled = int((labels[:, 1:] != -100).sum()) / labels.numel()
-        profile_ = profile_for(facts, config, batch=Batch(rows, tokens, padded=rows > 1, labelled=labelled))
+        profile_ = profile_for(facts, config, batch=Batch(rows, tokens, uneven=rows > 1, labelled=labelled))
         memory = Memory(profile_, Workload(Size(rows, tokens, RANK), optim=config.optim, on_gpu=False))
         planned = memory.device(range(memory.num_units))
     return {

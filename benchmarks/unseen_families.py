@@ -76,7 +76,7 @@ def _cell(family: str, rows: int, errors: list[float]) -> str:
             refuse_other_kinds(facts)
             tokens = min(TOKENS if rows == 1 else PADDED_TOKENS, max_positions(model_config(facts)) or TOKENS)
             config = CONFIG.model_copy(update={"batch_size": rows, "max_length": tokens})
-            settings = settings_for(facts, tokens, padded=rows > 1)
+            settings = settings_for(facts, tokens, uneven=rows > 1)
             profile = profile_for(facts, config)
             size = Size(rows, tokens, config.r)
             weights, moving = predicted_bytes(profile, size)

@@ -1,4 +1,4 @@
-"""The command line: `flightdeck check|plan|data|train|verify|runs|import|export|demo|serve`. One JSON document with `--json`."""
+"""The command line: `flightdeck check|plan|data|train|verify|chat|evaluate|ship|download|runs|import|export|demo|serve`. One JSON document with `--json`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn, get_args
 
+from lora_backend.commands.job_words import add_chat, add_download, add_evaluate, add_ship
 from lora_backend.commands.words import WRONG_QUESTION, print_json
 from lora_backend.config.foreign.exporting import EXPORT_TOOLS
 from lora_backend.errors import FlightdeckError
@@ -36,7 +37,8 @@ def _answer(argv: Sequence[str] | None, program: str) -> int:
             stream.reconfigure(errors="backslashreplace")
     installation = this_installation()
     log_to_stderr(with_tracebacks=installation.is_supervised)  # under a supervisor stderr is `train.log`
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for client in ("httpx", "httpx2"):  # which log each address, signed ones too
+        logging.getLogger(client).setLevel(logging.WARNING)
     with use_language(arguments.lang):
         try:
             return int(arguments.run(arguments))
@@ -121,6 +123,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     demo.add_argument("--run-dir", type=Path, metavar="DIR", help="the run's folder; default: a new one")
     demo.set_defaults(run=_command("demo", "demo"))
 
+    _add_jobs(commands.add_parser, shared)
+
     serve = commands.add_parser("serve", parents=[shared], help="serve the dashboard; `flightdeck` alone does the same")
     serve.add_argument("--port", type=int, default=8501, help="default: 8501")
     serve.set_defaults(run=_command("serve", "serve"))
@@ -151,6 +155,22 @@ def _add_foreign(add: Callable[..., argparse.ArgumentParser], shared: _Parser) -
     export.set_defaults(run=_command("foreign", "export_command"))
 
 
+def _add_jobs(add: Callable[..., argparse.ArgumentParser], shared: _Parser) -> None:
+    jobs: tuple[tuple[str, Callable[[argparse.ArgumentParser], None], str], ...] = (
+        ("chat", add_chat, "ask a base model and adapters of it, side by side"),
+        ("evaluate", add_evaluate, "loss and right answers of an adapter beside its base model"),
+        ("ship", add_ship, "take an adapter along: as folder or zip, merged, as GGUF, its card, to the hub"),
+        ("download", add_download, "get a model from the hub; --list: what lies in its cache"),
+    )
+    for name, add_words, says in jobs:
+        command = add(name, parents=[shared], help=says)
+        add_words(command)
+        command.set_defaults(run=_command(name, name))
+    job = add("job", parents=[shared])  # what the supervisor of a job starts; no help, for nobody else does
+    job.add_argument("folder", type=Path)
+    job.set_defaults(run=_command("job", "job"))
+
+
 def _add_accepted(command: argparse.ArgumentParser) -> None:
     command.add_argument("--yes", action="store_true", help="also where the plan is tight, without asking")
     command.add_argument("--anyway", action="store_true", help="also where the plan does not fit what is free")
@@ -169,6 +189,7 @@ def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
 
     show = commands.add_parser("show", parents=[shared], help="one run: state, checkpoints, ranks, how to make it again. Exit 1 where it failed or is lost")  # fmt: skip
     show.add_argument("id")
+    show.add_argument("--log", type=int, metavar="RANK", help="the end of the log instead; of several processes that train together that of this one, from 0")  # fmt: skip
     show.set_defaults(run=_command("runs", "show_command"))
 
     stop = commands.add_parser(

@@ -129,6 +129,12 @@ class WorkerError(FlightdeckError):
     code = "worker"
 
 
+class ChatError(FlightdeckError):
+    """A chat cannot be read or kept, or what is asked in it cannot be answered."""
+
+    code = "chat"
+
+
 def first_line(error: BaseException) -> str | Message:
     """What another library says of an error, as the reason in a sentence of ours: its first line, else its kind.
 

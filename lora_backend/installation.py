@@ -17,15 +17,32 @@ from huggingface_hub import constants as hub
 from lora_backend.clock import Clock, machine_clock
 
 RUNS, DRAFTS, UPLOADS, QUEUE, LEASES, TRASH = "runs", "drafts", "data", "queue", "leases", "bin"
-OF_THE_WORKSPACE = (RUNS, DRAFTS, UPLOADS, QUEUE, LEASES, TRASH)
+CHATS, ADAPTERS_IN = "chats", "uploaded_adapters"
+OF_THE_WORKSPACE = (RUNS, DRAFTS, UPLOADS, QUEUE, LEASES, TRASH, CHATS, ADAPTERS_IN)
 """Folders of a workspace."""
 DEMO_DATA = Path(__file__).with_name("demo") / "data"
 SUPERVISED = "FLIGHTDECK_SUPERVISED"
 """Set for a trainer whose end a supervisor writes down."""
 WAIT_POLICY = "OMP_WAIT_POLICY"
-DECIDING = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", SUPERVISED, WAIT_POLICY)
+OF_A_PEER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK")
+"""What torchrun tells each process that it starts."""
+DECIDING = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", SUPERVISED, WAIT_POLICY, *OF_A_PEER)
 """Variables that decide something below the entries; of all others nothing is kept."""
 ROOTS = ("model_roots", "data_roots", "output_roots")
+
+
+@dataclass(frozen=True)
+class PeerPlace:
+    """Which of the processes that train one model together this one is; all count from 0."""
+
+    rank: int
+    """Among all of them."""
+    local_rank: int
+    """Among those of its machine: the number of its GPU."""
+    size: int
+    """How many there are."""
+    node: int
+    """Its machine."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,16 @@ class Installation:
         return self.workspace / UPLOADS
 
     @property
+    def chats(self) -> Path:
+        """A file for each chat of the Try page."""
+        return self.workspace / CHATS
+
+    @property
+    def uploaded_adapters(self) -> Path:
+        """Where adapters go that come through the browser."""
+        return self.workspace / ADAPTERS_IN
+
+    @property
     def drafts(self) -> Path:
         return self.workspace / DRAFTS
 
@@ -92,6 +119,14 @@ class Installation:
     def seal_key(self) -> Path:
         """The key that tells this installation's commands from others'; outside of the workspace, which may be a copy."""
         return self.cache / "run.key"
+
+    @property
+    def peer(self) -> PeerPlace | None:
+        """This process's place among those that train one model together; None where it trains alone."""
+        values = [self.environment.get(name, "") for name in OF_A_PEER]
+        if not all(value.isdecimal() for value in values):
+            return None
+        return PeerPlace(*map(int, values))
 
     @property
     def is_supervised(self) -> bool:

@@ -29,6 +29,16 @@ def show(text: object = "", *, to_stderr: bool = False, flush: bool = False) -> 
     print(visible_lines(str(text)), file=sys.stderr if to_stderr else sys.stdout, flush=flush)
 
 
+def show_piece(text: str) -> None:
+    """Print a piece of a text that goes on, at once."""
+    print(visible_lines(text), end="", flush=True)
+
+
+def show_over(text: str) -> None:
+    """On stderr, in the place of the line that was shown so before; only where it is a terminal."""
+    print(f"\r\033[K{visible(text)}", end="", file=sys.stderr, flush=True)
+
+
 def show_coloured(text: str, tone: Tone) -> None:
     """The same at once, with its first line in the colour of `tone` where the output is a terminal."""
     if not sys.stdout.isatty():

@@ -5,38 +5,38 @@ A question has a process to itself while it is answered, so none waits for anoth
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lora_backend.errors import UntrainableError, WorkerError
 from lora_backend.i18n import N_, Message
-from lora_backend.installation import child_environment
+from lora_backend.json_pipes import PipedProcess
 
 Kind = Literal["tracer", "model"]
-LOADING = frozenset({"check_loaded_ranks"})
+LOADING = frozenset({"check_loaded_ranks", "rank_curve"})
 """Questions for which a model's weights are loaded; all others need little memory."""
 MOST: dict[Kind, int] = {"tracer": 3, "model": 1}
 """Processes of a kind: one model is in memory at a time."""
 SPARE_AFTER_S = 1.0
 """A question that takes longer has another process made ready: importing torch takes seconds."""
+SPARE_AFTER_START_S = 10.0
+"""The same for a process's first question, most of whose time is that import: a second one beside it would only slow it."""
 SPARE_FOR_S = 120.0
 """How long a second idle process is kept."""
 DIED = N_("The process that loads models ended before it answered. It starts again with the next request.")
 
 
-@dataclass(eq=False)
-class Process:
+class Process(PipedProcess):
     """One torch process, and the question that it is at."""
 
-    kind: Kind
-    popen: subprocess.Popen[str]
-    request: Request | None = None
-    writing: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, argv: Sequence[str], kind: Kind) -> None:
+        super().__init__(argv)
+        self.kind = kind
+        self.request: Request | None = None
+        self.has_answered = False
 
 
 @dataclass(eq=False)
@@ -114,7 +114,7 @@ class WorkerClient:
             else:
                 self._processes.remove(process)
                 process.request = None
-                _end(process)
+                process.end()
             _fail(request, N_("The request was dropped."))
             self._hand_out()
 
@@ -125,7 +125,7 @@ class WorkerClient:
             asked, self._waiting = [*(process.request for process in ended), *self._waiting], []
             for process in ended:
                 process.request = None
-                _end(process)
+                process.end()
             for request in filter(None, asked):
                 _fail(request, DIED)
 
@@ -137,7 +137,7 @@ class WorkerClient:
     @property
     def pids(self) -> list[int]:
         with self._lock:
-            return [process.popen.pid for process in self._processes if process.popen.poll() is None]
+            return [process.popen.pid for process in self._processes if process.is_alive]
 
     def _hand_out(self) -> None:
         """Give what waits to idle processes, and start new ones up to `MOST`. Under the lock."""
@@ -147,29 +147,20 @@ class WorkerClient:
                 continue
             self._waiting.remove(request)
             process.request, request.process = request, process
-            _write(process, {"id": request.id, "method": request.method, "params": request.params})
+            process.send({"id": request.id, "method": request.method, "params": request.params})
             if self._idle(request.kind) is None and len(self._of(request.kind)) < MOST[request.kind]:
-                _after(SPARE_AFTER_S, self._make_ready, request)
+                _after(SPARE_AFTER_S if process.has_answered else SPARE_AFTER_START_S, self._make_ready, request)
 
     def _idle(self, kind: Kind) -> Process | None:
         return next((p for p in self._of(kind) if p.request is None), None)
 
     def _of(self, kind: Kind) -> list[Process]:
-        return [process for process in self._processes if process.kind == kind and process.popen.poll() is None]
+        return [process for process in self._processes if process.kind == kind and process.is_alive]
 
     def _started(self, kind: Kind) -> Process | None:
         if len(self._of(kind)) >= MOST[kind]:
             return None
-        # Pipes tie the two together: when the dashboard goes, the worker's input ends and so does the worker.
-        popen = subprocess.Popen(
-            self._argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env=child_environment(),
-        )
-        process = Process(kind, popen)
+        process = Process(self._argv, kind)
         self._processes.append(process)
         threading.Thread(target=self._read, args=(process,), daemon=True).start()
         return process
@@ -180,22 +171,17 @@ class WorkerClient:
             if not request.done.is_set() and self._idle(request.kind) is None:
                 process = self._started(request.kind)
                 if process is not None:
-                    _write(process, {"id": 0, "method": "start", "params": {}})
+                    process.send({"id": 0, "method": "start", "params": {}})
 
     def _end_spare(self, process: Process) -> None:
         with self._lock:
             idle = [other for other in self._of(process.kind) if other.request is None]
             if process in idle and len(idle) > 1:
                 self._processes.remove(process)
-                _end(process)
+                process.end()
 
     def _read(self, process: Process) -> None:
-        assert process.popen.stdout is not None
-        for line in process.popen.stdout:
-            try:
-                message = json.loads(line)
-            except ValueError:  # it died in the middle of a line
-                continue
+        for message in process.messages():
             with self._lock:
                 request = process.request
                 if request is None or request.id != message.get("id"):
@@ -204,7 +190,7 @@ class WorkerClient:
                     request.progress = Message.from_json(message["progress"]["message"])
                     request.fraction = message["progress"]["fraction"]
                     continue
-                process.request = None
+                process.request, process.has_answered = None, True
                 if "error" in message:
                     error = Message.from_json(message["error"])
                     request.error = WorkerError(error.template, **error.values)
@@ -216,7 +202,6 @@ class WorkerClient:
                 self._hand_out()
                 if sum(other.request is None for other in self._of(process.kind)) > 1:
                     _after(SPARE_FOR_S, self._end_spare, process)
-        process.popen.wait()
         self._has_ended(process)
 
     def _has_ended(self, process: Process) -> None:
@@ -238,23 +223,3 @@ def _after(seconds: float, do: Callable[[Any], None], argument: Any) -> None:
     timer = threading.Timer(seconds, do, [argument])
     timer.daemon = True
     timer.start()
-
-
-def _end(process: Process) -> None:
-    process.popen.kill()
-    process.popen.wait()
-
-
-def _write(process: Process, message: dict[str, Any]) -> None:
-    """Without waiting: a process that just starts does not read yet, and a pipe holds 64 KB."""
-
-    def write() -> None:
-        assert process.popen.stdin is not None
-        try:
-            with process.writing:
-                process.popen.stdin.write(json.dumps(message) + "\n")
-                process.popen.stdin.flush()
-        except OSError:  # it died just now; the thread that reads it says so to who waits
-            pass
-
-    threading.Thread(target=write, daemon=True).start()

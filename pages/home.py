@@ -67,7 +67,7 @@ def demo(runs: list[RunStore]) -> None:
         st.write(
             t(
                 N_(
-                    "A real language model (135 million parameters) learns the help desk of an invented product on this machine, in English and Chinese. It takes about five minutes on two CPU cores; the first time 93 MB are downloaded."
+                    "A real language model (135 million parameters) learns the help desk of an invented product on this machine, in English and Chinese. It takes about two minutes on two CPU cores; the first time 93 MB are downloaded."
                 )
             )
         )

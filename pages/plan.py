@@ -6,16 +6,24 @@ from pages.parts.shell.guard import guard
 
 guard()
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
 import streamlit as st
 
+from lora_backend.config.drafts import new_draft, open_draft
 from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.i18n import N_
+from pages.parts.draft.edit import current_text, set_values
+from pages.parts.draft.session import LAUNCH_ASKED
 from pages.parts.plan.advice import show_best_remedy, show_split
-from pages.parts.plan.compare import show_launchable, show_machines
+from pages.parts.plan.compare import show_machines
 from pages.parts.plan.controls import model_and_gpus, settings_bar
 from pages.parts.plan.export import show_export, use_in_config
 from pages.parts.plan.figures import show_limits, show_times
 from pages.parts.plan.moves import show_moves, show_strip
+from pages.parts.plan.options import show_options
 from pages.parts.plan.tables import component_bars, component_table
 from pages.parts.plan.trace import offer_again
 from pages.parts.plan.verdict import show_basis, show_effect, show_verdict
@@ -24,6 +32,7 @@ from pages.parts.shell import addresses
 from pages.parts.shell.header import page_header
 from pages.parts.shell.language import say, t
 from pages.parts.shell.navigation import CONFIG, PLAN
+from pages.parts.shell.services import installation
 
 EXAMPLES: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("meta-llama/Llama-3.1-70B", "80,48,24", {"gradient_checkpointing": "true", "batch_size": "1"}),
@@ -90,10 +99,21 @@ def details(work: Work) -> None:
             show_machines(work)
     if launchable.open:
         with launchable:
-            show_launchable(work)
+            show_options(work, partial(launch_with, work))
     if export.open:
         with export:
             show_export(work)
+
+
+def launch_with(work: Work, changes: Mapping[str, Any]) -> None:
+    """Have the draft say so, the planned one or a new one, and launch it on its own page, where what it asks is said."""
+    asked, drafts = work.question.params.get(addresses.DRAFT), installation().drafts
+    draft = open_draft(drafts, asked) if asked else new_draft(drafts, "")
+    if changes:
+        current_text(draft)  # what this tab's edit starts from
+        set_values(draft, changes)
+    st.session_state[LAUNCH_ASKED] = draft.id
+    st.switch_page(CONFIG, query_params={addresses.DRAFT: draft.id})
 
 
 page_header(t(N_("Plan")), t(N_("What every GPU would hold, and where each layer goes, before anything is loaded.")))

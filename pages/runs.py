@@ -17,9 +17,10 @@ from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.record.run_store import RunStore, open_run
 from lora_backend.runs.record.unlinked import links_of
 from lora_backend.views.compare_view import HOW_MANY, can_compare
-from lora_backend.views.run_view import run_title
+from lora_backend.views.run_view import job_title, run_title
 from pages.parts.run.compare import compare_runs
 from pages.parts.run.foreign_folder import folder_box, found_folder
+from pages.parts.run.job_page import job_page
 from pages.parts.run.list import run_row
 from pages.parts.run.table import history, run_history
 from pages.parts.run.trash import bin_and_disk, undo_of_delete
@@ -87,10 +88,15 @@ def compared(ids: list[str]) -> None:
 def one_run(run: RunStore) -> None:
     record = run.read_record()
     actor = record.actor or "–"
-    page_header(escape(run_title(record)), t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor))
+    title = run_title(record)
+    said = escape(title) if record.kind == "train" else say(job_title(record.kind, title))
+    page_header(said, t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor))
     if links := links_of(run.path):
         st.warning(say(links), icon=":material/link_off:")
-    run_page(run)
+    if record.kind == "train":
+        run_page(run)
+    else:
+        job_page(run)
     st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")
 
 

@@ -15,11 +15,11 @@ import streamlit as st
 from lora_backend.config.config_text import decode_config, read_config
 from lora_backend.config.data_now import sha256_now
 from lora_backend.errors import FlightdeckError, ModelError
-from lora_backend.escaping import visible
 from lora_backend.i18n import N_
+from lora_backend.models.adapters_here import AdapterHere
 from lora_backend.preflight.roots import allowed_adapter, allowed_config, may_read_data
 from lora_backend.runs.record.run_store import RunStore, list_runs
-from lora_backend.runs.record.unlinked import own_adapter
+from lora_backend.runs.record.unlinked import own_adapter, refuse_links_in_its_run
 from lora_backend.symlinks import is_unlinked_folder
 from lora_backend.verification.adapter_folder import is_pickled, read_adapter_config
 from lora_backend.verification.asked_config import asked_values
@@ -27,11 +27,11 @@ from lora_backend.verification.passport import check_passport, start_in_passport
 from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.rank_report import check_adapter_folder
 from lora_backend.views.rank_view import ranks_beside
-from lora_backend.views.run_view import run_title
 from pages.parts.ranks.base import base_in_roots, fit_on_page
 from pages.parts.ranks.health import read_health, show_health
 from pages.parts.ranks.loaded import loaded_check
 from pages.parts.ranks.passport import show_passport
+from pages.parts.ranks.scrubber import scrubber
 from pages.parts.ranks.view import show_report
 from pages.parts.shell import addresses
 from pages.parts.shell.header import page_header
@@ -39,6 +39,9 @@ from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import Markdown
 from pages.parts.shell.navigation import CONFIG, HOME
 from pages.parts.shell.services import installation, worker
+from pages.parts.widgets.adapter_picker import one_adapter
+from pages.parts.widgets.adapter_upload_field import adapter_upload
+from pages.parts.widgets.adapters_listed import listed_adapters, named_adapter
 from pages.parts.widgets.findings import show_finding
 from pages.parts.widgets.tables import scrolling_table
 
@@ -50,39 +53,58 @@ class Subject:
     adapter: Path
     config: dict[str, Any] | None
     config_text: str | None = None
+    run: RunStore | None = None
+    """Whose adapter it is, where it was picked as a run's."""
 
 
 def pick(runs: dict[str, RunStore]) -> Subject | None:
-    from_run, from_folder = st.columns(2)
-    with from_run:
-        asked = st.query_params.get(addresses.RUN)
-        chosen = st.selectbox(
-            t(N_("A finished run")),
-            list(runs),
-            format_func=lambda run_id: visible(name_of(runs[run_id])),
-            index=list(runs).index(asked) if asked in runs else None,
-            key="picked_run",
-            placeholder=t(N_("Choose a run")) if runs else t(N_("No run has finished yet")),
-        )
-    with from_folder:
-        folder = path_field(t(N_("Or an adapter's folder")), addresses.ADAPTER, "picked_folder", "adapters/pkg/1.0.0")
+    """The adapter that the address names: a finished run's, or any folder's."""
+    run_id, folder = st.query_params.get(addresses.RUN), st.query_params.get(addresses.ADAPTER, "").strip()
+    current: AdapterHere | str | None = named_adapter(folder, listed_adapters()) or folder or None
+    if current is None and run_id in runs:
+        current = f"run:{run_id}"
+    one_adapter(
+        t(N_("Adapter")),
+        "picked",
+        current,
+        choose,
+        t(
+            N_(
+                "Adapters of runs and their checkpoints, uploaded and published ones, and others below the workspace or a model root. A path that you type counts from the workspace."
+            )
+        ),
+    )
+    adapter_upload("verify_upload", lambda stored: choose(str(stored.folder)))
     if folder:
-        keep_in_address(addresses.RUN, None)
-        keep_in_address(addresses.ADAPTER, folder)
         return Subject(allowed_adapter(folder, installation()), asked_config())
-    if chosen:
-        keep_in_address(addresses.RUN, chosen)
-        keep_in_address(addresses.ADAPTER, None)
+    if run_id in runs:
         keep_in_address(addresses.ASKED_CONFIG, None)  # a run has its own
-        run = runs[chosen]
+        run = runs[run_id]
         adapter = own_adapter(run.path)
         config = run.config_as_changed(upto=start_in_passport(adapter))
-        return Subject(adapter, config, run.config_text())
+        return Subject(adapter, config, run.config_text(), run)
     return None
 
 
-def name_of(run: RunStore) -> str:
-    return f"{run_title(run.read_record())} · {run.id}"
+def choose(word: str) -> None:
+    """Verify another adapter: a run's by its id, any other by its folder."""
+    run_id = word.removeprefix("run:") if word.startswith("run:") and "/" not in word else None
+    keep_in_address(addresses.RUN, run_id)
+    keep_in_address(addresses.ADAPTER, "" if run_id else folder_of(word))
+
+
+def choose_other(word: str) -> None:
+    """Compare with another adapter."""
+    keep_in_address(addresses.OTHER_ADAPTER, folder_of(word))
+
+
+def folder_of(word: str) -> str:
+    """The folder that a choice means, as an address has it: counted from the workspace where it lies in it."""
+    listed = listed_adapters()
+    if word not in listed:
+        return word
+    folder, workspace = listed[word].folder, installation().workspace
+    return str(folder.relative_to(workspace)) if folder.is_relative_to(workspace) else str(folder)
 
 
 def keep_in_address(key: str, value: str | None) -> None:
@@ -128,10 +150,10 @@ def asked_config() -> dict[str, Any] | None:
     return asked_values(document)
 
 
-def verify(subject: Subject, runs: dict[str, RunStore]) -> None:
-    ranks, passport, loaded, other = st.tabs(
-        [t(N_("Ranks on disk")), t(N_("Provenance")), t(N_("Loaded in memory")), t(N_("Compare adapters"))]
-    )
+def verify(subject: Subject) -> None:
+    names = [N_("Ranks on disk"), N_("Provenance"), N_("Loaded in memory"), N_("Compare adapters"), N_("Truncate")]
+    tabs = st.tabs([t(name) for name in names], on_change="rerun", key="verify_tabs")
+    ranks, passport, loaded, other, truncate = tabs
     own = read_adapter_config(subject.adapter) or {}
     with ranks:
         report = check_on_disk(subject.adapter, subject.config)
@@ -144,7 +166,10 @@ def verify(subject: Subject, runs: dict[str, RunStore]) -> None:
     with loaded:
         loaded_check(subject.adapter, subject.config or own, _show_loaded)
     with other:
-        beside(subject, report, runs)
+        beside(report)
+    if truncate.open:  # its singular values take torch
+        with truncate:
+            scrubber(subject.adapter, subject.config, subject.run)
 
 
 def _show_loaded(report: RankReport) -> None:
@@ -172,28 +197,14 @@ def data_sha256(subject: Subject) -> str | None:
     return sha256_now(subject.config or {}, lambda path: may_read_data(path, installation()))
 
 
-def beside(subject: Subject, report: RankReport, runs: dict[str, RunStore]) -> None:
-    others = [run_id for run_id, run in runs.items() if run.adapter != subject.adapter]
-    from_run, from_folder = st.columns(2)
-    with from_folder:
-        label = t(N_("Or another adapter's folder"))
-        folder = path_field(label, addresses.OTHER_ADAPTER, "other_folder", "adapters/pkg/2.0.0")
-    chosen = from_run.selectbox(
-        t(N_("The other adapter")),
-        others,
-        format_func=lambda run_id: visible(name_of(runs[run_id])),
-        key="other_run",
-        placeholder=t(N_("There is no other finished run to compare with.")),
-        disabled=bool(folder),
-    )
-    keep_in_address(addresses.OTHER_ADAPTER, folder)
+def beside(report: RankReport) -> None:
+    folder = st.query_params.get(addresses.OTHER_ADAPTER, "").strip()
+    current = named_adapter(folder, listed_adapters()) or folder or None
+    one_adapter(t(N_("The other adapter")), "other", current, choose_other)
     if folder:
         other = allowed_adapter(folder, installation())
-    elif chosen:
-        other = own_adapter(runs[chosen].path)
-    else:
-        return
-    scrolling_table(ranks_beside(report.actual_r_values, check_on_disk(other, None).actual_r_values))
+        refuse_links_in_its_run(other)
+        scrolling_table(ranks_beside(report.actual_r_values, check_on_disk(other, None).actual_r_values))
 
 
 page_header(
@@ -211,7 +222,7 @@ try:
         st.info(
             t(
                 N_(
-                    "Choose a finished run, or enter the folder of an adapter. Its files are read right away; loading base model and adapter is a second step."
+                    "Choose an adapter, upload one, or type its folder. Its files are read right away; loading base model and adapter is a second step."
                 )
             ),
             icon=":material/info:",
@@ -220,6 +231,6 @@ try:
             st.page_link(HOME, label=t(N_("To the demo")), icon=":material/home:")
             st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")
     else:
-        verify(picked, finished)
+        verify(picked)
 except FlightdeckError as error:
     st.error(say(error.message), icon=":material/error:")

@@ -18,6 +18,8 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.i18n import use_language
 from lora_backend.installation import this_installation
 from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.row_lengths import RowLengths
+from lora_backend.planning.estimate import Conditions
 from lora_backend.planning.targets import GIB
 from lora_backend.preflight.plan_question import machine_targets
 from tests.command_line import strict
@@ -35,11 +37,17 @@ DOCUMENT = {
     "method",
     "expected_error",
     "advice",
+    "options",
+    "num_processes",
+    "num_nodes",
     "goal",
     "step_seconds",
     "num_steps",
     "total_seconds",
+    "batching",
     "row_tokens",
+    "mean_batch_tokens",
+    "mean_batch_bytes",
     "cost",
     "currency",
     "largest_batch",
@@ -57,12 +65,13 @@ DEVICE = {
     "utilisation",
     "verdict",
     "uncertainty_bytes",
+    "gathered_bytes",
     "blocks",
 }
 BREAKDOWN = {"weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead"}
 ADVICE = {"code", "change", "saves_bytes", "slowdown", "fits", "verdict"}
 TOO_SMALL = "2,2"
-TIGHT = "8.6"
+TIGHT = "7.6"
 Ask = Callable[..., tuple[int, Any]]
 Say = Callable[..., tuple[int, str]]
 
@@ -308,6 +317,7 @@ def test_time_cost_largest_batch_and_longest_row_are_said(ask: Ask, say: Say) ->
     assert document["total_seconds"] == pytest.approx([750 * low, 750 * high])
     assert document["cost"] == pytest.approx([seconds / 3600 * 1.5 for seconds in document["total_seconds"]])
     assert (document["currency"], document["goal"], document["row_tokens"]) == ("EUR", "balance", None)
+    assert (document["mean_batch_tokens"], document["mean_batch_bytes"]) == (None, None), "no data set is named"
     assert document["largest_batch_is_exact"]
     batch, row = document["largest_batch"], document["longest_row"]
     _, text = say(*words)
@@ -321,6 +331,29 @@ def test_time_cost_largest_batch_and_longest_row_are_said(ask: Ask, say: Say) ->
     assert "assumes that every row has 1,024 tokens" in text
     _, chinese = say(*words, language="zh")
     assert f"放得下的最大批大小：{batch:,}。" in chinese
+
+
+@pytest.mark.parametrize("batching", ["auto", "padded", "packed"])
+def test_what_the_mean_batch_holds_stands_beside_the_longest(
+    batching: str, ask: Ask, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditions = Conditions(lengths=RowLengths((100, 300), 40))
+    monkeypatch.setattr(module, "conditions_for", lambda *_: conditions)
+    words = ["--gpus", "RTX-4090", "--set", "batch_size=4", "--set", f"batching={batching}"]
+    _, document = ask(*words)
+    (device,) = document["devices"]
+    assert document["batching"] == ("flat" if batching == "auto" else batching)
+    tokens, held = document["mean_batch_tokens"], document["mean_batch_bytes"]
+    if batching == "packed":
+        assert 0.9 * 4 * 1024 < tokens <= 4 * 1024
+        assert held == pytest.approx(device["total_bytes"], rel=0.1)
+    else:
+        assert 4 * 200 <= tokens <= 4 * 300
+        assert (tokens == 4 * 200) is (batching == "auto")
+        assert device["breakdown"]["weights"] < held < device["total_bytes"]
+    said = f"One of mean length ({tokens:,.0f} tokens) holds {held / 2**30:.1f} GiB on GPU 0 (RTX-4090)"
+    assert said in say(*words)[1]
+    assert "平均长度" in say(*words, language="zh")[1]
 
 
 def test_a_time_that_nobody_can_know_is_not_said(ask: Ask, say: Say) -> None:

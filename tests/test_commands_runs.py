@@ -13,7 +13,7 @@ import pytest
 from lora_backend.atomic import write_json
 from lora_backend.cli import main
 from lora_backend.errors import ModelError
-from lora_backend.i18n import Message
+from lora_backend.i18n import N_, Message
 from lora_backend.installation import this_installation
 from lora_backend.launching import launch
 from lora_backend.runs.checkpoints.manifest import write_manifest
@@ -149,6 +149,40 @@ def test_a_run_that_goes_on_shows_where_it_is(started: MakeRun, ask: Ask) -> Non
     assert "nan" in [alert["kind"] for alert in document["alerts"]]
     assert "1 of 1 LoRA layer has" in document["ranks"]["verdict"]
     assert document["reproduction"]["command"] == f"python -m lora_backend train {run.config_yaml}"
+
+
+def test_the_best_checkpoint_has_a_mark_and_says_by_what(
+    make: MakeRun, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make("a1", config={"metric_for_best_model": "token_accuracy", "load_best_model_at_end": True})
+    for step, loss, accuracy in ((1, 1.0, 0.5), (2, 3.0, 0.9), (3, 2.0, 0.1)):
+        add_point(run, {"step": step, "eval_loss": loss, "eval_token_accuracy": accuracy})
+        checkpoint(run, step)
+    end_run(run, "finished")
+    best = ask("show", "a1")[1]["checkpoints"]["best"]
+    assert (best["name"], best["figure"]) == ("checkpoint-2", "eval_token_accuracy")
+    main(["runs", "show", "a1"])
+    lines = capsys.readouterr().out.splitlines()
+    (marked,) = [line for line in lines if line.endswith("★")]
+    assert "checkpoint-2" in marked
+    assert "eval_token_accuracy 0.9" in marked
+    assert "  ★ marks the best evaluation token accuracy; the run ends with that checkpoint's adapter." in lines
+
+
+def test_a_run_that_answers_says_how_far_it_is(started: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    detail = Message(N_("answered {count} of {questions}"), {"count": 12, "questions": 46})
+    set_status(
+        started("a1"), stage="answering", step=9, total_steps=9, eta_s=20.0, fraction=0.3, detail=detail.to_json()
+    )
+    for language, sentence in (
+        ("en", "answering the questions · answered 12 of 46"),
+        ("zh", "正在回答问题 · 已回答 12/46 题"),
+    ):
+        assert main(["runs", "show", "a1", "--lang", language]) == 0
+        said = capsys.readouterr().out
+        assert said.count(sentence.partition(" · ")[2]) == 1
+        assert sentence in said
+        assert "20" not in said.split(sentence)[1].splitlines()[1], "the steps are done: no time is left for them"
 
 
 def test_a_failure_comes_with_cause_remedy_and_the_logs_last_lines(make: MakeRun, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip

@@ -57,7 +57,10 @@ def test_several_roots_are_told_apart_and_empty_ones_are_none(tmp_path: Path) ->
 
 def test_all_that_a_workspace_holds_lies_below_it(tmp_path: Path) -> None:
     places = this_installation({"FLIGHTDECK_WORKSPACE": str(tmp_path)})
-    held = (places.runs, places.drafts, places.uploads, places.queue, places.leases, places.trash)
+    held = (
+        places.runs, places.drafts, places.uploads, places.queue, places.leases, places.trash, places.chats,
+        places.uploaded_adapters,
+    )  # fmt: skip
     assert tuple(path.name for path in held) == OF_THE_WORKSPACE
     assert {path.parent for path in held} == {tmp_path}
     assert not places.seal_key.is_relative_to(tmp_path), "who copies a workspace here would bring the key along"

@@ -27,7 +27,7 @@ TEXT = {"code": (0, "body"), "text": (0, "body")}
 """Where it shows text."""
 TABLES = {"dataframe": "frame", "table": "markdown_frame", "data_editor": "frame"}
 OPTIONS = ("selectbox", "multiselect", "radio", "select_slider", "segmented_control", "pills")
-NOT_STREAMLIT = ("re", "os", "json", "go", "figure", "state", "self")
+NOT_STREAMLIT = ("re", "os", "json", "go", "figure", "state", "self", "archive")
 """Receivers whose methods only have the name of one of Streamlit's."""
 
 

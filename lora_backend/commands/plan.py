@@ -16,11 +16,13 @@ from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.figures import figures
 from lora_backend.planning.planner import options_of
 from lora_backend.planning.report import tone
+from lora_backend.planning.ways import options_on_this_machine, plan_single
 from lora_backend.preflight.conditions import conditions_for
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.plan_question import config_to_plan, known_only, planner_for, profiles
 from lora_backend.preflight.resolve import resolve
 from lora_backend.terminal import show, show_coloured
+from lora_backend.views.plan_options import auto_message
 from lora_backend.views.plan_view import advice_text, plan_document, plan_text
 
 
@@ -36,15 +38,18 @@ def plan_command(arguments: argparse.Namespace) -> int:
     facts = resolved.config_json
     planner, message = planner_for(facts, trace_here, installation, arguments.gpus, config)
     options = replace(options_of(config), goal=arguments.goal)
-    plan = planner.plan(config, options)
+    alone = config.strategy == "single" and len(planner.targets) > 1
+    plan = plan_single(planner, config, planner.targets) if alone else planner.plan(config, options)
     found = iter(()) if plan.verdict == "fits" else advise(planner, config, plan, options)
     known = replace(planner, profile_of=profiles(facts, known_only, installation))
     conditions = conditions_for(resolved, planner.targets, planner.link_speed, rows)
     said = figures(known, config, plan, conditions, goal=arguments.goal, price=price)
     if arguments.json:
-        print_json(plan_document(plan, best_first(found), said))
+        options_here = options_on_this_machine(known, config, planner.targets, conditions, price)
+        print_json(plan_document(plan, best_first(found), said, options_here))
     else:
-        show_coloured(plan_text(plan, config, message, said), tone(plan))
+        auto = auto_message(known, config, conditions)
+        show_coloured(plan_text(plan, config, message, said, auto), tone(plan))
         _show_remedies(found)
     return GOOD if plan.fits else NO
 

@@ -15,7 +15,8 @@ from lora_backend.commands.words import GOOD, NO, print_json, say, setting
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import DataChangedError, RunError
 from lora_backend.i18n import N_, Message
-from lora_backend.installation import this_installation
+from lora_backend.installation import Installation, this_installation
+from lora_backend.launching.jobs import restart_job
 from lora_backend.launching.requests import StartOptions
 from lora_backend.launching.resume import prepare_resume, resume_run
 from lora_backend.preflight.path_policy import AnyPath
@@ -76,6 +77,8 @@ def resume_command(arguments: argparse.Namespace) -> int:
     """Let a run go on, with changed settings where they can be; 1 where it cannot."""
     installation = this_installation()
     run = open_recovered(installation.runs, arguments.id)
+    if run.read_record().kind != "train":
+        return _restart(arguments, run, installation)
     changes = dict(map(setting, arguments.set))
     before = run.config_as_changed()
     asked = prepare_resume(run, installation, AnyPath(installation.folder, is_bound_in_publishing=True), changes)
@@ -113,6 +116,18 @@ def resume_command(arguments: argparse.Namespace) -> int:
     more: dict[str, Any] = {"number": attempt.number, "resume_from": attempt.resume_from, "damaged": damaged}
     more |= {"changes": kinds, "differences": others}
     return _answer(arguments, run, run.state(), text, more)
+
+
+def _restart(arguments: argparse.Namespace, job: RunStore, installation: Installation) -> int:
+    """A job is not gone on with: it is done again, as another one."""
+    if arguments.set:
+        raise RunError(N_("`--set` changes the settings of a training; {id} is none. Start a new one."), id=job.id)
+    try:
+        new = restart_job(job, installation)
+    except RunError as error:
+        return _answer(arguments, job, job.state(), str(error), code=NO)
+    text = say(N_("Started again as {id}."), id=new.id)
+    return _answer(arguments, new, new.state(), text, {"restarted": job.id})
 
 
 def _answer(

@@ -16,24 +16,36 @@ from lora_backend.i18n import N_, Plural
 from lora_backend.installation import this_installation
 from lora_backend.runs.checkpoints.manifest import Damaged, checkpoints_of, newest_whole
 from lora_backend.runs.history.alerts import Alert, alerts, health_message
-from lora_backend.runs.history.checkpoint_list import list_checkpoints, saved_steps
+from lora_backend.runs.history.checkpoint_list import Best, Checkpoint, best_of, list_checkpoints, saved_steps
 from lora_backend.runs.history.outcome import outcome_of
 from lora_backend.runs.history.reproduce import Reproduction, reproduction
 from lora_backend.runs.history.run_table import FIGURES, KIND, History, RunRow, config_differences, filtered, read_row
 from lora_backend.runs.processes.queue import Waiting, waiting_for
 from lora_backend.runs.processes.recovery import open_recovered, recover_all
+from lora_backend.runs.processes.run_end import log_of_failure
 from lora_backend.runs.record.attempts import DamagedCheckpoint
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.failures import last_log_lines
+from lora_backend.runs.record.logs import log_of, read_log
 from lora_backend.runs.record.run_store import RunStore, open_run
 from lora_backend.runs.record.unlinked import links_of
 from lora_backend.terminal import aligned, in_lines, show
 from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.verdicts import deciding, tone, verdict
 from lora_backend.views.compare_view import BEST_MARK, HOW_MANY, can_compare, results
+from lora_backend.views.peers_view import HEADS as PEER_HEADS
+from lora_backend.views.peers_view import shown_peers
 from lora_backend.views.queue_view import waiting_document, waiting_messages
-from lora_backend.views.run_view import DEFAULT_COLUMNS, HEADS, ListedRun, listed, progress_parts, value_text
-from lora_backend.views.state_view import damaged_messages, passed_over_messages, stage_message, state_message
+from lora_backend.views.run_view import (
+    DEFAULT_COLUMNS,
+    HEADS,
+    ListedRun,
+    best_message,
+    listed,
+    progress_parts,
+    value_text,
+)
+from lora_backend.views.state_view import damaged_messages, passed_over_messages, stage_parts, state_message
 
 LIST = ("id", "state", "name", "started", "step")
 """What stands at the left of the table; tags close it."""
@@ -68,6 +80,8 @@ def show_command(arguments: argparse.Namespace) -> int:
     row = read_row(run)
     if row is None:
         raise RunError(N_("The run {id} is not there; its folder may have been deleted."), id=run.id)
+    if arguments.log is not None:
+        return _show_log(run, arguments)
     again = reproduction(run)
     waiting = waiting_for(run, run.workspace) if row.state.state == "queued" else None
     document = _document(run, row, waiting, again)
@@ -76,6 +90,17 @@ def show_command(arguments: argparse.Namespace) -> int:
     else:
         show(in_lines([*_about(run, row, document, waiting), "", *again_lines(again)]))
     return NO if row.state.state in ("failed", "lost") else GOOD
+
+
+def _show_log(run: RunStore, arguments: argparse.Namespace) -> int:
+    """The end of the log of one of its processes."""
+    path = log_of(run, arguments.log)
+    part = read_log(path)
+    if arguments.json:
+        print_json({"run": run.id, "rank": arguments.log, "path": str(path), "text": part.text, "start": part.start})
+    else:
+        show(part.text.rstrip("\n"))
+    return GOOD
 
 
 def compare_command(arguments: argparse.Namespace) -> int:
@@ -125,6 +150,8 @@ def _cells(row: ListedRun) -> list[str]:
 def _document(run: RunStore, row: RunRow, waiting: Waiting | None, again: Reproduction) -> dict[str, Any]:
     state, report = row.state, run.read_rank_report()
     whole, damaged = newest_whole(run)
+    saved = list_checkpoints(run, read_columns(run.metrics_jsonl))
+    best = best_of(run, saved)
     return {
         **row.to_json(),
         "path": str(run.path),
@@ -142,12 +169,14 @@ def _document(run: RunStore, row: RunRow, waiting: Waiting | None, again: Reprod
         "waiting": waiting_document(waiting) if waiting else None,
         "ranks": _ranks(report) if report else None,
         "attempt": run.read_attempt().number or None,
+        "peers": [peer.to_json() for peer in shown_peers(run)],
         "passed_over": [message.text() for message in passed_over_messages(run)],
         "checkpoints": {
             "all": [path.name for path in checkpoints_of(run)],
             "newest_whole": whole.name if whole else None,
             "damaged": [item.record().to_json() for item in damaged],
-            "list": _checkpoints(run, damaged),
+            "list": _checkpoints(saved, damaged),
+            "best": None if best is None else _best(best),
         },
         "reproduction": {**again.to_json(), "is_as_recorded": again.is_as_recorded},
     }
@@ -166,7 +195,7 @@ def _ranks(report: RankReport) -> dict[str, Any]:
 def _last_words(run: RunStore) -> list[str]:
     """As they were kept with the end; of a run that nobody saw end, from the log itself."""
     ended = run.read_exit()
-    return ended.log if ended and ended.log else last_log_lines(run.train_log)
+    return ended.log if ended and ended.log else last_log_lines(log_of_failure(run))
 
 
 def _about(run: RunStore, row: RunRow, document: dict[str, Any], waiting: Waiting | None) -> list[str]:
@@ -177,8 +206,11 @@ def _about(run: RunStore, row: RunRow, document: dict[str, Any], waiting: Waitin
     lines.append(say(N_("Started {time} by {actor}."), time=when(row.created_at), actor=row.actor))
     lines += _how_far(run, row)
     lines += [f"⚠ {one['message']}" for one in document["alerts"]]
-    lines += [document[key] for key in ("detail", "message", "remedy") if document[key]]
+    lines += [document[key] for key in ("message", "remedy") if document[key]]
     lines += [f"  | {line}" for line in document["log"]]
+    if peers := shown_peers(run):
+        heads = [say(head) for head in PEER_HEADS.values()]
+        lines += aligned([heads, *(peer.cells() for peer in peers)]).splitlines()
     if waiting:
         lines.append(" ".join(map(str, waiting_messages(waiting))))
     if figures := {name: value for name, value in row.figures.items() if value is not None}:
@@ -198,7 +230,7 @@ def _how_far(run: RunStore, row: RunRow) -> Iterator[str]:
     """The stage, the step, a trainer that says nothing, and a loss that did not end well."""
     state = row.state
     if not state.has_ended and state.state != "queued":
-        yield stage_message(state.stage).text()
+        yield " · ".join(map(str, stage_parts(state)))
     if parts := progress_parts(state, read_columns(run.metrics_jsonl), saved_steps(run)):
         yield " · ".join(map(str, parts))
     if state.silent_s is not None:
@@ -225,20 +257,31 @@ def _checkpoint_lines(checkpoints: dict[str, Any]) -> list[str]:
     ]
 
 
-def _checkpoints(run: RunStore, damaged: Sequence[Damaged]) -> list[dict[str, Any]]:
+def _checkpoints(saved: Sequence[Checkpoint], damaged: Sequence[Damaged]) -> list[dict[str, Any]]:
     """All of them; the newest were read byte for byte, of the others names and sizes are known."""
     known = {item.path.name: list(item.problems) for item in damaged}
-    found = list_checkpoints(run, read_columns(run.metrics_jsonl))
-    return [one.to_json() | ({"problems": known[one.name]} if one.name in known else {}) for one in found]
+    return [one.to_json() | ({"problems": known[one.name]} if one.name in known else {}) for one in saved]
+
+
+def _best(best: Best) -> dict[str, Any]:
+    return {"name": best.checkpoint.name, "figure": best.by.column, "message": best_message(best).text()}
 
 
 def _checkpoint_table(checkpoints: dict[str, Any]) -> list[str]:
-    """The newest of them, a line each."""
+    """The newest of them, a line each; the best has a mark, and what that means stands below."""
+    best = checkpoints["best"]
+    figures = ["loss", "eval_loss"]
+    if best and best["figure"] not in figures:
+        figures.append(best["figure"])
+    shown = checkpoints["list"][-MOST_CHECKPOINTS:]
     rows = [
         (
-            f"  {one['name']}", when(one["saved_at"]), size(one["size_bytes"]), f"loss {number(one['loss'])}", f"eval_loss {number(one['eval_loss'])}",
-            say(N_("damaged")) if one["problems"] else say(N_("complete")),
+            f"  {one['name']}", when(one["saved_at"]), size(one["size_bytes"]), *(f"{name} {number(one[name])}" for name in figures),
+            say(N_("damaged")) if one["problems"] else say(N_("complete")), BEST_MARK if best and one["name"] == best["name"] else "",
         )
-        for one in reversed(checkpoints["list"][-MOST_CHECKPOINTS:])
+        for one in reversed(shown)
     ]  # fmt: skip
-    return aligned(rows).splitlines() if rows else []
+    lines = aligned(rows).splitlines() if rows else []
+    if best and any(one["name"] == best["name"] for one in shown):
+        lines.append(f"  {best['message']}")
+    return lines

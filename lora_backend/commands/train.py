@@ -24,6 +24,7 @@ from lora_backend.i18n import N_, Message
 from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.launch import make_run
 from lora_backend.launching.requests import StartRequest
+from lora_backend.modeling.lean import without_collections
 from lora_backend.os_errors import in_words
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.path_policy import AnyPath
@@ -33,6 +34,8 @@ from lora_backend.preflight.resolve import ResolvedConfig, resolve
 from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.preflight.startable import judge, startable
 from lora_backend.runs.history.loss_health import health_of
+from lora_backend.runs.processes.peer_end import PeerFailedError
+from lora_backend.runs.processes.run_end import log_of_failure
 from lora_backend.runs.processes.signals import StoppedNowError, StopSignals
 from lora_backend.runs.processes.trainer_command import environment_of
 from lora_backend.runs.record.attempts import Attempt
@@ -72,8 +75,8 @@ def train(arguments: argparse.Namespace) -> int:
                 print_json(judged.result.to_dict() | start.to_dict() | {"error": str(error)})
             show(in_lines([error, *refusal_lines(error)]), to_stderr=True)
             return NO
-    if attempt and not hides:  # it is planned when it has started, and only what was accepted is known
-        attempt = Attempt(accepted=attempt.accepted) if attempt.accepted else None
+    if attempt and not hides and attempt.num_peers == 1:
+        attempt = _before_its_plan(attempt)
     path = arguments.run_dir or installation.runs / new_run_id(installation.clock)
     text = None if not set_here and document.format == "yaml" else dump_yaml(dict(resolved.values))
     folder = make_run(StartRequest(resolved, text=text), path.resolve(), sys.orig_argv, attempt)
@@ -88,6 +91,11 @@ def _planned(resolved: ResolvedConfig, trace: Trace, accepts: Verdict) -> Attemp
     except WorkerError as error:
         logger.warning("%s", error)
         return None
+
+
+def _before_its_plan(attempt: Attempt) -> Attempt | None:
+    """Of an attempt of one process that is planned when it has started: what was accepted."""
+    return Attempt(accepted=attempt.accepted) if attempt.accepted else None
 
 
 def _made_run(folder: RunStore, arguments: argparse.Namespace) -> RunStore:
@@ -107,12 +115,7 @@ def _train_in(
     try:
         with signals:
             os.environ.update(environment_of(folder))
-            from lora_backend.modeling.lean import without_collections
-
-            with without_collections():
-                from lora_backend.trainer.direct_run import train_in_folder  # torch: only now, with its GPUs chosen
-
-            train_in_folder(folder, bound=bound, accept_changed_data=arguments.accept_changed_data)
+            _be_trainer(folder, installation, bound=bound, accept_changed_data=arguments.accept_changed_data)
     except (Exception, StoppedNowError) as error:  # the log has the traceback, the run's state the sentence
         code = NO
         show(
@@ -120,8 +123,8 @@ def _train_in(
             or (in_words(error, installation.workspace) if isinstance(error, OSError) else error),
             to_stderr=True,
         )
-        if not isinstance(error, FlightdeckError | StoppedNowError):
-            show(Message(N_("The details are in {path}."), {"path": folder.train_log}), to_stderr=True)
+        if isinstance(error, PeerFailedError) or not isinstance(error, FlightdeckError | StoppedNowError):
+            show(Message(N_("The details are in {path}."), {"path": log_of_failure(folder)}), to_stderr=True)
     state = folder.state()
     if signals.exit_code is not None and state.state != "finished":
         code = signals.exit_code
@@ -141,3 +144,18 @@ def _train_in(
             }
         )
     return code
+
+
+def _be_trainer(folder: RunStore, installation: Installation, *, bound: bool, accept_changed_data: bool) -> None:
+    """Train in this process, or be the agent of the several that train."""
+    attempt = folder.read_attempt()
+    if attempt.num_peers > 1:
+        from lora_backend.trainer.agent import Meeting, train_together  # torch: only now, with its GPUs chosen
+
+        meeting, around = Meeting(attempt.num_processes, attempt.num_nodes), installation.around(folder.path)
+        train_together(folder, around, meeting, bound=bound, accept_changed_data=accept_changed_data)
+        return
+    with without_collections():
+        from lora_backend.trainer.direct_run import train_in_folder
+
+    train_in_folder(folder, bound=bound, accept_changed_data=accept_changed_data)

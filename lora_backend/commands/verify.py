@@ -6,22 +6,20 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lora_backend.commands.subjects import subject_of
 from lora_backend.commands.words import GOOD, NO, WRONG_QUESTION, print_json, readable
 from lora_backend.config.data_now import sha256_now
 from lora_backend.config.short_values import in_short
-from lora_backend.errors import ModelError, RunError
+from lora_backend.errors import ModelError
 from lora_backend.i18n import N_, Message
-from lora_backend.installation import path_of, this_installation
+from lora_backend.installation import this_installation
 from lora_backend.models.find import find_model
 from lora_backend.preflight.fits import asked_fit
-from lora_backend.runs.record.run_store import RUN_ID, RunStore, open_run
-from lora_backend.runs.record.unlinked import own_adapter, refuse_links_in_its_run
 from lora_backend.terminal import show
-from lora_backend.verification.adapter_folder import adapter_within, read_adapter_config
 from lora_backend.verification.asked_config import asked_values
 from lora_backend.verification.base_words import comparison_words, difference_line
 from lora_backend.verification.codes import explained
-from lora_backend.verification.passport import check_passport, start_in_passport
+from lora_backend.verification.passport import check_passport
 from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.rank_report import check_adapter_folder
 from lora_backend.verification.verdicts import verdict
@@ -91,32 +89,14 @@ def show_comparison(report: RankReport) -> None:
 
 def _verify_subject(arguments: argparse.Namespace) -> tuple[Path, dict[str, Any] | None, Path | None]:
     """The adapter's folder, the config to hold it against, and the base model's config.json where it is here."""
-    path = path_of(arguments.subject)
-    if path is None:
-        raise ModelError(N_("There is no adapter folder {path}. Check the path."), path=arguments.subject[:200])
-    if not path.exists() and RUN_ID.fullmatch(arguments.subject):
-        path = open_run(this_installation().runs, arguments.subject).path
-    refuse_links_in_its_run(path.absolute())
-    config: dict[str, Any] | None = None
-    if (path / "run.json").is_file():
-        run = RunStore(path.resolve())
-        path = own_adapter(run.path)
-        if not path.is_dir():
-            raise RunError(
-                N_(
-                    "The run {id} holds no adapter. Let it finish or resume it, or name one of its checkpoints in {folder}."
-                ),
-                id=run.id,
-                folder=str(run.checkpoints),
-            )
-        config = run.config_as_changed(upto=start_in_passport(path))
+    subject = subject_of(arguments.subject)
+    config = subject.config if subject.is_run else None
+    name = subject.base_model
     if arguments.config:
         config = asked_values(readable(arguments.config))
-    path = adapter_within(path)
-    own = read_adapter_config(path) if path.is_dir() else None
-    name = (config or {}).get("model_name") or (own or {}).get("base_model_name_or_path")
+        name = str(config.get("model_name") or "") or name
     try:
-        base = find_model(str(name)) if name else None
+        base = find_model(name) if name else None
     except ModelError:  # the passport says that it cannot be told
         base = None
-    return path, config, base if base is None or base.is_file() else base / "config.json"
+    return subject.adapter, config, base if base is None or base.is_file() else base / "config.json"

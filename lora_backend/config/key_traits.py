@@ -12,23 +12,35 @@ from lora_backend.i18n import N_
 
 Effect = Literal["memory", "ranks", "steps"]
 """What another value of a key may change: bytes on a device, ranks of layers, the number of optimizer steps."""
-PathKind = Literal["model", "rows", "published"]
-"""What a path leads to: a model, a file of rows, the place where a finished adapter goes."""
+PathKind = Literal["model", "adapter", "rows", "published"]
+"""What a path leads to: a model, an adapter to begin with, a file of rows, the place where a finished adapter goes."""
 
 
 @dataclass(frozen=True)
 class OnResume:
     """What another value means for a run that is resumed, and why.
 
-    `same_rows`: safe where an optimizer step has as many rows as before, refused where it has not.
+    `same_rows`: safe where an optimizer step has as many rows as before, refused where it has not. `same_packing`: safe
+    where rows are packed as before, or were not and are not. `same_states`: safe where the other optimizer is the same
+    one in another kernel, else refused.
     """
 
-    outcome: Literal["safe", "restarts_schedule", "refused", "same_rows"]
+    outcome: Literal["safe", "restarts_schedule", "refused", "same_rows", "same_packing", "same_states"]
     why: str
 
 
 ResumeWord = Literal[
-    "saving", "from_here", "place", "same_sum", "same_rows", "schedule", "model", "adapter", "data", "optimizer"
+    "saving",
+    "from_here",
+    "place",
+    "same_sum",
+    "same_rows",
+    "same_packing",
+    "schedule",
+    "model",
+    "adapter",
+    "data",
+    "optimizer",
 ]
 ON_RESUME: dict[ResumeWord, OnResume] = {
     "saving": OnResume("safe", N_("Affects what is written and when, not what is learned.")),
@@ -36,11 +48,12 @@ ON_RESUME: dict[ResumeWord, OnResume] = {
     "place": OnResume("safe", N_("Sets where the computing happens. Another device rounds differently, so the curve continues close to, but not exactly as, before.")),
     "same_sum": OnResume("safe", N_("Computes the same sums in another way. They round differently, so the curve continues close to, but not exactly as, before.")),
     "same_rows": OnResume("same_rows", N_("It changes the rows of a step ({old} → {new}), and with them the place in the data. Keep `target_batch_size` at {old}.")),
+    "same_packing": OnResume("same_packing", N_("Packed lines are other steps than rows are, and the place in the data is counted in them. Keep `batching: {old}`.")),
     "schedule": OnResume("restarts_schedule", N_("The learning rate's schedule is computed anew and entered at the step that the run has reached.")),
     "model": OnResume("refused", N_("It would be another model, and the checkpoint is of this one.")),
     "adapter": OnResume("refused", N_("The checkpoint's adapter has the form that the run began with.")),
     "data": OnResume("refused", N_("The run would go on in other data than it has read so far.")),
-    "optimizer": OnResume("refused", N_("The checkpoint holds the state of the optimizer that the run began with.")),
+    "optimizer": OnResume("same_states", N_("The checkpoint holds the state of the optimizer that the run began with.")),
 }  # fmt: skip
 """What a changed key touches → what that means for a run that is resumed."""
 

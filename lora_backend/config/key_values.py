@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from lora_backend.config.options import Tracker
+
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=False)]
 Name = Annotated[str, StringConstraints(pattern=r"^[^/\\.\x00][^/\\\x00]*$", max_length=100)]
 """One component of a path (so no slash and no leading dot): it names a folder below `output_dir`."""
@@ -29,3 +31,5 @@ class DatasetShare(BaseModel):
 
 
 DatasetShares = Annotated[list[DatasetShare], Field(min_length=1)]
+
+Trackers = Annotated[list[Tracker], Field(min_length=1)]

@@ -16,7 +16,11 @@ Optimizer = Literal[
 ]  # fmt: skip
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"]
 Attention = Literal["sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4"]
+Batching = Literal["auto", "flat", "padded", "packed"]
 Truncation = Literal["drop", "cut_answer", "cut_prompt"]
+Strategy = Literal["auto", "single", "layer_split", "ddp", "fsdp"]
+BestFigure = Literal["loss", "eval_loss", "token_accuracy", "eval_token_accuracy"]
+Tracker = Literal["tensorboard", "trackio", "mlflow", "wandb"]
 TrainOn = Literal["all_answers", "last_answer", "everything"]
 HubKernel = Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+(@[\w.-]+)?(:[\w.-]+)?$", max_length=200)]
 """A kernel of the hub, as in `kernels-community/flash-attn2`; the package `kernels` fetches it."""

@@ -36,7 +36,7 @@ PRESETS: dict[str, Preset] = {
             N_("Models of 1 to 3 billion parameters on a GPU of 8 to 12 GB: short rows, one at a time, with checkpointing and a loss without whole logits."),
             {
                 "max_length": 512, "r": 8, "alpha": 16, "batch_size": 1, "target_batch_size": 16,
-                "gradient_checkpointing": True, "loss_type": "chunked_nll", "optim": "adamw_torch",
+                "gradient_checkpointing": True,
                 "lr_scheduler_type": "cosine", "warmup_ratio": 0.03, "learning_rate": 2e-4, "save_total_limit": 2, **_CHECKED,
             },
         ),
@@ -46,7 +46,7 @@ PRESETS: dict[str, Preset] = {
             N_("Models of 7 to 14 billion parameters in 4 bits on one GPU of 24 GB (QLoRA): every linear layer, checkpointing, accumulated batches."),
             {
                 "quantization": "nf4", "max_length": 1024, "r": 16, "alpha": 32, "lora_dropout": 0.05, "batch_size": 1,
-                "target_batch_size": 16, "gradient_checkpointing": True, "loss_type": "chunked_nll",
+                "target_batch_size": 16, "gradient_checkpointing": True,
                 "lr_scheduler_type": "cosine", "warmup_ratio": 0.03, "learning_rate": 2e-4, **_CHECKED,
             },
         ),
@@ -56,7 +56,7 @@ PRESETS: dict[str, Preset] = {
             N_("A model too large for one GPU, spread over several that may differ: each gets as many blocks as its memory allows."),
             {
                 "use_balanced_device_map": True, "min_memory_gb": 2.0, "batch_size": 2, "target_batch_size": 16,
-                "gradient_checkpointing": True, "loss_type": "chunked_nll", "lr_scheduler_type": "cosine",
+                "gradient_checkpointing": True, "lr_scheduler_type": "cosine",
                 "warmup_ratio": 0.03, **_CHECKED,
             },
         ),
@@ -74,8 +74,8 @@ PRESETS: dict[str, Preset] = {
             N_("The demo"),
             N_("The settings of the demo: a small model on the CPU in a few minutes. With the demo's own model and data it reaches the demo's results."),
             {
-                "max_length": 256, "r": 16, "alpha": 32, "target_modules": "all-linear", "num_epochs": 3, "learning_rate": 2e-3,
-                "lr_scheduler_type": "cosine", "warmup_ratio": 0.05, "batch_size": 8, "precision": "fp32", "logging_steps": 1,
+                "max_length": 256, "r": 16, "alpha": 32, "target_modules": "all-linear", "num_epochs": 2, "learning_rate": 2e-3,
+                "lr_scheduler_type": "cosine", "warmup_ratio": 0.05, "batch_size": 4, "precision": "auto", "logging_steps": 1,
                 **_CHECKED,
             },
         ),

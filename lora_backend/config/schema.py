@@ -12,8 +12,19 @@ from pydantic import BaseModel, ConfigDict
 
 from lora_backend.config.key_description import REQUIRED, Key, described
 from lora_backend.config.key_traits import key
-from lora_backend.config.key_values import DatasetShares, Index, Name, Positive, Rank, Text
-from lora_backend.config.options import Attention, HubKernel, Optimizer, Scheduler, TrainOn, Truncation
+from lora_backend.config.key_values import DatasetShares, Index, Name, Positive, Rank, Text, Trackers
+from lora_backend.config.options import (
+    Attention,
+    Batching,
+    BestFigure,
+    HubKernel,
+    Optimizer,
+    Scheduler,
+    Strategy,
+    Tracker,
+    TrainOn,
+    Truncation,
+)
 from lora_backend.data.forms import DataFormat
 from lora_backend.i18n import N_
 
@@ -100,6 +111,21 @@ class TrainingConfig(BaseModel):
         group="devices", unit="GiB", ge=0, on_resume="place", plans=True, affects={"memory"},
     )
 
+    strategy: Strategy = key(
+        "auto", N_("How GPUs share the work. single: one of them; layer_split: each holds some of the blocks; ddp: each holds the whole model and takes its share of a step's micro-batches; fsdp: the same, and each holds a share of the weights. auto: the fastest that fits."),
+        group="devices", on_resume="place", plans=True, affects={"memory"},
+    )
+    num_processes: int | None = key(
+        None, N_("Processes of ddp and fsdp on each machine, one a GPU; on a CPU they share its cores. Unset: one for each GPU that a step has a micro-batch for."),
+        group="devices", unit=N_("processes"), ge=1, le=64, on_resume="place", plans=True, affects={"memory"},
+    )
+    num_nodes: int = key(1, N_("Machines that train together. A start takes one machine so far."),
+        group="devices", unit=N_("machines"), ge=1, le=64, on_resume="place", plans=True, affects={"memory"},
+    )
+    fsdp_offload_params: bool = key(False, N_("fsdp: keeps weights in host memory and copies them to the GPU block by block; slower."),
+        group="devices", on_resume="place", plans=True, affects={"memory"},
+    )
+
     r: Rank = key(16, N_("Rank of the adapter's matrices."),
         group="adapter", common=True, on_resume="adapter", plans=True, affects={"memory", "ranks"},
         foreign={"peft": "r", "trl": "lora_r", "llamafactory": "lora_rank", "llamafactory_v1": "peft_config.r",
@@ -154,6 +180,11 @@ class TrainingConfig(BaseModel):
         True, N_("How the adapter is initialised, by its name in PEFT. True: A random, B zero."),
         group="adapter", on_resume="adapter", foreign={"peft": "init_lora_weights", "axolotl": "peft_init_lora_weights"},
     )
+    init_from_adapter: Text | None = key(
+        None, N_("Adapter whose weights the fresh one begins with: its folder, or its id in the hub's cache. Ranks, scale, targets and base model must be those of this config."),
+        group="adapter", on_resume="adapter", path="adapter", portable=False,
+        foreign={"llamafactory": "adapter_name_or_path", "llamafactory_v1": "peft_config.adapter_name_or_path", "axolotl": "lora_model_dir"},
+    )
 
     num_epochs: Positive = key(3, N_("How often training goes through the data."),
         group="training", common=True, unit=N_("epochs"),
@@ -196,13 +227,39 @@ class TrainingConfig(BaseModel):
         on_resume="same_sum", plans=True, affects={"memory"}, trainer="gradient_checkpointing",
         foreign={"axolotl": "gradient_checkpointing"},
     )
-    loss_type: Literal["nll", "chunked_nll"] = key(
-        "nll", N_("How the loss is computed. chunked_nll: the same loss, without ever holding the logits of all tokens."),
+    batching: Batching = key(
+        "auto", N_("How rows share a forward pass. flat: one behind the other, without padding; padded: all as long as the longest; packed: lines of max_length tokens, filled with as many rows as fit, and batch_size counts lines. auto: flat where the model allows it, else padded."),
+        group="training", on_resume="same_packing", plans=True, affects={"memory", "steps"},
+    )
+    fused_lora: bool = key(
+        True, N_("Computes each LoRA layer as one function: the same sums, faster and in less memory. False: PEFT's own code."),
+        group="training", on_resume="same_sum", affects={"memory"},
+    )
+    torch_compile: bool = key(
+        False, N_("Compiles norms and feed-forward layers with torch.compile: faster steps behind a start that takes up to a minute longer."),
+        group="training", on_resume="same_sum", trainer="torch_compile",
+    )
+    loss_type: Literal["auto", "nll", "chunked_nll"] = key(
+        "auto", N_("How the loss is computed. nll: from the logits of all tokens; chunked_nll: the same loss from those of answers only, a tile of them at a time. auto: chunked_nll where the model allows it, else nll."),
         group="training", on_resume="same_sum", plans=True, affects={"memory"}, foreign={"trl": "loss_type"},
     )
-    optim: Optimizer = key("adamw_torch", N_("Optimizer, by its name in transformers."),
+    label_smoothing_factor: float = key(
+        0.0, N_("Share of each target's weight that is spread over all words of the vocabulary; evaluations are smoothed alike."),
+        group="training", ge=0, lt=1, on_resume="from_here", trainer="label_smoothing_factor",
+    )
+    neftune_noise_alpha: Positive | None = key(
+        None, N_("NEFTune: strength of the noise on the embeddings while training, usually 5 to 15; an example's own length counts, without padding. Unset: none."),
+        group="training", on_resume="from_here", trainer="neftune_noise_alpha",
+        foreign={"axolotl": "neftune_noise_alpha"},
+    )
+    optim: Optimizer = key("adamw_torch_fused", N_("Optimizer, by its name in transformers. adamw_torch_fused: adamw_torch in one kernel; where torch lacks it, adamw_torch."),
         group="training", on_resume="optimizer", plans=True, affects={"memory"}, trainer="optim",
         foreign={"axolotl": "optimizer"},
+    )
+    loraplus_lr_ratio: float | None = key(
+        None, N_("LoRA+: the B's learn at so many times `learning_rate`, which is the A's; 16 is usual, with half the rate. Adapters of embeddings learn at 1e-6. Unset: all at one rate."),
+        group="training", ge=1, on_resume="optimizer",
+        foreign={"llamafactory": "loraplus_lr_ratio", "axolotl": "loraplus_lr_ratio"},
     )
     weight_decay: float = key(0.0, N_("Decay of the adapter's weights."),
         group="training", ge=0, le=1, on_resume="from_here", trainer="weight_decay",
@@ -238,9 +295,37 @@ class TrainingConfig(BaseModel):
         group="evaluation", unit=N_("steps"), ge=1, on_resume="saving", trainer="eval_steps",
         foreign={"axolotl": "eval_steps"},
     )
+    load_best_model_at_end: bool = key(
+        False, N_("Ends with the adapter of the best checkpoint in the place of the last one's. That checkpoint is always kept; with `eval_strategy: epoch` there is one after every epoch."),
+        group="evaluation", on_resume="saving", trainer="load_best_model_at_end",
+        foreign={"axolotl": "load_best_model_at_end"},
+    )
+    metric_for_best_model: BestFigure | None = key(
+        None, N_("The figure of an evaluation that tells the best checkpoint: loss, or token_accuracy, the share of tokens that the model would have chosen itself; `eval_` may stand before it. Unset: loss."),
+        group="evaluation", on_resume="saving", trainer="metric_for_best_model",
+        foreign={"axolotl": "metric_for_best_model"},
+    )
+    greater_is_better: bool | None = key(
+        None, N_("Whether a higher `metric_for_best_model` is the better one. Unset: as the figure means it, so not for a loss."),
+        group="evaluation", on_resume="saving", trainer="greater_is_better",
+        foreign={"axolotl": "greater_is_better"},
+    )
+    early_stopping_patience: int | None = key(
+        None, N_("Ends training once so many evaluations in a row have not improved `metric_for_best_model`. Unset: never."),
+        group="evaluation", unit=N_("evaluations"), ge=1, on_resume="saving",
+        foreign={"llamafactory": "early_stopping_steps", "axolotl": "early_stopping_patience"},
+    )
+    early_stopping_threshold: float = key(
+        0.0, N_("By how much an evaluation has to be better than the best before it, to count as an improvement for `early_stopping_patience`."),
+        group="evaluation", ge=0, on_resume="saving",
+    )
     questions: Text | None = key(
         None, N_("JSONL of questions that the base model and the adapter both answer at the end; see the documentation."),
         group="evaluation", on_resume="saving", path="rows", portable=False,
+    )
+    sample_every_steps: int | None = key(
+        None, N_("Has the adapter answer the first eight of `questions` every so many steps while it trains. Unset: only at the end."),
+        group="evaluation", unit=N_("steps"), ge=1, on_resume="saving",
     )
 
     output_dir: Text = key("adapters", N_("Where finished adapters are published; a relative path counts from the workspace."),
@@ -264,13 +349,17 @@ class TrainingConfig(BaseModel):
         foreign={"axolotl": "save_steps"},
     )
     save_total_limit: int | None = key(
-        3, N_("How many of the last checkpoints are kept, at least two, beside the one of the lowest evaluation loss. Unset: all. The adapter of the last step is published, whichever was best."),
+        3, N_("How many of the last checkpoints are kept, at least two, beside the one of the best evaluation. Unset: all."),
         group="saving", ge=1, on_resume="saving", trainer="save_total_limit",
         foreign={"llamafactory_v1": "save_total_limit", "axolotl": "save_total_limit"},
     )
     logging_steps: int = key(10, N_("Steps between two points of the curves."),
         group="saving", unit=N_("steps"), ge=1, on_resume="saving", trainer="logging_steps",
         foreign={"llamafactory_v1": "logging_steps", "unsloth": "logging.log_frequency", "axolotl": "logging_steps"},
+    )
+    report_to: Literal["none"] | Tracker | Trackers = key(
+        "none", N_("Trackers that get the curves as well, one or a list; each is a package of its own, and takes its secrets from the environment."),
+        group="saving", on_resume="saving", trainer="report_to",
     )
 
     check_r_consistency: bool = key(False, N_("Warn when a LoRA layer of the loaded model does not have the expected rank."),
@@ -280,6 +369,16 @@ class TrainingConfig(BaseModel):
         group="checks", common=True, on_resume="saving",
     )
     # fmt: on
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether the config itself has the blocks spread over the GPUs there are; a map of its own wins."""
+        return self.device_map is None and (self.use_balanced_device_map or self.strategy == "layer_split")
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it says where the model lies, so that `strategy: auto` has nothing to choose."""
+        return self.device_map is not None or self.use_balanced_device_map
 
 
 KEYS: dict[str, Key] = described(TrainingConfig)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_backend.config.check import CheckResult
@@ -33,8 +33,16 @@ def log_config(config: Mapping[str, Any], result: CheckResult) -> None:
         logger.log(LEVELS[finding.severity], "config %s [%s]: %s %s", *said)
 
 
+class ErrorsInConfigError(ConfigError):
+    """A check found errors. The sentence names them; `findings` have their remedies, for whoever has room for those."""
+
+    def __init__(self, template: str, /, *, findings: Sequence[Finding], **values: Any) -> None:
+        super().__init__(template, **values)
+        self.findings = tuple(findings)
+
+
 def refuse_errors(result: CheckResult) -> None:
-    """Raise `ConfigError` naming the errors of a check, if there are some; of many the first few."""
+    """Raise `ErrorsInConfigError` naming the errors of a check, if there are some; of many the first few."""
     if result.is_valid:
         return
     errors = result.errors
@@ -42,8 +50,9 @@ def refuse_errors(result: CheckResult) -> None:
     if len(errors) > MOST_NAMED:
         rest = len(errors) - MOST_NAMED
         said.append(Message(N_("And {count} more; `python -m lora_backend check` names them all."), {"count": rest}))
-    raise ConfigError(
+    raise ErrorsInConfigError(
         Plural("The config has {count} error: {errors}", "The config has {count} errors: {errors}"),
+        findings=errors,
         count=len(errors),
         errors=said,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from lora_backend.atomic import write_atomic
 from lora_backend.config.config_text import ConfigDocument
@@ -22,6 +24,7 @@ from lora_backend.runs.processes.trainer_command import demo_command
 from lora_backend.runs.record.run_store import RunStore, new_run_id
 from lora_backend.terminal import show
 
+UNCHANGED: Mapping[str, object] = MappingProxyType({})
 DEMO_NAME = "SmolLM2-135M · demo"
 HEAD = """\
 # The demo: SmolLM2-135M-Instruct learns the help desk of an invented product.
@@ -30,9 +33,9 @@ HEAD = """\
 """
 
 
-def demo_text(installation: Installation) -> str:
+def demo_text(installation: Installation, changes: Mapping[str, object] = UNCHANGED) -> str:
     """The demo's config as a person would write it."""
-    return HEAD + dump_yaml(demo_config(installation.cache))
+    return HEAD + dump_yaml(demo_config(installation.cache) | dict(changes))
 
 
 def prepare(installation: Installation) -> Path:
@@ -44,24 +47,28 @@ def prepare(installation: Installation) -> Path:
     return path
 
 
-def launch_demo(installation: Installation, actor: str | None = None) -> RunStore:
-    """Start the demo in processes of its own; preparing the model is the first stage of its run."""
+def launch_demo(
+    installation: Installation, actor: str | None = None, changes: Mapping[str, object] = UNCHANGED
+) -> RunStore:
+    """Start the demo in processes of its own; preparing the model is the first stage of its run. `changes`: other values
+    than the demo's own."""
     path = installation.runs / new_run_id(installation.clock)
-    return _make(path, installation, demo_command(path), actor, start=True)
+    return _make(path, installation, demo_command(path), actor, changes, start=True)
 
 
 def demo_folder(installation: Installation, run_dir: Path | None) -> RunStore:
     """The run in `run_dir`, by default a new one; made where there is none."""
     folder = RunStore((run_dir or installation.runs / new_run_id(installation.clock)).resolve(), installation.clock)
     if not folder.run_json.exists():
-        _make(folder.path, installation, sys.orig_argv, None, start=False)
+        _make(folder.path, installation, sys.orig_argv, start=False)
     return folder
 
 
 def train_demo(installation: Installation, run_dir: Path | None) -> RunStore:
     """Be the demo's trainer, in the foreground or for a run that is made. Returns the run, which has ended."""
     from lora_backend.trainer.session import training_session
-    from lora_backend.training.recipe import run_stage, train
+    from lora_backend.training.recipe import train
+    from lora_backend.training.run_context import run_stage
 
     folder = demo_folder(installation, run_dir)
     installation = installation.around(folder.path)
@@ -99,8 +106,17 @@ def score_table(folder: RunStore) -> str:
     return "\n".join(lines)
 
 
-def _make(path: Path, installation: Installation, argv: list[str], actor: str | None, *, start: bool) -> RunStore:
-    document = replace(ConfigDocument.of(demo_config(installation.cache)), text=demo_text(installation))
+def _make(
+    path: Path,
+    installation: Installation,
+    argv: list[str],
+    actor: str | None = None,
+    changes: Mapping[str, object] = UNCHANGED,
+    *,
+    start: bool,
+) -> RunStore:
+    text = demo_text(installation, changes)
+    document = replace(ConfigDocument.of(demo_config(installation.cache) | dict(changes)), text=text)
     resolved = resolve(document, installation, AnyPath(installation.workspace))  # every path in it is absolute
     request = StartRequest(resolved, StartOptions(actor=actor), DEMO_NAME)
     return start_run(request, path, argv) if start else make_run(request, path, argv)

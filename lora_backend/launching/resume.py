@@ -28,11 +28,17 @@ from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.trainer_command import command_of
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import Classified, classify
+from lora_backend.runs.record.documents import EARLY_STOPPING
 from lora_backend.runs.record.provenance import system_user
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.transitions import begin_attempt
 from lora_backend.runs.record.unlinked import refuse_links
+
+STOPS_EARLY = {
+    "early_stopping_patience", "early_stopping_threshold", "metric_for_best_model", "greater_is_better",
+}  # fmt: skip
+"""Keys by which a run stops early, or would not."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,15 @@ def data_to_accept(run: RunStore, resolved: ResolvedConfig, *, accept_changed_da
 def refuse_nothing_to_do(folder: RunStore, state: RunState, changes: Mapping[str, Any]) -> None:
     """Raise `RunError` for a finished run that would have no further step."""
     before = folder.config_as_changed()
-    if state.state == "finished" and not _goes_further(before, {**before, **changes}, state.step):
+    if state.state != "finished":
+        return
+    if state.cause == EARLY_STOPPING:
+        if not STOPS_EARLY & changes.keys():
+            raise RunError(
+                N_("The run {id} stopped early. To train on, raise `early_stopping_patience`, or remove it."),
+                id=folder.id,
+            )
+    elif not _goes_further(before, {**before, **changes}, state.step):
         raise RunError(N_("The run {id} has finished. To train on, raise `num_epochs` or `max_steps`."), id=folder.id)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from lora_backend.installation import Installation
 from lora_backend.preflight.path_policy import AnyPath, PathPolicy
 from lora_backend.preflight.resolve import ResolvedConfig, resolve
+from lora_backend.runs.checkpoints.manifest import checkpoints_of
 from lora_backend.runs.checkpoints.publication import is_published_by, place_of
 from lora_backend.runs.processes.trainer_command import launched_here
 from lora_backend.runs.record.run_store import RunStore
@@ -30,7 +31,11 @@ def resolve_run(
 
 def bound_before(run: RunStore, *, is_bound_in_publishing: bool = True) -> PathPolicy:
     """For paths that were bound when their run was made: they are absolute."""
-    return AnyPath(run.path, is_bound_in_publishing=is_bound_in_publishing)
+    return AnyPath(
+        run.path,
+        is_bound_in_publishing=is_bound_in_publishing,
+        has_begun=next(iter(checkpoints_of(run)), None) is not None,
+    )
 
 
 def stands_in_its_place(run: RunStore, values: Mapping[str, Any], installation: Installation) -> bool:

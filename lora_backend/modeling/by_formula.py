@@ -12,6 +12,7 @@ from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.blocks import outer_modules
 from lora_backend.modeling.census import Census, kinds_of
 from lora_backend.modeling.meta import build_meta
+from lora_backend.modeling.taken_step import taken_on
 from lora_backend.planning.cost.formula import EXPERTS, VISITED, Measures, with_activations
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.trace_settings import TraceSettings
@@ -25,7 +26,7 @@ def profile_by_formula(facts: Mapping[str, Any], config: TrainingConfig, setting
     meta = build_meta(facts, settings, config)
     measures = measures_of(meta.base)
     head = _behind_the_blocks(meta.base, meta.blocks_path)
-    census = Census(meta, settings, config.r)
+    census = Census(meta, settings, taken_on(meta.model, settings), config.r)
     return with_activations(census.profile(head, *kinds_of(meta.blocks)), measures)
 
 

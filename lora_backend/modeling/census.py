@@ -11,15 +11,15 @@ from torch import nn
 from lora_backend.modeling.blocks import outer_modules
 from lora_backend.modeling.meta import MetaModel, pack, signature, trained
 from lora_backend.modeling.trace_sizes import attention_windows, max_positions, tile_tokens
-from lora_backend.planning.cost.profile import NOTHING, Profile, Unit
+from lora_backend.planning.cost.profile import NOTHING, Profile, Taken, Unit
 from lora_backend.planning.cost.trace_settings import TraceSettings
 
 
 class Census:
     """Counts a model that has all of its blocks, then puts the stand-ins of packed layers into it."""
 
-    def __init__(self, meta: MetaModel, settings: TraceSettings, rank: int) -> None:
-        self._meta, self._settings = meta, settings
+    def __init__(self, meta: MetaModel, settings: TraceSettings, taken: Taken, rank: int) -> None:
+        self._meta, self._settings, self._taken = meta, settings, taken
         names = outer_modules(meta.base, meta.blocks_path)
         of_outer = {name: _parameters(meta.base.get_submodule(name)) for name in names}
         self._parameters = {id(block): _parameters(block) for block in meta.blocks}
@@ -50,6 +50,7 @@ class Census:
         loose_bytes = sum(tensor.numel() * tensor.element_size() for tensor in loose)
         return Profile(
             settings=self._settings,
+            taken=self._taken,
             method="traced",
             expected_error=self._meta.packing.expected_error if self._meta.packing else 0.0,
             model_type=config.model_type,

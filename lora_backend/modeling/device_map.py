@@ -112,7 +112,7 @@ def placement(config: TrainingConfig, installation: Installation) -> tuple[Devic
 
     A map in the config is taken as it is. None: one device.
     """
-    if config.device_map is not None or not config.use_balanced_device_map:
+    if not config.is_balanced:
         return config.device_map, None
     try:
         made = _balanced(config, None, installation)

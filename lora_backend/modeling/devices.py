@@ -67,6 +67,14 @@ def memory_in_use_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def free_bytes(device: torch.device) -> int:
+    """What this process could still take there, with what its own allocator holds in reserve."""
+    if device.type != "cuda":
+        return int(psutil.virtual_memory().available)
+    reserved, allocated = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + reserved - allocated
+
+
 def _peak_bytes() -> int:
     """The most that was resident of this process."""
     status = Path("/proc/self/status").read_text()

@@ -13,8 +13,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 from transformers import masking_utils
 
+from lora_backend.kernels.fused_lora import use_fused_lora
 from lora_backend.modeling.blocks import outer_modules
 from lora_backend.modeling.checkpointing import checkpoint_activations
+from lora_backend.modeling.few_tiles import few_tiles
+from lora_backend.modeling.flat_model import flat_attention
 from lora_backend.modeling.grouped import as_the_gpu_takes
 from lora_backend.modeling.loss import ChunkedLoss
 from lora_backend.modeling.meta import MetaModel
@@ -57,14 +60,16 @@ class FakeStep:
         self._phase, self._previous = "embed", None
         gc.disable()  # what is freed, and when, must depend on the step alone
         try:
-            with _no_packing(), as_the_gpu_takes(self.settings.precision), self._marking(), self.mode, tracker:
+            with self._as_it_trains(tracker), self._marking(), self.mode, tracker:
+                batch = self._batch(size)
                 micro_batch_step(
                     self.meta.model,
-                    self._batch(size),
+                    batch,
                     precision=self.settings.precision if self.settings.uses_autocast else "fp32",
                     loss_path=self._loss_path,
-                    num_items=size.rows * size.tokens,
+                    num_items=batch["input_ids"].numel(),
                 )
+                del batch  # it goes with its step
         finally:
             self.meta.model.zero_grad(set_to_none=True)
             gc.collect()  # what hangs in a circle goes now, after every step alike
@@ -76,6 +81,8 @@ class FakeStep:
     def _prepare(self) -> None:
         model, base = self.meta.model, self.meta.base
         model.train()
+        if self.settings.fused_lora:
+            use_fused_lora(model)
         if self.settings.gradient_checkpointing:
             checkpoint_activations(base)
 
@@ -101,9 +108,24 @@ class FakeStep:
     def _own_tensors(self) -> list[torch.Tensor]:
         return [*self.meta.model.parameters(), *self.meta.model.buffers()]
 
-    def _batch(self, size: Size) -> dict[str, torch.Tensor | None]:
+    @contextlib.contextmanager
+    def _as_it_trains(self, tracker: TensorTracker) -> Iterator[None]:
+        settings = self.settings
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_no_packing())
+            stack.enter_context(as_the_gpu_takes(settings.precision))
+            if settings.batching == "flat":
+                stack.enter_context(flat_attention(self.meta.model))
+                stack.enter_context(few_tiles(tracker, alone=settings.lengths is None))
+            yield
+
+    def _batch(self, size: Size) -> dict[str, Any]:
+        if self.settings.batching == "flat":
+            lengths = self.settings.lengths or (size.tokens,) * size.rows
+            ids = torch.zeros((1, sum(lengths)), dtype=torch.long)
+            return {"input_ids": ids, "labels": ids, "position_ids": torch.zeros_like(ids), "lengths": lengths}
         ids = torch.zeros((size.rows, size.tokens), dtype=torch.long)
-        mask = torch.ones((size.rows, size.tokens), dtype=torch.long) if self.settings.padded else None
+        mask = torch.ones((size.rows, size.tokens), dtype=torch.long) if self.settings.uneven else None
         return {"input_ids": ids, "attention_mask": mask, "labels": ids}
 
     def _returned(self, _: nn.Module, __: Any, outputs: Any) -> None:

@@ -46,7 +46,7 @@ def fit_of(facts: Mapping[str, Any], folder: Path, tensors: Mapping[str, TensorI
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values, of which there are none here
         try:
-            model = _attached(base, folder)
+            model = attached_without_bytes(base, folder)
             return TreeAnswer(tuple(_differences(model, tensors, own)), _known_of_layers(model))
         except FlightdeckError:
             raise
@@ -58,8 +58,8 @@ def fit_of(facts: Mapping[str, Any], folder: Path, tensors: Mapping[str, TensorI
             raise ModelError(N_("PEFT cannot put the adapter on this model: {reason}"), reason=reason) from error
 
 
-def _attached(base: nn.Module, folder: Path) -> PeftModel:
-    """The base model with the adapter's places, on the meta device as itself."""
+def attached_without_bytes(base: nn.Module, folder: Path) -> PeftModel:
+    """The base model with the adapter's places, on the meta device as itself; the adapter is called `NAME`."""
     config = PeftConfig.from_pretrained(str(folder))
     config.inference_mode = True
     config.init_lora_weights = True  # the others compute with the base's values

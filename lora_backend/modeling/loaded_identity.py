@@ -42,10 +42,10 @@ class LoadedAdapter:
     """Whether PEFT raises where it loads these tensors; then the model holds some of them at most."""
 
 
-def load_adapter(base: nn.Module, folder: Path) -> LoadedAdapter:
+def load_adapter(base: nn.Module, folder: Path, name: str = "default") -> LoadedAdapter:
     """Put the adapter of `folder` on `base` as `PeftModel.from_pretrained` does, and say what of it did not arrive.
 
-    Raises `ModelError` where PEFT cannot even build the adapter, or what it refuses cannot be named.
+    On a `PeftModel` it stands beside those that are there, called `name`. Raises `ModelError` where PEFT cannot even build the adapter, or what it refuses cannot be named.
     """
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(N_("There is no adapter in this folder: it has no adapter_config.json."))
@@ -53,30 +53,37 @@ def load_adapter(base: nn.Module, folder: Path) -> LoadedAdapter:
         config = PeftConfig.from_pretrained(str(folder), local_files_only=True)
         tensors = read_tensors(folder, base)
         config.inference_mode = True
-        model = get_peft_model(base, config)
+        model = _with_adapter(base, config, name)
     except FlightdeckError:
         raise
     except Exception as error:  # whatever somebody else's files make PEFT raise
         raise _refused(error) from error
     try:
-        result = set_peft_model_state_dict(model, dict(tensors))
+        result = set_peft_model_state_dict(model, dict(tensors), name)
     except Exception as error:
-        reasons = [item for item in tensor_differences(model, tensors) or [] if item.code != "other_values"]
+        reasons = [item for item in tensor_differences(model, tensors, name) or [] if item.code != "other_values"]
         if not reasons:
             raise _refused(error) from error
         return LoadedAdapter(model, tuple(reasons), is_refused=True)
-    found = tensor_differences(model, tensors)
+    found = tensor_differences(model, tensors, name)
     if found is None:
         return LoadedAdapter(model, None)
     named = {item.name for item in found}
     unexpected = map(_plain, result.unexpected_keys)
-    own = {_saved_name(name, "default") for name in _live_names(model, "default")}
-    missing = [_saved_name(key, "default") for key in result.missing_keys]
+    own = {_saved_name(live, name) for live in _live_names(model, name)}
+    missing = [_saved_name(key, name) for key in result.missing_keys]
     in_file = set(map(_plain, tensors))
     named_twice = {key for key in in_file if is_second_copy(key, in_file)}
     found += [_difference("not_in_model", key) for key in unexpected if key not in named | named_twice]
-    found += [_difference("not_from_file", name) for name in missing if name in own and name not in named]
+    found += [_difference("not_from_file", key) for key in missing if key in own and key not in named]
     return LoadedAdapter(model, tuple(found))
+
+
+def _with_adapter(base: nn.Module, config: PeftConfig, name: str) -> PeftModel:
+    if not isinstance(base, PeftModel):
+        return get_peft_model(base, config, adapter_name=name)
+    base.add_adapter(name, config)
+    return base
 
 
 def _refused(error: Exception) -> ModelError:
@@ -164,10 +171,10 @@ def _placed_or_named(
     """The file's tensors by their names in the model; where PEFT gives up on converting them, as they are called."""
     whole, lacking = _with_saved_modules(carrier, adapter, tensors)
     try:
-        placed = _placed(carrier, adapter, whole)
+        found = placed(carrier, adapter, whole)
     except Exception:  # whatever a damaged file makes of a conversion
-        placed = {places.get(_plain(name), name): tensor for name, tensor in whole.items()}
-    return {name: tensor for name, tensor in placed.items() if _saved_name(name, adapter) not in lacking}
+        found = {places.get(_plain(name), name): tensor for name, tensor in whole.items()}
+    return {name: tensor for name, tensor in found.items() if _saved_name(name, adapter) not in lacking}
 
 
 def _compared(own: torch.Tensor, stored: torch.Tensor, values: bool) -> Any:
@@ -235,7 +242,7 @@ def _catching(carrier: Any, adapter: str, caught: dict[str, torch.Tensor]) -> It
             config.rank_pattern = pattern
 
 
-def _placed(carrier: Any, adapter: str, tensors: Tensors) -> dict[str, torch.Tensor]:
+def placed(carrier: Any, adapter: str, tensors: Tensors) -> dict[str, torch.Tensor]:
     """The file's tensors under the names that the model has for them, as PEFT converts and renames them."""
     caught: dict[str, torch.Tensor] = {}
     with _catching(carrier, adapter, caught):

@@ -28,27 +28,33 @@ IGNORED = -100
 """Label of a token that is not learned: transformers' and torch's own."""
 TILE_BYTES = 256 * 2**20
 """One tile of logits in fp32. While it is worked on, up to 10 bytes a logit are held where it is in 16 bits, else 8."""
-SAME_LOGITS = 0.02
-"""‖difference‖ / ‖logits‖ up to which two ways to the same logits count as one; bf16 rounds by up to 0.4 %."""
-SAME_LOSS = 1e-4
-"""Relative difference up to which two losses from the same logits count as one; both are computed in fp32."""
-TRIED_ROWS, TRIED_TOKENS = 2, 8
 
 Tail = Callable[[torch.Tensor], torch.Tensor]
 """Hidden states (1 × tokens × hidden size) → logits (1 × tokens × vocabulary)."""
+OnLogits = Callable[[torch.Tensor, torch.Tensor], None]
+"""Given logits (tokens × vocabulary) and what each of these tokens predicts, `IGNORED` where that does not count."""
 
 
 class ChunkedLoss:
     """The chunked loss of one causal model, on whatever devices its modules are.
 
     Tokens without a label do not go through the head. `labelled`: the share of tokens that have one, for a trace of
-    shapes, where labels have no values. `tile_bytes`: see `TILE_BYTES`.
+    shapes, where labels have no values. `tile_bytes`: see `TILE_BYTES`. `smoothing`: see `smoothed_loss`.
     """
 
-    def __init__(self, model: nn.Module, *, labelled: float | None = None, tile_bytes: int = TILE_BYTES) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        labelled: float | None = None,
+        tile_bytes: int = TILE_BYTES,
+        smoothing: float = 0.0,
+    ) -> None:
         self.causal = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
         self.labelled = labelled
         self.tile_bytes = tile_bytes
+        self.smoothing = smoothing
+        self._on_logits: OnLogits | None = None
         embedding = self.causal.get_input_embeddings()
         # Most models call the outermost of these, some one inside it: what is called first is the backbone.
         self.backbones = [
@@ -62,8 +68,9 @@ class ChunkedLoss:
         self._output_class: Callable[..., ModelOutput] = ModelOutput
 
     @contextmanager
-    def active(self) -> Iterator[None]:
-        """Within the block a call of the model with labels returns this loss, and no logits."""
+    def active(self, on_logits: OnLogits | None = None) -> Iterator[None]:
+        """Within the block a call of the model with labels returns this loss, and no logits; `on_logits` sees each tile."""
+        self._on_logits = on_logits
         with _replaced(self.causal, "forward", self._forward):
             yield
 
@@ -81,7 +88,7 @@ class ChunkedLoss:
             hidden, targets = hidden[chosen], targets[chosen]
         trained = self._trained_in_tail() if torch.is_grad_enabled() else []
         tile_tokens = max(self.tile_bytes // (4 * vocabulary), 1)
-        total = _SummedLoss.apply(hidden, targets, self.tail, tile_tokens, *trained)
+        total = _SummedLoss.apply(hidden, targets, self.tail, tile_tokens, self.smoothing, self._on_logits, *trained)
         count = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         return CausalLMOutput(loss=total / (count.to(total.device) if isinstance(count, torch.Tensor) else count))
 
@@ -126,6 +133,19 @@ class ChunkedLoss:
             raise refusal(self.causal)
         return found[0], logits.shape[-1]
 
+    def logits_in_pieces(self, model: nn.Module, ids: torch.Tensor, piece_tokens: int) -> torch.Tensor:
+        """Logits of all tokens (1 × tokens × vocabulary), so many at a time, across rows as well. Within a call of `model`,
+        whose weights may be here no longer than that."""
+
+        def forward(*args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+            hidden, _ = self.hidden_states(*args, **kwargs)
+            pieces = hidden.reshape(1, -1, hidden.shape[-1]).split(piece_tokens, dim=1)
+            return {"logits": torch.cat([self.tail(piece) for piece in pieces], dim=1)}
+
+        with _replaced(self.causal, "forward", forward):
+            logits: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids))["logits"]
+        return logits
+
     def tail(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits of hidden states, by the model's own code after its backbone. Needs `hidden_states` before it."""
         ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
@@ -137,7 +157,7 @@ class ChunkedLoss:
 
 
 class _SummedLoss(torch.autograd.Function):
-    """Negative log-likelihood of all labelled tokens, summed in fp32; not yet divided, so that fp16 gradients hold."""
+    """Negative log-likelihood of all labelled tokens, smoothed where asked for, summed in fp32; not yet divided, so that fp16 gradients hold."""
 
     @staticmethod
     def forward(
@@ -146,6 +166,8 @@ class _SummedLoss(torch.autograd.Function):
         targets: torch.Tensor,
         tail: Tail,
         tile_tokens: int,
+        smoothing: float,
+        on_logits: OnLogits | None,
         *trained: torch.Tensor,
     ) -> torch.Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
@@ -157,7 +179,10 @@ class _SummedLoss(torch.autograd.Function):
             piece = hidden[tile].detach().requires_grad_(ctx.needs_input_grad[0])
             with torch.set_grad_enabled(wanted):
                 logits = tail(piece[None]).squeeze(0)  # an index would make its gradient twice
-            loss, logits_gradient = _loss_and_gradient(logits.detach(), targets[tile].to(logits.device), wanted)
+            aims = targets[tile].to(logits.device)
+            if on_logits is not None:
+                on_logits(logits.detach(), aims)
+            loss, logits_gradient = _loss_and_gradient(logits.detach(), aims, smoothing, wanted)
             total = total.to(loss.device) + loss
             if logits_gradient is None:
                 continue
@@ -183,21 +208,30 @@ class _SummedLoss(torch.autograd.Function):
             part if part is None else part.mul_(total_gradient.to(part.device)).to(dtype)
             for part, dtype in zip(gradients, ctx.dtypes, strict=True)
         ]
-        return scaled[0], None, None, None, *scaled[1:]
+        return scaled[0], None, None, None, None, None, *scaled[1:]
 
 
 def _loss_and_gradient(
-    logits: torch.Tensor, targets: torch.Tensor, wanted: bool
+    logits: torch.Tensor, targets: torch.Tensor, smoothing: float, wanted: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Summed loss of one tile, and its gradient in the logits' own precision: softmax less one at the target."""
+    """Summed loss of one tile, and its gradient in the logits' own precision.
+
+    With ε = `smoothing` and V words a token's loss is (1 − ε)·(−log p(target)) + ε/V · Σ (−log p), as transformers'
+    `LabelSmoother` has it (Szegedy et al. 2016, section 7); its gradient is p − (1 − ε)·[target] − ε/V.
+    """
     labelled = (targets != IGNORED)[:, None]
     places = targets.clamp(min=0)[:, None]
     log_probabilities = torch.log_softmax(logits.float(), dim=-1)
-    loss = -torch.where(labelled, log_probabilities.gather(1, places), 0).sum()
+    of_tokens = log_probabilities.gather(1, places)
+    if smoothing:
+        of_tokens = (1 - smoothing) * of_tokens + smoothing * log_probabilities.mean(dim=-1, keepdim=True)
+    loss = -torch.where(labelled, of_tokens, 0).sum()
     if not wanted:
         return loss, None
     gradient = log_probabilities.exp_()
-    gradient.scatter_add_(1, places, gradient.new_full(places.shape, -1))
+    gradient.scatter_add_(1, places, gradient.new_full(places.shape, smoothing - 1))
+    if smoothing:
+        gradient.sub_(smoothing / gradient.shape[-1])
     return loss, gradient.masked_fill_(~labelled, 0).to(logits.dtype)
 
 
@@ -223,48 +257,3 @@ def refusal(causal: nn.Module) -> ModelError:
         ),
         model=type(causal).__name__,
     )
-
-
-def verified_chunked_loss(model: nn.Module) -> ChunkedLoss:
-    """The chunked loss of `model`, held against the model's own on a few tokens.
-
-    Own logits must equal those made in pieces, and own loss the cross entropy of own logits: a model that adds
-    something to its loss, or that makes logits of more than its hidden states, is refused with a `ModelError`.
-    """
-    chunked = ChunkedLoss(model)
-    embedding = chunked.causal.get_input_embeddings()
-    device = next(embedding.parameters()).device
-    ids = torch.arange(TRIED_ROWS * TRIED_TOKENS, device=device).reshape(TRIED_ROWS, TRIED_TOKENS)
-    ids = ids % chunked.causal.config.get_text_config(decoder=True).vocab_size
-    labels = ids.masked_fill(torch.arange(TRIED_TOKENS, device=device) < TRIED_TOKENS // 2, IGNORED)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            own = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels)
-            same = _same_logits(chunked, ids, own.logits) and _same_loss(own, labels)
-    finally:
-        model.train(was_training)
-    if not same:
-        raise refusal(chunked.causal)
-    return chunked
-
-
-def _same_logits(chunked: ChunkedLoss, ids: torch.Tensor, own: torch.Tensor) -> bool:
-    try:
-        hidden, _ = chunked.hidden_states(input_ids=ids, attention_mask=torch.ones_like(ids))
-        pieces = hidden.reshape(1, -1, hidden.shape[-1]).split(TRIED_TOKENS // 2 + 1, dim=1)  # across rows as well
-        logits = torch.cat([chunked.tail(piece) for piece in pieces], dim=1).reshape(own.shape).to(own.device)
-    except torch.OutOfMemoryError:
-        raise
-    except (AttributeError, KeyError, TypeError, IndexError, RuntimeError, ValueError) as error:
-        raise refusal(chunked.causal) from error
-    return bool((logits.float() - own.float()).norm() <= SAME_LOGITS * own.float().norm())
-
-
-def _same_loss(own: Any, labels: torch.Tensor) -> bool:
-    vocabulary = own.logits.shape[-1]
-    loss = nn.functional.cross_entropy(
-        own.logits.float()[:, :-1].reshape(-1, vocabulary), labels[:, 1:].reshape(-1), ignore_index=IGNORED
-    )
-    return bool((loss.to(own.loss.device) - own.loss).abs() <= SAME_LOSS * loss.abs().to(own.loss.device))

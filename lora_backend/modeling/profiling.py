@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.errors import UntraceableError, UntrainableError, first_line
+from lora_backend.errors import ModelError, UntraceableError, UntrainableError, first_line
 from lora_backend.i18n import N_
 from lora_backend.installation import Installation
 from lora_backend.modeling.by_formula import profile_by_formula
@@ -16,7 +16,7 @@ from lora_backend.modeling.meta import model_config, module_tree, untrainable
 from lora_backend.modeling.trace import TRACE_SECONDS, WAYS, Report, trace_profile
 from lora_backend.modeling.trace_sizes import attention_windows, tile_tokens
 from lora_backend.modeling.tracker import Deadline
-from lora_backend.planning.cost.profile import Profile
+from lora_backend.planning.cost.profile import Profile, Taken
 from lora_backend.planning.cost.trace_settings import Batch, TraceSettings
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.trees import tree_of
@@ -37,13 +37,35 @@ def profile_for(
         architecture = model_config(facts)
     windows, tile = attention_windows(architecture), tile_tokens(architecture)
     settings = TraceSettings.of(config, config.precision, windows, tile, batch)
+    try:
+        return _profile(facts, config, settings, report)
+    except ModelError as error:
+        plain = _plain_step(settings, error)
+        if plain is None:
+            raise
+        try:
+            profile = _profile(facts, config, settings, report, plain)
+        except ModelError:
+            raise error from None
+        logger.warning("planned with padded rows and the logits of all tokens: %s", error)
+        return profile
+
+
+def _profile(
+    facts: Mapping[str, Any],
+    config: TrainingConfig,
+    settings: TraceSettings,
+    report: Report,
+    taken: Taken | None = None,
+) -> Profile:
+    """By the first way that works."""
     deadline = Deadline(TRACE_SECONDS)
     failed: UntraceableError | None = None
     for way in WAYS:
         if failed is not None and deadline.is_over:
             break
         try:
-            return trace_profile(facts, config, settings, report, way=way, deadline=deadline)
+            return trace_profile(facts, config, settings, report, way=way, deadline=deadline, taken=taken)
         except UntraceableError as error:
             failed = error
     assert failed is not None
@@ -58,6 +80,18 @@ def profile_for(
         ) from failed
     logger.warning("%s", failed)
     return profile_by_formula(facts, config, settings)
+
+
+def _plain_step(settings: TraceSettings, error: ModelError) -> Taken | None:
+    """The step without what `settings` leave to the model, where they leave it anything: training, too, goes back to padded
+    rows, and to the logits of all tokens, where a model cannot do otherwise."""
+    if settings.batching == "padded" and settings.loss_type != "auto":
+        return None
+    return Taken(
+        "padded",
+        "chunked_nll" if settings.loss_type == "chunked_nll" else "nll",
+        why_padded=error.message if settings.batching == "flat" else None,
+    )
 
 
 def tracer(installation: Installation, report: Report = lambda *_: None) -> Trace:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psutil
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.modeling.devices import gib
@@ -25,30 +26,29 @@ MEASURED_STEP = 1
 class StepMemory:
     """Watches one step. On GPUs torch's own peak counters do; on the CPU every tensor of one pass is counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: Sequence[int] | None = None) -> None:
+        """`gpus`: those that this process computes on, by their numbers here; None: all that it sees."""
         self.result: dict[str, Any] | None = None
+        self._gpus = range(torch.cuda.device_count()) if gpus is None else gpus
 
     @contextmanager
     def around(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer | None, inputs: Mapping[str, torch.Tensor]
+        self, model: nn.Module, optimizer: torch.optim.Optimizer | None, inputs: Mapping[str, Any]
     ) -> Iterator[None]:
-        """Let the block be the pass that is measured; afterwards `result` has its bytes by device."""
-        rows, tokens = inputs["input_ids"].shape
-        found: dict[str, Any] = {
-            "rows": int(rows),
-            "tokens": int(tokens),
-            "padded": bool((inputs["attention_mask"] == 0).any()),
-            # Token n predicts n + 1: the label of the first is of no use.
-            "labelled": int((inputs["labels"][:, 1:] != IGNORED).sum()),
-        }
+        """Let the block be the pass that is measured; afterwards `result` has its bytes by device.
+
+        `inputs`: a padded batch, or a flat one, which has the `lengths` of its rows.
+        """
+        found = _rows_of(inputs)
         static = _static_bytes(model, optimizer)
         if torch.cuda.is_available():
-            for index in range(torch.cuda.device_count()):
+            for index in self._gpus:
                 torch.cuda.reset_peak_memory_stats(index)
             yield
-            found["devices"] = [_gpu(index, static) for index in range(torch.cuda.device_count())]
+            found["devices"] = [_gpu(index, static) for index in self._gpus]
         else:
-            held = [*model.parameters(), *model.buffers(), *_states(optimizer), *inputs.values()]
+            held = [*map(own_part, model.parameters()), *map(own_part, model.buffers()), *_states(optimizer)]
+            held += [value for value in inputs.values() if isinstance(value, torch.Tensor)]
             held += [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
             with TensorTracker(held) as tracker:
                 yield
@@ -68,11 +68,24 @@ class StepMemory:
             logger.info("measured in one step, device %s: tensors %s", device["device"], gib(device["tensors"]))
 
 
+def _rows_of(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What rows a batch has, as a measurement's file says it."""
+    # Token n predicts n + 1: the label of the first is of no use.
+    labelled = {"labelled": int((inputs["labels"][:, 1:] != IGNORED).sum())}
+    if "lengths" in inputs:
+        lengths = [int(length) for length in inputs["lengths"]]
+        return {"rows": len(lengths), "tokens": max(lengths), "padded": False, "lengths": lengths, **labelled}
+    rows, tokens = inputs["input_ids"].shape
+    padded = bool((inputs["attention_mask"] == 0).any())
+    return {"rows": int(rows), "tokens": int(tokens), "padded": padded, **labelled}
+
+
 def _static_bytes(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, dict[str, int]]:
     """Per device: weights (buffers with them), adapter, gradients that are there already, and optimizer states."""
     found: dict[str, dict[str, int]] = {}
 
-    def add(tensor: torch.Tensor, part: str) -> None:
+    def add(whole: torch.Tensor, part: str) -> None:
+        tensor = own_part(whole)
         key = str(tensor.device)
         parts = found.setdefault(key, {"weights": 0, "adapter": 0, "gradients": 0, "optimizer": 0})
         parts[part] += tensor.numel() * tensor.element_size()
@@ -86,6 +99,11 @@ def _static_bytes(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> 
     for state in _states(optimizer):
         add(state, "optimizer")
     return found
+
+
+def own_part(tensor: torch.Tensor) -> torch.Tensor:
+    """Of a weight that is shared out over processes, what this one has."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _states(optimizer: torch.optim.Optimizer | None) -> list[torch.Tensor]:

@@ -21,6 +21,7 @@ from lora_backend.modeling.census import Census, frozen_bytes, kinds_of
 from lora_backend.modeling.fake_step import FakeStep, among_new_objects
 from lora_backend.modeling.meta import build_meta, keep_blocks, pack, set_rank
 from lora_backend.modeling.step_parts import cut, released_by
+from lora_backend.modeling.taken_step import taken_on
 from lora_backend.modeling.trace_sizes import (
     attention_windows,
     max_positions,
@@ -30,7 +31,7 @@ from lora_backend.modeling.trace_sizes import (
     trace_sizes,
 )
 from lora_backend.modeling.tracker import Deadline, LongScanError, Recording
-from lora_backend.planning.cost.profile import NOTHING, Profile, Unit
+from lora_backend.planning.cost.profile import NOTHING, Profile, Taken, Unit
 from lora_backend.planning.cost.scaling import Size, identify
 from lora_backend.planning.cost.trace_settings import TraceSettings
 
@@ -58,15 +59,18 @@ def trace_profile(
     *,
     way: Way = "numbered anew",
     deadline: Deadline | None = None,
+    taken: Taken | None = None,
 ) -> Profile:
     """The profile of the model that `facts` (a `config.json`) describes, with the adapter that `config` asks for.
 
-    Reads no weights. Raises `ModelError` where the family cannot be built, and `UntraceableError` where it cannot be
+    `taken`: how the step is taken, in the place of what the model's structure allows. Reads no weights. Raises `ModelError` where the family cannot be built, and `UntraceableError` where it cannot be
     traced in this `way`.
     """
     report(Message(N_("Building the model without its weights")), 0.1)
     meta = build_meta(facts, settings, config)
-    census = Census(meta, settings, config.r)
+    taken = taken or taken_on(meta.model, settings)
+    census = Census(meta, settings, taken, config.r)
+    settings = taken.step_of(settings)
     kept, kind_of_block = kinds_of(meta.blocks)
     if way == "whole":
         kept = kind_of_block = list(range(len(meta.blocks)))
@@ -78,7 +82,7 @@ def trace_profile(
     sizes = trace_sizes(settings, windows, positions, tile_tokens(meta.base.config), chunk)
     walks_rest = False
     try:
-        steps = _recorded(step, config.r, sizes, report, OPERATIONS_OF_A_PART)
+        steps = _recorded(step, config.r, sizes, report, None if settings.lengths else OPERATIONS_OF_A_PART)
     except LongScanError:
         sizes, walks_rest = short_sizes(settings, chunk), chunk > 1
         steps = _recorded(step, sizes[0].rank, sizes, report)
@@ -177,6 +181,6 @@ def full_trace(
     """
     meta = build_meta(facts, settings, config.model_copy(update={"r": size.rank}))
     pack(meta, settings.precision)
-    step = FakeStep(meta, settings)
+    step = FakeStep(meta, taken_on(meta.model, settings).step_of(settings))
     peak_bytes = step.run(size).peak_bytes()
     return frozen_bytes(meta.model, set()), peak_bytes

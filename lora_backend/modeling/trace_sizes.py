@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from lora_backend.kernels.causal_tiles import TILE
+from lora_backend.modeling.few_tiles import LAST
 from lora_backend.modeling.loss import TILE_BYTES
 from lora_backend.planning.cost.scaling import Size
 from lora_backend.planning.cost.trace_settings import TraceSettings
@@ -74,20 +76,26 @@ def trace_sizes(
     """Three sizes whose ratios tell all monomials apart, on the same side of every attention window.
 
     `tile` is the number of tokens in a tile of the chunked loss: all sizes have several, or all have one. `chunk` is the
-    number in a chunk of the model's scans, which pad rows to whole ones.
+    number in a chunk of the model's scans, which pad rows to whole ones. Rows of a real flat batch are as they are: only
+    the rank differs.
     """
-    rows = (2, 3, 5) if settings.padded else (1, 1, 1)
+    if settings.lengths is not None:
+        return [Size(len(settings.lengths), max(settings.lengths), rank) for rank in RANKS]
+    rows = _rows(settings)
     tile = round(tile / settings.labelled)
     longer = [window - 1 for window in windows if window > settings.tokens_above]
     high = min([*longer, positions or 2**20])
     usual = 384 if chunk == 1 else MIN_CHUNKS * chunk
-    low = max(settings.tokens_above, min(usual, high // 3), 8)
+    # The last tiles of flat attention are full ones, and behind a window see no more than the window.
+    tiles = LAST * TILE if settings.batching == "flat" else 0
+    above = settings.tokens_above + (tiles if settings.tokens_above else 0)
+    low = max(above, min(usual, _part_of(high, tiles)), 8)
     if settings.is_tiled:
         # Two tiles and more; where rows cannot be so long, more than one.
         low = max(low, min(2 * tile // rows[0] + 1, max(high * 2 // 3, tile // rows[0] + 1), high - 4))
     elif settings.loss_type == "chunked_nll":
         high = min(high, max(tile // rows[-1], 4))
-        low = min(low, max(high // 3, 1))
+        low = min(low, max(_part_of(high, tiles), 1))
     high = max(min(high, 3 * low), low + 4)
     tokens = [low, low + (high - low) * 3 // 10, high - (high - low) // 10]
     # Odd lengths are padded by some kernels; where there is room, take what users take.
@@ -96,12 +104,22 @@ def trace_sizes(
     return [Size(*size) for size in zip(rows, parts if max(parts) <= high else tokens, RANKS, strict=True)]
 
 
+def _part_of(high: int, least: int) -> int:
+    """A third of it, or `least` where there is room for that."""
+    return max(high // 3, least if 2 * least <= high else 0)
+
+
+def _rows(settings: TraceSettings) -> tuple[int, int, int]:
+    """Of a flat batch always several: rows of one length are computed by the same operations, however many there are."""
+    return (2, 3, 5) if settings.uneven or settings.batching == "flat" else (1, 1, 1)
+
+
 def short_sizes(settings: TraceSettings, chunk: int = 1) -> list[Size]:
     """Three sizes for models that go through a row token by token: a few rounds tell as much as a thousand.
 
     Where there are chunks, single tokens are the ones behind the last whole one (xLSTM), and there are a few of them.
     """
-    rows = (2, 3, 5) if settings.padded else (1, 1, 1)
+    rows = _rows(settings)
     low = settings.tokens_above
     tokens = [low + 24, low + 32, low + 40]
     if chunk > 1:

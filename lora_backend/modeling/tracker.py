@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
@@ -33,6 +34,7 @@ def _attention_backward(
 
 FORMULAS = {
     **flop_registry,
+    torch.ops.aten.addmm_: flop_registry[torch.ops.aten.addmm],  # torch counts it out of place alone
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
     **grouped.FLOPS,
@@ -106,6 +108,15 @@ class TensorTracker(TorchDispatchMode):
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._numbers: dict[int, int] = {}
         self._known = {tensor.untyped_storage()._cdata for tensor in known}
+        self._resizes = _resizes_seen_by(self)
+
+    def __enter__(self) -> Self:
+        self._resizes.__enter__()
+        return super().__enter__()  # type: ignore[no-any-return]
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        self._resizes.__exit__(*raised)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -166,15 +177,28 @@ class TensorTracker(TorchDispatchMode):
         key = storage._cdata
         if key in self._alive or key in self._known:
             return
-        size_bytes = storage.nbytes()
-        if not size_bytes:
+        if not storage.nbytes():
             return
         self._refuse_long()
-        recording = self.recording
-        number = len(recording.sizes_bytes)
-        recording.sizes_bytes.append(size_bytes)
-        recording.makers.append(maker.name())
-        recording.storages.append(number)
+        self._appears(storage, maker.name())
+
+    def resized(self, storage: torch.UntypedStorage) -> None:
+        """A storage has another size from here on: for FSDP, which lets weights go so and has them back."""
+        key = storage._cdata
+        if self._is_over:
+            return
+        if key in self._alive:
+            del self._alive[key]
+            self.recording.storages.append(-self._numbers.pop(key) - 1)
+        self._known.discard(key)
+        if storage.nbytes():
+            self._appears(storage, "resize_")
+
+    def _appears(self, storage: torch.UntypedStorage, maker: str) -> None:
+        number = len(self.recording.sizes_bytes)
+        self.recording.sizes_bytes.append(storage.nbytes())
+        self.recording.makers.append(maker)
+        self.recording.storages.append(number)
         self._watch(storage, number)
 
     def _watch(self, storage: torch.UntypedStorage, number: int) -> None:
@@ -187,6 +211,23 @@ class TensorTracker(TorchDispatchMode):
 
         self._alive[key] = weakref.ref(storage, gone)
         self._numbers[key] = number
+
+
+@contextmanager
+def _resizes_seen_by(tracker: TensorTracker) -> Iterator[None]:
+    """Within the block the tracker hears of every `resize_` of a storage, which is no operation and so passes no mode."""
+    own = torch.UntypedStorage.resize_
+
+    def resize_(storage: torch.UntypedStorage, size: int) -> Any:
+        result = own(storage, size)
+        tracker.resized(storage)
+        return result
+
+    torch.UntypedStorage.resize_ = resize_  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.UntypedStorage.resize_ = own  # type: ignore[method-assign]
 
 
 GRADIENT_USES, GRADIENT_STORAGE_USES = 4, 2

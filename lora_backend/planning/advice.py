@@ -10,9 +10,10 @@ from lora_backend.config.patch import Patch
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.i18n import N_, Message
-from lora_backend.planning.estimate import Conditions, estimate, flops, passes_of
+from lora_backend.planning.estimate import Conditions, estimate, flops
 from lora_backend.planning.plan import DevicePlan, Options, Plan
 from lora_backend.planning.planner import Planner, options_of, with_changes
+from lora_backend.planning.processes.dealt import passes_of
 from lora_backend.planning.remedies import (
     CHANGES_RESULT,
     KEEP_RESULT,
@@ -207,7 +208,7 @@ class _Asked:
     def one_more_gpu(self) -> Advice | None:
         """Another card like the largest one here."""
         gpus = [target for target in self.planner.targets if not target.is_cpu]
-        if not gpus or self.plan.verdict == "fits" or self.placed is not None:
+        if not gpus or self.plan.verdict == "fits" or self.placed is not None or self.plan.is_shared:
             return None
         largest = max(gpus, key=lambda target: target.total_bytes)
         another = replace(largest, device=len(gpus), held_bytes=0, uuid=None)

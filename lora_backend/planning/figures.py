@@ -8,13 +8,15 @@ from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError, WorkerError
-from lora_backend.formats import money_range, seconds_range
+from lora_backend.formats import gib, money_range, seconds_range
 from lora_backend.i18n import N_, Message, Plural
-from lora_backend.planning.cost.step_time import EFFICIENCY
-from lora_backend.planning.estimate import Conditions, Estimate, estimate
+from lora_backend.planning.cost.row_lengths import Sharing
+from lora_backend.planning.cost.step_time import EFFICIENCY, LINK_SHARE
+from lora_backend.planning.estimate import Conditions, Estimate, MeanBatch, estimate, mean_batch, sharing_of
 from lora_backend.planning.limits import Limit, largest_batch, longest_row
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner
+from lora_backend.planning.processes.step_seconds import slowest_note
 from lora_backend.planning.split.chosen_split import Goal
 
 
@@ -40,8 +42,12 @@ class Figures:
     row: Limit | None
     """None where it cannot be said."""
     conditions: Conditions
-    padded_tokens: float | None
-    """Tokens of a row once its batch is padded, on average; None where the data's rows are not known."""
+    sharing: Sharing
+    """How rows share a pass."""
+    row_tokens: float | None
+    """Of a row, on average, with what its batch pads it by; None where the data's rows are not known."""
+    mean_batch: MeanBatch | None
+    """None likewise. The plan itself is for the longest batch."""
 
     def to_json(self) -> dict[str, Any]:
         time = self.time
@@ -50,7 +56,10 @@ class Figures:
             "step_seconds": None if time is None else list(time.step_s),
             "num_steps": None if time is None else time.num_steps,
             "total_seconds": None if time is None or time.total_s is None else list(time.total_s),
-            "row_tokens": self.padded_tokens,
+            "batching": self.sharing,
+            "row_tokens": self.row_tokens,
+            "mean_batch_tokens": None if self.mean_batch is None else self.mean_batch.tokens,
+            "mean_batch_bytes": None if self.mean_batch is None else self.mean_batch.total_bytes,
             "cost": None if self.cost is None else list(self.cost),
             "currency": None if self.cost is None else self.currency,
             "largest_batch": None if self.batch is None else self.batch.value,
@@ -75,9 +84,9 @@ def figures(
     `placed`: the plan is this placement made by hand.
     """
     time = estimate(plan, config, conditions)
-    num_gpus = sum(not device.target.is_cpu for device in plan.used)
+    num_gpus = sum(not device.target.is_cpu for device in plan.used) * plan.num_nodes
     cost = time.cost(price.amount, num_gpus) if time is not None and price is not None and num_gpus else None
-    lengths = conditions.lengths
+    sharing, lengths = sharing_of(plan, config), conditions.lengths
     return Figures(
         goal,
         time,
@@ -86,7 +95,9 @@ def figures(
         _or_none(largest_batch, planner, config, placed),
         _or_none(longest_row, planner, config, placed),
         conditions,
-        None if lengths is None else lengths.mean_padded(config.batch_size, config.max_length),
+        sharing,
+        None if lengths is None else lengths.mean_row(sharing, config.batch_size, config.max_length),
+        mean_batch(plan, config, conditions),
     )
 
 
@@ -102,7 +113,7 @@ def _or_none(limit: Any, planner: Planner, config: TrainingConfig, placed: Seque
 
 def figures_in_words(found: Figures, plan: Plan, config: TrainingConfig) -> list[Message]:
     """Sentences for a person; those of which nothing is known are left out."""
-    said = [*_times(found), *_limits(found)]
+    said = [*_times(found), *_limits(found), *mean_in_words(found.mean_batch, plan)]
     return [*said, *time_basis(found.conditions, plan, config)] if found.time is not None else said
 
 
@@ -142,6 +153,33 @@ def _limits(found: Figures) -> list[Message]:
     return said
 
 
+def mean_in_words(found: MeanBatch | None, plan: Plan) -> list[Message]:
+    """What a batch of mean length holds, where that is known; a plan is for the longest."""
+    if found is None:
+        return []
+    said = Message(
+        N_(
+            "The plan is for the longest batch. One of mean length ({tokens} tokens) holds {size} on {name}, not {longest}."
+        ),
+        {
+            "tokens": f"{found.tokens:,.0f}",
+            "size": gib(found.total_bytes),
+            "name": plan.bottleneck.target.label,
+            "longest": gib(plan.bottleneck.breakdown.total),
+        },
+    )
+    return [said]
+
+
+LENGTHS: dict[Sharing, str] = {
+    "padded": N_(
+        "The time counts the data set's own rows: {tokens} tokens on average, padded to the longest of their batch."
+    ),
+    "flat": N_("The time counts the data set's own rows: {tokens} tokens on average, without padding."),
+    "packed": N_("The time counts the data set's own rows: {tokens} tokens on average, packed into lines of {length}."),
+}
+
+
 def time_basis(conditions: Conditions, plan: Plan, config: TrainingConfig) -> list[Message]:
     """What a time rests on."""
     if conditions.lengths is None:
@@ -155,16 +193,11 @@ def time_basis(conditions: Conditions, plan: Plan, config: TrainingConfig) -> li
             )
         ]
     else:
-        tokens = conditions.lengths.mean_padded(config.batch_size, config.max_length)
-        said = [
-            Message(
-                N_(
-                    "The time counts the data set's own rows: {tokens} tokens on average, padded to the longest of their batch."
-                ),
-                {"tokens": f"{tokens:,.0f}"},
-            )
-        ]
-    if plan.strategy != "cpu":
+        sharing = sharing_of(plan, config)
+        tokens = conditions.lengths.mean_row(sharing, config.batch_size, config.max_length)
+        said = [Message(LENGTHS[sharing], {"tokens": f"{tokens:,.0f}", "length": f"{config.max_length:,}"})]
+    on_cpu = all(device.target.is_cpu for device in plan.used)
+    if not on_cpu:
         low, high = (f"{100 * share:.0f}" for share in EFFICIENCY)
         said.append(
             Message(
@@ -176,4 +209,18 @@ def time_basis(conditions: Conditions, plan: Plan, config: TrainingConfig) -> li
         said.append(Message(N_("The speed of the CPU is assumed, not measured.")))
     else:
         said.append(Message(N_("The speed of the CPU was measured on this machine.")))
-    return said
+    if plan.is_shared:
+        said.append(_links_basis(plan, on_cpu=on_cpu))
+    slowest = slowest_note(plan, conditions.cpu)
+    return said if slowest is None else [*said, slowest]
+
+
+def _links_basis(plan: Plan, *, on_cpu: bool) -> Message:
+    if plan.num_nodes > 1:
+        return Message(N_("The network between machines is assumed: from 10 to 200 Gbit/s."))
+    if on_cpu:
+        return Message(N_("The processes share the cores of the CPU, so together they are about as fast as one alone."))
+    low, high = (f"{100 * share:.0f}" for share in LINK_SHARE)
+    return Message(
+        N_("Links between GPUs are assumed to reach {low} to {high} % of their rates."), {"low": low, "high": high}
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import FlightdeckError, WorkerError
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.planner import NotTracedError, Planner, with_changes
+from lora_backend.planning.processes.dealt import passes_of
 
 LARGEST_BATCH = 4096
 TOKEN_STEP = 64
@@ -31,7 +32,11 @@ def largest_batch(planner: Planner, config: TrainingConfig, placed: Sequence[int
     With a planner that traces nothing it says how far that is known.
     """
     fits = _Fits(planner, config, placed)
-    return _last_that_fits(lambda rows: fits(batch_size=rows, target_batch_size=None), LARGEST_BATCH, config.batch_size)
+    # Several processes share a step's micro-batches, so it keeps as many.
+    passes = passes_of(config) if config.strategy in ("ddp", "fsdp") else None
+    return _last_that_fits(
+        lambda rows: fits(batch_size=rows, target_batch_size=passes and rows * passes), LARGEST_BATCH, config.batch_size
+    )
 
 
 def longest_row(planner: Planner, config: TrainingConfig, placed: Sequence[int] | None = None) -> Limit:
@@ -47,9 +52,9 @@ class _Fits:
     """Whether a config with some changes fits; None where nobody has traced what it takes."""
 
     def __init__(self, planner: Planner, config: TrainingConfig, placed: Sequence[int] | None) -> None:
-        self.profile = planner.profile_of(planner.resolved(config))
+        self.profile = planner.profile(config)
         self._config, self._placed = config, placed
-        self._planner = Planner(self._profile_of, planner.targets)
+        self._planner = replace(planner, profile_of=self._profile_of, link_speed=None)
         self._other = planner.profile_of
 
     def __call__(self, **changes: object) -> bool | None:
@@ -69,7 +74,7 @@ class _Fits:
         """One profile is for every size that has the same settings, and need not be read anew for each."""
         profile = self.profile
         asked = TraceSettings.of(config, profile.settings.precision, profile.windows, profile.tile_tokens)
-        return profile if asked == profile.settings else self._other(config)
+        return profile if profile.serves(asked) else self._other(config)
 
 
 def _last_that_fits(fits: Callable[[int], bool | None], highest: int, start: int) -> Limit:

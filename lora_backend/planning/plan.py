@@ -1,4 +1,4 @@
-"""A plan: which device each module lives on, and what every device will hold."""
+"""A plan: how devices share the work, which of them each module lives on, and what every one will hold."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class DevicePlan:
     breakdown: Breakdown
     expected_error: float
     """Of the tensors in `breakdown`, as a share: the profile's."""
+    gathered_bytes: int = 0
+    """fsdp: of `breakdown.weights`, what is there for a moment and belongs to the other processes."""
 
     @property
     def verdict(self) -> Verdict:
@@ -64,13 +66,18 @@ class DevicePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A placement with its predicted bytes; every target is listed, those without work with no blocks."""
+    """How a model is trained on devices, with their predicted bytes; every target is listed, those without work with no blocks."""
 
+    strategy: Strategy
     devices: tuple[DevicePlan, ...]
     assignment: tuple[int, ...]
-    """Per unit, the position of its device in `devices`."""
+    """Per unit, the position of its device in `devices`; empty where every process computes the whole model."""
     profile: Profile
     workload: Workload
+    num_processes: int = 1
+    """That train together on this machine."""
+    num_nodes: int = 1
+    """Machines that train together."""
     is_exact: bool = True
     """False where the placement is not proven to be the best one (very many different devices)."""
 
@@ -97,18 +104,20 @@ class Plan:
 
     @property
     def pipeline(self) -> tuple[DevicePlan, ...]:
-        """The devices in use in the model's order, the embedding's first."""
-        return tuple(self.devices[index] for index in dict.fromkeys(self.assignment))
+        """The devices in use in the model's order, the embedding's first; of several processes in the order of their ranks."""
+        return tuple(self.devices[index] for index in dict.fromkeys(self.assignment)) or self.used
 
     @property
-    def strategy(self) -> Strategy:
-        if all(device.target.is_cpu for device in self.used):
-            return "cpu"
-        return "single" if len(self.used) == 1 else "layer_split"
+    def is_shared(self) -> bool:
+        """Whether several processes train together, each of which computes the whole model."""
+        return self.strategy in ("ddp", "fsdp")
 
     @property
     def device_map(self) -> dict[str, int | str]:
-        """Module → device, as accelerate and transformers take it: every module named once, no block split."""
+        """Module → device, as accelerate and transformers take it: every module named once, no block split. Empty where
+        every process has a model of its own."""
+        if self.is_shared:
+            return {}
         return device_map(self.profile, [self.devices[index].target.device for index in self.assignment])
 
     def document(self) -> PlanDocument:
@@ -117,7 +126,9 @@ class Plan:
             fits=self.fits,
             verdict=self.verdict,
             strategy=self.strategy,
-            device_map=self.device_map,
+            device_map=self.device_map or None,
+            num_processes=self.num_processes,
+            num_nodes=self.num_nodes,
             bottleneck_utilisation=self.bottleneck_utilisation,
             devices=[_document(device) for device in self.devices],
         )
@@ -134,6 +145,7 @@ def _document(device: DevicePlan) -> PlannedDevice:
         utilisation=device.utilisation,
         verdict=device.verdict,
         uncertainty_bytes=device.uncertainty_bytes,
+        gathered_bytes=device.gathered_bytes,
         blocks=list(device.blocks),
     )
 
@@ -233,21 +245,22 @@ def score_plan(memory: Memory, targets: Sequence[Target], assignment: Sequence[i
     held: list[list[int]] = [[] for _ in targets]
     for unit, target in enumerate(assignment):
         held[target].append(unit)
+    devices = tuple(device_plan(memory, target, units) for target, units in zip(targets, held, strict=True))
+    used = [device for device in devices if device.units]
+    is_on_cpu = all(device.target.is_cpu for device in used)
+    strategy: Strategy = "cpu" if is_on_cpu else "single" if len(used) == 1 else "layer_split"
+    return Plan(strategy, devices, tuple(assignment), memory.profile, memory.workload)
+
+
+def device_plan(memory: Memory, target: Target, units: Sequence[int]) -> DevicePlan:
+    """What a device holds that has these units."""
     blocks = len(memory.profile.kind_of_block)
-    return Plan(
-        tuple(
-            DevicePlan(
-                target,
-                tuple(units),
-                tuple(unit - 1 for unit in units if 0 < unit <= blocks),
-                memory.device(units),
-                memory.profile.expected_error,
-            )
-            for target, units in zip(targets, held, strict=True)
-        ),
-        tuple(assignment),
-        memory.profile,
-        memory.workload,
+    return DevicePlan(
+        target,
+        tuple(units),
+        tuple(unit - 1 for unit in units if 0 < unit <= blocks),
+        memory.device(units),
+        memory.profile.expected_error,
     )
 
 

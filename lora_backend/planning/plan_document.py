@@ -7,7 +7,7 @@ from typing import Literal
 from lora_backend.planning.verdict import Verdict
 from lora_backend.typed_json import Count, Number, Part
 
-Strategy = Literal["single", "layer_split", "cpu"]
+Strategy = Literal["single", "layer_split", "cpu", "ddp", "fsdp"]
 
 
 class PlannedBreakdown(Part):
@@ -50,6 +50,8 @@ class PlannedDevice(Part):
     """Whether it fits there, and whether that is beyond doubt."""
     uncertainty_bytes: int | Number = 0
     """By how much the true peak may be above `total_bytes`."""
+    gathered_bytes: Count = 0
+    """fsdp: of the weights, what is gathered from the other processes at the peak."""
     blocks: list[int] = []
     """The decoder blocks that it holds, counted from 0."""
 
@@ -62,9 +64,13 @@ class PlanDocument(Part):
     verdict: Verdict | None = None
     """`fits` beyond doubt, `tight`, or `over`."""
     strategy: Strategy | str | None = None
-    """`single`: one GPU; `layer_split`: blocks on several; `cpu`."""
+    """`single`: one GPU; `layer_split`: blocks on several; `cpu`; `ddp`: the whole model on each; `fsdp`: a share of it on each."""
     device_map: dict[str, int | str] | None = None
-    """Module → device, every module named once, as accelerate takes it."""
+    """Module → device, every module named once, as accelerate takes it; None where several processes train together."""
+    num_processes: Count = 1
+    """That train together on each machine."""
+    num_nodes: Count = 1
+    """Machines that train together."""
     bottleneck_utilisation: float | None = None
     """Of the fullest device."""
     devices: list[PlannedDevice] = []

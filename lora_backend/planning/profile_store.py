@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -40,7 +41,11 @@ class ProfileStore:
         if card is None:
             return None
         settings = TraceSettings.of(config, config.precision, tuple(card["windows"]), card["tile_tokens"], batch)
-        path = model / f"{_key(settings.to_json())}.json"
+        either = settings, replace(settings, uneven=not settings.uneven)
+        kept = (self._kept(model / f"{_key(one.to_json())}.json") for one in either)
+        return next((profile for profile in kept if profile is not None and profile.serves(settings)), None)
+
+    def _kept(self, path: Path) -> Profile | None:
         if path not in self._read:
             data = _read(path)
             if data is None or data.get("version") != VERSION:

@@ -14,11 +14,12 @@ CHANGES_RESULT = ("quantization", "fewer_targets", "shorter_rows", "one_more_gpu
 """Remedies that change what is learned, or need hardware."""
 WITHOUT_SLOWDOWN = ("fewer_targets", "shorter_rows")
 """Remedies whose price is in what is learned, not in time."""
-KEEP_RESULT = ("chunked_loss", "gradient_checkpointing", "smaller_batch", "optimizer_8bit")
+KEEP_RESULT = ("fused_lora", "chunked_loss", "gradient_checkpointing", "smaller_batch", "optimizer_8bit")
 """Remedies that cost time at most, in the order in which they are tried on top of each other."""
 ON_TOP = (*KEEP_RESULT, "quantization", "shorter_rows")
 """Likewise, where those are not enough; rows are cut off last."""
 SHRINKS = {
+    "fused_lora": ("activations", "logits"),
     "chunked_loss": ("logits",),
     "gradient_checkpointing": ("activations",),
     "smaller_batch": ("activations", "logits"),
@@ -40,6 +41,12 @@ Remedy = tuple[str, Sequence[Patch], Message]
 
 def remedies_for(config: TrainingConfig) -> Iterator[Remedy]:
     """In the order of a practitioner."""
+    if not config.fused_lora:
+        yield (
+            "fused_lora",
+            [Patch({"fused_lora": True})],
+            Message(N_("each LoRA layer as one function: the same sums, and faster")),
+        )
     if config.loss_type == "nll":
         yield (
             "chunked_loss",

@@ -10,6 +10,7 @@ from lora_backend.models.refused_targets import left_out
 from lora_backend.planning.cost.optimizers import is_known
 from lora_backend.planning.one_gpu import single_is_enough
 from lora_backend.planning.plan import DevicePlan, Plan
+from lora_backend.planning.planner import why_padded_on
 from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import TONES
 from lora_backend.terminal import Tone
@@ -109,6 +110,17 @@ def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
                 )
             )
         )
+    padded = _why_padded(plan, config)
+    if padded is not None:
+        found.append(padded)
+    if config.loss_type == "auto" and plan.profile.taken.loss_type == "nll":
+        found.append(
+            Message(
+                N_(
+                    "The logits of all tokens are held: this model's own loss does not come from those of answers alone."
+                )
+            )
+        )
     without = left_out(plan.profile.model_type) if config.target_modules == "all-linear" else None
     if without is not None:
         found.append(without)
@@ -133,3 +145,11 @@ def notes(plan: Plan, config: TrainingConfig) -> list[Message]:
             Message(N_("There are so many different devices that the placement may not be the very best one."))
         )
     return found
+
+
+def _why_padded(plan: Plan, config: TrainingConfig) -> Message | None:
+    """Why rows are padded although the config leaves it open, or asks for something else."""
+    if config.batching == "padded" or plan.profile.taken.batching == "flat":
+        return None
+    targets = [device.target for device in plan.devices]
+    return plan.profile.taken.why_padded or why_padded_on(plan.profile.settings.precision, targets)

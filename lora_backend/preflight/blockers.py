@@ -12,6 +12,7 @@ from lora_backend.config.fix_offers import remove
 from lora_backend.config.named_data import TRAINED_ON
 from lora_backend.config.rules import ConfigView, Facts, row_facts, rows_cut
 from lora_backend.config.rules.output_facts import checkpoint_bytes
+from lora_backend.config.rules.process_keys import OF_SEVERAL
 from lora_backend.errors import (
     ExpressionError,
     FlightdeckError,
@@ -30,10 +31,11 @@ from lora_backend.preflight.placement import MAP_ANEW, DoesNotFitError
 
 OF_THE_CHECK = frozenset(
     {
-        "model_name_unusable", "dataset_unusable", "datasets_unusable", "eval_dataset_unusable", "questions_unusable", "output_dir_unusable", "no_tokenizer",
+        "model_name_unusable", "dataset_unusable", "datasets_unusable", "eval_dataset_unusable", "questions_unusable", "init_from_adapter_unusable", "output_dir_unusable", "no_tokenizer",
         "already_published", "not_an_adapter", "publication_forbidden", "no_such_device", "fp16_without_gpu",
         "library_missing", "model_library_missing", "kernel_without_gpu", "kernel_on_old_gpu", "not_causal",
         "quantized_untrainable", "quantized_already", "refused_target",
+        "more_processes_than_gpus", "too_few_gpus", "processes_on_cpu",
     }
 )  # fmt: skip
 """What a check of the text says of this machine in passing, and what no run can start with."""
@@ -59,6 +61,7 @@ def blockers_of(
     is_without = config.has_good(*TRAINED_ON) and not any(map(config.get, TRAINED_ON))
     found = [_no_data(config)] if needs_data and is_without else []
     found += [replace(finding, severity="error") for finding in result.findings if _is_blocker(finding, needs_data)]
+    found += [] if needs_data else callers_batches(config)
     for rule in RULES:
         found += rule(config, facts, installation)
     order = {"model_name": 0, **dict.fromkeys(TRAINED_ON, 1)}
@@ -81,6 +84,9 @@ def blocker_of(error: FlightdeckError, config: ConfigView) -> Finding:
     if isinstance(error, ExpressionError):
         remedy = Message(N_("Write it more simply, or name the modules one by one."))
         return config.finding("error", error.code, "target_modules", error.message, remedy)
+    if isinstance(error, PlanError) and config.get("device_map") is None:
+        remedy = Message(N_("Change `strategy`, or remove it to have the fastest that fits."))
+        return config.finding("error", "strategy_unusable", "strategy", error.message, remedy, remove("strategy"))
     code = "no_such_device" if isinstance(error, PlanError) else "device_map_unusable"
     return config.finding("error", code, "device_map", error.message, Message(N_("Change `device_map`.")), map_anew())
 
@@ -125,6 +131,45 @@ def _no_data(config: ConfigView) -> Finding:
     )
 
 
+def callers_batches(config: ConfigView) -> Iterator[Finding]:
+    """A caller's DataLoader is in this one process, so no other has its batches."""
+    keys = ("strategy", "num_processes", "num_nodes")
+    if not config.has_good(*keys):
+        return
+    strategy, num, nodes = map(config.get, keys)
+    if strategy not in OF_SEVERAL and (num or 1) * nodes < 2:
+        return
+    key = "strategy" if strategy in OF_SEVERAL else "num_processes" if (num or 1) > 1 else "num_nodes"
+    yield config.finding(
+        "error",
+        "batches_of_a_caller",
+        key,
+        Message(
+            N_("Batches from a DataLoader are in one process, so `{key}: {value}` cannot share them among several."),
+            {"key": key, "value": config.get(key)},
+        ),
+        Message(
+            N_("Remove `{key}`, or name the rows as `dataset` and start it with `flightdeck train`."), {"key": key}
+        ),
+        remove(key),
+    )
+
+
+def _machines(config: ConfigView, facts: Facts, installation: Installation) -> Iterator[Finding]:
+    if config.has_good("num_nodes") and config.get("num_nodes") > 1:
+        yield config.finding(
+            "error",
+            "several_machines",
+            "num_nodes",
+            Message(
+                N_("`num_nodes` is {nodes}, but a start from here trains on this machine alone."),
+                {"nodes": config.get("num_nodes")},
+            ),
+            Message(N_("Remove `num_nodes` to train on this machine's GPUs.")),
+            remove("num_nodes"),
+        )
+
+
 def _weights(config: ConfigView, facts: Facts, installation: Installation) -> Iterator[Finding]:
     if facts.has_weights is False:
         yield config.finding(
@@ -165,4 +210,4 @@ def _finding(code: str, message: Message, remedy: Message) -> Finding:
     return Finding("error", code, message, remedy)
 
 
-RULES: tuple[Rule, ...] = (_weights, unattachable, _place)
+RULES: tuple[Rule, ...] = (_weights, unattachable, _place, _machines)

@@ -121,7 +121,7 @@ def why_without_effect(key: str, config: TrainingConfig) -> Message | None:
 Switch = Callable[[TrainingConfig], bool]
 _BALANCING_OFF: tuple[tuple[Switch, str], ...] = (
     (lambda c: c.device_map is not None, N_("`device_map` is set and wins.")),
-    (lambda c: not c.use_balanced_device_map, N_("`use_balanced_device_map` is off.")),
+    (lambda c: not c.is_balanced, N_("`use_balanced_device_map` is off.")),
 )
 SWITCHED_OFF: dict[str, tuple[tuple[Switch, str], ...]] = {
     "num_epochs": ((lambda c: c.max_steps is not None, N_("`max_steps` ends training, whatever this says.")),),
@@ -132,6 +132,7 @@ SWITCHED_OFF: dict[str, tuple[tuple[Switch, str], ...]] = {
     "val_size": ((lambda c: c.eval_strategy == "no" and c.val_size == 0, N_("Nothing is held back.")),),
     "eval_dataset": ((lambda c: c.eval_strategy == "no", N_("`eval_strategy` is no, so nothing is evaluated.")),),
     "use_balanced_device_map": _BALANCING_OFF[:1],
+    "strategy": _BALANCING_OFF[:1],
     "force_balance": _BALANCING_OFF,
     "exclude_cpu": _BALANCING_OFF,
     "min_memory_gb": (

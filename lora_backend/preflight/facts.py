@@ -10,9 +10,11 @@ from typing import Any
 
 from lora_backend.config.rules import Facts, GpuFact
 from lora_backend.config.rules.machine_facts import KERNEL_SINCE
+from lora_backend.config.rules.process_keys import OF_SEVERAL
 from lora_backend.data.data_report import DataReport
 from lora_backend.data.summary import Summary
 from lora_backend.errors import RunError
+from lora_backend.hardware.catalog import find_gpu
 from lora_backend.hardware.inventory import Gpu, read_gpus
 from lora_backend.hardware.visible import visible_gpus
 from lora_backend.i18n import Message
@@ -20,6 +22,7 @@ from lora_backend.installation import Installation
 from lora_backend.models.causal import why_not_causal
 from lora_backend.models.quantized import quantized_as
 from lora_backend.preflight.libraries import missing_for, missing_packages
+from lora_backend.preflight.named_adapter import NamedAdapter
 from lora_backend.preflight.named_files import NamedModel, NamedRows
 from lora_backend.preflight.trees import known_tree
 from lora_backend.runs.checkpoints.publication import Publication, PublicationError, place_of, publication_of
@@ -51,6 +54,7 @@ def facts_about(
     eval_reports: Mapping[str, DataReport] | None = None,
     *,
     is_bound: bool,
+    adapter: NamedAdapter | None = None,
 ) -> Facts:
     """What the rules of the check may know of a config's model, data, machine and place of publication.
 
@@ -60,6 +64,8 @@ def facts_about(
     another one. It keeps a run from starting (`blockers.py`). GPUs and runs are asked only where a key depends on them.
     """
     problems = [named.problem for named in (*((model,) if model else ()), *rows)]
+    if adapter is not None:
+        problems.append(adapter.problem(values, model, installation))
     publication, forbidden, used_by = _publication(values, readers, installation, bound=is_bound)
     return Facts(
         **_of_model(model, installation),
@@ -68,9 +74,7 @@ def facts_about(
         num_rows=data.num_rows if data else None,
         data_reports=reports or {},
         eval_reports=eval_reports or {},
-        gpus=tuple(GpuFact(g.name, g.compute_capability) for g in readers.gpus(installation.environment))
-        if _needs_gpus(values)
-        else None,
+        gpus=tuple(_gpu_fact(gpu) for gpu in readers.gpus(installation.environment)) if _needs_gpus(values) else None,
         missing_packages=missing_packages(values),
         disk_free_bytes=_disk_free_bytes(readers, installation.runs),
         is_published=None if publication is None else publication.standing == "adapter",
@@ -107,6 +111,11 @@ def _of_model(model: NamedModel | None, installation: Installation) -> dict[str,
     }
 
 
+def _gpu_fact(gpu: Gpu) -> GpuFact:
+    known = find_gpu(gpu.name, gpu.total_bytes)
+    return GpuFact(gpu.name, gpu.compute_capability, known.training_flops if known else None)
+
+
 def _needs_gpus(values: Mapping[str, Any]) -> bool:
     """Whether any rule about GPUs could speak; asking the driver takes its time."""
     return (
@@ -114,6 +123,8 @@ def _needs_gpus(values: Mapping[str, Any]) -> bool:
         or bool(values.get("quantization") or values.get("force_balance"))
         or isinstance(values.get("device_map"), Mapping)
         or str(values.get("attn_implementation")) in KERNEL_SINCE
+        or values.get("strategy") in OF_SEVERAL
+        or values.get("num_processes") is not None
     )
 
 

@@ -61,6 +61,13 @@ OPTIMIZERS = {
     ),
 }
 """Optimizer → its package, for all that torch and transformers do not have themselves (transformers/trainer_optimizer.py)."""
+TRACKERS = {
+    "tensorboard": (Package("tensorboard"), Package("tensorboardX")),
+    "trackio": (Package("trackio"),),
+    "mlflow": (Package("mlflow-skinny"), Package("mlflow")),
+    "wandb": (Package("wandb"),),
+}
+"""Tracker → the packages of which accelerate needs one (accelerate/utils/imports.py)."""
 GPTQ = (Package("gptqmodel", "7.0.0"), Package("optimum", "1.24.0"))
 CHECKPOINTS: Mapping[str, tuple[Package, ...]] = {
     "bitsandbytes": (BITSANDBYTES,),
@@ -87,9 +94,10 @@ def missing_packages(values: Mapping[str, Any], version: Version | None = None) 
     found = version or version_of  # looked up now: a test passes another
     missing: dict[str, str] = {}
     for key, value in values.items():
-        packages = _needed(key, value) if isinstance(value, str) else ()
-        if packages and not any(_is_here(package, found) for package in packages):
-            missing[key] = str(packages[0])
+        for word in value if key == "report_to" and isinstance(value, list) else [value]:
+            packages = _needed(key, word) if isinstance(word, str) else ()
+            if packages and not any(_is_here(package, found) for package in packages):
+                missing.setdefault(key, str(packages[0]))
     return missing
 
 
@@ -105,6 +113,8 @@ def _needed(key: str, word: str) -> tuple[Package, ...]:
         return (BITSANDBYTES,)
     if key == "optim" and word in OPTIMIZERS:
         return (OPTIMIZERS[word],)
+    if key == "report_to":
+        return TRACKERS.get(word, ())
     if key == "attn_implementation" and word in FLASH:
         return (FLASH[word], KERNELS)
     if key == "attn_implementation" and "/" in word:

@@ -10,7 +10,7 @@ from lora_backend.data.hub_sets import cached_data_set
 from lora_backend.errors import DataError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.installation import path_of
-from lora_backend.models.find import find_model
+from lora_backend.models.find import find_adapter, find_model
 
 
 class ModelOutsideError(ModelError):
@@ -26,11 +26,18 @@ class PathPolicy(ABC):
 
     is_bound_in_publishing: bool
     """Whether an adapter must be published below an output root."""
+    has_begun: bool = False
+    """Whether the run goes on from a checkpoint of its own, so that the adapter it began with is not needed any more."""
 
     @abstractmethod
     def model(self, name: str) -> Path:
         """The model's folder, or its bare `config.json`. Raises `ModelOutsideError` for one that may not be named,
         `ModelError` where there is none."""
+
+    @abstractmethod
+    def adapter(self, name: str) -> Path:
+        """The folder of an adapter to begin with. Raises `ModelOutsideError` for one that may not be named, `ModelError`
+        where there is none."""
 
     @abstractmethod
     def data(self, name: str) -> Path:
@@ -47,9 +54,13 @@ class AnyPath(PathPolicy):
     otherwise: tuple[Path, ...] = ()
     """Folders in which a relative path of data is looked for where `base` does not have it."""
     is_bound_in_publishing: bool = False
+    has_begun: bool = False
 
     def model(self, name: str) -> Path:
         return find_model(from_folder(name, self.base))
+
+    def adapter(self, name: str) -> Path:
+        return find_adapter(from_folder(name, self.base))
 
     def data(self, name: str) -> Path:
         written = path_of(name)

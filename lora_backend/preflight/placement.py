@@ -8,20 +8,35 @@ from functools import cached_property
 from typing import ClassVar
 
 from lora_backend.config.patch import DELETE, Patch
+from lora_backend.config.rules.process_keys import OF_SEVERAL
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError, PlanError, TooLittleMemoryError, UntrainableError
 from lora_backend.hardware.inventory import read_host
 from lora_backend.hardware.visible import environment_of
 from lora_backend.i18n import N_, Message
+from lora_backend.installation import Installation
 from lora_backend.planning.advice import Advice, advise, best_first
 from lora_backend.planning.cost.step_time import LinkSpeed
 from lora_backend.planning.plan import Plan, no_gpu_has_enough
-from lora_backend.planning.plan_document import PlanDocument
-from lora_backend.planning.planner import Planner
+from lora_backend.planning.plan_document import PlanDocument, Strategy
+from lora_backend.planning.planner import Planner, options_of
+from lora_backend.planning.processes.shared_plan import Shared, num_processes_on
 from lora_backend.planning.targets import Target, of_host
 from lora_backend.planning.verdict import Verdict
+from lora_backend.planning.ways import Way
 from lora_backend.preflight.plan_question import Trace, machine_targets, profiles, trains_on_host
 from lora_backend.preflight.resolve import ResolvedConfig
+from lora_backend.preflight.strategy import (
+    as_advice,
+    chosen,
+    emptied,
+    held_by_runs,
+    in_processes,
+    on_one_device,
+    refuse_several,
+    refuse_several_machines,
+)
+from lora_backend.runs.processes.leases import CPU, holders
 from lora_backend.runs.record.attempts import Attempt
 
 
@@ -35,6 +50,14 @@ class StartPlan:
     """Why the balanced map that was asked for is not used."""
     note: Message | None = None
     """Why there is no plan, where there is none."""
+    reason: Message | None = None
+    """Why the GPUs share the work so, where the config leaves it open."""
+    offered: Way | None = None
+    """Another way to train it, where nothing fits that can be had unasked."""
+    unplanned: tuple[Target, ...] = ()
+    """Without a plan: the device of each process that the config asks for, by rank."""
+    asked: Strategy | None = None
+    """Without a plan: how these share the work."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables with which the trainer sees the GPUs of the plan and no others, the embedding's first."""
 
@@ -45,9 +68,18 @@ class StartPlan:
             plan=None if self.plan is None else _document(self.plan),
             fallback=self.fallback,
             note=self.note,
-            device_uuids=[device.target.uuid for device in self.plan.pipeline] if self.plan else [],
+            strategy=self.plan.strategy if self.plan else self.asked,
+            strategy_note=self.reason,
+            num_processes=self.plan.num_processes if self.plan else max(len(self.unplanned), 1),
+            num_nodes=self.plan.num_nodes if self.plan else 1,
+            device_uuids=[target.uuid for target in self._devices],
             environment=dict(self.environment),
         )
+
+    @property
+    def _devices(self) -> list[Target]:
+        """In the model's order, or by rank."""
+        return list(self.unplanned) if self.plan is None else [device.target for device in self.plan.pipeline]
 
 
 MAP_ANEW = Patch({"device_map": DELETE, "use_balanced_device_map": True})
@@ -87,27 +119,36 @@ def plan_start(
     *,
     only: Sequence[str] | None = None,
     seen: Callable[[tuple[Target, ...]], tuple[Target, ...]] | None = None,
+    together: Attempt | None = None,
 ) -> StartPlan:
     """The plan for a config as it would run now, on the GPUs that its installation's environment shows.
 
     `only`: on the GPUs with these UUIDs; a `device_map` of the config then names them by their places in it. `seen`: in
-    this very process, which can hide no GPU from itself any more; it gives those that are shown their numbers here.
+    this very process, which can hide no GPU from itself any more; it gives those that are shown their numbers here. `together`:
+    the start whose several processes have begun already, as they were settled.
 
-    A `device_map` of the config is scored as it is; `use_balanced_device_map` places the layers; without either the
-    model goes to one device. Raises `PlanError` for a map that names devices which are not there (any more), and
+    A `device_map` of the config is scored as it is; `use_balanced_device_map` and `strategy: layer_split` place the layers;
+    `single` has the model on one device, `ddp` and `fsdp` one process a GPU, and `auto` is the fastest of them that fits.
+    Raises `PlanError` for a map that names devices which are not there (any more), and for processes that cannot be had;
     `TooLittleMemoryError` where `force_balance` forbids to fall back, `ModelError` for blocks outside of the GPUs,
     `UntrainableError` where the model cannot be trained as the config says.
     """
-    config = resolved.config
+    config, is_alone = resolved.config, seen is not None and together is None
+    if together is not None:
+        settled = {"strategy": together.strategy, "num_processes": together.num_processes, "num_nodes": 1}
+        config = config.model_copy(update=settled)
+    elif is_alone:
+        refuse_several(config)
     targets, links, _ = machine_targets(resolved.installation, only)
     if only is not None and isinstance(config.device_map, dict):
         targets = tuple(replace(target, device=place) for place, target in enumerate(targets))
     if seen is not None:
         targets, links = seen(targets), None
-    planned = _plan(resolved, trace, targets, links)
+    planned = _plan(resolved, config, trace, targets, links, is_alone=is_alone)
     if all(target.uuid is None for target in targets):
         return planned
-    shown = targets if seen is not None or planned.plan is None else _needed(planned.plan, config)
+    needed = planned.unplanned or targets if planned.plan is None else _needed(planned.plan, config)
+    shown = targets if seen is not None else needed
     return replace(planned, environment=environment_of([target.uuid for target in shown if target.uuid]))
 
 
@@ -121,11 +162,14 @@ def _needed(plan: Plan, config: TrainingConfig) -> list[Target]:
 
 def _plan(
     resolved: ResolvedConfig,
+    config: TrainingConfig,
     trace: Trace,
     targets: tuple[Target, ...],
     links: LinkSpeed | None,
+    *,
+    is_alone: bool,
 ) -> StartPlan:
-    config = resolved.config
+    """`is_alone`: in this very process, which cannot become several."""
     if isinstance(config.device_map, dict):
         refuse_host_memory({str(place) for place in config.device_map.values()})
     if trains_on_host(config):
@@ -138,9 +182,9 @@ def _plan(
         return StartPlan(None, note=word)
     try:
         source = profiles(resolved.config_json, trace, resolved.installation)
-        planner = Planner(source, targets, links)
+        planner = Planner(source, targets, links, host=_host_beside(targets, resolved.installation))
         fallback = None
-        if config.use_balanced_device_map and config.device_map is None:
+        if config.is_balanced:
             try:
                 return StartPlan(planner.plan(_balanced(config, targets)), planner)
             except TooLittleMemoryError as error:
@@ -149,12 +193,48 @@ def _plan(
                 fallback = error.message
         if isinstance(config.device_map, dict):
             return StartPlan(planner.plan(config), planner)
-        plan = planner.score(config, (0,) * planner.profile_of(planner.resolved(config)).num_units)
+        if config.strategy != "layer_split" and not config.is_placed:
+            return _settled(planner, config, resolved.installation, is_alone=is_alone)
+        plan = planner.score(config, (0,) * planner.profile(config).num_units)
     except UntrainableError:
         raise
     except ModelError as error:
+        if config.strategy == "ddp" or config.strategy == "fsdp":
+            devices = _of_each_process(config, config.strategy, targets)
+            return StartPlan(None, note=error.message, unplanned=devices, asked=config.strategy)
         return StartPlan(None, note=error.message)
     return StartPlan(plan, planner, fallback)
+
+
+def _of_each_process(config: TrainingConfig, strategy: Shared, targets: Sequence[Target]) -> tuple[Target, ...]:
+    """The devices that a config asks for which cannot be planned, by rank: the first ones."""
+    refuse_several_machines(config)
+    count = num_processes_on(strategy, config, targets, options_of(config))
+    return tuple(targets[:1]) * count if targets[0].is_cpu else tuple(targets[:count])
+
+
+def _settled(planner: Planner, config: TrainingConfig, installation: Installation, *, is_alone: bool) -> StartPlan:
+    """A start whose config does not say where the model lies."""
+    held = held_by_runs(planner.targets, installation)
+    if config.strategy in OF_SEVERAL:
+        found = in_processes(planner, config, held)
+    elif config.strategy == "single":
+        found = on_one_device(planner, config, held)
+    else:
+        asked = config.model_copy(update={"num_processes": 1}) if is_alone else config
+        found = chosen(planner, asked, held, lambda plan: in_turn(plan, installation))
+    return StartPlan(found.plan, planner, reason=found.reason, offered=found.offered)
+
+
+def in_turn(plan: Plan, installation: Installation) -> Plan:
+    """A plan as it will be when its turn has come: where runs of ours hold its devices, their memory is free then."""
+    keys = [device.target.uuid for device in plan.pipeline if device.target.uuid] or [CPU]
+    return emptied(plan) if holders(installation.leases, keys) else plan
+
+
+def _host_beside(targets: Sequence[Target], installation: Installation) -> Target | None:
+    """The host's memory, where there are several GPUs whose weights could go there."""
+    return of_host(read_host(installation.workspace)) if len(targets) > 1 else None
 
 
 def advice_for(start: StartPlan, config: TrainingConfig) -> list[Advice]:
@@ -164,11 +244,19 @@ def advice_for(start: StartPlan, config: TrainingConfig) -> list[Advice]:
     """
     if start.plan is None or start.planner is None:
         return []
+    offered = [as_advice(start.offered, start.plan)] if start.offered is not None else []
+    if start.plan.is_shared:
+        shared = start.planner.on(
+            [device.target for device in start.plan.devices if not device.target.is_cpu] or start.planner.targets
+        )
+        asked = config.model_copy(update={"strategy": start.plan.strategy, "num_processes": start.plan.num_processes})
+        return [*offered, *best_first(advise(shared, asked, start.plan))]
     one_device = replace(start.planner, targets=tuple(device.target for device in start.plan.used))
     placed = start.plan.assignment if isinstance(config.device_map, dict) else None
-    advised = start.planner if config.use_balanced_device_map or placed is not None else one_device
+    is_spread = config.is_balanced or start.plan.strategy == "layer_split"
+    advised = start.planner if is_spread or placed is not None else one_device
     found = best_first(advise(advised, config.model_copy(update={"device_map": None}), start.plan, placed=placed))
-    return [replace(one, change=MAP_ANEW) if one.code == "best_placement" else one for one in found]
+    return [*offered, *(replace(one, change=MAP_ANEW) if one.code == "best_placement" else one for one in found)]
 
 
 def _balanced(config: TrainingConfig, targets: tuple[Target, ...]) -> TrainingConfig:

@@ -109,9 +109,10 @@ def planner_for(
     if config is not None and trains_on_host(config) and not targets[0].is_cpu:
         targets, speed = (of_host(read_host(installation.workspace)),), None
         message = Message(N_("`device_map` puts the whole model on the CPU, so no GPU is used."))
+    host = of_host(read_host(installation.workspace)) if gpus is None and not targets[0].is_cpu else None
     said = [*([message] if message else []), *of_checkpoint(facts)]
     together = Message("{said}", {"said": said}) if len(said) > 1 else said[0] if said else None
-    return Planner(profiles(facts, trace, installation), targets, speed), together
+    return Planner(profiles(facts, trace, installation), targets, speed, host), together
 
 
 def of_checkpoint(facts: Mapping[str, Any]) -> list[Message]:

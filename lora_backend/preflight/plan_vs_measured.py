@@ -11,14 +11,15 @@ from pydantic import ValidationError
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ModelError
 from lora_backend.installation import Installation
-from lora_backend.planning.cost.memory import Breakdown, Memory
+from lora_backend.planning.cost.memory import Breakdown
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.scaling import Size
+from lora_backend.planning.cost.shards import ShardedMemory, memory_of
 from lora_backend.planning.cost.trace_settings import Batch
 from lora_backend.planning.planner import workload_of
 from lora_backend.planning.profile_store import ProfileStore
 from lora_backend.preflight.plan_question import model_facts
-from lora_backend.runs.record.attempts import Attempt, HeldTensors
+from lora_backend.runs.record.attempts import Attempt, HeldTensors, Measured
 
 COMPONENTS = ("weights", "adapter", "gradients", "optimizer", "moving")
 ProfileOfBatch = Callable[[TrainingConfig, Batch], Profile | None]
@@ -79,10 +80,12 @@ def compare(attempt: Attempt, config: Mapping[str, Any], installation: Installat
 
 
 def by_device(found: Sequence[HeldTensors], beside: Set[str] = frozenset()) -> dict[int | str, HeldTensors]:
-    """A measurement's devices, or those of what was expected, that have every component and what is `beside` them."""
+    """A measurement's devices, or those of what was expected, that have every component and what is `beside` them.
+
+    Of processes that share one device the first stands for all."""
     return {
         held.device: held
-        for held in found
+        for held in reversed(found)
         if held.model_fields_set >= beside and all(getattr(held, name) is not None for name in COMPONENTS)
     }
 
@@ -90,7 +93,8 @@ def by_device(found: Sequence[HeldTensors], beside: Set[str] = frozenset()) -> d
 def expected_by_device(
     attempt: Attempt, config: TrainingConfig, profile_of: ProfileOfBatch
 ) -> list[HeldTensors] | None:
-    """The plan's devices in the pass that was measured: bytes by component, tensors alone.
+    """The plan's devices in the pass that was measured: bytes by component, tensors alone; of several processes what one of
+    them holds, with the rows that the first one had.
 
     None where nothing was planned or measured, or the profile is not known.
     """
@@ -99,29 +103,44 @@ def expected_by_device(
         return None
     if plan is None or not plan.model_fields_set >= {"assignment", "precision", "strategy", "devices"}:
         return None
-    rows, tokens, assignment = measured.rows or 0, measured.tokens or 0, plan.assignment or []
-    labelled = rows * tokens if measured.labelled is None else measured.labelled
-    batch = Batch(rows, tokens, bool(measured.padded), labelled / max(rows * tokens, 1))
+    batch, assignment = _batch_of(measured), plan.assignment or []
     profile = profile_of(config.model_copy(update={"precision": plan.precision}), batch)
     if profile is None:
         return None
     accumulates = any(device.gradients for device in measured.devices)
     workload = replace(
         workload_of(config, ()),
-        size=Size(rows, tokens, config.r),
+        # A flat batch is one line: its profile is for just its rows, and a formula goes by the sum of their tokens.
+        size=Size(*((1, batch.total) if batch.lengths else (batch.rows, batch.tokens)), config.r),
         accumulates=accumulates,
         updates=False,
-        on_gpu=plan.strategy != "cpu",
+        on_gpu=any(device.index != "cpu" for device in plan.used),
+        num_processes=plan.num_processes * plan.num_nodes,
+        is_sharded=plan.strategy == "fsdp",
     )
-    memory = Memory(profile, workload)
-    if len(assignment) != memory.num_units:
+    workload = replace(workload, offloads=workload.is_sharded and config.fsdp_offload_params and workload.on_gpu)
+    memory = memory_of(profile, workload)
+    if plan.strategy in ("ddp", "fsdp"):
+        units = {index: [*range(memory.num_units)] for index, device in enumerate(plan.devices) if device.blocks}
+    elif len(assignment) == memory.num_units:
+        units = {place: [unit for unit, at in enumerate(assignment) if at == place] for place in set(assignment)}
+    else:
         return None
     found = []
     for index, device in enumerate(plan.devices):
-        held = [unit for unit, place in enumerate(assignment) if place == index]
+        held = units.get(index, [])
         if device.index is not None:
-            found.append(HeldTensors(device=device.index, **_components(memory.device(held), accumulates)))
+            gathered = memory.gathered_bytes(held) if isinstance(memory, ShardedMemory) else 0
+            found.append(HeldTensors(device=device.index, **_components(memory.device(held), accumulates, gathered)))
     return found
+
+
+def _batch_of(measured: Measured) -> Batch:
+    """The rows that a measured pass had."""
+    lengths = tuple(measured.lengths) if measured.lengths else None
+    uneven = bool(measured.padded) if lengths is None else len(set(lengths)) > 1
+    batch = Batch(measured.rows or 0, measured.tokens or 0, uneven, lengths=lengths)
+    return batch if measured.labelled is None else batch._replace(labelled=measured.labelled / max(batch.total, 1))
 
 
 def _known(attempt: Attempt, config: Mapping[str, Any], installation: Installation) -> dict[int | str, HeldTensors]:
@@ -138,10 +157,12 @@ def _known(attempt: Attempt, config: Mapping[str, Any], installation: Installati
     return by_device(found or ())
 
 
-def _components(breakdown: Breakdown, accumulates: bool) -> dict[str, int]:
-    """As they are measured: gradients of this pass are among what comes and goes, those of passes before it apart."""
+def _components(breakdown: Breakdown, accumulates: bool, gathered: int) -> dict[str, int]:
+    """As they are measured: gradients of this pass are among what comes and goes, as are weights that are `gathered` for a
+    moment; gradients of passes before it stand apart."""
     parts = {name: getattr(breakdown, name) for name in COMPONENTS[:4]}
-    parts["moving"] = breakdown.activations + breakdown.logits
+    parts["weights"] -= gathered
+    parts["moving"] = breakdown.activations + breakdown.logits + gathered
     if not accumulates:
         parts["moving"], parts["gradients"] = parts["moving"] + parts["gradients"], 0
     return parts

@@ -27,6 +27,7 @@ from lora_backend.installation import Installation
 from lora_backend.models.describe import ModelDescription
 from lora_backend.preflight.data_asked import by_name, known_reports, questions_of
 from lora_backend.preflight.facts import Readers, facts_about
+from lora_backend.preflight.named_adapter import NamedAdapter, named_adapter
 from lora_backend.preflight.named_files import NamedModel, NamedRows, in_an_epoch, named_model, named_rows
 from lora_backend.preflight.path_policy import PathPolicy
 from lora_backend.runs.checkpoints.publication import publication_of
@@ -53,12 +54,14 @@ class ResolvedConfig:
     policy: PathPolicy
     installation: Installation
     readers: Readers
+    adapter: NamedAdapter | None = None
+    """That it begins with; None where it names none, or has begun."""
 
     @cached_property
     def facts(self) -> Facts:
         """What the rules of the check may know."""
         inside = {key: value for key, value in self.values.items() if key not in self.escapes}
-        return facts_about(inside, self.model, self.rows, self.data, self.installation, self.readers, by_name(self.known_reports), by_name(self.known_eval_reports), is_bound=self.policy.is_bound_in_publishing)  # fmt: skip
+        return facts_about(inside, self.model, self.rows, self.data, self.installation, self.readers, by_name(self.known_reports), by_name(self.known_eval_reports), is_bound=self.policy.is_bound_in_publishing, adapter=self.adapter)  # fmt: skip
 
     @cached_property
     def data_questions(self) -> Mapping[NamedRows, DataQuestion]:
@@ -169,6 +172,8 @@ class ResolvedConfig:
     def _escapes(self) -> Iterator[tuple[str, FlightdeckError]]:
         if self.model is not None and self.model.escape is not None:
             yield "model_name", self.model.escape
+        if self.adapter is not None and self.adapter.escape is not None:
+            yield "init_from_adapter", self.adapter.escape
         for rows in self.rows:
             if rows.escape is not None:
                 yield rows.key, rows.escape
@@ -191,4 +196,9 @@ def resolve(
     values, readers = with_paths(values, bound), readers or Readers()
     if model is not None:
         values = {**values, "model_name": model.bound}
-    return ResolvedConfig(document, values, model, rows, policy, installation, readers)
+    begun_with = values.get("init_from_adapter")
+    is_needed = isinstance(begun_with, str) and bool(begun_with) and not policy.has_begun
+    adapter = named_adapter(str(begun_with), policy) if is_needed else None
+    if adapter is not None:
+        values = {**values, "init_from_adapter": adapter.bound}
+    return ResolvedConfig(document, values, model, rows, policy, installation, readers, adapter)

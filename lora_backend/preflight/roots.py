@@ -9,7 +9,7 @@ from lora_backend.data.hub_sets import cached_data_set, hub_cache
 from lora_backend.errors import DataError, ModelError
 from lora_backend.i18n import N_
 from lora_backend.installation import Installation, is_within, path_of
-from lora_backend.models.find import HUB_ID, find_model
+from lora_backend.models.find import HUB_ID, find_adapter, find_model
 from lora_backend.preflight.path_policy import (
     DataOutsideError,
     ModelOutsideError,
@@ -50,6 +50,27 @@ class BrowserRoots(PathPolicy):
         except LinkRefusedError as error:
             raise ModelOutsideError(error.message.template, **error.message.values) from error
         return model
+
+    def adapter(self, name: str) -> Path:
+        """Below the workspace, from which relative paths count, or a model root. Raises `ModelOutsideError` outside of
+        them, and for a folder in which a link leads there."""
+        roots, named = browser_roots(self.installation), from_folder(name, self.installation.workspace)
+        path = path_of(named)
+        is_hub_id = path is not None and HUB_ID.fullmatch(named) is not None and not path.exists()
+        if path is None or not (is_hub_id or is_within(path, roots)):
+            raise ModelOutsideError(
+                N_(
+                    "The adapter {path} lies outside the folders that the browser may use ({roots}). Move it there, or add its folder to FLIGHTDECK_MODEL_ROOTS and restart."
+                ),
+                path=name[:200],
+                roots=_listed(roots),
+            )
+        folder = find_adapter(named)
+        try:
+            refuse_ways_out(folder, roots)
+        except LinkRefusedError as error:
+            raise ModelOutsideError(error.message.template, **error.message.values) from error
+        return folder
 
     def data(self, name: str) -> Path:
         """Relative paths count from each data root. Raises `DataOutsideError` outside of them, and for a folder in which

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from lora_backend.installation import Installation
-from lora_backend.planning.plan import DevicePlan, Plan
+from lora_backend.planning.plan import Plan
 from lora_backend.planning.report import verdict
 from lora_backend.planning.verdict import ORDER, Verdict
 from lora_backend.preflight.placement import DoesNotFitError, StartPlan, TightError, advice_for, plan_start
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.resolve import ResolvedConfig
+from lora_backend.preflight.strategy import emptied
 from lora_backend.runs.processes.leases import holders, lease_keys
 from lora_backend.runs.record.attempts import Attempt
 
@@ -55,9 +55,5 @@ def in_doubt(planned: StartPlan, installation: Installation) -> Plan | None:
     if plan is None or plan.verdict == "fits":
         return None
     if holders(installation.leases, lease_keys(planned.attempt)):
-        plan = replace(plan, devices=tuple(_emptied(device) for device in plan.devices))
+        plan = emptied(plan)
     return None if plan.verdict == "fits" else plan
-
-
-def _emptied(device: DevicePlan) -> DevicePlan:
-    return replace(device, target=replace(device.target, held_bytes=0))

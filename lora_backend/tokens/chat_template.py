@@ -85,6 +85,17 @@ class ChatTemplate:
             list(messages), tools=tools, tokenize=False, add_generation_prompt=prompt
         )
 
+    def question(self, given: Sequence[Mapping[str, Any]]) -> str:
+        """The text that asks for an answer to `given`. Raises `RowError` where the template refuses them."""
+        messages = as_template_takes(given, self._arguments, in_parts=self._in_parts)
+        try:
+            return self.text(messages, None, prompt=True)
+        except TEMPLATE_FAILURES as error:
+            own_words = str(first_line(error)).removesuffix(".")
+            raise RowError(
+                N_("The model's chat template cannot write this chat: {detail}."), detail=own_words
+            ) from error
+
     def trace(self, messages: Sequence[Mapping[str, Any]], tools: Tools, *, prompt: bool = False) -> Trace:
         """The text, and which message each of it is of. Raises one of `TEMPLATE_FAILURES` where the template does."""
         return self._tracer(tools).trace(

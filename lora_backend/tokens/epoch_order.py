@@ -25,11 +25,16 @@ class SharedRows:
     def num_in_epoch(self) -> int:
         return rows_of_epoch(len(self.rows), self.share)
 
+    @property
+    def has_same_rows(self) -> bool:
+        """Whether each epoch takes the same of them, in whatever order."""
+        return self.num_in_epoch % len(self.rows) == 0
+
     def of(self, epoch: int, seed: int) -> Rows:
         """A share of 0.5 takes one half in one epoch and the other in the next: epochs follow each other through
         shufflings of all rows, one behind the other."""
         number, size = len(self.rows), self.num_in_epoch
-        if size % number == 0:
+        if self.has_same_rows:
             return self.rows if size == number else np.tile(self.rows, size // number)
         begin, parts = epoch * size, []
         while begin < (epoch + 1) * size:
@@ -44,7 +49,7 @@ class EpochOrder:
     """The rows of each epoch in the order in which they are trained."""
 
     def __init__(self, sets: Sequence[SharedRows], seed: int) -> None:
-        self._sets, self._seed = [one for one in sets if one.num_in_epoch], seed
+        self._sets, self.seed = [one for one in sets if one.num_in_epoch], seed
 
     @classmethod
     def of_all(cls, num_rows: int, seed: int) -> EpochOrder:
@@ -54,10 +59,15 @@ class EpochOrder:
     def __len__(self) -> int:
         return sum(one.num_in_epoch for one in self._sets)
 
+    @property
+    def has_same_rows(self) -> bool:
+        """Whether each epoch has the same rows, in whatever order."""
+        return all(one.has_same_rows for one in self._sets)
+
     def of(self, epoch: int) -> Rows:
         """The rows of an epoch, from 0, in their order."""
-        parts = [one.of(epoch, self._seed) for one in self._sets]
+        parts = [one.of(epoch, self.seed) for one in self._sets]
         rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        chance = torch.Generator().manual_seed(self._seed + epoch)
+        chance = torch.Generator().manual_seed(self.seed + epoch)
         found: Rows = rows[torch.randperm(len(rows), generator=chance, dtype=torch.int32).numpy()]
         return found

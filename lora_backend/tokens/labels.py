@@ -13,8 +13,8 @@ from lora_backend.i18n import Message
 from lora_backend.modeling.loss import IGNORED
 from lora_backend.tokens.chat_spans import ChatWriter, WrittenChat
 from lora_backend.tokens.chat_template import RowError
+from lora_backend.tokens.row_truncation import Range, RowTokens, kept, whole_answers
 from lora_backend.tokens.token_places import TokenizedText, tokenize
-from lora_backend.tokens.truncation import Range, RowTokens, kept, whole_answers
 
 
 @dataclass(frozen=True)

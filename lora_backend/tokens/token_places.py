@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from lora_backend.tokens.truncation import Range
+from lora_backend.tokens.row_truncation import Range
 
 ANCHORS = ("\n", "|")
 """Texts that hardly any tokenizer joins with what begins behind them, the second where the first is joined with a line break."""

@@ -89,6 +89,11 @@ class TokenRows:
             return numbers
         return numbers[np.fromiter((self._kept[number] is not None for number in numbers), bool, len(numbers))]
 
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """Tokens of each row by its number, 0 for one that teaches nothing. Of a set that is labelled beforehand."""
+        assert not self.is_lazy
+        return np.fromiter((0 if row is None else len(row.ids) for row in self._kept), np.int32, len(self))
+
     def longest(self, count: int) -> list[int]:
         """Numbers of the rows with the most tokens, of all that are labelled or, of a large set, of those with the most
         bytes."""

@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 from lora_backend.config.config_writing import dump_yaml
 from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
-from lora_backend.installation import this_installation
+from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.resume import data_to_accept
 from lora_backend.launching.run_config import bound_before, stands_in_its_place
+from lora_backend.peers.peers import Alone, Peers
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.resolve import resolve
 from lora_backend.preflight.startable import judge
@@ -75,15 +76,23 @@ def train_in_folder(folder: RunStore, *, bound: bool = True, accept_changed_data
     last read."""
     installation = this_installation().around(folder.path)
     with training_session(folder, installation):
-        values = folder.config_as_changed()
-        policy = bound_before(folder, is_bound_in_publishing=bound)
-        overwrites = {"overwrite": True} if stands_in_its_place(folder, values, installation) else {}
-        resolved = resolve({**values, **overwrites}, installation, policy)
-        # Before the check complains of what is in it.
-        if accepted := data_to_accept(folder, resolved, accept_changed_data=accept_changed_data):
-            with folder.changing_attempt() as attempt:
-                attempt.accepted_data_sha256 = accepted
-        resolved.validated()
-        judge(resolved).refuse()
-        train(resolved, folder)
+        train_by_config(folder, installation, Alone(), bound=bound, accept_changed_data=accept_changed_data)
     logger.info("run %s ended: %s", folder.id, folder.path)
+
+
+def train_by_config(
+    folder: RunStore, installation: Installation, peers: Peers, *, bound: bool, accept_changed_data: bool
+) -> None:
+    """The same for this process alone or as one of several, whose session has begun."""
+    values = folder.config_as_changed()
+    policy = bound_before(folder, is_bound_in_publishing=bound)
+    overwrites = {"overwrite": True} if stands_in_its_place(folder, values, installation) else {}
+    resolved = resolve({**values, **overwrites}, installation, policy)
+    # Before the check complains of what is in it.
+    accepted = data_to_accept(folder, resolved, accept_changed_data=accept_changed_data)
+    if accepted and peers.is_first:
+        with folder.changing_attempt() as attempt:
+            attempt.accepted_data_sha256 = accepted
+    resolved.validated()
+    judge(resolved).refuse()
+    train(resolved, folder, peers=peers)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from peft import PeftModel
-from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -22,24 +22,28 @@ from transformers import (
     get_scheduler,
     set_seed,
 )
-from transformers.trainer_pt_utils import get_parameter_names
 from transformers.trainer_utils import align_special_tokens, validate_quantization_for_training
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, first_line
 from lora_backend.i18n import N_
+from lora_backend.kernels.fused_lora import use_fused_lora
 from lora_backend.modeling.checkpointing import checkpoint_activations
+from lora_backend.modeling.compiled_parts import compile_parts
 from lora_backend.modeling.step import LossPath, inputs_device
+from lora_backend.peers.peers import Alone, Peers
 from lora_backend.planning.cost.optimizers import EIGHT_BIT
 from lora_backend.tokens.epoch_order import EpochOrder
-from lora_backend.training.batches import TrainBatches, eval_batches
+from lora_backend.training.batches import CallersBatches, EvalBatches, OwnBatches, TrainBatches
+from lora_backend.training.batching import Batching
 from lora_backend.training.loop import Training
+from lora_backend.training.parameter_groups import keep_tables_in_32_bits, parameter_groups, why_not_fused
+from lora_backend.training.samples import Sampler
 from lora_backend.training.worst_case import longest_batch, try_batch
+from lora_backend.training_state.randomness import nothing_drawn, seed_of
 from lora_backend.training_state.state import TrainState
 
 logger = logging.getLogger(__name__)
-WITHOUT_DECAY = (r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)")
-"""Parameters that weight decay leaves alone, by their names (transformers, `Trainer.get_decay_parameter_names`)."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +56,24 @@ class Data:
     loader: DataLoader[Any] | None = None
     order: EpochOrder | None = None
     """Which of the rows an epoch takes; None: all of them."""
+    questions: Sequence[dict[str, Any]] = ()
+    """Of the config, for samples while it trains."""
 
     @property
-    def collator(self) -> DataCollatorForSeq2Seq:
+    def padded(self) -> DataCollatorForSeq2Seq:
+        """Rows into a batch, all as long as the longest."""
         return DataCollatorForSeq2Seq(self.tokenizer)
 
 
-def assemble(model: PeftModel, config: TrainingConfig, precision: str, data: Data) -> Training:
-    """Raises `ConfigError` where batches or config do not go together, `ModelError` where the model's loss cannot be
-    computed as `loss_type` says, or its activations not be checkpointed."""
-    set_seed(config.seed)
+def assemble(
+    model: PeftModel, config: TrainingConfig, precision: str, data: Data, peers: Peers | None = None
+) -> Training:
+    """`peers`: the processes that train together; None: this one alone.
+
+    Raises `ConfigError` where batches or config do not go together, `ModelError` where the model cannot take rows as
+    `batching` says, its loss cannot be computed as `loss_type` says, or its activations not be checkpointed."""
+    peers = peers or Alone()
+    set_seed(seed_of(config.seed, peers.rank))  # the adapter is attached: what is drawn now is dropout and noise
     if config.eval_strategy != "no" and data.eval_rows is None:
         raise ConfigError(
             N_(
@@ -71,20 +83,46 @@ def assemble(model: PeftModel, config: TrainingConfig, precision: str, data: Dat
     _refuse_quantized(model)
     arguments = arguments_of(config)
     accelerator = _accelerator(model, config)
-    if data.loader is not None:
-        batches = TrainBatches.of_caller(data.loader, config, accelerator)
-    else:
-        order = data.order or EpochOrder.of_all(len(data.train_rows), config.seed)
-        batches = TrainBatches.of_rows(data.train_rows, order, data.collator, config)
     if data.tokenizer is not None:
         align_special_tokens(model, data.tokenizer)
     model.config.use_cache = False
-    loss_path = LossPath.verified(model, config.loss_type, precision)
+    if config.fused_lora:
+        logger.info("%s", use_fused_lora(model))
+    batching = Batching.of(model, config, precision, of_caller=data.loader is not None)
+    batches, held_back = _batches_of(data, batching, config, accelerator)
+    loss_path = LossPath.verified(
+        model,
+        config.loss_type,
+        precision,
+        smoothing=config.label_smoothing_factor,
+        noise_alpha=config.neftune_noise_alpha or 0.0,
+    )
     if config.gradient_checkpointing:
         checkpoint_activations(model)
     model.train()
-    held_back = eval_batches(data.eval_rows, data.collator, batches.batch_size) if data.eval_rows is not None else None
-    return Training(config, precision, loss_path, batches, held_back, accelerator, arguments)
+    if config.torch_compile:
+        with nothing_drawn():
+            compile_parts(model, precision)
+    sampler = None
+    if config.sample_every_steps and data.questions and data.tokenizer is not None:
+        sampler = Sampler(model, data.tokenizer, data.questions, config.sample_every_steps)
+    return Training(config, precision, loss_path, batching, batches, held_back, accelerator, arguments, sampler, peers)
+
+
+def _batches_of(
+    data: Data, batching: Batching, config: TrainingConfig, accelerator: Accelerator
+) -> tuple[TrainBatches, EvalBatches | None]:
+    """Those that are trained on, and those that are evaluated, which are made in the same way."""
+    batches: TrainBatches
+    if data.loader is not None:
+        batches = CallersBatches(data.loader, config, accelerator)
+    else:
+        order = data.order or EpochOrder.of_all(len(data.train_rows), config.seed)
+        batches = batching.batches_of(data.train_rows, order, data.padded, config)
+    batching.log(batches)
+    if data.eval_rows is None:
+        return batches, None
+    return batches, EvalBatches(data.eval_rows, batching.collate(data.padded), batches.batch_size)
 
 
 def fresh_state(model: PeftModel, training: Training) -> TrainState:
@@ -110,27 +148,13 @@ def make_optimizer(model: PeftModel, config: TrainingConfig, arguments: Training
     except (ValueError, ImportError) as error:
         reason = first_line(error)
         raise ConfigError(N_("transformers does not take the config: {reason}"), reason=reason) from error
-    decaying = set(get_parameter_names(model, [nn.LayerNorm], list(WITHOUT_DECAY)))
-    groups: tuple[list[nn.Parameter], list[nn.Parameter]] = [], []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups[name not in decaying].append(parameter)
+    groups = parameter_groups(model, config)
+    if options.get("fused") and (lacking := why_not_fused([p for group in groups for p in group["params"]])):
+        logger.warning("optimizer: `adamw_torch`, in several kernels, for torch has no fused one here: %s", lacking)
+        del options["fused"]
     if config.optim in EIGHT_BIT:
-        _keep_tables_in_32_bits(model)
-    decays = zip(groups, (config.weight_decay, 0.0), strict=True)
-    return cls([{"params": group, "weight_decay": decay} for group, decay in decays], **options)  # type: ignore[no-any-return]
-
-
-def _keep_tables_in_32_bits(model: nn.Module) -> None:
-    """As transformers does. For this model alone: bitsandbytes remembers for the whole process, and by position, which
-    tensors of an earlier model keep their states in 32 bits."""
-    from bitsandbytes.optim import optimizer  # takes a second, and most runs do without
-
-    manager: Any = optimizer.GlobalOptimManager.get_instance()  # type: ignore[no-untyped-call]
-    manager.initialize()
-    for module in model.modules():
-        if isinstance(module, nn.Embedding):
-            manager.register_module_override(module, "weight", {"optim_bits": 32})
+        keep_tables_in_32_bits(model)
+    return cls(groups, **options)  # type: ignore[no-any-return]
 
 
 def make_schedule(config: TrainingConfig, optimizer: torch.optim.Optimizer, total_steps: int) -> LambdaLR:
@@ -146,14 +170,15 @@ def warmup_steps(config: TrainingConfig, total_steps: int) -> int:
     return min(math.ceil(config.warmup_ratio * total_steps), max(total_steps - 1, 0))
 
 
-def try_longest_batch(training: Training, state: TrainState, data: Data) -> None:
+def try_longest_batch(training: Training, state: TrainState) -> None:
     """Raises `OutOfMemoryError` where it does not fit."""
-    if data.loader is not None:
+    if not isinstance(training.batches, OwnBatches):
         logger.info("the longest batch is not tried first: the rows of a DataLoader are not known beforehand")
         return
-    batch = longest_batch(data.train_rows, data.collator, training.batches.batch_size)
+    batch = longest_batch(training.batches)
     optim, passes = training.config.optim, training.batches.accumulation
-    try_batch(state, batch, training.precision, training.loss_path, optim=optim, passes=passes)
+    with training.batching.attention(state.model):
+        try_batch(state, batch, training.precision, training.loss_path, optim=optim, passes=passes)
 
 
 def _accelerator(model: PeftModel, config: TrainingConfig) -> Accelerator:

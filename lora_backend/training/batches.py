@@ -3,75 +3,102 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from itertools import islice
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator, skip_first_batches
-from torch.utils.data import DataLoader, Sampler
-from transformers import DataCollatorForSeq2Seq
+from torch.utils.data import DataLoader
 from transformers.trainer_utils import has_length
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import ConfigError, DataError
 from lora_backend.i18n import N_
-from lora_backend.tokens.epoch_order import EpochOrder
+from lora_backend.training.epoch_batches import EpochBatches
+from lora_backend.training.flat_batch import Batch, Features
+from lora_backend.training.prefetch import made_ahead, pinned
 
 BATCH_KEYS = ("input_ids", "attention_mask", "labels")
-Batch = Mapping[str, torch.Tensor]
+WINDOWS_AHEAD = 2
+"""Optimizer steps whose batches wait, made; one more is in the making."""
+EVAL_BATCHES_AHEAD = 4
+Way = Literal["flat", "padded", "packed"]
+Collate = Callable[[Sequence[Features]], Batch]
 
 
-class EpochSampler(Sampler[list[int]]):
-    """Indices of an epoch's rows, a list for each batch; can begin at any batch of any epoch."""
+class TrainBatches(ABC):
+    """What is trained on, batch by batch, and how many batches and steps that makes."""
 
-    def __init__(self, order: EpochOrder, batch_size: int) -> None:
-        self.order, self.batch_size = order, batch_size
-        self.epoch = self.first_batch = 0
+    def __init__(self, config: TrainingConfig, batch_size: int) -> None:
+        self.batch_size = batch_size
+        """Rows of a batch; packed, its lines."""
+        self.accumulation = accumulation_steps(config, batch_size)
+        self.total_steps: int
 
-    def __iter__(self) -> Iterator[list[int]]:
-        rows = self.order.of(self.epoch)
-        for begin in range(self.first_batch * self.batch_size, len(rows), self.batch_size):
-            yield rows[begin : begin + self.batch_size].tolist()
+    @abstractmethod
+    def num_in(self, epoch: int) -> int:
+        """Batches of the epoch."""
 
-    def __len__(self) -> int:
-        return math.ceil(len(self.order) / self.batch_size)
+    @abstractmethod
+    def windows(self, epoch: int, first_batch: int) -> Generator[list[Batch], None, None]:
+        """The batches of each optimizer step of an epoch, from its batch `first_batch` on, in host memory. Whoever stops
+        before the last closes it."""
+
+    def _steps_in(self, epoch: int) -> int:
+        return math.ceil(self.num_in(epoch) / self.accumulation)
 
 
-class TrainBatches:
-    """The training rows, or a caller's own DataLoader, and how many batches and steps that makes."""
+class OwnBatches(TrainBatches):
+    """Of the run's own rows, made ahead of the step."""
 
     def __init__(
-        self, loader: DataLoader[Any], batch_size: int, config: TrainingConfig, sampler: EpochSampler | None = None
+        self,
+        rows: Any,
+        epochs: EpochBatches,
+        collate: Collate,
+        config: TrainingConfig,
+        *,
+        in_length_groups: bool = False,
     ) -> None:
-        self._loader, self._sampler, self.batch_size = loader, sampler, batch_size
-        self.accumulation = accumulation_steps(config, batch_size)
-        num_batches = len(loader) if has_length(loader) else None
-        if num_batches is None and not config.max_steps:
-            raise ConfigError(N_("The DataLoader has no length, so its epochs cannot be counted. Set `max_steps`."))
-        if num_batches == 0:
-            raise DataError(N_("The DataLoader has no batches. Give it rows to train on."))
-        self.total_steps = config.max_steps or math.ceil(
-            config.num_epochs * math.ceil((num_batches or 1) / self.accumulation)
-        )
-        self.per_epoch = num_batches or self.total_steps * self.accumulation
-        """Batches; of a loader without a length, those of the whole run."""
+        """`in_length_groups`: of the rows of an optimizer step those of like length share a batch."""
+        super().__init__(config, config.batch_size)
+        self.rows, self.epochs, self._collate, self._in_length_groups = rows, epochs, collate, in_length_groups
+        self.max_length = config.max_length
+        self.total_steps = config.max_steps or self._steps_of(config.num_epochs)
 
-    @classmethod
-    def of_rows(
-        cls, rows: Any, order: EpochOrder, collator: DataCollatorForSeq2Seq, config: TrainingConfig
-    ) -> TrainBatches:
-        sampler = EpochSampler(order, config.batch_size)
-        # A generator of its own: a loader draws a seed for its workers at each epoch, also where it has none.
-        return cls(
-            _loader(rows, collator, batch_sampler=sampler, generator=torch.Generator()),
-            config.batch_size,
-            config,
-            sampler,
-        )
+    def num_in(self, epoch: int) -> int:
+        return self.epochs.num_in(epoch)
 
-    @classmethod
-    def of_caller(cls, loader: DataLoader[Any], config: TrainingConfig, accelerator: Accelerator) -> TrainBatches:
+    def batch_of(self, numbers: Sequence[int]) -> Batch:
+        """Made of rows by their numbers."""
+        return self._collate(rows_at(self.rows, numbers))
+
+    def windows(self, epoch: int, first_batch: int) -> Generator[list[Batch], None, None]:
+        return made_ahead(self._windows(epoch, first_batch), WINDOWS_AHEAD)
+
+    def _windows(self, epoch: int, first_batch: int) -> Generator[list[Batch], None, None]:
+        batches = self.epochs.of(epoch, first_batch)
+        while window := list(islice(batches, self.accumulation)):
+            features = [rows_at(self.rows, numbers) for numbers in window]
+            if self._in_length_groups:
+                features = by_length(features)
+            yield [pinned(self._collate(rows)) for rows in features]
+
+    def _steps_of(self, num_epochs: float) -> int:
+        if self.epochs.are_alike:
+            return math.ceil(num_epochs * self._steps_in(0))
+        whole = math.floor(num_epochs)
+        steps = sum(self._steps_in(epoch) for epoch in range(whole))
+        return steps + (math.ceil((num_epochs - whole) * self._steps_in(whole)) if num_epochs > whole else 0)
+
+
+class CallersBatches(TrainBatches):
+    """Of a caller's own DataLoader, as they come. Nothing of it is made ahead by a thread of ours, for it may draw random
+    numbers that the steps draw too; it can have workers of its own."""
+
+    def __init__(self, loader: DataLoader[Any], config: TrainingConfig, accelerator: Accelerator) -> None:
         """Its order is by the run's seed where it is random. Raises `ConfigError` where its batches do not reach the target."""
         batch_size, target = getattr(loader, "batch_size", None), config.target_batch_size
         if batch_size and target and target % batch_size:
@@ -82,17 +109,26 @@ class TrainBatches:
                 target=target,
                 batch=batch_size,
             )
-        return cls(accelerator.prepare(loader), batch_size or config.batch_size, config)
+        super().__init__(config, batch_size or config.batch_size)
+        self._loader: Any = accelerator.prepare(loader)
+        num_batches = len(self._loader) if has_length(self._loader) else None
+        if num_batches is None and not config.max_steps:
+            raise ConfigError(N_("The DataLoader has no length, so its epochs cannot be counted. Set `max_steps`."))
+        if num_batches == 0:
+            raise DataError(N_("The DataLoader has no batches. Give it rows to train on."))
+        self.total_steps = config.max_steps or math.ceil(
+            config.num_epochs * math.ceil((num_batches or 1) / self.accumulation)
+        )
+        self._num_batches = num_batches or self.total_steps * self.accumulation
 
-    def windows(self, epoch: int, first_batch: int) -> Iterator[list[Batch]]:
-        """The batches of each optimizer step of an epoch, from its batch `first_batch` on, in host memory."""
-        if self._sampler is not None:
-            self._sampler.epoch, self._sampler.first_batch = epoch, first_batch
-            batches = iter(self._loader)
-        else:
-            batches = iter(skip_first_batches(self._loader, first_batch) if first_batch else self._loader)
-        for begin in range(first_batch, self.per_epoch, self.accumulation):
-            window = list(islice(batches, min(self.accumulation, self.per_epoch - begin)))
+    def num_in(self, epoch: int) -> int:
+        """Of a loader without a length, those of the whole run."""
+        return self._num_batches
+
+    def windows(self, epoch: int, first_batch: int) -> Generator[list[Batch], None, None]:
+        batches = iter(skip_first_batches(self._loader, first_batch) if first_batch else self._loader)
+        for begin in range(first_batch, self._num_batches, self.accumulation):
+            window = list(islice(batches, min(self.accumulation, self._num_batches - begin)))
             if not window:  # a stream has ended
                 return
             for batch in window:
@@ -100,13 +136,36 @@ class TrainBatches:
             yield window
 
 
-def eval_batches(rows: Any, collator: DataCollatorForSeq2Seq, batch_size: int) -> DataLoader[Any]:
-    """The held-back rows, in their order."""
-    return _loader(rows, collator, batch_size=batch_size)
+class EvalBatches:
+    """The held-back rows in their order, made ahead of the pass that needs them."""
+
+    def __init__(self, rows: Any, collate: Collate, batch_size: int) -> None:
+        self._rows, self._collate, self._batch_size = rows, collate, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._rows) / self._batch_size)
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        """Whoever stops before the last closes it."""
+        return made_ahead(self._batches(), EVAL_BATCHES_AHEAD)
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        for begin in range(0, len(self._rows), self._batch_size):
+            numbers = range(begin, min(begin + self._batch_size, len(self._rows)))
+            yield pinned(self._collate(rows_at(self._rows, numbers)))
 
 
-def _loader(rows: Any, collator: DataCollatorForSeq2Seq, **how: Any) -> DataLoader[Any]:
-    return DataLoader(rows, collate_fn=collator, pin_memory=torch.cuda.is_available(), **how)
+def rows_at(rows: Any, numbers: Sequence[int]) -> list[Features]:
+    """Those of a data set, all at once where it can."""
+    if hasattr(rows, "__getitems__"):
+        return list(rows.__getitems__(list(numbers)))
+    return [rows[number] for number in numbers]
+
+
+def by_length(window: Sequence[Sequence[Features]]) -> list[list[Features]]:
+    """The rows of an optimizer step, the longest in the first batch and so on; batches of the same sizes."""
+    rows = iter(sorted(chain.from_iterable(window), key=lambda row: -len(row["input_ids"])))
+    return [list(islice(rows, len(batch))) for batch in window]
 
 
 def accumulation_steps(config: TrainingConfig, batch_size: int) -> int:

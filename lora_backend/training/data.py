@@ -23,6 +23,7 @@ from lora_backend.data.held_back import held_back, left_over
 from lora_backend.data.question_rows import parse_questions, read_bytes, sha256_of_bytes
 from lora_backend.data.row_file import open_row_file
 from lora_backend.errors import ConfigError, DataError
+from lora_backend.formats import size
 from lora_backend.i18n import N_
 from lora_backend.preflight.named_files import NamedRows
 from lora_backend.preflight.resolve import ResolvedConfig
@@ -142,6 +143,14 @@ def label_sets(data: StartData, config: TrainingConfig, tokenizer: PreTrainedTok
         return StartRows(eval_rows=eval_rows, own_eval_rows=own)
     are_chats = any(isinstance(one.examples[0], Chat) for one in data.sets)
     rows = _token_rows({one.name: one.examples for one in data.sets}, labeller, config)
+    if rows.is_lazy and config.batching == "packed":
+        raise ConfigError(
+            N_(
+                "`batching: packed` needs the length of every row beforehand; of {rows} rows in {size} they are only known as training goes. Set `batching: flat`."
+            ),
+            rows=len(rows),
+            size=size(sum(one.examples.rows.size_bytes for one in data.sets)),
+        )
     shared, kept = [], []
     for place, one in enumerate(data.sets):
         numbers, val_size = rows.numbers_of(place), config.val_size if len(one.examples) > 1 else 0.0
@@ -186,8 +195,8 @@ def _log_counts(rows: TokenRows) -> None:
         rows.log_counts()
 
 
-def refuse_rows_beyond_positions(model: PreTrainedModel, rows: StartRows) -> None:
-    """A model that learned its positions has a table of them, and breaks at its end."""
+def learned_positions(model: PreTrainedModel) -> int | None:
+    """How many positions a model has a table of; None where it computes them."""
     table = next(
         (
             m
@@ -196,9 +205,18 @@ def refuse_rows_beyond_positions(model: PreTrainedModel, rows: StartRows) -> Non
         ),
         None,
     )
-    limit = getattr(model.config, "max_position_embeddings", None) if table is not None else None
+    return getattr(model.config, "max_position_embeddings", None) if table is not None else None
+
+
+def refuse_rows_beyond_positions(model: PreTrainedModel, rows: StartRows) -> None:
+    """A model that learned its positions has a table of them, and breaks at its end."""
+    limit = learned_positions(model)
     parts = (rows.train_rows, rows.own_eval_rows) if limit else ()
-    longest = max((part.most_tokens() for part in parts if part is not None), default=0)
+    refuse_beyond(limit, max((part.most_tokens() for part in parts if part is not None), default=0))
+
+
+def refuse_beyond(limit: int | None, longest: int) -> None:
+    """Raise `DataError` where the longest row has more tokens than the model has positions."""
     if limit and longest > limit:
         raise DataError(
             N_(

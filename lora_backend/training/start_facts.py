@@ -9,10 +9,11 @@ import torch
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.installation import Installation
-from lora_backend.modeling.device_map import in_torch_order, placement
+from lora_backend.modeling.device_map import DeviceMap, in_torch_order, placement
 from lora_backend.modeling.devices import DTYPES, resolve_precision
 from lora_backend.modeling.profiling import tracer
 from lora_backend.models.identity import base_identity
+from lora_backend.peers.peers import Peers
 from lora_backend.planning.report import verdict
 from lora_backend.preflight.doubts_now import doubts_now
 from lora_backend.preflight.placement import plan_start
@@ -26,6 +27,11 @@ from lora_backend.training.data import StartData
 from lora_backend.views.plan_view import plan_table
 
 logger = logging.getLogger(__name__)
+ON_A_CPU = {
+    "bf16": "this processor multiplies it in hardware; `precision: fp32` computes in fp32",
+    "fp32": "this processor has no instructions of its own for bf16",
+}
+"""What the log says of `precision: auto`."""
 
 
 def write_start(resolved: ResolvedConfig, folder: RunStore, data: StartData, precision: str) -> None:
@@ -44,21 +50,31 @@ def write_start(resolved: ResolvedConfig, folder: RunStore, data: StartData, pre
 def planned_precision(config: TrainingConfig, folder: RunStore) -> str:
     """`auto` as it was planned: of several GPUs the first, which torch is asked about, does not decide alone."""
     plan = folder.read_attempt().plan
-    is_planned = plan is not None and config.precision == "auto" and plan.strategy in ("single", "layer_split")
-    return plan.precision if plan and is_planned and plan.precision in DTYPES else resolve_precision(config.precision)
+    is_planned = plan is not None and config.precision == "auto" and plan.strategy != "cpu"
+    precision = (
+        plan.precision if plan and is_planned and plan.precision in DTYPES else resolve_precision(config.precision)
+    )
+    if config.precision == "auto" and not is_planned and not torch.cuda.is_available():
+        logger.info("precision %s: %s", precision, ON_A_CPU[precision])
+    return precision
 
 
 def plan_here(resolved: ResolvedConfig, folder: RunStore) -> None:
     """Plan this start where its launcher has not, for the GPUs as this process sees them, and log what every device is
     expected to hold."""
     attempt = folder.read_attempt()
+    if attempt.strategy_note is not None:
+        logger.info("strategy %s. %s", attempt.strategy, attempt.strategy_note)
     if attempt.is_planned:
         for said in doubts_now(attempt, resolved.installation):
             logger.warning("plan: %s", said)
         return
-    start = plan_start(resolved, tracer(resolved.installation), seen=in_torch_order)
+    together = attempt if attempt.num_peers > 1 else None
+    start = plan_start(resolved, tracer(resolved.installation), seen=in_torch_order, together=together)
     with folder.changing_attempt() as attempt:
         attempt.learn(start.attempt)
+    if start.reason is not None:
+        logger.info("strategy %s. %s", start.attempt.strategy, start.reason)
     if start.plan is None:
         logger.warning("no plan: %s", start.note)
         return
@@ -66,10 +82,12 @@ def plan_here(resolved: ResolvedConfig, folder: RunStore) -> None:
 
 
 def device_map_of(
-    config: TrainingConfig, installation: Installation, folder: RunStore
+    config: TrainingConfig, installation: Installation, folder: RunStore, peers: Peers
 ) -> dict[str, int | str] | str | None:
     """The map that was planned for this start, else the one that the config asks for, in the numbers of this process; a
-    fallback is written down."""
+    fallback is written down. Of several processes each has its own GPU, or the CPU."""
+    if peers.size > 1:
+        return own_device()
     attempt = folder.read_attempt()
     numbers = trainer_numbers(attempt)
     if any(planned != number for planned, number in numbers.items()):
@@ -77,13 +95,20 @@ def device_map_of(
     planned = attempt.plan.device_map if attempt.plan else None
     if isinstance(config.device_map, dict):
         return in_trainer(config.device_map, attempt)
-    if planned and config.use_balanced_device_map and config.device_map is None:
-        return in_trainer(planned, attempt)
+    placed = in_trainer(planned, attempt) if planned and config.device_map is None else {}
+    is_on_first = set(placed.values()) <= {0} or set(placed.values()) == {"cpu"}
+    if placed and (config.is_balanced or not is_on_first):
+        return placed
     made, fallback = placement(config, installation)
     if fallback is not None:
         with folder.changing_attempt() as attempt:
             attempt.fallback = fallback
     return made
+
+
+def own_device() -> DeviceMap:
+    """Of one of several processes: the GPU that it has chosen, or the CPU."""
+    return {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}
 
 
 def log_reproducibility() -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from transformers import DataCollatorForSeq2Seq
 
 from lora_backend.i18n import Plural
 from lora_backend.modeling.devices import memory_table
@@ -18,23 +16,37 @@ from lora_backend.modeling.step import LossPath, micro_batch_step
 from lora_backend.modeling.trained_dtype import embedding_weights
 from lora_backend.planning.cost.optimizers import sides_of, state_bytes
 from lora_backend.tokens.token_rows import TokenRows
+from lora_backend.training.batches import OwnBatches
+from lora_backend.training.epoch_batches import LineBatches
+from lora_backend.training.flat_batch import Batch, is_flat, num_rows_in
 from lora_backend.training_state.randomness import nothing_drawn
 from lora_backend.training_state.state import TrainState
 
 logger = logging.getLogger(__name__)
+TOO_LONG = Plural(
+    "The longest batch does not fit into memory: {count} row of {tokens} tokens, tried before the first step. Lower `batch_size` (with `target_batch_size` as it is) or `max_length`, turn on `gradient_checkpointing`, or set `loss_type: chunked_nll`.",
+    "The longest batch does not fit into memory: {count} rows of {tokens} tokens, tried before the first step. Lower `batch_size` (with `target_batch_size` as it is) or `max_length`, turn on `gradient_checkpointing`, or set `loss_type: chunked_nll`.",
+)
+TOO_LONG_FLAT = Plural(
+    "The longest batch does not fit into memory: {count} row, {tokens} tokens in all, tried before the first step. Lower `batch_size` (with `target_batch_size` as it is) or `max_length`, turn on `gradient_checkpointing`, or set `loss_type: chunked_nll`.",
+    "The longest batch does not fit into memory: {count} rows, {tokens} tokens in all, tried before the first step. Lower `batch_size` (with `target_batch_size` as it is) or `max_length`, turn on `gradient_checkpointing`, or set `loss_type: chunked_nll`.",
+)
 
 
-def longest_batch(rows: Any, collator: DataCollatorForSeq2Seq, batch_size: int) -> dict[str, torch.Tensor]:
-    """Of all batches that may come, the one that needs most: the longest rows, padded to the length of the first."""
-    if isinstance(rows, TokenRows):
-        chosen = rows.longest(batch_size)
+def longest_batch(batches: OwnBatches) -> Batch:
+    """Of all batches that may come, the one that needs most: of the longest rows, or of the fullest lines."""
+    rows = batches.rows
+    if isinstance(batches.epochs, LineBatches):
+        chosen = batches.epochs.fullest()
+    elif isinstance(rows, TokenRows):
+        chosen = rows.longest(batches.batch_size)
         if rows.is_lazy:
             logger.info(
                 "the longest batch is of the rows with the most bytes: a set of this size is labelled as training goes"
             )
     else:
-        chosen = longest_rows([len(ids) for ids in rows["input_ids"]], batch_size)
-    return dict(collator([rows[index] for index in chosen]))
+        chosen = longest_rows([len(ids) for ids in rows["input_ids"]], batches.batch_size)
+    return batches.batch_of(chosen)
 
 
 def longest_rows(lengths: Sequence[int], batch_size: int) -> list[int]:
@@ -42,16 +54,14 @@ def longest_rows(lengths: Sequence[int], batch_size: int) -> list[int]:
     return sorted(range(len(lengths)), key=lambda index: -lengths[index])[:batch_size]
 
 
-def try_batch(
-    state: TrainState, batch: dict[str, torch.Tensor], precision: str, loss_path: LossPath, *, optim: str, passes: int
-) -> None:
+def try_batch(state: TrainState, batch: Batch, precision: str, loss_path: LossPath, *, optim: str, passes: int) -> None:
     """Train on the batch without an update; weights, gradients and random numbers are as before.
 
     What the first steps will hold beside it is there too: the optimizer's states, and the gradients of the passes
     before where they accumulate. Raises `OutOfMemoryError` with what to lower.
     """
     model, began = state.model, time.monotonic()
-    rows, tokens = batch["input_ids"].shape
+    rows, tokens = num_rows_in(batch), batch["input_ids"].shape[1]
     buffers = {name: (buffer, buffer.detach().clone()) for name, buffer in model.named_buffers()}
     try:
         with nothing_drawn():
@@ -64,27 +74,22 @@ def try_batch(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(
-            Plural(
-                "The longest batch does not fit into memory: {count} row of {tokens} tokens, tried before the first step. Lower `batch_size` (with `target_batch_size` as it is) or `max_length`, turn on `gradient_checkpointing`, or set `loss_type: chunked_nll`.",
-                "The longest batch does not fit into memory: {count} rows of {tokens} tokens, tried before the first step. Lower `batch_size` (with `target_batch_size` as it is) or `max_length`, turn on `gradient_checkpointing`, or set `loss_type: chunked_nll`.",
-            ),
-            count=rows,
-            tokens=tokens,
-        ) from error
+        sentence = TOO_LONG_FLAT if is_flat(batch) else TOO_LONG
+        raise OutOfMemoryError(sentence, count=rows, tokens=tokens) from error
     finally:
         model.zero_grad(set_to_none=True)
         with torch.no_grad():
             for buffer, value in buffers.values():
                 buffer.copy_(value)
-    logger.info("the longest batch fits: %s rows of %s tokens, %.1f s", rows, tokens, time.monotonic() - began)
+    said = "%s rows, %s tokens in all" if is_flat(batch) else "%s rows of %s tokens"
+    logger.info(f"the longest batch fits: {said}, %.1f s", rows, tokens, time.monotonic() - began)
     for line in memory_table():
         logger.info("memory after the longest batch: %s", line)
 
 
 def _held_later(state: TrainState, optim: str, passes: int) -> list[torch.Tensor]:
     """Room for what is not there before the first step; on a GPU it is taken for real."""
-    trained = [parameter for parameter in state.model.parameters() if parameter.requires_grad]
+    trained = state.trained
     if passes > 1:
         for parameter in trained:
             parameter.grad = torch.zeros_like(parameter)

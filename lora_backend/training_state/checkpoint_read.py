@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from lora_backend.bounded import read_json
 from lora_backend.runs.checkpoints.manifest import ADAPTER_FILE, STATE, TENSORS, UNUSABLE, step_of
-from lora_backend.training_state.state import progress_of, refuse_no_state
+from lora_backend.training_state.state import progress_of, random_states, refuse_no_state
 from lora_backend.training_state.tensor_tree import unpack
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,11 @@ class Saved:
     num_threads: int
     deterministic: bool
     config: dict[str, Any]
+
+    @property
+    def num_processes(self) -> int:
+        """That trained together when it was written."""
+        return len(random_states(self.state))
 
     @classmethod
     def read(cls, checkpoint: Path) -> Saved:

@@ -52,6 +52,12 @@ class RandomState:
         return found
 
 
+def seed_of(seed: int, rank: int) -> int:
+    """By which a process's generators begin, in 32 bits: the first's is the run's own, each other's one of its own that
+    follows from both, so that no two draw the same dropout."""
+    return seed if rank == 0 else int(np.random.SeedSequence([seed, rank]).generate_state(1)[0])
+
+
 @contextmanager
 def nothing_drawn() -> Iterator[None]:
     """Let the block draw random numbers as it likes: afterwards the generators stand where they stood."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from lora_backend.atomic import write_atomic
 from lora_backend.bounded import open_regular, read_json
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import RunError
-from lora_backend.i18n import N_, Plural
+from lora_backend.i18n import N_, Message, Plural
 from lora_backend.modeling.loaded_identity import differences_from_file, tensor_differences
 from lora_backend.modeling.out_of_memory import is_out_of_memory
+from lora_backend.peers.peers import Alone, Peers
 from lora_backend.runs.checkpoints.manifest import (
     ADAPTER,
     ADAPTER_FILE,
@@ -38,7 +40,7 @@ from lora_backend.runs.record.changes import classify
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import add_attempt
 from lora_backend.training_state.checkpoint_read import NEEDED, Saved, unusable_files
-from lora_backend.training_state.state import TrainState, progress_of
+from lora_backend.training_state.state import Progress, TrainState, progress_of
 from lora_backend.views.state_view import damaged_messages
 
 logger = logging.getLogger(__name__)
@@ -55,8 +57,37 @@ class Resume:
     """Whether settings changed that the learning rate's schedule is made of."""
 
 
-def prepare_start(folder: RunStore, config: TrainingConfig) -> Resume | None:
+def prepared_by_first(folder: RunStore, config: TrainingConfig, peers: Peers) -> Resume | None:
+    """`prepare_start` of the first of several processes, and what it has chosen at each of them."""
+    own = prepare_start(folder, config, peers.size) if peers.is_first else None
+    found = peers.agreed((own.path, own.step, own.restarts_schedule) if own else None)
+    if found is None:
+        return None
+    path, step, restarts_schedule = found
+    resume = own or Resume(path, step, Saved.read(path), restarts_schedule)
+    if resume.saved.num_processes == peers.size:
+        torch.set_num_threads(resume.saved.num_threads)
+    else:
+        _tell_other_number(folder, resume.saved.num_processes, peers.size)
+    return resume
+
+
+def _tell_other_number(folder: RunStore, before: int, now: int) -> None:
+    processes = Plural("{count} process", "{count} processes")
+    said = Message(
+        N_(
+            "The checkpoint was written by {before}, and {now} train on: from here on sums round differently, and dropout draws other numbers."
+        ),
+        {"before": Message(processes, {"count": before}), "now": Message(processes, {"count": now})},
+    )
+    logger.warning("%s", said.text("en"))
+    with folder.changing_attempt() as attempt:
+        attempt.resume_note = said
+
+
+def prepare_start(folder: RunStore, config: TrainingConfig, num_processes: int = 1) -> Resume | None:
     """Choose the checkpoint of this start and bring folder and threads into its state; None: from the first step.
+    `num_processes`: that train together from now on; of another number than before each has other threads.
 
     The newest attempt's `resume_from` names the checkpoint; without that key it is the newest, which is for a trainer
     that is started again by hand. Damaged ones are passed over for the one before, said in log and attempt. Points of
@@ -80,12 +111,15 @@ def prepare_start(folder: RunStore, config: TrainingConfig) -> Resume | None:
         )
     passed_over = {found.path for found in damaged}
     set_aside(folder, [path for path in checkpoints_of(folder) if path in passed_over or (step_of(path) or 0) > step])
-    is_pending = saved is not None and progress_of(saved.state).evaluation_pending
-    drop_points_beyond(folder, step, evaluation_pending=is_pending)
+    progress = progress_of(saved.state) if saved else Progress()
+    drop_points_beyond(folder, step, evaluation_pending=progress.evaluation_pending)
+    drop_samples_beyond(folder, step, sampling_pending=progress.sampling_pending)
     _keep_adapter_aside(folder)
-    if saved is not None:
+    if saved is not None and saved.num_processes == num_processes:
         torch.set_num_threads(saved.num_threads)
         logger.info("resuming from %s, with %s threads as before", chosen, saved.num_threads)
+    elif saved is not None:
+        logger.info("resuming from %s, with %s threads", chosen, torch.get_num_threads())
     with folder.changing_attempt() as attempt:
         attempt.from_step, attempt.num_threads = step, torch.get_num_threads()
         if damaged:
@@ -130,23 +164,39 @@ def drop_points_beyond(folder: RunStore, step: int, *, evaluation_pending: bool 
 
     With `evaluation_pending` an evaluation of `step` itself goes too: it is about to be done again.
     """
+
+    def stays(row: dict[str, Any]) -> bool:
+        return not (evaluation_pending and row["step"] == step and "eval_loss" in row)
+
+    aside = folder.attempt_metrics_jsonl(folder.newest_number() or 1)
+    if count := _take_back(folder.metrics_jsonl, aside, step, stays):
+        logger.info("%s points of the curves beyond step %s are dropped; they will be made again", count, step)
+
+
+def drop_samples_beyond(folder: RunStore, step: int, *, sampling_pending: bool = False) -> None:
+    """The same of `samples.jsonl`; with `sampling_pending` those of `step` itself go too."""
+    aside = folder.attempt_samples_jsonl(folder.newest_number() or 1)
+    _take_back(folder.samples_jsonl, aside, step, lambda row: not (sampling_pending and row["step"] == step))
+
+
+def _take_back(path: Path, aside: Path, step: int, stays: Callable[[dict[str, Any]], bool]) -> int:
+    """Move the lines of later steps, and those up to `step` that shall not stay, from `path` to `aside`; how many."""
     try:
-        with open_regular(folder.metrics_jsonl, follow=False) as file:
+        with open_regular(path, follow=False) as file:
             lines = file.read().split(b"\n")
     except FileNotFoundError:
-        return
+        return 0
     kept: list[bytes] = []
     dropped: list[bytes] = []
     for line in filter(None, lines):
         row = _row(line)
-        again = evaluation_pending and row.get("step") == step and "eval_loss" in row
-        is_point = isinstance(row.get("step"), int) and row["step"] <= step and not again
-        (kept if is_point else dropped).append(line)
+        is_kept = isinstance(row.get("step"), int) and row["step"] <= step and stays(row)
+        (kept if is_kept else dropped).append(line)
     if dropped:
-        folder.attempts.mkdir(exist_ok=True)
-        write_atomic(folder.attempt_metrics_jsonl(folder.newest_number() or 1), b"\n".join([*dropped, b""]))
-        write_atomic(folder.metrics_jsonl, b"\n".join([*kept, b""]) if kept else b"")
-        logger.info("%s points of the curves beyond step %s are dropped; they will be made again", len(dropped), step)
+        aside.parent.mkdir(exist_ok=True)
+        write_atomic(aside, b"\n".join([*dropped, b""]))
+        write_atomic(path, b"\n".join([*kept, b""]) if kept else b"")
+    return len(dropped)
 
 
 def _keep_adapter_aside(folder: RunStore) -> None:
@@ -179,12 +229,13 @@ def load_adapter(model: PeftModel, checkpoint: Path) -> None:
     logger.info("all tensors of the adapter are loaded from %s", checkpoint.name)
 
 
-def load_state(state: TrainState, resume: Resume, config: TrainingConfig) -> None:
+def load_state(state: TrainState, resume: Resume, config: TrainingConfig, peers: Peers | None = None) -> None:
     """Go on from the checkpoint, with what the config says now where that was changed."""
     weight_decays = [group["weight_decay"] for group in state.optimizer.param_groups]
+    peaks = [group["initial_lr"] for group in state.optimizer.param_groups]
     fresh = state.schedule.state_dict()
     try:
-        state.load_state_dict(resume.saved.state)
+        state.load_state_dict(resume.saved.state, peers or Alone())
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, IndexError) as error:
         if is_out_of_memory(error):
             raise
@@ -193,15 +244,19 @@ def load_state(state: TrainState, resume: Resume, config: TrainingConfig) -> Non
             file=STATE,
             checkpoint=resume.path.name,
         ) from error
+    # A step has as many rows as before, but maybe in other batches, and the place in the data is counted in these.
+    state.progress.batch = (
+        state.progress.batch * int(resume.saved.config.get("batch_size", config.batch_size)) // config.batch_size
+    )
     for group, weight_decay in zip(state.optimizer.param_groups, weight_decays, strict=True):
         group["weight_decay"] = weight_decay
     if resume.restarts_schedule:
-        rates = [config.learning_rate * factor(resume.step) for factor in state.schedule.lr_lambdas]
+        rates = [peak * factor(resume.step) for peak, factor in zip(peaks, state.schedule.lr_lambdas, strict=True)]
         state.schedule.load_state_dict(
             fresh | {"last_epoch": resume.step, "_step_count": resume.step + 1, "_last_lr": rates}
         )
-        for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
-            group["lr"], group["initial_lr"] = rate, config.learning_rate
+        for group, rate, peak in zip(state.optimizer.param_groups, rates, peaks, strict=True):
+            group["lr"], group["initial_lr"] = rate, peak
         logger.info("the learning rate's schedule is computed anew from step %s on: %s", resume.step, rates[0])
 
 

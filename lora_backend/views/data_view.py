@@ -89,7 +89,7 @@ def token_figures(counts: TokenCounts) -> tuple[DataFigure, ...]:
         DataFigure(Message(N_("Tokens per epoch")), f"{counts.tokens:,}", is_estimate=about),
         DataFigure(Message(N_("Trained tokens")), f"{counts.trained_tokens:,} ({share:.0%})", Message(N_("Tokens with a label: the answers and what ends them.")), about),
         DataFigure(Message(N_("Longest row")), f"{counts.longest:,}", Message(N_("In tokens, before the cut at `max_length`."))),
-        DataFigure(Message(N_("Padding")), f"{counts.padded_share:.0%}", Message(N_("Share of each epoch's tokens that only fill up batches.")), about),
+        DataFigure(Message(N_("Padding")), f"{counts.padded_share:.0%}", Message(N_("Share of each epoch's tokens that only fill up batches, where these are padded.")), about),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.formats import gib, money_range, seconds_range
-from lora_backend.i18n import N_, Message, translate
+from lora_backend.i18n import N_, Message, Plural, translate
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.estimate import Estimate
 from lora_backend.planning.figures import Figures, figures_in_words
@@ -16,6 +16,7 @@ from lora_backend.planning.report import notes, split_note, tone, verdict
 from lora_backend.planning.split.chosen_split import Goal
 from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import Verdict
+from lora_backend.planning.ways import Way
 from lora_backend.views.table import Cell, Table
 
 COMPONENTS = {
@@ -36,17 +37,25 @@ STRATEGIES = {
     "single": N_("one GPU"),
     "layer_split": N_("layer split over {count} GPUs"),
     "cpu": N_("on the CPU"),
+    "ddp": N_("the whole model on each of {count} devices"),
+    "fsdp": N_("shards of the model on {count} devices"),
+}
+ON_A_CPU = {
+    "ddp": Plural("the whole model in {count} process", "the whole model in {count} processes"),
+    "fsdp": Plural("shards of the model in {count} process", "shards of the model in {count} processes"),
 }
 
 
-def plan_document(plan: Plan, advice: Sequence[Advice], found: Figures) -> dict[str, Any]:
-    """The JSON document of the command `plan`; `advice` is empty where the plan fits beyond doubt."""
+def plan_document(plan: Plan, advice: Sequence[Advice], found: Figures, options: Sequence[Way]) -> dict[str, Any]:
+    """The JSON document of the command `plan`; `advice` is empty where the plan fits beyond doubt. `options`: every way to
+    train it on these devices."""
     return {
         **plan.document().to_json(),
         "method": plan.profile.method,
         "expected_error": plan.profile.expected_error,
         **found.to_json(),
         "advice": [remedy.to_json() for remedy in advice],
+        "options": [way.to_json() for way in options],
     }
 
 
@@ -73,13 +82,15 @@ def _device_row(device: DevicePlan) -> tuple[Cell, ...]:
     )
 
 
-def plan_text(plan: Plan, config: TrainingConfig, message: Message | None, found: Figures) -> str:
-    """The plan for a person in a terminal; what would help is said behind it."""
+def plan_text(
+    plan: Plan, config: TrainingConfig, message: Message | None, found: Figures, auto: Message | None = None
+) -> str:
+    """The plan for a person in a terminal; what would help is said behind it. `auto`: what a run takes that chooses itself."""
     lines = [verdict(plan).text(), "", plan_table(plan)]
     lines += ["", *(figure.text() for figure in figures_in_words(found, plan, config))]
     more = [
         note
-        for note in (message, split_note(plan), _as_trained(plan, config, found.goal), *notes(plan, config))
+        for note in (message, split_note(plan), auto or _as_trained(plan, config, found.goal), *notes(plan, config))
         if note is not None
     ]
     if more:
@@ -91,8 +102,8 @@ def _as_trained(plan: Plan, config: TrainingConfig, goal: Goal) -> Message | Non
     """How a run gets the placement that is shown, where it would not: without a map the whole model goes to the first
     device, and a balanced one knows no other goal."""
     first = plan.devices[0]
-    is_as_shown = goal == "balance" if config.use_balanced_device_map else plan.used == (first,)
-    if config.device_map is not None or is_as_shown or len(plan.devices) == 1:
+    is_as_shown = goal == "balance" if config.is_balanced else plan.used == (first,)
+    if config.device_map is not None or is_as_shown or len(plan.devices) == 1 or plan.is_shared:
         return None
     if goal == "balance":
         return Message(
@@ -146,6 +157,8 @@ def ranges(numbers: Sequence[int]) -> str:
 
 def strategy_message(plan: Plan) -> Message:
     """How the model is placed."""
+    if plan.is_shared and plan.used[0].target.is_cpu:
+        return Message(ON_A_CPU[plan.strategy], {"count": plan.num_processes})
     return Message(STRATEGIES[plan.strategy], {"count": len(plan.used)})
 
 

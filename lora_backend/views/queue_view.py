@@ -6,6 +6,7 @@ from typing import Any
 
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Message, Plural
+from lora_backend.runs.processes.lease_requests import is_chat
 from lora_backend.runs.processes.queue import Waiting, waiting_for
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.run_store import RunStore
@@ -21,8 +22,11 @@ def waiting_messages(waiting: Waiting) -> list[Message]:
         return [Message(COPIED)]
     found = [Message(N_("It starts by itself when its turn comes."))]
     if waiting.holders:
-        names = ", ".join(sorted({holder.run for holder in waiting.holders}))
-        found.append(Message(N_("{runs} has its device."), {"runs": names}))
+        if any(map(is_chat, waiting.holders)):
+            found.append(Message(N_("A model that is being tried has its device, and makes room for it now.")))
+        names = ", ".join(sorted({holder.run for holder in waiting.holders if not is_chat(holder)}))
+        if names:
+            found.append(Message(N_("{runs} has its device."), {"runs": names}))
     if waiting.ahead:
         values = {"count": len(waiting.ahead), "runs": ", ".join(waiting.ahead)}
         found.append(

@@ -11,13 +11,15 @@ from lora_backend.config.diff import ABSENT
 from lora_backend.config.short_values import in_short
 from lora_backend.formats import duration, number, size, when
 from lora_backend.i18n import N_, Message
+from lora_backend.runs.history.checkpoint_list import Best
 from lora_backend.runs.history.pace import time_left
 from lora_backend.runs.history.run_table import RunRow, first_and_last_loss
 from lora_backend.runs.record.curves import Column
-from lora_backend.runs.record.documents import RunRecord
+from lora_backend.runs.record.documents import Kind, RunRecord
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.runs.record.states import RunState
-from lora_backend.views.state_view import stage_message, state_message
+from lora_backend.runs.record.states import AFTER_TRAINING, RunState
+from lora_backend.views.export_view import TARGETS
+from lora_backend.views.state_view import stage_parts, state_message
 
 DEFAULT_COLUMNS = ("loss", "eval_loss", "r", "learning_rate")
 """Of a list of runs, beside those that every list has."""
@@ -31,6 +33,12 @@ HEADS = {
 }
 """Of the columns that every list of runs has."""
 PIN = "★ "
+KIND_WORDS: dict[Kind, str] = {
+    "train": N_("Training"),
+    "evaluate": N_("Evaluation"),
+    "export": N_("Export"),
+    "download": N_("Download"),
+}
 EFFECTS = {
     "safe": N_("safe"),
     "restarts_schedule": N_("the schedule is computed anew"),
@@ -71,6 +79,16 @@ def run_title(record: RunRecord) -> str:
     return record.name or Path(str(record.config.get("model_name", ""))).name or "–"
 
 
+def job_title(kind: Kind, name: str) -> Message:
+    """Of a run that trains nothing: what it does, and to what. An export's name ends with the code of its target."""
+    of, _, code = name.rpartition(" → ")
+    word = next((word for target, word in TARGETS.items() if target == code), None)
+    shown: Message | str = name
+    if kind == "export" and word is not None:
+        shown = Message("{of} → {target}", {"of": of, "target": Message(word)})
+    return Message(N_("{kind}: {name}"), {"kind": Message(KIND_WORDS[kind]), "name": shown})
+
+
 def step_of(step: int, total_steps: int | None) -> str:
     """`12 / 51`, for a cell."""
     return f"{step} / {total_steps or '–'}"
@@ -86,16 +104,18 @@ def value_text(name: str, value: Any, limit: int = 60, language: str | None = No
 
 
 def progress_parts(state: RunState, columns: dict[str, Column], saved: Sequence[int] = ()) -> list[Message]:
-    """`Step 12 of 51`, the time that is left or that it took, and the last checkpoint; empty before a step is known."""
+    """`Step 12 of 51`, the time that is left or that it took, the last checkpoint and the best evaluation; empty before a step is known."""
     if not state.total_steps:
         return []
     parts = [_step(state)]
-    if state.eta_s is not None and not state.has_ended:
+    if state.eta_s is not None and not state.has_ended and state.stage not in AFTER_TRAINING:
         parts.append(_left(state, columns))
     if state.has_ended and state.started_at and state.ended_at:
         parts.append(Message(N_("took {time}"), {"time": duration(state.ended_at - state.started_at)}))
     if saved:
         parts.append(Message(N_("last checkpoint at step {step}"), {"step": saved[-1]}))
+    if state.best_step is not None:
+        parts.append(Message(N_("best evaluation at step {step}"), {"step": state.best_step}))
     return parts
 
 
@@ -104,7 +124,7 @@ def run_in_short(run: RunStore, state: RunState) -> list[Message]:
     if state.state == "failed" and state.message:
         return [state.message]
     if not state.has_ended and state.stage != "training":
-        return [stage_message(state.stage)]
+        return stage_parts(state)
     parts = [_step(state)] if state.total_steps else []
     if losses := first_and_last_loss(run):
         first, last = (number(loss, 3) for loss in losses)
@@ -114,6 +134,14 @@ def run_in_short(run: RunStore, state: RunState) -> list[Message]:
     elif state.eta_s is not None:
         parts.append(Message(N_("{time} left"), {"time": duration(state.eta_s)}))
     return parts
+
+
+def best_message(best: Best) -> Message:
+    """What the mark in a list of checkpoints means."""
+    said = N_("★ marks the best {figure}; the run ends with the adapter of the last step.")
+    if best.is_the_adapter:
+        said = N_("★ marks the best {figure}; the run ends with that checkpoint's adapter.")
+    return Message(said, {"figure": best.by.name})
 
 
 def _step(state: RunState) -> Message:

@@ -11,7 +11,7 @@ from lora_backend.runs.history.loss_health import LossHealth
 from lora_backend.runs.processes.supervisor import KILL_AFTER_S
 from lora_backend.runs.record.attempts import DamagedCheckpoint
 from lora_backend.runs.record.run_store import RunStore
-from lora_backend.runs.record.states import AFTER_TRAINING, WITH_STEPS
+from lora_backend.runs.record.states import AFTER_TRAINING, WITH_STEPS, RunState
 
 STATE_WORDS = {
     "queued": N_("Queued"),
@@ -31,7 +31,23 @@ _STAGES = {
     "training": N_("training"),
     "saving": N_("saving the adapter"),
     "answering": N_("answering the questions"),
+    "reading": N_("reading the files"),
+    "measuring": N_("measuring the loss"),
+    "truncating": N_("truncating the ranks"),
+    "merging": N_("merging the weights"),
+    "writing": N_("writing the files"),
+    "checking": N_("checking the result"),
+    "downloading": N_("downloading"),
+    "uploading": N_("uploading"),
 }
+
+
+STOPPING_JOBS = {
+    "evaluate": N_("Stop requested. It ends after the rows that it is at."),
+    "export": N_("Stop requested. What is half done is removed."),
+    "download": N_("Pause requested. What has been downloaded is kept."),
+}
+"""What a stop does to a run that trains nothing."""
 
 
 def state_message(state: str, health: LossHealth | None = None) -> Message:
@@ -54,10 +70,18 @@ def stage_message(stage: str | None) -> Message:
     return Message(_STAGES.get(stage or "", N_("starting Python and torch")))
 
 
+def stage_parts(state: RunState) -> list[Message]:
+    """What the trainer is at, and what that stage has to say of itself: `answered 12 of 46, about 20 s left`."""
+    return [stage_message(state.stage), *([state.detail] if state.detail else [])]
+
+
 def stopping_messages(run: RunStore) -> list[Message]:
     """What a stop that was asked for does now, and when the run has ended at the latest."""
     stage = run.read_status().attempt.stage
-    if stage in AFTER_TRAINING:
+    record = run.glance_at_record()
+    if record and record.kind in STOPPING_JOBS:
+        asked = STOPPING_JOBS[record.kind]
+    elif stage in AFTER_TRAINING:
         asked = N_("Stop requested. The model is trained: its adapter is saved, then the run ends.")
     elif stage in WITH_STEPS:
         asked = N_("Stop requested. The trainer saves a checkpoint at its next step and ends.")

@@ -85,6 +85,25 @@ def read_health(params: dict[str, Any], report: Report) -> list[dict[str, Any]]:
     return [layer.to_dict() for layer in adapter_health(Path(params["adapter"]))]
 
 
+def singular_values(params: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Of every layer of a plain LoRA: what each rank keeps. `params`: `adapter` (folder)."""
+    report(Message(N_("Reading the adapter's tensors")), 0.0)
+    from lora_backend.shipping.truncation import read_spectrum
+
+    return read_spectrum(Path(params["adapter"])).to_json()
+
+
+def rank_curve(params: dict[str, Any], report: Report) -> dict[str, Any]:
+    """The held-out loss of an adapter truncated to rank after rank. `params`: `request` (an `EvaluateRequest` with one
+    column), `are_trained` (whether its rows are those that were learned)."""
+    report(Message(N_("Starting torch and PEFT")), 0.0)
+    from lora_backend.runs.record.job_documents import EvaluateRequest
+    from lora_backend.shipping.rank_curve import measure_curve
+
+    request = EvaluateRequest.read(params["request"])
+    return measure_curve(request, this_installation(), report, are_trained=params["are_trained"]).to_json()
+
+
 def start(params: dict[str, Any], report: Report) -> None:
     """Import what the other questions need; it takes seconds, which whoever asks next does not wait then."""
     from lora_backend.modeling.lean import KERNELS, as_if_not_installed, without_collections
@@ -140,6 +159,8 @@ METHODS: dict[str, Callable[[dict[str, Any], Report], Any]] = {
     "read_health": read_health,
     "profile": profile,
     "adapter_fit": adapter_fit,
+    "singular_values": singular_values,
+    "rank_curve": rank_curve,
     "count_data": count_data,
     "show_rows": show_rows,
     "write_tokens": write_tokens,

@@ -15,16 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from lora_backend.config.config_writing import dump_yaml
 from lora_backend.runs.record.process_identity import ProcessIdentity, is_alive
-from lora_backend.runs.record.run_store import list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from tests.browser.chromium import ARGUMENTS, find_chromium
-from tests.run_files import status_of
+from tests.run_files import make_run, status_of
 from tests.tiny import chats, make_model, write_rows
+from tests.untraced import planned_by_formula
 
 ROOT = Path(__file__).parents[2]
 expect.set_options(timeout=30_000)  # a busy machine is no failure
+RUNS_MS = 120_000
+"""A script that waits for a first trace, on such a machine."""
 
 
 def free_port() -> int:
@@ -52,14 +56,19 @@ class Dashboard:
     def workspace(self) -> Path:
         return self.home / "ws"
 
-    def environment(self, **more: str) -> dict[str, str]:
-        """Places of its own, for the dashboard and for commands beside it."""
+    @property
+    def places(self) -> dict[str, str]:
+        """Variables that name its places."""
         places = {
             "FLIGHTDECK_WORKSPACE": self.workspace,
             "FLIGHTDECK_MODEL_ROOTS": self.home,
             "FLIGHTDECK_DATA_ROOTS": self.home,
         }
-        return {**os.environ, **{name: str(path) for name, path in places.items()}, **more}
+        return {name: str(path) for name, path in places.items()}
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Places of its own, for the dashboard and for commands beside it."""
+        return {**os.environ, **self.places, **more}
 
     def start(self) -> None:
         environment = self.environment()
@@ -94,7 +103,7 @@ def dashboard(tmp_path: Path) -> Iterator[Dashboard]:
 
 @pytest.fixture(scope="module")
 def shared_dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    """One for many requests that change nothing."""
+    """One for a module's tests that leave each other's things alone."""
     yield from _served(Dashboard(tmp_path_factory.mktemp("shared"), free_port()))
 
 
@@ -111,16 +120,39 @@ def _served(running: Dashboard) -> Iterator[Dashboard]:
     for run in list_runs(running.workspace / "runs"):
         for who in ("trainer", "supervisor"):
             data = status_of(run).get(who)
-            if data and is_alive(identity := ProcessIdentity.from_json(data)):
+            if data and is_alive(identity := ProcessIdentity.from_json(data)) and identity.pid != os.getpid():
                 os.kill(identity.pid, signal.SIGKILL)
 
 
 @pytest.fixture
 def tiny(dashboard: Dashboard) -> Dashboard:
     """A dashboard with a tiny model and data set in its roots."""
+    return _with_tiny(dashboard)
+
+
+@pytest.fixture(scope="module")
+def shared_tiny(shared_dashboard: Dashboard) -> Dashboard:
+    """The same for a module's tests together: what one has asked, and the processes that answered, are there for the next."""
+    return _with_tiny(shared_dashboard)
+
+
+def _with_tiny(dashboard: Dashboard) -> Dashboard:
     make_model(dashboard.home / "tiny-model")
     write_rows(dashboard.home / "chats.jsonl", chats())
     return dashboard
+
+
+def trained_here(dashboard: Dashboard, values: dict[str, Any]) -> RunStore:
+    """A run of the dashboard's that was trained in this process, which has torch already: for pages that come after one."""
+    from lora_backend.trainer.direct_run import train_in_folder
+
+    with pytest.MonkeyPatch.context() as patch, planned_by_formula(dashboard.home / "by_formula"):
+        for name, place in dashboard.places.items():
+            patch.setenv(name, place)
+        runs = dashboard.workspace / "runs"
+        folder = make_run(runs, config=values, config_text=dump_yaml(values), argv=None, name="Trained here")
+        train_in_folder(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -145,14 +177,22 @@ def page(browser: Browser) -> Iterator[Page]:
 def settled(page: Page, url: str) -> Any:
     """Open an address and wait until the page has drawn itself."""
     page.goto(url)
-    page.get_by_test_id("stMain").locator("h1").wait_for()
+    page.locator("#stMain h1").wait_for()
     idle(page)
     return page
 
 
 def idle(page: Page) -> None:
     """Wait until no script runs: until then parts of the page before may still stand on the screen."""
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=RUNS_MS)
+
+
+def press(button: Locator) -> None:
+    """Click once the page stands still, as a person does who waits for it. A part of a page that is drawn by itself
+    (a fragment) hears no click while the whole page is drawn, for what was clicked is replaced meanwhile."""
+    button.wait_for()
+    idle(button.page)
+    button.click()
 
 
 def badge(page: Page, word: str) -> Any:

@@ -3,7 +3,7 @@
 With `--readme` only those that README shows.
 
 They show a finished run of the demo in `lora-flightdeck` below the folder for temporary files; it is trained first where
-there is none (about five minutes). What README shows goes to `docs/pictures/`, the rest to `pictures/`.
+there is none (about two minutes). What README shows goes to `docs/pictures/`, the rest to `pictures/`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lora_backend.config.drafts import new_draft
-from lora_backend.runs.record.run_store import list_runs
+from lora_backend.runs.record.run_store import RunStore, list_runs
 from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.browser.conftest import ROOT, Dashboard, free_port, settled
 from tests.run_files import record_of
@@ -33,11 +34,13 @@ IN_README = {
     "data_light_en_1280",
     "run_dark_en_1280",
     "verify_light_en_1280",
+    "try_light_en_1280",
 }
 IN_README |= {name.replace("_en_", "_zh_") for name in IN_README}
 PLAN = "model=meta-llama/Llama-3.1-70B&gpus=80,48,24&gradient_checkpointing=true&batch_size=1"
 PLAN_MANY = "model=meta-llama/Llama-3.1-405B&gpus=8xH100-80G,4xL40S,4xA100-40G&gradient_checkpointing=true&batch_size=1"
 PLAN_OVER = "model=meta-llama/Llama-3.1-8B&gpus=RTX-4090&rows=10000&price=0.5"
+PROMPTS = ("What warranty period does the Mossbell have?", "What is the size of the tank in the Mossbell?")
 DRAFT = """\
 # handed over by a colleague
 model_name: {model}
@@ -61,7 +64,7 @@ def main() -> None:
     dashboard = Dashboard(HOME, free_port())
     empty = Dashboard(HOME / "empty", free_port())
     empty.home.mkdir(parents=True, exist_ok=True)
-    if not list_runs(dashboard.workspace / "runs"):
+    if not _trainings(dashboard):
         command = [sys.executable, "-m", "lora_backend", "demo", "--train"]
         subprocess.run(command, check=True, cwd=ROOT, env=dashboard.environment())
     _put_model_and_data_there(dashboard)
@@ -70,10 +73,11 @@ def main() -> None:
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(ARGUMENTS))
+            chat_id = _ask(browser, dashboard)
             for theme in ("light", "dark"):
                 for language in ("en", "zh"):
                     for width in (1280, 400):
-                        _take(browser, dashboard, empty, theme, language, width)
+                        _take(browser, dashboard, empty, theme, language, width, chat_id)
             browser.close()
     finally:
         dashboard.kill()
@@ -81,9 +85,19 @@ def main() -> None:
     print(f"pictures in {OUT} and {README_OUT}")
 
 
+def _trainings(dashboard: Dashboard) -> list[RunStore]:
+    return [run for run in list_runs(dashboard.workspace / "runs") if run.read_record().kind == "train"]
+
+
+def _trained(dashboard: Dashboard) -> RunStore:
+    """The one training, beside which evaluations and exports may lie."""
+    (run,) = _trainings(dashboard)
+    return run
+
+
 def _put_model_and_data_there(dashboard: Dashboard) -> None:
     """So that the pictures show no path of whoever takes them."""
-    (run,) = list_runs(dashboard.workspace / "runs")
+    run = _trained(dashboard)
     config = record_of(run)["config"]
     if not (HOME / MODEL).exists():
         shutil.copytree(config["model_name"], HOME / MODEL)
@@ -91,8 +105,29 @@ def _put_model_and_data_there(dashboard: Dashboard) -> None:
     shutil.rmtree(dashboard.workspace / "drafts", ignore_errors=True)
 
 
-def _take(browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, language: str, width: int) -> None:
-    (run,) = list_runs(dashboard.workspace / "runs")
+def _ask(browser: Browser, dashboard: Dashboard) -> str:
+    """Ask base model and adapter what the demo has taught; gives the id of the chat."""
+    run = _trained(dashboard)
+    page = browser.new_page()
+    settled(page, f"{dashboard.url}/playground?with=run:{run.id}")
+    for prompt in PROMPTS:
+        field = page.get_by_test_id("stChatInputTextArea")
+        expect(field).to_be_enabled(timeout=240_000)
+        field.fill(prompt)
+        field.press("Enter")
+        expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        expect(page.get_by_role("button", name="Retry")).to_be_visible(timeout=240_000)
+    page.get_by_role("button", name="Compare with base").last.click()
+    expect(page.locator("[title^=KL]").first).to_be_visible(timeout=240_000)
+    (chat_id,) = parse_qs(str(urlsplit(page.url).query))["chat"]
+    page.close()
+    return str(chat_id)
+
+
+def _take(
+    browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, language: str, width: int, chat_id: str
+) -> None:
+    run = _trained(dashboard)
     draft = new_draft(dashboard.workspace / "drafts", DRAFT.format(model=HOME / MODEL, dataset=DATA))
     views = {
         "home": (dashboard, "/", None),
@@ -113,6 +148,10 @@ def _take(browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, 
         "run_ranks": (dashboard, f"/runs?run={run.id}", 4),
         "run_answers": (dashboard, f"/runs?run={run.id}", 5),
         "verify": (dashboard, f"/verify?run={run.id}", None),
+        "truncate": (dashboard, f"/verify?run={run.id}", 4),
+        "models": (dashboard, "/models", None),
+        "try": (dashboard, f"/playground?chat={chat_id}", None),
+        "empty_try": (empty, "/playground", None),
         "empty_home": (empty, "/", None),
         "empty_config": (empty, "/config", None),
         "empty_data": (empty, "/data", None),
@@ -151,7 +190,7 @@ def _shoot(page: Page, path: Path) -> None:
     """As tall as the page is, up to what a reader scrolls."""
     _drawn(page)
     width = page.viewport_size["width"] if page.viewport_size else 1280
-    height = page.get_by_test_id("stMain").evaluate("element => element.scrollHeight")
+    height = page.locator("#stMain").evaluate("element => element.scrollHeight")
     page.set_viewport_size({"width": width, "height": max(640, min(int(height) + 8, 2400))})
     page.wait_for_timeout(700)
     page.screenshot(path=path)

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from lora_backend.config.drafts import list_drafts
 from lora_backend.runs.record.run_store import list_runs
-from tests.browser.conftest import Dashboard, badge, idle, settled
+from tests.browser.conftest import Dashboard, badge, idle, press, settled
 from tests.run_files import record_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -46,7 +46,7 @@ def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page:
     page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(file)
     expect(page.get_by_text("LLaMA-Factory config detected")).to_be_visible()
     expect(page.get_by_role("cell", name="lora_target")).to_be_visible()
-    page.get_by_role("button", name="Convert and edit").click()
+    press(page.get_by_role("button", name="Convert and edit"))
     page.get_by_role("button", name="Launch").wait_for()
     idle(page)
 
@@ -62,10 +62,10 @@ def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page:
         expect(box).to_contain_text(f"line {number}")
 
     # two by one click each
-    page.get_by_role("button", name="Set max_length: 128").click()
+    press(page.get_by_role("button", name="Set max_length: 128"))
     expect(page.get_by_text("the model was made for 128 tokens")).to_have_count(0)
     idle(page)
-    page.get_by_role("button", name="Remove q_porj from target_modules").click()
+    press(page.get_by_role("button", name="Remove q_porj from target_modules"))
     expect(page.get_by_text("names q_porj")).to_have_count(0)
     idle(page)
     assert "max_length: 128" in draft.text()
@@ -84,14 +84,14 @@ def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page:
     popover = page.get_by_test_id("stPopoverBody")
     popover.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(script)
     expect(popover.get_by_text("train_lora.py")).to_be_visible()
-    popover.get_by_role("button", name="Compare with it").click()
+    press(popover.get_by_role("button", name="Compare with it"))
     page.wait_for_url(re.compile(r"base=file(:|%3A)train_lora\.py"))
     expect(page.get_by_text("Line 4 of the script")).to_be_visible()
     expect(page.get_by_role("cell", name="check_r_consistency")).to_be_visible()
     page.keyboard.press("Escape")
     idle(page)
 
-    page.get_by_role("button", name="Launch").click()
+    press(page.get_by_role("button", name="Launch"))
     page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=90_000)
     expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
     (run,) = list_runs(tiny.workspace / "runs")
@@ -118,7 +118,7 @@ def test_an_edit_survives_a_reload_and_a_second_tab_is_asked(tiny: Dashboard, pa
     rank.press("Enter")
     expect(other.get_by_text("Another tab changed this draft")).to_be_visible()
     assert "r: 8" in draft.text()
-    other.get_by_role("button", name="Keep mine").click()
+    press(other.get_by_role("button", name="Keep mine"))
     expect(other.get_by_text("Another tab changed this draft")).to_have_count(0)
     idle(other)
     assert "r: 12" in draft.text()
@@ -126,10 +126,10 @@ def test_an_edit_survives_a_reload_and_a_second_tab_is_asked(tiny: Dashboard, pa
     page.reload()
     expect(page.get_by_role("spinbutton", name="r", exact=True)).to_have_value("12")
     idle(page)
-    page.get_by_role("button", name="Undo").click()
+    press(page.get_by_role("button", name="Undo"))
     expect(page.get_by_role("spinbutton", name="r", exact=True)).to_have_value("8")
     tiny.kill()
     tiny.start()
     settled(page, address)
-    page.get_by_role("button", name="Undo").click()
+    press(page.get_by_role("button", name="Undo"))
     expect(page.get_by_role("spinbutton", name="r", exact=True)).to_have_value("4")

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lora_backend.runs.record.run_store import list_runs
-from tests.browser.conftest import Dashboard, badge, idle, settled
+from tests.browser.conftest import Dashboard, badge, idle, press, settled
 from tests.run_files import record_of
 from tests.tiny import ANSWERS, QUESTIONS
 from tests.waiting import until
@@ -36,12 +36,12 @@ def choose(page: Page, label: str, text: str) -> None:
 def fix(page: Page, row: int, text: str) -> None:
     """Write another text into a row."""
     box = page.locator(f".st-key-row-{row}")
-    box.get_by_role("button", name="Edit").click()
+    press(box.get_by_role("button", name="Edit"))
     field = page.get_by_role("textbox", name=f"Row {row} as JSON")
     field.fill(text)
     field.press("Control+Enter")
     idle(page)
-    page.get_by_role("button", name="Keep the change").click()
+    press(page.get_by_role("button", name="Keep the change"))
     expect(field).to_have_count(0)
     expect(box.get_by_text("changed")).to_be_visible()
 
@@ -72,20 +72,20 @@ def test_a_sharegpt_file_with_two_bad_rows_is_fixed_on_the_page_and_trained_on(
     expect(first.locator("mark").first).to_have_text(ANSWERS[0], timeout=60_000)
     page.get_by_text("Problems (1)").click()
     expect(page.get_by_text("2 rows are bad (rows 5, 10)")).to_be_visible()
-    page.get_by_role("button", name="Show 2 rows").click()
+    press(page.get_by_role("button", name="Show 2 rows"))
     expect(page.get_by_text("Only rows that cannot be trained on.")).to_be_visible()
     fix(page, 5, talk(QUESTIONS[0], ANSWERS[0]))
     fix(page, 10, talk(QUESTIONS[1], ANSWERS[1]))
     expect(page.get_by_text("2 rows changed")).to_be_visible()
-    page.get_by_role("button", name="Save as a new file").click()
+    press(page.get_by_role("button", name="Save as a new file"))
     page.wait_for_url(re.compile(r"dataset=talks-edited-[0-9a-f]{8}\.jsonl"))
     expect(page.get_by_text("Problems (1)")).to_have_count(0, timeout=60_000)
     kept = {path.name.split("-")[1]: path for path in (tiny.workspace / "data").iterdir()}
     assert len(kept) == 2, "the old file stays"
     assert len(kept["edited"].read_text().splitlines()) == 16
 
-    page.get_by_role("button", name="Use in config").click()
-    page.get_by_role("button", name="New draft").click()
+    press(page.get_by_role("button", name="Use in config"))
+    press(page.get_by_role("button", name="New draft"))
     page.wait_for_url(re.compile(r"/config\?.*draft="))
     idle(page)
     expect(page.get_by_role("link", name="Look at the data")).to_be_visible()
@@ -96,7 +96,7 @@ def test_a_sharegpt_file_with_two_bad_rows_is_fixed_on_the_page_and_trained_on(
     (draft,) = (tiny.workspace / "drafts").glob("*/config.yaml")
     until(lambda: KEYS in draft.read_text(), "the text is in the draft")
     idle(page)
-    page.get_by_role("button", name="Launch").click()
+    press(page.get_by_role("button", name="Launch"))
     page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=120_000)
     expect(badge(page, "Finished")).to_be_visible(timeout=150_000)
     (run,) = list_runs(tiny.workspace / "runs")

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Dashboard, idle, settled
+from tests.browser.conftest import Dashboard, idle, press, settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 ADDRESS = "/plan?model=meta-llama/Llama-3.1-70B&gpus=80,48,24&gradient_checkpointing=true&batch_size=1"
 
 
-def test_llama_70b_on_three_unequal_gpus(dashboard: Dashboard, page: Page) -> None:
-    page.goto(dashboard.url + ADDRESS)  # traced first, so it is not settled soon
+def test_llama_70b_on_three_unequal_gpus(shared_dashboard: Dashboard, page: Page) -> None:
+    page.goto(shared_dashboard.url + ADDRESS)  # traced first, so it is not settled soon
     verdict = page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits")
     expect(verdict).to_be_visible(timeout=120_000)
     idle(page)
@@ -35,14 +35,14 @@ def test_llama_70b_on_three_unequal_gpus(dashboard: Dashboard, page: Page) -> No
     first.fill("78")
     first.press("Enter")
     idle(page)
-    page.get_by_role("button", name="Move", exact=True).click()
+    press(page.get_by_role("button", name="Move", exact=True))
     effect = page.get_by_text("Effect of the last change")
     expect(effect).to_contain_text("parts of the model that move: 2")
     expect(page.get_by_text("placed by hand")).to_be_visible()
     assert "placement=" in page.url
     by_hand = page.url
 
-    page.get_by_role("button", name="Undo").click()
+    press(page.get_by_role("button", name="Undo"))
     expect(page.get_by_text("placed by hand")).to_have_count(0)
     assert "placement=" not in page.url
 
@@ -61,14 +61,14 @@ def test_llama_70b_on_three_unequal_gpus(dashboard: Dashboard, page: Page) -> No
 
 
 def test_what_does_not_fit_is_mended_by_the_first_button_without_another_click(
-    dashboard: Dashboard, page: Page
+    shared_dashboard: Dashboard, page: Page
 ) -> None:
-    page.goto(dashboard.url + "/plan?model=HuggingFaceTB/SmolLM2-135M&gpus=4&batch_size=8")
+    page.goto(shared_dashboard.url + "/plan?model=HuggingFaceTB/SmolLM2-135M&gpus=4&batch_size=8")
     expect(page.get_by_test_id("stAlertContentError").get_by_text("It does not fit")).to_be_visible(timeout=120_000)
     best = page.locator(".st-key-plan_remedies")
     expect(best.get_by_text("fits with this")).to_be_visible(timeout=120_000)
     expect(best.get_by_role("button", name="Apply")).to_have_count(1)
-    best.get_by_role("button", name="Apply").click()
+    press(best.get_by_role("button", name="Apply"))
     expect(page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits")).to_be_visible(timeout=60_000)
     expect(page.get_by_text("More ways to save memory")).to_have_count(0)
     expect(page.locator(".st-key-plan_figures").get_by_text("Largest batch")).to_be_visible(timeout=60_000)

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.record.process_identity import ProcessIdentity, identify
 from lora_backend.runs.record.run_store import RunStore
-from tests.browser.conftest import Dashboard, badge, idle, settled
+from tests.browser.conftest import Dashboard, badge, idle, press, settled
 from tests.run_files import add_point, end_run, make_run, set_status
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -85,10 +85,10 @@ def zoom(page: Page) -> list[float]:
 
 
 def test_a_run_that_ends_leaves_the_open_tab_and_shows_no_button_twice(
-    dashboard: Dashboard, page: Page, trainer: ProcessIdentity
+    shared_dashboard: Dashboard, page: Page, trainer: ProcessIdentity
 ) -> None:
-    run = living(dashboard.workspace, trainer)
-    settled(page, f"{dashboard.url}/runs?run={run.id}")
+    run = living(shared_dashboard.workspace, trainer)
+    settled(page, f"{shared_dashboard.url}/runs?run={run.id}")
     expect(page.locator(".js-plotly-plot .legendtext", has_text="Loss").first).to_be_visible()
     zoomed = zoom(page)
     assert zoomed[0] > 5
@@ -113,13 +113,13 @@ def test_a_run_that_ends_leaves_the_open_tab_and_shows_no_button_twice(
 
 
 def test_a_checkpoint_that_is_asked_for_is_answered_marked_and_listed(
-    dashboard: Dashboard, page: Page, trainer: ProcessIdentity
+    shared_dashboard: Dashboard, page: Page, trainer: ProcessIdentity
 ) -> None:
-    run = living(dashboard.workspace, trainer)
-    settled(page, f"{dashboard.url}/runs?run={run.id}")
+    run = living(shared_dashboard.workspace, trainer)
+    settled(page, f"{shared_dashboard.url}/runs?run={run.id}")
     title = page.get_by_test_id("stMain").locator("h1")
     place = title.bounding_box()
-    page.get_by_role("button", name="Save a checkpoint now").click()
+    press(page.get_by_role("button", name="Save a checkpoint now"))
     expect(page.get_by_text("Checkpoint requested.")).to_be_visible()
     assert title.bounding_box() == place
     expect(page.get_by_role("button", name="Saving after this step")).to_be_disabled()

@@ -185,20 +185,22 @@ def test_no_page_asks_a_foreign_host(
     assert foreign == []
 
 
-def test_a_run_folder_deleted_under_an_open_page_is_one_sentence(dashboard: Dashboard, page: Page) -> None:
-    run = make_run(dashboard.workspace / "runs", config={"model_name": "m"}, config_text="model_name: m\n", argv=None)
-    settled(page, f"{dashboard.url}/runs?run={run.id}")
+def test_a_run_folder_deleted_under_an_open_page_is_one_sentence(shared_dashboard: Dashboard, page: Page) -> None:
+    run = make_run(
+        shared_dashboard.workspace / "runs", config={"model_name": "m"}, config_text="model_name: m\n", argv=None
+    )
+    settled(page, f"{shared_dashboard.url}/runs?run={run.id}")
     expect(badge(page, "Starting")).to_be_visible()
     shutil.rmtree(run.path)
     expect(page.get_by_text("is not there; its folder may have been deleted")).to_be_visible()
     expect(page.get_by_text("Traceback")).to_have_count(0)
 
 
-def test_the_language_is_kept_in_the_address_and_for_the_next_visit(dashboard: Dashboard, page: Page) -> None:
-    settled(page, dashboard.url)
+def test_the_language_is_kept_in_the_address_and_for_the_next_visit(shared_dashboard: Dashboard, page: Page) -> None:
+    settled(page, shared_dashboard.url)
     page.get_by_role("radio", name="zh").click()
     expect(page.get_by_role("link", name="核验", exact=True)).to_be_visible()
     expect(page).to_have_url(re.compile("lang=zh"))
     until(lambda: "flightdeck_lang=zh" in page.evaluate("document.cookie"), "the cookie is set")
-    settled(page, dashboard.url + "/runs")
+    settled(page, shared_dashboard.url + "/runs")
     expect(page.get_by_role("link", name="核验", exact=True)).to_be_visible()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml  # type: ignore[import-untyped]
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
@@ -16,7 +17,7 @@ from lora_backend.installation import this_installation
 from lora_backend.preflight.plan_vs_measured import compare
 from lora_backend.runs.checkpoints.manifest import checkpoints_of
 from lora_backend.runs.record.run_store import list_runs
-from tests.browser.conftest import Dashboard, badge, idle, settled
+from tests.browser.conftest import Dashboard, badge, idle, press, settled, trained_here
 from tests.run_files import points_of, record_of
 from tests.waiting import until
 
@@ -71,7 +72,7 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
         re.compile("# a run for the walk")
     )
 
-    page.get_by_role("button", name="Launch").click()
+    press(page.get_by_role("button", name="Launch"))
     page.wait_for_url(re.compile(r"/runs\?.*run="))
     expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
     expect(page.get_by_text(re.compile(r"Step 24 of 24 · took"))).to_be_visible()
@@ -99,20 +100,18 @@ def test_from_home_to_a_verified_adapter(tiny: Dashboard, page: Page, tmp_path: 
     page.get_by_role("tab", name="Provenance").click()
     expect(page.get_by_text("Everything matches, and the adapter is unchanged.")).to_be_visible()
     page.get_by_role("tab", name="Loaded in memory").click()
-    page.get_by_role("button", name="Load and check").click()
+    press(page.get_by_role("button", name="Load and check"))
     expect(page.get_by_text("Checked.")).to_be_visible(timeout=90_000)
     expect(verdict).to_have_count(2)
 
 
-def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Page, tmp_path: Path) -> None:
+def test_a_broken_tensor_turns_its_row_and_the_verdict(tiny: Dashboard, page: Page) -> None:
     from safetensors.torch import load_file, save_file
 
     from tests.verification.reports import folder_report
 
-    open_draft(page, tiny, tmp_path, epochs=1)
-    page.get_by_role("button", name="Launch").click()
-    expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
-    (run,) = list_runs(tiny.workspace / "runs")
+    values = yaml.safe_load(CONFIG.format(model=tiny.home / "tiny-model", epochs=1))
+    run = trained_here(tiny, values | {"dataset": str(tiny.home / "chats.jsonl"), "learning_rate": 2e-3})
     address = f"{tiny.url}/verify?run={run.id}"
     settled(page, address)
     expect(page.get_by_text("14 of 14 LoRA layers have the expected rank")).to_be_visible()
@@ -146,7 +145,7 @@ def test_two_clicks_on_launch_are_one_run_that_can_be_stopped(tiny: Dashboard, p
     assert len(list_runs(tiny.workspace / "runs")) == 1
 
     page.get_by_role("tab", name="Log").click()
-    page.get_by_role("button", name="Save and stop").click()
+    press(page.get_by_role("button", name="Save and stop"))
     expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)
     idle(page)
     expect(page.get_by_role("tab", name="Log")).to_have_attribute("aria-selected", "true")
@@ -175,7 +174,7 @@ def test_three_runs_from_a_table_are_watched_stopped_resumed_and_compared(
     page.get_by_text("Runs from a table").click()
     page.get_by_label("Paste a table: from a spreadsheet, or CSV").fill(TABLE)
     page.keyboard.press("Control+Enter")
-    page.get_by_role("button", name="Start 3 runs").click()
+    press(page.get_by_role("button", name="Start 3 runs"))
     page.wait_for_url(re.compile(r"/runs\?.*filter=table-"), timeout=90_000)
     table = page.url
     runs = {record_of(run)["name"]: run for run in list_runs(tiny.workspace / "runs")}
@@ -184,7 +183,7 @@ def test_three_runs_from_a_table_are_watched_stopped_resumed_and_compared(
     page.get_by_role("link", name="long").click()
     expect(page.get_by_text(re.compile(r"Step [1-9]\d* of"))).to_be_visible(timeout=90_000)
     watched = page.url
-    page.get_by_role("button", name="Save a checkpoint now").click()
+    press(page.get_by_role("button", name="Save a checkpoint now"))
 
     settled(page, f"{tiny.url}/runs?run={runs['short'].id}")
     expect(badge(page, "Queued")).to_be_visible()
@@ -197,7 +196,7 @@ def test_three_runs_from_a_table_are_watched_stopped_resumed_and_compared(
     settled(page, watched)
     expect(badge(page, "Running")).to_be_visible()
     assert runs["long"].state().step > before.step, "it went on while nobody watched"
-    page.get_by_role("button", name="Save and stop").click()
+    press(page.get_by_role("button", name="Save and stop"))
     expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)
     assert len(checkpoints_of(runs["long"])) >= 2, "the one that was asked for, and the one of the stop"
     stopped_at = runs["long"].state().step
@@ -207,10 +206,10 @@ def test_three_runs_from_a_table_are_watched_stopped_resumed_and_compared(
     assert runs["short"].state().state == "finished", "they came in the table's order"
 
     settled(page, watched)
-    page.get_by_role("button", name="Resume", exact=True).click()
+    press(page.get_by_role("button", name="Resume", exact=True))
     expect(badge(page, "Running")).to_be_visible(timeout=90_000)
     until(lambda: runs["long"].state().step > stopped_at, "it goes on behind the step where it was stopped", 120.0)
-    page.get_by_role("button", name="Save and stop").click()
+    press(page.get_by_role("button", name="Save and stop"))
     expect(badge(page, "Stopped")).to_be_visible(timeout=60_000)
     assert runs["long"].state().step > stopped_at
     steps = [row["step"] for row in points_of(runs["long"]) if "loss" in row]

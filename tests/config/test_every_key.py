@@ -19,14 +19,24 @@ LOWEST_AND_BELOW: dict[str, tuple[Any, Any]] = {
     "max_time": (1e-9, 0), "max_bad_rows": (0, -1),
     "learning_rate": (1e-12, 0), "warmup_ratio": (0, -1e-9), "batch_size": (1, 0), "target_batch_size": (4, 0), "weight_decay": (0, -1e-9),
     "max_grad_norm": (0, -1e-9), "seed": (0, -1), "val_size": (0, -1e-9), "eval_steps": (1, 0), "save_steps": (1, 0),
+    "label_smoothing_factor": (0, -1e-9), "neftune_noise_alpha": (1e-9, 0), "loraplus_lr_ratio": (1, 0.999),
+    "early_stopping_patience": (1, 0), "early_stopping_threshold": (0, -1e-9), "sample_every_steps": (1, 0),
     "save_total_limit": (1, 0), "logging_steps": (1, 0), "min_memory_gb": (0, -1e-9),
+    "num_processes": (1, 0), "num_nodes": (1, 0),
 }  # fmt: skip
 """Every key that is one number: the lowest value that it takes, and one below."""
 HIGHEST_AND_ABOVE: dict[str, tuple[Any, Any]] = {
     "r": (65536, 65537), "lora_dropout": (0.999, 1), "learning_rate": (1, 1.001), "warmup_ratio": (0.999, 1), "weight_decay": (1, 1.001),
-    "seed": (2**32 - 1, 2**32), "val_size": (0.999, 1.0),
+    "label_smoothing_factor": (0.999, 1), "seed": (2**32 - 1, 2**32), "val_size": (0.999, 1.0),
+    "num_processes": (64, 65), "num_nodes": (64, 65),
 }  # fmt: skip
 NUMBERS = sorted(LOWEST_AND_BELOW)
+NEEDS: dict[str, dict[str, Any]] = {
+    "early_stopping_patience": {"eval_strategy": "epoch", "val_size": 0.1},
+    "num_processes": {"batch_size": 1, "target_batch_size": 64},
+    "num_nodes": {"batch_size": 1, "target_batch_size": 64},
+}
+"""Key → others without which it asks for nothing that could be done."""
 INSIDE: list[tuple[str, Any]] = [
     ("rank_pattern", {"q": True}), ("rank_pattern", {"q": 0}), ("rank_pattern", {"q": math.nan}), ("alpha_pattern", {"q": "8"}),
     ("alpha_pattern", {"q": math.inf}), ("target_layers", [True]), ("target_layers", ["0"]), ("target_layers", [1.0]),
@@ -68,14 +78,14 @@ def test_a_default_written_out_is_good_and_no_difference(key: str) -> None:
 @pytest.mark.parametrize("key", NUMBERS)
 def test_the_lowest_value_is_taken_and_the_next_below_is_out_of_range(key: str) -> None:
     lowest, below = LOWEST_AND_BELOW[key]
-    assert errors(**{key: lowest}) == []
+    assert errors(**NEEDS.get(key, {}), **{key: lowest}) == []
     assert refused(key, below).code == "out_of_range"
 
 
 @pytest.mark.parametrize("key", sorted(HIGHEST_AND_ABOVE))
 def test_the_highest_value_is_taken_and_the_next_above_is_out_of_range(key: str) -> None:
     highest, above = HIGHEST_AND_ABOVE[key]
-    assert errors(**{key: highest}) == []
+    assert errors(**NEEDS.get(key, {}), **{key: highest}) == []
     assert refused(key, above).code == "out_of_range"
 
 

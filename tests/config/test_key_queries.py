@@ -39,6 +39,6 @@ def test_what_the_plan_is_asked_changes_its_answer() -> None:
 
 
 def test_a_path_is_another_one_on_another_machine() -> None:
-    paths = {*keys_of_path("model"), *keys_of_path("rows"), *keys_of_path("published")}
+    paths = {*keys_of_path("model"), *keys_of_path("adapter"), *keys_of_path("rows"), *keys_of_path("published")}
     assert not any(KEYS[name].portable for name in paths)
     assert {name for name, key in KEYS.items() if not key.portable} == paths | {"overwrite"}

@@ -79,7 +79,7 @@ def test_the_attention_kernels_are_those_of_transformers() -> None:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     known = {name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if "|" not in name}
-    assert set(get_args(Attention)) == known | {"eager"}
+    assert set(get_args(Attention)) == (known | {"eager"}) - {"flightdeck_flat"}, "ours is no word of a config"
 
 
 def test_keys_that_take_words_are_known_by_them() -> None:

@@ -13,6 +13,7 @@ from lora_backend.demo.config import demo_config
 from tests.resolving import from_here
 from tests.tiny import chats, write_rows
 from tests.training.helpers import run
+from tests.untraced import planned_by_formula
 
 ALL = [pytest.param(preset, id=preset.id) for preset in PRESETS.values()]
 
@@ -35,12 +36,13 @@ def test_a_preset_is_a_config_with_nothing_to_say_of_it(preset: Preset, tmp_path
 
 @pytest.mark.parametrize("preset", ALL)
 def test_a_preset_trains_on_a_machine_without_a_gpu(
-    preset: Preset, tiny_model: Path, workspace: Path, tmp_path: Path
+    preset: Preset, tiny_model: Path, workspace: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     data = write_rows(tmp_path / "rows.jsonl", chats())
     values = {**preset.config(str(tiny_model), str(data)), "max_steps": 2, "save_steps": 2}
     assert TrainingConfig.model_validate(values)
-    folder = run(workspace, values)
+    with planned_by_formula(tmp_path_factory.getbasetemp() / "by_formula"):
+        folder = run(workspace, values)
     assert (folder.adapter / "adapter_model.safetensors").is_file()
     assert folder.state().step == 2
 

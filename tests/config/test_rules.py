@@ -95,8 +95,8 @@ def test_most_rules_have_a_fix_for_one_click() -> None:
     }
     assert without == {
         "missing_key", "syntax", "duplicate_key", "out_of_range", "yaml_1_1", "no_expression", "expression_too_slow", "quantized_offload", "model_name_unusable",
-        "dataset_unusable", "datasets_unusable", "eval_dataset_unusable", "missing_part", "questions_unusable", "publication_forbidden", "not_an_adapter", "experts_all_linear", "towers_left_alone", "no_tokenizer", "no_chat_template",
-        "output_in_use", "not_causal", "quantized_untrainable", "quantized_expanded", "model_library_missing", "all_linear_leaves_out",
+        "dataset_unusable", "datasets_unusable", "eval_dataset_unusable", "missing_part", "questions_unusable", "init_from_adapter_unusable", "publication_forbidden", "not_an_adapter", "experts_all_linear", "towers_left_alone", "no_tokenizer", "no_chat_template",
+        "output_in_use", "unequal_gpus", "not_causal", "quantized_untrainable", "quantized_expanded", "model_library_missing", "all_linear_leaves_out",
         "bad_rows_left_out", "no_rows_left", "refused_rows_left_out", *(rule.code for rule in row_facts.OF_NOTES.values()),
     }  # fmt: skip
 
@@ -112,7 +112,7 @@ def test_every_rule_of_every_module_is_listed_once_and_nothing_is_found_without_
 
 
 def test_every_file_that_a_config_names_has_its_rule() -> None:
-    assert set(UNUSABLE) == {"model_name", *DATA_KEYS}
+    assert set(UNUSABLE) == {"model_name", "init_from_adapter", *DATA_KEYS}
 
 
 @pytest.mark.parametrize(

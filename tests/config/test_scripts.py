@@ -193,7 +193,7 @@ def main():
     found = script_defaults(source)
     assert found.values == {
         "model_name": "org/model", "max_length": 2048, "quantization": "nf4", "r": 16, "alpha": 32,
-        "target_modules": ["q_proj"], "lora_dropout": 0, "packing": False, "batch_size": 2, "target_batch_size": 8,
+        "target_modules": ["q_proj"], "lora_dropout": 0, "batch_size": 2, "target_batch_size": 8,
         "learning_rate": 2e-4, "optim": "adamw_8bit", "output_dir": "out",
     }  # fmt: skip
     assert list(remarks(found)) == [10]

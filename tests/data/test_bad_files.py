@@ -52,8 +52,8 @@ def refusal(path: Path, max_bad_rows: int | None = 0) -> str:
         ("d.tsv", b"prompt\tcompletion\na\tb\tc\n", "Line 2 of d.tsv: it has 3 cells"),
         ("d.parquet", b"PAR1 and no more", "d.parquet is no whole Parquet file"), ("d.parquet", LINE, "is no whole Parquet file"),
         ("d.arrow", b"ARROW1 and no more", "d.arrow is no whole Arrow file"), ("d.arrow", LINE, "is no whole Arrow file"),
-        ("d.jsonl.gz", gzip.compress(LINE * 1000)[:-8], "d.jsonl.gz cannot be unpacked: it was cut off or is damaged"),
-        ("d.jsonl.gz", gzip.compress(LINE + b"{oops"), "Line 2 of d.jsonl.gz: the line is not JSON"),
+        ("d.jsonl.gz", gzip.compress(LINE * 1000, mtime=0)[:-8], "d.jsonl.gz cannot be unpacked: it was cut off or is damaged"),
+        ("d.jsonl.gz", gzip.compress(LINE + b"{oops", mtime=0), "Line 2 of d.jsonl.gz: the line is not JSON"),
         ("d.csv.zst", pa.compress(b"prompt,completion\n" * 99, "zstd", asbytes=True)[:-3], "cannot be unpacked"),
     ],
 )  # fmt: skip

@@ -17,6 +17,7 @@ from tests.drawn.outcomes import outcome_of, tally
 from tests.drawn.presets import preset_on
 from tests.drawn.world import ODD_ROWS, World
 from tests.pages.plan_page import profile_of
+from tests.untraced import nothing_expected
 
 STRIDE = 11
 """Coprime to the number of families, so that every few draws are of other ones."""
@@ -32,7 +33,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         patch.setenv("FLIGHTDECK_WORKSPACE", str(root / "ws"))
         patch.setenv("FLIGHTDECK_MODEL_ROOTS", str(root))
         patch.setenv("FLIGHTDECK_DATA_ROOTS", str(root))
-        yield World(root)
+        with nothing_expected():
+            yield World(root)
 
 
 @pytest.mark.parametrize("part", range(2))
@@ -61,9 +63,10 @@ def test_odd_rows_are_trained_on_or_stand_in_the_way_before(place: int, world: W
 
 
 def test_a_refusal_after_the_start_is_noticed(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path))  # another's profile is kept there
+    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "another's"))  # whose profile is kept there
     values = preset_on(PRESETS["four_bit_24gb"], "falcon", world)
     assert outcome_of(values, world.workspace, lambda _, config: profile_of(config)).kind == "refused"
+    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "its own"))
     assert outcome_of(values, world.workspace).kind == "blocked"
 
 

@@ -74,7 +74,7 @@ def test_warnings_are_logged_and_the_model_is_built(config: Make, caplog: pytest
 
 
 def test_a_model_that_is_not_here_is_a_model_error(config: Make) -> None:
-    with pytest.raises(ModelError, match="hf download someone/some-model"):
+    with pytest.raises(ModelError, match="flightdeck download someone/some-model"):
         getEquipAdaptorModel(config(model_name="someone/some-model"))
 
 

@@ -90,7 +90,7 @@ def test_a_folder_without_a_model_is_named(config: Make, tmp_path: Path) -> None
 
 
 def test_a_hub_id_that_is_not_cached_comes_with_the_command_that_downloads_it(config: Make) -> None:
-    with pytest.raises(ModelError, match="hf download someone/some-model"):
+    with pytest.raises(ModelError, match="flightdeck download someone/some-model"):
         load(config, model_name="someone/some-model")
 
 

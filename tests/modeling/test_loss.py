@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,9 @@ from transformers import (
 
 from lora_backend.errors import ModelError
 from lora_backend.modeling import step
-from lora_backend.modeling.loss import ChunkedLoss, verified_chunked_loss
+from lora_backend.modeling.loss import ChunkedLoss
+from lora_backend.modeling.loss_check import verified_chunked_loss
+from lora_backend.modeling.step import LossPath
 from tests.modeling.families import CONFIGS, HEADS, SMALL, linear_endings
 from tests.run_files import points_of
 from tests.training.helpers import failed_run, run
@@ -61,6 +64,18 @@ def rows(vocabulary: int = 32, length: int = 12) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
+def one_line(model: PeftModel) -> dict[str, Any]:
+    """Two examples one behind the other, without padding; the first of each predicts nothing across the border."""
+    lengths = (9, 6)
+    ids = torch.arange(sum(lengths))[None] * 7 % 32
+    labels = ids.clone()
+    labels[0, [0, 1, 9]] = -100
+    batch: dict[str, Any] = {"input_ids": ids, "labels": labels, "use_cache": False}  # as a training step calls it
+    if "position_ids" in inspect.signature(model.get_base_model().forward).parameters:
+        batch["position_ids"] = torch.cat([torch.arange(length) for length in lengths])[None]
+    return batch
+
+
 def loss_and_gradients(
     model: PeftModel, chunked: ChunkedLoss | None, **batch: Any
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -90,6 +105,17 @@ def test_loss_and_gradients_are_those_of_the_model(family: str) -> None:
     model = fresh(FAMILIES[family])
     verified_chunked_loss(model)
     assert_same(model, ChunkedLoss(model, tile_bytes=TILE), **rows())
+
+
+@pytest.mark.parametrize("items", [None, 40])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_so_they_are_for_examples_in_one_line(family: str, items: int | None) -> None:
+    model = fresh(FAMILIES[family])
+    path = LossPath.verified(model, "auto", "fp32")
+    assert path.chunked
+    path.chunked.tile_bytes = TILE
+    divided = {"num_items_in_batch": items} if items and path.takes_count else {}
+    assert_same(model, path.chunked, **one_line(model), **divided)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
@@ -240,6 +266,22 @@ def test_a_model_that_adds_to_its_loss_is_refused() -> None:
         verified_chunked_loss(fresh(config))
 
 
+def test_left_to_itself_it_is_then_the_loss_of_the_model_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    config = MixtralConfig(
+        **SMALL, intermediate_size=24, num_hidden_layers=2, num_local_experts=2, output_router_logits=True, **HEADS
+    )
+    with caplog.at_level("INFO"):
+        assert LossPath.verified(fresh(config), "auto", "fp32").chunked is None
+        assert "all tokens" in caplog.text
+        assert "MixtralForCausalLM" in caplog.text
+        caplog.clear()
+        assert LossPath.verified(fresh(FAMILIES["mixtral"]), "auto", "fp32").chunked
+        assert "answers only" in caplog.text
+        caplog.clear()
+        assert LossPath.verified(fresh(FAMILIES["mixtral"]), "nll", "fp32").chunked is None
+        assert caplog.text == ""
+
+
 class AddsByPlace(LlamaForCausalLM):
     """Its logits depend on a token's place in the row."""
 
@@ -294,9 +336,9 @@ def test_a_run_with_it_trains_the_same_adapter(
     values = config(
         target_batch_size=8, num_epochs=2, eval_strategy="epoch", val_size=0.25, target_modules=["q_proj", "lm_head"]
     )
-    whole = run(workspace, values)
+    whole = run(workspace, values | {"loss_type": "nll"})
     assert small_tiles == []
-    pieces = run(workspace, values | {"loss_type": "chunked_nll"})
+    pieces = run(workspace, values)
     assert len(small_tiles) == 1
     for key in ("loss", "eval_loss"):
         wanted = [row[key] for row in points_of(whole) if key in row]
@@ -327,4 +369,6 @@ def test_a_run_whose_loss_cannot_be_had_in_pieces_fails_with_a_sentence(
     monkeypatch.setattr(LlamaForCausalLM, "forward", other)
     _, sentence = failed_run(workspace, config(loss_type="chunked_nll"), ModelError)
     assert "loss_type: nll" in sentence
-    assert run(workspace, config(loss_type="nll", max_steps=1)).state().state == "finished", "the word decides"
+    folder = run(workspace, config(max_steps=1))
+    assert folder.state().state == "finished", "left to itself it takes the model's own"
+    assert "all tokens" in folder.train_log.read_text()

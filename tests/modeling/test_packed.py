@@ -34,7 +34,7 @@ SIZES: dict[str, Any] = {
 MODELS: dict[str, Any] = {
     "llama": LlamaConfig(**SIZES),
     "tied": LlamaConfig(**SIZES, tie_word_embeddings=True),
-    "weights the other way round": GPT2Config(vocab_size=96, n_embd=64, n_layer=3, n_head=4, n_positions=256),
+    "weights the other way round": GPT2Config(vocab_size=96, n_embd=64, n_layer=3, n_head=4, n_positions=256, attn_pdrop=0.0),
     "experts in one tensor": MixtralConfig(**SIZES, num_local_experts=4),
     "layers outside of blocks": OPTConfig(
         vocab_size=96, hidden_size=64, word_embed_proj_dim=32, ffn_dim=128, num_hidden_layers=3, num_attention_heads=4, max_position_embeddings=256

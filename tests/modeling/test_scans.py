@@ -69,7 +69,7 @@ def predicted(facts: dict[str, Any], settings: TraceSettings, size: Size) -> tup
     ids=str,
 )
 def test_a_scan_is_predicted_to_the_byte_at_another_length(family: str, size: Size) -> None:
-    facts, settings = facts_of(family), TraceSettings(padded=size.rows > 1)
+    facts, settings = facts_of(family), TraceSettings(uneven=size.rows > 1)
     assert predicted(facts, settings, size) == full_trace(facts, CONFIG, settings, size)
 
 
@@ -89,10 +89,10 @@ def test_the_chunk_is_found_in_the_config_or_in_the_familys_functions(family: st
     assert scan_chunk(base.config, found[1]) == chunk
 
 
-@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("uneven", [False, True])
 @pytest.mark.parametrize("chunk", [16, 64, 256])
-def test_rows_of_a_trace_end_within_a_chunk(chunk: int, padded: bool) -> None:
-    settings = TraceSettings(padded=padded)
+def test_rows_of_a_trace_end_within_a_chunk(chunk: int, uneven: bool) -> None:
+    settings = TraceSettings(uneven=uneven)
     sizes = trace_sizes(settings, (), None, 2**20, chunk)
     gaps = [padded_to(size.tokens, chunk) - size.tokens for size in sizes]
     chunks = [padded_to(size.tokens, chunk) // chunk for size in sizes]

@@ -98,8 +98,8 @@ def test_six_families_are_predicted_as_a_full_trace_finds_them(name: str, settin
 @pytest.mark.parametrize(
     ("chosen", "size"),
     [
-        pytest.param({"padded": True}, Size(3, 500, 16), marks=pytest.mark.soak),
-        ({"padded": True, **CHECKPOINTING}, Size(4, 700, 16)),
+        pytest.param({"uneven": True}, Size(3, 500, 16), marks=pytest.mark.soak),
+        ({"uneven": True, **CHECKPOINTING}, Size(4, 700, 16)),
         ({}, Size(1, 1000, 64)),
         ({}, Size(1, 1000, 1)),
         ({"precision": "fp32"}, Size(1, 1000, 16)),
@@ -165,7 +165,7 @@ def test_rows_on_either_side_of_a_window_are_predicted_to_the_byte(model_type: s
 
 def test_padded_rows_cost_a_mask_in_every_block() -> None:
     size = Size(4, 500, 16)
-    padded = profile_of(LLAMA, TraceSettings(padded=True))
+    padded = profile_of(LLAMA, TraceSettings(uneven=True))
     assert predicted(padded, size)[1] > predicted(llama(), size)[1] * 1.01
 
 
@@ -231,7 +231,7 @@ def test_flops_are_those_of_the_products() -> None:
 
 @pytest.mark.parametrize("positions", [None, 1024, 700])
 @pytest.mark.parametrize("windows", [(), (512,), (64, 600)])
-@pytest.mark.parametrize("chosen", [{}, {"padded": True}, {"loss_type": "chunked_nll", "is_tiled": True}, {"loss_type": "chunked_nll", "is_tiled": True, "padded": True}], ids=str)  # fmt: skip
+@pytest.mark.parametrize("chosen", [{}, {"uneven": True}, {"loss_type": "chunked_nll", "is_tiled": True}, {"loss_type": "chunked_nll", "is_tiled": True, "uneven": True}], ids=str)  # fmt: skip
 def test_sizes_of_a_trace_differ_and_stay_on_one_side_of_every_window(
     chosen: dict[str, Any], windows: tuple[int, ...], positions: int | None
 ) -> None:
@@ -242,7 +242,7 @@ def test_sizes_of_a_trace_differ_and_stay_on_one_side_of_every_window(
         sizes = trace_sizes(TraceSettings(**chosen, tokens_above=above), windows, positions, tile)
         tokens = [size.tokens for size in sizes]
         assert len(set(tokens)) == len({size.rank for size in sizes}) == 3
-        assert len({size.rows for size in sizes}) == (3 if chosen.get("padded") else 1)
+        assert len({size.rows for size in sizes}) == (3 if chosen.get("uneven") else 1)
         assert all(above <= number <= (positions or 2**20) for number in tokens)
         assert all(number < window for window in windows if window > above for number in tokens)
         if chosen.get("is_tiled"):
@@ -250,8 +250,8 @@ def test_sizes_of_a_trace_differ_and_stay_on_one_side_of_every_window(
 
 
 def test_rows_of_an_untiled_loss_stay_within_one_tile() -> None:
-    for padded in (False, True):
-        sizes = trace_sizes(TraceSettings(loss_type="chunked_nll", padded=padded), (), None, 256)
+    for uneven in (False, True):
+        sizes = trace_sizes(TraceSettings(loss_type="chunked_nll", uneven=uneven), (), None, 256)
         assert len({size.tokens for size in sizes}) == 3
         assert all(size.rows * size.tokens <= 256 for size in sizes)
 
@@ -361,13 +361,18 @@ def test_what_hangs_in_a_circle_is_let_go_with_its_own_step() -> None:
 
 
 @pytest.mark.parametrize(
-    "keys", [{}, {"target_modules": ["q_proj", "v_proj"]}], ids=["experts adapted", "attention alone"]
+    ("precision", "targets"),
+    often(
+        product(("bf16", "fp16", "fp32"), ("all-linear", ("q_proj", "v_proj"))),
+        {("bf16", "all-linear"), ("fp16", ("q_proj", "v_proj")), ("fp32", "all-linear")},
+    ),
+    ids=str,
 )
-@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 def test_mixtures_are_traced_in_every_precision(
-    precision: Any, keys: dict[str, Any], capfd: pytest.CaptureFixture[str]
+    precision: Any, targets: str | tuple[str, ...], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    targets = tuple(keys["target_modules"]) if keys else "all-linear"
+    """With experts that are adapted, and with attention alone."""
+    keys = {} if targets == "all-linear" else {"target_modules": list(targets)}
     settings = TraceSettings(precision=precision, target_modules=targets)
     found, traced = both(MIXTRAL, settings, Size(1, 1000, 16), **keys)
     assert found == traced
@@ -409,9 +414,9 @@ def test_tables_of_all_blocks_are_kept_where_blocks_are_traced_one_of_a_kind(fam
     ("facts", "chosen"),
     [
         pytest.param(WINDOWS, {}, id="windows"),
-        pytest.param(WINDOWS, {"padded": True, **CHECKPOINTING}, id="windows, padded", marks=pytest.mark.soak),
+        pytest.param(WINDOWS, {"uneven": True, **CHECKPOINTING}, id="windows, padded", marks=pytest.mark.soak),
         pytest.param(MIXTRAL, {}, id="mixture"),
-        pytest.param(MIXTRAL, {"padded": True, **CHECKPOINTING}, id="mixture, padded"),
+        pytest.param(MIXTRAL, {"uneven": True, **CHECKPOINTING}, id="mixture, padded"),
     ],
 )
 def test_a_trace_of_every_block_says_the_same(facts: dict[str, Any], chosen: dict[str, Any]) -> None:
@@ -419,7 +424,7 @@ def test_a_trace_of_every_block_says_the_same(facts: dict[str, Any], chosen: dic
     whole = trace.trace_profile(facts, CONFIG, settings, way="whole")
     assert whole.method == "traced_whole"
     assert len(whole.kinds) < len(whole.kind_of_block), "blocks that cost the same are one kind"
-    size = Size(3 if settings.padded else 1, 450, 16)
+    size = Size(3 if settings.uneven else 1, 450, 16)
     assert predicted(whole, size) == predicted(profile_of(facts, settings), size)
     assert whole.parameters == profile_of(facts, settings).parameters
 

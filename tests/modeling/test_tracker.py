@@ -42,6 +42,26 @@ def test_what_is_alive_at_once_is_counted_and_views_cost_nothing() -> None:
     assert sorted(tracker.recording.storages) == [-3, -2, -1, 0, 1, 2], "all of them went"
 
 
+def test_a_storage_that_gets_another_size_counts_as_large_as_it_is() -> None:
+    """So FSDP lets weights go and has them back, those that were there before among them."""
+    before = torch.zeros(1000)
+    before.untyped_storage().resize_(0)
+    own = torch.UntypedStorage.resize_
+    with TensorTracker() as tracker:
+        before.untyped_storage().resize_(4000)
+        before.untyped_storage().resize_(0)
+        made = torch.zeros(500)
+        made.untyped_storage().resize_(0)
+        made.untyped_storage().resize_(2800)
+        del made
+        torch.zeros(10)
+    recording = tracker.recording
+    assert recording.storages == [0, -1, 1, -2, 2, -3, 3, -4]
+    assert recording.sizes_bytes == [4000, 2000, 2800, 40]
+    assert tracker.peak_bytes() == 4000
+    assert torch.UntypedStorage.resize_ is own
+
+
 def test_a_tensor_made_in_place_is_not_counted_again() -> None:
     with TensorTracker() as tracker:
         made = torch.zeros(1000)
@@ -151,8 +171,9 @@ def measured_and_planned(
 ) -> tuple[int, int, int]:
     """Bytes of weights and of what comes and goes: by the tracker, by the profiler, by the plan."""
     config = TrainingConfig(
-        model_name=str(model_folder), r=RANK, batch_size=rows, max_length=tokens, max_steps=3, save_steps=99, **keys
-    )
+        model_name=str(model_folder), r=RANK, batch_size=rows, max_length=tokens, max_steps=3, save_steps=99,
+        batching="padded", **keys,
+    )  # fmt: skip
     passes = (config.target_batch_size or rows) // rows
     model = attach_adapter(load_model(config), config)
     ids = torch.randint(0, WORDS, (rows, tokens))

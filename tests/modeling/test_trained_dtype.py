@@ -26,7 +26,7 @@ from transformers import (
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.modeling.adapter import attach_adapter
 from lora_backend.modeling.load import load_model
-from lora_backend.modeling.loss import verified_chunked_loss
+from lora_backend.modeling.loss_check import verified_chunked_loss
 
 SIZES: dict[str, Any] = {
     "vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,

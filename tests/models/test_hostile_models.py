@@ -249,5 +249,5 @@ def test_a_model_of_the_hub_is_found_in_its_cache_and_no_network_is_asked(tmp_pa
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False, timeout=60
     )
     assert done.stdout.splitlines()[0] == str(snapshot), done.stderr[-500:]
-    assert "hf download some/other" in done.stdout
+    assert "flightdeck download some/other" in done.stdout
     assert "NETWORK" not in done.stdout

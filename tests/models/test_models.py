@@ -98,7 +98,7 @@ def test_a_model_is_found_or_its_absence_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert find_model(str(tmp_path)) == tmp_path
     assert find_model(str(tmp_path / "config.json")) == tmp_path / "config.json"
-    with pytest.raises(ModelError, match="hf download someone/some-model"):
+    with pytest.raises(ModelError, match="flightdeck download someone/some-model"):
         find_model("someone/some-model")
     with pytest.raises(ModelError, match="no model folder"):
         find_model("/nowhere/at/all")

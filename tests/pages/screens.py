@@ -12,7 +12,7 @@ from tests.run_files import end_run, make_run
 
 ROOT = Path(__file__).parents[2]
 
-PAGES = ("home", "config", "data", "plan", "runs", "verify")
+PAGES = ("home", "config", "data", "models", "plan", "playground", "runs", "verify")
 
 
 def show(page: str, **query: str) -> AppTest:

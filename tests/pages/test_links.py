@@ -61,6 +61,9 @@ PAGES = {
     "home": lambda run: ("home", {}),
     "its checkpoint as a folder": lambda run: ("runs", {"folder": f"runs/{run.id}/checkpoints/checkpoint-7"}),
     "base of a draft": lambda run: ("config", {"draft": new_draft(this_installation().drafts, "r: 4\n").id, "base": f"run:{run.id}"}),
+    "tried": lambda run: ("playground", {"with": f"run:{run.id}"}),
+    "its checkpoint tried": lambda run: ("playground", {"with": f"run:{run.id}/7;run:{run.id}"}),
+    "its folder tried": lambda run: ("playground", {"with": f"runs/{run.id}/adapter"}),
     "model": lambda run: ("plan", {"model": f"{run.path}/adapter"}),
 }  # fmt: skip
 WHOLE = {

@@ -26,9 +26,11 @@ WAYS_ON = {
     "home": ("", ["Start the demo"]),
     "config": ("Set up a run", ["Open as a draft", "New config", "Start from this"]),
     "data": ("Choose or upload a data set", ["Look at the demo's data", "Open a config"]),
+    "models": ("On this machine", []),
     "plan": ("Choose a model and the GPUs", ["Llama-3.1-70B on 80,48,24"]),
+    "playground": ("There is no model on this machine yet.", ["To the demo", "Get a model"]),
     "runs": ("No runs yet.", ["To the demo", "Open a config"]),
-    "verify": ("Choose a finished run, or enter the folder of an adapter.", ["To the demo", "Open a config"]),
+    "verify": ("Choose an adapter, upload one, or type its folder.", ["To the demo", "Open a config"]),
 }
 """What each page says where nothing is there yet, and the buttons and links that lead on."""
 
@@ -55,7 +57,7 @@ def test_no_page_imports_torch_or_what_brings_it(tmp_path: Path) -> None:
     script = f"""
 import sys
 from streamlit.testing.v1 import AppTest
-visits = [("home", {{}}), ("config", {{"draft": "{draft.id}"}}), ("data", {{"dataset": "chats.jsonl"}}), ("plan", {{}}), ("runs", {{"run": "{run.id}"}}), ("verify", {{}})]
+visits = [("home", {{}}), ("config", {{"draft": "{draft.id}"}}), ("data", {{"dataset": "chats.jsonl"}}), ("models", {{"model": "org/m"}}), ("plan", {{}}), ("playground", {{}}), ("runs", {{"run": "{run.id}"}}), ("verify", {{}})]
 for page, query in visits:
     at = AppTest.from_file("app.py", default_timeout=30).run()
     if page != "home":
@@ -308,7 +310,8 @@ def test_a_wrong_config_is_told_by_its_own_rank_what_it_does_not_target_and_the_
     one = adapter_folder(tmp_path / "one", 4, ("q_proj", "v_proj"))
     (tmp_path / "asked.yaml").write_text("model_name: m\nr: 32\nalpha: 64\ntarget_modules: [q_proj]\n")
     at = show("verify", adapter=str(one), config=str(tmp_path / "asked.yaml"))
-    assert [tab.label for tab in at.tabs] == ["Ranks on disk", "Provenance", "Loaded in memory", "Compare adapters"]
+    labels = ["Ranks on disk", "Provenance", "Loaded in memory", "Compare adapters", "Truncate"]
+    assert [tab.label for tab in at.tabs] == labels
     table = at.dataframe[0].value
     assert table["Config to check against"].tolist() == ["32", "–"], "nothing is expected of what is not targeted"
     assert table["Adapter's config"].tolist() == [4, 4]

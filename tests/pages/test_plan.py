@@ -378,9 +378,18 @@ def test_every_tab_shows_itself(model: Path) -> None:
             assert any("nonsense" in caption.value and "nearest names" in caption.value for caption in at.caption)
         if tab == "Options on this machine":
             table = at.table[0].value
-            assert len(table) == 5
+            assert [unmarked_cell(cell).partition(" ·")[0] for cell in table["On"]] == [
+                "one GPU",
+                "one GPU, 4-bit weights",
+                "split across the GPUs",
+                "ddp: the whole model on each GPU",
+                "fsdp: a share of the model on each GPU",
+                "fsdp, weights in host memory",
+                "this computer's CPU",
+            ]
             assert re.search(r"[0-9.]+ of 24.0\u00a0GiB", unmarked_cell(table["Peak memory"][0]))
-            assert re.match(r"[0-9.]+ to [0-9.]+ s", unmarked_cell(table["One step"][0]))
+            assert "one micro-batch of 4 rows" in texts(at), "why there is no ddp"
+            assert "launch-single" not in [button.key for button in at.button], "these GPUs are not here"
     assert '"model.layers.7"' in at.code[0].value
 
 
@@ -483,5 +492,16 @@ def test_a_draft_counts_its_own_rows_where_the_browser_may_read_them(
         shown.append(texts(show(draft=draft.id, gpus="RTX-4090", lang="en")))
     assert "The time counts the data set's own rows" in shown[0]
     assert "Whole run" in shown[0], "and their number"
+    assert "tokens on average, without padding" in shown[0]
+    assert ["Mean batch" in text for text in shown] == [True, False]
     assert "The time assumes that every row has 1,024 tokens" in shown[1]
     assert "set the number of data rows on the left" in shown[1]
+
+
+def test_how_rows_share_a_pass_is_a_control_and_in_the_address(model: Path) -> None:
+    at = show(model=str(model), gpus="24", lang="en")
+    assert at.selectbox(key="plan-batching").options == ["auto", "flat", "padded", "packed"]
+    assert "need an attention mask" not in texts(at)
+    at.selectbox(key="plan-batching").set_value("padded").run()
+    assert at.query_params["batching"] in ("padded", ["padded"])
+    assert "Several rows of unequal length are padded and need an attention mask" in texts(at)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from lora_backend.config.check import check_config
 from lora_backend.config.drafts import list_drafts
 from lora_backend.errors import ModelError
 from lora_backend.hardware.inventory import Gpu, GpuInventory
@@ -91,6 +92,17 @@ def test_what_a_change_would_do_is_said_before_it_is_made() -> None:
     assert at.button(key="resume_changed").disabled
     at.text_area(key=f"changes-{run.id}").set_value("num_epochs: 1").run()
     assert at.button(key="resume_changed").disabled, "nothing changes"
+
+
+def test_a_change_that_is_an_error_is_refused_with_its_remedy() -> None:
+    run = made("stopped")
+    (error,) = check_config({"model_name": "m", "num_epochs": "many"}).errors
+    at = show("runs", run=run.id)
+    at.text_area(key=f"changes-{run.id}").set_value("num_epochs: many").run()
+    (shown,) = [one.value.replace("\\", "") for one in at.error]
+    assert str(error.message) in shown
+    assert str(error.remedy) in shown
+    assert at.button(key="resume_changed").disabled
 
 
 def test_changed_data_is_asked_for_before_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ CPU = Target("cpu", "CPU", 64 * GIB)
 
 def source(facts: dict[str, Any]) -> Callable[[TrainingConfig], Profile]:
     def profile_of(config: TrainingConfig) -> Profile:
-        return formula_profile(facts, config, TraceSettings.of(config, config.precision))
+        return formula_profile(facts, config, TraceSettings.of(config, config.precision, tile_tokens=0))
 
     return profile_of
 

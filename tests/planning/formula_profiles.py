@@ -9,7 +9,7 @@ import numpy as np
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.planning.cost.formula import EXPECTED_ERROR, EXPERTS, ITEMSIZE, VISITED, Measures, with_activations
-from lora_backend.planning.cost.profile import NOTHING, Profile, TrainedTensors, Unit
+from lora_backend.planning.cost.profile import NOTHING, Profile, Taken, TrainedTensors, Unit
 from lora_backend.planning.cost.scaling import EXPONENTS
 from lora_backend.planning.cost.trace_settings import TraceSettings
 
@@ -51,6 +51,7 @@ def formula_profile(facts: Mapping[str, Any], config: TrainingConfig, settings: 
     block = Unit(parameters, round(packed * weight_bytes) + (parameters - packed) * itemsize, trained["block"])
     counted = Profile(
         settings=settings,
+        taken=Taken(settings.batching, "nll" if settings.loss_type == "nll" else "chunked_nll"),
         method="formula",
         expected_error=EXPECTED_ERROR,
         model_type=str(facts.get("model_type")),

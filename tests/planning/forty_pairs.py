@@ -81,7 +81,7 @@ def facts_of(name: str) -> dict[str, Any]:
 
 def profile_for(name: str, rows: int, tokens: int) -> Profile:
     facts = facts_of(name)
-    return profile_of(facts, settings_of(facts, tokens, gradient_checkpointing=True, padded=rows > 1))
+    return profile_of(facts, settings_of(facts, tokens, gradient_checkpointing=True, uneven=rows > 1))
 
 
 @cache

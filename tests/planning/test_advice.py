@@ -20,8 +20,11 @@ from lora_backend.planning.split.chosen_split import Goal
 from lora_backend.planning.targets import GIB, of_words
 from lora_backend.planning.verdict import ORDER
 from lora_backend.views.plan_view import advice_text
-from tests.planning.formula_plans import CONFIG, FACTS, source
+from tests.planning.formula_plans import CONFIG as DEFAULTS
+from tests.planning.formula_plans import FACTS, source
 
+CONFIG = with_changes(DEFAULTS, loss_type="nll", batching="padded", optim="adamw_torch")
+"""With something left to save in each part."""
 BIG = with_changes(CONFIG, batch_size=4, max_length=2048)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lora_backend.planning.cost.row_lengths import RowLengths
+from lora_backend.planning.cost.scaling import EXPONENTS
 from lora_backend.planning.cost.step_time import (
     CPU_EFFICIENCY,
     DEFAULT_LINK_BYTES_PER_S,
@@ -20,7 +21,7 @@ from lora_backend.planning.cost.step_time import (
     Cpu,
     Transfers,
 )
-from lora_backend.planning.estimate import Conditions, estimate, flops, num_steps
+from lora_backend.planning.estimate import Conditions, estimate, flops, mean_batch, num_steps
 from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.targets import GIB, Target, of_words
 from tests.planning.formula_plans import CONFIG, FACTS, source
@@ -100,9 +101,9 @@ def test_forward_and_backward_are_two_products_for_each_weight() -> None:
 def test_the_datas_own_rows_are_shorter_than_they_may_be() -> None:
     """Batches are padded to their longest row, and cut at `max_length`."""
     plan, config = planner("RTX-4090").plan(CONFIG), with_changes(CONFIG, max_length=512)
-    assert RowLengths((100,), 40).mean_padded(4, 512) == 100
-    assert RowLengths((100, 900), 40).mean_padded(1, 512) == pytest.approx(306, rel=0.1)
-    assert RowLengths((100, 900), 40).mean_padded(8, 512) == pytest.approx(510, rel=0.01)
+    assert RowLengths((100,), 40).mean_row("padded", 4, 512) == 100
+    assert RowLengths((100, 900), 40).mean_row("padded", 1, 512) == pytest.approx(306, rel=0.1)
+    assert RowLengths((100, 900), 40).mean_row("padded", 8, 512) == pytest.approx(510, rel=0.01)
     short, long = (estimate(plan, config, Conditions(lengths=RowLengths((tokens,), 40))) for tokens in (64, 5000))
     whole = estimate(planner("RTX-4090").plan(config), config)
     assert short is not None
@@ -111,6 +112,54 @@ def test_the_datas_own_rows_are_shorter_than_they_may_be() -> None:
     assert short.step_s[0] < whole.step_s[0]
     assert long.step_s == pytest.approx(whole.step_s)
     assert long.num_steps == 40 * 3 / CONFIG.batch_size, "the rows are counted as well"
+
+
+def test_without_padding_time_follows_the_sum_of_the_lengths_and_attention_that_of_their_squares() -> None:
+    config = with_changes(CONFIG, batch_size=4, max_length=512)
+    lengths = RowLengths((100, 900), 40)
+    assert lengths.mean_batch("flat", 4, 512) == 4 * 306 < lengths.mean_batch("padded", 4, 512)
+    profile = planner("RTX-4090").plan(config).profile
+    flat = lengths.mean_monomials(profile, "flat", 4, 512, 8)
+    by_hand = [EXPONENTS.index((*powers, 0, 0, 0)) for powers in ((0, 0, 1), (1, 1, 0), (1, 2, 0), (1, 1, 1))]
+    assert flat[by_hand] == pytest.approx([8, 2 * (100 + 512), 2 * (100**2 + 512**2), 8 * 2 * (100 + 512)])
+    step = {}
+    for word in ("flat", "padded"):
+        asked = with_changes(config, batching=word)
+        found = estimate(planner("RTX-4090").plan(asked), asked, Conditions(lengths=lengths))
+        assert found is not None
+        step[word] = found
+    assert step["flat"].step_s[0] < 0.8 * step["padded"].step_s[0]
+    assert step["flat"].num_steps == step["padded"].num_steps, "the same rows in each step"
+
+
+def test_packed_lines_hold_whole_rows_and_make_fewer_steps() -> None:
+    config = with_changes(CONFIG, batch_size=2, max_length=512, batching="packed", num_epochs=1)
+    lengths, plan = RowLengths((64,), 800), planner("RTX-4090").plan(config)
+    assert lengths.mean_batch("packed", 2, 512) == 1024
+    assert RowLengths((300,), 10).mean_batch("packed", 2, 512) == 600, "no row is cut to fill a line"
+    found = estimate(plan, config, Conditions(lengths=lengths))
+    assert found is not None
+    assert found.num_steps == 50, "eight rows in a line, two lines in a step"
+    values = lengths.mean_monomials(plan.profile, "packed", 2, 512, 8)
+    assert values[EXPONENTS.index((1, 2, 0, 0, 0, 0))] == pytest.approx(16 * 64**2), "no row sees another one"
+
+
+def test_the_mean_batch_holds_less_than_the_longest_and_as_much_where_all_rows_are_as_long() -> None:
+    config = with_changes(CONFIG, batch_size=4, max_length=512)
+    for word in ("flat", "padded", "packed"):
+        asked = with_changes(config, batching=word)
+        plan = planner("RTX-4090,RTX-3060").plan(asked)
+        short, full = (mean_batch(plan, asked, Conditions(lengths=RowLengths(some, 8000))) for some in ((64,), (600,)))
+        assert short is not None
+        assert full is not None
+        assert full.total_bytes == plan.bottleneck.breakdown.total
+        if word == "packed":
+            assert short.tokens == full.tokens == 4 * 512, "lines are full either way"
+            assert short.total_bytes == pytest.approx(full.total_bytes, rel=1e-3)
+        else:
+            held = plan.bottleneck.breakdown
+            assert held.weights < short.total_bytes < held.total - 0.8 * held.activations * (1 - short.tokens / 2048)
+    assert mean_batch(plan, asked, Conditions()) is None, "nobody knows how long the rows are"
 
 
 def test_the_whole_run_is_its_steps() -> None:

@@ -65,7 +65,7 @@ def test_the_batch_is_not_looked_for_without_end() -> None:
 
 
 def test_what_is_not_traced_is_said_as_at_least() -> None:
-    """One row needs no mask and several do, so they are two traces."""
+    """One padded row needs no mask and several do, so they are two traces."""
 
     def only_one_row(config: TrainingConfig) -> Profile:
         if config.batch_size > 1:
@@ -73,7 +73,7 @@ def test_what_is_not_traced_is_said_as_at_least() -> None:
         return source(FACTS)(config)
 
     planner = Planner(only_one_row, of_words("24"))
-    config = with_changes(CONFIG, batch_size=1, max_length=256)
+    config = with_changes(CONFIG, batch_size=1, max_length=256, batching="padded")
     assert largest_batch(planner, config) == Limit(1, is_exact=False)
     assert longest_row(planner, config).is_exact
 

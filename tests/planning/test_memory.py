@@ -24,7 +24,7 @@ PROFILES = {
     "checkpointing": lambda: llama(checkpointing=True),
     "tied, checkpointing": lambda: llama(is_tied=True, checkpointing=True),
     "windows": lambda: profile_of(WINDOWS, TraceSettings(tokens_above=512)),
-    "padded": lambda: profile_of(LLAMA, TraceSettings(padded=True)),
+    "padded": lambda: profile_of(LLAMA, TraceSettings(uneven=True)),
     "head trains": lambda: profile_of(LLAMA, TraceSettings(modules_to_save=("lm_head",)), modules_to_save=["lm_head"]),
     "formula": lambda: formula_profile(LLAMA, CONFIG, TraceSettings()),
 }

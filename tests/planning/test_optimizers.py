@@ -154,6 +154,7 @@ SHAPES = ((16, 4096), (4096, 16), (512, 300), (300,), (512, 300))
     ("name", "make"),
     [
         ("adamw_torch", torch.optim.AdamW),
+        ("adamw_torch_fused", lambda params, **keys: torch.optim.AdamW(params, fused=True, **keys)),
         ("sgd", torch.optim.SGD),
         ("adagrad", torch.optim.Adagrad),
         ("rmsprop", torch.optim.RMSprop),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from lora_backend.errors import DeviceError, TooLittleMemoryError
+from lora_backend.errors import DeviceError, TooLittleMemoryError, UntrainableError
 from lora_backend.planning.cost.memory import Memory, Workload
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.scaling import Size
@@ -21,6 +22,7 @@ from lora_backend.planning.plan import (
     score_plan,
 )
 from lora_backend.planning.planner import Planner, options_of, precision_on, with_changes, workload_of
+from lora_backend.planning.report import notes
 from lora_backend.planning.targets import GIB, of_words
 from tests.planning.formula_plans import CONFIG, CPU, FACTS, PROFILE, WORKLOAD, source
 
@@ -203,6 +205,44 @@ def test_auto_precision_is_what_all_cards_compute() -> None:
     assert precision_on("auto", [CPU]) == "fp32"
     assert precision_on("auto", [replace(CPU, computes_bf16=True)]) == "bf16"
     assert precision_on("fp32", of_words("T4")) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("words", "precision", "said"),
+    [
+        ("RTX-4090", "bf16", None),
+        ("RTX-4090", "fp32", "needs `precision: bf16` or `fp16`"),
+        ("RTX-4090,T4", "fp16", "GPU 1 (T4) has no attention without padding"),
+        ("24", "bf16", None),
+    ],
+)
+def test_rows_are_padded_on_gpus_that_cannot_do_without_and_the_plan_says_why(
+    words: str, precision: str, said: str | None
+) -> None:
+    planner = Planner(source(FACTS), of_words(words))
+    for batching in ("auto", "flat", "packed", "padded"):
+        config = with_changes(CONFIG, precision=precision, batching=batching)
+        if said is not None and batching in ("flat", "packed"):
+            with pytest.raises(UntrainableError, match=re.escape(said)):
+                planner.plan(config)
+            continue
+        plan = planner.plan(config)
+        is_padded = said is not None or batching == "padded"
+        assert (plan.profile.settings.batching == "padded") is is_padded
+        found = [note for note in (note.text("en") for note in notes(plan, config)) if "without padding" in note]
+        assert len(found) == (said is not None and batching != "padded")
+        assert all(str(said) in note for note in found)
+    on_cpu = Planner(source(FACTS), (CPU,)).plan(with_changes(CONFIG, precision="fp32"))
+    assert on_cpu.profile.settings.batching == "flat", "the CPU's own way has it in every precision"
+
+
+def test_a_loss_that_must_have_all_logits_is_said_where_that_was_left_open() -> None:
+    plan = Planner(source(FACTS), (CPU,)).plan(CONFIG)
+    other = replace(plan, profile=replace(plan.profile, taken=replace(plan.profile.taken, loss_type="nll")))
+    sentence = "The logits of all tokens are held"
+    for asked, found, is_said in (("auto", plan, False), ("auto", other, True), ("nll", other, False)):
+        said = [note.text("en") for note in notes(found, with_changes(CONFIG, loss_type=asked))]
+        assert any(sentence in note for note in said) is is_said
 
 
 def test_workload_and_options_are_the_configs() -> None:

@@ -23,7 +23,7 @@ from lora_backend.planning import profile_store as store_module
 from lora_backend.planning.cost.memory import Memory, Workload
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.planning.cost.scaling import Size
-from lora_backend.planning.cost.trace_settings import TraceSettings
+from lora_backend.planning.cost.trace_settings import Batch, TraceSettings
 from lora_backend.planning.profile_store import ProfileStore, model_key
 from lora_backend.preflight.plan_question import profiles
 from tests.planning.formula_profiles import formula_profile
@@ -55,16 +55,24 @@ def test_what_was_kept_is_found_for_the_same_question_alone(tmp_path: Path) -> N
     assert found is not None
     assert found.to_json() == profile.to_json()
     # What is arithmetic needs no other profile; what a trace depends on does.
-    for same in ({"max_length": 64}, {"r": 3}, {"learning_rate": 0.5}, {"optim": "sgd"}):
+    for same in (
+        {"max_length": 64},
+        {"r": 3},
+        {"learning_rate": 0.5},
+        {"optim": "sgd"},
+        {"batching": "packed"},
+        {"batch_size": 2},
+    ):
         assert store.find(LLAMA, config.model_copy(update=same)) is not None, same
     for other in (
-        {"batch_size": 2},
         {"precision": "fp16"},
         {"gradient_checkpointing": True},
         {"quantization": "nf4"},
         {"target_layers": [1]},
         {"lora_dropout": 0.1},
         {"loss_type": "chunked_nll"},
+        {"batching": "padded"},
+        {"fused_lora": False},
     ):
         assert store.find(LLAMA, config.model_copy(update=other)) is None, other
     assert store.find({**LLAMA, "hidden_size": 128}, config) is None
@@ -156,17 +164,49 @@ def test_a_damaged_or_old_profile_is_made_again(damage: str, tmp_path: Path) -> 
     assert store.find(LLAMA, config) is None
 
 
+def test_a_profile_from_before_flat_batches_is_never_taken_for_one(tmp_path: Path) -> None:
+    """Whatever its settings are called: version 12 knew padded rows and PEFT's own LoRA alone."""
+    store, config = ProfileStore(tmp_path), CONFIG.model_copy(update={"batch_size": 4})
+    profile = formula_profile(LLAMA, config, TraceSettings.of(config, "bf16"))
+    store.save(LLAMA, profile)
+    assert store.find(LLAMA, config) is not None
+    (path,) = (path for path in tmp_path.rglob("*.json") if path.name != "model.json")
+    old = json.loads(path.read_text())
+    assert old["version"] == 13
+    for key in ("batching", "fused_lora", "lengths"):
+        del old["settings"][key]
+    path.write_text(json.dumps(old | {"version": 12}))
+    assert ProfileStore(tmp_path).find(LLAMA, config) is None
+
+
+def test_a_measured_batch_has_its_own_settings_whatever_the_config_says() -> None:
+    def of(batch: Batch, **keys: Any) -> TraceSettings:
+        config = TrainingConfig(model_name="any", loss_type="chunked_nll", **keys)
+        return TraceSettings.of(config, "bf16", (64,), 100, batch)
+
+    padded, flat = Batch(2, 60, uneven=True), Batch(2, 60, uneven=True, lengths=(60, 30))
+    assert (padded.total, flat.total) == (120, 90)
+    assert [of(padded, batching=word).batching for word in ("auto", "padded")] == ["padded", "padded"]
+    assert of(padded).lengths is None
+    assert (of(flat).batching, of(flat).lengths) == ("flat", (60, 30))
+    assert (of(padded).is_tiled, of(flat).is_tiled) == (True, False), "by the tokens that go through the model"
+    assert of(flat) != of(flat._replace(lengths=(60, 31)))
+    assert TraceSettings.from_json(json.loads(json.dumps(of(flat).to_json()))) == of(flat)
+
+
 def test_settings_of_a_config_are_those_that_a_trace_depends_on() -> None:
     def of(tile_tokens: int = 100, windows: tuple[int, ...] = (), **keys: Any) -> TraceSettings:
         return TraceSettings.of(TrainingConfig(model_name="any", **keys), "bf16", windows, tile_tokens)
 
-    assert (of(batch_size=1).padded, of(batch_size=2).padded) == (False, True)
+    assert (of(batch_size=1).uneven, of(batch_size=2).uneven) == (False, True)
     assert [of(batch_size=1, max_length=tokens, loss_type="chunked_nll").is_tiled for tokens in (100, 101)] == [
         False,
         True,
     ]
-    assert not of(batch_size=1, max_length=101).is_tiled, "the plain loss has no tiles"
+    assert not of(batch_size=1, max_length=101, loss_type="nll").is_tiled, "the plain loss has no tiles"
     assert [of(windows=(64, 512), max_length=tokens).tokens_above for tokens in (63, 64, 511, 512)] == [0, 64, 64, 512]
+    assert [of(batching=word).batching for word in ("auto", "flat", "packed", "padded")] == 3 * ["flat"] + ["padded"]
+    assert (of().fused_lora, of(fused_lora=False).fused_lora) == (True, False)
     assert of().uses_autocast
     assert not TraceSettings(precision="fp32").uses_autocast
     assert not TraceSettings(adapter_precision="bf16").uses_autocast

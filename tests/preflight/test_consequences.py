@@ -30,7 +30,7 @@ def planner() -> Planner:
     known: dict[TraceSettings, Profile] = {}
 
     def profile_of(config: TrainingConfig) -> Profile:
-        settings = TraceSettings.of(config, config.precision)
+        settings = TraceSettings.of(config, config.precision, tile_tokens=0)
         if settings not in known:
             known[settings] = trace_profile(FACTS, config, settings)
         return known[settings]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lora_backend.data.data_report import TokenCounts
 from lora_backend.installation import this_installation
+from lora_backend.planning.cost.trace_settings import TraceSettings
 from lora_backend.planning.planner import NotTracedError
 from lora_backend.planning.profile_store import ProfileStore
 from lora_backend.preflight.epoch_time import epoch_seconds, lengths_of
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.plan_question import config_to_plan
 from lora_backend.preflight.resolve import ResolvedConfig, resolve
-from tests.pages.plan_page import SMALL, profile_of
+from tests.pages.plan_page import SMALL
+from tests.planning.formula_profiles import formula_profile
 
 
 def counts(**more: object) -> TokenCounts:
@@ -53,7 +56,8 @@ def test_an_epoch_is_one_whatever_the_config_trains_and_longer_rows_take_longer(
         epoch_seconds(resolved, counts(), 10)
     config = config_to_plan({key: value for key, value in resolved.values.items() if key != "max_steps"})
     store = ProfileStore(resolved.installation.cache / "profiles")
-    store.save(resolved.config_json, profile_of(config))
+    made = formula_profile(SMALL, config, TraceSettings.of(config, config.precision))
+    store.save(resolved.config_json, replace(made, method="traced", expected_error=0.01))
     short, long = epoch_seconds(resolved, counts(), 1000), epoch_seconds(resolved, counts(lengths=[0, 0, 10]), 1000)
     twice = epoch_seconds(resolved, counts(), 2000)
     assert short

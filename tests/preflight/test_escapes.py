@@ -35,7 +35,7 @@ from tests.tiny import make_published
 from tests.world import HOSTILE, NAMES, RUN, World, make_world
 
 KEYS = ("output_dir", "pkg", "version", "knowledge_type")
-READ = ("model_name", "dataset", "questions")
+READ = ("model_name", "init_from_adapter", "dataset", "questions")
 """Keys of files that a config reads: nothing is published for them, and nothing may be written for them either."""
 
 

@@ -198,7 +198,7 @@ def test_gpus_are_asked_only_where_a_key_depends_on_them(model: Path) -> None:
     assert from_here({"model_name": str(model), "r": 8}, readers=readers).facts.gpus is None
     assert asked == []
     facts = from_here({"model_name": str(model), "precision": "bf16"}, readers=readers).facts
-    assert facts.gpus == (GpuFact("NVIDIA T4", (7, 5)),)
+    assert facts.gpus == (GpuFact("NVIDIA T4", (7, 5), training_flops=65e12),)
 
 
 def test_the_width_of_the_models_layers_decides_whether_checkpoints_fit_on_the_disk(model: Path) -> None:

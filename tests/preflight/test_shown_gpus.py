@@ -35,7 +35,7 @@ from lora_backend.runs.record.numbering import in_trainer
 from tests.resolving import from_here
 
 def profile_for(facts, config):  # without torch
-    return formula_profile(facts, config, TraceSettings.of(config, config.precision))
+    return formula_profile(facts, config, TraceSettings.of(config, config.precision, tile_tokens=0))
 
 def attempts(each, **more):
     planned = (plan_attempt(from_here(values), profile_for, accepts="over", **more) for values in each)

@@ -321,6 +321,7 @@ def test_what_is_startable_trains(
     config: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "cache"))  # other tests may have counted the same rows
     values = config(num_epochs=1)
     monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", values["model_name"])
     installation, text = this_installation(), dump_yaml(values)

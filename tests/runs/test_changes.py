@@ -37,9 +37,13 @@ def test_nothing_changed_is_nothing_to_say() -> None:
     [
         ({"save_steps": 7}, {"safe": ["save_steps"]}),
         ({"max_time": 2}, {"safe": ["max_time"]}),
+        ({"optim": "adamw_torch"}, {"safe": ["optim"]}),
+        ({"optim": "adafactor"}, {"refused": ["optim"]}),
         ({"learning_rate": 1e-5}, {"restarts_schedule": ["learning_rate"]}),
         ({"num_epochs": 9, "max_steps": 5}, {"restarts_schedule": ["num_epochs", "max_steps"]}),
         ({"r": 8}, {"refused": ["r"]}),
+        ({"batching": "flat"}, {"safe": ["batching"]}),
+        ({"batching": "packed"}, {"refused": ["batching"]}),
         ({"dataset": "other.jsonl"}, {"refused": ["dataset"]}),
         ({"precision": "bf16"}, {"refused": ["precision"]}),
         ({"no_such_key": 1}, {"refused": ["no_such_key"]}),

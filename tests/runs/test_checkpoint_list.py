@@ -59,12 +59,30 @@ def test_what_is_damaged_says_so_and_byte_for_byte_only_when_asked(run: RunStore
 def test_the_best_is_that_of_the_lowest_evaluation_loss(run: RunStore) -> None:
     columns = read_columns(run.metrics_jsonl)
     save(run, 50)
-    assert best_of(list_checkpoints(run, columns)) is None, "one alone is not the best of anything"
+    assert best_of(run, list_checkpoints(run, columns)) is None, "one alone is not the best of anything"
     save(run, 55)
     save(run, 100)
-    best = best_of(list_checkpoints(run, columns))
+    best = best_of(run, list_checkpoints(run, columns))
     assert best is not None
-    assert best.step == 100
+    assert (best.checkpoint.step, best.is_the_adapter) == (100, False)
+
+
+def test_the_best_is_told_by_the_figure_and_the_way_round_that_the_config_names(tmp_path: Path) -> None:
+    def best(**config: object) -> tuple[int, str, bool]:
+        run = make_run(tmp_path, config={"model_name": "m", **config}, config_text="", argv=None)
+        for step, loss, accuracy in ((2, 1.0, 0.5), (4, 3.0, 0.9), (6, 2.0, 0.1)):
+            add_point(run, {"step": step, "eval_loss": loss, "eval_token_accuracy": accuracy})
+            save(run, step)
+        found = best_of(run, list_checkpoints(run, read_columns(run.metrics_jsonl)))
+        assert found is not None
+        return found.checkpoint.step, found.by.column, found.is_the_adapter
+
+    assert best() == (2, "eval_loss", False)
+    assert best(metric_for_best_model="loss", greater_is_better=True) == (4, "eval_loss", False)
+    assert best(metric_for_best_model="token_accuracy") == (4, "eval_token_accuracy", False)
+    assert best(metric_for_best_model="eval_token_accuracy", greater_is_better=False)[0] == 6
+    assert best(load_best_model_at_end=True) == (2, "eval_loss", True)
+    assert best(metric_for_best_model=["junk"], greater_is_better="no", load_best_model_at_end=1)[::2] == (2, False)
 
 
 def test_a_hundred_checkpoints_and_every_resume_are_marked(run: RunStore) -> None:

@@ -12,8 +12,9 @@ from typing import Any, Self
 
 import psutil
 
+from lora_backend.runs.processes.leftovers import RUN_MARK
 from lora_backend.runs.processes.recovery import recover
-from lora_backend.runs.processes.supervisor import RUN_MARK, start_supervisor
+from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.processes.trainer_command import trainer_command
 from lora_backend.runs.record.process_identity import ProcessIdentity, identify, is_alive, marked
 from lora_backend.runs.record.run_store import RunStore

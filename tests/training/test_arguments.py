@@ -20,7 +20,7 @@ from tests.training.helpers import adapter_bytes, run
 Make = Callable[..., dict[str, Any]]
 OTHER: dict[str, Any] = {
     "max_steps": 5, "learning_rate": 0.003, "lr_scheduler_type": "constant", "warmup_ratio": 0.6, "weight_decay": 0.2,
-    "optim": "adafactor", "max_grad_norm": 1e-3, "target_batch_size": 4, "seed": 99, "lora_dropout": 0.3,
+    "optim": "adafactor", "loraplus_lr_ratio": 4.0, "neftune_noise_alpha": 15.0, "label_smoothing_factor": 0.3, "max_grad_norm": 1e-3, "target_batch_size": 4, "seed": 99, "lora_dropout": 0.3,
 }  # fmt: skip
 """Another value than the plain run's; what is saved, logged and evaluated when has its tests beside the run's."""
 TO_LORA: dict[str, tuple[Any, str, Any]] = {

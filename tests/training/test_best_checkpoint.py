@@ -30,7 +30,7 @@ def test_the_best_evaluated_checkpoint_is_kept_and_the_last_adapter_is_the_runs(
     assert names(folder) == [f"checkpoint-{best}", "checkpoint-5", "checkpoint-6"]
     last = folder.checkpoints / "checkpoint-6/adapter/adapter_model.safetensors"
     assert adapter_bytes(folder) == last.read_bytes()
-    assert f"lowest at step {best} " in folder.train_log.read_text()
+    assert f"the evaluation loss was best at step {best} " in folder.train_log.read_text()
     assert "the adapter is that of step 6, the last" in folder.train_log.read_text()
 
 

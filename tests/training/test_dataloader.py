@@ -52,6 +52,7 @@ def test_a_direct_call_leaves_the_same_record_as_a_run(config: Make, workspace: 
     report = folder.read_rank_report()
     assert report is not None
     assert report.status == "ok"
+    assert folder.read_attempt().batching == "padded", "as the loader makes them"
     assert "config as it runs" in folder.train_log.read_text()
     assert record_of(folder)["config"] == values | {"precision": "fp32", "knowledge_type": "facts"} | NAMES
     assert (workspace / "adapters/pkg/1.0.0/facts/adapter_model.safetensors").is_file()

@@ -80,7 +80,7 @@ class FullFrom(logging.Handler):
 
 @pytest.fixture
 def full_from() -> Iterator[Callable[[str], None]]:
-    stages = logging.getLogger("lora_backend.training.recipe")
+    stages = logging.getLogger("lora_backend.training.run_context")
     handlers: list[logging.Handler] = []
 
     def start(line: str) -> None:

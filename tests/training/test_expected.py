@@ -20,6 +20,7 @@ from lora_backend.preflight import expected_memory
 from lora_backend.preflight.expected_memory import keep_expected
 from lora_backend.preflight.plan_vs_measured import Comparison, compare
 from lora_backend.runs.record.run_store import RunStore, list_runs
+from tests.often import often
 from tests.resolving import from_here
 from tests.run_files import attempt_of
 from tests.tiny import chats, save_tokenizer, write_rows
@@ -41,6 +42,14 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "chunked loss, most tokens without a label": (UNLABELLED, {"loss_type": "chunked_nll"}),
     "chunked loss, rows of one length": (EQUAL, {"loss_type": "chunked_nll", "gradient_checkpointing": True}),
 }
+ALWAYS = (
+    "padded rows",
+    "all cut at max_length",
+    "one row",
+    "passes that add up",
+    "chunked loss, most tokens without a label",
+)
+"""Each kind of rows and each key; `make soak` has the others together as well."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +73,7 @@ def compared(folder: RunStore, cache: Path) -> Comparison:
     return found
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", often(CASES, ALWAYS))
 def test_planned_stands_beside_measured(case: str, model: str, config: Make, workspace: Path, tmp_path: Path) -> None:
     rows, keys = CASES[case]
     data = write_rows(tmp_path / "rows.jsonl", rows)

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from lora_backend.config.schema import TrainingConfig
+from lora_backend.installation import this_installation
 from lora_backend.modeling.devices import resolve_precision
+from lora_backend.peers.peers import Alone
 from lora_backend.preflight.plan_vs_measured import by_device
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training.reporter import RunReporter
-from lora_backend.training.start_facts import planned_precision
+from lora_backend.training.start_facts import device_map_of, planned_precision
 from tests.run_files import add_start, make_run
 
 PLAN = {
@@ -55,3 +57,20 @@ def test_auto_is_what_was_planned_for_all_gpus(
 ) -> None:
     config = TrainingConfig.model_validate({"model_name": "m", "precision": asked})
     assert planned_precision(config, run_of(tmp_path, plan=plan)) == (expected or resolve_precision("auto"))
+
+
+@pytest.mark.parametrize(("places", "strategy", "shown", "expected"), [
+    ([3, 0], "layer_split", "GPU-d,GPU-a", {"model": 0, "lm_head": 1}),
+    ([0, 0], "single", "GPU-a", None),
+    ([3, 3], "single", "GPU-d", None),
+    ([3, 3], "single", "GPU-a,GPU-d", {"model": 1, "lm_head": 1}),
+    (["cpu", "cpu"], "cpu", "", None),
+])  # fmt: skip
+def test_a_model_is_loaded_where_a_start_that_chose_by_itself_has_planned_it(
+    places: list[Any], strategy: str, shown: str, expected: dict[str, int] | None, tmp_path: Path, workspace: Path
+) -> None:
+    """On the first GPU that the trainer sees without any map."""
+    plan = {**PLAN, "strategy": strategy, "device_map": dict(zip(("model", "lm_head"), places, strict=True))}
+    run = run_of(tmp_path, plan=plan, strategy=strategy, environment={"CUDA_VISIBLE_DEVICES": shown})
+    config = TrainingConfig.model_validate({"model_name": "m"})
+    assert device_map_of(config, this_installation(), run, Alone()) == expected

@@ -20,7 +20,7 @@ from lora_backend.runs.checkpoints.manifest import checkpoints_of, verified, wri
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.trainer.direct_run import train_in_folder
-from lora_backend.training import loop
+from lora_backend.training import evaluation_pass, loop
 from tests.run_files import attempt_of, points_of
 from tests.training.helpers import adapter_bytes, at_line, curve, made, made_ready, resumed, run, stopped_at
 
@@ -54,15 +54,16 @@ def same(folder: RunStore, undisturbed: dict[str, Any], least_step: int = 1) -> 
 
 
 def at_call(monkeypatch: pytest.MonkeyPatch, name: str, number: int, action: Callable[[], Any]) -> None:
-    """Do `action` before the loop's call `number` (from 1) of the function `name`."""
-    real, count = getattr(loop, name), iter(range(1, 10**9))
+    """Do `action` before the call `number` (from 1) of the function `name` by the loop, else by its evaluation."""
+    module = loop if hasattr(loop, name) else evaluation_pass
+    real, count = getattr(module, name), iter(range(1, 10**9))
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         if next(count) == number:
             action()
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(loop, name, watched)
+    monkeypatch.setattr(module, name, watched)
 
 
 def test_the_points_of_an_undisturbed_run(undisturbed: dict[str, Any]) -> None:
@@ -75,6 +76,19 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
     step: int, config: Make, workspace: Path, undisturbed: dict[str, Any]
 ) -> None:
     same(resumed(stopped_at(workspace, config(**HARD), step)), undisturbed)
+
+
+@pytest.mark.parametrize("keys", [{}, {"torch_compile": True}], ids=["fused LoRA", "compiled"])
+def test_own_ways_of_computing_go_on_to_the_bit(
+    keys: dict[str, Any], config: Make, workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    values = config(**{**HARD, "lora_dropout": 0.0, "eval_strategy": "no", **keys})
+    whole = run(workspace, values)
+    folder = stopped_at(workspace, values, 4)
+    same(resumed(folder), {"curve": curve(whole), "adapter": adapter_bytes(whole)})
+    assert caplog.text.count("14 LoRA layers compute as one function each") == 3
+    assert caplog.text.count("6 of 6 parts compiled") == (3 if keys else 0)
 
 
 def test_modules_that_train_whole_are_saved_in_fp32_and_go_on_to_the_bit(config: Make, workspace: Path) -> None:
@@ -104,9 +118,7 @@ def test_a_stop_in_the_first_pass_after_an_epochs_end_goes_on_as_well(
     config: Make, workspace: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = made(workspace, config(**HARD))
-    at_call(
-        monkeypatch, "labels_that_count", 6, lambda: request_stop(folder)
-    )  # of three steps, two batches held back, and this
+    at_call(monkeypatch, "labels_that_count", 4, lambda: request_stop(folder))  # of three steps, and this
     train_in_folder(folder)
     assert folder.state().step == 3
     same(resumed(folder), undisturbed)

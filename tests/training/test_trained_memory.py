@@ -89,8 +89,9 @@ def test_a_step_on_a_quantized_checkpoint_holds_what_was_planned(
 def _hold_a_step_against_its_plan(path: Path, chosen: dict[str, Any], tmp_path: Path) -> None:
     keys = {"precision": "bf16", **chosen}
     config = TrainingConfig(
-        model_name=str(path), r=RANK, batch_size=1, max_length=TOKENS, max_steps=2, save_steps=99, **keys
-    )
+        model_name=str(path), r=RANK, batch_size=1, max_length=TOKENS, max_steps=2, save_steps=99,
+        batching="padded", **keys,
+    )  # fmt: skip
     model = attach_adapter(load_model(config), config)
     ids = torch.randint(0, SIZES["vocab_size"], (2, TOKENS))
     batches: Any = [{"input_ids": one, "attention_mask": torch.ones_like(one), "labels": one} for one in ids]

@@ -139,6 +139,15 @@ def test_a_random_state_of_another_size_is_named(stopped: RunStore) -> None:
     assert unusable_files(path.parent) == ["state.json: damaged or unsafe"]
 
 
+@pytest.mark.parametrize("others", [3, [3], [{"python": [3, [1, 2], None]}]], ids=str)
+def test_random_states_of_other_processes_are_read_as_carefully(others: Any, stopped: RunStore) -> None:
+    path = checkpoints_of(stopped)[-1] / "state.json"
+    written = json.loads(path.read_text())
+    written["state"]["random_of_peers"] = others
+    path.write_text(json.dumps(written))
+    assert unusable_files(path.parent) == ["state.json: damaged or unsafe"]
+
+
 def test_what_does_not_fit_this_run_is_a_sentence(stopped: RunStore) -> None:
     newest = checkpoints_of(stopped)[-1]
     written = json.loads((newest / "state.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from lora_backend.modeling.step import micro_batch_step
 from lora_backend.trainer.direct_run import train_in_folder
 from lora_backend.training import worst_case
+from lora_backend.training.flat_batch import num_tokens_in
 from lora_backend.training.worst_case import longest_rows
 from tests.run_files import attempt_of, points_of, status_of
 from tests.tiny import prompts, write_rows
@@ -28,8 +30,8 @@ def test_the_longest_rows_make_the_batch() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"target_batch_size": 8}, {"gradient_checkpointing": True, "loss_type": "chunked_nll"}],
-    ids=["accumulated", "checkpointed, in chunks"],
+    [{"target_batch_size": 8}, {"gradient_checkpointing": True, "loss_type": "chunked_nll", "batching": "padded"}],
+    ids=["accumulated", "checkpointed, in chunks, padded"],
 )
 def test_training_is_the_same_with_and_without_it(
     changes: dict[str, Any], config: Make, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -41,7 +43,7 @@ def test_training_is_the_same_with_and_without_it(
     honest = micro_batch_step
 
     def one_pass(model: Any, batch: Any, **how: Any) -> Any:
-        tried.append(int(batch["attention_mask"].sum()))
+        tried.append(num_tokens_in(batch))
         return honest(model, batch, **how)
 
     monkeypatch.setattr(worst_case, "micro_batch_step", one_pass)
@@ -81,6 +83,26 @@ def test_a_batch_that_does_not_fit_fails_before_the_first_step_and_says_which(
     assert "2 rows of 12006 tokens" in sentence
     assert "`batch_size`" in sentence
     assert points_of(folder) == []
+
+
+def test_without_padding_the_sentence_names_all_tokens_of_the_batch(
+    config: Make, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of packed lines the fullest are tried: more rows than lines, and no more tokens than these may have."""
+
+    def too_large(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(worst_case, "micro_batch_step", too_large)
+    longest = sorted((len(f"{row['prompt']} {row['completion']} end".split()) for row in prompts()), reverse=True)
+    values = config(dataset=str(write_rows(tmp_path / "rows.jsonl", prompts())), batch_size=3)
+    _, sentence = failed_run(workspace, values)
+    assert f"3 rows, {sum(longest[:3])} tokens in all" in sentence
+    _, sentence = failed_run(workspace, values | {"batching": "packed", "max_length": 40, "batch_size": 1})
+    found = re.search(r"(\d+) rows, (\d+) tokens in all", sentence)
+    assert found is not None
+    assert int(found[1]) > 1
+    assert 35 < int(found[2]) <= 40
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_8bit", "sgd"])

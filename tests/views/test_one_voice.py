@@ -19,7 +19,7 @@ from lora_backend.views.compare_view import results
 from lora_backend.views.plan_view import COMPONENTS, device_table
 from lora_backend.views.rank_view import LayerRow, rank_table
 from lora_backend.views.run_view import progress_parts, value_text
-from lora_backend.views.state_view import state_message
+from lora_backend.views.state_view import stage_parts, state_message
 from lora_backend.views.table import Table
 from tests.planning.formula_plans import PROFILE, WORKLOAD
 
@@ -41,6 +41,10 @@ def test_how_far_a_run_is_is_said_once_for_pages_and_commands() -> None:
     ended = RunState("stopped", step=12, total_steps=51, eta_s=9.0, started_at=100.0, ended_at=160.0)
     assert said(progress_parts(ended, {}, [5, 10])) == ["Step 12 of 51", "took 1 min 0 s", "last checkpoint at step 10"]
     assert progress_parts(RunState("starting"), {}) == []
+    detail = Message("answered 12 of 46, about 20 s left")
+    answering = RunState("running", stage="answering", step=51, total_steps=51, eta_s=20.0, detail=detail)
+    assert said(progress_parts(answering, {})) == ["Step 51 of 51"], "the steps are done; the answers are not"
+    assert said(stage_parts(answering)) == ["answering the questions", "answered 12 of 46, about 20 s left"]
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,7 @@ def test_while_a_question_takes_long_another_process_is_made_ready(
 ) -> None:
     monkeypatch.setattr(worker_client, "SPARE_AFTER_S", 0.0)
     monkeypatch.setattr(worker_client, "SPARE_FOR_S", 0.0)
+    assert client.ask("profile", {}, 30)  # the process is there, so that what takes long is the question
     slow = under_way(client, "profile", never, tmp_path)
     until(lambda: len(client.pids) == 2)
     spare = client.pids[1]
@@ -119,6 +120,19 @@ def test_while_a_question_takes_long_another_process_is_made_ready(
     (tmp_path / "end").touch()
     assert slow.done.wait(30)
     until(lambda: len(client.pids) == 1)  # and not kept for ever
+
+
+def test_a_first_question_gets_no_process_beside_it_before_torch_can_be_imported(
+    client: WorkerClient, never: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+    monkeypatch.setattr(worker_client, "_after", lambda seconds, *_: delays.append(seconds))
+    first = under_way(client, "profile", never, tmp_path)
+    (tmp_path / "end").touch()
+    assert first.done.wait(30)
+    assert client.ask("profile", {}, 30)
+    assert delays == [worker_client.SPARE_AFTER_START_S, worker_client.SPARE_AFTER_S]
+    assert worker_client.SPARE_AFTER_START_S > worker_client.SPARE_AFTER_S
 
 
 def test_closing_fails_what_was_asked_and_starts_nothing(

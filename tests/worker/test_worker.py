@@ -100,7 +100,7 @@ def test_health_is_read_by_the_same_process(client: WorkerClient, question: dict
     [
         ({"adapter": "/no/such/adapter"}, "adapter"),
         ({"model_name": "/no/such/model"}, "/no/such/model"),
-        ({"model_name": "someone/some-model"}, "hf download someone/some-model"),
+        ({"model_name": "someone/some-model"}, "flightdeck download someone/some-model"),
     ],
     ids=str,
 )

@@ -13,11 +13,12 @@ ROWS: tuple[tuple[Words, tuple[ResumeWord, ...]], ...] = (
     (words("safe: counts from here on", "安全：从这里开始生效"), ("from_here",)),
     (words("safe, but rounds differently, so the curve continues close to, but not exactly as, before", "安全，但舍入不同，曲线与原来接近而不完全一致"), ("place", "same_sum")),
     (words("the same with as many rows per step as before; refused with others", "每步行数不变时同上；改变每步行数则拒绝"), ("same_rows",)),
+    (words("the same between `auto`, `flat` and `padded`; refused to and from `packed`", "在 `auto`、`flat` 与 `padded` 之间同上；改为或改自 `packed` 则拒绝"), ("same_packing",)),
     (words("computes the schedule anew, and enters it at the step reached", "重新计算学习率计划，并从已到达的步数接入"), ("schedule",)),
     (words("refused: another model", "拒绝：会是另一个模型"), ("model",)),
     (words("refused: another form of adapter", "拒绝：适配器的形状会不同"), ("adapter",)),
     (words("refused: other data", "拒绝：数据会不同"), ("data",)),
-    (words("refused: the checkpoint holds the optimizer's state", "拒绝：检查点里有优化器的状态"), ("optimizer",)),
+    (words("refused: the checkpoint holds the optimizer's state (`adamw_torch` and `adamw_torch_fused` are one optimizer: safe)", "拒绝：检查点里有优化器的状态（`adamw_torch` 与 `adamw_torch_fused` 是同一个优化器，改动安全）"), ("optimizer",)),
 )  # fmt: skip
 """What a change does, and the schema's words for it."""
 

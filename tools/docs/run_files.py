@@ -16,6 +16,15 @@ from lora_backend.runs.record.documents import (
     Status,
     StopRequest,
 )
+from lora_backend.runs.record.evaluation_documents import EvaluatedAnswer, EvaluatedRow, EvaluateResult
+from lora_backend.runs.record.job_documents import (
+    DownloadRequest,
+    DownloadResult,
+    EvaluateRequest,
+    ExportRequest,
+    ExportResult,
+)
+from lora_backend.runs.record.sample_document import Sample
 from lora_backend.typed_json import Document
 from lora_backend.verification.rank_documents import RankReport
 
@@ -28,11 +37,21 @@ TYPES: dict[str, type[Document]] = {
     "metrics.jsonl": MetricPoint,
     "rank_report.json": RankReport,
     "answers.jsonl": Answer,
+    "samples.jsonl": Sample,
     "labels.json": Labels,
     "stop.request": StopRequest,
     "save.request": SaveRequest,
+    "evaluate.config": EvaluateRequest,
+    "evaluate.result.json": EvaluateResult,
+    "evaluate.rows.jsonl": EvaluatedRow,
+    "evaluate.answers.jsonl": EvaluatedAnswer,
+    "export.config": ExportRequest,
+    "export.result.json": ExportResult,
+    "download.config": DownloadRequest,
+    "download.result.json": DownloadResult,
 }
-"""File of a run → its type; of a `.jsonl` that of each line, of `attempts` that of every `<n>.json`."""
+"""File of a run → its type; of a `.jsonl` that of each line, of `attempts` that of every `<n>.json`; of a job the `config` in
+its `run.json`, and its `result.json`."""
 
 
 def pages() -> dict[str, str]:

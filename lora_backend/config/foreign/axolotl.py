@@ -7,6 +7,7 @@ from typing import Any
 
 from lora_backend.config.foreign import axolotl_keys, training_arguments
 from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign.batching_rules import by_length, is_flat, packs
 from lora_backend.config.foreign.common_rules import (
     NO_TARGETS,
     TARGETS,
@@ -22,7 +23,7 @@ from lora_backend.config.foreign.common_rules import (
     warmup_steps,
 )
 from lora_backend.config.foreign.data_sets import first_of_datasets, other_data_sets
-from lora_backend.config.foreign.evaluation import share_of_rows, steps_or_share
+from lora_backend.config.foreign.evaluation import metric, save_strategy, share_of_rows, steps_or_share
 from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import (
     UNSET,
@@ -30,7 +31,6 @@ from lora_backend.config.foreign.key_mapping import (
     Rule,
     Tool,
     absent,
-    expects,
     is_off,
     is_on,
     keys,
@@ -44,11 +44,13 @@ from lora_backend.config.foreign.key_mapping import (
     trains_adapter,
     translated,
 )
+from lora_backend.config.foreign.tracker_rules import switches, write_switches
 from lora_backend.config.foreign.word_rules import attention, optimizer
 from lora_backend.config.foreign.writing import (
     Write,
     Written,
     accumulation_steps,
+    best_at_end,
     dropped,
     whole,
     worded,
@@ -104,11 +106,18 @@ def _eval_strategy(source: Source, key: str) -> Carried:
     return take("eval_strategy").apply(source, key)
 
 
+TRACKERS = {
+    "use_wandb": "wandb", "use_mlflow": "mlflow", "use_tensorboard": "tensorboard", "use_trackio": "trackio",
+}  # fmt: skip
+"""Switch → the tracker that it turns on."""
+
+
 RULES: dict[str, Rule] = {
     **one_to_one("axolotl"),
     **{key: rule for key, rule in training_arguments.RULES.items() if not rule.targets},
     **table(axolotl_keys.ABSENT),
     **table({**axolotl_keys.WITH_DEFAULTS}),
+    **switches(TRACKERS),
     "adapter": trains_adapter("lora", "qlora", full=(None, "")),
     "load_in_4bit": load_in(4),
     "load_in_8bit": load_in(8),
@@ -127,6 +136,11 @@ RULES: dict[str, Rule] = {
     "warmup_steps": warmup_steps(),
     "warmup_ratio": warmup_ratio(),
     "optimizer": optimizer(),
+    "sample_packing": packs(),
+    "batch_flattening": is_flat("sample_packing"),
+    "group_by_length": by_length(True),
+    "noisy_embedding_alpha": take("neftune_noise_alpha"),
+    "torch_compile": mapped("torch_compile", {True: True, False: False, "auto": UNSET}, IS),
     "gradient_clipping": absent(why.DISTRIBUTED),
     "bf16": precision_flag("bf16", "fp16", neither="fp32"),
     "fp16": precision_flag("fp16", "bf16"),
@@ -147,7 +161,8 @@ RULES: dict[str, Rule] = {
     "evaluation_strategy": Rule(_eval_strategy, ("eval_strategy",)),
     "eval_steps": steps_or_share("eval_steps"),
     "evals_per_epoch": Rule(_evals_per_epoch, ("eval_strategy",), ONCE_AN_EPOCH),
-    "save_strategy": expects(why.SAVING, "steps"),
+    "save_strategy": save_strategy(),
+    "metric_for_best_model": metric(),
     "save_steps": steps_or_share("save_steps"),
     "logging_steps": steps_or_share("logging_steps"),
 }
@@ -264,6 +279,9 @@ WRITES: dict[str, Write] = {
         {"bf16": False, "fp16": False},
     ),
     "eval_steps": _eval_steps,
+    "load_best_model_at_end": best_at_end,
+    "report_to": write_switches(TRACKERS),
+    **dict.fromkeys(("metric_for_best_model", "greater_is_better"), dropped(NOT_KNOWN)),
     "attn_implementation": _kernel,
 }
 """What stands otherwise in axolotl's file; all other keys that it knows stand there under its name for them."""

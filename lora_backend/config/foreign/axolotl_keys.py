@@ -23,19 +23,18 @@ ABSENT: dict[str, str | Mapping[str, Any]] = {
     "qgalore_proj_quant qgalore_proj_bits qgalore_proj_group_size qgalore_cos_threshold qgalore_gamma_proj "
     "qgalore_queue_size nvfp4_merge_aware nvfp4_merge_aware_start_step "
     "embedding_lr embedding_lr_scale lr_quadratic_warmup cosine_min_lr_ratio cosine_constant_lr_ratio "
-    "lr_div_factor lr_groups adam_epsilon2 adam_beta3 loraplus_lr_ratio lisa_n_layers lisa_step_interval "
-    "group_by_length noisy_embedding_alpha curriculum_sampling early_stopping_patience shrink_embeddings "
+    "lr_div_factor lr_groups adam_epsilon2 adam_beta3 lisa_n_layers lisa_step_interval "
+    "curriculum_sampling shrink_embeddings "
     "resize_token_embeddings_to_32x mean_resizing_embeddings fix_untrained_tokens use_pose pose_split_on_token_ids "
     "pose_max_context_len pose_num_chunks s2_attention rope_scaling model_config overrides_of_model_config "
     "adam_epsilon loss_watchdog_threshold loss_watchdog_patience min_sample_len jagged_restart_steps "
     "jagged_restart_warmup_steps jagged_restart_anneal_steps router_aux_loss_coef",
     why.ADAPTER: "peft lora_fan_in_fan_out lora_target_parameters peft_layers_pattern peft_layer_replication "
     "peft_trainable_token_indices peft_ensure_weight_tying peft_autocast_adapter_dtype",
-    why.FRESH: "lora_model_dir",
     why.PACKING: "sample_packing_mp_start_method pad_to_multiple_of pretrain_multipack_buffer_size "
     "pretrain_multipack_attn streaming_multipack_buffer_size sample_packing_seq_len_multiplier "
-    "sample_packing sample_packing_sequentially multipack_real_batches eval_sample_packing "
-    "batch_flattening pretraining_sample_concatenation pad_to_sequence_len max_packed_sequence_len",
+    "sample_packing_sequentially multipack_real_batches eval_sample_packing "
+    "pretraining_sample_concatenation pad_to_sequence_len max_packed_sequence_len",
     why.DATA: "shuffle_before_merging_datasets num_dataset_shards_to_save preprocess_iterable role_boundaries "
     "dataset_shard_num dataset_shard_idx dataset_exact_deduplication streaming "
     "skip_prepare_dataset push_dataset_to_hub excess_length_strategy",
@@ -77,10 +76,10 @@ ABSENT: dict[str, str | Mapping[str, Any]] = {
     "swanlab_workspace swanlab_log_model swanlab_web_host swanlab_api_host swanlab_log_completions "
     "swanlab_completion_log_interval swanlab_completion_max_buffer use_otel_metrics otel_metrics_host "
     "otel_metrics_port "
-    "use_wandb wandb_project wandb_entity wandb_watch wandb_name wandb_run_id wandb_log_model wandb_mode "
-    "use_mlflow mlflow_tracking_uri mlflow_experiment_name mlflow_run_name hf_mlflow_log_artifacts use_comet "
+    "wandb_project wandb_entity wandb_watch wandb_name wandb_run_id wandb_log_model wandb_mode "
+    "mlflow_tracking_uri mlflow_experiment_name mlflow_run_name hf_mlflow_log_artifacts use_comet "
     "comet_workspace comet_project_name comet_experiment_key comet_mode comet_online comet_experiment_config "
-    "use_tensorboard use_trackio trackio_project_name trackio_run_name",
+    "trackio_project_name trackio_run_name",
     why.SECRET: "swanlab_api_key swanlab_lark_webhook_url swanlab_lark_secret comet_api_key hf_use_auth_token",
     why.GENERATION: "generation_temperature generation_top_p generation_top_k generation_prompt_ratio "
     "generation_do_sample "

@@ -8,8 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 from lora_backend.config.foreign.flat_source import Source
-from lora_backend.config.foreign.key_mapping import Carried, Rule, Tool, as_taken, lost, nothing, number, translated
+from lora_backend.config.foreign.key_mapping import (
+    Carried,
+    Rule,
+    Tool,
+    as_taken,
+    is_on,
+    lost,
+    nothing,
+    number,
+    take,
+    translated,
+)
 from lora_backend.config.foreign.outcomes import ImportRow
+from lora_backend.config.foreign.reasons import SAVING
 from lora_backend.i18n import N_, Message, Plural
 
 ROWS = N_(
@@ -24,6 +36,9 @@ STEPS_NOTE = N_("A share of the steps × `max_steps` gives the steps; without `m
 NO_ROWS = N_(
     "No rows are held back here, so nothing is evaluated. To evaluate, set `val_size` to a share of the rows, and this key again."
 )
+FIGURE = N_("`{target}` is {ours}, the same figure.")
+NO_BEST = N_("Nothing is evaluated here, so there is no best checkpoint. Evaluate some rows, and set this key again.")
+NEED_EVALUATION = ("load_best_model_at_end", "early_stopping_patience")
 EACH_EPOCH = N_("`{target}` is {ours}, since the steps between evaluations could not be carried over.")
 
 
@@ -55,6 +70,29 @@ def steps_or_share(target: str, total_key: str = "max_steps") -> Rule:
     return Rule(apply, (target,), STEPS_NOTE)
 
 
+def metric() -> Rule:
+    """The name of a figure → `metric_for_best_model`; of all that tools compute only the accuracy of tokens is counted here."""
+
+    def apply(source: Source, key: str) -> Carried:
+        name = source.get(key)
+        if isinstance(name, str) and name.removeprefix("eval_") == "mean_token_accuracy":  # TRL's name for it
+            return translated("metric_for_best_model", "token_accuracy", FIGURE)
+        return take("metric_for_best_model").apply(source, key)
+
+    return Rule(apply, ("metric_for_best_model",))
+
+
+def save_strategy() -> Rule:
+    """Checkpoints come every `save_steps` here, and after every epoch where the best of them is looked for."""
+
+    def apply(source: Source, key: str) -> Carried:
+        value = source.get(key)
+        is_same = value == "epoch" and is_on(source.get("load_best_model_at_end"))
+        return nothing() if value in (None, "steps") or is_same else lost(SAVING)
+
+    return Rule(apply, (), SAVING)
+
+
 def settled(
     rows: Sequence[ImportRow], assumed: Sequence[ImportRow], tool: Tool, values: dict[str, Any]
 ) -> tuple[tuple[ImportRow, ...], tuple[ImportRow, ...]]:
@@ -68,6 +106,8 @@ def settled(
         for row in (*rows, *assumed)
         if tool.id not in ("original", "ours") and (rule := tool.rule(row.key))
     }
+    if not values.get("val_size") or values.get("eval_strategy", "no") == "no":
+        rows = [_without_best(row, values) if _needs_evaluation(row, targets) else row for row in rows]
     asking = [row for row in (*rows, *assumed) if _asks(row, targets)]
     if not values.get("val_size"):
         if any(row.target_key == "eval_strategy" for row in asking):
@@ -88,6 +128,15 @@ def _asks(row: ImportRow, targets: Mapping[str, tuple[str, ...]]) -> bool:
     """Whether another tool's key asks for evaluation."""
     is_asked = row.target_key == "eval_steps" or (row.target_key == "eval_strategy" and row.target_value != "no")
     return is_asked and row.key in targets
+
+
+def _needs_evaluation(row: ImportRow, targets: Mapping[str, tuple[str, ...]]) -> bool:
+    return row.key in targets and row.target_key in NEED_EVALUATION and bool(row.target_value)
+
+
+def _without_best(row: ImportRow, values: dict[str, Any]) -> ImportRow:
+    values.pop(str(row.target_key), None)
+    return replace(row, outcome="not_supported", target_key=None, target_value=None, message=Message(NO_BEST))
 
 
 def _without_rows(row: ImportRow) -> ImportRow:

@@ -61,6 +61,10 @@ def plain_name(name: str) -> str:
     return plain.lower().replace("-", "_")
 
 
+OF_LAUNCHERS = {"num_processes"}
+"""Keys of ours that a file has as well which only tells accelerate how to start processes."""
+
+
 def known_tools(name: str) -> tuple[Tool, ...]:
     """The tools whose configs have a key of that name."""
     return tuple(tool for tool in TOOLS.values() if name in tool.rules)
@@ -69,7 +73,7 @@ def known_tools(name: str) -> tuple[Tool, ...]:
 def tool_of(document: ConfigDocument) -> Tool:
     """Whose config it is; a config of ours that holds keys of others is ours. Raises `ConfigError` as `recognise` does."""
     foreign = is_foreign(document)
-    names = [plain_name(key) for key in document.values]
+    names = [name for name in map(plain_name, document.values) if name not in OF_LAUNCHERS]
     has_ours = any(name in KEYS for name in names)
     if not foreign and has_ours and any(_is_of_another(name) for name in names):
         return OURS

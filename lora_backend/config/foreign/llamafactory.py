@@ -10,6 +10,7 @@ from typing import Any
 
 from lora_backend.config.foreign import llamafactory_keys, training_arguments
 from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign.batching_rules import packs
 from lora_backend.config.foreign.common_rules import QUANT, QUANT_NOTE, names, precision_flag, targets
 from lora_backend.config.foreign.data_sets import dataset, folder_of
 from lora_backend.config.foreign.evaluation import share_of_rows
@@ -36,6 +37,7 @@ from lora_backend.config.foreign.writing import (
     Write,
     Written,
     accumulation_steps,
+    best_at_end,
     dropped,
     whole,
     worded,
@@ -101,6 +103,8 @@ RULES: dict[str, Rule] = {
     "mask_history": mapped("train_on", {False: UNSET, True: "last_answer"}, PISSA),
     "flash_attn": mapped("attn_implementation", ATTENTION, PISSA),
     "quantization_bit": Rule(_quantization_bit, ("quantization",), QUANT_NOTE),
+    "packing": packs(),
+    "neat_packing": packs(),
     "quantization_method": expects(why.QUANTIZED, "bnb", "bitsandbytes"),
     "bf16": precision_flag("bf16", "fp16"),
     "fp16": precision_flag("fp16", "bf16"),
@@ -192,6 +196,13 @@ def _kernel(out: Written, key: str) -> None:
         out.drop(key, N_("LLaMA-Factory has no equivalent."))
 
 
+def _figure(out: Written, key: str) -> None:
+    if str(out[key]).endswith("accuracy"):
+        out.drop(key, N_("LLaMA-Factory counts no such figure; the loss decides there."))
+    else:
+        out.carry_as(key, key)
+
+
 WRITES: dict[str, Write] = {
     "train_on": worded({"last_answer": {"mask_history": True}, "everything": {"train_on_prompt": True}}),
     "model_name": _model,
@@ -206,6 +217,8 @@ WRITES: dict[str, Write] = {
     "num_epochs": lambda out, key: out.carry(key, num_train_epochs=float(out[key])),
     "target_batch_size": accumulation_steps,
     "precision": _precision,
+    "load_best_model_at_end": best_at_end,
+    "metric_for_best_model": _figure,
     "gradient_checkpointing": lambda out, key: out.carry(key, disable_gradient_checkpointing=not out[key]),
 }  # fmt: skip
 """What stands otherwise in LLaMA-Factory's file; all other keys that it knows stand there under its name for them."""

@@ -12,13 +12,12 @@ ABSENT: dict[str, str | Mapping[str, Any]] = {
     why.METHOD: "oft_rank oft_target module_dropout use_llama_pro use_galore use_apollo use_badam use_mca "
     "train_from_scratch mixture_of_depths reward_model",
     why.LEARNS: "asft_alpha eaft_alpha calculate_per_token_loss "
-    "loraplus_lr_ratio use_adam_mini use_muon use_dft_loss use_asft_loss use_eaft_loss disable_shuffling "
-    "early_stopping_steps "
+    "use_adam_mini use_muon use_dft_loss use_asft_loss use_eaft_loss disable_shuffling "
     "shift_attn rope_scaling moe_aux_loss_coef pure_bf16 upcast_layernorm "
     "upcast_lmhead_output add_tokens add_special_tokens resize_vocab new_special_tokens_config",
     why.ADAPTER: "kt_use_lora_experts kt_lora_expert_num kt_lora_expert_intermediate_size pissa_convert",
-    why.FRESH: "adapter_name_or_path adapter_folder create_new_adapter",
-    why.PACKING: "use_packed_sequences packing neat_packing",
+    why.FRESH: "adapter_folder create_new_adapter",
+    why.PACKING: "use_packed_sequences",
     why.DATA: "eval_dataset streaming tokenized_path interleave_probs data_shared_file_system "
     "dataset_info_path tool_format",
     why.ROWS: "max_samples",

@@ -47,7 +47,6 @@ DECAY = N_("That is AdamW with torch's defaults: `{target}` is {ours}.")
 ABSENT: dict[str, str | Mapping[str, Any]] = {
     why.METHOD: "peft_config.freeze_trainable_layers peft_config.freeze_trainable_modules peft_config.freeze_extra_modules "
     "peft_config.cast_trainable_params_to_fp32 ld_alpha",
-    why.FRESH: "peft_config.adapter_name_or_path",
     why.SAVING: "peft_config.export_dir peft_config.export_size peft_config.export_hub_model_id "
     "peft_config.export_legacy_format save_epochs save_ckpt_as_hf",
     why.TEMPLATE: "custom_chat_template",

@@ -12,9 +12,9 @@ FULL = N_(
 )
 SPEED = N_("It changes speed and memory, not what is learned.")
 LOADER = N_("It steers how rows are loaded; that is done in the trainer's own process here.")
-DISTRIBUTED = N_("One process trains here, over the devices of its map; there is nothing for it to steer.")
+DISTRIBUTED = N_("How GPUs share the work is chosen by `strategy` and `num_processes`; this has no counterpart.")
 PACKING = N_(
-    "Rows are not packed here: each is padded to the longest of its batch. Packed batches hold more rows, so there will be more steps."
+    "`batching: packed` fills lines of `max_length` tokens with whole rows here, each seen by itself; no other way of packing can be chosen."
 )
 DATA = N_("A data set here is a file or folder on this machine, or one in the hub's cache; name it as `dataset`.")
 ROWS = N_("All rows of the file are trained on here; shorten the file if only some should be.")
@@ -28,7 +28,7 @@ EVALUATION = N_("Evaluation here is the loss on the rows that are held back.")
 SAVING = N_("Checkpoints are written every `save_steps` here, whole, so that a run can go on from them.")
 UNMERGED = N_("The adapter is saved by itself here; nothing merges it into the model.")
 LOGGING = N_("Runs log to their own folder here, so it has no effect.")
-TRACKING = N_("Nothing is sent to other services here; the curves are in the run's folder.")
+TRACKING = N_("Trackers are chosen by `report_to` here and know a run by its id; the curves are in its folder anyway.")
 HUB = N_("Nothing is uploaded here; the adapter stays on this machine.")
 SECRET = N_("Secrets do not belong in a config; it is neither carried over nor shown.")
 RESUME = N_("A run is resumed by its id here, not by its config.")

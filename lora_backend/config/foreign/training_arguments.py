@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign.batching_rules import by_length
 from lora_backend.config.foreign.common_rules import (
     accumulation,
     any_of,
@@ -19,7 +20,7 @@ from lora_backend.config.foreign.common_rules import (
     warmup_steps,
 )
 from lora_backend.config.foreign.data_sets import dataset
-from lora_backend.config.foreign.evaluation import steps_or_share
+from lora_backend.config.foreign.evaluation import metric, save_strategy, steps_or_share
 from lora_backend.config.foreign.flat_source import Source
 from lora_backend.config.foreign.key_mapping import (
     Carried,
@@ -37,20 +38,20 @@ from lora_backend.config.foreign.key_mapping import (
     take,
     translated,
 )
+from lora_backend.config.foreign.tracker_rules import trackers
 from lora_backend.config.foreign.word_rules import attention, optimizer
 from lora_backend.i18n import N_
 
 ABSENT: dict[str, dict[str, Any]] = {
     why.LEARNS: {
         "lr_scheduler_kwargs": None, "optim_args": None, "optim_target_modules": None, "adam_beta1": 0.9,
-        "adam_beta2": 0.999, "adam_epsilon": 1e-8, "label_smoothing_factor": 0.0, "neftune_noise_alpha": None,
-        "average_tokens_across_devices": True, "load_best_model_at_end": False, "metric_for_best_model": None,
-        "greater_is_better": None, "auto_find_batch_size": False, "data_seed": None,
-        "train_sampling_strategy": "random", "length_column_name": "length", "dataloader_drop_last": False,
+        "adam_beta2": 0.999, "adam_epsilon": 1e-8,
+        "average_tokens_across_devices": True, "auto_find_batch_size": False, "data_seed": None,
+        "length_column_name": "length", "dataloader_drop_last": False,
     },
     why.SPEED: {
         "tf32": None, "activation_checkpointing_kwargs": None, "gradient_checkpointing_kwargs": None,
-        "torch_compile": False, "torch_compile_backend": None, "torch_compile_mode": None, "use_liger_kernel": False,
+        "torch_compile_backend": None, "torch_compile_mode": None, "use_liger_kernel": False,
         "liger_kernel_config": None, "use_cache": False, "torch_empty_cache_steps": None, "full_determinism": False,
         "debug": "", "skip_memory_metrics": True,
     },
@@ -78,7 +79,7 @@ ABSENT: dict[str, dict[str, Any]] = {
         "disable_tqdm": None,
     },
     why.TRACKING: {
-        "report_to": "none", "run_name": None, "project": "huggingface", "trackio_space_id": None,
+        "run_name": None, "project": "huggingface", "trackio_space_id": None,
         "trackio_bucket_id": None, "trackio_static_space_id": None,
     },
     why.HUB: {
@@ -94,7 +95,7 @@ ABSENT: dict[str, dict[str, Any]] = {
 """Reason → field → default in transformers, for what has no counterpart."""
 
 OLDER: dict[str, str | Mapping[str, Any]] = {
-    why.LEARNS: "group_by_length adafactor",
+    why.LEARNS: "adafactor",
     why.SPEED: "jit_mode_eval use_ipex torchdynamo half_precision_backend fp16_backend fp16_opt_level use_mps_device",
     why.LOADER: "past_index",
     why.DISTRIBUTED: "no_cuda sharded_ddp fsdp_min_num_params fsdp_transformer_layer_cls_to_wrap mp_parameters ray_scope "
@@ -127,6 +128,8 @@ RULES: dict[str, Rule] = {
     **table(OLDER),
     "per_gpu_train_batch_size": take("batch_size"),
     "gradient_accumulation_steps": accumulation("per_device_train_batch_size"),
+    "group_by_length": by_length(True),
+    "train_sampling_strategy": by_length("group_by_length", "random"),
     "max_steps": steps_or_none("max_steps"),
     "warmup_steps": warmup_steps(),
     "warmup_ratio": warmup_ratio(),
@@ -137,8 +140,10 @@ RULES: dict[str, Rule] = {
     "activation_checkpointing": any_of("gradient_checkpointing", "gradient_checkpointing", "activation_checkpointing"),
     "logging_steps": steps_or_share("logging_steps"),
     "evaluation_strategy": take("eval_strategy"),
+    "metric_for_best_model": metric(),
+    "report_to": trackers(),
     "eval_steps": steps_or_share("eval_steps"),
-    "save_strategy": expects(why.SAVING, "steps"),
+    "save_strategy": save_strategy(),
     "save_steps": steps_or_share("save_steps"),
     "accelerator_config": absent(why.DISTRIBUTED, ACCELERATOR),
     "hub_token": Rule(_token, (), why.SECRET),

@@ -10,6 +10,7 @@ from typing import Any
 
 from lora_backend.config.foreign import reasons as why
 from lora_backend.config.foreign import training_arguments, trl_keys
+from lora_backend.config.foreign.batching_rules import is_flat, packs
 from lora_backend.config.foreign.common_rules import load_in, names, precision_flag, stored, targets
 from lora_backend.config.foreign.data_sets import dataset, first_of_datasets, other_data_sets
 from lora_backend.config.foreign.evaluation import share_of_rows
@@ -47,7 +48,7 @@ WITH_DEFAULTS: dict[str, dict[str, Any]] = {
     },
     why.LOADER: {"dataset_num_proc": None, "dataset_batch_size": 1000},
     why.PACKING: {
-        "packing": False, "packing_strategy": "bfd", "padding_free": False, "eval_packing": None,
+        "packing_strategy": "bfd", "eval_packing": None,
         "pad_to_multiple_of": "auto",
     },
     why.SPEED: {"activation_offloading": False, "use_liger": False},
@@ -88,6 +89,8 @@ RULES: dict[str, Rule] = {
     **table({**WITH_DEFAULTS}),
     **table(trl_keys.ABSENT),
     **{key: expects(why.METHOD) for key in trl_keys.OTHER_METHODS},
+    "packing": packs(),
+    "padding_free": is_flat("packing"),
     "dataset_mixture": first_of_datasets(),
     "dataset_mixer": other_data_sets(),
     "dtype": stored(),

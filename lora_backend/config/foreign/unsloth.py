@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_backend.config.foreign import reasons as why
+from lora_backend.config.foreign.batching_rules import packs
 from lora_backend.config.foreign.common_rules import (
     accumulation,
     load_in,
@@ -30,6 +31,7 @@ from lora_backend.config.foreign.key_mapping import (
     table,
     trains_adapter,
 )
+from lora_backend.config.foreign.tracker_rules import switches
 from lora_backend.config.foreign.word_rules import optimizer
 from lora_backend.i18n import N_
 
@@ -40,14 +42,13 @@ LAST_ONLY = N_(
 
 ABSENT: dict[str, str | Mapping[str, Any]] = {
     why.DATA: {"data.format_type": "auto", "data.subset": None, "data.train_split": "train", "data.eval_split": None},
-    why.PACKING: {"training.packing": False},
     why.ADAPTER: {
         "lora.use_loftq": False, "lora.vision_all_linear": False, "lora.finetune_language_layers": True,
         "lora.finetune_attention_modules": True, "lora.finetune_mlp_modules": True,
     },
     why.PICTURES: {"lora.finetune_vision_layers": True, "audio_type": None, "audio_input": False},
     why.TRACKING: {
-        "logging.enable_wandb": False, "logging.wandb_project": "unsloth-training", "logging.enable_tensorboard": False,
+        "logging.wandb_project": "unsloth-training",
         "logging.tensorboard_dir": "runs",
     },
     why.SECRET: "logging.wandb_token logging.hf_token",
@@ -77,6 +78,7 @@ RULES: dict[str, Rule] = {
     "training.max_steps": steps_or_none("max_steps"),
     "training.save_steps": Rule(_save_steps, ("save_steps",)),
     "training.eval_steps": steps_or_none("eval_steps"),
+    "training.packing": packs(),
     "training.optim": optimizer(),
     "training.train_on_completions": expects(why.ONLY_ANSWERS, True),
     "training.gradient_checkpointing": mapped(
@@ -95,6 +97,7 @@ RULES: dict[str, Rule] = {
         CHECKPOINTING,
     ),
     "lora.target_modules": targets(),
+    **switches({"logging.enable_wandb": "wandb", "logging.enable_tensorboard": "tensorboard"}),
 }
 
 

@@ -114,6 +114,13 @@ def accumulation_steps(out: Written, key: str) -> None:
     out.carry(key, gradient_accumulation_steps=max((out[key] or out["batch_size"]) // out["batch_size"], 1))
 
 
+def best_at_end(out: Written, key: str) -> None:
+    """transformers evaluates and saves at the same moments then, or refuses it."""
+    out.carry_as(key, key)
+    if out[key] and out["eval_strategy"] == "epoch":
+        out.write(save_strategy="epoch")
+
+
 def yaml_text(lines: Mapping[str, Any]) -> str:
     """One `key: value` a line, so written that YAML 1.1 and 1.2 read the same: `no` in quotes, `1.0e-05` with its dot."""
     return "".join(f"{key}: {_scalar(value)}\n" for key, value in lines.items())

@@ -12,6 +12,7 @@ from lora_backend.config.findings import Finding
 from lora_backend.config.rules import (
     adapter_keys,
     base_model,
+    best_keys,
     column_keys,
     data_facts,
     data_keys,
@@ -22,7 +23,10 @@ from lora_backend.config.rules import (
     machine_facts,
     model_facts,
     output_facts,
+    process_facts,
+    process_keys,
     publication_keys,
+    recipe_keys,
     row_facts,
     rows_cut,
     secrecy,
@@ -38,14 +42,27 @@ _KEY_ROOMS = (
     expression_keys,
     adapter_keys,
     device_keys,
+    process_keys,
     training_keys,
+    recipe_keys,
     data_keys,
     evaluation_keys,
+    best_keys,
     column_keys,
     publication_keys,
     secrecy,
 )
-_FACT_ROOMS = (base_model, model_facts, target_facts, data_facts, row_facts, rows_cut, machine_facts, output_facts)
+_FACT_ROOMS = (
+    base_model,
+    model_facts,
+    target_facts,
+    data_facts,
+    row_facts,
+    rows_cut,
+    machine_facts,
+    process_facts,
+    output_facts,
+)
 
 FILE_RULES: tuple[Rule, ...] = file_rules.RULES
 """What is wrong with the file, or with a key by itself."""

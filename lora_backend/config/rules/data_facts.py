@@ -84,6 +84,8 @@ def _rows(config: ConfigView, facts: Facts) -> Iterator[Finding]:
         yield BATCH_BEYOND_ROWS.found(
             config, key, values, config.change(changes), severity=None if is_written else "hint"
         )
+    if config.get("batching") == "packed":  # how many lines the rows fill is not known here
+        return
     batches = math.ceil(rows / config.get("batch_size"))
     per_epoch = max(math.ceil(batches * config.get("batch_size") / step_rows), 1)
     total = config.get("max_steps") or max(math.ceil(per_epoch * config.get("num_epochs")), 1)

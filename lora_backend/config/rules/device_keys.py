@@ -33,8 +33,9 @@ NO_BALANCING = Rule(
 
 def _balancing(config: ConfigView) -> Iterator[Finding]:
     """A map in the config is never planned anew; what steers the planner says nothing without it."""
-    if not config.has_good("device_map", "use_balanced_device_map"):
+    if not config.has_good("device_map", "use_balanced_device_map", "strategy"):
         return
+    strategy = config.get("strategy")
     if config.get("use_balanced_device_map") and config.get("device_map") is not None:
         yield DEVICE_MAP_WINS.found(
             config,
@@ -46,14 +47,17 @@ def _balancing(config: ConfigView) -> Iterator[Finding]:
                 Message(N_("Remove `device_map`: the layers are placed when the run starts")),
             ),
         )
-    elif not config.get("use_balanced_device_map"):
+    elif not config.get("use_balanced_device_map") and (
+        strategy != "layer_split" or config.get("device_map") is not None
+    ):
+        may_balance = config.get("device_map") is None and strategy == "auto"
         for key in ("force_balance", "exclude_cpu", "min_memory_gb"):
             if key not in config.invalid and config.get(key) != KEYS[key].default:
                 yield NO_BALANCING.found(
                     config,
                     key,
                     {"key": key},
-                    config.change({"use_balanced_device_map": True}) if config.get("device_map") is None else None,
+                    config.change({"use_balanced_device_map": True}) if may_balance else None,
                     remove(key),
                 )
 

@@ -112,6 +112,8 @@ EVALUATION_OFF_CHECKPOINTS = Rule(
 def evaluations_beside_checkpoints(config: ConfigView, every: int, key: str) -> Iterator[Finding]:
     """`every`: steps between two evaluations, as `key` asks for. Only a checkpoint that was evaluated can be the best."""
     save = config.get("save_steps")
+    if config.get("load_best_model_at_end") is True:  # saves after every epoch, or is refused (`best_keys`)
+        return
     if save % every == 0 or every % save == 0 or config.get("save_total_limit") is None:
         return
     said = {"every": every, "save": save, "both": math.lcm(every, save)}
@@ -124,6 +126,22 @@ def evaluations_beside_checkpoints(config: ConfigView, every: int, key: str) -> 
         config.change({"eval_steps": save}) if key == "eval_steps" else None,
         severity=None if key == "eval_steps" else "hint",
     )
+
+
+SAMPLES_WITHOUT_QUESTIONS = Rule(
+    "samples_without_questions",
+    "warning",
+    N_("`sample_every_steps` has no effect without `questions`, for there is nothing to answer."),
+    N_("Name a file of `questions`, or remove `sample_every_steps`."),
+    broken="sample_every_steps: 50",
+    fixed="sample_every_steps: 50\nquestions: q.jsonl",
+)
+
+
+def _samples(config: ConfigView) -> Iterator[Finding]:
+    is_asked = config.has_good("sample_every_steps", "questions") and config.get("sample_every_steps")
+    if is_asked and not config.get("questions"):
+        yield SAMPLES_WITHOUT_QUESTIONS.found(config, "sample_every_steps", None, remove("sample_every_steps"))
 
 
 SEED_NOT_WRITTEN = Rule(
@@ -148,6 +166,7 @@ RULES = (
     ROWS_HELD_BACK_FOR_NOTHING,
     EVAL_STEPS_NOT_WRITTEN,
     EVALUATION_OFF_CHECKPOINTS,
+    SAMPLES_WITHOUT_QUESTIONS,
     SEED_NOT_WRITTEN,
 )
-CHECKS: tuple[KeyCheck, ...] = (_evaluation, _evaluated_steps, _seed)
+CHECKS: tuple[KeyCheck, ...] = (_evaluation, _evaluated_steps, _samples, _seed)

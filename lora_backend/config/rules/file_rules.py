@@ -190,12 +190,24 @@ QUESTIONS_UNUSABLE = Rule(
     fixed_facts=NOTHING_KNOWN,
 )
 
+INIT_FROM_ADAPTER_UNUSABLE = Rule(
+    "init_from_adapter_unusable",
+    "warning",
+    None,
+    N_("Change `{key}`, or the keys of the adapter."),
+    broken="init_from_adapter: a",
+    fixed="init_from_adapter: a",
+    facts=missing_file("init_from_adapter", N_("There is no adapter folder {path}. Check `init_from_adapter`."), "a"),
+    fixed_facts=NOTHING_KNOWN,
+)
+
 UNUSABLE = {
     "model_name": MODEL_NAME_UNUSABLE,
     "dataset": DATASET_UNUSABLE,
     "datasets": DATASETS_UNUSABLE,
     "eval_dataset": EVAL_DATASET_UNUSABLE,
     "questions": QUESTIONS_UNUSABLE,
+    "init_from_adapter": INIT_FROM_ADAPTER_UNUSABLE,
 }
 """Key → the rule about its file."""
 

@@ -22,6 +22,8 @@ class GpuFact:
 
     name: str
     compute_capability: tuple[int, int]
+    training_flops: float | None = None
+    """Operations a second in the format that `precision: auto` takes, as its vendor says; None where nobody told us."""
 
 
 @dataclass(frozen=True)

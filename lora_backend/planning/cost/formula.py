@@ -49,10 +49,10 @@ class Measures:
 
 def with_activations(counted: Profile, measures: Measures) -> Profile:
     """`counted` (what each unit weighs and trains) with what a Llama of these measures keeps and makes in a step."""
-    settings, itemsize = counted.settings, ITEMSIZE[counted.settings.precision]
+    settings, itemsize = counted.taken.step_of(counted.settings), ITEMSIZE[counted.settings.precision]
     hidden, vocabulary = measures.hidden, measures.vocabulary
     kept = _kept(settings, hidden, measures.wide, measures.narrow, measures.visited * measures.inner, measures.heads)
-    if settings.padded:
+    if settings.uneven and settings.batching == "padded":
         kept[MASK] += 2
         kept[ROWS_TOKENS] += 4 * (measures.wide - measures.narrow)
     whole, back = kept.copy(), _vector(tokens=2 * itemsize * hidden)

@@ -6,6 +6,7 @@ pass in the other order. Its peak is the highest of these moments, or that of th
 - forward of unit u: what the units before it kept + the part's own peak
 - the loss: what all units kept + the head's peak
 - backward of unit u: what the units up to u kept + the gradients of those behind it + the part's own peak
+- where several processes train together: all gradients + the buffer through which they are summed
 
 The order was read in `modeling/step.py` and in accelerate's hooks; `docs/memory-model.md` has what it was measured by.
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from lora_backend.errors import UntrainableError
 from lora_backend.i18n import N_
 from lora_backend.planning.cost.intervals import Model, Moments, interval_bytes
+from lora_backend.planning.cost.moments import Moment
 from lora_backend.planning.cost.optimizers import states_bytes, transient_bytes
 from lora_backend.planning.cost.profile import Part, Profile, Unit
 from lora_backend.planning.cost.scaling import Size, Vector
@@ -33,6 +35,10 @@ CONTEXT_BYTES = 500 * 2**20
 """CUDA context and cuBLAS workspace of a device that is used. An assumption: 300 to 600 MiB are reported by card and driver."""
 RESERVE = 0.04
 """Of all tensors that come and go, for what the allocator cannot use between them. An assumption, not a measurement."""
+COMMUNICATOR_BYTES = 300 * 2**20
+"""NCCL's buffers on each GPU of a run of several processes. An assumption: 200 to 400 MiB are reported, by channels and links."""
+SUM_BUCKET_BYTES = 64 * 2**20
+"""Gradients are summed over processes by way of flat buffers of at most so many bytes; a larger one goes without (`peers/gradients.py`)."""
 MOST_BYTES = 2**50
 """Beyond any device; sums of bytes are exact numbers up to 2**53."""
 MANY_ROWS = 2**16
@@ -44,13 +50,19 @@ class Workload:
     """How a model is trained, as far as a profile leaves it open."""
 
     size: Size
-    optim: str = "adamw_torch"
+    optim: str = "adamw_torch_fused"
     accumulates: bool = False
     """Gradients of several passes are summed: they are there in the forward pass as well."""
     updates: bool = True
     """Whether the optimizer's step counts too; it is no part of a pass that is measured."""
     on_gpu: bool = True
     """Without a GPU there is no CUDA context, and the optimizer goes through its tensors one by one."""
+    num_processes: int = 1
+    """That train together, on all machines: each has a copy of what is told here."""
+    is_sharded: bool = False
+    """Whether each process keeps only its share of the base model's weights, and gathers the rest block by block (fsdp)."""
+    offloads: bool = False
+    """Whether those shares lie in host memory, as far as there is a GPU to offload."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +94,14 @@ EMPTY = Breakdown(0, 0, 0, 0, 0, 0, 0)
 class Memory:
     """A profile at one workload. Units are numbered: 0 is the embedding, then the blocks, then the head.
 
-    Where embedding and head are one tensor there is no unit of the head: it belongs to unit 0.
+    Where embedding and head are one tensor there is no unit of the head: it belongs to unit 0. `values`: the monomials of
+    another batch than that of the workload's size, at its rank.
     """
 
-    def __init__(self, profile: Profile, workload: Workload) -> None:
+    def __init__(self, profile: Profile, workload: Workload, values: Vector | None = None) -> None:
         self.profile = profile
         self.workload = workload
-        self._values = profile.monomials(workload.size)
+        self._values = profile.monomials(workload.size) if values is None else values
         rank = workload.size.rank
         trainable = profile.trainable(rank)
         itemsize = BYTES[profile.settings.adapter_precision if profile.settings.precision != "fp32" else "fp32"]
@@ -153,65 +166,84 @@ class Memory:
         """
         if not units:
             return EMPTY
+        return self._breakdown(units, max(self._moments_on(units)))
+
+    def _held(self, units: Sequence[int]) -> list[Moments]:
+        last = len(self._blocks) + 1
+        has_head = units[0] == 0 if self.profile.is_tied else units[-1] == last
+        blocks = [self._blocks[unit - 1] for unit in units if 0 < unit < last]
+        return [*([self._embed] if units[0] == 0 else []), *blocks, *([self._head] if has_head else [])]
+
+    def _moments_on(self, units: Sequence[int]) -> list[Moment]:
+        """All that may be the highest, on a device that has these units."""
         last = len(self._blocks) + 1
         has_embed = units[0] == 0
         has_head = has_embed if self.profile.is_tied else units[-1] == last
-        blocks = [self._blocks[unit - 1] for unit in units if 0 < unit < last]
-        held = [*([self._embed] if has_embed else []), *blocks, *([self._head] if has_head else [])]
-        all_gradients = sum(unit.gradients for unit in held)
+        blocks = [(unit - 1, self._blocks[unit - 1]) for unit in units if 0 < unit < last]
+        all_gradients = sum(unit.gradients for unit in self._held(units))
         there = all_gradients if self.workload.accumulates else 0.0
         now = there
-        moments: list[tuple[float, float, float]] = []
-        """(tensors that come and go, of these gradients, of these the loss's) at each moment that may be the highest."""
+        moments: list[Moment] = []
         if has_embed:
-            moments.append((now + self._embed.forward_peak, there, 0))
+            moments.append(Moment(now + self._embed.forward_peak, there, 0, "embed", before=now))
             now += self._embed.forward_delta
         else:
             now += self._hidden
-        for block in blocks:
+        for index, block in blocks:
             now += 0.0 if has_embed else block.side
-            moments.append((now + block.forward_peak, there, 0))
+            moments.append(Moment(now + block.forward_peak, there, 0, "forward", index, now))
             now += block.forward_delta
-        before_head, released = now, sum(block.released for block in blocks)
+        before_head, released = now, sum(block.released for _, block in blocks)
         if has_head:
-            moments.append((now + self._head.forward_peak, there, self._head.forward_peak))
+            moments.append(Moment(now + self._head.forward_peak, there, self._head.forward_peak, "head", before=now))
             now += self._head.forward_delta
         now, before_head = now - released, before_head - released
         if has_head:
-            moments.append((now + self._returns_peak, there, now + self._returns_peak - before_head))
+            peak = now + self._returns_peak
+            moments.append(Moment(peak, there, peak - before_head, "returns", before=now))
             now += self._returns_delta
             peak = now + self._head.backward_peak
-            moments.append((peak, there, peak - before_head))
+            moments.append(Moment(peak, there, peak - before_head, "loss_back", before=now))
             now += self._head.backward_delta
         done = self._head.gradients if has_head else 0.0
-        for block in reversed(blocks):
-            moments.append((now + block.backward_peak, there or done, 0))
+        for index, block in reversed(blocks):
+            moments.append(Moment(now + block.backward_peak, there or done, 0, "back", index, now))
             now += block.backward_delta
             done += block.gradients
         if has_embed:
-            moments.append((now + self._embed.backward_peak, there or done, 0))
-        transient = sum(unit.adapter for unit in held) / self._itemsize * self._transient_per_parameter
-        if self.workload.updates:
-            moments.append((all_gradients + transient, all_gradients, 0))
-        highest, gradients, logits = max(moments)
-        return self._breakdown(held, highest, gradients, logits)
+            moments.append(Moment(now + self._embed.backward_peak, there or done, 0, "embed_back", before=now))
+        return moments + self._after_the_passes(units, all_gradients)
 
-    def _breakdown(self, held: Sequence[Moments], highest: float, gradients: float, logits: float) -> Breakdown:
-        moving = round(highest)
+    def _after_the_passes(self, units: Sequence[int], all_gradients: float) -> list[Moment]:
+        """The sum over processes, and the optimizer's step."""
+        if not self.workload.updates:
+            return []
+        transient = sum(unit.adapter for unit in self._held(units)) / self._itemsize * self._transient_per_parameter
+        found = [Moment(all_gradients + transient, all_gradients, 0, "update")]
+        if self.workload.num_processes > 1:
+            buffer = min(all_gradients, SUM_BUCKET_BYTES)
+            found.append(Moment(all_gradients + buffer, all_gradients, 0, "sum"))
+        return found
+
+    def _breakdown(self, units: Sequence[int], highest: Moment) -> Breakdown:
+        held, moving = self._held(units), round(highest.moving)
+        gradients, logits = round(highest.gradients), round(highest.logits)
         return Breakdown(
             weights=round(sum(unit.weights for unit in held)),
             adapter=round(sum(unit.adapter for unit in held)),
-            gradients=round(gradients),
+            gradients=gradients,
             optimizer=round(sum(unit.optimizer for unit in held)),
-            activations=moving - round(gradients) - round(logits),
-            logits=round(logits),
+            activations=moving - gradients - logits,
+            logits=logits,
             overhead=self.overhead_bytes + round(RESERVE * moving),
         )
 
     @property
     def overhead_bytes(self) -> int:
         """Of each device that is used, whatever it holds."""
-        return CONTEXT_BYTES if self.workload.on_gpu else 0
+        if not self.workload.on_gpu:
+            return 0
+        return CONTEXT_BYTES + (COMMUNICATOR_BYTES if self.workload.num_processes > 1 else 0)
 
     # ------------------------------------------------------------------------------ all intervals at once
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from lora_backend.i18n import Message
 from lora_backend.planning.cost.scaling import EXPONENTS, Size, Vector, monomials
 from lora_backend.planning.cost.trace_settings import TraceSettings
 
-VERSION = 12
-"""Of the figures: profiles of another version are traced anew."""
+VERSION = 13
+"""Of the figures: profiles of another version are traced anew. Those before 13 are of padded rows, PEFT's own LoRA and
+logits of all tokens."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,42 @@ class Unit:
         )
 
 
+REASONS = ("why_padded", "why_padded_on_gpu")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """How a step is really taken, where its settings leave that to the model."""
+
+    batching: Literal["flat", "padded"] = "padded"
+    loss_type: Literal["nll", "chunked_nll"] = "nll"
+    why_padded: Message | None = None
+    """Where the rows are padded although the settings ask for a flat batch."""
+    why_padded_on_gpu: Message | None = None
+    """Why they must be on a GPU, whose kernels are others, although the settings ask for a flat batch."""
+
+    def step_of(self, settings: TraceSettings) -> TraceSettings:
+        """The settings of the step that is taken where these are asked for."""
+        taken = replace(settings, batching=self.batching, loss_type=self.loss_type)
+        return taken if self.loss_type == "chunked_nll" else replace(taken, is_tiled=False, labelled=1.0)
+
+    def to_json(self) -> dict[str, Any]:
+        why = {name: getattr(self, name) for name in REASONS}
+        stored = {name: None if reason is None else reason.to_json() for name, reason in why.items()}
+        return {"batching": self.batching, "loss_type": self.loss_type, **stored}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Taken:
+        why = {name: None if data[name] is None else Message.from_json(data[name]) for name in REASONS}
+        return cls(data["batching"], data["loss_type"], **why)
+
+
 @dataclass(frozen=True)
 class Profile:
     """One model under one set of `TraceSettings`."""
 
     settings: TraceSettings
+    taken: Taken
     method: Literal["traced", "traced_whole", "formula"]
     """`traced`: a block of each kind; `traced_whole`: every block; `formula`: counts by the model, activations by formula."""
     expected_error: float
@@ -143,6 +176,12 @@ class Profile:
     walks_rest: bool = False
     """Whether the tokens behind a row's last whole chunk go one by one instead."""
 
+    def serves(self, settings: TraceSettings) -> bool:
+        """Whether it is what a trace with these settings would find: a flat step is the same for one row and for several."""
+        if self.taken.batching == "flat":
+            return replace(settings, uneven=self.settings.uneven) == self.settings
+        return settings == self.settings
+
     @property
     def num_units(self) -> int:
         """What is placed as a whole: embedding, blocks, and the head, which is one with the embedding where they are tied."""
@@ -167,6 +206,7 @@ class Profile:
         return {
             "version": VERSION,
             "settings": self.settings.to_json(),
+            "taken": self.taken.to_json(),
             "method": self.method,
             "expected_error": self.expected_error,
             "model_type": self.model_type,
@@ -191,6 +231,7 @@ class Profile:
     def from_json(cls, data: Mapping[str, Any]) -> Profile:
         return cls(
             TraceSettings.from_json(data["settings"]),
+            Taken.from_json(data["taken"]),
             data["method"],
             data["expected_error"],
             data["model_type"],

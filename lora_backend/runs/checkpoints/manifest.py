@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,20 +159,18 @@ def put_in_place(staged: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def rotate(run: RunFolder, keep: int | None, evaluated: dict[int, float]) -> list[Path]:
-    """Remove all but the last `keep` checkpoints (None: all stay) and the best: that of the lowest `eval_loss`.
+def best_checkpoint(run: RunFolder, scores: Mapping[int, float]) -> Path | None:
+    """The one of the lowest score, the first of those that are alike; None where none has one. `scores`: by step."""
+    scored = (path for path in checkpoints_of(run) if step_of(path) in scores)
+    return min(scored, key=lambda path: scores[step_of(path) or 0], default=None)
 
-    `evaluated`: step → `eval_loss`. Returns what was removed.
-    """
+
+def rotate(run: RunFolder, keep: int | None, scores: Mapping[int, float]) -> list[Path]:
+    """Remove all but the last `keep` checkpoints (None: all stay) and the best by `scores`. Returns what was removed."""
     if keep is None:
         return []
     found = checkpoints_of(run)
-    last = max(keep, LEAST_KEPT)
-    best = min(
-        (path for path in found if step_of(path) in evaluated),
-        key=lambda path: evaluated[step_of(path) or 0],
-        default=None,
-    )
+    last, best = max(keep, LEAST_KEPT), best_checkpoint(run, scores)
     removed = [path for path in found[:-last] if path != best]
     for path in removed:
         remove(path)

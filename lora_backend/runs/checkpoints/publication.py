@@ -242,7 +242,7 @@ def _refuse_models(steps: list[_Step], installation: Installation) -> None:
     for parent in target.parents:
         if parent == workspace:  # whatever it was made in
             return
-        if _holds_a_model(parent):
+        if holds_a_model(parent):
             key = next(key for key, path in steps if path.is_relative_to(parent))
             raise PublicationError(
                 key,
@@ -253,7 +253,8 @@ def _refuse_models(steps: list[_Step], installation: Installation) -> None:
             )  # fmt: skip
 
 
-def _holds_a_model(folder: Path) -> bool:
+def holds_a_model(folder: Path) -> bool:
+    """Whether a folder is a model's or an adapter's."""
     if (folder / ADAPTER_CONFIG).is_file():
         return True
     try:

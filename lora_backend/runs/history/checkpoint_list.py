@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lora_backend.config.best_figure import BestBy
 from lora_backend.runs.checkpoints.manifest import MANIFEST, checkpoints_of, step_of, verified
 from lora_backend.runs.history.trash import disk_bytes
 from lora_backend.runs.record.curves import Column, points
@@ -27,6 +28,8 @@ class Checkpoint:
     """The training loss that was logged last until there."""
     eval_loss: float | None
     """Of an evaluation at that very step."""
+    eval_token_accuracy: float | None
+    """Of the same."""
     problems: tuple[str, ...]
     """What is wrong with its files; empty where all are there."""
 
@@ -46,10 +49,26 @@ def list_checkpoints(run: RunStore, columns: Mapping[str, Column], *, hashes: bo
     return [_checkpoint(path, columns, hashes=hashes) for path in checkpoints_of(run)]
 
 
-def best_of(found: Sequence[Checkpoint]) -> Checkpoint | None:
-    """That of the lowest evaluation loss, where two or more have one."""
-    evaluated = [one for one in found if one.eval_loss is not None]
-    return min(evaluated, key=lambda one: one.eval_loss or 0.0) if len(evaluated) > 1 else None
+@dataclass(frozen=True)
+class Best:
+    """The best of a run's checkpoints, and why it counts as that."""
+
+    checkpoint: Checkpoint
+    by: BestBy
+    is_the_adapter: bool
+    """Whether the run's adapter is that one's, or will be."""
+
+
+def best_of(run: RunStore, found: Sequence[Checkpoint]) -> Best | None:
+    """That of the best evaluation, by the figure that the run's config names, where two or more were evaluated."""
+    config = run.config_as_changed()
+    by, ends_with_best = BestBy.of(config), config.get("load_best_model_at_end") is True
+    taken = run.read_attempt().adapter_step if ends_with_best else None
+    figures = {one: value for one in found if (value := getattr(one, by.column)) is not None}
+    if len(figures) < 2:
+        return None
+    best = min(figures, key=lambda one: (one.step != taken, by.score(figures[one])))
+    return Best(best, by, ends_with_best)
 
 
 def saved_steps(run: RunStore) -> list[int]:
@@ -72,7 +91,8 @@ def _checkpoint(path: Path, columns: Mapping[str, Column], *, hashes: bool) -> C
         saved_at = None
     problems = tuple(verified(path, hashes=hashes))
     loss, eval_loss = _last_until(columns, "loss", step), _last_until(columns, "eval_loss", step, exactly=True)
-    return Checkpoint(step, saved_at, disk_bytes(path), loss, eval_loss, problems)
+    accuracy = _last_until(columns, "eval_token_accuracy", step, exactly=True)
+    return Checkpoint(step, saved_at, disk_bytes(path), loss, eval_loss, accuracy, problems)
 
 
 def _last_until(columns: Mapping[str, Column], name: str, step: int, *, exactly: bool = False) -> float | None:

@@ -59,7 +59,8 @@ class Publisher:
         said = Message(N_("The adapter is not published. {reason} It is in the run's folder, whole: {folder}"), values)
         logger.warning("%s", said)
         with self.folder.changing_status() as status:
-            status.attempt.outcome, status.attempt.outcome_message = "finished", said
+            status.attempt.outcome = "finished"
+            status.attempt.also(said)
 
     def publish(self) -> Path | None:
         """Copy the finished adapter to its place by rename, so that it is there whole or not at all.

@@ -233,13 +233,13 @@ def _holder(folder: Path, key: str, slot: int) -> Holder:
 
 
 def _path(folder: Path, key: str) -> Path:
-    return folder / f"{_name(key)}.lock"
+    return folder / f"{file_stem(key)}.lock"
 
 
 def _info(folder: Path, key: str, slot: int) -> Path:
-    return folder / f"{_name(key)}.{slot}.json"
+    return folder / f"{file_stem(key)}.{slot}.json"
 
 
-def _name(key: str) -> str:
-    """A UUID is letters, digits and dashes; of a MIG instance in old drivers also slashes."""
+def file_stem(key: str) -> str:
+    """What the files of a lease are called. A UUID is letters, digits and dashes; of a MIG instance in old drivers also slashes."""
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in key)[:200]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lora_backend.installation import Installation
+from lora_backend.runs.processes.lease_requests import wait_for_chats
 from lora_backend.runs.processes.leases import Lease, holders, lease_keys, release, take
 from lora_backend.runs.record.run_store import RunStore
 
@@ -14,14 +15,17 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def leased(folder: RunStore, installation: Installation) -> Iterator[None]:
+def leased(folder: RunStore, installation: Installation, *, for_peers: bool = False) -> Iterator[list[Lease]]:
     """Hold what the run's newest attempt leases while the block trains; under a supervisor that holds it, do nothing.
+    Of several processes the one that starts them holds it `for_peers`, and they do nothing.
 
-    A person at a terminal is not kept waiting: where another run has a device this one goes beside it, and says so.
+    A person at a terminal is not kept waiting: where another run has a device this one goes beside it, and says so. Only
+    a model that is tried out is given the seconds that it takes to leave.
     """
-    leases = [] if installation.is_supervised else _take(folder, installation)
+    is_held = installation.is_supervised or (not for_peers and folder.read_attempt().num_peers > 1)
+    leases = [] if is_held else _take(folder, installation)
     try:
-        yield
+        yield leases
     finally:
         release(leases)
 
@@ -29,6 +33,7 @@ def leased(folder: RunStore, installation: Installation) -> Iterator[None]:
 def _take(folder: RunStore, installation: Installation) -> list[Lease]:
     place, keys = installation.leases, lease_keys(folder.read_attempt())
     try:
+        wait_for_chats(place, keys, folder.path)
         leases = take(place, keys, folder.path, clock=folder.clock)
         if leases is None:
             others = ", ".join(sorted({holder.run for holder in holders(place, keys)}))

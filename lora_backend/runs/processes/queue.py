@@ -17,6 +17,7 @@ from pathlib import Path
 from lora_backend.errors import RunError
 from lora_backend.hardware.inventory import Gpu, GpuInventory, read_gpus
 from lora_backend.os_errors import in_words
+from lora_backend.runs.processes.lease_requests import ask_for
 from lora_backend.runs.processes.leases import Holder, holders, lease_keys, lock_once, release, take
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.supervisor import start_supervisor
@@ -76,7 +77,9 @@ def start_or_queue(run: RunStore, workspace: Path, read: ReadGpus = read_gpus, *
 def start(run: RunStore, workspace: Path, read: ReadGpus = read_gpus, *, anyway: bool = False) -> bool:
     """Start a queued run if its leases are free and its plan's bytes too; `anyway` starts it beside whoever is there."""
     attempt = run.read_attempt()
-    leases = take(leases_folder(workspace), lease_keys(attempt), run.path, anyway=anyway, clock=run.clock)
+    place, keys = leases_folder(workspace), lease_keys(attempt)
+    ask_for(place, keys, run.path)
+    leases = take(place, keys, run.path, anyway=anyway, clock=run.clock)
     if leases is None:
         return False
     try:

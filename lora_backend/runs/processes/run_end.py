@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 
 from lora_backend.runs.record.documents import Exit
 from lora_backend.runs.record.failures import Failure, failure, failure_of, last_log_lines
@@ -24,7 +25,7 @@ def write_end(
     if said.outcome:
         how = Exit.of(said.outcome, cause=said.outcome_cause, message=said.outcome_message, returncode=returncode)
         return _write(run, how, num_ends)
-    found = forced or failure_of(said.failure, returncode, run.train_log, oom_killed=oom_killed)
+    found = forced or failure_of(said.failure, returncode, log_of_failure(run), oom_killed=oom_killed)
     if found.cause in WITHOUT_A_WORD and run.has_no_room():  # not even for the trainer's last words
         found = failure("disk_full")
     return write_failure(run, found, returncode, num_ends)
@@ -38,9 +39,15 @@ def write_failure(run: RunStore, found: Failure, returncode: int | None, num_end
         message=found.message,
         remedy=found.remedy,
         returncode=returncode,
-        log=last_log_lines(run.train_log),
+        log=last_log_lines(log_of_failure(run)),
     )
     _write(run, how, num_ends)
+
+
+def log_of_failure(run: RunStore) -> Path:
+    """The log that says why a run failed: of several processes that of the one which failed."""
+    said = run.read_status().attempt.failure
+    return run.peer_log(said.rank or 0) if said else run.train_log
 
 
 def _write(run: RunStore, how: Exit, num_ends: int) -> None:

@@ -23,6 +23,10 @@ SAYS = {
     "steps": N_("Stopping: saving a checkpoint after this step … Press Ctrl-C again to stop now."),
     "after": N_("Stopping: the adapter is saved, then the run ends. Press Ctrl-C again to stop now."),
     "before": N_("Stopping: the run ends before its first step. Press Ctrl-C again to stop now."),
+    "job": N_("Stopping: nothing that is half done is kept. Press Ctrl-C again to stop now."),
+    "download": N_(
+        "Pausing: what is here stays, and the next download goes on from it. Press Ctrl-C again to stop now."
+    ),
     "unwritten": N_("The stop cannot be written into the run's folder. Press Ctrl-C again to stop now."),
 }
 
@@ -48,6 +52,9 @@ class StopSignals:
         # A handler may run in the middle of anything: what it says and writes is made ready before.
         self._says = {name: Message(template).text() for name, template in SAYS.items()}
         self._actor = system_user()
+        record = folder.glance_at_record()
+        kind = record.kind if record else "train"
+        self._says_of_job = None if kind == "train" else "download" if kind == "download" else "job"
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -95,7 +102,10 @@ class StopSignals:
             self._say("unwritten")
         else:
             stage = self._folder.read_status().attempt.stage
-            self._say("steps" if stage in WITH_STEPS else "after" if stage in AFTER_TRAINING else "before")
+            self._say(
+                self._says_of_job
+                or ("steps" if stage in WITH_STEPS else "after" if stage in AFTER_TRAINING else "before")
+            )
 
     def _say(self, name: str) -> None:
         """Straight to the descriptor: what was interrupted may be a write to the stream."""

@@ -18,7 +18,9 @@ from pathlib import Path
 from lora_backend.errors import RunError
 from lora_backend.installation import SUPERVISED, WAIT_POLICY, Installation, child_environment, this_installation
 from lora_backend.os_errors import in_words
+from lora_backend.runs.processes.lease_queue import queue_of
 from lora_backend.runs.processes.leases import Lease, lock_once
+from lora_backend.runs.processes.leftovers import RUN_MARK, end_leftovers
 from lora_backend.runs.processes.run_end import write_end, write_failure
 from lora_backend.runs.processes.trainer_command import command_of, environment_of
 from lora_backend.runs.record.documents import AttemptStatus
@@ -42,8 +44,6 @@ SHARED_CORES = {WAIT_POLICY: "PASSIVE"}
 """Where nobody says otherwise. A trainer shares its cores with the dashboard, a browser and more. Beside a second training on two cores, threads that
 spin while they wait left it 15 tokens/s, sleeping ones 85. On an idle machine sleeping costs 2 % of large products and
 a quarter of the speed of answering; who has the machine alone sets OMP_WAIT_POLICY=ACTIVE."""
-RUN_MARK = "FLIGHTDECK_RUN"
-"""Set to the run's folder for its trainer and all that it starts, so that none of them is left behind."""
 TICK_S = 0.25
 KILL_AFTER_S = 10.0
 """Between SIGTERM and SIGKILL."""
@@ -127,7 +127,7 @@ def supervise(
             if not _is_over(folder, num_ends):
                 write_end(folder, None, num_ends)
         elif trainer is None:
-            _end_leftovers(folder)
+            end_leftovers(folder)
             _start_and_watch(folder, installation, descriptors, count_oom_kills, num_ends)
         else:
             logger.info("adopting trainer %s", trainer.pid)
@@ -164,10 +164,11 @@ def _start_and_watch(
     num_ends: int,
 ) -> None:
     try:
-        with open_to_append(folder.train_log) as log:
+        handed_on = descriptors if folder.read_attempt().num_peers > 1 else ()  # by an agent, to those that it starts
+        with open_to_append(folder.train_log) as log, queue_of(handed_on) as leases:
             child = subprocess.Popen(
                 command_of(folder, installation),
-                stdin=subprocess.DEVNULL,
+                stdin=leases.fileno() if handed_on else subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -235,17 +236,10 @@ def _end(
 ) -> None:
     if folder.num_ends() != num_ends:  # what bears the run's mark now is another start's
         return
-    _end_leftovers(folder)
+    end_leftovers(folder)
     for descriptor in descriptors:  # the end may have to wait for room on the disk; the GPU need not
         os.close(descriptor)
     write_end(folder, returncode, num_ends, forced=forced, oom_killed=oom_killed)
-
-
-def _end_leftovers(folder: RunStore) -> None:
-    """What a trainer that is dead has started, in whatever session."""
-    for left in marked(RUN_MARK, str(folder.path)):
-        if left.pid != os.getpid():
-            signal_process(left, signal.SIGKILL)
 
 
 def _log(folder: RunStore, text: str, *values: object) -> None:

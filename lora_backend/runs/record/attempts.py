@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from lora_backend.planning.plan_document import PlanDocument
+from lora_backend.planning.plan_document import PlanDocument, Strategy
 from lora_backend.planning.verdict import Verdict
 from lora_backend.runs.record.documents import CodeVersion
 from lora_backend.typed_json import Count, Document, Number, Part, Sentence
@@ -59,9 +59,11 @@ class Measured(Part):
     rows: Count | None = None
     """Of the micro-batch."""
     tokens: Count | None = None
-    """Of a row, padding included."""
+    """Of a row, padding included; of the longest, where nothing is padded."""
     padded: bool | None = None
-    """Whether some rows were shorter."""
+    """Whether some rows were padded to the length of the longest."""
+    lengths: list[Count] | None = None
+    """Tokens of each row, where they went through one behind the other, without padding; absent: they did not."""
     labelled: Count | None = None
     """Tokens that are learned."""
     devices: list[HeldTensors] = []
@@ -113,8 +115,16 @@ class Attempt(Document):
     """Why the balanced map that was asked for is not used."""
     note: Sentence | None = None
     """Why there is no plan."""
+    strategy: Strategy | None = None
+    """How its GPUs share the work, as it was settled for this start."""
+    strategy_note: Sentence | None = None
+    """Why it is that one, where the config leaves it open."""
+    num_processes: Count = 1
+    """That train together on each machine."""
+    num_nodes: Count = 1
+    """Machines that train together."""
     device_uuids: list[str | None] = []
-    """GPUs of the plan, in the model's order."""
+    """GPUs of the plan, in the model's order; of several processes in the order of their ranks."""
     environment: dict[str, str] = {}
     """Variables with which the trainer sees these GPUs and no others."""
     anyway: bool = False
@@ -139,6 +149,8 @@ class Attempt(Document):
     """Checkpoints that the trainer passed over. All from here on is written by the trainer."""
     from_step: Count | None = None
     """The step that it goes on from."""
+    resume_note: Sentence | None = None
+    """Why it does not go on to the bit as if nothing had happened, where another number of processes trains on."""
     num_threads: Count | None = None
     """Of torch, on the CPU."""
     data_sha256: str | None = None
@@ -149,8 +161,14 @@ class Attempt(Document):
     """Of the rows that are evaluated, where they are a file of their own."""
     questions_sha256: str | None = None
     """Of the file of questions."""
+    init_adapter_sha256: str | None = None
+    """Of the weights that its adapter began with, where the config names an adapter."""
     precision: str | None = None
     """What it trains in."""
+    batching: Literal["flat", "padded", "packed"] | None = None
+    """How rows share a forward pass: one behind the other, padded to the longest, or in lines filled with them."""
+    batching_note: Sentence | None = None
+    """Why rows are padded where the config leaves that to the model."""
     base: BaseIdentity | None = None
     """The base model that it found."""
     versions: dict[str, str | None] | None = None
@@ -165,6 +183,10 @@ class Attempt(Document):
     """Module → device as the model was really loaded, in the numbers of the plan."""
     vocab_size: Count | None = None
     """Tokens that the base model knows."""
+    adapter_step: Count | None = None
+    """The step of the adapter that the run ended with, where that is to be the best checkpoint's."""
+    tracker_runs: dict[str, str] = {}
+    """Tracker of `report_to` → its own id of the run, where it gives one: the next start goes on in that."""
     measured: Measured | None = None
     """The memory of its second step."""
     expected: Expected | None = None
@@ -201,6 +223,11 @@ class Attempt(Document):
         return self.model_copy(
             update={name: value for name, value in kept.items() if name not in self.model_fields_set}
         )
+
+    @property
+    def num_peers(self) -> int:
+        """Processes that train together, on all machines; 1 where one trains alone."""
+        return self.num_processes * self.num_nodes if self.strategy in ("ddp", "fsdp") else 1
 
     @property
     def is_planned(self) -> bool:

@@ -10,6 +10,8 @@ from lora_backend.config.key_traits import ON_RESUME
 from lora_backend.config.schema import KEYS, REQUIRED
 from lora_backend.i18n import N_, Message
 
+ONE_OPTIMIZER = ("adamw_torch", "adamw_torch_fused")
+"""Words of `optim` for the same sums on the same states, in several kernels or in one."""
 Classified = dict[str, dict[str, Message]]
 """`safe`, `restarts_schedule` and `refused`, each key → why."""
 
@@ -32,10 +34,18 @@ def _on_resume(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> tupl
     if key not in KEYS:
         return "refused", Message(N_("It is not a key of a training config."))
     rule = ON_RESUME[KEYS[key].on_resume]
-    if rule.outcome != "same_rows":
+    if rule.outcome == "same_rows":
+        before, after = rows_per_step(old), rows_per_step(new)
+        is_same = before == after
+    elif rule.outcome == "same_packing":
+        before, after = _value(old, key), _value(new, key)
+        is_same = (before == "packed") == (after == "packed")
+    elif rule.outcome == "same_states":
+        before, after = _value(old, key), _value(new, key)
+        is_same = {before, after} <= set(ONE_OPTIMIZER)
+    else:
         return rule.outcome, Message(rule.why)
-    before, after = rows_per_step(old), rows_per_step(new)
-    if before == after:
+    if is_same:
         return "safe", Message(ON_RESUME["same_sum"].why)
     return "refused", Message(rule.why, {"old": before, "new": after})
 

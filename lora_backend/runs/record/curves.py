@@ -15,7 +15,7 @@ from pyarrow import json as arrow_json
 from lora_backend.bounded import load_json
 from lora_backend.runs.record.locked_files import read_lines
 
-COLUMNS = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes", "time")
+COLUMNS = ("step", "epoch", "loss", "eval_loss", "eval_token_accuracy", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes", "time")  # fmt: skip
 Column = NDArray[np.float64]
 SMOOTHED_SHARE, LEAST_SPAN = 0.07, 3
 POINTS = 2000

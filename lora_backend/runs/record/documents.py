@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field
 
-from lora_backend.i18n import Message
+from lora_backend.i18n import N_, Message
+from lora_backend.runs.record.peer_documents import PeerProcess, SaidFailure
 from lora_backend.runs.record.process_identity import Process
 from lora_backend.typed_json import Count, Document, Number, Part, Sentence
 
@@ -19,6 +20,8 @@ Kind = Literal["train", "evaluate", "export", "download"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 WrittenState = Literal["queued", "starting", "running", "stopping", "stopped", "finished", "failed", "lost"]
 EndState = Literal["stopped", "finished", "failed", "lost"]
+EARLY_STOPPING = "early_stopping"
+"""Cause of an end that came before the last step because evaluations did not improve any more."""
 STOP_DEADLINE_S = 120.0
 """How long a trainer may take to save and end after a stop; then its supervisor ends it."""
 
@@ -79,14 +82,6 @@ class QueuePlace(Part):
     """Counted, the first come first."""
 
 
-class SaidFailure(Part):
-    """Why a trainer failed, in its own words."""
-
-    cause: str
-    """As a code."""
-    message: Sentence
-
-
 class AttemptStatus(Document):
     """How the newest start of a run is doing. The next start begins with an empty one."""
 
@@ -101,13 +96,15 @@ class AttemptStatus(Document):
     child: Process | None = None
     """What the supervisor started: the trainer, or a launcher of it."""
     trainer: Process | None = None
-    """Written by the trainer itself when it begins."""
+    """Written by the trainer itself when it begins; of several processes, what starts them."""
+    peers: list[PeerProcess] = []
+    """The processes that train together, where there are several; each adds itself."""
     stage: str | None = None
     """What the trainer is at: preparing, data, loading, first_step, training, saving, answering."""
     fraction: Number | None = None
     """How far a stage that counts no steps has come, from 0 to 1."""
     eta_s: Number | None = None
-    """Until the last step, as the trainer estimates it."""
+    """Until the last step, or the last answer, as the trainer estimates it."""
     detail: Sentence | None = None
     """What the stage has to say of itself."""
     outcome: Literal["finished", "stopped"] | None = None
@@ -118,6 +115,14 @@ class AttemptStatus(Document):
     """The same for people."""
     failure: SaidFailure | None = None
     """Why it failed."""
+    best_step: Count | None = None
+    """The step of the best evaluation so far, by `metric_for_best_model`; written by the trainer behind each."""
+
+    def also(self, said: Message) -> None:
+        """One more sentence of how it ended, behind what is said already."""
+        before = self.outcome_message
+        both = Message(N_("{first} {second}"), {"first": before, "second": said})
+        self.outcome_message = said if before is None else both
 
 
 class Status(Document):
@@ -231,6 +236,8 @@ class MetricPoint(Document):
     """Of training, the mean since the point before; nats a token. None where it is no number."""
     eval_loss: Number | None = None
     """Of the validation rows, nats a token."""
+    eval_token_accuracy: Number | None = None
+    """Share of the validation rows' learned tokens of which the likeliest word is the one that comes, 0 to 1."""
     learning_rate: Number | None = None
     """At the step's end, as the schedule says."""
     grad_norm: Number | None = None

@@ -10,7 +10,7 @@ from typing import Any
 
 from lora_backend.bounded import open_regular
 from lora_backend.i18n import N_, Message
-from lora_backend.runs.record.documents import SaidFailure
+from lora_backend.runs.record.peer_documents import SaidFailure
 
 NUM_LOG_LINES = 20
 """Kept with the end of a run, so that it explains itself when its log is gone."""
@@ -18,6 +18,8 @@ CRASHES = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
 )
 """Signals that a process brings on itself; any other came from outside."""
+PEER_LOST = "peer_lost"
+"""Cause of a process that failed because another one was gone: it is told only where nobody knows more."""
 CAUSES: dict[str, tuple[str, str | None]] = {
     "gpu_out_of_memory": (
         N_("The GPU ran out of memory."),
@@ -71,6 +73,10 @@ CAUSES: dict[str, tuple[str, str | None]] = {
         N_("The run was removed from the queue before it started."),
         None,
     ),
+    "peer_lost": (
+        N_("Process {rank} lost the connection to the other processes."),
+        N_("Their logs may say why. The run can be resumed."),
+    ),
     "start": (
         N_("The trainer could not be started. {reason}"),
         None,
@@ -85,7 +91,7 @@ CAUSES: dict[str, tuple[str, str | None]] = {
     ),
 }  # fmt: skip
 """Code → sentence and remedy. Others (`data`, `config`, `nan_loss`, `code` …) bring the sentence of the error itself."""
-TOLD_BY_THE_LOG = frozenset({"killed", "fault", "crashed", "ended_unseen", "code"})
+TOLD_BY_THE_LOG = frozenset({"killed", "fault", "crashed", "ended_unseen", "code", PEER_LOST})
 """Causes of which only the log says more; of the others its end is a traceback that repeats the sentence."""
 REMEDIES = {
     "data": N_("Correct the data set and start a new run, or resume if only its path was wrong."),
@@ -127,9 +133,9 @@ def failure_of(said: SaidFailure | None, returncode: int | None, log: Path, *, o
         if -returncode == signal.SIGKILL and oom_killed:
             return failure("oom_killer")
         if -returncode in CRASHES:
-            return failure(_logged_cause(log) or "fault", signal=name)
+            return failure(cause_in_log(log) or "fault", signal=name)
         return failure("killed", signal=name)
-    logged = _logged_cause(log)
+    logged = cause_in_log(log)
     if logged:
         return failure(logged)
     if returncode is None and oom_killed:  # an adopted trainer's code nobody gets, but the kernel counts
@@ -139,13 +145,13 @@ def failure_of(said: SaidFailure | None, returncode: int | None, log: Path, *, o
 
 def _as_said(cause: str, message: Message, log: Path) -> Failure:
     if cause == "out_of_memory":  # of a trainer that does not tell the two apart
-        cause = _logged_cause(log) or cause
+        cause = cause_in_log(log) or cause
     remedy = REMEDIES.get(cause) or (CAUSES[cause][1] if cause in CAUSES else None)
     return Failure(cause, message, Message(remedy) if remedy else None)
 
 
-def _logged_cause(log: Path) -> str | None:
-    """The cause that the log's end names: the last word counts, for an error brings others before it ends a process."""
+def cause_in_log(log: Path) -> str | None:
+    """The cause that a log's end names: the last word counts, for an error brings others before it ends a process."""
     tail = _end_of(log)
     found = [(match.start(), cause) for pattern, cause in _IN_THE_LOG for match in pattern.finditer(tail)]
     return max(found)[1] if found else None

@@ -8,6 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from lora_backend.bounded import open_regular
+from lora_backend.errors import RunError
+from lora_backend.i18n import N_
+from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.symlinks import is_unlinked_file
 
 PART_BYTES = 32_000
 SEARCHED_BYTES = 16 << 20
@@ -41,6 +45,25 @@ def read_log(path: Path, end: int | None = None, max_bytes: int = PART_BYTES) ->
     """The last lines before byte `end` (None: the file's end), from a whole line on. Empty where there is no file."""
     data, start, stop, size_bytes = _read(path, end, max_bytes)
     return LogPart(_text(data), start, stop, size_bytes)
+
+
+def logs_of(run: RunFolder) -> dict[int, Path]:
+    """The logs that are there, by the rank of the process: one, or one for each of those that train together."""
+    others = (int(path.stem) for path in run.peer_logs.glob("*.log") if path.stem.isdecimal() and path.stem.isascii())
+    return {rank: run.peer_log(rank) for rank in sorted({0, *others}) if is_unlinked_file(run.peer_log(rank))}
+
+
+def log_of(run: RunFolder, rank: int) -> Path:
+    """The log of one process. Raises `RunError` where it has none."""
+    found = logs_of(run)
+    if rank not in found:
+        raise RunError(
+            N_("The run {id} has no log of process {rank}. It has those of: {ranks}."),
+            id=run.id,
+            rank=rank,
+            ranks=", ".join(map(str, found)) or "–",
+        )
+    return found[rank]
 
 
 def search_log(

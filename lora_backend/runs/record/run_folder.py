@@ -23,10 +23,17 @@ class RunFolder:
     exit_json = Inside("exit.json")
     metrics_jsonl = Inside("metrics.jsonl")
     answers_jsonl = Inside("answers.jsonl")
+    samples_jsonl = Inside("samples.jsonl")
     rank_report_json = Inside("rank_report.json")
     labels_json = Inside("labels.json")
+    result_json = Inside("result.json")
+    """What came of a job."""
+    output = Inside("output")
+    """What a job made, where no other place was named."""
     config_yaml = Inside("config.yaml")
     train_log = Inside("train.log")
+    peer_logs = Inside("peers")
+    """A log for each of several processes but the first, whose log is the run's."""
     supervisor_log = Inside("supervisor.log")
     stop_request = Inside("stop.request")
     save_request = Inside("save.request")
@@ -50,6 +57,10 @@ class RunFolder:
         """That whose queue and leases are the run's: the one that it lies in, whatever a copied run's files say."""
         return self.path.parent.parent
 
+    def peer_log(self, rank: int) -> Path:
+        """What a process writes that trains together with others."""
+        return self.peer_logs / f"{rank}.log" if rank else self.train_log
+
     def attempt_json(self, number: int) -> Path:
         """What is known of a start."""
         return self.attempts / f"{number}.json"
@@ -61,6 +72,10 @@ class RunFolder:
     def attempt_metrics_jsonl(self, number: int) -> Path:
         """The points that a start took back: those beyond the checkpoint that it went on from."""
         return self.attempts / f"{number}.metrics.jsonl"
+
+    def attempt_samples_jsonl(self, number: int) -> Path:
+        """The samples that a start took back likewise."""
+        return self.attempts / f"{number}.samples.jsonl"
 
     def attempt_adapter(self, number: int) -> Path:
         """The adapter that had been finished when a start went on."""

@@ -33,6 +33,7 @@ from lora_backend.runs.record.locked_files import (
 )
 from lora_backend.runs.record.process_identity import boot_clock_s
 from lora_backend.runs.record.run_folder import RunFolder
+from lora_backend.runs.record.sample_document import Sample
 from lora_backend.runs.record.states import RunState, check_move, judge
 from lora_backend.runs.record.unlinked import refuse_links
 from lora_backend.symlinks import is_unlinked_file
@@ -144,6 +145,18 @@ class RunStore(RunFolder):
         """The config's questions, answered; lines that are not whole are left out."""
         return [answer for row in read_jsonl(self.answers_jsonl) if (answer := _as(Answer, row)) is not None]
 
+    def read_samples(self) -> list[Sample]:
+        """What was answered while it trained; lines that are not whole are left out."""
+        return [sample for row in read_jsonl(self.samples_jsonl) if (sample := _as(Sample, row)) is not None]
+
+    def read_result(self, kind: type[D]) -> D | None:
+        """What came of a job; None before its end, or where the file is not whole."""
+        return self._read(self.result_json, kind)
+
+    def write_result(self, result: Document) -> None:
+        """Last of all that a job writes."""
+        write_json(self.result_json, result.to_json())
+
     def read_stop_request(self) -> StopRequest | None:
         """Who asked the run to stop, and when; None where nobody has."""
         return self._read(self.stop_request, StopRequest)
@@ -203,12 +216,20 @@ class RunStore(RunFolder):
         """Add a point to the curves."""
         append_jsonl(self.metrics_jsonl, point.to_json())
 
+    def append_sample(self, sample: Sample) -> None:
+        """Add what was answered while it trains."""
+        append_jsonl(self.samples_jsonl, sample.to_json())
+
     def write_answers(self, answers: Sequence[Answer]) -> None:
         lines = (json.dumps(answer.to_json(), ensure_ascii=False) + "\n" for answer in answers)
         write_atomic(self.answers_jsonl, "".join(lines))
 
     def write_rank_report(self, report: RankReport) -> None:
         write_json(self.rank_report_json, report.to_json())
+
+    def answer_save_request(self) -> None:
+        """Take it away: a checkpoint is there, or none is saved any more."""
+        self.save_request.unlink(missing_ok=True)
 
     def refuse_newer(self, path: Path, kind: type[Document]) -> None:
         """Raise `RunError` where a newer version wrote the file: what this one writes back could lack something."""

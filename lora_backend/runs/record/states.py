@@ -66,6 +66,8 @@ class RunState:
     """How far a stage that counts no steps has come, from 0 to 1."""
     detail: Message | None = None
     """What the stage has to say of itself."""
+    best_step: int | None = None
+    """Of the best evaluation so far."""
     started_at: float | None = None
     """Seconds since the epoch, as all times here."""
     ended_at: float | None = None
@@ -152,6 +154,7 @@ def _now(
         eta_s=attempt.eta_s,
         fraction=attempt.fraction,
         detail=attempt.detail,
+        best_step=attempt.best_step,
         started_at=status.started_at,
         ended_at=ended_at,
         cause=cause,

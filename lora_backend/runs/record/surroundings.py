@@ -26,7 +26,9 @@ class Surroundings(Part):
     data_sha256: str | None = None
     eval_sha256: str | None = None
     questions_sha256: str | None = None
+    init_adapter_sha256: str | None = None
     precision: str | None = None
+    batching: str | None = None
     python: str | None = None
     platform: str | None = None
     base: BaseIdentity | None = None
@@ -108,7 +110,7 @@ def _changed(before: Surroundings, after: Surroundings) -> Iterator[tuple[str, s
     if then and now:
         yield from ((name, then[name], now.get(name)) for name in then if then[name] != now.get(name))
         yield from ((name, None, version) for name, version in now.items() if version and name not in then)
-    for name in ("python", "platform", "precision"):
+    for name in ("python", "platform", "precision", "batching"):
         if _differ(getattr(before, name), getattr(after, name)):
             yield name, getattr(before, name), getattr(after, name)
     if before.code and after.code and before.code.commit != after.code.commit:

@@ -191,6 +191,7 @@ def begin_training(run: RunStore) -> None:
             attempt.trainer = identify(os.getpid())
             # One that began this start before may have left how it ended.
             attempt.outcome = attempt.outcome_cause = attempt.outcome_message = attempt.failure = None
+            attempt.peers = []
 
 
 def refuse_another_trainer(run: RunStore) -> None:

@@ -9,7 +9,7 @@ from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message
 from lora_backend.symlinks import links_below
 
-OURS = ("attempts", "checkpoints", "adapter")
+OURS = ("attempts", "checkpoints", "adapter", "peers")
 """Folders of a run that are read and written; what else somebody keeps there is theirs."""
 MOST_NAMED = 5
 DEEPEST = 5

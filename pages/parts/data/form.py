@@ -26,7 +26,7 @@ def show_form(subject: Subject, found: FoundForm | None, columns: Sequence[str])
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
         if found is not None:
             st.markdown(_in_words(found), width="content")
-        with st.popover(t(N_("Change")), icon=":material/swap_horiz:", type="tertiary"):
+        with st.popover(t(N_("Change the format")), icon=":material/swap_horiz:", type="tertiary"):
             _format_field(subject)
             _column_fields(subject, found, columns)
             st.caption(

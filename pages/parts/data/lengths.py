@@ -67,7 +67,7 @@ def show_lengths(counts: TokenCounts) -> None:
         st.markdown(
             t(
                 N_(
-                    "Padding makes every epoch {factor} times as long: {share} of what the model computes only fills up batches."
+                    "Padded batches (`batching: padded`) make every epoch {factor} times as long: {share} of what the model computes only fills them up."
                 ),
                 factor=f"{1 / (1 - padded):.2f}",
                 share=f"{padded:.0%}",

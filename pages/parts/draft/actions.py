@@ -13,6 +13,7 @@ from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.startable import Startable
+from pages.parts.draft import session
 from pages.parts.draft.blockers import show_blockers
 from pages.parts.draft.edit import step
 from pages.parts.draft.export import export_for_another_tool
@@ -78,7 +79,8 @@ def show_actions(draft: Draft, config: ResolvedConfig, result: CheckResult, star
             )
         st.caption(t(N_("Draft {id}, kept on disk with every change"), id=draft.id))
     wish = show_blockers(draft, text, start)
-    if launch or wish:
+    is_asked = st.session_state.pop(session.LAUNCH_ASKED, None) == draft.id
+    if launch or wish or (is_asked and result.is_valid and start.answer is not False):
         launch_draft(draft, len(launched), accepts="over" if wish == "anyway" else "fits")
     ask_where_it_is_in_doubt(draft, text, len(launched))
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import streamlit as st
 
+from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft
 from lora_backend.config.findings import Finding
 from lora_backend.escaping import visible
@@ -18,7 +19,8 @@ from pages.parts.draft.upload import upload_field
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, sentences, t
 from pages.parts.shell.markdown import joined
-from pages.parts.shell.navigation import PLAN
+from pages.parts.shell.navigation import MODELS, PLAN
+from pages.parts.widgets.model_picker import download_link, is_hub_id
 from pages.parts.widgets.models_here import models_here
 
 Wish = Literal["plan", "anyway"]
@@ -51,18 +53,18 @@ def show_blockers(draft: Draft, text: str, start: Startable) -> Wish | None:
                     place = [t(N_("line {line}"), line=blocker.line)] if blocker.line else []
                     st.caption(joined(" · ", [*place, say(blocker.remedy)]))
                 with st.container(horizontal=True, width="content"):
-                    wish = _buttons(draft, blocker, number, first=blocker.key not in helped) or wish
+                    wish = _buttons(draft, text, blocker, number, first=blocker.key not in helped) or wish
             helped.add(blocker.key)
     return wish
 
 
-def _buttons(draft: Draft, blocker: Finding, number: int, *, first: bool) -> Wish | None:
+def _buttons(draft: Draft, text: str, blocker: Finding, number: int, *, first: bool) -> Wish | None:
     if first and blocker.key == "dataset":
         with st.popover(t(N_("Upload data")), icon=":material/upload_file:"):
             upload_field(draft)
     if first and blocker.key == "model_name":
         with st.popover(t(N_("Choose a model")), icon=":material/deployed_code:"):
-            _choose_model(draft)
+            _choose_model(draft, text)
     for place, fix in enumerate(blocker.fixes):
         st.button(
             say(fix.label),
@@ -80,10 +82,10 @@ def _buttons(draft: Draft, blocker: Finding, number: int, *, first: bool) -> Wis
     return None
 
 
-def _choose_model(draft: Draft) -> None:
+def _choose_model(draft: Draft, text: str) -> None:
     names = models_here()
     if not names:
-        st.caption(t(N_("There is no model on this machine yet. Download one with `hf download ORGANISATION/MODEL`.")))
+        st.caption(t(N_("There is no model on this machine yet.")))
     else:
         key = f"model-{draft.id}"
         st.selectbox(t(N_("Models on this machine")), names, index=None, format_func=visible, key=key)
@@ -96,6 +98,11 @@ def _choose_model(draft: Draft) -> None:
             args=(draft, key),
             disabled=st.session_state.get(key) is None,
         )
+    named = parse_config(text).values.get("model_name")
+    if isinstance(named, str) and is_hub_id(named):
+        download_link(named)
+    else:
+        st.page_link(MODELS, label=t(N_("Download a model")), icon=":material/download:")
     st.page_link(PLAN, label=t(N_("See on the Plan page which model fits")), icon=":material/memory:")
 
 

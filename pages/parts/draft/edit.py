@@ -16,6 +16,7 @@ from lora_backend.config.patch import DELETE
 from lora_backend.config.schema import REQUIRED, Key
 from lora_backend.i18n import Message
 from pages.parts.draft import session
+from pages.parts.widgets.model_picker import picked_name
 
 
 def current_text(draft: Draft) -> str:
@@ -57,6 +58,8 @@ def write_field(draft: Draft, key: Key, widget_key: str) -> None:
     problems = st.session_state.setdefault(session.FIELD_PROBLEMS, {})
     problems.pop(widget_key, None)
     value = st.session_state[widget_key]
+    if key.name == "model_name":
+        value = picked_name(value)
     if takes_mapping(key) or key.name in PARTS_OF:
         value, problem = _entries(value) if key.name in PARTS_OF else _from_yaml(value)
         if problem is not None:

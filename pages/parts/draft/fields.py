@@ -11,7 +11,7 @@ from lora_backend.config.diff import same_value
 from lora_backend.config.drafts import Draft
 from lora_backend.config.inside_findings import PARTS_OF
 from lora_backend.config.key_queries import kind_of_values, takes_mapping, words_of
-from lora_backend.config.schema import REQUIRED, Key
+from lora_backend.config.schema import KEYS, REQUIRED, Key
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
 from pages.parts.draft import session
@@ -22,8 +22,10 @@ from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, sentences, t, t_plain
 from pages.parts.shell.markdown import Markdown, code, escape
 from pages.parts.shell.navigation import DATA
+from pages.parts.widgets.model_picker import ModelField, model_picker
 
 MAX_LISTED_BLOCKS = 256
+NO_TRACKER = KEYS["report_to"].default
 
 
 def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool, disabled: bool) -> None:
@@ -62,14 +64,17 @@ def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool
 
 def _widget(label: Markdown, key: Key, value: Any, known: KnownFacts, shared: dict[str, Any]) -> None:
     kind, options = kind_of_values(key.annotation), _options(key, known)
-    if takes_mapping(key):
+    if key.name == "model_name" and (value is None or isinstance(value, str)):
+        here = ModelField(shared["key"], write_field, shared["args"], disabled=shared["disabled"])
+        model_picker(label, value or None, here, shared["help"])
+    elif takes_mapping(key):
         st.text_area(label, value=_as_yaml(value), height=96, placeholder=t(N_("name: value")), **shared)
     elif key.name in PARTS_OF:
         st.text_area(label, value=_as_yaml(value), height=96, placeholder="- path: …\n  share: 0.5", **shared)
     elif options is not None and (value is None or isinstance(value, list | str)):
-        chosen = value if isinstance(value, list) else [value] if value else []
+        chosen = value if isinstance(value, list) else [value] if value and value != NO_TRACKER else []
         every = [*options, *(item for item in chosen if item not in options)]
-        names = key.name != "target_layers"
+        names = key.name not in ("target_layers", "report_to")
         st.multiselect(
             label, every, chosen, accept_new_options=names, format_func=_as_option, placeholder=t(N_("unset")), **shared
         )
@@ -100,6 +105,8 @@ def _help(key: Key, known: KnownFacts) -> Markdown:
 def _options(key: Key, known: KnownFacts) -> list[Any] | None:
     """What a list may be picked from; None where it is typed."""
     model = known.model
+    if key.name == "report_to":
+        return [word for word in words_of(key) or () if word != NO_TRACKER]
     if key.name == "target_modules":
         return ["all-linear", *(model.linear_modules if model else ())]
     if key.name == "modules_to_save" and model is not None:

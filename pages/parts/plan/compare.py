@@ -1,19 +1,18 @@
-"""Plans side by side: on other machines, and what this one can do."""
+"""Plans side by side on other machines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
 from lora_backend.errors import FlightdeckError
-from lora_backend.hardware.inventory import read_host
 from lora_backend.i18n import N_, Message
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import with_changes
 from lora_backend.planning.report import tone
-from lora_backend.planning.targets import GIB, Target, of_host, of_words
+from lora_backend.planning.targets import GIB, of_words
 from lora_backend.views.plan_view import fits_message, step_message, strategy_message, total_message
 from pages.parts.plan.controls import set_param
 from pages.parts.plan.figures import cost_of, estimate_of
@@ -24,7 +23,6 @@ from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, say_plain, t, t_plain
 from pages.parts.shell.markdown import bold, joined
-from pages.parts.shell.services import installation
 from pages.parts.widgets.tables import wrapping_table
 
 FILLS = {"good": "ok", "doubt": "changed", "bad": "wrong"}
@@ -47,7 +45,7 @@ def show_machines(work: Work) -> None:
             placeholder=("2xRTX-4090", "A100-80G", "24,24,12")[index],
         )
     ways: list[Way] = [(t_plain(N_("this plan")), lambda: (work.plan, {}))]
-    _compare(work, ways + [(words, _on_machine(work, words)) for words in named], say_strategy=True)
+    _compare(work, ways + [(words, _on_machine(work, words)) for words in named])
 
 
 def _on_machine(work: Work, words: str) -> Callable[[], tuple[Plan, dict[str, Any]]]:
@@ -59,31 +57,7 @@ def _write_machines() -> None:
     set_param(addresses.MACHINES, ";".join(word for word in words if word))
 
 
-def show_launchable(work: Work) -> None:
-    """One GPU, split, 4-bit, CPU: what each would take here."""
-    _compare(work, list(_ways(work)))
-
-
-def _ways(work: Work) -> Iterator[Way]:
-    gpus = tuple(target for target in work.planner.targets if not target.is_cpu)
-    host = of_host(read_host(installation().workspace))
-
-    def way(targets: tuple[Target, ...], **changes: Any) -> Callable[[], tuple[Plan, dict[str, Any]]]:
-        return lambda: (with_targets(work, targets, **changes), changes)
-
-    if gpus:
-        largest = max(gpus, key=lambda target: target.capacity_bytes)
-        yield t_plain(N_("one GPU, the largest")), way((largest,))
-        if len(gpus) > 1:
-            yield t_plain(N_("split across the GPUs")), way(gpus)
-        if work.config.quantization is None and work.config.precision != "fp32":
-            yield t_plain(N_("one GPU, 4-bit weights")), way((largest,), quantization="nf4")
-            if len(gpus) > 1:
-                yield t_plain(N_("split across the GPUs, 4-bit weights")), way(gpus, quantization="nf4")
-    yield t_plain(N_("this computer's CPU")), way((host,), quantization=None)
-
-
-def _compare(work: Work, ways: list[Way], *, say_strategy: bool = False) -> None:
+def _compare(work: Work, ways: list[Way]) -> None:
     """The table, and below it why some have no plan. What the times rest on stands beside those of the plan."""
     rows, fills, refused = [], [], []
     for name, make in ways:
@@ -96,7 +70,7 @@ def _compare(work: Work, ways: list[Way], *, say_strategy: bool = False) -> None
         else:
             rows.append(
                 [
-                    f"{name} · {say_plain(strategy_message(plan))}" if say_strategy else name,
+                    f"{name} · {say_plain(strategy_message(plan))}",
                     *_cells(work, plan, changes),
                 ]
             )
@@ -113,14 +87,16 @@ def _compare(work: Work, ways: list[Way], *, say_strategy: bool = False) -> None
 def _cells(work: Work, plan: Plan, changes: dict[str, Any]) -> list[str]:
     found = estimate_of(work, plan, with_changes(work.config, **changes))
     times = (say_plain(step_message(found)), say_plain(total_message(found)))
-    return [say_plain(fits_message(plan)), _fullest(plan), *times, cost_of(work, plan, found)]
+    return [say_plain(fits_message(plan)), fullest(plan), *times, cost_of(work, plan, found)]
 
 
-def _fullest(plan: Plan) -> str:
+def fullest(plan: Plan, *, in_short: bool = False) -> str:
+    """The busiest device, what it would hold and what is free there; `in_short` without the card's name."""
     device = plan.bottleneck
     held, room = device.breakdown.total / GIB, device.target.capacity_bytes / GIB
     said = Message(
         N_("{held} of {room}\u00a0GiB ({percent}\u00a0%)"),
         {"held": f"{held:.1f}", "room": f"{room:.1f}", "percent": f"{100 * device.utilisation:.0f}"},
     )
-    return f"{device_name(device)}: {t_plain('{said}', said=said)}"
+    name = f"GPU {device.target.device}" if in_short and not device.target.is_cpu else device_name(device)
+    return f"{name}: {t_plain('{said}', said=said)}"

@@ -11,7 +11,6 @@ from lora_backend.config.schema import KEYS
 from lora_backend.config.spelling import words_of
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_
-from lora_backend.models.catalogue import catalogue
 from lora_backend.planning.remedies import ATTENTION_TARGETS
 from lora_backend.planning.split.chosen_split import Goal
 from pages.parts.plan.question import CONFIG_KEYS, CURRENCIES, Question, as_text
@@ -19,6 +18,7 @@ from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import t, t_plain
 from pages.parts.shell.markdown import Markdown, escape
+from pages.parts.widgets.model_picker import ModelField, model_picker, picked_name
 
 LADDERS = {
     "batch_size": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128),
@@ -45,21 +45,14 @@ def set_param(name: str, value: Any, default: Any = None) -> None:
 def model_and_gpus(question: Question) -> None:
     """The two that every plan needs."""
     left, right = st.columns([3, 2])
-    names = [model.name for model in catalogue()]
-    options = list(dict.fromkeys([*names, *([question.model] if question.model else [])]))
-    _show(addresses.MODEL, question.model or None)
-    left.selectbox(
-        t(N_("Model")),
-        options,
-        index=None,
-        format_func=visible,
-        key=PREFIX + addresses.MODEL,
-        accept_new_options=True,
-        placeholder=t(N_("Choose one, or type a folder, a hub id or a config.json")),
-        on_change=safely(_write_word),
-        args=(addresses.MODEL,),
-        help=t(N_("Models of the list need no download: their published config.json is known.")),
-    )
+    with left:
+        help_text = t(
+            N_(
+                "✓ its weights fit here, ✗ they do not, ↓ not on this machine. Planning needs no download: the published config.json of every listed model is known. You can also type the path of a config.json."
+            )
+        )
+        field = ModelField(PREFIX + addresses.MODEL, _write_model)
+        model_picker(t(N_("Model")), question.model or None, field, help_text)
     _show(addresses.GPUS, question.gpus or "")
     right.text_input(
         t(N_("GPUs")),
@@ -105,6 +98,10 @@ def _show(name: str, value: Any) -> None:
     """Have the control `name` show `value`; left alone where it does, so that nothing is typed over."""
     if PREFIX + name not in st.session_state or st.session_state[PREFIX + name] != value:
         st.session_state[PREFIX + name] = value
+
+
+def _write_model() -> None:
+    set_param(addresses.MODEL, picked_name(st.session_state[PREFIX + addresses.MODEL]))
 
 
 def _write_word(name: str) -> None:

@@ -9,9 +9,10 @@ from streamlit.delta_generator import DeltaGenerator
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import WorkerError
+from lora_backend.formats import gib
 from lora_backend.i18n import N_, Plural
-from lora_backend.planning.estimate import Conditions, Estimate, estimate
-from lora_backend.planning.figures import no_time, time_basis
+from lora_backend.planning.estimate import Conditions, Estimate, estimate, mean_batch
+from lora_backend.planning.figures import mean_in_words, no_time, time_basis
 from lora_backend.planning.limits import Limit, largest_batch, longest_row
 from lora_backend.planning.plan import Plan
 from lora_backend.preflight.conditions import conditions_for
@@ -54,8 +55,17 @@ def show_times(work: Work) -> DeltaGenerator:
         ):
             if value != "–":
                 _figure(t(label), value)
+        _show_mean_batch(work)
     say_of_time(work)
     return row
+
+
+def _show_mean_batch(work: Work) -> None:
+    """What the fullest device holds with a batch of mean length, where the data's rows are known."""
+    found = mean_batch(work.plan, work.config, conditions_of(work, work.plan, work.config))
+    if found is not None:
+        (said,) = mean_in_words(found, work.plan)
+        _figure(t(N_("Mean batch")), gib(found.total_bytes), say(said))
 
 
 def _figure(label: Markdown, value: str, help_text: Markdown | None = None) -> None:

@@ -10,9 +10,10 @@ import streamlit as st
 from lora_backend.escaping import visible
 from lora_backend.i18n import N_, Plural
 from lora_backend.planning.hand_placement import move
+from lora_backend.planning.plan import DevicePlan
 from pages.parts.plan import session
 from pages.parts.plan.question import placement_text
-from pages.parts.plan.strip import device_name, room, strip
+from pages.parts.plan.strip import device_name, part_of, room, strip
 from pages.parts.plan.work import BEST, Work
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
@@ -39,7 +40,7 @@ def show_strip(work: Work) -> None:
 
 def show_moves(work: Work) -> None:
     """Range, device and buttons; everything works by keyboard."""
-    if len(work.plan.devices) < 2:
+    if len(work.plan.devices) < 2 or work.plan.is_shared:
         return
     before, after = _history(work)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="plan_moves"):
@@ -178,7 +179,11 @@ def _keep(work: Work, before: list[str | None], after: list[str | None]) -> None
 BLOCKS = Plural("{count} block", "{count} blocks")
 
 
+def _part_in_words(work: Work, device: DevicePlan) -> str:
+    return part_of(work.plan, device) if work.plan.is_shared else t(BLOCKS, count=len(device.blocks))
+
+
 def _in_words(work: Work) -> str:
     return "; ".join(
-        f"{device_name(device)}: {t(BLOCKS, count=len(device.blocks))}, {room(device)}" for device in work.plan.devices
+        f"{device_name(device)}: {_part_in_words(work, device)}, {room(device)}" for device in work.plan.devices
     )

@@ -12,8 +12,8 @@ from lora_backend.planning.cost.memory import Memory
 from lora_backend.planning.plan import DevicePlan, Plan
 from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import Verdict
-from lora_backend.views.plan_view import ranges
-from pages.parts.shell.language import t, t_plain
+from lora_backend.views.plan_view import ranges, strategy_message
+from pages.parts.shell.language import say_plain, t, t_plain
 from pages.parts.widgets.charts import in_chart
 
 BLOCKS = ("#0b5c8f", "#1f78b4")
@@ -25,12 +25,16 @@ COLORS = {
     "head": "#83408c",
     "loss": "#a4491a",
     "overhead": "#59646f",
+    "gathered": "#3f7f8c",
+    "waiting": "#5d6d9e",
 }
 NAMES = {
     "held": N_("held by others"),
     "embedding": N_("embedding"),
     "block": N_("blocks"),
     "head": N_("head"),
+    "gathered": N_("gathered from the others"),
+    "waiting": N_("weights in host memory"),
     "loss": N_("loss"),
     "overhead": N_("overhead"),
 }
@@ -60,16 +64,20 @@ def cells_of(plan: Plan, device: DevicePlan, memory: Memory) -> list[Cell]:
     """What a device will hold, cut into cells that add up to its planned bytes.
 
     Weights belong to their part; adapter, gradients and optimizer go by trained parameters, activations by what each
-    part keeps (equally, where none keeps anything). Loss and overhead are cells of their own.
+    part keeps (equally, where none keeps anything). Loss and overhead are cells of their own, and with fsdp what is gathered.
     """
     held = device.breakdown
+    if not device.units:  # weights that wait in host memory
+        return [Cell("waiting", None, held.weights)] if held.weights else []
+    whole = [memory.weights_bytes(unit) for unit in device.units]
+    own = [(held.weights - device.gathered_bytes) * share for share in _shares(whole)]
     trained = [_trainable(plan, unit) for unit in device.units]
     kept = [max(_kept(plan, unit), 0.0) for unit in device.units]
     cells = []
-    for unit, of_trained, of_kept in zip(device.units, _shares(trained), _shares(kept), strict=True):
+    for unit, weights, of_trained, of_kept in zip(device.units, own, _shares(trained), _shares(kept), strict=True):
         states = (held.adapter + held.gradients + held.optimizer) * of_trained
-        cells.append(Cell(_kind(plan, unit), unit, memory.weights_bytes(unit) + states + held.activations * of_kept))
-    tail = [("loss", held.logits), ("overhead", held.overhead)]
+        cells.append(Cell(_kind(plan, unit), unit, weights + states + held.activations * of_kept))
+    tail = [("gathered", device.gathered_bytes), ("loss", held.logits), ("overhead", held.overhead)]
     return cells + [Cell(kind, None, size) for kind, size in tail if size]
 
 
@@ -90,7 +98,7 @@ def strip(plan: Plan, selected: Collection[int], theme: str) -> Any:
         if cells:
             figure.add_trace(_bars(go, kind, cells, selected))
     for row, device in enumerate(plan.devices):
-        _frame(figure, row, device, theme)
+        _frame(figure, row, device, part_of(plan, device), theme)
     widest = max(max(d.target.total_bytes, d.target.held_bytes + d.breakdown.total) for d in plan.devices) / GIB
     figure.update_layout(
         height=74 + ROW_PX * len(plan.devices),
@@ -115,6 +123,20 @@ def device_name(device: DevicePlan) -> str:
         return t_plain(N_("CPU, host memory"))
     short = target.name.removeprefix("NVIDIA ")
     return f"GPU {target.device} · {gib(target.total_bytes) if short.startswith('GPU ') else short}"
+
+
+def part_of(plan: Plan, device: DevicePlan) -> str:
+    """Which part of the model a device holds: its blocks, all of it, or a share."""
+    if not plan.is_shared:
+        return ranges(device.blocks)
+    if not device.units:
+        return t_plain(N_("weights in host memory")) if device.breakdown.weights else ""
+    if device.target.is_cpu:
+        return say_plain(strategy_message(plan))
+    if plan.strategy == "ddp":
+        return t_plain(N_("whole model"))
+    shard = plan.used.index(device) + 1
+    return t_plain(N_("shard {shard} of {total}"), shard=shard, total=plan.workload.num_processes)
 
 
 def room(device: DevicePlan) -> str:
@@ -156,7 +178,7 @@ def _bars(go: Any, kind: str, cells: list[tuple[int, Cell, float]], selected: Co
     )  # fmt: skip
 
 
-def _frame(figure: Any, row: int, device: DevicePlan, theme: str) -> None:
+def _frame(figure: Any, row: int, device: DevicePlan, part: str, theme: str) -> None:
     """The device's own capacity: what is there of it, its end, and the line of words above it."""
     end = device.target.total_bytes / GIB
     figure.add_shape(
@@ -164,9 +186,8 @@ def _frame(figure: Any, row: int, device: DevicePlan, theme: str) -> None:
     )
     color = IN_DOUBT.get(device.verdict, OUTLINE)[theme]
     figure.add_shape(type="line", x0=end, x1=end, y0=row - 0.27, y1=row + 0.27, line={"color": color, "width": 3})
-    blocks = ranges(device.blocks)
-    left = f"<b>{in_chart(device_name(device))}</b>" + (f" · {blocks}" if blocks else "")
-    used = f"{100 * device.utilisation:.0f} % · " if device.units else ""
+    left = f"<b>{in_chart(device_name(device))}</b>" + (f" · {in_chart(part)}" if part else "")
+    used = f"{100 * device.utilisation:.0f} % · " if device.breakdown.total else ""
     words = {
         "xref": "paper",
         "y": row - 0.28,

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
-from lora_backend.i18n import N_
-from lora_backend.planning.plan import Plan
+from lora_backend.i18n import N_, Message
+from lora_backend.planning.plan import DevicePlan, Plan
 from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import Verdict
-from lora_backend.views.plan_view import COMPONENTS, ranges
-from pages.parts.plan.strip import COLORS, device_name
+from lora_backend.views.plan_view import COMPONENTS
+from lora_backend.views.table import Cell, Fill, Table
+from pages.parts.plan.strip import COLORS, device_name, part_of
 from pages.parts.shell.language import t
 from pages.parts.widgets.charts import in_chart
 from pages.parts.widgets.frames import frame
+from pages.parts.widgets.tables import scrolling_table
 
+PART, BLOCKS = N_("Part of the model"), N_("Blocks")
 COMPONENT_COLORS = {
     "weights": "#0b5c8f",
     "adapter": "#23734f",
@@ -27,6 +31,10 @@ COMPONENT_COLORS = {
 }
 SIGNS: dict[Verdict, str] = {"fits": "", "tight": "⚠ ", "over": "✗ "}
 """Before a device's name; the strip above the table says them in words."""
+MOST_COLUMNS = 3
+"""Devices that stand side by side on a screen of 400 pixels."""
+IN_TOTAL = "– {part}"
+"""A part of the total, in a row of its own."""
 
 
 def component_bars(plan: Plan) -> Any:
@@ -84,12 +92,48 @@ def component_bars(plan: Plan) -> Any:
 
 
 def component_table(plan: Plan) -> None:
-    """The same figures to read, in GiB: what each device has and holds, then what that is made of. Two tables, so that
-    no column is out of sight."""
+    """The same figures to read, in GiB. A column a device while they have room on a phone, else a row a device."""
+    if len(plan.devices) <= MOST_COLUMNS:
+        scrolling_table(_a_column_each(plan))
+    else:
+        _a_row_each(plan)
+    st.caption(t(N_("All sizes in GiB, taken at each device's own peak.")))
+
+
+def _a_column_each(plan: Plan) -> Table:
+    """What each device has and holds, then what that is made of."""
+    heads = [Message("{name}", {"name": SIGNS[device.verdict] + _short_name(device)}) for device in plan.devices]
+    held: list[tuple[str, Callable[[DevicePlan], str]]] = [
+        (PART if plan.is_shared else BLOCKS, lambda device: part_of(plan, device) or "–"),
+        (N_("Utilisation"), lambda device: f"{min(device.utilisation, 9.99):.0%}"),
+        (N_("Total"), lambda device: _gib(device.breakdown.total)),
+        (N_("Free"), lambda device: _gib(device.free_bytes)),
+        (N_("Capacity"), lambda device: _gib(device.target.capacity_bytes)),
+        (N_("Held by others"), lambda device: _gib(device.target.held_bytes)),
+    ]
+    rows: list[tuple[Cell, ...]] = [(Message(word), *map(said, plan.devices)) for word, said in held]
+    for name, word in COMPONENTS.items():
+        sizes = (_gib(getattr(device.breakdown, name)) for device in plan.devices)
+        rows.append((Message(IN_TOTAL, {"part": Message(word)}), *sizes))
+    none: Fill = ""
+    return Table((Message(N_("Device")), *heads), tuple(rows), (none,) * len(rows))
+
+
+def _short_name(device: DevicePlan) -> str:
+    """Without its card or its memory, which the strip and the row of its capacity say."""
+    return device_name(device) if device.target.is_cpu else f"GPU {device.target.device}"
+
+
+def _gib(size_bytes: float) -> str:
+    return f"{size_bytes / GIB:.2f}"
+
+
+def _a_row_each(plan: Plan) -> None:
+    """Two tables: what each device has and holds, and what that is made of."""
     held = [
         {
             t(N_("Device")): SIGNS[device.verdict] + device_name(device),
-            t(N_("Blocks")): ranges(device.blocks) or "–",
+            t(PART if plan.is_shared else BLOCKS): part_of(plan, device) or "–",
             t(N_("Utilisation")): min(device.utilisation, 9.99) * 100,
             t(N_("Total")): device.breakdown.total / GIB,
             t(N_("Free")): device.free_bytes / GIB,
@@ -114,4 +158,3 @@ def component_table(plan: Plan) -> None:
                 format="%.0f %%", min_value=0, max_value=100
             )
         st.dataframe(frame(rows), column_config=columns, hide_index=True)
-    st.caption(t(N_("All sizes in GiB, taken at each device's own peak.")))

@@ -62,7 +62,7 @@ def show_basis(work: Work) -> None:
         t(N_("A plan is tight if it would no longer fit with that error and twice the overhead.")),
         t(N_("Every row is planned as {length} tokens long."), length=f"{work.config.max_length:,}"),
     ]  # fmt: skip
-    if profile.settings.padded:
+    if profile.settings.uneven and profile.taken.batching == "padded":
         said.append(t(N_("Several rows of unequal length are padded and need an attention mask; that is counted.")))
     st.caption(sentences(said))
 

@@ -13,6 +13,7 @@ from lora_backend.i18n import Message, Plural
 from lora_backend.planning.plan import Plan, assignment_of
 from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.targets import Target
+from lora_backend.planning.ways import plan_single
 from lora_backend.preflight.plan_question import planner_for
 from lora_backend.preflight.resolve import ResolvedConfig
 from pages.parts.plan.question import Question, placement_of
@@ -63,7 +64,10 @@ def prepare(question: Question) -> Work:
     placed, refused = _placement(question, planner, config)
     if placed is not None:
         return Work(question, named, config, planner, planner.score(config, placed), True, message)
-    plan = planner.plan(config, question.options(config))
+    if config.strategy == "single" and len(planner.targets) > 1:
+        plan = plan_single(planner, config, planner.targets)
+    else:
+        plan = planner.plan(config, question.options(config))
     return Work(question, named, config, planner, plan, False, message, refused)
 
 
@@ -86,7 +90,7 @@ def _placement(
     text, given = question.params.get(addresses.PLACEMENT), question.base.get("device_map")
     if text == BEST or (text is None and not isinstance(given, dict)):
         return None, None
-    profile = planner.profile_of(planner.resolved(config))
+    profile = planner.profile(config)
     if text is None and isinstance(given, dict):
         return assignment_of(profile, given, planner.targets), None
     placed = placement_of(str(text), profile.num_units, len(planner.targets))

@@ -6,3 +6,12 @@ LOADED_REPORT = "verify_loaded_report"
 """(what was asked, the report of the loaded model)."""
 FITS_UNANSWERED = "verify_fits_unanswered"
 """(adapter's folder, why the torch process said nothing of it and its base model)."""
+
+BY, PLACE, ROWS, ROWS_FILE, MOST_ROWS = (
+    "truncate_by",
+    "truncate_at",
+    "truncate_rows",
+    "truncate_rows_file",
+    "truncate_most_rows",
+)
+"""Of the tab that truncates: by what, where the slider stands, and which rows are measured, how many at most."""

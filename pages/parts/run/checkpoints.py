@@ -9,13 +9,15 @@ import streamlit as st
 from lora_backend.errors import FlightdeckError
 from lora_backend.formats import number, size, when
 from lora_backend.i18n import N_
-from lora_backend.runs.history.checkpoint_list import Checkpoint, best_of, list_checkpoints
+from lora_backend.runs.history.checkpoint_list import Best, Checkpoint, best_of, list_checkpoints
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.transitions import request_save
+from lora_backend.views.compare_view import BEST_MARK
+from lora_backend.views.run_view import best_message
 from pages.parts.run import session
 from pages.parts.shell.failing import safely, tell
-from pages.parts.shell.language import explain, sentences, t, t_plain
+from pages.parts.shell.language import explain, say, sentences, t, t_plain
 from pages.parts.shell.services import installation
 from pages.parts.widgets.charts import Columns
 from pages.parts.widgets.frames import frame
@@ -63,7 +65,7 @@ def run_checkpoints(run: RunStore, state: RunState, columns: Columns) -> None:
         text = N_("No checkpoint was saved.") if state.has_ended else N_("The first checkpoint will show up here.")
         st.info(t(text), icon=":material/save:")
         return
-    best = best_of(found)
+    best = best_of(run, found)
     checked = _checked(run, found)
     st.dataframe(
         frame(
@@ -73,7 +75,9 @@ def run_checkpoints(run: RunStore, state: RunState, columns: Columns) -> None:
                     t_plain(N_("Saved at")): when(one.saved_at, "%Y-%m-%d %H:%M:%S"),
                     t_plain(N_("Size")): size(one.size_bytes),
                     t_plain(N_("Loss")): number(one.loss),
-                    t_plain(N_("Evaluation loss")): number(one.eval_loss) + (" ★" if one == best else ""),
+                    t_plain(N_("Evaluation loss")): number(one.eval_loss) + _star(one, best, "eval_loss"),
+                    t_plain(N_("Token accuracy")): number(one.eval_token_accuracy)
+                    + _star(one, best, "eval_token_accuracy"),
                     t_plain(N_("Files")): _files(one, checked),
                 }
                 for one in reversed(found)
@@ -82,14 +86,18 @@ def run_checkpoints(run: RunStore, state: RunState, columns: Columns) -> None:
         hide_index=True,
         height="content" if len(found) <= 10 else 388,
     )
-    parts = [t(N_("★ marks the lowest evaluation loss; the run's adapter is that of the last step."))] if best else []
-    st.caption(sentences([*parts, t(N_("Resume goes on from the newest one that is whole."))]))
+    what_is_marked = [] if best is None else [say(best_message(best))]
+    st.caption(sentences([*what_is_marked, t(N_("Resume goes on from the newest one that is whole."))]))
     if st.button(t(N_("Check every byte")), icon=":material/fact_check:", key="check_checkpoints"):
         st.session_state[session.CHECKED_BYTES] = (
             _stamp(run, found),
             {one.step: one.problems for one in list_checkpoints(run, {}, hashes=True)},
         )
         st.rerun(scope="fragment" if not state.has_ended else "app")
+
+
+def _star(one: Checkpoint, best: Best | None, column: str) -> str:
+    return f" {BEST_MARK}" if best is not None and best.checkpoint == one and best.by.column == column else ""
 
 
 def _checked(run: RunStore, found: Sequence[Checkpoint]) -> dict[int, tuple[str, ...]]:

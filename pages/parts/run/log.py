@@ -1,6 +1,8 @@
-"""A run's log: its end while it grows, parts before it, and the records that are searched for."""
+"""A run's log, or that of each of its processes: its end while it grows, parts before it, and the records that are searched for."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import streamlit as st
 
@@ -8,7 +10,7 @@ from lora_backend.bounded import open_regular
 from lora_backend.escaping import visible_lines
 from lora_backend.formats import size
 from lora_backend.i18n import N_, Plural
-from lora_backend.runs.record.logs import LEVELS, SEARCHED_BYTES, LogPart, read_log, search_log
+from lora_backend.runs.record.logs import LEVELS, SEARCHED_BYTES, LogPart, logs_of, read_log, search_log
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.symlinks import is_unlinked_file
 from pages.parts.run import session
@@ -21,7 +23,9 @@ FILTERS = {EVERYTHING: N_("Everything"), "INFO": N_("Records"), "WARNING": N_("W
 
 
 def run_log(run: RunStore) -> None:
-    """Search, level, parts by byte offset, download."""
+    """Which process's, search, level, parts by byte offset, download."""
+    rank = _chosen_rank(run)
+    path = run.peer_log(rank)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         words = st.text_input(t(N_("Search")), key=f"log-words-{run.id}", placeholder=t(N_("all words must match")))
         level = st.segmented_control(
@@ -33,8 +37,8 @@ def run_log(run: RunStore) -> None:
             key=f"log-level-{run.id}",
         )
     searches = bool(words.strip()) or level != EVERYTHING
-    end = _end(run)
-    part = search_log(run.train_log, words, level, end) if searches else read_log(run.train_log, end)
+    end = _end(run, rank)
+    part = search_log(path, words, level, end) if searches else read_log(path, end)
     with st.container(height=420, autoscroll=part.is_newest):
         empty = N_("Nothing in the log matches.") if searches else N_("Nothing is logged yet.")
         st.code(visible_lines(part.text) or t(empty), language=None, wrap_lines=True)
@@ -44,7 +48,7 @@ def run_log(run: RunStore) -> None:
             icon=":material/arrow_upward:",
             key="log_older",
             on_click=safely(_go),
-            args=(run, part.start),
+            args=(run, rank, part.start),
             disabled=part.start == 0,
         )
         st.button(
@@ -52,23 +56,38 @@ def run_log(run: RunStore) -> None:
             icon=":material/vertical_align_bottom:",
             key="log_newest",
             on_click=safely(_go),
-            args=(run, None),
+            args=(run, rank, None),
             disabled=end is None,
         )
         st.caption(_where(part, searches=searches))
-        if is_unlinked_file(run.train_log):
+        if is_unlinked_file(path):
             st.download_button(
                 t(N_("Download the whole log")),
-                lambda: _whole(run),
-                file_name=f"{run.id}.log",
+                lambda: _whole(path),
+                file_name=f"{run.id}.{rank}.log" if rank else f"{run.id}.log",
                 on_click="ignore",
                 key="log_file",
                 icon=":material/download:",
             )
 
 
-def _whole(run: RunStore) -> bytes:
-    with open_regular(run.train_log, follow=False) as file:
+def _chosen_rank(run: RunStore) -> int:
+    """The process whose log is shown; where several train together one is chosen."""
+    ranks = list(logs_of(run))
+    if len(ranks) < 2:
+        return 0
+    return st.segmented_control(
+        t(N_("Process")),
+        ranks,
+        format_func=lambda rank: t(N_("Process {rank}"), rank=rank),
+        default=0 if 0 in ranks else ranks[0],
+        required=True,
+        key=f"log-rank-{run.id}",
+    )
+
+
+def _whole(path: Path) -> bytes:
+    with open_regular(path, follow=False) as file:
         return file.read()
 
 
@@ -81,11 +100,11 @@ def _where(part: LogPart, *, searches: bool) -> Markdown:
     return joined(" · ", (found, place, *([looked] if part.start else [])))
 
 
-def _end(run: RunStore) -> int | None:
+def _end(run: RunStore, rank: int) -> int | None:
     """Where the part that is looked at ends; None follows the log."""
     looked_at, end = st.session_state.get(session.LOG_END, (None, None))
-    return end if looked_at == run.id else None
+    return end if looked_at == (run.id, rank) else None
 
 
-def _go(run: RunStore, end: int | None) -> None:
-    st.session_state[session.LOG_END] = (run.id, end)
+def _go(run: RunStore, rank: int, end: int | None) -> None:
+    st.session_state[session.LOG_END] = ((run.id, rank), end)

@@ -26,6 +26,8 @@ WORDS = {
 def memory_view(run: RunStore, *, has_ended: bool) -> None:
     """Plan, fallback and measurement of the newest attempt."""
     attempt = run.read_attempt()
+    if attempt.strategy_note:
+        st.info(say(attempt.strategy_note), icon=":material/account_tree:")
     for said in (attempt.fallback, attempt.note):
         if said:
             st.warning(say(said), icon=":material/warning:")

@@ -11,6 +11,7 @@ import streamlit as st
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import dump_yaml, with_values
 from lora_backend.config.drafts import new_draft
+from lora_backend.config.validation import ErrorsInConfigError
 from lora_backend.errors import DataChangedError, FlightdeckError
 from lora_backend.i18n import N_, Message
 from lora_backend.launching.requests import StartOptions
@@ -29,6 +30,7 @@ from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.markdown import code, escape
 from pages.parts.shell.navigation import CONFIG, RUNS
 from pages.parts.shell.services import browser_policy, installation, resolved
+from pages.parts.widgets.findings import show_finding
 from pages.parts.widgets.tracing import count_within, trace_within
 
 MARKS = {
@@ -128,7 +130,10 @@ def _changes(run: RunStore, state: RunState) -> tuple[dict[str, Any], bool]:
     for effect, keys in found.items():
         for key, why in keys.items():
             st.markdown(f"{code(key)} {t(MARKS[effect], effect=t(EFFECTS[effect]))}: {say(why)}")
-    if error is not None:
+    if isinstance(error, ErrorsInConfigError):
+        for finding in error.findings:
+            show_finding(finding)
+    elif error is not None:
         st.error(say(error.message), icon=":material/block:")
     elif not any(found.values()):
         st.caption(t(N_("These are the run's own values: nothing changes.")))

@@ -1,4 +1,4 @@
-"""The bin: deleted runs and replaced adapters, each with its way back, and what all of it takes on the disk."""
+"""The bin: deleted runs, replaced adapters and exports, each with its way back, and what all of it takes on the disk."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lora_backend.errors import FlightdeckError
 from lora_backend.formats import size, when
 from lora_backend.i18n import N_, Plural
 from lora_backend.runs.history.replaced_adapters import AdapterBin, BinnedAdapter
+from lora_backend.runs.history.replaced_exports import BinnedExport, ExportBin
 from lora_backend.runs.history.trash import Bin, Deleted, disk_bytes
 from pages.parts.run import session
 from pages.parts.shell.failing import safely
@@ -35,29 +36,31 @@ def bin_and_disk() -> None:
     """What lies in the bin and what all runs take; asked for, because it looks at every file."""
     with st.expander(t(N_("Trash and disk usage")), icon=":material/delete:"):
         try:
-            runs, adapters = Bin(installation().workspace), AdapterBin(installation())
-            _contents(runs, adapters)
+            _contents(Bin(installation().workspace), AdapterBin(installation()), ExportBin(installation()))
         except (FlightdeckError, OSError) as error:
             st.warning(explain(error), icon=":material/error:")
 
 
-def _contents(runs: Bin, adapters: AdapterBin) -> None:
+def _contents(runs: Bin, adapters: AdapterBin, exports: ExportBin) -> None:
     if st.button(t(N_("Measure disk use")), key="measure_disk"):
         used = {"runs": size(disk_bytes(runs.runs)), "bin": size(disk_bytes(runs.folder))}
         st.caption(t(N_("Runs take {runs}, the trash {bin}."), **used))
-    deleted, replaced = runs.list(), adapters.list()
-    if not (deleted or replaced):
+    deleted, replaced, exported = runs.list(), adapters.list(), exports.list()
+    if not (deleted or replaced or exported):
         st.caption(t(N_("The trash is empty.")))
         return
     for run in deleted:
         _run(run)
     for adapter in replaced:
         _adapter(adapter)
+    for export in exported:
+        _export(export)
     if st.checkbox(t(N_("Yes, delete these permanently.")), key="empty_sure") and st.button(
         t(N_("Empty trash")), type="primary", key="empty_bin"
     ):
         runs.empty()
         adapters.empty()
+        exports.empty()
         st.session_state.pop(session.DELETED, None)
         st.rerun()
 
@@ -82,6 +85,17 @@ def _adapter(adapter: BinnedAdapter) -> None:
         )
 
 
+def _export(export: BinnedExport) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        said = N_("Export {place}, replaced by {run} · {time} · {actor}")
+        st.caption(
+            t(said, place=export.place, run=export.replaced_by, time=when(export.deleted_at), actor=export.actor)
+        )
+        st.button(
+            t(N_("Restore")), key=f"restore-export-{export.id}", on_click=safely(_restore_export), args=(export.id,)
+        )
+
+
 def _restore_runs(ids: Sequence[str]) -> None:
     for run_id in ids:
         _trying(partial(_restore_run, run_id))
@@ -90,6 +104,10 @@ def _restore_runs(ids: Sequence[str]) -> None:
 
 def _restore_adapter(entry_id: str) -> None:
     _trying(lambda: AdapterBin(installation()).restore(entry_id))
+
+
+def _restore_export(entry_id: str) -> None:
+    _trying(lambda: ExportBin(installation()).restore(entry_id))
 
 
 def _restore_run(run_id: str) -> None:

@@ -19,7 +19,7 @@ from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.views.rank_view import LayerRow, rank_table
 from lora_backend.views.run_view import progress_parts
-from lora_backend.views.state_view import passed_over_messages, stopping_messages
+from lora_backend.views.state_view import passed_over_messages, stage_parts, stopping_messages
 from pages.parts.ranks.view import show_verdict
 from pages.parts.run.actions import other_gpus, run_actions, what_it_waits_for
 from pages.parts.run.alerts import how_its_loss_ended, run_alerts, say_that_it_ended
@@ -27,8 +27,11 @@ from pages.parts.run.checkpoints import run_checkpoints, say_that_it_saved
 from pages.parts.run.labels import run_labels
 from pages.parts.run.log import run_log
 from pages.parts.run.memory import memory_view
+from pages.parts.run.next_steps import next_steps
+from pages.parts.run.processes import run_processes
 from pages.parts.run.reproduce import run_reproduce
 from pages.parts.run.resume import run_again
+from pages.parts.run.samples import show_samples
 from pages.parts.run.usage import usage_now
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import sheltered, show_notices
@@ -94,6 +97,8 @@ def _head(run: RunStore, state: RunState, columns: Columns) -> None:
         run_alerts(run, state, columns)
         how_its_loss_ended(state, health_of(run))
         if state.has_ended:
+            if state.state == "finished":
+                next_steps(run)
             run_again(run, state)
 
 
@@ -102,7 +107,7 @@ def _state(run: RunStore, state: RunState) -> None:
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             status_badge(state.state, health_of(run))
             if not state.has_ended and state.state != "queued":
-                st.caption(joined(" · ", (stage_in_words(state.stage), *([say(state.detail)] if state.detail else []))))
+                st.caption(joined(" · ", map(say, stage_parts(state))))
         with st.container(horizontal=True, width="content"):
             run_actions(run, state)
             run_labels(run)
@@ -145,6 +150,7 @@ def _body(run: RunStore, state: RunState, columns: Columns) -> None:
     with curves:
         _curves(run, columns, state)
     with log:
+        run_processes(run)
         run_log(run)
     with checkpoints:
         run_checkpoints(run, state, columns)
@@ -224,6 +230,8 @@ def _ranks(run: RunStore, state: RunState) -> None:
 def _answers(run: RunStore, state: RunState) -> None:
     answers = [answer for answer in run.read_answers() if answer.question]
     if not answers:
+        if show_samples(run):
+            return
         before = N_("Once trained, base model and adapter answer the config's questions here, if it names any.")
         after = N_("This run has no answers: its config names no `questions`.")
         _nothing_there(state, before, after, "forum")
@@ -244,6 +252,7 @@ def _answers(run: RunStore, state: RunState) -> None:
         )
     for answer in answers:
         _answer(answer)
+    show_samples(run)
 
 
 def _answer(answer: Answer) -> None:

@@ -24,6 +24,8 @@ ASKED_CONFIG = "config"
 OTHER_ADAPTER = "other"
 """Folder of the adapter that stands beside it."""
 MODEL = "model"
+REVISION = "revision"
+"""Of a model on the hub: a branch, a tag or a commit."""
 GPUS = "gpus"
 PLACEMENT = "placement"
 """A placement made by hand: the device of each part of the model."""
@@ -40,6 +42,12 @@ VIEW = "view"
 """Which part of a page with several is shown."""
 ONLY = "only"
 """The code of a note: only the rows of which that is said."""
+
+
+CHAT = "chat"
+"""Id of a chat of the Try page."""
+WITH = "with"
+"""Adapters that the Try page puts beside one another, with `;` between them: `run:<id>`, `run:<id>/<step>`, or a folder."""
 
 
 def page_address(page: str, **query: str) -> str:

@@ -12,8 +12,8 @@ from pages.parts.shell.failing import sheltered, show_failures
 from pages.parts.shell.header import make_header
 from pages.parts.shell.language import language, t
 
-HOME, CONFIG, DATA, PLAN, RUNS, VERIFY = (
-    f"pages/{name}.py" for name in ("home", "config", "data", "plan", "runs", "verify")
+HOME, CONFIG, DATA, MODELS, PLAN, RUNS, VERIFY, TRY = (
+    f"pages/{name}.py" for name in ("home", "config", "data", "models", "plan", "runs", "verify", "playground")
 )
 ICON = Path(__file__).with_name("icon.png")
 
@@ -26,9 +26,11 @@ def main() -> None:
             st.Page(HOME, title=t(N_("Home")), icon=":material/home:", default=True),
             st.Page(CONFIG, title=t(N_("Config")), icon=":material/tune:"),
             st.Page(DATA, title=t(N_("Data")), icon=":material/dataset:"),
+            st.Page(MODELS, title=t(N_("Models")), icon=":material/deployed_code:"),
             st.Page(PLAN, title=t(N_("Plan")), icon=":material/memory:"),
             st.Page(RUNS, title=t(N_("Runs")), icon=":material/show_chart:"),
             st.Page(VERIFY, title=t(N_("Verify")), icon=":material/verified:"),
+            st.Page(TRY, title=t(N_("Try")), icon=":material/forum:"),
         ],
         position="top",
     )

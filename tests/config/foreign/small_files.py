@@ -58,7 +58,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "arguments cpu": (f"{_TA}use_cpu: true\nno_cuda: true\n", {"exclude_cpu": GONE}),
     "arguments format": (f"{_TA}bf16: true\nseed: 7\n", {"precision": "bf16", "seed": 7}),
     "arguments folder": (f"{_TA}overwrite_output_dir: true\nsave_total_limit: 3\n", {"overwrite": GONE, "save_total_limit": 3}),
-    "arguments best": (f"{_TA}load_best_model_at_end: true\nmetric_for_best_model: loss\n", {"batch_size": 2}),
+    "arguments best": (f"{_TA}load_best_model_at_end: true\nmetric_for_best_model: loss\n", {"batch_size": 2, "metric_for_best_model": "loss", "load_best_model_at_end": GONE}),
     "unsloth": ("model: org/base\ntraining:\n  max_seq_length: 1024\n  batch_size: 2\n  gradient_accumulation_steps: 4\nlora:\n  lora_r: 64\n  lora_alpha: 16\n", {"max_length": 1024, "batch_size": 2, "target_batch_size": 8, "r": 64, "alpha": 16}),
     "unsloth format": ("model: org/base\ntraining:\n  training_type: lora\n  load_in_4bit: false\n  random_seed: 3\nlogging:\n  log_frequency: 5\n", {"quantization": GONE, "seed": 3, "logging_steps": 5}),
     "peft": ("peft_type: LORA\nbase_model_name_or_path: org/base\nr: 4\nlora_alpha: 8\ntarget_modules: [q_proj]\n", {"r": 4, "alpha": 8, "target_modules": ["q_proj"]}),

@@ -60,17 +60,16 @@ def test_llamafactory_means_the_same() -> None:
         "r": 8, "alpha": 16, "target_modules": "all-linear", "num_epochs": 3.0, "learning_rate": 2e-4,
         "lr_scheduler_type": "cosine", "warmup_ratio": 0.1, "batch_size": 2, "target_batch_size": 16,
         "precision": "bf16", "gradient_checkpointing": True, "val_size": 0.1, "eval_strategy": "steps",
-        "eval_steps": 100,
+        "eval_steps": 100, "batching": "packed",
     }  # fmt: skip
     outcomes = {item.key: item.outcome for item in result.rows}
     assert outcomes["lora_target"] == "translated"
     assert {key for key, outcome in outcomes.items() if outcome == "not_supported"} == {
         "dataset",
         "template",
-        "packing",
         "deepspeed",
     }
-    assert "longest" in row(result, "packing").message.text("en")
+    assert "max_length" in row(result, "packing").message.text("en")
 
 
 def test_defaults_of_the_other_tool_are_written_down_where_ours_are_others() -> None:
@@ -191,7 +190,8 @@ def test_training_arguments_that_transformers_wrote(tmp_path: Path) -> None:
     assert result.values["precision"] == "fp32"
     assert result.values["save_total_limit"] is None
     lost = {item.key for item in result.rows if item.outcome == "not_supported"}
-    assert lost == {"neftune_noise_alpha", "use_cpu", "dataloader_pin_memory"}
+    assert result.values["neftune_noise_alpha"] == 5
+    assert lost == {"use_cpu", "dataloader_pin_memory"}
     assert [finding.code for finding in result.findings if finding.severity == "error"] == ["missing_key"]
 
 
@@ -342,3 +342,50 @@ def test_a_file_that_only_steers_processes_is_no_config_of_a_training() -> None:
     accelerate = "compute_environment: LOCAL_MACHINE\nmixed_precision: bf16\nnum_processes: 8\nuse_cpu: false\nfsdp_config: {}\ndebug: false\n"
     with pytest.raises(ConfigError, match="LLaMA-Factory"):
         import_text(accelerate)
+
+
+@pytest.mark.parametrize(
+    ("tool", "lines", "wanted"),
+    [
+        ("trl", "packing: true", "packed"),
+        ("trl", "padding_free: true", "flat"),
+        ("trl", "packing: true\npadding_free: true", "packed"),
+        ("trl", "packing: false", None),
+        ("llamafactory", "packing: true", "packed"),
+        ("llamafactory", "neat_packing: true", "packed"),
+        ("llamafactory", "group_by_length: true", "auto"),
+        ("axolotl", "sample_packing: true", "packed"),
+        ("axolotl", "batch_flattening: true", "flat"),
+        ("axolotl", "group_by_length: false", None),
+    ],
+)
+def test_how_rows_share_a_pass_elsewhere_is_said_by_batching(tool: str, lines: str, wanted: str | None) -> None:
+    heads = {
+        "trl": "use_peft: true\nmodel_name_or_path: m\nlora_task_type: CAUSAL_LM\n",
+        "llamafactory": "finetuning_type: lora\nmodel_name_or_path: m\nstage: sft\n",
+        "axolotl": "base_model: m\nadapter: lora\nmicro_batch_size: 2\n",
+    }
+    result = import_text(f"{heads[tool]}{lines}\n")
+    assert result.tool == tool
+    assert result.values.get("batching") == wanted
+    assert all(row(result, line.split(":")[0]).outcome != "not_supported" for line in lines.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("tool", "line", "key", "wanted"),
+    [
+        ("llamafactory", "loraplus_lr_ratio: 16.0", "loraplus_lr_ratio", 16),
+        ("llamafactory", "neftune_noise_alpha: 5", "neftune_noise_alpha", 5),
+        ("llamafactory", "label_smoothing_factor: 0.1", "label_smoothing_factor", 0.1),
+        ("axolotl", "loraplus_lr_ratio: 16", "loraplus_lr_ratio", 16),
+        ("axolotl", "noisy_embedding_alpha: 5", "neftune_noise_alpha", 5),
+        ("axolotl", "neftune_noise_alpha: 5", "neftune_noise_alpha", 5),
+        ("axolotl", "torch_compile: true", "torch_compile", True),
+    ],
+)
+def test_recipes_of_others_are_taken_under_our_names(tool: str, line: str, key: str, wanted: object) -> None:
+    heads = {
+        "llamafactory": "finetuning_type: lora\nmodel_name_or_path: m\nstage: sft\n",
+        "axolotl": "base_model: m\nadapter: lora\nmicro_batch_size: 2\n",
+    }
+    assert import_text(f"{heads[tool]}{line}\n").values[key] == wanted

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks.gpu`: what is trained, what is measured, and how it is told."""

@@ -1,0 +1,1 @@
+"""How good a base model and adapters of it are on rows and questions."""

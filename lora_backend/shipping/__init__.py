@@ -1,0 +1,1 @@
+"""An adapter taken along: copied, truncated, merged, as GGUF, with its card, pushed; each with a proof."""

@@ -1,0 +1,1 @@
+"""A job on the screen: its progress, its log, and what came of it."""

@@ -1,0 +1,1 @@
+"""The Try page: columns that answer the same prompt."""

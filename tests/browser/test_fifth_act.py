@@ -1,0 +1,51 @@
+"""From a finished run to an adapter taken along: ask, evaluate, truncate, merge, download, and answer the same elsewhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from lora_backend.config.config_writing import dump_yaml
+from lora_backend.runs.record.run_store import RunStore, list_runs
+from tests.browser.conftest import Dashboard
+from tests.browser.fifth_act import FifthAct
+from tests.tiny import ANSWERS, QUESTIONS
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+ROOT = Path(__file__).parents[2]
+SLOW_S = 120
+"""A process with torch starts and loads a model meanwhile, on a machine that does other things too."""
+
+
+@pytest.fixture
+def trained(tiny: Dashboard) -> RunStore:
+    """A run that has learned the answers by heart."""
+    rows = [
+        {"messages": [{"role": "user", "content": question}], "expect": [answer.rpartition(" ")[0]]}
+        for question, answer in zip(QUESTIONS, ANSWERS, strict=True)
+    ]
+    (tiny.home / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = {
+        "model_name": str(tiny.home / "tiny-model"), "dataset": str(tiny.home / "chats.jsonl"), "r": 8, "alpha": 16,
+        "eval_dataset": str(tiny.home / "chats.jsonl"), "questions": str(tiny.home / "questions.jsonl"),
+        "num_epochs": 30, "learning_rate": 0.02, "precision": "fp32", "logging_steps": 10,
+    }  # fmt: skip
+    path = tiny.home / "c.yaml"
+    path.write_text(dump_yaml(config))
+    command = [sys.executable, "-m", "lora_backend", "train", str(path)]
+    subprocess.run(command, cwd=ROOT, env=tiny.environment(), check=True, capture_output=True)
+    return list_runs(tiny.workspace / "runs")[0]
+
+
+def test_a_finished_run_is_tried_measured_and_taken_along(
+    tiny: Dashboard, trained: RunStore, page: Page, tmp_path: Path
+) -> None:
+    learned = trained.read_answers()[0]
+    assert learned.adapter_correct
+    assert learned.adapter_answer != learned.base_answer
+    FifthAct(tiny, trained, page, SLOW_S).walk(learned, tmp_path)
