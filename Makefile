@@ -7,8 +7,9 @@ PORT ?= 8501
 PIP_ARGS ?=
 OUT ?= gpu.json
 BIN := .venv/bin
-# A module's tests stay together, in the order in which they stand: those of the browser take longest and come first.
-WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
+# A module's tests stay together, so that what they share is made once; modules keep their order: those of the browser
+# take longest and come first.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 
 .PHONY: run demo test test-fast check soak bench gpu pictures messages docs docs-check clean

@@ -40,9 +40,11 @@ def install_from_debian() -> bool:
         return False
     prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium", "fonts-noto-cjk"]):
+    # Another package manager may be at work, as on a machine that has just started: it is waited for.
+    apt = [*prefix, "apt-get", "-o", "DPkg::Lock::Timeout=300", "-qq"]
+    for command in (["update"], ["install", "-y", "chromium", "fonts-noto-cjk"]):
         try:
-            subprocess.run([*prefix, *command], check=True, env=environment, stdout=subprocess.DEVNULL)
+            subprocess.run([*apt, *command], check=True, env=environment, stdout=subprocess.DEVNULL)
         except (OSError, subprocess.CalledProcessError):
             return False
     return True
