@@ -7,6 +7,7 @@ from typing import Any, Literal
 from lora_backend.planning.plan_document import PlanDocument, Strategy
 from lora_backend.planning.verdict import Verdict
 from lora_backend.runs.record.documents import CodeVersion
+from lora_backend.runs.record.peer_documents import MachineMeeting
 from lora_backend.typed_json import Count, Document, Number, Part, Sentence
 
 NumBytes = int | float
@@ -123,6 +124,8 @@ class Attempt(Document):
     """That train together on each machine."""
     num_nodes: Count = 1
     """Machines that train together."""
+    meeting: MachineMeeting | None = None
+    """Where these machines find one another."""
     device_uuids: list[str | None] = []
     """GPUs of the plan, in the model's order; of several processes in the order of their ranks."""
     environment: dict[str, str] = {}

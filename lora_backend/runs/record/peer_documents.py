@@ -1,4 +1,4 @@
-"""One of several processes of a run, and how a process says that it failed; parts of `status.json`."""
+"""One of several processes of a run, where their machines meet, and how a process says that it failed."""
 
 from __future__ import annotations
 
@@ -35,3 +35,14 @@ class PeerProcess(Part):
     """Why it failed."""
     is_done: bool = False
     """Whether it came to its end without an error."""
+
+
+class MachineMeeting(Part):
+    """Where the machines of one run find one another; each has a run folder of its own, and the first keeps the results."""
+
+    node: Count = 0
+    """This machine, from 0."""
+    endpoint: str
+    """Host and port of the first machine, as the others reach it."""
+    code: str
+    """By which machines know that they mean the same run; whoever has it may join."""
