@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from lora_backend.commands.job_words import add_chat, add_download, add_evaluate, add_ship
+from lora_backend.commands.start_options import add_meeting, add_start
 from lora_backend.commands.words import WRONG_QUESTION, print_json
 from lora_backend.config.foreign.exporting import EXPORT_TOOLS
 from lora_backend.errors import FlightdeckError
@@ -115,7 +116,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     verify.add_argument("--config", type=Path, help="the config to hold it against; default: the run's, or its own")
     verify.set_defaults(run=_command("verify", "verify"))
 
-    _add_runs(commands.add_parser("runs", help="list, show, stop, resume, queue and compare runs"), shared)
+    _add_runs(commands.add_parser("runs", help="start, list, show, stop, resume, queue and compare runs"), shared)
     _add_foreign(commands.add_parser, shared)
 
     demo = commands.add_parser("demo", parents=[shared], help="prepare the demo model and data; --train: learn them")
@@ -179,6 +180,15 @@ def _add_accepted(command: argparse.ArgumentParser) -> None:
 def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
     commands = runs.add_subparsers(dest="runs_command", required=True)
 
+    start = commands.add_parser(
+        "start", parents=[shared], help="start a run in the background; with --nodes on several machines that train it together",
+        description="Starts as the page's Launch does: checked, planned, in the background where its devices are free, else queued. "
+        "With several machines the first one prints the command for each of the others.",
+    )  # fmt: skip
+    add_start(start)
+    _add_accepted(start)
+    start.set_defaults(run=_command("run_start", "start_command"))
+
     listed = commands.add_parser("list", parents=[shared], help="all runs: pinned ones first, then the newest")
     listed.add_argument("--filter", default="", metavar="WORDS", help="all of them in id, name, note, tags or config")
     listed.add_argument("--state", action="extend", nargs="+", default=[], choices=sorted(STATES), metavar="STATE", help=f"one of {', '.join(sorted(STATES))}")  # fmt: skip
@@ -204,6 +214,7 @@ def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
     resume.add_argument("id")
     resume.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
     _add_accepted(resume)
+    add_meeting(resume)
     resume.add_argument("--accept-changed-data", action="store_true", help="also where its data set has changed since it last read it")  # fmt: skip
     resume.set_defaults(run=_command("run_acts", "resume_command"))
 

@@ -28,6 +28,8 @@ OF_A_PEER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK")
 """What torchrun tells each process that it starts."""
 DECIDING = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", SUPERVISED, WAIT_POLICY, *OF_A_PEER)
 """Variables that decide something below the entries; of all others nothing is kept."""
+NETWORK, OF_NCCL = ("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME"), "NCCL_"
+"""Variables, and the beginning of others, by which processes on several machines find one another."""
 ROOTS = ("model_roots", "data_roots", "output_roots")
 
 
@@ -63,7 +65,7 @@ class Installation:
     folder: Path = Path(os.curdir)
     """What relative paths count from that a person names: the folder in which the process was started."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Those of `DECIDING` that were set."""
+    """Those of `DECIDING` that were set, and those of `network`."""
     clock: Clock = field(default=machine_clock, repr=False, compare=False)
     """What time it is, wherever a time is written down or an age is told."""
 
@@ -129,6 +131,11 @@ class Installation:
         return PeerPlace(*map(int, values))
 
     @property
+    def network(self) -> dict[str, str]:
+        """Variables by which processes on several machines find one another, as far as they were set."""
+        return {name: value for name, value in sorted(self.environment.items()) if _is_of_network(name)}
+
+    @property
     def is_supervised(self) -> bool:
         """Whether a supervisor has started this process, and writes down its end."""
         return bool(self.environment.get(SUPERVISED))
@@ -188,8 +195,12 @@ def this_installation(environ: Mapping[str, str] = os.environ) -> Installation:
         data_roots=(*_paths(environ.get("FLIGHTDECK_DATA_ROOTS"), folder), workspace / UPLOADS, DEMO_DATA),
         output_roots=(workspace, *_paths(environ.get("FLIGHTDECK_OUTPUT_ROOTS"), folder)),
         folder=folder,
-        environment={name: environ[name] for name in DECIDING if name in environ},
+        environment={name: value for name, value in environ.items() if name in DECIDING or _is_of_network(name)},
     )
+
+
+def _is_of_network(name: str) -> bool:
+    return name in NETWORK or name.startswith(OF_NCCL)
 
 
 def _current_folder() -> Path:

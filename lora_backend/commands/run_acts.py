@@ -11,14 +11,16 @@ from typing import Any
 from lora_backend.commands.asking import asked_once, refusal_lines
 from lora_backend.commands.data import count_here
 from lora_backend.commands.plan import trace_here
+from lora_backend.commands.start_words import other_machines
 from lora_backend.commands.words import GOOD, NO, print_json, say, setting
 from lora_backend.config.diff import ABSENT
-from lora_backend.errors import DataChangedError, RunError
+from lora_backend.errors import ConfigError, DataChangedError, RunError
 from lora_backend.i18n import N_, Message
 from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.jobs import restart_job
+from lora_backend.launching.meeting import MeetingError, meeting_again
 from lora_backend.launching.requests import StartOptions
-from lora_backend.launching.resume import prepare_resume, resume_run
+from lora_backend.launching.resume import Resumption, prepare_resume, resume_run
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.startable import CannotStartError
@@ -28,11 +30,13 @@ from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import Classified
 from lora_backend.runs.record.documents import STOP_DEADLINE_S
 from lora_backend.runs.record.failures import REMEDIES
+from lora_backend.runs.record.peer_documents import MachineMeeting
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.surroundings import differences_from_now
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.terminal import in_lines, show
+from lora_backend.views.machines_view import commands_of, machines_of
 from lora_backend.views.queue_view import started_message
 from lora_backend.views.run_view import EFFECTS, value_text
 from lora_backend.views.state_view import damaged_messages, ended_at_latest, state_message, stopping_messages
@@ -82,6 +86,10 @@ def resume_command(arguments: argparse.Namespace) -> int:
     changes = dict(map(setting, arguments.set))
     before = run.config_as_changed()
     asked = prepare_resume(run, installation, AnyPath(installation.folder, is_bound_in_publishing=True), changes)
+    try:
+        meeting = _meeting(arguments, run, asked)
+    except MeetingError as error:
+        return _answer(arguments, run, run.state(), str(error), code=NO)
     found = asked.classified
     differs = differences_from_now(run, asked.config.model.path if asked.config.model else None)
     try:
@@ -90,7 +98,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
             lambda accepts: resume_run(
                 asked,
                 trace_here,
-                StartOptions(accepts=accepts),
+                StartOptions(accepts=accepts, meeting=meeting),
                 accept_changed_data=arguments.accept_changed_data,
                 count=count_here,
             ),
@@ -110,12 +118,33 @@ def resume_command(arguments: argparse.Namespace) -> int:
         return _answer(arguments, run, run.state(), str(error), code=NO)
     attempt = run.read_attempt()
     others = [message.text() for message in differs]
-    text = in_lines([*others, *_change_lines(before, changes, found), *_start_lines(run, attempt)])
+    commands = commands_of(machines_of(run, installation.network))
+    text = in_lines(
+        [
+            *others,
+            *_change_lines(before, changes, found),
+            *_start_lines(run, attempt),
+            *other_machines(attempt, commands),
+        ]
+    )
     kinds = {kind: {key: message.text() for key, message in keys.items()} for kind, keys in found.items()}
     damaged = [item.to_json() for item in attempt.damaged]
     more: dict[str, Any] = {"number": attempt.number, "resume_from": attempt.resume_from, "damaged": damaged}
     more |= {"changes": kinds, "differences": others}
+    if attempt.meeting is not None:
+        more |= {"meeting": attempt.meeting.to_json(), "commands": commands}
     return _answer(arguments, run, run.state(), text, more)
+
+
+def _meeting(arguments: argparse.Namespace, run: RunStore, asked: Resumption) -> MachineMeeting | None:
+    """Where the machines of a run meet again; None where one goes on alone."""
+    if asked.config.config.num_nodes > 1:
+        return meeting_again(run, asked.config.installation, arguments.endpoint, arguments.code)
+    if arguments.endpoint or arguments.code:
+        raise ConfigError(
+            N_("`--endpoint` and `--code` are for several machines, and {id} goes on with one."), id=run.id
+        )
+    return None
 
 
 def _restart(arguments: argparse.Namespace, job: RunStore, installation: Installation) -> int:

@@ -23,6 +23,7 @@ from lora_backend.hardware.visible import visible_gpus
 from lora_backend.i18n import N_, Message
 from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.launch import make_run
+from lora_backend.launching.meeting import refuse_without_meeting
 from lora_backend.launching.requests import StartRequest
 from lora_backend.modeling.lean import without_collections
 from lora_backend.os_errors import in_words
@@ -58,6 +59,8 @@ def train(arguments: argparse.Namespace) -> int:
     resolved = resolve(document, installation, AnyPath(installation.folder))
     resolved.refuse_impossible_paths()
     judged = judge(resolved)
+    if judged.result.is_valid:
+        refuse_without_meeting(resolved.config.num_nodes, None)
     with traced_apart() as apart:
         # Which GPUs torch may see must be known before it has looked at them.
         hides = bool(visible_gpus(read_gpus().gpus, installation.environment)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,12 @@ def with_values(text: str, changes: Mapping[str, Any]) -> str:
     out = io.StringIO()
     yaml.dump(loaded, out)
     return out.getvalue()
+
+
+def setting_of(key: str, value: Any) -> str:
+    """`key=value` as `--set` reads it back: a plain text where that is the same, else JSON, which is YAML."""
+    is_plain = isinstance(value, str) and parse_config(f"value: {value}").values.get("value") == value
+    return f"{key}={value if is_plain else json.dumps(value, ensure_ascii=False)}"
 
 
 def template(values: Mapping[str, Any] | None = None, language: str | None = None) -> str:

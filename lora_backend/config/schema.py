@@ -119,7 +119,7 @@ class TrainingConfig(BaseModel):
         None, N_("Processes of ddp and fsdp on each machine, one a GPU; on a CPU they share its cores. Unset: one for each GPU that a step has a micro-batch for."),
         group="devices", unit=N_("processes"), ge=1, le=64, on_resume="place", plans=True, affects={"memory"},
     )
-    num_nodes: int = key(1, N_("Machines that train together. A start takes one machine so far."),
+    num_nodes: int = key(1, N_("Machines that train together, each with `num_processes` processes."),
         group="devices", unit=N_("machines"), ge=1, le=64, on_resume="place", plans=True, affects={"memory"},
     )
     fsdp_offload_params: bool = key(False, N_("fsdp: keeps weights in host memory and copies them to the GPU block by block; slower."),

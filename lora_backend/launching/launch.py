@@ -6,9 +6,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from lora_backend.config.config_writing import with_values
 from lora_backend.hardware.inventory import read_gpus
 from lora_backend.hardware.visible import environment_for, visible_gpus
 from lora_backend.installation import Installation
+from lora_backend.launching.meeting import refuse_without_meeting, settled_for_all
 from lora_backend.launching.requests import StartRequest
 from lora_backend.preflight.data_asked import Count
 from lora_backend.preflight.plan_question import Trace
@@ -18,6 +20,7 @@ from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.trainer_command import trainer_command
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.documents import WrittenState
+from lora_backend.runs.record.meetings import run_id_of
 from lora_backend.runs.record.run_store import RunStore, new_run_id
 from lora_backend.runs.record.transitions import NewRun, create
 
@@ -25,19 +28,26 @@ from lora_backend.runs.record.transitions import NewRun, create
 def launch(request: StartRequest, trace: Trace, count: Count | None = None) -> RunStore:
     """Start a run as planned from what is free now. `count`: its rows are counted first, unless they were before.
 
-    Where a run holds one of the plan's GPUs it is queued. Raises `ConfigError` for errors in the text, `CannotStartError`
+    Where a run holds one of the plan's GPUs it is queued. Raises `ConfigError` for errors in the text, and for several
+    machines that nobody said where to meet, `CannotStartError`
     (`startable.py`) for what stands in the way here, `DeviceError` or `ModelError` for a map that cannot be used, and
     `TightError` or `DoesNotFitError` where its plan is worse than what whoever starts it accepts (no run of ours having
     the memory); then nothing is made.
     """
     judged, options = judge(request.config), request.options
     judged.refuse()
+    refuse_without_meeting(request.config.config.num_nodes, options.meeting)
     refuse_rows(judged, count)
     try:
-        attempt = plan_attempt(request.config, trace, accepts=options.accepts, shares=options.shares)
+        attempt = plan_attempt(
+            request.config, trace, accepts=options.accepts, shares=options.shares, meeting=options.meeting
+        )
     finally:
         refuse_by_new_tree(judged)
-    path = request.config.installation.runs / new_run_id(request.config.installation.clock)
+    installation = request.config.installation
+    path = installation.runs / (
+        new_run_id(installation.clock) if options.meeting is None else run_id_of(options.meeting)
+    )
     return start_run(request, path, trainer_command(path), attempt)
 
 
@@ -67,9 +77,11 @@ def make_run(
     state: WrittenState = "starting",
 ) -> RunStore:
     """Make the folder of a run that `argv` trains. `attempt`: what is known of its first start."""
+    text = request.config.document.text if request.text is None else request.text
+    settled = settled_for_all(attempt)
     new = NewRun(
-        config=dict(request.config.values),
-        config_text=request.config.document.text if request.text is None else request.text,
+        config={**request.config.values, **settled},
+        config_text=with_values(text, settled) if settled else text,
         argv=argv,
         actor=request.options.actor,
         data_sha256=request.config.data_sha256,

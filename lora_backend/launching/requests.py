@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.resolve import ResolvedConfig
+from lora_backend.runs.record.peer_documents import MachineMeeting
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class StartOptions:
     """The worst plan that is started without asking."""
     shares: bool = False
     """Beside other runs, leasing nothing."""
+    meeting: MachineMeeting | None = None
+    """Where this machine meets the others that train with it; needed where the config names several."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,6 @@ def move_run(
         raise DeviceError("{reason}", reason=reason)
     before = run.read_attempt()
     resolved = resolve_run(run, run.config_as_changed(), installation, policy)
-    planned = plan_attempt(resolved, trace, accepts=accepts, shares=before.shares, only=uuids)
+    planned = plan_attempt(resolved, trace, accepts=accepts, shares=before.shares, only=uuids, meeting=before.meeting)
     change_plan(run, installation.workspace, planned, before)
     start_or_queue(run, installation.workspace)

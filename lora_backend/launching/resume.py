@@ -12,6 +12,7 @@ from lora_backend.config.validation import refuse_errors
 from lora_backend.errors import ConfigError, DataChangedError, RunError
 from lora_backend.i18n import N_, in_code
 from lora_backend.installation import Installation
+from lora_backend.launching.meeting import refuse_without_meeting, settled_for_all
 from lora_backend.launching.requests import StartOptions
 from lora_backend.launching.run_config import resolve_run, stands_in_its_place
 from lora_backend.preflight.data_asked import Count
@@ -29,6 +30,7 @@ from lora_backend.runs.processes.trainer_command import command_of
 from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.changes import Classified, classify
 from lora_backend.runs.record.documents import EARLY_STOPPING
+from lora_backend.runs.record.meetings import first_run_of
 from lora_backend.runs.record.provenance import system_user
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
@@ -98,12 +100,14 @@ def resume_run(
     what it was launched with, or last read; the trainer refuses any other than what is there now. `count`: its rows are
     counted first, unless they were before.
 
-    Raises `RunError` for one that has not ended, that was finished and would have nothing to do, whose batches came
+    Raises `ConfigError` for several machines that nobody said where to meet, `RunError` for one that has not ended, that was finished and would have nothing to do, whose batches came
     from a caller, or whose newest checkpoint an earlier version wrote; `DataChangedError` for data that was changed; `CannotStartError`, `TightError` and `DoesNotFitError`
     as a launch does. Then the run stays as it is.
     """
     run, resolved, options = asked.run, asked.config, options or StartOptions()
-    shares = run.read_attempt().shares
+    before = run.read_attempt()
+    _refuse_elsewhere(run, before, resolved)
+    refuse_without_meeting(resolved.config.num_nodes, options.meeting)
     _refuse_what_cannot_go_on(asked)
     checkpoint, damaged = newest_whole(run)
     if checkpoint is not None:
@@ -113,13 +117,13 @@ def resume_run(
     judged = judge(resolved)
     judged.refuse()
     refuse_rows(judged, count)
-    planned = plan_attempt(resolved, trace, accepts=options.accepts, shares=shares)
+    planned = plan_attempt(resolved, trace, accepts=options.accepts, shares=before.shares, meeting=options.meeting)
     asks = Attempt(
         argv=command_of(run, resolved.installation),
         actor=options.actor or system_user(),
         resume_from=checkpoint.name if checkpoint else None,
         damaged=[item.record() for item in damaged],
-        changes=dict(asked.changes),
+        changes={**asked.changes, **_settled_anew(asked, planned)},
         restarts_schedule=sorted(asked.classified["restarts_schedule"]),
     )
     if accepted:
@@ -127,6 +131,23 @@ def resume_run(
     begin_attempt(run, "queued", planned.asked_like(asks), after=asked.number)
     start_or_queue(run, resolved.installation.workspace)
     return run
+
+
+def _settled_anew(asked: Resumption, planned: Attempt) -> dict[str, Any]:
+    """What has the same value on all machines, and another one than before."""
+    before = asked.run.config_as_changed()
+    return {key: value for key, value in settled_for_all(planned).items() if before.get(key) != value}
+
+
+def _refuse_elsewhere(run: RunStore, before: Attempt, resolved: ResolvedConfig) -> None:
+    """Raise `RunError` where the first of several machines alone can go on: what there is to go on from lies there."""
+    if before.meeting is None or before.meeting.node == 0 or resolved.config.num_nodes > 1:
+        return
+    raise RunError(
+        N_("The checkpoints of the run {id} are on the first machine. Resume {first} there."),
+        id=run.id,
+        first=first_run_of(before.meeting.code) or before.meeting.endpoint,
+    )
 
 
 def _refuse_what_cannot_go_on(asked: Resumption) -> None:

@@ -20,6 +20,7 @@ from lora_backend.errors import ConfigError, FlightdeckError
 from lora_backend.i18n import N_, Message, Plural
 from lora_backend.installation import Installation
 from lora_backend.launching.launch import launch
+from lora_backend.launching.meeting import refuse_without_meeting
 from lora_backend.launching.requests import StartOptions, StartRequest
 from lora_backend.launching.table_rows import NAME, Row, cell_value
 from lora_backend.os_errors import in_words
@@ -31,7 +32,7 @@ from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.resolve import ResolvedConfig, resolve
 from lora_backend.preflight.roots import BrowserRoots
 from lora_backend.preflight.start_plan import in_doubt
-from lora_backend.preflight.startable import Startable, judge, startable
+from lora_backend.preflight.startable import Judged, Startable, judge, startable
 from lora_backend.runs.checkpoints.publication import place_of
 from lora_backend.runs.record.run_labels import write_labels
 from lora_backend.runs.record.run_store import RunStore
@@ -59,7 +60,7 @@ class Variant:
     start: Startable
     """Whether it can start here, now."""
     problem: Message | None = None
-    """What the check of one config cannot see: another row would publish to the same place."""
+    """What the check of one config cannot see: it is for several machines, or another row would publish to the same place."""
 
     def problems(self, *, anyway: bool = False) -> list[Message]:
         """What keeps it from starting: errors of the text, what stands in the way here, another row. `anyway` passes over a
@@ -231,8 +232,19 @@ def _variant(
         tuple(diff for diff in differences if diff.key in changes),
         judged.remarks,
         startable(judged),
-        _same_place(place_of(document.values, installation), row.line, taken),
+        _several_machines(judged) or _same_place(place_of(document.values, installation), row.line, taken),
     )
+
+
+def _several_machines(judged: Judged) -> Message | None:
+    """A start of several machines asks for a command on each of them, so it is none of many."""
+    if not judged.result.is_valid:
+        return None
+    try:
+        refuse_without_meeting(judged.resolved.config.num_nodes, None)
+    except ConfigError as error:
+        return error.message
+    return None
 
 
 def _same_place(place: Path | None, line: int, taken: dict[Path, int]) -> Message | None:

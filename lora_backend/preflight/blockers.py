@@ -155,21 +155,6 @@ def callers_batches(config: ConfigView) -> Iterator[Finding]:
     )
 
 
-def _machines(config: ConfigView, facts: Facts, installation: Installation) -> Iterator[Finding]:
-    if config.has_good("num_nodes") and config.get("num_nodes") > 1:
-        yield config.finding(
-            "error",
-            "several_machines",
-            "num_nodes",
-            Message(
-                N_("`num_nodes` is {nodes}, but a start from here trains on this machine alone."),
-                {"nodes": config.get("num_nodes")},
-            ),
-            Message(N_("Remove `num_nodes` to train on this machine's GPUs.")),
-            remove("num_nodes"),
-        )
-
-
 def _weights(config: ConfigView, facts: Facts, installation: Installation) -> Iterator[Finding]:
     if facts.has_weights is False:
         yield config.finding(
@@ -210,4 +195,4 @@ def _finding(code: str, message: Message, remedy: Message) -> Finding:
     return Finding("error", code, message, remedy)
 
 
-RULES: tuple[Rule, ...] = (_weights, unattachable, _place, _machines)
+RULES: tuple[Rule, ...] = (_weights, unattachable, _place)

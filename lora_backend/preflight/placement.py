@@ -28,13 +28,13 @@ from lora_backend.preflight.plan_question import Trace, machine_targets, profile
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.strategy import (
     as_advice,
+    asks_for_several,
     chosen,
     emptied,
     held_by_runs,
     in_processes,
     on_one_device,
     refuse_several,
-    refuse_several_machines,
 )
 from lora_backend.runs.processes.leases import CPU, holders
 from lora_backend.runs.record.attempts import Attempt
@@ -58,6 +58,8 @@ class StartPlan:
     """Without a plan: the device of each process that the config asks for, by rank."""
     asked: Strategy | None = None
     """Without a plan: how these share the work."""
+    num_nodes: int = 1
+    """Without a plan: machines that train together."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables with which the trainer sees the GPUs of the plan and no others, the embedding's first."""
 
@@ -71,7 +73,7 @@ class StartPlan:
             strategy=self.plan.strategy if self.plan else self.asked,
             strategy_note=self.reason,
             num_processes=self.plan.num_processes if self.plan else max(len(self.unplanned), 1),
-            num_nodes=self.plan.num_nodes if self.plan else 1,
+            num_nodes=self.plan.num_nodes if self.plan else self.num_nodes,
             device_uuids=[target.uuid for target in self._devices],
             environment=dict(self.environment),
         )
@@ -135,7 +137,7 @@ def plan_start(
     """
     config, is_alone = resolved.config, seen is not None and together is None
     if together is not None:
-        settled = {"strategy": together.strategy, "num_processes": together.num_processes, "num_nodes": 1}
+        settled = {name: getattr(together, name) for name in ("strategy", "num_processes", "num_nodes")}
         config = config.model_copy(update=settled)
     elif is_alone:
         refuse_several(config)
@@ -199,16 +201,16 @@ def _plan(
     except UntrainableError:
         raise
     except ModelError as error:
-        if config.strategy == "ddp" or config.strategy == "fsdp":
-            devices = _of_each_process(config, config.strategy, targets)
-            return StartPlan(None, note=error.message, unplanned=devices, asked=config.strategy)
+        if asks_for_several(config):
+            strategy: Shared = "fsdp" if config.strategy == "fsdp" else "ddp"
+            devices = _of_each_process(config, strategy, targets)
+            return StartPlan(None, note=error.message, unplanned=devices, asked=strategy, num_nodes=config.num_nodes)
         return StartPlan(None, note=error.message)
     return StartPlan(plan, planner, fallback)
 
 
 def _of_each_process(config: TrainingConfig, strategy: Shared, targets: Sequence[Target]) -> tuple[Target, ...]:
     """The devices that a config asks for which cannot be planned, by rank: the first ones."""
-    refuse_several_machines(config)
     count = num_processes_on(strategy, config, targets, options_of(config))
     return tuple(targets[:1]) * count if targets[0].is_cpu else tuple(targets[:count])
 

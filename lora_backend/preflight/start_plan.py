@@ -14,6 +14,7 @@ from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.strategy import emptied
 from lora_backend.runs.processes.leases import holders, lease_keys
 from lora_backend.runs.record.attempts import Attempt
+from lora_backend.runs.record.peer_documents import MachineMeeting
 
 
 def plan_attempt(
@@ -23,9 +24,10 @@ def plan_attempt(
     accepts: Verdict = "fits",
     shares: bool = False,
     only: Sequence[str] | None = None,
+    meeting: MachineMeeting | None = None,
 ) -> Attempt:
     """What an attempt's file says of its plan, on the GPUs with the UUIDs `only` where that is given, with what was
-    accepted of it.
+    accepted of it. `meeting`: where this machine meets the others that train with it.
 
     Raises `TightError` or `DoesNotFitError`, with the remedies, where its verdict is worse than what the person who
     starts it `accepts`.
@@ -36,6 +38,8 @@ def plan_attempt(
         attempt.anyway = True
     if shares:
         attempt.shares = True
+    if meeting is not None and attempt.num_nodes > 1:
+        attempt.meeting = meeting
     doubted = in_doubt(planned, resolved.installation)
     if doubted is None:
         return attempt

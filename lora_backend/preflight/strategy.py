@@ -51,15 +51,6 @@ def refuse_several(config: TrainingConfig) -> None:
     )
 
 
-def refuse_several_machines(config: TrainingConfig) -> None:
-    """Raise `PlanError`: what starts a run on this machine starts it on no other."""
-    if config.num_nodes > 1:
-        raise PlanError(
-            N_("`num_nodes` is {nodes}, but a start from here trains on this machine alone. Remove `num_nodes`."),
-            nodes=config.num_nodes,
-        )
-
-
 def held_by_runs(targets: Sequence[Target], installation: Installation) -> set[str]:
     """UUIDs of those that a run of this workspace holds."""
     keys = [target.uuid for target in targets if target.uuid]
@@ -71,7 +62,6 @@ def in_processes(planner: Planner, config: TrainingConfig, held: Collection[str]
 
     Raises `PlanError` where they cannot be had here, `UntrainableError` for what does not train so.
     """
-    refuse_several_machines(config)
     free = [target for target in planner.targets if target.uuid not in held]
     here = planner.on(free) if len(free) >= max(config.num_processes or 2, 2) else planner
     return Settled(here.plan(config))
@@ -89,7 +79,6 @@ def chosen(planner: Planner, config: TrainingConfig, held: Collection[str], in_t
     are free again. Where a step has one micro-batch there is nothing to share among processes, so the model goes to the
     first device as long as it fits there. `in_turn` gives a plan as it will be when its turn has come.
     """
-    refuse_several_machines(config)
     is_asked = asks_for_several(config)
     first = planner.score(config, (0,) * planner.profile(config).num_units)
     if not is_asked and (len(planner.targets) == 1 or (passes_of(config) == 1 and in_turn(first).fits)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_backend.config.config_text import parse_config
-from lora_backend.config.config_writing import dump_yaml
+from lora_backend.config.config_writing import dump_yaml, setting_of
 from lora_backend.config.data_now import sha256_now
 from lora_backend.config.diff import ABSENT, same_value
 from lora_backend.config.named_data import trained_on
@@ -123,16 +122,9 @@ def _command(run: RunStore, config: Mapping[str, Any]) -> str:
         word
         for key, value in config.items()
         if not same_value(value, written.get(key, ABSENT))
-        for word in ("--set", f"{key}={_as_yaml(value)}")
+        for word in ("--set", setting_of(key, value))
     ]
     return shlex.join(["python", "-m", "lora_backend", "train", str(run.config_yaml), *options])
-
-
-def _as_yaml(value: Any) -> str:
-    """As `--set` reads it back: a plain text where that is the same, else JSON, which is YAML."""
-    if isinstance(value, str) and parse_config(f"value: {value}").values.get("value") == value:
-        return value
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _versions(begun: Surroundings) -> dict[str, ThenNow]:

@@ -1,0 +1,67 @@
+"""How this machine is reached by others: its addresses towards the network, and which of its ports are free."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+
+INSIDE = ("docker", "br-", "veth", "virbr", "cni", "flannel", "podman", "lxc")
+"""Beginnings of the names of interfaces that lead to containers of this machine alone."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """One address of this machine."""
+
+    interface: str
+    host: str
+    """IPv4."""
+
+
+def network_addresses() -> tuple[Address, ...]:
+    """Those that other machines may reach, what leads to containers last; empty without a network."""
+    up = {name for name, found in psutil.net_if_stats().items() if found.isup}
+    found = [
+        Address(name, one.address)
+        for name, addresses in psutil.net_if_addrs().items()
+        for one in addresses
+        if name in up and one.family == socket.AF_INET and not one.address.startswith("127.")
+    ]
+    return tuple(sorted(found, key=lambda one: one.interface.startswith(INSIDE)))
+
+
+def is_here(host: str) -> bool:
+    """Whether `host` is an address of this machine, or a name of one. Raises `OSError` for a name that nobody knows."""
+    return any(_binds(address, 0) is None for address in _ipv4(host))
+
+
+def is_port_free(port: int) -> bool:
+    """Whether this machine can serve others at `port`."""
+    return _binds("", port) is None
+
+
+def free_port(first: int, taken: Sequence[int] = (), tries: int = 100) -> int | None:
+    """`first`, or the next one that is free and not among `taken`."""
+    ports = range(first, min(first + tries, 65536))
+    return next((port for port in ports if port not in taken and is_port_free(port)), None)
+
+
+def _ipv4(host: str) -> set[str]:
+    return {str(found[4][0]) for found in socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)}
+
+
+def _binds(host: str, port: int) -> int | None:
+    """None where a server can listen there, else the error's number."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+        # As the server of the meeting does: what an ended one left in TIME_WAIT is no hindrance, who listens is.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((host, port))
+            server.listen(1)
+        except OSError as error:
+            return error.errno or errno.EIO
+    return None
