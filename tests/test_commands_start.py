@@ -43,7 +43,9 @@ def base(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
     for module in ("run_start", "run_acts"):
         monkeypatch.setattr(f"lora_backend.commands.{module}.trace_here", trace)
-    monkeypatch.setattr(launch, "trainer_command", lambda path: [sys.executable, "-c", HEAD + TRAIN, str(path)])
+    monkeypatch.setattr(
+        launch, "trainer_command", lambda path: [sys.executable, "-c", HEAD + TRAIN, str(path), "--run-dir", str(path)]
+    )
     monkeypatch.chdir(here)
     yield here / "c.yaml"
     for _ in stub_runs(workspace):

@@ -11,7 +11,7 @@ from typing import Any
 from lora_backend.commands.asking import asked_once, refusal_lines
 from lora_backend.commands.data import count_here
 from lora_backend.commands.plan import trace_here
-from lora_backend.commands.start_words import other_machines
+from lora_backend.commands.run_machines import machine_lines
 from lora_backend.commands.words import GOOD, NO, print_json, say, setting
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import ConfigError, DataChangedError, RunError
@@ -36,7 +36,7 @@ from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.surroundings import differences_from_now
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.terminal import in_lines, show
-from lora_backend.views.machines_view import commands_of, machines_of
+from lora_backend.views.machines_view import machines_of
 from lora_backend.views.queue_view import started_message
 from lora_backend.views.run_view import EFFECTS, value_text
 from lora_backend.views.state_view import damaged_messages, ended_at_latest, state_message, stopping_messages
@@ -118,13 +118,13 @@ def resume_command(arguments: argparse.Namespace) -> int:
         return _answer(arguments, run, run.state(), str(error), code=NO)
     attempt = run.read_attempt()
     others = [message.text() for message in differs]
-    commands = commands_of(machines_of(run, installation.network))
+    machines = machines_of(run, installation.network)
     text = in_lines(
         [
             *others,
             *_change_lines(before, changes, found),
             *_start_lines(run, attempt),
-            *other_machines(attempt, commands),
+            *machine_lines(run, machines),
         ]
     )
     kinds = {kind: {key: message.text() for key, message in keys.items()} for kind, keys in found.items()}
@@ -132,7 +132,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
     more: dict[str, Any] = {"number": attempt.number, "resume_from": attempt.resume_from, "damaged": damaged}
     more |= {"changes": kinds, "differences": others}
     if attempt.meeting is not None:
-        more |= {"meeting": attempt.meeting.to_json(), "commands": commands}
+        more |= {"meeting": attempt.meeting.to_json(), "commands": [one.command for one in machines]}
     return _answer(arguments, run, run.state(), text, more)
 
 

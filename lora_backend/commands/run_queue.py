@@ -53,7 +53,7 @@ def queue_command(arguments: argparse.Namespace) -> int:
         return NO
     text = document.text if document.format == "yaml" else dump_yaml(document.values)
     variants = preview(
-        _model_from_here(text, document.values), [_row_from_here(row) for row in rows], installation, policy
+        model_from_here(text, document.values), [_row_from_here(row) for row in rows], installation, policy
     )
     problems = {
         variant.line: [problem.text() for problem in variant.problems(anyway=arguments.anyway)] for variant in variants
@@ -139,7 +139,7 @@ def _table(path: Path) -> list[Row]:
     return read_table(text)
 
 
-def _model_from_here(text: str, values: Mapping[str, Any]) -> str:
+def model_from_here(text: str, values: Mapping[str, Any]) -> str:
     """The config with a model's relative path written out: the trainer may be started from another folder."""
     name = values.get("model_name")
     absolute = _absolute(name) if isinstance(name, str) else name

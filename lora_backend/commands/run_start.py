@@ -10,7 +10,9 @@ from typing import Any
 from lora_backend.commands.asking import asked_once, refusal_lines
 from lora_backend.commands.data import count_here
 from lora_backend.commands.plan import trace_here
-from lora_backend.commands.start_words import other_machines, start_text
+from lora_backend.commands.run_machines import machine_lines
+from lora_backend.commands.run_queue import model_from_here
+from lora_backend.commands.start_words import start_text
 from lora_backend.commands.words import GOOD, NO, print_json, say, setting
 from lora_backend.config.check_report import report_text
 from lora_backend.config.config_text import ConfigDocument, parse_config, read_config
@@ -19,7 +21,7 @@ from lora_backend.config.diff import same_value
 from lora_backend.errors import ConfigError
 from lora_backend.hardware.addresses import network_addresses
 from lora_backend.i18n import N_
-from lora_backend.installation import Installation, path_of, this_installation
+from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.launch import launch
 from lora_backend.launching.meeting import MeetingError, meeting_elsewhere, meeting_here
 from lora_backend.launching.requests import StartOptions, StartRequest
@@ -35,7 +37,7 @@ from lora_backend.runs.record.peer_documents import MachineMeeting
 from lora_backend.runs.record.run_labels import write_labels
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.terminal import in_lines, show
-from lora_backend.views.machines_view import PROGRAM, commands_of, machines_of, part_of
+from lora_backend.views.machines_view import PROGRAM, ShownMachine, machines_of, part_of
 from lora_backend.views.queue_view import started_message
 
 
@@ -86,13 +88,9 @@ def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _text(document: ConfigDocument, changes: Mapping[str, Any]) -> str:
-    """The config as it is started: a model's relative path is written out, for the trainer may run in another folder."""
+    """The config as it is started."""
     text = document.text if document.format == "yaml" else dump_yaml(document.values)
-    changed, name = dict(changes), {**document.values, **changes}.get("model_name")
-    path = path_of(name) if isinstance(name, str) and name else None
-    if path is not None and path.exists() and str(path.absolute()) != name:
-        changed["model_name"] = str(path.absolute())
-    return with_values(text, changed) if changed else text
+    return model_from_here(with_values(text, changes) if changes else text, {**document.values, **changes})
 
 
 def _meeting(
@@ -129,31 +127,31 @@ def _started(arguments: argparse.Namespace, asked: Asked, accepts: Verdict) -> R
     return run
 
 
-def _others(arguments: argparse.Namespace, asked: Asked, run: RunStore, document: ConfigDocument) -> list[str]:
-    """The commands for the other machines: with what was settled here, where the file does not say the same."""
+def _others(arguments: argparse.Namespace, asked: Asked, run: RunStore, document: ConfigDocument) -> list[ShownMachine]:
+    """The other machines with their commands: with what was settled here, where the file does not say the same."""
     settled = run.config_as_changed()
     more = {
         key: settled.get(key) for key in ("strategy", "num_processes") if settled.get(key) != document.values.get(key)
     }
     changes = {key: value for key, value in {**asked.changes, **more}.items() if key != "num_nodes"}
     network = asked.resolved.installation.network
-    return commands_of(machines_of(run, network, str(arguments.config), changes))
+    return machines_of(run, network, str(arguments.config), changes)
 
 
-def _say_how_it_is(arguments: argparse.Namespace, run: RunStore, others: list[str], start: Startable) -> None:
+def _say_how_it_is(arguments: argparse.Namespace, run: RunStore, others: list[ShownMachine], start: Startable) -> None:
     attempt = run.read_attempt()
     meeting = attempt.meeting
     if arguments.json:
         met = None if meeting is None else {**meeting.to_json(), "nodes": attempt.num_nodes}
         said: dict[str, Any] = {"run": run.id, "path": str(run.path), "state": run.state().state}
-        print_json({**said, "meeting": met, "commands": others, **start.to_dict()})
+        print_json({**said, "meeting": met, "commands": [one.command for one in others], **start.to_dict()})
         return
     lines = [str(started_message(run)), say(N_("Watch it with: {command}"), command=f"{PROGRAM} runs show {run.id}")]
     if part := part_of(attempt):
         lines.append(str(part))
     if others and meeting is not None:
         lines += _where(arguments, meeting)
-        lines += other_machines(attempt, others)
+        lines += machine_lines(run, others)
     show(in_lines(lines))
 
 

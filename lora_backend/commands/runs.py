@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lora_backend.commands.run_again import again_lines
+from lora_backend.commands.run_machines import together_document, together_lines
 from lora_backend.commands.words import GOOD, NO, print_json, say
 from lora_backend.config.diff import ABSENT
 from lora_backend.config.schema import KEYS
@@ -33,8 +34,6 @@ from lora_backend.terminal import aligned, in_lines, show
 from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.verdicts import deciding, tone, verdict
 from lora_backend.views.compare_view import BEST_MARK, HOW_MANY, can_compare, results
-from lora_backend.views.peers_view import HEADS as PEER_HEADS
-from lora_backend.views.peers_view import shown_peers
 from lora_backend.views.queue_view import waiting_document, waiting_messages
 from lora_backend.views.run_view import (
     DEFAULT_COLUMNS,
@@ -169,7 +168,7 @@ def _document(run: RunStore, row: RunRow, waiting: Waiting | None, again: Reprod
         "waiting": waiting_document(waiting) if waiting else None,
         "ranks": _ranks(report) if report else None,
         "attempt": run.read_attempt().number or None,
-        "peers": [peer.to_json() for peer in shown_peers(run)],
+        **together_document(run, this_installation().network),
         "passed_over": [message.text() for message in passed_over_messages(run)],
         "checkpoints": {
             "all": [path.name for path in checkpoints_of(run)],
@@ -208,9 +207,7 @@ def _about(run: RunStore, row: RunRow, document: dict[str, Any], waiting: Waitin
     lines += [f"⚠ {one['message']}" for one in document["alerts"]]
     lines += [document[key] for key in ("message", "remedy") if document[key]]
     lines += [f"  | {line}" for line in document["log"]]
-    if peers := shown_peers(run):
-        heads = [say(head) for head in PEER_HEADS.values()]
-        lines += aligned([heads, *(peer.cells() for peer in peers)]).splitlines()
+    lines += together_lines(run, this_installation().network, has_ended=row.state.has_ended)
     if waiting:
         lines.append(" ".join(map(str, waiting_messages(waiting))))
     if figures := {name: value for name, value in row.figures.items() if value is not None}:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from lora_backend.config.check_report import finding_lines
 from lora_backend.config.findings import Finding
-from lora_backend.i18n import N_, Message, translate
+from lora_backend.i18n import N_, translate
 from lora_backend.preflight.startable import Startable
-from lora_backend.runs.record.attempts import Attempt
 
 
 def start_text(start: Startable, said: Collection[Finding] = ()) -> str:
@@ -28,12 +27,3 @@ def start_text(start: Startable, said: Collection[Finding] = ()) -> str:
             )
         )
     return translate(N_("Whether it can start on this machine is not known yet: `plan` says how much memory it needs."))
-
-
-def other_machines(attempt: Attempt, commands: Sequence[str]) -> list[str]:
-    """What to run on each machine but the first, in lines; none of one machine."""
-    lines = []
-    for number, command in enumerate(commands, start=2):
-        said = Message(N_("On machine {number} of {count}, run:"), {"number": number, "count": attempt.num_nodes})
-        lines += ["", said.text(), f"  {command}"]
-    return lines

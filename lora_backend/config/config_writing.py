@@ -46,7 +46,7 @@ def with_values(text: str, changes: Mapping[str, Any]) -> str:
 
 def setting_of(key: str, value: Any) -> str:
     """`key=value` as `--set` reads it back: a plain text where that is the same, else JSON, which is YAML."""
-    is_plain = isinstance(value, str) and parse_config(f"value: {value}").values.get("value") == value
+    is_plain = isinstance(value, str) and parse_config(f"value: {value}").values == {"value": value}
     return f"{key}={value if is_plain else json.dumps(value, ensure_ascii=False)}"
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import pprint
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_backend.config.check_report import DIFF_SIGNS, DIFF_WORDS
-from lora_backend.config.config_text import parse_config
+from lora_backend.config.config_writing import setting_of
 from lora_backend.config.diff import ABSENT, DiffRow, same_value
 from lora_backend.config.findings import shorten
 from lora_backend.config.schema import default_config
@@ -34,9 +33,15 @@ def as_command(values: Mapping[str, Any], config: str = EMPTY_CONFIG, base: Mapp
     for key in base:
         if key not in values and key in defaults and not same_value(base[key], defaults[key]):
             changed[key] = defaults[key]
-    parts = [f"python -m lora_backend train {shlex.quote(config)}"]
-    parts += [f"  --set {shlex.quote(f'{key}={_as_setting(value)}')}" for key, value in changed.items()]
+    parts = [f"python -m lora_backend {start_verb(values)} {shlex.quote(config)}"]
+    parts += [f"  --set {shlex.quote(setting_of(key, value))}" for key, value in changed.items()]
     return " \\\n".join(parts) + "\n"
+
+
+def start_verb(values: Mapping[str, Any]) -> str:
+    """The command that trains: in the foreground, or, on several machines, by the one that says what each of them runs."""
+    nodes = values.get("num_nodes")
+    return "runs start" if isinstance(nodes, int) and nodes > 1 else "train"
 
 
 def as_python(values: Mapping[str, Any]) -> str:
@@ -70,13 +75,6 @@ def diff_markdown(rows: Sequence[DiffRow], base_name: str, language: str | None 
 
 def _has(key: str, base: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
     return key in base or key in defaults
-
-
-def _as_setting(value: Any) -> str:
-    """A value as `--set` takes it: bare where that is read as the same, else as JSON, which is YAML."""
-    if isinstance(value, str) and value.strip() == value and parse_config(f"value: {value}").values == {"value": value}:
-        return value
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _code(value: Any) -> str:

@@ -180,7 +180,7 @@ def way_of(
         return Way(code, patch, None, error.message)
     if plan.is_shared and num_processes is None:
         patch = patch | {"num_processes": plan.num_processes}
-    return _with_figures(Way(code, patch, plan), changed, planner.on(targets), conditions, price)
+    return with_figures(Way(code, patch, plan), changed, planner.on(targets), conditions, price)
 
 
 def patch_for(code: WayCode, config: TrainingConfig) -> Patch:
@@ -203,9 +203,10 @@ def patch_for(code: WayCode, config: TrainingConfig) -> Patch:
     return Patch(changes)
 
 
-def _with_figures(
-    way: Way, config: TrainingConfig, planner: Planner, conditions: Conditions, price: Price | None
+def with_figures(
+    way: Way, config: TrainingConfig, planner: Planner, conditions: Conditions, price: Price | None = None
 ) -> Way:
+    """A way that has a plan, with its time, pace and cost where they can be said."""
     plan = way.plan
     assert plan is not None
     here = Conditions(planner.link_speed, conditions.cpu, conditions.lengths, conditions.num_rows)

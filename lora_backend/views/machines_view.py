@@ -15,24 +15,31 @@ from lora_backend.runs.record.peer_documents import MachineMeeting
 from lora_backend.runs.record.run_store import RunStore
 
 PROGRAM = "flightdeck"
-WAITS, IS_HERE = N_("waiting"), N_("connected")
 
 
 @dataclass(frozen=True)
 class ShownMachine:
-    """One of the machines."""
+    """One of the machines but the first."""
 
     node: int
     """From 0."""
     host: str | None
     """What it calls itself; None before it has come."""
-    command: str | None
-    """What starts its part; None for the first, which runs already."""
+    command: str
+    """What starts its part, or lets it go on in the folder that it has there."""
+    anew: str | None
+    """Of a run that goes on: what starts its part where that folder is gone, or never was."""
 
     @property
-    def state(self) -> str:
-        """One of `WAITS`, `IS_HERE`."""
-        return WAITS if self.host is None else IS_HERE
+    def title(self) -> Message:
+        """Which it is, and whether it has come."""
+        if self.host is None:
+            return Message(N_("Machine {number}: waiting"), {"number": self.node + 1})
+        return Message(N_("Machine {number}: connected ({host})"), {"number": self.node + 1, "host": self.host})
+
+    def to_json(self) -> dict[str, Any]:
+        """For a script."""
+        return {"node": self.node, "host": self.host, "command": self.command, "anew": self.anew}
 
 
 def start_command(
@@ -56,26 +63,29 @@ def resume_command(attempt: Attempt, node: int, environment: Mapping[str, str]) 
 def machines_of(
     run: RunStore, environment: Mapping[str, str], config: str | None = None, changes: Mapping[str, Any] | None = None
 ) -> list[ShownMachine]:
-    """Those of the newest start, on the first of them; none where one machine trains. `config`: the file that the others
-    start with, and `changes` what is not as it says; None: they go on in the folders that they have."""
+    """Those of the newest start but the first, which is this one; none where one machine trains, or on another machine.
+
+    `config`: the file that the others start with, and `changes` what is not as it says; by default the run's own file,
+    under the name that `config_name` gives it.
+    """
     attempt = run.read_attempt()
     if attempt.meeting is None or attempt.meeting.node != 0:
         return []
     hosts = {peer.node: peer.host for peer in run.read_status().attempt.peers}
+    before = {key: value for one in run.read_attempts() for key, value in one.changes.items()}
 
-    def command(node: int) -> str | None:
-        if node == 0:
-            return None
-        if config is None:
-            return resume_command(attempt, node, environment)
-        return start_command(config, attempt, node, changes or {}, environment)
+    def shown(node: int) -> ShownMachine:
+        begins = start_command(config or config_name(run), attempt, node, before | dict(changes or {}), environment)
+        if attempt.number < 2:
+            return ShownMachine(node, hosts.get(node), begins, None)
+        return ShownMachine(node, hosts.get(node), resume_command(attempt, node, environment), begins)
 
-    return [ShownMachine(node, hosts.get(node), command(node)) for node in range(attempt.num_nodes)]
+    return [shown(node) for node in range(1, attempt.num_nodes)]
 
 
-def commands_of(machines: Sequence[ShownMachine]) -> list[str]:
-    """The commands of all but the first."""
-    return [one.command for one in machines if one.command is not None]
+def config_name(run: RunStore) -> str:
+    """Under which name the run's config is taken to other machines."""
+    return f"{run.id}.yaml"
 
 
 def part_of(attempt: Attempt) -> Message | None:

@@ -95,6 +95,12 @@ def test_a_map_in_the_config_wins_with_a_warning_and_no_error() -> None:
     ]
 
 
+def test_what_a_gpu_must_have_free_is_asked_of_each_that_is_chosen_balanced_or_not() -> None:
+    for strategy in ("auto", "single"):
+        assert codes(min_memory_gb=4, strategy=strategy) == []
+    assert codes(min_memory_gb=4, device_map="auto") == [("no_balancing", "min_memory_gb", "warning")]
+
+
 def test_the_document_is_as_promised() -> None:
     document = check_config({"model_name": "m", "r": 8, "nonsense": 1}).to_dict("en")
     assert document["is_valid"] is False

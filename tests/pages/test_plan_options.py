@@ -50,6 +50,8 @@ def test_each_way_says_whether_it_fits_how_full_it_is_how_fast_and_what_it_costs
     assert "✓" in ddp["Fits?"]
     assert " to " in ddp["Tokens/s"]
     assert "USD" in ddp["Cost"]
+    cpu = next(row for row in table.to_dict("records") if "this computer's CPU" in row["On"])
+    assert cpu["Tokens/s"] != "–"
     assert "What a run takes by `strategy: auto`: ddp on 4 GPUs" in texts(at).replace("\\", "")
 
 

@@ -50,8 +50,10 @@ def _balancing(config: ConfigView) -> Iterator[Finding]:
     elif not config.get("use_balanced_device_map") and (
         strategy != "layer_split" or config.get("device_map") is not None
     ):
-        may_balance = config.get("device_map") is None and strategy == "auto"
-        for key in ("force_balance", "exclude_cpu", "min_memory_gb"):
+        has_map = config.get("device_map") is not None
+        may_balance = not has_map and strategy == "auto"
+        # What a GPU must have is asked of each that is chosen; where a map names them nothing is.
+        for key in ("force_balance", "exclude_cpu", *(["min_memory_gb"] if has_map else [])):
             if key not in config.invalid and config.get(key) != KEYS[key].default:
                 yield NO_BALANCING.found(
                     config,

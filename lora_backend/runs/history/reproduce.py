@@ -11,6 +11,7 @@ from typing import Any
 
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import dump_yaml, setting_of
+from lora_backend.config.copying import start_verb
 from lora_backend.config.data_now import sha256_now
 from lora_backend.config.diff import ABSENT, same_value
 from lora_backend.config.named_data import trained_on
@@ -124,7 +125,8 @@ def _command(run: RunStore, config: Mapping[str, Any]) -> str:
         if not same_value(value, written.get(key, ABSENT))
         for word in ("--set", setting_of(key, value))
     ]
-    return shlex.join(["python", "-m", "lora_backend", "train", str(run.config_yaml), *options])
+    verb = start_verb(config).split()
+    return shlex.join(["python", "-m", "lora_backend", *verb, str(run.config_yaml), *options])
 
 
 def _versions(begun: Surroundings) -> dict[str, ThenNow]:

@@ -17,12 +17,13 @@ from pages.parts.draft import session
 from pages.parts.draft.blockers import show_blockers
 from pages.parts.draft.edit import step
 from pages.parts.draft.export import export_for_another_tool
-from pages.parts.draft.launch import ask_where_it_is_in_doubt, launch_draft
+from pages.parts.draft.launch import ask_where_it_is_in_doubt, launch_draft, num_nodes_of
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import t
 from pages.parts.shell.markdown import Markdown
 from pages.parts.shell.navigation import CONFIG, PLAN, RUNS
+from pages.parts.widgets.meeting_fields import meeting_fields
 
 
 def show_actions(draft: Draft, config: ResolvedConfig, result: CheckResult, start: Startable) -> None:
@@ -78,11 +79,13 @@ def show_actions(draft: Draft, config: ResolvedConfig, result: CheckResult, star
                 query_params={addresses.RUN: launched[-1]},
             )
         st.caption(t(N_("Draft {id}, kept on disk with every change"), id=draft.id))
+    num_nodes = num_nodes_of(config)
+    endpoint = meeting_fields(f"meeting-{draft.id}", num_nodes) if num_nodes > 1 else None
     wish = show_blockers(draft, text, start)
     is_asked = st.session_state.pop(session.LAUNCH_ASKED, None) == draft.id
     if launch or wish or (is_asked and result.is_valid and start.answer is not False):
-        launch_draft(draft, len(launched), accepts="over" if wish == "anyway" else "fits")
-    ask_where_it_is_in_doubt(draft, text, len(launched))
+        launch_draft(draft, len(launched), endpoint, accepts="over" if wish == "anyway" else "fits")
+    ask_where_it_is_in_doubt(draft, text, len(launched), endpoint)
 
 
 def _why_not(result: CheckResult, start: Startable) -> Markdown | None:

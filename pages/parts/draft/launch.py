@@ -9,6 +9,7 @@ from lora_backend.config.drafts import Draft
 from lora_backend.errors import FlightdeckError
 from lora_backend.i18n import N_
 from lora_backend.launching.launch import launch
+from lora_backend.launching.meeting import meeting_here
 from lora_backend.launching.requests import StartOptions, StartRequest
 from lora_backend.planning.advice import Advice
 from lora_backend.planning.verdict import Verdict
@@ -30,14 +31,15 @@ from pages.parts.shell.services import browser_policy, installation
 from pages.parts.widgets.tracing import count_within, trace_within
 
 
-def launch_draft(draft: Draft, launches: int, *, accepts: Verdict = "fits") -> None:
-    """Start a run from the text that is shown, and show the run; what stands in the way is said on the page."""
+def launch_draft(draft: Draft, launches: int, endpoint: str | None, *, accepts: Verdict = "fits") -> None:
+    """Start a run from the text that is shown, and show the run; what stands in the way is said on the page. `endpoint`: of
+    several machines, where the others reach this one."""
     text = shown_text(draft)
     st.session_state.pop(session.IN_DOUBT, None)  # it may be different now
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
             run_id = draft.launch_once(
-                launches, lambda: _start(text, trace_within(status), count_within(status), accepts).id
+                launches, lambda: _start(text, trace_within(status), count_within(status), accepts, endpoint).id
             )
         except PlanDoubtError as error:
             _ = error.advice  # traced now, while there is something to see of it
@@ -52,8 +54,15 @@ def launch_draft(draft: Draft, launches: int, *, accepts: Verdict = "fits") -> N
     st.switch_page(RUNS, query_params={addresses.RUN: run_id})
 
 
-def _start(text: str, trace: Trace, count: Count, accepts: Verdict) -> RunStore:
-    return launch(StartRequest(_resolved(text), StartOptions(accepts=accepts)), trace, count)
+def _start(text: str, trace: Trace, count: Count, accepts: Verdict, endpoint: str | None) -> RunStore:
+    config = _resolved(text)
+    meeting = meeting_here(installation(), endpoint) if num_nodes_of(config) > 1 else None
+    return launch(StartRequest(config, StartOptions(accepts=accepts, meeting=meeting)), trace, count)
+
+
+def num_nodes_of(config: ResolvedConfig) -> int:
+    """Machines that the config asks for; 1 for one that has errors."""
+    return config.config.num_nodes if config.result.is_valid else 1
 
 
 def _resolved(text: str) -> ResolvedConfig:
@@ -71,7 +80,7 @@ def has_been_refused(draft: Draft, text: str) -> bool:
     return refused is not None and refused[:2] == (draft.id, text)
 
 
-def ask_where_it_is_in_doubt(draft: Draft, text: str, launches: int) -> None:
+def ask_where_it_is_in_doubt(draft: Draft, text: str, launches: int, endpoint: str | None) -> None:
     """What a launch leaves whose plan is tight or over: save memory with one click, or start all the same."""
     if not has_been_refused(draft, text):
         return
@@ -93,7 +102,7 @@ def ask_where_it_is_in_doubt(draft: Draft, text: str, launches: int) -> None:
                 )
             anyway = st.button(t(N_("Start anyway")), icon=":material/rocket_launch:", key="start_anyway")
     if anyway:
-        launch_draft(draft, launches, accepts=error.verdict)
+        launch_draft(draft, launches, endpoint, accepts=error.verdict)
 
 
 def _apply(draft: Draft, remedy: Advice) -> None:

@@ -18,12 +18,12 @@ from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import with_changes
 from lora_backend.planning.report import tone
 from lora_backend.planning.targets import of_host
-from lora_backend.planning.ways import Way, options_on_this_machine
+from lora_backend.planning.ways import Way, options_on_this_machine, with_figures
 from lora_backend.views.plan_options import auto_message, pace_message, way_message
 from lora_backend.views.plan_view import cost_message, fits_message, total_message
 from pages.parts.plan import session
 from pages.parts.plan.compare import FILLS, fullest
-from pages.parts.plan.figures import conditions_of, estimate_of
+from pages.parts.plan.figures import conditions_of
 from pages.parts.plan.question import CONFIG_KEYS
 from pages.parts.plan.trace import offer_again
 from pages.parts.plan.work import Work, with_targets
@@ -95,11 +95,19 @@ def _on_cpu(work: Work) -> tuple[list[str], Plan] | None:
     changes = {"quantization": None, "strategy": "single", "num_processes": None, "fsdp_offload_params": False}
     try:
         plan = with_targets(work, (of_host(read_host(installation().workspace)),), **changes)
-        found = estimate_of(work, plan, with_changes(work.config, **changes))
+        config = with_changes(work.config, **changes)
+        way = with_figures(Way("single", Patch({}), plan), config, work.planner, conditions_of(work, plan, config))
     except FlightdeckError:
         return None
-    name, total = t_plain(N_("this computer's CPU")), say_plain(total_message(found))
-    return [name, say_plain(fits_message(plan)), fullest(plan, in_short=True), "–", total, "–"], plan
+    name, pace, total = t_plain(N_("this computer's CPU")), pace_message(way), total_message(way.time)
+    return [
+        name,
+        say_plain(fits_message(plan)),
+        fullest(plan, in_short=True),
+        say_plain(pace),
+        say_plain(total),
+        "–",
+    ], plan
 
 
 def _fill(plan: Plan | None) -> str:

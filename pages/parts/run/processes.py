@@ -9,7 +9,7 @@ from lora_backend.views.peers_view import HEADS, shown_peers
 from pages.parts.shell.language import t
 from pages.parts.widgets.frames import markdown_frame
 
-COLUMNS = ("rank", "device", "state", "pid", "node")
+COLUMNS = ("rank", "device", "state", "pid")
 
 
 def run_processes(run: RunStore) -> None:
@@ -18,5 +18,8 @@ def run_processes(run: RunStore) -> None:
     if not peers:
         return
     heads = [t(HEADS[name]) for name in COLUMNS]
-    rows = [[str(peer.rank), peer.device, t(peer.state), str(peer.pid or "–"), peer.host] for peer in peers]
+    rows = [[str(peer.rank), peer.device, t(peer.state), str(peer.pid or "–")] for peer in peers]
+    if run.read_attempt().num_nodes > 1:
+        heads.append(t(HEADS["node"]))
+        rows = [[*row, peer.machine] for row, peer in zip(rows, peers, strict=True)]
     st.table(markdown_frame(heads, rows).set_index(heads[0]))

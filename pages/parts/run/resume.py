@@ -14,14 +14,17 @@ from lora_backend.config.drafts import new_draft
 from lora_backend.config.validation import ErrorsInConfigError
 from lora_backend.errors import DataChangedError, FlightdeckError
 from lora_backend.i18n import N_, Message
+from lora_backend.launching.meeting import meeting_again
 from lora_backend.launching.requests import StartOptions
 from lora_backend.launching.resume import Resumption, prepare_resume, refuse_nothing_to_do, resume_run
 from lora_backend.launching.run_config import resolve_run
 from lora_backend.planning.advice import Advice
 from lora_backend.preflight.after_oom import OUT_OF_MEMORY, remedies
 from lora_backend.preflight.placement import PlanDoubtError
+from lora_backend.runs.record.peer_documents import MachineMeeting
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
+from lora_backend.views.machines_view import part_of
 from lora_backend.views.plan_view import advice_text, change_text
 from lora_backend.views.run_view import EFFECTS
 from pages.parts.run import session
@@ -31,6 +34,7 @@ from pages.parts.shell.markdown import code, escape
 from pages.parts.shell.navigation import CONFIG, RUNS
 from pages.parts.shell.services import browser_policy, installation, resolved
 from pages.parts.widgets.findings import show_finding
+from pages.parts.widgets.meeting_fields import meeting_fields
 from pages.parts.widgets.tracing import count_within, trace_within
 
 MARKS = {
@@ -38,6 +42,10 @@ MARKS = {
     "restarts_schedule": ":orange[↻ {effect}]",
     "refused": ":red[✗ {effect}]",
 }
+
+
+ALONE = {"num_nodes": 1, "strategy": "auto", "num_processes": None}
+"""Changes with which a run of several machines goes on with the GPUs of the first."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,12 @@ class Refused:
 def run_again(run: RunStore, state: RunState) -> None:
     """Resume, resume with other settings, open as a draft; after an out-of-memory what the planner proposes."""
     refused = _refused(run, state)
-    can_resume = bool(run.read_record().argv)
+    is_elsewhere = part_of(run.read_attempt()) is not None
+    can_resume = bool(run.read_record().argv) and not is_elsewhere
+    if is_elsewhere:
+        st.caption(t(N_("Resume it on the first machine, whose page then shows the command for this one.")))
+    elif can_resume:
+        _several_machines(run, state)
     changes: dict[str, Any] = {}
     with st.container(horizontal=True):
         resume = (
@@ -82,6 +95,27 @@ def run_again(run: RunStore, state: RunState) -> None:
         _resume(run, refused.changes, **refused.confirm)
     elif resume:
         _resume(run)
+
+
+def _several_machines(run: RunStore, state: RunState) -> None:
+    """Of a run that several machines trained: where they meet again, and the way on without the others."""
+    num_nodes = run.config_as_changed().get("num_nodes")
+    if not isinstance(num_nodes, int) or num_nodes < 2:
+        return
+    before = run.read_attempt().meeting
+    endpoint = meeting_fields(f"meeting-{run.id}", num_nodes, None if before is None else before.endpoint)
+    st.session_state[session.ENDPOINT] = (run.id, endpoint)
+    if state.state != "finished" and st.button(t(N_("Resume on this machine alone")), key="resume_alone"):
+        _resume(run, ALONE)
+
+
+def _meeting(asked: Resumption) -> MachineMeeting | None:
+    """Where the machines of a run meet again; None where one goes on alone."""
+    if asked.config.config.num_nodes < 2:
+        return None
+    known = st.session_state.get(session.ENDPOINT)
+    endpoint = known[1] if known is not None and known[0] == asked.run.id else None
+    return meeting_again(asked.run, installation(), endpoint, None)
 
 
 def _refused(run: RunStore, state: RunState) -> Refused | None:
@@ -215,10 +249,11 @@ def _ask(run: RunStore, error: FlightdeckError, changes: Mapping[str, Any] | Non
 def _resume(run: RunStore, changes: Mapping[str, Any] | None = None, **confirmed: Any) -> None:
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
+            asked = _prepared(run, changes)
             resume_run(
-                _prepared(run, changes),
+                asked,
                 trace_within(status),
-                StartOptions(accepts=confirmed.get("accepts", "fits")),
+                StartOptions(accepts=confirmed.get("accepts", "fits"), meeting=_meeting(asked)),
                 accept_changed_data=confirmed.get("accept_changed_data", False),
                 count=count_within(status),
             )

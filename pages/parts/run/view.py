@@ -26,6 +26,7 @@ from pages.parts.run.alerts import how_its_loss_ended, run_alerts, say_that_it_e
 from pages.parts.run.checkpoints import run_checkpoints, say_that_it_saved
 from pages.parts.run.labels import run_labels
 from pages.parts.run.log import run_log
+from pages.parts.run.machines import run_machines
 from pages.parts.run.memory import memory_view
 from pages.parts.run.next_steps import next_steps
 from pages.parts.run.processes import run_processes
@@ -114,6 +115,7 @@ def _state(run: RunStore, state: RunState) -> None:
     if state.state == "queued":
         what_it_waits_for(run)
         other_gpus(run)
+    run_machines(run, state)
     if state.message:
         parts = [
             say(state.message),
