@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import psutil
 
 INSIDE = ("docker", "br-", "veth", "virbr", "cni", "flannel", "podman", "lxc")
 """Beginnings of the names of interfaces that lead to containers of this machine alone."""
+LOOPBACK = "127."
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,28 @@ def network_addresses() -> tuple[Address, ...]:
         Address(name, one.address)
         for name, addresses in psutil.net_if_addrs().items()
         for one in addresses
-        if name in up and one.family == socket.AF_INET and not one.address.startswith("127.")
+        if name in up and one.family == socket.AF_INET and not one.address.startswith(LOOPBACK)
     ]
     return tuple(sorted(found, key=lambda one: one.interface.startswith(INSIDE)))
 
 
 def is_here(host: str) -> bool:
     """Whether `host` is an address of this machine, or a name of one. Raises `OSError` for a name that nobody knows."""
-    return any(_binds(address, 0) is None for address in _ipv4(host))
+    own = {one.address for addresses in psutil.net_if_addrs().values() for one in addresses}
+    return any(address in own or address.startswith(LOOPBACK) for address in _ipv4(host))
 
 
 def is_port_free(port: int) -> bool:
     """Whether this machine can serve others at `port`."""
-    return _binds("", port) is None
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+        # As the server of the meeting does: what an ended one left in TIME_WAIT is no hindrance, who listens is.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind(("", port))
+            server.listen(1)
+        except OSError:
+            return False
+    return True
 
 
 def free_port(first: int, taken: Sequence[int] = (), tries: int = 100) -> int | None:
@@ -51,17 +60,8 @@ def free_port(first: int, taken: Sequence[int] = (), tries: int = 100) -> int | 
 
 
 def _ipv4(host: str) -> set[str]:
-    return {str(found[4][0]) for found in socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)}
-
-
-def _binds(host: str, port: int) -> int | None:
-    """None where a server can listen there, else the error's number."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
-        # As the server of the meeting does: what an ended one left in TIME_WAIT is no hindrance, who listens is.
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            server.bind((host, port))
-            server.listen(1)
-        except OSError as error:
-            return error.errno or errno.EIO
-    return None
+    try:
+        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+    except UnicodeError as error:  # a part of the name is longer than names can be
+        raise OSError(None, str(error)) from error
+    return {str(one[4][0]) for one in found}
