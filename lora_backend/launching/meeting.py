@@ -38,9 +38,7 @@ def meeting_here(installation: Installation, endpoint: str | None = None, first:
         serves = is_here(host)
     except OSError as error:
         raise MeetingError(
-            N_(
-                "No machine is known as {host} here ({reason}). Name an address of this machine as `--endpoint`: {hosts}."
-            ),
+            N_("No machine is known as {host} here ({reason}). Choose an address of this machine: {hosts}."),
             host=host,
             reason=error.strerror or str(error),
             hosts=_named(network_addresses()),
@@ -48,17 +46,16 @@ def meeting_here(installation: Installation, endpoint: str | None = None, first:
     if not serves:
         raise MeetingError(
             N_(
-                "{host} is not an address of this machine, which is the first one and serves the others. Name one of its own as `--endpoint`: {hosts}."
+                "{host} is not an address of this machine, which is the first one and is reached by the others. Choose one of its own: {hosts}."
             ),
             host=host,
             hosts=_named(network_addresses()),
         )
     if not is_port_free(port):
-        free = free_port(port + 1, promised_ports(installation.runs))
         raise MeetingError(
-            N_("Port {port} is in use on this machine. Take another one, as in `--endpoint {free}`."),
+            N_("Port {port} is in use on this machine. {free} is free."),
             port=port,
-            free=f"{host}:{free or FIRST_PORT}",
+            free=default_endpoint(installation.runs, host),
         )
     return MachineMeeting(node=0, endpoint=f"{host}:{port}", code=new_code(first or new_run_id(installation.clock)))
 

@@ -67,14 +67,18 @@ def run_again(run: RunStore, state: RunState) -> None:
     can_resume = bool(run.read_record().argv) and not is_elsewhere
     if is_elsewhere:
         st.caption(t(N_("Resume it on the first machine, whose page then shows the command for this one.")))
-    elif can_resume:
-        _several_machines(run, state)
+    is_shared = can_resume and _asked_where_they_meet(run)
     changes: dict[str, Any] = {}
     with st.container(horizontal=True):
         resume = (
             can_resume
             and state.state != "finished"
             and st.button(t(N_("Resume")), icon=":material/resume:", key="resume_run", type="primary")
+        )
+        alone = (
+            is_shared
+            and state.state != "finished"
+            and st.button(t(N_("Resume on this machine alone")), key="resume_alone")
         )
         if can_resume:
             with st.popover(t(N_("Resume with changes")), icon=":material/tune:"):
@@ -93,20 +97,19 @@ def run_again(run: RunStore, state: RunState) -> None:
         _resume(run, changes)
     elif confirmed and refused is not None:
         _resume(run, refused.changes, **refused.confirm)
-    elif resume:
-        _resume(run)
+    elif resume or alone:
+        _resume(run, ALONE if alone else None)
 
 
-def _several_machines(run: RunStore, state: RunState) -> None:
-    """Of a run that several machines trained: where they meet again, and the way on without the others."""
+def _asked_where_they_meet(run: RunStore) -> bool:
+    """Whether several machines train a run; then where they meet again is asked."""
     num_nodes = run.config_as_changed().get("num_nodes")
     if not isinstance(num_nodes, int) or num_nodes < 2:
-        return
+        return False
     before = run.read_attempt().meeting
     endpoint = meeting_fields(f"meeting-{run.id}", num_nodes, None if before is None else before.endpoint)
     st.session_state[session.ENDPOINT] = (run.id, endpoint)
-    if state.state != "finished" and st.button(t(N_("Resume on this machine alone")), key="resume_alone"):
-        _resume(run, ALONE)
+    return True
 
 
 def _meeting(asked: Resumption) -> MachineMeeting | None:
