@@ -149,7 +149,7 @@ def callers_batches(config: ConfigView) -> Iterator[Finding]:
             {"key": key, "value": config.get(key)},
         ),
         Message(
-            N_("Remove `{key}`, or name the rows as `dataset` and start it with `flightdeck train`."), {"key": key}
+            N_("Remove `{key}`, or name the rows as `dataset` and start it with `flightdeck runs start`."), {"key": key}
         ),
         remove(key),
     )

@@ -44,7 +44,7 @@ def refuse_several(config: TrainingConfig) -> None:
     key = "strategy" if config.strategy in OF_SEVERAL else "num_processes" if config.num_processes else "num_nodes"
     raise PlanError(
         N_(
-            "This process trains by itself, so `{key}: {value}` is not possible here. Start the run with `flightdeck train` or from the page, or remove `{key}`."
+            "This process trains by itself, so `{key}: {value}` is not possible here. Start the run with `flightdeck runs start` or from the page, or remove `{key}`."
         ),
         key=key,
         value=getattr(config, key),

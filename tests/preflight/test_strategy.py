@@ -160,7 +160,7 @@ def test_each_of_several_machines_plans_its_own_gpus(tmp_path: Path) -> None:
     each = [asked(tmp_path, num_nodes=2, target_batch_size=8), asked(tmp_path, strategy="ddp", num_nodes=2)]
     auto, ddp = result_of(f"attempts({each!r})", machine(tmp_path, four()), IMPORTS)
     assert (auto["strategy"], auto["num_processes"], auto["num_nodes"]) == ("ddp", 4, 2)
-    assert (ddp["num_processes"], ddp["num_nodes"], len(ddp["plan"]["devices"])) == (2, 2, 2)
+    assert (ddp["num_processes"], ddp["num_nodes"], len(ddp["device_uuids"])) == (2, 2, 2)
 
 
 def test_what_cannot_be_started_in_several_processes_is_a_blocker_with_a_fix(tmp_path: Path) -> None:
