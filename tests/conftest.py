@@ -40,6 +40,7 @@ SLOW = (
     "expressions/test_question.py",
     "hardware/test_inventory.py",
     "launching/test_together.py",
+    "machines/test_compared.py", "machines/test_meeting.py",
     "models/test_adapter_upload.py", "models/test_catalogue.py",
     "pages/test_base_comparison.py", "pages/test_config_editor.py", "pages/test_best_and_samples.py", "pages/test_data.py",
     "pages/test_evaluation.py", "pages/test_exported.py", "pages/test_found_folder.py",

@@ -155,7 +155,8 @@ def _be_trainer(folder: RunStore, installation: Installation, *, bound: bool, ac
     if attempt.num_peers > 1:
         from lora_backend.trainer.agent import Meeting, train_together  # torch: only now, with its GPUs chosen
 
-        meeting, around = Meeting(attempt.num_processes, attempt.num_nodes), installation.around(folder.path)
+        node = attempt.meeting.node if attempt.meeting else 0
+        meeting, around = Meeting(attempt.num_processes, attempt.num_nodes, node), installation.around(folder.path)
         train_together(folder, around, meeting, bound=bound, accept_changed_data=accept_changed_data)
         return
     with without_collections():

@@ -14,7 +14,6 @@ from lora_backend.errors import ConfigError, RunError
 from lora_backend.i18n import N_
 from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.resume import data_to_accept
-from lora_backend.launching.run_config import bound_before, stands_in_its_place
 from lora_backend.peers.peers import Alone, Peers
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.resolve import resolve
@@ -22,6 +21,7 @@ from lora_backend.preflight.startable import judge
 from lora_backend.runs.processes.signals import StopSignals
 from lora_backend.runs.record.run_store import RunStore, new_run_id
 from lora_backend.runs.record.transitions import NewRun, create
+from lora_backend.trainer.resolved_again import resolved_again
 from lora_backend.trainer.session import training_session
 from lora_backend.training.recipe import train
 
@@ -84,10 +84,7 @@ def train_by_config(
     folder: RunStore, installation: Installation, peers: Peers, *, bound: bool, accept_changed_data: bool
 ) -> None:
     """The same for this process alone or as one of several, whose session has begun."""
-    values = folder.config_as_changed()
-    policy = bound_before(folder, is_bound_in_publishing=bound)
-    overwrites = {"overwrite": True} if stands_in_its_place(folder, values, installation) else {}
-    resolved = resolve({**values, **overwrites}, installation, policy)
+    resolved = resolved_again(folder, installation, bound=bound)
     # Before the check complains of what is in it.
     accepted = data_to_accept(folder, resolved, accept_changed_data=accept_changed_data)
     if accepted and peers.is_first:

@@ -10,7 +10,6 @@ import argparse
 import ctypes
 import logging
 import os
-import platform
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from lora_backend.i18n import Message
 from lora_backend.installation import Installation, PeerPlace, this_installation
+from lora_backend.machines.network import host_name
 from lora_backend.modeling.lean import without_collections
 from lora_backend.runs.processes.lease_queue import take_copies
 from lora_backend.runs.processes.run_session import logging_to, said_of
@@ -83,7 +83,7 @@ def enter(folder: RunStore, place: PeerPlace) -> None:
     """Write down that this process is one of the run's."""
     device = f"cuda:{place.local_rank}" if folder.read_attempt().gpus else "cpu"
     entry = PeerProcess(
-        rank=place.rank, node=place.node, host=platform.node() or "–", process=identify(os.getpid()), device=device
+        rank=place.rank, node=place.node, host=host_name(), process=identify(os.getpid()), device=device
     )
     with folder.changing_status() as status:
         others = [peer for peer in status.attempt.peers if peer.rank != place.rank]

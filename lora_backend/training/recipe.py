@@ -108,7 +108,8 @@ def _train(
     precision = planned_precision(config, folder)
     refuse_untrainable(precision)
     publisher = Publisher(folder, resolved.installation, config.model_dump(), resolved.policy.is_bound_in_publishing)
-    publisher.judged()  # what refuses now would refuse at the end
+    if peers.is_first:
+        publisher.judged()  # what refuses now would refuse at the end
     run = RunContext(resolved, folder, dataloader, peers, publisher, precision, held, began)
     for stage in STAGES:
         if not stage.is_wanted(run) or (stage.is_of_first and not peers.is_first):
@@ -126,7 +127,7 @@ def read(run: RunContext) -> None:
     config, folder = run.config, run.folder
     data = read_data(run.resolved, folder, has_batches=run.dataloader is not None)
     run.peers.wait_for_all()  # each has held its rows against the starts before, and the first writes down this one
-    run.resume = prepared_by_first(folder, config, run.peers)
+    run.resume = prepared_by_first(folder, config, run.peers, run.resolved.installation.peer)
     write_start(run.resolved, folder, data, run.precision)
     log_reproducibility()
     set_seed(config.seed)

@@ -141,10 +141,12 @@ class RunReporter:
                 status.step, status.epoch, status.attempt.eta_s = step, epoch, round(eta_s, 1)
 
     def _write_measured(self, step: int) -> None:
-        """The devices of all processes by their ranks, each as its own micro-batch needed it; rows and tokens are of
-        the first's."""
-        found = [one for one in self.peers.gathered(self.memory.result) if one is not None]
+        """The devices of this machine's processes by their ranks, each as its own micro-batch needed it, for the plan is of
+        these; rows and tokens are of the first's."""
+        results = self.peers.gathered(self.memory.result)
         with self.folder.changing_attempt() as attempt:
+            here = results[: attempt.num_processes] if attempt.num_nodes > 1 else results
+            found = [one for one in here if one is not None] or [one for one in results if one is not None]
             measured = Measured(
                 step=step, **{**found[0], "devices": [held for one in found for held in one["devices"]]}
             )

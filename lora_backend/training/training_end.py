@@ -54,7 +54,7 @@ def end_training(training: Training, state: TrainState, reporter: RunReporter) -
     if is_unfinished:
         reporter.write_stopped(progress.step, config.max_time)
     elif config.load_best_model_at_end:
-        adapter_step = load_best(state.model, folder, progress, config)
+        adapter_step = load_best(state.model, folder, progress, config, reporter.peers)
         with folder.changing_attempt() as attempt:
             attempt.adapter_step = adapter_step
     reporter.ends(progress, best, adapter_step, best_by)

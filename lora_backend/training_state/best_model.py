@@ -15,6 +15,8 @@ from lora_backend.config.best_figure import LOSS, BestBy
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_
+from lora_backend.peers.gradients import share_first_weights
+from lora_backend.peers.peers import Alone, Peers
 from lora_backend.runs.checkpoints.manifest import best_checkpoint, step_of, verified
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.training_state.resume_point import load_adapter
@@ -71,9 +73,23 @@ def scores(progress: Progress, config: TrainingConfig) -> dict[int, float]:
     return {step: score for step, score in found.items() if step in progress.checkpoints}
 
 
-def load_best(model: PeftModel, folder: RunStore, progress: Progress, config: TrainingConfig) -> int:
+def load_best(
+    model: PeftModel, folder: RunStore, progress: Progress, config: TrainingConfig, peers: Peers | None = None
+) -> int:
     """Put the adapter of the best checkpoint into `model`, and return its step; that of the last step where no checkpoint
-    was evaluated. Raises `RunError` where the checkpoint is damaged."""
+    was evaluated. Raises `RunError` where the checkpoint is damaged. `peers`: who does so together; on machines without
+    checkpoints they take it from the first."""
+    peers = peers or Alone()
+    own = best_checkpoint(folder, scores(progress, config))
+    has_all = peers.gathered(own.name if own else None)
+    if len(set(has_all)) == 1:
+        return _load_best(model, folder, progress, config)
+    step = peers.agreed(_load_best(model, folder, progress, config) if peers.is_first else 0)
+    share_first_weights([one for one in model.parameters() if one.requires_grad], peers)
+    return step
+
+
+def _load_best(model: PeftModel, folder: RunStore, progress: Progress, config: TrainingConfig) -> int:
     known = scores(progress, config)
     best = best_checkpoint(folder, known)
     if best is None:

@@ -19,6 +19,7 @@ from lora_backend.bounded import open_regular, read_json
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.errors import RunError
 from lora_backend.i18n import N_, Message, Plural
+from lora_backend.installation import PeerPlace
 from lora_backend.modeling.loaded_identity import differences_from_file, tensor_differences
 from lora_backend.modeling.out_of_memory import is_out_of_memory
 from lora_backend.peers.peers import Alone, Peers
@@ -40,6 +41,7 @@ from lora_backend.runs.record.changes import classify
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import add_attempt
 from lora_backend.training_state.checkpoint_read import NEEDED, Saved, unusable_files
+from lora_backend.training_state.checkpoint_share import at_each_machine
 from lora_backend.training_state.state import Progress, TrainState, progress_of
 from lora_backend.views.state_view import damaged_messages
 
@@ -57,13 +59,17 @@ class Resume:
     """Whether settings changed that the learning rate's schedule is made of."""
 
 
-def prepared_by_first(folder: RunStore, config: TrainingConfig, peers: Peers) -> Resume | None:
-    """`prepare_start` of the first of several processes, and what it has chosen at each of them."""
+def prepared_by_first(
+    folder: RunStore, config: TrainingConfig, peers: Peers, place: PeerPlace | None = None
+) -> Resume | None:
+    """`prepare_start` of the first of several processes, and what it has chosen at each of them. `place`: of this process, on
+    which machine it is."""
     own = prepare_start(folder, config, peers.size) if peers.is_first else None
-    found = peers.agreed((own.path, own.step, own.restarts_schedule) if own else None)
+    found = peers.agreed((own.step, own.restarts_schedule) if own else None)
     if found is None:
         return None
-    path, step, restarts_schedule = found
+    step, restarts_schedule = found
+    path = at_each_machine(folder, own.path if own else None, peers, place)
     resume = own or Resume(path, step, Saved.read(path), restarts_schedule)
     if resume.saved.num_processes == peers.size:
         torch.set_num_threads(resume.saved.num_threads)

@@ -27,6 +27,7 @@ _STAGES = {
     "preparing": N_("preparing the model"),
     "data": N_("reading the data"),
     "loading": N_("loading the model"),
+    "meeting": N_("waiting for the other machines"),
     "first_step": N_("testing the longest batch for memory"),
     "training": N_("training"),
     "saving": N_("saving the adapter"),

@@ -61,7 +61,7 @@ def test_the_first_is_named_and_who_followed_is_not(
     said: dict[str, Any], ended: dict[int, int], sentence: str, run: RunStore
 ) -> None:
     set_status(run, peers=peers(**said))
-    found = first_to_fail(run, ended)
+    found = first_to_fail(run, ended).said
     assert str(found.message) == sentence
     assert str(found.rank) in sentence
 
@@ -83,12 +83,35 @@ def test_why_a_process_without_a_word_failed_is_told_by_its_own_log(
     run.train_log.write_text("No space left on device\n")
     run.peer_logs.mkdir()
     run.peer_log(3).write_text(log)
-    assert first_to_fail(run, {3: code}, oom_killed=oom_killed).cause == cause
+    assert first_to_fail(run, {3: code}, oom_killed=oom_killed).said.cause == cause
 
 
 def test_a_lost_connection_is_of_another_machine_where_here_nobody_fell_by_himself(run: RunStore) -> None:
     add_start(run, strategy="ddp", num_processes=2, num_nodes=2)
     elsewhere = PeerProcess(rank=0, node=0)
     set_status(run, peers=[elsewhere, *(peer.model_copy(update={"node": 1}) for peer in peers(r2=LOST, r3=None))])
-    found = first_to_fail(run, {3: TERM, 2: 1}, node=1)
+    found = first_to_fail(run, {3: TERM, 2: 1}, node=1).said
     assert (found.cause, found.rank) == (PEER_LOST, 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "ended", "from_here", "sentence", "follows"),
+    [
+        ({"r2": (BAD, 5)}, {2: 1}, False, "Process 2 on gpu-two: Row 2.", 0),
+        ({"r2": None}, {2: KILL}, False, "Process 2 on gpu-two was ended by SIGKILL.", 0),
+        ({"r2": LOST}, {2: 1}, False, "Process 2 lost the connection to the other processes.", 2),
+        # Its launcher sends SIGTERM behind a failure alone, so this one came from outside …
+        ({"r2": None, "r3": None}, {3: TERM, 2: TERM}, False, "Process 3 on gpu-two was ended by SIGTERM.", 0),
+        # … and where another machine's failure was waited for, SIGKILL came from the agent.
+        ({"r2": None, "r3": None}, {2: KILL, 3: KILL}, True, "Process 2 on gpu-two was ended by SIGKILL.", 3),
+        ({"r2": None, "r3": (BAD, 5)}, {2: KILL, 3: 1}, True, "Process 3 on gpu-two: Row 3.", 0),
+    ],
+)
+def test_a_machine_says_how_likely_its_failure_followed_that_of_another(
+    said: dict[str, Any], ended: dict[int, int], from_here: bool, sentence: str, follows: int, run: RunStore
+) -> None:
+    add_start(run, strategy="ddp", num_processes=2, num_nodes=2)
+    here = [peer.model_copy(update={"node": 1, "host": "gpu-two"}) for peer in peers(**said)]
+    set_status(run, peers=[PeerProcess(rank=0, host="gpu-one"), *here])
+    found = first_to_fail(run, ended, node=1, from_here=from_here)
+    assert (str(found.said.message), found.follows) == (sentence, follows)

@@ -13,8 +13,10 @@ RUN_MARK = "FLIGHTDECK_RUN"
 
 
 def end_leftovers(folder: RunStore) -> None:
-    """End at once the processes that train the run together, and whatever bears its mark, but this process."""
-    named = (peer.process for peer in folder.read_status().attempt.peers)
+    """End at once the processes that train the run together on this machine, and whatever bears its mark, but this process."""
+    meeting = folder.read_attempt().meeting
+    own = meeting.node if meeting else 0
+    named = (peer.process for peer in folder.read_status().attempt.peers if peer.node == own)
     for left in (*filter(None, named), *marked(RUN_MARK, str(folder.path))):
         if left.pid != os.getpid():
             signal_process(left, signal.SIGKILL)

@@ -45,9 +45,10 @@ def write_failure(run: RunStore, found: Failure, returncode: int | None, num_end
 
 
 def log_of_failure(run: RunStore) -> Path:
-    """The log that says why a run failed: of several processes that of the one which failed."""
+    """The log that says why a run failed: of several processes that of the one which failed, where it ran on this machine."""
     said = run.read_status().attempt.failure
-    return run.peer_log(said.rank or 0) if said else run.train_log
+    log = run.peer_log(said.rank or 0) if said else run.train_log
+    return log if log.exists() else run.train_log
 
 
 def _write(run: RunStore, how: Exit, num_ends: int) -> None:

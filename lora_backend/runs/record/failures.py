@@ -20,6 +20,8 @@ CRASHES = frozenset(
 """Signals that a process brings on itself; any other came from outside."""
 PEER_LOST = "peer_lost"
 """Cause of a process that failed because another one was gone: it is told only where nobody knows more."""
+MACHINE_LOST = "machine_lost"
+"""The same of a machine whose own word nobody has."""
 CAUSES: dict[str, tuple[str, str | None]] = {
     "gpu_out_of_memory": (
         N_("The GPU ran out of memory."),
@@ -77,6 +79,10 @@ CAUSES: dict[str, tuple[str, str | None]] = {
         N_("Process {rank} lost the connection to the other processes."),
         N_("Their logs may say why. The run can be resumed."),
     ),
+    "machine_lost": (
+        N_("The connection to machine {number} ({place}) was lost: {reason}."),
+        N_("See whether that machine and the network between them are up, and what its own log says. The run can be resumed."),
+    ),
     "start": (
         N_("The trainer could not be started. {reason}"),
         None,
@@ -91,7 +97,7 @@ CAUSES: dict[str, tuple[str, str | None]] = {
     ),
 }  # fmt: skip
 """Code → sentence and remedy. Others (`data`, `config`, `nan_loss`, `code` …) bring the sentence of the error itself."""
-TOLD_BY_THE_LOG = frozenset({"killed", "fault", "crashed", "ended_unseen", "code", PEER_LOST})
+TOLD_BY_THE_LOG = frozenset({"killed", "fault", "crashed", "ended_unseen", "code", PEER_LOST, MACHINE_LOST})
 """Causes of which only the log says more; of the others its end is a traceback that repeats the sentence."""
 REMEDIES = {
     "data": N_("Correct the data set and start a new run, or resume if only its path was wrong."),
