@@ -156,6 +156,7 @@ def test_both_machines_go_on_with_a_new_code(ask: Ask) -> None:
     ]
     code, answer = ask(*shlex.split(document["commands"][0])[2:])
     assert code == 0, answer
+    assert "goes on from the checkpoint that the first machine sends" in answer["message"]
     assert second.read_attempt().meeting.code == meeting["code"]  # type: ignore[union-attr]
     assert second.read_attempt().changes == {"num_epochs": 9}
     ended(first)

@@ -36,7 +36,7 @@ from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.surroundings import differences_from_now
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.terminal import in_lines, show
-from lora_backend.views.machines_view import machines_of
+from lora_backend.views.machines_view import machines_of, part_of
 from lora_backend.views.queue_view import started_message
 from lora_backend.views.run_view import EFFECTS, value_text
 from lora_backend.views.state_view import damaged_messages, ended_at_latest, state_message, stopping_messages
@@ -186,7 +186,9 @@ def _change_lines(before: Mapping[str, Any], changes: Mapping[str, Any], found: 
 
 def _start_lines(run: RunStore, attempt: Attempt) -> list[str]:
     checkpoint = attempt.resume_from
-    if checkpoint:
+    if part_of(attempt) is not None:
+        begins = say(N_("The run {id} goes on from the checkpoint that the first machine sends."), id=run.id)
+    elif checkpoint:
         begins = say(N_("The run {id} goes on from {checkpoint}."), id=run.id, checkpoint=checkpoint)
     else:
         begins = say(N_("The run {id} has no whole checkpoint, so it begins again at its first step."), id=run.id)

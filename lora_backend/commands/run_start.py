@@ -133,9 +133,8 @@ def _others(arguments: argparse.Namespace, asked: Asked, run: RunStore, document
     more = {
         key: settled.get(key) for key in ("strategy", "num_processes") if settled.get(key) != document.values.get(key)
     }
-    changes = {key: value for key, value in {**asked.changes, **more}.items() if key != "num_nodes"}
     network = asked.resolved.installation.network
-    return machines_of(run, network, str(arguments.config), changes)
+    return machines_of(run, network, str(arguments.config), {**asked.changes, **more})
 
 
 def _say_how_it_is(arguments: argparse.Namespace, run: RunStore, others: list[ShownMachine], start: Startable) -> None:

@@ -73,9 +73,10 @@ def machines_of(
         return []
     hosts = {peer.node: peer.host for peer in run.read_status().attempt.peers}
     before = {key: value for one in run.read_attempts() for key, value in one.changes.items()}
+    changed = {key: value for key, value in (before | dict(changes or {})).items() if key != "num_nodes"}
 
     def shown(node: int) -> ShownMachine:
-        begins = start_command(config or config_name(run), attempt, node, before | dict(changes or {}), environment)
+        begins = start_command(config or config_name(run), attempt, node, changed, environment)
         if attempt.number < 2:
             return ShownMachine(node, hosts.get(node), begins, None)
         return ShownMachine(node, hosts.get(node), resume_command(attempt, node, environment), begins)

@@ -43,7 +43,9 @@ def no_trace(facts: Mapping[str, Any], config: TrainingConfig) -> Profile:
 
 
 @pytest.fixture
-def places(workspace: Path) -> Installation:
+def places(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
+    """With a cache of its own: what others traced of a model like this would keep its trace from being asked for."""
+    monkeypatch.setenv("FLIGHTDECK_HOME", str(tmp_path / "home"))
     return this_installation(os.environ)
 
 
