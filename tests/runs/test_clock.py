@@ -72,6 +72,11 @@ def test_runs_are_named_by_the_clock(places: Installation, clock: Jumping) -> No
     assert first < new_run_id(clock)
     clock.now = BEGIN
     assert new_run_id(clock)[:15] == first[:15]
+    within_a_second = []
+    for step in range(5):
+        clock.now = BEGIN + step / 250
+        within_a_second.append(new_run_id(clock))
+    assert within_a_second == sorted(within_a_second), "whatever is drawn to tell two apart"
 
 
 def test_a_lease_says_since_when_by_the_clock(places: Installation, run: RunStore, clock: Jumping) -> None:

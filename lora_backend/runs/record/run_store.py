@@ -257,8 +257,9 @@ def _as(kind: type[D], data: dict[str, object]) -> D | None:
 
 
 def new_run_id(clock: Clock = machine_clock) -> str:
-    """Sorts by time, and two in one second differ."""
-    return f"{stamp(clock())}-{secrets.token_hex(2)}"
+    """Sorts by time, to the millisecond, and two of the same moment differ."""
+    now = clock()
+    return f"{stamp(now)}-{int(now % 1 * 1000):03}{secrets.token_hex(2)}"
 
 
 def open_run(root: Path, run_id: str) -> RunStore:
