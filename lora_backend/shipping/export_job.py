@@ -121,7 +121,7 @@ def _adapter(shipment: Shipment, made: Path, place: ExportPlace) -> ExportResult
         to="adapter",
         output=str(place.path),
         proofs=[
-            _proof_of_weights(shipment.adapter, output, copied.is_same_weights, request.dtype),
+            _proof_of_weights(shipment, output, is_same=copied.is_same_weights),
             proof_of_loading(output, facts.base_folder, shipment.progress),
         ],
         notes=copied.notes,
@@ -233,14 +233,23 @@ def _proof_of_ranks(adapter: Path, ranks: dict[str, int]) -> Proof:
     return Proof(code="ranks", passed=passed, message=Message(said, {"count": len(ranks)}) if passed else verdict(report))  # fmt: skip
 
 
-def _proof_of_weights(adapter: Path, output: Path, is_same: bool, dtype: str | None) -> Proof:
+def _proof_of_weights(shipment: Shipment, output: Path, *, is_same: bool) -> Proof:
+    """Against the adapter that was to be exported, which truncating may have made another than the one that was asked for."""
+    exported = tensors_sha256(shipment.adapter)
+    is_truncated = exported != tensors_sha256(Path(shipment.request.adapter))
     if not is_same:
-        report = check_adapter_folder(output, None)
-        said = Message(N_("The weights were rounded to {dtype}; the ranks are as they were."), {"dtype": dtype})
-        return Proof(code="tensors", passed=report.is_consistent is not False, message=said)
-    passed = tensors_sha256(adapter) == tensors_sha256(output)
-    said = Message(N_("The weights are those of the adapter, byte for byte.") if passed else N_("The weights are not those of the adapter."))  # fmt: skip
-    return Proof(code="tensors", passed=passed, message=said)
+        said = N_("The weights were rounded to {dtype}; the ranks are as they were.")
+        if is_truncated:
+            said = N_(
+                "The weights were rounded to {dtype} after truncating; the ranks are those of the truncated adapter."
+            )
+        passed = check_adapter_folder(output, None).is_consistent is not False
+    else:
+        passed = tensors_sha256(output) == exported
+        said = N_("The weights are those of the adapter, byte for byte.") if passed else N_("The weights are not those of the adapter.")  # fmt: skip
+        if is_truncated:
+            said = N_("The weights are those of the truncated adapter, byte for byte.") if passed else N_("The weights are not those of the truncated adapter.")  # fmt: skip
+    return Proof(code="tensors", passed=passed, message=Message(said, {} if is_same else {"dtype": shipment.request.dtype}))  # fmt: skip
 
 
 def _files_of(made: Path, known: list[ExportedFile]) -> list[ExportedFile]:

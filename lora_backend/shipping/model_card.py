@@ -25,6 +25,8 @@ README, CURVE = "README.md", "loss.svg"
 Shipped = Literal["adapter", "merged"]
 MOST_EVALUATIONS = 5
 UNKNOWN = "not recorded"
+NONE = "–"
+"""A figure that there is none of, as `number` says it."""
 
 
 def write_card(folder: Path, facts: CardFacts, what: Shipped, evaluations: Sequence[EvaluateResult] = ()) -> list[str]:
@@ -156,10 +158,12 @@ def _training(facts: CardFacts) -> Iterator[str]:
 def _evaluation(facts: CardFacts, evaluations: Sequence[EvaluateResult]) -> Iterator[str]:
     for result in evaluations:
         rows = [(markdown_cell(column.label), *_figures(column)) for column in result.columns]
+        heads = ("", "loss", "perplexity", "token accuracy", "right answers")
+        known = [place for place in range(len(heads)) if place == 0 or any(row[place] != NONE for row in rows)]
         what = f"{result.rows.num_rows:,} rows of {markdown_cell(Path(result.rows.path).name)} ({_hash(result.rows.sha256)})" if result.rows else ""  # fmt: skip
         asked = f"{result.num_questions:,} questions" if result.num_questions else ""
         yield ", ".join(filter(None, (what, asked))) + ":"
-        yield _table(("", "loss", "perplexity", "token accuracy", "right answers"), rows)
+        yield _table([heads[place] for place in known], [[row[place] for place in known] for row in rows])
     answers = facts.run.read_answers() if facts.run else []
     expected = [answer for answer in answers if answer.base_correct is not None]
     if expected:
@@ -169,13 +173,13 @@ def _evaluation(facts: CardFacts, evaluations: Sequence[EvaluateResult]) -> Iter
 
 def _figures(column: ColumnFigures) -> tuple[str, ...]:
     answers = column.answers
-    right = f"{answers.contained} / {answers.num_questions}" if answers and answers.num_questions else "–"
+    right = f"{answers.contained} / {answers.num_questions}" if answers and answers.num_questions else NONE
     return _interval(column.loss), number(column.perplexity), _interval(column.token_accuracy), right
 
 
 def _interval(estimate: Estimate | None) -> str:
     if estimate is None:
-        return "–"
+        return NONE
     if estimate.low is None or estimate.high is None:
         return number(estimate.value)
     return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
@@ -193,7 +197,10 @@ def _settings(facts: CardFacts) -> str:
 
 def _memory(facts: CardFacts) -> str:
     rows = [
-        (str(one.device), gib(one.planned_at_most), gib(one.expected_bytes), gib(one.measured_bytes))
+        (
+            str(one.device) if one.rank is None else f"{one.device}, process {one.rank}",
+            *map(gib, (one.planned_at_most, one.expected_bytes, one.measured_bytes)),
+        )
         for one in facts.planned
     ]
     return _table(("Device", "planned at most", "planned for the measured step", "measured"), rows) if rows else ""

@@ -30,6 +30,16 @@ def test_truncated_on_the_way(to: str, tmp_path: Path) -> None:
         tensors = load_file(tmp_path / "out/a/adapter_model.safetensors")
         assert {tensor.shape[0] for name, tensor in tensors.items() if ".lora_A." in name} == {2}
         assert "rank 2: 21 layers" in (tmp_path / "out/a/README.md").read_text("utf-8")
+        assert proof(result, "tensors") == (True, "The weights are those of the truncated adapter, byte for byte.")
+
+
+def test_what_truncating_has_changed_is_not_said_to_be_as_it_was(tmp_path: Path) -> None:
+    made_adapter(tmp_path / "a", unloadable(tmp_path / "base"), r=4)
+    rounded = good(tmp_path / "a", "adapter", tmp_path / "rounded", rank=2, dtype="bf16")
+    said = "The weights were rounded to bf16 after truncating; the ranks are those of the truncated adapter."
+    assert proof(rounded, "tensors") == (True, said)
+    unchanged = good(tmp_path / "a", "adapter", tmp_path / "unchanged", rank=4)
+    assert proof(unchanged, "tensors") == (True, "The weights are those of the adapter, byte for byte.")
 
 
 def test_merged_with_its_card_and_marked_as_ours(tmp_path: Path) -> None:

@@ -76,11 +76,16 @@ def test_it_says_what_was_recorded(tiny_model: Path, tmp_path: Path) -> None:
 def test_planned_stands_beside_measured(tiny_model: Path, tmp_path: Path) -> None:
     held = {"device": 0, "weights": 2**30, "adapter": 0, "gradients": 0, "optimizer": 0, "moving": 2**29, "tensors": 0, "process": 0}  # fmt: skip
     run = made_run(tiny_model)
-    plan = {"devices": [{"index": 0, "total_bytes": 3 * 2**30}]}
+    plan: dict[str, Any] = {"devices": [{"index": 0, "total_bytes": 3 * 2**30}]}
     from tests.run_files import add_start
 
     add_start(run, plan=plan, measured={"devices": [held]}, expected={"devices": [held]})
     assert "| 0 | 3.0 GiB | 1.5 GiB | 1.5 GiB |" in card(run, tmp_path / "out")
+    of_peers = [held | {"device": "cpu", "rank": rank, "weights": (rank + 1) * 2**30} for rank in range(2)]
+    plan = {"devices": [{"index": "cpu", "total_bytes": 6 * 2**30}], "num_processes": 2}
+    add_start(run, plan=plan, measured={"devices": of_peers}, expected={"devices": of_peers})
+    text = card(run, tmp_path / "peers")
+    assert "| cpu, process 0 | 3.0 GiB | 1.5 GiB | 1.5 GiB |\n| cpu, process 1 | 3.0 GiB | 2.5 GiB | 2.5 GiB |" in text
 
 
 def test_evaluations_of_the_run_are_in_it(tiny_model: Path, tmp_path: Path) -> None:
@@ -92,7 +97,22 @@ def test_evaluations_of_the_run_are_in_it(tiny_model: Path, tmp_path: Path) -> N
     end_run(job, "finished")
     text = card(run, tmp_path / "out")
     assert "50 rows of held out.jsonl" in text
-    assert "| shop | 1.25 (1 to 1.5) | 3.49 | – | 9 / 10 |" in text
+    assert "|  | loss | perplexity | right answers |" in text
+    assert "| shop | 1.25 (1 to 1.5) | 3.49 | 9 / 10 |" in text
+
+
+def test_an_evaluation_of_questions_alone_has_no_columns_for_losses(tiny_model: Path, tmp_path: Path) -> None:
+    run = made_run(tiny_model)
+    request = EvaluateRequest(base_model=str(tiny_model), columns=[Column(label="base")], of_run=run.id)
+    job = make_run(run.path.parent, kind="evaluate", config=request.to_json(), config_text="", argv=None)
+    columns = [
+        ColumnFigures(label=label, answers=Score(num_questions=10, contained=right, exact=right))
+        for label, right in (("base", 2), ("shop", 9))
+    ]
+    job.write_result(EvaluateResult(base_model="m", of_run=run.id, num_questions=10, columns=columns))
+    end_run(job, "finished")
+    text = card(run, tmp_path / "out")
+    assert "10 questions:\n\n|  | right answers |\n| --- | --- |\n| base | 2 / 10 |\n| shop | 9 / 10 |\n" in text
 
 
 def test_what_it_tells_to_copy_runs_in_a_fresh_process(tiny_model: Path, tmp_path: Path) -> None:
