@@ -23,6 +23,7 @@ from benchmarks import (
     rank_check,
     run_history,
     training_speed,
+    two_processes,
 )
 
 BENCHMARKS = {
@@ -44,6 +45,7 @@ BENCHMARKS = {
     "rank_check": rank_check.main,
     "run_history": run_history.main,
     "training_speed": training_speed.main,
+    "two_processes": two_processes.main,
 }
 
 
