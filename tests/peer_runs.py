@@ -28,25 +28,25 @@ from tests.run_files import add_start, log_tail, make_run, points_of, start_agai
 from tests.runs.stand_in import who
 from tests.training.helpers import until
 
-TOGETHER = {"strategy": "ddp", "num_processes": 2}
 Start = Callable[[RunStore], object]
 START_S = 300.0
 """How long a start may take, with three processes that import torch, on a machine that is busy with others."""
 
 
-def made_for_two(workspace: Path, values: dict[str, Any], name: str, argv: list[str] | None = None) -> RunStore:
+def made_for_two(
+    workspace: Path, values: dict[str, Any], name: str, argv: list[str] | None = None, strategy: str = "ddp"
+) -> RunStore:
     """The folder of a run that two processes train; not started."""
     path, text = workspace / "runs" / name, dump_yaml(values)
     run = make_run(path.parent, config=values, config_text=text, argv=argv or trainer_command(path), path=path)
-    add_start(run, **TOGETHER)
+    add_start(run, strategy=strategy, num_processes=2)
     return run
 
 
 def started_again(run: RunStore) -> None:
     """Another attempt of it, from its newest whole checkpoint; not started."""
-    newest, _ = newest_whole(run)
-    facts: dict[str, Any] = {"resume_from": newest.name if newest else None, **TOGETHER}
-    start_again(run, "starting", **facts)
+    (newest, _), strategy = newest_whole(run), run.read_attempt().strategy
+    start_again(run, "starting", resume_from=newest.name if newest else None, strategy=strategy, num_processes=2)
 
 
 def forked(run: RunStore, work: str | None = None) -> BaseProcess:

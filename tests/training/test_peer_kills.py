@@ -35,8 +35,8 @@ AHEAD = 5
 def make(config: Make, workspace: Path) -> Iterator[Callable[..., RunStore]]:
     runs: list[RunStore] = []
 
-    def make(name: str, steps: int) -> RunStore:
-        runs.append(made_for_two(workspace, config(**VALUES, max_steps=steps), name))
+    def make(name: str, steps: int, strategy: str) -> RunStore:
+        runs.append(made_for_two(workspace, config(**VALUES, max_steps=steps), name, strategy=strategy))
         return runs[-1]
 
     yield make
@@ -44,10 +44,12 @@ def make(config: Make, workspace: Path) -> Iterator[Callable[..., RunStore]]:
         end_all(run)
 
 
-def proved(make: Callable[..., RunStore], start: Start, roles: list[str], seed: int) -> list[tuple[str, float]]:
+def proved(
+    make: Callable[..., RunStore], start: Start, roles: list[str], seed: int, strategy: str = "ddp"
+) -> list[tuple[str, float]]:
     """After all that is done to a run it ends as one that nothing was done to."""
     steps = AHEAD * (len(roles) + 1)
-    whole, run = make("whole", steps), make("disturbed", steps)
+    whole, run = make("whole", steps, strategy), make("disturbed", steps, strategy)
     start(whole)
     wait_for_nothing_left(whole, START_S)
     assert whole.state().state == "finished", log_tail(whole, 3000)
@@ -57,6 +59,7 @@ def proved(make: Callable[..., RunStore], start: Start, roles: list[str], seed: 
         start(run)
     wait_for_nothing_left(run, START_S)
     assert run.state().state == "finished", log_tail(run, 3000)
+    assert {attempt.strategy for attempt in run.read_attempts()} == {strategy}
     assert curve(run) == curve(whole)
     assert adapter_bytes(run) == adapter_bytes(whole)
     assert not list(run.checkpoints.glob(".checkpoint-*")), "nothing half written is left"
@@ -68,6 +71,19 @@ def test_ten_kills_and_stops_leave_adapter_and_curve_as_in_an_undisturbed_run(ma
     roles = ["rank 0", "rank 1", "agent", "stop", "signal"] * 2
     random.Random(3).shuffle(roles)
     proved(make, forked, roles, seed=5)
+
+
+@pytest.mark.timeout(600)
+def test_with_shared_out_weights_a_kill_of_each_and_a_stop_leave_them_too(make: Callable[..., RunStore]) -> None:
+    proved(make, forked, ["rank 1", "stop", "rank 0"], seed=2, strategy="fsdp")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_with_shared_out_weights_fifteen_kills_and_stops_leave_them_too(make: Callable[..., RunStore]) -> None:
+    roles = ["rank 0", "rank 1", "agent", "stop", "signal"] * 3
+    random.Random(13).shuffle(roles)
+    proved(make, forked, roles, seed=17, strategy="fsdp")
 
 
 @pytest.mark.soak
