@@ -147,7 +147,7 @@ def _cells(row: ListedRun) -> list[str]:
 
 
 def _document(run: RunStore, row: RunRow, waiting: Waiting | None, again: Reproduction) -> dict[str, Any]:
-    state, report = row.state, run.read_rank_report()
+    state, report, attempt = row.state, run.read_rank_report(), run.read_attempt()
     whole, damaged = newest_whole(run)
     saved = list_checkpoints(run, read_columns(run.metrics_jsonl))
     best = best_of(run, saved)
@@ -167,7 +167,8 @@ def _document(run: RunStore, row: RunRow, waiting: Waiting | None, again: Reprod
         "log": _last_words(run) if state.state in ("failed", "lost") else [],
         "waiting": waiting_document(waiting) if waiting else None,
         "ranks": _ranks(report) if report else None,
-        "attempt": run.read_attempt().number or None,
+        "attempt": attempt.number or None,
+        "resume_note": attempt.resume_note.text() if attempt.resume_note else None,
         **together_document(run, this_installation().network),
         "passed_over": [message.text() for message in passed_over_messages(run)],
         "checkpoints": {
@@ -214,7 +215,7 @@ def _about(run: RunStore, row: RunRow, document: dict[str, Any], waiting: Waitin
         lines.append(", ".join(f"{name} {value_text(name, value)}" for name, value in figures.items()))
     if document["ranks"]:
         lines.append(document["ranks"]["verdict"])
-    lines += document["passed_over"]
+    lines += [*document["passed_over"], *filter(None, [document["resume_note"]])]
     lines += _checkpoint_lines(document["checkpoints"])
     if labels.tags:
         lines.append(f"{say(N_('Tags'))}: {', '.join(labels.tags)}")

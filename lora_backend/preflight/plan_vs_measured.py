@@ -19,16 +19,18 @@ from lora_backend.planning.cost.trace_settings import Batch
 from lora_backend.planning.planner import workload_of
 from lora_backend.planning.profile_store import ProfileStore
 from lora_backend.preflight.plan_question import model_facts
-from lora_backend.runs.record.attempts import Attempt, HeldTensors, Measured
+from lora_backend.runs.record.attempts import Attempt, HeldTensors, MeasuredRows
 
 COMPONENTS = ("weights", "adapter", "gradients", "optimizer", "moving")
+Held = dict[tuple[int | str, int | None], HeldTensors]
+"""By device and process; the process is None where one trains alone."""
 ProfileOfBatch = Callable[[TrainingConfig, Batch], Profile | None]
 """The profile of the config's model for one real batch; None where it is not known."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One device. Bytes; None where one of the two is not known."""
+    """One device, of several processes for each that is on it. Bytes; None where one of the two is not known."""
 
     device: int | str
     planned_at_most: int
@@ -38,6 +40,8 @@ class Comparison:
     measured: Mapping[str, int] | None
     process_bytes: int | None
     """What the driver or the system says of the whole process."""
+    rank: int | None = None
+    """Of several processes, the one that holds it."""
 
     @property
     def expected_bytes(self) -> int | None:
@@ -66,35 +70,42 @@ def compare(attempt: Attempt, config: Mapping[str, Any], installation: Installat
         return []
     seen = by_device(attempt.measured.devices if attempt.measured else (), {"process"})
     expected = by_device(attempt.expected.devices if attempt.expected else ()) or _known(attempt, config, installation)
-    return [
-        Comparison(
-            device.index,
-            int(device.total_bytes),
-            _parts(expected.get(device.index)),
-            _parts(seen.get(device.index)),
-            None if device.index not in seen else _whole(seen[device.index].process),
-        )
-        for device in plan.devices
-        if device.index is not None
-    ]
+    found = []
+    for device in plan.devices:
+        if device.index is None:
+            continue
+        ranks: list[int | None] = [*sorted(rank for index, rank in seen if index == device.index and rank is not None)]
+        for rank in ranks or [None]:
+            held, total = seen.get((device.index, rank)), int(device.total_bytes)
+            found.append(
+                Comparison(
+                    device.index,
+                    # Processes without GPUs share the machine's memory, and its plan is that of all of them.
+                    total // plan.num_processes if device.index == "cpu" and rank is not None else total,
+                    _parts(expected.get((device.index, rank))),
+                    _parts(held),
+                    None if held is None else _whole(held.process),
+                    rank,
+                )
+            )
+    return found
 
 
-def by_device(found: Sequence[HeldTensors], beside: Set[str] = frozenset()) -> dict[int | str, HeldTensors]:
-    """A measurement's devices, or those of what was expected, that have every component and what is `beside` them.
-
-    Of processes that share one device the first stands for all."""
+def by_device(found: Sequence[HeldTensors], beside: Set[str] = frozenset()) -> Held:
+    """A measurement's devices, or those of what was expected, that have every component and what is `beside` them; of
+    several processes each has its own. Where nothing says whose it is (older versions), the first stands for all."""
     return {
-        held.device: held
+        (held.device, held.rank): held
         for held in reversed(found)
         if held.model_fields_set >= beside and all(getattr(held, name) is not None for name in COMPONENTS)
     }
 
 
 def expected_by_device(
-    attempt: Attempt, config: TrainingConfig, profile_of: ProfileOfBatch
+    attempt: Attempt, config: TrainingConfig, profile_of: ProfileOfBatch, rank: int | None = None
 ) -> list[HeldTensors] | None:
-    """The plan's devices in the pass that was measured: bytes by component, tensors alone; of several processes what one of
-    them holds, with the rows that the first one had.
+    """The plan's devices in the pass that was measured: bytes by component, tensors alone; of several processes those of
+    `rank`, with the rows that it had.
 
     None where nothing was planned or measured, or the profile is not known.
     """
@@ -103,11 +114,14 @@ def expected_by_device(
         return None
     if plan is None or not plan.model_fields_set >= {"assignment", "precision", "strategy", "devices"}:
         return None
-    batch, assignment = _batch_of(measured), plan.assignment or []
+    own = {held.device: held for held in measured.devices if held.rank == rank}
+    if not own:
+        return None
+    batch, assignment = _batch_of(measured.rows_of(rank)), plan.assignment or []
     profile = profile_of(config.model_copy(update={"precision": plan.precision}), batch)
     if profile is None:
         return None
-    accumulates = any(device.gradients for device in measured.devices)
+    accumulates = any(held.gradients for held in own.values())
     workload = replace(
         workload_of(config, ()),
         # A flat batch is one line: its profile is for just its rows, and a formula goes by the sum of their tokens.
@@ -129,13 +143,14 @@ def expected_by_device(
     found = []
     for index, device in enumerate(plan.devices):
         held = units.get(index, [])
-        if device.index is not None:
+        if device.index is not None and (rank is None or device.index in own):
             gathered = memory.gathered_bytes(held) if isinstance(memory, ShardedMemory) else 0
-            found.append(HeldTensors(device=device.index, **_components(memory.device(held), accumulates, gathered)))
+            parts = _components(memory.device(held), accumulates, gathered)
+            found.append(HeldTensors(device=device.index, rank=rank, **parts))
     return found
 
 
-def _batch_of(measured: Measured) -> Batch:
+def _batch_of(measured: MeasuredRows) -> Batch:
     """The rows that a measured pass had."""
     lengths = tuple(measured.lengths) if measured.lengths else None
     uneven = bool(measured.padded) if lengths is None else len(set(lengths)) > 1
@@ -143,18 +158,20 @@ def _batch_of(measured: Measured) -> Batch:
     return batch if measured.labelled is None else batch._replace(labelled=measured.labelled / max(batch.total, 1))
 
 
-def _known(attempt: Attempt, config: Mapping[str, Any], installation: Installation) -> dict[int | str, HeldTensors]:
+def _known(attempt: Attempt, config: Mapping[str, Any], installation: Installation) -> Held:
     """What was expected, where the profile for it is in the cache."""
     store = ProfileStore(installation.profiles)
 
     def find(step: TrainingConfig, batch: Batch) -> Profile | None:
         return store.find(model_facts(step.model_name, installation), step, batch)
 
+    ranks: list[int | None] = [peer.rank for peer in attempt.measured.peers] if attempt.measured else []
     try:
-        found = expected_by_device(attempt, TrainingConfig.model_validate(dict(config)), find)
+        checked = TrainingConfig.model_validate(dict(config))
+        found = [expected_by_device(attempt, checked, find, rank) or [] for rank in ranks or [None]]
     except (ValidationError, ModelError):
         return {}
-    return by_device(found or ())
+    return by_device([held for of_rank in found for held in of_rank])
 
 
 def _components(breakdown: Breakdown, accumulates: bool, gathered: int) -> dict[str, int]:

@@ -27,13 +27,14 @@ from lora_backend.peers.gradients import share_first_weights
 from lora_backend.peers.peers import Alone, Peers
 from lora_backend.peers.sharding import share_out, sharers_of
 from lora_backend.peers.turns import in_turn
-from lora_backend.preflight.expected_memory import keep_expected
+from lora_backend.preflight.expected_memory import expected_here, keep_expected
 from lora_backend.preflight.placement import refuse_host_memory
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.runs.checkpoints.manifest import ADAPTER
 from lora_backend.runs.checkpoints.starts import spans_of
 from lora_backend.runs.history.publisher import Publisher
 from lora_backend.runs.processes.own_lease import leased
+from lora_backend.runs.record.attempts import Attempt, HeldTensors
 from lora_backend.runs.record.numbering import as_planned
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.silent_store import SilentStore
@@ -89,16 +90,19 @@ def train(
         with deterministic_algorithms(resolved.config.deterministic), ExitStack() as held:
             model = _train(resolved, folder, dataloader, peers, held)
     except Exception:
-        _keep_expected(resolved, folder, peers)
+        if peers.is_first:  # the others may be elsewhere
+            keep_expected(folder, _expected(resolved, folder.read_attempt(), peers))
         raise
-    _keep_expected(resolved, folder, peers)
+    attempt = peers.agreed(folder.read_attempt())
+    found = peers.gathered(_expected(resolved, attempt, peers))
+    keep_expected(folder, [held for of_rank in found for held in of_rank])
     peers.wait_for_all()
     return model
 
 
-def _keep_expected(resolved: ResolvedConfig, folder: RunStore, peers: Peers) -> None:
-    if peers.is_first:
-        keep_expected(resolved, folder, profile_for)
+def _expected(resolved: ResolvedConfig, attempt: Attempt, peers: Peers) -> list[HeldTensors]:
+    """For the very pass that this process measured."""
+    return expected_here(resolved, attempt, profile_for, peers.rank if peers.size > 1 else None)
 
 
 def _train(

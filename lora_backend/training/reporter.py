@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ from lora_backend.modeling.step_memory import StepMemory
 from lora_backend.peers.peers import Alone, Peers
 from lora_backend.runs.history.alerts import health_message
 from lora_backend.runs.history.loss_health import health_of
-from lora_backend.runs.record.attempts import Measured
+from lora_backend.runs.record.attempts import Measured, PeerRows
 from lora_backend.runs.record.documents import MetricPoint
 from lora_backend.runs.record.numbering import as_planned
 from lora_backend.runs.record.run_store import RunStore
@@ -141,15 +142,14 @@ class RunReporter:
                 status.step, status.epoch, status.attempt.eta_s = step, epoch, round(eta_s, 1)
 
     def _write_measured(self, step: int) -> None:
-        """The devices of this machine's processes by their ranks, each as its own micro-batch needed it, for the plan is of
-        these; rows and tokens are of the first's."""
+        """The devices of this machine's processes by their ranks, for the plan is of these, each as its own micro-batch needed
+        it; and the rows of each."""
         results = self.peers.gathered(self.memory.result)
+        found = {rank: one for rank, one in enumerate(results) if one is not None}
         with self.folder.changing_attempt() as attempt:
-            here = results[: attempt.num_processes] if attempt.num_nodes > 1 else results
-            found = [one for one in here if one is not None] or [one for one in results if one is not None]
-            measured = Measured(
-                step=step, **{**found[0], "devices": [held for one in found for held in one["devices"]]}
-            )
+            if attempt.num_nodes > 1:
+                found = {rank: one for rank, one in found.items() if rank < attempt.num_processes} or found
+            measured = measured_of(step, found, is_shared=self.peers.size > 1)
             for held in measured.devices:
                 held.device = as_planned(held.device, attempt)
             attempt.measured = measured
@@ -240,6 +240,17 @@ class RunReporter:
             status.step = step
             left = status.attempt
             left.outcome, left.outcome_cause, left.outcome_message = "stopped", cause, said
+
+
+def measured_of(step: int, found: Mapping[int, dict[str, Any]], *, is_shared: bool) -> Measured:
+    """As the file says it. `found`: what `StepMemory` has measured in each process that did, by rank."""
+    rows = {rank: {name: value for name, value in one.items() if name != "devices"} for rank, one in found.items()}
+    first = min(found)
+    if not is_shared:
+        return Measured(step=step, **found[first])
+    devices = [held | {"rank": rank} for rank, one in found.items() for held in one["devices"]]
+    peers = [PeerRows(rank=rank, **one) for rank, one in rows.items()]
+    return Measured(step=step, **rows[first], peers=peers, devices=devices)
 
 
 def own_gpus(peers: Peers) -> list[int] | None:

@@ -82,7 +82,7 @@ def _tell_other_number(folder: RunStore, before: int, now: int) -> None:
     processes = Plural("{count} process", "{count} processes")
     said = Message(
         N_(
-            "The checkpoint was written by {before}, and {now} train on: from here on sums round differently, and dropout draws other numbers."
+            "The checkpoint was written by {before}, and the run goes on with {now}: from here on sums round differently, and dropout draws other numbers."
         ),
         {"before": Message(processes, {"count": before}), "now": Message(processes, {"count": now})},
     )

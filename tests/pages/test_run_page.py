@@ -29,9 +29,12 @@ from lora_backend.runs.record.failures import failure
 from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_labels import read_labels, write_labels
 from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.states import RunState
 from pages.parts.run import actions as run_actions
+from pages.parts.run import job_page
 from pages.parts.run import memory as memory_view
 from pages.parts.run import resume as run_resume
+from pages.parts.run import view as run_view
 from tests.pages.screens import show, texts
 from tests.run_files import add_point, add_start, end_run, make_run, record_of, set_attempt, set_status
 from tests.tiny import chats, write_rows
@@ -492,6 +495,44 @@ def test_the_memory_of_a_step_stands_beside_what_was_planned_for_that_step(monke
     assert asked[0]["batch_size"] == 2, "a resumed run is held against what it was resumed with"
 
 
+def test_each_process_has_its_own_rows_and_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made("finished")
+    peers = [{**MEASURED, "rank": rank, "tokens": 12 + rank} for rank in range(2)]
+    set_attempt(run, measured={**MEASURED, "peers": peers})
+    parts = dict.fromkeys(COMPONENTS, 2**30)
+    found = [Comparison("cpu", 2**34, parts, parts, 2**34, rank) for rank in range(2)]
+    monkeypatch.setattr(memory_view, "compare", lambda *_: found)
+    at = show("runs", run=run.id)
+    for rank in range(2):
+        assert f"**CPU, host memory · Process {rank}**" in texts(at)
+        assert any(f"4 rows of {12 + rank} tokens" in caption.value for caption in at.caption)
+
+
+@pytest.mark.parametrize(("kind", "module"), [("train", run_view), ("export", job_page)])
+def test_an_end_on_an_open_page_is_drawn_once(kind: Any, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A button that is drawn again takes no click that was meant for the one before."""
+    config = {"model_name": "m"} if kind == "train" else {"adapter": "/a", "to": "card"}
+    run = make_run(this_installation().runs, config=config, config_text="", argv=["true"], kind=kind)
+    recover, head, drawn = module.recover, module._head, []
+
+    def ends_meanwhile(of: RunStore) -> RunState:
+        found: RunState = recover(of)
+        if not found.has_ended:
+            end_run(run, "stopped")
+        return found
+
+    def draw(of: RunStore, *more: Any) -> None:
+        drawn.append(next(one.state for one in more if isinstance(one, RunState)))
+        head(of, *more)
+
+    set_status(run, state="running", trainer=identify(os.getpid()).to_json())  # type: ignore[union-attr]
+    monkeypatch.setattr(module, "recover", ends_meanwhile)
+    monkeypatch.setattr(module, "_head", draw)
+    at = show("runs", run=run.id)
+    assert drawn == ["stopped"]
+    assert not at.exception
+
+
 @pytest.mark.parametrize(
     ("state", "said"), [(None, "show up here when training is over"), ("finished", "is not known")]
 )
@@ -510,6 +551,12 @@ def test_a_stop_says_when_it_ends_at_the_latest() -> None:
     at = press(show("runs", run=run.id), "stop_run")
     assert run.stop_request.exists()
     assert any("It will be ended at" in info.value for info in at.info)
+
+
+def test_a_run_that_another_number_of_processes_goes_on_with_says_so() -> None:
+    run = made("stopped")
+    set_attempt(run, resume_note=Message("Written by 2 processes.").to_json())
+    assert any("Written by 2 processes." in info.value for info in show("runs", run=run.id).info)
 
 
 def test_what_a_finished_run_has_to_say_is_no_error() -> None:

@@ -17,8 +17,9 @@ from lora_backend.installation import this_installation
 from lora_backend.modeling import profiling
 from lora_backend.modeling.profiling import profile_for
 from lora_backend.preflight import expected_memory
-from lora_backend.preflight.expected_memory import keep_expected
+from lora_backend.preflight.expected_memory import expected_here
 from lora_backend.preflight.plan_vs_measured import Comparison, compare
+from lora_backend.runs.record.attempts import Attempt
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from tests.often import often
 from tests.resolving import from_here
@@ -125,7 +126,7 @@ def test_a_run_that_failed_after_its_measurement_has_them_as_well(
 
 
 def test_a_run_is_what_it_is_where_its_measured_step_cannot_be_planned(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is trained, or has an error of its own to tell."""
 
@@ -133,5 +134,5 @@ def test_a_run_is_what_it_is_where_its_measured_step_cannot_be_planned(
         raise KeyError("a family's own fault")
 
     monkeypatch.setattr(expected_memory, "expected_by_device", broken)
-    keep_expected(from_here({"model_name": "m"}), RunStore(tmp_path), profile_for)
+    assert expected_here(from_here({"model_name": "m"}), Attempt(), profile_for) == []
     assert "a family's own fault" in caplog.text

@@ -15,7 +15,8 @@ import pytest
 
 from lora_backend.cli import main
 from lora_backend.config.config_writing import dump_yaml
-from lora_backend.installation import child_environment
+from lora_backend.installation import child_environment, this_installation
+from lora_backend.preflight.plan_vs_measured import compare
 from lora_backend.runs.checkpoints.manifest import newest_whole
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from tests.command_line import strict
@@ -76,6 +77,10 @@ def test_a_launched_run_is_trained_by_both_and_each_log_is_reached(
     assert main(["runs", "show", run.id, "--lang", "en"]) == 0
     assert str(run.peer_log(1)) in capsys.readouterr().out
     assert run.train_log.read_text().count("stage loading took") == 1, "the others have logs of their own"
+    held = compare(run.read_attempt(), run.read_record().config, this_installation())
+    assert [(one.device, one.rank) for one in held] == [("cpu", 0), ("cpu", 1)]
+    for one in held:
+        assert one.difference == pytest.approx(0, abs=0.03), "against the plan for the rows that it had itself"
 
 
 def test_ctrl_c_at_a_terminal_stops_both_with_a_checkpoint(config_of_two: Callable[..., Path], workspace: Path) -> None:

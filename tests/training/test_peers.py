@@ -66,11 +66,17 @@ def test_two_processes_train_what_one_trains(name: str, trained: Trained) -> Non
 
 
 def test_each_process_says_what_its_device_held(trained: Trained) -> None:
-    held = attempt_of(trained.runs["flat"])["measured"]["devices"]
-    assert [one["device"] for one in held] == ["cpu", "cpu"]
-    assert all(one["tensors"] > one["moving"] > 0 for one in held)
-    assert len(attempt_of(trained.runs["one idle"])["measured"]["devices"]) == 1
-    assert len(attempt_of(trained.runs["flat by one"])["measured"]["devices"]) == 1
+    measured = attempt_of(trained.runs["flat"])["measured"]
+    assert [(one["device"], one["rank"]) for one in measured["devices"]] == [("cpu", 0), ("cpu", 1)]
+    assert all(one["tensors"] > one["moving"] > 0 for one in measured["devices"])
+    assert [one["rank"] for one in measured["peers"]] == [0, 1]
+    assert measured["peers"][0]["lengths"] == measured["lengths"] != measured["peers"][1]["lengths"]
+    (idle,) = attempt_of(trained.runs["one idle"])["measured"]["devices"]
+    assert idle["rank"] == 0
+    by_one = attempt_of(trained.runs["flat by one"])["measured"]
+    assert len(by_one["devices"]) == 1
+    assert "rank" not in by_one["devices"][0]
+    assert "peers" not in by_one
 
 
 def test_the_first_answers_what_one_process_answers(trained: Trained) -> None:
@@ -122,7 +128,7 @@ def test_another_number_may_go_on_and_says_so(trained: Trained) -> None:
     for one, before, now in ((by_two, "1 process", "2 processes"), (run, "2 processes", "1 process")):
         said = one.read_attempt().resume_note
         assert said is not None
-        assert said.text("en").startswith(f"The checkpoint was written by {before}, and {now} train on: ")
+        assert said.text("en").startswith(f"The checkpoint was written by {before}, and the run goes on with {now}: ")
         assert said.text("en") in one.train_log.read_text()
         assert [row["step"] for row in points_of(one)] == [row["step"] for row in points_of(trained.runs["dropped"])]
 

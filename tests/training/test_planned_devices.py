@@ -39,7 +39,7 @@ def test_what_is_measured_is_written_down_in_the_numbers_of_the_plan(tmp_path: P
     reporter.memory.result = {"rows": 1, "tokens": 8, "padded": False, "devices": found}
     reporter.step_done(2, 1.0)
     measured = by_device(run.read_attempt().measured.devices)  # type: ignore[union-attr]
-    assert {device: figures.tensors for device, figures in measured.items()} == {3: 10, 0: 11}
+    assert {device: figures.tensors for device, figures in measured.items()} == {(3, None): 10, (0, None): 11}
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ class HeldTensors(Part):
 
     device: int | str
     """In the numbers of the plan."""
+    rank: Count | None = None
+    """Of several processes, the one that holds it."""
     weights: NumBytes | None = None
     """Of the base model, buffers with them."""
     adapter: NumBytes | None = None
@@ -52,13 +54,11 @@ class HeldTensors(Part):
     """What driver or system say of the whole process."""
 
 
-class Measured(Part):
-    """What one micro-batch really held, and which one that was."""
+class MeasuredRows(Part):
+    """The rows of a micro-batch that was measured."""
 
-    step: Count | None = None
-    """The optimizer step that it belonged to."""
     rows: Count | None = None
-    """Of the micro-batch."""
+    """How many they are."""
     tokens: Count | None = None
     """Of a row, padding included; of the longest, where nothing is padded."""
     padded: bool | None = None
@@ -67,15 +67,36 @@ class Measured(Part):
     """Tokens of each row, where they went through one behind the other, without padding; absent: they did not."""
     labelled: Count | None = None
     """Tokens that are learned."""
+
+
+class PeerRows(MeasuredRows):
+    """Those of one of several processes."""
+
+    rank: Count
+    """The process."""
+
+
+class Measured(MeasuredRows):
+    """What one micro-batch really held, and which one that was. Of several processes each measured one of its own: the rows
+    that stand here are those of the first."""
+
+    step: Count | None = None
+    """The optimizer step that it belonged to."""
+    peers: list[PeerRows] = []
+    """The rows of each of several processes."""
     devices: list[HeldTensors] = []
-    """Each device that the trainer used."""
+    """Each device that the trainer used; of several processes those of each, by rank."""
+
+    def rows_of(self, rank: int | None) -> MeasuredRows:
+        """What a process had; None: the one that trained alone."""
+        return next((peer for peer in self.peers if peer.rank == rank), self)
 
 
 class Expected(Part):
     """What the memory model says of that very micro-batch."""
 
     devices: list[HeldTensors]
-    """Each device of the plan."""
+    """Each device of the plan; of several processes the device of each, by rank."""
 
 
 class DamagedCheckpoint(Part):

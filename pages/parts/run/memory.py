@@ -10,7 +10,7 @@ from lora_backend.preflight.plan_vs_measured import Comparison, compare
 from lora_backend.runs.record.attempts import Measured
 from lora_backend.runs.record.run_store import RunStore
 from pages.parts.shell.language import say, t
-from pages.parts.shell.markdown import bold
+from pages.parts.shell.markdown import bold, joined
 from pages.parts.shell.services import installation
 from pages.parts.widgets.frames import markdown_frame
 
@@ -65,14 +65,15 @@ def memory_view(run: RunStore, *, has_ended: bool) -> None:
 def _device(found: Comparison, measured: Measured | None) -> None:
     with st.container(border=True):
         name = t(N_("CPU, host memory")) if found.device == "cpu" else f"GPU {found.device}"
-        st.markdown(bold(name))
+        process = [] if found.rank is None else [t(N_("Process {rank}"), rank=found.rank)]
+        st.markdown(bold(joined(" · ", [name, *process])))
         at_most = t(
             N_("Planned at most, for the longest rows and with overhead: {size}"), size=size(found.planned_at_most)
         )
         if found.measured is None or measured is None:
             st.markdown(at_most)
             return
-        step = measured.step
+        step, had = measured.step, measured.rows_of(found.rank)
         columns = st.columns(3)
         columns[0].metric(t(N_("Planned for step {step}"), step=step), size(found.expected_bytes))
         columns[1].metric(t(N_("Measured in step {step}"), step=step), size(found.measured_bytes))
@@ -84,8 +85,8 @@ def _device(found: Comparison, measured: Measured | None) -> None:
                     "The step had {count} row of {tokens} tokens. Both sides count tensors alone; the whole process held {process}.",
                     "The step had {count} rows of {tokens} tokens. Both sides count tensors alone; the whole process held {process}.",
                 ),
-                count=measured.rows,
-                tokens=measured.tokens,
+                count=had.rows,
+                tokens=had.tokens,
                 process=size(found.process_bytes),
             )
         )

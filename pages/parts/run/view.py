@@ -63,16 +63,16 @@ def _run(run: RunStore, is_live: bool) -> None:
     state = recover(run)
     if not run.run_json.exists():
         st.rerun()
+    if is_live and state.has_ended:
+        # Before anything of its end is drawn: a button to download with would be another one a moment later, and a click
+        # on the first come to nothing.
+        st.rerun()
     show_notices()
-    has_just_ended = is_live and state.has_ended
-    if not has_just_ended:
-        say_that_it_saved(run, state)
-        say_that_it_ended(run, state)
+    say_that_it_saved(run, state)
+    say_that_it_ended(run, state)
     columns = _columns(run)
     _head(run, state, columns)
     _body(run, state, columns)
-    if has_just_ended:  # once more, with nothing that asks again; what stands here already stays
-        st.rerun()
 
 
 def _columns(run: RunStore) -> Columns:
@@ -133,6 +133,8 @@ def _state(run: RunStore, state: RunState) -> None:
         st.info(sentences(map(say, stopping_messages(run))), icon=":material/hourglass_bottom:")
     if passed_over := passed_over_messages(run):
         st.warning(sentences(map(say, passed_over)), icon=":material/broken_image:")
+    if note := run.read_attempt().resume_note:
+        st.info(say(note), icon=":material/group:")
 
 
 def _progress(run: RunStore, state: RunState, columns: Columns) -> None:
