@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from lora_backend.commands.job_words import add_chat, add_download, add_evaluate, add_ship
-from lora_backend.commands.start_options import add_meeting, add_start
+from lora_backend.commands.start_options import add_cluster, add_meeting, add_start
 from lora_backend.commands.words import WRONG_QUESTION, print_json
 from lora_backend.config.foreign.exporting import EXPORT_TOOLS
 from lora_backend.errors import FlightdeckError
@@ -215,6 +215,7 @@ def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
     resume.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
     _add_accepted(resume)
     add_meeting(resume)
+    add_cluster(resume, ["here", "slurm", "ray"], "where it goes on; default: where it trained before")
     resume.add_argument("--accept-changed-data", action="store_true", help="also where its data set has changed since it last read it")  # fmt: skip
     resume.set_defaults(run=_command("run_acts", "resume_command"))
 

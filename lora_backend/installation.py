@@ -26,7 +26,9 @@ SUPERVISED = "FLIGHTDECK_SUPERVISED"
 WAIT_POLICY = "OMP_WAIT_POLICY"
 OF_A_PEER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK")
 """What torchrun tells each process that it starts."""
-DECIDING = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", SUPERVISED, WAIT_POLICY, *OF_A_PEER)
+OF_RAY = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
+"""Where Ray's dashboard is, and what lets one in; the names are Ray's own."""
+DECIDING = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", SUPERVISED, WAIT_POLICY, *OF_A_PEER, *OF_RAY)
 """Variables that decide something below the entries; of all others nothing is kept."""
 NETWORK, OF_NCCL = ("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME"), "NCCL_"
 """Variables, and the beginning of others, by which processes on several machines find one another."""

@@ -27,6 +27,7 @@ from pages.parts.draft.edit import current_text, save_text
 from pages.parts.draft.expected_ranks import show_expected_ranks
 from pages.parts.draft.foreign_import import settle, show_kept_import
 from pages.parts.draft.form import config_form
+from pages.parts.draft.on_cluster import launch_elsewhere
 from pages.parts.draft.start import choose_start
 from pages.parts.draft.table import many_runs
 from pages.parts.draft.upload import data_upload
@@ -47,6 +48,7 @@ def editor(draft: Draft) -> None:
     start = startable(judged)
     show_conflict(draft)
     show_actions(draft, config, judged.result, start)
+    launch_elsewhere(draft, judged.result)
     many_runs(draft, text)
     left, right = st.columns([2, 3] if are_shown(draft, text) else [1, 1], gap="medium")
     with left:

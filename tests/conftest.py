@@ -33,7 +33,7 @@ Make = Callable[..., dict[str, Any]]
 
 SLOW = (
     "browser", "chatting", "demo", "drawn", "evaluating", "gpu", "hub", "modeling", "peers", "shipping", "soak", "training", "worker",
-    "chats/test_kept_answers.py",
+    "chats/test_kept_answers.py", "clusters/test_ray_runs.py", "clusters/test_slurm_runs.py", "clusters/test_whole_runs.py",
     "config/foreign/test_export.py", "config/foreign/test_fixes.py", "config/foreign/test_nothing_lost.py", "config/foreign/test_results_are_valid.py",
     "config/test_limits_of_files.py", "config/test_presets.py",
     "data/test_summary.py", "data/test_summary_of_forms.py",
@@ -45,7 +45,7 @@ SLOW = (
     "pages/test_base_comparison.py", "pages/test_config_editor.py", "pages/test_best_and_samples.py", "pages/test_data.py",
     "pages/test_evaluation.py", "pages/test_exported.py", "pages/test_found_folder.py",
     "pages/test_hostile_runs.py", "pages/test_languages.py", "pages/test_links.py", "pages/test_machines.py", "pages/test_model_picker.py", "pages/test_models.py",
-    "pages/test_no_room.py", "pages/test_pages.py", "pages/test_plan.py", "pages/test_plan_options.py", "pages/test_playground.py", "pages/test_run_history.py",
+    "pages/test_no_room.py", "pages/test_on_cluster.py", "pages/test_pages.py", "pages/test_plan.py", "pages/test_plan_options.py", "pages/test_playground.py", "pages/test_run_history.py",
     "pages/test_run_page.py", "pages/test_run_processes.py", "pages/test_table_runs.py", "pages/test_verify_picker.py",
     "planning/test_formula.py", "planning/test_memory.py", "planning/test_partition.py", "planning/test_store.py",
     "planning/test_true_rule.py",

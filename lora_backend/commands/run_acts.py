@@ -12,6 +12,7 @@ from lora_backend.commands.asking import asked_once, refusal_lines
 from lora_backend.commands.data import count_here
 from lora_backend.commands.plan import trace_here
 from lora_backend.commands.run_machines import machine_lines
+from lora_backend.commands.run_on_cluster import HERE, asked_again
 from lora_backend.commands.words import GOOD, NO, print_json, say, setting
 from lora_backend.config.diff import ABSENT
 from lora_backend.errors import ConfigError, DataChangedError, RunError
@@ -83,7 +84,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
     run = open_recovered(installation.runs, arguments.id)
     if run.read_record().kind != "train":
         return _restart(arguments, run, installation)
-    changes = dict(map(setting, arguments.set))
+    changes, cluster = dict(map(setting, arguments.set)), asked_again(arguments, run, installation)
     before = run.config_as_changed()
     asked = prepare_resume(run, installation, AnyPath(installation.folder, is_bound_in_publishing=True), changes)
     try:
@@ -98,7 +99,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
             lambda accepts: resume_run(
                 asked,
                 trace_here,
-                StartOptions(accepts=accepts, meeting=meeting),
+                StartOptions(accepts=accepts, meeting=meeting, cluster=cluster, here=arguments.on == HERE),
                 accept_changed_data=arguments.accept_changed_data,
                 count=count_here,
             ),

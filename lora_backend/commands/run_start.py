@@ -11,6 +11,7 @@ from lora_backend.commands.asking import asked_once, refusal_lines
 from lora_backend.commands.data import count_here
 from lora_backend.commands.plan import trace_here
 from lora_backend.commands.run_machines import machine_lines
+from lora_backend.commands.run_on_cluster import asked_cluster, start_there
 from lora_backend.commands.run_queue import model_from_here
 from lora_backend.commands.start_words import start_text
 from lora_backend.commands.words import GOOD, NO, print_json, say, setting
@@ -62,6 +63,8 @@ def start_command(arguments: argparse.Namespace) -> int:
         return _refused(arguments, report_text(result), result.to_dict())
     text = _text(document, changes)
     resolved = resolve(parse_config(text), installation, policy)
+    if (cluster := asked_cluster(arguments, installation)) is not None:
+        return start_there(arguments, resolved, text, cluster)
     judged = judge(resolved)
     try:
         meeting = _meeting(arguments, resolved, installation) if judged.result.is_valid else None

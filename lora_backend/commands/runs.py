@@ -34,6 +34,7 @@ from lora_backend.terminal import aligned, in_lines, show
 from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.verdicts import deciding, tone, verdict
 from lora_backend.views.compare_view import BEST_MARK, HOW_MANY, can_compare, results
+from lora_backend.views.job_view import job_document, job_message
 from lora_backend.views.queue_view import waiting_document, waiting_messages
 from lora_backend.views.run_view import (
     DEFAULT_COLUMNS,
@@ -170,6 +171,7 @@ def _document(run: RunStore, row: RunRow, waiting: Waiting | None, again: Reprod
         "attempt": attempt.number or None,
         "resume_note": attempt.resume_note.text() if attempt.resume_note else None,
         **together_document(run, this_installation().network),
+        "cluster": job_document(run),
         "passed_over": [message.text() for message in passed_over_messages(run)],
         "checkpoints": {
             "all": [path.name for path in checkpoints_of(run)],
@@ -208,6 +210,8 @@ def _about(run: RunStore, row: RunRow, document: dict[str, Any], waiting: Waitin
     lines += [f"⚠ {one['message']}" for one in document["alerts"]]
     lines += [document[key] for key in ("message", "remedy") if document[key]]
     lines += [f"  | {line}" for line in document["log"]]
+    if job := job_message(run):
+        lines.append(str(job))
     lines += together_lines(run, this_installation().network, has_ended=row.state.has_ended)
     if waiting:
         lines.append(" ".join(map(str, waiting_messages(waiting))))

@@ -16,6 +16,14 @@ def add_start(command: argparse.ArgumentParser) -> None:
     command.add_argument("--nodes", type=int, metavar="COUNT", help="machines that train together; default: the config's `num_nodes`")  # fmt: skip
     command.add_argument("--node", type=int, metavar="NUMBER", help="this machine, from 0; default: 0, the first, which prints the commands for the others")  # fmt: skip
     add_meeting(command)
+    add_cluster(command, ["slurm", "ray"], "a cluster that trains it; default: this machine")
+
+
+def add_cluster(command: argparse.ArgumentParser, choices: list[str], meaning: str) -> None:
+    """Where a run trains, if not on this machine; `runs resume` takes it as well."""
+    command.add_argument("--on", choices=choices, help=meaning)
+    command.add_argument("--address", metavar="URL", help="of Ray's dashboard; default: RAY_API_SERVER_ADDRESS")
+    command.add_argument("--cluster", action="append", default=[], metavar="KEY=VALUE", help="what its job asks for; repeatable. Slurm: partition, gpus_per_node, cpus_per_task, mem_gb, timeout_min …; Ray: num_gpus, num_cpus, memory_gb")  # fmt: skip
 
 
 def add_meeting(command: argparse.ArgumentParser) -> None:

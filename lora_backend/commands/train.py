@@ -25,6 +25,7 @@ from lora_backend.installation import Installation, this_installation
 from lora_backend.launching.launch import make_run
 from lora_backend.launching.meeting import refuse_without_meeting
 from lora_backend.launching.requests import StartRequest
+from lora_backend.launching.run_config import bound_before
 from lora_backend.modeling.lean import without_collections
 from lora_backend.os_errors import in_words
 from lora_backend.planning.verdict import Verdict
@@ -40,6 +41,7 @@ from lora_backend.runs.processes.run_end import log_of_failure
 from lora_backend.runs.processes.signals import StoppedNowError, StopSignals
 from lora_backend.runs.processes.trainer_command import environment_of
 from lora_backend.runs.record.attempts import Attempt
+from lora_backend.runs.record.peer_documents import SaidFailure
 from lora_backend.runs.record.run_store import RunStore, new_run_id
 from lora_backend.runs.record.transitions import refuse_another_trainer
 from lora_backend.terminal import in_lines, show
@@ -117,6 +119,7 @@ def _train_in(
     code, signals = GOOD, StopSignals(folder, installation)
     try:
         with signals:
+            _plan_on_node(folder, installation, bound=bound)
             os.environ.update(environment_of(folder))
             _be_trainer(folder, installation, bound=bound, accept_changed_data=arguments.accept_changed_data)
     except (Exception, StoppedNowError) as error:  # the log has the traceback, the run's state the sentence
@@ -147,6 +150,29 @@ def _train_in(
             }
         )
     return code
+
+
+def _plan_on_node(folder: RunStore, installation: Installation, *, bound: bool) -> None:
+    """Plan a run that a cluster has brought to this machine: which GPUs there are is known only now.
+
+    A plan that is tight is taken, for nobody is there to be asked. What cannot start is written down as its failure.
+    """
+    attempt = folder.read_attempt()
+    if attempt.cluster is None or attempt.is_planned:
+        return
+    policy = bound_before(folder, is_bound_in_publishing=bound)
+    accepts: Verdict = "over" if attempt.anyway else "tight"
+    try:
+        resolved = resolve(folder.config_as_changed(), installation.around(folder.path), policy)
+        with traced_apart() as apart:
+            planned = _planned(resolved, apart.trace, accepts)
+    except FlightdeckError as error:
+        with folder.changing_status() as status:
+            status.attempt.failure = SaidFailure(cause=error.code, message=error.message, time=folder.clock())
+        raise
+    if planned is not None:
+        with folder.changing_attempt() as attempt:
+            attempt.learn(planned)
 
 
 def _be_trainer(folder: RunStore, installation: Installation, *, bound: bool, accept_changed_data: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lora_backend.clusters.cluster_documents import ClusterRequest
 from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.runs.record.peer_documents import MachineMeeting
@@ -21,6 +22,10 @@ class StartOptions:
     """Beside other runs, leasing nothing."""
     meeting: MachineMeeting | None = None
     """Where this machine meets the others that train with it; needed where the config names several."""
+    cluster: ClusterRequest | None = None
+    """Of a resume: where it goes on, if not where it trained before."""
+    here: bool = False
+    """Of a resume: it goes on on this machine, wherever it trained before."""
 
 
 @dataclass(frozen=True)

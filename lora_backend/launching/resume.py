@@ -13,6 +13,7 @@ from lora_backend.errors import ConfigError, DataChangedError, RunError
 from lora_backend.i18n import N_, in_code
 from lora_backend.installation import Installation
 from lora_backend.launching.meeting import refuse_without_meeting, settled_for_all
+from lora_backend.launching.on_cluster import attempt_on, cluster_before, judged_for
 from lora_backend.launching.requests import StartOptions
 from lora_backend.launching.run_config import resolve_run, stands_in_its_place
 from lora_backend.preflight.data_asked import Count
@@ -20,7 +21,7 @@ from lora_backend.preflight.path_policy import PathPolicy
 from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.start_plan import plan_attempt
-from lora_backend.preflight.startable import judge, refuse_rows
+from lora_backend.preflight.startable import refuse_rows
 from lora_backend.runs.checkpoints.manifest import newest_whole, refuse_earlier
 from lora_backend.runs.checkpoints.publication import publication_of, refuse_what_stands
 from lora_backend.runs.checkpoints.starts import refuse_changed_data
@@ -114,10 +115,14 @@ def resume_run(
         refuse_earlier(checkpoint)
     publication_of(resolved.values, resolved.installation, bound=True)  # which raises now, and not when it is trained
     accepted = data_to_accept(run, resolved, accept_changed_data=accept_changed_data)
-    judged = judge(resolved)
+    cluster = None if options.here else options.cluster or cluster_before(run, resolved.installation)
+    judged = judged_for(resolved, cluster)
     judged.refuse()
     refuse_rows(judged, count)
-    planned = plan_attempt(resolved, trace, accepts=options.accepts, shares=before.shares, meeting=options.meeting)
+    if cluster is None:
+        planned = plan_attempt(resolved, trace, accepts=options.accepts, shares=before.shares, meeting=options.meeting)
+    else:
+        planned = attempt_on(cluster, resolved, options)
     asks = Attempt(
         argv=command_of(run, resolved.installation),
         actor=options.actor or system_user(),

@@ -73,6 +73,8 @@ def stage_message(stage: str | None) -> Message:
 
 def stage_parts(state: RunState) -> list[Message]:
     """What the trainer is at, and what that stage has to say of itself: `answered 12 of 46, about 20 s left`."""
+    if state.stage is None and state.detail:  # a job that waits: nothing of it has begun
+        return [state.detail]
     return [stage_message(state.stage), *([state.detail] if state.detail else [])]
 
 
@@ -94,6 +96,9 @@ def stopping_messages(run: RunStore) -> list[Message]:
             Message(asked),
             Message(N_("No supervisor is watching it, so nothing will end it if it does not stop.")),
         ]
+    if run.read_status().attempt.job is not None:
+        then = N_("If it has not ended by {time}, its job is cancelled and followed until it is gone.")
+        return [Message(asked), Message(then, {"time": when(latest, "%H:%M:%S")})]
     return [
         Message(asked),
         Message(N_("It will be ended at {time} at the latest."), {"time": when(latest, "%H:%M:%S")}),

@@ -63,9 +63,9 @@ class Holder:
 def lease_keys(attempt: Attempt) -> tuple[str, ...]:
     """What a start of a run leases: the GPUs of its plan; all that it sees where accelerate places it; else the CPU.
 
-    Empty for a run that was asked to go beside others.
+    Empty for a run that was asked to go beside others, and for one that a cluster trains.
     """
-    if attempt.shares:
+    if attempt.shares or attempt.cluster is not None:
         return ()
     uuids = attempt.gpus
     if not uuids and attempt.plan is None:

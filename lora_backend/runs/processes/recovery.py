@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 from pathlib import Path
 
 from lora_backend.errors import RunError
@@ -63,8 +64,10 @@ def _recover(run: RunStore) -> None:
         start_queue(workspace)
         return
     supervisor = status.attempt.supervisor
-    if supervisor is None or supervisor.boot_id != boot_id() or is_alive(supervisor):
-        return  # none was meant to be, another machine's or another boot's, or all is well
+    job = status.attempt.job
+    is_ours = supervisor is not None and (supervisor.boot_id == boot_id() or (job and job.watcher == platform.node()))
+    if supervisor is None or not is_ours or is_alive(supervisor):
+        return  # none was meant to be, another machine's or another boot's, or all is well; a job outlives a boot
     if not is_locked(run.supervisor_lock):  # else a successor is there already
         logger.info("the supervisor of run %s has died: starting a successor", run.id)
         start_supervisor(run, adopt=True, num_ends=num_ends)

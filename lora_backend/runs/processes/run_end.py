@@ -8,8 +8,10 @@ from pathlib import Path
 
 from lora_backend.runs.record.documents import Exit
 from lora_backend.runs.record.failures import Failure, failure, failure_of, last_log_lines
+from lora_backend.runs.record.locked_files import open_to_append
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import end
+from lora_backend.terminal import LogFormatter
 
 logger = logging.getLogger(__name__)
 WITHOUT_A_WORD = frozenset({"crashed", "ended_unseen"})
@@ -24,7 +26,7 @@ def write_end(
     said = run.read_status().attempt
     if said.outcome:
         how = Exit.of(said.outcome, cause=said.outcome_cause, message=said.outcome_message, returncode=returncode)
-        return _write(run, how, num_ends)
+        return write_exit(run, how, num_ends)
     found = forced or failure_of(said.failure, returncode, log_of_failure(run), oom_killed=oom_killed)
     if found.cause in WITHOUT_A_WORD and run.has_no_room():  # not even for the trainer's last words
         found = failure("disk_full")
@@ -41,7 +43,7 @@ def write_failure(run: RunStore, found: Failure, returncode: int | None, num_end
         returncode=returncode,
         log=last_log_lines(log_of_failure(run)),
     )
-    _write(run, how, num_ends)
+    write_exit(run, how, num_ends)
 
 
 def log_of_failure(run: RunStore) -> Path:
@@ -51,7 +53,23 @@ def log_of_failure(run: RunStore) -> Path:
     return log if log.exists() else run.train_log
 
 
-def _write(run: RunStore, how: Exit, num_ends: int) -> None:
+def say_in_log(run: RunStore, text: str, *values: object, level: int = logging.WARNING) -> None:
+    """A line of ours in the run's own log."""
+    logger.log(level, text, *values)
+    record = logging.LogRecord(__name__, level, __file__, 0, text, values, None)
+    append_to_log(run, f"{LogFormatter().format(record)}\n")
+
+
+def append_to_log(run: RunStore, text: str) -> None:
+    """Lines at the end of the run's log, where there is room."""
+    try:
+        with open_to_append(run.train_log) as log:
+            log.write(text.encode())
+    except OSError:
+        return
+
+
+def write_exit(run: RunStore, how: Exit, num_ends: int) -> None:
     """As soon as there is room for it; a folder that is gone needs none."""
     while run.path.exists():
         try:

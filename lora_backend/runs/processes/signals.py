@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C), SIGTERM and SIGHUP ask a run for what a stop asks: a checkpoint after this step, then its end."""
+"""SIGINT (Ctrl-C), SIGTERM, SIGHUP and SIGUSR2 ask a run for what a stop asks: a checkpoint after this step, then its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import AFTER_TRAINING, WITH_STEPS
 from lora_backend.runs.record.transitions import end
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+"""The last is what a cluster sends a while before it ends a job: Slurm by `--signal=USR2@90`, as submitit asks it to."""
 SAYS = {
     "steps": N_("Stopping: saving a checkpoint after this step … Press Ctrl-C again to stop now."),
     "after": N_("Stopping: the adapter is saved, then the run ends. Press Ctrl-C again to stop now."),

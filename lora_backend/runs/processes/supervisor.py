@@ -18,10 +18,11 @@ from pathlib import Path
 from lora_backend.errors import RunError
 from lora_backend.installation import SUPERVISED, WAIT_POLICY, Installation, child_environment, this_installation
 from lora_backend.os_errors import in_words
+from lora_backend.runs.processes.cluster_job import see_to_job
 from lora_backend.runs.processes.lease_queue import queue_of
 from lora_backend.runs.processes.leases import Lease, lock_once
 from lora_backend.runs.processes.leftovers import RUN_MARK, end_leftovers
-from lora_backend.runs.processes.run_end import write_end, write_failure
+from lora_backend.runs.processes.run_end import say_in_log, write_end, write_failure
 from lora_backend.runs.processes.trainer_command import command_of, environment_of
 from lora_backend.runs.record.documents import AttemptStatus
 from lora_backend.runs.record.failures import Failure, failure, oom_kills
@@ -37,7 +38,7 @@ from lora_backend.runs.record.process_identity import (
 )
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import name_supervisor
-from lora_backend.terminal import LogFormatter, log_to_stderr
+from lora_backend.terminal import log_to_stderr
 
 logger = logging.getLogger(__name__)
 SHARED_CORES = {WAIT_POLICY: "PASSIVE"}
@@ -122,6 +123,9 @@ def supervise(
         identity = identify(os.getpid())
         with folder.changing_status() as status:
             status.attempt.supervisor = identity
+        if cluster := folder.read_attempt().cluster:
+            see_to_job(folder, installation, cluster, num_ends, adopt=adopt)
+            return
         trainer = _trainer_of(folder, status.attempt, adopt=adopt)
         if trainer is None and adopt:
             if not _is_over(folder, num_ends):
@@ -206,7 +210,7 @@ def _watch(
         missing = missing + 1 if not folder.path.exists() else 0
         if kill_at is not None:
             if now >= kill_at:
-                _log(folder, "the trainer did not end within %g s after SIGTERM: SIGKILL", KILL_AFTER_S)
+                say_in_log(folder, "the trainer did not end within %g s after SIGTERM: SIGKILL", KILL_AFTER_S)
                 if forced and forced.cause == "stop_deadline":
                     forced = failure("stop_deadline", **{**forced.message.values, "signal": "SIGKILL"})
                 signal_process(trainer, signal.SIGKILL)
@@ -218,7 +222,9 @@ def _watch(
             stop_seen = now if stop_seen is None else stop_seen
             deadline_s = request.deadline_s
             if now - stop_seen >= deadline_s:
-                _log(folder, "the trainer did not end within %g s after the stop was asked for: SIGTERM", deadline_s)
+                say_in_log(
+                    folder, "the trainer did not end within %g s after the stop was asked for: SIGTERM", deadline_s
+                )
                 forced = failure("stop_deadline", deadline_s=round(deadline_s), signal="SIGTERM")
         if forced:
             signal_process(trainer, signal.SIGTERM)
@@ -242,20 +248,10 @@ def _end(
     write_end(folder, returncode, num_ends, forced=forced, oom_killed=oom_killed)
 
 
-def _log(folder: RunStore, text: str, *values: object) -> None:
-    """A line of ours in the run's own log."""
-    logger.warning(text, *values)
-    record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, values, None)
-    try:
-        with open_to_append(folder.train_log) as log:
-            log.write(f"{LogFormatter().format(record)}\n".encode())
-    except OSError:
-        return
-
-
 def main() -> None:
     """Entry of the process."""
     log_to_stderr()
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each look at a job of Ray's
     path, *words = sys.argv[1:]
     adopt = words[:1] == ["--adopt"]
     num_ends = int(words[1]) if adopt else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from lora_backend.clusters.cluster_documents import ClusterRequest
 from lora_backend.planning.plan_document import PlanDocument, Strategy
 from lora_backend.planning.verdict import Verdict
 from lora_backend.runs.record.documents import CodeVersion
@@ -147,6 +148,8 @@ class Attempt(Document):
     """Machines that train together."""
     meeting: MachineMeeting | None = None
     """Where these machines find one another."""
+    cluster: ClusterRequest | None = None
+    """The cluster that it trains on; absent: this machine. It is planned on the machine that the cluster gives it."""
     device_uuids: list[str | None] = []
     """GPUs of the plan, in the model's order; of several processes in the order of their ranks."""
     environment: dict[str, str] = {}

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field
 
+from lora_backend.clusters.cluster_documents import ClusterJob
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.record.peer_documents import PeerProcess, SaidFailure
 from lora_backend.runs.record.process_identity import Process
@@ -97,6 +98,8 @@ class AttemptStatus(Document):
     """What the supervisor started: the trainer, or a launcher of it."""
     trainer: Process | None = None
     """Written by the trainer itself when it begins; of several processes, what starts them."""
+    job: ClusterJob | None = None
+    """Its job, where a cluster trains it; written by the supervisor. Then there is no child."""
     peers: list[PeerProcess] = []
     """The processes that train together, where there are several; each adds itself."""
     stage: str | None = None

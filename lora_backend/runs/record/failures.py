@@ -87,6 +87,46 @@ CAUSES: dict[str, tuple[str, str | None]] = {
         N_("The trainer could not be started. {reason}"),
         None,
     ),
+    "job_out_of_memory": (
+        N_("{cluster} ended the job because it used more memory than it was given."),
+        N_("Resume it with more memory for the job, or lower `batch_size` or `max_length`."),
+    ),
+    "job_timeout": (
+        N_("The job's time was over, so {cluster} ended it."),
+        N_("Resume it with more time for the job: it goes on from the last whole checkpoint."),
+    ),
+    "job_preempted": (
+        N_("{cluster} gave the job's machine to another job."),
+        N_("The run can be resumed from its last whole checkpoint."),
+    ),
+    "job_machine": (
+        N_("The machine {host} failed, and the job with it."),
+        N_("The run can be resumed from its last whole checkpoint."),
+    ),
+    "job_cancelled": (
+        N_("The job {id} was cancelled, and not from here."),
+        N_("The run can be resumed from its last whole checkpoint."),
+    ),
+    "job_blind": (
+        N_("The machine {host} does not see {folder}."),
+        N_("Put the workspace on a file system that all machines of the cluster share, under the same path."),
+    ),
+    "job_given_up": (
+        N_("{cluster} gave the job {id} up because no machine had free what it asks for."),
+        N_("Resume it with less for the job, or have Ray wait longer: set RAY_JOB_START_TIMEOUT_SECONDS on its head."),
+    ),
+    "job_unknown": (
+        N_("{cluster} does not know the job {id} any more, and nobody has written down how it ended."),
+        N_("The run can be resumed from its last whole checkpoint."),
+    ),
+    "job_failed": (
+        N_("The trainer did not say why it ended. {cluster} says of the job {id}: {said}"),
+        N_("The last lines of the log may say more. The run can be resumed."),
+    ),
+    "job_refused": (
+        N_("The job could not be submitted. {reason}"),
+        None,
+    ),
     "reboot": (
         N_("This machine was restarted during the run, or the run belongs to another machine."),
         N_("The run can be resumed from its last whole checkpoint."),

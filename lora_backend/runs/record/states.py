@@ -95,6 +95,8 @@ def judge(status: Status, ended: Exit | None, *, stop_requested: bool, disk_is_f
     attempt = status.attempt
     trainer = attempt.trainer or attempt.child
     alive = [process for process in (trainer, attempt.supervisor) if process and is_alive(process)]
+    if attempt.job and not attempt.job.is_over:  # its trainer is elsewhere: the cluster says when it is gone
+        return _now(status, "stopping" if stop_requested else status.state or "starting")
     if trainer and trainer not in alive and disk_is_full and not attempt.outcome:
         return _failed(status, "failed", "disk_full")  # and so nobody could write it down
     if alive:

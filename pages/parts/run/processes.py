@@ -5,15 +5,18 @@ from __future__ import annotations
 import streamlit as st
 
 from lora_backend.runs.record.run_store import RunStore
+from lora_backend.views.job_view import job_message
 from lora_backend.views.peers_view import HEADS, shown_peers
-from pages.parts.shell.language import t
+from pages.parts.shell.language import say, t
 from pages.parts.widgets.frames import markdown_frame
 
 COLUMNS = ("rank", "device", "state", "pid")
 
 
 def run_processes(run: RunStore) -> None:
-    """A row for each; nothing where one process trains alone."""
+    """A row for each; nothing where one process trains alone. Before it the job, where a cluster trains the run."""
+    if job := job_message(run):
+        st.caption(say(job))
     peers = shown_peers(run)
     if not peers:
         return

@@ -1,0 +1,1 @@
+"""Clusters that run a training elsewhere: Slurm through submitit, and Ray Jobs by their HTTP API."""

@@ -1,0 +1,80 @@
+"""A real training on each of the clusters, begun, stopped and resumed by the commands; and by submitit's own executor here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from submitit import LocalExecutor
+
+from lora_backend.clusters.cluster import Task
+from lora_backend.clusters.slurm_jobs import FILES, submit_by
+from lora_backend.config.config_writing import dump_yaml
+from lora_backend.runs.record.run_store import list_runs
+from tests.clusters.by_commands import run_cli, whole_run
+from tests.clusters.conftest import MakeRun
+from tests.clusters.ray_server import RayServer
+from tests.clusters.stub_slurm import StubSlurm
+from tests.run_files import log_tail, status_of
+from tests.runs.stand_in import let_end
+from tests.waiting import until
+
+Make = Callable[..., dict[str, Any]]
+
+
+def test_slurm_trains_a_run_that_is_stopped_and_resumed(
+    slurm: StubSlurm, config: Make, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config(max_steps=2000, save_steps=1000)
+    run = whole_run(settings, ["--on", "slurm", "--cluster", "partition=gpu"], tmp_path, capsys)
+    assert [slurm.job(number)["asked"]["partition"] for number in slurm.ids] == ["gpu", "gpu"]
+    code, said = run_cli(["runs", "show", run.id], capsys)
+    assert code == 0
+    assert "Slurm job 102 on node7: COMPLETED." in said
+    assert "submitted to Slurm as job 101" in log_tail(run, 200_000)
+
+
+@pytest.mark.soak
+def test_ray_trains_a_run_that_is_stopped_and_resumed(
+    ray: RayServer, config: Make, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole_run(config(max_steps=2000, save_steps=1000), ["--on", "ray"], tmp_path, capsys)
+    assert list(ray.jobs)
+    assert ray.stops == []
+
+
+def test_submitits_own_executor_runs_a_job_whose_end_the_folder_tells(make: MakeRun) -> None:
+    run = make()
+    environment = {"FLIGHTDECK_SUPERVISED": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    task = Task("name", 1, run.path, run.read_record().argv or [sys.executable], environment)
+    executor = LocalExecutor(run.path / FILES)
+    assert submit_by(executor, task).isdecimal()
+    until(lambda: status_of(run).get("state") == "running", "it trains")
+    let_end(run)
+    until(lambda: status_of(run).get("outcome") == "finished", "it ends")
+
+
+def test_words_that_no_cluster_has_start_nothing(
+    slurm: StubSlurm, config: Make, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_yaml(config()))
+    for words, said in (
+        (["--on", "slurm", "--cluster", "particion=gpu"], "Did you mean `partition`?"),
+        (["--on", "slurm", "--cluster", "partition"], "Write --cluster key=value."),
+        (["--cluster", "partition=gpu"], "Name it: `--on slurm` or `--on ray`."),
+        (["--on", "ray"], "`--address http://HEAD:8265`"),
+        (["--on", "ray", "--address", "http://127.0.0.1:9"], "Ray does not answer at http://127.0.0.1:9"),
+    ):
+        code, out = run_cli(["runs", "start", str(path), *words], capsys)
+        assert code == 2
+        assert said in out
+    path.write_text(dump_yaml(config(num_nodes=2)))
+    code, out = run_cli(["runs", "start", str(path), "--on", "slurm"], capsys)
+    assert code != 0
+    assert "num_nodes" in out
+    assert list_runs(workspace / "runs") == []
+    assert slurm.ids == []
