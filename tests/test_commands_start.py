@@ -175,9 +175,10 @@ def test_both_machines_go_on_with_a_new_code(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--endpoint", "10.0.0.1"], 2, "is no endpoint. Write a name or an IPv4 address and a port"),
+        (["--endpoint", "10.0.0.1"], 2, "is no endpoint. Write a name or an address and a port"),
         (["--endpoint", "10.0.0.1:0"], 2, "is no endpoint"),
-        (["--endpoint", "[::1]:29500"], 2, "is no endpoint"),
+        (["--endpoint", "[::1:29500"], 2, "is no endpoint"),
+        (["--endpoint", "[2001:db8::7]:29500"], 1, "[2001:db8::7] is not an address of this machine"),
         (["--endpoint", "203.0.113.7:29500"], 1, "203.0.113.7 is not an address of this machine"),
         (["--endpoint", "0.0.0.0:29500"], 1, "0.0.0.0 is not an address of this machine"),
         (["--endpoint", f"{'x' * 64}.invalid:29500"], 1, "No machine is known as xxx"),

@@ -28,7 +28,7 @@ def together_lines(run: RunStore, network: Mapping[str, str], *, has_ended: bool
         lines = aligned([[say(head) for head in HEADS.values()], *(peer.cells() for peer in peers)]).splitlines()
     if part := part_of(run.read_attempt()):
         return [*lines, str(part)]
-    waiting = [] if has_ended else [one for one in machines_of(run, network) if one.host is None]
+    waiting = [] if has_ended else [one for one in machines_of(run, network) if not one.is_here]
     return [*lines, *machine_lines(run, waiting)]
 
 

@@ -35,9 +35,9 @@ def network_addresses() -> tuple[Address, ...]:
 
 
 def is_here(host: str) -> bool:
-    """Whether `host` is an address of this machine, or a name of one. Raises `OSError` for a name that nobody knows."""
-    own = {one.address for addresses in psutil.net_if_addrs().values() for one in addresses}
-    return any(address in own or address.startswith(LOOPBACK) for address in _ipv4(host))
+    """Whether `host` is an address of this machine, of IPv6 with or without brackets, or a name of one. Raises `OSError` for a name that nobody knows."""
+    own = {one.address.partition("%")[0] for addresses in psutil.net_if_addrs().values() for one in addresses}
+    return any(address in own or address.startswith(LOOPBACK) for address in _addresses_of(host.strip("[]")))
 
 
 def is_port_free(port: int) -> bool:
@@ -59,9 +59,9 @@ def free_port(first: int, taken: Sequence[int] = (), tries: int = 100) -> int | 
     return next((port for port in ports if port not in taken and is_port_free(port)), None)
 
 
-def _ipv4(host: str) -> set[str]:
+def _addresses_of(host: str) -> set[str]:
     try:
-        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except UnicodeError as error:  # a part of the name is longer than names can be
         raise OSError(None, str(error)) from error
     return {str(one[4][0]) for one in found}

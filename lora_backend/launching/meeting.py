@@ -18,7 +18,9 @@ from lora_backend.runs.record.run_store import RunStore, list_runs, new_run_id
 
 FIRST_PORT = 29500
 """The one that torchrun takes as well; the next free one where it is in use."""
-_ENDPOINT = re.compile(r"([0-9A-Za-z]([0-9A-Za-z.-]{0,252}[0-9A-Za-z])?):([0-9]{1,5})")
+_ENDPOINT = re.compile(
+    r"(?P<host>[0-9A-Za-z](?:[0-9A-Za-z.-]{0,252}[0-9A-Za-z])?|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[0-9]{1,5})"
+)
 
 
 class MeetingError(RunError):
@@ -84,17 +86,15 @@ def meeting_elsewhere(node: int, num_nodes: int, endpoint: str | None, code: str
 
 
 def endpoint_parts(endpoint: str) -> tuple[str, int]:
-    """Host and port. Raises `ConfigError` for what is no endpoint."""
+    """Host, an address of IPv6 in its brackets, and port. Raises `ConfigError` for what is no endpoint."""
     found = _ENDPOINT.fullmatch(endpoint.strip())
-    port = int(found[3]) if found else 0
+    port = int(found["port"]) if found else 0
     if found is None or not 0 < port < 65536:
         raise ConfigError(
-            N_(
-                "`--endpoint {endpoint}` is no endpoint. Write a name or an IPv4 address and a port, as in 10.0.0.1:29500."
-            ),
+            N_("`--endpoint {endpoint}` is no endpoint. Write a name or an address and a port, as in 10.0.0.1:29500."),
             endpoint=endpoint[:100],
         )
-    return found[1], port
+    return found["host"], port
 
 
 def meeting_again(run: RunStore, installation: Installation, endpoint: str | None, code: str | None) -> MachineMeeting:

@@ -13,6 +13,8 @@ from lora_backend.runs.record.run_store import RunStore
 
 MEETING = "meeting"
 """The stage in which machines wait for one another."""
+MET = "starting"
+"""The stage after it, until the first process says what it is at."""
 
 
 def say_waiting(folder: RunStore, detail: Message) -> bool:
@@ -28,7 +30,7 @@ def say_waiting(folder: RunStore, detail: Message) -> bool:
 def stop_waiting(folder: RunStore) -> None:
     """All are there."""
     with folder.changing_status() as status:
-        status.attempt.stage = status.attempt.detail = None
+        status.attempt.stage, status.attempt.detail = MET, None
 
 
 def take_stop(folder: RunStore, request: StopRequest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from typing import Any
 from lora_backend.config.config_writing import setting_of
 from lora_backend.i18n import N_, Message
 from lora_backend.runs.record.attempts import Attempt
+from lora_backend.runs.record.documents import AttemptStatus
 from lora_backend.runs.record.meetings import first_run_of, run_id_on
 from lora_backend.runs.record.peer_documents import MachineMeeting
 from lora_backend.runs.record.run_store import RunStore
 
 PROGRAM = "flightdeck"
+MEETING = "meeting"
+"""The stage in which the first machine waits for the others."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,10 @@ class ShownMachine:
 
     node: int
     """From 0."""
+    is_here: bool
+    """Whether it has come."""
     host: str | None
-    """What it calls itself; None before it has come."""
+    """What it calls itself, once its processes have begun."""
     command: str
     """What starts its part, or lets it go on in the folder that it has there."""
     anew: str | None
@@ -33,13 +39,15 @@ class ShownMachine:
     @property
     def title(self) -> Message:
         """Which it is, and whether it has come."""
-        if self.host is None:
+        if not self.is_here:
             return Message(N_("Machine {number}: waiting"), {"number": self.node + 1})
+        if self.host is None:
+            return Message(N_("Machine {number}: connected"), {"number": self.node + 1})
         return Message(N_("Machine {number}: connected ({host})"), {"number": self.node + 1, "host": self.host})
 
     def to_json(self) -> dict[str, Any]:
         """For a script."""
-        return {"node": self.node, "host": self.host, "command": self.command, "anew": self.anew}
+        return {name: getattr(self, name) for name in ("node", "is_here", "host", "command", "anew")}
 
 
 def start_command(
@@ -71,17 +79,26 @@ def machines_of(
     attempt = run.read_attempt()
     if attempt.meeting is None or attempt.meeting.node != 0:
         return []
-    hosts = {peer.node: peer.host for peer in run.read_status().attempt.peers}
+    status = run.read_status().attempt
+    hosts, missing = {peer.node: peer.host for peer in status.peers}, _missing(status, attempt.num_nodes)
     before = {key: value for one in run.read_attempts() for key, value in one.changes.items()}
     changed = {key: value for key, value in (before | dict(changes or {})).items() if key != "num_nodes"}
 
     def shown(node: int) -> ShownMachine:
         begins = start_command(config or config_name(run), attempt, node, changed, environment)
-        if attempt.number < 2:
-            return ShownMachine(node, hosts.get(node), begins, None)
-        return ShownMachine(node, hosts.get(node), resume_command(attempt, node, environment), begins)
+        is_first_start = attempt.number < 2
+        now = begins if is_first_start else resume_command(attempt, node, environment)
+        is_here = node in hosts or node not in missing
+        return ShownMachine(node, is_here, hosts.get(node), now, None if is_first_start else begins)
 
     return [shown(node) for node in range(1, attempt.num_nodes)]
+
+
+def _missing(status: AttemptStatus, num_nodes: int) -> set[int]:
+    """Those that have not come yet: the first machine says for whom it waits, and then what it is at."""
+    if status.stage == MEETING and status.detail is not None and "numbers" in status.detail.values:
+        return {int(number) - 1 for number in re.findall(r"[0-9]{1,4}", str(status.detail.values["numbers"]))}
+    return set(range(num_nodes)) if status.stage in (None, MEETING) else set()
 
 
 def config_name(run: RunStore) -> str:

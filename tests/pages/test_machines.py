@@ -112,6 +112,13 @@ def test_the_first_machine_shows_the_command_for_each_other_until_it_has_come(mo
     words = shlex.split(command)
     assert words[:6] == ["GLOO_SOCKET_IFNAME=eth0", "flightdeck", "runs", "start", "first.yaml", "--nodes"]
     assert words[6:] == ["2", "--node", "1", "--endpoint", "127.0.0.2:29500", "--code", "first.0123456789abcdef"]
+    waits = Message("Waiting for machine {numbers} of {all} at {endpoint}", {"numbers": "2", "all": 2, "endpoint": "e"})
+    set_status(run, stage="meeting", detail=waits, peers=[])
+    at.run()
+    assert "Machine 2: waiting" in shown(at)
+    set_status(run, stage="starting", detail=None)
+    at.run()
+    assert "Start the other machines" not in shown(at), "all have come, and nobody needs a command any more"
     second = PeerProcess(rank=1, node=1, host="two", process=replace(here, boot_id="another"))
     set_status(run, peers=[first, second])
     at.run()

@@ -20,7 +20,7 @@ def run_machines(run: RunStore, state: RunState) -> None:
         st.info(say(part), icon=":material/lan:")
         return
     machines = machines_of(run, installation().network)
-    if state.has_ended or all(one.host is not None for one in machines):
+    if state.has_ended or all(one.is_here for one in machines):
         return
     with st.container(border=True, key="other_machines"):
         st.markdown(bold(t(N_("Start the other machines"))))
@@ -63,5 +63,5 @@ def _config_file(run: RunStore, sentence: str) -> None:
 
 def _machine(one: ShownMachine, command: str) -> None:
     st.markdown(say(one.title))
-    if one.host is None:
+    if not one.is_here:
         st.code(visible_lines(command), language="bash", wrap_lines=True)
