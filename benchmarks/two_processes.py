@@ -3,7 +3,8 @@
 A made-up Llama (r 8 on all linear layers, fp32) learns rows of mixed length. One process is bound to one core, each of two to
 one of its own, and torch has one thread in each. Speed is tokens that are no padding a second, over the steps behind the
 second, in which memory is measured. Turns are taken alternately, and a ratio is that of one turn of each, one behind the
-other. What other processes of the machine took meanwhile is said beside it: where that is much, the ratio says little.
+other. What other processes of the machine took meanwhile is said beside it: where that is much, a ratio by the clock says
+little. Beside it stands the ratio by processor time: of every step, what its busiest process took of a processor.
 
     python -m benchmarks.two_processes --turns 5 --blocks 3
 """
@@ -22,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,8 @@ class Turn:
     """One run."""
 
     tokens_per_s: float
+    tokens_per_busy_s: float
+    """By what each step's busiest process took of its core, in the place of the clock."""
     loss: float
     """Of its last step."""
     others: float
@@ -70,18 +74,27 @@ def main(words: Sequence[str] = ()) -> None:
     with tempfile.TemporaryDirectory(prefix="two-processes-") as folder:
         config = made_config(Path(folder), asked.blocks, asked.steps)
         turns: dict[int, list[Turn]] = {number: [] for number in WAYS}
-        print("turn | one process, tokens/s | two, tokens/s | ratio | others took, cores", flush=True)
+        print(
+            "turn | one process, tokens/s | two, tokens/s | ratio | by processor time | others took, cores", flush=True
+        )
         for number in range(1, asked.turns + 1):
             one, two = (take_turn(Path(folder), config, count, cores, number) for count in WAYS)
             turns[1].append(one)
             turns[2].append(two)
-            print(f"{number} | {one.tokens_per_s:.1f} | {two.tokens_per_s:.1f} | {two.tokens_per_s / one.tokens_per_s:.3f} | {one.others:.2f}, {two.others:.2f}", flush=True)  # fmt: skip
+            by_clock, by_processor = ratios(one, two)
+            print(f"{number} | {one.tokens_per_s:.1f} | {two.tokens_per_s:.1f} | {by_clock:.3f} | {by_processor:.3f} | {one.others:.2f}, {two.others:.2f}", flush=True)  # fmt: skip
     for count, taken in turns.items():
         print(f"{count}: {median_and_spread([turn.tokens_per_s for turn in taken], 'tokens/s')}")
-    ratios = [two.tokens_per_s / one.tokens_per_s for one, two in zip(turns[1], turns[2], strict=True)]
-    print(f"ratio: {median_and_spread(ratios, '×')}")
-    apart = max(abs(two.loss - one.loss) / one.loss for one, two in zip(turns[1], turns[2], strict=True))
+    pairs = list(zip(turns[1], turns[2], strict=True))
+    for place, name in enumerate(("ratio", "ratio by processor time")):
+        print(f"{name}: {median_and_spread([ratios(one, two)[place] for one, two in pairs], '×')}")
+    apart = max(abs(two.loss - one.loss) / one.loss for one, two in pairs)
     print(f"loss of the last step: {statistics.median(turn.loss for turn in turns[1]):.6f}, {apart:.1e} apart at most")
+
+
+def ratios(one: Turn, two: Turn) -> tuple[float, float]:
+    """By the clock, and by processor time."""
+    return two.tokens_per_s / one.tokens_per_s, two.tokens_per_busy_s / one.tokens_per_busy_s
 
 
 def made_config(folder: Path, num_blocks: int, num_steps: int) -> dict[str, Any]:
@@ -119,28 +132,35 @@ def take_turn(folder: Path, config: dict[str, Any], count: int, cores: Sequence[
     command = [sys.executable, "-m", "lora_backend", "train", str(path), "--run-dir", str(run.path), "--yes"]
     began, busy_s, own_s = time.monotonic(), _busy_s(), _own_s()
     trainer = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    if count == 1:
-        bind(trainer.pid, cores[0])
-    else:
-        bind_each(run, trainer, cores[:count])
+    pids = [trainer.pid] if count == 1 else peers_of(run, trainer, count)
+    for pid, core in zip(pids, cores, strict=False):
+        bind(pid, core)
+    busy = busy_at_steps(run, trainer, pids)
     trainer.wait()
     took_s, others_s = time.monotonic() - began, (_busy_s() - busy_s) - (_own_s() - own_s)
     if trainer.returncode != 0:
         raise RuntimeError(run.train_log.read_text()[-2000:] if run.train_log.exists() else "it has not begun")
     columns = read_columns(run.metrics_jsonl)
-    losses = points(columns, "loss")[1]
-    return Turn(steady_speed(run), float(losses[-1]), max(others_s / took_s, 0.0))
+    times, speeds = points(columns, "time")[1], points(columns, "tokens_per_s")[1]
+    took = [float(now - before) for before, now in pairwise(times)][STEADY_AFTER - 1 :]
+    tokens = sum(seconds * float(speed) for seconds, speed in zip(took, speeds[STEADY_AFTER:], strict=True))
+    assert len(busy) == len(times) - 1, "each step was seen when it ended"
+    return Turn(
+        tokens_per_s=tokens / sum(took),
+        tokens_per_busy_s=tokens / sum(busy[STEADY_AFTER - 1 :]),
+        loss=float(points(columns, "loss")[1][-1]),
+        others=max(others_s / took_s, 0.0),
+    )
 
 
-def bind_each(run: RunStore, trainer: subprocess.Popen[bytes], cores: Sequence[int]) -> None:
-    """Each of the run's processes to a core, as soon as it is there: what it starts later stays on it."""
+def peers_of(run: RunStore, trainer: subprocess.Popen[bytes], count: int) -> list[int]:
+    """The run's processes, as soon as they are there: what they start later stays on their cores."""
     while trainer.poll() is None:
         time.sleep(TICK_S)
         pids = [peer.process.pid for peer in run.read_status().attempt.peers if peer.process]
-        if len(pids) == len(cores):
-            for pid, core in zip(pids, cores, strict=True):
-                bind(pid, core)
-            return
+        if len(pids) == count:
+            return pids
+    return []
 
 
 def bind(pid: int, core: int) -> None:
@@ -149,16 +169,19 @@ def bind(pid: int, core: int) -> None:
         os.sched_setaffinity(int(thread.name), {core})
 
 
-def steady_speed(run: RunStore) -> float:
-    """Tokens a second over the steps that count, each weighed by its time."""
-    columns = read_columns(run.metrics_jsonl)
-    (steps, speeds), times = points(columns, "tokens_per_s"), points(columns, "time")[1]
-    tokens = seconds = 0.0
-    for place, step in enumerate(steps):
-        if step > STEADY_AFTER:
-            took = float(times[place] - times[place - 1])
-            tokens, seconds = tokens + took * float(speeds[place]), seconds + took
-    return tokens / seconds
+def busy_at_steps(run: RunStore, trainer: subprocess.Popen[bytes], pids: Sequence[int]) -> list[float]:
+    """Of each step behind the first, the seconds that the busiest of its processes took of a processor."""
+    processes, found, size = [psutil.Process(pid) for pid in pids], list[list[float]](), 0
+    while trainer.poll() is None:
+        time.sleep(TICK_S)
+        if not run.metrics_jsonl.exists() or run.metrics_jsonl.stat().st_size == size:
+            continue
+        size = run.metrics_jsonl.stat().st_size
+        try:
+            found.append([used.user + used.system for used in (process.cpu_times() for process in processes)])
+        except psutil.Error:  # it has ended
+            break
+    return [max(now - before for before, now in zip(*both, strict=True)) for both in pairwise(found)]
 
 
 def _busy_s() -> float:
