@@ -31,14 +31,20 @@ def is_at(run: RunStore, step: int) -> bool:
     return state.step >= step
 
 
-def whole_run(config: dict[str, Any], words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> RunStore:
-    """Start by a command, stop it, resume it, see it finish."""
+def start(config: dict[str, Any], words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> RunStore:
+    """Start a run by a command."""
     path = folder / "config.yaml"
     path.write_text(dump_yaml(config))
     code, said = run_cli(["runs", "start", str(path), *words, "--json"], capsys)
     assert code == 0, said
     (run,) = list_runs(folder / "ws" / "runs")
     assert json.loads(said)["cluster"]["asked"]["kind"] == words[1]
+    return run
+
+
+def whole_run(config: dict[str, Any], words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> RunStore:
+    """Start by a command, stop it, resume it, see it finish."""
+    run = start(config, words, folder, capsys)
     until(lambda: is_at(run, 3), "it trains", 120)
     code, said = run_cli(["runs", "stop", run.id, "--wait", "--json"], capsys)
     assert (code, run.state().state) == (0, "stopped"), said

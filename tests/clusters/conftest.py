@@ -16,7 +16,7 @@ from lora_backend.installation import this_installation
 from lora_backend.runs.processes import cluster_job, job_end
 from lora_backend.runs.processes.supervisor import supervise
 from lora_backend.runs.record.process_identity import is_alive
-from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.run_store import RunStore, new_run_id
 from tests.clusters.ray_server import RayServer
 from tests.clusters.stub_slurm import StubSlurm
 from tests.run_files import add_start, make_run, process_of
@@ -49,7 +49,7 @@ def make(tmp_path: Path) -> Iterator[MakeRun]:
     runs: list[RunStore] = []
 
     def make(kind: str = "slurm", script: str = TRAIN, address: str | None = None, **parameters: Any) -> RunStore:
-        path = tmp_path / "ws" / "runs" / f"run{len(runs)}"
+        path = tmp_path / "ws" / "runs" / new_run_id()  # a real cluster outlives a test, and knows a job by it
         argv = [sys.executable, "-c", HEAD + script, str(path)]
         run = make_run(path.parent, config={"r": 4}, config_text="r: 4\n", argv=argv, path=path, state="starting")
         asked = {"kind": kind, "parameters": parameters} | ({"address": address} if address else {})

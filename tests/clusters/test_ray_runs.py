@@ -40,7 +40,7 @@ def test_a_job_that_waits_says_why_and_then_trains(ray: RayServer, make: MakeRun
     assert "Ray gives it up after 15 minutes" in detail(run)
     (name,) = ray.jobs
     asked = ray.jobs[name]["asked"]
-    assert (name, asked["entrypoint_num_gpus"], asked["entrypoint_num_cpus"]) == ("flightdeck-run0-1", 2, 4)
+    assert (name, asked["entrypoint_num_gpus"], asked["entrypoint_num_cpus"]) == (f"flightdeck-{run.id}-1", 2, 4)
     assert asked["entrypoint_memory"] == 1_500_000_000
     ray.start(name)
     until(lambda: runs(run), "it runs")
@@ -110,6 +110,7 @@ def test_a_dashboard_that_does_not_answer_ends_nothing(ray: RayServer, make: Mak
     assert run.state().state == "finished"
 
 
+@pytest.mark.soak
 def test_a_supervisor_that_died_is_followed_by_one_that_goes_on_with_its_job(ray: RayServer, make: MakeRun) -> None:
     run = make("ray", address=ray.address)
     start_supervisor(run)

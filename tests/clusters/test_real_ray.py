@@ -138,4 +138,4 @@ def test_a_real_ray_is_asked_for_its_version_and_knows_no_other_job(head: str) -
     assert cluster.look("flightdeck-nobody-1") is None
     assert cluster.find("flightdeck-nobody-1") is None
     with pytest.raises(ClusterError, match="Check the address"):
-        cluster_of(request_for("ray", {}, {}, f"{head}9"), {}).check()
+        cluster_of(request_for("ray", {}, {}, "http://127.0.0.1:9"), {}).check()

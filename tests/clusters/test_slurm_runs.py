@@ -16,6 +16,7 @@ from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
 from tests.clusters.conftest import Follow, MakeRun
 from tests.clusters.stub_slurm import StubSlurm
+from tests.often import often
 from tests.run_files import log_tail, set_status, status_of
 from tests.runs.stand_in import DEAF, NEVER, kill, let_end
 from tests.waiting import until
@@ -132,10 +133,13 @@ def test_a_job_whose_number_was_not_written_down_is_found_by_its_name(
 
 @pytest.mark.parametrize(
     ("state", "cause"),
-    [
-        ("OUT_OF_MEMORY", "job_out_of_memory"), ("TIMEOUT", "job_timeout"), ("NODE_FAIL", "job_machine"),
-        ("PREEMPTED", "job_preempted"), ("CANCELLED", "job_cancelled"),
-    ],
+    often(
+        [
+            ("OUT_OF_MEMORY", "job_out_of_memory"), ("TIMEOUT", "job_timeout"), ("NODE_FAIL", "job_machine"),
+            ("PREEMPTED", "job_preempted"), ("CANCELLED", "job_cancelled"),
+        ],
+        {("OUT_OF_MEMORY", "job_out_of_memory"), ("CANCELLED", "job_cancelled")},
+    ),
 )  # fmt: skip
 def test_an_end_of_which_the_trainer_knows_nothing_is_told_in_slurms_words(
     state: str, cause: str, slurm: StubSlurm, make: MakeRun, follow: Follow

@@ -13,28 +13,64 @@ from submitit import LocalExecutor
 from lora_backend.clusters.cluster import Task
 from lora_backend.clusters.slurm_jobs import FILES, submit_by
 from lora_backend.config.config_writing import dump_yaml
+from lora_backend.runs.processes.recovery import recover
+from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.run_store import list_runs
-from tests.clusters.by_commands import run_cli, whole_run
+from tests.clusters.by_commands import run_cli, start, whole_run
 from tests.clusters.conftest import MakeRun
 from tests.clusters.ray_server import RayServer
 from tests.clusters.stub_slurm import StubSlurm
-from tests.run_files import log_tail, status_of
+from tests.run_files import add_start, log_tail, status_of
 from tests.runs.stand_in import let_end
+from tests.stub_runs import stub_runs
 from tests.waiting import until
 
 Make = Callable[..., dict[str, Any]]
 
 
+def test_slurm_trains_a_run_that_is_planned_where_it_trains(
+    slurm: StubSlurm, config: Make, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--on", "slurm", "--cluster", "partition=gpu", "--cluster", "gpus_per_node=0"]
+    run = start(config(max_steps=2), words, tmp_path, capsys)
+    assert run.read_attempt().plan is None
+    until(lambda: recover(run).has_ended, "it ends", 250)
+    assert (run.state().state, run.state().step) == ("finished", 2), log_tail(run, 4000)
+    assert run.read_attempt().plan is not None
+    assert "gpus-per-node" not in slurm.job(101)["asked"]
+    code, said = run_cli(["runs", "show", run.id], capsys)
+    assert code == 0
+    assert "Slurm job 101 on node7: COMPLETED." in said
+    assert "submitted to Slurm as job 101" in log_tail(run, 200_000)
+
+
+def test_a_run_goes_on_by_another_job_with_what_is_asked_for_anew(
+    slurm: StubSlurm, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = stub_runs(workspace)
+    run = next(runs)("again")
+    add_start(run, cluster={"kind": "slurm", "parameters": {"timeout_min": 5, "partition": "gpu"}})
+    start_supervisor(run)
+    until(lambda: run.state().state == "running", "it runs")
+    assert run_cli(["runs", "stop", run.id, "--wait"], capsys)[0] == 0
+    code, said = run_cli(["runs", "resume", run.id, "--cluster", "timeout_min=600"], capsys)
+    assert code == 0, said
+    until(lambda: recover(run).state == "running", "it runs again")
+    let_end(run)
+    until(lambda: recover(run).has_ended, "it ends")
+    assert run.state().state == "finished"
+    asked = [slurm.job(number)["asked"] for number in slurm.ids]
+    assert [(one["time"], one["partition"]) for one in asked] == [("5", "gpu"), ("600", "gpu")]
+    assert next(runs, None) is None
+
+
+@pytest.mark.soak
 def test_slurm_trains_a_run_that_is_stopped_and_resumed(
     slurm: StubSlurm, config: Make, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = config(max_steps=2000, save_steps=1000)
-    run = whole_run(settings, ["--on", "slurm", "--cluster", "partition=gpu"], tmp_path, capsys)
+    whole_run(settings, ["--on", "slurm", "--cluster", "partition=gpu"], tmp_path, capsys)
     assert [slurm.job(number)["asked"]["partition"] for number in slurm.ids] == ["gpu", "gpu"]
-    code, said = run_cli(["runs", "show", run.id], capsys)
-    assert code == 0
-    assert "Slurm job 102 on node7: COMPLETED." in said
-    assert "submitted to Slurm as job 101" in log_tail(run, 200_000)
 
 
 @pytest.mark.soak
