@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import signal
 import socket
@@ -14,13 +15,24 @@ from typing import Any
 import pytest
 
 from lora_backend.config.config_writing import dump_yaml
-from lora_backend.runs.checkpoints.manifest import checkpoints_of
+from lora_backend.runs.checkpoints.manifest import checkpoints_of, newest_whole
 from lora_backend.runs.processes.trainer_command import trainer_command
 from lora_backend.runs.record.process_identity import is_alive
 from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.transitions import request_stop
 from tests.machine_networks import Host, agent_on, two_hosts, why_not
-from tests.peer_runs import START_S, end_all, forked, left_of, peers_of, screen_of, wait_for_nothing_left
-from tests.run_files import add_start, log_tail, make_run, points_of, start_again
+from tests.peer_runs import (
+    START_S,
+    end_all,
+    forked,
+    last_step,
+    left_of,
+    peer_of,
+    peers_of,
+    screen_of,
+    wait_for_nothing_left,
+)
+from tests.run_files import add_start, attempt_of, log_tail, make_run, points_of, start_again
 from tests.runs.stand_in import who
 from tests.tiny import chats, write_rows
 from tests.training.helpers import adapter_bytes, curve, run, until
@@ -48,7 +60,7 @@ class Pair:
         """The second first, for it waits for the other as well."""
         self.agents = [agent_on(self.hosts[node], self.runs[node], work) for node in (1, 0)][::-1]
 
-    def resume(self, checkpoint: str) -> None:
+    def resume(self, checkpoint: str | None) -> None:
         for node, one in enumerate(self.runs):
             start_again(one, "starting", resume_from=checkpoint, **self.meeting(node))
         self.start()
@@ -82,7 +94,9 @@ def pair(config: Make, tmp_path: Path) -> Iterator[Callable[..., Pair]]:
         def make(second: dict[str, Any] | None = None, together: dict[str, Any] | None = None, **changes: Any) -> Pair:
             values = config(**{"target_batch_size": 8, **changes})
             runs = [
-                folder_of(tmp_path / f"machine{node}" / "runs" / "mine", values | (second or {} if node else {}))
+                folder_of(
+                    tmp_path / f"machine{node}" / "runs" / f"run{len(made)}", values | (second or {} if node else {})
+                )
                 for node in (0, 1)
             ]
             made.append(Pair(hosts, (runs[0], runs[1]), TOGETHER | (together or {})))
@@ -127,6 +141,26 @@ def test_two_machines_train_what_one_process_trains_and_go_on_from_a_checkpoint_
     alone = run(workspace, config(target_batch_size=8, num_epochs=6))
     assert [row["step"] for row in points_of(first)] == [row["step"] for row in points_of(alone)]
     assert max(compared(first, alone, "loss"), adapters_apart(first, alone)) <= WITHIN, curve(first)
+
+
+@pytest.mark.soak
+def test_two_machines_end_with_the_best_checkpoint_which_the_first_alone_has(
+    pair: Callable[..., Pair], config: Make, workspace: Path
+) -> None:
+    """The figure does not change at first, so the first evaluation is the best."""
+    best = {
+        "max_steps": 12, "val_size": 0.25, "eval_strategy": "steps", "eval_steps": 2, "save_steps": 2, "metric_for_best_model": "token_accuracy",
+        "load_best_model_at_end": True, "learning_rate": 1e-4,
+    }  # fmt: skip
+    both = pair(**best)
+    first, second = both.runs
+    both.start()
+    both.wait()
+    assert [one.state().state for one in both.runs] == ["finished", "finished"], both.logs()
+    alone = run(workspace, config(target_batch_size=8, **best))
+    assert attempt_of(first)["adapter_step"] == attempt_of(alone)["adapter_step"] == 2
+    assert adapters_apart(first, alone) <= WITHIN
+    assert "no checkpoint was evaluated" not in second.peer_log(1).read_text()
 
 
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.soak), 1])
@@ -188,6 +222,38 @@ def test_a_signal_on_any_machine_stops_the_run_on_both(node: int, pair: Callable
     os.kill(who(both.runs[node], "trainer").pid, signal.SIGINT)
     both.wait()
     assert [one.state().state for one in both.runs] == ["stopped", "stopped"], both.logs()
+
+
+ACTS: dict[str, Callable[[RunStore, int], object]] = {
+    "process": lambda one, node: os.kill(peer_of(one, node), signal.SIGKILL),
+    "agent": lambda one, node: os.kill(who(one, "trainer").pid, signal.SIGKILL),
+    "stop": lambda one, node: request_stop(one),
+    "signal": lambda one, node: os.kill(who(one, "trainer").pid, signal.SIGTERM),
+}
+
+
+@pytest.mark.soak
+def test_kills_and_stops_on_either_machine_leave_a_run_that_goes_on_to_the_bit(pair: Callable[..., Pair]) -> None:
+    values = {"max_steps": 120, "num_epochs": 120, "lora_dropout": 0.1, "save_steps": 5}
+    whole, both = pair(**values), pair(**values)
+    whole.start()
+    whole.wait()
+    assert [one.state().state for one in whole.runs] == ["finished", "finished"], whole.logs()
+    draw = random.Random(18)
+    both.start()
+    for act, node in draw.sample([(act, node) for act in ACTS for node in (0, 1)], 8):
+        step = last_step(both.runs[0]) + draw.randint(0, 4)
+        until(lambda step=step: both.is_training() and last_step(both.runs[0]) >= step, START_S)  # type: ignore[misc]
+        ACTS[act](both.runs[node], node)
+        both.wait()
+        states = [one.state().state for one in both.runs]
+        assert states == ["stopped"] * 2 or act in ("process", "agent"), f"{act} on {node}: {states}\n{both.logs()}"
+        newest, _ = newest_whole(both.runs[0])
+        both.resume(newest.name if newest else None)
+    both.wait()
+    assert [one.state().state for one in both.runs] == ["finished", "finished"], both.logs()
+    assert curve(both.runs[0]) == curve(whole.runs[0])
+    assert adapter_bytes(both.runs[0]) == adapter_bytes(whole.runs[0])
 
 
 @pytest.mark.soak
