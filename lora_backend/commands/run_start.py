@@ -153,6 +153,8 @@ def _say_how_it_is(arguments: argparse.Namespace, run: RunStore, others: list[Sh
         lines.append(str(part))
     if others and meeting is not None:
         lines += _where(arguments, meeting)
+        if run.state().state == "queued":
+            lines.append(say(N_("This machine waits for its devices. Start the others when it has begun.")))
         lines += machine_lines(run, others)
     show(in_lines(lines))
 
