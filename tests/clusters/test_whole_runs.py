@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ from lora_backend.config.config_writing import dump_yaml
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.supervisor import start_supervisor
 from lora_backend.runs.record.run_store import list_runs
-from tests.clusters.by_commands import run_cli, start, whole_run
+from tests.clusters.by_commands import is_at, run_cli, start, whole_run
 from tests.clusters.conftest import MakeRun
 from tests.clusters.ray_server import RayServer
 from tests.clusters.stub_slurm import StubSlurm
@@ -114,3 +116,23 @@ def test_words_that_no_cluster_has_start_nothing(
     assert "num_nodes" in out
     assert list_runs(workspace / "runs") == []
     assert slurm.ids == []
+
+
+@pytest.mark.soak
+def test_two_processes_of_a_job_train_together_and_stop_when_the_cluster_warns_them(
+    slurm: StubSlurm, config: Make, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config(max_steps=2000, save_steps=1000, strategy="ddp", num_processes=2, target_batch_size=8)
+    run = start(settings, ["--on", "slurm", "--cluster", "gpus_per_node=0"], tmp_path, capsys)
+    until(lambda: is_at(run, 2), "it trains", 250)
+    attempt, status = run.read_attempt(), run.read_status().attempt
+    assert (attempt.strategy, attempt.num_processes, len(status.peers)) == ("ddp", 2, 2)
+    assert status.trainer is not None
+    os.kill(status.trainer.pid, signal.SIGUSR2)
+    until(lambda: recover(run).has_ended, "it ends", 250)
+    ended = run.state()
+    assert (ended.state, ended.cause) == ("stopped", "signal"), log_tail(run, 4000)
+    assert ended.message is not None
+    assert "SIGUSR2" in ended.message.text("en")
+    assert (run.checkpoints / f"checkpoint-{ended.step}").is_dir()
+    assert slurm.job(101)["cancels"] == []
