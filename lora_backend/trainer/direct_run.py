@@ -42,7 +42,7 @@ def buildandTrainLoraModel(
     `precision` and the three names win over what the config says; `pkg` and `version` are needed. The call is a run
     like any other: a folder below the workspace with log, curves and rank report, this process as its trainer.
 
-    Called in the main thread, SIGINT (Ctrl-C), SIGTERM and SIGHUP save a checkpoint after the step first, and then do what
+    Called in the main thread, SIGINT (Ctrl-C), SIGTERM, SIGHUP and SIGUSR2 save a checkpoint after the step first, and then do what
     they do otherwise. Returns the trained model. Raises `ConfigError` for a config with errors or without `pkg` and `version`,
     `RankMismatchError` under `strict_r_check`, and others of our `ValueError`s with what to change.
     """

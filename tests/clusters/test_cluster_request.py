@@ -66,6 +66,7 @@ def test_the_dashboard_is_named_by_rays_own_variables(environment: dict[str, str
 
 
 def test_a_cluster_is_offered_only_where_it_can_be_reached(slurm: StubSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(slurm.bin))  # this machine may be one of a cluster's
     assert clusters_here({}) == ["slurm"]
     assert clusters_here(RAY) == ["slurm", "ray"]
     (slurm.bin / "sbatch").unlink()

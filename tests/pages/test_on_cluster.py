@@ -51,7 +51,12 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Attempt]:
     return found
 
 
-def test_without_a_cluster_there_is_nothing_of_one(draft: Draft) -> None:
+def test_without_a_cluster_there_is_nothing_of_one(
+    draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # this machine may be one of a cluster's
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
     at = show("config", draft=draft.id, lang="en")
     assert "launch_on_cluster" not in [button.key for button in at.button]
 
