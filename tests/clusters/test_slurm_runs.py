@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lora_backend.clusters.cluster import Look
+from lora_backend.clusters.slurm_jobs import Slurm
 from lora_backend.runs.processes import cluster_job
 from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.processes.supervisor import start_supervisor
@@ -76,6 +78,28 @@ def test_a_stop_is_the_trainers_to_do_while_it_does_it(slurm: StubSlurm, make: M
     until(lambda: runs(run), "it runs")
     request_stop(run)
     until(lambda: has_ended(run), "it ends")
+    assert (run.state().state, run.state().cause, slurm.job(101)["cancels"]) == ("stopped", None, [])
+
+
+def test_a_job_that_has_started_since_it_was_last_looked_at_is_not_cancelled_as_one_that_waits(
+    slurm: StubSlurm, make: MakeRun, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, look = make(), Slurm.look
+    slurm.be("hold", "Resources")
+    seen: list[Look | None] = []
+
+    def as_before(cluster: Slurm, job_id: str) -> Look | None:
+        if not seen or run.stop_request.exists():
+            seen.append(look(cluster, job_id))
+        return seen[-1]
+
+    monkeypatch.setattr(Slurm, "look", as_before)
+    follow(run)
+    until(lambda: "Resources" in detail(run), "it waits")
+    slurm.start(101)
+    until(lambda: runs(run), "it runs")
+    request_stop(run)
+    until(lambda: has_ended(run), "the trainer ends it")
     assert (run.state().state, run.state().cause, slurm.job(101)["cancels"]) == ("stopped", None, [])
 
 

@@ -193,7 +193,7 @@ class _Watch:
         """A stop is the trainer's to do, with a checkpoint; what does not end within its deadline is cancelled, again
         and again, until it is gone. What waits still has nothing to save."""
         request = self.folder.read_stop_request()
-        is_pending = self.looked is not None and self.looked.phase == "pending"
+        is_pending = False
         if not self.folder.path.exists():
             self._missing_since = now if self._missing_since is None else self._missing_since
             if now - self._missing_since < GONE_AFTER_S:
@@ -201,14 +201,14 @@ class _Watch:
         elif request is None:
             self._missing_since = None
             return
-        elif not is_pending:
-            if self._stop_seen is None:
-                self._stop_seen, self._ask_every_s, self._ask_at = (
-                    now,
-                    ASK_FIRST_S,
-                    min(self._ask_at, now + ASK_FIRST_S),
-                )
-            if now - self._stop_seen < request.deadline_s:
+        elif self._stop_seen is None:  # what was seen before may be old: the job may have started
+            self._stop_seen, self._ask_every_s, self._ask_at, self.looked = now, ASK_FIRST_S, now, None
+            return
+        elif self.looked is None:
+            return
+        else:
+            is_pending = self.looked.phase == "pending" and self.folder.read_status().attempt.trainer is None
+            if not is_pending and now - self._stop_seen < request.deadline_s:
                 return
             self.deadline_s = request.deadline_s
         if self._cancelled_at is None or now - self._cancelled_at >= AGAIN_AFTER_S:

@@ -76,6 +76,11 @@ def _failure(run: RunStore, cluster: Cluster, ended: JobEnd, *, has_begun: bool)
             "A stop was requested, but the trainer did not end within {deadline_s} s, so its job {id} was cancelled."
         )
         return Failure("stop_deadline", Message(said, values), failure("stop_deadline", deadline_s=0, signal="").remedy)
+    if job.num_cancels:
+        said = N_("The job {id} was cancelled while it was starting.")
+        return Failure(
+            "stop_deadline", Message(said, {"id": job.id}), failure("stop_deadline", deadline_s=0, signal="").remedy
+        )
     if not job.state:
         return failure("job_unknown", cluster=cluster.name, id=job.id)
     has_no_output = job.exit_code in NO_OUTPUT or "RaisedSignal:53" in (job.reason or "")
