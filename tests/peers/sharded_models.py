@@ -104,15 +104,23 @@ def train(model: PeftModel, case: Case, peers: Peers, folder: Path, steps: int) 
     asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "max_new_tokens": 5, "pad_token_id": 0}
     with torch.no_grad():
         evaluated = model(input_ids=ids, labels=ids)["loss"].item()
-        answer = model.generate(**asked, do_sample=False)
+        answers = [answered(model, asked)]
         with model.disable_adapter():
-            base_answer = model.generate(**asked, do_sample=False)
+            answers.append(answered(model, asked))
     return {
         "losses": [*losses, evaluated],
-        "answers": [answer.tolist(), base_answer.tolist()],
+        "answers": answers,
         "adapter": torch.cat([one.detach().flatten() for one in trained]).tolist(),
         "bytes": held_bytes(model),
     }
+
+
+def answered(model: PeftModel, asked: dict[str, Any]) -> dict[str, Any]:
+    """The tokens of each row, and for each of them by how much its logit lies above the next best."""
+    made = model.generate(**asked, do_sample=False, output_logits=True, return_dict_in_generate=True)
+    best = torch.stack(made.logits, dim=1).float().topk(2).values  # rows, tokens, 2
+    new = made.sequences[:, -best.shape[1] :]
+    return {"tokens": new.tolist(), "margins": (best[..., 0] - best[..., 1]).tolist()}
 
 
 def _step(model: PeftModel, window: list[dict[str, Any]], case: Case, path: LossPath, peers: Peers) -> float:

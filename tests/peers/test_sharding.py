@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from tests.peers.sharded_models import CASES, fresh
 from tests.together import together
 
 WITHIN = 1e-5
+TIE = {"fp32": 1e-5, "bf16": 2**-8}
+"""Two logits, both about 1, that are no further apart are as good as equal: which one wins is the processor's rounding."""
 
 pytestmark = pytest.mark.timeout(900)  # torch is imported by each process
 
@@ -40,7 +43,8 @@ def test_a_shared_out_model_trains_and_answers_as_a_whole_one(found: Found, name
     for of_rank in found.ranks:
         ours = of_rank[name]
         assert ours["losses"] == pytest.approx(alone["losses"], rel=WITHIN)
-        assert ours["answers"] == alone["answers"]
+        for answers in zip(ours["answers"], alone["answers"], strict=True):
+            assert_same_answers(*answers, tie=TIE[CASES[name].precision])
         assert apart(ours["adapter"], alone["adapter"]) <= WITHIN
         assert ours["adapter"] == found.ranks[0][name]["adapter"]
 
@@ -75,6 +79,14 @@ def test_fifty_steps_stay_as_close(tmp_path: Path) -> None:
         for of_rank in found.ranks
     }
     assert {name: both for name, both in far.items() if max(both) > WITHIN} == {}, far
+
+
+def assert_same_answers(ours: dict[str, Any], alone: dict[str, Any], tie: float) -> None:
+    """The same tokens, in each row to the first that was drawn between two as good as equal."""
+    for row, theirs, margins in zip(ours["tokens"], alone["tokens"], alone["margins"], strict=True):
+        clear = next((place for place, margin in enumerate(margins) if margin <= tie), len(margins))
+        assert row[:clear] == theirs[:clear]
+        assert len(row) == len(theirs)
 
 
 def relative(ours: list[float], theirs: list[float]) -> float:
