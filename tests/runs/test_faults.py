@@ -66,7 +66,10 @@ def test_the_kernels_kill_for_memory_is_told_from_any_other(make: Make) -> None:
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_every_cause_has_a_sentence(cause: str) -> None:
-    values = {"signal": "SIGKILL", "code": 1, "deadline_s": 120, "reason": "x.", "rank": 1}
+    values = {
+        "signal": "SIGKILL", "code": 1, "deadline_s": 120, "reason": "x.", "rank": 1, "number": 2, "place": "gpu-two",
+        "cluster": "Slurm", "id": "4711", "host": "node7", "folder": "/runs/a", "said": "x.",
+    }  # fmt: skip
     assert failure(cause, **values).message.text("en").endswith(".")
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from lora_backend.errors import RunError
 from lora_backend.installation import SUPERVISED, WAIT_POLICY, Installation, child_environment, this_installation
 from lora_backend.os_errors import in_words
-from lora_backend.runs.processes.cluster_job import see_to_job
 from lora_backend.runs.processes.lease_queue import queue_of
 from lora_backend.runs.processes.leases import Lease, lock_once
 from lora_backend.runs.processes.leftovers import RUN_MARK, end_leftovers
@@ -124,6 +123,8 @@ def supervise(
         with folder.changing_status() as status:
             status.attempt.supervisor = identity
         if cluster := folder.read_attempt().cluster:
+            from lora_backend.runs.processes.cluster_job import see_to_job  # no other supervisor needs its memory
+
             see_to_job(folder, installation, cluster, num_ends, adopt=adopt)
             return
         trainer = _trainer_of(folder, status.attempt, adopt=adopt)
