@@ -9,7 +9,7 @@ import pytest
 from tests.untraced import planned_by_formula
 
 TRACED = (
-    "test_expected.py", "test_key_walk.py", "test_planned_devices.py", "test_trained_memory.py",
+    "test_expected.py", "test_key_walk.py", "test_peer_starts.py", "test_planned_devices.py", "test_trained_memory.py",
     "test_worst_case.py",
 )  # fmt: skip
 """Modules that look at plans, or hold them against what was measured."""
