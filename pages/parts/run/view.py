@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
 from lora_backend.escaping import visible_lines
 from lora_backend.formats import gib, number
 from lora_backend.i18n import N_
-from lora_backend.runs.history.checkpoint_list import resumed_steps, saved_steps
+from lora_backend.runs.history.checkpoint_list import saved_steps
 from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.processes.recovery import recover
-from lora_backend.runs.record.curves import points, read_columns
+from lora_backend.runs.record.curves import points
 from lora_backend.runs.record.documents import Answer
 from lora_backend.runs.record.failures import TOLD_BY_THE_LOG
 from lora_backend.runs.record.run_store import RunStore
@@ -24,6 +22,7 @@ from pages.parts.ranks.view import show_verdict
 from pages.parts.run.actions import other_gpus, run_actions, what_it_waits_for
 from pages.parts.run.alerts import how_its_loss_ended, run_alerts, say_that_it_ended
 from pages.parts.run.checkpoints import run_checkpoints, say_that_it_saved
+from pages.parts.run.curves import run_columns, run_curves
 from pages.parts.run.labels import run_labels
 from pages.parts.run.log import run_log
 from pages.parts.run.machines import run_machines
@@ -39,7 +38,7 @@ from pages.parts.shell.failing import sheltered, show_notices
 from pages.parts.shell.language import say, sentences, t
 from pages.parts.shell.markdown import Markdown, bold, escape, joined
 from pages.parts.shell.navigation import VERIFY
-from pages.parts.widgets.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
+from pages.parts.widgets.charts import Columns
 from pages.parts.widgets.formats import FIGURE_WIDTH
 from pages.parts.widgets.status_badge import stage_in_words, status_badge
 from pages.parts.widgets.tables import scrolling_table
@@ -70,23 +69,9 @@ def _run(run: RunStore, is_live: bool) -> None:
     show_notices()
     say_that_it_saved(run, state)
     say_that_it_ended(run, state)
-    columns = _columns(run)
+    columns = run_columns(run)
     _head(run, state, columns)
     _body(run, state, columns)
-
-
-def _columns(run: RunStore) -> Columns:
-    try:
-        found = run.metrics_jsonl.stat()
-    except OSError:
-        return {}
-    return _read_columns(str(run.metrics_jsonl), (found.st_size, found.st_mtime_ns))
-
-
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _read_columns(path: str, stamp: tuple[int, int]) -> Columns:
-    """Read again only when the file has grown; nobody changes what it returns."""
-    return read_columns(Path(path))
 
 
 def _head(run: RunStore, state: RunState, columns: Columns) -> None:
@@ -152,7 +137,7 @@ def _body(run: RunStore, state: RunState, columns: Columns) -> None:
         [t(name) for name in names], key=f"parts-{run.id}"
     )
     with curves:
-        _curves(run, columns, state)
+        run_curves(run, columns, state)
     with log:
         run_processes(run)
         run_log(run)
@@ -192,25 +177,6 @@ def _figures(columns: Columns) -> None:
 def _nothing_there(state: RunState, before: str, after: str, icon: str) -> None:
     """In the place of what a run has not made: what it waits for, or why it will never have it."""
     st.info(t(after if state.has_ended else before), icon=f":material/{icon}:")
-
-
-def _curves(run: RunStore, columns: Columns, state: RunState) -> None:
-    if not columns:
-        before, after = N_("Waiting for the first step…"), N_("It ended before its first step was logged.")
-        _nothing_there(state, before, after, "show_chart")
-        return
-    plain_chart = {"displayModeBar": False}
-    st.plotly_chart(loss_chart(columns, saved_steps(run), resumed_steps(run)), key="loss_chart", config=plain_chart)
-    small = (
-        ("learning_rate", N_("Learning rate"), RATE, 1.0),
-        ("tokens_per_s", N_("Tokens/s"), SPEED, 1.0),
-        ("grad_norm", N_("Gradient norm"), NORM, 1.0),
-        ("memory_bytes", N_("Memory, GiB"), MEMORY, 2.0**30),
-    )
-    drawn = [entry for entry in small if len(points(columns, entry[0])[0])]
-    places = [place for _ in range(0, len(drawn), 2) for place in st.columns(2)]
-    for place, (key, title, color, scale) in zip(places, drawn, strict=False):
-        place.plotly_chart(figure_chart(columns, key, t(title), color, scale), key=f"{key}_chart", config=plain_chart)
 
 
 def _ranks(run: RunStore, state: RunState) -> None:
