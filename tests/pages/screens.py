@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = ("home", "config", "data", "models", "plan", "playground", "runs", "verify")
 
 
-def show(page: str, **query: str) -> AppTest:
+def show(page: str, /, **query: str) -> AppTest:
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
     if "lang" in query:  # a session keeps the language that it began with
         at.query_params["lang"] = query["lang"]

@@ -57,7 +57,7 @@ def test_no_page_imports_torch_or_what_brings_it(tmp_path: Path) -> None:
     script = f"""
 import sys
 from streamlit.testing.v1 import AppTest
-visits = [("home", {{}}), ("config", {{"draft": "{draft.id}"}}), ("data", {{"dataset": "chats.jsonl"}}), ("models", {{"model": "org/m"}}), ("plan", {{}}), ("playground", {{}}), ("runs", {{"run": "{run.id}"}}), ("verify", {{}})]
+visits = [("home", {{}}), ("config", {{"draft": "{draft.id}"}}), ("data", {{"dataset": "chats.jsonl"}}), ("models", {{"model": "org/m"}}), ("docs", {{"page": "check"}}), ("plan", {{}}), ("playground", {{}}), ("runs", {{"run": "{run.id}"}}), ("verify", {{}})]
 for page, query in visits:
     at = AppTest.from_file("app.py", default_timeout=30).run()
     if page != "home":

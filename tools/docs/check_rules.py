@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from lora_backend.config.check import check_config
 from lora_backend.config.check_report import SEVERITY_WORDS
 from lora_backend.config.config_text import parse_config
@@ -47,7 +49,7 @@ def _shown(rule: Rule, language: str) -> list[str]:
     lines = [f"### `{rule.code}` ({translate(SEVERITY_WORDS[finding.severity], language)})", ""]
     if rule.broken:
         lines += ["```yaml", rule.broken, "```", ""]
-    lines += [finding.message.text(language), "", finding.remedy.text(language), ""]
+    lines += [_in_markdown(finding.message.text(language)), "", _in_markdown(finding.remedy.text(language)), ""]
     labels = [fix.label.text(language) for fix in finding.fixes]
     if labels:
         lines += [FIX[language].format(label=labels[0]), ""]
@@ -57,3 +59,9 @@ def _shown(rule: Rule, language: str) -> list[str]:
     if labels[1:]:
         lines += [OR[language].format(labels="; ".join(labels[1:])), ""]
     return lines
+
+
+def _in_markdown(text: str) -> str:
+    """A sentence with code spans, in which `<` begins no tag."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else part.replace("<", "\\<") for part in parts)

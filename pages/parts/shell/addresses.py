@@ -50,7 +50,7 @@ WITH = "with"
 """Adapters that the Try page puts beside one another, with `;` between them: `run:<id>`, `run:<id>/<step>`, or a folder."""
 
 
-def page_address(page: str, **query: str) -> str:
+def page_address(page: str, /, **query: str) -> str:
     """`/runs?run=…` for `pages/runs.py`: below `server.baseUrlPath`, in the language that this page's address names."""
     base = st.get_option("server.baseUrlPath").strip("/")
     language = st.query_params.get(LANGUAGE)

@@ -8,6 +8,7 @@ import streamlit as st
 
 from lora_backend.i18n import N_, use_language
 from pages.parts.shell import session
+from pages.parts.shell.docs import DOCS
 from pages.parts.shell.failing import sheltered, show_failures
 from pages.parts.shell.header import make_header
 from pages.parts.shell.language import language, t
@@ -31,6 +32,7 @@ def main() -> None:
             st.Page(RUNS, title=t(N_("Runs")), icon=":material/show_chart:"),
             st.Page(VERIFY, title=t(N_("Verify")), icon=":material/verified:"),
             st.Page(TRY, title=t(N_("Try")), icon=":material/forum:"),
+            st.Page(DOCS, title=t(N_("Docs")), icon=":material/menu_book:", visibility="hidden"),
         ],
         position="top",
     )
