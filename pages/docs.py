@@ -11,27 +11,25 @@ import streamlit as st
 from lora_backend.i18n import N_
 from lora_backend.views.docs_view import Block, DocsError, DocsPage, Heading, Picture, Text, list_docs, read_docs
 from pages.parts.shell import addresses
-from pages.parts.shell.docs import DOCS, FOLDER, docs_address
+from pages.parts.shell.docs import FOLDER, docs_address
 from pages.parts.shell.header import page_header
-from pages.parts.shell.language import explain, language, t
+from pages.parts.shell.html import link, tag
+from pages.parts.shell.language import explain, language, t, t_plain
 from pages.parts.shell.markdown import Markdown
 
-FEW_SECTIONS = 3
-"""So many need no list of them at the head."""
+FEW_SECTIONS = 3  # so many need no list of them at the head
 
 
 def show_list() -> None:
-    for group, pages in list_docs(FOLDER, language()):
-        st.subheader(t(group), anchor=False)
-        with st.container(gap=None):
-            for name, title in pages:
-                st.page_link(DOCS, label=ours(title), icon=":material/article:", query_params=asked_for(name))
+    columns = st.columns(2)
+    for number, (group, pages) in enumerate(list_docs(FOLDER, language())):
+        with columns[number % 2]:
+            st.subheader(t(group), anchor=False)
+            links = [tag("li", [link(docs_address(name), title)]) for name, title in pages]
+            st.html(tag("ul", links, style=LIST))
 
 
-def asked_for(name: str) -> dict[str, str]:
-    """The query of a docs page; a language in this page's address stays."""
-    chosen = st.query_params.get(addresses.LANGUAGE)
-    return {addresses.PAGE: name} | ({addresses.LANGUAGE: chosen} if chosen else {})
+LIST = "margin: 0; padding-left: 1.2rem; line-height: 1.9"
 
 
 def ours(text: str) -> Markdown:
@@ -42,6 +40,10 @@ def ours(text: str) -> Markdown:
 def show_page(page: DocsPage) -> None:
     if not page.is_translated:
         st.info(t(N_("This page is in English only.")), icon=":material/translate:")
+    if section := page.section(st.query_params.get(addresses.ONLY)):
+        for block in section:
+            show_block(block)
+        return
     sections = [heading for heading in page.headings() if heading.level == 2]
     if len(sections) > FEW_SECTIONS:
         with st.expander(t(N_("On this page")), icon=":material/toc:"):
@@ -62,7 +64,16 @@ def show_block(block: Block) -> None:
             st.image(str(block.path), alt=block.alt, width="stretch")
 
 
+def back() -> None:
+    """To the whole page from one section of it, and to the list of pages."""
+    ways = [link(docs_address(), t_plain(N_("All docs pages")))]
+    if page is not None and addresses.ONLY in st.query_params:
+        ways.append(link(docs_address(page.name), page.title))
+    st.html(tag("div", [part for way in ways for part in (" / ", way)][1:]))
+
+
 asked = st.query_params.get(addresses.PAGE)
+page = None
 try:
     page = read_docs(FOLDER, asked, language(), docs_address) if asked else None
 except DocsError as error:
@@ -77,5 +88,5 @@ else:
         show_list()
     else:
         page_header(ours(page.title))
-        st.page_link(DOCS, label=t(N_("All docs pages")), icon=":material/arrow_back:")
+        back()
         show_page(page)

@@ -79,6 +79,16 @@ class DocsPage:
         """Its sections."""
         return [block for block in self.blocks if isinstance(block, Heading)]
 
+    def section(self, anchor: str | None) -> tuple[Block, ...]:
+        """What stands below one heading, with it; nothing where there is no such heading."""
+        found: list[Block] = []
+        for block in self.blocks:
+            if found and isinstance(block, Heading) and isinstance(found[0], Heading) and block.level <= found[0].level:
+                break
+            if found or (isinstance(block, Heading) and block.anchor == anchor):
+                found.append(block)
+        return tuple(found)
+
 
 def list_docs(folder: Path, language: str) -> list[tuple[str, list[tuple[str, str]]]]:
     """Group → (name, title) of each page in it."""

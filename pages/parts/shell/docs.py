@@ -16,10 +16,10 @@ DOCS = "pages/docs.py"
 FOLDER = Path(__file__).parents[3] / "docs"
 
 
-def docs_address(name: str, anchor: str | None = None) -> str:
-    """The address of a page of `docs/`, and of a heading on it."""
+def docs_address(name: str = "", anchor: str | None = None, **query: str) -> str:
+    """The address of a page of `docs/`, and of a heading on it; without a name, of the list of them."""
     end = f"#{quote(anchor)}" if anchor else ""
-    return addresses.page_address(DOCS, **{addresses.PAGE: name}) + end
+    return addresses.page_address(DOCS, **({addresses.PAGE: name} if name else {}), **query) + end
 
 
 def docs_link(name: str, anchor: str | None = None) -> None:
@@ -29,4 +29,4 @@ def docs_link(name: str, anchor: str | None = None) -> None:
 
 def rule_link(code: str) -> Markdown:
     """A link, for a sentence, from a finding to what docs/rules.md says of its rule."""
-    return Markdown(f"[{t(N_('About this rule'))}]({docs_address('rules', code)})")
+    return Markdown(f"[{t(N_('About this rule'))}]({docs_address('rules', **{addresses.ONLY: code})})")

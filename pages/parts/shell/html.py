@@ -25,3 +25,8 @@ def tag(name: str, parts: Iterable[str], *, style: str = "", title: str = "") ->
 def html_text(text: str) -> Html:
     """`text` as the text that it is: line ends and tabs stay, other control characters are shown."""
     return Html(html_escape(visible_lines(text)))
+
+
+def link(address: str, text: str) -> Html:
+    """A link that opens in the place of this page; one in Markdown opens beside it."""
+    return Html(f'<a href="{html_escape(address)}" target="_self" style="color: inherit">{html_text(text)}</a>')
