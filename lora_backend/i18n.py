@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from lora_backend.big_numbers import BIG, in_short
 from lora_backend.escaping import visible
 
 LANGUAGES = {"en": "en", "zh": "zh_CN"}
@@ -85,6 +86,13 @@ def _number(count: object) -> int:
     """The number in a figure as it is shown (`1,024`, `+1`); what is no whole number counts as several."""
     digits = str(count).lstrip("+-").replace(",", "")
     return int(digits) if digits.isdecimal() else 0
+
+
+def figure(value: Any, spec: str, language: str | None = None) -> str:
+    """`value` as a template asks for it: by Python's own rules, or as a big count (`{count:big}`) of `language`."""
+    if spec == BIG:
+        return in_short(value, LANGUAGES[language or current_language()])
+    return format(value, spec)
 
 
 @lru_cache
@@ -204,7 +212,7 @@ class _Sentence(string.Formatter):
             return value.text(self.language)
         if isinstance(value, list):
             return " ".join(self.format_field(item, "") for item in value)
-        return visible(format(value, format_spec))
+        return visible(figure(value, format_spec, self.language))
 
 
 def _stored(value: Any) -> Any:

@@ -6,7 +6,10 @@ import math
 
 import pytest
 
+from lora_backend.big_numbers import in_short
 from lora_backend.formats import money_range, seconds_range
+from lora_backend.i18n import Message, use_language
+from pages.parts.shell.markdown import sentence
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,35 @@ def test_money_has_its_currency_and_cents_where_it_is_little() -> None:
     assert money_range(1.0, 2.468, "USD").text("en") == "1.00 to 2.50 USD"
     assert money_range(34.2, 1234, "EUR").text("en") == "34 to 1,200 EUR"
     assert money_range(34.2, 34.3, "EUR").text("zh") == "约 34 EUR"
+
+
+@pytest.mark.parametrize(
+    ("value", "english", "chinese", "german"),
+    [
+        (0, "0", "0", "0"),
+        (9_999, "9,999", "9,999", "9,999"),
+        (12_345, "12.3K", "1.23 万", "12300"),
+        (123_456, "123K", "12.35 万", "123000"),
+        (999_960, "1M", "100 万", "1\xa0Mio."),
+        (4_608_000, "4.61M", "460.8 万", "4,61\xa0Mio."),
+        (134_515_008, "135M", "1.35 亿", "135\xa0Mio."),
+        (207_093_760, "207M", "2.07 亿", "207\xa0Mio."),
+        (70_553_706_496, "70.6B", "705.5 亿", "70,6\xa0Mrd."),
+        (405_853_388_800, "406B", "4059 亿", "406\xa0Mrd."),
+        (1.5e12, "1.5T", "1.5 万亿", "1,5\xa0Bio."),
+    ],
+)
+def test_a_big_count_has_the_unit_of_its_language(value: float, english: str, chinese: str, german: str) -> None:
+    assert in_short(value, "en") == english
+    assert in_short(value, "zh_CN") == chinese
+    assert in_short(value, "de") == german
+
+
+def test_a_sentence_asks_for_a_big_count_and_keeps_the_number() -> None:
+    message = Message("`{model}` has {count:big} parameters.", {"model": "m", "count": 70_553_706_496})
+    assert message.text("en") == "`m` has 70.6B parameters."
+    assert message.text("zh") == "`m` has 705.5 亿 parameters."
+    assert str(sentence(message.template, message.values, "zh")) == "`m` has 705.5 亿 parameters."
+    with use_language("zh"):
+        assert message.text() == message.text("zh")
+    assert message.to_json()["values"]["count"] == 70_553_706_496

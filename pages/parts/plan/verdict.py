@@ -42,7 +42,7 @@ def _facts(work: Work) -> Markdown:
     plan, profile = work.plan, work.plan.profile
     parts = [
         say_plain(strategy_message(plan)) + (f" ({t_plain(N_('placed by hand'))})" if work.is_by_hand else ""),
-        t(N_("{count} billion parameters, {trained} million of them trained"), count=f"{profile.parameters / 1e9:.2f}", trained=f"{profile.trainable(plan.workload.size.rank) / 1e6:.1f}"),
+        t(N_("{total:big} parameters, {trained:big} of them trained"), total=profile.parameters, trained=profile.trainable(plan.workload.size.rank)),
         profile.settings.precision + (f", {profile.settings.quantization}" if profile.settings.quantization else ""),
     ]  # fmt: skip
     return joined(" · ", parts)

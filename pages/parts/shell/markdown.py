@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from lora_backend.escaping import visible
-from lora_backend.i18n import Message, translate
+from lora_backend.i18n import Message, figure, translate
 
 BREAK = "\u2060"  # joins words and has no width
 """Put where an escape is of no use, because Streamlit looks for the word after Markdown was read."""
@@ -117,7 +117,7 @@ def _shown(piece: _Piece, language: str) -> Markdown:
         return sentence(value.template, value.values, language)
     if isinstance(value, list):
         return joined(" ", (_shown(_Piece(False, item), language) for item in value))
-    return value if isinstance(value, Markdown) else escape(format(value, piece.spec))
+    return value if isinstance(value, Markdown) else escape(figure(value, piece.spec, language))
 
 
 def unmarked(value: object, spec: str = "", language: str | None = None) -> str:
@@ -128,4 +128,4 @@ def unmarked(value: object, spec: str = "", language: str | None = None) -> str:
         return value.text(language)
     if isinstance(value, list):
         return " ".join(unmarked(item, "", language) for item in value)
-    return format(value, spec)
+    return figure(value, spec, language)
