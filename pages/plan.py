@@ -22,7 +22,7 @@ from pages.parts.plan.compare import show_machines
 from pages.parts.plan.controls import model_and_gpus, settings_bar
 from pages.parts.plan.export import show_export, use_in_config
 from pages.parts.plan.figures import show_limits, show_times
-from pages.parts.plan.moves import show_moves, show_strip
+from pages.parts.plan.moves import pick_view, show_moves, show_picture
 from pages.parts.plan.options import show_options
 from pages.parts.plan.tables import component_bars, component_table
 from pages.parts.plan.trace import offer_again
@@ -63,7 +63,8 @@ def show(work: Work) -> None:
     show_split(work)
     remedy, figures = st.container(), st.container()
     show_effect(work)
-    show_strip(work)
+    pick_view()
+    show_picture(work)
     show_moves(work)
     show_basis(work)
     with st.container(horizontal=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,17 +34,40 @@ def shared_step_seconds(
     summed once, behind the last pass, which nothing overlaps. With fsdp each pass gathers the root and every block twice: the
     root while nothing computes, the blocks meanwhile at best; and copying them out of their buffers is never overlapped.
     """
+    parts = shared_parts(plan, values, link_speed, cpu)
+    if parts is None:
+        return None
+    rounds = rounds_of(config, plan.workload.num_processes)
+    return np.asarray(rounds * (parts.computing + parts.gathering) + parts.summed)
+
+
+@dataclass(frozen=True)
+class SharedParts:
+    """What a step of several processes is made of, each (2,)."""
+
+    passes: tuple[Seconds, ...]
+    """A pass of each device in use, as it would be alone."""
+    computing: Seconds
+    """The slowest device's."""
+    gathering: Seconds
+    """With fsdp, what a pass takes beside computing; 0 with ddp."""
+    summed: Seconds
+    """The sum of the gradients, once a step."""
+
+
+def shared_parts(plan: Plan, values: Vector, link_speed: LinkSpeed | None, cpu: Cpu) -> SharedParts | None:
+    """None for cards whose rates nobody told us."""
     passes = [pass_seconds(plan, device.target, values, cpu) for device in plan.used]
     known = [seconds for seconds in passes if seconds is not None]
     if len(known) < len(passes):
         return None
-    world, slowest = plan.workload.num_processes, np.max(known, axis=0)
+    world, slowest = plan.workload.num_processes, np.asarray(np.max(known, axis=0))
     targets = [device.target for device in plan.used]
     ring = Ring.of(targets, world, plan.num_nodes, _between_used(plan, link_speed))
-    one_pass = slowest if plan.strategy == "ddp" else _with_gathering(plan, slowest, ring)
+    gathering = np.zeros(2) if plan.strategy == "ddp" else _with_gathering(plan, slowest, ring) - slowest
     gradients = plan.used[0].breakdown.adapter / (plan.num_processes if targets[0].is_cpu else 1)
     summed = ring.summed(gradients, max(-(-int(gradients) // SUM_BUCKET_BYTES), 1))
-    return np.asarray(rounds_of(config, world) * one_pass + summed)
+    return SharedParts(tuple(known), slowest, gathering, summed)
 
 
 def pass_seconds(plan: Plan, target: Target, values: Vector, cpu: Cpu) -> Seconds | None:

@@ -12,6 +12,8 @@ from lora_backend.i18n import N_, Plural
 from lora_backend.planning.hand_placement import move
 from lora_backend.planning.plan import DevicePlan
 from pages.parts.plan import session
+from pages.parts.plan.controls import set_param
+from pages.parts.plan.lanes import show_lanes
 from pages.parts.plan.question import placement_text
 from pages.parts.plan.strip import device_name, part_of, room, strip
 from pages.parts.plan.work import BEST, Work
@@ -20,11 +22,46 @@ from pages.parts.shell.failing import safely
 from pages.parts.shell.language import t
 
 WHAT, FIRST, LAST, ONTO = "move-what", "move-first", "move-last", "move-onto"
+VIEW = "plan-view"
+VIEWS = {"memory": N_("Memory"), "time": N_("Time")}
 WORDS = {"blocks": N_("blocks"), "embedding": N_("embedding"), "head": N_("head")}
 
 
+def show_picture(work: Work) -> None:
+    """What every GPU holds, or what it does in a step, as the address says."""
+    if _view() == "time":
+        show_lanes(work)
+    else:
+        show_strip(work)
+
+
+def pick_view() -> None:
+    """Memory or time; the address keeps it."""
+    view = _view()
+    if st.session_state.get(VIEW) != view:
+        st.session_state[VIEW] = view
+    st.segmented_control(
+        t(N_("Show")),
+        list(VIEWS),
+        format_func=lambda view: t(VIEWS[view]),
+        required=True,
+        key=VIEW,
+        on_change=safely(_write_view),
+        label_visibility="collapsed",
+    )
+
+
+def _view() -> str:
+    asked = st.query_params.get(addresses.VIEW, "")
+    return asked if asked in VIEWS else "memory"
+
+
+def _write_view() -> None:
+    set_param(addresses.VIEW, st.session_state[VIEW], "memory")
+
+
 def show_strip(work: Work) -> None:
-    """The strip, and below it what moves the selected parts."""
+    """One bar a GPU, one cell a block; a click selects."""
     selected = _selected(work)
     theme = "dark" if st.context.theme.type == "dark" else "light"
     chart = "strip"
