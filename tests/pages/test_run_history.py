@@ -128,7 +128,7 @@ def test_a_compared_chart_names_its_curve_where_only_one_run_has_the_figure() ->
     from pages.parts.widgets.charts import compared_chart
 
     one = {"step": np.array([1.0, 2.0]), "loss": np.array([2.0, 1.0])}
-    figure = compared_chart([("first", one), ("second", {})], "loss", "step", ("Step", "Loss"))
+    figure = compared_chart([("first", one), ("second", {})], "loss", "Loss")
     assert [line.name for line in figure.data] == ["first"]
     assert figure.layout.showlegend is True
 

@@ -9,6 +9,7 @@ import pytest
 
 from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.history.checkpoint_list import best_of, list_checkpoints, resumed_steps, saved_steps
+from lora_backend.runs.history.curve_marks import Marks, marks_of
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.run_store import RunStore
 from pages.parts.widgets.charts import loss_chart
@@ -94,7 +95,8 @@ def test_a_hundred_checkpoints_and_every_resume_are_marked(run: RunStore) -> Non
     assert len(found) == 100
     assert saved_steps(run) == [one.step for one in found]
     assert resumed_steps(run) == [200, 500]
-    figure = loss_chart(read_columns(run.metrics_jsonl), [one.step for one in found], resumed_steps(run))
+    columns = read_columns(run.metrics_jsonl)
+    figure = loss_chart(columns, marks_of(run, columns))
     names = [trace.name for trace in figure.data]
     assert names[-2:] == ["Checkpoint", "Resumed"]
     assert figure.data[-1].y.tolist() == [5.0, 2.0], "on the curve"
@@ -103,4 +105,4 @@ def test_a_hundred_checkpoints_and_every_resume_are_marked(run: RunStore) -> Non
 
 
 def test_marks_without_a_curve_are_not_drawn() -> None:
-    assert not loss_chart({}, [10]).data
+    assert not loss_chart({}, Marks([10])).data

@@ -21,7 +21,7 @@ from lora_backend.runs.history.trash import Bin, Deleted, disk_bytes
 from lora_backend.runs.processes import recovery
 from lora_backend.runs.processes.supervisor import KILL_AFTER_S, supervise
 from lora_backend.runs.processes.waiting import enter, entries
-from lora_backend.runs.record.curves import COLUMNS, downsample, points, read_columns, smooth
+from lora_backend.runs.record.curves import COLUMNS, downsample, points, read_columns, smooth, span_of
 from lora_backend.runs.record.documents import Labels
 from lora_backend.runs.record.failures import failure_of
 from lora_backend.runs.record.process_identity import identify
@@ -345,19 +345,32 @@ def test_curves_run_over_steps_time_or_tokens(tmp_path: Path) -> None:
     assert points(columns, "loss", "tokens")[0].tolist() == [0, 10, 20]
 
 
+def test_all_curves_of_a_run_begin_at_its_first_point(tmp_path: Path) -> None:
+    rows = [{"step": 1, "loss": 1.0, "time": 10.0}, {"step": 2, "loss": 0.9, "eval_loss": 1.0, "time": 15.0}]
+    columns = read_columns(write(tmp_path / "m", *(json.dumps(row) + "\n" for row in rows)))
+    assert points(columns, "eval_loss", "time")[0].tolist() == [5]
+
+
 @pytest.mark.parametrize("count", [20, 66, 1_000])
 def test_a_smoothed_curve_begins_where_the_curve_does_and_lags_by_less_than_its_span(count: int) -> None:
     falling = 2.5 * np.exp(-np.arange(count) / (count / 8)) + np.linspace(0.1, 0, count)
-    found, span = smooth(falling)
+    span = span_of(count)
+    found = smooth(falling, span)
     assert found[0] == falling[0]
     assert 0.05 * count <= span <= max(0.1 * count, 3)
     assert (found[span:] < falling[:-span]).all()
     assert found[1] < falling[0]
 
 
+def test_a_curve_that_is_not_smoothed_is_the_curve() -> None:
+    raw = np.array([3.0, 1.0, 2.0])
+    assert span_of(1000, 0) == 1
+    assert smooth(raw, 1) is raw
+
+
 def test_a_smoothed_curve_is_steadier_than_the_curve_and_keeps_its_level() -> None:
     noise = 2 + np.random.default_rng(0).normal(0, 0.3, 500)
-    found, _ = smooth(noise)
+    found = smooth(noise, span_of(500))
     assert found[50:].std() < 0.1
     assert abs(found[50:].mean() - 2) < 0.05
 

@@ -18,6 +18,7 @@ from lora_backend.runs.record.locked_files import read_lines
 COLUMNS = ("step", "epoch", "loss", "eval_loss", "eval_token_accuracy", "learning_rate", "grad_norm", "tokens_per_s", "memory_bytes", "time")  # fmt: skip
 Column = NDArray[np.float64]
 SMOOTHED_SHARE, LEAST_SPAN = 0.07, 3
+"""Share of the points that a smoothed curve is an average over, and the fewest points that are."""
 POINTS = 2000
 """What a chart shows of one curve at most."""
 
@@ -68,13 +69,17 @@ def _number(value: object) -> float:
 
 
 def points(columns: dict[str, Column], name: str, over: str = "step") -> tuple[Column, Column]:
-    """One curve: where the figure is there, over `step`, `time` (seconds since the first point) or `tokens`."""
+    """One curve: where the figure is there, over `step`, `time` (seconds since the run's first point) or `tokens`."""
     if name not in columns:
         return np.array([]), np.array([])
-    along = _tokens(columns) if over == "tokens" else columns[over]
+    along = columns["step"] if over == "step" else _seconds(columns) if over == "time" else _tokens(columns)
     there = np.isfinite(columns[name]) & np.isfinite(along)
-    x, y = along[there], columns[name][there]
-    return (x - x[0] if over == "time" and len(x) else x), y
+    return along[there], columns[name][there]
+
+
+def _seconds(columns: dict[str, Column]) -> Column:
+    known = columns["time"][np.isfinite(columns["time"])]
+    return columns["time"] - (known[0] if len(known) else 0.0)
 
 
 def _tokens(columns: dict[str, Column]) -> Column:
@@ -95,16 +100,22 @@ def downsample(x: Column, y: Column, limit: int = POINTS) -> tuple[Column, Colum
     return x[kept], y[kept]
 
 
-def smooth(y: Column) -> tuple[Column, int]:
-    """Exponential moving average over `SMOOTHED_SHARE` of the points, and how many points that is (its span).
+def span_of(num_points: int, share: float = SMOOTHED_SHARE) -> int:
+    """Over how many points a curve of `num_points` is smoothed for a share of them; 1, not at all, for none."""
+    return max(round(share * num_points), LEAST_SPAN) if share > 0 else 1
+
+
+def smooth(y: Column, span: int) -> Column:
+    """Exponential moving average over about `span` points.
 
     Without the bias of its beginning: it starts at the first value. A curve that falls or rises steadily is followed
     within half the span.
     """
+    if span <= 1:
+        return y
     import pandas as pd  # only where a curve is drawn
 
-    span = max(round(SMOOTHED_SHARE * len(y)), LEAST_SPAN)
-    return pd.Series(y).ewm(span=span, adjust=True).mean().to_numpy(), span
+    return pd.Series(y).ewm(span=span, adjust=True).mean().to_numpy()
 
 
 def last_value(rows: Sequence[dict[str, object]], name: str) -> float | None:

@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from lora_backend.i18n import N_
+from lora_backend.runs.history.checkpoint_list import resumed_steps
+from lora_backend.runs.history.curve_marks import without_pauses
 from lora_backend.runs.history.outcome import outcome_of
 from lora_backend.runs.history.run_table import config_differences
 from lora_backend.runs.record.curves import read_columns
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.views.compare_view import BEST_MARK, answers_beside, results
 from lora_backend.views.run_view import run_title, value_text
+from pages.parts.run.curves import chosen_look
 from pages.parts.shell.language import language, say, t
-from pages.parts.widgets.charts import SEVERAL, compared_chart
+from pages.parts.widgets.charts import KEYS, SEVERAL, compared_chart
 from pages.parts.widgets.frames import frame, markdown_frame
 
-OVER = {"step": N_("Step"), "time": N_("Seconds"), "tokens": N_("Tokens")}
 FIGURES = {
     "loss": N_("Loss"),
     "eval_loss": N_("Evaluation loss"),
@@ -25,30 +27,24 @@ FIGURES = {
     "grad_norm": N_("Gradient norm"),
     "tokens_per_s": N_("Tokens/s"),
 }
+LOSSES = ("loss", "eval_loss")
 
 
 def compare_runs(runs: Sequence[RunStore]) -> None:
     """The comparison of `runs`, in the order in which they were chosen."""
     names = [f"{run_title(run.read_record())} · {run.id}" for run in runs]
-    columns = [read_columns(run.metrics_jsonl) for run in runs]
-    left, right = st.columns(2)
-    figure = left.segmented_control(
-        t(N_("Figure")),
-        list(FIGURES),
-        format_func=lambda key: t(FIGURES[key]),
-        default="loss",
-        required=True,
-        key="compare_figure",
-    )
-    over = right.segmented_control(
-        t(N_("Over")),
-        list(OVER),
-        format_func=lambda key: t(OVER[key]),
-        default="step",
-        required=True,
-        key="compare_over",
-    )
-    chart = compared_chart(list(zip(names, columns, strict=True)), figure, over, (t(OVER[over]), t(FIGURES[figure])))
+    columns = [without_pauses(read_columns(run.metrics_jsonl), resumed_steps(run)) for run in runs]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        figure = st.segmented_control(
+            t(N_("Figure")),
+            list(FIGURES),
+            format_func=lambda key: t(FIGURES[key]),
+            default="loss",
+            required=True,
+            key="compare_figure",
+        )
+        look = chosen_look("compared", has_log=figure in LOSSES)
+    chart = compared_chart(list(zip(names, columns, strict=True)), figure, t(FIGURES[figure]), look)
     st.plotly_chart(chart, key="compare_chart", config={"displayModeBar": False})
 
     st.subheader(t(N_("Config differences")), anchor=False)
@@ -84,8 +80,9 @@ def _answers(runs: Sequence[RunStore], names: Sequence[str]) -> None:
 
 
 def _table(rows: Mapping[str, Sequence[str]], names: Sequence[str]) -> None:
-    """A column a run, marked with the colour of its curve; cells break into lines, so that none is cut off."""
-    cells = [[t(N_("Curve")), *["━━"] * len(names)], *([head, *values] for head, values in rows.items())]
+    """A column a run, marked as its curve is drawn; cells break into lines, so that none is cut off."""
+    keys = [KEYS[place % len(KEYS)] for place in range(len(names))]
+    cells = [[t(N_("Curve")), *keys], *([head, *values] for head, values in rows.items())]
     colours = [f"color: {SEVERAL[place % len(SEVERAL)]}; font-weight: bold" for place in range(len(names))]
     style = markdown_frame([t(N_("Run")), *names], cells).style
     style = style.apply(lambda row: ["", *colours] if row.name == 0 else [""] * len(row), axis=1)

@@ -1,4 +1,4 @@
-"""A run's curves: what was read of its points, and the charts of them."""
+"""A run's curves: what was read of its points, how the reader wants to see them, and the charts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from pathlib import Path
 import streamlit as st
 
 from lora_backend.i18n import N_
-from lora_backend.runs.history.checkpoint_list import resumed_steps, saved_steps
-from lora_backend.runs.record.curves import points, read_columns
+from lora_backend.runs.history.curve_marks import Marks, marks_of, without_pauses
+from lora_backend.runs.record.curves import SMOOTHED_SHARE, points, read_columns
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
+from lora_backend.views.curve_view import MOST_SMOOTHED, OVER, Look, points_csv
 from pages.parts.shell.language import t
 from pages.parts.widgets.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
+
+SMALL_CHARTS = (
+    ("learning_rate", N_("Learning rate"), RATE, 1.0),
+    ("tokens_per_s", N_("Tokens/s"), SPEED, 1.0),
+    ("grad_norm", N_("Gradient norm"), NORM, 1.0),
+    ("memory_bytes", N_("Memory, GiB"), MEMORY, 2.0**30),
+)
 
 
 def run_columns(run: RunStore) -> Columns:
@@ -31,20 +39,66 @@ def _read_columns(path: str, stamp: tuple[int, int]) -> Columns:
 
 
 def run_curves(run: RunStore, columns: Columns, state: RunState) -> None:
-    """The charts of a run, or what they wait for."""
+    """The charts of a run below what they can be set to, or what they wait for."""
     if not columns:
         before, after = N_("Waiting for the first step…"), N_("It ended before its first step was logged.")
         st.info(t(after if state.has_ended else before), icon=":material/show_chart:")
         return
-    plain_chart = {"displayModeBar": False}
-    st.plotly_chart(loss_chart(columns, saved_steps(run), resumed_steps(run)), key="loss_chart", config=plain_chart)
-    small = (
-        ("learning_rate", N_("Learning rate"), RATE, 1.0),
-        ("tokens_per_s", N_("Tokens/s"), SPEED, 1.0),
-        ("grad_norm", N_("Gradient norm"), NORM, 1.0),
-        ("memory_bytes", N_("Memory, GiB"), MEMORY, 2.0**30),
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        look = chosen_look(run.id)
+        st.download_button(
+            t(N_("CSV of all points")),
+            lambda: points_csv(columns),
+            f"{run.id}.csv",
+            "text/csv",
+            key=f"curves_csv-{run.id}",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+    marks = marks_of(run, columns)
+    curves = without_pauses(columns, marks.resumed)
+    draw_curves(curves, look, f"run-{run.id}", marks=marks, total_steps=state.total_steps)
+
+
+def chosen_look(name: str, *, has_log: bool = True) -> Look:
+    """What the reader chose for the charts `name`, kept while the session lasts; `has_log`: whether there is a loss."""
+    over = st.segmented_control(
+        t(N_("Over")),
+        list(OVER),
+        format_func=lambda key: t(OVER[key]),
+        default="step",
+        required=True,
+        key=f"curves_over-{name}",
+        persist_state="session",
     )
-    drawn = [entry for entry in small if len(points(columns, entry[0])[0])]
+    percent = st.slider(
+        t(N_("Smoothing")),
+        0,
+        round(100 * MOST_SMOOTHED),
+        round(100 * SMOOTHED_SHARE),
+        format="%d %%",
+        key=f"curves_smoothing-{name}",
+        help=t(
+            N_(
+                "How many of the points each value is averaged over, the newest counting most. 0 % shows the loss as it was logged."
+            )
+        ),
+        width=220,
+        persist_state="session",
+    )
+    is_log = has_log and st.toggle(t(N_("Logarithmic loss")), key=f"curves_log-{name}", persist_state="session")
+    return Look(over, percent / 100, is_log)
+
+
+def draw_curves(
+    columns: Columns, look: Look, name: str, *, marks: Marks | None = None, total_steps: int | None = None
+) -> None:
+    """The loss, and below it a small chart of each figure that has points."""
+    plain_chart = {"displayModeBar": False}
+    if any(len(points(columns, key)[0]) for key in ("loss", "eval_loss")):
+        st.plotly_chart(loss_chart(columns, marks, look, total_steps), key=f"loss-{name}", config=plain_chart)
+    drawn = [entry for entry in SMALL_CHARTS if len(points(columns, entry[0])[0])]
     places = [place for _ in range(0, len(drawn), 2) for place in st.columns(2)]
-    for place, (key, title, color, scale) in zip(places, drawn, strict=False):
-        place.plotly_chart(figure_chart(columns, key, t(title), color, scale), key=f"{key}_chart", config=plain_chart)
+    for place, (key, title, color, divisor) in zip(places, drawn, strict=False):
+        figure = figure_chart(columns, key, t(title), color, divisor, look=look, total_steps=total_steps)
+        place.plotly_chart(figure, key=f"{key}-{name}", config=plain_chart)

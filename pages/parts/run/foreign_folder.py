@@ -21,6 +21,7 @@ from pages.parts.ranks.base import base_in_roots
 from pages.parts.ranks.view import show_report
 from pages.parts.run import session
 from pages.parts.run.alerts import how_its_loss_ended
+from pages.parts.run.curves import SMALL_CHARTS, chosen_look, draw_curves
 from pages.parts.shell import addresses
 from pages.parts.shell.addresses import page_address
 from pages.parts.shell.header import page_header
@@ -28,18 +29,12 @@ from pages.parts.shell.language import say, sentences, t
 from pages.parts.shell.markdown import Markdown, escape, joined
 from pages.parts.shell.navigation import RUNS, VERIFY
 from pages.parts.shell.services import installation
-from pages.parts.widgets.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
+from pages.parts.widgets.charts import Columns
 from pages.parts.widgets.formats import FIGURE_WIDTH, duration
 from pages.parts.widgets.frames import frame
 from pages.parts.widgets.status_badge import BADGES, status_badge
 
 MOST_CONFIG_BYTES = 1_000_000
-SMALL_CHARTS = (
-    ("learning_rate", N_("Learning rate"), RATE, 1.0),
-    ("grad_norm", N_("Gradient norm"), NORM, 1.0),
-    ("tokens_per_s", N_("Tokens/s"), SPEED, 1.0),
-    ("memory_bytes", N_("Memory, GiB"), MEMORY, 2.0**30),
-)
 
 
 def folder_box(name: str = "") -> None:
@@ -185,17 +180,12 @@ def _parts(found: FoundFolder) -> None:
 
 
 def _curves(columns: Columns) -> None:
-    drawn = [entry for entry in SMALL_CHARTS if len(points(columns, entry[0])[0])]
-    has_loss = any(len(points(columns, key)[0]) for key in ("loss", "eval_loss"))
-    if not (drawn or has_loss):
+    if not any(len(points(columns, key)[0]) for key in ("loss", "eval_loss", *(chart[0] for chart in SMALL_CHARTS))):
         st.info(t(N_("This folder holds no record of the loss.")), icon=":material/show_chart:")
         return
-    bare = {"displayModeBar": False}
-    if has_loss:
-        st.plotly_chart(loss_chart(columns), key="found_loss_chart", config=bare)
-    places = [place for _ in range(0, len(drawn), 2) for place in st.columns(2)]
-    for place, (key, title, color, scale) in zip(places, drawn, strict=False):
-        place.plotly_chart(figure_chart(columns, key, t(title), color, scale), key=f"found_{key}_chart", config=bare)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        look = chosen_look("found")
+    draw_curves(columns, look, "found")
 
 
 def _ranks(found: FoundFolder) -> None:
