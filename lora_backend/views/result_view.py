@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_backend.formats import duration, number, size
+from lora_backend.formats import number, size
 from lora_backend.i18n import N_, Message, Plural
-from lora_backend.runs.history.trash import disk_bytes
 from lora_backend.runs.record.curves import Column, downsample, points
 from lora_backend.runs.record.documents import Answer
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
-from lora_backend.symlinks import is_unlinked_folder
 from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.verdicts import TONES, deciding, tone
 
@@ -51,7 +49,12 @@ class Score:
 
     @property
     def name(self) -> Message:
-        return Message(GROUPS[self.group]) if self.group in GROUPS else plain(self.group)
+        return group_name(self.group)
+
+
+def group_name(group: str) -> Message:
+    """A group of questions by its name."""
+    return Message(GROUPS[group]) if group in GROUPS else plain(group)
 
 
 def plain(text: object) -> Message:
@@ -84,18 +87,14 @@ def going_facts(state: RunState, columns: Mapping[str, Column]) -> list[Fact]:
     return facts
 
 
-def result_facts(run: RunStore, state: RunState, columns: Mapping[str, Column], answers: Sequence[Answer]) -> list[Fact]:
-    """Of a run that has ended: what was learned, whether it is what was asked for, and what it took."""
+def result_facts(
+    run: RunStore, state: RunState, columns: Mapping[str, Column], answers: Sequence[Answer]
+) -> list[Fact]:
+    """Of a run that has ended: what was learned, and whether the adapter is what was asked for."""
     facts = [*_loss_facts(columns, is_over=True), *_evaluation_facts(state, columns), *answer_facts(answers)]
     report = run.read_rank_report()
     if report is not None and report.layers:
         facts.append(Fact(Message(N_("Ranks")), Message(TONES[tone(report)]), ranks_message(report)))
-    if is_unlinked_folder(run.adapter):
-        facts.append(Fact(Message(N_("Adapter")), plain(size(disk_bytes(run.adapter)))))
-    if state.started_at and state.ended_at:
-        starts = run.newest_number()
-        again = Message(N_("start {number} of this run"), {"number": starts}) if starts > 1 else None
-        facts.append(Fact(Message(N_("Time")), duration(state.ended_at - state.started_at), again))
     return facts
 
 
@@ -158,9 +157,7 @@ def ranks_message(report: RankReport) -> Message:
     values: dict[str, Any] = {"count": sum(found.values()), "rank": ranks[0], "low": ranks[0], "high": ranks[-1]}
     if len(found) == 1:
         return Message(Plural("{count} layer, rank {rank}", "all {count} layers have rank {rank}"), values)
-    return Message(
-        Plural("{count} layer, ranks {low} to {high}", "{count} layers, ranks {low} to {high}"), values
-    )
+    return Message(Plural("{count} layer, ranks {low} to {high}", "{count} layers, ranks {low} to {high}"), values)
 
 
 def _rank(of_tensor: int | None, of_layer: int | None) -> int | None:

@@ -108,6 +108,8 @@ def progress_parts(state: RunState, columns: dict[str, Column], saved: Sequence[
     if not state.total_steps:
         return []
     parts = [_step(state)]
+    if not state.has_ended and state.stage not in AFTER_TRAINING:
+        parts.append(Message("{percent} %", {"percent": percent_of(state)}))
     if state.eta_s is not None and not state.has_ended and state.stage not in AFTER_TRAINING:
         parts.append(_left(state, columns))
     if state.has_ended and state.started_at and state.ended_at:
@@ -117,6 +119,17 @@ def progress_parts(state: RunState, columns: dict[str, Column], saved: Sequence[
     if state.best_step is not None:
         parts.append(Message(N_("best evaluation at step {step}"), {"step": state.best_step}))
     return parts
+
+
+def percent_of(state: RunState) -> int:
+    """Steps that are done, of 100; never 100 before the last one is."""
+    return 100 * state.step // state.total_steps if state.total_steps else 0
+
+
+def tab_title(record: RunRecord, state: RunState) -> str:
+    """What the browser's tab says: `42 % · name` while it trains."""
+    title = run_title(record)
+    return title if state.has_ended or not state.total_steps else f"{percent_of(state)} % · {title}"
 
 
 def run_in_short(run: RunStore, state: RunState) -> list[Message]:

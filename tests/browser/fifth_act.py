@@ -70,7 +70,7 @@ class FifthAct:
         """Base beside adapter, streamed; found again by its address."""
         page = self.page
         page.goto(self.run_page)
-        page.get_by_role("link", name="Try it").click()
+        press(page.get_by_role("button", name="Try it"))
         field = page.get_by_test_id("stChatInputTextArea")
         expect(field).to_be_enabled(timeout=self.limit_ms)
         field.fill(learned.question)
@@ -85,11 +85,16 @@ class FifthAct:
     def evaluate(self) -> None:
         """How good is it, beside the base model?"""
         self.page.goto(self.run_page)
-        press(self.page.get_by_role("button", name="Evaluate"))
+        self.open_more()
+        press(self.page.get_by_test_id("stPopover").get_by_role("button", name="Evaluate"))
         press(self.page.get_by_role("button", name="Start the evaluation"))
         evaluation = self.ended_job()
         assert evaluation.read_record().kind == "evaluate"
         assert json.loads(evaluation.result_json.read_text())["format"] == 1
+
+    def open_more(self) -> None:
+        """What is wanted less often is folded."""
+        self.page.get_by_text("Evaluate, export, or train on").click()
 
     def truncate(self) -> None:
         """What does a lower rank cost? Export there."""
@@ -106,6 +111,7 @@ class FifthAct:
 
     def export(self, target: str) -> ExportResult:
         self.page.goto(self.run_page)
+        self.open_more()
         press(self.page.locator(f".st-key-export_{target} button").first)
         press(self.page.locator(f".st-key-start_export_{target} button"))
         result = self.ended_job().read_result(ExportResult)

@@ -65,7 +65,7 @@ def test_the_best_step_stands_beside_the_last_one() -> None:
     run = made()
     set_status(run, total_steps=8, step=6, best_step=4)
     end_run(run, "finished")
-    assert "best evaluation at step 4" in show("runs", run=run.id).get("progress")[0].proto.text
+    assert "best evaluation at step 4" in texts(show("runs", run=run.id))
 
 
 def test_answers_are_shown_as_they_come_with_the_newest_first() -> None:
@@ -83,9 +83,9 @@ def test_answers_are_shown_as_they_come_with_the_newest_first() -> None:
     assert {expander.label for expander in at.expander} >= {"2 earlier answers"}
     put_answers(run, [{"question": "How *tall*?", "base_answer": "low", "adapter_answer": "high"}])
     end_run(run, "finished")
-    said = texts(show("runs", run=run.id))
-    assert "high" in said
-    assert "While it trained" in said
+    at = show("runs", run=run.id)
+    assert at.table[0].value["With the adapter"].tolist() == ["high"]
+    assert "While it trained" in texts(at)
 
 
 def test_in_chinese_nothing_is_left_in_english() -> None:

@@ -150,14 +150,13 @@ def test_a_finished_run_shows_figures_curves_config_ranks_and_answers() -> None:
     )
     at = show("runs", run=run.id)
     figures = {metric.label: metric.value for metric in at.metric}
-    assert figures["Loss"] == "0.25"
+    assert figures["Loss"] == "3 → 0.25"
     assert figures["Evaluation loss"] == "0.5"
     assert len(at.get("plotly_chart")) == 2, "loss and learning rate; of the others there are no points"
     shown = texts(at)
     assert "model_name: m" in shown
     assert "last line" in shown
-    assert "no idea" in shown
-    assert "9 m" in shown
+    assert list(at.table[0].value.iloc[0]) == ["How tall?", "✗ no idea", "✓ 9 m"]
 
 
 def test_a_stop_is_asked_for_with_one_click() -> None:

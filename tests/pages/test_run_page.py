@@ -406,8 +406,8 @@ STOP, SAVE = "Save and stop", "Save a checkpoint now"
     [
         (None, {}, ["Stop"]),
         ("loading", {}, ["Stop"]),
-        ("first_step", {}, [SAVE, STOP]),
-        ("training", {}, [SAVE, STOP]),
+        ("first_step", {}, [STOP, SAVE]),
+        ("training", {}, [STOP, SAVE]),
         ("saving", {}, []),
         ("saving", {"questions": "q.jsonl"}, ["Skip the remaining answers"]),
         ("answering", {"questions": "q.jsonl"}, ["Skip the remaining answers"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import streamlit as st
 
@@ -36,18 +37,18 @@ def run_actions(run: RunStore, state: RunState) -> None:
     """
     first, second = st.empty(), st.empty()
     if state.state == "queued":
-        with first:
+        with second:
             if was_queued_here(run, installation().workspace):
                 _button(N_("Start anyway"), "rocket_launch", "start_queued", lambda: _start_anyway(run))
-        with second:
+        with first:
             _button(N_("Remove from queue"), "cancel", "cancel_run", lambda: request_stop(run))
     elif state.state in ("starting", "running"):
         if state.state == "running" and state.stage in WITH_STEPS:
-            with first:
+            with second:
                 save_button(run)
         if label := _what_a_stop_does(run, state):
-            with second:
-                _button(label, "stop_circle", "stop_run", lambda: request_stop(run))
+            with first:
+                _button(label, "stop_circle", "stop_run", lambda: request_stop(run), is_primary=True)
 
 
 def _what_a_stop_does(run: RunStore, state: RunState) -> str | None:
@@ -111,8 +112,9 @@ def _start_anyway(run: RunStore) -> None:
     start(run, installation().workspace, anyway=True)
 
 
-def _button(label: str, icon: str, key: str, act: Callable[[], object]) -> None:
-    st.button(t(label), icon=f":material/{icon}:", key=key, on_click=safely(_do), args=(act,))
+def _button(label: str, icon: str, key: str, act: Callable[[], object], *, is_primary: bool = False) -> None:
+    kind: Literal["primary", "secondary"] = "primary" if is_primary else "secondary"
+    st.button(t(label), icon=f":material/{icon}:", key=key, on_click=safely(_do), args=(act,), type=kind)
 
 
 def _do(act: Callable[[], object]) -> None:

@@ -63,15 +63,14 @@ class Refused:
 def run_again(run: RunStore, state: RunState) -> None:
     """Resume, resume with other settings, open as a draft; after an out-of-memory what the planner proposes."""
     refused = _refused(run, state)
-    is_elsewhere = part_of(run.read_attempt()) is not None
-    can_resume = bool(run.read_record().argv) and not is_elsewhere
-    if is_elsewhere:
+    is_possible = can_resume(run)
+    if part_of(run.read_attempt()) is not None:
         st.caption(t(N_("Resume it on the first machine, whose page then shows the command for this one.")))
-    is_shared = can_resume and _asked_where_they_meet(run)
+    is_shared = is_possible and _asked_where_they_meet(run)
     changes: dict[str, Any] = {}
     with st.container(horizontal=True):
-        resume = (
-            can_resume
+        pressed = (
+            is_possible
             and state.state != "finished"
             and st.button(t(N_("Resume")), icon=":material/resume:", key="resume_run", type="primary")
         )
@@ -80,25 +79,35 @@ def run_again(run: RunStore, state: RunState) -> None:
             and state.state != "finished"
             and st.button(t(N_("Resume on this machine alone")), key="resume_alone")
         )
-        if can_resume:
+        if is_possible:
             with st.popover(t(N_("Resume with changes")), icon=":material/tune:"):
                 changes, changed = _changes(run, state)
         else:
             changed = False
         draft = st.button(t(N_("Open as a draft")), icon=":material/content_copy:", key="clone_run")
-        confirmed = refused is not None and can_resume and _confirm_button(refused)
+        confirmed = refused is not None and is_possible and _confirm_button(refused)
     if refused is not None and refused.sentence:
         st.warning(say(refused.sentence), icon=":material/dataset:" if refused.is_for_data else ":material/memory_alt:")
     if state.cause in OUT_OF_MEMORY:
-        _remedies(run, can_resume=can_resume)
+        _remedies(run, can_resume=is_possible)
     if draft:
         _open_as_draft(run)
     elif changed:
-        _resume(run, changes)
+        resume(run, changes)
     elif confirmed and refused is not None:
-        _resume(run, refused.changes, **refused.confirm)
-    elif resume or alone:
-        _resume(run, ALONE if alone else None)
+        resume(run, refused.changes, **refused.confirm)
+    elif pressed or alone:
+        resume(run, ALONE if alone else None)
+
+
+def can_resume(run: RunStore) -> bool:
+    """Whether it can go on from this page: not one of a caller's own batches, nor where another machine leads."""
+    return bool(run.read_record().argv) and part_of(run.read_attempt()) is None
+
+
+def is_asked_again(run: RunStore, state: RunState) -> bool:
+    """Whether a resume of it waits to be confirmed."""
+    return _refused(run, state) is not None
 
 
 def _asked_where_they_meet(run: RunStore) -> bool:
@@ -215,7 +224,7 @@ def _remedy(run: RunStore, remedy: Advice, number: int, *, can_resume: bool) -> 
                 and _may_change(run, remedy.change.as_values())
                 and st.button(t(N_("Resume with {change}"), change=change_text(remedy)), key=f"resume-remedy-{number}")
             ):
-                _resume(run, remedy.change.as_values())
+                resume(run, remedy.change.as_values())
             if st.button(t(N_("Use in a draft")), key=f"draft-remedy-{number}", icon=":material/content_copy:"):
                 _open_as_draft(run, remedy.change)
 
@@ -249,7 +258,8 @@ def _ask(run: RunStore, error: FlightdeckError, changes: Mapping[str, Any] | Non
     st.rerun()
 
 
-def _resume(run: RunStore, changes: Mapping[str, Any] | None = None, **confirmed: Any) -> None:
+def resume(run: RunStore, changes: Mapping[str, Any] | None = None, **confirmed: Any) -> None:
+    """Go on with the run, and to its page; what is in doubt is asked, what is refused is said."""
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
             asked = _prepared(run, changes)
