@@ -18,7 +18,8 @@ from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.preflight.startable import judge, startable
 from pages.parts.draft import session
-from pages.parts.draft.actions import show_actions
+from pages.parts.draft.actions import launch_when_asked, show_actions
+from pages.parts.draft.bar import beside_blockers, show_bar
 from pages.parts.draft.blockers import needs_data
 from pages.parts.draft.conflict import show_conflict
 from pages.parts.draft.diff.consequences import are_shown
@@ -46,12 +47,15 @@ def editor(draft: Draft) -> None:
     wait_for_rows(config)
     judged = judge(config)
     start = startable(judged)
+    findings = beside_blockers(judged.result, start)
+    pressed = show_bar(draft, config, findings, start)
     show_conflict(draft)
-    show_actions(draft, config, judged.result, start)
-    launch_elsewhere(draft, judged.result)
-    many_runs(draft, text)
+    show_actions(draft, config)
     left, right = st.columns([2, 3] if are_shown(draft, text) else [1, 1], gap="medium")
     with left:
+        launch_when_asked(draft, config, start, pressed=pressed)
+        mend = partial(settle, draft, document, judged.result) if document.is_readable else None
+        show_findings(findings, mend)
         form, source = st.tabs([t(N_("Form")), t(N_("Text"))])
         with form:
             config_form(draft, config)
@@ -60,15 +64,12 @@ def editor(draft: Draft) -> None:
         if not needs_data(start):
             data_upload(draft)
     with right:
-        show_findings(
-            judged.result,
-            partial(settle, draft, document, judged.result) if document.is_readable else None,
-            start.blockers,
-        )
         if document.is_readable:
             show_differences(draft, document)
         show_kept_import(draft)
         show_expected_ranks(config)
+        many_runs(draft, text)
+        launch_elsewhere(draft, judged.result)
 
 
 def text_view(draft: Draft, text: str) -> None:

@@ -13,6 +13,7 @@ MARKDOWN: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     **dict.fromkeys(("title", "header", "subheader", "markdown", "caption", "error", "warning", "info", "success", "toast", "write"), ((0,), ("body", "help"))),
     **dict.fromkeys(("button", "download_button", "form_submit_button", "checkbox", "toggle", "text_input", "text_area", "number_input", "file_uploader", "expander", "popover"), LABEL),
     **dict.fromkeys(("selectbox", "multiselect", "radio", "select_slider", "segmented_control", "pills", "slider", "badge", "status", "chat_input"), LABEL),
+    "dialog": ((0,), ("title",)),
     "page_link": ((), ("label", "help")),
     "link_button": LABEL,
     "Page": ((), ("title",)),

@@ -58,7 +58,7 @@ def test_a_foreign_config_is_mended_compared_and_launched(tiny: Dashboard, page:
         ("target_modules", "names q_porj, which the model does not have"),
     ):
         number = next(index for index, line in enumerate(lines, start=1) if line.startswith(f"{key}:"))
-        box = page.get_by_test_id("stAlert").filter(has_text=message)
+        box = page.locator("[class*=st-key-findings-] p").filter(has_text=message)
         expect(box).to_contain_text(f"line {number}")
 
     # two by one click each
@@ -133,3 +133,66 @@ def test_an_edit_survives_a_reload_and_a_second_tab_is_asked(tiny: Dashboard, pa
     settled(page, address)
     press(page.get_by_role("button", name="Undo"))
     expect(page.get_by_role("spinbutton", name="r", exact=True)).to_have_value("4")
+
+
+EIGHT_FAULTS = """\
+# a teammate's config
+model_name: {model}
+dataset: {data}
+lora_rank: 4          # how much it may learn
+lora_alpha: 8
+dropout: 0.05
+target_modules: [q_proj, v_porj]
+learnin_rate: 5e-4
+num_epochs: "1"
+batch_size: "4"
+precison: auto
+max_length: 128
+"""
+
+
+def test_eight_faults_are_five_clicks_from_a_running_job(tiny: Dashboard, page: Page) -> None:
+    from lora_backend.config.drafts import new_draft
+
+    text = EIGHT_FAULTS.format(model=tiny.home / "tiny-model", data=tiny.home / "chats.jsonl")
+    draft = new_draft(tiny.workspace / "drafts", text)
+    settled(page, f"{tiny.url}/config?draft={draft.id}")
+    bar = page.locator(".st-key-config_bar")
+    expect(bar).to_contain_text("7 errors")
+    expect(page.get_by_role("button", name="Launch")).to_be_disabled()
+
+    press(bar.get_by_role("button", name="Fix all"))
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_test_id("stCode")).to_contain_text("+learning_rate")
+    assert draft.text() == text, "nothing is changed before it was seen"
+    press(dialog.get_by_role("button", name="Apply 8 fixes"))
+    expect(dialog).to_have_count(0)
+    expect(bar).to_contain_text("No problems found.")
+    press(page.get_by_role("button", name="Undo"))
+    expect(bar).to_contain_text("7 errors")
+    assert draft.text() == text
+    press(page.get_by_role("button", name="Redo"))
+    expect(bar).to_contain_text("No problems found.")
+
+    press(page.get_by_role("button", name="Launch"))
+    page.wait_for_url(re.compile(r"/runs\?.*run="), timeout=90_000)
+    expect(badge(page, "Finished")).to_be_visible(timeout=90_000)
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_bar_stays_in_sight_and_covers_nothing_that_has_the_focus(tiny: Dashboard, page: Page, width: int) -> None:
+    from lora_backend.config.drafts import new_draft
+
+    page.set_viewport_size({"width": width, "height": 800})
+    draft = new_draft(tiny.workspace / "drafts", "model_name: m\nlora_rank: 4\n")
+    settled(page, f"{tiny.url}/config?draft={draft.id}")
+    bar, main = page.locator(".st-key-config_bar"), page.get_by_test_id("stMain")
+    main.evaluate("main => main.scrollTo(0, main.scrollHeight)")
+    expect(bar.get_by_role("button", name="Launch")).to_be_in_viewport(ratio=1)
+    expect(bar.get_by_role("button", name="Fix all")).to_be_in_viewport(ratio=1)
+    main.evaluate("main => main.scrollTo(0, main.scrollHeight / 2)")
+    field = page.get_by_role("spinbutton", name="alpha", exact=True)
+    field.evaluate("field => field.scrollIntoView({block: 'start'})")
+    below = bar.evaluate("bar => bar.getBoundingClientRect().bottom")
+    assert field.evaluate("field => field.getBoundingClientRect().top") >= below
+    assert main.evaluate("main => main.scrollWidth - main.clientWidth") == 0

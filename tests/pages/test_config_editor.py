@@ -292,8 +292,8 @@ def test_another_tools_config_can_always_be_opened_as_it_is() -> None:
 def test_another_tools_config_that_was_opened_as_it_is_is_one_finding_and_converted_by_its_button() -> None:
     draft = draft_of(LLAMA_FACTORY)
     at = show("config", draft=draft.id)
-    (error,) = [item.value for item in at.error if "LLaMA-Factory" in item.value]
-    assert "import FILE" in error
+    assert "import FILE" in texts(at)
+    assert sum("**error" in item.value and "LLaMA-Factory" in item.value for item in at.markdown) == 1
     assert "lora_rank" not in table_of(at), "it is compared under our names"
     (button,) = [item for item in at.button if item.key.startswith("fix-error")]
     button.click().run()
@@ -360,7 +360,7 @@ def test_a_file_that_mixes_two_tools_is_refused_with_a_sentence_and_can_be_opene
 def test_a_config_of_ours_with_a_key_of_another_tool_is_opened_with_its_finding() -> None:
     at = show("config")
     at.file_uploader[0].upload("ours.yaml", b"model_name: m\nlora_rank: 4\n").run()
-    assert any("lora_rank" in error.value for error in at.error)
+    assert any("**error" in item.value and "lora_rank" in item.value for item in at.markdown)
 
 
 def test_a_draft_is_deleted_from_the_list_and_brought_back() -> None:

@@ -75,7 +75,8 @@ print([name for name in ("torch", "transformers", "peft", "trl", "accelerate", "
 def test_a_draft_shows_its_findings_with_line_and_its_coloured_differences() -> None:
     draft = new_draft(this_installation().drafts, "model_name: m\nr: 4\nlearnin_rate: 1e-4\n")
     at = show("config", draft=draft.id)
-    assert any("line 3" in error.value and "learning_rate" in error.value for error in at.error)
+    assert any("**error, line 3**" in item.value and "learnin_rate" in item.value for item in at.markdown)
+    assert "Did you mean `learning_rate`?" in texts(at)
     assert at.button(key="launch").disabled
     table = at.table[0].value
     assert "learnin_rate" in table.to_string()
@@ -106,7 +107,7 @@ def test_text_that_does_not_parse_names_the_line_and_keeps_the_draft() -> None:
     area = next(area for area in at.text_area if "YAML" in area.label)
     area.set_value("model_name: m\nr: [1\n").run()
     assert not at.exception
-    assert any("line" in error.value.lower() for error in at.error)
+    assert any("**error, line" in item.value for item in at.markdown)
     assert draft.text() == "model_name: m\nr: [1\n", "nothing that was typed is lost"
 
 
@@ -192,7 +193,7 @@ def test_a_launch_that_cannot_start_is_one_sentence_and_leaves_no_run(tmp_path: 
     draft = new_draft(this_installation().drafts, f"model_name: {tmp_path}/none\n")
     at = show("config", draft=draft.id)
     assert at.button(key="launch").disabled
-    assert "Cannot start on this machine yet" in texts(at)
+    assert "To do before it can start here" in texts(at)
     assert "There is no model folder" in texts(at)
     assert list_runs(this_installation().runs) == []
 

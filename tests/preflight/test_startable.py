@@ -275,7 +275,7 @@ def assert_the_page_says(text: str, messages: list[str]) -> None:
     assert not at.exception
     assert at.button(key="launch").disabled
     shown = texts(at).replace("\\", "")
-    assert "Cannot start on this machine yet" in shown
+    assert "To do before it can start here" in shown
     for message in messages:
         assert message in shown
         findings = [box.value for box in (*at.error, *at.warning) if box.value.startswith("**")]

@@ -1,4 +1,4 @@
-"""The row of buttons above a draft: start it, undo and redo, copy it, take it away."""
+"""What is done with a draft: undo and redo, copy it, take it away, start it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.check import CheckResult
 from lora_backend.config.copying import as_command, as_python
 from lora_backend.config.drafts import Draft
 from lora_backend.escaping import visible_lines
@@ -21,26 +20,15 @@ from pages.parts.draft.launch import ask_where_it_is_in_doubt, launch_draft, num
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import t
-from pages.parts.shell.markdown import Markdown
-from pages.parts.shell.navigation import CONFIG, PLAN, RUNS
+from pages.parts.shell.navigation import CONFIG, RUNS
 from pages.parts.widgets.meeting_fields import meeting_fields
 
 
-def show_actions(draft: Draft, config: ResolvedConfig, result: CheckResult, start: Startable) -> None:
-    """All of them; what a launch has to ask comes below."""
+def show_actions(draft: Draft, config: ResolvedConfig) -> None:
+    """The row of all that is done less often than to plan and to launch."""
     document, launched = config.document, draft.launches()
     text = document.text
-    with st.container(horizontal=True, vertical_alignment="center"):
-        launch = st.button(
-            t(N_("Launch")),
-            type="primary",
-            icon=":material/rocket_launch:",
-            key="launch",
-            disabled=not result.is_valid or start.answer is False,
-            help=_why_not(result, start),
-        )
-        if st.button(t(N_("Save")), icon=":material/save:", key="save"):
-            st.toast(t(N_("Saved. This page's address opens the draft again.")))
+    with st.container(horizontal=True, vertical_alignment="center", key="draft_actions"):
         for name, label, icon, target in (
             ("undo", N_("Undo"), "undo", draft.history.before),
             ("redo", N_("Redo"), "redo", draft.history.after),
@@ -54,23 +42,20 @@ def show_actions(draft: Draft, config: ResolvedConfig, result: CheckResult, star
                 args=(draft,),
                 kwargs={"forward": name == "redo"},
             )
-        with st.popover(t(N_("Copy")), icon=":material/content_copy:"):
+        with st.popover(t(N_("Copy and export")), icon=":material/output:"):
+            st.download_button(
+                t(N_("Download")),
+                text,
+                file_name="config.yaml",
+                mime="application/yaml",
+                icon=":material/download:",
+                on_click="ignore",
+                key="download",
+            )
             _copies(text, document.values)
-        st.download_button(
-            t(N_("Download")),
-            text,
-            file_name="config.yaml",
-            mime="application/yaml",
-            icon=":material/download:",
-            on_click="ignore",
-            key="download",
-        )
-        export_for_another_tool(config)
+            export_for_another_tool(config)
         if st.button(t(N_("New draft")), icon=":material/add:", type="tertiary", key="new_draft"):
             st.switch_page(CONFIG)
-        st.page_link(
-            PLAN, label=t(N_("Plan this config")), icon=":material/memory:", query_params={addresses.DRAFT: draft.id}
-        )
         if launched:
             st.page_link(
                 RUNS,
@@ -78,21 +63,19 @@ def show_actions(draft: Draft, config: ResolvedConfig, result: CheckResult, star
                 icon=":material/show_chart:",
                 query_params={addresses.RUN: launched[-1]},
             )
-        st.caption(t(N_("Draft {id}, kept on disk with every change"), id=draft.id))
+        st.caption(t(N_("Draft {id}, saved with every change"), id=draft.id))
+
+
+def launch_when_asked(draft: Draft, config: ResolvedConfig, start: Startable, *, pressed: bool) -> None:
+    """What stands in the way of a start, and the start itself where it was asked for."""
+    text, launched = config.document.text, len(draft.launches())
     num_nodes = num_nodes_of(config)
     endpoint = meeting_fields(f"meeting-{draft.id}", num_nodes) if num_nodes > 1 else None
     wish = show_blockers(draft, text, start)
     is_asked = st.session_state.pop(session.LAUNCH_ASKED, None) == draft.id
-    if launch or wish or (is_asked and result.is_valid and start.answer is not False):
-        launch_draft(draft, len(launched), endpoint, accepts="over" if wish == "anyway" else "fits")
-    ask_where_it_is_in_doubt(draft, text, len(launched), endpoint)
-
-
-def _why_not(result: CheckResult, start: Startable) -> Markdown | None:
-    """What to do first, where the draft cannot be launched."""
-    if not result.is_valid:
-        return t(N_("Fix the errors first."))
-    return t(N_("See below for what is missing.")) if start.answer is False else None
+    if pressed or wish or (is_asked and config.result.is_valid and start.answer is not False):
+        launch_draft(draft, launched, endpoint, accepts="over" if wish == "anyway" else "fits")
+    ask_where_it_is_in_doubt(draft, text, launched, endpoint)
 
 
 def _copies(text: str, values: dict[str, Any]) -> None:

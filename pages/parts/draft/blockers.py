@@ -41,18 +41,15 @@ def show_blockers(draft: Draft, text: str, start: Startable) -> Wish | None:
     if not blockers:
         return None
     wish: Wish | None = None
-    with st.container(border=True, key="blockers"):
-        st.markdown(f":material/block: **{t(N_('Cannot start on this machine yet'))}**")
+    with st.container(border=True, key="blockers", gap="xsmall"):
+        st.markdown(f":material/checklist: **{t(N_('To do before it can start here'))}**")
         helped: set[str | None] = set()  # one button for a key, even if two things are wrong with it
         for number, blocker in enumerate(blockers):
-            with st.container(
-                horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key=f"blocker-{number}"
-            ):
-                with st.container(width=620, gap=None):
-                    st.markdown(say(blocker.message))
-                    place = [t(N_("line {line}"), line=blocker.line)] if blocker.line else []
-                    st.caption(joined(" · ", [*place, say(blocker.remedy)]))
-                with st.container(horizontal=True, width="content"):
+            with st.container(gap=None, key=f"blocker-{number}"):
+                place = [t(N_("line {line}"), line=blocker.line)] if blocker.line else []
+                st.markdown(joined(" · ", [*place, say(blocker.message)]))
+                with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                    st.caption(say(blocker.remedy), width="content")
                     wish = _buttons(draft, text, blocker, number, first=blocker.key not in helped) or wish
             helped.add(blocker.key)
     return wish

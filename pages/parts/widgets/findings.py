@@ -1,4 +1,4 @@
-"""The findings of a check on the screen: severity in word and colour, line, sentence, remedy, and a button for each fix."""
+"""The findings of a check on the screen: severity in word, symbol and colour, line, sentence, remedy, a button for each fix."""
 
 from __future__ import annotations
 
@@ -7,66 +7,78 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.check import CheckResult
 from lora_backend.config.check_report import SEVERITY_WORDS
 from lora_backend.config.findings import Finding
-from lora_backend.i18n import N_
+from lora_backend.i18n import N_, Plural
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, t
-from pages.parts.shell.markdown import bold, joined
+from pages.parts.shell.markdown import Markdown, bold, joined
 
 BOXES = {"error": st.error, "warning": st.warning, "hint": st.info}
 ICONS = {"error": ":material/error:", "warning": ":material/warning:", "hint": ":material/lightbulb:"}
+COLORS = {"error": "red", "warning": "orange", "hint": "blue"}
+COUNTED = {
+    "error": Plural("{count} error", "{count} errors"),
+    "warning": Plural("{count} warning", "{count} warnings"),
+}
 Mend = Callable[[Mapping[str, Any]], None]
 
 
-def show_findings(result: CheckResult, mend: Mend | None = None, blockers: Sequence[Finding] = ()) -> None:
-    """The verdict, then every finding, the worst first; hints are folded. `mend` is called with a finding's fix. What is
-    among the `blockers` is said there."""
-    blocked = {(blocker.code, blocker.key) for blocker in blockers}
-    findings = [finding for finding in result.findings if (finding.code, finding.key) not in blocked]
-    counts = {severity: sum(f.severity == severity for f in findings) for severity in BOXES}
-    parts = []
-    if counts["error"]:
-        parts.append(t(N_("Errors: {count}"), count=counts["error"]))
-    if counts["warning"]:
-        parts.append(t(N_("Warnings: {count}"), count=counts["warning"]))
-    if parts:
-        st.markdown(bold(joined(" · ", parts)))
-    elif not blockers:
-        st.success(t(N_("No problems found.")), icon=":material/check_circle:")
-    hints = [finding for finding in findings if finding.severity == "hint"]
-    for number, finding in enumerate(findings):
-        if finding.severity != "hint":
-            show_finding(finding)
-            _offer(finding, number, mend)
+def counted(findings: Sequence[Finding]) -> list[Markdown]:
+    """How many errors and warnings there are, each with its symbol and colour; nothing for none."""
+    numbers = {severity: sum(finding.severity == severity for finding in findings) for severity in COUNTED}
+    return [
+        _marked(severity, bold(t(COUNTED[severity], count=number))) for severity, number in numbers.items() if number
+    ]
+
+
+def show_findings(findings: Sequence[Finding], mend: Mend | None = None) -> None:
+    """A compact line for each, the worst first; hints are folded. `mend` is called with a finding's fix."""
+    for severity in COUNTED:
+        group = [(number, finding) for number, finding in enumerate(findings) if finding.severity == severity]
+        if group:
+            with st.container(border=True, key=f"findings-{severity}", gap="xsmall"):
+                for number, finding in group:
+                    _line(finding, number, mend)
+    hints = [(number, finding) for number, finding in enumerate(findings) if finding.severity == "hint"]
     if hints:
-        with st.expander(t(N_("Hints: {count}"), count=len(hints)), icon=":material/lightbulb:"):
-            for number, finding in enumerate(hints):
-                show_finding(finding)
-                _offer(finding, number, mend)
+        label = t(Plural("{count} hint", "{count} hints"), count=len(hints))
+        with st.expander(label, icon=ICONS["hint"]):
+            for number, finding in hints:
+                _line(finding, number, mend)
 
 
 def show_finding(finding: Finding) -> None:
-    """One finding."""
-    place = t(N_("{severity}, line {line}"), severity=t(SEVERITY_WORDS[finding.severity]), line=finding.line)
-    head = place if finding.line else t(SEVERITY_WORDS[finding.severity])
+    """One that stands alone, in a box."""
     BOXES[finding.severity](
-        f"**{head}** · {say(finding.message)}  \n{say(finding.remedy)}", icon=ICONS[finding.severity]
+        f"**{_place(finding)}** · {say(finding.message)}  \n{say(finding.remedy)}", icon=ICONS[finding.severity]
     )
 
 
-def _offer(finding: Finding, number: int, mend: Mend | None) -> None:
-    if not finding.fixes or mend is None:
-        return
-    with st.container(horizontal=True):
-        for place, fix in enumerate(finding.fixes):
-            st.button(
-                say(fix.label),
-                icon=":material/build:",
-                on_click=safely(mend),
-                args=(fix.changes,),
-                type="secondary" if place == 0 else "tertiary",
-                key=f"fix-{finding.severity}-{number}-{finding.code}-{place}",
-                help=t(N_("You can undo it.")),
-            )
+def _line(finding: Finding, number: int, mend: Mend | None) -> None:
+    """Symbol, word, line and sentence; below, smaller, the remedy and a button for each fix."""
+    with st.container(gap=None):
+        st.markdown(joined(" · ", (_marked(finding.severity, bold(_place(finding))), say(finding.message))))
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.caption(say(finding.remedy), width="content")
+            for place, fix in enumerate(finding.fixes):
+                if mend is None:
+                    break
+                st.button(
+                    say(fix.label),
+                    icon=":material/build:",
+                    on_click=safely(mend),
+                    args=(fix.changes,),
+                    type="tertiary",
+                    key=f"fix-{finding.severity}-{number}-{finding.code}-{place}",
+                    help=t(N_("You can undo it.")),
+                )
+
+
+def _place(finding: Finding) -> Markdown:
+    word = t(SEVERITY_WORDS[finding.severity])
+    return t(N_("{severity}, line {line}"), severity=word, line=finding.line) if finding.line else word
+
+
+def _marked(severity: str, words: Markdown) -> Markdown:
+    return Markdown(f":{COLORS[severity]}[{ICONS[severity]} {words}]")
