@@ -19,9 +19,17 @@ from typing import Any
 from lora_backend.big_numbers import BIG, in_short
 from lora_backend.escaping import visible
 
-LANGUAGES = {"en": "en", "zh": "zh_CN"}
-"""Language code as it stands in addresses and on the command line → catalogue folder."""
 LOCALE_DIR = Path(__file__).with_name("locale")
+
+
+def languages_in(folder: Path) -> dict[str, str]:
+    """English, and every language that has a catalogue there: its code → its folder."""
+    found = sorted(catalogue.parts[-3] for catalogue in folder.glob("*/LC_MESSAGES/messages.po"))
+    return {"en": "en"} | {locale.split("_")[0]: locale for locale in found}
+
+
+LANGUAGES = languages_in(LOCALE_DIR)
+"""Language code as it stands in addresses and on the command line → catalogue folder."""
 
 _current: ContextVar[str | None] = ContextVar("language", default=None)
 
@@ -194,10 +202,11 @@ _OLD_PLURAL = re.compile(r"\{(?P<name>\w+):(?P<one>[^{}|]*)\|(?P<others>[^{}|]*)
 
 @lru_cache
 def _templates() -> frozenset[str | tuple[str, str]]:
-    """Every template of this program, a plural as its two forms; the Chinese catalogue has them all."""
+    """Every template of this program, a plural as its two forms; any catalogue has them all."""
     from babel.messages.pofile import read_po
 
-    with (LOCALE_DIR / LANGUAGES["zh"] / "LC_MESSAGES" / "messages.po").open("rb") as source:
+    locale_name = next(folder for code, folder in LANGUAGES.items() if code != "en")
+    with (LOCALE_DIR / locale_name / "LC_MESSAGES" / "messages.po").open("rb") as source:
         return frozenset(message.id for message in read_po(source))
 
 

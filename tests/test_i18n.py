@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,16 @@ import pytest
 from lora_backend.config.check import check_config
 from lora_backend.config.validation import refuse_errors
 from lora_backend.errors import ConfigError, FlightdeckError
-from lora_backend.i18n import Message, Plural, current_language, language_of, translate, use_language
+from lora_backend.i18n import (
+    LANGUAGES,
+    Message,
+    Plural,
+    current_language,
+    language_of,
+    languages_in,
+    translate,
+    use_language,
+)
 from pages.parts.shell.markdown import sentence
 
 KNOWN = "Change `{key}`."
@@ -179,3 +189,12 @@ def test_a_stored_plural_of_somebody_else_is_text() -> None:
 def test_one_error_is_not_called_errors() -> None:
     with pytest.raises(ConfigError, match=r"^The config has 1 error: "):
         refuse_errors(check_config({"model_name": "m", "dataset": "d", "r": -1}))
+
+
+def test_a_folder_with_a_catalogue_is_a_language(tmp_path: Path) -> None:
+    for folder in ("pt_BR", "zh_CN", "empty"):
+        (tmp_path / folder / "LC_MESSAGES").mkdir(parents=True)
+        if folder != "empty":
+            (tmp_path / folder / "LC_MESSAGES/messages.po").touch()
+    assert languages_in(tmp_path) == {"en": "en", "pt": "pt_BR", "zh": "zh_CN"}
+    assert LANGUAGES == {"en": "en", "zh": "zh_CN"}

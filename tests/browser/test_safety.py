@@ -147,9 +147,9 @@ OPEN_EVERYTHING = """() => {
   for (const summary of document.querySelectorAll('[data-testid=stExpander] details:not([open]) summary')) summary.click()
   for (const button of document.querySelectorAll('[data-testid=stPopover] button')) button.click()
 }"""
-MARKUP = """host => {
+MARKUP = r"""host => {
   const made = [...document.querySelectorAll(`a[href*="${host}"]:not([data-testid=stPageLink-NavLink]), img[src*="${host}"], img[src="x"], iframe, .katex, [data-testid=stMain] script:not([type])`)]
-  const own = element => element.textContent.includes('flightdeck_lang')
+  const own = element => /flightdeck_lang|^document\.documentElement\.lang = "[\w-]+"$/.test(element.textContent)
   return [...made.filter(element => !own(element)).map(element => element.outerHTML.slice(0, 200)), ...(window.PWN ? ['a script ran'] : [])]
 }"""
 
@@ -197,10 +197,14 @@ def test_a_run_folder_deleted_under_an_open_page_is_one_sentence(shared_dashboar
 
 
 def test_the_language_is_kept_in_the_address_and_for_the_next_visit(shared_dashboard: Dashboard, page: Page) -> None:
+    html = page.locator("html")
     settled(page, shared_dashboard.url)
+    expect(html).to_have_attribute("lang", "en")
     page.get_by_role("radio", name="zh").click()
     expect(page.get_by_role("link", name="核验", exact=True)).to_be_visible()
     expect(page).to_have_url(re.compile("lang=zh"))
     until(lambda: "flightdeck_lang=zh" in page.evaluate("document.cookie"), "the cookie is set")
+    expect(html).to_have_attribute("lang", "zh-CN")  # fonts, and how a screen reader speaks, go by it
     settled(page, shared_dashboard.url + "/runs")
     expect(page.get_by_role("link", name="核验", exact=True)).to_be_visible()
+    expect(html).to_have_attribute("lang", "zh-CN")

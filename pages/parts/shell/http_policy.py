@@ -17,7 +17,7 @@ from starlette.websockets import WebSocketClose
 from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 
 from lora_backend.i18n import LANGUAGES
-from pages.parts.shell.language import cookie_script
+from pages.parts.shell.language import cookie_script, html_lang_script
 
 NOT_SERVED = ("/_stcore/agent/", "/_stcore/metrics")
 """Streamlit's ways in and out that nobody here needs: programs that drive the app, and how many sessions it has."""
@@ -126,10 +126,11 @@ def content_security_policy(host: str) -> str:
 
 @lru_cache(maxsize=1)
 def _own_scripts() -> tuple[str, ...]:
-    """Hashes of the inline scripts that may run: the ones in Streamlit's page, and ours that remembers the language."""
+    """Hashes of the inline scripts that may run: the ones in Streamlit's page, and ours that follow and remember the language."""
     page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text("utf-8")
     inline = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    return tuple(_hashed(script) for script in [*inline, *map(cookie_script, LANGUAGES)])
+    own = [script(code) for code in LANGUAGES for script in (cookie_script, html_lang_script)]
+    return tuple(_hashed(script) for script in [*inline, *own])
 
 
 def _hashed(script: str) -> str:

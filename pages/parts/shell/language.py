@@ -61,20 +61,29 @@ def say_plain(message: Message | None) -> str:
 
 
 def show_language_picker() -> None:
-    """English or Chinese; kept in the address, and in a cookie for addresses without it."""
-    chosen = st.segmented_control(
-        t(N_("Language")),
-        list(LANGUAGES),  # shown as they are: a label would stand in the address in the place of the code
-        default=_own_language(),
-        required=True,
-        key=addresses.LANGUAGE,
-        label_visibility="collapsed",
-        bind="query-params",
-    )
-    if chosen and chosen != st.context.cookies.get(COOKIE):
-        st.html(f"<script>{cookie_script(chosen)}</script>", unsafe_allow_javascript=True)
+    """English, Chinese and what else has a catalogue; kept in the address, and in a cookie for addresses without it."""
+    with st.container(gap=None, width="content"):
+        chosen = st.segmented_control(
+            t(N_("Language")),
+            list(LANGUAGES),  # shown as they are: a label would stand in the address in the place of the code
+            default=_own_language(),
+            required=True,
+            key=addresses.LANGUAGE,
+            label_visibility="collapsed",
+            bind="query-params",
+        )
+        code = chosen if chosen in LANGUAGES else language()
+        # The content security policy knows each script by its hash.
+        st.html(f"<script>{html_lang_script(code)}</script>", unsafe_allow_javascript=True)
+        if chosen and chosen != st.context.cookies.get(COOKIE):
+            st.html(f"<script>{cookie_script(code)}</script>", unsafe_allow_javascript=True)
 
 
 def cookie_script(code: str) -> str:
-    """What the browser runs to remember the language; the content security policy knows its text by its hash."""
+    """What the browser runs to remember the language."""
     return f'document.cookie = "{COOKIE}={code}; path=/; max-age=31536000; SameSite=Lax"'
+
+
+def html_lang_script(code: str) -> str:
+    """What it runs so that fonts, hyphens and screen readers follow the language: Streamlit's page says English."""
+    return f'document.documentElement.lang = "{LANGUAGES[code].replace("_", "-")}"'
