@@ -91,7 +91,7 @@ def text_view(draft: Draft, text: str) -> None:
         st.code(visible_lines(text), language="yaml", line_numbers=True, wrap_lines=True)
 
 
-page_header(t(N_("Config")), t(N_("Set up a run: check it, compare it with the defaults, launch it.")))
+page_header(t(N_("Config")), t(N_("Set up a run: check it, compare it with the defaults, launch it.")), docs="check")
 draft_id = st.query_params.get(addresses.DRAFT)
 if draft_id is None:
     choose_start()

@@ -140,7 +140,7 @@ def say_hits(count: int, *, is_whole: bool) -> None:
     st.caption(t(N_("Matches: {count}") if is_whole else N_("The first {count} matches."), count=count))
 
 
-page_header(t(N_("Data")), t(N_("What a model learns from your data: every row, token by token.")))
+page_header(t(N_("Data")), t(N_("What a model learns from your data: every row, token by token.")), docs="data")
 try:
     asked = read_question()
     choose_data_and_model(asked)

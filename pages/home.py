@@ -121,7 +121,9 @@ def runs_overview() -> None:
         st.page_link(RUNS, label=t(N_("All {count} runs"), count=len(runs)), icon=":material/list:")
 
 
-page_header(t(N_("LoRA Flightdeck")), t(N_("Fine-tune language models with LoRA: configure, launch, watch, verify.")))
+page_header(
+    t(N_("LoRA Flightdeck")), t(N_("Fine-tune language models with LoRA: configure, launch, watch, verify.")), docs=""
+)
 machine()
 left, right = st.columns(2)
 with left:

@@ -16,7 +16,7 @@ from pages.parts.models.on_disk import show_models_here, show_uploaded_adapters
 from pages.parts.shell.header import page_header
 from pages.parts.shell.language import explain, t
 
-page_header(t(N_("Models")), t(N_("Models on this machine, and downloads from the hub.")))
+page_header(t(N_("Models")), t(N_("Models on this machine, and downloads from the hub.")), docs="models")
 try:
     look_up_box()
     show_downloads()

@@ -117,7 +117,11 @@ def launch_with(work: Work, changes: Mapping[str, Any]) -> None:
     st.switch_page(CONFIG, query_params={addresses.DRAFT: draft.id})
 
 
-page_header(t(N_("Plan")), t(N_("What every GPU would hold, and where each layer goes, before anything is loaded.")))
+page_header(
+    t(N_("Plan")),
+    t(N_("What every GPU would hold, and where each layer goes, before anything is loaded.")),
+    docs="memory-model",
+)
 try:
     question = read_question()
     model_and_gpus(question)

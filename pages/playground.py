@@ -35,7 +35,7 @@ def conversation(chat: Chat) -> None:
     prompt_field(chat, can_ask=can_ask)
 
 
-page_header(t(N_("Try")), t(N_("Ask a base model and its adapters the same question, side by side.")))
+page_header(t(N_("Try")), t(N_("Ask a base model and its adapters the same question, side by side.")), docs="try")
 try:
     opened = open_chat()
 except FlightdeckError as error:

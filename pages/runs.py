@@ -27,7 +27,7 @@ from pages.parts.run.trash import bin_and_disk, undo_of_delete
 from pages.parts.run.view import TICK_S, run_page
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import sheltered
-from pages.parts.shell.header import page_header
+from pages.parts.shell.header import Crumb, page_header
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import escape
 from pages.parts.shell.navigation import CONFIG, HOME, RUNS
@@ -35,7 +35,7 @@ from pages.parts.shell.services import installation
 
 
 def all_runs() -> None:
-    page_header(t(N_("Runs")), t(N_("Every training run of this workspace, the newest first.")))
+    page_header(t(N_("Runs")), t(N_("Every training run of this workspace, the newest first.")), docs="runs")
     recover_all(installation().runs)
     rows = history(str(installation().runs)).rows()
     undo_of_delete()
@@ -74,15 +74,22 @@ def _live_rows(shown: dict[str, str]) -> None:
         )
 
 
+def all_runs_crumb() -> Crumb:
+    return Crumb(t(N_("All runs")), RUNS)
+
+
 def compared(ids: list[str]) -> None:
     fits = can_compare(ids)
     runs = [open_run(installation().runs, run_id) for run_id in ids] if fits else []
-    page_header(t(N_("Compare runs")), t(N_("{count} runs side by side."), count=len(runs)) if fits else None)
+    page_header(
+        t(N_("Compare runs")),
+        t(N_("{count} runs side by side."), count=len(runs)) if fits else None,
+        crumbs=[all_runs_crumb()],
+    )
     if not fits:
         st.warning(t(HOW_MANY), icon=":material/compare_arrows:")
     else:
         compare_runs(runs)
-    st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")
 
 
 def one_run(run: RunStore) -> None:
@@ -90,14 +97,13 @@ def one_run(run: RunStore) -> None:
     actor = record.actor or "–"
     title = run_title(record)
     said = escape(title) if record.kind == "train" else say(job_title(record.kind, title))
-    page_header(said, t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor))
+    page_header(said, t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor), crumbs=[all_runs_crumb()])
     if links := links_of(run.path):
         st.warning(say(links), icon=":material/link_off:")
     if record.kind == "train":
         run_page(run)
     else:
         job_page(run)
-    st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")
 
 
 run_id, compare_ids = st.query_params.get(addresses.RUN), st.query_params.get(addresses.COMPARE)
@@ -111,6 +117,5 @@ try:
     else:
         all_runs()
 except RunError as error:
-    page_header(t(N_("Runs")))
+    page_header(t(N_("Runs")), crumbs=[all_runs_crumb()])
     st.warning(say(error.message), icon=":material/search_off:")
-    st.page_link(RUNS, label=t(N_("All runs")), icon=":material/arrow_back:")

@@ -214,6 +214,7 @@ page_header(
             "Check that an adapter has the expected ranks and fits its base model. Read from the tensors, not from the config."
         )
     ),
+    docs="adapters",
 )
 try:
     finished = {run.id: run for run in list_runs(installation().runs) if is_unlinked_folder(run.adapter)}

@@ -118,6 +118,7 @@ def test_a_checkpoint_that_is_asked_for_is_answered_marked_and_listed(
     run = living(shared_dashboard.workspace, trainer)
     settled(page, f"{shared_dashboard.url}/runs?run={run.id}")
     title = page.get_by_test_id("stMain").locator("h1")
+    page.get_by_role("link", name="All runs").wait_for()  # above the title, and drawn a moment later
     place = title.bounding_box()
     press(page.get_by_role("button", name="Save a checkpoint now"))
     expect(page.get_by_text("Checkpoint requested.")).to_be_visible()

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import Dashboard, badge, idle, settled
 from tests.browser.hostile import HOST, make_hostile
 from tests.often import often
-from tests.run_files import end_run, make_run
+from tests.run_files import add_point, end_run, make_run
 from tests.waiting import until
 
 pytestmark = [pytest.mark.browser]
@@ -106,8 +106,13 @@ def test_the_policy_lets_the_pages_work_and_no_foreign_script(shared_dashboard: 
         "window.refused = []; document.addEventListener('securitypolicyviolation', e => "
         "e.blockedURI === 'wasm-eval' || window.refused.push(e.violatedDirective))"
     )
-    for path in ("/", "/config", "/plan?gpus=24,12&model=SmolLM2-135M", "/runs", "/verify"):
+    run = make_run(shared_dashboard.workspace / "runs", config={"model_name": "m"}, config_text="", argv=["true"])
+    add_point(run, {"step": 1, "loss": 2.0})
+    for path in ("/", "/config", "/plan?gpus=24,12&model=SmolLM2-135M", "/runs", f"/runs?run={run.id}", "/verify"):
         settled(page, shared_dashboard.url + path)
+        if "run=" in path:
+            expect(page).to_have_title("m · LoRA Flightdeck")
+            page.locator(".fd-chart .main-svg").first.wait_for()  # a component of ours, and plotly.js from its package
         assert page.evaluate("window.refused") == [], path
     page.evaluate(
         "document.body.insertAdjacentHTML('beforeend', '<img src=\"http://evil.example/x.png\"><img src=x onerror=\"window.PWN = 1\">')"
@@ -115,6 +120,14 @@ def test_the_policy_lets_the_pages_work_and_no_foreign_script(shared_dashboard: 
     page.wait_for_function("window.refused.length >= 2")
     assert page.evaluate("[...window.refused].sort()") == ["img-src", "script-src-attr"]
     assert page.evaluate("window.PWN") is None
+
+
+def test_a_browser_fetches_plotly_once(shared_dashboard: Dashboard) -> None:
+    # By its version, so that a new one is fetched; served once a page with a chart was drawn.
+    path = "/_stcore/bidi-components/flightdeck.plotly/plotly.min.js"
+    assert "immutable" in answer(shared_dashboard, f"{path}?v=1").headers["Cache-Control"]
+    assert "immutable" not in answer(shared_dashboard, path).headers["Cache-Control"]
+    assert answer(shared_dashboard, f"{path}/../../__init__.py?v=1").status >= 400
 
 
 def test_no_other_page_can_frame_the_dashboard(shared_dashboard: Dashboard, page: Page) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
@@ -42,3 +44,9 @@ def finished_run(**files: str) -> RunStore:
         (run.path / name.replace("__", ".")).write_text(text, "utf-8")
     end_run(run, "finished")
     return run
+
+
+def charts(at: AppTest) -> list[dict[str, Any]]:
+    """The figures of the page's charts, as plotly.js gets them."""
+    mounted = [element.proto for element in at.get("bidi_component")]
+    return [json.loads(json.loads(one.json)["figure"]) for one in mounted if one.component_name == "flightdeck.chart"]

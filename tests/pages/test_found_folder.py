@@ -15,7 +15,7 @@ from lora_backend.runs.record.run_store import RunStore
 from pages.parts.run import session
 from pages.parts.shell import addresses
 from tests.pages.english import ENGLISH, texts_of, without_code
-from tests.pages.screens import ROOT, finished_run, show, texts
+from tests.pages.screens import ROOT, charts, finished_run, show, texts
 from tests.run_files import add_point, make_run, set_status
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -69,7 +69,9 @@ def test_a_trainers_output_folder_shows_figures_curves_ranks_and_checkpoints(wor
     }  # fmt: skip
     assert "org/base" in shown
     assert "took 1 min 5 s" in shown
-    assert len(at.get("plotly_chart")) == 4, "loss, learning rate, gradient norm, and the heat map of the ranks"
+    assert len(charts(at)) + len(at.get("plotly_chart")) == 4, (
+        "loss, learning rate, gradient norm, and the heat map of the ranks"
+    )
     assert any("2 of 2 LoRA layers have" in warning.value for warning in at.warning), "amber: the base is not here"
     assert "Not compared with org/base" in shown
     ranks, checkpoints = (frame.value for frame in at.dataframe)
@@ -145,10 +147,10 @@ def test_nan_missing_steps_and_a_broken_adapter_do_not_break_the_page(workspace:
     at = show("runs", folder="out")
     figures = {metric.label: metric.value for metric in at.metric}
     assert figures == {"Step": "20", "Loss": "1"}
-    loss = json.loads(at.get("plotly_chart")[0].proto.spec)["data"]
+    loss = charts(at)[0]["data"]
     assert [line["name"] for line in loss] == ["Loss"]
     assert "NaN" not in json.dumps(loss)
-    assert len(at.get("plotly_chart")) == 2, "no evaluation, no norm that is a number"
+    assert len(charts(at)) == 2, "no evaluation, no norm that is a number"
     assert "damaged" in at.error[0].value
 
 

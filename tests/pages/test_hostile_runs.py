@@ -13,7 +13,7 @@ from lora_backend.installation import this_installation
 from lora_backend.runs.record.run_labels import write_labels
 from lora_backend.runs.record.run_store import RunStore
 from pages.parts.shell import addresses
-from tests.pages.screens import finished_run, show, texts
+from tests.pages.screens import charts, finished_run, show, texts
 from tests.run_files import add_point, end_run, make_run, set_status
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -47,7 +47,7 @@ def test_a_run_copied_from_another_machine_is_lost_and_still_shows_its_curves() 
     add_point(run, {"step": 2, "loss": 1.5})
     at = show("runs", run=run.id)
     assert figures(at)["Loss"] == "1.5"
-    assert len(at.get("plotly_chart")) == 1
+    assert len(charts(at)) == 1
     assert "another machine" in at.error[0].value
     assert not run.exit_json.exists(), "its end is not ours to write"
     assert show("runs").dataframe[0].value["State"].tolist() == ["Lost"]
@@ -60,8 +60,8 @@ def test_nan_infinity_and_points_without_step_leave_gaps_in_a_chart_that_still_d
     ]  # fmt: skip
     run = finished_run(metrics__jsonl="\n".join(rows))
     at = show("runs", run=run.id)
-    (chart,) = at.get("plotly_chart")
-    drawn = json.loads(chart.proto.spec)["data"]
+    (chart,) = charts(at)
+    drawn = chart["data"]
     assert [line["name"] for line in drawn] == ["Loss"]
     assert "NaN" not in json.dumps(drawn)
     assert figures(at)["Loss"] == "2 → 1"

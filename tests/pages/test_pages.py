@@ -15,7 +15,7 @@ from lora_backend.config.drafts import new_draft
 from lora_backend.installation import this_installation
 from lora_backend.runs.record.run_store import list_runs
 from lora_backend.views.rank_view import ranks_beside
-from tests.pages.screens import PAGES, ROOT, finished_run, show, texts
+from tests.pages.screens import PAGES, ROOT, charts, finished_run, show, texts
 from tests.run_files import make_run
 from tests.tiny import chats, write_rows
 
@@ -153,7 +153,7 @@ def test_a_finished_run_shows_figures_curves_config_ranks_and_answers() -> None:
     figures = {metric.label: metric.value for metric in at.metric}
     assert figures["Loss"] == "3 → 0.25"
     assert figures["Evaluation loss"] == "0.5"
-    assert len(at.get("plotly_chart")) == 2, "loss and learning rate; of the others there are no points"
+    assert len(charts(at)) == 2, "loss and learning rate; of the others there are no points"
     shown = texts(at)
     assert "model_name: m" in shown
     assert "last line" in shown

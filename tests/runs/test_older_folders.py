@@ -13,7 +13,7 @@ from lora_backend.runs.history.outcome import outcome_of
 from lora_backend.runs.history.run_table import History, config_differences
 from lora_backend.runs.record.locked_files import read_json
 from lora_backend.runs.record.run_store import RunStore, open_run
-from tests.pages.screens import show
+from tests.pages.screens import charts, show
 
 FIXTURES = Path(__file__).parent / "fixtures"
 STATES = {
@@ -90,4 +90,4 @@ def test_an_older_run_is_shown(runs: Path, name: str, capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)["state"] == STATES[name][0]
     at = show("runs", run=name)
     assert not at.exception
-    assert bool(at.get("plotly_chart")) == (name != "queued")
+    assert bool(charts(at)) == (name != "queued")

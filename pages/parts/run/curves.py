@@ -12,7 +12,8 @@ from lora_backend.runs.record.curves import SMOOTHED_SHARE, points, read_columns
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.views.curve_view import MOST_SMOOTHED, OVER, Look, points_csv
-from pages.parts.shell.language import t
+from pages.parts.shell.language import t, t_plain
+from pages.parts.widgets.chart import show_chart
 from pages.parts.widgets.charts import MEMORY, NORM, RATE, SPEED, Columns, figure_chart, loss_chart
 
 SMALL_CHARTS = (
@@ -94,11 +95,11 @@ def draw_curves(
     columns: Columns, look: Look, name: str, *, marks: Marks | None = None, total_steps: int | None = None
 ) -> None:
     """The loss, and below it a small chart of each figure that has points."""
-    plain_chart = {"displayModeBar": False}
     if any(len(points(columns, key)[0]) for key in ("loss", "eval_loss")):
-        st.plotly_chart(loss_chart(columns, marks, look, total_steps), key=f"loss-{name}", config=plain_chart)
+        show_chart(loss_chart(columns, marks, look, total_steps), key=f"loss-{name}", alt=t_plain(N_("Loss")))
     drawn = [entry for entry in SMALL_CHARTS if len(points(columns, entry[0])[0])]
     places = [place for _ in range(0, len(drawn), 2) for place in st.columns(2)]
     for place, (key, title, color, divisor) in zip(places, drawn, strict=False):
         figure = figure_chart(columns, key, t(title), color, divisor, look=look, total_steps=total_steps)
-        place.plotly_chart(figure, key=f"{key}-{name}", config=plain_chart)
+        with place:
+            show_chart(figure, key=f"{key}-{name}", alt=t_plain(title))

@@ -47,7 +47,7 @@ class HttpPolicy:
         elif status:
             await PlainTextResponse(reason, status, dict(_answer_headers(headers)))(scope, receive, send)
         else:
-            await self.app(scope, receive, _with_headers(send, headers))
+            await self.app(scope, receive, _with_headers(send, headers, _is_versioned(scope)))
 
 
 def _refusal(path: str, headers: Headers) -> tuple[int, str]:
@@ -78,12 +78,19 @@ def _path(scope: Scope) -> str:
     return path.removeprefix(f"/{base}") if base else path
 
 
-def _with_headers(send: Send, request: Headers) -> Send:
+def _is_versioned(scope: Scope) -> bool:
+    """Whether a file of a component is asked for by the version that it has, as plotly.js is: it never changes."""
+    return _path(scope).startswith("/_stcore/bidi-components/") and b"v=" in scope.get("query_string", b"")
+
+
+def _with_headers(send: Send, request: Headers, is_versioned: bool) -> Send:
     async def sender(message: Message) -> None:
         if message["type"] == "http.response.start":
             answer = MutableHeaders(scope=message)
             for name, value in _answer_headers(request):
                 answer[name] = value
+            if is_versioned and message["status"] == 200:
+                answer["Cache-Control"] = "public, max-age=31536000, immutable"
         await send(message)
 
     return sender

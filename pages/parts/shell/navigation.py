@@ -10,7 +10,7 @@ from lora_backend.i18n import N_, use_language
 from pages.parts.shell import session
 from pages.parts.shell.docs import DOCS
 from pages.parts.shell.failing import sheltered, show_failures
-from pages.parts.shell.header import make_header
+from pages.parts.shell.header import PRODUCT, make_header
 from pages.parts.shell.language import language, t
 
 HOME, CONFIG, DATA, MODELS, PLAN, RUNS, VERIFY, TRY = (
@@ -21,7 +21,7 @@ ICON = Path(__file__).with_name("icon.png")
 
 def main() -> None:
     """One run of the script: page list first, then what stands on every page, then the page itself."""
-    st.set_page_config(page_title="LoRA Flightdeck", page_icon=str(ICON), layout="wide")
+    st.set_page_config(page_title=PRODUCT, page_icon=str(ICON), layout="wide")
     page = st.navigation(
         [
             st.Page(HOME, title=t(N_("Home")), icon=":material/home:", default=True),
