@@ -53,6 +53,7 @@ gpu: $(if $(WHEELS),.venv-gpu/bin/python,.venv/.installed-dev)
 	@$(PYTHON) -m venv --system-site-packages .venv-gpu
 
 pictures: .venv/.installed-dev .venv/.browser
+	$(BIN)/python -m tools.plan_picture
 	$(BIN)/python -m tests.browser.pictures
 
 # Collects the sentences of the code into the Chinese catalogue; new ones are left empty for a translator.

@@ -99,6 +99,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     plan.add_argument("--price", metavar="AMOUNT", help="of one GPU for an hour, as in 1.5 or 1.5EUR: the run's cost is said")  # fmt: skip
     plan.add_argument("--rows", metavar="COUNT", help="rows of data; default: those of the config's data set")  # fmt: skip
     plan.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
+    plan.add_argument("--svg", type=Path, metavar="FILE", help="also draw the plan as a picture for a slide")
+    plan.add_argument("--theme", choices=("light", "dark"), default="light", help="of that picture (default: light)")
     plan.set_defaults(run=_command("plan", "plan_command"))
 
     _add_data(commands.add_parser, shared)

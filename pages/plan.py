@@ -20,7 +20,7 @@ from pages.parts.draft.session import LAUNCH_ASKED
 from pages.parts.plan.advice import show_best_remedy, show_split
 from pages.parts.plan.compare import show_machines
 from pages.parts.plan.controls import model_and_gpus, settings_bar
-from pages.parts.plan.export import show_export, use_in_config
+from pages.parts.plan.export import picture_button, show_export, use_in_config
 from pages.parts.plan.figures import show_limits, show_times
 from pages.parts.plan.moves import pick_view, show_moves, show_picture
 from pages.parts.plan.options import show_options
@@ -69,6 +69,7 @@ def show(work: Work) -> None:
     show_basis(work)
     with st.container(horizontal=True):
         use_in_config(work)
+        picture_button(work)
         if addresses.DRAFT in work.question.params:
             st.page_link(
                 CONFIG,

@@ -394,3 +394,10 @@ def test_a_price_or_a_number_of_rows_that_is_none_is_refused_in_one_sentence(opt
     code, document = ask("--gpus", "24", f"{option}={value}")
     assert code == 2
     assert option in document["error"]
+
+
+def test_a_picture_is_drawn_where_a_file_is_named(ask: Ask, tmp_path: Path) -> None:
+    file = tmp_path / "plan.svg"
+    code, _ = ask("--gpus", "24", "--svg", str(file), "--theme", "dark")
+    assert code == 0
+    assert file.read_text("utf-8").startswith("<svg ")

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from lora_backend.atomic import write_atomic
 from lora_backend.commands.words import GOOD, NO, count_of, price_of, print_json, readable, setting
 from lora_backend.config.schema import TrainingConfig
-from lora_backend.i18n import N_, translate
+from lora_backend.i18n import N_, current_language, translate
 from lora_backend.installation import this_installation
 from lora_backend.planning.advice import Advice, advise, best_first
 from lora_backend.planning.cost.profile import Profile
@@ -24,6 +25,7 @@ from lora_backend.preflight.resolve import resolve
 from lora_backend.terminal import show, show_coloured
 from lora_backend.views.plan_options import auto_message
 from lora_backend.views.plan_view import advice_text, plan_document, plan_text
+from lora_backend.views.strip_picture import strip_svg
 
 
 def plan_command(arguments: argparse.Namespace) -> int:
@@ -44,6 +46,9 @@ def plan_command(arguments: argparse.Namespace) -> int:
     known = replace(planner, profile_of=profiles(facts, known_only, installation))
     conditions = conditions_for(resolved, planner.targets, planner.link_speed, rows)
     said = figures(known, config, plan, conditions, goal=arguments.goal, price=price)
+    if arguments.svg is not None:
+        picture = strip_svg(plan, config.model_name, current_language(), arguments.theme)
+        write_atomic(arguments.svg.parent.resolve() / arguments.svg.name, picture)  # a person's own place
     if arguments.json:
         options_here = options_on_this_machine(known, config, planner.targets, conditions, price)
         print_json(plan_document(plan, best_first(found), said, options_here))

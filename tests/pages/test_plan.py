@@ -28,9 +28,10 @@ from lora_backend.planning.plan import Plan
 from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.targets import GIB, of_words
 from lora_backend.views.plan_view import fits_message
+from lora_backend.views.strip_view import IN_DOUBT, cells_of
 from pages.parts.plan.export import map_texts
 from pages.parts.plan.question import Question, placement_of, placement_text
-from pages.parts.plan.strip import IN_DOUBT, cells_of, room, strip
+from pages.parts.plan.strip import room, strip
 from pages.parts.shell.markdown import Markdown, unmarked
 from tests.pages.plan_page import ROOT, TIGHT, answer, profile_of, show, texts
 from tests.tiny import chats, save_tokenizer, write_rows

@@ -16,7 +16,8 @@ from lora_backend.planning.cost.memory import Memory
 from lora_backend.planning.planner import Planner, with_changes
 from lora_backend.planning.targets import Target, of_words
 from lora_backend.preflight import plan_question
-from pages.parts.plan.strip import cells_of, part_of, strip
+from lora_backend.views.strip_view import cells_of
+from pages.parts.plan.strip import part_of, strip
 from tests.pages.plan_page import profile_of, show, texts
 
 pytestmark = pytest.mark.usefixtures("model")

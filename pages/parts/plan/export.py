@@ -13,10 +13,11 @@ from lora_backend.config.patch import DELETE
 from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.planning.plan import Plan
+from lora_backend.views.strip_picture import Theme, strip_svg
 from pages.parts.plan.question import CONFIG_KEYS
 from pages.parts.plan.work import Work
 from pages.parts.shell import addresses
-from pages.parts.shell.language import t
+from pages.parts.shell.language import language, t
 from pages.parts.shell.markdown import escape
 from pages.parts.shell.navigation import CONFIG
 from pages.parts.shell.services import installation
@@ -64,6 +65,21 @@ def show_export(work: Work) -> None:
                 )
             )
         )
+
+
+def picture_button(work: Work) -> None:
+    """The plan as one picture for a slide, in the reader's language and theme."""
+    theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+    st.download_button(
+        t(N_("Picture (SVG)")),
+        strip_svg(work.plan, work.question.model, language(), theme),
+        file_name="plan.svg",
+        mime="image/svg+xml",
+        icon=":material/image:",
+        on_click="ignore",
+        key="plan_picture",
+        help=t(N_("The picture above for a slide: which block lies where, and how much stays free.")),
+    )
 
 
 def use_in_config(work: Work) -> None:

@@ -12,10 +12,11 @@ from lora_backend.planning.figures import no_time
 from lora_backend.planning.plan import Plan
 from lora_backend.planning.timeline import Kind, Lane, Segment, StepTimeline, step_timeline
 from lora_backend.views.plan_view import ranges
+from lora_backend.views.strip_view import FREE_FILL, TEXT
 from lora_backend.views.table import cell_text
 from lora_backend.views.timeline_view import KINDS, timeline_note, timeline_table, timeline_words, works_message
 from pages.parts.plan.figures import conditions_of
-from pages.parts.plan.strip import FREE_FILL, TEXT, device_name
+from pages.parts.plan.strip import device_name
 from pages.parts.plan.work import Work
 from pages.parts.shell.language import say, say_plain, sentences, t, t_plain
 from pages.parts.widgets.charts import in_chart

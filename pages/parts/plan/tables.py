@@ -12,8 +12,9 @@ from lora_backend.planning.plan import DevicePlan, Plan
 from lora_backend.planning.targets import GIB
 from lora_backend.planning.verdict import Verdict
 from lora_backend.views.plan_view import COMPONENTS
+from lora_backend.views.strip_view import COLORS
 from lora_backend.views.table import Cell, Fill, Table
-from pages.parts.plan.strip import COLORS, device_name, part_of
+from pages.parts.plan.strip import device_name, part_of
 from pages.parts.shell.language import t
 from pages.parts.widgets.charts import in_chart
 from pages.parts.widgets.frames import frame
