@@ -1,6 +1,7 @@
-"""Time to first text in Chromium, beside the smallest possible Streamlit app; memory of the dashboard's process.
+"""Time to first text in Chromium, beside the smallest possible Streamlit app; from page to page; memory of the dashboard.
 
-Both servers are warm (asked once before), every visit has an empty browser cache, and the two take turns.
+All servers are warm (asked once before), every visit has an empty browser cache, and they take turns. A run's page, whose
+chart is a component of ours with plotly.js from its package, stands beside an app that mounts the same component alone.
 """
 
 from __future__ import annotations
@@ -8,64 +9,126 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from benchmarks.noise import median_and_spread
 from tests.browser.chromium import ARGUMENTS, find_chromium
-from tests.browser.conftest import Dashboard, free_port
-from tests.run_files import end_run, make_run
+from tests.browser.conftest import ROOT, Dashboard, free_port
+from tests.run_files import add_point, end_run, make_run
 
 VISITS = 9
+Measure = Callable[[Browser, Dashboard, str], float]
 SMALLEST = 'import streamlit as st\n\nst.title("Hello")\n'
+WITH_CHART = f"""\
+import sys
+
+sys.path.insert(0, {str(ROOT)!r})
+import plotly.graph_objects as go
+import streamlit as st
+
+from pages.parts.widgets.chart import show_chart
+
+st.title("Hello")
+show_chart(go.Figure().add_scatter(x=list(range(40)), y=list(range(40))), key="chart", alt="A line")
+"""
+TWO_PAGES = """\
+import streamlit as st
+
+
+def first():
+    st.title("Hello")
+
+
+def second():
+    st.title("Other")
+
+
+st.navigation([st.Page(first, title="Hello", default=True), st.Page(second, title="Other")], position="top").run()
+"""
 
 
 def main() -> None:
+    """Start all four servers, and print a line for each pair."""
     with tempfile.TemporaryDirectory() as folder:
-        ours = Dashboard(Path(folder) / "ours", free_port())
-        smallest = Dashboard(Path(folder) / "smallest", free_port(), script=Path(folder) / "smallest" / "app.py")
-        for dashboard in (ours, smallest):
+        home = Path(folder)
+        ours = Dashboard(home / "ours", free_port())
+        others = {
+            name: Dashboard(home / name, free_port(), script=home / name / "app.py")
+            for name in ("smallest", "with_chart", "two_pages")
+        }
+        for dashboard in (ours, *others.values()):
             dashboard.home.mkdir()
-        smallest.script.write_text(SMALLEST)
+        for name, script in (("smallest", SMALLEST), ("with_chart", WITH_CHART), ("two_pages", TWO_PAGES)):
+            others[name].script.write_text(script)
         for _ in range(6):  # what a home page in use has to show
             run = make_run(ours.workspace / "runs", config={"model_name": "m"}, config_text="", argv=None)
+            for step in range(1, 41):
+                add_point(run, {"step": step, "loss": 2 / step})
             end_run(run, "finished")
         try:
-            _measure(ours, smallest)
+            _measure(ours, others, run.id)
         finally:
-            ours.kill()
-            smallest.kill()
+            for dashboard in (ours, *others.values()):
+                dashboard.kill()
 
 
-def _measure(ours: Dashboard, smallest: Dashboard) -> None:
-    ours.start()
-    smallest.start()
+def _measure(ours: Dashboard, others: dict[str, Dashboard], run_id: str) -> None:
+    for dashboard in (ours, *others.values()):
+        dashboard.start()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(ARGUMENTS))
-        for dashboard in (ours, smallest):
-            _visit(browser, dashboard)
-        pairs = [(_visit(browser, ours), _visit(browser, smallest)) for _ in range(VISITS)]
-        for path in ("/config", "/runs", "/verify"):
+        run_page = f"/runs?run={run_id}"
+        _beside("first text, home", _visit, browser, (ours, "/"), (others["smallest"], "/"))
+        _beside("first text, a run with its chart", _visit, browser, (ours, run_page), (others["with_chart"], "/"))
+        _beside("from page to page", _switch, browser, (ours, "Config"), (others["two_pages"], "Other"))
+        for path in ("/config", "/verify"):
             _visit(browser, ours, path)
         browser.close()
-    mine, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    print("first text, dashboard:    ", median_and_spread(mine, "s"))
-    print("first text, smallest app: ", median_and_spread(theirs, "s"))
-    print(f"ratio of the medians:      {statistics.median(mine) / statistics.median(theirs):.2f} (at most 2)")
-    for name, dashboard in (("dashboard", ours), ("smallest app", smallest)):
+    for name, dashboard in (("dashboard", ours), ("smallest app", others["smallest"])):
         assert dashboard.process
         resident = psutil.Process(dashboard.process.pid).memory_info().rss
         print(f"memory of the {name} after these visits: {resident / 2**20:.0f} MiB")
 
 
-def _visit(browser: Browser, dashboard: Dashboard, path: str = "/") -> float:
+def _beside(
+    name: str, measure: Measure, browser: Browser, mine: tuple[Dashboard, str], theirs: tuple[Dashboard, str]
+) -> None:
+    """Both once to warm up, then in turn."""
+    measure(browser, *mine)
+    measure(browser, *theirs)
+    pairs = [(measure(browser, *mine), measure(browser, *theirs)) for _ in range(VISITS)]
+    ours, others = ([pair[place] for pair in pairs] for place in (0, 1))
+    ratio = statistics.median(ours) / statistics.median(others)
+    print(f"{name}: {median_and_spread(ours, 's')}; smallest app: {median_and_spread(others, 's')}")
+    print(f"  ratio of the medians: {ratio:.2f}")
+
+
+def _visit(browser: Browser, dashboard: Dashboard, path: str) -> float:
+    """Seconds until a page's title stands, in a browser that has nothing of it."""
     context = browser.new_context()
     page = context.new_page()
     began = time.perf_counter()
     page.goto(dashboard.url + path, wait_until="commit")
     page.get_by_test_id("stMain").locator("h1").wait_for()
+    elapsed_s = time.perf_counter() - began
+    context.close()
+    return elapsed_s
+
+
+def _switch(browser: Browser, dashboard: Dashboard, link: str) -> float:
+    """Seconds from a click in the navigation until the other page's title stands."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(dashboard.url)
+    page.get_by_test_id("stMain").locator("h1").wait_for()
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    began = time.perf_counter()
+    page.get_by_test_id("stTopNavLinkContainer").get_by_text(link, exact=True).click()
+    expect(page.get_by_test_id("stMain").locator("h1")).to_have_text(link)
     elapsed_s = time.perf_counter() - began
     context.close()
     return elapsed_s
