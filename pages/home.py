@@ -1,4 +1,4 @@
-"""Home: what this machine has, the demo in one click, runs that go on and recent ones."""
+"""Home: what runs, what waits, what came of the last ones; before there was any, the demo in one click."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ from pages.parts.shell.guard import guard
 
 guard()
 
+from collections.abc import Sequence
+
 import streamlit as st
 
+from lora_backend.demo.demo_pace import demo_seconds
 from lora_backend.demo.demo_run import DEMO_NAME, launch_demo
 from lora_backend.errors import FlightdeckError
-from lora_backend.formats import gib
-from lora_backend.hardware.inventory import read_gpus, read_host
+from lora_backend.formats import gib, seconds_range
+from lora_backend.hardware.inventory import GpuInventory, read_gpus, read_host
 from lora_backend.hardware.processes import GpuProcess
 from lora_backend.i18n import N_
-from lora_backend.runs.record.run_store import RunStore, list_runs
-from pages.parts.run.list import run_row
+from lora_backend.runs.history.run_table import RunRow
+from lora_backend.runs.processes.recovery import recover_all
+from lora_backend.runs.processes.waiting import entries
+from lora_backend.runs.record.run_store import RunStore
+from pages.parts.run.list import result_row, running_row, waiting_row
+from pages.parts.run.table import history
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import sheltered
 from pages.parts.shell.header import page_header
@@ -24,12 +31,17 @@ from pages.parts.shell.markdown import Markdown, escape, joined
 from pages.parts.shell.navigation import CONFIG, PLAN, RUNS, VERIFY
 from pages.parts.shell.services import installation
 
-RECENT = 6
+RECENT, MOST_RUNNING, MOST_WAITING = 6, 8, 8
+TICK_S = 3
+
+
+def all_rows() -> list[RunRow]:
+    """Every run, the newest first."""
+    return sorted(history(str(installation().runs)).rows(), key=lambda row: row.id, reverse=True)
 
 
 def machine() -> None:
     host, inventory = read_host(installation().workspace), read_gpus()
-    columns = st.columns(4)
     gpu_bytes = sum(gpu.total_bytes for gpu in inventory.gpus)
     figures: list[tuple[str, Markdown, Markdown | None]] = [
         (N_("GPUs"), escape(len(inventory.gpus)), t(N_("{size} in total"), size=gib(gpu_bytes)) if gpu_bytes else None),
@@ -41,10 +53,15 @@ def machine() -> None:
         ),
         (N_("Disk free"), escape(gib(host.disk_free_bytes)), t(N_("of {size}"), size=gib(host.disk_total_bytes))),
     ]
-    for column, (label, figure, whole) in zip(columns, figures, strict=True):
-        column.metric(t(label), figure, whole, delta_color="off", delta_arrow="off", border=True, height="stretch")
+    with st.container(horizontal=True, key="machine"):
+        for label, figure, whole in figures:
+            st.metric(t(label), figure, whole, delta_color="off", delta_arrow="off", border=True, height="stretch")
     if inventory.reason:
         st.caption(say(inventory.reason))
+
+
+def gpus(inventory: GpuInventory) -> None:
+    """How full each is now, and by whom."""
     for gpu in inventory.gpus:
         st.progress(
             gpu.used_bytes / gpu.total_bytes,
@@ -61,32 +78,41 @@ def _user_of_gpu(process: GpuProcess) -> Markdown:
     return escape(f"{process.name or '–'} ({who}) {gib(process.used_bytes)}")
 
 
-def demo(runs: list[RunStore]) -> None:
+def demo() -> None:
+    """The main act until there was a run."""
     with st.container(border=True, height="stretch"):
         st.subheader(t(N_("See it work")), anchor=False)
         st.write(
             t(
                 N_(
-                    "A real language model (135 million parameters) learns the help desk of an invented product on this machine, in English and Chinese. It takes about two minutes on two CPU cores; the first time 93 MB are downloaded."
+                    "A real language model (135 million parameters) learns the help desk of an invented product on this machine, in English and Chinese."
                 )
             )
         )
-        active = next((run for run in runs if run.read_record().name == DEMO_NAME and not run.state().has_ended), None)
-        if active:
-            st.page_link(
-                RUNS,
-                label=t(N_("The demo is running: watch it")),
-                icon=":material/show_chart:",
-                query_params={"run": active.id},
-            )
-            return
-        if st.button(t(N_("Start the demo")), type="primary", icon=":material/play_arrow:", key="start_demo"):
-            try:
-                run = launch_demo(installation())
-            except (FlightdeckError, OSError) as error:
-                st.error(explain(error))
-            else:
-                st.switch_page(RUNS, query_params={addresses.RUN: run.id})
+        st.caption(joined(" ", _what_it_takes()))
+        start_demo(is_primary=True)
+
+
+def _what_it_takes() -> list[Markdown]:
+    """Minutes only where they were measured here; on a GPU nobody has."""
+    said = [t(N_("The first time 93 MB are downloaded."))]
+    found = None if read_gpus().gpus else demo_seconds(installation().cache)
+    return said if found is None else [t(N_("Takes {time} here."), time=seconds_range(*found)), *said]
+
+
+def start_demo(*, is_primary: bool) -> None:
+    if st.button(
+        t(N_("Start the demo")),
+        type="primary" if is_primary else "secondary",
+        icon=":material/play_arrow:",
+        key="start_demo",
+    ):
+        try:
+            run = launch_demo(installation())
+        except (FlightdeckError, OSError) as error:
+            st.error(explain(error))
+        else:
+            st.switch_page(RUNS, query_params={addresses.RUN: run.id})
 
 
 def own_work() -> None:
@@ -99,35 +125,78 @@ def own_work() -> None:
                 )
             )
         )
-        with st.container(horizontal=True):
-            st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")
-            st.page_link(PLAN, label=t(N_("Plan for your GPUs")), icon=":material/memory:")
-            st.page_link(VERIFY, label=t(N_("Check an adapter")), icon=":material/verified:")
+        own_links()
 
 
-@st.fragment(run_every=5)
+def own_links() -> None:
+    with st.container(horizontal=True):
+        st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")
+        st.page_link(PLAN, label=t(N_("Plan for your GPUs")), icon=":material/memory:")
+        st.page_link(VERIFY, label=t(N_("Check an adapter")), icon=":material/verified:")
+
+
+@st.fragment(run_every=TICK_S)
 @sheltered()
-def runs_overview() -> None:
-    runs = list_runs(installation().runs)
-    st.subheader(t(N_("Runs")), anchor=False)
-    if not runs:
-        st.info(
-            t(N_("No runs yet. Start the demo above or launch a config: your run will show up here.")),
-            icon=":material/info:",
-        )
-    for run in runs[:RECENT]:
-        run_row(run)
-    if len(runs) > RECENT:
-        st.page_link(RUNS, label=t(N_("All {count} runs"), count=len(runs)), icon=":material/list:")
+def overview(had_runs: bool) -> None:
+    """What runs, what waits, the GPUs and the last results, as they are now."""
+    recover_all(installation().runs)
+    rows = all_rows()
+    if bool(rows) != had_runs:
+        st.rerun()
+    _running([row for row in rows if not row.state.has_ended and row.state.state != "queued"])
+    _queue({row.id: row for row in rows if row.state.state == "queued"})
+    gpus(read_gpus())
+    _results([row for row in rows if row.state.has_ended and not row.labels.archived])
+
+
+def _running(rows: Sequence[RunRow]) -> None:
+    if not rows:
+        return
+    st.subheader(t(N_("Running")), anchor=False)
+    for row in rows[:MOST_RUNNING]:
+        running_row(RunStore(installation().runs / row.id))
+
+
+def _queue(waiting: dict[str, RunRow]) -> None:
+    """In the order in which they start."""
+    if not waiting:
+        return
+    st.subheader(t(N_("Queue")), anchor=False)
+    order = [entry.run.id for entry in entries(installation().workspace) if entry.run.id in waiting]
+    ids = [*order, *(run_id for run_id in reversed(waiting) if run_id not in order)]
+    for place, run_id in enumerate(ids[:MOST_WAITING], 1):
+        waiting_row(place, RunStore(installation().runs / run_id), waiting[run_id].title)
+    if len(ids) > MOST_WAITING:
+        st.caption(t(N_("and {count} more"), count=len(ids) - MOST_WAITING))
+
+
+def _results(rows: Sequence[RunRow]) -> None:
+    if not rows:
+        return
+    st.subheader(t(N_("Last results")), anchor=False)
+    with st.container(gap="xsmall", key="last_results"):
+        for row in rows[:RECENT]:
+            result_row(row)
+    st.page_link(RUNS, label=t(N_("All runs")), icon=":material/list:")
 
 
 page_header(
     t(N_("LoRA Flightdeck")), t(N_("Fine-tune language models with LoRA: configure, launch, watch, verify.")), docs=""
 )
-machine()
-left, right = st.columns(2)
-with left:
-    demo(list_runs(installation().runs))
-with right:
-    own_work()
-runs_overview()
+rows = all_rows()
+if rows:
+    overview(True)
+    own_links()
+    machine()
+    if not any(row.name == DEMO_NAME and not row.state.has_ended for row in rows):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(t(N_("The demo trains a small model on the help desk of an invented product.")), width="content")
+            start_demo(is_primary=False)
+else:
+    left, right = st.columns(2)
+    with left:
+        demo()
+    with right:
+        own_work()
+    overview(False)
+    machine()

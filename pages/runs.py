@@ -21,7 +21,7 @@ from lora_backend.views.run_view import job_title, run_title
 from pages.parts.run.compare import compare_runs
 from pages.parts.run.foreign_folder import folder_box, found_folder
 from pages.parts.run.job_page import job_page
-from pages.parts.run.list import run_row
+from pages.parts.run.list import running_row
 from pages.parts.run.table import history, run_history
 from pages.parts.run.trash import bin_and_disk, undo_of_delete
 from pages.parts.run.view import TICK_S, run_page
@@ -66,7 +66,7 @@ def _live_rows(shown: dict[str, str]) -> None:
         st.rerun()
     for run in runs:
         if shown[run.id] != "queued":
-            run_row(run)
+            running_row(run)
     if waiting := list(shown.values()).count("queued"):
         st.caption(
             ":material/schedule: "

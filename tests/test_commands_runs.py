@@ -170,12 +170,12 @@ def test_the_best_checkpoint_has_a_mark_and_says_by_what(
 
 
 def test_a_run_that_answers_says_how_far_it_is(started: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
-    detail = Message(N_("answered {count} of {questions}"), {"count": 12, "questions": 46})
+    detail = Message(N_("{count} of {questions} questions answered"), {"count": 12, "questions": 46})
     set_status(
         started("a1"), stage="answering", step=9, total_steps=9, eta_s=20.0, fraction=0.3, detail=detail.to_json()
     )
     for language, sentence in (
-        ("en", "answering the questions · answered 12 of 46"),
+        ("en", "answering the questions · 12 of 46 questions answered"),
         ("zh", "正在回答问题 · 已回答 12/46 题"),
     ):
         assert main(["runs", "show", "a1", "--lang", language]) == 0

@@ -28,7 +28,7 @@ UNCHANGED: Mapping[str, object] = MappingProxyType({})
 DEMO_NAME = "SmolLM2-135M · demo"
 HEAD = """\
 # The demo: SmolLM2-135M-Instruct learns the help desk of an invented product.
-# Twelve facts, in English and Chinese; about two minutes on two CPU cores.
+# Twelve facts, in English and Chinese.
 # Start it from the dashboard's home page, or with: python -m lora_backend demo --train
 """
 

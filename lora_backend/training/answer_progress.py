@@ -26,8 +26,8 @@ class Answered(NamedTuple):
     def message(self) -> Message:
         values = {"count": self.answered, "questions": self.questions, "time": duration(self.left_s)}
         if self.left_s is None or self.answered == self.questions:
-            return Message(N_("answered {count} of {questions}"), values)
-        return Message(N_("answered {count} of {questions}, about {time} left"), values)
+            return Message(N_("{count} of {questions} questions answered"), values)
+        return Message(N_("{count} of {questions} questions answered, about {time} left"), values)
 
 
 @dataclass

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from lora_backend.peers.sharding import sharers_of
 from lora_backend.runs.record.documents import Answer
 from lora_backend.training.answer_progress import Answered, AnswerProgress
 from lora_backend.training.at_each_token import AtEachToken
+from lora_backend.training.head_input import rows_in_one_piece
 
 logger = logging.getLogger(__name__)
 MAX_NEW_TOKENS = 64
@@ -42,12 +42,14 @@ def answer_questions(
     base_answers: Sequence[str] | None = None,
     shall_stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
+    said: Callable[[Answer], None] = lambda _: None,
 ) -> list[Answer]:
     """Every question, answered by base model and adapter, in the order of the questions.
 
     Greedy, at most 64 new tokens. An answer is right when it contains one of `expect`, whatever the case. `shall_stop`
     is asked before each new token; a question that one of the two has not answered by then has no row. `report` is
-    called about once a second, and at the end of each batch; `clock` counts seconds.
+    called about once a second, and at the end of each batch; `clock` counts seconds. `said` hears each whole row as
+    soon as its answer has ended, in whatever order.
     """
     model.eval()
     prompts = _prompts(tokenizer, questions)
@@ -55,13 +57,17 @@ def answer_questions(
     generation = _Generation(model, tokenizer, shall_stop, progress)
     base: list[str | None] = [None] * len(questions) if base_answers is None else list(base_answers)
     adapted: list[str | None] = [None] * len(questions)
+
+    def row(place: int, text: str) -> Answer:
+        return next(_rows([questions[place]], [base[place]], [text]))
+
     for batch in _batches(model, tokenizer, prompts):
         if base_answers is None:
             with model.disable_adapter():
                 generation.answer(batch, prompts, base)
-        progress.counts_whole = True
+        progress.counts_whole, generation.said = True, lambda place, text: said(row(place, text))
         generation.answer(batch, prompts, adapted)
-        progress.counts_whole = False
+        progress.counts_whole, generation.said = False, None
         if generation.is_stopped:
             break
     return list(_rows(questions, base, adapted))
@@ -196,13 +202,16 @@ class _Generation:
         ends = model.generation_config.eos_token_id
         self._ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
         self.is_stopped = False
+        self.said: Callable[[int, str], None] | None = None
+        """Hears each answer with the place of its question, once, as soon as it has ended."""
+        self._told: set[int] = set()
 
     def answer(self, places: Sequence[int], prompts: Sequence[str], answers: list[str | None]) -> None:
         """Fill `answers` at `places`; None stays where a stop came before an answer's end. Halves what does not fit."""
         if self.is_stopped:
             return
         try:
-            texts = self._generate([prompts[place] for place in places])
+            texts = self._generate([prompts[place] for place in places], places)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or len(places) == 1 or sharers_of(self.model).size > 1:
                 raise  # the others, who share the model's weights, are amid the same pass
@@ -217,21 +226,34 @@ class _Generation:
             return
         for place, text in zip(places, texts, strict=True):
             answers[place] = text
+            if text is not None:
+                self._tell(place, text)
         if self.progress is not None:
             self.progress.add(sum(text is not None for text in texts))
 
-    def _generate(self, prompts: Sequence[str]) -> list[str | None]:
+    def _tell(self, place: int, text: str) -> None:
+        if self.said is not None and place not in self._told:
+            self._told.add(place)
+            self.said(place, text)
+
+    def _generate(self, prompts: Sequence[str], places: Sequence[int]) -> list[str | None]:
         inputs = _tokens(self.tokenizer, prompts, return_tensors="pt", padding=True, padding_side="left")
         device = inputs_device(self.model)
         inputs = inputs.to(device)
         prompt_tokens = inputs["input_ids"].shape[1]
         ends = torch.tensor(self._ends, dtype=torch.long, device=device)
         has_stop_text = self._has_stop_text if self.sampling.stop else None
+
+        def ended(rows: torch.Tensor, new: torch.Tensor) -> None:
+            for number in rows.nonzero().flatten().tolist() if self.said is not None else ():
+                if places[number] not in self._told:
+                    self._tell(places[number], self._text(new[number : number + 1])[0])
+
         watch = AtEachToken(
-            prompt_tokens, self.sampling.max_new_tokens, ends, self.shall_stop, self.progress, has_stop_text
+            prompt_tokens, self.sampling.max_new_tokens, ends, self.shall_stop, self.progress, has_stop_text, ended
         )
         # Not `inference_mode`: what a model keeps of it, as turned positions, could not be trained with afterwards.
-        with torch.no_grad(), _rows_in_one_piece(self.model):
+        with torch.no_grad(), rows_in_one_piece(self.model):
             output = self.model.generate(
                 **inputs,
                 **self._options(),
@@ -239,10 +261,14 @@ class _Generation:
                 stopping_criteria=StoppingCriteriaList([watch]),
             )
         new = output[:, prompt_tokens:]
-        texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        texts = self._text(new)
         self.is_stopped = watch.has_stopped
         whole = watch.have_ended(new).tolist() if self.is_stopped else [True] * len(texts)
-        return [self._cut(text).strip() if ended else None for text, ended in zip(texts, whole, strict=True)]
+        return [text if is_whole else None for text, is_whole in zip(texts, whole, strict=True)]
+
+    def _text(self, new: torch.Tensor) -> list[str]:
+        """Of each row. `new`: rows × new tokens; what stands behind an answer's end is padding."""
+        return [self._cut(text).strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
     def _options(self) -> dict[str, Any]:
         """What `generate` is told of the sampling; what is not told is the model's own."""
@@ -262,21 +288,6 @@ class _Generation:
     def _cut(self, text: str) -> str:
         """Up to the first text at which an answer ends."""
         return text[: min((text.index(stop) for stop in self.sampling.stop if stop in text), default=len(text))]
-
-
-@contextmanager
-def _rows_in_one_piece(model: PeftModel | PreTrainedModel) -> Iterator[None]:
-    """Within the block the head gets its input in one piece of memory.
-
-    `generate` asks for the last token's logits, a slice of every row. From a slice torch makes a product for each row, and
-    for that a copy of the head's weight for each: of 56 rows and SmolLM2's table 3 GiB, and two thirds of the time of reading prompts.
-    """
-    head = model.get_output_embeddings()
-    if head is None:
-        yield
-        return
-    with head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]) if args else None):
-        yield
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], **options: Any) -> Any:

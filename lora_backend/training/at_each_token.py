@@ -22,15 +22,20 @@ class AtEachToken(StoppingCriteria):  # type: ignore[misc]  # transformers' clas
         shall_stop: Callable[[], bool],
         progress: AnswerProgress | None,
         has_stop_text: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        ended: Callable[[torch.Tensor, torch.Tensor], None] = lambda rows, new: None,
     ) -> None:
+        """`ended` is called as often as progress is told, with which rows have ended, and the new tokens of all."""
         self.prompt_tokens, self.max_new_tokens, self.ends = prompt_tokens, max_new_tokens, ends
         self.shall_stop, self.progress, self.has_stop_text = shall_stop, progress, has_stop_text
+        self.ended = ended
         self.has_stopped = False
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
         if self.progress is not None and self.progress.is_due():
             new = input_ids[:, self.prompt_tokens :]
-            finished = int(self.have_ended(new).sum())  # waits for the device, so not at every token
+            rows = self.have_ended(new)
+            finished = int(rows.sum())  # waits for the device, so not at every token
+            self.ended(rows, new)
             self.progress.tell(finished, (len(new) - finished) * new.shape[1] / self.max_new_tokens)
         self.has_stopped = self.has_stopped or self.shall_stop()
         if self.has_stop_text is not None and not self.has_stopped:

@@ -242,8 +242,11 @@ def answer(run: RunContext) -> None:
     def shall_stop() -> bool:
         return sharers.agreed(folder.stop_request.exists())
 
-    rows = answer_questions(run.model, run.tokenizer, questions, answered, run.base_answers, shall_stop)
-    folder.write_answers(rows)
+    folder.write_answers([])  # an earlier start's
+    rows = answer_questions(
+        run.model, run.tokenizer, questions, answered, run.base_answers, shall_stop, said=folder.append_answer
+    )
+    folder.write_answers(rows)  # in the order of the questions
     if len(rows) < len(questions):
         left = Message(
             Plural(

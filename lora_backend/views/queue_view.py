@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from lora_backend.formats import size
+from lora_backend.formats import duration, size
 from lora_backend.i18n import N_, Message, Plural
 from lora_backend.runs.processes.lease_requests import is_chat
 from lora_backend.runs.processes.queue import Waiting, waiting_for
@@ -37,6 +38,17 @@ def waiting_messages(waiting: Waiting) -> list[Message]:
     if waiting.missing:
         found.append(Message(N_("The driver does not show {gpus}."), {"gpus": ", ".join(waiting.missing)}))
     return found
+
+
+def expected_start(waiting: Waiting, runs: Path) -> Message | None:
+    """When its devices are free, where whoever has them says how long it takes; None where nobody can tell."""
+    if waiting.ahead or not waiting.holders or any(map(is_chat, waiting.holders)):
+        return None
+    left = [RunStore(runs / holder.run).state().eta_s for holder in waiting.holders]
+    known = [seconds for seconds in left if seconds is not None]
+    if len(known) < len(left):
+        return None
+    return Message(N_("Starts in about {time}."), {"time": duration(max(known))})
 
 
 def waiting_document(waiting: Waiting) -> dict[str, Any]:

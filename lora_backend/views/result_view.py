@@ -15,6 +15,7 @@ from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.verdicts import TONES, deciding, tone
+from lora_backend.views.run_view import loss_in_short
 
 SPARK_POINTS = 60
 """Of a small curve beside a figure."""
@@ -96,6 +97,17 @@ def result_facts(
     if report is not None and report.layers:
         facts.append(Fact(Message(N_("Ranks")), Message(TONES[tone(report)]), ranks_message(report)))
     return facts
+
+
+def short_result(run: RunStore, state: RunState) -> list[Message]:
+    """What one line of a list has room for: why it failed; else how far the loss came, and right answers."""
+    if state.state in ("failed", "lost") and state.message:
+        return [state.message]
+    said, found = loss_in_short(run), scores(run.read_answers())
+    if found:
+        values = {"right": sum(one.adapter for one in found), "count": sum(one.count for one in found)}
+        said.append(Message(N_("{right} of {count} answers right"), values))
+    return said
 
 
 def answer_facts(answers: Sequence[Answer]) -> list[Fact]:

@@ -132,21 +132,23 @@ def tab_title(record: RunRecord, state: RunState) -> str:
     return title if state.has_ended or not state.total_steps else f"{percent_of(state)} % · {title}"
 
 
-def run_in_short(run: RunStore, state: RunState) -> list[Message]:
-    """What one line of a list has room for: the failure, the stage, or step, loss and time."""
-    if state.state == "failed" and state.message:
-        return [state.message]
-    if not state.has_ended and state.stage != "training":
+def going_in_short(run: RunStore, state: RunState, columns: dict[str, Column], now: float) -> list[Message]:
+    """What the bar of a run that goes on has room for: the stage, or step, time left and loss. `now`: seconds since the epoch."""
+    if state.stage != "training":
         return stage_parts(state)
-    parts = [_step(state)] if state.total_steps else []
-    if losses := first_and_last_loss(run):
-        first, last = (number(loss, 3) for loss in losses)
-        parts.append(Message(N_("loss {first} → {last}"), {"first": first, "last": last}))
-    if state.has_ended and state.started_at and state.ended_at:
-        parts.append(duration(state.ended_at - state.started_at))
-    elif state.eta_s is not None:
-        parts.append(Message(N_("{time} left"), {"time": duration(state.eta_s)}))
-    return parts
+    parts = progress_parts(state, columns)
+    if state.eta_s is not None:
+        parts.append(Message(N_("ends at about {time}"), {"time": when(now + state.eta_s, "%H:%M")}))
+    return [*parts, *loss_in_short(run)]
+
+
+def loss_in_short(run: RunStore) -> list[Message]:
+    """From the first point to the newest; nothing before there is one."""
+    losses = first_and_last_loss(run)
+    if losses is None:
+        return []
+    first, last = (number(loss, 3) for loss in losses)
+    return [Message(N_("loss {first} → {last}"), {"first": first, "last": last})]
 
 
 def best_message(best: Best) -> Message:

@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from lora_backend.i18n import Message
-from lora_backend.runs.record.documents import Status
+from lora_backend.runs.record.documents import Answer, Status
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.transitions import request_stop
 from lora_backend.trainer.direct_run import train_in_folder
@@ -169,11 +169,28 @@ def test_how_many_are_answered_and_the_time_that_is_left_are_told_in_both_langua
     assert half.left_s is not None
     assert half.left_s > 0
     assert (told[-1].answered, told[-1].part) == (5, 1.0)
-    assert told[-1].message().text("en") == "answered 5 of 5"
+    assert told[-1].message().text("en") == "5 of 5 questions answered"
     far = Answered(12, 46, 0.3, 20.4)
-    assert far.message().text("en") == "answered 12 of 46, about 20 s left"
+    assert far.message().text("en") == "12 of 46 questions answered, about 20 s left"
     assert far.message().text("zh") == "已回答 12/46 题，预计剩余 20 秒"
     assert Message.from_json(far.message().to_json()).text("en") == far.message().text("en")
+
+
+def test_each_answer_is_told_once_as_soon_as_it_has_ended(
+    adapted: PeftModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Of one batch too: an answer that ends early waits for none that is longer."""
+    whole = answer_questions(adapted, tokenizer, ASKED)
+    short = min(range(len(ASKED)), key=lambda place: len(tokenizer(whole[place].adapter_answer)["input_ids"]))
+    adapted.generation_config.eos_token_id = [2, tokenizer(whole[short].adapter_answer)["input_ids"][2]]
+    heard: list[object] = []
+    rows = answer_questions(
+        adapted, tokenizer, ASKED, heard.append, clock=map(float, count()).__next__, said=heard.append
+    )
+    told = [one for one in heard if isinstance(one, Answer)]
+    assert sorted(map(str, told)) == sorted(map(str, rows))
+    last = max(place for place, one in enumerate(heard) if isinstance(one, Answered))
+    assert heard.index(told[0]) < last, "before its batch was done"
 
 
 def test_a_stop_ends_the_answers_before_their_next_token(
@@ -264,5 +281,5 @@ def test_how_far_the_answers_are_stands_in_the_runs_status(
 
     monkeypatch.setattr(RunStore, "changing_status", look)
     train_in_folder(folder)
-    said, fraction, eta_s = next(one for one in seen if one[0].startswith("answered 2 of 4"))
-    assert (fraction, said) == (0.5, f"answered 2 of 4, about {round(eta_s or 0)} s left")
+    said, fraction, eta_s = next(one for one in seen if one[0].startswith("2 of 4 questions"))
+    assert (fraction, said) == (0.5, f"2 of 4 questions answered, about {round(eta_s or 0)} s left")

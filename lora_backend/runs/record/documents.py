@@ -254,8 +254,8 @@ class MetricPoint(Document):
 
 
 class Answer(Document):
-    """A line of `answers.jsonl`: a question of the config, answered by base model and adapter. The trainer writes all
-    at its end."""
+    """A line of `answers.jsonl`: a question of the config, answered by base model and adapter. The trainer adds each as
+    it comes, and at its end writes all anew in the order of the questions."""
 
     question: str = ""
     """The last message of the chat that was asked."""

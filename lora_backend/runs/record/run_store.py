@@ -220,6 +220,10 @@ class RunStore(RunFolder):
         """Add what was answered while it trains."""
         append_jsonl(self.samples_jsonl, sample.to_json())
 
+    def append_answer(self, answer: Answer) -> None:
+        """Add one that has just been given; at the end all are written in the order of the questions."""
+        append_jsonl(self.answers_jsonl, answer.to_json())
+
     def write_answers(self, answers: Sequence[Answer]) -> None:
         lines = (json.dumps(answer.to_json(), ensure_ascii=False) + "\n" for answer in answers)
         write_atomic(self.answers_jsonl, "".join(lines))

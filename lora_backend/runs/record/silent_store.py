@@ -28,6 +28,9 @@ class SilentStore(RunStore):
     def append_sample(self, sample: Sample) -> None:
         pass
 
+    def append_answer(self, answer: Answer) -> None:
+        pass
+
     def write_answers(self, answers: Sequence[Answer]) -> None:
         pass
 

@@ -123,7 +123,7 @@ def _nothing_here() -> None:
     st.info(
         t(
             N_(
-                "There is no model on this machine yet. Start the demo, which brings a small one and trains an adapter for it in two minutes, or download a model."
+                "There is no model on this machine yet. Start the demo, which brings a small one and trains an adapter for it, or download a model."
             )
         ),
         icon=":material/forum:",

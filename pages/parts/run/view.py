@@ -9,6 +9,7 @@ from lora_backend.runs.processes.recovery import recover
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.views.rank_view import LayerRow, rank_table
+from lora_backend.views.run_view import tab_title
 from pages.parts.ranks.view import show_verdict
 from pages.parts.run.alerts import say_that_it_ended
 from pages.parts.run.answers import run_answers
@@ -23,6 +24,7 @@ from pages.parts.run.result import show_result
 from pages.parts.run.usage import usage_now
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import sheltered, show_notices
+from pages.parts.shell.header import browser_tab
 from pages.parts.shell.language import t
 from pages.parts.shell.navigation import VERIFY
 from pages.parts.widgets.charts import Columns
@@ -53,6 +55,7 @@ def _run(run: RunStore, is_live: bool) -> None:
     show_notices()
     say_that_it_saved(run, state)
     say_that_it_ended(run, state)
+    browser_tab(tab_title(run.read_record(), state))
     columns = run_columns(run)
     _head(run, state, columns)
     _body(run, state, columns)

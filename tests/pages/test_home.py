@@ -1,0 +1,54 @@
+"""Home: the demo before there was a run; then what runs, what waits and what came of the last ones."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from lora_backend.installation import this_installation
+from lora_backend.runs.processes.leases import release, take
+from lora_backend.runs.processes.queue import start_or_queue
+from lora_backend.runs.processes.waiting import leases_folder
+from lora_backend.runs.record.process_identity import identify
+from tests.pages.screens import show, texts
+from tests.run_files import add_point, add_start, end_run, make_run, put_answers, set_status
+
+pytestmark = pytest.mark.usefixtures("places")
+
+
+def test_before_the_first_run_the_demo_is_the_one_main_act() -> None:
+    at = show("home")
+    assert at.button(key="start_demo").proto.type == "primary"
+    assert "See it work" in texts(at)
+    assert "minutes" not in texts(at), "nothing is promised that was not measured"
+
+
+def test_what_runs_waits_and_ended_leads_and_the_demo_is_one_quiet_line() -> None:
+    runs, workspace, mine = this_installation().runs, this_installation().workspace, identify(os.getpid())
+    assert mine
+    done = make_run(runs, config={"model_name": "m"}, config_text="", argv=["true"], name="done")
+    for step, loss in ((1, 2.0), (2, 0.5)):
+        add_point(done, {"step": step, "loss": loss, "time": step})
+    put_answers(done, [{"question": "?", "base_correct": False, "adapter_correct": True}])
+    end_run(done, "finished")
+    going = make_run(runs, config={"model_name": "m"}, config_text="", argv=["true"], name="going")
+    processes = {"trainer": mine.to_json(), "supervisor": mine.to_json()}
+    set_status(going, state="running", stage="training", step=21, total_steps=50, eta_s=90.0, **processes)
+    add_point(going, {"step": 21, "loss": 1.5, "time": 1.0})
+    leases = take(leases_folder(workspace), ["cpu"], going.path)
+    assert leases
+    waits = make_run(runs, config={"model_name": "m"}, config_text="", argv=["true"], state="queued", name="waits")
+    add_start(waits, device_uuids=[])
+    start_or_queue(waits, workspace)
+    at = show("home")
+    said = texts(at)
+    (bar,) = [one.proto.text for one in at.get("progress") if "Step 21 of 50" in one.proto.text]
+    assert "42 %" in bar
+    assert "loss 1.5 → 1.5" in bar
+    assert "Starts in about 1 min 30 s." in said
+    assert "1 of 1 answers right" in said
+    assert [one.value for one in at.subheader] == ["Running", "Queue", "Last results"]
+    assert [link.proto.label for link in at.get("page_link")][:3] == ["**going**", "**waits**", "**done**"]
+    assert at.button(key="start_demo").proto.type == "secondary"
+    release(leases)
