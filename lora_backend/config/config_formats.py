@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import re
 import sys
@@ -106,6 +107,13 @@ def yaml_reader() -> YAML:
     yaml.preserve_quotes = True
     yaml.width = 4096
     return yaml
+
+
+def plain_yaml(values: Mapping[Any, Any] | list[Any]) -> str:
+    """`values` as YAML, in their order, in the writer's own style."""
+    out = io.StringIO()
+    yaml_reader().dump(plain(values), out)
+    return out.getvalue()
 
 
 def parse_yaml(text: str) -> Parsed:

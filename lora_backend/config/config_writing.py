@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
-from lora_backend.config.config_formats import plain, yaml_reader
+from lora_backend.config.config_formats import plain, plain_yaml, yaml_reader
 from lora_backend.config.config_text import parse_config
+from lora_backend.config.diff import same_value
+from lora_backend.config.line_edits import UncutError, edited
 from lora_backend.config.patch import DELETE, Patch
 from lora_backend.config.schema import GROUPS, KEYS, REQUIRED
 from lora_backend.errors import ConfigError
@@ -19,15 +22,28 @@ from lora_backend.i18n import N_, translate
 
 def dump_yaml(values: Mapping[str, Any] | list[Any]) -> str:
     """`values` as YAML, in their order."""
-    out = io.StringIO()
-    yaml_reader().dump(plain(values), out)
-    return out.getvalue()
+    return plain_yaml(values)
 
 
 def with_values(text: str, changes: Mapping[str, Any]) -> str:
-    """YAML `text` with some keys set (or taken out: `DELETE`); the rest stays as written."""
-    if not parse_config(text).is_readable:
+    """YAML `text` with some keys set (or taken out: `DELETE`); the rest stays as written, to the letter where that can be.
+
+    A key that is new takes the line of the one that the changes took out before it, so that a rename stays in its place.
+    """
+    document = parse_config(text)
+    if not document.is_readable:
         raise ConfigError(N_("The text cannot be read, so no key can be set in it. Fix it first."))
+    wanted = Patch(changes).applied_to(document.values)
+    with suppress(UncutError, ValueError):
+        written = edited(text, document.values, changes)
+        after = parse_config(written)
+        if not after.problems and same_value(after.values, plain(wanted)):
+            return written
+    return _written_anew(text, changes)
+
+
+def _written_anew(text: str, changes: Mapping[str, Any]) -> str:
+    """The same by the writer that goes over the whole text: comments and order stay, spaces and the style of lists may not."""
     yaml = yaml_reader()
     loaded = yaml.load(text)
     if not isinstance(loaded, CommentedMap):  # empty, or only comments

@@ -163,11 +163,12 @@ def test_eight_faults_are_five_clicks_from_a_running_job(tiny: Dashboard, page: 
 
     press(bar.get_by_role("button", name="Fix all"))
     dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_test_id("stCode")).to_contain_text("+learning_rate")
+    expect(dialog.get_by_test_id("stCode")).to_contain_text("+learning_rate: 5e-4")
     assert draft.text() == text, "nothing is changed before it was seen"
     press(dialog.get_by_role("button", name="Apply 8 fixes"))
     expect(dialog).to_have_count(0)
     expect(bar).to_contain_text("No problems found.")
+    assert "r: 4          # how much it may learn" in draft.text()
     press(page.get_by_role("button", name="Undo"))
     expect(bar).to_contain_text("7 errors")
     assert draft.text() == text

@@ -40,6 +40,7 @@ def test_eight_faults_are_fixed_as_one_edit() -> None:
     values = parse_config(found.text).values
     assert {key: values[key] for key in wanted} == wanted
     assert check_config(parse_config(found.text)).is_valid
+    assert "r: 8          # how much it may learn\nalpha: 16\n" in found.text
 
 
 def test_what_has_no_fix_is_left_to_somebody() -> None:
