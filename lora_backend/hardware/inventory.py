@@ -38,6 +38,12 @@ class Gpu:
     uses_host_memory: bool = False
     utilization: float | None = None
     """Share of the driver's last sample (up to a second) in which a kernel ran; None where it does not tell (MIG)."""
+    temperature_c: int | None = None
+    """Of the chip, in degrees Celsius; None where the driver does not tell, as in the two below."""
+    power_w: float | None = None
+    """What it draws, in watts."""
+    power_limit_w: float | None = None
+    """What it may draw."""
 
     @property
     def free_bytes(self) -> int:
@@ -191,7 +197,14 @@ def _read_gpu(
         parent_uuid,
         uses_host_memory,
         _read_utilization(handle),
+        ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        _in_watts(ask(pynvml.nvmlDeviceGetPowerUsage, handle)),
+        _in_watts(ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)),
     )
+
+
+def _in_watts(milliwatts: int | None) -> float | None:
+    return None if milliwatts is None else milliwatts / 1000
 
 
 def _read_utilization(handle: Any) -> float | None:

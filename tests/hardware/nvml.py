@@ -4,7 +4,7 @@
 only, so the test's own process keeps what it has):
 
     environment = stub_environment(tmp_path, '''
-        gpu name=NVIDIA A100-SXM4-80GB, uuid=GPU-a, gib=80, used_gib=2.5, cc=8.0, pcie=4, lanes=16
+        gpu name=NVIDIA A100-SXM4-80GB, uuid=GPU-a, gib=80, used_gib=2.5, cc=8.0, pcie=4, lanes=16, busy=87, celsius=64, watts=212, limit=400
           process pid=4711, gib=2, graphics=0        # without gib: bytes that are not told
           nvlink to=1, version=6, count=4            # or to=switch; version is NVML's number, 0 a link that is down
           error call=nvmlDeviceGetMemoryInfo, code=3 # without call: every call on this device

@@ -26,6 +26,7 @@ typedef struct Device {
     char uuid[96], name[96];
     unsigned long long total, used;
     int major, minor, in_mig_mode, utilization; /* in per cent, -1: not told */
+    int temperature, power, power_limit;        /* in degrees and watts, -1: not told */
     unsigned pcie_generation, pcie_lanes;
     ProcessInfo processes[2][MAX_PROCESSES]; /* compute, graphics */
     unsigned num_processes[2];
@@ -80,6 +81,9 @@ static void add_device(char *line, int parent) {
     device->total = gib(line, "gib");
     device->used = gib(line, "used_gib");
     device->utilization = (int)number(line, "busy", -1);
+    device->temperature = (int)number(line, "celsius", -1);
+    device->power = (int)number(line, "watts", -1);
+    device->power_limit = (int)number(line, "limit", -1);
     device->major = 8;
     char *capability = field(line, "cc");
     if (capability) sscanf(capability, "%d.%d", &device->major, &device->minor);
@@ -226,6 +230,27 @@ int nvmlDeviceGetUtilizationRates(Device *device, Utilization *rates) {
     rates->gpu = (unsigned)device->utilization;
     rates->memory = 0;
     return SUCCESS;
+}
+
+static int told(const Device *device, int value, unsigned factor, unsigned *into) {
+    if (device->parent >= 0 || value < 0) return NOT_SUPPORTED;
+    *into = (unsigned)value * factor;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetTemperature(Device *device, unsigned sensor, unsigned *celsius) {
+    FAIL_IF_TOLD(device);
+    return sensor == 0 ? told(device, device->temperature, 1, celsius) : INVALID_ARGUMENT;
+}
+
+int nvmlDeviceGetPowerUsage(Device *device, unsigned *milliwatts) {
+    FAIL_IF_TOLD(device);
+    return told(device, device->power, 1000, milliwatts);
+}
+
+int nvmlDeviceGetEnforcedPowerLimit(Device *device, unsigned *milliwatts) {
+    FAIL_IF_TOLD(device);
+    return told(device, device->power_limit, 1000, milliwatts);
 }
 
 int nvmlDeviceGetCudaComputeCapability(Device *device, int *major, int *minor) {

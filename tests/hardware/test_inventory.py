@@ -73,6 +73,19 @@ def test_how_busy_a_gpu_is_is_told_where_the_driver_tells(read: Read) -> None:
     assert [gpu.utilization for gpu in gpus] == [0.87, None]
 
 
+def test_heat_and_power_are_told_where_the_driver_tells(read: Read) -> None:
+    told = "gpu gib=24, celsius=64, watts=212, limit=350\ngpu gib=24, watts=90\ngpu gib=24"
+    refused = f"gpu gib=24, celsius=64\n error call=nvmlDeviceGetTemperature, code={NOT_SUPPORTED}"
+    gpus = read(f"{told}\n{refused}\ngpu gib=80, mig=1, celsius=50\n mig gib=10").gpus
+    assert [(gpu.temperature_c, gpu.power_w, gpu.power_limit_w) for gpu in gpus] == [
+        (64, 212.0, 350.0),
+        (None, 90.0, None),
+        (None, None, None),
+        (None, None, None),
+        (None, None, None),
+    ]
+
+
 @pytest.mark.parametrize("count", [3, 16])
 def test_every_gpu_is_listed_in_the_order_of_the_bus(count: int, read: Read) -> None:
     inventory = read("\n".join(f"gpu gib={8 + index}" for index in range(count)))

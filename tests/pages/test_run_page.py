@@ -21,6 +21,7 @@ from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.placement import DoesNotFitError, PlanDoubtError, TightError
 from lora_backend.preflight.plan_vs_measured import COMPONENTS, Comparison
 from lora_backend.runs.checkpoints.manifest import write_manifest
+from lora_backend.runs.history.usage import GpuUsage, Usage
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.queue import start_or_queue
 from lora_backend.runs.processes.waiting import leases_folder
@@ -34,6 +35,7 @@ from pages.parts.run import actions as run_actions
 from pages.parts.run import job_page
 from pages.parts.run import memory as memory_view
 from pages.parts.run import resume as run_resume
+from pages.parts.run import usage as usage_view
 from pages.parts.run import view as run_view
 from tests.pages.screens import show, texts
 from tests.run_files import add_point, add_start, end_run, make_run, record_of, set_attempt, set_status
@@ -565,3 +567,22 @@ def test_what_a_finished_run_has_to_say_is_no_error() -> None:
     at = show("runs", run=run.id)
     assert any("not published" in info.value for info in at.info)
     assert not at.error
+
+
+def test_the_gpus_of_a_running_run_are_shown_live_and_what_a_driver_does_not_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = Gpu(0, "GPU-a", "A", 2**34, 2**33, (8, 0), utilization=0.4, temperature_c=64, power_w=212.0)
+    silent = Gpu(1, "GPU-b", "B", 2**34, 0, (8, 0))
+    now = Usage((GpuUsage(told, 2**33, 2**32), GpuUsage(silent, None, None)), None, 1, 2)
+    monkeypatch.setattr(usage_view, "usage", lambda _: now)
+    at = show("runs", run=living("training").id)
+    assert not at.exception
+    shown = [
+        (metric.label, metric.value) for metric in at.metric if metric.label in ("Utilization", "Temperature", "Power")
+    ]
+    assert shown[:3] == [("Utilization", "40 %"), ("Temperature", "64 °C"), ("Power", "212 W")]
+    assert [value for _, value in shown[3:]] == ["–"] * 3
+    captions = [caption.value for caption in at.caption]
+    assert any("4.00 GiB by the trainer · 4.00 GiB by others · ┃ planned at most 8.00 GiB" in one for one in captions)
+    assert any("reports neither utilization" in one for one in captions)
