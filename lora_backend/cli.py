@@ -89,20 +89,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     check.set_defaults(run=_command("check", "check"))
 
-    plan = commands.add_parser("plan", parents=[shared], help="what every GPU will hold, and where each layer goes")
-    plan.add_argument("config", type=Path, nargs="?", help="a training config; without one, --model with the defaults")
-    plan.add_argument("--model", help="a folder, a config.json, a hub id, or a model of the catalogue")
-    plan.add_argument(
-        "--gpus", help='GPUs to plan for: "24,12,8" (GiB) or "2xRTX-4090,A100-40G"; default: this machine\'s'
-    )
-    plan.add_argument("--goal", choices=get_args(Goal), default="balance", help="the fullest GPU as free as can be (default), as few GPUs as hold it, or the shortest step")  # fmt: skip
-    plan.add_argument("--price", metavar="AMOUNT", help="of one GPU for an hour, as in 1.5 or 1.5EUR: the run's cost is said")  # fmt: skip
-    plan.add_argument("--rows", metavar="COUNT", help="rows of data; default: those of the config's data set")  # fmt: skip
-    plan.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
-    plan.add_argument("--svg", type=Path, metavar="FILE", help="also draw the plan as a picture for a slide")
-    plan.add_argument("--theme", choices=("light", "dark"), default="light", help="of that picture (default: light)")
-    plan.set_defaults(run=_command("plan", "plan_command"))
-
+    _add_plan(commands.add_parser, shared)
     _add_data(commands.add_parser, shared)
 
     train = commands.add_parser("train", parents=[shared], help="train in the foreground")
@@ -118,7 +105,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
     verify.add_argument("--config", type=Path, help="the config to hold it against; default: the run's, or its own")
     verify.set_defaults(run=_command("verify", "verify"))
 
-    _add_runs(commands.add_parser("runs", help="start, list, show, stop, resume, queue and compare runs"), shared)
+    _add_runs(
+        commands.add_parser("runs", help="start, list, show, report, stop, resume, queue and compare runs"), shared
+    )
     _add_foreign(commands.add_parser, shared)
 
     demo = commands.add_parser("demo", parents=[shared], help="prepare the demo model and data; --train: learn them")
@@ -179,6 +168,47 @@ def _add_accepted(command: argparse.ArgumentParser) -> None:
     command.add_argument("--anyway", action="store_true", help="also where the plan does not fit what is free")
 
 
+def _add_plan(add: Callable[..., argparse.ArgumentParser], shared: _Parser) -> None:
+    plan = add("plan", parents=[shared], help="what every GPU will hold, and where each layer goes")
+    plan.add_argument("config", type=Path, nargs="?", help="a training config; without one, --model with the defaults")
+    plan.add_argument("--model", help="a folder, a config.json, a hub id, or a model of the catalogue")
+    plan.add_argument(
+        "--gpus", help='GPUs to plan for: "24,12,8" (GiB) or "2xRTX-4090,A100-40G"; default: this machine\'s'
+    )
+    plan.add_argument("--goal", choices=get_args(Goal), default="balance", help="the fullest GPU as free as can be (default), as few GPUs as hold it, or the shortest step")  # fmt: skip
+    plan.add_argument("--price", metavar="AMOUNT", help="of one GPU for an hour, as in 1.5 or 1.5EUR: the run's cost is said")  # fmt: skip
+    plan.add_argument("--rows", metavar="COUNT", help="rows of data; default: those of the config's data set")  # fmt: skip
+    plan.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
+    plan.add_argument("--svg", type=Path, metavar="FILE", help="also draw the plan as a picture for a slide")
+    plan.add_argument("--theme", choices=("light", "dark"), default="light", help="of that picture (default: light)")
+    plan.set_defaults(run=_command("plan", "plan_command"))
+
+
+def _add_looks(add: Callable[..., argparse.ArgumentParser], shared: _Parser) -> None:
+    """Of runs: what changes nothing of theirs."""
+    listed = add("list", parents=[shared], help="all runs: pinned ones first, then the newest")
+    listed.add_argument("--filter", default="", metavar="WORDS", help="all of them in id, name, note, tags or config")
+    listed.add_argument("--state", action="extend", nargs="+", default=[], choices=sorted(STATES), metavar="STATE", help=f"one of {', '.join(sorted(STATES))}")  # fmt: skip
+    listed.add_argument("--tag", action="extend", nargs="+", default=[], metavar="TAG", help="runs with all of these tags")  # fmt: skip
+    listed.add_argument("--columns", metavar="KEY,...", help="config keys and figures of the table; --json has them all")  # fmt: skip
+    listed.add_argument("--archived", action="store_true", help="those that were put away too")
+    listed.set_defaults(run=_command("runs", "list_command"))
+
+    show = add("show", parents=[shared], help="one run: state, checkpoints, ranks, how to make it again. Exit 1 where it failed or is lost")  # fmt: skip
+    show.add_argument("id")
+    show.add_argument("--log", type=int, metavar="RANK", help="the end of the log instead; of several processes that train together that of this one, from 0")  # fmt: skip
+    show.set_defaults(run=_command("runs", "show_command"))
+
+    report = add("report", parents=[shared], help="one run as an HTML page that needs nothing else: result, curves, config, ranks, answers")  # fmt: skip
+    report.add_argument("id")
+    report.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write it; default: ID.html in the current folder. A file that is there is replaced")  # fmt: skip
+    report.set_defaults(run=_command("run_report", "report_command"))
+
+    compare = add("compare", parents=[shared], help="two to eight runs: configs and outcomes")
+    compare.add_argument("ids", nargs="+", metavar="ID")
+    compare.set_defaults(run=_command("runs", "compare_command"))
+
+
 def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
     commands = runs.add_subparsers(dest="runs_command", required=True)
 
@@ -191,18 +221,7 @@ def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
     _add_accepted(start)
     start.set_defaults(run=_command("run_start", "start_command"))
 
-    listed = commands.add_parser("list", parents=[shared], help="all runs: pinned ones first, then the newest")
-    listed.add_argument("--filter", default="", metavar="WORDS", help="all of them in id, name, note, tags or config")
-    listed.add_argument("--state", action="extend", nargs="+", default=[], choices=sorted(STATES), metavar="STATE", help=f"one of {', '.join(sorted(STATES))}")  # fmt: skip
-    listed.add_argument("--tag", action="extend", nargs="+", default=[], metavar="TAG", help="runs with all of these tags")  # fmt: skip
-    listed.add_argument("--columns", metavar="KEY,...", help="config keys and figures of the table; --json has them all")  # fmt: skip
-    listed.add_argument("--archived", action="store_true", help="those that were put away too")
-    listed.set_defaults(run=_command("runs", "list_command"))
-
-    show = commands.add_parser("show", parents=[shared], help="one run: state, checkpoints, ranks, how to make it again. Exit 1 where it failed or is lost")  # fmt: skip
-    show.add_argument("id")
-    show.add_argument("--log", type=int, metavar="RANK", help="the end of the log instead; of several processes that train together that of this one, from 0")  # fmt: skip
-    show.set_defaults(run=_command("runs", "show_command"))
+    _add_looks(commands.add_parser, shared)
 
     stop = commands.add_parser(
         "stop", parents=[shared], help="save a checkpoint and end; a queued run leaves the queue"
@@ -234,7 +253,3 @@ def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
     _add_accepted(queue)
     queue.add_argument("--shares", action="store_true", help="beside other runs on the same devices, without waiting")
     queue.set_defaults(run=_command("run_queue", "queue_command"))
-
-    compare = commands.add_parser("compare", parents=[shared], help="two to eight runs: configs and outcomes")
-    compare.add_argument("ids", nargs="+", metavar="ID")
-    compare.set_defaults(run=_command("runs", "compare_command"))

@@ -23,6 +23,7 @@ from pages.parts.job.evaluate_form import evaluate_button
 from pages.parts.job.export_form import export_buttons
 from pages.parts.run.labels import run_labels
 from pages.parts.run.longer import train_longer
+from pages.parts.run.report import report_button
 from pages.parts.run.resume import can_resume, is_asked_again, resume, run_again
 from pages.parts.run.table import history
 from pages.parts.shell import addresses
@@ -49,6 +50,7 @@ def next_steps(run: RunStore) -> None:
         if can_resume(run):
             changes = train_longer(run)
         _compare(run)
+        report_button(run)
         run_labels(run)
     if changes is not None:
         resume(run, changes)

@@ -22,6 +22,7 @@ from pages.parts.run.going import notes_of_start
 from pages.parts.run.labels import run_labels
 from pages.parts.run.machines import run_machines
 from pages.parts.run.next_steps import more_steps, next_steps
+from pages.parts.run.report import report_button
 from pages.parts.run.resume import run_again
 from pages.parts.shell.language import say, sentences, t
 from pages.parts.shell.markdown import joined
@@ -45,6 +46,7 @@ def show_result(run: RunStore, state: RunState, columns: Columns) -> None:
         with st.container(horizontal=True, key="next_steps"):
             with st.container(width="content"):
                 run_again(run, state)
+            report_button(run)
             run_labels(run)
     show_facts(result_facts(run, state, columns, run.read_answers()))
     if is_unlinked_folder(run.adapter):
