@@ -26,23 +26,31 @@ from pages.parts.draft.diff.consequences import are_shown
 from pages.parts.draft.diff.view import show_differences
 from pages.parts.draft.edit import current_text, save_text
 from pages.parts.draft.expected_ranks import show_expected_ranks
+from pages.parts.draft.first_steps import first_steps, is_task
 from pages.parts.draft.foreign_import import settle, show_kept_import
 from pages.parts.draft.form import config_form
+from pages.parts.draft.naming import draft_title
 from pages.parts.draft.on_cluster import launch_elsewhere
 from pages.parts.draft.start import choose_start
 from pages.parts.draft.table import many_runs
 from pages.parts.draft.upload import data_upload
 from pages.parts.shell import addresses
-from pages.parts.shell.header import page_header
+from pages.parts.shell.header import Crumb, page_header
 from pages.parts.shell.language import say, t
+from pages.parts.shell.markdown import escape
+from pages.parts.shell.navigation import CONFIG
 from pages.parts.shell.services import installation, resolved
 from pages.parts.widgets.findings import show_findings
 from pages.parts.widgets.rows_reading import wait_for_rows
+
+CAPTION = N_("Set up a run: check it, compare it with the defaults, launch it.")
 
 
 def editor(draft: Draft) -> None:
     text = current_text(draft)
     document = parse_config(text)
+    title = draft_title(draft, document.values)
+    page_header(escape(title), crumbs=[Crumb(t(N_("Config")), CONFIG)], tab=title, docs="check")
     config = resolved(document)
     wait_for_rows(config)
     judged = judge(config)
@@ -50,9 +58,10 @@ def editor(draft: Draft) -> None:
     findings = beside_blockers(judged.result, start)
     pressed = show_bar(draft, config, findings, start)
     show_conflict(draft)
-    show_actions(draft, config)
+    show_actions(draft, config, start)
     left, right = st.columns([2, 3] if are_shown(draft, text) else [1, 1], gap="medium")
     with left:
+        first_steps(draft, document, [blocker for blocker in start.blockers if is_task(blocker)])
         launch_when_asked(draft, config, start, pressed=pressed)
         mend = partial(settle, draft, document, judged.result) if document.is_readable else None
         show_findings(findings, mend)
@@ -91,13 +100,17 @@ def text_view(draft: Draft, text: str) -> None:
         st.code(visible_lines(text), language="yaml", line_numbers=True, wrap_lines=True)
 
 
-page_header(t(N_("Config")), t(N_("Set up a run: check it, compare it with the defaults, launch it.")), docs="check")
 draft_id = st.query_params.get(addresses.DRAFT)
-if draft_id is None:
-    choose_start()
-else:
+problem: FlightdeckError | None = None
+if draft_id is not None:
     try:
-        editor(open_draft(installation().drafts, draft_id))
+        draft = open_draft(installation().drafts, draft_id)
     except FlightdeckError as error:
-        st.warning(say(error.message), icon=":material/search_off:")
-        choose_start()
+        problem, draft_id = error, None
+    else:
+        editor(draft)
+if draft_id is None:
+    page_header(t(N_("Config")), t(CAPTION), docs="check")
+    if problem is not None:
+        st.warning(say(problem.message), icon=":material/search_off:")
+    choose_start()

@@ -22,6 +22,8 @@ from lora_backend.symlinks import is_unlinked_file, refuse_link
 
 DRAFT_ID = re.compile(r"[0-9a-f]{8}")
 MAX_ID_BYTES = 1000
+MAX_NAME = 100
+"""Characters of a draft's name."""
 LOCKS = frozenset({"draft.lock", "launch.lock"})
 BIN = ".bin"
 """Folder below the drafts' own where deleted ones wait."""
@@ -43,7 +45,7 @@ class Draft:
 
     `config.yaml` is the text, `history/` what it was before, `launches/` has one file for each time that it was
     launched, `bases/` the files that it was compared with, `imported/` the file of another tool that it came from,
-    `table.txt` the table that makes many runs of it, `table_tag.txt` their tag.
+    `table.txt` the table that makes many runs of it, `table_tag.txt` their tag, `name.txt` what people call it.
     """
 
     path: Path
@@ -127,6 +129,16 @@ class Draft:
     def base(self, name: str) -> str | None:
         """The text of a file that the draft was compared with; None where there is none of that name."""
         return self._side_text(f"bases/{name}")
+
+    def name(self) -> str | None:
+        """What people call it, as its runs are called then; None where nobody named it."""
+        return (self._side_text("name.txt") or "").strip()[:MAX_NAME] or None
+
+    def rename(self, name: str) -> None:
+        """Call it so; an empty name takes the name away. Raises `ConfigError` where it was deleted meanwhile."""
+        if not self.path.is_dir():
+            raise _gone(self.id)
+        write_atomic(self.path / "name.txt", " ".join(name.split())[:MAX_NAME])
 
     def table(self) -> str:
         """The table of many runs as it was last typed; empty where there is none."""

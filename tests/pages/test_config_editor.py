@@ -412,22 +412,42 @@ def test_a_draft_is_written_for_another_tool_with_what_is_lost() -> None:
     assert any("cannot be exported" in warning.value for warning in at.warning)
 
 
-def test_a_new_config_asks_for_a_model_and_data_and_a_model_of_this_machine_is_two_clicks_away(
+def test_a_new_config_asks_for_a_model_data_and_a_name_as_tasks_and_offers_what_is_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = stub_model(tmp_path / "models" / "m")
+    write_rows(tmp_path / "chats.jsonl", chats())
     monkeypatch.setenv("FLIGHTDECK_MODEL_ROOTS", str(model.parent))
     at = show("config")
     at.button(key="blank").click().run()
     (draft,) = list_drafts(this_installation().drafts)
     assert at.button(key="launch").disabled
     assert "Choose a base model" in texts(at)
-    assert "Add a data set" in texts(at)
-    at.selectbox(key=f"model-{draft.id}").select(str(model)).run()
-    at.button(key="use_model").click().run()
+    assert "Choose your data" in texts(at)
+    assert "**error" not in texts(at), "an empty field is a task"
+    at.selectbox(key=f"first-{draft.id}-model_name").select(str(model)).run()
     assert not at.exception
     assert parse_config(draft.text()).values["model_name"] == str(model)
-    assert "Choose a base model" not in texts(at)
+    assert "Choose your data" in texts(at)
+    box = at.selectbox(key=f"first-{draft.id}-dataset")
+    assert "chats.jsonl" in box.options
+    box.select("chats.jsonl").run()
+    assert draft.text().startswith(f"model_name: {model}\ndataset: chats.jsonl\nr: 16\n")
+    assert "Choose your data" not in texts(at)
+    assert labelled(at.selectbox, "dataset").value == "chats.jsonl"
+
+
+def test_a_draft_has_a_name_that_lists_and_its_runs_have() -> None:
+    draft = draft_of("model_name: org/some-model\n")
+    at = show("config", draft=draft.id)
+    assert at.title[0].value == "some-model"
+    at.text_input(key=f"name-{draft.id}").set_value("  Answers   for the shop ").run()
+    assert not at.exception
+    assert (draft.name(), at.title[0].value) == ("Answers for the shop", "Answers for the shop")
+    at = show("config")
+    assert [link.label for link in at.get("page_link")] == ["**Answers for the shop**"]
+    draft.rename("")
+    assert draft.name() is None
 
 
 def test_an_import_without_data_asks_for_it_before_the_launch() -> None:
@@ -435,4 +455,4 @@ def test_an_import_without_data_asks_for_it_before_the_launch() -> None:
     at.file_uploader[0].upload("lf.yaml", LLAMA_FACTORY.encode()).run()
     at.button(key="open_import").click().run()
     assert at.button(key="launch").disabled
-    assert "Add a data set" in texts(at)
+    assert "Choose your data" in texts(at)

@@ -16,7 +16,9 @@ from pages.parts.draft import session
 from pages.parts.draft.blockers import show_blockers
 from pages.parts.draft.edit import step
 from pages.parts.draft.export import export_for_another_tool
+from pages.parts.draft.first_steps import is_task
 from pages.parts.draft.launch import ask_where_it_is_in_doubt, launch_draft, num_nodes_of
+from pages.parts.draft.naming import name_field
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import t
@@ -24,7 +26,7 @@ from pages.parts.shell.navigation import CONFIG, RUNS
 from pages.parts.widgets.meeting_fields import meeting_fields
 
 
-def show_actions(draft: Draft, config: ResolvedConfig) -> None:
+def show_actions(draft: Draft, config: ResolvedConfig, start: Startable) -> None:
     """The row of all that is done less often than to plan and to launch."""
     document, launched = config.document, draft.launches()
     text = document.text
@@ -63,7 +65,8 @@ def show_actions(draft: Draft, config: ResolvedConfig) -> None:
                 icon=":material/show_chart:",
                 query_params={addresses.RUN: launched[-1]},
             )
-        st.caption(t(N_("Draft {id}, saved with every change"), id=draft.id))
+        if not any(is_task(blocker) for blocker in start.blockers):  # it is among the first steps
+            name_field(draft)
 
 
 def launch_when_asked(draft: Draft, config: ResolvedConfig, start: Startable, *, pressed: bool) -> None:

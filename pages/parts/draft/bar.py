@@ -89,6 +89,7 @@ def _verdict(remarks: Sequence[Finding], start: Startable) -> Markdown:
 
 def _why_not(result: CheckResult, start: Startable) -> Markdown | None:
     """What to do first, where the draft cannot be launched."""
-    if not result.is_valid:
+    told = {(blocker.code, blocker.key) for blocker in start.blockers}
+    if any((error.code, error.key) not in told for error in result.errors):
         return t(N_("Fix the errors first."))
-    return t(N_("See below for what is missing.")) if start.answer is False else None
+    return t(N_("See below for what is missing.")) if start.answer is False or not result.is_valid else None

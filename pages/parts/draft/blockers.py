@@ -14,6 +14,7 @@ from lora_backend.i18n import N_
 from lora_backend.preflight.blockers import DOES_NOT_FIT
 from lora_backend.preflight.startable import Startable
 from pages.parts.draft.edit import set_values
+from pages.parts.draft.first_steps import is_task
 from pages.parts.draft.launch import has_been_refused
 from pages.parts.draft.upload import upload_field
 from pages.parts.shell.failing import safely
@@ -37,7 +38,9 @@ def show_blockers(draft: Draft, text: str, start: Startable) -> Wish | None:
     refused = has_been_refused(draft, text)
     for warning in start.warnings if not refused else ():
         st.warning(sentences([say(warning.message), say(warning.remedy)]), icon=":material/memory_alt:")
-    blockers = [blocker for blocker in start.blockers if not (refused and blocker.code == DOES_NOT_FIT)]
+    blockers = [
+        blocker for blocker in start.blockers if not is_task(blocker) and not (refused and blocker.code == DOES_NOT_FIT)
+    ]
     if not blockers:
         return None
     wish: Wish | None = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
 from lora_backend.config.config_text import parse_config
@@ -12,6 +10,7 @@ from lora_backend.errors import ConfigError
 from lora_backend.formats import when
 from lora_backend.i18n import N_, Message, Plural
 from pages.parts.draft import session
+from pages.parts.draft.naming import draft_title
 from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import explain, t
@@ -46,10 +45,10 @@ def _row(draft: Draft) -> None:
     except ConfigError:  # deleted since the list was made
         return
     document = parse_config(text)
-    model = Path(str(document.values.get("model_name") or "")).name
+    title = draft_title(draft, document.values)
     with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(width=330, gap=None):
-            name = bold(model or t(N_("No model yet")))
+            name = bold(title)
             st.page_link(CONFIG, label=name, query_params={addresses.DRAFT: draft.id})
             st.caption(joined(" · ", (draft.id, when(draft.changed_at))))
         st.caption(

@@ -60,6 +60,8 @@ def write_field(draft: Draft, key: Key, widget_key: str) -> None:
     value = st.session_state[widget_key]
     if key.name == "model_name":
         value = picked_name(value)
+    elif key.name == "dataset" and isinstance(value, str):
+        value = value.strip()
     if takes_mapping(key) or key.name in PARTS_OF:
         value, problem = _entries(value) if key.name in PARTS_OF else _from_yaml(value)
         if problem is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -22,7 +23,9 @@ from pages.parts.shell.failing import safely
 from pages.parts.shell.language import say, sentences, t, t_plain
 from pages.parts.shell.markdown import Markdown, code, escape
 from pages.parts.shell.navigation import DATA
-from pages.parts.widgets.model_picker import ModelField, model_picker
+from pages.parts.widgets.data_picker import data_picker
+from pages.parts.widgets.model_picker import model_picker
+from pages.parts.widgets.picker_field import PickerField
 
 MAX_LISTED_BLOCKS = 256
 NO_TRACKER = KEYS["report_to"].default
@@ -65,8 +68,9 @@ def field(draft: Draft, key: Key, value: Any, known: KnownFacts, *, is_set: bool
 def _widget(label: Markdown, key: Key, value: Any, known: KnownFacts, shared: dict[str, Any]) -> None:
     kind, options = kind_of_values(key.annotation), _options(key, known)
     if key.name == "model_name" and (value is None or isinstance(value, str)):
-        here = ModelField(shared["key"], write_field, shared["args"], disabled=shared["disabled"])
-        model_picker(label, value or None, here, shared["help"])
+        model_picker(label, value or None, _picker(shared), shared["help"])
+    elif key.name == "dataset" and (value is None or isinstance(value, str)):
+        data_picker(label, value or None, _picker(shared), shared["help"])
     elif takes_mapping(key):
         st.text_area(label, value=_as_yaml(value), height=96, placeholder=t(N_("name: value")), **shared)
     elif key.name in PARTS_OF:
@@ -89,6 +93,10 @@ def _widget(label: Markdown, key: Key, value: Any, known: KnownFacts, shared: di
         st.number_input(label, value=value, step=1 if whole else None, format="%d" if whole else "%g", **shared)
     else:
         st.text_input(label, value=_as_text(value), **shared)
+
+
+def _picker(shared: Mapping[str, Any]) -> PickerField:
+    return PickerField(shared["key"], write_field, shared["args"], disabled=shared["disabled"])
 
 
 def _help(key: Key, known: KnownFacts) -> Markdown:

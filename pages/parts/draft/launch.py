@@ -39,7 +39,8 @@ def launch_draft(draft: Draft, launches: int, endpoint: str | None, *, accepts: 
     with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
         try:
             run_id = draft.launch_once(
-                launches, lambda: _start(text, trace_within(status), count_within(status), accepts, endpoint).id
+                launches,
+                lambda: _start(text, trace_within(status), count_within(status), accepts, endpoint, draft.name()).id,
             )
         except PlanDoubtError as error:
             _ = error.advice  # traced now, while there is something to see of it
@@ -54,10 +55,10 @@ def launch_draft(draft: Draft, launches: int, endpoint: str | None, *, accepts: 
     st.switch_page(RUNS, query_params={addresses.RUN: run_id})
 
 
-def _start(text: str, trace: Trace, count: Count, accepts: Verdict, endpoint: str | None) -> RunStore:
+def _start(text: str, trace: Trace, count: Count, accepts: Verdict, endpoint: str | None, name: str | None) -> RunStore:
     config = _resolved(text)
     meeting = meeting_here(installation(), endpoint) if num_nodes_of(config) > 1 else None
-    return launch(StartRequest(config, StartOptions(accepts=accepts, meeting=meeting)), trace, count)
+    return launch(StartRequest(config, StartOptions(accepts=accepts, meeting=meeting), name), trace, count)
 
 
 def num_nodes_of(config: ResolvedConfig) -> int:

@@ -98,7 +98,7 @@ def _launch(draft: Draft, kind: ClusterKind, settings: dict[str, Any]) -> None:
         try:
             asked = request_for(kind, settings, installation().environment)
             config = resolve(parse_config(shown_text(draft)), installation(), browser_policy())
-            request, count = StartRequest(config), count_within(status)
+            request, count = StartRequest(config, name=draft.name()), count_within(status)
             run_id = draft.launch_once(len(draft.launches()), lambda: launch_on_cluster(request, asked, count).id)
         except (FlightdeckError, OSError) as error:
             status.update(label=t(N_("Not started")), state="error", expanded=True)

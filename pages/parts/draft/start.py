@@ -24,8 +24,8 @@ from pages.parts.shell.services import installation
 from pages.parts.widgets.findings import show_finding
 
 BLANK = """\
-model_name:          # {model}
-dataset:             # {dataset}
+model_name:
+dataset:
 r: 16
 alpha: 32
 target_modules: all-linear
@@ -55,7 +55,7 @@ def choose_start() -> None:
         st.subheader(t(N_("Start new")), anchor=False)
         st.write(t(N_("From the common keys, or from the demo's config, which trains on this machine.")))
         if st.button(t(N_("New config")), icon=":material/add:", key="blank"):
-            _begin(BLANK.format(model=t(N_("a model folder or hub id")), dataset=t(N_("a file of rows"))))
+            _begin(BLANK)
         if st.button(t(N_("The demo's config")), icon=":material/school:", key="demo_config"):
             _begin(demo_text(installation()))
     if pasted and text.strip():
@@ -87,11 +87,7 @@ def _presets() -> None:
 def _preset_text(preset: Preset) -> str:
     if preset.id == "demo":
         return demo_text(installation())
-    model, dataset = t(N_("a model folder or hub id")), t(N_("a file of rows"))
-    head = (
-        f"# {t(preset.title)}: {t(preset.purpose)}\nmodel_name:          # {model}\ndataset:             # {dataset}\n"
-    )
-    return head + dump_yaml(preset.values)
+    return f"# {t(preset.title)}: {t(preset.purpose)}\nmodel_name:\ndataset:\n{dump_yaml(preset.values)}"
 
 
 def _begin_with_file(data: bytes, name: str) -> None:

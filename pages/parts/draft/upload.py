@@ -24,6 +24,7 @@ from pages.parts.shell import addresses
 from pages.parts.shell.language import explain, t
 from pages.parts.shell.navigation import DATA
 from pages.parts.shell.services import installation
+from pages.parts.widgets.data_picker import forget_data
 from pages.parts.widgets.rows_reading import reading_bar
 
 
@@ -62,6 +63,7 @@ def upload_field(draft: Draft) -> None:
     if is_new and st.button(label, key=f"use-{path.name}"):
         added = {"datasets": [*several, {"path": path.name}]} if isinstance(several, list) else {"dataset": path.name}
         set_values(draft, added)
+        forget_data()
         st.rerun()
 
 

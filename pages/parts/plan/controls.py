@@ -18,7 +18,8 @@ from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely
 from pages.parts.shell.language import t, t_plain
 from pages.parts.shell.markdown import Markdown, escape
-from pages.parts.widgets.model_picker import ModelField, model_picker, picked_name
+from pages.parts.widgets.model_picker import model_picker, picked_name
+from pages.parts.widgets.picker_field import PickerField
 
 LADDERS = {
     "batch_size": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128),
@@ -51,7 +52,7 @@ def model_and_gpus(question: Question) -> None:
                 "✓ its weights fit here, ✗ they do not, ↓ not on this machine. Planning needs no download: the published config.json of every listed model is known. You can also type the path of a config.json."
             )
         )
-        field = ModelField(PREFIX + addresses.MODEL, _write_model)
+        field = PickerField(PREFIX + addresses.MODEL, _write_model)
         model_picker(t(N_("Model")), question.model or None, field, help_text)
     _show(addresses.GPUS, question.gpus or "")
     right.text_input(

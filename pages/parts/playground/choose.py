@@ -21,8 +21,9 @@ from pages.parts.shell.navigation import HOME, MODELS
 from pages.parts.shell.services import browser_policy, installation
 from pages.parts.widgets.adapter_upload_field import adapter_upload
 from pages.parts.widgets.adapters_listed import listed_adapters
-from pages.parts.widgets.model_picker import ModelField, model_picker, picked_name
+from pages.parts.widgets.model_picker import model_picker, picked_name
 from pages.parts.widgets.models_here import models_here
+from pages.parts.widgets.picker_field import PickerField
 
 
 def choose_columns() -> Chat | None:
@@ -58,7 +59,7 @@ def _fields(asked: AskedColumns, adapters: Mapping[str, AdapterHere]) -> None:
     named = st.query_params.get(addresses.WITH)
     base_place, columns_place = st.columns(2)
     with base_place:
-        model_picker(t(N_("Base model")), asked.base_model, ModelField(session.BASE_FIELD, _chose_base), None)
+        model_picker(t(N_("Base model")), asked.base_model, PickerField(session.BASE_FIELD, _chose_base), None)
     chosen = _words(asked, named, adapters)
     fitting = [word for word, adapter in adapters.items() if adapter.may_belong_to(asked.base_model)]
     field = f"{session.COLUMNS_FIELD}-{language()}"  # its options are words of one language

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 
@@ -23,22 +21,13 @@ from pages.parts.shell.markdown import Markdown
 from pages.parts.shell.navigation import MODELS
 from pages.parts.shell.services import installation
 from pages.parts.widgets.models_here import MODELS_LAST_S, found_models
+from pages.parts.widgets.picker_field import PickerField
 
 BETWEEN = " · "
 """Stands behind the name in an option."""
 SIGNS: dict[Room, str] = {"one_gpu": "✓", "several_gpus": "✓ ≥ 2 GPU", "memory": "✓", "none": "✗"}
 """The same in every language, for a page that changes its language must know its options again."""
 NOT_HERE = "↓"
-
-
-@dataclass(frozen=True)
-class ModelField:
-    """How the select box is known and what it does."""
-
-    key: str
-    on_change: Callable[..., object]
-    args: tuple[Any, ...] = ()
-    disabled: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +43,7 @@ class _Known:
         return BETWEEN.join(parts)
 
 
-def model_picker(label: Markdown, current: str | None, field: ModelField, help_text: Markdown | None) -> None:
+def model_picker(label: Markdown, current: str | None, field: PickerField, help_text: Markdown | None) -> None:
     """A select box in which a name may be typed as well; below it what the chosen one takes here, or where to get it.
 
     `current`: what it says now, whatever that is. Whoever reads the session's state asks `picked_name` what it means.
@@ -75,6 +64,7 @@ def model_picker(label: Markdown, current: str | None, field: ModelField, help_t
         args=field.args,
         help=help_text,
         disabled=field.disabled,
+        label_visibility=field.label_visibility,
     )
     if current:
         _say_of(current, known.get(current))
