@@ -163,6 +163,14 @@ def _add_jobs(add: Callable[..., argparse.ArgumentParser], shared: _Parser) -> N
     job.set_defaults(run=_command("job", "job"))
 
 
+def _step(text: str) -> int:
+    """A checkpoint as it is named, `checkpoint-40`, or its step alone."""
+    digits = text.removeprefix("checkpoint-")
+    if not digits.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no step of a checkpoint; write its number, as in `--from 40`.")
+    return int(digits)
+
+
 def _add_accepted(command: argparse.ArgumentParser) -> None:
     command.add_argument("--yes", action="store_true", help="also where the plan is tight, without asking")
     command.add_argument("--anyway", action="store_true", help="also where the plan does not fit what is free")
@@ -234,6 +242,7 @@ def _add_runs(runs: argparse.ArgumentParser, shared: _Parser) -> None:
     resume = commands.add_parser("resume", parents=[shared], help="go on from the newest whole checkpoint; queued where its devices are taken")  # fmt: skip
     resume.add_argument("id")
     resume.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key; repeatable")
+    resume.add_argument("--from", type=_step, metavar="STEP", dest="from_step", help="go on from this checkpoint, or with 0 from the first step; later ones are put aside")  # fmt: skip
     _add_accepted(resume)
     add_meeting(resume)
     add_cluster(resume, ["here", "slurm", "ray"], "where it goes on; default: where it trained before")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from lora_backend.clusters.cluster_documents import ClusterRequest
 from lora_backend.commands.asking import asked_once, refusal_lines
 from lora_backend.commands.data import count_here
 from lora_backend.commands.plan import trace_here
@@ -22,6 +23,7 @@ from lora_backend.launching.jobs import restart_job
 from lora_backend.launching.meeting import MeetingError, meeting_again
 from lora_backend.launching.requests import StartOptions
 from lora_backend.launching.resume import Resumption, prepare_resume, resume_run
+from lora_backend.planning.verdict import Verdict
 from lora_backend.preflight.path_policy import AnyPath
 from lora_backend.preflight.placement import PlanDoubtError
 from lora_backend.preflight.startable import CannotStartError
@@ -99,7 +101,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
             lambda accepts: resume_run(
                 asked,
                 trace_here,
-                StartOptions(accepts=accepts, meeting=meeting, cluster=cluster, here=arguments.on == HERE),
+                _options(arguments, accepts, meeting, cluster),
                 accept_changed_data=arguments.accept_changed_data,
                 count=count_here,
             ),
@@ -137,6 +139,18 @@ def resume_command(arguments: argparse.Namespace) -> int:
     return _answer(arguments, run, run.state(), text, more)
 
 
+def _options(
+    arguments: argparse.Namespace, accepts: Verdict, meeting: MachineMeeting | None, cluster: ClusterRequest | None
+) -> StartOptions:
+    return StartOptions(
+        accepts=accepts,
+        meeting=meeting,
+        cluster=cluster,
+        from_step=arguments.from_step,
+        here=arguments.on == HERE,
+    )
+
+
 def _meeting(arguments: argparse.Namespace, run: RunStore, asked: Resumption) -> MachineMeeting | None:
     """Where the machines of a run meet again; None where one goes on alone."""
     if asked.config.config.num_nodes > 1:
@@ -152,6 +166,8 @@ def _restart(arguments: argparse.Namespace, job: RunStore, installation: Install
     """A job is not gone on with: it is done again, as another one."""
     if arguments.set:
         raise RunError(N_("`--set` changes the settings of a training; {id} is none. Start a new one."), id=job.id)
+    if arguments.from_step is not None:
+        raise RunError(N_("`--from` names a checkpoint of a training; {id} has none."), id=job.id)
     try:
         new = restart_job(job, installation)
     except RunError as error:

@@ -24,6 +24,8 @@ class StartOptions:
     """Where this machine meets the others that train with it; needed where the config names several."""
     cluster: ClusterRequest | None = None
     """Of a resume: where it goes on, if not where it trained before."""
+    from_step: int | None = None
+    """Of a resume: the checkpoint to go on from; 0: from the first step; None: from the newest that is whole."""
     here: bool = False
     """Of a resume: it goes on on this machine, wherever it trained before."""
 

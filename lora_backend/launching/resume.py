@@ -1,9 +1,10 @@
-"""Resume a run: from its newest whole checkpoint, with changed settings where they can be, as another attempt."""
+"""Resume a run: from its newest whole checkpoint or one that is named, with changed settings where they can be, as another attempt."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lora_backend.config.check import check_config
@@ -22,7 +23,7 @@ from lora_backend.preflight.plan_question import Trace
 from lora_backend.preflight.resolve import ResolvedConfig
 from lora_backend.preflight.start_plan import plan_attempt
 from lora_backend.preflight.startable import refuse_rows
-from lora_backend.runs.checkpoints.manifest import newest_whole, refuse_earlier
+from lora_backend.runs.checkpoints.manifest import Damaged, checkpoints_of, newest_whole, refuse_earlier, step_of
 from lora_backend.runs.checkpoints.publication import publication_of, refuse_what_stands
 from lora_backend.runs.checkpoints.starts import refuse_changed_data
 from lora_backend.runs.processes.queue import start_or_queue
@@ -101,7 +102,7 @@ def resume_run(
     what it was launched with, or last read; the trainer refuses any other than what is there now. `count`: its rows are
     counted first, unless they were before.
 
-    Raises `ConfigError` for several machines that nobody said where to meet, `RunError` for one that has not ended, that was finished and would have nothing to do, whose batches came
+    Later checkpoints than the one that it goes on from are put aside. Raises `ConfigError` for several machines that nobody said where to meet, `RunError` for one that has not ended, that was finished and would have nothing to do, whose batches came
     from a caller, or whose newest checkpoint an earlier version wrote; `DataChangedError` for data that was changed; `CannotStartError`, `TightError` and `DoesNotFitError`
     as a launch does. Then the run stays as it is.
     """
@@ -109,8 +110,8 @@ def resume_run(
     before = run.read_attempt()
     _refuse_elsewhere(run, before, resolved)
     refuse_without_meeting(resolved.config.num_nodes, options.meeting)
-    _refuse_what_cannot_go_on(asked)
-    checkpoint, damaged = newest_whole(run)
+    _refuse_what_cannot_go_on(asked, from_step=options.from_step)
+    checkpoint, damaged = _checkpoint(run, options.from_step)
     if checkpoint is not None:
         refuse_earlier(checkpoint)
     publication_of(resolved.values, resolved.installation, bound=True)  # which raises now, and not when it is trained
@@ -155,7 +156,25 @@ def _refuse_elsewhere(run: RunStore, before: Attempt, resolved: ResolvedConfig) 
     )
 
 
-def _refuse_what_cannot_go_on(asked: Resumption) -> None:
+def _checkpoint(run: RunStore, from_step: int | None) -> tuple[Path | None, list[Damaged]]:
+    """What to go on from, None for the first step, and the newer ones that are damaged. Raises `RunError` where the one
+    that is named is not there, or not whole."""
+    if from_step is None:
+        return newest_whole(run)
+    if from_step == 0:
+        return None, []
+    found, _ = newest_whole(run, before=from_step + 1)
+    if found is None or step_of(found) != from_step:
+        raise RunError(
+            N_("The run {id} has no whole checkpoint of step {step}. It has: {steps}."),
+            id=run.id,
+            step=from_step,
+            steps=", ".join(str(step_of(path)) for path in checkpoints_of(run)) or "–",
+        )
+    return found, []
+
+
+def _refuse_what_cannot_go_on(asked: Resumption, from_step: int | None = None) -> None:
     run = asked.run
     made = run.read_record()
     refuse_links(run.path)
@@ -166,7 +185,8 @@ def _refuse_what_cannot_go_on(asked: Resumption) -> None:
         raise RunError(
             N_("The run {id} was trained on a caller's own batches, so only the caller can repeat it."), id=run.id
         )
-    refuse_nothing_to_do(run, state, asked.changes)
+    if from_step is None:
+        refuse_nothing_to_do(run, state, asked.changes)
 
 
 def data_to_accept(run: RunStore, resolved: ResolvedConfig, *, accept_changed_data: bool) -> str | None:

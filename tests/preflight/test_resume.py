@@ -22,6 +22,8 @@ from lora_backend.launching.run_config import bound_before
 from lora_backend.planning.cost.profile import Profile
 from lora_backend.runs.checkpoints.manifest import write_manifest
 from lora_backend.runs.checkpoints.starts import spans_of
+from lora_backend.runs.history.calmer_start import CalmerStart, calmer_start
+from lora_backend.runs.history.loss_health import LossHealth
 from lora_backend.runs.processes.leases import release, take
 from lora_backend.runs.processes.queue import change_plan
 from lora_backend.runs.processes.supervisor import start_supervisor
@@ -325,3 +327,35 @@ def test_steps_belong_to_the_start_that_trained_them_last(run: RunStore) -> None
     assert [span.data_sha256 for span in spans_of(run)] == ["d"]
     (run.attempts / "6.json").write_text('{"from_step": true, "num_threads": 2, "resume_from": 7, "data_sha256": 1}')
     assert [span.data_sha256 for span in spans_of(run)] == [None]
+
+
+def test_a_run_goes_on_from_the_checkpoint_that_is_named(run: RunStore, places: Installation) -> None:
+    for step in (5, 10, 15):
+        checkpoint(run, step)
+    (run.checkpoints / "checkpoint-5" / "optimizer.pt").write_bytes(b"damaged")
+    end_run(run, "finished")
+    for step in (5, 7):
+        with pytest.raises(RunError, match=f"no whole checkpoint of step {step}. It has: 5, 10, 15."):
+            resume_from_here(run, places, no_trace, from_step=step)
+    resume_from_here(run, places, no_trace, {"learning_rate": 5e-5}, from_step=10)
+    assert attempt_of(run)["resume_from"] == "checkpoint-10"
+    until(lambda: run.state().state == "running", "it goes on")
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+    resume_from_here(run, places, no_trace, from_step=0)
+    assert attempt_of(run)["resume_from"] is None
+    until(lambda: run.state().state == "running", "it begins again")
+    let_end(run)
+    until(run.exit_json.exists, "the end")
+
+
+def test_a_diverged_run_is_gone_on_with_from_before_at_half_the_rate(run: RunStore) -> None:
+    assert calmer_start(run, LossHealth("ok")) is None
+    assert calmer_start(run, LossHealth("dead", step=4)) is None
+    diverged = LossHealth("diverged", step=12)
+    assert calmer_start(run, diverged) == CalmerStart(0, 5e-5), "the default rate is 1e-4, and no checkpoint is there"
+    for step in (5, 10, 15):
+        checkpoint(run, step)
+    assert calmer_start(run, diverged) == CalmerStart(10, 5e-5)
+    assert calmer_start(run, LossHealth("diverged", step=10)) == CalmerStart(5, 5e-5)
+    assert calmer_start(run, LossHealth("rose", step=10)) == CalmerStart(10, 5e-5)

@@ -45,14 +45,14 @@ def health_message(health: LossHealth) -> Message:
     if health.code == "diverged":
         return Message(
             N_(
-                "The loss is {now}, {ratio} × its start ({before}), and has been far above it since step {step}. Start a new run with a lower `learning_rate` or `alpha`."
+                "The loss is {now}, {ratio} × its start ({before}), and has been far above it since step {step}. Resume it with a lower `learning_rate`, or start a new run with a lower `alpha`."
             ),
             values,
         )
     if health.code == "rose":
         return Message(
             N_(
-                "The loss is {now}, after {before} at step {step}: what was learned is being lost. Start a new run with a lower `learning_rate`."
+                "The loss is {now}, after {before} at step {step}: what was learned is being lost. Resume it with a lower `learning_rate`."
             ),
             values,
         )

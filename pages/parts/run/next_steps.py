@@ -21,10 +21,11 @@ from lora_backend.symlinks import is_unlinked_folder
 from lora_backend.views.run_view import job_title
 from pages.parts.job.evaluate_form import evaluate_button
 from pages.parts.job.export_form import export_buttons
+from pages.parts.run.go_on import resume
 from pages.parts.run.labels import run_labels
 from pages.parts.run.longer import train_longer
 from pages.parts.run.report import report_button
-from pages.parts.run.resume import can_resume, is_asked_again, resume, run_again
+from pages.parts.run.resume import can_resume, is_asked_again, run_again
 from pages.parts.run.table import history
 from pages.parts.shell import addresses
 from pages.parts.shell.language import say, t

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -12,30 +11,30 @@ from lora_backend.config.config_text import parse_config
 from lora_backend.config.config_writing import dump_yaml, with_values
 from lora_backend.config.drafts import new_draft
 from lora_backend.config.validation import ErrorsInConfigError
-from lora_backend.errors import DataChangedError, FlightdeckError
-from lora_backend.i18n import N_, Message
-from lora_backend.launching.meeting import meeting_again
-from lora_backend.launching.requests import StartOptions
-from lora_backend.launching.resume import Resumption, prepare_resume, refuse_nothing_to_do, resume_run
+from lora_backend.errors import FlightdeckError
+from lora_backend.formats import number
+from lora_backend.i18n import N_
+from lora_backend.launching.resume import refuse_nothing_to_do
 from lora_backend.launching.run_config import resolve_run
 from lora_backend.planning.advice import Advice
 from lora_backend.preflight.after_oom import OUT_OF_MEMORY, remedies
-from lora_backend.preflight.placement import PlanDoubtError
-from lora_backend.runs.record.peer_documents import MachineMeeting
+from lora_backend.runs.history.calmer_start import CalmerStart, calmer_start
+from lora_backend.runs.history.loss_health import health_of
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.views.machines_view import part_of
 from lora_backend.views.plan_view import advice_text, change_text
 from lora_backend.views.run_view import EFFECTS
 from pages.parts.run import session
+from pages.parts.run.go_on import Refused, prepared, refused_of, resume
 from pages.parts.shell import addresses
 from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.markdown import code, escape
-from pages.parts.shell.navigation import CONFIG, RUNS
+from pages.parts.shell.navigation import CONFIG
 from pages.parts.shell.services import browser_policy, installation, resolved
 from pages.parts.widgets.findings import show_finding
 from pages.parts.widgets.meeting_fields import meeting_fields
-from pages.parts.widgets.tracing import count_within, trace_within
+from pages.parts.widgets.tracing import trace_within
 
 MARKS = {
     "safe": ":green[✓ {effect}]",
@@ -48,31 +47,23 @@ ALONE = {"num_nodes": 1, "strategy": "auto", "num_processes": None}
 """Changes with which a run of several machines goes on with the GPUs of the first."""
 
 
-@dataclass(frozen=True)
-class Refused:
-    """A resume that waits to be confirmed."""
-
-    run_id: str
-    sentence: Message | None
-    changes: dict[str, Any]
-    confirm: dict[str, Any]
-    """How `resume_run` is told that it is."""
-    is_for_data: bool
-
-
 def run_again(run: RunStore, state: RunState) -> None:
     """Resume, resume with other settings, open as a draft; after an out-of-memory what the planner proposes."""
-    refused = _refused(run, state)
+    refused = refused_of(run, state)
     is_possible = can_resume(run)
     if part_of(run.read_attempt()) is not None:
         st.caption(t(N_("Resume it on the first machine, whose page then shows the command for this one.")))
     is_shared = is_possible and _asked_where_they_meet(run)
     changes: dict[str, Any] = {}
+    calmer = calmer_start(run, health_of(run)) if is_possible else None
     with st.container(horizontal=True):
+        calmed = calmer is not None and _calmer_button(calmer)
         pressed = (
             is_possible
             and state.state != "finished"
-            and st.button(t(N_("Resume")), icon=":material/resume:", key="resume_run", type="primary")
+            and st.button(
+                t(N_("Resume")), icon=":material/resume:", key="resume_run", type="secondary" if calmer else "primary"
+            )
         )
         alone = (
             is_shared
@@ -96,8 +87,19 @@ def run_again(run: RunStore, state: RunState) -> None:
         resume(run, changes)
     elif confirmed and refused is not None:
         resume(run, refused.changes, **refused.confirm)
+    elif calmed and calmer is not None:
+        resume(run, {"learning_rate": calmer.learning_rate}, from_step=calmer.step)
     elif pressed or alone:
         resume(run, ALONE if alone else None)
+
+
+def _calmer_button(calmer: CalmerStart) -> bool:
+    rate = number(calmer.learning_rate)
+    if calmer.step:
+        label = t(N_("Resume from step {step} with half the learning rate ({rate})"), step=calmer.step, rate=rate)
+    else:
+        label = t(N_("Start over with half the learning rate ({rate})"), rate=rate)
+    return st.button(label, icon=":material/trending_down:", key="resume_calmer", type="primary")
 
 
 def can_resume(run: RunStore) -> bool:
@@ -107,7 +109,7 @@ def can_resume(run: RunStore) -> bool:
 
 def is_asked_again(run: RunStore, state: RunState) -> bool:
     """Whether a resume of it waits to be confirmed."""
-    return _refused(run, state) is not None
+    return refused_of(run, state) is not None
 
 
 def _asked_where_they_meet(run: RunStore) -> bool:
@@ -119,25 +121,6 @@ def _asked_where_they_meet(run: RunStore) -> bool:
     endpoint = meeting_fields(f"meeting-{run.id}", num_nodes, None if before is None else before.endpoint)
     st.session_state[session.ENDPOINT] = (run.id, endpoint)
     return True
-
-
-def _meeting(asked: Resumption) -> MachineMeeting | None:
-    """Where the machines of a run meet again; None where one goes on alone."""
-    if asked.config.config.num_nodes < 2:
-        return None
-    known = st.session_state.get(session.ENDPOINT)
-    endpoint = known[1] if known is not None and known[0] == asked.run.id else None
-    return meeting_again(asked.run, installation(), endpoint, None)
-
-
-def _refused(run: RunStore, state: RunState) -> Refused | None:
-    """What was refused a moment ago; of a run that ended for its changed data, what its page says anyhow."""
-    known = st.session_state.get(session.RESUME_REFUSED)
-    if isinstance(known, Refused) and known.run_id == run.id:
-        return known
-    if state.cause == DataChangedError.code:
-        return Refused(run.id, None, {}, {"accept_changed_data": True}, is_for_data=True)
-    return None
 
 
 def _confirm_button(refused: Refused) -> bool:
@@ -169,7 +152,7 @@ def _changes(run: RunStore, state: RunState) -> tuple[dict[str, Any], bool]:
         named = resolved(document)
         named.refuse_escapes()
         changes = dict(named.values)
-        found = _prepared(run, changes).classified
+        found = prepared(run, changes).classified
         refuse_nothing_to_do(run, state, changes)
     except FlightdeckError as refusal:
         error = refusal
@@ -210,8 +193,8 @@ def _remedies(run: RunStore, *, can_resume: bool) -> None:
         st.session_state[session.REMEDIES] = known
     if not known[1]:
         st.info(t(N_("The planner knows nothing that would save memory here. Take a smaller model or a larger GPU.")))
-    for number, remedy in enumerate(known[1][:4]):
-        _remedy(run, remedy, number, can_resume=can_resume)
+    for place, remedy in enumerate(known[1][:4]):
+        _remedy(run, remedy, place, can_resume=can_resume)
 
 
 def _remedy(run: RunStore, remedy: Advice, number: int, *, can_resume: bool) -> None:
@@ -229,13 +212,9 @@ def _remedy(run: RunStore, remedy: Advice, number: int, *, can_resume: bool) -> 
                 _open_as_draft(run, remedy.change)
 
 
-def _prepared(run: RunStore, changes: Mapping[str, Any] | None) -> Resumption:
-    return prepare_resume(run, installation(), browser_policy(), changes)
-
-
 def _may_change(run: RunStore, changes: Mapping[str, Any]) -> bool:
     try:
-        _prepared(run, changes)
+        prepared(run, changes)
     except FlightdeckError:
         return False
     return True
@@ -249,35 +228,3 @@ def _open_as_draft(run: RunStore, changes: Mapping[str, Any] | None = None) -> N
     changed = {key: value for key, value in now.items() if before.get(key) != value}
     draft = new_draft(installation().drafts, with_values(text, {**changed, **(changes or {})}))
     st.switch_page(CONFIG, query_params={addresses.DRAFT: draft.id, addresses.BASE: f"run:{run.id}"})
-
-
-def _ask(run: RunStore, error: FlightdeckError, changes: Mapping[str, Any] | None, confirm: dict[str, Any]) -> None:
-    """Have the resume confirmed: with `confirm` it is not refused for this again."""
-    refused = Refused(run.id, error.message, dict(changes or {}), confirm, isinstance(error, DataChangedError))
-    st.session_state[session.RESUME_REFUSED] = refused
-    st.rerun()
-
-
-def resume(run: RunStore, changes: Mapping[str, Any] | None = None, **confirmed: Any) -> None:
-    """Go on with the run, and to its page; what is in doubt is asked, what is refused is said."""
-    with st.status(t(N_("Planning what each device will hold …")), expanded=True) as status:
-        try:
-            asked = _prepared(run, changes)
-            resume_run(
-                asked,
-                trace_within(status),
-                StartOptions(accepts=confirmed.get("accepts", "fits"), meeting=_meeting(asked)),
-                accept_changed_data=confirmed.get("accept_changed_data", False),
-                count=count_within(status),
-            )
-        except PlanDoubtError as error:
-            _ask(run, error, changes, {**confirmed, "accepts": error.verdict})
-        except DataChangedError as error:
-            _ask(run, error, changes, {**confirmed, "accept_changed_data": True})
-        except (FlightdeckError, OSError) as error:
-            status.update(label=t(N_("Not started")), state="error", expanded=True)
-            st.error(explain(error), icon=":material/error:")
-            return
-    for key in (session.RESUME_REFUSED, session.REMEDIES):
-        st.session_state.pop(key, None)
-    st.switch_page(RUNS, query_params={addresses.RUN: run.id})
