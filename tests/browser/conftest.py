@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from lora_backend.config.config_writing import dump_yaml
-from lora_backend.runs.record.process_identity import ProcessIdentity, is_alive
+from lora_backend.runs.record.process_identity import ProcessIdentity, identify, is_alive
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.run_files import make_run, status_of
@@ -153,6 +153,17 @@ def trained_here(dashboard: Dashboard, values: dict[str, Any]) -> RunStore:
         folder = make_run(runs, config=values, config_text=dump_yaml(values), argv=None, name="Trained here")
         train_in_folder(folder)
     return folder
+
+
+@pytest.fixture
+def trainer() -> Iterator[ProcessIdentity]:
+    """A process that lives."""
+    process = subprocess.Popen(["sleep", "600"])
+    identity = identify(process.pid)
+    assert identity
+    yield identity
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import Page, expect
 
-from lora_backend.runs.checkpoints.manifest import write_manifest
-from lora_backend.runs.record.process_identity import ProcessIdentity, identify
-from lora_backend.runs.record.run_store import RunStore
+from lora_backend.runs.record.process_identity import ProcessIdentity
 from tests.browser.conftest import Dashboard, badge, idle, press, settled
-from tests.run_files import add_point, end_run, make_run, set_status
+from tests.browser.living_run import chart_range, living, save, zoom
+from tests.run_files import end_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -32,56 +27,6 @@ WATCH = """() => {
   };
   look();
 }"""
-
-
-@pytest.fixture
-def trainer() -> Iterator[ProcessIdentity]:
-    """A process that lives."""
-    process = subprocess.Popen(["sleep", "600"])
-    identity = identify(process.pid)
-    assert identity
-    yield identity
-    process.kill()
-    process.wait()
-
-
-def living(workspace: Path, trainer: ProcessIdentity) -> RunStore:
-    """A run in its training."""
-    run = make_run(workspace / "runs", config={"model_name": "m"}, config_text="", argv=["true"])
-    for step in range(1, 41):
-        add_point(
-            run, {"step": step, "loss": 2 / step + 0.5, "learning_rate": 1e-4, "grad_norm": 1.0, "time": float(step)}
-        )
-    run.train_log.write_text("a line of the log\n")
-    processes = {"trainer": trainer.to_json(), "supervisor": trainer.to_json()}
-    set_status(run, state="running", stage="training", step=40, total_steps=80, **processes)
-    return run
-
-
-def save(run: RunStore, step: int) -> None:
-    path = run.checkpoints / f"checkpoint-{step}"
-    path.mkdir(parents=True)
-    (path / "adapter_model.safetensors").write_bytes(b"x" * 1000)
-    write_manifest(path, step)
-
-
-def chart_range(page: Page) -> list[float]:
-    return [
-        round(edge, 3)
-        for edge in page.locator(".js-plotly-plot").first.evaluate("plot => plot._fullLayout.xaxis.range")
-    ]
-
-
-def zoom(page: Page) -> list[float]:
-    """Drag over the middle of the loss chart; the steps that it shows then."""
-    box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
-    assert box is not None
-    y = box["y"] + box["height"] / 2
-    page.mouse.move(box["x"] + 0.3 * box["width"], y)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.6 * box["width"], y, steps=5)
-    page.mouse.up()
-    return chart_range(page)
 
 
 def test_a_run_that_ends_leaves_the_open_tab_and_shows_no_button_twice(
