@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from lora_backend.config.config_text import decode_config, read_config
+from lora_backend.config.config_text import ConfigDocument, decode_config, read_config
 from lora_backend.config.data_now import sha256_now
 from lora_backend.errors import FlightdeckError, ModelError
 from lora_backend.i18n import N_
@@ -23,10 +23,13 @@ from lora_backend.runs.record.unlinked import own_adapter, refuse_links_in_its_r
 from lora_backend.symlinks import is_unlinked_folder
 from lora_backend.verification.adapter_folder import is_pickled, read_adapter_config
 from lora_backend.verification.asked_config import asked_values
-from lora_backend.verification.passport import check_passport, start_in_passport
+from lora_backend.verification.passport import Part, check_passport, start_in_passport
 from lora_backend.verification.rank_documents import RankReport
 from lora_backend.verification.rank_report import check_adapter_folder
 from lora_backend.views.rank_view import ranks_beside
+from lora_backend.views.verify_view import answer
+from pages.parts.ranks import session
+from pages.parts.ranks.answer import show_answer
 from pages.parts.ranks.base import base_in_roots, fit_on_page
 from pages.parts.ranks.health import read_health, show_health
 from pages.parts.ranks.loaded import loaded_check
@@ -74,9 +77,12 @@ def pick(runs: dict[str, RunStore]) -> Subject | None:
             )
         ),
     )
-    adapter_upload("verify_upload", lambda stored: choose(str(stored.folder)))
+    is_chosen = bool(folder) or run_id in runs
+    with st.container(horizontal=is_chosen):
+        adapter_upload("verify_upload", lambda stored: choose(str(stored.folder)), is_open=not is_chosen)
+        document = None if run_id in runs and not folder else asked_config()
     if folder:
-        return Subject(allowed_adapter(folder, installation()), asked_config())
+        return Subject(allowed_adapter(folder, installation()), values_of(document))
     if run_id in runs:
         keep_in_address(addresses.ASKED_CONFIG, None)  # a run has its own
         run = runs[run_id]
@@ -125,24 +131,33 @@ def path_field(label: Markdown, name: str, key: str, example: str) -> str:
     ).strip()
 
 
-def asked_config() -> dict[str, Any] | None:
+def asked_config() -> ConfigDocument | None:
     """The config that the adapter is held against: uploaded, or from a path, which the address keeps."""
-    upload, from_path = st.columns(2)
-    file = upload.file_uploader(
-        t(N_("Config to check against (default: its own adapter_config.json)")),
-        type=["yaml", "yml", "json", "toml"],
-        max_upload_size=1,
-        key="verify_config",
-    )
-    with from_path:
+    asked = st.query_params.get(addresses.ASKED_CONFIG, "")
+    name = st.session_state.get(session.ASKED_NAME) or Path(asked).name
+    label = t(N_("Against {name}"), name=name) if name else t(N_("Check against a config"))
+    with st.popover(label, icon=":material/rule:"):
+        file = st.file_uploader(
+            t(N_("Config to check against (default: its own adapter_config.json)")),
+            type=["yaml", "yml", "json", "toml"],
+            max_upload_size=1,
+            key="verify_config",
+        )
         example = "runs/20260101-120000-ab12/config.yaml"
         path = path_field(t(N_("Or the path of that config")), addresses.ASKED_CONFIG, "verify_config_path", example)
     keep_in_address(addresses.ASKED_CONFIG, path)
+    if (file.name if file is not None else None) != st.session_state.get(session.ASKED_NAME):
+        # The button above was drawn before, and says another name.
+        st.session_state[session.ASKED_NAME] = file.name if file is not None else None
+        st.rerun()
     if file is not None:
-        document = decode_config(file.getvalue(), file.name)
-    elif path:
-        document = read_config(allowed_config(path, installation()))
-    else:
+        return decode_config(file.getvalue(), file.name)
+    return read_config(allowed_config(path, installation())) if path else None
+
+
+def values_of(document: ConfigDocument | None) -> dict[str, Any] | None:
+    """The keys of a config that is readable; of another its first problem is shown, and nothing else."""
+    if document is None:
         return None
     if not document.is_readable:
         show_finding(document.problems[0])
@@ -151,18 +166,23 @@ def asked_config() -> dict[str, Any] | None:
 
 
 def verify(subject: Subject) -> None:
+    own = read_adapter_config(subject.adapter) or {}
+    place = st.container()
+    report = check_on_disk(subject.adapter, subject.config)
+    parts = provenance(subject, own)
+    with place:
+        show_answer(answer(report, parts))
     names = [N_("Ranks on disk"), N_("Provenance"), N_("Loaded in memory"), N_("Compare adapters"), N_("Truncate")]
     tabs = st.tabs([t(name) for name in names], on_change="rerun", key="verify_tabs")
     ranks, passport, loaded, other, truncate = tabs
-    own = read_adapter_config(subject.adapter) or {}
     with ranks:
-        report = check_on_disk(subject.adapter, subject.config)
         can_read = not is_pickled(subject.adapter)
-        health = show_report(report, "disk", (lambda: read_health(subject.adapter)) if can_read else None)
+        ask = (lambda: read_health(subject.adapter)) if can_read else None
+        health = show_report(report, "disk", ask, is_answered=True)
         if health:
             show_health(health, report, subject.config or {}, subject.config_text)
     with passport:
-        show_passport(check_passport(subject.adapter, subject.config, base_config(subject, own), data_sha256(subject)))
+        show_passport(parts)
     with loaded:
         loaded_check(subject.adapter, subject.config or own, _show_loaded)
     with other:
@@ -170,6 +190,15 @@ def verify(subject: Subject) -> None:
     if truncate.open:  # its singular values take torch
         with truncate:
             scrubber(subject.adapter, subject.config, subject.run)
+
+
+def provenance(subject: Subject, own: dict[str, Any]) -> list[Part]:
+    """Part by part; a record that is damaged is told as such, and the ranks can be read all the same."""
+    base, data = base_config(subject, own), data_sha256(subject)
+    try:
+        return check_passport(subject.adapter, subject.config, base, data)
+    except ModelError as error:
+        return [Part("passport", "unknown", error.message)]
 
 
 def _show_loaded(report: RankReport) -> None:

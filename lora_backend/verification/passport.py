@@ -36,6 +36,9 @@ class Part:
     detail: Message
     differing: tuple[tuple[str, Any, Any], ...] = ()
     """Of a config: each key whose value differs, as the adapter was trained with it and as it is now."""
+    recorded: str | None = None
+    found: str | None = None
+    """Of a file: its sha256 when the adapter was made, and now; None where it is not known."""
 
     def to_dict(self, language: str | None = None) -> dict[str, Any]:
         """Plain data, the sentence in `language`."""
@@ -171,11 +174,12 @@ def _differing(sides: Iterable[tuple[str, Any, Any]]) -> Part | None:
 
 
 def _hash_part(name: str, recorded: Any, found: str | None) -> Part:
+    sides: dict[str, Any] = {"recorded": recorded if isinstance(recorded, str) else None, "found": found}
     if recorded is None or found is None:
-        return Part(name, "unknown", Message(N_("Not available, so not checked.")))
+        return Part(name, "unknown", Message(N_("Not available, so not checked.")), **sides)
     if recorded == found:
-        return Part(name, "same", Message(N_("Unchanged.")))
-    return Part(name, "different", Message(N_("It is not the one that the adapter was made with.")))
+        return Part(name, "same", Message(N_("Unchanged.")), **sides)
+    return Part(name, "different", Message(N_("It is not the one that the adapter was made with.")), **sides)
 
 
 def _base_part(passport: Mapping[str, Any], base_config: Path | None) -> Part:
@@ -184,16 +188,19 @@ def _base_part(passport: Mapping[str, Any], base_config: Path | None) -> Part:
     found = base_identity(base_config.parent) if base_config is not None else {}
     sides = {key: (recorded.get(key), found.get(key)) for key in PARTS_OF_A_BASE}
     told = {key: then == now for key, (then, now) in sides.items() if then and now}
+    shown = "weights_sha256" if "weights_sha256" in told else "config_sha256"
+    then, now = sides[shown]
+    hashes: dict[str, Any] = {"recorded": then if isinstance(then, str) else None, "found": now}
     if not told:
-        return _hash_part("base_model", None, None)
+        return Part("base_model", "unknown", Message(N_("Not available, so not checked.")), **hashes)
     others = ", ".join(PARTS_OF_A_BASE[key] for key, is_same in told.items() if not is_same)
     if others:
         said = Message(N_("It is not the one that the adapter was made with: {parts} differ."), {"parts": others})
-        return Part("base_model", "different", said)
+        return Part("base_model", "different", said, **hashes)
     if "weights_sha256" not in told:
         said = Message(N_("Its config.json is unchanged. Its weights were not recorded, or are not here."))
-        return Part("base_model", "unknown", said)
-    return Part("base_model", "same", Message(N_("Unchanged.")))
+        return Part("base_model", "unknown", said, **hashes)
+    return Part("base_model", "same", Message(N_("Unchanged.")), **hashes)
 
 
 def _data_part(passport: Mapping[str, Any], found: str | None) -> Part:

@@ -85,17 +85,19 @@ PLACE: tuple[Column, ...] = (
     (N_("Module"), lambda row: row.record.module),
 )
 RANKS: tuple[Column, ...] = (
-    (N_("Config to check against"), lambda row: row.record.expected_r),
-    (N_("Adapter's config"), lambda row: row.record.config_r),
+    (N_("Expected rank"), lambda row: row.record.expected_r),
+    ("adapter_config.json", lambda row: row.record.config_r),
     ("A", lambda row: row.record.a_r),
     ("B", lambda row: row.record.b_r),
 )
 OF_OTHER_SCALING: tuple[Column, ...] = (
     (N_("Expected alpha"), lambda row: row.record.expected_alpha),
     (N_("Alpha"), lambda row: row.record.alpha),
-    (N_("Expected scaling"), lambda row: row.record.expected_scaling),
 )
-SCALING: Column = (N_("Scaling"), lambda row: row.record.scaling)
+SCALING: tuple[Column, ...] = (
+    (N_("Expected scaling"), lambda row: row.record.expected_scaling),
+    (N_("Scaling"), lambda row: row.record.scaling),
+)
 OF_VALUES: tuple[Column, ...] = (
     (N_("Effective rank"), lambda row: row.effective_rank),
     (N_("Needed rank"), lambda row: None if row.health is None else row.health.needed_rank),
@@ -120,7 +122,7 @@ def rank_table(rows: Sequence[LayerRow], *, narrow: bool = False) -> Table:
     if is_scaled_otherwise:
         columns += OF_OTHER_SCALING
     if is_scaled_otherwise or (not narrow and any(row.record.scaling is not None for row in rows)):
-        columns.append(SCALING)
+        columns += SCALING
     if any(row.norm is not None for row in rows):
         columns += OF_VALUES
     return Table(

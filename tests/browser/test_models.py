@@ -28,18 +28,29 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         yield server
 
 
-def test_a_zip_is_uploaded_verified_and_its_address_shared(dashboard: Dashboard, page: Page, tmp_path: Path) -> None:
+def test_an_adapter_and_a_config_come_to_a_verdict_in_three_clicks_and_its_address_is_shared(
+    dashboard: Dashboard, page: Page, tmp_path: Path
+) -> None:
+    """Each file that is chosen is a click, and so is the button between the two."""
     packed = tmp_path / "shop.zip"
     packed.write_bytes(zipped(adapter_files(), "my-adapter/"))
     uploads = page.get_by_test_id("stPopoverBody").get_by_test_id("stFileUploaderDropzoneInput")
     settled(page, f"{dashboard.url}/verify")
-    page.get_by_role("button", name="Upload an adapter").click()
-    uploads.set_input_files(packed)
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(packed)
     page.wait_for_url(re.compile(r"adapter=uploaded_adapters%2Fshop-[0-9a-f]{8}"))
     expect(page.get_by_text("1 of 1 LoRA layer has")).to_be_visible()
     address = page.url
     settled(page, address)
     expect(page.get_by_text("1 of 1 LoRA layer has")).to_be_visible()
+    config = tmp_path / "asked.yaml"
+    config.write_text("model_name: org/tiny\nr: 4\nalpha: 64\ntarget_modules: [q_proj]\n")
+    press(page.get_by_role("button", name="Check against a config"))
+    uploads.set_input_files(config)
+    answer = page.locator(".st-key-verify_answer")
+    expect(answer).to_contain_text("It is not what it says.")
+    expect(answer).to_contain_text("1 layer is not scaled as expected")
+    expect(page.get_by_role("button", name="Against asked.yaml")).to_be_visible()
+    settled(page, address)
     bad = tmp_path / "bad.zip"
     bad.write_bytes(zipped({"../evil": b"x"}))
     page.get_by_role("button", name="Upload an adapter").click()

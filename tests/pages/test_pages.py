@@ -313,11 +313,11 @@ def test_a_wrong_config_is_told_by_its_own_rank_what_it_does_not_target_and_the_
     labels = ["Ranks on disk", "Provenance", "Loaded in memory", "Compare adapters", "Truncate"]
     assert [tab.label for tab in at.tabs] == labels
     table = at.dataframe[0].value
-    assert table["Config to check against"].tolist() == ["32", "–"], "nothing is expected of what is not targeted"
-    assert table["Adapter's config"].tolist() == [4, 4]
+    assert table["Expected rank"].tolist() == ["32", "–"], "nothing is expected of what is not targeted"
+    assert table["adapter_config.json"].tolist() == [4, 4]
     assert [state.split(" ", 1)[1] for state in table["State"]] == ["wrong rank", "not targeted"]
-    (differing,) = (found.value for found in at.table if "Key" in found.value)
-    assert differing.set_index("Key").loc["`r`"].tolist() == ["`4`", "`32`"]
+    (parts,) = (found.value for found in at.table if "Same?" in found.value)
+    assert parts.set_index("What").loc["`r`"].tolist() == ["`4`", "`32`", "✗ different"]
 
 
 @pytest.mark.parametrize(
@@ -330,10 +330,11 @@ def test_ranks_that_agree_without_a_base_model_are_amber(lang: str, said: str, t
     assert not at.success
 
 
-def test_another_alpha_is_amber_and_has_the_scaling_of_both(tmp_path: Path) -> None:
+def test_another_alpha_is_not_green_and_has_the_scaling_of_both(tmp_path: Path) -> None:
     (tmp_path / "asked.yaml").write_text("model_name: m\nr: 4\nalpha: 64\ntarget_modules: [q_proj]\n")
     at = show("verify", adapter=str(adapter_folder(tmp_path / "one", 4)), config=str(tmp_path / "asked.yaml"))
-    assert (len(at.success), len(at.warning)) == (0, 1)
+    assert not at.success
+    assert "It is not what it says." in at.error[0].value
     row = at.dataframe[0].value.iloc[0]
     assert (row["Expected alpha"], row["Alpha"], row["Expected scaling"], row["Scaling"]) == (64, 8, 16, 2)
     assert row["State"] == "~ other scaling"

@@ -17,11 +17,11 @@ from lora_backend.verification.judgement import WRONG_VALUE
 from lora_backend.verification.layer_health import LayerHealth
 from lora_backend.verification.rank_documents import CoverageEntry, RankReport
 from lora_backend.verification.verdicts import deciding, tone, verdict
-from lora_backend.views.rank_view import LayerRow, in_blocks, layer_rows, rank_table
+from lora_backend.views.rank_view import LayerRow, layer_rows, rank_table
 from pages.parts.ranks.base import show_comparison
+from pages.parts.ranks.maps import show_maps
 from pages.parts.shell.language import say, t
 from pages.parts.shell.markdown import code, escape, joined
-from pages.parts.widgets.charts import block_heat_map
 from pages.parts.widgets.tables import scrolling_table
 from pages.parts.widgets.tones import BOXES
 
@@ -34,12 +34,17 @@ Health = Mapping[str, LayerHealth]
 SIGN = "- :orange[:material/warning:] "
 
 
-def show_report(report: RankReport, key: str, ask_health: Callable[[], Health] | None = None) -> Health:
+def show_report(
+    report: RankReport, key: str, ask_health: Callable[[], Health] | None = None, *, is_answered: bool = False
+) -> Health:
     """Everything of a report; returns what `ask_health`, which may draw a button below the verdict, answers.
 
-    `key` tells several reports on one page apart.
+    `key` tells several reports on one page apart; `is_answered`: its sentence stands above already.
     """
-    show_verdict(report)
+    if is_answered:
+        _warnings(deciding(report))
+    else:
+        show_verdict(report)
     if report.subfolders:
         st.write(t(N_("These folders below it hold one: {names}"), names=", ".join(report.subfolders)))
     show_comparison(report, key)
@@ -56,6 +61,10 @@ def show_verdict(report: RankReport) -> None:
     colour = tone(report)
     show, icon = (BOXES[colour], ICONS[colour]) if report.is_consistent is not None else (st.info, "help")
     show(say(verdict(report)), icon=f":material/{icon}:")
+    _warnings(report)
+
+
+def _warnings(report: RankReport) -> None:
     if report.warnings:
         lines = (joined(" ", (say(explained(warning)), code(warning))) for warning in report.warnings)
         st.markdown(SIGN + joined(f"\n{SIGN}", lines))
@@ -79,6 +88,7 @@ def _coverage(entries: Sequence[CoverageEntry]) -> None:
 
 def _layers(report: RankReport, key: str, health: Health) -> None:
     rows = layer_rows(report, health)
+    show_maps(rows, key)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         only_problems = st.toggle(t(N_("Problems only")), key=f"problems-{key}")
         with st.container(horizontal=True, width="content"):
@@ -88,24 +98,6 @@ def _layers(report: RankReport, key: str, health: Health) -> None:
         st.info(t(N_("No layer has a problem.")), icon=":material/check_circle:")
     else:
         scrolling_table(rank_table(shown))
-    _heat_maps(rows, key)
-
-
-def _heat_maps(rows: Sequence[LayerRow], key: str) -> None:
-    drawn = in_blocks(rows)
-    if not drawn:
-        return
-    maps: list[tuple[str, str, Callable[[LayerRow], float | None]]] = [
-        ("a_r", t(N_("Rank of A")), lambda row: row.record.a_r)
-    ]
-    if any(row.norm is not None for row in drawn):
-        maps += [
-            ("effective_rank", t(N_("Effective rank")), lambda row: row.effective_rank),
-            ("norm", t(N_("Norm")), lambda row: row.norm),
-        ]
-    for column, (name, title, value) in zip(st.columns(len(maps)), maps, strict=True):
-        layers = [(row.record.module or "", row.record.block or 0, value(row)) for row in drawn]
-        column.plotly_chart(block_heat_map(layers, title), key=f"heat-{name}-{key}", config={"displayModeBar": False})
 
 
 def _exports(report: RankReport, rows: Sequence[LayerRow], key: str) -> None:

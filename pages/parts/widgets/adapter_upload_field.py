@@ -19,9 +19,11 @@ from pages.parts.widgets.adapters_listed import forget_adapters
 MOST_NAMED = 5
 
 
-def adapter_upload(key: str, use: Callable[[StoredAdapter], None]) -> None:
-    """Take an upload once; `use` is given what was kept, and the page is drawn anew."""
-    with st.popover(t(N_("Upload an adapter")), icon=":material/upload_file:"):
+def adapter_upload(key: str, use: Callable[[StoredAdapter], None], *, is_open: bool = False) -> None:
+    """Take an upload once; `use` is given what was kept, and the page is drawn anew. `is_open`: the field is there at
+    once, where nothing else is to be done."""
+    place = st.container() if is_open else st.popover(t(N_("Upload an adapter")), icon=":material/upload_file:")
+    with place:
         files = st.file_uploader(
             t(N_("A zip, or the files that PEFT saves: adapter_config.json and adapter_model.safetensors")),
             accept_multiple_files=True,
