@@ -125,7 +125,7 @@ def list_of_rows(
     written = {} if answer is None or isinstance(answer, Counted) else by_number(answer)
     show_rows(subject, Shown(raw, form, written, total))
     if rows is None and len(raw) < PER_PAGE and question.row is None and len(first) == LOOKED_AT:
-        st.caption(t(N_("More rows are shown once the file was read to its end.")))
+        st.caption(t(N_("More rows will show once the whole file has been read.")))
 
 
 def search(subject: Subject, rows: RowFile | None) -> tuple[list[int], bool] | Counted:

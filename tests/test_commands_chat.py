@@ -134,7 +134,7 @@ def test_what_is_no_subject_and_four_of_them_are_refused(
         (["/no/such/place"], "/no/such/place"),
         (["someone/some-model"], "someone/some-model"),
         ([str(tmp_path)], str(tmp_path)),
-        ([str(base), *[str(adapter)] * 3], "4 columns are more than the 3"),
+        ([str(base), *[str(adapter)] * 3], "At most 3 columns can answer side by side, and there are 4"),
     ):
         done = chat(*words, "--prompt", "when", "--json")
         assert (done.returncode, said in strict(done.stdout)["error"]) == (2, True), done.stdout
@@ -146,7 +146,7 @@ def test_an_adapter_of_another_base_and_a_prompt_that_is_too_long_end_with_2(
     other = make_model(tmp_path / "other", blocks=3)
     done = chat(str(other), str(adapter), "--prompt", "when", "--json")
     assert done.returncode == 2
-    assert "my-adapter was made on" in strict(done.stdout)["error"]
+    assert "my-adapter was trained on" in strict(done.stdout)["error"]
     done = chat(str(tiny_model), "--prompt", "the " * 25_000, "--json")
     assert done.returncode == 2
     assert "has 25,003 tokens" in strict(done.stdout)["error"]

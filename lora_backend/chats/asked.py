@@ -23,7 +23,7 @@ def refuse_chat(chat: Chat, turn: int, labels: Sequence[str]) -> None:
         raise ChatError(N_("No model is chosen to answer. Choose a base model or an adapter."))
     if len(labels) > MOST_COLUMNS:
         raise ChatError(
-            N_("{count} columns are more than the {limit} that answer side by side. Take some out."),
+            N_("At most {limit} columns can answer side by side, and there are {count}. Remove some."),
             count=len(labels),
             limit=MOST_COLUMNS,
         )
@@ -64,10 +64,10 @@ def refuse_sampling(sampling: Sampling) -> None:
             value=f"{sampling.max_new_tokens:,}",
         )
     if "" in sampling.stop:
-        raise ChatError(N_("A stop text is empty, and every answer would end before it begins. Take it out."))
+        raise ChatError(N_("A stop text is empty, and every answer would end before it begins. Remove it."))
     if len(sampling.stop) > MOST_STOPS or any(len(text) > MAX_STOP_CHARACTERS for text in sampling.stop):
         raise ChatError(
-            N_("At most {count} stop texts of {length} characters each are looked for. Take some out."),
+            N_("At most {count} stop texts of {length} characters each are looked for. Remove some."),
             count=MOST_STOPS,
             length=MAX_STOP_CHARACTERS,
         )

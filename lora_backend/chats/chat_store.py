@@ -112,4 +112,4 @@ def _without_nothing(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gone(chat_id: str) -> ChatError:
-    return ChatError(N_("There is no chat {id} (any more). Start a new one."), id=chat_id[:80])
+    return ChatError(N_("Chat {id} does not exist; it may have been deleted. Start a new one."), id=chat_id[:80])

@@ -27,7 +27,9 @@ def disagreement(chat_model: ChatModel, label: str, prompt_ids: Sequence[int], t
     model's, both after the same tokens. One pass of each model. Raises `ModelError` for a model without a cache.
     """
     if not set(parameters_of(chat_model.model)) >= NEEDED:
-        raise ModelError(N_("This model keeps nothing of the tokens before, so where it disagrees cannot be told."))
+        raise ModelError(
+            N_("This model keeps no state of earlier tokens, so it cannot be shown where the two disagree.")
+        )
     ids = [int(token) for token in chat_model.tokenizer(text, add_special_tokens=False)["input_ids"]]
     adapter, base = _Reading(chat_model.model), _Reading(chat_model.model)
     texts = TokenTexts(chat_model.tokenizer, with_marks=True)

@@ -46,7 +46,7 @@ def refuse_unshareable(label: str, folder: Path, base: Path, name: str, find_bas
     if made_on is not None:
         raise ModelError(
             N_(
-                "{label} was made on {other}, and this chat is with {base}. Choose adapters of one base model, or start another chat."
+                "{label} was trained on {other}, and this chat is with {base}. Choose adapters of one base model, or start another chat."
             ),
             label=label,
             other=made_on,
@@ -59,7 +59,7 @@ def refuse_unshareable(label: str, folder: Path, base: Path, name: str, find_bas
 def _refuse_by_config(label: str, own: dict[str, Any]) -> None:
     kind = str(own.get("peft_type") or "–")
     if kind != "LORA":
-        raise _refused(label, Message(N_("it is no LoRA (its `peft_type` is {kind})."), {"kind": kind}))
+        raise _refused(label, Message(N_("it is not a LoRA (its `peft_type` is {kind})."), {"kind": kind}))
     word = str(own.get("init_lora_weights")).lower()
     if word.startswith(CHANGES_BASE):
         said = N_("its `init_lora_weights: {word}` changes the base model's weights.")

@@ -154,7 +154,7 @@ class Ray:
             found = answer.json()
         except ValueError as error:
             raise ClusterSilentError(
-                N_("What answers at {address} is no dashboard of Ray. Check the address."), address=self._address
+                N_("What answers at {address} is not a Ray dashboard. Check the address."), address=self._address
             ) from error
         return found if isinstance(found, dict) else {}
 

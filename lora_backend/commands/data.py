@@ -153,7 +153,7 @@ def _show_row(arguments: argparse.Namespace, resolved: ResolvedConfig, questions
         raise ConfigError(N_("The config has several data sets. Name the file whose row to show."))
     (question,) = questions.values()
     if question.model is None:
-        raise ConfigError(N_("A row is shown as a model's template writes it. Name one with `--model`."))
+        raise ConfigError(N_("Rows are shown as a model's chat template writes them. Name the model with `--model`."))
     if arguments.show < 1:
         raise DataError(N_("Rows are counted from 1."))
     from lora_backend.tokens.row_rendering import show_asked

@@ -95,7 +95,7 @@ def _list(arguments: argparse.Namespace, installation: Installation) -> int:
         head = [say(N_("Model")), say(N_("Kind")), say(N_("Size")), say(N_("Half downloaded")), say(N_("Last used"))]
         show(aligned([head, *map(_row, found)], left=2))
     else:
-        show(say(N_("Nothing lies in the hub's cache.")))
+        show(say(N_("The hub's cache is empty.")))
     return GOOD
 
 
@@ -130,6 +130,9 @@ def _delete(arguments: argparse.Namespace, installation: Installation) -> int:
 
 def _agrees(found: CachedRepository, num_bytes: int) -> bool:
     if not can_ask():
-        raise HubError(N_("Nobody can be asked here. Add --yes to delete {repo}."), repo=found.repo_id)
+        raise HubError(
+            N_("Deleting needs a confirmation, and this is not a terminal. Add --yes to delete {repo}."),
+            repo=found.repo_id,
+        )
     question = say(N_("Delete {size} of {repo} from the cache? [y/N]"), size=size(num_bytes), repo=found.repo_id)
     return ask(question).strip().lower() in YES

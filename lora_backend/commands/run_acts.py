@@ -165,7 +165,9 @@ def _meeting(arguments: argparse.Namespace, run: RunStore, asked: Resumption) ->
 def _restart(arguments: argparse.Namespace, job: RunStore, installation: Installation) -> int:
     """A job is not gone on with: it is done again, as another one."""
     if arguments.set:
-        raise RunError(N_("`--set` changes the settings of a training; {id} is none. Start a new one."), id=job.id)
+        raise RunError(
+            N_("`--set` changes the settings of a training, and {id} is not one. Start a new run."), id=job.id
+        )
     if arguments.from_step is not None:
         raise RunError(N_("`--from` names a checkpoint of a training; {id} has none."), id=job.id)
     try:

@@ -136,7 +136,7 @@ def _is_wanted(arguments: argparse.Namespace, request: ExportRequest) -> bool:
     if arguments.yes:
         return True
     if not can_ask():
-        raise ExportError(N_("Nobody can be asked here. Add `--yes` to push {size} to {repo}."), size=size(found.size_bytes), repo=request.repo_id)  # fmt: skip
+        raise ExportError(N_("Pushing needs a confirmation, and this is not a terminal. Add `--yes` to push {size} to {repo}."), size=size(found.size_bytes), repo=request.repo_id)  # fmt: skip
     return ask(say(N_("Push these files? [y/N]"))).strip().lower() in YES
 
 

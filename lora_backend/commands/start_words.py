@@ -23,7 +23,9 @@ def start_text(start: Startable, said: Collection[Finding] = ()) -> str:
     if not start.is_counted:
         return translate(
             N_(
-                "Whether it can start on this machine is not known yet: nobody has looked at its rows with the model's tokenizer. `data CONFIG` does."
+                "It is not known yet whether it can start on this machine: its rows have not been read with the model's tokenizer. Run `data CONFIG`."
             )
         )
-    return translate(N_("Whether it can start on this machine is not known yet: `plan` says how much memory it needs."))
+    return translate(
+        N_("It is not known yet whether it can start on this machine. Run `plan` to see how much memory it needs.")
+    )

@@ -61,7 +61,7 @@ class TrainingConfig(BaseModel):
         None, N_("Several data sets in the place of `dataset`: each a `path`, a `share` (1, the default: each row once an epoch; 0.5: one half of its rows in one epoch and the other half in the next; 2: each row twice) and, if it has several, a `split`."),
         group="model", on_resume="data", path="rows", portable=False, affects={"steps"},
     )
-    data_format: DataFormat = key("auto", N_("Form of the rows. auto: found by looking at the first of them."),
+    data_format: DataFormat = key("auto", N_("Form of the rows. auto: detected from the first of them."),
         group="model", on_resume="data",
     )
     data_columns: dict[str, Text] | None = key(

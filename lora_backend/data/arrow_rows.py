@@ -56,7 +56,9 @@ def _rows(batches: Iterator[Any], name: str, kind: str) -> Iterator[RawRow]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DataError(
-            N_("{file} is no whole {kind} file ({reason}). It was cut off or is damaged; copy or download it again."),
+            N_(
+                "{file} is not a complete {kind} file ({reason}). It was cut off or is damaged; copy or download it again."
+            ),
             file=name,
             kind=kind,
             reason=first_line(error),

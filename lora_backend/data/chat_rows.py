@@ -50,7 +50,7 @@ def listed(value: Any, key: str) -> list[Any]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise BadRowError(N_("`{key}` is text that is no JSON list"), key=key) from None
+            raise BadRowError(N_("`{key}` is text that is not a JSON list"), key=key) from None
     if not isinstance(value, list):
         raise BadRowError(N_("`{key}` must be a list"), key=key)
     return value

@@ -1,4 +1,4 @@
-"""The forms in which rows of a data set may be written: found by looking, or said by the config."""
+"""The forms in which rows of a data set may be written: detected automatically, or said by the config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lora_backend.i18n import N_, Message, in_code
 FormName = Literal["messages", "sharegpt", "prompt_completion", "alpaca", "question_answer", "text"]
 FORM_NAMES: tuple[FormName, ...] = get_args(FormName)
 DataFormat = Literal["auto", "messages", "sharegpt", "prompt_completion", "alpaca", "question_answer", "text"]
-"""What the config may say; `auto`: it is found by looking."""
+"""What the config may say; `auto`: it is detected automatically."""
 LOOKED_AT = 20
 """Rows by which a form is found."""
 MOST_SHOWN = 12

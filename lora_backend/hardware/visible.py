@@ -128,7 +128,7 @@ def _listed(gpus: Sequence[Gpu], value: str) -> tuple[list[Gpu], Message | None]
         return flat, None
     return flat, Message(
         N_(
-            "CUDA_VISIBLE_DEVICES: {entry} is no GPU here or fits more than one; CUDA ignores it and all entries after it."
+            "CUDA_VISIBLE_DEVICES: {entry} is not a GPU here, or fits more than one; CUDA ignores it and all entries after it."
         ),
         {"entry": stopped_at.strip()},
     )

@@ -65,7 +65,7 @@ def cached_repository(repo_id: str, installation: Installation) -> CachedReposit
     """The one with this id. Raises `HubError` where nothing of it is there."""
     place = CachePlace(hub_cache_of(installation), repo_id)
     if not place.folder.is_dir():
-        raise HubError(N_("Nothing of {repo} lies in the cache {folder}."), repo=repo_id, folder=str(place.cache))
+        raise HubError(N_("The cache {folder} has nothing of {repo}."), repo=repo_id, folder=str(place.cache))
     return _looked_into(place)
 
 

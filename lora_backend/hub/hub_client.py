@@ -138,7 +138,7 @@ class HubClient:
 
     def _no_hub(self) -> HubError:
         return HubError(
-            N_("What answers at {endpoint} is no hub. Check `HF_ENDPOINT`, and whether a proxy asks for a sign-in."),
+            N_("What answers at {endpoint} is not a hub. Check `HF_ENDPOINT`, and whether a proxy asks for a sign-in."),
             endpoint=self.endpoint,
         )
 

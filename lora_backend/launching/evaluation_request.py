@@ -57,7 +57,7 @@ def evaluate_request(
     """
     if not base_model:
         raise ModelError(
-            N_("The adapter {path} does not say which base model it was made on. Name the base model."),
+            N_("The adapter {path} does not say which base model it was trained on. Name the base model."),
             path=str(adapters[0][1]),
         )
     config = config or {}
@@ -97,7 +97,7 @@ def refuse_other_bases(base_model: str, columns: Sequence[Column], find_base: Fi
         other = other_base(folder, base, base_model, own, find_base)
         if other is not None:
             raise ModelError(
-                N_("The adapter {adapter} was made on {other}, not on {base}. Name its own base model."),
+                N_("The adapter {adapter} was trained on {other}, not on {base}. Name its own base model."),
                 adapter=column.label,
                 other=other,
                 base=base_model,

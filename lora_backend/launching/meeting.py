@@ -69,7 +69,7 @@ def meeting_elsewhere(node: int, num_nodes: int, endpoint: str | None, code: str
     """
     if not 0 < node < num_nodes:
         raise ConfigError(
-            N_("`--node {node}` is no machine of {nodes}: they count from 0, so the last is {last}."),
+            N_("`--node {node}` is out of range: the {nodes} machines are numbered from 0 to {last}."),
             node=node,
             nodes=num_nodes,
             last=num_nodes - 1,
@@ -91,7 +91,9 @@ def endpoint_parts(endpoint: str) -> tuple[str, int]:
     port = int(found["port"]) if found else 0
     if found is None or not 0 < port < 65536:
         raise ConfigError(
-            N_("`--endpoint {endpoint}` is no endpoint. Write a name or an address and a port, as in 10.0.0.1:29500."),
+            N_(
+                "`--endpoint {endpoint}` is not an endpoint. Write a name or an address and a port, as in 10.0.0.1:29500."
+            ),
             endpoint=endpoint[:100],
         )
     return found["host"], port

@@ -34,7 +34,7 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise MachinesError(
-            N_("`{endpoint}` is no address to meet at. Write it as HOST:PORT, with a port from 1 to 65535."),
+            N_("`{endpoint}` is not an address to meet at. Write it as HOST:PORT, with a port from 1 to 65535."),
             endpoint=endpoint,
         )
     return host, int(port)
@@ -75,7 +75,7 @@ def _not_here(error: OSError, host: str, port: int) -> MachinesError:
         said = N_("Port {port} is in use on this machine. Choose another port, and give it to every machine.")
     elif error.errno == errno.EADDRNOTAVAIL:
         said = N_(
-            "{host} is no address of this machine. Give an address of the first machine, and start machine 1 there alone."
+            "{host} is not an address of this machine. Give an address of the first machine, and start machine 1 there alone."
         )
     elif error.errno == errno.EACCES:
         said = N_("This user may not open port {port}. Choose one from 1024 up, and give it to every machine.")

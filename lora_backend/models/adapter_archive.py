@@ -73,7 +73,7 @@ def unpack_here(archive: str, name: str, target: str) -> list[str]:
         raise in_words(error, Path(target)) from error
     except Exception as error:  # what `zipfile` and its unpackers raise for bad bytes is of many kinds
         raise ModelError(
-            N_("{file} is damaged or no zip file ({reason}). Pack or copy it again."),
+            N_("{file} is damaged or not a zip file ({reason}). Pack or copy it again."),
             file=name,
             reason=first_line(error),
         ) from error

@@ -73,7 +73,7 @@ def delete_uploaded(folder: Path, installation: Installation) -> None:
     """Delete an uploaded adapter for good. Raises `ModelError` for any other folder, `LinkRefusedError` for a link."""
     root = installation.uploaded_adapters
     if folder.parent != root or not folder.is_dir():
-        raise ModelError(N_("{path} is no uploaded adapter."), path=str(folder))
+        raise ModelError(N_("{path} is not an uploaded adapter."), path=str(folder))
     for path in (root, folder):
         refuse_link(path)
     gone = root / f"{STAGED}{secrets.token_hex(8)}"  # so that nobody finds half of it

@@ -120,7 +120,10 @@ def _refuse_one_gpu(targets: Sequence[Target]) -> None:
     gpus = sum(not target.is_cpu for target in targets)
     if gpus < 2:
         raise PlanError(
-            Plural("It takes several GPUs, and {count} is here.", "It takes several GPUs, and {count} are here."),
+            Plural(
+                "It needs several GPUs, and there is {count} here.",
+                "It needs several GPUs, and there are {count} here.",
+            ),
             count=gpus,
         )
 

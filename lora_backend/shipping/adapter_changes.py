@@ -50,7 +50,7 @@ def refuse_unfit(facts: Mapping[str, Any], adapter: Path) -> None:
         )
     if config.get("peft_type") not in LORA_TYPES:
         raise ModelError(
-            N_("The adapter is no LoRA (its `peft_type` is {kind}), so it cannot be merged here."),
+            N_("The adapter is not a LoRA (its `peft_type` is {kind}), so it cannot be merged here."),
             kind=str(config.get("peft_type") or "–"),
         )
     if config.get("alora_invocation_tokens"):
@@ -179,7 +179,7 @@ def _refuse_unreadable(name: str, change: Change) -> None:
             )
         if tensor is not None and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(
-                N_("What the adapter adds to {name} has NaN or infinity in it. Take an earlier checkpoint."), name=name
+                N_("What the adapter adds to {name} has NaN or infinity in it. Use an earlier checkpoint."), name=name
             )
 
 

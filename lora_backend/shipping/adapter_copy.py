@@ -69,7 +69,9 @@ def copy_adapter(
     _write_passport(adapter, output)
     if files.beside:
         names = ", ".join(files.beside[:MOST_NAMED]) + (" …" if len(files.beside) > MOST_NAMED else "")
-        copied.notes.append(Message(N_("Left out, for they are no part of the adapter: {names}."), {"names": names}))
+        copied.notes.append(
+            Message(N_("Left out, because they are not part of the adapter: {names}."), {"names": names})
+        )
     return copied
 
 

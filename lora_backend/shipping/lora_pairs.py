@@ -116,7 +116,7 @@ def _tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(
-                N_("`{name}` in {path} has NaN or infinity in it. Take an earlier checkpoint."),
+                N_("`{name}` in {path} has NaN or infinity in it. Use an earlier checkpoint."),
                 name=name,
                 path=str(folder / FILE),
             )

@@ -181,7 +181,7 @@ def _subject(request: ExportRequest, adapter: Path) -> Subject:
     made_on = other_base(adapter, base, str(name), own, find_model)
     if made_on is not None:
         raise ModelError(
-            N_("The adapter was made on {other}, not on {base}. Give its base model with `--model`."),
+            N_("The adapter was trained on {other}, not on {base}. Give its base model with `--model`."),
             other=made_on,
             base=str(name),
         )

@@ -96,7 +96,7 @@ class ChatWriter:
             elif any(part.of == place and part.text in text for part in parts) or called_names(message):
                 raise RowError(
                     N_(
-                        "Where the answers of this row begin and end cannot be told in the text that the model's chat template makes of it. Remove the row, or write it as `prompt` and `completion`."
+                        "The answers of this row cannot be found in the text that the model's chat template makes of it. Remove the row, or write it as `prompt` and `completion`."
                     )
                 )
             else:

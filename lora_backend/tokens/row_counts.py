@@ -43,16 +43,16 @@ WITHOUT_END = Plural(
     "{count} rows lose the end of their last answer, so that the end is not learned from them: {rows}.",
 )
 BEHIND_CUT = Plural(
-    "{count} row is left out, for nothing of it is left to learn within `max_length` {limit}: {rows}.",
-    "{count} rows are left out, for nothing of them is left to learn within `max_length` {limit}: {rows}.",
+    "{count} row is left out, because nothing of it is left to learn within `max_length` {limit}: {rows}.",
+    "{count} rows are left out, because nothing of them is left to learn within `max_length` {limit}: {rows}.",
 )
 LOST = Plural(
     "{count} row has answers that the model's chat template does not write as they are given: {rows}.",
     "{count} rows have answers that the model's chat template does not write as they are given: {rows}.",
 )
 REFUSED = Plural(
-    "{count} row is left out, for the model's chat template refuses it: {rows}.",
-    "{count} rows are left out, for the model's chat template refuses them: {rows}.",
+    "{count} row is left out, because the model's chat template refuses it: {rows}.",
+    "{count} rows are left out, because the model's chat template refuses them: {rows}.",
 )
 
 

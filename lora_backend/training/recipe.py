@@ -250,8 +250,8 @@ def answer(run: RunContext) -> None:
     if len(rows) < len(questions):
         left = Message(
             Plural(
-                "The stop came when the adapter was saved; {count} of {questions} was answered.",
-                "The stop came when the adapter was saved; {count} of {questions} were answered.",
+                "The run was stopped after the adapter was saved; {count} of {questions} was answered.",
+                "The run was stopped after the adapter was saved; {count} of {questions} were answered.",
             ),
             {
                 "count": len(rows),

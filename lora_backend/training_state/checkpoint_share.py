@@ -68,7 +68,7 @@ def _sent(chosen: Path | None, manifest: bytes, peers: Peers) -> Iterator[tuple[
 def _append(staged: Path, name: str, piece: bytes) -> None:
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts:
-        raise RunError(N_("{name} is no file of a checkpoint."), name=name[:100])
+        raise RunError(N_("{name} is not a file of a checkpoint."), name=name[:100])
     path = staged / inside
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:

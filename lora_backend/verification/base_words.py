@@ -38,7 +38,7 @@ def comparison_words(report: RankReport) -> list[Message]:
 def other_base_words(report: RankReport) -> Message:
     """That the adapter was made on another model than the one that it is held against."""
     values = {"other": report.other_base, "base": report.base or "–"}
-    return Message(N_("The adapter was made on {other}, not on {base}."), values)
+    return Message(N_("The adapter was trained on {other}, not on {base}."), values)
 
 
 def difference_line(item: DifferenceRecord) -> Message:

@@ -6,7 +6,7 @@ from lora_backend.i18n import N_, Message
 
 CODES = {
     "base_not_compared": N_("The adapter was not compared with a base model: put one on this machine, or load both."),
-    "other_base": N_("The adapter was made on another base model: hold it against that one."),
+    "other_base": N_("The adapter was trained on another base model: compare it with that one."),
     "not_in_model": N_(
         "The model has no place for some tensors of the file, so PEFT drops them: check that this is the right base model."
     ),

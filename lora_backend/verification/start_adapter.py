@@ -42,7 +42,9 @@ def _reasons(
 ) -> Iterator[Message]:
     own, question = read_adapter_config(folder) or {}, Question()
     if own.get("peft_type") != "LORA":
-        said = N_("The adapter in {path} is no LoRA (its `peft_type` is {kind}). Name another in `init_from_adapter`.")
+        said = N_(
+            "The adapter in {path} is not a LoRA (its `peft_type` is {kind}). Name another in `init_from_adapter`."
+        )
         yield Message(said, {"path": str(folder), "kind": str(own.get("peft_type") or "–")})
         return
     word = str(own.get("init_lora_weights")).lower()
@@ -77,7 +79,7 @@ def _of_base(
     found = compare_with_base(adapter, folder, values, question, find)
     if found.other_base is not None:
         said = N_(
-            "The adapter of `init_from_adapter` was made on {other}, not on {base}. Set `model_name` to its base model, or name another adapter."
+            "The adapter of `init_from_adapter` was trained on {other}, not on {base}. Set `model_name` to its base model, or name another adapter."
         )
         yield Message(said, {"other": found.other_base, "base": found.base or "–"})
     for item in found.differences:

@@ -43,7 +43,7 @@ def rows_message(result: EvaluateResult) -> Message | None:
         Message(Plural("{count} learned token", "{count} learned tokens"), {"count": f"{result.num_tokens:,}"}),
     ]
     for count, words in (
-        (rows.num_left_out, Plural("{count} row left out, for nothing of it is learned", "{count} rows left out, for nothing of them is learned")),
+        (rows.num_left_out, Plural("{count} row left out, because nothing of it is trained on", "{count} rows left out, because nothing of them is trained on")),
         (rows.num_bad, Plural("{count} bad row left out", "{count} bad rows left out")),
         (rows.num_cut, Plural("{count} row cut at `max_length`", "{count} rows cut at `max_length`")),
     ):  # fmt: skip

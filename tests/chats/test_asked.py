@@ -35,7 +35,7 @@ def test_a_good_question_passes() -> None:
         (chat(), ["base"], 1, "no prompt number 2"),
         (chat(), ["base"], -1, "no prompt number 0"),
         (chat(columns=[*COLUMNS, Column(label="base")]), ["base"], 0, "Two columns have the name base"),
-        (chat(), ["base", "adapter", "c", "d"], 0, "4 columns are more than the 3"),
+        (chat(), ["base", "adapter", "c", "d"], 0, "At most 3 columns can answer side by side, and there are 4"),
         (chat(sampling=Sampling(stop=["a", ""])), ["base"], 0, "A stop text is empty"),
         (chat(sampling=Sampling(stop=["a"] * 17)), ["base"], 0, "At most 16 stop texts"),
         (chat(sampling=Sampling(temperature=-1)), ["base"], 0, "temperature is -1"),

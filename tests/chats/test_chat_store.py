@@ -64,7 +64,7 @@ def test_an_id_leads_nowhere_else(name: str, store: ChatStore) -> None:
     (store.folder.parent / "x.json").write_text("{}")
     store.folder.mkdir()
     for act in (store.read, store.delete, store.undelete):
-        with pytest.raises(ChatError, match="There is no chat"):
+        with pytest.raises(ChatError, match="does not exist; it may have been deleted"):
             act(name)
     with pytest.raises(ChatError):
         store.write(a_chat(store, id=name))
@@ -86,7 +86,7 @@ def test_a_deleted_chat_comes_back_as_it_was(store: ChatStore) -> None:
     store.write(chat)
     store.delete(chat.id)
     assert store.list() == []
-    with pytest.raises(ChatError, match="There is no chat"):
+    with pytest.raises(ChatError, match="does not exist; it may have been deleted"):
         store.read(chat.id)
     store.undelete(chat.id)
     assert store.read(chat.id) == chat

@@ -136,7 +136,7 @@ def edited(folder: Path, tmp_path: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"peft_type": "IA3"}, "is no LoRA (its `peft_type` is IA3)"),
+        ({"peft_type": "IA3"}, "is not a LoRA (its `peft_type` is IA3)"),
         ({"bias": "all"}, "`bias: all` replaces the base model's biases"),
         ({"init_lora_weights": "pissa"}, "`init_lora_weights: pissa` changes the base model's weights"),
         ({"init_lora_weights": "olora"}, "`init_lora_weights: olora`"),
@@ -176,7 +176,7 @@ def test_an_adapter_of_another_base_is_refused_by_identity_though_every_shape_fi
     weights = load_file(other / "model.safetensors")
     save_file({name: tensor + 1 for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
     foreign = make_adapter(tmp_path / "foreign", other)
-    with pytest.raises(ModelError, match=r"theirs was made on .*other, and this chat is with") as raised:
+    with pytest.raises(ModelError, match=r"theirs was trained on .*other, and this chat is with") as raised:
         load_columns(str(tiny_model), [column("base"), column("theirs", foreign)])
     assert str(tiny_model) in str(raised.value)
 

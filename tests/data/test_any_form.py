@@ -171,7 +171,7 @@ CHAT = [user("a"), answer("b")]
         ({"messages": CHAT, "weight": 2}, "`weight` is 2"),
         ({"messages": CHAT, "prompt": "x"}, "`prompt` stands beside `messages`"),
         ({"messages": [{"role": "system", "content": "s"}, *CHAT], "system": "t"}, "a system turn too"),
-        ({"messages": CHAT, "tools": "x"}, "`tools` is text that is no JSON list"), ({"messages": CHAT, "tools": [1]}, "one for each function"),
+        ({"messages": CHAT, "tools": "x"}, "`tools` is text that is not a JSON list"), ({"messages": CHAT, "tools": [1]}, "one for each function"),
         ({"prompt": "a", "completion": "b", "system": "s"}, "`system` stands beside the texts"),
         ({"prompt": "a", "completion": ""}, "`completion` is empty"), ({"prompt": 3, "completion": "b"}, "`prompt` must be a text"),
         ({"prompt": "a"}, "`completion` is empty"), ({"completion": "a"}, "`prompt` is missing"),

@@ -211,7 +211,7 @@ def test_an_adapter_of_another_base_is_refused_by_identity(
         (other / "model.safetensors").write_bytes(weights)
     folder, code = evaluate(base_model=str(other), dataset=str(place / "held_out.jsonl"))
     assert code == 1
-    assert said(folder) == f"The adapter adapter was made on {tiny_model}, not on {other}. Name its own base model."
+    assert said(folder) == f"The adapter adapter was trained on {tiny_model}, not on {other}. Name its own base model."
 
 
 def test_an_adapter_that_does_not_arrive_whole_is_refused(

@@ -58,7 +58,7 @@ def test_the_first_entry_that_is_no_gpu_ends_the_list_and_is_named(value: str, e
     assert uuids == ["GPU-aa"]
     assert (
         note
-        == f"CUDA_VISIBLE_DEVICES: {entry} is no GPU here or fits more than one; CUDA ignores it and all entries after it."
+        == f"CUDA_VISIBLE_DEVICES: {entry} is not a GPU here, or fits more than one; CUDA ignores it and all entries after it."
     )
 
 
@@ -98,7 +98,7 @@ def test_numbers_of_unequal_gpus_are_uncertain_unless_the_order_is_set() -> None
 def test_all_that_there_is_to_say_is_said() -> None:
     _, note = seen(UNEQUAL, "1,7")
     assert note is not None
-    assert "7 is no GPU here" in note
+    assert "7 is not a GPU here" in note
     assert "PCI_BUS_ID" in note
 
 

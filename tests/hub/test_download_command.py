@@ -75,7 +75,7 @@ def test_ctrl_c_pauses_and_says_how_to_go_on(hub: HubServer, cache: Path) -> Non
         (["acme/nothing"], 2, "There is no acme/nothing"),
         (["gpt2"], 2, "is not a model of a hub"),
         ([ID, "--revision", "v9"], 2, "has no revision v9"),
-        ([ID, "--delete", "--yes"], 2, "Nothing of acme/tiny-model lies in the cache"),
+        ([ID, "--delete", "--yes"], 2, "has nothing of acme/tiny-model"),
         ([], 2, "Name a model of the hub"),
     ],
 )
@@ -124,7 +124,7 @@ def test_detached_it_is_a_run_like_any_other(hub: HubServer, capfd: Captured) ->
 
 def test_the_cache_is_listed_and_deleted_from(hub: HubServer, cache: Path, capfd: Captured) -> None:
     assert main(["download", "--list"]) == 0
-    assert capfd.readouterr().out == "Nothing lies in the hub's cache.\n"
+    assert capfd.readouterr().out == "The hub's cache is empty.\n"
     hub.add(ID, model_files())
     main(["download", ID])
     part_of(cache, "f" * 64, b"x" * 2048)

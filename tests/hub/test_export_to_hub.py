@@ -21,7 +21,7 @@ def test_an_adapter_goes_up_with_its_card_after_a_last_look(hub: HubServer, tmp_
     monkeypatch.setenv("HF_TOKEN", WRITE)
     assert main(words) == 2
     said = capsys.readouterr()
-    assert "Nobody can be asked here" in strict(said.out)["error"]
+    assert "this is not a terminal" in strict(said.out)["error"]
     assert "Goes to anna/shop. If the repository is new, it is private." in said.err
     assert "adapter_model.safetensors" in said.err
     assert main([*words, "--yes"]) == 0

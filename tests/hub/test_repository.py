@@ -120,10 +120,10 @@ def test_offline_mode_asks_nobody(hub: HubServer, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        (lambda handler: handler.reply(200, b"<html>Sign in</html>"), "is no hub. Check `HF_ENDPOINT`, and whether a proxy asks for a sign-in."),
+        (lambda handler: handler.reply(200, b"<html>Sign in</html>"), "is not a hub. Check `HF_ENDPOINT`, and whether a proxy asks for a sign-in."),
         (lambda handler: handler.reply(200, b"[1]"), "does not say what acme/tiny-model holds"),
         (lambda handler: handler.reply(200, b'{"sha": "../../x", "siblings": []}'), "does not say what acme/tiny-model holds"),
-        (lambda handler: handler.reply(200, b"[" + b'"x",' * 5_000_000 + b"1]"), "is no hub"),
+        (lambda handler: handler.reply(200, b"[" + b'"x",' * 5_000_000 + b"1]"), "is not a hub"),
         (lambda handler: handler.reply(302, Location=handler.path), "redirects in a circle. Check `HF_ENDPOINT`."),
         (lambda handler: handler.reply(302, Location="file:///etc/passwd"), "cannot be reached"),
         (lambda handler: handler.reply(503), "cannot be reached: it answered 503."),

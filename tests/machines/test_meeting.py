@@ -289,12 +289,12 @@ def test_a_port_in_use_is_said_at_once(endpoint: str) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "sentence"),
     [
-        ("203.0.113.9:29500", "203.0.113.9 is no address of this machine. Give an address of the first machine"),
+        ("203.0.113.9:29500", "203.0.113.9 is not an address of this machine. Give an address of the first machine"),
         ("no.such.machine.invalid:29500", "No machine is known by the name no.such.machine.invalid here."),
-        ("here", "`here` is no address to meet at."),
-        ("here:0", "`here:0` is no address to meet at."),
-        ("here:99999", "`here:99999` is no address to meet at."),
-        (":29500", "`:29500` is no address to meet at."),
+        ("here", "`here` is not an address to meet at."),
+        ("here:0", "`here:0` is not an address to meet at."),
+        ("here:99999", "`here:99999` is not an address to meet at."),
+        (":29500", "`:29500` is not an address to meet at."),
     ],
 )
 def test_an_endpoint_that_is_none_is_said_to_be(endpoint: str, sentence: str) -> None:

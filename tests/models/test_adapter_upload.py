@@ -119,7 +119,7 @@ def test_a_bomb_that_lies_about_its_size_stops_at_what_it_said() -> None:
     data = bytearray(zipped({**adapter_files(), "README.md": b"\0" * 2**20}))
     at = data.rfind(b"PK\x01\x02", 0, data.rfind(b"README.md"))
     struct.pack_into("<I", data, at + 24, 10)  # the size in the list of contents
-    refused({"a.zip": bytes(data)}, "is damaged or no zip file|is larger than its zip says")
+    refused({"a.zip": bytes(data)}, "is damaged or not a zip file|is larger than its zip says")
 
 
 def test_more_than_may_be_unpacked_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,9 +161,9 @@ def test_what_is_no_adapter_is_one_sentence(files: dict[str, bytes], words: str,
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"a.zip": b"no zip at all"}, "a.zip is damaged or no zip file"),
-        ({"a.zip": b""}, "a.zip is damaged or no zip file"),
-        ({"a.zip": zipped(adapter_files())[:-30]}, "a.zip is damaged or no zip file"),
+        ({"a.zip": b"no zip at all"}, "a.zip is damaged or not a zip file"),
+        ({"a.zip": b""}, "a.zip is damaged or not a zip file"),
+        ({"a.zip": zipped(adapter_files())[:-30]}, "a.zip is damaged or not a zip file"),
         ({"a.zip": zipped(adapter_files()), "b.txt": b"x"}, "a.zip was uploaded beside other files"),
         ({"one.txt": b"x", "two.txt": b"x"}, "The upload has no adapter_config.json"),
         ({"adapter_model.safetensors": b"x"}, "adapter_model.safetensors has no adapter_config.json"),
@@ -239,7 +239,7 @@ def test_an_uploaded_adapter_is_deleted_and_nothing_else(tmp_path: Path) -> None
         folder / "x",
         folder.parent / ".." / folder.parent.name,
     ):
-        with pytest.raises(ModelError, match="is no uploaded adapter"):
+        with pytest.raises(ModelError, match="is not an uploaded adapter"):
             delete_uploaded(other, places)
     (folder.parent / "link").symlink_to(tmp_path)
     with pytest.raises(LinkRefusedError):

@@ -338,7 +338,7 @@ def test_a_form_can_be_overruled_and_columns_mapped(tmp_path: Path, stub: StubWo
     at.selectbox(key="data-column-prompt-–").set_value("frage").run()
     at.selectbox(key="data-column-completion-–").set_value("antwort").run()
     assert json.loads(at.query_params["data_columns"]) == {"prompt": "frage", "completion": "antwort"}
-    assert "as you said" in texts(at)
+    assert "as you chose" in texts(at)
     assert "prompt" in drawn(at)
     assert "nine metres" in drawn(at)
     assert not at.error

@@ -287,7 +287,7 @@ def test_chats_are_listed_opened_deleted_and_brought_back(run: RunStore) -> None
 def test_a_chat_that_is_not_there_is_said_with_the_way_on(run: RunStore) -> None:
     for gone in ("20200101-000000-aaaaaa", "../../etc/passwd"):
         at = show("playground", chat=gone)
-        assert any("There is no chat" in error.value for error in at.error)
+        assert any("does not exist; it may have been deleted" in error.value for error in at.error)
         click(at, "new_chat")
         assert at.chat_input
 

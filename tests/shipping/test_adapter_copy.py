@@ -78,7 +78,9 @@ def test_the_folder_has_passport_config_card_and_only_what_is_known(tmp_path: Pa
     assert all(file.sha256 == file_sha256(folder / file.name) for file in result.files)
     assert result.size_bytes == sum((folder / name).stat().st_size for name in names)
     assert (folder / "config.yaml").read_text() == run.config_text()
-    assert "Left out, for they are no part of the adapter: optimizer.pt." in [note.text("en") for note in result.notes]
+    assert "Left out, because they are not part of the adapter: optimizer.pt." in [
+        note.text("en") for note in result.notes
+    ]
     parts = {part.name: part.verdict for part in check_passport(folder)}
     assert (parts["tensors"], parts["adapter_config"]) == ("same", "same")
     assert leftovers(tmp_path / "out") == []

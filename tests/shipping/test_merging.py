@@ -216,7 +216,7 @@ def test_another_base_model_of_the_same_shapes_is_refused_by_identity(
     other = shutil.copytree(base, tmp_path / "other")
     path = next(other.glob("*.safetensors"))
     save_file({name: value + 1 for name, value in load_file(path).items()}, path, {"format": "pt"})
-    with pytest.raises(ModelError, match="The adapter was made on"):
+    with pytest.raises(ModelError, match="The adapter was trained on"):
         merge(other, adapter, tmp_path / "merged")
 
 

@@ -168,7 +168,7 @@ def test_a_chat_whose_answers_cannot_be_told_is_refused_and_not_guessed(tokenize
     tokenizer.chat_template = "{% set ns = namespace(text='') %}{% for m in messages %}{% set ns.text = m.content + '</s> ' + ns.text %}{% endfor %}{{ ns.text }}"  # fmt: skip
     row = Labeller(tokenizer, LabelRules(64)).label([chat(*TURNS)])[0]
     assert isinstance(row, RowRefused)
-    assert "cannot be told in the text" in str(row.message)
+    assert "cannot be found in the text" in str(row.message)
     assert row.detail is None
 
 

@@ -110,7 +110,7 @@ def test_a_signal_after_the_last_step_keeps_the_adapter(
     state = folder.state()
     assert state.state == "finished"
     assert state.message is not None
-    assert "The stop came when the adapter was saved" in state.message.text("en")
+    assert "The run was stopped after the adapter was saved" in state.message.text("en")
     assert (folder.adapter / "flightdeck.json").is_file()
     assert "Stopping: the adapter is saved" in capfd.readouterr().err
 

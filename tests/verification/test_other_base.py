@@ -58,7 +58,7 @@ def test_another_model_of_the_same_shapes_is_told_by_its_weights(tmp_path: Path,
     assert (report["status"], report["is_consistent"], report["other_base"]) == ("mismatch", False, str(made_on))
     assert (report["compared"], report["differences"], report["mismatched_layers"]) == ("headers", [], [])
     assert "other_base" in report["warnings"]
-    assert verdict(typed(report)).text() == f"The adapter was made on {made_on}, not on {other}."
+    assert verdict(typed(report)).text() == f"The adapter was trained on {made_on}, not on {other}."
 
 
 def test_a_copy_of_the_same_model_is_no_other(tmp_path: Path, made_on: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_rows_say_what_was_left_out() -> None:
     assert message is not None
     with use_language("en"):
         assert message.text() == (
-            "/data/rows.jsonl: 1,200 rows, 34,000 learned tokens, 1 row left out, for nothing of it is learned,"
+            "/data/rows.jsonl: 1,200 rows, 34,000 learned tokens, 1 row left out, because nothing of it is trained on,"
             " 2 bad rows left out, 3 rows cut at `max_length`."
         )
     assert rows_message(EvaluateResult(base_model="b")) is None

@@ -14,7 +14,7 @@ ROWS: tuple[tuple[Words, tuple[ResumeWord, ...]], ...] = (
     (words("safe, but rounds differently, so the curve continues close to, but not exactly as, before", "安全，但舍入不同，曲线与原来接近而不完全一致"), ("place", "same_sum")),
     (words("the same with as many rows per step as before; refused with others", "每步行数不变时同上；改变每步行数则拒绝"), ("same_rows",)),
     (words("the same between `auto`, `flat` and `padded`; refused to and from `packed`", "在 `auto`、`flat` 与 `padded` 之间同上；改为或改自 `packed` 则拒绝"), ("same_packing",)),
-    (words("computes the schedule anew, and enters it at the step reached", "重新计算学习率计划，并从已到达的步数接入"), ("schedule",)),
+    (words("computes the schedule anew, and enters it at the step reached", "重新计算学习率调度，并从已到达的步数接入"), ("schedule",)),
     (words("refused: another model", "拒绝：会是另一个模型"), ("model",)),
     (words("refused: another form of adapter", "拒绝：适配器的形状会不同"), ("adapter",)),
     (words("refused: other data", "拒绝：数据会不同"), ("data",)),

@@ -15,7 +15,7 @@ from lora_backend.config.foreign.row_types import read_as
 from lora_backend.data.local_files import ending_of
 from lora_backend.i18n import N_, Message
 
-DATA_FILE = N_("The file is taken as `{target}`. How its rows are written is found by looking at them.")
+DATA_FILE = N_("The file is taken as `{target}`. The form of its rows is detected.")
 DATA_FILE_READ_AS = N_("The file is taken as `{target}`, and its rows are read by {lines}.")
 DATA_NOTE = N_("A single file of rows is taken as `dataset`; names of data sets are not.")
 NOT_CARRIED = N_("{first} Not carried over: {rest}.")

@@ -27,7 +27,7 @@ SAVE_STEPS_BESIDE_EVALUATIONS = Rule(
     "save_steps_beside_evaluations",
     "error",
     N_(
-        "`load_best_model_at_end` needs every checkpoint to be evaluated, so `save_steps` must be a multiple of the steps between evaluations; {save} is none of {every}."
+        "`load_best_model_at_end` needs every checkpoint to be evaluated, so `save_steps` must be a multiple of the steps between evaluations; {save} is not a multiple of {every}."
     ),
     N_("Set `save_steps: {near}`."),
     broken="load_best_model_at_end: true\neval_strategy: steps\neval_steps: 20\nsave_steps: 10\nval_size: 0.1\nseed: 42",
@@ -101,7 +101,9 @@ def _threshold(config: ConfigView) -> Iterator[Finding]:
 WORST_TAKEN_FOR_BEST = Rule(
     "worst_taken_for_best",
     "warning",
-    N_("`greater_is_better: {value}` takes the worst evaluation for the best one, for the figure is the {figure}."),
+    N_(
+        "`greater_is_better: {value}` would take the worst evaluation for the best one, because the figure is the {figure}."
+    ),
     N_("Remove `greater_is_better`."),
     broken="greater_is_better: true",
     fixed="greater_is_better: false",

@@ -27,7 +27,7 @@ NO_CHAT_TEMPLATE = Rule(
     "no_chat_template",
     "error",
     N_("The data set holds chats, but the model's tokenizer has no chat template to write them with."),
-    N_("Take the instruct variant of the model, or data of `prompt` and `completion`."),
+    N_("Use the instruct variant of the model, or data with `prompt` and `completion`."),
     broken="dataset: d.jsonl",
     fixed="dataset: d.jsonl",
     facts=Facts(has_chats=True, has_tokenizer=True, has_chat_template=False),

@@ -131,7 +131,7 @@ def evaluations_beside_checkpoints(config: ConfigView, every: int, key: str) -> 
 SAMPLES_WITHOUT_QUESTIONS = Rule(
     "samples_without_questions",
     "warning",
-    N_("`sample_every_steps` has no effect without `questions`, for there is nothing to answer."),
+    N_("`sample_every_steps` has no effect without `questions`, because there is nothing to answer."),
     N_("Name a file of `questions`, or remove `sample_every_steps`."),
     broken="sample_every_steps: 50",
     fixed="sample_every_steps: 50\nquestions: q.jsonl",

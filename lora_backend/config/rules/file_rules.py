@@ -20,7 +20,7 @@ SYNTAX = Rule(
     "syntax",
     "error",
     None,
-    N_("Fix the file there; none of it was used."),
+    N_("Fix the file there; nothing in it was used."),
     broken="r: [1, 2",
     fixed="target_layers: [1, 2]",
 )

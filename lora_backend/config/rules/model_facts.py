@@ -28,7 +28,7 @@ LAYER_BEYOND_MODEL = Rule(
         "`target_layers` names {layers}, but the model has {count} block, numbered 0 to {last}.",
         "`target_layers` names {layers}, but the model has {count} blocks, numbered 0 to {last}.",
     ),
-    N_("Keep to 0 to {last}; blocks are counted from 0."),
+    N_("Use 0 to {last}; blocks are numbered from 0."),
     broken="target_layers: [31, 32]",
     fixed="target_layers: [30, 31]",
     facts=LLAMA,

@@ -111,7 +111,7 @@ TOWERS_LEFT_ALONE = Rule(
     "towers_left_alone",
     "hint",
     N_(
-        "`target_modules` means the text model alone: {towers} get no adapter, for rows of text pass through none of them."
+        "`target_modules` means the text model alone: {towers} get no adapter, because rows of text do not pass through them."
     ),
     N_("Name their modules with the tower's name to adapt them all the same."),
     broken="target_modules: all-linear",

@@ -73,8 +73,8 @@ def num_processes_on(
     if gpus and asked is not None and asked > len(gpus):
         raise PlanError(
             Plural(
-                "`num_processes: {asked}` needs as many GPUs, but {count} is there. Set `num_processes: {count}` or less.",
-                "`num_processes: {asked}` needs as many GPUs, but {count} are there. Set `num_processes: {count}` or less.",
+                "`num_processes: {asked}` needs as many GPUs, but there is {count}. Set `num_processes: {count}` or less.",
+                "`num_processes: {asked}` needs as many GPUs, but there are {count}. Set `num_processes: {count}` or less.",
             ),
             asked=asked,
             count=len(gpus),

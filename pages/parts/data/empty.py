@@ -44,7 +44,7 @@ def show_empty() -> None:
     st.caption(
         t(
             N_(
-                "The form is found by looking at the rows. JSONL, JSON, CSV, TSV, Parquet and Arrow are read, packed as gz or zst too; columns of other names can be assigned."
+                "The form is detected from the rows. JSONL, JSON, CSV, TSV, Parquet and Arrow are read, packed as gz or zst too; columns of other names can be assigned."
             )
         )
     )

@@ -53,11 +53,11 @@ def _time(subject: Subject, counts: TokenCounts, num_rows: int) -> Message | Non
     try:
         found = _epoch_seconds(_key(subject, counts, num_rows), subject, counts, num_rows)
     except NotTracedError:
-        return Message(N_("How long an epoch takes is known once the model was planned with these settings."))
+        return Message(N_("The time per epoch will show once the model has been planned with these settings."))
     except FlightdeckError as error:
-        return Message(N_("How long an epoch takes cannot be told: {reason}"), {"reason": error.message})
+        return Message(N_("The time per epoch is not known: {reason}"), {"reason": error.message})
     if found is None:
-        return Message(N_("How long an epoch takes is not known for this machine's devices."))
+        return Message(N_("The time per epoch is not known for this machine's devices."))
     _figure(t(N_("Time per epoch")), say(seconds_range(*found)), t(N_("Estimated by the plan for this machine.")))
     return None
 

@@ -29,13 +29,11 @@ def show_form(subject: Subject, found: FoundForm | None, columns: Sequence[str])
         with st.popover(t(N_("Change the format")), icon=":material/swap_horiz:", type="tertiary"):
             _format_field(subject)
             _column_fields(subject, found, columns)
-            st.caption(
-                t(N_("`data_format` and `data_columns` of the config say the same; *Use in config* takes them along."))
-            )
+            st.caption(t(N_("In a config, `data_format` and `data_columns` do the same; *Use in config* sets them.")))
 
 
 def _in_words(found: FoundForm) -> Markdown:
-    how = N_("Form: {form}, as you said.") if found.is_said else N_("Form: {form}, found by looking at the rows.")
+    how = N_("Form: {form}, as you chose.") if found.is_said else N_("Form: {form}, detected from the rows.")
     said = [t(how, form=Message(FORM_WORDS.get(found.form, found.form)))]
     if found.renamed:
         pairs = [joined(" ← ", (code(part), code(column))) for part, column in found.renamed.items()]
@@ -53,7 +51,7 @@ def _format_field(subject: Subject) -> None:
         options,
         index=options.index(value) if value in options else 0,
         format_func=lambda name: (
-            t_plain(N_("found by looking")) if name == AUTO else say_plain(Message(FORM_WORDS[name]))
+            t_plain(N_("detected automatically")) if name == AUTO else say_plain(Message(FORM_WORDS[name]))
         ),
         key=key,
         on_change=safely(_write_format),

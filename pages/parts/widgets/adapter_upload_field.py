@@ -63,7 +63,9 @@ def _say_kept(stored: StoredAdapter) -> None:
         shown = joined(", ", map(code, stored.left_out[:MOST_NAMED]))
         more = len(stored.left_out) - MOST_NAMED
         st.caption(
-            t(N_("Not kept, for it is no part of an adapter: {names}"), names=shown)
+            t(N_("Not kept, because it is not part of an adapter: {names}"), names=shown)
             if more <= 0
-            else t(N_("Not kept, for it is no part of an adapter: {names} and {count} more"), names=shown, count=more)
+            else t(
+                N_("Not kept, because it is not part of an adapter: {names} and {count} more"), names=shown, count=more
+            )
         )
