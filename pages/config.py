@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pages.parts.shell.failing import safely
 from pages.parts.shell.guard import guard
 
 guard()
@@ -14,17 +13,15 @@ import streamlit as st
 from lora_backend.config.config_text import parse_config
 from lora_backend.config.drafts import Draft, open_draft
 from lora_backend.errors import FlightdeckError
-from lora_backend.escaping import visible_lines
 from lora_backend.i18n import N_
 from lora_backend.preflight.startable import judge, startable
-from pages.parts.draft import session
 from pages.parts.draft.actions import launch_when_asked, show_actions
 from pages.parts.draft.bar import beside_blockers, show_bar
 from pages.parts.draft.blockers import needs_data
 from pages.parts.draft.conflict import show_conflict
 from pages.parts.draft.diff.consequences import are_shown
 from pages.parts.draft.diff.view import show_differences
-from pages.parts.draft.edit import current_text, save_text
+from pages.parts.draft.edit import current_text
 from pages.parts.draft.expected_ranks import show_expected_ranks
 from pages.parts.draft.first_steps import first_steps, is_task
 from pages.parts.draft.foreign_import import settle, show_kept_import
@@ -33,6 +30,7 @@ from pages.parts.draft.naming import draft_title
 from pages.parts.draft.on_cluster import launch_elsewhere
 from pages.parts.draft.start import choose_start
 from pages.parts.draft.table import many_runs
+from pages.parts.draft.text_view import text_view
 from pages.parts.draft.upload import data_upload
 from pages.parts.shell import addresses
 from pages.parts.shell.header import Crumb, page_header
@@ -69,7 +67,7 @@ def editor(draft: Draft) -> None:
         with form:
             config_form(draft, config)
         with source:
-            text_view(draft, text)
+            text_view(draft, text, [*findings, *start.blockers])
         if not needs_data(start):
             data_upload(draft)
     with right:
@@ -79,25 +77,6 @@ def editor(draft: Draft) -> None:
         show_expected_ranks(config)
         many_runs(draft, text)
         launch_elsewhere(draft, judged.result)
-
-
-def text_view(draft: Draft, text: str) -> None:
-    revision = st.session_state.setdefault(session.TEXT_REVISION, 0)
-    key = f"text-{draft.id}-{revision}"
-
-    def changed() -> None:
-        save_text(draft, st.session_state[key], from_text=True)
-
-    st.text_area(
-        t(N_("YAML; comments and order are kept")),
-        text,
-        height=520,
-        key=key,
-        on_change=safely(changed),
-        help=t(N_("A change is kept when you leave the field, or press Ctrl and Enter.")),
-    )
-    with st.expander(t(N_("With line numbers")), icon=":material/format_list_numbered:"):
-        st.code(visible_lines(text), language="yaml", line_numbers=True, wrap_lines=True)
 
 
 draft_id = st.query_params.get(addresses.DRAFT)

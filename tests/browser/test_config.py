@@ -197,3 +197,57 @@ def test_the_bar_stays_in_sight_and_covers_nothing_that_has_the_focus(tiny: Dash
     below = bar.evaluate("bar => bar.getBoundingClientRect().bottom")
     assert field.evaluate("field => field.getBoundingClientRect().top") >= below
     assert main.evaluate("main => main.scrollWidth - main.clientWidth") == 0
+
+
+def test_the_text_has_colours_line_numbers_and_findings_in_its_margin(tiny: Dashboard, page: Page) -> None:
+    from lora_backend.config.drafts import new_draft
+
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text) if "Content Security" in message.text else None)
+    text = f"# mine\nmodel_name: {tiny.home / 'tiny-model'}\ndataset: chats.jsonl\nlora_rank: 4   # rank\n"
+    draft = new_draft(tiny.workspace / "drafts", text)
+    settled(page, f"{tiny.url}/config?draft={draft.id}")
+    page.get_by_role("tab", name="Text").click()
+    box = page.get_by_role("textbox", name="YAML; comments and order are kept")
+    layer = page.locator(".fd-yaml")
+    expect(layer.locator(".fd-yaml-key").first).to_have_text("model_name")
+    expect(layer.locator(".fd-yaml-comment")).to_have_text(["# mine", "# rank"])
+    expect(layer.locator(".fd-yaml-line")).to_have_count(5)
+    mark = layer.get_by_role("img", name=re.compile("error: `?lora_rank"))
+    expect(mark).to_be_visible()
+    expect(mark.locator("..")).to_contain_text("4")
+    same = "([one, other]) => Math.abs(one.left - other.left) < 2 && Math.abs(one.top - other.top) < 2"
+    assert page.evaluate(same, [one.evaluate("at => at.getBoundingClientRect()") for one in (layer, box)])
+
+    # typed, indented, seen at once; the mark goes with its line
+    box.focus()
+    page.keyboard.press("Control+Home")
+    page.keyboard.type("rank_pattern:")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.type("q_proj: 8")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Backspace")
+    page.keyboard.press("Backspace")
+    page.keyboard.type("seed: 7\n")
+    expect(layer.locator(".fd-yaml-key").nth(1)).to_have_text("q_proj")
+    expect(mark.locator("..")).to_contain_text("7")
+    assert draft.text() == text
+
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("button", name="Undo")).to_be_enabled()
+    idle(page)
+    assert draft.text() == "rank_pattern:\n  q_proj: 8\nseed: 7\n" + text
+    expect(mark.locator("..")).to_contain_text("7")
+
+    # Tab alone writes; after Escape it leaves, so nobody is caught
+    box.focus()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    expect(box).not_to_be_focused()
+    assert draft.text().startswith("rank_pattern:\n  q_proj")
+
+    press(page.get_by_role("button", name="Rename lora_rank to r"))
+    expect(layer.get_by_role("img")).to_have_count(0)
+    expect(layer.locator(".fd-yaml-key").last).to_have_text("r")
+    assert refused == []
