@@ -18,7 +18,7 @@ from lora_backend.runs.record.run_labels import read_labels, write_labels
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from pages.parts.run.table import table_key
 from pages.parts.shell import addresses
-from tests.pages.screens import show
+from tests.pages.screens import charts, show
 from tests.run_files import add_point, add_start, end_run, make_run, put_answers
 from tests.tiny import make_published
 
@@ -95,7 +95,7 @@ def test_two_runs_are_compared_by_curves_differences_and_outcome() -> None:
     made("two", seed=7)
     at = show("runs", compare="one,two")
     assert not at.exception
-    assert len(at.get("plotly_chart")) == 1
+    assert len(charts(at)) == 1
     assert at.title[0].value == "Compare runs"
     differences, outcome = (table.value.set_index("Run") for table in at.table)
     assert differences.index.tolist() == ["Curve", "r", "seed"]

@@ -16,7 +16,8 @@ from lora_backend.runs.record.run_store import RunStore
 from lora_backend.views.compare_view import BEST_MARK, answers_beside, results
 from lora_backend.views.run_view import run_title, value_text
 from pages.parts.run.curves import chosen_look
-from pages.parts.shell.language import language, say, t
+from pages.parts.shell.language import language, say, t, t_plain
+from pages.parts.widgets.chart import show_chart
 from pages.parts.widgets.charts import KEYS, SEVERAL, compared_chart
 from pages.parts.widgets.frames import frame, markdown_frame
 
@@ -42,10 +43,11 @@ def compare_runs(runs: Sequence[RunStore]) -> None:
             default="loss",
             required=True,
             key="compare_figure",
+            wrap=True,
         )
         look = chosen_look("compared", has_log=figure in LOSSES)
     chart = compared_chart(list(zip(names, columns, strict=True)), figure, t(FIGURES[figure]), look)
-    st.plotly_chart(chart, key="compare_chart", config={"displayModeBar": False})
+    show_chart(chart, key="compare_chart", alt=t_plain(FIGURES[figure]))
 
     st.subheader(t(N_("Config differences")), anchor=False)
     differences = config_differences([run.config_as_changed() for run in runs])

@@ -67,8 +67,12 @@ def house_style(figure: Any, height: int, *, title: str | None = None) -> Any:
         hovermode="x unified",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(title_font_size=12, tickfont_size=12, zeroline=False, automargin=True)
     if title is not None:
-        figure.update_layout(title={"text": title, "font": {"size": 14}, "x": 0, "xref": "paper", "y": 0.98})
+        figure.update_layout(
+            title={"text": title, "font": {"size": 14, "weight": 600}, "x": 0, "xref": "paper", "y": 0.98}
+        )
     return figure
 
 
@@ -87,7 +91,7 @@ def loss_chart(
     evaluated = points(columns, "eval_loss", look.over)
     lines.append(Line("eval_loss", t(N_("Evaluation loss")), *evaluated, EVAL_LOSS, symbol="diamond"))
     figure = _lines(lines, house_style(_figure(), 340), look, scale)
-    figure.update_yaxes(title=name)
+    figure.update_yaxes(title_text=name)
     if len(x) and marks:
         for label, steps, dash, symbol in (
             (t(N_("Checkpoint")), marks.saved, "dot", "triangle-up"),
@@ -152,7 +156,7 @@ def compared_chart(runs: Sequence[tuple[str, Columns]], key: str, title: str, lo
     figure = _lines(lines, house_style(_figure(), 380), look, scale, is_compared=True)
     figure.update_yaxes(TICKS.get(key, {}))
     # A legend of one curve too: only it says whose that is. And not from 0: what is compared are differences.
-    return figure.update_layout(showlegend=True, yaxis={"title": title, "rangemode": "normal"})
+    return figure.update_layout(showlegend=True, yaxis={"title": {"text": title}, "rangemode": "normal"})
 
 
 def in_chart(text: str) -> str:
@@ -191,7 +195,7 @@ def _lines(lines: Sequence[Line], figure: Any, look: Look, scale: Scale, *, is_c
     figure.update_layout(
         showlegend=len(figure.data) > 1,
         # What is zoomed or hidden outlives new points, but no other axis.
-        xaxis={"title": t(scale.title), "rangemode": "tozero", "uirevision": look.over},
+        xaxis={"title": {"text": t(scale.title)}, "rangemode": "tozero", "uirevision": look.over},
         yaxis={"rangemode": "tozero", "type": "log" if look.is_log else "linear", "uirevision": str(look.is_log)},
         uirevision="keep",
     )
@@ -241,6 +245,6 @@ def block_heat_map(layers: Sequence[tuple[str, int, float | None]], title: str) 
         hovermode="closest",
         yaxis={"autorange": "reversed"},
         # Plotly divides a short axis into halves of a block.
-        xaxis={"title": t(N_("Block")), **({"dtick": 1} if len(blocks) <= NUMBERED else {})},
+        xaxis={"title": {"text": t(N_("Block"))}, **({"dtick": 1} if len(blocks) <= NUMBERED else {})},
     )
     return figure
