@@ -18,6 +18,7 @@ from lora_backend.hardware.inventory import GpuInventory, read_gpus, read_host
 from lora_backend.hardware.processes import GpuProcess
 from lora_backend.i18n import N_
 from lora_backend.runs.history.run_table import RunRow
+from lora_backend.runs.history.usage import GpuUsage
 from lora_backend.runs.processes.recovery import recover_all
 from lora_backend.runs.processes.waiting import entries
 from lora_backend.runs.record.run_store import RunStore
@@ -30,6 +31,7 @@ from pages.parts.shell.language import explain, say, t
 from pages.parts.shell.markdown import Markdown, escape, joined
 from pages.parts.shell.navigation import CONFIG, PLAN, RUNS, VERIFY
 from pages.parts.shell.services import installation
+from pages.parts.widgets.gpu_panel import gpu_panel
 
 RECENT, MOST_RUNNING, MOST_WAITING = 6, 8, 8
 TICK_S = 3
@@ -61,15 +63,12 @@ def machine() -> None:
 
 
 def gpus(inventory: GpuInventory) -> None:
-    """How full each is now, and by whom."""
+    """What each holds and does now, and for whom."""
+    gpu_panel([GpuUsage(gpu, None, None) for gpu in inventory.gpus], "home")
     for gpu in inventory.gpus:
-        st.progress(
-            gpu.used_bytes / gpu.total_bytes,
-            f"**GPU {escape(gpu.index)}** {escape(gpu.name)} · "
-            + t(N_("{used} of {total} in use"), used=gib(gpu.used_bytes), total=gib(gpu.total_bytes)),
-        )
         if gpu.processes:
-            st.caption(joined(" · ", map(_user_of_gpu, gpu.processes)))
+            users = joined(" · ", map(_user_of_gpu, gpu.processes))
+            st.caption(t(N_("GPU {index}: {users}"), index=gpu.index, users=users))
 
 
 def _user_of_gpu(process: GpuProcess) -> Markdown:

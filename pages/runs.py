@@ -17,7 +17,7 @@ from lora_backend.runs.processes.recovery import recover, recover_all
 from lora_backend.runs.record.run_store import RunStore, open_run
 from lora_backend.runs.record.unlinked import links_of
 from lora_backend.views.compare_view import HOW_MANY, can_compare
-from lora_backend.views.run_view import job_title, run_title
+from lora_backend.views.run_view import job_title, run_title, tab_title
 from pages.parts.run.compare import compare_runs
 from pages.parts.run.foreign_folder import folder_box, found_folder
 from pages.parts.run.job_page import job_page
@@ -46,7 +46,9 @@ def all_runs() -> None:
             st.page_link(CONFIG, label=t(N_("Open a config")), icon=":material/tune:")
     else:
         live_runs(rows)
-        run_history(rows)
+        others = [row for row in rows if row.state.has_ended or row.state.state == "queued"]
+        if others:
+            run_history(others)
     folder_box()
     bin_and_disk()
 
@@ -97,7 +99,13 @@ def one_run(run: RunStore) -> None:
     actor = record.actor or "–"
     title = run_title(record)
     said = escape(title) if record.kind == "train" else say(job_title(record.kind, title))
-    page_header(said, t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor), crumbs=[all_runs_crumb()])
+    page_header(
+        said,
+        t(N_("Run {id}, started by {actor}"), id=run.id, actor=actor),
+        crumbs=[all_runs_crumb()],
+        tab=tab_title(record, run.state()),
+        docs="runs",
+    )
     if links := links_of(run.path):
         st.warning(say(links), icon=":material/link_off:")
     if record.kind == "train":

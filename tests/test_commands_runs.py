@@ -339,6 +339,17 @@ def test_changed_data_is_a_no_with_the_option_that_accepts_it(make: MakeRun, ask
     assert attempt_of(run)["accepted_data_sha256"]
 
 
+def test_a_run_goes_on_from_the_checkpoint_that_is_named(make: MakeRun, started: MakeRun, ask: Ask) -> None:
+    run = make("a1")
+    for step in (5, 8):
+        checkpoint(run, step)
+    end_run(run, "stopped")
+    started("b2")
+    code, document = ask("resume", "a1", "--from", "5", "--set", "learning_rate=1e-4", in_words=False)
+    assert (code, document["resume_from"]) == (0, "checkpoint-5")
+    request_stop(run)
+
+
 def test_a_resume_without_a_whole_checkpoint_begins_again(make: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     run = make("a1")
     end_run(run, "failed", cause="killed")

@@ -106,7 +106,7 @@ def short_result(run: RunStore, state: RunState) -> list[Message]:
     said, found = loss_in_short(run), scores(run.read_answers())
     if found:
         values = {"right": sum(one.adapter for one in found), "count": sum(one.count for one in found)}
-        said.append(Message(N_("{right} of {count} answers right"), values))
+        said.append(Message(Plural("{right} of {count} answer right", "{right} of {count} answers right"), values))
     return said
 
 

@@ -32,7 +32,7 @@ from lora_backend.runs.record.run_labels import read_labels, write_labels
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from pages.parts.run import actions as run_actions
-from pages.parts.run import job_page
+from pages.parts.run import go_on, job_page
 from pages.parts.run import memory as memory_view
 from pages.parts.run import resume as run_resume
 from pages.parts.run import usage as usage_view
@@ -121,7 +121,7 @@ def test_changed_data_is_asked_for_before_a_run_goes_on(tmp_path: Path, monkeypa
     assert run.state().state == "stopped"
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        run_resume, "resume_run", lambda _, __, options, count, **how: asked.append({"accepts": options.accepts, **how})
+        go_on, "resume_run", lambda _, __, options, count, **how: asked.append({"accepts": options.accepts, **how})
     )
     press(at, "resume_changed_data")
     assert asked == [{"accepts": "fits", "accept_changed_data": True}]
@@ -316,7 +316,7 @@ def test_a_resume_whose_plan_is_in_doubt_asks_once(
             raise refusal(Message("It does not fit: 1 GiB too much."))
 
     asked: list[Verdict] = []
-    monkeypatch.setattr(run_resume, "resume_run", refuse)
+    monkeypatch.setattr(go_on, "resume_run", refuse)
     at = press(show("runs", run=made("stopped").id), "resume_run")
     assert any("does not fit" in warning.value for warning in at.warning)
     press(at, "resume_anyway")
@@ -472,6 +472,46 @@ def test_checkpoints_are_listed_with_their_losses_and_what_is_wrong_with_them() 
     assert "sha256 differs" in table["Files"][2]
     checkpoint(run, 4)
     assert at.run().dataframe[0].value["Files"].tolist()[2] == "✓ complete", "what was checked are others"
+
+
+def test_a_run_goes_on_from_the_checkpoint_that_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made("stopped")
+    for step in (5, 8):
+        (checkpoint(run, step) / "adapter").mkdir()
+    asked: list[int | None] = []
+    monkeypatch.setattr(go_on, "resume_run", lambda _, __, options, **___: asked.append(options.from_step))
+    at = show("runs", run=run.id)
+    assert at.selectbox(key=f"checkpoint-{run.id}").value == 8
+    at.selectbox(key=f"checkpoint-{run.id}").set_value(5).run()
+    press(at, "resume_checkpoint")
+    assert asked == [5]
+    press(at, "try_checkpoint")
+    assert at.query_params["with"] == f"run:{run.id}/5"
+    press(show("runs", run=run.id), "resume_run")
+    assert asked == [5, None]
+
+
+def test_a_finished_run_offers_its_adapter_first_and_trains_on_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, other = made("finished", num_epochs=2), made("stopped")
+    run.adapter.mkdir()
+    asked: list[Any] = []
+    monkeypatch.setattr(go_on, "resume_run", lambda one, *_, **__: asked.append(dict(one.changes)))
+    at = show("runs", run=run.id)
+    primary = [button.label for button in at.button if button.proto.type == "primary"]
+    assert primary[0] == "Try it"
+    press(at, "train_longer")
+    assert asked == [{"num_epochs": 4}]
+    at = press(show("runs", run=run.id), "compare_both")
+    assert at.query_params["compare"] == f"{run.id},{other.id}"
+    press(show("runs", run=run.id), "verify_run")
+
+
+def test_of_a_failed_run_the_cause_stands_before_the_way_on_and_the_log_has_five_lines() -> None:
+    run = made(None)
+    end_run(run, "failed", cause="crashed", message=Message("It crashed."), log=[f"line {n}" for n in range(30)])
+    at = show("runs", run=run.id)
+    assert next(button for button in at.button).key == "resume_run"
+    assert at.code[0].value.splitlines() == [f"line {n}" for n in range(25, 30)]
 
 
 MEASURED = {"step": 2, "rows": 4, "tokens": 12, "padded": False}

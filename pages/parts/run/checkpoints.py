@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
 from lora_backend.errors import FlightdeckError
 from lora_backend.formats import number, size, when
 from lora_backend.i18n import N_
+from lora_backend.preflight.adapter_files import adapter_files
+from lora_backend.preflight.adapter_zip import MOST_ZIPPED_BYTES, zipped_adapter
 from lora_backend.runs.history.checkpoint_list import Best, Checkpoint, best_of, list_checkpoints
 from lora_backend.runs.record.run_store import RunStore
 from lora_backend.runs.record.states import RunState
 from lora_backend.runs.record.transitions import request_save
+from lora_backend.runs.record.unlinked import links_of
+from lora_backend.symlinks import is_unlinked_folder
 from lora_backend.views.compare_view import BEST_MARK
 from lora_backend.views.run_view import best_message
 from pages.parts.run import session
+from pages.parts.run.go_on import resume
+from pages.parts.run.resume import can_resume
+from pages.parts.shell import addresses
 from pages.parts.shell.failing import safely, tell
 from pages.parts.shell.language import explain, say, sentences, t, t_plain
+from pages.parts.shell.navigation import TRY, VERIFY
 from pages.parts.shell.services import installation
 from pages.parts.widgets.charts import Columns
 from pages.parts.widgets.frames import frame
@@ -59,7 +68,7 @@ def say_that_it_saved(run: RunStore, state: RunState) -> None:
 
 
 def run_checkpoints(run: RunStore, state: RunState, columns: Columns) -> None:
-    """The list, the newest first."""
+    """The list, the newest first, and what can be done with each."""
     found = list_checkpoints(run, columns)
     if not found:
         text = N_("No checkpoint was saved.") if state.has_ended else N_("The first checkpoint will show up here.")
@@ -88,12 +97,50 @@ def run_checkpoints(run: RunStore, state: RunState, columns: Columns) -> None:
     )
     what_is_marked = [] if best is None else [say(best_message(best))]
     st.caption(sentences([*what_is_marked, t(N_("Resume goes on from the newest one that is whole."))]))
-    if st.button(t(N_("Check every byte")), icon=":material/fact_check:", key="check_checkpoints"):
-        st.session_state[session.CHECKED_BYTES] = (
-            _stamp(run, found),
-            {one.step: one.problems for one in list_checkpoints(run, {}, hashes=True)},
-        )
-        st.rerun(scope="fragment" if not state.has_ended else "app")
+    with st.container(horizontal=True, vertical_alignment="bottom", key="checkpoint_acts"):
+        asked = _acts(run, state, found, best)
+        if st.button(t(N_("Check every byte")), icon=":material/fact_check:", key="check_checkpoints"):
+            st.session_state[session.CHECKED_BYTES] = (
+                _stamp(run, found),
+                {one.step: one.problems for one in list_checkpoints(run, {}, hashes=True)},
+            )
+            st.rerun(scope="fragment" if not state.has_ended else "app")
+    if asked is not None:
+        resume(run, from_step=asked)
+
+
+def _acts(run: RunStore, state: RunState, found: Sequence[Checkpoint], best: Best | None) -> int | None:
+    """Choose one, and what to do with it; its step where the run shall go on from it."""
+    steps = [one.step for one in reversed(found) if not one.problems]
+    if not steps:
+        return None
+    marked = None if best is None else best.checkpoint.step
+    step = st.selectbox(
+        t(N_("Checkpoint")),
+        steps,
+        format_func=lambda step: t(N_("Step {step} {mark}"), step=step, mark=BEST_MARK if step == marked else ""),
+        key=f"checkpoint-{run.id}",
+        width=200,
+    )
+    adapter = run.checkpoints / f"checkpoint-{step}" / "adapter"
+    goes_on = state.has_ended and can_resume(run) and st.button(t(N_("Resume from it")), icon=":material/resume:", key="resume_checkpoint")  # fmt: skip
+    if is_unlinked_folder(adapter):
+        if st.button(t(N_("Try it")), icon=":material/forum:", key="try_checkpoint"):
+            st.switch_page(TRY, query_params={addresses.WITH: f"run:{run.id}/{step}"})
+        if st.button(t(N_("Verify")), icon=":material/verified:", key="verify_checkpoint"):
+            place = adapter.relative_to(installation().workspace)
+            st.switch_page(VERIFY, query_params={addresses.ADAPTER: str(place)})
+        if state.has_ended and adapter_files(adapter).size_bytes <= MOST_ZIPPED_BYTES and not links_of(run.path):
+            st.download_button(
+                t(N_("Download")),
+                partial(zipped_adapter, adapter),
+                file_name=f"{run.id}-{step}.zip",
+                mime="application/zip",
+                icon=":material/download:",
+                on_click="ignore",
+                key="download_checkpoint",
+            )
+    return step if goes_on else None
 
 
 def _star(one: Checkpoint, best: Best | None, column: str) -> str:

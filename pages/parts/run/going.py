@@ -16,6 +16,7 @@ from pages.parts.run.alerts import run_alerts
 from pages.parts.run.facts import show_facts
 from pages.parts.run.labels import run_labels
 from pages.parts.run.machines import run_machines
+from pages.parts.run.next_steps import compare_button
 from pages.parts.shell.language import say, sentences
 from pages.parts.shell.markdown import joined
 from pages.parts.widgets.charts import Columns
@@ -31,6 +32,7 @@ def show_going(run: RunStore, state: RunState, columns: Columns) -> None:
                 st.caption(joined(" · ", map(say, stage_parts(state))))
         with st.container(horizontal=True, width="content"):
             run_actions(run, state)
+            compare_button(run)
             run_labels(run)
     if state.state == "queued":
         what_it_waits_for(run)

@@ -50,7 +50,7 @@ def next_steps(run: RunStore) -> None:
                 st.switch_page(VERIFY, query_params={addresses.RUN: run.id})
         if can_resume(run):
             changes = train_longer(run)
-        _compare(run)
+        compare_button(run)
         report_button(run)
         run_labels(run)
     if changes is not None:
@@ -87,7 +87,7 @@ def _download(run: RunStore) -> None:
     )
 
 
-def _compare(run: RunStore) -> None:
+def compare_button(run: RunStore) -> None:
     """Beside another training of this workspace."""
     rows = history(str(installation().runs)).rows()
     others = {row.id: row for row in rows if row.kind == "train" and row.id != run.id}

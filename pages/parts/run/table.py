@@ -11,11 +11,13 @@ import streamlit as st
 
 from lora_backend.config.schema import KEYS
 from lora_backend.errors import RunError
+from lora_backend.formats import number
 from lora_backend.i18n import N_
 from lora_backend.runs.history.run_table import FIGURES, KIND, History, RunRow, filtered
+from lora_backend.runs.history.small_curve import small_curve
 from lora_backend.runs.history.trash import Bin
 from lora_backend.runs.record.run_labels import write_labels
-from lora_backend.runs.record.run_store import open_run
+from lora_backend.runs.record.run_store import RunStore, open_run
 from lora_backend.views.compare_view import HOW_MANY, can_compare
 from lora_backend.views.run_view import DEFAULT_COLUMNS, HEADS, listed, value_text
 from pages.parts.run import session
@@ -30,6 +32,9 @@ from pages.parts.widgets.status_badge import BADGES, state_in_words
 
 COLUMNS = [KIND, *FIGURES, *KEYS]
 """What a table can show beside what it always shows."""
+LOSS_CURVE = N_("Loss curve")
+MOST_CURVES = 200
+"""Runs of which curves are drawn: of more the table would wait for the disk."""
 
 
 @st.cache_resource(show_spinner=False)
@@ -53,8 +58,11 @@ def run_history(rows: Sequence[RunRow]) -> None:
     if not shown:
         st.info(t(N_("No runs match. Change the search or the states.")), icon=":material/filter_alt_off:")
         return
+    cells = [_cells(row, columns, with_curve=len(shown) <= MOST_CURVES) for row in shown]
+    texts = [name for name in cells[0] if name not in (t(N_("Open")), t(LOSS_CURVE))]
+    style = frame(cells).style.format(_read, subset=texts, na_rep="–")  # for `None` would be shown as that
     table = st.dataframe(
-        frame([_cells(row, columns) for row in shown]),
+        style,
         hide_index=True,
         on_select="rerun",
         selection_mode="multi-row",
@@ -62,10 +70,16 @@ def run_history(rows: Sequence[RunRow]) -> None:
         column_config={
             t(N_("Open")): st.column_config.LinkColumn(display_text=":material/open_in_new:", width=50),
             t(N_("State")): st.column_config.Column(width=_state_width(shown)),
+            t(LOSS_CURVE): st.column_config.LineChartColumn(width=90),
         },
     )
     chosen = [shown[index] for index in table.selection.rows if index < len(shown)]  # type: ignore[attr-defined]  # of a table with on_select
     _actions(chosen)
+
+
+def _read(value: Any) -> str:
+    """A cell as it is read: numbers with four significant digits."""
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def _state_width(rows: Iterable[RunRow]) -> int | None:
@@ -118,13 +132,15 @@ def _into_the_address(columns: Sequence[str]) -> None:
             st.query_params.pop(key, None)
 
 
-def _cells(row: RunRow, columns: Sequence[str]) -> dict[str, Any]:
+def _cells(row: RunRow, columns: Sequence[str], *, with_curve: bool) -> dict[str, Any]:
     shown = listed(row, columns)
     cells: dict[str, Any] = {
         t(N_("Open")): page_address(RUNS, **{addresses.RUN: row.id}),
         t(HEADS["state"]): say_plain(shown.state),
         **{t(HEADS[name]): getattr(shown, name) for name in ("name", "started", "step", "tags", "id")},
     }
+    if with_curve:
+        cells[t(LOSS_CURVE)] = list(small_curve(RunStore(installation().runs / row.id)))
     for name, value in shown.values.items():
         is_sortable = value is None or isinstance(value, int | float | bool)
         cells[name] = value if is_sortable else value_text(name, value, 80, language())
