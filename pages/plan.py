@@ -20,7 +20,7 @@ from pages.parts.draft.session import LAUNCH_ASKED
 from pages.parts.plan.advice import show_best_remedy, show_split
 from pages.parts.plan.compare import show_machines
 from pages.parts.plan.controls import model_and_gpus, settings_bar
-from pages.parts.plan.export import picture_button, show_export, use_in_config
+from pages.parts.plan.export import picture_buttons, show_export, use_in_config
 from pages.parts.plan.figures import show_limits, show_times
 from pages.parts.plan.moves import pick_view, show_moves, show_picture
 from pages.parts.plan.options import show_options
@@ -30,9 +30,10 @@ from pages.parts.plan.verdict import show_basis, show_effect, show_verdict
 from pages.parts.plan.work import Work, prepare, read_question
 from pages.parts.shell import addresses
 from pages.parts.shell.header import page_header
-from pages.parts.shell.language import say, t
+from pages.parts.shell.language import say, t, t_plain
 from pages.parts.shell.navigation import CONFIG, PLAN
 from pages.parts.shell.services import installation
+from pages.parts.widgets.chart import show_chart
 
 EXAMPLES: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("meta-llama/Llama-3.1-70B", "80,48,24", {"gradient_checkpointing": "true", "batch_size": "1"}),
@@ -69,7 +70,7 @@ def show(work: Work) -> None:
     show_basis(work)
     with st.container(horizontal=True):
         use_in_config(work)
-        picture_button(work)
+        picture_buttons(work)
         if addresses.DRAFT in work.question.params:
             st.page_link(
                 CONFIG,
@@ -94,7 +95,9 @@ def details(work: Work) -> None:
     components, machines, launchable, export = tabs
     if components.open:
         with components:
-            st.plotly_chart(component_bars(work.plan), key="components", config={"displayModeBar": False})
+            show_chart(
+                component_bars(work.plan), key="components", alt=t_plain(N_("What each GPU holds, by component"))
+            )
             component_table(work.plan)
     if machines.open:
         with machines:

@@ -32,7 +32,7 @@ COMPONENTS = {
 LEFT = 2
 """Columns of the table of devices that are words."""
 SIGNS: dict[Verdict, str] = {"fits": "", "tight": " ?", "over": " !"}
-AFTER: dict[Verdict, str] = {"fits": N_("; then it fits"), "tight": N_("; then it is tight")}
+AFTER: dict[Verdict, str] = {"fits": N_("; fits with this"), "tight": N_("; tight with this")}
 STRATEGIES = {
     "single": N_("one GPU"),
     "layer_split": N_("layer split over {count} GPUs"),
@@ -116,7 +116,7 @@ def _as_trained(plan: Plan, config: TrainingConfig, goal: Goal) -> Message | Non
 
 
 def advice_text(advice: Advice) -> str:
-    """`gradient_checkpointing: true saves 11.2 GiB in all (activations are computed twice), about 30 % slower; then it fits`."""
+    """`gradient_checkpointing: true saves 11.2 GiB in total (activations are computed twice), about 30 % slower; fits with this`."""
     template = N_("{change} saves {saves} GiB in total ({price})")
     if advice.code == "best_placement":
         template = N_("{change} places the layers anew")

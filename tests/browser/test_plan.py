@@ -46,6 +46,10 @@ def test_llama_70b_on_three_unequal_gpus(shared_dashboard: Dashboard, page: Page
     expect(page.get_by_text("placed by hand")).to_have_count(0)
     assert "placement=" not in page.url
 
+    with page.expect_download() as picture:
+        page.get_by_role("button", name="Picture (PNG)").click()
+    assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
+
     page.get_by_role("tab", name="Device map").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download").click()
@@ -72,3 +76,16 @@ def test_what_does_not_fit_is_mended_by_the_first_button_without_another_click(
     expect(page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits")).to_be_visible(timeout=60_000)
     expect(page.get_by_text("More ways to save memory")).to_have_count(0)
     expect(page.locator(".st-key-plan_figures").get_by_text("Largest batch")).to_be_visible(timeout=60_000)
+
+
+def test_one_step_is_drawn_in_time_with_words_and_a_table(shared_dashboard: Dashboard, page: Page) -> None:
+    page.goto(shared_dashboard.url + "/plan?model=HuggingFaceTB/SmolLM2-135M&gpus=2xRTX-4090&force_balance=true")
+    expect(page.get_by_test_id("stAlertContentSuccess").get_by_text("It fits")).to_be_visible(timeout=120_000)
+    idle(page)
+    press(page.get_by_test_id("stMain").get_by_text("Time", exact=True))
+    lanes = page.get_by_role("group", name=re.compile(r"GPU 0 .*works \d+ % of a step"))
+    expect(lanes).to_be_visible()
+    expect(page.get_by_text("This is an estimate: one step takes")).to_be_visible()
+    assert "view=time" in page.url
+    page.get_by_text("The same as a table").click()
+    expect(page.get_by_role("columnheader", name="backward")).to_be_visible()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from lora_backend.config.schema import TrainingConfig
 from lora_backend.i18n import use_language
@@ -26,7 +28,8 @@ def test_time_is_a_second_view_of_the_same_plan_and_the_address_keeps_it(model: 
     at.run()
     at = show(model=str(model), gpus=CARDS, force_balance="true", lang="en", view="time")
     assert not at.exception
-    assert at.get("plotly_chart")[0].key == "plan_lanes"
+    assert "strip" not in [chart.key for chart in at.get("plotly_chart")]
+    assert any("works" in alt for alt in alts(at))
     shown = texts(at)
     assert "This is an estimate: one step takes" in shown
     assert "while one computes, the others wait" in shown
@@ -35,8 +38,14 @@ def test_time_is_a_second_view_of_the_same_plan_and_the_address_keeps_it(model: 
 
 def test_cards_without_rates_have_no_lanes_and_say_why(model: Path) -> None:
     at = show(model=str(model), gpus="24,12", lang="en", view="time")
-    assert "plan_lanes" not in [chart.key for chart in at.get("plotly_chart")]
+    assert not any("works" in alt for alt in alts(at))
     assert any("have no rates" in box.value for box in at.info)
+
+
+def alts(at: AppTest) -> list[str]:
+    """What the charts of our own say to who cannot see them."""
+    said = [json.loads(one.proto.json) for one in at.get("bidi_component") if one.proto.json]
+    return [str(data["alt"]) for data in said if "alt" in data]
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

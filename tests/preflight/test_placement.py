@@ -114,7 +114,8 @@ def test_what_would_help_a_map_of_the_config_is_counted_on_it_and_a_new_map_come
     assert {advice.plan.assignment for advice in others} == {found.plan.assignment}
     with use_language("en"):
         assert (
-            advice_text(first) == "device_map: null, use_balanced_device_map: true places the layers anew; then it fits"
+            advice_text(first)
+            == "device_map: null, use_balanced_device_map: true places the layers anew; fits with this"
         )
 
 

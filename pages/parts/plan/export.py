@@ -21,6 +21,7 @@ from pages.parts.shell.language import language, t
 from pages.parts.shell.markdown import escape
 from pages.parts.shell.navigation import CONFIG
 from pages.parts.shell.services import installation
+from pages.parts.widgets.picture import png_button
 
 
 def map_texts(plan: Plan) -> dict[str, str]:
@@ -67,12 +68,13 @@ def show_export(work: Work) -> None:
         )
 
 
-def picture_button(work: Work) -> None:
+def picture_buttons(work: Work) -> None:
     """The plan as one picture for a slide, in the reader's language and theme."""
     theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+    svg = strip_svg(work.plan, work.question.model, language(), theme)
     st.download_button(
         t(N_("Picture (SVG)")),
-        strip_svg(work.plan, work.question.model, language(), theme),
+        svg,
         file_name="plan.svg",
         mime="image/svg+xml",
         icon=":material/image:",
@@ -80,6 +82,7 @@ def picture_button(work: Work) -> None:
         key="plan_picture",
         help=t(N_("The picture above for a slide: which block lies where, and how much stays free.")),
     )
+    png_button(svg, name="plan.png", key="plan_picture_png")
 
 
 def use_in_config(work: Work) -> None:

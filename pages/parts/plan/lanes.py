@@ -19,6 +19,7 @@ from pages.parts.plan.figures import conditions_of
 from pages.parts.plan.strip import device_name
 from pages.parts.plan.work import Work
 from pages.parts.shell.language import say, say_plain, sentences, t, t_plain
+from pages.parts.widgets.chart import show_chart
 from pages.parts.widgets.charts import in_chart
 from pages.parts.widgets.tables import wrapping_table
 
@@ -44,12 +45,8 @@ def show_lanes(work: Work) -> None:
         st.info(say(no_time()), icon=":material/info:")
         return
     theme = "dark" if st.context.theme.type == "dark" else "light"
-    st.plotly_chart(
-        lanes(timeline, work.plan, theme),
-        key="plan_lanes",
-        config={"displayModeBar": False},
-        alt=" ".join(map(say_plain, timeline_words(timeline))),
-    )
+    words = " ".join(map(say_plain, timeline_words(timeline)))
+    show_chart(lanes(timeline, work.plan, theme), key="plan_lanes", alt=words)
     note = timeline_note(timeline, work.plan, is_one_drawn=timeline.num_turns > MOST_TURNS)
     st.caption(sentences(map(say, note)))
     with st.expander(t(N_("The same as a table"))):

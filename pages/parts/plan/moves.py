@@ -108,6 +108,8 @@ def show_moves(work: Work) -> None:
             not work.is_by_hand,
             lambda: back_to_best(work),
         )
+    if _view() == "time":  # its lanes have no blocks to click
+        return
     st.caption(
         t(
             N_(

@@ -76,15 +76,12 @@ def show_effect(work: Work) -> None:
     st.session_state[session.PLAN_STATES] = (now, before)
     if before is None or before["model"] != now["model"]:
         return
-    # A non-breaking space keeps a figure and its unit on one line.
-    parts = [
-        t(
-            N_("Effect of the last change: busiest device {before} → {after}"),
-            before=_fullest(before),
-            after=bold(_fullest(now)),
-        ),
-        t(N_("total {before} → {after}"), before=gib(before["total"]), after=bold(gib(now["total"]))),
-    ]
+    # A non-breaking space keeps a figure and its unit on one line; a figure that stays is no effect.
+    parts = []
+    if _fullest(before) != _fullest(now):
+        parts.append(t(N_("busiest device {before} → {after}"), before=_fullest(before), after=bold(_fullest(now))))
+    if gib(before["total"]) != gib(now["total"]):
+        parts.append(t(N_("total {before} → {after}"), before=gib(before["total"]), after=bold(gib(now["total"]))))
     if before["devices"] == now["devices"] and len(before["placed"]) == len(now["placed"]):
         memory = Memory(work.plan.profile, work.plan.workload)
         moved = [unit for unit, device in enumerate(now["placed"]) if before["placed"][unit] != device]
@@ -95,8 +92,10 @@ def show_effect(work: Work) -> None:
             )
     if before["verdict"] != now["verdict"]:
         parts.append(t(NOW[now["verdict"]]))
-    with st.container(key="plan_effect"):
-        st.markdown(":material/compare_arrows: " + joined(" · ", parts))
+    if parts:
+        with st.container(key="plan_effect"):
+            said = t(N_("Effect of the last change: {effects}"), effects=joined(" · ", parts))
+            st.markdown(":material/compare_arrows: " + said)
 
 
 def _state(work: Work) -> dict[str, Any]:
