@@ -45,7 +45,7 @@ SLOW = (
     "pages/test_base_comparison.py", "pages/test_config_editor.py", "pages/test_best_and_samples.py", "pages/test_data.py",
     "pages/test_evaluation.py", "pages/test_exported.py", "pages/test_found_folder.py",
     "pages/test_hostile_runs.py", "pages/test_languages.py", "pages/test_links.py", "pages/test_machines.py", "pages/test_model_picker.py", "pages/test_models.py",
-    "pages/test_no_room.py", "pages/test_on_cluster.py", "pages/test_pages.py", "pages/test_plan.py", "pages/test_plan_options.py", "pages/test_playground.py", "pages/test_pseudo.py", "pages/test_run_history.py",
+    "pages/test_no_room.py", "pages/test_on_cluster.py", "pages/test_pages.py", "pages/test_plan.py", "pages/test_plan_options.py", "pages/test_playground.py", "pages/test_pseudo.py", "pages/test_run_curves.py", "pages/test_run_history.py",
     "pages/test_run_page.py", "pages/test_run_processes.py", "pages/test_table_runs.py", "pages/test_verify_picker.py",
     "planning/test_formula.py", "planning/test_memory.py", "planning/test_partition.py", "planning/test_store.py",
     "planning/test_true_rule.py",

@@ -58,7 +58,7 @@ def run_curves(run: RunStore, columns: Columns, state: RunState) -> None:
         )
     marks = marks_of(run, columns)
     curves = without_pauses(columns, marks.resumed)
-    draw_curves(curves, look, f"run-{run.id}", marks=marks, total_steps=state.total_steps)
+    draw_curves(curves, look, run.id, marks=marks, total_steps=state.total_steps)
 
 
 def chosen_look(name: str, *, has_log: bool = True) -> Look:
@@ -94,12 +94,18 @@ def chosen_look(name: str, *, has_log: bool = True) -> Look:
 def draw_curves(
     columns: Columns, look: Look, name: str, *, marks: Marks | None = None, total_steps: int | None = None
 ) -> None:
-    """The loss, and below it a small chart of each figure that has points."""
-    if any(len(points(columns, key)[0]) for key in ("loss", "eval_loss")):
-        show_chart(loss_chart(columns, marks, look, total_steps), key=f"loss-{name}", alt=t_plain(N_("Loss")))
+    """The loss, and below it a small chart of each figure that has points; `name` is what they are of, a run's id."""
+    key = name.replace("_", "-")  # Streamlit takes no `__` in a component's key
+    if any(len(points(columns, loss)[0]) for loss in ("loss", "eval_loss")):
+        show_chart(loss_chart(columns, marks, look, total_steps), key=f"loss-{key}", alt=_alt(N_("Loss"), name))
     drawn = [entry for entry in SMALL_CHARTS if len(points(columns, entry[0])[0])]
     places = [place for _ in range(0, len(drawn), 2) for place in st.columns(2)]
-    for place, (key, title, color, divisor) in zip(places, drawn, strict=False):
-        figure = figure_chart(columns, key, t(title), color, divisor, look=look, total_steps=total_steps)
+    for place, (figure_key, title, color, divisor) in zip(places, drawn, strict=False):
+        figure = figure_chart(columns, figure_key, t(title), color, divisor, look=look, total_steps=total_steps)
         with place:
-            show_chart(figure, key=f"{key}-{name}", alt=t_plain(title))
+            show_chart(figure, key=f"{figure_key}-{key}", alt=_alt(title, name))
+
+
+def _alt(title: str, name: str) -> str:
+    """What a chart is called, for who cannot see it, and as a file."""
+    return t_plain(N_("{figure} of {name}"), figure=t_plain(title), name=name)

@@ -29,7 +29,6 @@ from pages.parts.shell.language import say, sentences, t
 from pages.parts.shell.markdown import Markdown, escape, joined
 from pages.parts.shell.navigation import RUNS, VERIFY
 from pages.parts.shell.services import installation
-from pages.parts.widgets.charts import Columns
 from pages.parts.widgets.formats import FIGURE_WIDTH, duration
 from pages.parts.widgets.frames import frame
 from pages.parts.widgets.status_badge import BADGES, status_badge
@@ -166,7 +165,7 @@ def _parts(found: FoundFolder) -> None:
         names += [t(N_("Config used")), t(N_("Log"))]
     tabs = st.tabs(names)
     with tabs[0]:
-        _curves(found.columns)
+        _curves(found)
     with tabs[1]:
         _ranks(found)
     with tabs[2]:
@@ -179,13 +178,14 @@ def _parts(found: FoundFolder) -> None:
             st.code(visible_lines(log) or t(N_("Nothing is logged yet.")), language=None, wrap_lines=True, height=420)
 
 
-def _curves(columns: Columns) -> None:
+def _curves(found: FoundFolder) -> None:
+    columns, name = found.columns, found.path.name
     if not any(len(points(columns, key)[0]) for key in ("loss", "eval_loss", *(chart[0] for chart in SMALL_CHARTS))):
         st.info(t(N_("This folder holds no record of the loss.")), icon=":material/show_chart:")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        look = chosen_look("found")
-    draw_curves(columns, look, "found")
+        look = chosen_look(name)
+    draw_curves(columns, look, name)
 
 
 def _ranks(found: FoundFolder) -> None:
