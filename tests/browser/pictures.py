@@ -1,6 +1,6 @@
 """All screens as pictures, both languages, both themes, desktop and phone: `python -m tests.browser.pictures`.
 
-With `--readme` only those that README shows.
+With `--readme` only those that README shows; with words only those whose names have all of them: `run dark_zh_400`.
 
 They show a finished run of the demo in `lora-flightdeck` below the folder for temporary files; it is trained first where
 there is none (about two minutes). What README shows goes to `docs/pictures/`, the rest to `pictures/`.
@@ -13,15 +13,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lora_backend.config.drafts import new_draft
+from lora_backend.runs.record.process_identity import identify
 from lora_backend.runs.record.run_store import RunStore, list_runs
 from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.browser.conftest import ROOT, Dashboard, free_port, settled
+from tests.browser.states import states
 from tests.run_files import record_of
 
 OUT = ROOT / "pictures"
@@ -62,14 +65,21 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     README_OUT.mkdir(parents=True, exist_ok=True)
     dashboard = Dashboard(HOME, free_port())
-    empty = Dashboard(HOME / "empty", free_port())
-    empty.home.mkdir(parents=True, exist_ok=True)
+    empty, several = (Dashboard(HOME / name, free_port()) for name in ("empty", "several"))
+    for other in (empty, several):
+        shutil.rmtree(other.home, ignore_errors=True)
+        other.home.mkdir(parents=True)
+    trainer = subprocess.Popen(["sleep", "3600"])
+    identity = identify(trainer.pid)
+    assert identity
+    in_states = states(several.workspace, identity)
     if not _trainings(dashboard):
         command = [sys.executable, "-m", "lora_backend", "demo", "--train"]
         subprocess.run(command, check=True, cwd=ROOT, env=dashboard.environment())
     _put_model_and_data_there(dashboard)
-    dashboard.start()
-    empty.start()
+    places = Places(dashboard, empty, several, in_states)
+    for one in (dashboard, empty, several):
+        one.start()
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(ARGUMENTS))
@@ -77,11 +87,12 @@ def main() -> None:
             for theme in ("light", "dark"):
                 for language in ("en", "zh"):
                     for width in (1280, 400):
-                        _take(browser, dashboard, empty, theme, language, width, chat_id)
+                        _take(browser, places, theme, language, width, chat_id)
             browser.close()
     finally:
-        dashboard.kill()
-        empty.kill()
+        for one in (dashboard, empty, several):
+            one.kill()
+        trainer.kill()
     print(f"pictures in {OUT} and {README_OUT}")
 
 
@@ -124,9 +135,23 @@ def _ask(browser: Browser, dashboard: Dashboard) -> str:
     return str(chat_id)
 
 
-def _take(
-    browser: Browser, dashboard: Dashboard, empty: Dashboard, theme: str, language: str, width: int, chat_id: str
-) -> None:
+@dataclass(frozen=True)
+class Places:
+    """Dashboards with the finished demo, with nothing, and with a run in every state."""
+
+    demo: Dashboard
+    empty: Dashboard
+    several: Dashboard
+    states: dict[str, RunStore]
+
+
+def _is_wanted(stem: str) -> bool:
+    words = [word for word in sys.argv[1:] if word != "--readme"]
+    return all(word in stem for word in words) and ("--readme" not in sys.argv or stem in IN_README)
+
+
+def _take(browser: Browser, places: Places, theme: str, language: str, width: int, chat_id: str) -> None:
+    dashboard, empty = places.demo, places.empty
     run = _trained(dashboard)
     draft = new_draft(dashboard.workspace / "drafts", DRAFT.format(model=HOME / MODEL, dataset=DATA))
     views = {
@@ -151,6 +176,11 @@ def _take(
         "truncate": (dashboard, f"/verify?run={run.id}", 4),
         "models": (dashboard, "/models", None),
         "try": (dashboard, f"/playground?chat={chat_id}", None),
+        "docs": (dashboard, "/docs", None),
+        "docs_page": (dashboard, "/docs?page=check", None),
+        **{f"run_{name}": (places.several, f"/runs?run={one.id}", None) for name, one in places.states.items()},
+        "home_several": (places.several, "/", None),
+        "runs_several": (places.several, "/runs", None),
         "empty_try": (empty, "/playground", None),
         "empty_home": (empty, "/", None),
         "empty_config": (empty, "/config", None),
@@ -168,7 +198,7 @@ def _take(
     page.set_default_timeout(120_000)  # the first plan of a model waits for its trace
     for name, (server, path, tab) in views.items():
         stem = f"{name}_{theme}_{language}_{width}"
-        if "--readme" in sys.argv and stem not in IN_README:
+        if not _is_wanted(stem):
             continue
         settled(page, server.url + path)
         if tab is not None:
